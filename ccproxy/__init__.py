@@ -1,0 +1,17 @@
+"""
+ccproxy: Claude Code on any model provider, one supervised proxy process per provider.
+
+The house, and who may lean on whom:
+
+    errors
+       protocol <- convert <- pipeline     pure: no I/O, clock, randomness, environment, logging
+                                 |
+                              config       the user's files -> frozen values
+                             /      \\
+                       worker        supervisor <- cli
+
+`worker` and `supervisor` never import each other: a command line, an inherited listening socket,
+a readiness pipe and the worker's control socket are the whole interface between them.
+"""
+
+__version__ = "0.1.0"

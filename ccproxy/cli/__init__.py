@@ -1,0 +1,1 @@
+"""One file per verb: reads options, calls one function, prints."""

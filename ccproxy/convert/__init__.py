@@ -1,0 +1,1 @@
+"""THE MEANING: Messages to Chat Completions and back. Pure."""

@@ -1,0 +1,108 @@
+"""
+Every error that ccproxy raises on purpose.
+
+    CcproxyError
+    ├── ConfigError          the user's files are wrong; carries every mistake       exit 78
+    ├── UsageError           a command cannot mean anything (an unknown label)       exit 2
+    ├── NotRunning           there is nobody to ask                                  exit 3
+    ├── PortInUse            a stranger holds a port of the table                    exit 5
+    ├── Busy                 another ccproxy command holds the lock                  exit 6
+    ├── NotReady             a worker did not come up in time                        exit 7
+    └── Problem              a request ends with an Anthropic error                  an HTTP answer
+
+Each message is meant for the user's eyes: what, where, why, and what to do next. The table of
+exit codes stands in `cli/main.py`, the HTTP answers are made in `worker/problems.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+STATUS_OF_KIND = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The Messages API's error types and the status that each has by default (its API reference)."""
+
+
+class CcproxyError(Exception):
+    """Whatever ccproxy says no to; `str()` is a sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """One thing that is wrong in a file of the user's, and how to mend it."""
+
+    file: Path
+    line: int | None
+    text: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line is not None else str(self.file)
+        fix = f"\n      fix: {self.fix}" if self.fix else ""
+        return f"{where}: {self.text}{fix}"
+
+
+class ConfigError(CcproxyError):
+    """The user's files are wrong. Carries every mistake, not only the first."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(f"  - {mistake}" for mistake in self.mistakes))
+
+
+class UsageError(CcproxyError):
+    """What was asked cannot mean anything, for example a label that is not in the table."""
+
+
+class NotRunning(CcproxyError):
+    """There is no supervisor or worker to ask."""
+
+
+class PortInUse(CcproxyError):
+    """A program that ccproxy did not start holds a port of the table."""
+
+
+class Busy(CcproxyError):
+    """Another ccproxy command holds the fleet's lock."""
+
+
+class NotReady(CcproxyError):
+    """A worker did not come up in time."""
+
+
+class Problem(CcproxyError):
+    """
+    A request that ends with an Anthropic error; raised, returned and stored alike.
+
+    `kind` is one of the Messages API's error types, `retry_after` whole seconds, `should_retry`
+    what the `x-should-retry` header says (None: nothing, the client decides by the status).
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: int | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.status = STATUS_OF_KIND[kind] if status is None else status
+        self.retry_after = retry_after
+        self.should_retry = should_retry

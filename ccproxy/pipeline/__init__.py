@@ -1,0 +1,1 @@
+"""ONE REQUEST, and what requests share. No I/O."""

@@ -1,0 +1,1 @@
+"""THE WIRE: what the two APIs look like. Pure."""

@@ -1,0 +1,1 @@
+"""THE FLEET: look, decide, act."""

@@ -1,0 +1,1 @@
+"""THE PROXY PROCESS: aiohttp on both sides of an exchange."""
