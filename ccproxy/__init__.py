@@ -1,4 +1,4 @@
-"""
+r"""
 ccproxy: Claude Code on any model provider, one supervised proxy process per provider.
 
 The house, and who may lean on whom:
@@ -7,7 +7,7 @@ The house, and who may lean on whom:
        protocol <- convert <- pipeline     pure: no I/O, clock, randomness, environment, logging
                                  |
                               config       the user's files -> frozen values
-                             /      \\
+                             /      \
                        worker        supervisor <- cli
 
 `worker` and `supervisor` never import each other: a command line, an inherited listening socket,

@@ -107,7 +107,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "think_tags",
         "thinking_parts",
     ] = "drop"
-    """In which form earlier thinking goes back; many providers refuse it, so drop is the default."""
+    """In which form earlier thinking goes back; drop by default, since many providers refuse it."""
     history_required: bool = False
     """True: an assistant turn with tool calls must carry it, "" when none is known (DeepSeek)."""
     thought_signatures: bool = False
@@ -136,6 +136,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """DashScope: "You exceeded your current quota" is a rate limit, not money."""
 
 
+PLAIN = Quirks()
+"""A server of which nothing is known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Who will answer: all that conversion needs to know of provider and model."""
@@ -144,7 +148,7 @@ class Target:
     """The preset's name, or the host of the base URL; part of a signature's origin."""
     model: str
     """The model's name at the provider."""
-    quirks: Quirks = Quirks()
+    quirks: Quirks = PLAIN
     window: int | None = None
     """Context window in tokens, None where it is not known."""
     max_output: int | None = None
