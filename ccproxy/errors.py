@@ -89,6 +89,7 @@ class Problem(CcproxyError):
 
     `kind` is one of the Messages API's error types, `retry_after` whole seconds, `should_retry`
     what the `x-should-retry` header says (None: nothing, the client decides by the status).
+    `body` is the provider's own error body, for direct mode, which relays it as it came.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Problem(CcproxyError):
         status: int | None = None,
         retry_after: int | None = None,
         should_retry: bool | None = None,
+        body: bytes | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -106,3 +108,4 @@ class Problem(CcproxyError):
         self.status = STATUS_OF_KIND[kind] if status is None else status
         self.retry_after = retry_after
         self.should_retry = should_retry
+        self.body = body

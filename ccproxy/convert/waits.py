@@ -1,0 +1,135 @@
+"""
+When a provider says that it may be asked again: every form of Retry-After.
+
+Most exact first: `retry-after-ms`, `retry-after` (int, float or HTTP date), the body
+(`RetryInfo.retryDelay`, "try again in 7.66s"), then the reset headers of the limits that are used
+up. The wall clock is a parameter, because dates can only be read against it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from calendar import timegm
+from collections.abc import Iterable, Mapping
+from email.utils import mktime_tz, parsedate_tz
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[dhms])", re.IGNORECASE)
+_PARTS = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[dhms])\s*)+", re.IGNORECASE)
+_STAMP = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(\.\d+)?\s*(Z|[+-]\d\d:?\d\d)", re.IGNORECASE
+)
+_IN_TEXT = re.compile(
+    r"(?:try again|retry|retry again|reset|resets|available|wait)(?: \w+)? (?:in|after)?\s*:?\s*"
+    r"(?P<time>(?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|hours?|minutes?|mins?|seconds?|secs?|[hms])"
+    r"\b[\s,]*)+)",
+    re.IGNORECASE,
+)
+_RESET = re.compile(r"(?:anthropic-ratelimit-[a-z-]+-reset|x-ratelimit-reset(?:-[a-z-]+)?)$")
+_EPOCH_SECONDS = 1e9
+_EPOCH_MILLISECONDS = 1e12
+_MOST = 366 * 86400.0
+
+
+def wait_in_headers(headers: Mapping[str, str], now: float | None) -> float | None:
+    """The seconds that `retry-after-ms` or `retry-after` ask for; names are in lower case."""
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    seconds = _number(value)
+    return _until_date(value, now) if seconds is None else seconds
+
+
+def wait_in_body(text: str, delays: Iterable[str]) -> float | None:
+    """The seconds in *delays* ("34s", Google's RetryInfo), else in the words of *text*."""
+    for delay in delays:
+        if (seconds := duration(delay)) is not None:
+            return seconds
+    found = _IN_TEXT.search(text)
+    return duration(_short_units(found["time"])) if found else None
+
+
+def wait_until_reset(headers: Mapping[str, str], now: float | None) -> float | None:
+    """
+    The seconds until the limit that is used up is filled again.
+
+    Where the headers say what remains, the latest reset among the limits at zero counts, else the
+    earliest of all: it is only a guess which limit refused.
+    """
+    used_up: list[float] = []
+    others: list[float] = []
+    for name, value in headers.items():
+        seconds = _until(value, now) if _RESET.match(name) else None
+        if seconds is None:
+            continue
+        remaining = _number(headers.get(name.replace("reset", "remaining")))
+        (used_up if remaining == 0 else others).append(seconds)
+    if used_up:
+        return max(used_up)
+    return min(others, default=None)
+
+
+def duration(text: str) -> float | None:
+    """Read "6m0s", "7.66s", "120ms", "1h2m" or a bare number of seconds; None if it is neither."""
+    text = text.strip()
+    if not _PARTS.fullmatch(text):
+        return _number(text)
+    parts = (float(found[1]) * _UNITS[found[2].lower()] for found in _PART.finditer(text))
+    return _bounded(sum(parts))
+
+
+def _until(value: str, now: float | None) -> float | None:
+    """Seconds until a reset that is a duration, a moment (seconds, milliseconds) or a date."""
+    seconds = duration(value)
+    if seconds is None:
+        return _until_date(value, now)
+    if seconds < _EPOCH_SECONDS:
+        return _bounded(seconds)
+    if now is None:
+        return None
+    moment = seconds / 1000 if seconds >= _EPOCH_MILLISECONDS else seconds
+    return _bounded(max(0.0, moment - now))
+
+
+def _until_date(value: str, now: float | None) -> float | None:
+    """Seconds until an RFC 3339 or HTTP date; one that is past means now."""
+    moment = _moment(value)
+    return None if moment is None or now is None else _bounded(max(0.0, moment - now))
+
+
+def _moment(value: str) -> float | None:
+    stamp = _STAMP.fullmatch(value.strip())
+    try:
+        if stamp is None:
+            parsed = parsedate_tz(value)
+            return None if parsed is None else float(mktime_tz(parsed))
+        year, month, day, hour, minute, second = (int(part) for part in stamp.groups()[:6])
+        moment = timegm((year, month, day, hour, minute, second)) + float(stamp[7] or 0)
+    except (ValueError, OverflowError, TypeError):
+        return None
+    if stamp[8].upper() == "Z":
+        return moment
+    sign = -1 if stamp[8][0] == "-" else 1
+    return moment - sign * (int(stamp[8][1:3]) * 3600 + int(stamp[8][-2:]) * 60)
+
+
+def _short_units(text: str) -> str:
+    """Make "1m30s" of "1 minute, 30 seconds"."""
+    shorter = re.sub(r"milliseconds?", "ms", text, flags=re.IGNORECASE)
+    return re.sub(r"\s*(ms|[hms])[a-z]*[\s,]*", r"\1", shorter.lower())
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _bounded(seconds: float) -> float | None:
+    """Nothing that is longer than a year is a wait."""
+    return seconds if seconds <= _MOST else None
