@@ -1,0 +1,91 @@
+# make run     the fleet of ccproxy.toml, from nothing to ready
+# make test    every test but those that need the Claude Code binary; these: make test-claude
+#
+# Everything lands in .venv/ and .claude-code/ beside this file. Stamps make a second run fast.
+
+CLAUDE_CODE_VERSION := 2.1.329
+VENV := .venv
+CCPROXY := $(VENV)/bin/ccproxy
+PYTEST := $(VENV)/bin/python -m pytest
+PYTEST_WORKERS ?= auto
+# What only a person at a terminal wants, such as `make test ARGS="-k sse -x"`.
+ARGS ?=
+
+# The first interpreter that is new enough; `make PYTHON=… run` chooses another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help run stop status test test-claude lint format bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@echo "make lint    ruff and mypy        make bench   the load rig"
+	@echo "make stop    end the fleet        make clean   remove what make has made"
+
+run: $(VENV)/installed
+	@$(CCPROXY) start
+	@echo
+	@$(CCPROXY) status
+	@echo
+	@echo "A Claude Code session on the demo model (no key, no network):"
+	@echo "    $(CCPROXY) run demo -- claude"
+	@echo "Put your provider's key into envs/, name it in ccproxy.toml, and: $(CCPROXY) reload"
+
+stop: $(VENV)/installed
+	@$(CCPROXY) stop
+
+status: $(VENV)/installed
+	@$(CCPROXY) status
+
+test: $(VENV)/installed-for-tests
+	$(PYTEST) -n $(PYTEST_WORKERS) $(ARGS)
+
+test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION)
+	$(PYTEST) -n $(PYTEST_WORKERS) -m claude $(ARGS)
+
+lint: $(VENV)/installed-for-tests
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+format: $(VENV)/installed-for-tests
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+bench: $(VENV)/installed
+	$(VENV)/bin/python -m bench $(ARGS)
+
+clean:
+	@if [ -x $(CCPROXY) ]; then $(CCPROXY) stop; fi
+	rm -rf $(VENV) .claude-code build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment.
+
+$(VENV)/made:
+	@test -n "$(PYTHON)" || { echo "ccproxy needs Python 3.11 or newer, found none on PATH;" \
+		"say where it is: make PYTHON=/path/to/python3 run" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual" \
+		"environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/installed: $(VENV)/made pyproject.toml
+	$(VENV)/bin/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --group test --group lint
+	@touch $@
+
+# Claude Code is proprietary: a test tool from npm, never a part of ccproxy.
+.claude-code/$(CLAUDE_CODE_VERSION):
+	@command -v npm >/dev/null || { echo "Claude Code comes from npm, which is not installed;" \
+		"on Debian and Ubuntu: apt-get install nodejs npm" >&2; exit 1; }
+	mkdir -p .claude-code
+	npm install --prefix .claude-code --no-audit --no-fund --loglevel=error \
+		@anthropic-ai/claude-code@$(CLAUDE_CODE_VERSION)
+	@touch $@
