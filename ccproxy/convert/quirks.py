@@ -47,8 +47,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Mistral calls it "any"."""
     parallel_tool_calls: bool = True
     """False: the key `parallel_tool_calls` is refused."""
-    tool_ids: Literal["any", "nine"] = "any"
-    """nine: tool call ids are exactly nine alphanumerics (Mistral, error 3280)."""
+    tool_ids: Literal["any", "forty", "nine"] = "any"
+    """nine: tool call ids are exactly nine alphanumerics (Mistral, error 3280). forty: no longer
+    than that (OpenAI: "string too long. Expected a string with maximum length 40")."""
     tool_name_length: int = 64
     """Longest tool name; the alphabet is always [a-zA-Z0-9_-]."""
     schema: Literal["plain", "gemini", "kimi", "bare", "no_meta"] = "plain"
@@ -93,8 +94,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """False: reasoning_effort together with tools is refused (gpt-5.4 and later on this route)."""
     always_reasons: bool = False
     """True: reasoning cannot be switched off."""
-    thinking_keep: bool = False
-    """True: earlier reasoning is kept by asking for it (GLM clear_thinking, Kimi keep: all)."""
+    thinking_keep: Literal["", "clear_thinking", "keep_all"] = ""
+    """How to ask that earlier reasoning is kept: GLM `thinking.clear_thinking: false`, Kimi
+    `thinking.keep: "all"`."""
     thinking_needs_stream: bool = False
     """True: thinking is refused unless streaming (Qwen); whole answers are streamed and folded."""
     reasoning_split: bool = False

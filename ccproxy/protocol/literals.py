@@ -1,0 +1,123 @@
+"""
+JSON values that are carried, not decoded.
+
+A conversation is mostly text that nobody on the way has to understand. Its JSON literals are
+copied from the client's bytes into the provider's: `msgspec.Raw` keeps a view of them, the
+functions here look at their first byte, join them and put words around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.errors import Problem
+
+Decoded = TypeVar("Decoded")
+
+ABSENT = Raw(b"")
+"""The default of a field that the client left out."""
+EMPTY = Raw(b'""')
+TRUE = Raw(b"true")
+_NULL = Raw(b"null")
+
+_QUOTE, _BRACE, _BRACKET = b'"{['
+
+_NAMES = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "array": "list",
+    "object": "dictionary",
+}
+"""msgspec's names of types -> the Messages API's."""
+
+_STRING = msgspec.json.Decoder(str)
+
+
+def is_given(raw: Raw) -> bool:
+    """Whether there is a value, null being none."""
+    return len(raw) > 0 and raw != _NULL
+
+
+def is_string(raw: Raw) -> bool:
+    """Whether the value is a string."""
+    return len(raw) > 0 and memoryview(raw)[0] == _QUOTE
+
+
+def is_object(raw: Raw) -> bool:
+    """Whether the value is an object."""
+    return len(raw) > 0 and memoryview(raw)[0] == _BRACE
+
+
+def is_list(raw: Raw) -> bool:
+    """Whether the value is a list."""
+    return len(raw) > 0 and memoryview(raw)[0] == _BRACKET
+
+
+def text_of(raw: Raw) -> str:
+    """Decode a string; anything else, an absent value too, reads as no text."""
+    return _STRING.decode(raw) if is_string(raw) else ""
+
+
+def literal(text: str) -> Raw:
+    """Encode *text*, which must hold no lone surrogates."""
+    return Raw(msgspec.json.encode(text))
+
+
+def joined(separator: str, literals: Sequence[Raw]) -> Raw:
+    """Join string literals; *separator* is written as it stands in JSON, escapes and all."""
+    if len(literals) == 1:
+        return literals[0]
+    inner = separator.encode().join([memoryview(each)[1:-1] for each in literals])
+    return Raw(b'"%b"' % inner)
+
+
+def wrapped(before: str, raw: Raw, after: str = "") -> Raw:
+    """Put words around a string literal; both are written as they stand in JSON."""
+    return Raw(b"".join((b'"', before.encode(), memoryview(raw)[1:-1], after.encode(), b'"')))
+
+
+def quoted(raw: Raw) -> Raw:
+    """Turn any value into the string that holds its JSON, as tool arguments travel."""
+    return Raw(msgspec.json.encode(str(memoryview(raw), "utf-8")))
+
+
+def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | int) -> Decoded:
+    """
+    Decode a value that stands at *path* in the request.
+
+    Raises:
+        Problem: Worded as the Messages API does, `messages.0.role: Input should be …`.
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(*_complaint(str(error)), *path) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid(f"The request body is not valid JSON: {error}", "", *path) from error
+    except RecursionError as error:
+        raise invalid("The JSON is nested too deeply", "", *path) from error
+
+
+def invalid(text: str, inner_path: str, *path: str | int) -> Problem:
+    """Build the error about the value at *path*."""
+    where = ".".join([*map(str, path), *([inner_path] if inner_path else [])])
+    return Problem("invalid_request_error", f"{where}: {text}" if where else text)
+
+
+def _complaint(words: str) -> tuple[str, str]:
+    """Split msgspec's "Expected `int`, got `str` - at `$.a[0].b`" into the API's text and path."""
+    complaint, _, place = words.partition(" - at `$")
+    path = place.rstrip("`").replace("[", ".").replace("]", "").strip(".")
+    if complaint.startswith("Object missing required field `"):
+        field = complaint.split("`")[1]
+        return "Field required", f"{path}.{field}" if path else field
+    if complaint.startswith("Expected `"):
+        wanted = complaint.split("`")[1].removesuffix(" | null")
+        return f"Input should be a valid {_NAMES.get(wanted, wanted)}", path
+    return complaint, path

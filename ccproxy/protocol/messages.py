@@ -1,0 +1,242 @@
+r"""
+The Messages API: what a client sends, and the body of an error.
+
+Only what conversion must look at is decoded; the rest stays `Raw`. Unknown fields, blocks, roles
+and tool types are never an error: the API grows faster than its clients are updated, and Claude
+Code's beta fields come and go. What the API itself would refuse is refused in its own words.
+
+Rules:
+    1. A body is JSON in UTF-8, an object with `model` and at least one message.
+    2. A lone surrogate (`\ud83d` of a cut emoji) becomes U+FFFD, because no encoder takes it.
+    3. No body raises anything but `Problem`, whatever its nesting or its numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.errors import Problem
+from ccproxy.protocol.literals import ABSENT, invalid, is_list, is_string, read
+
+Event = dict[str, Any]
+"""One event of a Messages stream; its `type` is also the SSE event name."""
+
+
+class Block(msgspec.Struct, gc=False):
+    """A content block of any type; a field that its type does not have is absent."""
+
+    type: str
+    text: Raw = ABSENT
+    cache_control: Raw = ABSENT
+    # tool_use, server_tool_use, mcp_tool_use
+    id: Raw = ABSENT
+    name: Raw = ABSENT
+    input: Raw = ABSENT
+    # tool_result and the results of server tools
+    tool_use_id: Raw = ABSENT
+    content: Raw = ABSENT
+    is_error: Raw = ABSENT
+    # image, document, search_result
+    source: Raw = ABSENT
+    title: Raw = ABSENT
+    context: Raw = ABSENT
+    # thinking
+    thinking: Raw = ABSENT
+    signature: Raw = ABSENT
+    # tool_reference
+    tool_name: Raw = ABSENT
+
+
+class Source(msgspec.Struct, gc=False):
+    """Where an image or a document comes from."""
+
+    type: str = ""
+    media_type: Raw = ABSENT
+    data: Raw = ABSENT
+    url: Raw = ABSENT
+    file_id: Raw = ABSENT
+    content: Raw = ABSENT
+
+
+class OutputFormat(msgspec.Struct, gc=False):
+    """The form that the whole answer must have."""
+
+    type: str
+    schema: Raw = ABSENT
+
+
+class OutputConfig(msgspec.Struct, gc=False):
+    """How much effort, and in which form."""
+
+    effort: str | None = None
+    format: OutputFormat | None = None
+
+
+class Message(msgspec.Struct, gc=False):
+    """One turn: `content` is a string or a list of blocks, see `blocks_of`."""
+
+    role: str
+    content: Raw
+    output_config: OutputConfig | None = None
+
+
+class Tool(msgspec.Struct, gc=False):
+    """A tool of any type; server tools have neither description nor schema."""
+
+    name: str = ""
+    type: str | None = None
+    description: Raw = ABSENT
+    input_schema: Raw = ABSENT
+    defer_loading: bool | None = None
+
+
+class ToolChoice(msgspec.Struct, gc=False):
+    """Whether and which tool the model must use."""
+
+    type: str
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(msgspec.Struct, gc=False):
+    """enabled (with a budget), disabled, adaptive, between_tools, or what comes next."""
+
+    type: str
+    budget_tokens: int | None = None
+
+
+class Metadata(msgspec.Struct, gc=False):
+    """About the request; Claude Code's user_id is a JSON text of some 190 characters."""
+
+    user_id: str | None = None
+
+
+class MessagesRequest(msgspec.Struct, gc=False):
+    """A request; the second half is only there to say that it was dropped."""
+
+    model: str
+    messages: list[Message]
+    max_tokens: int | None = None
+    system: Raw = ABSENT
+    tools: Raw = ABSENT
+    tool_choice: ToolChoice | None = None
+    stream: bool | None = None
+    stop_sequences: list[str] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None
+    metadata: Metadata | None = None
+
+    betas: Raw = ABSENT
+    billing_policy: Raw = ABSENT
+    cache_control: Raw = ABSENT
+    compaction: Raw = ABSENT
+    container: Raw = ABSENT
+    context_management: Raw = ABSENT
+    diagnostics: Raw = ABSENT
+    fallback_credit_token: Raw = ABSENT
+    fallbacks: Raw = ABSENT
+    inference_geo: Raw = ABSENT
+    mcp_servers: Raw = ABSENT
+    safeguards: Raw = ABSENT
+    service_tier: Raw = ABSENT
+    speed: Raw = ABSENT
+    thread: Raw = ABSENT
+
+
+ANTHROPIC_ONLY: Final = (
+    "betas",
+    "billing_policy",
+    "cache_control",
+    "compaction",
+    "container",
+    "context_management",
+    "diagnostics",
+    "fallback_credit_token",
+    "fallbacks",
+    "inference_geo",
+    "mcp_servers",
+    "safeguards",
+    "service_tier",
+    "speed",
+    "thread",
+)
+"""Fields that mean nothing to a Chat Completions provider."""
+
+
+# Reading a request...
+
+_REQUEST = msgspec.json.Decoder(MessagesRequest)
+_BLOCKS = msgspec.json.Decoder(list[Block])
+_TOOLS = msgspec.json.Decoder(list[Tool])
+_SOURCE = msgspec.json.Decoder(Source)
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPES = re.compile(
+    rb"(\\[^u]"  # an escaped backslash must not lend its partner to what follows
+    rb"|\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+
+
+def read_request(body: bytes, *, counting: bool = False) -> MessagesRequest:
+    """
+    Read a request's *body*; `counting` requests (count_tokens) have no max_tokens.
+
+    Raises:
+        Problem: invalid_request_error with the path of the field that is wrong.
+    """
+    try:
+        body.isascii() or body.decode()
+    except UnicodeDecodeError as error:
+        raise invalid("The request body is not valid UTF-8", "") from error
+    if _SURROGATE.search(body):
+        body = _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
+    request = read(_REQUEST, body)
+    if not request.messages:
+        raise invalid("at least one message is required", "", "messages")
+    if request.max_tokens is None and not counting:
+        raise invalid("Field required", "", "max_tokens")
+    if request.max_tokens is not None and request.max_tokens < 0:
+        raise invalid("Input should be greater than or equal to 0", "", "max_tokens")
+    return request
+
+
+def blocks_of(content: Raw, *path: str | int) -> list[Block]:
+    """Read content that is a string or a list of blocks; a string is one text block."""
+    if is_string(content):
+        return [Block("text", content)]
+    if is_list(content):
+        return read(_BLOCKS, content, *path)
+    raise invalid("Input should be a valid string or list of blocks", "", *path)
+
+
+def tools_of(tools: Raw) -> list[Tool]:
+    """Read the tools of a request."""
+    return read(_TOOLS, tools, "tools")
+
+
+def source_of(block: Block, *path: str | int) -> Source:
+    """Read where an image or document comes from."""
+    return read(_SOURCE, block.source or Raw(b"{}"), *path, block.type, "source")
+
+
+# ...and answering with an error.
+
+
+def error_body(problem: Problem, request_id: str | None = None) -> bytes:
+    """Encode *problem* as the body of an HTTP answer, which is also the data of an error event."""
+    body: dict[str, Any] = {
+        "type": "error",
+        "error": {"type": problem.kind, "message": problem.message},
+    }
+    if request_id is not None:
+        body["request_id"] = request_id
+    return msgspec.json.encode(body)
