@@ -1,0 +1,54 @@
+"""
+Where requests go: the one place that puts addresses together.
+
+A base URL is accepted in every form that users paste: with and without /v1, as a whole endpoint,
+and for Azure OpenAI as resource, as deployment or as its newer /openai/v1 form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+_CHAT = "/chat/completions"
+_MESSAGES = "/messages"
+_DEPLOYMENTS = "/openai/deployments"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A base URL without endpoint and query; *api_version* is Azure's."""
+
+    base: str
+    api_version: str = ""
+
+    @classmethod
+    def parse(cls, url: str, *, api_version: str = "") -> Address:
+        """Read what the user pasted; an `api-version` in the query counts like the setting."""
+        split = urlsplit(url)
+        version = api_version or dict(parse_qsl(split.query)).get("api-version", "")
+        path = split.path.rstrip("/").removesuffix(_CHAT).removesuffix(_MESSAGES).rstrip("/")
+        return cls(base=urlunsplit((split.scheme, split.netloc, path, "", "")), api_version=version)
+
+    def chat(self, model: str, *, azure: bool) -> str:
+        """Return where Chat Completions of *model* are asked for."""
+        if not azure:
+            return self.base + _CHAT
+        return self.base + self._azure_part(model) + _CHAT + self._query()
+
+    def messages(self) -> str:
+        """Return where Messages are asked for."""
+        return f"{self.base.removesuffix('/v1')}/v1{_MESSAGES}"
+
+    def _azure_part(self, model: str) -> str:
+        """Complete an Azure address: deployments with a version, /openai/v1 without one."""
+        path = urlsplit(self.base).path
+        if _DEPLOYMENTS + "/" in path or path.endswith("/openai/v1"):
+            return ""
+        have = "/openai" if path.endswith("/openai") else ""
+        if self.api_version:
+            return f"{_DEPLOYMENTS}/{quote(model, safe='')}".removeprefix(have)
+        return "/openai/v1".removeprefix(have) if path in ("", "/openai") else ""
+
+    def _query(self) -> str:
+        return f"?{urlencode({'api-version': self.api_version})}" if self.api_version else ""

@@ -1,0 +1,163 @@
+"""
+The presets of `providers.toml`: what is known about each provider, as data.
+
+A preset's `quirks` hold for all its models; a card of `models` overrides some of them for the
+models whose names match. Cards stand in the order in which they are tried: the first match wins,
+so special names stand above general patterns.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Literal
+
+import msgspec
+
+from ccproxy.convert.quirks import PLAIN, Quirks
+from ccproxy.pipeline.headers import AuthStyle
+from ccproxy.pipeline.models import ModelCard, Price
+
+DEMO_ADDRESS = "demo:"
+"""Stands for the address of the provider that the worker itself serves; filled in by it."""
+AUTO_CACHE_FIELD = "requesty"
+
+
+class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known about some models of one provider."""
+
+    names: tuple[str, ...]
+    """Glob patterns; a name without one is a model that is always sent on unchanged."""
+    window: int | None = None
+    max_output: int | None = None
+    price: tuple[float, float] | tuple[float, float, float] | None = None
+    """Dollars per million tokens: input, output and, where known, cached input."""
+    quirks: dict[str, Any] = {}
+    everywhere: bool = False
+    """True: the card holds for these names on a server of which nothing is known, too."""
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider."""
+
+    title: str
+    base_url: str = ""
+    """Where Chat Completions are answered; empty: only the user knows."""
+    native_url: str = ""
+    """Where the Messages API is answered (without /v1/messages); empty: nowhere."""
+    api: Literal["chat", "messages"] = "chat"
+    """What PROVIDER_API is if the user does not say."""
+    auth: AuthStyle = "bearer"
+    native_auth: AuthStyle = "bearer"
+    hosts: tuple[str, ...] = ()
+    """Glob patterns of further hosts by which the provider is recognised without PROVIDER."""
+    key_page: str = ""
+    """Where a user gets a key."""
+    example_url: str = ""
+    """What to write as base URL where the preset has none of its own."""
+    stand_in: str = ""
+    """The key that is sent when the user has none; empty: a key is needed."""
+    big: str | None = None
+    middle: str | None = None
+    small: str | None = None
+    pass_models: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
+    """Headers of every request; the user's own win."""
+    quirks: dict[str, Any] = {}
+    models: tuple[PresetCard, ...] = ()
+    takes_anthropic_keys: bool = False
+    """Whether a client's key of Anthropic's (`sk-ant-…`) may be passed on."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether the provider refuses requests without a key of the user's."""
+        return not self.stand_in
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Return the cards of all models, each with every quirk that holds for it."""
+        return tuple(card for one in self.models for card in _cards(one, self.quirks))
+
+    def unknown(self) -> ModelCard:
+        """Return the card of a model that the preset does not know."""
+        return ModelCard(quirks=_quirks(self.quirks))
+
+
+@cache
+def load_presets() -> Mapping[str, Preset]:
+    """Read `providers.toml`, once per process; the keys are the words that PROVIDER takes."""
+    text = files("ccproxy.config").joinpath("providers.toml").read_text(encoding="utf-8")
+    presets = msgspec.convert(tomllib.loads(text), dict[str, Preset])
+    return MappingProxyType(presets)
+
+
+@cache
+def any_server() -> Preset:
+    """
+    Return what is assumed of a server without a preset: rows M01 and M02.
+
+    Nothing but the names of model families that are the same wherever they are served.
+    """
+    return Preset(
+        title="an OpenAI-compatible server",
+        base_url="https://api.openai.com/v1",
+        big="gpt-4o",
+        small="gpt-4o-mini",
+        pass_models=(
+            *("gpt-*", "o1*", "o3*", "o4*", "ep-*", "doubao-*", "deepseek-*", "glm-*"),
+            *("minimax*", "gemini*", "kimi-*", "moonshot-*", "qwen*"),
+        ),
+        models=tuple(
+            card for preset in load_presets().values() for card in preset.models if card.everywhere
+        ),
+    )
+
+
+def recognise(host: str) -> str:
+    """Find the preset whose provider answers at *host*; empty if none is known to."""
+    name = host.lower()
+    for word, preset in load_presets().items():
+        if any(fnmatchcase(name, pattern) for pattern in preset.hosts):
+            return word
+    return ""
+
+
+def recognise_by_auth(auth: AuthStyle) -> str:
+    """Find the preset that authenticates by *auth*; empty if none does."""
+    return next((word for word, preset in load_presets().items() if preset.auth == auth), "")
+
+
+def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
+    """Return *card* asking for Requesty's own cache breakpoints, or no longer (row M17)."""
+    body = {
+        name: value for name, value in card.quirks.extra_body.items() if name != AUTO_CACHE_FIELD
+    }
+    if on:
+        body[AUTO_CACHE_FIELD] = {"auto_cache": True}
+    return replace(card, quirks=msgspec.structs.replace(card.quirks, extra_body=body))
+
+
+def _cards(card: PresetCard, common: Mapping[str, Any]) -> tuple[ModelCard, ...]:
+    quirks = _quirks({**common, **card.quirks})
+    price = None
+    if card.price is not None:
+        paid, written, *cached = card.price
+        price = Price(input=paid, output=written, cache_read=cached[0] if cached else None)
+    return tuple(
+        ModelCard(
+            pattern=name,
+            window=card.window,
+            max_output=card.max_output,
+            price=price,
+            quirks=quirks,
+        )
+        for name in card.names
+    )
+
+
+def _quirks(fields: Mapping[str, Any]) -> Quirks:
+    return msgspec.convert(dict(fields), Quirks) if fields else PLAIN

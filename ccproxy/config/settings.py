@@ -1,0 +1,214 @@
+"""
+Every setting of an env file: its name, how it is read, its default and what it means.
+
+README and `--help` are compared with this table. A setting without a value has its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ccproxy.config import parsers
+
+T = TypeVar("T")
+
+HEADER_PREFIX = "CUSTOM_HEADER_"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """One setting; `default` and `meaning` are what README says of it."""
+
+    name: str
+    parse: Callable[[str], T]
+    default: str
+    meaning: str
+    example: str
+    aliases: tuple[str, ...] = ()
+    """Other names that existing env files use; `name` wins where both are given."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that the setting goes by."""
+        return (self.name, *self.aliases)
+
+
+PROVIDER = Setting(
+    "PROVIDER",
+    str.lower,
+    "",
+    "a preset: fills base URL, auth style, models, windows and what is special about the provider",
+    "kimi",
+)
+PROVIDER_API_KEY = Setting(
+    "PROVIDER_API_KEY",
+    parsers.keys,
+    "",
+    "the provider's key, or several split by commas",
+    "sk-…",
+    ("OPENAI_API_KEY",),
+)
+PROVIDER_BASE_URL = Setting(
+    "PROVIDER_BASE_URL",
+    parsers.http_url,
+    "preset, else OpenAI",
+    "where the provider answers; the preset's deviations stay in force",
+    "https://api.example.com/v1",
+    ("OPENAI_BASE_URL",),
+)
+PROVIDER_API = Setting(
+    "PROVIDER_API",
+    parsers.api,
+    "chat",
+    "chat converts to Chat Completions; messages (preset anthropic: the default) is direct mode",
+    "chat",
+)
+ANTHROPIC_API_KEY = Setting(
+    "ANTHROPIC_API_KEY",
+    parsers.keys,
+    "",
+    "client key(s), split by commas, that Claude Code must send; empty: none is asked for",
+    "ccp_…",
+)
+PASS_CLIENT_KEY = Setting(
+    "PASS_CLIENT_KEY",
+    parsers.switch,
+    "off",
+    "on: the client's own key goes to the provider, and no provider key is needed",
+    "on",
+)
+BIG_MODEL = Setting(
+    "BIG_MODEL",
+    parsers.model,
+    "preset, else gpt-4o",
+    "answers for opus and unknown names",
+    "gpt-4o",
+)
+MIDDLE_MODEL = Setting(
+    "MIDDLE_MODEL", parsers.model, "preset, else BIG_MODEL", "answers for sonnet", "gpt-4o"
+)
+SMALL_MODEL = Setting(
+    "SMALL_MODEL", parsers.model, "preset, else gpt-4o-mini", "answers for haiku", "gpt-4o-mini"
+)
+PASS_MODELS = Setting(
+    "PASS_MODELS",
+    parsers.words,
+    "preset, else gpt-* o1* o3* o4* …",
+    "glob patterns, split by commas, of model names that are sent on unchanged",
+    "gpt-*,kimi-*",
+)
+HOST = Setting("HOST", parsers.text, "127.0.0.1", "the address to listen on", "127.0.0.1")
+PORT = Setting(
+    "PORT", parsers.port, "the table's", "read only to compare it with ccproxy.toml", "8081"
+)
+ALLOW_PUBLIC = Setting(
+    "ALLOW_PUBLIC",
+    parsers.switch,
+    "off",
+    "on: listen on an address that others can reach without asking for a client key",
+    "on",
+)
+LOG_LEVEL = Setting(
+    "LOG_LEVEL", parsers.log_level, "INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "INFO"
+)
+MAX_TOKENS_LIMIT = Setting(
+    "MAX_TOKENS_LIMIT", parsers.tokens, "none", "no request asks for more tokens", "32000"
+)
+MIN_TOKENS_LIMIT = Setting(
+    "MIN_TOKENS_LIMIT", parsers.tokens, "none", "no request asks for fewer tokens", "100"
+)
+CONTEXT_WINDOW = Setting(
+    "CONTEXT_WINDOW",
+    parsers.tokens,
+    "preset",
+    "the window in tokens, for servers that only their owner knows (Ollama, vLLM)",
+    "131072",
+)
+REQUEST_TIMEOUT = Setting(
+    "REQUEST_TIMEOUT",
+    parsers.seconds,
+    "600",
+    "seconds of silence allowed before the provider's first byte",
+    "600",
+)
+MAX_RETRIES = Setting(
+    "MAX_RETRIES",
+    parsers.count,
+    "2",
+    "repeats after 408, 409, 5xx, 529 or a failed connection, before the first byte",
+    "2",
+)
+EARLY_COMMIT = Setting(
+    "EARLY_COMMIT",
+    parsers.seconds_or_never,
+    "15",
+    "seconds until a waiting stream commits to 200 and pings; 0 = never",
+    "15",
+)
+UPSTREAM_PROXY = Setting(
+    "UPSTREAM_PROXY",
+    parsers.proxy_url,
+    "HTTPS_PROXY / NO_PROXY",
+    "the way out; never used for loopback",
+    "http://proxy.example:3128",
+)
+CA_BUNDLE = Setting(
+    "CA_BUNDLE",
+    parsers.text,
+    "the system's",
+    "a PEM file of trusted authorities; relative to the env file's folder",
+    "/etc/ssl/company.pem",
+)
+CUSTOM_HEADER = Setting(
+    f"{HEADER_PREFIX}<NAME>",
+    parsers.text,
+    "",
+    "a header of every request upstream: CUSTOM_HEADER_X_API_KEY=v sends X-Api-Key: v",
+    "v",
+)
+AZURE_API_VERSION = Setting(
+    "AZURE_API_VERSION",
+    parsers.text,
+    "",
+    "Azure OpenAI addressing and the api-key header",
+    "2024-10-21",
+)
+AUTO_CACHE = Setting(
+    "AUTO_CACHE",
+    parsers.switch,
+    "preset (requesty: on)",
+    "on: asks Requesty to place cache breakpoints (requesty.auto_cache)",
+    "on",
+)
+
+SETTINGS: tuple[Setting[Any], ...] = (
+    PROVIDER,
+    PROVIDER_API_KEY,
+    PROVIDER_BASE_URL,
+    PROVIDER_API,
+    ANTHROPIC_API_KEY,
+    PASS_CLIENT_KEY,
+    BIG_MODEL,
+    MIDDLE_MODEL,
+    SMALL_MODEL,
+    PASS_MODELS,
+    HOST,
+    PORT,
+    ALLOW_PUBLIC,
+    LOG_LEVEL,
+    MAX_TOKENS_LIMIT,
+    MIN_TOKENS_LIMIT,
+    CONTEXT_WINDOW,
+    REQUEST_TIMEOUT,
+    MAX_RETRIES,
+    EARLY_COMMIT,
+    UPSTREAM_PROXY,
+    CA_BUNDLE,
+    CUSTOM_HEADER,
+    AZURE_API_VERSION,
+    AUTO_CACHE,
+)
+
+NAMES = frozenset(name for setting in SETTINGS for name in setting.names)

@@ -1,0 +1,117 @@
+"""
+Which model answers a request, and what is known about it.
+
+Rules of choice, in order:
+
+1. `[1m]`, Claude Code's mark for its long window, is cut off.
+2. A name of BIG, MIDDLE or SMALL, a model of the preset, or a name that matches a pass pattern
+   goes to the provider as it is.
+3. A name with "haiku" in it means SMALL, else one with "sonnet" MIDDLE; every other one,
+   "opus" and unknown names alike, means BIG.
+4. A tier that has no model sends the client's name on.
+
+Names are compared without regard to case; what is sent keeps its case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ccproxy.convert.quirks import PLAIN, Quirks
+
+LONG_WINDOW_MARK = "[1m]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """US dollars per million tokens; None where it is not known, which is never a guess."""
+
+    input: float
+    output: float
+    cache_read: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What is known about the models whose names match `pattern`."""
+
+    pattern: str = "*"
+    window: int | None = None
+    """Context window in tokens."""
+    max_output: int | None = None
+    """The most tokens of one answer."""
+    price: Price | None = None
+    quirks: Quirks = PLAIN
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether images reach the model."""
+        return self.quirks.images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The model that is asked, and whether it is another one than the client named."""
+
+    model: str
+    substituted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelMap:
+    """The models of one entry: three tiers, what passes unchanged, and a card for each."""
+
+    big: str | None
+    """None: the provider gets the name that the client sent (the `anthropic` preset)."""
+    middle: str | None
+    small: str | None
+    pass_patterns: tuple[str, ...] = ()
+    cards: tuple[ModelCard, ...] = ()
+    """The first card whose pattern matches is the model's card."""
+    unknown: ModelCard = ModelCard()
+    """The card of every other model."""
+
+    def pick(self, requested: str) -> Choice:
+        """Decide which model answers a request for *requested*."""
+        name = without_mark(requested)
+        if self._passes(name):
+            return Choice(model=name, substituted=False)
+        model = self._tier(name) or name
+        return Choice(model=model, substituted=model != name)
+
+    def card(self, model: str) -> ModelCard:
+        """Return what is known about *model*, a name of the provider's."""
+        name = model.lower()
+        matches = (card for card in self.cards if fnmatchcase(name, card.pattern.lower()))
+        return next(matches, self.unknown)
+
+    def tiers(self) -> tuple[str, ...]:
+        """Return the models of the tiers, each once, biggest first."""
+        return tuple(dict.fromkeys(name for name in (self.big, self.middle, self.small) if name))
+
+    def _passes(self, name: str) -> bool:
+        wanted = name.lower()
+        known = (*self.tiers(), *_literals(card.pattern for card in self.cards))
+        return any(wanted == one.lower() for one in known) or any(
+            fnmatchcase(wanted, pattern.lower()) for pattern in self.pass_patterns
+        )
+
+    def _tier(self, name: str) -> str | None:
+        wanted = name.lower()
+        if "haiku" in wanted:
+            return self.small
+        return self.middle if "sonnet" in wanted else self.big
+
+
+def without_mark(name: str) -> str:
+    """Cut Claude Code's `[1m]` off *name*."""
+    stripped = name.strip()
+    if stripped.lower().endswith(LONG_WINDOW_MARK):
+        return stripped[: -len(LONG_WINDOW_MARK)].rstrip()
+    return stripped
+
+
+def _literals(patterns: Iterable[str]) -> Iterable[str]:
+    return (pattern for pattern in patterns if not any(sign in pattern for sign in "*?["))
