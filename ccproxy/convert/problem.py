@@ -92,11 +92,7 @@ def read_problem(
         status = said.status or (status if status >= 300 else 0)
     lower = {name.lower(): value for name, value in headers.items()}
     cause = _cause(status, said, quirks)
-    wait = None
-    if cause in _WAITING:
-        wait = wait_in_headers(lower, now)
-        wait = wait_in_body(said.text, said.delays) if wait is None else wait
-        wait = wait_until_reset(lower, now) if wait is None else wait
+    wait = _wait(cause, said, lower, now)
     if cause is Cause.OVERFLOW:
         problem = Problem("invalid_request_error", overflow_message(said, max_tokens))
     else:
@@ -205,8 +201,6 @@ def _choice_error(outline: _Outline) -> bytes:
 
 # What does it mean?
 
-_WAITING = {Cause.RATE_LIMIT, Cause.OVERLOAD, Cause.QUOTA, Cause.MONEY, Cause.SERVER}
-
 _CAUSE_OF_STATUS = {
     401: Cause.BAD_KEY,
     402: Cause.MONEY,
@@ -293,6 +287,25 @@ def _load(status: int, said: Refusal) -> Cause | None:
     if telling and _matches(said, wordings.RATE_CODES, wordings.RATE):
         return Cause.RATE_LIMIT
     return None
+
+
+_WAITING = {Cause.RATE_LIMIT, Cause.OVERLOAD, Cause.QUOTA, Cause.MONEY, Cause.SERVER}
+_LIMITED = {Cause.RATE_LIMIT, Cause.QUOTA}
+"""Only here do the reset headers matter: providers send them with every answer."""
+
+
+def _wait(
+    cause: Cause, said: Refusal, headers: Mapping[str, str], now: float | None
+) -> float | None:
+    """The seconds until the provider may be asked again, None where it does not say."""
+    if cause not in _WAITING:
+        return None
+    wait = wait_in_headers(headers, now)
+    if wait is None:
+        wait = wait_in_body(said.text, said.delays)
+    if wait is None and cause in _LIMITED:
+        wait = wait_until_reset(headers, now)
+    return wait
 
 
 # What is the client told?

@@ -1,0 +1,390 @@
+"""
+The key pool: whose turn it is, and what is said when it is nobody's.
+
+Theory of operation: `take` gives the ready key with the least requests in flight, among equals the
+one that was unused for longest, which is plain rotation when requests come one by one. The caller
+sends the request, has the answer judged, and tells the verdict with `settle`; when the answer is
+over it gives the permit back with `release`. No locks: one event loop, and no method awaits.
+
+* A pool of one key never rests it: its refusals are the client's to see.
+* A rested key comes back by itself, for one request at a time until one succeeds.
+* Rate limits on three keys in a row that name no limit of a key are about the address or the
+  account: then the provider rests, no key is blamed, and one request at a time may probe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ccproxy.convert.problem import LONGEST_CLIENT_WAIT, Cause
+from ccproxy.errors import Problem
+from ccproxy.pipeline.keystate import LONGEST_REST, WHOLE_KEY, KeyLimits, KeyState, Obstacle, Rest
+from ccproxy.pipeline.verdict import Effect, Verdict
+
+SHARED_AFTER = 3
+"""So many keys must be limited in a row before the provider rests."""
+SHARED_WITHIN = 2.0
+"""At most so many seconds between one and the next."""
+SHARED_WITHOUT_SUCCESS = 10.0
+PROBE_EVERY = 5.0
+
+NO_LIMITS = KeyLimits()
+
+_StateWord = Literal["ready", "resting", "out", "rejected", "disabled"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lease:
+    """The permit to use one key for one attempt."""
+
+    secret: str = field(repr=False)
+    id: str
+    shown: str
+    """The key as it may be shown: `…last4`."""
+    model: str
+    probed: tuple[Rest, ...] = ()
+    probes_provider: bool = False
+    settled: bool = False
+    released: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestShown:
+    """One reason why a key is not used."""
+
+    model: str | None
+    """None: the whole key."""
+    cause: str
+    status: int
+    seconds: float
+    """Until it is tried again; 0 when the next request may try."""
+    since: float
+    """Wall clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyShown:
+    """One key, as status and `ccproxy keys` show it."""
+
+    id: str
+    tail: str
+    state: _StateWord
+    """`rejected` and `out` last until a request succeeds, even while the key is tried again."""
+    rests: tuple[RestShown, ...]
+    used_today: int
+    in_flight: int
+
+
+class KeyPool:
+    """Hands out keys in turn; a key that the provider refused rests first."""
+
+    def __init__(
+        self,
+        keys: Iterable[str],
+        *,
+        provider: str,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        jitter: Callable[[], float],
+        limits: KeyLimits = NO_LIMITS,
+    ) -> None:
+        self._keys = [
+            KeyState(secret=key, id=f"k{number}", tail=shown(key), limits=limits)
+            for number, key in enumerate(dict.fromkeys(keys), start=1)
+        ]
+        self._by_id = {key.id: key for key in self._keys}
+        self._provider = provider
+        self._clock = clock
+        self._wall = wall
+        self._jitter = jitter
+        self._turn = 0
+        self._last_success = -math.inf
+        self._limited: list[tuple[str, str, float]] = []
+        self._provider_rests_until: float | None = None
+        self._provider_is_probed = False
+        self.version = 0
+        """Changes whenever there is something new to keep on disk."""
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other key to go to."""
+        return sum(not key.disabled for key in self._keys) <= 1
+
+    # The way of an attempt...
+
+    def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
+        """
+        Return the key whose turn it is; *skip* names keys that this request has tried.
+
+        Raises:
+            Problem: If there is none, with the truth about why and for how long.
+        """
+        now, wall = self._clock(), self._wall()
+        probes_provider = self._pass_provider(now)
+        ready = [key for key in self._keys if not self._obstacle(key, model, skip=skip)]
+        if not ready:
+            raise self.refusal(model, skip=skip)
+        key = min(ready, key=lambda key: (key.in_flight, key.turn))
+        self._turn += 1
+        key.turn = self._turn
+        self._provider_is_probed = self._provider_is_probed or probes_provider
+        self.version += 1
+        return Lease(
+            secret=key.secret,
+            id=key.id,
+            shown=key.tail,
+            model=model,
+            probed=key.start(model, now=now, wall=wall),
+            probes_provider=probes_provider,
+        )
+
+    def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
+        """Tell whether only the limits on requests in flight stand in the way: wait, then."""
+        obstacles = [
+            self._obstacle(key, model, skip=skip) for key in self._keys if key.id not in skip
+        ]
+        whys = {found.why if found else "" for found in obstacles}
+        return "in_flight" in whys and "" not in whys
+
+    def settle(self, lease: Lease, verdict: Verdict) -> None:
+        """Draw the consequences of an answer for the key; the permit stays out."""
+        lease.settled = True
+        key = self._by_id[lease.id]
+        now = self._clock()
+        shared = self._is_shared(lease, verdict, now)
+        self._end_probe(lease)
+        if verdict.effect is Effect.GOOD:
+            self._last_success = now
+            self._provider_rests_until = None
+            key.succeeded(lease.model, now=now, alone=self.is_alone)
+        elif shared:
+            self._rest_provider(verdict, now)
+        elif verdict.effect is not Effect.NONE:
+            wall, jitter = self._wall(), self._jitter()
+            key.refused(lease.model, verdict, now=now, wall=wall, jitter=jitter)
+        self.version += 1
+
+    def release(self, lease: Lease) -> None:
+        """Give the permit back; a second time does nothing."""
+        if lease.released:
+            return
+        lease.released = True
+        self._by_id[lease.id].in_flight -= 1
+        if not lease.settled:
+            self._end_probe(lease)
+
+    # ...and when there is no key for it.
+
+    def refusal(self, model: str, *, skip: Collection[str] = (), last: str = "") -> Problem:
+        """Say why no key can be taken; *last* is what the provider said to this request."""
+        found = [key for key in (self._obstacle(key, model) for key in self._keys) if key]
+        waits = [obstacle.seconds for obstacle in found if obstacle.why in _TIMED]
+        said = f" The provider's last answer: {last}" if last else ""
+        if (resting := self._provider_wait()) is not None:
+            text = f"{self._provider} limits this address or account, whatever the key"
+            return _limited(f"{text}; it is asked again in {math.ceil(resting)} s.{said}", resting)
+        text = self._describe(found)
+        if waits:
+            return _limited(f"{text}.{said}", min(waits))
+        whys = {obstacle.why for obstacle in found}
+        kind = "billing_error" if Cause.MONEY.value in whys else "authentication_error"
+        if skip and not found:
+            text = f"{self._provider} refused this request with every key that could be tried"
+        return Problem(kind, f"{text}.{said}", should_retry=False)
+
+    def _describe(self, found: list[Obstacle]) -> str:
+        total = len(self._keys)
+        counts = Counter((obstacle.why, obstacle.status) for obstacle in found)
+        if len(counts) == 1 and len(found) == total:
+            ((why, status),) = counts
+            return f"{_keys(total)} of {self._provider} {_SAID[why]}{_status(status)}"
+        parts = [f"{n} {_SAID[why]}{_status(status)}" for (why, status), n in counts.items()]
+        return f"none of the {total} keys of {self._provider} is ready: {', '.join(parts)}"
+
+    def _obstacle(
+        self, key: KeyState, model: str, *, skip: Collection[str] = ()
+    ) -> Obstacle | None:
+        if key.id in skip:
+            return _SKIPPED
+        now, wall = self._clock(), self._wall()
+        return key.obstacle(model, now=now, wall=wall, alone=self.is_alone)
+
+    # A limit that is not about a key.
+
+    def _pass_provider(self, now: float) -> bool:
+        """Return whether this request probes the resting provider; raise if it may not."""
+        until = self._provider_rests_until
+        if until is None:
+            return False
+        if until > now or self._provider_is_probed:
+            raise self.refusal("")
+        return True
+
+    def _provider_wait(self) -> float | None:
+        until = self._provider_rests_until
+        if until is None or (until <= self._clock() and not self._provider_is_probed):
+            return None
+        return max(1.0, until - self._clock())
+
+    def _is_shared(self, lease: Lease, verdict: Verdict, now: float) -> bool:
+        """Tell whether this limit is about the address or account, by the keys limited before."""
+        if not verdict.maybe_shared or self.is_alone:
+            return False
+        if self._provider_rests_until is not None:
+            return True
+        if self._limited and now - self._limited[-1][2] > SHARED_WITHIN:
+            self._limited.clear()
+        self._limited = [entry for entry in self._limited if entry[0] != lease.id]
+        self._limited.append((lease.id, lease.model, now))
+        long_ago = now - self._last_success >= SHARED_WITHOUT_SUCCESS
+        return len(self._limited) >= SHARED_AFTER and long_ago
+
+    def _rest_provider(self, verdict: Verdict, now: float) -> None:
+        seconds = PROBE_EVERY if verdict.seconds is None else min(verdict.seconds, LONGEST_REST)
+        self._provider_rests_until = max(self._provider_rests_until or 0.0, now + seconds)
+        for key_id, model, _ in self._limited:
+            self._by_id[key_id].forgive(model)
+        self._limited.clear()
+
+    def _end_probe(self, lease: Lease) -> None:
+        for rest in lease.probed:
+            rest.probing = False
+        if lease.probes_provider:
+            lease.probes_provider = False
+            self._provider_is_probed = False
+
+    # For the user.
+
+    def snapshot(self) -> tuple[KeyShown, ...]:
+        """Show every key, without the key."""
+        now, wall = self._clock(), self._wall()
+        return tuple(_show(key, now=now, wall=wall) for key in self._keys)
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many keys are ready for every model, and how many there are."""
+        return sum(key.state == "ready" for key in self.snapshot()), len(self._keys)
+
+    @property
+    def provider_rests_for(self) -> float | None:
+        """Seconds until a provider that limits the address is asked again, None if it is not."""
+        return self._provider_wait()
+
+    def disable(self, key_id: str) -> None:
+        """Use a key no more until it is enabled; KeyError if there is none of that id."""
+        self._by_id[key_id].disabled = True
+        self.version += 1
+
+    def enable(self, key_id: str) -> None:
+        """Use a key again and forget why it rested."""
+        key = self._by_id[key_id]
+        key.disabled = False
+        key.rests.clear()
+        self.version += 1
+
+    def reset(self) -> None:
+        """Forget every rest, of keys and of the provider."""
+        for key in self._keys:
+            key.rests.clear()
+        self._limited.clear()
+        self._provider_rests_until = None
+        self.version += 1
+
+    # For the disk.
+
+    def export(self, salt: bytes) -> dict[str, dict[str, Any]]:
+        """Return what must survive a restart, by salted ids from which no key can be read."""
+        now, wall = self._clock(), self._wall()
+        return {salted(key.secret, salt): key.export(now=now, wall=wall) for key in self._keys}
+
+    def restore(self, kept: Mapping[str, dict[str, Any]], salt: bytes) -> None:
+        """
+        Take over what `export` returned; keys that are not in it are new.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is something else.
+        """
+        now, wall = self._clock(), self._wall()
+        for key in self._keys:
+            if (row := kept.get(salted(key.secret, salt))) is not None:
+                key.restore(row, now=now, wall=wall)
+
+
+def shown(key: str) -> str:
+    """Return the part of a key that may be seen; nothing of one that is short."""
+    return f"…{key[-4:]}" if len(key) >= 12 else "…"
+
+
+def salted(key: str, salt: bytes) -> str:
+    """Return the name under which a key's state is kept."""
+    return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
+
+
+_SKIPPED = Obstacle("skipped", 0.0)
+_TIMED = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", "per_day", "in_flight"}
+_SAID = {
+    Cause.RATE_LIMIT.value: "rate-limited",
+    Cause.QUOTA.value: "at the plan's usage limit",
+    Cause.MONEY.value: "out of money",
+    Cause.BAD_KEY.value: "rejected",
+    "per_minute": "at the limit of requests per minute that is set here",
+    "per_day": "at the limit of requests per day that is set here",
+    "in_flight": "at the limit of requests in flight that is set here",
+    "disabled": "disabled by the user",
+}
+_STATE_OF_CAUSE: dict[Cause, _StateWord] = {
+    Cause.RATE_LIMIT: "resting",
+    Cause.QUOTA: "out",
+    Cause.MONEY: "out",
+    Cause.BAD_KEY: "rejected",
+}
+_WORST: tuple[_StateWord, ...] = ("rejected", "out", "resting")
+
+
+def _limited(text: str, seconds: float) -> Problem:
+    wait = max(1, math.ceil(seconds))
+    again = False if wait > LONGEST_CLIENT_WAIT else None
+    return Problem("rate_limit_error", text, retry_after=wait, should_retry=again)
+
+
+def _keys(number: int) -> str:
+    return "the key" if number == 1 else f"all {number} keys"
+
+
+def _status(status: int) -> str:
+    return f" ({status})" if status else ""
+
+
+def _show(key: KeyState, *, now: float, wall: float) -> KeyShown:
+    rests = tuple(
+        RestShown(
+            model=None if model == WHOLE_KEY else model,
+            cause=rest.cause.value,
+            status=rest.status,
+            seconds=max(0.0, rest.until - now),
+            since=rest.since,
+        )
+        for model, rest in key.rests.items()
+    )
+    states = {
+        _STATE_OF_CAUSE[rest.cause]
+        for rest in key.rests.values()
+        if rest.until > now or rest.cause is not Cause.RATE_LIMIT
+    }
+    worst: _StateWord = next((state for state in _WORST if state in states), "ready")
+    return KeyShown(
+        id=key.id,
+        tail=key.tail,
+        state="disabled" if key.disabled else worst,
+        rests=rests,
+        used_today=key.used(wall),
+        in_flight=key.in_flight,
+    )

@@ -1,0 +1,228 @@
+"""
+What is known about one key: what it is doing, what it has used, and why it rests.
+
+A rest is on the whole key (model "") or on the key for one model. When its time is over the key is
+ready again for one request at a time, a probe, until one succeeds; then the rest is forgotten. A
+failed probe begins the next, longer rest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from ccproxy.convert.problem import Cause
+from ccproxy.pipeline.verdict import Effect, Verdict
+
+LONGEST_REST = 3600.0
+"""Seconds: a rate limit that claims to last longer is probed after an hour anyway."""
+_REST_FIRST, _REST_LONGEST = 5.0, 300.0
+_OUT_FIRST, _OUT_LONGEST = 3600.0, 86400.0
+_SHORTEST_RESET = 60.0
+"""No allowance is filled again in less: such a retry-after is boilerplate."""
+_SUSPECT = (60.0, 600.0, 3600.0)
+_MINUTE = 60.0
+_DAY = 86400.0
+
+WHOLE_KEY = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What the user allows a single key; None: no limit."""
+
+    in_flight: int | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
+    """Days begin at midnight UTC."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Rest:
+    """Why a key rests and until when, on the monotonic clock."""
+
+    cause: Cause
+    status: int
+    until: float
+    failures: int
+    since: float
+    """Wall clock, for the user's eyes."""
+    probing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a key cannot be taken now, and for how many seconds at least."""
+
+    why: str
+    """A `Cause` value, `in_flight`, `per_minute`, `per_day` or `disabled`."""
+    seconds: float
+    status: int = 0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class KeyState:
+    """One key of the pool; the pool tells it the time."""
+
+    secret: str = field(repr=False)
+    id: str
+    tail: str
+    limits: KeyLimits
+    in_flight: int = 0
+    turn: int = 0
+    """When it was taken last, counted in takes of the pool."""
+    disabled: bool = False
+    rests: dict[str, Rest] = field(default_factory=dict)
+    day: int = 0
+    used_today: int = 0
+    _minute: deque[float] = field(default_factory=deque)
+
+    # What stands in the way.
+
+    def obstacle(self, model: str, *, now: float, wall: float, alone: bool) -> Obstacle | None:
+        """Say why the key cannot be taken for *model*; a key that is *alone* never rests."""
+        if self.disabled:
+            return Obstacle("disabled", 0.0)
+        if not alone and (resting := self._resting(model, now)):
+            return resting
+        limits = self.limits
+        if limits.per_day is not None and self.used(wall) >= limits.per_day:
+            return Obstacle("per_day", _DAY - wall % _DAY)
+        if limits.per_minute is not None:
+            self._forget_minute(now)
+            if len(self._minute) >= limits.per_minute:
+                return Obstacle("per_minute", self._minute[0] + _MINUTE - now)
+        if limits.in_flight is not None and self.in_flight >= limits.in_flight:
+            return Obstacle("in_flight", 1.0)
+        return None
+
+    def _resting(self, model: str, now: float) -> Obstacle | None:
+        longest = None
+        for rest in (self.rests.get(WHOLE_KEY), self.rests.get(model)):
+            if rest is None or (rest.until <= now and not rest.probing):
+                continue
+            seconds = max(rest.until - now, 1.0 if rest.probing else 0.0)
+            if longest is None or seconds > longest.seconds:
+                longest = Obstacle(rest.cause.value, seconds, rest.status)
+        return longest
+
+    def used(self, wall: float) -> int:
+        """How often the key was taken today."""
+        return self.used_today if self.day == int(wall // _DAY) else 0
+
+    def _forget_minute(self, now: float) -> None:
+        while self._minute and self._minute[0] <= now - _MINUTE:
+            self._minute.popleft()
+
+    # What happens to it.
+
+    def start(self, model: str, *, now: float, wall: float) -> tuple[Rest, ...]:
+        """Note one more use; return the rests that this use probes."""
+        self.in_flight += 1
+        self.used_today = self.used(wall) + 1
+        self.day = int(wall // _DAY)
+        if self.limits.per_minute is not None:
+            self._forget_minute(now)
+            self._minute.append(now)
+        over = [rest for name in {WHOLE_KEY, model} if (rest := self.rests.get(name))]
+        probed = tuple(rest for rest in over if rest.until <= now)
+        for rest in probed:
+            rest.probing = True
+        return probed
+
+    def succeeded(self, model: str, *, now: float, alone: bool) -> None:
+        """Forget the rests that are over; one that lasts was caused by a later refusal."""
+        for name in {WHOLE_KEY, model}:
+            rest = self.rests.get(name)
+            if rest is not None and (alone or rest.until <= now):
+                del self.rests[name]
+
+    def refused(
+        self, model: str, verdict: Verdict, *, now: float, wall: float, jitter: float
+    ) -> None:
+        """Rest, longer from time to time; many refusals at once count as one."""
+        name = model if verdict.per_model else WHOLE_KEY
+        rest = self.rests.get(name)
+        if verdict.cause is None:
+            return
+        if rest is None or rest.cause is not verdict.cause:
+            failures, since = 0, wall
+        elif rest.until > now:
+            failures, since = rest.failures - 1, rest.since
+        else:
+            failures, since = rest.failures, rest.since
+        until = now + _rest_seconds(verdict, failures, jitter)
+        if rest is not None and rest.cause is verdict.cause:
+            until = max(until, rest.until)
+        self.rests[name] = Rest(
+            cause=verdict.cause,
+            status=verdict.status,
+            until=until,
+            failures=failures + 1,
+            since=since,
+        )
+
+    def forgive(self, model: str) -> None:
+        """Take a rate limit back that was not about this key."""
+        rest = self.rests.get(model)
+        if rest is not None and rest.cause is Cause.RATE_LIMIT:
+            del self.rests[model]
+
+    # How it is kept.
+
+    def export(self, *, now: float, wall: float) -> dict[str, Any]:
+        """Return what must survive a restart as plain data, times as the wall clock."""
+        rests = [
+            {
+                "model": model,
+                "cause": rest.cause.value,
+                "status": rest.status,
+                "until": wall + rest.until - now,
+                "failures": rest.failures,
+                "since": rest.since,
+            }
+            for model, rest in self.rests.items()
+        ]
+        return {
+            "disabled": self.disabled,
+            "day": self.day,
+            "used_today": self.used_today,
+            "rests": rests,
+        }
+
+    def restore(self, kept: dict[str, Any], *, now: float, wall: float) -> None:
+        """
+        Take over what `export` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is something else.
+        """
+        rests = {}
+        for row in kept["rests"]:
+            seconds = min(float(row["until"]) - wall, 31 * _DAY)
+            rests[str(row["model"])] = Rest(
+                cause=Cause(row["cause"]),
+                status=int(row["status"]),
+                until=now + seconds,
+                failures=int(row["failures"]),
+                since=float(row["since"]),
+            )
+        self.disabled = bool(kept["disabled"])
+        self.day, self.used_today = int(kept["day"]), int(kept["used_today"])
+        self.rests = rests
+
+
+def _rest_seconds(verdict: Verdict, failures: int, jitter: float) -> float:
+    """How long a key rests after so many *failures* before this one."""
+    failures = max(0, failures)
+    if verdict.effect is Effect.SUSPECT:
+        return _SUSPECT[min(failures, len(_SUSPECT) - 1)]
+    if verdict.effect is Effect.OUT:
+        doubled = min(_OUT_FIRST * 2.0 ** min(failures, 10), _OUT_LONGEST)
+        told = verdict.seconds
+        return doubled if told is None or told < _SHORTEST_RESET else told
+    if verdict.seconds is not None:
+        return min(verdict.seconds, LONGEST_REST)
+    doubled = _REST_FIRST * 2.0 ** min(failures, 10) * (0.9 + 0.2 * jitter)
+    return min(doubled, _REST_LONGEST)
