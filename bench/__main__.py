@@ -1,0 +1,168 @@
+"""The command: start everything, take samples in turn, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import uvloop
+
+from bench import fleet, report, targets
+from bench.scenarios import QUICK, SCENARIOS, Rig, Sample, Scenario, take_sample
+from bench.targets import NotStarted, Place, Target
+
+FLEETS = (1, 4, 32)
+
+
+def main() -> None:
+    """Read the options and run."""
+    options = _options()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited by every target
+    with tempfile.TemporaryDirectory(prefix="ccproxy-bench-") as folder:
+        _run(options, Path(folder))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    names = [scenario.name for scenario in SCENARIOS]
+    add = parser.add_argument
+    add("--only", nargs="+", choices=names, metavar="SCENARIO", help=", ".join(names))
+    add("--quick", action="store_true", help="a few scenarios, one minute")
+    add("--targets", nargs="+", metavar="NAME", help="leave out all others but the bare relay")
+    add("--peers", action="store_true", help="also LiteLLM and claude-code-router (installs them)")
+    add("--no-fleet", action="store_true", help="leave out start-up and commands")
+    add("--rounds", type=int, default=3, help="samples of each figure (3)")
+    add("--seconds", type=float, default=1.5, help="length of one sample (1.5)")
+    add("--minutes", type=float, default=15, help="end after this time with what there is (15)")
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, folder: Path) -> None:
+    deadline = time.monotonic() + options.minutes * 60
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(targets.upstream(folder, options.minutes * 60 + 120))
+        place = Place(folder=folder, upstream_port=port)
+        running = list(_started(stack, place, options))
+        if (os.cpu_count() or 1) > 1:
+            os.sched_setaffinity(0, {0})
+        rig = Rig(upstream_port=port, seconds=options.seconds)
+        scenarios = [one for one in SCENARIOS if one.name in (options.only or _all(options))]
+        measuring = _measure(rig, scenarios, running, rounds=options.rounds, deadline=deadline)
+        samples = uvloop.run(measuring)
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        fleets = {} if options.only or options.no_fleet else _measure_fleets(place)
+    _report(scenarios, running, samples, fleets)
+
+
+def _all(options: argparse.Namespace) -> Sequence[str]:
+    return QUICK if options.quick else [scenario.name for scenario in SCENARIOS]
+
+
+def _started(
+    stack: contextlib.ExitStack, place: Place, options: argparse.Namespace
+) -> Iterator[Target]:
+    """Start what can be started, and say what cannot."""
+    makers = {
+        "bare": targets.bare(place),
+        "ccproxy": targets.ccproxy(place, direct=False),
+        "ccproxy-direct": targets.ccproxy(place, direct=True),
+        "nginx": targets.nginx(place),
+    }
+    if options.peers:
+        makers |= {
+            "litellm": targets.litellm(place),
+            "router": targets.claude_code_router(place),
+        }
+    for name, maker in makers.items():
+        if options.targets and name not in ("bare", *options.targets):
+            continue
+        try:
+            yield from stack.enter_context(maker)
+        except (NotStarted, OSError) as error:
+            _say(f"without {name}: {error}")
+
+
+async def _measure(
+    rig: Rig,
+    scenarios: Sequence[Scenario],
+    running: Sequence[Target],
+    *,
+    rounds: int,
+    deadline: float,
+) -> dict[tuple[str, str], list[Sample]]:
+    """Take every sample; the targets take turns, so that a slow moment hits them all."""
+    gc.freeze()
+    samples: dict[tuple[str, str], list[Sample]] = {}
+    overloaded: set[tuple[str, str]] = set()
+    for scenario in scenarios:
+        for number in range(1 if scenario.family == "memory" else rounds):
+            for target in running:
+                if not scenario.suits(target) or (scenario.family, target.name) in overloaded:
+                    continue
+                if time.monotonic() > deadline:
+                    _say("time is up: the table holds what there is (--minutes)")
+                    return samples
+                _progress(f"{scenario.name} {number + 1}/{rounds} {target.name}")
+                sample = await take_sample(rig, scenario, target)
+                samples.setdefault((scenario.name, target.name), []).append(sample)
+                if sample.get("failures", 0) > sample.get("answers", 0):
+                    overloaded.add((scenario.family, target.name))
+    return samples
+
+
+def _measure_fleets(place: Place) -> dict[str, dict[str, dict[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {"start": {}}
+    for workers in FLEETS:
+        _progress(f"start {workers}")
+        found["start"][f"{workers} workers"] = fleet.start_up(place, workers)
+    found["commands"] = {"fastest": fleet.commands(place)}
+    return found
+
+
+def _report(
+    scenarios: Sequence[Scenario],
+    running: Sequence[Target],
+    samples: dict[tuple[str, str], list[Sample]],
+    fleets: dict[str, dict[str, dict[str, float]]],
+) -> None:
+    machine = report.machine()
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()), end="\n\n")
+    print(report.table(scenarios, running, samples))
+    for title, values in fleets.items():
+        print("\n" + report.pairs(title, values))
+    for line in report.failures(samples):
+        print(line)
+    content = {
+        "machine": machine,
+        "fleets": fleets,
+        "samples": [
+            {"scenario": scenario, "target": target, "samples": taken}
+            for (scenario, target), taken in samples.items()
+        ],
+    }
+    file = report.write_json(time.strftime("%Y%m%d-%H%M%S"), content)
+    print(f"\n{file}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        main()

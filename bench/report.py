@@ -1,0 +1,115 @@
+"""Tables for people and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.scenarios import Sample, Scenario
+from bench.targets import Target
+
+RESULTS = Path(__file__).parent / "results"
+Samples = Mapping[tuple[str, str], Sequence[Sample]]
+"""By scenario and target."""
+
+
+def median(samples: Iterable[Sample], field: str) -> float:
+    """Return the median of *field*, leaving out samples that lack it; NaN if all do."""
+    values = [sample[field] for sample in samples if sample.get(field) == sample.get(field, 0.0)]
+    values = [value for value in values if value == value]
+    return statistics.median(values) if values else float("nan")
+
+
+def table(scenarios: Sequence[Scenario], targets: Sequence[Target], samples: Samples) -> str:
+    """Write one line per figure, one column per target; in brackets the ratio to bare aiohttp."""
+    rows = [["", "", *(target.name for target in targets)]]
+    for scenario in scenarios:
+        for field, unit in {scenario.figure: scenario.unit, **scenario.others}.items():
+            cells = [_cell(scenario.name, field, target, samples) for target in targets]
+            if any(cells):
+                title = scenario.title if field == scenario.figure else ""
+                rows.append([title, unit, *cells])
+    return _aligned(rows)
+
+
+def pairs(title: str, values: Mapping[str, Mapping[str, float]]) -> str:
+    """Write one line per key of *values*, one column per key of these."""
+    columns = list(dict.fromkeys(name for row in values.values() for name in row))
+    rows = [[title, *columns]]
+    for name, row in values.items():
+        rows.append([name, *(_number(row.get(column, float("nan"))) for column in columns)])
+    return _aligned(rows)
+
+
+def write_json(name: str, content: Mapping[str, Any]) -> Path:
+    """Write *content* beside what earlier runs have left; returns the file."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    file.write_text(json.dumps(content, indent=1))
+    return file
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on besides the code."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    libraries = {name: _version(name) for name in ("aiohttp", "uvloop", "msgspec")}
+    when = time.strftime("%Y-%m-%d %H:%M")
+    return {"cpu": cpu, "python": platform.python_version(), **libraries, "when": when}
+
+
+def failures(samples: Samples) -> list[str]:
+    """Sentences about requests that came to nothing."""
+    lines = []
+    for (scenario, target), taken in samples.items():
+        failed = sum(sample.get("failures", 0) for sample in taken)
+        if failed:
+            answers = sum(sample.get("answers", 0) for sample in taken)
+            lines.append(f"{target}, {scenario}: {failed:.0f} failed beside {answers:.0f} answers")
+    return lines
+
+
+def _cell(scenario: str, field: str, target: Target, samples: Samples) -> str:
+    value = median(samples.get((scenario, target.name), ()), field)
+    if value != value:
+        return ""
+    base = median(samples.get((scenario, target.baseline), ()), field)
+    is_ratio = target.name != target.baseline and base == base and base > 0
+    return _number(value) + (f" ({value / base:.2f}×)" if is_ratio else "")
+
+
+def _number(value: float) -> str:
+    if value != value:
+        return ""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-|-".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,262 @@
+"""What is measured, and how one sample of it is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from bench import clocks, payloads
+from bench.load import Outcome, Plan, get, percentile, play, post
+from bench.targets import Target
+
+CHUNK_DELAY_MS = 20
+"""Time between two chunks of a paced stream: about fifty tokens a second."""
+
+Sample = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """What every scenario needs to know."""
+
+    upstream_port: int
+    seconds: float
+    """How long one sample of a busy scenario lasts."""
+
+    async def set_mode(self, **mode: int | str) -> None:
+        """Tell the upstream how to stream from now on."""
+        query = "&".join(f"{name}={value}" for name, value in mode.items())
+        await get(self.upstream_port, f"/mode?{query}")
+
+
+Take = Callable[[Rig, Target], Awaitable[Sample]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """
+    One line of the table.
+
+    Attributes:
+        figure: The field of a sample that is compared; lower is better.
+        unit: What a reader should read after the figure.
+        others: More fields worth a line, with their unit.
+        family: Scenarios of one family grow harder: who fails one is spared the next.
+        converts_only: Leaves out direct mode.
+        ours_only: Leaves out everybody but ccproxy.
+    """
+
+    name: str
+    title: str
+    take: Take
+    figure: str
+    unit: str
+    others: Mapping[str, str]
+    family: str
+    converts_only: bool = False
+    ours_only: bool = False
+
+    def suits(self, target: Target) -> bool:
+        """Whether *target* takes part."""
+        if target.direct and self.converts_only:
+            return False
+        return not self.ours_only or target.name.startswith("ccproxy")
+
+
+async def measured(target: Target, request: bytes, plan: Plan) -> tuple[Outcome, float]:
+    """Play *plan* and return what came of it, with the CPU seconds that it cost the target."""
+    pids = clocks.tree(target.pid)
+    before = clocks.cpu_seconds(pids)
+    outcome = await play(target.port, request, plan)
+    return outcome, clocks.cpu_seconds(pids) - before
+
+
+def _sample(outcome: Outcome, cpu: float) -> Sample:
+    return {
+        "answers": outcome.answers,
+        "failures": outcome.failures,
+        "cpu_us_request": cpu / max(1, outcome.answers) * 1e6,
+        "cpu_us_chunk": cpu / max(1, outcome.chunks) * 1e6,
+        "p50_ms": percentile(outcome.latencies, 0.5) * 1e3,
+        "p99_ms": percentile(outcome.latencies, 0.99) * 1e3,
+        "first_p50_ms": percentile(outcome.first_chunks, 0.5) * 1e3,
+        "first_p99_ms": percentile(outcome.first_chunks, 0.99) * 1e3,
+        "lag_p50_ms": percentile(outcome.lags, 0.5) * 1e3,
+        "lag_p99_ms": percentile(outcome.lags, 0.99) * 1e3,
+        "answers_per_second": outcome.answers / outcome.wall,
+        "busy": cpu / outcome.wall,
+    }
+
+
+def whole(name: str, payload: str, *, at_once: int, figure: str = "cpu_us_request") -> Scenario:
+    """Whole answers, each connection asking again at once."""
+
+    async def take(rig: Rig, target: Target) -> Sample:
+        request = post(target.port, target.path, payloads.request(payload, stream=False))
+        await play(target.port, request, Plan(connections=at_once, seconds=rig.seconds / 10))
+        plan = Plan(connections=at_once, seconds=rig.seconds)
+        return _sample(*await measured(target, request, plan))
+
+    size = len(payloads.request(payload, stream=False))
+    title = f"{payload} request ({_bytes(size)}), {at_once} at once"
+    others = {"p50_ms": "ms p50"}
+    return Scenario(
+        name=name, title=title, take=take, figure=figure, unit="µs CPU", others=others, family=name
+    )
+
+
+def streamed(kind: str, chunks: int, *, at_once: int = 8) -> Scenario:
+    """Streams as fast as they go."""
+
+    async def take(rig: Rig, target: Target) -> Sample:
+        request = post(target.port, target.path, payloads.request("small", stream=True))
+        await rig.set_mode(chunks=min(20, chunks), kind=kind)
+        await play(target.port, request, Plan(connections=at_once))
+        await rig.set_mode(chunks=chunks, kind=kind)
+        plan = Plan(connections=at_once, seconds=rig.seconds, marks=chunks)
+        return _sample(*await measured(target, request, plan))
+
+    return Scenario(
+        name=f"{kind}-{chunks}",
+        title=f"{kind} stream, {chunks} chunks, {at_once} at once",
+        take=take,
+        figure="cpu_us_chunk",
+        unit="µs CPU/chunk",
+        others={},
+        family=f"{kind}-{chunks}",
+    )
+
+
+def paced(streams: int) -> Scenario:
+    """Streams as a model sends them, each chunk stamped with the time it was sent."""
+
+    async def take(rig: Rig, target: Target) -> Sample:
+        request = post(target.port, target.path, payloads.request("small", stream=True))
+        chunks = max(10, int(rig.seconds * 2000 / CHUNK_DELAY_MS))
+        await rig.set_mode(chunks=chunks, delay_ms=CHUNK_DELAY_MS, stamp=1)
+        spread = min(2.0, streams / 400)
+        plan = Plan(connections=streams, marks=chunks, spread=spread, patience=rig.seconds * 4 + 10)
+        return _sample(*await measured(target, request, plan))
+
+    return Scenario(
+        name=f"paced-{streams}",
+        title=f"{streams} streams, a chunk every {CHUNK_DELAY_MS} ms",
+        take=take,
+        figure="cpu_us_chunk",
+        unit="µs CPU/chunk",
+        others={"lag_p50_ms": "ms lag p50", "lag_p99_ms": "ms lag p99"},
+        family="paced",
+    )
+
+
+def first_token(payload: str) -> Scenario:
+    """Streams one after the other: how long the first chunk takes."""
+
+    async def take(rig: Rig, target: Target) -> Sample:
+        request = post(target.port, target.path, payloads.request(payload, stream=True))
+        await rig.set_mode(chunks=5, delay_ms=2)
+        await play(target.port, request, Plan(requests=5, marks=5))
+        plan = Plan(requests=int(60 * rig.seconds), marks=5, pause=0.005)
+        return _sample(*await measured(target, request, plan))
+
+    return Scenario(
+        name=f"first-{payload}",
+        title=f"first token, {payload} request",
+        take=take,
+        figure="first_p50_ms",
+        unit="ms p50",
+        others={"first_p99_ms": "ms p99"},
+        family="first",
+    )
+
+
+def count_tokens(payload: str) -> Scenario:
+    """Estimates of a request's tokens, which ccproxy makes itself."""
+
+    async def take(rig: Rig, target: Target) -> Sample:
+        body = payloads.request(payload, stream=False)
+        request = post(target.port, target.path + "/count_tokens", body)
+        plan = Plan(connections=4, seconds=rig.seconds, marks=0)
+        return _sample(*await measured(target, request, plan))
+
+    return Scenario(
+        name=f"count-{payload}",
+        title=f"count_tokens, {payload} request",
+        take=take,
+        figure="cpu_us_request",
+        unit="µs CPU",
+        others={"p50_ms": "ms p50"},
+        family="count",
+        converts_only=True,
+        ours_only=True,
+    )
+
+
+def memory(streams: int) -> Scenario:
+    """Memory at rest, and what every open stream adds."""
+
+    async def take(rig: Rig, target: Target) -> Sample:
+        idle = clocks.resident_mib(clocks.tree(target.pid))
+        request = post(target.port, target.path, payloads.request("small", stream=True))
+        await rig.set_mode(chunks=30, delay_ms=200)
+        plan = Plan(connections=streams, marks=30, spread=2.0, patience=40)
+        playing = asyncio.create_task(play(target.port, request, plan))
+        peak = idle
+        while not playing.done():
+            await asyncio.wait([playing], timeout=0.25)
+            peak = max(peak, clocks.resident_mib(clocks.tree(target.pid)))
+        outcome = await playing
+        grown = (peak - idle) * 1024 / streams
+        counts = {"answers": float(outcome.answers), "failures": float(outcome.failures)}
+        return counts | {"idle_mib": idle, "peak_mib": peak, "kib_stream": grown}
+
+    return Scenario(
+        name=f"memory-{streams}",
+        title=f"memory with {streams} open streams",
+        take=take,
+        figure="kib_stream",
+        unit="KiB/stream",
+        others={"idle_mib": "MiB before", "peak_mib": "MiB at most"},
+        family="memory",
+    )
+
+
+def _bytes(size: int) -> str:
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB"
+
+
+SCENARIOS = (
+    # Memory first: a worker that has never been busy is what rests on a user's machine.
+    memory(800),
+    whole("request-small", "small", at_once=32),
+    whole("request-turn", "turn", at_once=8),
+    whole("request-long", "long", at_once=2),
+    whole("request-image", "image", at_once=4),
+    whole("request-endless", "endless", at_once=1),
+    streamed("text", 50),
+    streamed("text", 500),
+    streamed("text", 5000),
+    streamed("tool", 50),
+    streamed("tool", 500),
+    paced(1),
+    paced(200),
+    paced(800),
+    paced(1000),
+    first_token("turn"),
+    count_tokens("turn"),
+)
+QUICK = ("request-small", "request-turn", "text-500", "tool-500", "paced-200", "first-turn")
+"""Enough to see a slide, in about a minute."""
+
+
+async def take_sample(rig: Rig, scenario: Scenario, target: Target) -> Sample:
+    """Take one sample; a target that has died gives none of its figures."""
+    if not clocks.tree(target.pid):
+        return {"failures": 1.0}
+    began = time.monotonic()
+    sample = await scenario.take(rig, target)
+    return sample | {"took_s": time.monotonic() - began}

@@ -1,0 +1,226 @@
+"""What is measured: processes that this run starts, and that it alone ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import peers
+
+ROOT = Path(__file__).parent.parent
+SERVER_CPU = "1"
+"""Where servers run if there are two processors; client and upstream have the other."""
+
+
+class NotStarted(Exception):
+    """A target did not come up; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Something that answers Messages requests."""
+
+    name: str
+    port: int
+    pid: int
+    path: str = "/v1/messages"
+    direct: bool = False
+    """Whether it speaks Messages to the upstream, so that nothing is converted."""
+
+    @property
+    def baseline(self) -> str:
+        """The target that its figures are divided by."""
+        return "bare-direct" if self.direct else "bare"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a target's files go, and which upstream it talks to."""
+
+    folder: Path
+    upstream_port: int
+
+    @property
+    def upstream(self) -> str:
+        """The upstream's address, without a path."""
+        return f"http://127.0.0.1:{self.upstream_port}"
+
+
+def free_ports(count: int) -> list[int]:
+    """Find *count* ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def process(
+    command: Sequence[str],
+    *,
+    log: Path,
+    port: int,
+    environ: Mapping[str, str] | None = None,
+    patience: float = 30,
+) -> Iterator[int]:
+    """
+    Run *command* until the block ends; yields its pid once *port* accepts connections.
+
+    Raises:
+        NotStarted: If it ends or does not listen within *patience* seconds.
+    """
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(environ or {})},
+            cwd=ROOT,
+            start_new_session=True,
+        )
+    try:
+        _wait_for(child, port, patience=patience, log=log)
+        yield child.pid
+    finally:
+        _end(child)
+
+
+def _wait_for(child: subprocess.Popen[bytes], port: int, *, patience: float, log: Path) -> None:
+    late = time.monotonic() + patience
+    while time.monotonic() < late:
+        if child.poll() is not None:
+            raise NotStarted(f"ended with {child.returncode}: {_last_words(log)}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise NotStarted(f"did not listen within {patience:.0f} s: {_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text(errors="replace").strip()[-400:]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the session that was started here, politely and then not."""
+    for number, patience in ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 5)):
+        if child.poll() is not None:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
+
+
+def pinned(command: Sequence[str]) -> list[str]:
+    """Keep *command* off the client's processor, where there are two."""
+    if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
+        return ["taskset", "--cpu-list", SERVER_CPU, *command]
+    return list(command)
+
+
+# One context manager per target; each yields what it has started.
+
+
+@contextlib.contextmanager
+def upstream(folder: Path, seconds: float) -> Iterator[int]:
+    """Run the scripted provider, for at most *seconds*; yields its port."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "bench.upstream", str(port), str(seconds)]
+    with process(command, log=folder / "upstream.log", port=port):
+        yield port
+
+
+@contextlib.contextmanager
+def bare(place: Place) -> Iterator[list[Target]]:
+    """Run the aiohttp relay that converts nothing."""
+    (port,) = free_ports(1)
+    command = pinned([sys.executable, "-m", "bench.relay", str(port), place.upstream])
+    with process(command, log=place.folder / "bare.log", port=port) as pid:
+        path = "/direct/v1/messages"
+        yield [
+            Target(name="bare", port=port, pid=pid),
+            Target(name="bare-direct", port=port, pid=pid, path=path, direct=True),
+        ]
+
+
+@contextlib.contextmanager
+def nginx(place: Place) -> Iterator[list[Target]]:
+    """Run nginx as a relay, one process, unbuffered."""
+    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None:
+        raise NotStarted("nginx is not installed")
+    (port,) = free_ports(1)
+    file = place.folder / "nginx.conf"
+    file.write_text(peers.nginx_conf(port, place.upstream_port, place.folder))
+    command = pinned([program, "-c", str(file), "-p", str(place.folder)])
+    with process(command, log=place.folder / "nginx.log", port=port) as pid:
+        yield [Target(name="nginx", port=port, pid=pid)]
+
+
+@contextlib.contextmanager
+def ccproxy(place: Place, *, direct: bool) -> Iterator[list[Target]]:
+    """Run one ccproxy worker by hand, as its command line allows."""
+    name = "ccproxy-direct" if direct else "ccproxy"
+    (port,) = free_ports(1)
+    home = place.folder / name
+    home.mkdir()
+    env_file = home / "bench.env"
+    env_file.write_text(settings(place.upstream, direct=direct))
+    command = [sys.executable, "-m", "ccproxy.worker", "--home", str(home), "--label", name]
+    command += ["--env-file", str(env_file), "--port", str(port), "--nonce", "00"]
+    with process(pinned(command), log=home / "worker.out", port=port) as pid:
+        yield [Target(name=name, port=port, pid=pid, direct=direct)]
+
+
+def settings(upstream_url: str, *, direct: bool = False) -> str:
+    """Write the env file of a proxy in front of the scripted provider."""
+    lines = [
+        f"PROVIDER_BASE_URL={upstream_url}" + ("" if direct else "/v1"),
+        "PROVIDER_API_KEY=sk-bench-0001",
+        "PROVIDER_API=" + ("messages" if direct else "chat"),
+        "BIG_MODEL=gpt-4o",
+        "MIDDLE_MODEL=gpt-4o",
+        "SMALL_MODEL=gpt-4o-mini",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def litellm(place: Place) -> Iterator[list[Target]]:
+    """Run LiteLLM's proxy, installed from PyPI into an environment of its own."""
+    (port,) = free_ports(1)
+    file = place.folder / "litellm.json"  # JSON is YAML
+    file.write_text(json.dumps(peers.litellm_config(place.upstream)))
+    command = [str(peers.install_litellm()), "--config", str(file), "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--num_workers", "1"]
+    log = place.folder / "litellm.log"
+    environ = peers.LITELLM_ENVIRON
+    with process(pinned(command), log=log, port=port, environ=environ, patience=90) as pid:
+        yield [Target(name="litellm", port=port, pid=pid)]
+
+
+@contextlib.contextmanager
+def claude_code_router(place: Place) -> Iterator[list[Target]]:
+    """Run claude-code-router, installed from npm, with a home of its own."""
+    (port,) = free_ports(1)
+    home = place.folder / "router"
+    settings_file = home / ".claude-code-router/config.json"
+    settings_file.parent.mkdir(parents=True)
+    settings_file.write_text(json.dumps(peers.router_config(place.upstream, port)))
+    command = pinned(["node", str(peers.install_router()), "start"])
+    environ = {"HOME": str(home)}
+    log = place.folder / "router.log"
+    with process(command, log=log, port=port, environ=environ, patience=60) as pid:
+        yield [Target(name="router", port=port, pid=pid)]
