@@ -4,7 +4,8 @@ The load rig: what ccproxy costs, beside limits and peers, measured in one run.
 `python -m bench` (or `make bench`) starts a scripted upstream and everything that is compared,
 plays one scenario after the other on each of them in turn, and prints medians and ratios. The
 figure to trust is CPU time: of the target's whole process tree, read from the kernel's clock of
-each process, per request or per streamed chunk. Wall-clock figures compare only inside one run. Linux only.
+each process, per request or per streamed chunk.
+Wall-clock figures compare only inside one run. Linux only.
 
     payloads   the requests that a client sends
     upstream   the provider: a process of its own that sends bytes written beforehand

@@ -73,6 +73,8 @@ PROVIDERS = frozenset({
 })  # fmt: skip
 # Their names are also those of the two protocols: only the bare word means the provider.
 PROTOCOLS = frozenset({"anthropic", "openai"})
+# What quirks are compared under: their values are words for a way of doing, not for a provider.
+DIALECTS = frozenset({"dialect", "history", "reasoning", "schema"})
 
 
 def preset_names() -> frozenset[str]:
@@ -210,10 +212,9 @@ def modules_are_short(module: Module) -> Iterator[str]:
 
 
 def functions_are_short(module: Module) -> Iterator[str]:
-    """The same for functions, decorators and docstring included."""
+    """The same for functions, from `def` to the last line; a command's options do not count."""
     for function in _functions(module.tree):
-        first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
-        lines = (function.end_lineno or first) - first + 1
+        lines = (function.end_lineno or function.lineno) - function.lineno + 1
         if lines > LONGEST_FUNCTION:
             yield f"{module.name}.{function.name} has {lines} lines, more than {LONGEST_FUNCTION}"
 
@@ -289,14 +290,25 @@ def workers_do_not_trust_the_host_header(module: Module) -> Iterator[str]:
 
 def providers_are_data(module: Module) -> Iterator[str]:
     """A provider's name in a condition belongs into `providers.toml`, as a quirk."""
+    dialects = {id(word) for word in _compared_with_a_dialect(module.tree)}
     for condition in _conditions(module.tree):
         for node in ast.walk(condition):
-            if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            if id(node) in dialects or not isinstance(node, ast.Constant):
                 continue
-            text = node.value.lower()
-            words = set(re.findall(r"[a-z]+", text)) & PROVIDERS | {text} & PROTOCOLS
-            for word in words:
+            for word in _providers_in(str(node.value).lower()):
                 yield f"{module.name}:{node.lineno} decides by the provider's name {word!r}"
+
+
+def _providers_in(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text)) & PROVIDERS | {text} & PROTOCOLS
+
+
+def _compared_with_a_dialect(tree: ast.AST) -> Iterator[ast.AST]:
+    """A quirk's value may be called after the provider that came up with it."""
+    for node in ast.walk(tree):
+        subject = getattr(node, "left" if isinstance(node, ast.Compare) else "subject", None)
+        if subject is not None and ast.unparse(subject).split(".")[-1] in DIALECTS:
+            yield from ast.walk(node)
 
 
 def _conditions(tree: ast.AST) -> Iterator[ast.AST]:

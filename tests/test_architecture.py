@@ -107,6 +107,7 @@ def test_nothing_heavy_is_loaded(statement, banned):
 # Every rule bites.
 
 LONG = "\n".join(["def long():"] + ["    x = 1"] * 49)
+SHORT = LONG.removesuffix("\n    x = 1")
 DEEP = """
 def deep(a):
     for b in a:
@@ -186,12 +187,14 @@ def test_bites(rule, name, source):
         (architecture.imports_point_inwards, "cli.version", "from ccproxy import __version__"),
         (architecture.heavy_libraries_are_imported_late, "cli.table", "def f():\n    import rich"),
         (architecture.pure_parts_are_pure, "worker.app", "import time"),
-        (architecture.functions_are_short, "worker.app", LONG.removesuffix("\n    x = 1")),
+        (architecture.functions_are_short, "worker.app", SHORT),
         (architecture.functions_are_flat, "worker.app", ELIFS),
         (architecture.exceptions_to_the_checkers_name_their_rule, "a.b", "x  # noqa: S603 - ours"),
         (architecture.workers_do_not_trust_the_host_header, "worker.app", "request.path"),
         (architecture.providers_are_data, "worker.app", "if 'anthropic-beta' in headers: ..."),
         (architecture.providers_are_data, "convert.quirks", "'Kimi says so'"),
+        (architecture.providers_are_data, "convert.schema", "if dialect == 'gemini': ..."),
+        (architecture.functions_are_short, "cli.logs", "@option(\n" + "\n" * 60 + ")\n" + SHORT),
     ],
 )
 def test_lets_pass(rule, name, source):
