@@ -1,0 +1,157 @@
+"""
+A Messages request as a Chat Completions request.
+
+The one function here puts together what the other modules convert. Nothing in it looks into text:
+string literals are copied from the client's bytes into the provider's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from ccproxy.convert.classifier import ROOM_TO_REASON, is_classifier
+from ccproxy.convert.conversion import Conversion
+from ccproxy.convert.formats import format_fields, format_of
+from ccproxy.convert.messages import Conversation
+from ccproxy.convert.quirks import Target
+from ccproxy.convert.reasoning import NO_THINKING, Wish, reasoning_fields, wish_of
+from ccproxy.convert.sampling import (
+    limit_fields,
+    sampling_fields,
+    stop_fields,
+    stops_of,
+    user_fields,
+)
+from ccproxy.convert.system import to_system_prompt
+from ccproxy.convert.thinking import Signer
+from ccproxy.convert.tools import NO_TOOLS, Choice, ToolSet, to_chat_choice, to_chat_tools
+from ccproxy.protocol.literals import invalid, is_given
+from ccproxy.protocol.messages import ANTHROPIC_ONLY, MessagesRequest
+
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """A request for the provider, and what its answer needs to be read with."""
+
+    body: bytes
+    """The whole JSON body."""
+    dropped: tuple[str, ...] = ()
+    """What was left out, as short paths; for the log."""
+    tool_names: Mapping[str, str] = field(default_factory=dict)
+    """Sent tool name -> the client's, of those that had to change."""
+    stop_sequences: tuple[str, ...] = ()
+    """All of the client's: the answer must end before any of them, whoever sees to it."""
+    stream: bool = False
+    """Whether the provider was asked to stream; it may be although the client does not."""
+    hide_thinking: bool = False
+    """True: reasoning in the answer is not for the client."""
+    known_ids: frozenset[str] = frozenset()
+    """Tool ids that the conversation holds already; a new call must not repeat one."""
+
+
+def to_chat(
+    request: MessagesRequest, target: Target, *, signer: Signer, stream: bool | None = None
+) -> Converted:
+    """
+    Convert *request* for *target*; `stream` None: stream if the client does.
+
+    Raises:
+        Problem: invalid_request_error if the request is one that the Messages API refuses, too.
+    """
+    try:
+        return _convert(request, target, signer=signer, stream=stream)
+    except RecursionError as error:
+        raise invalid("The JSON is nested too deeply", "") from error
+
+
+def _convert(
+    request: MessagesRequest, target: Target, *, signer: Signer, stream: bool | None
+) -> Converted:
+    quirks = target.quirks
+    classifies = is_classifier(request)
+    wish = NO_THINKING if classifies else wish_of(request)
+    hide = classifies and quirks.always_reasons
+    streams = bool(request.stream if stream is None else stream)
+    wish, streams = _streamed_to_think(wish, streams, target)
+
+    conversion = Conversion(target=target, signer=signer, thinks=wish.thinks is not False)
+    _note_dropped(request, conversion)
+    tools = to_chat_tools(request.tools, conversion)
+    choice = to_chat_choice(request.tool_choice, tools, conversion)
+    if choice.without_tools:
+        tools = NO_TOOLS
+    form, form_instruction = format_fields(format_of(request), conversion, streams=streams)
+    instructions = [text for text in (form_instruction, choice.instruction) if text]
+
+    system = to_system_prompt(request.system, conversion, instructions=instructions)
+    conversation = Conversation(conversion, system=system)
+    for index, message in enumerate(request.messages):
+        conversation.add(message, index)
+
+    stops = stops_of(request)
+    body = {
+        "model": target.model,
+        "messages": conversation.finish(),
+        **limit_fields(request, target, least=ROOM_TO_REASON if hide else 1),
+        **sampling_fields(request, conversion),
+        **({} if hide else stop_fields(stops, conversion)),
+        **_tool_fields(tools, choice, target, streams=streams),
+        **reasoning_fields(wish, quirks, with_tools=tools is not NO_TOOLS),
+        **form,
+        **user_fields(request, conversion),
+        **_stream_fields(target, streams=streams),
+        **quirks.extra_body,
+    }
+    return Converted(
+        body=_ENCODER.encode(body),
+        dropped=tuple(conversion.dropped),
+        tool_names=conversion.tool_names,
+        stop_sequences=stops,
+        stream=streams,
+        hide_thinking=hide,
+        known_ids=frozenset(conversation.known_ids),
+    )
+
+
+def _streamed_to_think(wish: Wish, streams: bool, target: Target) -> tuple[Wish, bool]:
+    """
+    Where a model thinks only while it streams (Qwen), stream for a client that wants a whole.
+
+    If the client does not ask for thinking, it is switched off: left to the default, the
+    provider refuses ("enable_thinking must be set to false for non-streaming calls").
+    """
+    if streams or not target.quirks.thinking_needs_stream:
+        return wish, streams
+    if wish.thinks or target.quirks.always_reasons:
+        return wish, True
+    return replace(wish, thinks=False), False
+
+
+def _note_dropped(request: MessagesRequest, conversion: Conversion) -> None:
+    for name in ANTHROPIC_ONLY:
+        if is_given(getattr(request, name)):
+            conversion.drop(name)
+    if (request.thinking or request.output_config) and conversion.quirks.reasoning == "none":
+        conversion.drop("thinking")
+
+
+def _tool_fields(
+    tools: ToolSet, choice: Choice, target: Target, *, streams: bool
+) -> dict[str, Any]:
+    if not tools.sent_names:
+        return {}
+    stream_field = {"tool_stream": True} if streams and target.quirks.tool_stream else {}
+    return {"tools": tools.definitions, **choice.fields, **stream_field}
+
+
+def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:
+    if not streams:
+        return {}
+    options = {"stream_options": {"include_usage": True}} if target.quirks.stream_options else {}
+    return {"stream": True, **options}
