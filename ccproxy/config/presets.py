@@ -26,6 +26,7 @@ from ccproxy.pipeline.models import ModelCard, Price
 DEMO_ADDRESS = "demo:"
 """Stands for the address of the provider that the worker itself serves; filled in by it."""
 AUTO_CACHE_FIELD = "requesty"
+_PRICES = ("input", "output", "cache_read")
 
 
 class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +36,7 @@ class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Glob patterns; a name without one is a model that is always sent on unchanged."""
     window: int | None = None
     max_output: int | None = None
-    price: tuple[float, float] | tuple[float, float, float] | None = None
+    price: tuple[float, ...] = ()
     """Dollars per million tokens: input, output and, where known, cached input."""
     quirks: dict[str, Any] = {}
     everywhere: bool = False
@@ -63,13 +64,18 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stand_in: str = ""
     """The key that is sent when the user has none; empty: a key is needed."""
     big: str | None = None
+    """The model of the tier; None: the provider gets the name that the client sent."""
     middle: str | None = None
+    """None: the same as big."""
     small: str | None = None
+    """None: the same as big."""
     pass_models: tuple[str, ...] = ()
     headers: dict[str, str] = {}
     """Headers of every request; the user's own win."""
     quirks: dict[str, Any] = {}
     models: tuple[PresetCard, ...] = ()
+    like: str = ""
+    """The preset whose cards follow this one's own, under this one's quirks."""
     takes_anthropic_keys: bool = False
     """Whether a client's key of Anthropic's (`sk-ant-…`) may be passed on."""
 
@@ -80,7 +86,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def cards(self) -> tuple[ModelCard, ...]:
         """Return the cards of all models, each with every quirk that holds for it."""
-        return tuple(card for one in self.models for card in _cards(one, self.quirks))
+        others = load_presets()[self.like].models if self.like else ()
+        return tuple(card for one in (*self.models, *others) for card in _cards(one, self.quirks))
 
     def unknown(self) -> ModelCard:
         """Return the card of a model that the preset does not know."""
@@ -143,20 +150,9 @@ def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
 
 def _cards(card: PresetCard, common: Mapping[str, Any]) -> tuple[ModelCard, ...]:
     quirks = _quirks({**common, **card.quirks})
-    price = None
-    if card.price is not None:
-        paid, written, *cached = card.price
-        price = Price(input=paid, output=written, cache_read=cached[0] if cached else None)
-    return tuple(
-        ModelCard(
-            pattern=name,
-            window=card.window,
-            max_output=card.max_output,
-            price=price,
-            quirks=quirks,
-        )
-        for name in card.names
-    )
+    price = Price(**dict(zip(_PRICES, card.price, strict=False))) if card.price else None
+    known = ModelCard(window=card.window, max_output=card.max_output, price=price, quirks=quirks)
+    return tuple(replace(known, pattern=name) for name in card.names)
 
 
 def _quirks(fields: Mapping[str, Any]) -> Quirks:

@@ -204,19 +204,20 @@ def _recognised(env: EnvReader) -> str:
 
 def _models(env: EnvReader, preset: Preset, chosen: Preset) -> ModelMap:
     """Put the models together: tiers and patterns as *chosen*, cards as known of the provider."""
-    big = env.read(s.BIG_MODEL)
-    middle = env.read(s.MIDDLE_MODEL)
-    small = env.read(s.SMALL_MODEL)
+    big = env.read(s.BIG_MODEL) or chosen.big
+    middle = env.read(s.MIDDLE_MODEL) or chosen.middle
+    small = env.read(s.SMALL_MODEL) or chosen.small
     patterns = env.read(s.PASS_MODELS)
     auto_cache = env.read(s.AUTO_CACHE)
     cards = (*preset.cards(), preset.unknown())
     if auto_cache is not None:
         cards = tuple(with_auto_cache(card, on=auto_cache) for card in cards)
+    # A preset without models of its own sends names on; a tier that the user left out, too.
+    instead = big if chosen.big else None
     return ModelMap(
-        big=big or chosen.big,
-        # MIDDLE is the user's BIG before it is the preset's own.
-        middle=middle or big or chosen.middle or chosen.big,
-        small=small or chosen.small,
+        big=big,
+        middle=middle or instead,
+        small=small or instead,
         pass_patterns=chosen.pass_models if patterns is None else patterns,
         cards=cards[:-1],
         unknown=cards[-1],
