@@ -1,0 +1,131 @@
+"""`ccproxy logs`: what the workers logged, for people."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from datetime import datetime
+from itertools import chain
+
+import click
+
+from ccproxy.cli.choose import choose, complete_label, open_fleet
+from ccproxy.cli.logfiles import LEVELS, Follower, Line, Log, Wanted, follow, last_lines, logs_of
+from ccproxy.cli.spans import SPAN
+from ccproxy.cli.terminal import clean, near, say, show
+from ccproxy.cli.verb import Options, Verb
+from ccproxy.config.fleet import Fleet
+
+SUPERVISOR = "supervisor"
+_COLORS = {"debug": "bright_black", "warning": "yellow", "error": "red", "critical": "red"}
+_HEAD = ("time", "level", "event")
+
+
+@click.command(
+    cls=Verb,
+    examples=[
+        "ccproxy logs -f",
+        "ccproxy logs kimi --since 10m --level warn",
+        "ccproxy logs --request req_1c5a      # the id from an error in Claude Code",
+        "ccproxy logs supervisor",
+    ],
+)
+@click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
+@click.option("-f", "--follow", "onwards", is_flag=True, help="Go on as lines are written.")
+@click.option(
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(min=0),
+    help="How many of the last lines.  [default: 100; all with --since or --request]",
+)
+@click.option("--since", type=SPAN, help="Only what is younger, such as 10m.")
+@click.option(
+    "--level",
+    type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
+    help="Only what is at least as grave.",
+)
+@click.option("--request", metavar="ID", help="Only the lines of this request.")
+@click.option("--json", "as_json", is_flag=True, help="The lines as they stand in the file.")
+@click.pass_obj
+def logs(
+    options: Options,
+    labels: tuple[str, ...],
+    *,
+    onwards: bool,
+    count: int | None,
+    since: float | None,
+    level: str | None,
+    request: str | None,
+    as_json: bool,
+) -> None:
+    """
+    Show what the workers named by LABEL logged, all if none is named.
+
+    Older lines come from the archives. `supervisor` is the log of the supervisor.
+    """
+    fleet = open_fleet(options)
+    sources = _sources(fleet, labels)
+    wanted = Wanted(
+        level=LEVELS["warning"] if level == "warn" else LEVELS.get(level or "", 0),
+        request=request,
+        since=0.0 if since is None else time.time() - since,
+    )
+    if count is None:
+        count = 100 if since is None and request is None else 10**9
+    found = [log for source in sources for log in logs_of(fleet.logs, source)]
+    # Opened before the past is read, so that a rotation meanwhile loses nothing.
+    with ExitStack() as open_files:
+        followers = [open_files.enter_context(closing(Follower(log))) for log in found]
+        lines = _past(found, wanted, count=count)
+        if not lines and not onwards:
+            say(options, f"Nothing in {near(fleet.logs)} fits.")
+        coming = (line for line in follow(followers) if wanted.has(line))
+        for line in chain(lines, coming if onwards else ()):
+            show(clean(line.text) if as_json else _for_people(line, many=len(sources) > 1))
+
+
+def _sources(fleet: Fleet, labels: Sequence[str]) -> list[str]:
+    """Return the names of the logs; the supervisor's counts as one of them."""
+    names = [label for label in labels if label != SUPERVISOR or fleet.entry(label)]
+    own = [SUPERVISOR] if len(names) < len(labels) else []
+    return own + ([entry.label for entry in choose(fleet, names)] if names or not own else [])
+
+
+def _past(found: Sequence[Log], wanted: Wanted, *, count: int) -> list[Line]:
+    """Return the last *count* wanted lines of all logs together, in order of time."""
+    lines: list[tuple[float, Line]] = []
+    for log in found:
+        at = 0.0
+        for line in last_lines(log, wanted, count=count):
+            at = line.at or at  # a traceback stays behind its line
+            lines.append((at, line))
+    lines.sort(key=lambda pair: pair[0])
+    return [line for _, line in lines[-count:]] if count else []
+
+
+def _for_people(line: Line, *, many: bool) -> str:
+    """Return `09:14:02 INFO  kimi  request.finished status=200 …`."""
+    source = f"{clean(line.source)}  " if many else ""
+    fields = line.fields
+    if line.at is None or "event" not in fields:
+        return f"{source}{clean(line.text)}"
+    level = str(fields.get("level", "info"))
+    moment = datetime.fromtimestamp(line.at)  # the reader's own time
+    stamp = moment.strftime("%H:%M:%S" if _is_today(moment) else "%m-%d %H:%M:%S")
+    word = click.style(f"{clean(level.upper()):<8}", fg=_COLORS.get(level))
+    event = click.style(clean(str(fields["event"])), bold=True)
+    rest = (f"{clean(key)}={_value(value)}" for key, value in fields.items() if key not in _HEAD)
+    return f"{stamp} {word} {source}{' '.join([event, *rest])}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str) and value and not set(value) & set(' "=\\\n'):
+        return clean(value)
+    return clean(json.dumps(value, ensure_ascii=False))
+
+
+def _is_today(moment: datetime) -> bool:
+    return moment.date() == datetime.now().date()  # the reader's own time

@@ -1,0 +1,127 @@
+"""
+The environment of a Claude Code session on one proxy. Pure.
+
+Claude Code takes the model names from ANTHROPIC_DEFAULT_*_MODEL, and they are the provider's own:
+the proxy sends names equal to BIG, MIDDLE and SMALL on unchanged, so the session shows what
+really answers, and because Claude Code does not know such names, CLAUDE_CODE_MAX_CONTEXT_TOKENS
+holds for them (measured with 2.1.329; for the names it knows, it uses its own window, and for
+unknown ones without the setting a million tokens, so that compaction would come too late).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ccproxy.config.worker import WorkerConfig
+
+Session = Mapping[str, str | None]
+"""Variables in the order of showing; None means that the variable must not be set."""
+
+PLACEHOLDER = "ccproxy-needs-no-key"
+"""Without any credential Claude Code sends nothing and asks the user to log in."""
+
+TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+ACTIVE = "CCPROXY_ACTIVE"
+_ELSEWHERE = (
+    "ANTHROPIC_API_KEY",  # both credentials at once make Claude Code warn
+    "ANTHROPIC_MODEL",  # would choose a model that the proxy has to substitute
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    "CLAUDE_CODE_USE_BEDROCK",  # these three go past ANTHROPIC_BASE_URL
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+)
+MANAGED = (
+    "ANTHROPIC_BASE_URL",
+    TOKEN,
+    "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    "CLAUDE_CODE_MAX_CONTEXT_TOKENS",
+    "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
+    "CLAUDE_CODE_ATTRIBUTION_HEADER",
+    "CLAUDE_CODE_AUTO_MODE_SERVER",
+    "CLAUDE_CODE_GATEWAY_HINT_HEADERS",
+    "API_TIMEOUT_MS",
+    ACTIVE,
+    *_ELSEWHERE,
+)
+"""Every variable that a session sets or removes; what one label set, the next one overwrites."""
+
+# Claude Code asks for 32,000 with a name that it does not know, and begins to compact when
+# 13,000 plus an answer of at most 20,000 are left: what is no larger always fits the window.
+_LARGEST_ANSWER = 32_000
+_SHARE_OF_WINDOW = 4
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+def session(config: WorkerConfig, environ: Mapping[str, str]) -> Session:
+    """Return what a session on the proxy of *config* needs, started from *environ*."""
+    models = config.models
+    targets = [config.target(name) for name in (models.big, models.middle, models.small) if name]
+    window = min((target.window for target in targets if target.window), default=None)
+    output = min((target.max_output for target in targets if target.max_output), default=None)
+    answer = _answer(window, output, config.max_tokens_limit)
+    settings: dict[str, str | None] = dict.fromkeys(MANAGED)
+    settings |= {
+        "ANTHROPIC_BASE_URL": base_url(config.host, config.port),
+        TOKEN: _token(config, environ),
+        "ANTHROPIC_DEFAULT_OPUS_MODEL": models.big,
+        "ANTHROPIC_DEFAULT_SONNET_MODEL": models.middle,
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": models.small,
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": None if window is None else str(window),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": None if answer is None else str(answer),
+        # The header changes with each request and costs the provider's prompt cache.
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+        "CLAUDE_CODE_AUTO_MODE_SERVER": "0",
+        "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
+        "API_TIMEOUT_MS": "3000000",
+        ACTIVE: config.label,
+    }
+    settings |= _way_past_proxies(environ)
+    return settings
+
+
+def no_session() -> Session:
+    """Return what leaves a session: every variable removed."""
+    return dict.fromkeys(MANAGED)
+
+
+def base_url(host: str, port: int) -> str:
+    """Return where a client on this machine reaches the proxy; without /v1, which it adds."""
+    if host in ("", "0.0.0.0"):  # noqa: S104 - not bound here, but replaced
+        host = "127.0.0.1"
+    elif host == "::":
+        host = "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _answer(window: int | None, output: int | None, limit: int | None) -> int | None:
+    """Return the longest answer to ask for; None where nothing about the models is known."""
+    share = None if window is None else window // _SHARE_OF_WINDOW
+    known = [number for number in (output, limit, share) if number]
+    return min(_LARGEST_ANSWER, *known) if known else None
+
+
+def _token(config: WorkerConfig, environ: Mapping[str, str]) -> str:
+    if config.client_keys:
+        return config.client_keys[0]
+    own = environ.get(TOKEN) or environ.get("ANTHROPIC_API_KEY")
+    # Another label's key is not the user's: it must not travel on to this provider.
+    is_own = environ.get(ACTIVE, config.label) == config.label
+    return own if config.pass_client_key and own and is_own else PLACEHOLDER
+
+
+def _way_past_proxies(environ: Mapping[str, str]) -> Session:
+    """Keep requests to this machine out of an HTTP proxy of the user's, if there is one."""
+    if not any(environ.get(name) for name in _PROXIES):
+        return {}
+    names = [name for name in ("NO_PROXY", "no_proxy") if environ.get(name)] or ["NO_PROXY"]
+    return {name: _with_loopback(environ.get(name, "")) for name in names}
+
+
+def _with_loopback(hosts: str) -> str:
+    listed = [host.strip() for host in hosts.split(",") if host.strip()]
+    missing = [host for host in _LOOPBACK if host not in listed]
+    return hosts if "*" in listed else ",".join([*listed, *missing])

@@ -1,0 +1,80 @@
+"""A fleet's folder, and the command line: in this process, and as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ccproxy.cli.main import cli
+
+TABLE = """\
+proxies = [
+  "18081:envs/kimi.env:Kimi-K2",
+  "18082:envs/glm.env:GLM-4.6",
+]
+"""
+KIMI = "PROVIDER=kimi\nPROVIDER_API_KEY=sk-kimi-secret-number-one-1111\n"
+GLM = "PROVIDER=zai\nPROVIDER_API_KEY=sk-glm-secret-number-one-2222\n"
+MINE = ("CCPROXY", "ANTHROPIC", "CLAUDE", "API_TIMEOUT", "NO_COLOR", "FORCE_COLOR", "XDG_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path_factory):
+    """Nothing of the tester's own shell and home reaches a test."""
+    for name in os.environ:
+        if name.startswith(MINE) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("user")))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The folder of a fleet of two, and the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ccproxy.toml").write_text(TABLE)
+    write_env(tmp_path, "kimi", KIMI)
+    write_env(tmp_path, "glm", GLM)
+    return tmp_path
+
+
+def write_env(home: Path, name: str, text: str) -> Path:
+    """Write an env file as its owner should: for nobody else to read."""
+    file = home / "envs" / f"{name}.env"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def ccproxy():
+    """Run a command line in this process; the result has exit_code, stdout and stderr."""
+
+    def invoke(*args, **kwargs):
+        return CliRunner().invoke(cli, [str(arg) for arg in args], **kwargs)
+
+    return invoke
+
+
+def command(*args):
+    """A command line as a process of its own."""
+    return [sys.executable, "-m", "ccproxy", *map(str, args)]
+
+
+@pytest.fixture
+def process():
+    """Run a command line as a process of its own, to its end."""
+
+    def run(*args, **kwargs):
+        return subprocess.run(
+            command(*args), capture_output=True, text=True, timeout=60, check=False, **kwargs
+        )
+
+    return run

@@ -1,0 +1,247 @@
+"""The group: lazy verbs, errors as sentences, exit codes, colours."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ccproxy import __version__, errors
+from ccproxy.cli import main
+from ccproxy.cli.main import ALIASES, EXIT_CODES, VERBS, cli
+from ccproxy.errors import ConfigError, Mistake
+from tests.cli.conftest import command
+
+HEAVY = {"aiohttp", "structlog", "msgspec", "rich", "psutil", "uvloop", "ccproxy.worker"}
+
+
+def imported_by(*args, **environ):
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        f"sys.argv = {['ccproxy', *args]!r}\n"
+        "from ccproxy.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environ},
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+# The verbs.
+
+
+def test_help_lists_every_verb_and_imports_none():
+    modules = imported_by("--help")
+    assert modules & HEAVY == set()
+    assert {f"ccproxy.cli.{verb}" for verb in VERBS} & modules == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_needs_no_table_and_shows_examples(verb, ccproxy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = ccproxy(verb, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.split("Examples:")[1].count("ccproxy ") >= 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_a_module_of_its_name(verb):
+    command = cli.get_command(click.Context(cli), verb)
+    assert command.callback.__module__ == f"ccproxy.cli.{verb}"
+    assert command.name == verb
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *ALIASES])
+def test_the_help_of_a_verb_loads_nothing_heavy(verb):
+    assert imported_by(verb, "--help") & HEAVY == set()
+
+
+def test_every_verb_has_a_file_and_every_file_of_a_command_is_a_verb():
+    folder = Path(main.__file__).parent
+    commands = {
+        path.stem for path in folder.glob("*.py") if "\n@click.command(" in path.read_text()
+    } - {"main"}
+    assert commands == set(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("strat", "start"), ("statsu", "status"), ("log", "logs"), ("reastart", "restart")],
+)
+def test_a_mistyped_verb_is_answered_with_the_likeliest(typed, meant, ccproxy):
+    result = ccproxy(typed)
+    assert result.exit_code == 2
+    expected = f'error: "{typed}" is not a command (did you mean "{meant}"?)\n  fix: ccproxy {meant}'
+    assert result.stderr.strip() == expected
+
+
+def test_a_word_like_no_verb_leads_to_the_help(ccproxy):
+    result = ccproxy("xyzzy")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        'error: "xyzzy" is not a command\n  fix: ccproxy --help\n',
+    )
+
+
+def test_a_wrong_option_names_the_help_of_its_verb(ccproxy):
+    result = ccproxy("cleanup", "--older-than", "soon")
+    assert result.exit_code == 2
+    assert '"soon" is not a length of time such as 15s' in result.stderr
+    assert "fix: ccproxy cleanup --help" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["--version"], ["version"]])
+def test_the_version(args, ccproxy):
+    assert ccproxy(*args).stdout == f"ccproxy {__version__}\n".replace("ccproxy,", "ccproxy")
+
+
+# The common options.
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_common_options_stand_before_or_behind_the_verb(place, ccproxy, home, tmp_path_factory):
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    option, verb = ["-c", home / "ccproxy.toml"], ["cleanup", "--dry-run"]
+    result = ccproxy(*(option + verb if place == "before" else verb + option))
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("environ", "args", "expected"),
+    [
+        pytest.param({"TERM": "xterm"}, [], True, id="colour on a terminal"),
+        pytest.param({"TERM": "xterm", "NO_COLOR": "1"}, [], False, id="NO_COLOR"),
+        pytest.param({"TERM": "dumb"}, [], False, id="a dumb terminal"),
+        pytest.param({"TERM": "xterm"}, ["--no-color"], False, id="--no-color"),
+        pytest.param({"TERM": "dumb", "FORCE_COLOR": "1"}, [], True, id="FORCE_COLOR wins"),
+    ],
+)
+def test_colour_on_a_terminal(environ, args, expected, home):
+    ours, theirs = pty.openpty()
+    keep = {name: value for name, value in os.environ.items() if name != "TERM"}
+    subprocess.run(
+        command(*args, "status", "nobody"), stderr=theirs, env={**keep, **environ}, check=False
+    )
+    os.close(theirs)
+    shown = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert "is not in the table" in shown
+    assert ("\x1b[" in shown) is expected
+
+
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "CLICOLOR_FORCE"])
+def test_colour_in_a_pipe_only_where_it_is_forced(name, process, home):
+    plain = process("status", "nobody")
+    forced = process("status", "nobody", env={**os.environ, name: "1"})
+    assert "\x1b" not in plain.stderr
+    assert "\x1b[31m" in forced.stderr
+
+
+# Errors.
+
+
+def raising(error):
+    @click.command()
+    def broken():
+        raise error
+
+    group = main.CcproxyGroup("ccproxy")
+    group.get_command = lambda ctx, name: broken
+    group.resolve_command = lambda ctx, args: ("broken", broken, [])
+    return group
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.CcproxyError("no"), 1),
+        (errors.UsageError("no"), 2),
+        (errors.NotRunning("no"), 3),
+        (errors.PortInUse("no"), 5),
+        (errors.Busy("no"), 6),
+        (errors.NotReady("no"), 7),
+        (ConfigError([Mistake(file=Path("x"), line=1, text="no")]), 78),
+        (KeyboardInterrupt(), 130),
+        (PermissionError(13, "Permission denied", "/etc/x"), 1),
+    ],
+)
+def test_each_error_has_its_exit_code_and_no_traceback(error, code):
+    result = CliRunner().invoke(raising(error), ["broken"])
+    assert result.exit_code == code
+    assert "Traceback" not in result.output
+    assert result.stderr.startswith(("error: ", "interrupted", "\ninterrupted"))
+
+
+def test_every_error_of_ours_has_an_exit_code():
+    ours = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    edge = {kind for kind in ours if issubclass(kind, errors.CcproxyError)}
+    assert edge - {errors.Problem} <= set(EXIT_CODES)
+
+
+def test_a_mistake_is_told_with_place_and_fix(ccproxy, home):
+    (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi", "0:a:b"]')
+    result = ccproxy("cleanup")
+    assert result.exit_code == 78
+    assert result.stderr == (
+        'error: the port must be from 1 to 65535, got "0"\n'
+        "  ccproxy.toml:1\n"
+        "  fix: choose a whole number from 1 to 65535\n"
+    )
+
+
+def test_a_missing_table_is_told_with_the_places(ccproxy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = ccproxy("status")
+    assert result.exit_code == 78
+    assert "there is no ccproxy.toml in this folder" in result.stderr
+    assert "--config" in result.stderr
+
+
+def test_a_fault_of_ours_is_a_sentence_too():
+    code = (
+        "import sys; from ccproxy.cli import main\n"
+        "main.cli.get_command = lambda *_: 1 / 0\n"
+        "sys.argv = ['ccproxy', 'start'{}]\n"
+        "main.main()\n"
+    )
+    run = [sys.executable, "-c"]
+    quiet = subprocess.run([*run, code.format("")], capture_output=True, text=True, check=False)
+    loud = subprocess.run(
+        [*run, code.format(", '--debug'")], capture_output=True, text=True, check=False
+    )
+    assert quiet.returncode == loud.returncode == 1
+    assert "error: ccproxy itself failed: ZeroDivisionError" in quiet.stderr
+    assert "Traceback" not in quiet.stderr
+    assert "Traceback" in loud.stderr
+
+
+def test_a_reader_that_leaves_is_no_error(home):
+    (home / "logs").mkdir()
+    (home / "logs" / "Kimi-K2.log").write_text("x\n" * 200_000)
+    child = subprocess.Popen(
+        command("logs", "-n", "200000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    child.stderr.close()
+    assert child.wait() == 1
+
+
+def test_signs_are_ascii_where_the_encoding_has_no_others(process, home):
+    result = process("env", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 2
+    assert result.stderr.isascii()
