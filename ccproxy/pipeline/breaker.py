@@ -61,6 +61,7 @@ class Breaker:
 
         Raises:
             Problem: If the provider is thought to be down.
+
         """
         if self._open_until is None:
             return Ticket(is_probe=False)

@@ -127,6 +127,7 @@ class KeyPool:
 
         Raises:
             Problem: If there is none, with the truth about why and for how long.
+
         """
         now, wall = self._clock(), self._wall()
         probes_provider = self._pass_provider(now)
@@ -311,6 +312,7 @@ class KeyPool:
 
         Raises:
             KeyError, TypeError, ValueError: If it is something else.
+
         """
         now, wall = self._clock(), self._wall()
         for key in self._keys:

@@ -197,6 +197,7 @@ class KeyState:
 
         Raises:
             KeyError, TypeError, ValueError: If it is something else.
+
         """
         rests = {}
         for row in kept["rests"]:

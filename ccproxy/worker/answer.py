@@ -1,0 +1,273 @@
+"""
+The provider's answer: looked at before it is handed out, then passed on as it comes.
+
+Before: the status, the whole body of a whole answer, the first event of a stream. Comments, pings
+and blank lines are signs of life and nothing else. What is no answer after all (an error inside a
+200, HTML, nothing) is raised as `Refused`, so that another key can still be asked.
+
+After: bytes. A connection that breaks, or is silent for 900 s, raises a Problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import aiohttp
+
+from ccproxy.convert.problem import (
+    ProviderProblem,
+    is_error_body,
+    read_problem,
+    read_stream_error,
+)
+from ccproxy.convert.quirks import Quirks
+from ccproxy.convert.refusal import mask
+from ccproxy.errors import Problem
+from ccproxy.pipeline.verdict import Verdict, judge
+from ccproxy.protocol.sse import Decoder, ServerEvent
+from ccproxy.worker.connections import explain
+
+IDLE_SECONDS = 900.0
+"""Silence in the middle of a stream; 713 s were seen of a provider that then went on."""
+LONGEST_WHOLE = 64 * 1024 * 1024
+LONGEST_ERROR = 1024 * 1024
+_LONGEST_LEAD = 64 * 1024
+
+Form = Literal["whole", "stream", "neither"]
+
+
+class Refused(Exception):
+    """The provider refused an attempt or could not be reached; what that means is judged."""
+
+    def __init__(self, said: ProviderProblem, verdict: Verdict | None = None) -> None:
+        super().__init__(said.problem.message)
+        self.problem = said.problem
+        self.verdict = judge(said) if verdict is None else verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads the errors of one attempt."""
+
+    quirks: Quirks
+    secrets: tuple[str, ...] = field(repr=False)
+    max_tokens: int | None
+    relays: bool
+    """Direct mode: the client gets the provider's own status and body."""
+
+    def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> Refused:
+        """Read an error answer."""
+        said = read_problem(
+            status,
+            headers,
+            body,
+            quirks=self.quirks,
+            max_tokens=self.max_tokens,
+            now=time.time(),
+            secrets=self.secrets,
+        )
+        if self.relays:
+            said.problem.body = self._masked(body)
+            said.problem.status = status if status >= 400 else said.problem.status
+        return Refused(said)
+
+    def check_event(self, headers: Mapping[str, str], data: bytes) -> None:
+        """Raise `Refused` if the first event of a stream is an error."""
+        if read_stream_error(data, quirks=self.quirks) is not None:
+            raise self.refused(200, headers, data)
+
+    def _masked(self, body: bytes) -> bytes:
+        text = body.decode("utf-8", "surrogateescape")
+        return mask(text, self.secrets).encode("utf-8", "surrogateescape")
+
+
+class Answer:
+    """One answer of the provider's that is none of its errors."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, first: bytes, *, is_stream: bool, complete: bool
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.is_stream = is_stream
+        self.first = first
+        """What was read before the answer was handed out: all of a whole answer."""
+        self.key = ""
+        """The key that was used, `…last4`."""
+        self.attempts = 1
+        self._response = response
+        self._complete = complete
+        self._loop = asyncio.get_running_loop()
+        self._reading_since: float | None = None
+        self._was_silent = False
+        self._timer = None if complete else self._loop.call_later(IDLE_SECONDS, self._watch)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """
+        Give the answer piece by piece, as it comes.
+
+        Raises:
+            Problem: If it breaks off or falls silent.
+
+        """
+        if self.first:
+            yield self.first
+        while data := await self._read():
+            yield data
+
+    async def read(self) -> bytes:
+        """Return the whole answer; raises as `chunks` does."""
+        if self._complete:
+            return self.first
+        return b"".join([data async for data in self.chunks()])
+
+    def close(self) -> None:
+        """Give up what is left of the answer; the connection is kept if nothing is."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._response.content.at_eof():
+            self._response.close()
+
+    async def _read(self) -> bytes:
+        if self._complete:
+            return b""
+        self._reading_since = self._loop.time()
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._broken(error) from error
+        finally:
+            self._reading_since = None
+
+    def _watch(self) -> None:
+        """Hang up on a provider that was silent for too long while we were reading."""
+        since = self._reading_since
+        now = self._loop.time()
+        if since is not None and now - since >= IDLE_SECONDS:
+            self._was_silent = True
+            self._response.close()
+            return
+        due = IDLE_SECONDS if since is None else since + IDLE_SECONDS - now
+        self._timer = self._loop.call_later(due, self._watch)
+
+    def _broken(self, error: Exception) -> Problem:
+        if self._was_silent:
+            text = f"The provider sent nothing for {IDLE_SECONDS:.0f} s in the middle of its answer"
+            return Problem("timeout_error", text)
+        return Problem(
+            "api_error", f"The provider's answer broke off: {explain(error)}", status=502
+        )
+
+
+async def open_answer(
+    response: aiohttp.ClientResponse, reader: Reader, patience: asyncio.Timeout
+) -> Answer:
+    """
+    Look at the beginning of an answer; every sign of life renews the *patience*.
+
+    Raises:
+        Refused: If it is an error, or no answer at all.
+
+    """
+    body = _Body(response, patience)
+    if response.status >= 300:
+        raise reader.refused(response.status, response.headers, await body.read_error())
+    first = await body.read()
+    match _form(response.content_type, first):
+        case "stream":
+            lead, ended = await _first_event(body, first, reader)
+            return Answer(response, lead, is_stream=True, complete=ended)
+        case "whole":
+            whole = await body.read_whole(first)
+            if is_error_body(whole) or not whole.strip():
+                raise reader.refused(response.status, response.headers, whole)
+            return Answer(response, whole, is_stream=False, complete=True)
+    raise reader.refused(response.status, response.headers, first)
+
+
+class _Body:
+    """The body of an answer, read against the clock."""
+
+    def __init__(self, response: aiohttp.ClientResponse, patience: asyncio.Timeout) -> None:
+        self.headers = response.headers
+        self._content = response.content
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._seconds = (patience.when() or 0.0) - self._loop.time()
+
+    async def read(self) -> bytes:
+        """Return what has come, b"" at the end."""
+        data = await self._content.readany()
+        self._patience.reschedule(self._loop.time() + self._seconds)
+        return data
+
+    async def read_whole(self, first: bytes) -> bytes:
+        """Return all of the body, which begins with *first*."""
+        parts, size = [first], len(first)
+        while data := await self.read():
+            parts.append(data)
+            size += len(data)
+            if size > LONGEST_WHOLE:
+                raise aiohttp.ClientPayloadError("the answer is too large")
+        return b"".join(parts)
+
+    async def read_error(self) -> bytes:
+        """Return as much of an error's body as comes; the status alone says enough."""
+        parts, size = [], 0
+        try:
+            while size < LONGEST_ERROR and (data := await self.read()):
+                parts.append(data)
+                size += len(data)
+        except aiohttp.ClientError:
+            pass
+        return b"".join(parts)
+
+
+def _form(content_type: str, first: bytes) -> Form:
+    """Tell what the body is: by its declared type, where that says nothing by its beginning."""
+    start = first.lstrip(b"\xef\xbb\xbf \t\r\n")[:6]
+    if content_type == "text/event-stream":
+        return "stream"
+    if start[:1] in (b"{", b"[") or (not start and "json" in content_type):
+        return "whole"
+    return "stream" if start.startswith((b"data:", b"event:", b":", b"id:")) else "neither"
+
+
+async def _first_event(body: _Body, first: bytes, reader: Reader) -> tuple[bytes, bool]:
+    """
+    Read up to the first event that says something; return all that was read.
+
+    True beside it means that the stream has ended already.
+    """
+    decoder = Decoder()
+    lead: list[bytes] = []
+    data, size = first, 0
+    while data:
+        events = decoder.feed(data)
+        if not events and decoder.idle and size > _LONGEST_LEAD:
+            lead.clear()  # comments only: nothing of it is needed
+        lead.append(data)
+        size += len(data)
+        if _check_first([event for event in events if event.event != b"ping"], body, reader):
+            return b"".join(lead), False
+        data = await body.read()
+    if _check_first(decoder.close(), body, reader):
+        return b"".join(lead), True
+    raise reader.refused(200, body.headers, _body_of_empty_stream(b"".join(lead)))
+
+
+def _check_first(events: list[ServerEvent], body: _Body, reader: Reader) -> bool:
+    """Tell whether the first of *events* begins an answer."""
+    if not events or events[0].data == b"[DONE]":
+        return False
+    reader.check_event(body.headers, events[0].data)
+    return True
+
+
+def _body_of_empty_stream(raw: bytes) -> bytes:
+    """An error that was sent as JSON under the name of a stream, else nothing."""
+    return raw if is_error_body(raw) else b""

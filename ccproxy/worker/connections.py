@@ -1,0 +1,153 @@
+"""
+The connections to the provider: one pool, the way through a forward proxy, and errors as words.
+
+Two things make pooled connections survive sleep, VPN changes and providers that close them when
+idle: the kernel gives up after seconds on data that nobody acknowledges, and a request that died
+on a reused connection before a byte of an answer came is sent again (see `Reuse`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from ccproxy.worker.admission import is_loopback
+
+CONNECT_SECONDS = 10.0
+UNACKNOWLEDGED_SECONDS = 8.0
+IDLE_CONNECTION_SECONDS = 60.0
+CONNECTIONS = 4096
+READ_BUFFER = 64 * 1024
+FIELD_LIMIT = 64 * 1024
+"""Bytes of one header of the provider's."""
+
+
+def open_session(ca_bundle: Path | None) -> aiohttp.ClientSession:
+    """Return the one session of the process; *ca_bundle* is trusted besides the system's."""
+    trust: ssl.SSLContext | bool = True
+    if ca_bundle is not None:
+        trust = ssl.create_default_context()
+        trust.load_verify_locations(cafile=ca_bundle)
+    connector = aiohttp.TCPConnector(
+        limit=CONNECTIONS,
+        keepalive_timeout=IDLE_CONNECTION_SECONDS,
+        ssl=trust,
+        socket_factory=_socket,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
+        read_bufsize=READ_BUFFER,
+        max_line_size=FIELD_LIMIT,
+        max_field_size=FIELD_LIMIT,
+        trace_configs=[_trace()],
+    )
+
+
+class Reuse(SimpleNamespace):
+    """Whether one request went out on a connection that had served before."""
+
+    happened: bool = False
+
+
+def _trace() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+
+    async def reused(_: object, context: Any, __: object) -> None:  # noqa: ANN401 - aiohttp's
+        context.trace_request_ctx.happened = True
+
+    trace.on_connection_reuseconn.append(reused)
+    return trace
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """Make a socket that notices soon when nobody is there any more."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        "TCP_USER_TIMEOUT": int(UNACKNOWLEDGED_SECONDS * 1000),
+        "TCP_KEEPIDLE": 30,
+        "TCP_KEEPINTVL": 10,
+        "TCP_KEEPCNT": 3,
+    }
+    for name, value in options.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has them all
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+def proxy_for(
+    url: str, configured: str | None, environ: Mapping[str, str] | None = None
+) -> str | None:
+    """
+    Return the forward proxy for *url*: the configured one, else the environment's.
+
+    Never for loopback; NO_PROXY speaks about the environment's proxies only.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host):
+        return None
+    if configured:
+        return configured
+    known = {name.lower(): value for name, value in (environ or os.environ).items()}
+    if _is_excepted(host, known.get("no_proxy", "")):
+        return None
+    proxy = known.get(f"{parts.scheme}_proxy") or known.get("all_proxy") or ""
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    return proxy if proxy.startswith(("http://", "https://")) else None
+
+
+def _is_excepted(host: str, no_proxy: str) -> bool:
+    """Tell whether NO_PROXY names *host*: `*`, a name with all below it, an address, a network."""
+    for entry in (part.strip().lower() for part in no_proxy.split(",")):
+        name = entry.rpartition(":")[0] if entry.count(":") == 1 else entry
+        name = name.removeprefix("*").removeprefix(".")
+        if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):
+            return True
+        if "/" in entry and _is_in_network(host, entry):
+            return True
+    return False
+
+
+def _is_in_network(host: str, network: str) -> bool:
+    try:
+        return ip_address(host) in ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def explain(error: Exception) -> str:
+    """Say in words what went wrong on the way; without addresses that may hold a password."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return "its TLS certificate is not trusted; set CA_BUNDLE if it is your own"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known (DNS)"
+        case aiohttp.ClientProxyConnectionError():
+            return "the forward proxy does not answer; check UPSTREAM_PROXY or HTTPS_PROXY"
+        case aiohttp.ClientHttpProxyError():
+            return f"the forward proxy refused with {error.status}"
+        case aiohttp.ServerTimeoutError() | TimeoutError():
+            return "no connection in time"
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection without an answer"
+        case aiohttp.ClientResponseError():
+            return "what it sent is not HTTP as it should be"
+        case aiohttp.ClientPayloadError():
+            return "the connection broke in the middle of the answer"
+        case OSError():
+            return error.strerror or "the connection failed"
+    return "the connection failed"

@@ -1,0 +1,285 @@
+"""
+The only place that talks to the provider: key, headers, send, judge, retry.
+
+Theory of operation: `send` takes a key, sends, and looks at the answer before it hands it out: a
+whole answer is read, of a stream the first event. An error among these, also inside a 200, is
+judged; the request goes to another key, is repeated, or ends with a Problem. So nothing is ever
+sent twice of which the client has seen the beginning. From then on only the client decides: when
+it leaves, the connection is closed at once and the permit goes back.
+
+Time limits: 10 s to connect, REQUEST_TIMEOUT of silence before the first event, 900 s between two
+reads, none in all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.problem import Cause, ProviderProblem
+from ccproxy.errors import Problem
+from ccproxy.pipeline.breaker import Breaker, Ticket
+from ccproxy.pipeline.headers import UpstreamHeaders
+from ccproxy.pipeline.keys import KeyPool, Lease, shown
+from ccproxy.pipeline.retry import RetryBudget, RetryPlan, Step
+from ccproxy.pipeline.verdict import GOOD, Effect, Next, Verdict, judge
+from ccproxy.worker.answer import Answer, Reader, Refused, open_answer
+from ccproxy.worker.connections import Reuse, explain, open_session, proxy_for
+from ccproxy.worker.turns import Turns
+
+__all__ = ["Answer", "Outgoing", "Upstream"]
+
+_LARGE_BODY = 2**20
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One request to the provider, but for the key."""
+
+    url: str
+    body: bytes
+    model: str
+    stream: bool
+    """What is asked for; the provider may answer otherwise."""
+    headers: Mapping[str, str]
+    """Direct mode: the client's headers, of which only some are sent on. Chat mode: none."""
+    client_key: str | None = None
+    """The client's own key, where it is passed on instead of one of the pool's."""
+
+
+class Upstream:
+    """The way to one provider."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        *,
+        pool: KeyPool,
+        log: FilteringBoundLogger | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._pool = pool
+        self._turns = Turns(pool)
+        self._log: FilteringBoundLogger = structlog.get_logger() if log is None else log
+        self._clock = clock
+        self._jitter = jitter
+        self._budget = RetryBudget(clock=clock)
+        self.breaker = Breaker(config.provider_name, clock=clock)
+        self._headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
+        secret = [v for name, v in config.custom_headers.items() if _SECRET_HEADER.search(name)]
+        self._secrets = (*config.api_keys, *secret)
+        self._proxy = proxy_for(config.base_url, config.upstream_proxy)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Prepare to connect; must be called inside the event loop."""
+        self._session = open_session(self._config.ca_bundle)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @asynccontextmanager
+    async def send(self, outgoing: Outgoing) -> AsyncIterator[Answer]:
+        """
+        Ask the provider; on leaving, the rest of the answer is given up.
+
+        Raises:
+            Problem: If the provider does not answer, after all that could be tried.
+
+        """
+        ticket = self.breaker.enter()
+        self._budget.count_request()
+        answer, lease = await self._counted(outgoing, ticket)
+        try:
+            yield answer
+        finally:
+            answer.close()
+            self._give_back(lease)
+
+    async def _counted(self, outgoing: Outgoing, ticket: Ticket) -> tuple[Answer, Lease]:
+        """Ask, and tell the breaker how it went; only here do requests count for it."""
+        try:
+            found = await self._ask(outgoing)
+        except Refused as refused:
+            if refused.verdict.provider_failed:
+                self.breaker.failed(ticket, refused.problem.message)
+            else:
+                self.breaker.succeeded(ticket)
+            raise refused.problem from refused.__cause__
+        except BaseException:  # no word about the provider: no key was free, or the client left
+            self.breaker.left(ticket)
+            raise
+        self.breaker.succeeded(ticket)
+        return found
+
+    # The attempts of one request...
+
+    async def _ask(self, outgoing: Outgoing) -> tuple[Answer, Lease]:
+        plan = RetryPlan(
+            max_retries=self._config.max_retries, budget=self._budget, jitter=self._jitter
+        )
+        tried: set[str] = set()
+        last: Refused | None = None
+        attempts = 0
+        while True:
+            lease = await self._lease(outgoing, tried, last)
+            attempts += 1
+            try:
+                answer = await self._attempt(outgoing, lease)
+            except Refused as refused:
+                self._settle(lease, refused.verdict)
+                self._give_back(lease)
+                step = plan.after(refused.verdict)
+                self._note(refused, lease, attempts, step)
+                if not step.again:
+                    raise
+                last = refused
+                if step.other_key:
+                    tried.add(lease.id)
+                await asyncio.sleep(step.delay)
+            except BaseException:  # whatever it is, the permit goes back
+                self._give_back(lease)
+                raise
+            else:
+                self._settle(lease, GOOD)
+                answer.key, answer.attempts = lease.shown, attempts
+                return answer, lease
+
+    async def _lease(self, outgoing: Outgoing, tried: set[str], last: Refused | None) -> Lease:
+        """Take a key; where there is none any more, say what the provider said last."""
+        key = outgoing.client_key
+        if key is not None:
+            if last is not None and last.verdict.next is not Next.REPEAT:
+                raise last
+            return Lease(secret=key, id="", shown=shown(key), model=outgoing.model)
+        if len(self._pool) == 0:
+            raise _no_key(self._config.provider_name)
+        try:
+            return await self._turns.take(outgoing.model, skip=tried)
+        except Problem as problem:
+            if last is None:
+                raise
+            if self._pool.is_alone or last.verdict.next is Next.ONE_OTHER_KEY:
+                raise last from problem
+            text = last.problem.message
+            raise self._pool.refusal(outgoing.model, skip=tried, last=text) from last
+
+    def _settle(self, lease: Lease, verdict: Verdict) -> None:
+        if lease.id:
+            self._pool.settle(lease, verdict)
+
+    def _give_back(self, lease: Lease) -> None:
+        if lease.id:
+            self._turns.give_back(lease)
+
+    # ...and one of them.
+
+    async def _attempt(self, outgoing: Outgoing, lease: Lease) -> Answer:
+        """Send once; where a pooled connection turns out to be dead, once more in silence."""
+        reuse = Reuse()
+        try:
+            try:
+                return await self._post(outgoing, lease, reuse)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if not reuse.happened or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                return await self._post(outgoing, lease, Reuse())
+        except TimeoutError as error:
+            raise self._too_late() from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from error
+
+    async def _post(self, outgoing: Outgoing, lease: Lease, reuse: Reuse) -> Answer:
+        if self._session is None:
+            raise RuntimeError("the way to the provider is not open")
+        body = outgoing.body
+        async with asyncio.timeout(self._config.request_timeout) as limit:
+            response = await self._session.post(
+                outgoing.url,
+                # aiohttp warns of large bytes; a file of the same bytes goes out in pieces.
+                data=body if len(body) < _LARGE_BODY else BytesIO(body),
+                headers=self._headers_of(outgoing, lease),
+                allow_redirects=False,
+                proxy=self._proxy,
+                trace_request_ctx=reuse,
+            )
+            try:
+                return await open_answer(response, self._reader(outgoing), limit)
+            except BaseException:  # whatever it is, the connection must not linger
+                response.close()
+                raise
+
+    def _headers_of(self, outgoing: Outgoing, lease: Lease) -> dict[str, str]:
+        if self._config.api == "chat":
+            return self._headers.chat(lease.secret, stream=outgoing.stream)
+        named = outgoing.headers.get("connection", "")
+        return self._headers.direct(lease.secret, outgoing.headers.items(), connection=named)
+
+    def _reader(self, outgoing: Outgoing) -> Reader:
+        asked = _MAX_TOKENS.search(outgoing.body)
+        own = () if outgoing.client_key is None else (outgoing.client_key,)
+        return Reader(
+            quirks=self._config.target(outgoing.model).quirks,
+            secrets=(*self._secrets, *own),
+            max_tokens=int(asked[1]) if asked else None,
+            relays=self._config.api == "messages",
+        )
+
+    def _too_late(self) -> Refused:
+        seconds = self._config.request_timeout
+        text = f"{self._config.provider_name} sent nothing for {seconds:g} s (REQUEST_TIMEOUT)"
+        problem = Problem("timeout_error", text)
+        said = ProviderProblem(cause=Cause.TIMEOUT, problem=problem, status=504)
+        # Whoever has waited for so long is not made to wait for it again.
+        return Refused(said, replace(judge(said), next=Next.END))
+
+    def _unreachable(self, error: Exception) -> Refused:
+        host = urlsplit(self._config.base_url).netloc.rpartition("@")[2]
+        name = self._config.provider_name
+        text = f"no answer from {name} at {host}: {explain(error)}"
+        problem = Problem("api_error", text, status=502)
+        return Refused(ProviderProblem(cause=Cause.SERVER, problem=problem, status=502))
+
+    def _note(self, refused: Refused, lease: Lease, attempt: int, step: Step) -> None:
+        verdict = refused.verdict
+        cause = verdict.cause.value if verdict.cause else ""
+        self._log.warning(
+            "upstream.refused",
+            key=lease.shown,
+            attempt=attempt,
+            status=verdict.status,
+            cause=cause,
+            again=step.again,
+            reason=refused.problem.message,
+        )
+        if lease.id and verdict.effect is not Effect.NONE and not self._pool.is_alone:
+            event = "key.rested" if verdict.effect is Effect.REST else "key.retired"
+            self._log.warning(event, key=lease.shown, id=lease.id, cause=cause, model=lease.model)
+
+
+def _no_key(provider: str) -> Problem:
+    return Problem(
+        "authentication_error",
+        f"this proxy has no key of its own (PASS_CLIENT_KEY): set ANTHROPIC_AUTH_TOKEN to your key "
+        f"for {provider}",
+        should_retry=False,
+    )
