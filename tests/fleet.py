@@ -1,0 +1,162 @@
+"""
+A fleet in a folder of its own, driven through the command line: real processes, real signals.
+
+    async with FleetHome(tmp_path) as home:
+        home.write(kimi={"PROVIDER_BASE_URL": provider.url})
+        await home.ccproxy("start")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 20.0
+"""Seconds to wait for a fact before a test gives up; the machine may be busy."""
+
+
+async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PATIENCE) -> T:
+    """
+    Look until there is something to see, and return it.
+
+    Raises:
+        TimeoutError: With what was seen last.
+    """
+    late = time.monotonic() + within
+    while True:
+        seen = look()
+        if isinstance(seen, Awaitable):
+            seen = await seen
+        if seen:
+            return seen
+        if time.monotonic() > late:
+            raise TimeoutError(f"still {seen!r} after {within:.0f} s")
+        await asyncio.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Find *count* ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class FleetHome:
+    """
+    A fleet's home below *folder*.
+
+    On leaving it stops the fleet; whatever of it still runs then is killed and fails the test.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self.ports: dict[str, int] = {}
+        self._environ = {
+            "HOME": str(folder),
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+        }
+
+    def write(self, **entries: dict[str, str]) -> None:
+        """Write the table and an env file for each label, on ports that are kept afterwards."""
+        new = [label for label in entries if label not in self.ports]
+        self.ports |= dict(zip(new, free_ports(len(new)), strict=True))
+        (self.path / "envs").mkdir(exist_ok=True)
+        lines = []
+        for label, settings in entries.items():
+            text = "".join(f"{name}={value}\n" for name, value in settings.items())
+            file = self.path / f"envs/{label}.env"
+            file.write_text(text)
+            file.chmod(0o600)
+            lines.append(f'  "{self.ports[label]}:envs/{label}.env:{label}",\n')
+        (self.path / "ccproxy.toml").write_text("proxies = [\n" + "".join(lines) + "]\n")
+
+    def url(self, label: str) -> str:
+        """Where the proxy called *label* answers."""
+        return f"http://127.0.0.1:{self.ports[label]}"
+
+    async def ccproxy(self, *words: str, **environ: str) -> Done:
+        """Run a command to its end."""
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ccproxy", *words),
+            cwd=self.path,
+            env={**self._environ, **environ},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(child.communicate(), 60)
+        assert child.returncode is not None
+        return Done(child.returncode, out.decode(), err.decode())
+
+    async def status(self) -> dict[str, Any]:
+        """What `status --json` says."""
+        done = await self.ccproxy("status", "--json")
+        content: dict[str, Any] = json.loads(done.out)
+        return content
+
+    async def proxy(self, label: str) -> dict[str, Any]:
+        """The row of one proxy."""
+        rows = (await self.status())["proxies"]
+        return next(row for row in rows if row["label"] == label)
+
+    async def worker_pid(self, label: str) -> int:
+        """The pid of a proxy with one process."""
+        (pid,) = (await self.proxy(label))["pids"]
+        return int(pid)
+
+    async def supervisor_pid(self) -> int:
+        """The pid of the supervisor that answers."""
+        return int((await self.status())["supervisor"]["pid"])
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process of this fleet: the home's path stands in its command line."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                ours = any(str(self.path) in word for word in words)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    async def __aenter__(self) -> FleetHome:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if not self.processes():
+            return
+        await self.ccproxy("stop", "--now")
+        try:
+            await eventually(lambda: not self.processes(), within=5)
+        finally:
+            for process in self.processes():
+                process.send_signal(signal.SIGKILL)
