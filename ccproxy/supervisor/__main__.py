@@ -1,0 +1,61 @@
+"""
+The resident process: `python -m ccproxy.supervisor --config FILE`.
+
+Started by `ccproxy start` with the fleet's lock already held (`--lock-fd`) and a pipe on which it
+says that it serves (`--ready-fd`); a service starts it with neither, and it stays in front.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError
+from ccproxy.supervisor.host import WORKER_COMMAND, Settings
+from ccproxy.supervisor.lock import Lock
+from ccproxy.supervisor.resident import Resident
+
+
+def main(argv: Sequence[str]) -> int:
+    """Be the supervisor."""
+    parser = argparse.ArgumentParser(prog="ccproxy.supervisor")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--lock-fd", type=int)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--detach", action="store_true", help="leave the parent at once")
+    parser.add_argument("--worker-command", nargs="+", default=WORKER_COMMAND)
+    options = parser.parse_args(argv)
+    if options.detach and os.fork():
+        # The child lives on as nobody's child, so that no parent has to wait for it. Only the
+        # descriptors are left behind, without any goodbye of the parent's own.
+        os._exit(0)
+    os.umask(0o077)
+    file = options.config.resolve()
+    fleet = Fleet(home=file.parent, file=file, entries=())
+    try:
+        with Lock(fleet, command="ccproxy supervisor", fd=options.lock_fd):
+            asyncio.run(_serve(fleet, options.worker_command, options.ready_fd))
+    except CcproxyError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(fleet: Fleet, worker_command: Sequence[str], ready_fd: int | None) -> None:
+    def ready() -> None:
+        if ready_fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(ready_fd, b"ready\n")
+            os.close(ready_fd)
+
+    await Resident(fleet, settings=Settings(worker_command=worker_command)).run(ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

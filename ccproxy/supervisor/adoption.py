@@ -1,0 +1,143 @@
+"""
+How a supervisor takes over what it finds running.
+
+A worker is ours if its record names a process of this boot that was started at the very moment
+that the record says, and if what answers at its control socket knows the record's nonce. One
+that does not answer is ours all the same (it hangs, and will be dealt with as such); one that
+answers with another nonce is not, and is never touched.
+
+Workers that nothing readable is written about are found by their control sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccproxy.config.fleet import Fleet
+from ccproxy.supervisor.control import NoAnswer, ask, take_listener, worker_sockets
+from ccproxy.supervisor.host import LocalHost
+from ccproxy.supervisor.journal import Journal
+from ccproxy.supervisor.processes import identify
+from ccproxy.supervisor.records import Record, Spec
+from ccproxy.supervisor.unit import Unit
+
+PATIENCE = 2.0
+"""Seconds that a worker may take to answer before it is taken for hung."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A living worker of ours; an empty state says that it does not answer."""
+
+    record: Record
+    state: dict[str, Any]
+
+
+async def adopt_all(fleet: Fleet, units: list[Unit], host: LocalHost, journal: Journal) -> None:
+    """Make a unit of every worker that runs, and take over its listening socket."""
+    found = await find_workers(fleet, host, journal)
+    await asyncio.gather(*(_adopt_listener(one, host, journal) for one in found))
+    newest: set[tuple[str, int]] = set()
+    for one in sorted(found, key=lambda one: one.record.identity.start, reverse=True):
+        record = one.record
+        unit = Unit(record.spec, record.index)
+        unit.adopted(record, host.now(), one.state)
+        units.append(unit)
+        host.adopt(unit, record)
+        journal("worker.adopted", label=record.spec.label, pid=record.identity.pid)
+        place = (record.spec.label.lower(), record.index)
+        if place in newest:  # its successor was started already
+            unit.stop(unit.drain, host.now())
+        newest.add(place)
+
+
+async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[Found]:
+    """Find our living workers, and clear away what is written about dead ones."""
+    records = list(_living_records(host, journal))
+    asked = await asyncio.gather(*(_ask(record) for record in records))
+    found = []
+    for record, one in zip(records, asked, strict=True):
+        if one is None:
+            host.records.remove(record)
+            journal("record.foreign", level="warning", label=record.spec.label)
+        else:
+            found.append(one)
+    known = {record.control for record in records}
+    strays = [path for path in worker_sockets(fleet.home) if str(path) not in known]
+    for rebuilt in await asyncio.gather(*(_rebuild(path, fleet) for path in strays)):
+        if rebuilt is not None:
+            record = rebuilt.record
+            found.append(rebuilt)
+            journal("record.rebuilt", level="warning", label=record.spec.label)
+            with contextlib.suppress(OSError):
+                host.records.write(record)
+    return found
+
+
+def _living_records(host: LocalHost, journal: Journal) -> Iterable[Record]:
+    for path, record in host.records.read():
+        if record is None:
+            journal("record.unreadable", level="warning", file=path.name)
+            path.unlink(missing_ok=True)
+        elif record.identity.is_alive():
+            yield record
+        else:
+            journal("record.stale", label=record.spec.label, pid=record.identity.pid)
+            path.unlink(missing_ok=True)
+
+
+async def _ask(record: Record) -> Found | None:
+    """Return the worker of *record*; None if somebody else answers in its place."""
+    try:
+        state = await asyncio.to_thread(ask, record.control, {"op": "state"}, timeout=PATIENCE)
+    except NoAnswer:
+        return Found(record, {})
+    return Found(record, state) if state.get("nonce") == record.nonce else None
+
+
+async def _rebuild(path: Path, fleet: Fleet) -> Found | None:
+    """Read from a control socket what its lost record said."""
+    try:
+        state = await asyncio.to_thread(ask, path, {"op": "state"}, timeout=PATIENCE)
+        label, pid = str(state["label"]), int(state["pid"])
+        identity = identify(pid)
+        if identity is None or os.getsid(pid) != pid:
+            return None
+        entry = fleet.entry(label)
+        spec = Spec(
+            label=label,
+            host=str(state.get("host") or "127.0.0.1"),
+            port=int(state["port"]),
+            env_file=str(entry.env_file) if entry else "",
+        )
+        # The name is <LABEL>.<index>.<nonce>.sock.
+        index = int(path.name.split(".")[-3])
+        nonce = str(state["nonce"])
+    except NoAnswer:
+        return None
+    except (KeyError, TypeError, ValueError, IndexError, OSError):
+        return None
+    record = Record(identity=identity, nonce=nonce, control=str(path), index=index, spec=spec)
+    return Found(record, state)
+
+
+async def _adopt_listener(one: Found, host: LocalHost, journal: Journal) -> None:
+    spec = one.record.spec
+    if not one.state or one.state.get("state") == "draining":
+        return
+    try:
+        listener = await asyncio.to_thread(take_listener, one.record.control, timeout=PATIENCE)
+    except NoAnswer as error:
+        journal("listener.lost", level="warning", label=spec.label, reason=str(error))
+        return
+    if listener.getsockname()[1] != spec.port:
+        listener.close()
+        return
+    host.listeners.adopt(spec.address, listener)
+    journal("listener.adopted", label=spec.label, host=spec.host, port=spec.port)

@@ -1,0 +1,145 @@
+"""
+The unix socket: one JSON line in, one JSON line out.
+
+A socket is reachable by its owner only (mode 0600, in a folder of mode 0700).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+LONGEST_PATH = 100
+"""Bytes; systems take 104 to 108 in a unix address."""
+
+LONGEST_LINE = 4 * 2**20
+"""Bytes of one request or answer."""
+
+Answer = dict[str, Any]
+
+
+class NoAnswer(Exception):
+    """Nobody listens at a socket, or what listens did not answer as it should."""
+
+
+def socket_path(home: Path, name: str = "supervisor") -> Path:
+    """Return where the socket *name* of the fleet at *home* lies, or is to lie."""
+    path = home / "state" / f"{name}.sock"
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        return path
+    mark = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return _short_folder() / f"{mark}-{name}.sock"
+
+
+def worker_sockets(home: Path) -> list[Path]:
+    """Find the control sockets of workers, whoever made them."""
+    pattern = socket_path(home, "*")
+    found = sorted(pattern.parent.glob(pattern.name))
+    return [path for path in found if path != socket_path(home)]
+
+
+def prepare_folder(path: Path) -> None:
+    """
+    Make the folder of the socket *path*, and be sure that it is ours alone.
+
+    Raises:
+        PermissionError: If somebody else could have put something there.
+
+    """
+    folder = path.parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in (os.getuid(), 0):
+        raise PermissionError(f"{folder} belongs to somebody else")
+    if facts.st_mode & 0o022 and folder == _short_folder():
+        raise PermissionError(f"{folder} can be written by others: chmod 700 {folder}")
+
+
+def _short_folder() -> Path:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and Path(runtime).is_dir():
+        return Path(runtime) / "ccproxy"
+    return Path(f"/tmp/ccproxy-{os.getuid()}")  # noqa: S108 - checked by prepare_folder
+
+
+# Asking, without asyncio: for the CLI, and for threads. `server` has the rest.
+
+
+def ask(path: Path | str, request: Answer, *, timeout: float) -> Answer:
+    """
+    Send one request and return the answer.
+
+    Raises:
+        NoAnswer: If there is none within *timeout* seconds.
+
+    """
+    answer, fds = _exchange(path, request, timeout=timeout, fds=0)
+    for fd in fds:
+        os.close(fd)
+    return answer
+
+
+def take_listener(path: Path | str, *, timeout: float) -> socket.socket:
+    """
+    Ask a worker for its listening socket.
+
+    Raises:
+        NoAnswer: If it does not hand one over.
+
+    """
+    answer, fds = _exchange(path, {"op": "listener"}, timeout=timeout, fds=1)
+    if not fds:
+        raise NoAnswer(f"no socket came: {answer}")
+    return socket.socket(fileno=fds[0])
+
+
+def _exchange(
+    path: Path | str, request: Answer, *, timeout: float, fds: int
+) -> tuple[Answer, list[int]]:
+    line, taken = b"", []
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(os.fspath(path))
+            connection.sendall(to_line(request))
+            while not line.endswith(b"\n"):
+                if fds:
+                    data, new, _, _ = socket.recv_fds(connection, 65536, fds)
+                    taken += new
+                else:
+                    data = connection.recv(65536)
+                line += data
+                if not data or len(line) > LONGEST_LINE:
+                    break
+        return from_line(line), taken
+    except (OSError, NoAnswer) as error:
+        for fd in taken:
+            os.close(fd)
+        raise NoAnswer(f"{path}: {error}") from error
+
+
+def to_line(fields: Answer) -> bytes:
+    """Write what goes over a socket."""
+    return json.dumps(fields).encode() + b"\n"
+
+
+def from_line(line: bytes) -> Answer:
+    """
+    Read what came over a socket.
+
+    Raises:
+        NoAnswer: If it is not one JSON object.
+
+    """
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        raise NoAnswer(f"not an answer: {line[:80]!r}") from error
+    if not isinstance(fields, dict):
+        raise NoAnswer(f"not an answer: {line[:80]!r}")
+    return fields

@@ -1,0 +1,56 @@
+"""The fleet in the foreground: the same supervisor, in this very process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from ccproxy.config.fleet import Fleet
+from ccproxy.supervisor.host import Settings
+from ccproxy.supervisor.lock import Lock
+from ccproxy.supervisor.orders import Order, Outcome
+from ccproxy.supervisor.resident import Resident
+
+
+def run_foreground(
+    fleet: Fleet,
+    *,
+    labels: Sequence[str] = (),
+    timeout: float = 15.0,
+    on_started: Callable[[Outcome], None] | None = None,
+    settings: Settings | None = None,
+) -> bool:
+    """
+    Run *fleet* until it is told to end by SIGINT or SIGTERM (a second one hurries).
+
+    *on_started* is told what came of the start. Returns whether every entry came up.
+
+    Raises:
+        Busy: If the fleet has a supervisor already.
+        ConfigError: If the user's files are wrong; nothing was started.
+
+    """
+    with Lock(fleet, command="ccproxy up"):
+        order = Order(op="start", labels=tuple(map(str.lower, labels)), timeout=timeout)
+        return asyncio.run(_run(Resident(fleet, settings=settings), order, on_started))
+
+
+async def _run(
+    resident: Resident, order: Order, on_started: Callable[[Outcome], None] | None
+) -> bool:
+    serving = asyncio.Event()
+    life = asyncio.ensure_future(resident.run(serving.set))
+    await asyncio.wait(
+        [life, asyncio.ensure_future(serving.wait())], return_when=asyncio.FIRST_COMPLETED
+    )
+    try:
+        outcome = await resident.order(order)
+    except BaseException:
+        # Whatever it was (wrong settings, a signal): no half a fleet is left behind.
+        resident.end(drain=0.0)
+        await life
+        raise
+    if on_started is not None:
+        on_started(outcome)
+    await life
+    return outcome.ok

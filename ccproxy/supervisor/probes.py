@@ -1,0 +1,96 @@
+"""
+Finds workers that live but do not work.
+
+Every 5 s each serving worker is asked for its state over its control socket. One that has not
+answered after 2 s has missed a probe, and three misses in a row make it hung. The question stays
+open meanwhile: a worker that is merely busy answers late, and the answer clears its misses. Only
+silence counts. A socket that cannot be reached (somebody removed the file) is no hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ccproxy.supervisor.control import NoAnswer
+from ccproxy.supervisor.records import Record
+from ccproxy.supervisor.server import ask_soon
+from ccproxy.supervisor.unit import Unit
+
+PERIOD = 5.0
+LIMIT = 2.0
+
+Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Prober:
+    """Asks every serving worker how it is."""
+
+    def __init__(
+        self,
+        units: list[Unit],
+        *,
+        changed: Callable[[], None],
+        ask: Ask = ask_soon,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._units = units
+        self._changed = changed
+        self._ask = ask
+        self._sleep = sleep
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._due: set[str] = set()
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await self._sleep(PERIOD - LIMIT)
+            self.begin()
+            await self._sleep(LIMIT)
+            self.count()
+
+    def begin(self) -> None:
+        """Ask whoever is not being asked already; the answers are due at the next `count`."""
+        self._ask_all()
+        self._due = set(self._asking)
+
+    def count(self) -> None:
+        """Note a miss for whoever has still not answered."""
+        for unit in self._units:
+            nonce = unit.record.nonce if unit.record else ""
+            if nonce in self._due and nonce in self._asking:
+                unit.misses += 1
+                self._changed()
+
+    async def refresh(self, patience: float) -> None:
+        """Ask everybody now and wait for what comes within *patience* seconds; count nothing."""
+        self._ask_all()
+        if self._asking:
+            await asyncio.wait(set(self._asking.values()), timeout=patience)
+
+    async def close(self) -> None:
+        """Stop asking."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ask_all(self) -> None:
+        for unit in self._units:
+            record = unit.record
+            if record is not None and unit.serves and record.nonce not in self._asking:
+                task = asyncio.ensure_future(self._probe(unit, record))
+                self._asking[record.nonce] = task
+
+    async def _probe(self, unit: Unit, record: Record) -> None:
+        try:
+            state = await self._ask(record.control, {"op": "state"})
+        except NoAnswer:
+            return
+        finally:
+            self._asking.pop(record.nonce, None)
+        if unit.record is record and state.get("nonce") == record.nonce:
+            unit.answered(state)
+            self._changed()

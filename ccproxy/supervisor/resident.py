@@ -1,0 +1,223 @@
+"""
+The life of the supervisor: one per fleet, from the lock to the last goodbye.
+
+Killing it harms no request: the workers own copies of their listening sockets and go on. Its
+successor finds them by their records and takes them over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ccproxy import __version__
+from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError, ConfigError, UsageError
+from ccproxy.supervisor.adoption import adopt_all
+from ccproxy.supervisor.control import socket_path
+from ccproxy.supervisor.converge import Loop
+from ccproxy.supervisor.examine import Examine, FileExamine
+from ccproxy.supervisor.host import LocalHost, Settings
+from ccproxy.supervisor.journal import FileJournal
+from ccproxy.supervisor.mistakes import mistakes_to_json
+from ccproxy.supervisor.orders import Order, Orders, Outcome
+from ccproxy.supervisor.plan import Goal
+from ccproxy.supervisor.probes import Prober
+from ccproxy.supervisor.processes import age_of, identify
+from ccproxy.supervisor.records import write_atomically
+from ccproxy.supervisor.server import Server
+from ccproxy.supervisor.unit import Unit
+
+FRESH = 0.4
+"""Seconds that `status` waits for workers to tell how they are."""
+
+
+class Resident:
+    """The supervisor of one fleet. The caller holds the fleet's lock."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        settings: Settings | None = None,
+        examine: Examine | None = None,
+        echo: Callable[[str], None] | None = None,
+    ) -> None:
+        settings = settings or Settings()
+        for folder in (fleet.logs, fleet.pids, fleet.state):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fleet = fleet
+        self._journal = FileJournal(fleet.logs, echo=echo)
+        self._units: list[Unit] = []
+        self._host = LocalHost(fleet, journal=self._journal, wake=self._wake, settings=settings)
+        self._loop = Loop(self._units, self._host)
+        self._prober = Prober(self._units, changed=self._wake)
+        self._orders = Orders(
+            fleet,
+            self._units,
+            host=self._host,
+            loop=self._loop,
+            examine=examine or FileExamine(fleet.file, environment=settings.environment()),
+        )
+        self._server = Server(socket_path(fleet.home), self.answer)
+        self._ended = asyncio.Event()
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    async def run(self, ready: Callable[[], None] | None = None) -> None:
+        """Adopt what runs, call *ready*, and serve until told to end."""
+        self._journal("supervisor.started", pid=os.getpid(), version=__version__)
+        try:
+            await adopt_all(self._fleet, self._units, self._host, self._journal)
+            await self._server.start()
+            self._write_record()
+            self._take_signals()
+            async with asyncio.TaskGroup() as group:
+                always = [
+                    group.create_task(self._loop.run()),
+                    group.create_task(self._prober.run()),
+                ]
+                if ready is not None:
+                    ready()
+                await self._ended.wait()
+                for task in always:
+                    task.cancel()
+        finally:
+            await self._close()
+
+    def end(self, *, drain: float = 30.0) -> None:
+        """Stop every worker, then end; a second call hurries."""
+        hurried = 0.0 if self._orders.ending else drain
+        self._orders.ending = True
+        self._begin(self._stop_all(hurried))
+
+    async def order(self, order: Order) -> Outcome:
+        """
+        Carry out one order.
+
+        Raises:
+            CcproxyError: If it cannot be.
+
+        """
+        match order.op:
+            case "start":
+                return await self._orders.start(order)
+            case "stop" if order.labels:
+                return await self._orders.stop(order)
+            case "stop":
+                return await self._stop_all(order.drain)
+            case "restart":
+                return await self._orders.restart(order)
+            case "reload":
+                return await self._orders.reload(order)
+            case "plan":
+                return await self._orders.plan(order)
+            case "status":
+                await self._prober.refresh(FRESH)
+                return Outcome(ok=True, rows=self._orders.rows())
+            case "ping":
+                return Outcome(ok=not self._orders.ending, rows=[])
+            case _:
+                raise UsageError(f'the supervisor does not know "{order.op}"')
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer one request of the control socket."""
+        order = _read_order(request)
+        try:
+            outcome = await self.order(order)
+        except ConfigError as error:
+            answer = _refusal(error) | {"mistakes": mistakes_to_json(error.mistakes)}
+        except CcproxyError as error:
+            answer = _refusal(error)
+        else:
+            answer = {
+                "ok": outcome.ok,
+                "proxies": [row.as_json() for row in outcome.rows],
+                "plan": [{"label": label, "change": sign} for label, sign in outcome.plan],
+                "error": outcome.error or None,
+            }
+        if not answer["ok"] and not self._units and order.op in ("start", "reload", "restart"):
+            # Nothing runs and nothing could be started: there is nobody to watch over.
+            self.end()
+        return answer | {"supervisor": self._about(), "ending": self._orders.ending}
+
+    async def _stop_all(self, drain: float) -> Outcome:
+        self._orders.ending = True
+        outcome = await self._orders.stop(Order(op="stop", drain=drain))
+        if not any(unit.goal is Goal.RUNNING for unit in self._units):
+            # Not before the answer is on its way.
+            asyncio.get_running_loop().call_soon(self._ended.set)
+        return outcome
+
+    def _wake(self) -> None:
+        self._loop.wake()
+
+    def _about(self) -> dict[str, Any]:
+        me = identify(os.getpid())
+        uptime = age_of(me) if me else 0.0
+        return {"pid": os.getpid(), "uptime_s": round(uptime, 1), "version": __version__}
+
+    def _write_record(self) -> None:
+        me = identify(os.getpid())
+        if me is None:
+            return
+        record = {
+            "pid": me.pid,
+            "start_time": me.start,
+            "boot_id": me.boot,
+            "control": os.fspath(self._server.path),
+            "since": time.time(),
+            "version": __version__,
+        }
+        try:
+            write_atomically(self._record_path, json.dumps(record) + "\n")
+        except OSError as error:
+            self._journal("record.lost", level="error", reason=str(error))
+
+    @property
+    def _record_path(self) -> Path:
+        return self._fleet.pids / "supervisor.pid"
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.end)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        self._begin(self.answer({"op": "reload", "command": "kill -HUP"}))
+
+    def _begin(self, work: Any) -> None:  # noqa: ANN401 - any coroutine
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close(self) -> None:
+        await self._server.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+        await self._prober.close()
+        await self._host.close()
+        self._record_path.unlink(missing_ok=True)
+        self._journal("supervisor.ended", pid=os.getpid())
+        self._journal.close()
+
+
+def _read_order(request: dict[str, Any]) -> Order:
+    return Order(
+        op=str(request.get("op", "")),
+        labels=tuple(str(label).lower() for label in request.get("labels") or ()),
+        timeout=float(request.get("timeout") or 15.0),
+        drain=float(30.0 if request.get("drain") is None else request["drain"]),
+        cwd=request.get("cwd"),
+        command=str(request.get("command") or ""),
+    )
+
+
+def _refusal(error: CcproxyError) -> dict[str, Any]:
+    return {"ok": False, "proxies": [], "kind": type(error).__name__, "error": str(error)}

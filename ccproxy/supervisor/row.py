@@ -1,0 +1,35 @@
+"""One line of `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One proxy, as `status --json` shows it."""
+
+    label: str
+    port: int
+    host: str
+    state: str
+    pids: tuple[int, ...] = ()
+    uptime_s: float | None = None
+    keys: Mapping[str, int] | None = None
+    in_flight: int = 0
+    models: Mapping[str, str | None] = field(default_factory=dict)
+    base_url: str = ""
+    log: str = ""
+    reason: str | None = None
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Row:
+        """Read a row that came over the socket; what is not known here is left out."""
+        known = {name: fields[name] for name in cls.__slots__ if name in fields}
+        return cls(**{**known, "pids": tuple(known.get("pids", ()))})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row for `status --json`."""
+        return asdict(self) | {"pids": list(self.pids)}

@@ -1,0 +1,92 @@
+"""
+Finds out how a fleet is doing where no supervisor answers: from the records and the workers.
+
+Looks, and touches nothing: not a record, not a socket file, not a port is changed.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+from ccproxy.config.fleet import Entry, Fleet
+from ccproxy.logs import log_path
+from ccproxy.supervisor.control import NoAnswer, ask
+from ccproxy.supervisor.listeners import name_holder_of
+from ccproxy.supervisor.plan import Port
+from ccproxy.supervisor.records import Record, Records, identity_of, read_supervisor
+from ccproxy.supervisor.row import Row
+from ccproxy.supervisor.rows import row_of
+from ccproxy.supervisor.unit import Unit
+
+LIMIT = 0.3
+"""Seconds that a worker may take to answer; all are asked at once."""
+
+
+def survey(fleet: Fleet) -> list[Row]:
+    """Return a row for every entry of the table and for every other worker that lives."""
+    units: dict[str, list[Unit]] = {}
+    for unit in _living(fleet.pids):
+        units.setdefault(unit.spec.label.lower(), []).append(unit)
+    rows = [
+        row_of(group[0].spec, group, port=lambda _: Port.OURS, now=0.0, logs=fleet.logs)
+        for group in units.values()
+    ]
+    rest = [entry for entry in fleet.entries if entry.label.lower() not in units]
+    return rows + [_row_without_worker(fleet, entry) for entry in rest]
+
+
+def supervisor_pid(fleet: Fleet) -> int | None:
+    """Return the pid of a supervisor that lives (and does not answer)."""
+    record = read_supervisor(fleet.pids)
+    if record is None:
+        return None
+    try:
+        identity = identity_of(record)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return identity.pid if identity.is_alive() else None
+
+
+def _living(folder: Path) -> list[Unit]:
+    records = [record for _, record in Records(folder).read() if record is not None]
+    living = [record for record in records if record.identity.is_alive()]
+    units: list[Unit] = []
+    threads = [threading.Thread(target=_look, args=(record, units)) for record in living]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return units
+
+
+def _look(record: Record, units: list[Unit]) -> None:
+    unit = Unit(record.spec, record.index)
+    try:
+        state = ask(record.control, {"op": "state"}, timeout=LIMIT)
+    except NoAnswer:
+        state = {}
+    if state and state.get("nonce") != record.nonce:
+        return  # somebody else; ours is gone
+    unit.adopted(record, 0.0, state)
+    unit.misses = 0 if state else 1
+    units.append(unit)
+
+
+def _row_without_worker(fleet: Fleet, entry: Entry) -> Row:
+    taken = _is_taken(entry.port)
+    return Row(
+        label=entry.label,
+        port=entry.port,
+        host="127.0.0.1",
+        state="foreign" if taken else "stopped",
+        log=str(log_path(fleet.logs, entry.label)),
+        reason=name_holder_of(entry.port) if taken else None,
+    )
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as connection:
+        connection.settimeout(LIMIT)
+        return connection.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,171 @@
+"""
+A worker that is no proxy: it speaks the supervisor's side of the interface, and answers HTTP with
+its pid. Only the standard library, so that it starts quickly.
+
+Its env file tells it how to misbehave:
+
+    FAIL=words            say that it cannot serve, and exit with 78
+    CRASH=code            exit at once
+    NEVER_READY=1         run, but never say ready
+    HANG_AFTER=n          stop answering anything after n requests to the control socket
+    STUBBORN=1            ignore SIGTERM and the drain
+    CHILD=1               have a child of its own in the same process group
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+SLOW_PATH = "/slow"
+
+
+def read_settings(path: str) -> dict[str, str]:
+    lines = Path(path).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+class StandIn:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.settings = read_settings(options.env_file)
+        self.listener = socket.socket(fileno=options.listen_fd)
+        self.listener.setblocking(True)
+        self.draining = False
+        self.in_flight = 0
+        self.asked = 0
+        self.started = time.time()
+        self.control = socket.socket(socket.AF_UNIX)
+
+    def run(self) -> None:
+        if words := self.settings.get("FAIL"):
+            self.tell({"ready": False, "error": words})
+            sys.exit(78)
+        if code := self.settings.get("CRASH"):
+            sys.stderr.write("Traceback:\nValueError: the stand-in was told to crash\n")
+            sys.exit(int(code))
+        signal.signal(signal.SIGTERM, self.on_term)
+        if self.settings.get("CHILD"):
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.options.control)
+        self.control.bind(self.options.control)
+        self.control.listen(16)
+        threading.Thread(target=self.answer_control, daemon=True).start()
+        threading.Thread(target=self.accept, daemon=True).start()
+        if not self.settings.get("NEVER_READY"):
+            self.tell({"ready": True, "pid": os.getpid(), "nonce": self.options.nonce})
+        else:
+            sys.stderr.write("still warming up\n")
+            sys.stderr.flush()
+        while True:
+            signal.pause()
+
+    def tell(self, message: dict[str, object]) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.options.ready_fd, json.dumps(message).encode() + b"\n")
+        os.close(self.options.ready_fd)
+
+    def on_term(self, *_: object) -> None:
+        if not self.settings.get("STUBBORN"):
+            self.drain(30.0)
+
+    # HTTP...
+
+    def accept(self) -> None:
+        while not self.draining:
+            with contextlib.suppress(OSError):
+                connection, _ = self.listener.accept()
+                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection: socket.socket) -> None:
+        self.in_flight += 1
+        with contextlib.suppress(OSError), connection:
+            request = connection.recv(65536).decode()
+            if SLOW_PATH in request:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+                for _ in range(int(request.split("?", 1)[1].split()[0])):
+                    connection.sendall(b".")
+                    time.sleep(0.1)
+            body = json.dumps({"pid": os.getpid(), "label": self.options.label, **self.settings})
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            connection.sendall((head + body).encode() if SLOW_PATH not in request else b"end")
+        self.in_flight -= 1
+
+    # ...and the control socket.
+
+    def answer_control(self) -> None:
+        while True:
+            connection, _ = self.control.accept()
+            with contextlib.suppress(OSError, ValueError), connection:
+                self.asked += 1
+                limit = int(self.settings.get("HANG_AFTER", "0"))
+                if limit and self.asked > limit:
+                    time.sleep(600)
+                line = b""
+                while not line.endswith(b"\n"):
+                    line += connection.recv(4096)
+                self.answer(json.loads(line), connection)
+
+    def answer(self, request: dict[str, object], connection: socket.socket) -> None:
+        if request["op"] == "listener":
+            fds = array.array("i", [self.listener.fileno()])
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, fds.tobytes())
+            connection.sendmsg([b'{"ok": true}\n'], [rights])
+            return
+        if request["op"] == "drain" and not self.settings.get("STUBBORN"):
+            threading.Thread(target=self.drain, args=(request["seconds"],), daemon=True).start()
+        connection.sendall(json.dumps(self.state()).encode() + b"\n")
+
+    def state(self) -> dict[str, object]:
+        return {
+            "pid": os.getpid(),
+            "nonce": self.options.nonce,
+            "label": self.options.label,
+            "port": self.options.port,
+            "state": "draining" if self.draining else "ready",
+            "in_flight": self.in_flight,
+            "keys": {"ready": int(self.settings.get("KEYS_READY", "2")), "total": 2},
+            "reason": None,
+            "models": {"big": "b", "middle": "m", "small": "s"},
+            "base_url": "http://127.0.0.1:1/v1",
+            "started": self.started,
+        }
+
+    def drain(self, seconds: float) -> None:
+        self.draining = True
+        with contextlib.suppress(OSError):
+            # Wakes the accepting thread, in this process only.
+            self.listener.settimeout(0)
+            self.listener.close()
+        until = time.monotonic() + seconds
+        while self.in_flight and time.monotonic() < until:
+            time.sleep(0.01)
+        with contextlib.suppress(OSError):
+            os.unlink(self.options.control)
+        os._exit(0)
+
+
+def main() -> None:
+    faulthandler.enable()
+    parser = argparse.ArgumentParser()
+    for name in ("home", "label", "env-file", "control", "nonce"):
+        parser.add_argument(f"--{name}")
+    for name in ("port", "listen-fd", "ready-fd", "index"):
+        parser.add_argument(f"--{name}", type=int)
+    StandIn(parser.parse_args()).run()
+
+
+if __name__ == "__main__":
+    main()
