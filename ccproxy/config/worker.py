@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar, cast
@@ -38,7 +39,7 @@ Api = Literal["chat", "messages"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
     """Everything that one proxy's user decided. Secrets do not show in its `repr`."""
 
@@ -111,7 +112,7 @@ class WorkerConfig:
             max_output=card.max_output,
         )
 
-    @property
+    @cached_property
     def _address(self) -> Address:
         return Address.parse(self.base_url, api_version=self.azure_api_version)
 

@@ -15,13 +15,17 @@ Names are compared without regard to case; what is sent keeps its case.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cached_property
 
 from ccproxy.convert.quirks import PLAIN, Quirks
 
 LONG_WINDOW_MARK = "[1m]"
+
+_Matches = Callable[[str], re.Match[str] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ class Choice:
     substituted: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class ModelMap:
     """The models of one entry: three tiers, what passes unchanged, and a card for each."""
 
@@ -83,20 +87,30 @@ class ModelMap:
 
     def card(self, model: str) -> ModelCard:
         """Return what is known about *model*, a name of the provider's."""
-        name = model.lower()
-        matches = (card for card in self.cards if fnmatchcase(name, card.pattern.lower()))
-        return next(matches, self.unknown)
+        return next((card for pattern, card in self._by_pattern if pattern(model)), self.unknown)
 
     def tiers(self) -> tuple[str, ...]:
         """Return the models of the tiers, each once, biggest first."""
         return tuple(dict.fromkeys(name for name in (self.big, self.middle, self.small) if name))
 
+    # Put together once: every request asks for them.
+
+    @cached_property
+    def _by_pattern(self) -> tuple[tuple[_Matches, ModelCard], ...]:
+        return tuple((_matcher(card.pattern), card) for card in self.cards)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        patterns = (card.pattern for card in self.cards)
+        literals = (pattern for pattern in patterns if not any(sign in pattern for sign in "*?["))
+        return frozenset(name.lower() for name in (*self.tiers(), *literals))
+
+    @cached_property
+    def _pass(self) -> tuple[_Matches, ...]:
+        return tuple(_matcher(pattern) for pattern in self.pass_patterns)
+
     def _passes(self, name: str) -> bool:
-        wanted = name.lower()
-        known = (*self.tiers(), *_literals(card.pattern for card in self.cards))
-        return any(wanted == one.lower() for one in known) or any(
-            fnmatchcase(wanted, pattern.lower()) for pattern in self.pass_patterns
-        )
+        return name.lower() in self._known or any(matches(name) for matches in self._pass)
 
     def _tier(self, name: str) -> str | None:
         wanted = name.lower()
@@ -113,5 +127,5 @@ def without_mark(name: str) -> str:
     return stripped
 
 
-def _literals(patterns: Iterable[str]) -> Iterable[str]:
-    return (pattern for pattern in patterns if not any(sign in pattern for sign in "*?["))
+def _matcher(pattern: str) -> _Matches:
+    return re.compile(translate(pattern), re.IGNORECASE).match
