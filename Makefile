@@ -39,7 +39,7 @@ status: $(VENV)/installed
 	@$(CCPROXY) status
 
 test: $(VENV)/installed-for-tests
-	$(PYTEST) -n $(PYTEST_WORKERS) $(ARGS)
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
 
 test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION)
 	$(PYTEST) -n $(PYTEST_WORKERS) -m claude $(ARGS)
