@@ -34,6 +34,7 @@ REASONING_DETAILS = "reasoning_details"
 
 _TAG_BYTES = 16
 _TEXT_FIELDS = ("text", "summary")
+_LABELS = frozenset({"type", "index", "format", "id"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +89,16 @@ class ReasoningReader:
     """
 
     def __init__(self) -> None:
-        self._plain_seen = False
+        self.plain_seen = False
+        """True: a plain field was seen; the same reasoning in another form is not read."""
 
     def read(self, plain: Sequence[object], details: Sequence[Mapping[str, Any]]) -> str:
         """Return the new text, from the first of the *plain* fields that has any."""
         for text in plain:
             if isinstance(text, str) and text:
-                self._plain_seen = True
+                self.plain_seen = True
                 return text
-        return "" if self._plain_seen else "".join(map(text_of_detail, details))
+        return "" if self.plain_seen else "".join(map(text_of_detail, details))
 
 
 def text_of_detail(detail: Mapping[str, Any]) -> str:
@@ -121,6 +123,11 @@ def merge_detail(details: list[dict[str, Any]], new: Mapping[str, Any]) -> None:
             last[key] = so_far + value if isinstance(so_far, str) else value
         elif value is not None:
             last[key] = value
+
+
+def is_owed(detail: Mapping[str, Any]) -> bool:
+    """Tell whether *detail* holds anything but labels, so that it is worth a block of its own."""
+    return any(value for key, value in detail.items() if key not in _LABELS)
 
 
 def _continues(last: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -84,6 +84,9 @@ class Chunk(msgspec.Struct, gc=False):
 
 Completion = Chunk
 
+DONE = b"[DONE]"
+"""The data of the event with which a stream ends."""
+
 _DECODER = msgspec.json.Decoder(Chunk)
 
 

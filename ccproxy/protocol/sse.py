@@ -110,7 +110,7 @@ class Decoder:
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data.append(value.removeprefix(b" "))
-            self._data_size += len(value)
+            self._data_size += len(line)
             self._check_size()
         elif name == b"event":
             self._event = value.removeprefix(b" ")

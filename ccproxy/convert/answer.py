@@ -1,0 +1,47 @@
+"""One event or whole body of a provider: an answer, or an error after all."""
+
+from __future__ import annotations
+
+from ccproxy.convert.problem import (
+    ProviderProblem,
+    is_error_body,
+    read_problem,
+    read_stream_error,
+)
+from ccproxy.convert.quirks import Quirks
+from ccproxy.errors import Problem
+from ccproxy.protocol import chat, sse
+
+
+def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderProblem:
+    """
+    Read one event of a stream.
+
+    Raises:
+        Problem: api_error if it is neither.
+    """
+    data = event.data
+    try:
+        chunk = chat.decode(data)
+    except Problem:
+        if error := read_stream_error(data, quirks=quirks):
+            return error
+        raise
+    if chunk.may_be_error and (error := read_stream_error(data, quirks=quirks)):
+        return error
+    if event.event == b"error":  # LM Studio
+        said = data.decode("utf-8", "replace")
+        raise Problem("api_error", f"The provider broke off with an error: {said}")
+    return chunk
+
+
+def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderProblem:
+    """
+    Read a whole answer that came with status 200.
+
+    Raises:
+        Problem: api_error if it is neither.
+    """
+    if is_error_body(body):
+        return read_problem(200, {}, body, quirks=quirks)
+    return chat.decode(body)

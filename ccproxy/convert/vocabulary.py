@@ -1,0 +1,51 @@
+"""
+Closed tables: the words of one API beside those of the other.
+
+A provider's new word is a new row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+STOP_REASON: Mapping[str, str] = {
+    "stop": "end_turn",
+    "eos": "end_turn",
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+    "sensitive": "refusal",  # GLM
+    "model_context_window_exceeded": "model_context_window_exceeded",  # GLM
+}
+"""finish_reason -> stop_reason; a word that is not here reads as a normal end."""
+
+CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded"})
+"""Stop reasons that hold although the answer has tool calls: the last one may be incomplete."""
+
+FAILED: Mapping[str, str] = {
+    "error": "api_error",  # OpenRouter
+    "network_error": "overloaded_error",  # GLM
+}
+"""finish_reason of an answer that failed -> error type."""
+
+CACHED_TOKENS: tuple[tuple[str, ...], ...] = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("prompt_cache_hit_tokens",),  # DeepSeek
+    ("cached_tokens",),  # Kimi
+)
+"""Where in a usage object the tokens stand that were read from the cache; the first one holds."""
+
+CACHE_WRITE_TOKENS: tuple[tuple[str, ...], ...] = (
+    ("prompt_tokens_details", "cache_write_tokens"),
+    ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
+    ("cache_creation_input_tokens",),
+)
+"""The same for tokens that were written into the cache."""
+
+REASONING_TOKENS: tuple[tuple[str, ...], ...] = (
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("reasoning_tokens",),
+)
+"""The same for tokens of reasoning; most providers count them in completion_tokens too."""
