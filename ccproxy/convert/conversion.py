@@ -8,9 +8,6 @@ from ccproxy.convert.names import chat_name
 from ccproxy.convert.quirks import Quirks, Target
 from ccproxy.convert.thinking import Signer
 
-Path = tuple[str | int, ...]
-"""Where in the request something stands: `("messages", 3, "content", 0)`."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Conversion:

@@ -15,27 +15,41 @@ Rules:
 Theory of operation: `add` takes one message after the other. An assistant's blocks are collected
 until somebody else speaks; then the message is written and its calls are open. While calls are
 open, whatever comes waits in `_waiting`; the next assistant message or the end settles them.
+
+This runs over every message of every request: what is common takes the short way (a text is
+appended, a result that is a string is taken as it is), everything else goes through `parts`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.conversion import Conversion, Path
+from ccproxy.convert.conversion import Conversion
 from ccproxy.convert.history import (
     UNKNOWN_SIGNATURE,
     content_with_thoughts,
     reasoning_fields,
     thought_signatures,
 )
-from ccproxy.convert.names import ToolIds
-from ccproxy.convert.parts import Part, block_to_parts, content_of, required_string, texts_of
+from ccproxy.convert.names import ToolIds, id_literal
+from ccproxy.convert.parts import Part, block_to_parts, content_of, texts_of
 from ccproxy.convert.results import NO_RESULT, to_orphan, to_result
 from ccproxy.convert.system import to_system_message
-from ccproxy.protocol.literals import EMPTY, is_given, is_object, joined, quoted, text_of
+from ccproxy.errors import Problem
+from ccproxy.protocol.literals import (
+    EMPTY,
+    inside,
+    is_given,
+    is_object,
+    is_string,
+    joined,
+    quoted,
+    required_string,
+    text_of,
+)
 from ccproxy.protocol.messages import Block, Message, blocks_of
 
 ChatMessage = dict[str, Any]
@@ -45,48 +59,53 @@ _NO_INPUT = "{}"
 _NOTHING_SAID = Raw(b'"(no content)"')
 _ACKNOWLEDGED = Raw(b'"Understood."')
 
-
-@dataclass(slots=True)
-class _Call:
-    """A tool call that waits for its result."""
-
-    client_id: str
-    sent_id: str
-    result: Raw | list[Part] | None = None
+_IDS = msgspec.json.Decoder(list[str])
 
 
 class Conversation:
     """Converts the messages of one request. Used once: `add` each, then `finish`."""
 
     def __init__(self, conversion: Conversion, *, system: ChatMessage | None = None) -> None:
-        self.known_ids: set[str] = set()
-        """The client's ids of all calls."""
         self._conversion = conversion
         self._quirks = conversion.quirks
         self._messages: list[ChatMessage] = [system] if system else []
         self._ids = ToolIds(self._quirks.tool_ids)
-        self._said: list[tuple[Block, Path]] = []
-        self._calls: list[_Call] = []
+        self._client_ids: list[bytes] = []
+        self._names: dict[bytes, str] = {}
+        self._said: list[Block] = []
+        self._said_at = 0
+        # The open calls: the client's id of each, and its tool message, content still to come.
+        self._calls: list[tuple[bytes, ChatMessage]] = []
         self._waiting: list[ChatMessage] = []
+
+    def known_ids(self) -> frozenset[str]:
+        """Return the client's ids of all calls."""
+        return frozenset(_IDS.decode(b"[%b]" % b",".join(self._client_ids)))
 
     def add(self, message: Message, index: int) -> None:
         """Take the message at *index* of the request."""
-        path: Path = ("messages", index, "content")
-        blocks = blocks_of(message.content, *path)
-        if message.role == "assistant":
-            self._said += [(block, (*path, at)) for at, block in enumerate(blocks)]
-            return
-        self._write_assistant()
-        if message.role in ("system", "developer"):
-            first = not self._messages and not self._waiting
-            said = to_system_message(blocks, self._conversion, first=first)
-            self._put(said)
-        else:
-            self._put(self._user(blocks, path))
+        try:
+            blocks = blocks_of(message.content)
+            if message.role == "assistant":
+                self._said = [*self._said, *blocks] if self._said else blocks
+                self._said_at = index
+                return
+            if self._said:
+                self._write_assistant()
+            if message.role in ("system", "developer"):
+                first = not self._messages and not self._waiting
+                said = to_system_message(blocks, self._conversion, first=first)
+            else:
+                said = self._user(blocks)
+        except Problem as problem:
+            raise inside(problem, "messages", index) from problem
+        if said is not None:
+            (self._waiting if self._calls else self._messages).append(said)
 
     def finish(self) -> list[ChatMessage]:
         """Return the converted messages."""
-        self._write_assistant()
+        if self._said:
+            self._write_assistant()
         self._settle()
         if all(message["role"] == "system" for message in self._messages):
             self._messages.append({"role": "user", "content": _NOTHING_SAID})
@@ -95,113 +114,116 @@ class Conversation:
             last[self._quirks.prefill] = True
         return self._messages
 
-    # What the user and the system say...
+    # What the user says...
 
-    def _put(self, message: ChatMessage | None) -> None:
-        """Append *message*, or let it wait while tool calls are open."""
-        if message is not None:
-            (self._waiting if self._calls else self._messages).append(message)
-
-    def _user(self, blocks: list[Block], path: Path) -> ChatMessage | None:
+    def _user(self, blocks: list[Block]) -> ChatMessage | None:
         shown: list[Part] = []
         parts: list[Part] = []
-        for index, block in enumerate(blocks):
-            if block.type != "tool_result":
-                parts += block_to_parts(block, self._conversion, (*path, index))
-            elif call := self._open_call(block):
-                call.result, others = to_result(block, self._conversion, (*path, index))
-                shown += others
-                self._keep_cache_mark(call, block)
-            else:
-                parts += to_orphan(block, self._conversion, (*path, index))
-        parts = shown + parts
+        index = 0
+        try:
+            for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
+                if block.type == "tool_result":
+                    self._result(block, shown, parts)
+                else:
+                    parts += block_to_parts(block, self._conversion)
+        except Problem as problem:
+            raise inside(problem, "content", index) from problem
+        if shown:
+            parts = shown + parts
         if not parts:
             return None
         return {"role": "user", "content": content_of(parts, flat=self._quirks.flat_text)}
 
-    def _open_call(self, block: Block) -> _Call | None:
-        client_id = text_of(block.tool_use_id)
-        for call in self._calls:
-            if call.client_id == client_id and call.result is None:
-                return call
-        return None
-
-    def _keep_cache_mark(self, call: _Call, block: Block) -> None:
-        if self._quirks.cache_control and is_given(block.cache_control):
-            mark = {"cache_control": block.cache_control}
-            call.result = [{"type": "text", "text": call.result, **mark}]
+    def _result(self, block: Block, shown: list[Part], parts: list[Part]) -> None:
+        """Put a result into its tool message; what is no text is *shown* after it."""
+        client_id = id_literal(block.tool_use_id)
+        for open_id, answer in self._calls:
+            if open_id == client_id and answer["content"] is None:
+                answer["content"], others = to_result(block, self._conversion)
+                shown += others
+                if self._quirks.cache_control and is_given(block.cache_control):
+                    mark = {"cache_control": block.cache_control}
+                    answer["content"] = [{"type": "text", "text": answer["content"], **mark}]
+                return
+        parts += to_orphan(block, self._conversion)
 
     # ...what the assistant said...
 
     def _write_assistant(self) -> None:
         """Write the assistant message that is complete now."""
-        if not self._said:
-            return
         said, self._said = self._said, []
         in_tool_turn = bool(self._calls)
-        self._settle()
-        message = self._assistant(said, in_tool_turn=in_tool_turn)
+        if in_tool_turn:
+            self._settle()
+        try:
+            message = self._assistant(said, in_tool_turn=in_tool_turn)
+        except Problem as problem:
+            raise inside(problem, "messages", self._said_at, "content") from problem
         if message is not None:
             self._messages.append(message)
 
-    def _assistant(
-        self, said: list[tuple[Block, Path]], *, in_tool_turn: bool
-    ) -> ChatMessage | None:
-        conversion = self._conversion
-        thoughts = [block for block, _ in said if block.type == "thinking"]
-        uses = [(block, path) for block, path in said if block.type == "tool_use"]
-        texts = self._texts(said)
-        if not texts and not uses:
+    def _assistant(self, said: list[Block], *, in_tool_turn: bool) -> ChatMessage | None:
+        texts: list[Raw] = []
+        calls: list[dict[str, Any]] = []
+        thoughts: list[Block] = []
+        for block in said:
+            if block.type == "tool_use":
+                calls.append(self._tool_call(block))
+            elif block.type == "thinking":
+                thoughts.append(block)
+            elif block.type == "text" and is_string(block.text):
+                if block.text != EMPTY:
+                    texts.append(block.text)
+            else:
+                for part in block_to_parts(block, self._conversion):
+                    texts += texts_of([part]) or ()
+        if not texts and not calls:
             return None
         content = joined("\\n\\n", texts) if texts else None
-        message: ChatMessage = {
-            "role": "assistant",
-            "content": content_with_thoughts(content, thoughts, conversion),
-        }
+        message: ChatMessage = {"role": "assistant", "content": content}
+        required = self._quirks.history_required and (in_tool_turn or bool(calls))
+        if thoughts or required:
+            self._give_thoughts_back(message, thoughts, required=required)
         if message["content"] is None and not self._quirks.null_content:
             message["content"] = EMPTY
-        required = (
-            self._quirks.history_required and conversion.thinks and (in_tool_turn or bool(uses))
-        )
-        message |= reasoning_fields(thoughts, conversion, required=required)
-        if uses:
-            message["tool_calls"] = self._tool_calls(uses, thoughts)
+        if calls:
+            message["tool_calls"] = calls
+            if self._quirks.thought_signatures:
+                self._sign(calls, thoughts)
         return message
 
-    def _texts(self, said: list[tuple[Block, Path]]) -> list[Raw]:
-        texts: list[Raw] = []
-        for block, path in said:
-            if block.type in ("tool_use", "thinking"):
-                continue
-            for part in block_to_parts(block, self._conversion, path):
-                texts += texts_of([part]) or ()
-        return texts
+    def _give_thoughts_back(
+        self, message: ChatMessage, thoughts: list[Block], *, required: bool
+    ) -> None:
+        conversion = self._conversion
+        message["content"] = content_with_thoughts(message["content"], thoughts, conversion)
+        message |= reasoning_fields(thoughts, conversion, required=required and conversion.thinks)
 
     # ...with its tool calls...
 
-    def _tool_calls(
-        self, uses: list[tuple[Block, Path]], thoughts: list[Block]
-    ) -> list[dict[str, Any]]:
-        calls = [self._tool_call(block, path) for block, path in uses]
-        if self._quirks.thought_signatures:
-            known = thought_signatures(thoughts, self._conversion)
-            opened = self._calls[-len(calls) :]
-            for index, (call, use) in enumerate(zip(calls, opened, strict=True)):
-                # Only the first call of a step must have one (Gemini 3).
-                signature = known.get(use.client_id) or (UNKNOWN_SIGNATURE if not index else None)
-                if signature:
-                    call["extra_content"] = {"google": {"thought_signature": signature}}
-        return calls
-
-    def _tool_call(self, block: Block, path: Path) -> dict[str, Any]:
-        name = self._conversion.sent_name(text_of(required_string(block.name, *path, "name")))
-        client_id = text_of(block.id)
-        self.known_ids.add(client_id)
-        call = _Call(client_id, self._ids.take(client_id))
-        self._calls.append(call)
+    def _tool_call(self, block: Block) -> dict[str, Any]:
+        client_id = id_literal(block.id)
+        sent_id = Raw(self._ids.take(client_id))
+        self._client_ids.append(client_id)
+        self._calls.append((client_id, {"role": "tool", "tool_call_id": sent_id, "content": None}))
+        said = bytes(block.name)
+        name = self._names.get(said)
+        if name is None:
+            name = self._conversion.sent_name(text_of(required_string(block.name, "name")))
+            self._names[said] = name
         arguments = quoted(block.input) if is_object(block.input) else _NO_INPUT
         function = {"name": name, "arguments": arguments}
-        return {"id": call.sent_id, "type": "function", "function": function}
+        return {"id": sent_id, "type": "function", "function": function}
+
+    def _sign(self, calls: list[dict[str, Any]], thoughts: list[Block]) -> None:
+        """Give the calls, which are the open ones, Gemini's signatures back."""
+        known = thought_signatures(thoughts, self._conversion)
+        for index, (call, (client_id, _)) in enumerate(zip(calls, self._calls, strict=True)):
+            # Only the first call of a step must have one (Gemini 3).
+            signature = known.get(text_of(Raw(client_id)))
+            if signature or not index:
+                signature = signature or UNKNOWN_SIGNATURE
+                call["extra_content"] = {"google": {"thought_signature": signature}}
 
     # ...and how the calls are settled.
 
@@ -209,12 +231,12 @@ class Conversation:
         """Write the results of the open calls, then what waited for them."""
         if not self._calls:
             return
-        for call in self._calls:
-            content = NO_RESULT if call.result is None else call.result
-            answer = {"role": "tool", "tool_call_id": call.sent_id, "content": content}
+        for _, answer in self._calls:
+            if answer["content"] is None:
+                answer["content"] = NO_RESULT
             self._messages.append(answer)
         waiting, self._waiting, self._calls = self._waiting, [], []
-        if not self._quirks.user_after_tool:
+        if waiting and not self._quirks.user_after_tool:
             waiting = _folded_into(self._messages[-1], waiting)
         self._messages += waiting
 
@@ -226,13 +248,14 @@ def _folded_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMe
     Mistral refuses a user message there (error 3230), so an image waits for a word of the
     assistant. Text does not: the model would learn from its own empty words.
     """
-    texts = [answer["content"]]
-    for index, message in enumerate(waiting):
+    texts = texts_of(answer["content"]) or []
+    movable = 0
+    for message in waiting:
         said = texts_of(message["content"])
         if said is None:
-            bridge = {"role": "assistant", "content": _ACKNOWLEDGED}
-            answer["content"] = joined("\\n\\n", texts)
-            return [bridge, *waiting[index:]]
+            break
         texts += said
+        movable += 1
     answer["content"] = joined("\\n\\n", texts)
-    return []
+    rest = waiting[movable:]
+    return [{"role": "assistant", "content": _ACKNOWLEDGED}, *rest] if rest else []

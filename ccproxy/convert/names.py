@@ -12,11 +12,15 @@ import hashlib
 import re
 from functools import lru_cache
 
+from msgspec import Raw
+
+from ccproxy.protocol.literals import literal, text_of
+
 _STRANGE = re.compile(r"[^a-zA-Z0-9_-]")
 _FITS = {
-    "any": re.compile(r".+", re.DOTALL),
-    "forty": re.compile(r".{1,40}", re.DOTALL),
-    "nine": re.compile(r"[a-zA-Z0-9]{9}"),
+    "any": re.compile(rb'".+"', re.DOTALL),
+    "forty": re.compile(rb'".{1,40}"', re.DOTALL),
+    "nine": re.compile(rb'"[a-zA-Z0-9]{9}"'),
 }
 _HASH_LENGTH = 8
 
@@ -27,7 +31,15 @@ def chat_name(name: str, longest: int) -> str:
     if name and len(name) <= longest and not _STRANGE.search(name):
         return name
     head = _STRANGE.sub("_", name)[: longest - _HASH_LENGTH - 1]
-    return f"{head}_{_digest(name, _HASH_LENGTH)}"
+    return f"{head}_{_digest(name.encode(), _HASH_LENGTH)}"
+
+
+def id_literal(raw: Raw) -> bytes:
+    """Return the JSON of an id in the one form that compares; what is no string has no id."""
+    said = bytes(raw)
+    if said[:1] == b'"' and b"\\" not in said:
+        return said
+    return bytes(literal(text_of(raw)))
 
 
 class ToolIds:
@@ -35,26 +47,29 @@ class ToolIds:
     Gives every tool call of a conversation an id that occurs once.
 
     A client's id is kept where the provider takes it and it is new. Some providers repeat
-    `call_0` in every turn, and such histories outlive a change of the provider.
+    `call_0` in every turn, and such histories outlive a change of the provider. Ids are JSON
+    literals here.
     """
 
     def __init__(self, form: str) -> None:
         self._form = form
-        self._used: set[str] = set()
+        self._fits = _FITS[form].fullmatch
+        self._used: set[bytes] = set()
 
-    def take(self, client_id: str) -> str:
+    def take(self, client_id: bytes) -> bytes:
         """Return the id for one more call; depends on nothing but the calls so far."""
         sent, again = client_id, 0
-        while sent in self._used or not _FITS[self._form].fullmatch(sent):
+        while sent in self._used or not self._fits(sent):
             sent = self._made(client_id, again)
             again += 1
         self._used.add(sent)
         return sent
 
-    def _made(self, client_id: str, again: int) -> str:
-        digest = _digest(f"{client_id} {again}", 24)
-        return digest[:9] if self._form == "nine" else f"call_{digest}"
+    def _made(self, client_id: bytes, again: int) -> bytes:
+        digest = _digest(b"%b %d" % (client_id, again), 24)
+        made = digest[:9] if self._form == "nine" else f"call_{digest}"
+        return f'"{made}"'.encode()
 
 
-def _digest(text: str, length: int) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+def _digest(data: bytes, length: int) -> str:
+    return hashlib.sha256(data).hexdigest()[:length]

@@ -16,15 +16,17 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.conversion import Conversion, Path
+from ccproxy.convert.conversion import Conversion
+from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     EMPTY,
-    invalid,
+    inside,
     is_given,
     is_string,
     joined,
     literal,
     read,
+    required_string,
     text_of,
     wrapped,
 )
@@ -74,36 +76,28 @@ def _text(part: Part) -> Raw:
     return text
 
 
-def required_string(raw: Raw, *path: str | int) -> Raw:
-    """
-    Return *raw* if it is a string.
-
-    Raises:
-        Problem: invalid_request_error for the field at *path*.
-    """
-    if is_string(raw):
-        return raw
-    complaint = "Input should be a valid string" if is_given(raw) else "Field required"
-    raise invalid(complaint, "", *path)
-
-
 # From blocks to parts...
 
 
-def to_parts(blocks: Iterable[Block], conversion: Conversion, path: Path) -> list[Part]:
-    """Convert *blocks*, which stand at *path*."""
+def to_parts(content: Raw, conversion: Conversion) -> list[Part]:
+    """Convert the blocks of a `content`; an error names the block."""
     parts: list[Part] = []
-    for index, block in enumerate(blocks):
-        parts += block_to_parts(block, conversion, (*path, index))
+    index = 0
+    blocks = blocks_of(content)
+    try:
+        for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
+            parts += block_to_parts(block, conversion)
+    except Problem as problem:
+        raise inside(problem, "content", index) from problem
     return parts
 
 
-def block_to_parts(block: Block, conversion: Conversion, path: Path) -> list[Part]:
+def block_to_parts(block: Block, conversion: Conversion) -> list[Part]:
     """Convert one block."""
     converter = _CONVERTERS.get(block.type)
     if converter is None and block.type.endswith("_tool_result"):
         converter = _server_tool_result
-    parts = converter(block, conversion, path) if converter else []
+    parts = converter(block, conversion) if converter else []
     if not parts and block.type != "text":
         conversion.drop(f"messages.{block.type}")
     if parts and conversion.quirks.cache_control and is_given(block.cache_control):
@@ -111,23 +105,23 @@ def block_to_parts(block: Block, conversion: Conversion, path: Path) -> list[Par
     return parts
 
 
-def _text_block(block: Block, _conversion: Conversion, path: Path) -> list[Part]:
-    text = required_string(block.text, *path, "text")
+def _text_block(block: Block, _conversion: Conversion) -> list[Part]:
+    text = required_string(block.text, "text")
     return [text_part(text)] if text != EMPTY else []
 
 
-def _search_result(block: Block, conversion: Conversion, path: Path) -> list[Part]:
-    inner = to_parts(blocks_of(block.content, *path, "content"), conversion, (*path, "content"))
+def _search_result(block: Block, conversion: Conversion) -> list[Part]:
+    inner = to_parts(block.content, conversion)
     head = [raw for raw in (block.title, block.source) if is_string(raw)]
     return _one_text(head, inner)
 
 
-def _tool_reference(block: Block, conversion: Conversion, path: Path) -> list[Part]:
-    name = text_of(required_string(block.tool_name, *path, "tool_name"))
+def _tool_reference(block: Block, conversion: Conversion) -> list[Part]:
+    name = text_of(required_string(block.tool_name, "tool_name"))
     return [text_part(literal(f"Tool {conversion.sent_name(name)} is now available."))]
 
 
-def _compaction(block: Block, _conversion: Conversion, _path: Path) -> list[Part]:
+def _compaction(block: Block, _conversion: Conversion) -> list[Part]:
     return [text_part(block.content)] if is_string(block.content) else []
 
 
@@ -141,15 +135,15 @@ def _one_text(head: list[Raw], parts: list[Part]) -> list[Part]:
 # ...images...
 
 
-def _image(block: Block, conversion: Conversion, path: Path) -> list[Part]:
-    source = source_of(block, *path)
+def _image(block: Block, conversion: Conversion) -> list[Part]:
+    source = source_of(block)
     if not conversion.quirks.images:
         conversion.drop("messages.image")
         return [text_part(Raw(b'"[image omitted: this model does not see images]"'))]
     if source.type == "base64":
-        url = _data_url(source, path)
+        url = _data_url(source)
     elif source.type == "url":
-        url = required_string(source.url, *path, "image", "source", "url")
+        url = required_string(source.url, "source.url")
     elif source.type == "file":
         return [_file_note("image", source)]
     else:
@@ -157,9 +151,9 @@ def _image(block: Block, conversion: Conversion, path: Path) -> list[Part]:
     return [{"type": "image_url", "image_url": {"url": url}}]
 
 
-def _data_url(source: Source, path: Path) -> Raw:
-    media_type = required_string(source.media_type, *path, "source", "media_type")
-    data = required_string(source.data, *path, "source", "data")
+def _data_url(source: Source) -> Raw:
+    media_type = required_string(source.media_type, "source.media_type")
+    data = required_string(source.data, "source.data")
     inner = b"data:%b;base64,%b"
     return Raw(b'"%b"' % (inner % (memoryview(media_type)[1:-1], memoryview(data)[1:-1])))
 
@@ -172,18 +166,17 @@ def _file_note(kind: str, source: Source) -> Part:
 # ...documents...
 
 
-def _document(block: Block, conversion: Conversion, path: Path) -> list[Part]:
-    source = source_of(block, *path)
+def _document(block: Block, conversion: Conversion) -> list[Part]:
+    source = source_of(block)
     head = [raw for raw in (block.title, block.context) if is_string(raw) and raw != EMPTY]
     if source.type == "text":
-        return _one_text(head, [text_part(required_string(source.data, *path, "source", "data"))])
+        return _one_text(head, [text_part(required_string(source.data, "source.data"))])
     if source.type == "content":
-        inside = blocks_of(source.content, *path, "source", "content")
-        return _one_text(head, to_parts(inside, conversion, (*path, "source", "content")))
+        return _one_text(head, to_parts(source.content, conversion))
     if source.type == "base64" and text_of(source.media_type) != "application/pdf":
         return _one_text(head, [text_part(_decoded(source))])
     if source.type in ("base64", "url"):
-        return _pdf(block, source, conversion, path)
+        return _pdf(block, source, conversion)
     return [_file_note("document", source)] if source.type == "file" else []
 
 
@@ -195,16 +188,16 @@ def _decoded(source: Source) -> Raw:
         return literal(f"[document omitted: {text_of(source.media_type)} is not text]")
 
 
-def _pdf(block: Block, source: Source, conversion: Conversion, path: Path) -> list[Part]:
+def _pdf(block: Block, source: Source, conversion: Conversion) -> list[Part]:
     title = block.title if is_string(block.title) and block.title != EMPTY else None
     context = [text_part(block.context)] if is_string(block.context) else []
     form = conversion.quirks.pdf
     if source.type == "url":
-        url = required_string(source.url, *path, "source", "url")
+        url = required_string(source.url, "source.url")
         if form != "document_url":
             return [*context, text_part(wrapped("[document: ", url, "]"))]
     else:
-        url = _data_url(source, path)
+        url = _data_url(source)
     if form == "document_url":
         name = {"document_name": title} if title else {}
         return [*context, {"type": "document_url", "document_url": url, **name}]
@@ -219,18 +212,18 @@ def _pdf(block: Block, source: Source, conversion: Conversion, path: Path) -> li
 # ...and what a server tool said.
 
 
-def _server_tool_use(block: Block, _conversion: Conversion, _path: Path) -> list[Part]:
+def _server_tool_use(block: Block, _conversion: Conversion) -> list[Part]:
     name = text_of(block.name) or block.type
     given = str(memoryview(block.input), "utf-8") if is_given(block.input) else ""
     return [text_part(literal(f"[used {name}: {given}]" if given else f"[used {name}]"))]
 
 
-def _server_tool_result(block: Block, _conversion: Conversion, path: Path) -> list[Part]:
+def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
     if is_string(block.content):
         return [text_part(block.content)] if block.content != EMPTY else []
     if not is_given(block.content):
         return []
-    said = _readable(read(_ANYTHING, block.content, *path, "content"))
+    said = _readable(read(_ANYTHING, block.content, "content"))
     return [text_part(literal("\n".join(said)))] if said else []
 
 
@@ -250,7 +243,7 @@ def _readable(value: object) -> list[str]:
     return texts
 
 
-_Converter = Callable[[Block, Conversion, Path], list[Part]]
+_Converter = Callable[[Block, Conversion], list[Part]]
 _CONVERTERS: dict[str, _Converter] = {
     "text": _text_block,
     "image": _image,

@@ -67,7 +67,7 @@ def to_chat(
     try:
         return _convert(request, target, signer=signer, stream=stream)
     except RecursionError as error:
-        raise invalid("The JSON is nested too deeply", "") from error
+        raise invalid("The JSON is nested too deeply") from error
 
 
 def _convert(
@@ -115,7 +115,7 @@ def _convert(
         stop_sequences=stops,
         stream=streams,
         hide_thinking=hide,
-        known_ids=frozenset(conversation.known_ids),
+        known_ids=conversation.known_ids(),
     )
 
 

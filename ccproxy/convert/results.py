@@ -9,10 +9,18 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from ccproxy.convert.conversion import Conversion, Path
-from ccproxy.convert.parts import Part, to_parts
-from ccproxy.protocol.literals import EMPTY, TRUE, is_given, is_string, joined, wrapped
-from ccproxy.protocol.messages import Block, blocks_of
+from ccproxy.convert.conversion import Conversion
+from ccproxy.convert.parts import Part, text_part, to_parts
+from ccproxy.protocol.literals import (
+    ABSENT,
+    EMPTY,
+    TRUE,
+    is_given,
+    is_string,
+    joined,
+    wrapped,
+)
+from ccproxy.protocol.messages import Block
 
 NO_RESULT = Raw(b'"[no result]"')
 """The answer to a call that was interrupted; a call without an answer is refused everywhere."""
@@ -25,33 +33,34 @@ _FOLLOWS = {
 }
 
 
-def to_result(block: Block, conversion: Conversion, path: Path) -> tuple[Raw, list[Part]]:
+def to_result(block: Block, conversion: Conversion) -> tuple[Raw, list[Part]]:
     """
     Convert a tool_result into the text of a tool message and the parts that must follow it.
 
     The text is never empty and never null: some providers refuse the one, some the other.
     """
-    text, others = _read(block, conversion, path)
+    others: list[Part] = []
+    if is_string(block.content):
+        text = block.content
+    elif is_given(block.content):
+        text, others = _of_blocks(block.content, conversion)
+    else:
+        text = EMPTY
     if text == EMPTY:
         text = _NO_OUTPUT
-    if block.is_error == TRUE:
+    if block.is_error is not ABSENT and block.is_error == TRUE:
         text = wrapped("Error: ", text)
     return text, others
 
 
-def to_orphan(block: Block, conversion: Conversion, path: Path) -> list[Part]:
+def to_orphan(block: Block, conversion: Conversion) -> list[Part]:
     """Convert a tool_result whose call is gone: a tool message without its call is refused."""
-    text, others = to_result(block, conversion, path)
-    return [{"type": "text", "text": wrapped("[result of an earlier tool call]\\n", text)}, *others]
+    text, others = to_result(block, conversion)
+    return [text_part(wrapped("[result of an earlier tool call]\\n", text)), *others]
 
 
-def _read(block: Block, conversion: Conversion, path: Path) -> tuple[Raw, list[Part]]:
-    if is_string(block.content):
-        return block.content, []
-    if not is_given(block.content):
-        return EMPTY, []
-    inside = (*path, "content")
-    parts = to_parts(blocks_of(block.content, *inside), conversion, inside)
+def _of_blocks(content: Raw, conversion: Conversion) -> tuple[Raw, list[Part]]:
+    parts = to_parts(content, conversion)
     texts = [part["text"] if part["type"] == "text" else _FOLLOWS[part["type"]] for part in parts]
     others = [part for part in parts if part["type"] != "text"]
     return joined("\\n", texts) if texts else EMPTY, others

@@ -15,8 +15,18 @@ from typing import Any
 from msgspec import Raw
 
 from ccproxy.convert.conversion import Conversion
-from ccproxy.convert.parts import Part, content_of, required_string, text_part
-from ccproxy.protocol.literals import EMPTY, is_given, joined, literal, text_of, wrapped
+from ccproxy.convert.parts import Part, content_of, text_part
+from ccproxy.errors import Problem
+from ccproxy.protocol.literals import (
+    EMPTY,
+    inside,
+    is_given,
+    joined,
+    literal,
+    required_string,
+    text_of,
+    wrapped,
+)
 from ccproxy.protocol.messages import Block, blocks_of
 
 _ATTRIBUTION = b'"x-anthropic-billing-header:'
@@ -33,8 +43,12 @@ def to_system_prompt(
 
     Its blocks are joined with blank lines; *instructions* of ours follow them.
     """
-    blocks = blocks_of(system, "system") if is_given(system) else []
-    parts = [*_parts(blocks, conversion), *(text_part(literal(text)) for text in instructions)]
+    try:
+        blocks = blocks_of(system) if is_given(system) else []
+        said = _parts(blocks, conversion)
+    except Problem as problem:
+        raise inside(problem, "system") from problem
+    parts = [*said, *(text_part(literal(text)) for text in instructions)]
     return {"role": "system", "content": _content(parts)} if parts else None
 
 
@@ -65,12 +79,12 @@ def _content(parts: list[Part]) -> Raw | list[Part]:
 
 def _parts(blocks: Sequence[Block], conversion: Conversion) -> list[Part]:
     parts: list[Part] = []
-    for index, block in enumerate(blocks):
+    for block in blocks:
         if block.type != "text":
             # Claude Code's betas put tool_addition and tool_removal here.
             conversion.drop(f"system.{block.type}")
             continue
-        text = _without_attribution(required_string(block.text, "system", index, "text"))
+        text = _without_attribution(required_string(block.text, "text"))
         if text == EMPTY:
             continue
         part = text_part(text)

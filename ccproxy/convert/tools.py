@@ -78,7 +78,7 @@ def _tool_set(tools: bytes, dialect: str, longest: int) -> ToolSet:
             dropped[f"tools.{tool.name or tool.type}"] = None
             continue
         if not tool.name:
-            raise invalid("Field required", "", "tools", index, "name")
+            raise invalid("Field required", "tools", index, "name")
         names[tool.name] = chat_name(tool.name, longest)
         definitions.append({"type": "function", "function": {"name": names[tool.name], **function}})
     encoded = Raw(msgspec.json.encode(definitions))
@@ -97,7 +97,7 @@ def _function(tool: Tool, dialect: str, index: int) -> dict[str, Any] | None:
         parameters = _parameters(bytes(memoryview(tool.input_schema)), dialect)
     elif tool.type in (None, "custom") and not tool.defer_loading:
         if is_given(tool.input_schema):
-            raise invalid("Input should be a valid dictionary", "", "tools", index, "input_schema")
+            raise invalid("Input should be a valid dictionary", "tools", index, "input_schema")
         parameters = Raw(b'{"type":"object","properties":{}}')
     else:
         return None

@@ -24,7 +24,8 @@ EMPTY = Raw(b'""')
 TRUE = Raw(b"true")
 _NULL = Raw(b"null")
 
-_QUOTE, _BRACE, _BRACKET = b'"{['
+QUOTE, BRACE, BRACKET = b'"{['
+"""The first bytes of a string, an object and a list."""
 
 _NAMES = {
     "str": "string",
@@ -41,22 +42,17 @@ _STRING = msgspec.json.Decoder(str)
 
 def is_given(raw: Raw) -> bool:
     """Whether there is a value, null being none."""
-    return len(raw) > 0 and raw != _NULL
+    return raw is not ABSENT and raw != _NULL
 
 
 def is_string(raw: Raw) -> bool:
     """Whether the value is a string."""
-    return len(raw) > 0 and memoryview(raw)[0] == _QUOTE
+    return raw is not ABSENT and memoryview(raw)[0] == QUOTE
 
 
 def is_object(raw: Raw) -> bool:
     """Whether the value is an object."""
-    return len(raw) > 0 and memoryview(raw)[0] == _BRACE
-
-
-def is_list(raw: Raw) -> bool:
-    """Whether the value is a list."""
-    return len(raw) > 0 and memoryview(raw)[0] == _BRACKET
+    return raw is not ABSENT and memoryview(raw)[0] == BRACE
 
 
 def text_of(raw: Raw) -> str:
@@ -84,7 +80,7 @@ def wrapped(before: str, raw: Raw, after: str = "") -> Raw:
 
 def quoted(raw: Raw) -> Raw:
     """Turn any value into the string that holds its JSON, as tool arguments travel."""
-    return Raw(msgspec.json.encode(str(memoryview(raw), "utf-8")))
+    return Raw(msgspec.json.encode(str(raw, "utf-8")))
 
 
 def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | int) -> Decoded:
@@ -97,17 +93,35 @@ def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | 
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise invalid(*_complaint(str(error)), *path) from error
+        complaint, inner_path = _complaint(str(error))
+        raise invalid(complaint, *path, inner_path) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise invalid(f"The request body is not valid JSON: {error}", "", *path) from error
+        raise invalid(f"The request body is not valid JSON: {error}", *path) from error
     except RecursionError as error:
-        raise invalid("The JSON is nested too deeply", "", *path) from error
+        raise invalid("The JSON is nested too deeply", *path) from error
 
 
-def invalid(text: str, inner_path: str, *path: str | int) -> Problem:
-    """Build the error about the value at *path*."""
-    where = ".".join([*map(str, path), *([inner_path] if inner_path else [])])
+def required_string(raw: Raw, field: str) -> Raw:
+    """
+    Return *raw* if it is a string.
+
+    Raises:
+        Problem: invalid_request_error for *field*.
+    """
+    if is_string(raw):
+        return raw
+    raise invalid("Input should be a valid string" if is_given(raw) else "Field required", field)
+
+
+def invalid(text: str, *path: str | int) -> Problem:
+    """Build the error about the value at *path*; no path means the whole body."""
+    where = ".".join(str(step) for step in path if step != "")
     return Problem("invalid_request_error", f"{where}: {text}" if where else text)
+
+
+def inside(problem: Problem, *path: str | int) -> Problem:
+    """Build the same error, its path continued outwards by *path*."""
+    return Problem(problem.kind, f"{'.'.join(map(str, path))}.{problem.message}")
 
 
 def _complaint(words: str) -> tuple[str, str]:

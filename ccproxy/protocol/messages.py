@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.errors import Problem
-from ccproxy.protocol.literals import ABSENT, invalid, is_list, is_string, read
+from ccproxy.protocol.literals import ABSENT, BRACKET, QUOTE, invalid, is_given, read
 
 Event = dict[str, Any]
 """One event of a Messages stream; its `type` is also the SSE event name."""
@@ -196,26 +196,30 @@ def read_request(body: bytes, *, counting: bool = False) -> MessagesRequest:
     try:
         body.isascii() or body.decode()
     except UnicodeDecodeError as error:
-        raise invalid("The request body is not valid UTF-8", "") from error
+        raise invalid("The request body is not valid UTF-8") from error
     if _SURROGATE.search(body):
         body = _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
     request = read(_REQUEST, body)
     if not request.messages:
-        raise invalid("at least one message is required", "", "messages")
+        raise invalid("at least one message is required", "messages")
     if request.max_tokens is None and not counting:
-        raise invalid("Field required", "", "max_tokens")
+        raise invalid("Field required", "max_tokens")
     if request.max_tokens is not None and request.max_tokens < 0:
-        raise invalid("Input should be greater than or equal to 0", "", "max_tokens")
+        raise invalid("Input should be greater than or equal to 0", "max_tokens")
     return request
 
 
-def blocks_of(content: Raw, *path: str | int) -> list[Block]:
-    """Read content that is a string or a list of blocks; a string is one text block."""
-    if is_string(content):
+def blocks_of(content: Raw) -> list[Block]:
+    """Read `content` that is a string or a list of blocks; a string is one text block."""
+    opening = memoryview(content)[0] if content is not ABSENT else 0
+    if opening == BRACKET:
+        try:
+            return _BLOCKS.decode(content)
+        except (msgspec.MsgspecError, RecursionError):
+            return read(_BLOCKS, content, "content")  # again, to say what is wrong
+    if opening == QUOTE:
         return [Block("text", content)]
-    if is_list(content):
-        return read(_BLOCKS, content, *path)
-    raise invalid("Input should be a valid string or list of blocks", "", *path)
+    raise invalid("Input should be a valid string or list of blocks", "content")
 
 
 def tools_of(tools: Raw) -> list[Tool]:
@@ -223,9 +227,11 @@ def tools_of(tools: Raw) -> list[Tool]:
     return read(_TOOLS, tools, "tools")
 
 
-def source_of(block: Block, *path: str | int) -> Source:
+def source_of(block: Block) -> Source:
     """Read where an image or document comes from."""
-    return read(_SOURCE, block.source or Raw(b"{}"), *path, block.type, "source")
+    if not is_given(block.source):
+        raise invalid("Field required", "source")
+    return read(_SOURCE, block.source, "source")
 
 
 # ...and answering with an error.
