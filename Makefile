@@ -42,7 +42,7 @@ test: $(VENV)/installed-for-tests
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
 
 test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION)
-	$(PYTEST) -n $(PYTEST_WORKERS) -m claude $(ARGS)
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m claude $(ARGS)
 
 lint: $(VENV)/installed-for-tests
 	$(VENV)/bin/ruff check

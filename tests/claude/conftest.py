@@ -1,0 +1,68 @@
+"""Real Claude Code in front of a running fleet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.claude.driver import Claude
+from tests.fleet import ROOT, FleetHome
+
+INSTALLED = "node_modules/@anthropic-ai/claude-code-*/claude"
+
+
+@pytest.fixture(scope="session")
+def claude_binary(request) -> Path:
+    """$CCPROXY_CLAUDE, or what `make test-claude` has installed."""
+    if named := os.environ.get("CCPROXY_CLAUDE"):
+        return Path(named)
+    found = sorted((ROOT / ".claude-code").glob(INSTALLED))
+    if found:
+        return found[0]
+    reason = "needs Claude Code: run `make test-claude`, or set CCPROXY_CLAUDE to its binary"
+    if request.config.getoption("markexpr") == "claude":
+        pytest.fail(reason)  # whoever asks for these tests must not be told that all is well
+    pytest.skip(reason)
+
+
+@pytest.fixture
+async def home(tmp_path) -> AsyncIterator[FleetHome]:
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    async with FleetHome(folder) as home:
+        yield home
+
+
+@pytest.fixture
+async def claude(claude_binary, home, provider, tmp_path) -> Claude:
+    """Claude Code on a started proxy, whose upstream is the scripted provider."""
+    home.write(
+        kimi={
+            "PROVIDER_BASE_URL": provider.url,
+            "PROVIDER_API_KEY": "sk-upstream-1",
+            "BIG_MODEL": "big",
+            "MIDDLE_MODEL": "big",
+            "SMALL_MODEL": "small",
+        }
+    )
+    return await on_proxy("kimi", home, claude_binary, tmp_path)
+
+
+@pytest.fixture
+async def claude_on_demo(claude_binary, home, tmp_path) -> Claude:
+    """Claude Code on the demo model."""
+    home.write(demo={"PROVIDER": "demo"})
+    return await on_proxy("demo", home, claude_binary, tmp_path)
+
+
+async def on_proxy(label: str, home: FleetHome, binary: Path, tmp_path: Path) -> Claude:
+    """Start the fleet and point a Claude Code at the proxy called *label*."""
+    done = await home.ccproxy("start")
+    assert done.code == 0, done
+    folder = tmp_path / "claude"
+    folder.mkdir()
+    environ = {"ANTHROPIC_BASE_URL": home.url(label), "ANTHROPIC_AUTH_TOKEN": "none-needed"}
+    return Claude(binary, folder, environ)
