@@ -55,6 +55,21 @@ def choose_one(fleet: Fleet, label: str) -> Entry:
     return found[0]
 
 
+def known_labels(fleet: Fleet, running: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """
+    Return the labels that *typed* names, also of workers that run but left the table.
+
+    Raises:
+        UsageError: For a label that is neither.
+
+    """
+    labels = [*running, *(entry.label for entry in fleet.entries if entry.label not in running)]
+    if not typed:
+        return labels
+    chosen = {found for label in typed for found in _fitting(label, labels)}
+    return [label for label in labels if label in chosen]
+
+
 def complete_label(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the labels that begin with *incomplete*, for the shell; none if there is no table."""
     options = ctx.find_object(Options) or Options()
@@ -77,11 +92,14 @@ def unknown_label(label: str, labels: Sequence[str]) -> UsageError:
 
 
 def _matching(fleet: Fleet, label: str) -> tuple[Entry, ...]:
-    exact = fleet.entry(label)
-    if exact is not None:
-        return (exact,)
+    found = _fitting(label, [entry.label for entry in fleet.entries])
+    return tuple(entry for entry in fleet.entries if entry.label in found)
+
+
+def _fitting(label: str, labels: Sequence[str]) -> list[str]:
     pattern = label.lower()
-    found = tuple(entry for entry in fleet.entries if fnmatchcase(entry.label.lower(), pattern))
+    exact = [known for known in labels if known.lower() == pattern]
+    found = exact or [known for known in labels if fnmatchcase(known.lower(), pattern)]
     if not found:
-        raise unknown_label(label, [entry.label for entry in fleet.entries])
+        raise unknown_label(label, labels)
     return found

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -202,10 +202,18 @@ def follow(
 ) -> Iterator[Line]:
     """Give back lines as they are written, for ever."""
     while True:
-        lines = [line for follower in followers for line in follower.read()]
-        yield from sorted(lines, key=lambda line: line.at or 0.0)
+        lines = by_time(line for follower in followers for line in follower.read())
+        yield from lines
         if not lines:
             sleep(_POLL)
+
+
+def by_time(lines: Iterable[Line]) -> list[Line]:
+    """Sort the lines of several logs; one without a time stays behind the one before it."""
+    timed: list[tuple[float, Line]] = []
+    for line in lines:
+        timed.append((line.at or (timed[-1][0] if timed else 0.0), line))
+    return [line for _, line in sorted(timed, key=lambda pair: pair[0])]
 
 
 def _names(folder: Path) -> list[str]:

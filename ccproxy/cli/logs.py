@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from datetime import datetime
 from itertools import chain
 
 import click
 
 from ccproxy.cli.choose import choose, complete_label, open_fleet
-from ccproxy.cli.logfiles import LEVELS, Follower, Line, Log, Wanted, follow, last_lines, logs_of
+from ccproxy.cli.logfiles import (
+    LEVELS,
+    Follower,
+    Line,
+    Log,
+    Wanted,
+    by_time,
+    follow,
+    last_lines,
+    logs_of,
+)
+from ccproxy.cli.logtext import for_people
 from ccproxy.cli.spans import SPAN
 from ccproxy.cli.terminal import clean, near, say, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 
 SUPERVISOR = "supervisor"
-_COLORS = {"debug": "bright_black", "warning": "yellow", "error": "red", "critical": "red"}
-_HEAD = ("time", "level", "event")
 
 
 @click.command(
@@ -84,7 +91,7 @@ def logs(
             say(options, f"Nothing in {near(fleet.logs)} fits.")
         coming = (line for line in follow(followers) if wanted.has(line))
         for line in chain(lines, coming if onwards else ()):
-            show(clean(line.text) if as_json else _for_people(line, many=len(sources) > 1))
+            show(clean(line.text) if as_json else for_people(line, many=len(sources) > 1))
 
 
 def _sources(fleet: Fleet, labels: Sequence[str]) -> list[str]:
@@ -96,36 +103,5 @@ def _sources(fleet: Fleet, labels: Sequence[str]) -> list[str]:
 
 def _past(found: Sequence[Log], wanted: Wanted, *, count: int) -> list[Line]:
     """Return the last *count* wanted lines of all logs together, in order of time."""
-    lines: list[tuple[float, Line]] = []
-    for log in found:
-        at = 0.0
-        for line in last_lines(log, wanted, count=count):
-            at = line.at or at  # a traceback stays behind its line
-            lines.append((at, line))
-    lines.sort(key=lambda pair: pair[0])
-    return [line for _, line in lines[-count:]] if count else []
-
-
-def _for_people(line: Line, *, many: bool) -> str:
-    """Return `09:14:02 INFO  kimi  request.finished status=200 …`."""
-    source = f"{clean(line.source)}  " if many else ""
-    fields = line.fields
-    if line.at is None or "event" not in fields:
-        return f"{source}{clean(line.text)}"
-    level = str(fields.get("level", "info"))
-    moment = datetime.fromtimestamp(line.at)  # the reader's own time
-    stamp = moment.strftime("%H:%M:%S" if _is_today(moment) else "%m-%d %H:%M:%S")
-    word = click.style(f"{clean(level.upper()):<8}", fg=_COLORS.get(level))
-    event = click.style(clean(str(fields["event"])), bold=True)
-    rest = (f"{clean(key)}={_value(value)}" for key, value in fields.items() if key not in _HEAD)
-    return f"{stamp} {word} {source}{' '.join([event, *rest])}"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, str) and value and not set(value) & set(' "=\\\n'):
-        return clean(value)
-    return clean(json.dumps(value, ensure_ascii=False))
-
-
-def _is_today(moment: datetime) -> bool:
-    return moment.date() == datetime.now().date()  # the reader's own time
+    lines = by_time(line for log in found for line in last_lines(log, wanted, count=count))
+    return lines[-count:] if count else []

@@ -11,7 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import click
 
@@ -86,6 +86,24 @@ def near(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else tilde(path)
 
 
+class Placed(Protocol):
+    """Whatever has a host and a port."""
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+
+    @property
+    def port(self) -> int:
+        """On which port."""
+
+
+def address(placed: Placed) -> str:
+    """Return `127.0.0.1:8081`, or `[::1]:8081`."""
+    host = f"[{placed.host}]" if ":" in placed.host else placed.host
+    return f"{host}:{placed.port}"
+
+
 def duration(seconds: float) -> str:
     """Return a length of time in its two largest units: `3d 4h`, `2h 10m`, `41s`."""
     left = max(0, int(seconds))
@@ -135,3 +153,8 @@ def size(count: int) -> str:
         number /= 1000
         units.pop(0)
     return f"{number:.0f} {units[0]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 worker`, `3 workers`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
