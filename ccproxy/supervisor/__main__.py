@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--lock-fd", type=int)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--detach", action="store_true", help="leave the parent at once")
-    parser.add_argument("--worker-command", nargs="+", default=WORKER_COMMAND)
+    parser.add_argument("--worker-command", nargs=argparse.REMAINDER)
     options = parser.parse_args(argv)
     if options.detach and os.fork():
         # The child lives on as nobody's child, so that no parent has to wait for it. Only the
@@ -37,24 +37,25 @@ def main(argv: Sequence[str]) -> int:
         os._exit(0)
     os.umask(0o077)
     file = options.config.resolve()
+    settings = Settings(worker_command=options.worker_command or WORKER_COMMAND)
     fleet = Fleet(home=file.parent, file=file, entries=())
     try:
         with Lock(fleet, command="ccproxy supervisor", fd=options.lock_fd):
-            asyncio.run(_serve(fleet, options.worker_command, options.ready_fd))
+            asyncio.run(_serve(fleet, settings, options.ready_fd))
     except CcproxyError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 
 
-async def _serve(fleet: Fleet, worker_command: Sequence[str], ready_fd: int | None) -> None:
+async def _serve(fleet: Fleet, settings: Settings, ready_fd: int | None) -> None:
     def ready() -> None:
         if ready_fd is not None:
             with contextlib.suppress(OSError):
                 os.write(ready_fd, b"ready\n")
             os.close(ready_fd)
 
-    await Resident(fleet, settings=Settings(worker_command=worker_command)).run(ready)
+    await Resident(fleet, settings=settings).run(ready)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@ How a supervisor takes over what it finds running.
 
 A worker is ours if its record names a process of this boot that was started at the very moment
 that the record says, and if what answers at its control socket knows the record's nonce. One
-that does not answer is ours all the same (it hangs, and will be dealt with as such); one that
-answers with another nonce is not, and is never touched.
+that does not answer is ours if the nonce stands among its arguments (it hangs, and will be dealt
+with as such). Whatever else runs under a recorded pid is a stranger and is never touched.
 
 Workers that nothing readable is written about are found by their control sockets.
 """
@@ -23,7 +23,7 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control import NoAnswer, ask, take_listener, worker_sockets
 from ccproxy.supervisor.host import LocalHost
 from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.processes import identify
+from ccproxy.supervisor.processes import has_argument, identify
 from ccproxy.supervisor.records import Record, Spec
 from ccproxy.supervisor.unit import Unit
 
@@ -70,7 +70,9 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
             found.append(one)
     known = {record.control for record in records}
     strays = [path for path in worker_sockets(fleet.home) if str(path) not in known]
-    for rebuilt in await asyncio.gather(*(_rebuild(path, fleet) for path in strays)):
+    for rebuilt in await asyncio.gather(
+        *(asyncio.to_thread(_rebuild, path, fleet) for path in strays)
+    ):
         if rebuilt is not None:
             record = rebuilt.record
             found.append(rebuilt)
@@ -97,14 +99,15 @@ async def _ask(record: Record) -> Found | None:
     try:
         state = await asyncio.to_thread(ask, record.control, {"op": "state"}, timeout=PATIENCE)
     except NoAnswer:
-        return Found(record, {})
+        ours = has_argument(record.identity.pid, record.nonce)
+        return Found(record, {}) if ours else None
     return Found(record, state) if state.get("nonce") == record.nonce else None
 
 
-async def _rebuild(path: Path, fleet: Fleet) -> Found | None:
-    """Read from a control socket what its lost record said."""
+def _rebuild(path: Path, fleet: Fleet) -> Found | None:
+    """Read from a control socket what its lost record said; a dead socket is removed."""
     try:
-        state = await asyncio.to_thread(ask, path, {"op": "state"}, timeout=PATIENCE)
+        state = ask(path, {"op": "state"}, timeout=PATIENCE)
         label, pid = str(state["label"]), int(state["pid"])
         identity = identify(pid)
         if identity is None or os.getsid(pid) != pid:
@@ -119,7 +122,9 @@ async def _rebuild(path: Path, fleet: Fleet) -> Found | None:
         # The name is <LABEL>.<index>.<nonce>.sock.
         index = int(path.name.split(".")[-3])
         nonce = str(state["nonce"])
-    except NoAnswer:
+    except NoAnswer as error:
+        if isinstance(error.__cause__, ConnectionRefusedError):
+            path.unlink(missing_ok=True)
         return None
     except (KeyError, TypeError, ValueError, IndexError, OSError):
         return None

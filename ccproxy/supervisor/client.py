@@ -143,19 +143,19 @@ def request(
         "cwd": str(Path.cwd()),
         "command": " ".join(["ccproxy", op, *labels]) + f" (pid {os.getpid()})",
     }
-    if op != "start" and not _answers(fleet):
-        status = fleet_status(fleet)
-        if not status.note:
-            raise NotRunning("nothing is running\n  fix: ccproxy start")
+    if op != "start" and not _ping(fleet) and not fleet_status(fleet).note:
+        raise NotRunning("nothing is running\n  fix: ccproxy start")
     until = time.monotonic() + START_LIMIT
     while True:
-        ensure_supervisor(fleet, command=f"ccproxy {op}", patience=until - time.monotonic())
+        if op == "start" or not _ping(fleet):
+            ensure_supervisor(fleet, command=f"ccproxy {op}", patience=until - time.monotonic())
         # A stop waits for drains, a reload also for its turn.
         patience = timeout + drain + START_LIMIT + BEYOND
         try:
             answer = ask(_socket(fleet), asked, timeout=patience)
         except NoAnswer as error:
             if time.monotonic() < until:
+                time.sleep(_POLL)
                 continue
             raise NotRunning(f"the supervisor has gone away: {error}") from error
         too_late = answer.get("kind") == "Busy" and answer.get("ending")
@@ -183,7 +183,7 @@ def ensure_supervisor(
 
     """
     until = time.monotonic() + patience
-    while not _answers(fleet):
+    while not _ping(fleet).get("ok"):
         try:
             with Lock(fleet, command=command) as lock:
                 _spawn(fleet, lock, worker_command)
@@ -227,12 +227,12 @@ def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:
             raise CcproxyError(f"the supervisor did not start: {last}\n  see {out}")
 
 
-def _answers(fleet: Fleet) -> bool:
-    """Say whether a supervisor answers that is not on its way out."""
+def _ping(fleet: Fleet) -> dict[str, Any]:
+    """Return what a supervisor says (not `ok` on its way out); nothing if there is none."""
     try:
-        return bool(ask(_socket(fleet), {"op": "ping"}, timeout=1.0).get("ok"))
+        return ask(_socket(fleet), {"op": "ping"}, timeout=1.0)
     except NoAnswer:
-        return False
+        return {}
 
 
 def _wait_until_gone(fleet: Fleet) -> None:

@@ -61,7 +61,7 @@ class Loop:
 
     def __init__(self, units: list[Unit], host: Host) -> None:
         self._units = units
-        self._host = host
+        self.host = host
         self._news = asyncio.Event()
         self._settled = asyncio.Condition()
 
@@ -73,7 +73,7 @@ class Loop:
         """Go on until cancelled."""
         while True:
             self._news.clear()
-            settle(self._units, self._host)
+            settle(self._units, self.host)
             async with self._settled:
                 self._settled.notify_all()
             with contextlib.suppress(TimeoutError):
@@ -93,7 +93,7 @@ class Loop:
         return True
 
     def _patience(self) -> float | None:
-        now = self._host.now()
+        now = self.host.now()
         at = min((unit.next_wake(now) for unit in self._units), default=math.inf)
-        at = min(at, self._host.next_wake(now))
+        at = min(at, self.host.next_wake(now))
         return None if math.isinf(at) else max(0.0, at - now)

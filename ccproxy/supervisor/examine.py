@@ -161,7 +161,6 @@ def _full_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
         digest=digest_of(entry),
         base_url=config.base_url,
         models={"big": models.big, "middle": models.middle, "small": models.small},
-        keys=len(config.api_keys),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.host import Settings
 from ccproxy.supervisor.lock import Lock
 from ccproxy.supervisor.orders import Order, Outcome
@@ -16,7 +17,7 @@ def run_foreground(
     fleet: Fleet,
     *,
     labels: Sequence[str] = (),
-    timeout: float = 15.0,
+    patience: float = 15.0,
     on_started: Callable[[Outcome], None] | None = None,
     settings: Settings | None = None,
 ) -> bool:
@@ -31,26 +32,24 @@ def run_foreground(
 
     """
     with Lock(fleet, command="ccproxy up"):
-        order = Order(op="start", labels=tuple(map(str.lower, labels)), timeout=timeout)
+        order = Order(op="start", labels=tuple(map(str.lower, labels)), timeout=patience)
         return asyncio.run(_run(Resident(fleet, settings=settings), order, on_started))
 
 
 async def _run(
     resident: Resident, order: Order, on_started: Callable[[Outcome], None] | None
 ) -> bool:
-    serving = asyncio.Event()
-    life = asyncio.ensure_future(resident.run(serving.set))
-    await asyncio.wait(
-        [life, asyncio.ensure_future(serving.wait())], return_when=asyncio.FIRST_COMPLETED
-    )
-    try:
-        outcome = await resident.order(order)
-    except BaseException:
-        # Whatever it was (wrong settings, a signal): no half a fleet is left behind.
-        resident.end(drain=0.0)
-        await life
-        raise
-    if on_started is not None:
-        on_started(outcome)
-    await life
-    return outcome.ok
+    starting: list[asyncio.Task[bool]] = []
+
+    async def start() -> bool:
+        try:
+            outcome = await resident.order(order)
+        except CcproxyError:
+            resident.end(drain=0.0)  # no half a fleet is left behind
+            raise
+        if on_started is not None:
+            on_started(outcome)
+        return outcome.ok
+
+    await resident.run(lambda: starting.append(asyncio.create_task(start())))
+    return await starting[0]

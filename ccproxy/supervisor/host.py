@@ -55,6 +55,7 @@ class _Process:
     """What is held open for a living worker."""
 
     watch: Watch
+    port: int
     child: subprocess.Popen[bytes] | None = None
     ready_fd: int = -1
     said: bytes = b""
@@ -102,7 +103,7 @@ class LocalHost:
         trouble = self.listeners.trouble(unit.spec.address)
         if trouble is None or trouble.again <= self.now():
             return Port.FREE
-        return Port.FOREIGN if trouble.foreign else Port.BARRED
+        return trouble.port
 
     def next_wake(self, now: float) -> float:
         """Return the next moment at which a port is worth another try."""
@@ -160,14 +161,17 @@ class LocalHost:
     def _bind(self, unit: Unit) -> None:
         host, port = unit.spec.address
         before = self.listeners.trouble(unit.spec.address)
-        trouble = self.listeners.bind(unit.spec.address)
+        leaving = any(process.port == port for process in self._processes.values())
+        trouble = self.listeners.bind(unit.spec.address, leaving=leaving)
         if trouble is None:
             self._journal("listener.bound", label=unit.spec.label, host=host, port=port)
             unit.words = "" if before else unit.words
             return
+        if trouble.port is Port.HELD:
+            return
         unit.words = trouble.reason
         if before is None or before.reason != trouble.reason:
-            event = "listener.taken" if trouble.foreign else "listener.refused"
+            event = "listener.taken" if trouble.port is Port.FOREIGN else "listener.refused"
             self._journal(event, level="error", label=unit.spec.label, reason=trouble.reason)
 
     # ...the process...
@@ -309,7 +313,9 @@ class LocalHost:
             self.send(unit.record, signal.SIGKILL)
 
     def _watch(self, unit: Unit, record: Record) -> _Process:
-        process = _Process(Watch(record.identity, lambda: self._ended(unit, record)))
+        process = _Process(
+            Watch(record.identity, lambda: self._ended(unit, record)), record.spec.port
+        )
         self._processes[record.nonce] = process
         return process
 

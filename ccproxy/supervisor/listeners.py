@@ -14,11 +14,16 @@ import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from ccproxy.supervisor.plan import Port
+
 BACKLOG = 1024
 """Connections that may wait while no worker accepts."""
 
 RETRY = 2.0
 """Seconds until a port that could not be had is tried again."""
+
+SOON = 0.1
+"""The same, where a worker of ours is about to let it go."""
 
 Address = tuple[str, int]
 
@@ -28,8 +33,8 @@ class Trouble:
     """Why an address is not ours."""
 
     reason: str
-    foreign: bool
-    """Whether another program holds it; else the system does not let us have it."""
+    port: Port
+    """Whether another program, a leaving worker or the system stands in the way."""
     again: float
     """When to try again, by the caller's clock."""
 
@@ -62,12 +67,16 @@ class Listeners:
         """Return the descriptor to hand down."""
         return self._sockets[address].fileno()
 
-    def bind(self, address: Address) -> Trouble | None:
-        """Bind *address* and listen; return what stands in the way, if anything does."""
+    def bind(self, address: Address, *, leaving: bool = False) -> Trouble | None:
+        """
+        Bind *address* and listen; return what stands in the way, if anything does.
+
+        *leaving* says that a worker of ours may still have the port.
+        """
         try:
             listener = _listen(address)
         except OSError as error:
-            trouble = self._describe(address, error)
+            trouble = self._describe(address, error, leaving=leaving)
             self._troubles[address] = trouble
             return trouble
         self._troubles.pop(address, None)
@@ -91,16 +100,21 @@ class Listeners:
             del self._troubles[address]
         return gone
 
-    def _describe(self, address: Address, error: OSError) -> Trouble:
-        again = self._clock() + RETRY
+    def _describe(self, address: Address, error: OSError, *, leaving: bool) -> Trouble:
+        now = self._clock()
         host, port = address
+        if error.errno == errno.EADDRINUSE and leaving:
+            text = f"port {port} is still held by a worker that is leaving"
+            return Trouble(text, Port.HELD, now + SOON)
         if error.errno == errno.EADDRINUSE:
             before = self._troubles.get(address)
             # Asking who it is costs a walk through /proc; once is enough.
-            reason = before.reason if before and before.foreign else self._name_holder(port)
-            return Trouble(reason, foreign=True, again=again)
+            reason = (
+                before.reason if before and before.port is Port.FOREIGN else self._name_holder(port)
+            )
+            return Trouble(reason, Port.FOREIGN, now + RETRY)
         text = f"cannot listen on {host}:{port}: {error.strerror or error}"
-        return Trouble(text, foreign=False, again=again)
+        return Trouble(text, Port.BARRED, now + RETRY)
 
 
 def name_holder_of(port: int) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy, UsageError
 from ccproxy.logs import archive_label
-from ccproxy.supervisor.converge import Host, Loop
+from ccproxy.supervisor.converge import Loop
 from ccproxy.supervisor.examine import Examine
 from ccproxy.supervisor.plan import Goal, Phase
 from ccproxy.supervisor.records import Spec
@@ -59,16 +59,21 @@ class Outcome:
     error: str = ""
 
 
+Refresh = Callable[[], Awaitable[None]]
+"""Asks the workers how they are."""
+
+
 class Orders:
     """Carries out what is asked."""
 
     def __init__(
-        self, fleet: Fleet, units: list[Unit], *, host: Host, loop: Loop, examine: Examine
+        self, fleet: Fleet, units: list[Unit], *, loop: Loop, examine: Examine, refresh: Refresh
     ) -> None:
         self._fleet = fleet
         self._units = units
-        self._host = host
+        self._host = loop.host
         self._loop = loop
+        self._refresh = refresh
         self._examine = examine
         self._table: dict[str, Spec] = {}
         self._turn = asyncio.Lock()
@@ -87,20 +92,19 @@ class Orders:
                 self._want(spec)
         labels = [spec.label for spec in specs]
         await self._loop.until(lambda: self._has_settled(self._wanted(labels)), order.timeout)
-        return self._outcome(labels)
+        return await self._outcome(labels)
 
     async def stop(self, order: Order) -> Outcome:
         """Want the entries gone, and wait until they are."""
-        known = {unit.spec.label.lower() for unit in self._units} | set(self._table)
-        if unknown := set(order.labels) - known:
-            raise UsageError(f"not running: {', '.join(sorted(unknown))}")
         leaving = [unit for unit in self._units if self._is_chosen(unit, order)]
         for unit in leaving:
             unit.stop(order.drain, self._host.now())
         gone = await self._loop.until(
             lambda: not any(unit in self._units for unit in leaving), order.drain + AFTER_DRAIN
         )
-        rows = [row for row in self.rows() if not order.labels or row.label.lower() in order.labels]
+        rows = [
+            row for row in self._rows() if not order.labels or row.label.lower() in order.labels
+        ]
         return Outcome(ok=gone, rows=rows)
 
     async def restart(self, order: Order) -> Outcome:
@@ -108,7 +112,7 @@ class Orders:
         async with self._in_turn(order):
             specs = self._chosen(await self._examine(order.labels, cwd=order.cwd), order)
             error = await self._roll(specs, order)
-        outcome = self._outcome([spec.label for spec in specs])
+        outcome = await self._outcome([spec.label for spec in specs])
         return Outcome(ok=outcome.ok and not error, rows=outcome.rows, error=error)
 
     async def plan(self, order: Order) -> Outcome:
@@ -135,11 +139,16 @@ class Orders:
             self._loop.wake()
         labels = [spec.label for spec in specs if self._wanted([spec.label])]
         await self._loop.until(lambda: self._has_settled(self._wanted(labels)), order.timeout)
-        outcome = self._outcome(labels)
+        outcome = await self._outcome(labels)
         return Outcome(ok=outcome.ok and not error, rows=outcome.rows, plan=plan, error=error)
 
-    def rows(self) -> list[Row]:
-        """Tell how every entry is doing: those of the table, then those that are gone from it."""
+    async def status(self) -> Outcome:
+        """Tell how every entry is doing."""
+        await self._refresh()
+        return Outcome(ok=True, rows=self._rows())
+
+    def _rows(self) -> list[Row]:
+        """Return a row for every entry of the table, then for those that are gone from it."""
         specs = dict(self._table)
         for unit in self._units:
             specs.setdefault(unit.spec.label.lower(), unit.spec)
@@ -269,7 +278,8 @@ class Orders:
         units, now = self._of(spec.label), self._host.now()
         return row_of(spec, units, port=self._host.port, now=now, logs=self._fleet.logs)
 
-    def _outcome(self, labels: Sequence[str]) -> Outcome:
+    async def _outcome(self, labels: Sequence[str]) -> Outcome:
+        await self._refresh()
         rows = [self._row(self._table[label.lower()]) for label in labels]
         well = all(row.state in (Phase.READY, Phase.DEGRADED) for row in rows)
         return Outcome(ok=well, rows=rows)

@@ -71,6 +71,8 @@ class Port(Enum):
     OURS = "ours"
     FOREIGN = "foreign"
     """Somebody else has it, and it is not yet time to try again."""
+    HELD = "held"
+    """A worker of ours that is on its way out still has it."""
     BARRED = "barred"
     """The system does not let us have it (no permission, no such address); not yet time."""
 

@@ -4,7 +4,8 @@ Finds workers that live but do not work.
 Every 5 s each serving worker is asked for its state over its control socket. One that has not
 answered after 2 s has missed a probe, and three misses in a row make it hung. The question stays
 open meanwhile: a worker that is merely busy answers late, and the answer clears its misses. Only
-silence counts. A socket that cannot be reached (somebody removed the file) is no hang.
+silence counts. A socket that cannot be reached (somebody removed the file) is no hang, but it
+is told.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from ccproxy.supervisor.unit import Unit
 
 PERIOD = 5.0
 LIMIT = 2.0
+
+UNREACHABLE = "its control socket cannot be reached"
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 Sleep = Callable[[float], Awaitable[None]]
@@ -88,7 +91,7 @@ class Prober:
         try:
             state = await self._ask(record.control, {"op": "state"})
         except NoAnswer:
-            return
+            state = {"nonce": record.nonce, "reason": UNREACHABLE}
         finally:
             self._asking.pop(record.nonce, None)
         if unit.record is record and state.get("nonce") == record.nonce:

@@ -63,6 +63,15 @@ def identify(pid: int) -> Identity | None:
     return None if start is None else Identity(pid, start, boot_id())
 
 
+def has_argument(pid: int, text: str) -> bool:
+    """Say whether *text* is one of the arguments that *pid* was started with."""
+    try:
+        line = (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return not PROC.joinpath("self").exists() and text in _arguments_by_psutil(pid)
+    return text.encode() in line.split(b"\0")
+
+
 @cache
 def boot_id() -> str:
     """Return what names this boot; after a reboot every record is stale."""
@@ -103,6 +112,15 @@ def _start_by_psutil(pid: int) -> float | None:
         return None if dead else float(process.create_time())
     except psutil.Error:
         return None
+
+
+def _arguments_by_psutil(pid: int) -> list[str]:
+    import psutil  # as above
+
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return []
 
 
 def _reached(send: Callable[[], None]) -> bool:

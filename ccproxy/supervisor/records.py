@@ -35,7 +35,6 @@ class Spec:
     """Names the entry, its env file's content and the version that read it; empty: not known."""
     base_url: str = ""
     models: dict[str, str | None] = field(default_factory=dict)
-    keys: int = 0
 
     @property
     def address(self) -> tuple[str, int]:

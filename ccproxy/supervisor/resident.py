@@ -61,9 +61,9 @@ class Resident:
         self._orders = Orders(
             fleet,
             self._units,
-            host=self._host,
             loop=self._loop,
             examine=examine or FileExamine(fleet.file, environment=settings.environment()),
+            refresh=lambda: self._prober.refresh(FRESH),
         )
         self._server = Server(socket_path(fleet.home), self.answer)
         self._ended = asyncio.Event()
@@ -118,8 +118,7 @@ class Resident:
             case "plan":
                 return await self._orders.plan(order)
             case "status":
-                await self._prober.refresh(FRESH)
-                return Outcome(ok=True, rows=self._orders.rows())
+                return await self._orders.status()
             case "ping":
                 return Outcome(ok=not self._orders.ending, rows=[])
             case _:
@@ -134,6 +133,8 @@ class Resident:
             answer = _refusal(error) | {"mistakes": mistakes_to_json(error.mistakes)}
         except CcproxyError as error:
             answer = _refusal(error)
+        except OSError as error:
+            answer = _refusal(CcproxyError(f"the system refused: {error}"))
         else:
             answer = {
                 "ok": outcome.ok,

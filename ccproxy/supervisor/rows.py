@@ -22,8 +22,9 @@ _SERVING = (Phase.READY, Phase.DEGRADED)
 def row_of(
     spec: Spec, units: Sequence[Unit], *, port: Callable[[Unit], Port], now: float, logs: Path
 ) -> Row:
-    """Tell how the entry *spec* is doing; *units* are those of its label."""
+    """Tell how the entry *spec* is doing; *units* are those of its label, which know better."""
     current = [unit for unit in units if unit.goal is Goal.RUNNING]
+    spec = next((unit.spec for unit in current), spec)
     phases = [(unit, unit.phase(now, port(unit))) for unit in current]
     state = state_of([(unit.index, phase) for unit, phase in phases], leaving=bool(units))
     living = [unit for unit in current or units if unit.record is not None]
@@ -39,7 +40,7 @@ def row_of(
         state=state.value,
         pids=tuple(unit.record.identity.pid for unit in living if unit.record),
         uptime_s=round(min(ages), 1) if ages else None,
-        keys=_keys(serving, spec),
+        keys=_keys(serving),
         in_flight=sum(int(unit.state.get("in_flight", 0)) for unit in serving),
         models=said.get("models") or spec.models,
         base_url=said.get("base_url") or spec.base_url,
@@ -64,10 +65,7 @@ def state_of(phases: Iterable[tuple[int, Phase]], *, leaving: bool = False) -> P
     return Phase.DEGRADED if serves and worst is not Phase.READY else worst
 
 
-def _keys(serving: Sequence[Unit], spec: Spec) -> Mapping[str, int] | None:
+def _keys(serving: Sequence[Unit]) -> Mapping[str, int] | None:
     # Every process has a pool of its own over the same keys; the poorest one counts.
     pools = [unit.state["keys"] for unit in serving if unit.state.get("keys")]
-    if pools:
-        fewest: Mapping[str, int] = min(pools, key=lambda pool: pool.get("ready", 0))
-        return fewest
-    return {"ready": 0, "total": spec.keys} if spec.digest else None
+    return min(pools, key=lambda pool: pool.get("ready", 0), default=None)

@@ -15,6 +15,7 @@ from ccproxy.logs import log_path
 from ccproxy.supervisor.control import NoAnswer, ask
 from ccproxy.supervisor.listeners import name_holder_of
 from ccproxy.supervisor.plan import Port
+from ccproxy.supervisor.processes import has_argument
 from ccproxy.supervisor.records import Record, Records, identity_of, read_supervisor
 from ccproxy.supervisor.row import Row
 from ccproxy.supervisor.rows import row_of
@@ -67,8 +68,10 @@ def _look(record: Record, units: list[Unit]) -> None:
         state = ask(record.control, {"op": "state"}, timeout=LIMIT)
     except NoAnswer:
         state = {}
+    if not state and not has_argument(record.identity.pid, record.nonce):
+        return  # a stranger under a number that was ours once
     if state and state.get("nonce") != record.nonce:
-        return  # somebody else; ours is gone
+        return
     unit.adopted(record, 0.0, state)
     unit.misses = 0 if state else 1
     units.append(unit)

@@ -20,6 +20,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -41,7 +42,8 @@ class StandIn:
         self.options = options
         self.settings = read_settings(options.env_file)
         self.listener = socket.socket(fileno=options.listen_fd)
-        self.listener.setblocking(True)
+        self.listener.setblocking(False)
+        self.woken, self.wake = os.pipe()
         self.draining = False
         self.in_flight = 0
         self.asked = 0
@@ -85,8 +87,12 @@ class StandIn:
 
     def accept(self) -> None:
         while not self.draining:
-            with contextlib.suppress(OSError):
+            select.select([self.listener, self.woken], [], [])
+            if self.draining:
+                return
+            with contextlib.suppress(OSError):  # another process was quicker
                 connection, _ = self.listener.accept()
+                connection.setblocking(True)
                 threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
@@ -145,9 +151,8 @@ class StandIn:
 
     def drain(self, seconds: float) -> None:
         self.draining = True
+        os.write(self.wake, b".")
         with contextlib.suppress(OSError):
-            # Wakes the accepting thread, in this process only.
-            self.listener.settimeout(0)
             self.listener.close()
         until = time.monotonic() + seconds
         while self.in_flight and time.monotonic() < until:
