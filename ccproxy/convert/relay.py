@@ -72,8 +72,13 @@ class ChatRelay:
             Problem: If the answer is an error, unless something else must be sent first.
         """
         out: list[bytes] = []
+        at = 0
+        if self._template is not None and self._decoder.idle:
+            at = self._splice(self._template, data, at, out)
+            if at == len(data):
+                return out[0] if out else b""
         try:
-            self._take(data, out)
+            self._take(data, at, out)
         except Problem as problem:
             self._problem = problem
             self.ended = True
@@ -124,20 +129,19 @@ class ChatRelay:
 
     # The way of a read...
 
-    def _take(self, data: bytes, out: list[bytes]) -> None:
+    def _take(self, data: bytes, at: int, out: list[bytes]) -> None:
         if self._problem is not None:
             raise self._problem
         if not self._has_read and not self._is_stream(data):
             return
-        at, size = 0, len(data)
-        while at < size and not self.ended:
-            if self._template is not None and self._decoder.idle:
-                at = self._splice(self._template, data, at, out)
+        while at < len(data) and not self.ended:
             end = data.find(b"\n\n", at) + 2
             piece = data[at:end] if end > 1 else data[at:]
             for event in self._decoder.feed(piece):
                 self._take_event(event, piece, out)
             at += len(piece)
+            if self._template is not None and self._decoder.idle:
+                at = self._splice(self._template, data, at, out)
 
     def _is_stream(self, data: bytes) -> bool:
         """Collect *data* instead if it belongs to a JSON body."""
@@ -162,7 +166,11 @@ class ChatRelay:
     def _take_event(self, event: sse.ServerEvent, read: bytes, out: list[bytes]) -> None:
         if self.ended:
             return
-        self._template = None
+        if self._template is not None:  # an event that was spread over two reads may fit
+            framed = self._template.framed(event.data)
+            if self._splice(self._template, framed, 0, out) == len(framed):
+                return
+            self._template = None
         if event.data.strip() == chat.DONE:
             self._machine.done()
             self._end(out)
@@ -171,7 +179,7 @@ class ChatRelay:
         events = self._machine.feed(chunk)
         if events:
             _encode(events, out)
-            if len(events) == 1:
+            if len(events) == 1 and self._misses <= _MAX_MISSES:
                 self._learn(chunk, event.data, read, events[0])
         if self._machine.stopped:
             self._end(out)
@@ -184,9 +192,8 @@ class ChatRelay:
         return chunk
 
     def _learn(self, chunk: chat.Chunk, data: bytes, read: bytes, event: Event) -> None:
-        if self._machine.steady_block != event.get("index") or self._misses > _MAX_MISSES:
-            return
-        if event["type"] == "content_block_delta":
+        is_delta = event["type"] == "content_block_delta"
+        if is_delta and event["index"] == self._machine.steady_block:
             self._misses += 1
             self._template = template.learn(chunk, data, read, event)
 

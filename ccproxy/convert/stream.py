@@ -104,7 +104,8 @@ class ChatToMessageStream:
         if not self._begun:
             self._begun = True
             self._writer.start()
-        self._read_usage(chunk.usage)
+        if chunk.usage is not None:
+            self._read_usage(chunk.usage)
         if isinstance(chunk.x_groq, dict):
             self._read_usage(chunk.x_groq.get("usage"))
         for position, choice in enumerate(chunk.choices or ()):
@@ -155,8 +156,9 @@ class ChatToMessageStream:
     def _take_choice(self, choice: Choice, position: int) -> None:
         self._answered = True
         index = choice.index if isinstance(choice.index, int) else position
-        self._read_usage(choice.usage)
-        if index in self._finished or self.stopped or self._ended:
+        if choice.usage is not None:
+            self._read_usage(choice.usage)
+        if index in self._finished or self._stops.matched is not None or self._ended:
             return
         if choice.delta is not None:
             self._has_deltas = True
@@ -168,11 +170,13 @@ class ChatToMessageStream:
             self._take_finish(choice, choice.finish_reason, index)
 
     def _take_said(self, delta: Delta, choice: int, *, is_whole: bool) -> None:
-        details = _objects(delta.reasoning_details)
-        if details:
+        details: list[dict[str, Any]] = []
+        if delta.reasoning_details is not None:
+            details = _objects(delta.reasoning_details)
             self._writer.owe_details(details)
-        plain = (delta.reasoning_content, delta.reasoning)
-        self._say("thinking", self._reasoning.read(plain, details))
+        if details or delta.reasoning_content is not None or delta.reasoning is not None:
+            plain = (delta.reasoning_content, delta.reasoning)
+            self._say("thinking", self._reasoning.read(plain, details))
         if isinstance(delta.content, str):
             self._take_text(delta.content)
         elif delta.content is not None:
@@ -243,6 +247,8 @@ class ChatToMessageStream:
         if self._tags is not None:
             for kind, piece in self._tags.flush():
                 self._take_tagged(kind, piece)
+            if self._tags.is_decided:
+                self._tags = None
         self._say("text", self._stops.flush())
 
     def _say(self, kind: Spoken, text: str) -> None:

@@ -13,7 +13,7 @@ and each copied string is decoded once: that checks it, and its length is needed
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -32,16 +32,28 @@ _DELTA_FIELDS = {
     "thinking_delta": "thinking",
     "input_json_delta": "partial_json",
 }
-_CLOSING = b'"}}\n\n'
+_CLOSING = b"}}\n\n"
 _STRING = msgspec.json.Decoder(str)
 
 
-class Template(NamedTuple):
-    """What stands around the text in a provider's chunk, quotes included, and in our event."""
+class Template:
+    """What stands around the string in a provider's chunk (*before*, *behind*) and in our event."""
 
-    before: bytes
-    behind: bytes
-    opening: bytes
+    __slots__ = ("_before", "_behind", "_between", "_frame", "_opening", "_skip")
+
+    def __init__(
+        self, *, before: bytes, behind: bytes, frame: tuple[bytes, bytes], opening: bytes
+    ) -> None:
+        self._before = frame[0] + before
+        self._skip = len(self._before)
+        self._behind = behind + frame[1]
+        self._frame = frame
+        self._opening = opening
+        self._between = _CLOSING + opening
+
+    def framed(self, data: bytes) -> bytes:
+        """Return the event whose data is *data* as it would stand in a read."""
+        return self._frame[0] + data + self._frame[1]
 
     def splice(self, data: bytes, at: int, texts: list[str]) -> tuple[bytes, int]:
         """
@@ -49,25 +61,26 @@ class Template(NamedTuple):
 
         Return the events and where the first other byte is; *texts* gets the texts.
         """
-        before, behind, opening = self
+        behind = self._behind
         literals = []
-        while data.startswith(before, at):
-            begin = at + len(before)
-            end = data.find(behind, begin)
-            if end < 0:
-                break
+        while data.startswith(self._before, at):
+            begin = at + self._skip
+            end = data.find(b'"', begin + 1) + 1
+            if not data.startswith(behind, end):  # the string holds quotes, or it does not fit
+                end = data.find(b'"' + behind, begin + 1) + 1
+            literal = data[begin:end]
             try:
-                text = _STRING.decode(data[begin - 1 : end + 1])
+                text = _STRING.decode(literal)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 break
             if not text:
                 break
             texts.append(text)
-            literals.append(data[begin:end])
+            literals.append(literal)
             at = end + len(behind)
         if not literals:
             return b"", at
-        return opening + (_CLOSING + opening).join(literals) + _CLOSING, at
+        return self._opening + self._between.join(literals) + _CLOSING, at
 
 
 def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) -> Template | None:
@@ -91,14 +104,16 @@ def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) ->
     proof = chat.decode(data[:begin] + _PROOF_LITERAL + data[end:])
     if sole_text(proof) != (said[0], _PROOF):
         return None
-    for opening, closing in _FRAMES:
-        if opening + data + closing in read:
-            shell = msgspec.json.encode(
-                {**event, "delta": {"type": event["delta"]["type"], field: ""}}
-            )
-            ours = b"event: content_block_delta\ndata: " + shell.removesuffix(b'"}}')
-            return Template(opening + data[:begin], data[end:] + closing, ours)
-    return None
+    # An event that began in an earlier read is not seen whole; then the usual frame is the guess.
+    frame = next((frame for frame in _FRAMES if frame[0] + data + frame[1] in read), _FRAMES[0])
+    shell = {**event, "delta": {"type": event["delta"]["type"], field: ""}}
+    opening = b"event: content_block_delta\ndata: " + msgspec.json.encode(shell)
+    return Template(
+        before=data[: begin - 1],
+        behind=data[end + 1 :],
+        frame=frame,
+        opening=opening.removesuffix(b'""}}'),
+    )
 
 
 def sole_text(chunk: chat.Chunk) -> tuple[str, str] | None:

@@ -79,7 +79,10 @@ class Chunk(msgspec.Struct, gc=False):
         """False for every chunk that is certainly an answer."""
         if self.choices is None or self.error is not None or self.base_resp is not None:
             return True
-        return any(choice.error is not None for choice in self.choices)
+        for choice in self.choices:  # noqa: SIM110 - a generator costs more than the chunk
+            if choice.error is not None:
+                return True
+        return False
 
 
 Completion = Chunk

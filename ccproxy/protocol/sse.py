@@ -55,11 +55,8 @@ class Decoder:
         self._data: list[bytes] = []
         self._data_size = 0
         self._begun = False
-
-    @property
-    def idle(self) -> bool:
+        self.idle = True
         """True between two events: nothing of the next one has been seen."""
-        return not (self._unread or self._data or self._event or self._after_cr)
 
     def feed(self, data: bytes) -> list[ServerEvent]:
         """
@@ -68,6 +65,9 @@ class Decoder:
         Raises:
             Problem: api_error if an event is larger than the limit.
         """
+        if self.idle and _is_one_line(data) and len(data) <= self._limit:
+            self._begun = True
+            return [ServerEvent(b"", data[6:-2])]
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -84,6 +84,7 @@ class Decoder:
             self._unread.append(rest)
             self._unread_size += len(rest)
             self._check_size()
+        self.idle = not (self._unread or self._data or self._event or self._after_cr)
         return events
 
     def close(self) -> list[ServerEvent]:
@@ -129,3 +130,14 @@ class Decoder:
                 "api_error",
                 f"The provider sent an event of more than {self._limit:,} bytes",
             )
+
+
+def _is_one_line(data: bytes) -> bool:
+    """Tell whether *data* is the event that comes most often: one data line and a blank one."""
+    return (
+        data.startswith(b"data: ")
+        and data.find(b"\n") == len(data) - 2
+        and data.endswith(b"\n")
+        and b"\r" not in data
+        and len(data) > len(b"data: \n\n")
+    )
