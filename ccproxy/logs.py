@@ -1,0 +1,299 @@
+"""
+Log files: one per process, JSON lines, rotated, redacted and thrown away by age.
+
+Theory of operation: every process writes a file of its own, because two processes that share a
+rotating file lose lines. A line is one `write()` to a descriptor opened for appending, so a reader
+never sees half of one. Rotation renames `<LABEL>.log` to `<LABEL>.log.<YYYYmmdd_HHMMSS>` and opens
+a new file; `tail -F` follows. It happens by size, at local midnight, and when a user starts a
+worker (`archive`), not when a crashed one is started again.
+
+A full disk never stops a request: lines that cannot be written are counted, and the count is
+the first thing that is logged when there is room again.
+
+The supervisor and the CLI archive and prune too, so structlog is imported only by `set_up`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import stat
+import time
+import traceback
+from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+SIZE_LIMIT = 50 * 1024 * 1024
+"""Bytes after which a file is rotated."""
+RETENTION = timedelta(days=3)
+"""How long an archive is kept: 3×24 hours since its last line."""
+
+_ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}\.log\.\d{8}_\d{6}")
+_STAMP = "%Y%m%d_%H%M%S"
+_OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def log_path(folder: Path, label: str, index: int = 1) -> Path:
+    """Return the file of the process *index* of a worker; the first has no number."""
+    return folder / (f"{label}.log" if index == 1 else f"{label}.{index}.log")
+
+
+class LogFile:
+    """
+    The log of one process: appends lines, rotates by size and at midnight.
+
+    Never raises after it was opened: what cannot be written is counted in `dropped`.
+    """
+
+    def __init__(
+        self, path: Path, *, limit: int = SIZE_LIMIT, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path
+        self.dropped = 0
+        """Lines lost since the last line that could be written."""
+        self._limit = limit
+        self._clock = clock
+        self._torn = False
+        self._open()
+
+    def write(self, line: bytes) -> None:
+        """Append one line (without its line end), after a rotation if it is time for one."""
+        now = self._clock()
+        if now >= self._day_ends or self._size >= self._limit:
+            self._rotate(now)
+        if self.dropped and not self._append(_dropped_line(self.dropped, now)):
+            self.dropped += 1
+            return
+        if self._append(line):
+            self.dropped = 0
+        else:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Close the file; to be called once, last."""
+        os.close(self._fd)
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, _OPEN_FLAGS, 0o600)
+        known = os.fstat(self._fd)
+        self._size = known.st_size
+        # A file that was last written yesterday is yesterday's, also after a respawn.
+        since = min(known.st_mtime, self._clock()) if known.st_size else self._clock()
+        self._day_ends = _next_midnight(since)
+
+    def _rotate(self, now: float) -> None:
+        try:
+            archive(self.path, now=now)
+            old = self._fd
+            self._open()
+            os.close(old)
+        except OSError:
+            # Better an overlong file than none; the next try is a minute away.
+            self._day_ends = now + 60
+            self._size = 0
+
+    def _append(self, line: bytes) -> bool:
+        data = b"\n" + line + b"\n" if self._torn else line + b"\n"
+        try:
+            written = os.write(self._fd, data)
+        except OSError:
+            return False
+        self._size += written
+        self._torn = written < len(data)
+        return not self._torn
+
+
+def archive(path: Path, *, now: float) -> Path | None:
+    """
+    Rename the log at *path* to its archive name; return that, or None if there was nothing.
+
+    No writer may hold the file open but the caller. An archive is never overwritten: if two fall
+    into one second, the later one is stamped with the next free second.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return None
+    at = datetime.fromtimestamp(now)
+    target = path.with_name(f"{path.name}.{at.strftime(_STAMP)}")
+    while target.exists():
+        at += timedelta(seconds=1)
+        target = path.with_name(f"{path.name}.{at.strftime(_STAMP)}")
+    path.rename(target)
+    return target
+
+
+def archive_label(folder: Path, label: str, *, now: float | None = None) -> tuple[Path, ...]:
+    """
+    Archive all logs of a worker before a user starts it; return the archives.
+
+    To be called only while none of its processes run: they would go on writing to the archive.
+    """
+    name = re.compile(rf"{re.escape(label)}(\.\d+)?\.log")
+    at = time.time() if now is None else now
+    logs = [path for path in _files(folder) if name.fullmatch(path.name)]
+    return tuple(target for path in logs if (target := archive(path, now=at)) is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """An archive that retention removed (or, in a dry run, would remove)."""
+
+    path: Path
+    size: int
+
+
+def prune(
+    folder: Path, *, now: float | None = None, keep: timedelta = RETENTION, dry_run: bool = False
+) -> tuple[Removed, ...]:
+    """
+    Remove the archives whose last line is older than *keep*; return what was removed.
+
+    Only regular files whose names are of our own pattern are looked at. Current logs have no
+    stamp in their names and are never touched, symbolic links are not followed.
+    """
+    oldest = (time.time() if now is None else now) - keep.total_seconds()
+    removed = []
+    for path in _files(folder):
+        if not _ARCHIVE.fullmatch(path.name):
+            continue
+        known = path.lstat()
+        if known.st_mtime >= oldest:
+            continue
+        if not dry_run:
+            path.unlink(missing_ok=True)
+        removed.append(Removed(path=path, size=known.st_size))
+    return tuple(removed)
+
+
+class Redactor:
+    """
+    Replaces keys in text by their last four characters.
+
+    Knows the configured secrets exactly, and whatever looks like a key of a known kind.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # Shorter ones ("none", "ollama") are placeholders, and parts of ordinary words.
+        exact = {secret for secret in secrets if len(secret) >= 8}
+        # In a log line a secret stands JSON-encoded, in an error message as it is.
+        forms = exact | {json.dumps(secret)[1:-1] for secret in exact}
+        known = [re.escape(form) for form in sorted(forms, key=len, reverse=True)]
+        self._pattern = re.compile("|".join([*known, *_KEY_PATTERNS]))
+
+    def __call__(self, text: str) -> str:
+        """Return *text* without keys."""
+        return self._pattern.sub(lambda match: tail(match[0]), text)
+
+
+_KEY_PATTERNS = (
+    r"\b(?:sk|pk|rk|csk|nvapi|xai|fw|pplx|ccp)[-_][A-Za-z0-9_\-]{8,}",
+    r"\b(?:gsk|hf|ghp|gho|ghu|ghs|github_pat)_[A-Za-z0-9_]{16,}",
+    r"\bAIza[A-Za-z0-9_\-]{16,}",
+    r"\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-.]{8,}",
+    r"(?i:(?<=bearer )|(?<=api-key: )|(?<=api-key=)|(?<=api_key=))[A-Za-z0-9._~+/\-]{8,}=*",
+)
+"""What keys of the providers that we know look like; longer words than any ordinary text has."""
+
+
+def tail(secret: str) -> str:
+    """Return the only form in which a secret is ever shown: `…last4`."""
+    return "…" + secret[-4:] if len(secret) >= 12 else "…"
+
+
+def set_up(file: LogFile, *, level: str, redact: Callable[[str], str]) -> FilteringBoundLogger:
+    """
+    Send structlog and the standard library's logging to *file*; return the process's logger.
+
+    Libraries are heard from WARNING on, and through the same redaction: aiohttp's own log would
+    otherwise hold the bytes of an oversized header.
+    """
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            _renderer(redact),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=lambda *_: _Sink(file),
+        cache_logger_on_first_use=True,
+    )
+    handler = _Foreign(file, redact)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+class _Sink:
+    """What structlog calls with the finished line, by the name of the level."""
+
+    def __init__(self, file: LogFile) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = file.write
+        self.exception = self.msg = file.write
+
+
+def _renderer(
+    redact: Callable[[str], str],
+) -> Callable[[Any, str, MutableMapping[str, Any]], bytes]:
+    import msgspec
+
+    encode = msgspec.json.Encoder(enc_hook=str).encode
+
+    def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> bytes:
+        line = {"time": _now(), "level": event.pop("level"), "event": event.pop("event"), **event}
+        return redact(encode(line).decode()).encode()
+
+    return render
+
+
+class _Foreign(logging.Handler):
+    """Writes what libraries log as lines of the same form."""
+
+    def __init__(self, file: LogFile, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._file = file
+        self._redact = redact
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; the traceback comes without the values of variables."""
+        line = {
+            "time": _now(),
+            "level": record.levelname.lower(),
+            "event": "library.logged",
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        self._file.write(self._redact(json.dumps(line)).encode())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _dropped_line(count: int, now: float) -> bytes:
+    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    line = {"time": at, "level": "warning", "event": "log.dropped", "lines": count}
+    return json.dumps(line).encode()
+
+
+def _next_midnight(since: float) -> float:
+    day = datetime.fromtimestamp(since)
+    return datetime.combine(day.date() + timedelta(days=1), datetime.min.time()).timestamp()
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the regular files of *folder*, none if it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if stat.S_ISREG(path.lstat().st_mode))

@@ -1,0 +1,167 @@
+"""
+Direct mode's exchange: Messages in, Messages out, and only the model's name is another.
+
+The request keeps every byte but the model's name, and max_tokens where it is more than the model
+can put out or the user allows. The answer keeps every byte but the name in `message_start`. What
+goes by is read all the same, but only to know its end and its usage.
+
+Events are passed on whole: half an event waits for its rest, so that a ping or an error can
+always follow, and an answer that breaks off leaves no torn JSON behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ccproxy.errors import Problem
+from ccproxy.pipeline.rules import Rules
+from ccproxy.pipeline.splice import replaced
+from ccproxy.protocol import sse
+from ccproxy.protocol.messages import error_body
+
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
+_MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|error)"')
+
+CUT = "the provider's stream broke off before the end of the answer"
+
+
+class _Head(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+    max_tokens: int | None = None
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+class Passthrough:
+    """One request in direct mode and its answer; see `Exchange` for the same in chat mode."""
+
+    dropped: tuple[str, ...] = ()
+    """Nothing is left out of a request in direct mode, until a provider refuses it."""
+
+    def __init__(self, body: bytes, *, rules: Rules, request_id: str) -> None:
+        try:
+            head = _HEAD.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            text = f"the request body is not a Messages request: {error}"
+            raise Problem("invalid_request_error", text) from error
+        self.requested = head.model
+        self.model = rules.models.pick(head.model).model
+        self.streams = self.asks_stream = bool(head.stream)
+        self.body = self._forwarded(body, head, rules)
+        self._usage: dict[str, Any] = {}
+        self.stop_reason: str | None = None
+        self._request_id = request_id
+        self._decoder = sse.Decoder()
+        self._held: list[bytes] = []
+        self._named = self.requested == self.model
+        self._ended = False
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The numbers of the answer, as far as they are known."""
+        return self._usage
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the provider's stream, return those that complete events."""
+        self._look(self._decoder.feed(data))
+        whole, rest = _split(self._held, data)
+        self._held = rest
+        return self._with_name(whole) if whole and not self._named else whole
+
+    def close(self) -> bytes:
+        """
+        Return what was held back, at the end of the provider's stream.
+
+        Raises:
+            Problem: If the answer has no end.
+
+        """
+        self._look(self._decoder.close())
+        if not self._ended:
+            raise Problem("api_error", CUT)
+        rest = b"".join(self._held)
+        self._held = []
+        return rest
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return the event that ends a stream which has begun."""
+        return sse.encode(b"error", error_body(problem, self._request_id))
+
+    def whole(self, body: bytes) -> bytes:
+        """Return a whole answer under the client's name for the model."""
+        if self.requested != self.model:
+            body = replaced(body, ("model",), msgspec.json.encode(self.requested))
+        self._note(body)
+        return body
+
+    def _forwarded(self, body: bytes, head: _Head, rules: Rules) -> bytes:
+        if self.model != head.model:
+            body = replaced(body, ("model",), msgspec.json.encode(self.model))
+        allowed = rules.clamp(head.max_tokens) or 0
+        allowed = min(allowed, rules.target(self.model).max_output or allowed)
+        if head.max_tokens and allowed != head.max_tokens:
+            body = replaced(body, ("max_tokens",), b"%d" % allowed)
+        return body
+
+    def _with_name(self, whole: bytes) -> bytes:
+        """Put the client's name for the model into message_start, the first event that has one."""
+        if b"message_start" not in whole:
+            return whole
+        self._named = True
+        name = msgspec.json.encode(self.requested)
+        return _MODEL.sub(lambda found: found[1] + name, whole, count=1)
+
+    # What goes by...
+
+    def _look(self, events: list[sse.ServerEvent]) -> None:
+        for event in events:
+            if event.event == b"content_block_delta":
+                continue
+            found = _TYPE.search(event.data)
+            if found is None:
+                continue
+            match found[1]:
+                case b"message_stop" | b"error":
+                    self._ended = True
+                case _:
+                    self._note(event.data)
+
+    def _note(self, data: bytes) -> None:
+        """Read usage and stop reason from a message, or from an event that has some of it."""
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if not isinstance(event, dict):
+            return
+        for part in (event, event.get("message"), event.get("delta")):
+            if isinstance(part, dict):
+                self._take(part)
+
+    def _take(self, part: Mapping[str, Any]) -> None:
+        usage, reason = part.get("usage"), part.get("stop_reason")
+        if isinstance(usage, dict):
+            self._usage |= {name: count for name, count in usage.items() if count}
+        if isinstance(reason, str):
+            self.stop_reason = reason
+
+
+def _split(held: list[bytes], data: bytes) -> tuple[bytes, list[bytes]]:
+    """Cut *held* and *data* after the last event that is complete."""
+    # An end of an event may stand on both sides of the cut between two reads.
+    seam = held[-1][-3:] if held else b""
+    window = seam + data
+    end = max(window.rfind(mark) + len(mark) if mark in window else 0 for mark in _EVENT_ENDS)
+    cut = end - len(seam)
+    if cut <= 0:
+        return b"", [*held, data]
+    rest = data[cut:]
+    whole = b"".join([*held, data[:cut]]) if held else data[:cut]
+    return whole, [rest] if rest else []

@@ -1,0 +1,78 @@
+"""What holds for every request of one worker, and the numbers that it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ccproxy.convert.quirks import Target
+from ccproxy.convert.thinking import Signer
+from ccproxy.errors import Problem
+from ccproxy.pipeline.models import ModelMap
+from ccproxy.pipeline.tokens import Calibration, estimate
+from ccproxy.protocol.messages import MessagesRequest, read_request
+
+CLEARLY_TOO_LONG = 1.25
+"""Times the window, by an estimate whose factor was learnt: then nobody needs to be asked."""
+PROBABLY_TOO_LONG = 1.5
+"""Times the window, by an estimate that nobody has confirmed."""
+
+_COMPACTION = b"CRITICAL: Respond with TEXT ONLY"
+"""How Claude Code begins the request that makes the conversation shorter; never refused."""
+_INPUT_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Models, limits and what was learnt; shared by the exchanges of one worker."""
+
+    models: ModelMap
+    target: Callable[[str], Target]
+    """What is known about a model of the provider's."""
+    signer: Signer
+    calibration: Calibration
+    most_tokens: int | None = None
+    least_tokens: int | None = None
+
+    def clamp(self, wanted: int | None) -> int | None:
+        """Return what the user allows for *wanted*; None and 0 (a warm-up) stay as they are."""
+        if not wanted:
+            return wanted
+        if self.least_tokens is not None:
+            wanted = max(wanted, self.least_tokens)
+        return wanted if self.most_tokens is None else min(wanted, self.most_tokens)
+
+    def count(self, body: bytes) -> int:
+        """
+        Count the tokens of a count_tokens *body*.
+
+        Raises:
+            Problem: If it is not a request.
+
+        """
+        request = read_request(body, counting=True)
+        return self.calibration.apply(self.models.pick(request.model).model, estimate(request))
+
+    def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:
+        """
+        Refuse a request that is clearly too long for *model*, in the words that mean compaction.
+
+        Raises:
+            Problem: "prompt is too long: N tokens > M maximum".
+
+        """
+        window = self.target(model).window
+        # Nothing has more tokens than twice the estimate, so most requests are done with here.
+        if window is None or estimated * 2.5 < window:
+            return
+        tokens = self.calibration.apply(model, estimated)
+        margin = CLEARLY_TOO_LONG if self.calibration.knows(model) else PROBABLY_TOO_LONG
+        if tokens > window * margin and _COMPACTION not in bytes(request.messages[-1].content):
+            text = f"prompt is too long: {tokens} tokens > {window} maximum"
+            raise Problem("invalid_request_error", text)
+
+    def learn(self, model: str, estimated: int, usage: Mapping[str, Any]) -> None:
+        """Compare an estimate with what the provider reports."""
+        reported = sum(usage.get(name) or 0 for name in _INPUT_FIELDS)
+        self.calibration.learn(model, estimated=estimated, reported=reported)

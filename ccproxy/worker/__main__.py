@@ -1,0 +1,142 @@
+"""
+The worker process: arguments -> configuration -> logs -> serve.
+
+    python -m ccproxy.worker --home DIR --label LABEL --env-file FILE|- --port N [--index K]
+        [--listen-fd N] [--ready-fd N] [--control PATH --nonce HEX]
+
+`--env-file -` takes the settings from the process environment. Without --listen-fd the worker
+binds its address itself; without --ready-fd it tells nobody when it is ready; without --control
+it has no control socket. So it can be run by hand, too.
+
+The readiness message is one JSON line: {"ready": true, "pid": …, "nonce": …}, or
+{"ready": false, "error": …} before an exit with 78 (configuration) or 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+
+import uvloop
+
+from ccproxy.config.fleet import Entry
+from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.errors import ConfigError
+from ccproxy.logs import LogFile, Redactor, log_path, set_up
+from ccproxy.worker.control import ControlSocket
+from ccproxy.worker.demo import DemoProvider
+from ccproxy.worker.makeup import make_worker, secrets_of
+from ccproxy.worker.serve import Service, bind, inherit
+
+EXIT_CONFIG = 78
+EXIT_FAILED = 1
+OPEN_FILES = 65536
+
+
+def main() -> int:
+    """Run one worker; the result is the exit code."""
+    faulthandler.enable()
+    options = _options()
+    try:
+        config = _config(options)
+        return uvloop.run(_run(options, config))
+    except ConfigError as error:
+        _tell(options, {"ready": False, "error": str(error)})
+        return EXIT_CONFIG
+    except OSError as error:
+        _tell(options, {"ready": False, "error": f"{options.label}: {error}"})
+        return EXIT_FAILED
+
+
+async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
+    _set_limits()
+    home = Path(options.home)
+    redact = Redactor(secrets_of(config))
+    file = LogFile(log_path(home / "logs", options.label, options.index))
+    log = set_up(file, level=config.log_level, redact=redact)
+    listener = (
+        bind(config.host, config.port) if options.listen_fd is None else inherit(options.listen_fd)
+    )
+    demo = DemoProvider()
+    if config.serves_demo:
+        await demo.start()
+        config = config.at(demo.url)
+    worker = make_worker(config, home=home, log=log, redact=redact)
+    await worker.upstream.open()
+    service = Service(worker, listener)
+    service.listen_to_signals()
+    control = None
+    if options.control:
+        control = ControlSocket(Path(options.control), worker, service, nonce=options.nonce)
+        control.open()
+    await service.start()
+    _settle_memory()
+    log.info("worker.started", label=config.label, port=config.port, provider=config.provider_name)
+    _tell(options, {"ready": True, "pid": os.getpid(), "nonce": options.nonce})
+    await service.run()
+    if control is not None:
+        control.close()
+    await worker.upstream.close()
+    if config.serves_demo:
+        await demo.stop()
+    log.info("worker.stopped", label=config.label)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ccproxy.worker")
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--label", required=True)
+    parser.add_argument("--env-file", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--index", type=int, default=1)
+    parser.add_argument("--listen-fd", type=int)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--control")
+    parser.add_argument("--nonce", default="")
+    return parser.parse_args()
+
+
+def _config(options: argparse.Namespace) -> WorkerConfig:
+    from_environment = options.env_file == "-"
+    file = Path() if from_environment else Path(options.home, options.env_file)
+    entry = Entry(port=options.port, env_file=file, label=options.label)
+    if from_environment:
+        return load_worker(None, entry=entry, environ=os.environ)
+    return load_worker(file, entry=entry)
+
+
+def _tell(options: argparse.Namespace, message: dict[str, object]) -> None:
+    """Write the readiness message; by hand there is only stderr, and only a failure is news."""
+    if options.ready_fd is None:
+        if "error" in message:
+            sys.stderr.write(f"{message['error']}\n")
+        return
+    os.write(options.ready_fd, json.dumps(message).encode() + b"\n")
+    os.close(options.ready_fd)
+    options.ready_fd = None
+
+
+def _set_limits() -> None:
+    """As many sockets as the system allows, and no core file: it would hold the keys."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _settle_memory() -> None:
+    """Take what was imported out of the garbage collector's rounds, and make them rarer."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

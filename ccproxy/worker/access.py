@@ -1,0 +1,91 @@
+"""
+What is known about a request when it ends, and the one line that is logged about it.
+
+The record is filled in on the way and costs nothing until then. Probes are logged at DEBUG, so
+that a monitor which asks every second does not fill the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+CLIENT_LEFT = 499
+"""The status logged when the client went away first (nginx's number; it is never sent)."""
+
+_TOKEN_FIELDS = {
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "cache_read": "cache_read_input_tokens",
+    "cache_write": "cache_creation_input_tokens",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """One request, as it will stand in the log."""
+
+    request_id: str
+    method: str
+    path: str
+    quiet: bool = False
+    """Whether this is a probe, of interest only at DEBUG."""
+    status: int = 0
+    requested: str = ""
+    model: str = ""
+    key: str = ""
+    """Which key was used, `…last4`."""
+    stream: bool = False
+    attempts: int = 0
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    stop_reason: str | None = None
+    error: str | None = None
+    """The Anthropic error type that the client was told, or `client_left`."""
+    reason: str | None = None
+    """The error's message, redacted."""
+    _started: float = field(default_factory=time.monotonic)
+    _first_byte: float | None = None
+
+    def first_byte(self) -> None:
+        """Note that the answer begins; only the first call counts."""
+        if self._first_byte is None:
+            self._first_byte = time.monotonic()
+
+    def client_left(self) -> None:
+        """Note that nobody waits for the answer any more."""
+        self.status, self.error = CLIENT_LEFT, "client_left"
+
+    def finish(self, log: FilteringBoundLogger) -> None:
+        """Write the line; without a status the endpoint failed in a way that nobody foresaw."""
+        if self.status == 0:
+            self.status, self.error = 500, "api_error"
+        ended = time.monotonic()
+        begun = ended if self._first_byte is None else self._first_byte
+        write = log.debug if self.quiet else log.info
+        write(
+            "request.finished",
+            request=self.request_id,
+            method=self.method,
+            path=self.path,
+            status=self.status,
+            ms=round((ended - self._started) * 1000, 1),
+            **(self._model_fields(begun) if self.requested else {}),
+            **({"error": self.error, "reason": self.reason} if self.error else {}),
+        )
+
+    def _model_fields(self, begun: float) -> dict[str, Any]:
+        """Return what there is to say only about a request to a model."""
+        return {
+            "ttfb_ms": round((begun - self._started) * 1000, 1),
+            "requested": self.requested,
+            "model": self.model,
+            "key": self.key,
+            "stream": self.stream,
+            "attempts": self.attempts,
+            "stop_reason": self.stop_reason,
+            "tokens": {ours: self.usage.get(name) or 0 for ours, name in _TOKEN_FIELDS.items()},
+        }

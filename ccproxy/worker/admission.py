@@ -1,0 +1,108 @@
+"""
+Who may ask: client keys, and the guard of loopback listeners against web pages.
+
+A browser on the same machine can reach a loopback port, and a page that rebinds its own name to
+127.0.0.1 can even read the answers. Such requests name a foreign host or carry an Origin, which
+no client of ours does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from hmac import compare_digest
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from ccproxy.errors import Problem
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_NO_KEY = (
+    "this proxy wants a client key: set ANTHROPIC_AUTH_TOKEN to one of the keys that "
+    "ANTHROPIC_API_KEY lists in the proxy's env file"
+)
+_WRONG_KEY = (
+    "the client key is not one of this proxy's: compare ANTHROPIC_AUTH_TOKEN with "
+    "ANTHROPIC_API_KEY in the proxy's env file"
+)
+# Never worded "invalid x-api-key": Claude Code would then ask the user to log in.
+
+
+class Admission:
+    """Decides by the headers alone whether a request is let in."""
+
+    def __init__(self, client_keys: Iterable[str], *, host: str) -> None:
+        self._digests = [sha256(key.encode()).digest() for key in client_keys]
+        self._hosts = LOOPBACK_NAMES | {host} if is_loopback(host) else None
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether a client key is asked for at all."""
+        return bool(self._digests)
+
+    def check_origin(self, headers: CIMultiDictProxy[str]) -> None:
+        """
+        Keep web pages away from a loopback listener.
+
+        Raises:
+            Problem: 421 for a Host that is not this machine, 403 for a page's request.
+
+        """
+        if self._hosts is None:
+            return
+        host = headers.get("Host", "")
+        if host and _host_name(host) not in self._hosts:
+            raise Problem(
+                "invalid_request_error",
+                "this proxy answers on loopback only, under the names localhost, 127.0.0.1 and ::1",
+                status=421,
+            )
+        if "Origin" in headers or headers.get("Sec-Fetch-Site") == "cross-site":
+            raise Problem("permission_error", "requests from web pages are not served")
+
+    def check_key(self, headers: CIMultiDictProxy[str]) -> None:
+        """
+        Compare every offered key with every client key, in constant time.
+
+        Raises:
+            Problem: 401, not to be repeated, if no offered key is one of ours.
+
+        """
+        if not self._digests:
+            return
+        offered = offered_keys(headers)
+        digests = [sha256(key.encode("utf-8", "surrogateescape")).digest() for key in offered]
+        matches = [compare_digest(one, ours) for one in digests for ours in self._digests]
+        if not any(matches):
+            text = _WRONG_KEY if offered else _NO_KEY
+            raise Problem("authentication_error", text, should_retry=False)
+
+
+def offered_keys(headers: CIMultiDictProxy[str]) -> list[str]:
+    """Return the keys that a client presents: x-api-key, Bearer, or both."""
+    keys = list(headers.getall("x-api-key", ()))
+    for value in headers.getall("Authorization", ()):
+        scheme, _, key = value.partition(" ")
+        if scheme.lower() == "bearer":
+            keys.append(key.strip())
+    return [key for key in keys if key]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether *host*, a name or an address, is reached from this machine only."""
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(host: str) -> str:
+    """Cut the port and IPv6's brackets off a Host header."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.lower().rstrip(".")

@@ -1,0 +1,125 @@
+"""
+The proxy: which path is answered by whom, and what happens around every answer.
+
+Decided by `request.path` alone: query strings mean nothing, and neither does what a client
+claims in Host or in an absolute request target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from ccproxy.errors import Problem
+from ccproxy.worker.asking import ending_as_problem
+from ccproxy.worker.endpoints import models as models_endpoint
+from ccproxy.worker.endpoints.chat_completions import chat_completions
+from ccproxy.worker.endpoints.count_tokens import count_tokens
+from ccproxy.worker.endpoints.health import health, root
+from ccproxy.worker.endpoints.messages import messages
+from ccproxy.worker.endpoints.models import model, models
+from ccproxy.worker.endpoints.probes import event_logging, hello, live, ready
+from ccproxy.worker.endpoints.test_connection import test_connection
+from ccproxy.worker.http import ClientRequest
+from ccproxy.worker.problems import openai_problem_response, problem_response, told
+
+Endpoint = Callable[[ClientRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One path: an endpoint per method, and what is special about it."""
+
+    get: Endpoint | None = None
+    post: Endpoint | None = None
+    is_open: bool = False
+    """Whether no client key is asked for."""
+    is_probe: bool = False
+    """Whether its requests are logged at DEBUG only."""
+    problem_response: Callable[[Problem, str], web.Response] = problem_response
+
+    def endpoint(self, method: str) -> Endpoint | None:
+        """Return who answers *method*; HEAD is a GET whose body aiohttp leaves out."""
+        return self.post if method == "POST" else self.get if method in ("GET", "HEAD") else None
+
+
+ROUTES: Mapping[str, Route] = {
+    "/v1/messages": Route(post=messages),
+    "/v1/messages/count_tokens": Route(post=count_tokens),
+    "/v1/chat/completions": Route(post=chat_completions, problem_response=openai_problem_response),
+    "/v1/models": Route(get=models),
+    "/": Route(get=root, is_open=True, is_probe=True),
+    "/health": Route(get=health, is_open=True, is_probe=True),
+    "/livez": Route(get=live, is_open=True, is_probe=True),
+    "/readyz": Route(get=ready, is_open=True, is_probe=True),
+    "/api/hello": Route(get=hello, is_open=True, is_probe=True),
+    "/api/event_logging/batch": Route(post=event_logging, is_open=True, is_probe=True),
+    "/test-connection": Route(get=test_connection),
+}
+_ONE_MODEL = Route(get=model)
+_NOWHERE = Route()
+
+
+def route_of(path: str) -> Route:
+    """Find the route; a base URL that ends in `/v1`, a common mistake, finds it all the same."""
+    if path.startswith("/v1/v1/"):
+        path = path[len("/v1") :]
+    route = ROUTES.get(path) or ROUTES.get(path.rstrip("/"))
+    if route is not None:
+        return route
+    is_model = path.startswith(models_endpoint.PREFIX) and path != models_endpoint.PREFIX
+    return _ONE_MODEL if is_model else _NOWHERE
+
+
+async def answer(request: ClientRequest) -> web.StreamResponse:
+    """Answer one request: the handler that aiohttp calls."""
+    worker, record = request.worker, request.record
+    task = asyncio.current_task()
+    worker.running.add(task)
+    route = route_of(request.path)
+    record.quiet = route.is_probe
+    try:
+        response = await _answer(request, route)
+        if worker.draining and not response.prepared:
+            response.force_close()
+        record.status = response.status
+        return response
+    except (asyncio.CancelledError, ConnectionError):
+        # Trouble with the provider is a Problem; this is the client's connection.
+        record.client_left()
+        raise
+    finally:
+        worker.running.discard(task)
+        record.finish(worker.log)
+
+
+async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:
+    try:
+        with ending_as_problem(request.worker):
+            return await _admitted(request, route)(request)
+    except Problem as problem:
+        return route.problem_response(told(request, problem), request.record.request_id)
+
+
+def _admitted(request: ClientRequest, route: Route) -> Endpoint:
+    """
+    Return who answers the request.
+
+    Raises:
+        Problem: If nobody does, or if the client is not let in.
+
+    """
+    worker = request.worker
+    worker.admission.check_origin(request.headers)
+    if route is _NOWHERE:
+        raise Problem("not_found_error", f"ccproxy has no endpoint {request.path[:200]}")
+    if not route.is_open:
+        worker.admission.check_key(request.headers)
+    endpoint = route.endpoint(request.method)
+    if endpoint is None:
+        text = f"{request.path[:200]} does not take {request.method}"
+        raise Problem("invalid_request_error", text, status=405)
+    return endpoint

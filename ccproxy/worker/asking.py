@@ -1,0 +1,104 @@
+"""
+What every endpoint that asks the provider does around the asking.
+
+Begin an exchange, say what goes out, note what came back; in both modes, whole and streamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ccproxy.errors import Problem
+from ccproxy.worker.admission import offered_keys
+from ccproxy.worker.http import ClientRequest
+from ccproxy.worker.problems import SHUTTING_DOWN
+from ccproxy.worker.state import Worker
+from ccproxy.worker.upstream import Answer, Outgoing
+
+ANTHROPIC_KEY_PREFIX = "sk-ant-"
+
+
+class Asked(Protocol):
+    """What chat mode's `Exchange` and direct mode's `Passthrough` have in common."""
+
+    requested: str
+    model: str
+    body: bytes
+    streams: bool
+    asks_stream: bool
+    stop_reason: str | None
+    dropped: tuple[str, ...]
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The numbers of the answer, as far as they are known."""
+
+
+def note_asked(request: ClientRequest, asked: Asked) -> None:
+    """Put into record and log what is going to be asked."""
+    record = request.record
+    record.requested, record.model, record.stream = asked.requested, asked.model, asked.streams
+    request.worker.log.debug(
+        "request.converted",
+        request=record.request_id,
+        requested=asked.requested,
+        model=asked.model,
+        bytes=len(asked.body),
+        dropped=asked.dropped,
+        client_headers=sorted(request.headers),
+    )
+
+
+def note_answer(request: ClientRequest, answer: Answer) -> None:
+    """Put into the record who answered."""
+    request.record.key, request.record.attempts = answer.key, answer.attempts
+
+
+def note_end(request: ClientRequest, asked: Asked) -> None:
+    """Put into the record what the answer came to."""
+    request.record.usage, request.record.stop_reason = asked.usage, asked.stop_reason
+
+
+def outgoing(
+    request: ClientRequest, asked: Asked, url: str, *, headers: Mapping[str, str] | None = None
+) -> Outgoing:
+    """Say what is sent to the provider for *asked*."""
+    return Outgoing(
+        url=url,
+        body=asked.body,
+        model=asked.model,
+        stream=asked.asks_stream,
+        headers=headers or {},
+        client_key=passed_key(request),
+    )
+
+
+def passed_key(request: ClientRequest) -> str | None:
+    """
+    Return the client's own key if the provider is to be asked with it.
+
+    A key of Anthropic's goes to Anthropic only, whatever else is configured.
+    """
+    config = request.worker.config
+    if not config.pass_client_key:
+        return None
+    keys = offered_keys(request.headers)
+    if not config.takes_anthropic_keys:
+        keys = [key for key in keys if not key.startswith(ANTHROPIC_KEY_PREFIX)]
+    return keys[0] if keys else None
+
+
+@contextmanager
+def ending_as_problem(worker: Worker) -> Iterator[None]:
+    """Turn the cancellation by which the worker's end is told into a Problem for the client."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not worker.ending or task is None:
+            raise
+        task.uncancel()
+        raise Problem("overloaded_error", SHUTTING_DOWN) from None

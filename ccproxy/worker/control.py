@@ -1,0 +1,135 @@
+"""
+The worker's control socket: one JSON line in, one out.
+
+    {"op": "state"}                  who this is and how it is
+    {"op": "drain", "seconds": 30}   take nothing new, finish what runs, end
+    {"op": "listener"}               {"ok": true}, and the listening socket as SCM_RIGHTS
+
+Only the user's own processes reach it: its mode is 0600. A new supervisor takes over by it what
+an old one left behind, so it answers as long as the worker lives, also in a drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ccproxy.worker.serve import DRAIN_SECONDS, Service
+from ccproxy.worker.state import Worker
+
+PATIENCE_SECONDS = 5.0
+LINE_LIMIT = 64 * 1024
+
+Reply = tuple[dict[str, Any], list[int]]
+"""What is answered, and the file descriptors that go with it."""
+
+
+class ControlSocket:
+    """Answers whoever connects, one request per connection."""
+
+    def __init__(self, path: Path, worker: Worker, service: Service, *, nonce: str) -> None:
+        self._path = path
+        self._worker = worker
+        self._service = service
+        self._nonce = nonce
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ops: Mapping[str, Callable[[Mapping[str, Any]], Reply]] = {
+            "state": self._state,
+            "drain": self._drain,
+            "listener": self._listener,
+        }
+
+    def open(self) -> None:
+        """Bind the socket, in place of one that a dead worker left, and answer from now on."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path.unlink(missing_ok=True)
+        old_mask = os.umask(0o177)
+        try:
+            self._socket.bind(str(self._path))
+        finally:
+            os.umask(old_mask)
+        self._socket.listen()
+        self._socket.setblocking(False)
+        self._start(self._accept())
+
+    def close(self) -> None:
+        """Stop answering and remove the socket."""
+        for task in self._tasks:
+            task.cancel()
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(self._socket)
+            self._start(self._serve(connection))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError, TimeoutError):
+            connection.setblocking(False)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                line = await _read_line(connection)
+            reply, fds = self._answer(line)
+            # Small enough for any socket buffer, so this neither blocks nor is cut.
+            socket.send_fds(connection, [msgspec.json.encode(reply) + b"\n"], fds)
+
+    def _answer(self, line: bytes) -> Reply:
+        try:
+            asked = msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.DecodeError:
+            return {"ok": False, "error": "not a JSON object"}, []
+        op = self._ops.get(str(asked.get("op")))
+        if op is None:
+            return {"ok": False, "error": f"no such op; there are {', '.join(self._ops)}"}, []
+        return op(asked)
+
+    def _state(self, _asked: Mapping[str, Any]) -> Reply:
+        worker = self._worker
+        return {
+            "ok": True,
+            "pid": os.getpid(),
+            "nonce": self._nonce,
+            "label": worker.config.label,
+            "port": worker.config.port,
+            "state": "draining" if worker.draining else "ready",
+            "in_flight": len(worker.running),
+            "keys": worker.key_counts(),
+            "reason": worker.reason(),
+            "models": worker.tiers(),
+            "base_url": worker.config.base_url,
+            "started": worker.started,
+        }, []
+
+    def _drain(self, asked: Mapping[str, Any]) -> Reply:
+        seconds = asked.get("seconds", DRAIN_SECONDS)
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= 86400:
+            return {"ok": False, "error": '"seconds" must be a number from 0 to 86400'}, []
+        self._service.drain(float(seconds))
+        return {"ok": True}, []
+
+    def _listener(self, _asked: Mapping[str, Any]) -> Reply:
+        return {"ok": True}, [self._service.listener.fileno()]
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _read_line(connection: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    line = b""
+    while b"\n" not in line and len(line) < LINE_LIMIT:
+        data = await loop.sock_recv(connection, 4096)
+        if not data:
+            break
+        line += data
+    return line.partition(b"\n")[0]

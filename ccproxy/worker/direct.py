@@ -1,0 +1,120 @@
+"""
+Direct mode: the provider speaks Messages itself, and hears and answers in its own words.
+
+The pool, the retries and the relaying are those of chat mode. What differs: the client's
+Messages headers go along, the provider's status, error body and limit headers come back, and a
+refusal of a field is learnt (`pipeline/lessons.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from ccproxy.errors import Problem
+from ccproxy.pipeline.headers import answer_headers
+from ccproxy.pipeline.passthrough import Passthrough
+from ccproxy.worker.asking import ending_as_problem, note_answer, note_asked, note_end, outgoing
+from ccproxy.worker.http import ClientRequest
+from ccproxy.worker.problems import JSON, told
+from ccproxy.worker.relay import EventStream
+from ccproxy.worker.upstream import Answer
+
+_NO_COUNTING = frozenset({400, 403, 404, 405, 501})
+"""Statuses that say that a server does not count tokens; then ccproxy estimates."""
+_COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
+
+
+async def messages(request: ClientRequest, body: bytes) -> web.StreamResponse:
+    """Relay a request and its answer, whole or as a stream."""
+    worker = request.worker
+    asked = Passthrough(body, rules=worker.rules, request_id=request.record.request_id)
+    asked.body = worker.lessons.apply(asked.body, asked.model)
+    note_asked(request, asked)
+    return await (_stream if asked.streams else _whole)(request, asked)
+
+
+async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | None:
+    """Let the provider count; None if it does not."""
+    worker = request.worker
+    if worker.counts_itself:
+        return None
+    asked = Passthrough(body, rules=worker.rules, request_id=request.record.request_id)
+    note_asked(request, asked)
+    sent = outgoing(request, asked, worker.config.count_url(), headers=request.headers)
+    try:
+        async with worker.upstream.send(sent) as answer:
+            note_answer(request, answer)
+            counted = await answer.read()
+    except Problem as problem:
+        if problem.status not in _NO_COUNTING:
+            raise
+        worker.counts_itself = problem.status in (404, 405, 501)
+        return None
+    if not _COUNT.search(counted):
+        return None
+    return web.Response(body=counted, content_type=JSON)
+
+
+async def _whole(request: ClientRequest, asked: Passthrough) -> web.Response:
+    async with AsyncExitStack() as stack:
+        answer = await _ask(stack, request, asked)
+        body = asked.whole(await answer.read())
+    note_end(request, asked)
+    return web.Response(status=answer.status, body=body, headers=_headers(answer))
+
+
+async def _stream(request: ClientRequest, asked: Passthrough) -> web.StreamResponse:
+    worker = request.worker
+    async with EventStream(request, commit_after=worker.config.early_commit) as events:
+        try:
+            with ending_as_problem(worker):
+                async with AsyncExitStack() as stack:
+                    await _relay(await _ask(stack, request, asked), asked, events)
+        except Problem as problem:
+            if not events.is_open:
+                raise
+            await events.write(asked.fail(told(request, problem)))
+        finally:
+            note_end(request, asked)
+        return await events.finish()
+
+
+async def _relay(answer: Answer, asked: Passthrough, events: EventStream) -> None:
+    if not answer.is_stream:
+        raise Problem("api_error", "the provider answered a request for a stream without one")
+    events.add_headers(answer_headers(answer.headers.items()))
+    async for data in answer.chunks():
+        if written := asked.feed(data):
+            await events.write(written)
+    if rest := asked.close():
+        await events.write(rest)
+
+
+async def _ask(stack: AsyncExitStack, request: ClientRequest, asked: Passthrough) -> Answer:
+    """Send the request; once more without what the provider minds, if it says what that is."""
+    worker = request.worker
+    url = worker.config.messages_url()
+    if request.query_string:
+        url = f"{url}?{request.query_string}"
+    sent = outgoing(request, asked, url, headers=request.headers)
+    try:
+        answer = await stack.enter_async_context(worker.upstream.send(sent))
+    except Problem as problem:
+        rest = worker.lessons.learn(problem, asked.body, asked.model)
+        if rest is None or rest == asked.body:
+            raise
+        worker.log.info("request.lesson_learnt", model=asked.model, reason=problem.message)
+        asked.body = rest
+        sent = outgoing(request, asked, url, headers=request.headers)
+        answer = await stack.enter_async_context(worker.upstream.send(sent))
+    note_answer(request, answer)
+    return answer
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    """Return what of the provider's headers the client sees; the request's id is ours."""
+    kept = dict(answer_headers(answer.headers.items()))
+    return {"content-type": JSON} | {name.lower(): value for name, value in kept.items()}

@@ -1,0 +1,102 @@
+"""
+POST /v1/chat/completions: the provider for OpenAI clients, with the same keys and models.
+
+The request keeps every byte but the model's name, the answer every byte. A stream is held to
+the API's word all the same: whole events, pings as comments, an error object if it breaks off,
+`[DONE]` at the end.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from aiohttp import web
+
+from ccproxy.errors import Problem
+from ccproxy.pipeline.splice import replaced
+from ccproxy.protocol import sse
+from ccproxy.worker.asking import ending_as_problem, note_answer, passed_key
+from ccproxy.worker.http import ClientRequest
+from ccproxy.worker.problems import JSON, openai_error, told
+from ccproxy.worker.relay import EventStream
+from ccproxy.worker.upstream import Answer, Outgoing
+
+_COMMENT = b": ping\n\n"
+_DONE = b"[DONE]"
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+
+
+class _Head(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+async def chat_completions(request: ClientRequest) -> web.StreamResponse:
+    """Forward an OpenAI client's request to the model that its model name maps to."""
+    body = await request.body()
+    outgoing = _outgoing(request, body)
+    if outgoing.stream:
+        return await _stream(request, outgoing)
+    async with request.worker.upstream.send(outgoing) as answer:
+        note_answer(request, answer)
+        return web.Response(body=await answer.read(), content_type=JSON)
+
+
+def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
+    config, record = request.worker.config, request.record
+    if config.api == "messages":
+        text = "this proxy speaks the Messages API to its provider: ask /v1/messages"
+        raise Problem("not_found_error", text)
+    try:
+        head = _HEAD.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = f"the request body is not a Chat Completions request: {error}"
+        raise Problem("invalid_request_error", text) from error
+    model = config.models.pick(head.model).model
+    record.requested, record.model, record.stream = head.model, model, bool(head.stream)
+    if model != head.model:
+        body = replaced(body, ("model",), msgspec.json.encode(model))
+    return Outgoing(
+        url=config.chat_url(model),
+        body=body,
+        model=model,
+        stream=bool(head.stream),
+        headers={},
+        client_key=passed_key(request),
+    )
+
+
+async def _stream(request: ClientRequest, outgoing: Outgoing) -> web.StreamResponse:
+    worker = request.worker
+    commit_after = worker.config.early_commit
+    async with EventStream(request, commit_after=commit_after, ping=_COMMENT) as events:
+        try:
+            with ending_as_problem(worker):
+                async with worker.upstream.send(outgoing) as answer:
+                    note_answer(request, answer)
+                    await _relay(answer, events)
+        except Problem as problem:
+            if not events.is_open:
+                raise
+            body = openai_error(told(request, problem), request.record.request_id)
+            await events.write(b"data: " + body + b"\n\n")
+        return await events.finish()
+
+
+async def _relay(answer: Answer, events: EventStream) -> None:
+    decoder = sse.Decoder()
+    finished = done = False
+    async for data in answer.chunks():
+        found = decoder.feed(data)
+        finished = finished or any(_FINISH.search(event.data) for event in found)
+        done = done or any(event.data == _DONE for event in found)
+        if found:
+            await events.write(b"".join(b"data: %b\n\n" % event.data for event in found))
+    if not (finished or done):
+        raise Problem("api_error", "the provider's stream broke off before the end of the answer")
+    if not done:
+        await events.write(b"data: " + _DONE + b"\n\n")

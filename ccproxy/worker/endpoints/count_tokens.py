@@ -1,0 +1,26 @@
+"""POST /v1/messages/count_tokens: an estimate of our own, without the network in chat mode."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from ccproxy.worker import direct
+from ccproxy.worker.endpoints.health import json_response
+from ccproxy.worker.http import ClientRequest
+
+
+async def count_tokens(request: ClientRequest) -> web.Response:
+    """Count what a request would put into the model's window."""
+    body = await request.body()
+    worker = request.worker
+    if worker.config.api == "messages":
+        counted = await direct.count_tokens(request, body)
+        if counted is not None:
+            return counted
+    # Claude Code's /context sends 25 at once: between two of them everybody else has a turn.
+    async with worker.counting:
+        tokens = worker.rules.count(body)
+        await asyncio.sleep(0)
+    return json_response({"input_tokens": max(1, tokens)})

@@ -1,0 +1,68 @@
+"""POST /v1/messages: ask the provider, and answer as the Messages API does."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ccproxy.errors import Problem
+from ccproxy.pipeline.exchange import Exchange
+from ccproxy.worker import direct
+from ccproxy.worker.asking import ending_as_problem, note_answer, note_asked, note_end, outgoing
+from ccproxy.worker.http import ClientRequest
+from ccproxy.worker.problems import JSON, told
+from ccproxy.worker.relay import EventStream, let_end
+
+
+async def messages(request: ClientRequest) -> web.StreamResponse:
+    """Ask the provider and relay its answer, whole or as a stream."""
+    body = await request.body()
+    if request.worker.config.api == "messages":
+        return await direct.messages(request, body)
+    worker = request.worker
+    exchange = Exchange(body, rules=worker.rules, message_id=worker.new_id("msg"))
+    note_asked(request, exchange)
+    return await (_stream if exchange.streams else _whole)(request, exchange)
+
+
+async def _whole(request: ClientRequest, exchange: Exchange) -> web.Response:
+    worker = request.worker
+    url = worker.config.chat_url(exchange.model)
+    async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
+        note_answer(request, answer)
+        body = exchange.whole(await answer.read())
+    note_end(request, exchange)
+    return web.Response(body=body, content_type=JSON)
+
+
+async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
+    worker = request.worker
+    async with EventStream(request, commit_after=worker.config.early_commit) as events:
+        try:
+            with ending_as_problem(worker):
+                await _relay(request, exchange, events)
+        except Problem as problem:
+            if not events.is_open:
+                raise
+            # The status line is gone: from here on, errors can only be events.
+            await events.write(exchange.fail(told(request, problem)))
+        finally:
+            note_end(request, exchange)
+        return await events.finish()
+
+
+async def _relay(request: ClientRequest, exchange: Exchange, events: EventStream) -> None:
+    worker = request.worker
+    url = worker.config.chat_url(exchange.model)
+    async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
+        note_answer(request, answer)
+        chunks = answer.chunks()
+        async for data in chunks:
+            if written := exchange.feed(data):
+                await events.write(written)
+            if exchange.ended:
+                break
+        if written := exchange.close():
+            await events.write(written)
+        if not exchange.stopped:
+            await events.finish()
+            await let_end(chunks)

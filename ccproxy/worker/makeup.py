@@ -1,0 +1,57 @@
+"""From a configuration to a worker: what it is made of, put together."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.thinking import Signer
+from ccproxy.logs import Redactor
+from ccproxy.pipeline.keys import KeyPool
+from ccproxy.pipeline.rules import Rules
+from ccproxy.pipeline.tokens import Calibration
+from ccproxy.worker.admission import Admission
+from ccproxy.worker.signing import load_signing_key
+from ccproxy.worker.state import Worker
+from ccproxy.worker.upstream import Upstream
+
+
+def make_worker(
+    config: WorkerConfig, *, home: Path, log: FilteringBoundLogger, redact: Redactor
+) -> Worker:
+    """Make the worker of *config*; its upstream is not open yet."""
+    pool = KeyPool(
+        config.api_keys,
+        provider=config.provider_name,
+        clock=time.monotonic,
+        wall=time.time,
+        jitter=random.random,
+    )
+    rules = Rules(
+        models=config.models,
+        target=config.target,
+        signer=Signer(load_signing_key(home / "state")),
+        calibration=Calibration(),
+        most_tokens=config.max_tokens_limit,
+        least_tokens=config.min_tokens_limit,
+    )
+    return Worker(
+        config=config,
+        pool=pool,
+        upstream=Upstream(config, pool=pool, log=log),
+        rules=rules,
+        admission=Admission(config.client_keys, host=config.host),
+        log=log,
+        redact=redact,
+    )
+
+
+def secrets_of(config: WorkerConfig) -> tuple[str, ...]:
+    """Return everything in *config* that must never be shown."""
+    headers = tuple(value for value in config.custom_headers.values() if len(value) >= 16)
+    login = (config.upstream_proxy,) if config.upstream_proxy else ()
+    return (*config.api_keys, *config.client_keys, *headers, *login)

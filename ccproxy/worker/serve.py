@@ -1,0 +1,112 @@
+"""
+From the listening socket to the last byte: accept, say so, drain, end.
+
+Draining: the socket is left to whoever else holds it (the supervisor, the next worker), what runs
+may finish, and every answer from then on asks its client to connect anew. A connection without a
+request is closed a second later, so that a client that is about to use it still can. When the
+time is up, what still runs is told to end and says so to its client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import suppress
+
+from ccproxy.worker.app import answer
+from ccproxy.worker.http import ClientServer
+from ccproxy.worker.state import Worker
+
+BACKLOG = 1024
+DRAIN_SECONDS = 30.0
+IDLE_SECONDS = 1.0
+"""How long a connection without a request stays open in a drain."""
+LOOK_EVERY_SECONDS = 0.05
+LAST_WORDS_SECONDS = 2.0
+"""How long the last answers may take to reach their clients."""
+
+
+class Service:
+    """One worker at its socket."""
+
+    def __init__(self, worker: Worker, listener: socket.socket) -> None:
+        self.listener = listener
+        self._worker = worker
+        self._asked_to_drain: asyncio.Event = asyncio.Event()
+        self._asked_to_stop: asyncio.Event = asyncio.Event()
+        self._seconds = DRAIN_SECONDS
+
+    async def start(self) -> None:
+        """Accept connections from now on."""
+        loop = asyncio.get_running_loop()
+        self._web = ClientServer(answer, self._worker)
+        # The event loop gets a copy: closing its server must leave ours to be handed on.
+        self._server = await loop.create_server(
+            self._web, sock=self.listener.dup(), backlog=BACKLOG
+        )
+
+    def listen_to_signals(self) -> None:
+        """SIGTERM drains; a second one, or SIGINT, ends at once."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Take nothing new, and end when what runs has finished, or after *seconds*."""
+        self._seconds = seconds
+        self._asked_to_drain.set()
+
+    def stop(self) -> None:
+        """End at once."""
+        self._asked_to_stop.set()
+        self._asked_to_drain.set()
+
+    async def run(self) -> None:
+        """Serve until a drain has ended."""
+        await self._asked_to_drain.wait()
+        self._worker.draining = True
+        self._worker.log.info("worker.draining", running=len(self._worker.running))
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        closing = loop.call_later(IDLE_SECONDS, self._web.pre_shutdown)
+        await self._until_closed(self._seconds, unless=self._asked_to_stop)
+        closing.cancel()
+        self._worker.end()
+        self._web.pre_shutdown()
+        await self._until_closed(LAST_WORDS_SECONDS)
+        await self._web.shutdown(timeout=0.1)
+
+    async def _until_closed(self, seconds: float, *, unless: asyncio.Event | None = None) -> None:
+        """Wait until every connection is closed, for *seconds*, or *unless* it is set."""
+        patience = unless or asyncio.Event()
+        until = asyncio.get_running_loop().time() + seconds
+        while self._web.connections and not patience.is_set():
+            left = until - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(patience.wait(), min(left, LOOK_EVERY_SECONDS))
+
+    def _on_term(self) -> None:
+        if self._asked_to_drain.is_set():
+            self.stop()
+        else:
+            self.drain()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind the address of a worker that was given no socket."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def inherit(fd: int) -> socket.socket:
+    """Take over the listening socket that the supervisor bound."""
+    listener = socket.socket(fileno=fd)
+    listener.set_inheritable(False)
+    return listener

@@ -1,0 +1,84 @@
+"""What lives as long as the worker process, and what every endpoint may look at."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.logs import Redactor
+from ccproxy.pipeline.keys import KeyPool
+from ccproxy.pipeline.lessons import Lessons
+from ccproxy.pipeline.rules import Rules
+from ccproxy.worker.admission import Admission
+from ccproxy.worker.upstream import Upstream
+
+PING_SECONDS = 15.0
+"""Claude Code shows a stall after 20 s without a byte and gives up after 300 s."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """One proxy process."""
+
+    config: WorkerConfig
+    pool: KeyPool
+    upstream: Upstream
+    rules: Rules
+    admission: Admission
+    log: FilteringBoundLogger
+    redact: Redactor
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the tokens of a request are counted."""
+    started: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+    lessons: Lessons = field(default_factory=Lessons)
+    counts_itself: bool = False
+    """Direct mode: the provider has turned out not to count tokens."""
+    ping_seconds: float = PING_SECONDS
+    """Silence after which an open stream gets a ping."""
+    draining: bool = False
+    """No new connection is accepted; what runs may finish."""
+    ending: bool = False
+    """What still runs has been told to end."""
+    running: set[asyncio.Task[object] | None] = field(default_factory=set)
+    """The tasks of the requests that are being answered."""
+
+    @staticmethod
+    def new_id(kind: str) -> str:
+        """Return a new identifier such as `req_…` or `msg_…`."""
+        return f"{kind}_{secrets.token_hex(12)}"
+
+    def key_counts(self) -> dict[str, int]:
+        """Return how many keys are ready and how many there are."""
+        ready, total = self.pool.counts()
+        return {"ready": ready, "total": total}
+
+    def has_valid_key(self) -> bool:
+        """Tell whether at least one key is not known to be refused."""
+        if not self.config.api_keys:
+            return self.config.pass_client_key
+        return any(key.state not in ("rejected", "disabled") for key in self.pool.snapshot())
+
+    def reason(self) -> str | None:
+        """Say why not all keys are ready, for the user; None if they are."""
+        out = [key for key in self.pool.snapshot() if key.state != "ready"]
+        if not out:
+            return None
+        return ", ".join(f"{key.id} {key.tail} {key.state}" for key in out)
+
+    def tiers(self) -> dict[str, str | None]:
+        """Return the models of the tiers by the tiers' names."""
+        models = self.config.models
+        return {"big": models.big, "middle": models.middle, "small": models.small}
+
+    def end(self) -> None:
+        """Tell every request that still runs to end, each with an error that says why."""
+        self.ending = True
+        for task in tuple(self.running):
+            if task is not None:
+                task.cancel()
