@@ -70,9 +70,8 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
             found.append(one)
     known = {record.control for record in records}
     strays = [path for path in worker_sockets(fleet.home) if str(path) not in known]
-    for rebuilt in await asyncio.gather(
-        *(asyncio.to_thread(_rebuild, path, fleet) for path in strays)
-    ):
+    rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in strays)
+    for rebuilt in await asyncio.gather(*rebuilding):
         if rebuilt is not None:
             record = rebuilt.record
             found.append(rebuilt)

@@ -31,6 +31,7 @@ from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.listeners import Listeners
 from ccproxy.supervisor.plan import Action, Goal, Port, Sent
+from ccproxy.supervisor.probes import LIMIT, PERIOD
 from ccproxy.supervisor.processes import identify
 from ccproxy.supervisor.records import Record, Records
 from ccproxy.supervisor.server import ask_soon
@@ -70,6 +71,8 @@ class Settings:
     worker_command: Sequence[str] = WORKER_COMMAND
     environment: Callable[[], dict[str, str]] = clean_environment
     clock: Callable[[], float] = time.monotonic
+    probe_period: float = PERIOD
+    probe_limit: float = LIMIT
     jitter: Callable[[], float] = field(
         default=lambda: random.uniform(-1.0, 1.0)  # noqa: S311 - spreads restarts, no secret
     )

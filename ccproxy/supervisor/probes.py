@@ -36,6 +36,8 @@ class Prober:
         units: list[Unit],
         *,
         changed: Callable[[], None],
+        period: float = PERIOD,
+        limit: float = LIMIT,
         ask: Ask = ask_soon,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -43,15 +45,17 @@ class Prober:
         self._changed = changed
         self._ask = ask
         self._sleep = sleep
+        self._period = period
+        self._limit = limit
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._due: set[str] = set()
 
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
-            await self._sleep(PERIOD - LIMIT)
+            await self._sleep(self._period - self._limit)
             self.begin()
-            await self._sleep(LIMIT)
+            await self._sleep(self._limit)
             self.count()
 
     def begin(self) -> None:

@@ -57,7 +57,12 @@ class Resident:
         self._units: list[Unit] = []
         self._host = LocalHost(fleet, journal=self._journal, wake=self._wake, settings=settings)
         self._loop = Loop(self._units, self._host)
-        self._prober = Prober(self._units, changed=self._wake)
+        self._prober = Prober(
+            self._units,
+            changed=self._wake,
+            period=settings.probe_period,
+            limit=settings.probe_limit,
+        )
         self._orders = Orders(
             fleet,
             self._units,
