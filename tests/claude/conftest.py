@@ -10,6 +10,7 @@ import pytest
 
 from tests.claude.driver import Claude
 from tests.fleet import ROOT, FleetHome
+from tests.openai_rules import violations
 
 INSTALLED = "node_modules/@anthropic-ai/claude-code-*/claude"
 
@@ -37,8 +38,12 @@ async def home(tmp_path) -> AsyncIterator[FleetHome]:
 
 
 @pytest.fixture
-async def claude(claude_binary, home, provider, tmp_path) -> Claude:
-    """Claude Code on a started proxy, whose upstream is the scripted provider."""
+async def claude(claude_binary, home, provider, tmp_path) -> AsyncIterator[Claude]:
+    """
+    Claude Code on a started proxy, whose upstream is the scripted provider.
+
+    At the end nothing may have reached it that a strict server would refuse.
+    """
     home.write(
         kimi={
             "PROVIDER_BASE_URL": provider.url,
@@ -48,7 +53,9 @@ async def claude(claude_binary, home, provider, tmp_path) -> Claude:
             "SMALL_MODEL": "small",
         }
     )
-    return await on_proxy("kimi", home, claude_binary, tmp_path)
+    yield await on_proxy("kimi", home, claude_binary, tmp_path)
+    for call in provider.calls:
+        assert violations(call.json) == [], f"request {call.number}"
 
 
 @pytest.fixture
