@@ -136,7 +136,7 @@ def read_fleet(path: Path) -> tuple[Fleet, tuple[Mistake, ...]]:
     reader = _TableReader(file)
     entries = reader.read()
     fleet = Fleet(home=file.parent, file=file, entries=tuple(entries))
-    return fleet, tuple(reader.mistakes)
+    return fleet, tuple(sorted(reader.mistakes, key=lambda mistake: mistake.line or 0))
 
 
 def shown(path: Path) -> Path:

@@ -36,6 +36,10 @@ _OTHER_WORDS = {
     "MEDIUM_MODEL": "MIDDLE_MODEL",
     "HAIKU_MODEL": "SMALL_MODEL",
     "PROVIDER_KEY": "PROVIDER_API_KEY",
+    "PROVIDER_MODEL": "BIG_MODEL",
+    "PROVIDER_NAME": "PROVIDER",
+    "PROVIDER_PROXY": "UPSTREAM_PROXY",
+    "PROVIDER_TIMEOUT": "REQUEST_TIMEOUT",
     "PROVIDER_TOKEN": "PROVIDER_API_KEY",
     "PROVIDER_URL": "PROVIDER_BASE_URL",
     "CUSTOM_HEADERS": f"{HEADER_PREFIX}<NAME>",
@@ -88,12 +92,14 @@ class EnvReader:
     def note(self, where: Given | None, text: str, *, fix: str) -> None:
         """Note a mistake; *where* None means the file as a whole."""
         line = where.line if where else None
-        self.mistakes.append(Mistake(file=shown(self.file), line=line, text=text, fix=fix))
+        mistake = Mistake(file=shown(self.file), line=line, text=text, fix=fix)
+        if mistake not in self.mistakes:  # a setting may be read for two reasons
+            self.mistakes.append(mistake)
 
     def check_names(self) -> None:
         """Note every name that is not a setting but looks like one. Others are not ours."""
         for name, given in self._values.items():
-            if name in NAMES or (name.startswith(HEADER_PREFIX) and name != HEADER_PREFIX):
+            if name in NAMES or name.startswith(HEADER_PREFIX):
                 continue
             if (meant := _meant(name)) is not None:
                 text = f"{name} is not a setting (did you mean {meant}?)"
@@ -176,6 +182,6 @@ def _meant(name: str) -> str | None:
     # The names of other vendors' keys are alike by nature (XAI_API_KEY, OPENAI_API_KEY).
     cutoff = 0.85 if upper.endswith("_API_KEY") else 0.8
     if upper.startswith("PROVIDER_"):
-        cutoff = 0.0
+        cutoff = 0.0  # nobody else's: it must be one of ours
     close = get_close_matches(upper, sorted(NAMES), n=1, cutoff=cutoff)
     return close[0] if close else None

@@ -1,0 +1,40 @@
+"""Files of a user's, written into a folder of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy.errors import ConfigError
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The folder that the user is in: files in it are called by their short names."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def write(here):
+    """Write a file as its owner's alone, folders included."""
+
+    def write(name, text):
+        file = here / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o600)
+        return file
+
+    return write
+
+
+@pytest.fixture
+def complaints():
+    """Run something that must fail, and return what is said about it."""
+
+    def complaints(act, *args, **more):
+        with pytest.raises(ConfigError) as caught:
+            act(*args, **more)
+        return [str(mistake) for mistake in caught.value.mistakes]
+
+    return complaints

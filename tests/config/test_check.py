@@ -1,0 +1,83 @@
+"""The table and all env files together."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ccproxy.config.check import check_fleet, load_all
+from ccproxy.errors import ConfigError
+
+KEY = "sk-provider-000000001"
+
+
+@pytest.fixture
+def fleet(write):
+    """A fleet of two whose files are right."""
+    write("envs/kimi.env", f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n")
+    write("envs/demo.env", "PROVIDER=demo\n")
+    table = 'proxies = [\n  "8081:envs/kimi.env:Kimi",\n  "8082:envs/demo.env:Demo",\n]\n'
+    return write("ccproxy.toml", table)
+
+
+def test_a_fleet_without_mistakes(fleet):
+    checked = load_all(fleet)
+    assert [entry.label for entry in checked.fleet.entries] == ["Kimi", "Demo"]
+    assert checked.workers["Kimi"].port == 8081
+    assert checked.workers["Demo"].provider == "demo"
+
+
+def test_mistakes_of_all_files_are_told_at_once(fleet, write, complaints):
+    write("envs/kimi.env", "PROVIDER=kimi\nPROVIDER_API_KEY=sk-xxx\nMAX_RETRIES=x\n")
+    table = fleet.read_text().replace("]", '  "0:envs/demo.env:Zero",\n  "8084:envs/no.env:No",\n]')
+    write("ccproxy.toml", table)
+    assert [one.split(" ")[0] for one in complaints(load_all, fleet)] == [
+        "ccproxy.toml:4:",
+        "envs/kimi.env:2:",
+        "envs/kimi.env:3:",
+        "ccproxy.toml:5:",
+    ]
+
+
+def test_what_is_right_is_there_beside_what_is_wrong(fleet, write):
+    write("envs/kimi.env", "PROVIDER=kimi\n")
+    checked = check_fleet(fleet)
+    assert list(checked.workers) == ["Demo"]
+    assert len(checked.mistakes) == 1
+
+
+def test_a_circle_through_another_entry_is_seen(fleet, write, complaints):
+    write("envs/demo.env", "PROVIDER=demo\nPROVIDER_BASE_URL=http://localhost:8081/v1\n")
+    [said] = complaints(load_all, fleet)
+    assert "PROVIDER_BASE_URL is the port of the proxy Kimi" in said
+
+
+def test_two_entries_of_one_broken_file_complain_once(fleet, write, complaints):
+    write("envs/kimi.env", "PROVIDER=kimi\n")
+    write("ccproxy.toml", fleet.read_text().replace("envs/demo.env", "envs/kimi.env"))
+    assert len(complaints(load_all, fleet)) == 1
+
+
+def test_the_message_is_one_list_for_the_user(fleet, write):
+    write("envs/kimi.env", "PROVIDER=kimi\n")
+    with pytest.raises(ConfigError, match=r"^  - envs/kimi.env:1: PROVIDER_API_KEY is missing"):
+        load_all(fleet)
+
+
+def test_a_broken_table_is_a_mistake_like_others(write):
+    checked = check_fleet(write("ccproxy.toml", "proxies = ["))
+    assert checked.fleet.entries == ()
+    assert len(checked.mistakes) == 1
+
+
+def test_a_large_fleet_is_checked_at_once(write):
+    """R10: half a second, for forty entries, each with a mistake."""
+    rows = [f'"{8100 + i}:envs/{i}.env:L{i}"' for i in range(40)]
+    for i in range(40):
+        write(f"envs/{i}.env", f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\nBIG_MODLE=x\n")
+    table = write("ccproxy.toml", f"proxies = [{','.join(rows)}]")
+    check_fleet(table)
+    started = time.process_time()
+    assert len(check_fleet(table).mistakes) == 40
+    assert time.process_time() - started < 0.5

@@ -1,0 +1,434 @@
+"""The table of proxies, in both its forms, and every mistake in it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccproxy.config.fleet import LABEL, Entry, find_config, load_fleet, read_fleet, shown
+
+SHORT = """\
+# PORT:ENVFILE:LABEL
+proxies = [
+  "8081:envs/kimi.env:Kimi-K2",
+  # "8090:envs/off.env:Off",
+  "8082:envs/glm.env:GLM-4.6",  # a comment
+]
+"""
+LONG = """\
+[[proxy]]
+port = 8081
+env_file = "envs/kimi.env"
+label = "Kimi-K2"
+
+[[proxy]]
+label = "GLM-4.6"
+port = 8082
+env_file = "envs/glm.env"
+workers = 3
+"""
+
+
+def rows(fleet):
+    return [(entry.port, entry.label, entry.workers, entry.line) for entry in fleet.entries]
+
+
+# What is read.
+
+
+def test_the_short_form(write):
+    fleet = load_fleet(write("ccproxy.toml", SHORT))
+    assert rows(fleet) == [(8081, "Kimi-K2", 1, 3), (8082, "GLM-4.6", 1, 5)]
+
+
+def test_the_long_form(write):
+    fleet = load_fleet(write("ccproxy.toml", LONG))
+    assert rows(fleet) == [(8081, "Kimi-K2", 1, 1), (8082, "GLM-4.6", 3, 6)]
+
+
+def test_both_forms_in_one_table(write):
+    fleet = load_fleet(write("ccproxy.toml", 'proxies = ["8080:a.env:a"]\n' + LONG))
+    assert [entry.label for entry in fleet.entries] == ["a", "Kimi-K2", "GLM-4.6"]
+
+
+def test_the_table_s_folder_is_home_wherever_the_user_is(write, here, monkeypatch):
+    file = write("fleet/ccproxy.toml", SHORT)
+    monkeypatch.chdir("/")
+    fleet = load_fleet(file)
+    assert fleet.file == file
+    assert fleet.home == here / "fleet"
+    assert (fleet.logs, fleet.pids, fleet.state) == (
+        here / "fleet/logs",
+        here / "fleet/pids",
+        here / "fleet/state",
+    )
+    assert fleet.entries[0].env_file == here / "fleet/envs/kimi.env"
+    assert fleet.entries[0].table == file
+
+
+def test_an_absolute_env_file_stays(write):
+    fleet = load_fleet(write("ccproxy.toml", 'proxies = ["8081:/etc/ccproxy/kimi.env:kimi"]'))
+    assert str(fleet.entries[0].env_file) == "/etc/ccproxy/kimi.env"
+
+
+def test_an_env_file_s_path_may_hold_colons(write):
+    fleet = load_fleet(write("ccproxy.toml", "proxies = ['8081:C:\\envs\\kimi.env:kimi']"))
+    assert fleet.entries[0].env_file.name.endswith("C:\\envs\\kimi.env")
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_lines_are_known_for_either_quote(write, quote):
+    row = f"{quote}8081:a.env:a{quote}"
+    fleet = load_fleet(write("ccproxy.toml", f"\n\nproxies = [\n\n{row}]"))
+    assert fleet.entries[0].line == 5
+
+
+def test_a_byte_order_mark_does_not_matter(write):
+    assert load_fleet(write("ccproxy.toml", "\ufeff" + SHORT)).entries
+
+
+def test_env_files_are_not_opened(write):
+    """A broken or missing one must not keep `status` and `stop` from working."""
+    assert len(load_fleet(write("ccproxy.toml", SHORT)).entries) == 2
+
+
+def test_labels_are_found_without_regard_to_case(write):
+    fleet = load_fleet(write("ccproxy.toml", SHORT))
+    assert fleet.entry("kimi-k2").label == "Kimi-K2"
+    assert fleet.entry("GLM-4.6").port == 8082
+    assert fleet.entry("off") is None
+
+
+def test_other_settings_are_left_to_others(write):
+    text = SHORT + "[presets.fast]\nbig = 'kimi:k3'\n"
+    assert load_fleet(write("ccproxy.toml", text)).entries
+
+
+def test_where_an_entry_stands_does_not_make_it_another_one(here):
+    one = Entry(port=1, env_file=here, label="a", line=3, table=here)
+    assert one == Entry(port=1, env_file=here, label="a", line=9)
+
+
+# What is wrong.
+
+
+def short(row):
+    return f'proxies = [\n  "{row}",\n]\n'
+
+
+PORT = "fix: choose a whole number from 1 to 65535"
+RULE = (
+    "fix: a label is 1 to 32 letters, digits, dots, dashes or underscores, "
+    "beginning with a letter or digit"
+)
+FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K2"'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            short("0:a.env:a"),
+            ['ccproxy.toml:2: the port must be from 1 to 65535, got "0"', PORT],
+            id="port 0",
+        ),
+        pytest.param(
+            short("70000:a.env:a"),
+            ['ccproxy.toml:2: the port must be from 1 to 65535, got "70000"', PORT],
+            id="port 70000",
+        ),
+        pytest.param(
+            short("http:a.env:a"),
+            ['ccproxy.toml:2: the port must be from 1 to 65535, got "http"', PORT],
+            id="a port that is no number",
+        ),
+        pytest.param(
+            short("٨٠:a.env:a"),
+            ['ccproxy.toml:2: the port must be from 1 to 65535, got "٨٠"', PORT],
+            id="a port in digits of another script",
+        ),
+        pytest.param(
+            short("-1:a.env:a"),
+            ['ccproxy.toml:2: the port must be from 1 to 65535, got "-1"', PORT],
+            id="a negative port",
+        ),
+        pytest.param(
+            short("8081:a.env:../x"),
+            ['ccproxy.toml:2: the label "../x" is not allowed', RULE],
+            id="a label that leaves its folder",
+        ),
+        pytest.param(
+            short("8081:a.env:"),
+            ['ccproxy.toml:2: the label "" is not allowed', RULE],
+            id="no label",
+        ),
+        pytest.param(
+            short("8081:a.env:" + "x" * 33),
+            [f'ccproxy.toml:2: the label "{"x" * 33}" is not allowed', RULE],
+            id="a label of 33 signs",
+        ),
+        pytest.param(
+            short("8081:a.env:Кimi"),
+            ['ccproxy.toml:2: the label "Кimi" is not allowed', RULE],
+            id="a label with a look-alike",
+        ),
+        pytest.param(
+            short("8081:a.env"),
+            ['ccproxy.toml:2: "8081:a.env" is not of the form PORT:ENVFILE:LABEL', FORM],
+            id="two parts",
+        ),
+        pytest.param(
+            short("8081::a"),
+            ['ccproxy.toml:2: "8081::a" is not of the form PORT:ENVFILE:LABEL', FORM],
+            id="no env file",
+        ),
+        pytest.param(
+            "proxies = [\n8081]",
+            ['ccproxy.toml:1: "8081" is not of the form PORT:ENVFILE:LABEL', FORM],
+            id="a number",
+        ),
+        pytest.param(
+            "\nproxies = '8081:a.env:a'",
+            [
+                "ccproxy.toml:2: proxies must be a list",
+                'fix: ["8081:envs/kimi.env:Kimi-K2"]',
+            ],
+            id="a text instead of a list",
+        ),
+        pytest.param(
+            "proxies = []",
+            [
+                "ccproxy.toml: the table holds no proxy",
+                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"]',
+            ],
+            id="nothing in the list",
+        ),
+        pytest.param(
+            "",
+            [
+                "ccproxy.toml: the table holds no proxy",
+                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"]',
+            ],
+            id="an empty file",
+        ),
+        pytest.param(
+            '\nproxy = ["8081:a.env:a"]',
+            ["ccproxy.toml:2: proxy must be tables", "fix: begin each: [[proxy]]"],
+            id="the two forms mixed up",
+        ),
+        pytest.param(
+            LONG + "worker = 3\n",
+            [
+                "ccproxy.toml:11: worker is not a setting of a proxy (did you mean workers?)",
+                "fix: rename or remove it",
+            ],
+            id="a typing mistake in the long form",
+        ),
+        pytest.param(
+            LONG + "[[proxy]]\nport = 1\n",
+            ["ccproxy.toml:11: [[proxy]] has no env_file and no label", "fix: add it"],
+            id="half a proxy",
+        ),
+        pytest.param(
+            LONG.replace("workers = 3", "workers = 0"),
+            [
+                'ccproxy.toml:6: workers must be from 1 to 64, got "0"',
+                "fix: choose a whole number from 1 to 64",
+            ],
+            id="no worker at all",
+        ),
+        pytest.param(
+            LONG.replace("8082", "true"),
+            ['ccproxy.toml:6: the port must be from 1 to 65535, got "True"', PORT],
+            id="a port that is a truth",
+        ),
+        pytest.param(
+            LONG.replace('"envs/glm.env"', "7"),
+            [
+                "ccproxy.toml:6: env_file must be the path of a file",
+                "fix: name one below envs/",
+            ],
+            id="an env file that is a number",
+        ),
+    ],
+)
+def test_mistakes(write, complaints, text, said):
+    [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
+    assert [line.strip() for line in complaint.splitlines()] == said
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        pytest.param("proxies = [\n  oops\n]", "ccproxy.toml:2: is not valid TOML: ", id="a word"),
+        pytest.param('proxies = [\n"8081:a:b"\n', "ccproxy.toml:2: is not valid TOML: ", id="open"),
+        pytest.param("[[proxy]]\nport = 1\nport = 2", "ccproxy.toml:3: is not valid", id="twice"),
+        pytest.param('proxies = ["a\n"]', "ccproxy.toml:1: is not valid TOML: ", id="a line break"),
+    ],
+)
+def test_broken_toml_names_its_line(write, complaints, text, start):
+    [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
+    assert complaint.startswith(start)
+    assert "(at " not in complaint
+
+
+def test_a_port_used_twice_names_both_lines(write, complaints):
+    text = 'proxies = [\n  "8082:kimi.env:kimi",\n\n  "8082:glm.env:glm",\n]\n'
+    assert complaints(load_fleet, write("ccproxy.toml", text)) == [
+        "ccproxy.toml:4: port 8082 is used twice\n"
+        '      ccproxy.toml:2   "8082:kimi.env:kimi",\n'
+        '      ccproxy.toml:4   "8082:glm.env:glm",\n'
+        "      fix: give one of them another port, for example 8083"
+    ]
+
+
+def test_the_port_that_is_proposed_is_free(write, complaints):
+    text = 'proxies = ["8082:a:a", "8083:b:b", "8082:c:c"]'
+    [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
+    assert complaint.endswith("for example 8084")
+
+
+def test_the_last_port_of_all_is_not_followed_by_another(write, complaints):
+    text = 'proxies = ["65535:a:a", "65535:c:c"]'
+    [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
+    assert complaint.endswith("for example 8081")
+
+
+def test_a_label_used_twice_in_another_case(write, complaints):
+    text = 'proxies = [\n  "8081:kimi.env:Kimi",\n  "8082:glm.env:kimi",\n]\n'
+    assert complaints(load_fleet, write("ccproxy.toml", text)) == [
+        "ccproxy.toml:3: label kimi is used twice\n"
+        '      ccproxy.toml:2   "8081:kimi.env:Kimi",\n'
+        '      ccproxy.toml:3   "8082:glm.env:kimi",\n'
+        "      fix: give one of them another label; upper and lower case are the same"
+    ]
+
+
+def test_the_same_line_twice(write, complaints):
+    text = 'proxies = [\n  "8081:a:a",\n  "8081:a:a",\n]\n'
+    said = complaints(load_fleet, write("ccproxy.toml", text))
+    assert [one.split(": ")[1].splitlines()[0] for one in said] == [
+        "port 8081 is used twice",
+        "label a is used twice",
+    ]
+    assert "ccproxy.toml:2 " in said[0]
+    assert "ccproxy.toml:3 " in said[0]
+
+
+def test_twins_of_the_two_forms(write, complaints):
+    text = 'proxies = ["8082:a.env:a"]\n' + LONG
+    [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
+    assert "ccproxy.toml:1   proxies" in complaint
+    assert "ccproxy.toml:7   [[proxy]]" in complaint
+
+
+def test_all_mistakes_are_told_at_once(write, complaints):
+    text = short('0:a.env:../x",\n"8081",\n"8082:b:b') + "proxys = 1\n"
+    said = complaints(load_fleet, write("ccproxy.toml", text))
+    assert [one.split(": ", 1)[0] for one in said] == [
+        "ccproxy.toml:2",
+        "ccproxy.toml:2",
+        "ccproxy.toml:3",
+        "ccproxy.toml:6",
+    ]
+
+
+def test_what_can_be_read_is_read_all_the_same(write):
+    fleet, mistakes = read_fleet(write("ccproxy.toml", short('0:a:a",\n"8082:b:b')))
+    assert [entry.label for entry in fleet.entries] == ["b"]
+    assert len(mistakes) == 1
+
+
+def test_a_file_that_is_no_text(here, complaints):
+    (here / "ccproxy.toml").write_bytes(b"\xff\xfe\x00")
+    [complaint] = complaints(load_fleet, here / "ccproxy.toml")
+    assert complaint.startswith("ccproxy.toml: is not UTF-8 text")
+
+
+def test_a_folder_is_no_table(here, complaints):
+    (here / "ccproxy.toml").mkdir()
+    [complaint] = complaints(load_fleet, here / "ccproxy.toml")
+    assert complaint.startswith("ccproxy.toml: cannot be read: ")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=40))
+def test_a_label_never_leaves_its_folder(label):
+    """S9: whatever passes is a plain name on every file system."""
+    if LABEL.fullmatch(label):
+        assert label.isascii()
+        assert not set(label) & set("/\\:\0\n ")
+        assert label not in (".", "..")
+
+
+# Finding the table.
+
+
+@pytest.fixture
+def places(write, here):
+    """A table in every place where one is looked for."""
+    for name in ("option.toml", "variable.toml", "cwd/ccproxy.toml", "xdg/ccproxy/ccproxy.toml"):
+        write(name, SHORT)
+    (here / "empty").mkdir()
+    return here
+
+
+@pytest.mark.parametrize(
+    ("cwd", "option", "environ", "found"),
+    [
+        pytest.param("cwd", "../option.toml", {"CCPROXY_CONFIG": "x"}, "option.toml", id="option"),
+        pytest.param(
+            "cwd", None, {"CCPROXY_CONFIG": "../variable.toml"}, "variable.toml", id="var"
+        ),
+        pytest.param("cwd", None, {"CCPROXY_CONFIG": ""}, "cwd/ccproxy.toml", id="here"),
+        pytest.param("empty", None, {}, "xdg/ccproxy/ccproxy.toml", id="the user's folder"),
+        pytest.param("empty", "../cwd", {}, "cwd/ccproxy.toml", id="a folder may be named"),
+    ],
+)
+def test_the_order_of_places(places, monkeypatch, cwd, option, environ, found):
+    monkeypatch.chdir(places / cwd)
+    environ = {"XDG_CONFIG_HOME": str(places / "xdg"), **environ}
+    assert find_config(option, environ=environ) == places / found
+
+
+def test_the_user_s_folder_without_xdg(write, here):
+    file = write("home/.config/ccproxy/ccproxy.toml", SHORT)
+    (here / "elsewhere").mkdir()
+    assert find_config(None, environ={"HOME": str(here / "home")}) == file
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "said"),
+    [
+        pytest.param(
+            "no.toml",
+            {},
+            "no.toml: there is no such file (named by --config)\n      fix: correct --config",
+            id="the option names nothing",
+        ),
+        pytest.param(
+            None,
+            {"CCPROXY_CONFIG": "no.toml"},
+            "no.toml: there is no such file (named by $CCPROXY_CONFIG)\n"
+            "      fix: correct $CCPROXY_CONFIG",
+            id="the variable names nothing",
+        ),
+        pytest.param(
+            None,
+            {"XDG_CONFIG_HOME": "/nowhere"},
+            "ccproxy.toml: there is no ccproxy.toml in this folder, "
+            "and no /nowhere/ccproxy/ccproxy.toml\n"
+            "      fix: go to the folder that holds it, "
+            "or name it with --config or $CCPROXY_CONFIG",
+            id="there is none at all",
+        ),
+    ],
+)
+def test_no_table(here, complaints, option, environ, said):
+    assert complaints(find_config, option, environ=environ) == [said]
+
+
+def test_paths_are_shown_as_the_user_would_type_them(here):
+    assert str(shown(here / "envs/kimi.env")) == "envs/kimi.env"
+    assert str(shown(here.parent / "x")) == str(here.parent / "x")

@@ -1,0 +1,523 @@
+"""Every mistake in an env file: the exact words, the line and the fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy.config.fleet import Entry
+from ccproxy.config.worker import load_worker
+
+KEY = "sk-provider-000000001"
+HEAD = f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n"
+X = "envs/x.env"
+PRESETS = (
+    "openai, azure, kimi, zai, bigmodel, minimax, gemini, deepseek, qwen, modelscope, doubao, "
+    "openrouter, requesty, groq, cerebras, mistral, xai, nim, copilot, ollama, lmstudio, vllm, "
+    "sglang, llamacpp, anthropic, demo"
+)
+
+
+def lines(*said):
+    return "\n      fix: ".join(said)
+
+
+ONE_SETTING = [
+    pytest.param(
+        "BIG_MODLE=x",
+        "BIG_MODLE is not a setting (did you mean BIG_MODEL?)",
+        "rename it to BIG_MODEL, or remove it",
+        id="a typing mistake",
+    ),
+    pytest.param(
+        "big_model=x",
+        "big_model is not a setting (did you mean BIG_MODEL?)",
+        "rename it to BIG_MODEL, or remove it",
+        id="small letters",
+    ),
+    pytest.param(
+        "OPENAI_API_KEYS=x",
+        "OPENAI_API_KEYS is not a setting (did you mean OPENAI_API_KEY?)",
+        "rename it to OPENAI_API_KEY, or remove it",
+        id="one letter more",
+    ),
+    pytest.param(
+        "PROVIDER_TIMEOUT=5",
+        "PROVIDER_TIMEOUT is not a setting (did you mean REQUEST_TIMEOUT?)",
+        "rename it to REQUEST_TIMEOUT, or remove it",
+        id="PROVIDER_ is ours",
+    ),
+    pytest.param(
+        "PROVIDER_KEY=x",
+        "PROVIDER_KEY is not a setting (did you mean PROVIDER_API_KEY?)",
+        "rename it to PROVIDER_API_KEY, or remove it",
+        id="another word for the key",
+    ),
+    pytest.param(
+        "OPUS_MODEL=x",
+        "OPUS_MODEL is not a setting (did you mean BIG_MODEL?)",
+        "rename it to BIG_MODEL, or remove it",
+        id="another word for a tier",
+    ),
+    pytest.param(
+        "HAIKU_MODEL=x",
+        "HAIKU_MODEL is not a setting (did you mean SMALL_MODEL?)",
+        "rename it to SMALL_MODEL, or remove it",
+        id="another word for the small tier",
+    ),
+    pytest.param(
+        "MAX_RETRY=5",
+        "MAX_RETRY is not a setting (did you mean MAX_RETRIES?)",
+        "rename it to MAX_RETRIES, or remove it",
+        id="nearly the name",
+    ),
+    pytest.param(
+        "CUSTOM_HEADERS=x",
+        "CUSTOM_HEADERS is not a setting (did you mean CUSTOM_HEADER_<NAME>?)",
+        "rename it to CUSTOM_HEADER_<NAME>, or remove it",
+        id="custom headers, all at once",
+    ),
+    pytest.param(
+        "custom_header_x=1",
+        "custom_header_x is not a setting (did you mean CUSTOM_HEADER_X?)",
+        "rename it to CUSTOM_HEADER_X, or remove it",
+        id="a custom header in small letters",
+    ),
+    pytest.param(
+        "REQUEST_TIMEOUT=90s",
+        'REQUEST_TIMEOUT must be a number of seconds, got "90s"',
+        "write for example REQUEST_TIMEOUT=600",
+        id="a unit",
+    ),
+    pytest.param(
+        "MAX_RETRIES=many",
+        'MAX_RETRIES must be a whole number from 0 to 99, got "many"',
+        "write for example MAX_RETRIES=2",
+        id="a word for a number",
+    ),
+    pytest.param(
+        "MAX_TOKENS_LIMIT=8k",
+        'MAX_TOKENS_LIMIT must be a whole number of tokens, got "8k"',
+        "write for example MAX_TOKENS_LIMIT=32000",
+        id="a short form",
+    ),
+    pytest.param(
+        "LOG_LEVEL=loud",
+        'LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, got "loud"',
+        "write for example LOG_LEVEL=INFO",
+        id="no level",
+    ),
+    pytest.param(
+        "PASS_CLIENT_KEY=perhaps",
+        'PASS_CLIENT_KEY must be on or off, got "perhaps"',
+        "write for example PASS_CLIENT_KEY=on",
+        id="neither on nor off",
+    ),
+    pytest.param(
+        "PROVIDER_API=grpc",
+        'PROVIDER_API must be chat or messages, got "grpc"',
+        "write for example PROVIDER_API=chat",
+        id="an API that is not spoken",
+    ),
+    pytest.param(
+        "PROVIDER_BASE_URL=api.x",
+        'PROVIDER_BASE_URL must be an http:// or https:// address, got "api.x"',
+        "write for example PROVIDER_BASE_URL=https://api.example.com/v1",
+        id="no address",
+    ),
+    pytest.param(
+        "OPENAI_BASE_URL=htps://x.y",
+        'OPENAI_BASE_URL must be an http:// or https:// address, got "htps://x.y"',
+        "write for example OPENAI_BASE_URL=https://api.example.com/v1",
+        id="under its old name",
+    ),
+    pytest.param(
+        "PROVIDER_BASE_URL=http://api.x.com",
+        'PROVIDER_BASE_URL would send the key in the clear, got "http://api.x.com"',
+        "write for example PROVIDER_BASE_URL=https://api.example.com/v1",
+        id="http to the world",
+    ),
+    pytest.param(
+        "PORT=70000",
+        'PORT must be a port from 1 to 65535, got "70000"',
+        "write for example PORT=8081",
+        id="no port",
+    ),
+    pytest.param(
+        "ANTHROPIC_API_KEY=changeme",
+        "ANTHROPIC_API_KEY holds a placeholder, not a key (…)",
+        "write for example ANTHROPIC_API_KEY=ccp_…",
+        id="a placeholder for the client",
+    ),
+    pytest.param(
+        "ANTHROPIC_API_KEY=,",
+        "ANTHROPIC_API_KEY holds no key, only commas",
+        "write for example ANTHROPIC_API_KEY=ccp_…",
+        id="commas do not open the door",
+    ),
+    pytest.param(
+        "UPSTREAM_PROXY=u:secret@h",
+        "UPSTREAM_PROXY must be an http:// address of a proxy",
+        "write for example UPSTREAM_PROXY=http://proxy.example:3128",
+        id="a proxy is not quoted",
+    ),
+    pytest.param(
+        "CA_BUNDLE=no.pem",
+        'CA_BUNDLE must be a file of certificates, got "no.pem"',
+        "correct the path, or remove it",
+        id="no such certificates",
+    ),
+    pytest.param(
+        "CUSTOM_HEADER_HOST=x",
+        "CUSTOM_HEADER_HOST is not allowed: Host belongs to the connection, not to you",
+        "remove it",
+        id="a header that frames",
+    ),
+    pytest.param(
+        "CUSTOM_HEADER_PROXY_AUTHORIZATION=x",
+        "CUSTOM_HEADER_PROXY_AUTHORIZATION is not allowed: Proxy-Authorization belongs "
+        "to the connection, not to you",
+        "remove it",
+        id="a header for a proxy",
+    ),
+    pytest.param(
+        'CUSTOM_HEADER_X="a\\r\\nHost: evil"',
+        "CUSTOM_HEADER_X holds a line break or another control sign",
+        "write its value on one line",
+        id="a header that breaks out",
+    ),
+    pytest.param(
+        "CUSTOM_HEADER_X(Y)=1",
+        "CUSTOM_HEADER_X(Y) does not name a header: only letters, digits and _ may follow",
+        "write for example CUSTOM_HEADER_X_TEAM=blue",
+        id="a name that no header has",
+    ),
+    pytest.param(
+        "CUSTOM_HEADER_=1",
+        "CUSTOM_HEADER_ does not name a header: only letters, digits and _ may follow",
+        "write for example CUSTOM_HEADER_X_TEAM=blue",
+        id="no name at all",
+    ),
+    pytest.param(
+        "MAX_RETRIES",
+        "MAX_RETRIES has no value",
+        "write MAX_RETRIES=value, or remove the line",
+        id="a name alone",
+    ),
+    pytest.param(
+        'BIG_MODEL="open',
+        "this line is not NAME=value",
+        "check its quotes, or remove it",
+        id="an open quote",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "text", "fix"), ONE_SETTING)
+def test_one_line(write, complaints, line, text, fix):
+    file = write(X, f"{HEAD}\n# a comment\n\n{line}\n")
+    assert complaints(load_worker, file) == [lines(f"{X}:6: {text}", fix)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("EMBEDDING_MODEL=x", "XAI_API_KEY=x", "GEMINI_API_KEY=x", "ANTHROPIC_BASE_URL=x"),
+        *("ANTHROPIC_AUTH_TOKEN=x", "HTTPS_PROXY=x", "PREFERRED_PROVIDER=x", "HOSTNAME=x"),
+        *("OLLAMA_HOST=x", "PATH=/bin", "A_NAME_ALONE", "MAX_TOKENS=1"),
+    ],
+)
+def test_what_is_not_ours_is_left_alone(write, line):
+    assert load_worker(write(X, f"{HEAD}{line}\n"))
+
+
+# Several settings together.
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            "PROVIDER=kimmi\nPROVIDER_API_KEY=sk-1",
+            lines(
+                f'{X}:1: PROVIDER must be the name of a preset, got "kimmi" (did you mean kimi?)',
+                f"choose one of {PRESETS}, or remove it",
+            ),
+            id="an unknown preset",
+        ),
+        pytest.param(
+            "PROVIDER=kimi",
+            lines(
+                f"{X}:1: PROVIDER_API_KEY is missing: Kimi asks for a key",
+                "add PROVIDER_API_KEY=your key; "
+                "get one at https://platform.moonshot.ai/console/api-keys",
+            ),
+            id="no key",
+        ),
+        pytest.param(
+            "PROVIDER=kimi\nPROVIDER_API_KEY=",
+            lines(
+                f"{X}:1: PROVIDER_API_KEY is missing: Kimi asks for a key",
+                "add PROVIDER_API_KEY=your key; "
+                "get one at https://platform.moonshot.ai/console/api-keys",
+            ),
+            id="an empty key",
+        ),
+        pytest.param(
+            "",
+            lines(
+                f"{X}: PROVIDER_API_KEY is missing: OpenAI asks for a key",
+                "add PROVIDER_API_KEY=your key; get one at https://platform.openai.com/api-keys",
+            ),
+            id="nothing at all means OpenAI",
+        ),
+        pytest.param(
+            "OPENAI_BASE_URL=http://gpu:8000/v1",
+            lines(
+                f"{X}: PROVIDER_API_KEY is missing: an OpenAI-compatible server asks for a key",
+                "add PROVIDER_API_KEY=your key",
+            ),
+            id="an unknown server wants one, too",
+        ),
+        pytest.param(
+            "PROVIDER=kimi\nPROVIDER_API_KEY=sk-1,your-api-key-0001",
+            lines(
+                f"{X}:2: PROVIDER_API_KEY holds as key 2 of 2 a placeholder, not a key (…0001)",
+                "write for example PROVIDER_API_KEY=sk-…",
+            ),
+            id="a placeholder",
+        ),
+        pytest.param(
+            f"PROVIDER=azure\nPROVIDER_API_KEY={KEY}",
+            lines(
+                f"{X}:1: PROVIDER_BASE_URL is missing: no address of Azure OpenAI is known",
+                "add PROVIDER_BASE_URL=https://RESOURCE.openai.azure.com",
+            ),
+            id="a provider without an address of its own",
+        ),
+        pytest.param(
+            f"PROVIDER=openai\nPROVIDER_API_KEY={KEY}\nPROVIDER_API=messages",
+            lines(
+                f"{X}:3: PROVIDER_BASE_URL is missing: no Messages endpoint of OpenAI is known",
+                "add PROVIDER_BASE_URL=https://api.example.com/v1",
+            ),
+            id="direct mode where there is none",
+        ),
+        pytest.param(
+            f"{HEAD}MAX_TOKENS_LIMIT=10\nMIN_TOKENS_LIMIT=20",
+            lines(
+                f"{X}:4: MIN_TOKENS_LIMIT is 20, above MAX_TOKENS_LIMIT, which is 10",
+                "lower it, or raise MAX_TOKENS_LIMIT",
+            ),
+            id="the least above the most",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit(write, complaints, text, said):
+    assert complaints(load_worker, write(X, text)) == [said]
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(write, complaints):
+    text = "EARLY_COMMIT=soon\nPROVIDER=kimmi\nBIG_MODLE=x\nPROVIDER_API_KEY=sk-xxx\nHOST=0.0.0.0\n"
+    said = complaints(load_worker, write(X, text))
+    assert [one.split(" ")[1] for one in said] == [
+        "EARLY_COMMIT",
+        "PROVIDER",
+        "BIG_MODLE",
+        "PROVIDER_API_KEY",
+        "HOST",
+    ]
+
+
+def test_a_whole_key_is_never_told(write, complaints):
+    secret = "sk-0123456789 abcdefgh"
+    text = f"PROVIDER=kimi\nPROVIDER_API_KEY='{secret}'\nCUSTOM_HEADER_X_KEY=\"{secret}\\n\"\n"
+    said = "\n".join(complaints(load_worker, write(X, text)))
+    assert "0123456789" not in said
+    assert "…efgh" in said
+
+
+def test_a_broken_line_is_not_quoted(write, complaints):
+    [said] = complaints(load_worker, write(X, f'{HEAD}PROVIDER_API_KEY="sk-secret-0001\n'))
+    assert "secret" not in said
+
+
+# Who may come (S1).
+
+LONG = "ccp_0123456789abcdef"
+OPT_IN = "or ALLOW_PUBLIC=on if everybody may use your keys"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.example.com"])
+def test_others_need_a_key(write, complaints, host):
+    assert complaints(load_worker, write(X, f"{HEAD}HOST={host}\n")) == [
+        lines(
+            f'{X}:3: HOST "{host}" can be reached by others, and no client key is asked for',
+            f"set ANTHROPIC_API_KEY to a long random word, {OPT_IN}",
+        )
+    ]
+
+
+def test_a_short_key_does_not_keep_others_out(write, complaints):
+    text = f"{HEAD}HOST=0.0.0.0\nANTHROPIC_API_KEY={LONG},secret-word-15x\n"
+    assert complaints(load_worker, write(X, text)) == [
+        lines(
+            f'{X}:4: ANTHROPIC_API_KEY (…-15x) is too short for HOST "0.0.0.0"',
+            f"use at least 16 characters, {OPT_IN}",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"HOST=0.0.0.0\nANTHROPIC_API_KEY={LONG}", id="a long key"),
+        pytest.param("HOST=0.0.0.0\nALLOW_PUBLIC=on", id="on purpose"),
+        pytest.param("HOST=::1", id="loopback"),
+        pytest.param("HOST=localhost\nANTHROPIC_API_KEY=x", id="any key will do on loopback"),
+        pytest.param("HOST=127.0.0.2", id="all of 127"),
+    ],
+)
+def test_who_may_listen(write, text):
+    assert load_worker(write(X, f"{HEAD}{text}\n"))
+
+
+def test_the_opt_in_must_say_on(write, complaints):
+    [said] = complaints(load_worker, write(X, f"{HEAD}HOST=0.0.0.0\nALLOW_PUBLIC=off\n"))
+    assert "can be reached by others" in said
+
+
+# The table and the env file.
+
+
+def entry_of(write, port=8081):
+    table = write("ccproxy.toml", f'proxies = [\n  "{port}:{X}:Kimi",\n]\n')
+    return Entry(port=port, env_file=table.parent / X, label="Kimi", table=table, line=2)
+
+
+def test_another_port_shows_both_lines(write, complaints):
+    file = write(X, f"{HEAD}PORT=8082\n")
+    assert complaints(load_worker, file, entry=entry_of(write)) == [
+        f"{X}:3: PORT is 8082 here, but Kimi has port 8081 in the table\n"
+        f"      {X}:3   PORT=8082\n"
+        "      ccproxy.toml:2   8081:…:Kimi\n"
+        "      fix: remove PORT; the table's port counts"
+    ]
+
+
+def test_the_same_port_is_fine(write):
+    assert load_worker(write(X, f"{HEAD}PORT=8081\n"), entry=entry_of(write)).port == 8081
+
+
+def test_a_missing_env_file_is_told_where_it_is_named(write, complaints):
+    entry = entry_of(write)
+    assert complaints(load_worker, entry.env_file, entry=entry) == [
+        lines(f'ccproxy.toml:2: the env file "{X}" of Kimi does not exist', f"create {X}")
+    ]
+
+
+def test_a_template_beside_it_is_the_fix(write, complaints):
+    write(f"{X}.example", "PROVIDER=kimi")
+    entry = entry_of(write)
+    [said] = complaints(load_worker, entry.env_file, entry=entry)
+    assert said.endswith(f"fix: cp {X}.example {X}")
+
+
+def test_a_missing_env_file_without_a_table(here, complaints):
+    assert complaints(load_worker, here / X) == [
+        lines(f"{X}: this env file does not exist", f"create {X}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://127.0.0.1:8081/v1", 8081),
+        ("http://localhost:8081", 8081),
+        ("http://[::1]:8081/v1", 8081),
+        ("http://0.0.0.0:8081/v1", 8081),
+        ("http://127.0.0.1:8085/v1", 8085),
+    ],
+)
+def test_a_proxy_must_not_ask_the_fleet_itself(write, complaints, url, port):
+    file = write(X, f"{HEAD}PROVIDER_BASE_URL={url}\n")
+    said = complaints(load_worker, file, entry=entry_of(write), ports={8085: "GLM"})
+    label = {8081: "Kimi", 8085: "GLM"}[port]
+    assert said == [
+        lines(
+            f'{X}:3: PROVIDER_BASE_URL is the port of the proxy {label}, got "{url}"',
+            "write the address of the provider itself",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8099/v1", "http://192.168.1.5:8081/v1", "https://api.x.com/v1"]
+)
+def test_other_ports_and_machines_are_fine(write, url):
+    file = write(X, f"{HEAD}PROVIDER_BASE_URL={url}\n")
+    assert load_worker(file, entry=entry_of(write), ports={8085: "GLM"}).base_url == url
+
+
+# The file itself (S7).
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602])
+def test_a_key_that_others_can_read_is_refused(write, complaints, mode):
+    file = write(X, HEAD)
+    file.chmod(mode)
+    assert complaints(load_worker, file) == [
+        lines(f"{X}: holds a key, and others on this machine can read it", f"chmod 600 {X}")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("PROVIDER=ollama\nANTHROPIC_API_KEY=client-1", id="a client key"),
+        pytest.param("PROVIDER=ollama\nCUSTOM_HEADER_X_AUTH=1", id="a header that is one"),
+        pytest.param("PROVIDER=ollama\nOPENAI_API_KEY=sk-1", id="under its old name"),
+    ],
+)
+def test_other_keys_are_keys_too(write, complaints, text):
+    file = write(X, text)
+    file.chmod(0o644)
+    [said] = complaints(load_worker, file)
+    assert "holds a key" in said
+
+
+@pytest.mark.parametrize(
+    "text", ["PROVIDER=demo", "PROVIDER=ollama\nCUSTOM_HEADER_X_TEAM=blue\nPROVIDER_API_KEY="]
+)
+def test_a_file_without_keys_may_be_read_by_all(write, text):
+    file = write(X, text)
+    file.chmod(0o644)
+    assert load_worker(file)
+
+
+def test_a_file_of_bytes(write, complaints):
+    file = write(X, "")
+    file.write_bytes(b"BIG_MODEL=\xff\xfe")
+    assert complaints(load_worker, file) == [lines(f"{X}: is not UTF-8 text", "save it as UTF-8")]
+
+
+def test_a_folder_instead_of_a_file(here, complaints):
+    (here / X).mkdir(parents=True)
+    [said] = complaints(load_worker, here / X)
+    assert said.startswith(f"{X}: cannot be read: ")
+
+
+# Without a file.
+
+
+def test_mistakes_of_the_environment(complaints):
+    environ = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-xxx", "REQUEST_TIMEOUT": "90s"}
+    assert complaints(load_worker, None, environ=environ) == [
+        lines(
+            "(environment): PROVIDER_API_KEY holds a placeholder, not a key (…)",
+            "write for example PROVIDER_API_KEY=sk-…",
+        ),
+        lines(
+            '(environment): REQUEST_TIMEOUT must be a number of seconds, got "90s"',
+            "write for example REQUEST_TIMEOUT=600",
+        ),
+    ]

@@ -1,0 +1,70 @@
+"""How an env file is taken apart (row M13)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy.config import settings as s
+from ccproxy.config.reader import read_environment, read_file
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        pytest.param("BIG_MODEL=x", "x", id="plain"),
+        pytest.param("export BIG_MODEL=x", "x", id="export"),
+        pytest.param("BIG_MODEL = x ", "x", id="blanks"),
+        pytest.param("BIG_MODEL='x # y'", "x # y", id="a hash in quotes"),
+        pytest.param('BIG_MODEL="x"  # y', "x", id="a comment behind quotes"),
+        pytest.param("BIG_MODEL=x # y", "x", id="a comment behind a value"),
+        pytest.param("BIG_MODEL=x#y", "x#y", id="a hash without a blank"),
+        pytest.param("BIG_MODEL=$HOME", "$HOME", id="no interpolation"),
+        pytest.param("BIG_MODEL=x\r\n", "x", id="lines of Windows"),
+        pytest.param("\ufeffBIG_MODEL=x", "x", id="a byte order mark"),
+        pytest.param("BIG_MODEL=x\nBIG_MODEL=y", "y", id="the last one counts"),
+    ],
+)
+def test_values(write, text, value):
+    assert read_file(write("x.env", text), entry=None).read(s.BIG_MODEL) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# BIG_MODEL=x", "BIG_MODEL=", "BIG_MODEL=''", "BIG_MODEL= # x"]
+)
+def test_nothing_is_given(write, text):
+    env = read_file(write("x.env", text), entry=None)
+    assert env.given(s.BIG_MODEL) is None
+    assert env.read(s.BIG_MODEL) is None
+    assert env.mistakes == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("BIG_MODEL=x", 1, id="the first"),
+        pytest.param("\n\n# c\n\nBIG_MODEL=x", 5, id="after blank lines and comments"),
+        pytest.param("A='1\n2\n3'\nBIG_MODEL=x", 4, id="after a value of several lines"),
+        pytest.param("A=1\r\n\r\nBIG_MODEL=x\r\n", 3, id="lines of Windows"),
+        pytest.param("   \n  BIG_MODEL=x", 2, id="indented"),
+    ],
+)
+def test_lines(write, text, line):
+    assert read_file(write("x.env", text), entry=None).given(s.BIG_MODEL).line == line
+
+
+def test_an_alias_is_named_as_it_was_written(write):
+    env = read_file(write("x.env", "OPENAI_BASE_URL=https://x.example/v1"), entry=None)
+    assert env.given(s.PROVIDER_BASE_URL).name == "OPENAI_BASE_URL"
+
+
+def test_an_empty_name_of_ours_leaves_room_for_the_old_one(write):
+    env = read_file(write("x.env", "PROVIDER_API_KEY=\nOPENAI_API_KEY=sk-1"), entry=None)
+    assert env.read(s.PROVIDER_API_KEY) == ("sk-1",)
+
+
+def test_of_the_environment_only_our_names_are_read():
+    env = read_environment(
+        {"BIG_MODEL": "x", "HOME": "/root", "CUSTOM_HEADER_A": "1", "MODEL": "y"}
+    )
+    assert env.read(s.BIG_MODEL) == "x"
+    assert [given.name for given in env.prefixed("")] == ["BIG_MODEL", "CUSTOM_HEADER_A"]

@@ -1,0 +1,44 @@
+"""The table of settings against what DESIGN.md promises and the code reads."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from ccproxy.config import rules, worker
+from ccproxy.config import settings as s
+
+
+def test_every_setting_stands_in_the_table_once():
+    declared = [one for one in vars(s).values() if isinstance(one, s.Setting)]
+    assert list(s.SETTINGS) == declared
+    names = [name for setting in s.SETTINGS for name in setting.names]
+    assert len(names) == len(set(names))
+
+
+def test_every_setting_is_read():
+    source = inspect.getsource(worker) + inspect.getsource(rules)
+    unread = {
+        name
+        for name, one in vars(s).items()
+        if isinstance(one, s.Setting) and one is not s.CUSTOM_HEADER and f"s.{name}" not in source
+    }
+    assert unread == set()
+
+
+@pytest.mark.parametrize("setting", s.SETTINGS, ids=lambda setting: setting.name)
+def test_a_setting_says_what_it_is_for(setting):
+    assert setting.meaning
+    assert "\n" not in setting.meaning
+    assert setting.example
+    assert setting.names[0] == setting.name
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [one for one in s.SETTINGS if "…" not in one.example],
+    ids=lambda setting: setting.name,
+)
+def test_an_example_is_right(setting):
+    assert setting.parse(setting.example) is not None
