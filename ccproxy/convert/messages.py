@@ -44,7 +44,6 @@ from ccproxy.protocol.literals import (
     inside,
     is_given,
     is_object,
-    is_string,
     joined,
     quoted,
     required_string,
@@ -163,20 +162,7 @@ class Conversation:
             self._messages.append(message)
 
     def _assistant(self, said: list[Block], *, in_tool_turn: bool) -> ChatMessage | None:
-        texts: list[Raw] = []
-        calls: list[dict[str, Any]] = []
-        thoughts: list[Block] = []
-        for block in said:
-            if block.type == "tool_use":
-                calls.append(self._tool_call(block))
-            elif block.type == "thinking":
-                thoughts.append(block)
-            elif block.type == "text" and is_string(block.text):
-                if block.text != EMPTY:
-                    texts.append(block.text)
-            else:
-                for part in block_to_parts(block, self._conversion):
-                    texts += texts_of([part]) or ()
+        texts, calls, thoughts = self._taken_apart(said)
         if not texts and not calls:
             return None
         content = joined("\\n\\n", texts) if texts else None
@@ -191,6 +177,23 @@ class Conversation:
             if self._quirks.thought_signatures:
                 self._sign(calls, thoughts)
         return message
+
+    def _taken_apart(
+        self, said: list[Block]
+    ) -> tuple[list[Raw], list[dict[str, Any]], list[Block]]:
+        """Return the texts, the converted calls and the thinking of an assistant's blocks."""
+        texts: list[Raw] = []
+        calls: list[dict[str, Any]] = []
+        thoughts: list[Block] = []
+        for block in said:
+            if block.type == "tool_use":
+                calls.append(self._tool_call(block))
+            elif block.type == "thinking":
+                thoughts.append(block)
+            else:
+                for part in block_to_parts(block, self._conversion):
+                    texts += texts_of([part]) or ()
+        return texts, calls, thoughts
 
     def _give_thoughts_back(
         self, message: ChatMessage, thoughts: list[Block], *, required: bool

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -94,20 +94,25 @@ def to_parts(content: Raw, conversion: Conversion) -> list[Part]:
 
 def block_to_parts(block: Block, conversion: Conversion) -> list[Part]:
     """Convert one block."""
-    converter = _CONVERTERS.get(block.type)
-    if converter is None and block.type.endswith("_tool_result"):
-        converter = _server_tool_result
-    parts = converter(block, conversion) if converter else []
-    if not parts and block.type != "text":
-        conversion.drop(f"messages.{block.type}")
+    parts = _text_block(block) if block.type == "text" else _other_block(block, conversion)
     if parts and conversion.quirks.cache_control and is_given(block.cache_control):
         parts[-1]["cache_control"] = block.cache_control
     return parts
 
 
-def _text_block(block: Block, _conversion: Conversion) -> list[Part]:
+def _text_block(block: Block) -> list[Part]:
     text = required_string(block.text, "text")
-    return [text_part(text)] if text != EMPTY else []
+    return [{"type": "text", "text": text}] if text != EMPTY else []
+
+
+def _other_block(block: Block, conversion: Conversion) -> list[Part]:
+    converter = _CONVERTERS.get(block.type)
+    if converter is None and block.type.endswith("_tool_result"):
+        converter = _server_tool_result
+    parts = converter(block, conversion) if converter else []
+    if not parts:
+        conversion.drop(f"messages.{block.type}")
+    return parts
 
 
 def _search_result(block: Block, conversion: Conversion) -> list[Part]:
@@ -154,8 +159,8 @@ def _image(block: Block, conversion: Conversion) -> list[Part]:
 def _data_url(source: Source) -> Raw:
     media_type = required_string(source.media_type, "source.media_type")
     data = required_string(source.data, "source.data")
-    inner = b"data:%b;base64,%b"
-    return Raw(b'"%b"' % (inner % (memoryview(media_type)[1:-1], memoryview(data)[1:-1])))
+    kind, inner = memoryview(media_type)[1:-1], memoryview(data)[1:]
+    return Raw(b"".join((b'"data:', kind, b";base64,", inner)))
 
 
 def _file_note(kind: str, source: Source) -> Part:
@@ -245,7 +250,6 @@ def _readable(value: object) -> list[str]:
 
 _Converter = Callable[[Block, Conversion], list[Part]]
 _CONVERTERS: dict[str, _Converter] = {
-    "text": _text_block,
     "image": _image,
     "document": _document,
     "search_result": _search_result,
