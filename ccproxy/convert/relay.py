@@ -99,8 +99,8 @@ class ChatRelay:
         if self._body is not None and not self.ended:
             return self.feed_whole(bytes(self._body))
         if not self.ended:
-            for event in self._decoder.close():
-                self._take_event(event, b"", out)
+            self._take_last(out)
+        if not self.ended:
             self._end(out)
         return b"".join(out)
 
@@ -166,11 +166,11 @@ class ChatRelay:
     def _take_event(self, event: sse.ServerEvent, read: bytes, out: list[bytes]) -> None:
         if self.ended:
             return
-        if self._template is not None:  # an event that was spread over two reads may fit
+        if self._template is not None and not event.event:  # one that was spread over two reads may fit
             framed = self._template.framed(event.data)
             if self._splice(self._template, framed, 0, out) == len(framed):
                 return
-            self._template = None
+        self._template = None
         if event.data.strip() == chat.DONE:
             self._machine.done()
             self._end(out)
@@ -183,6 +183,15 @@ class ChatRelay:
                 self._learn(chunk, event.data, read, events[0])
         if self._machine.stopped:
             self._end(out)
+
+    def _take_last(self, out: list[bytes]) -> None:
+        """Take the event whose blank line never came; after the answer's end it may be in rags."""
+        try:
+            for event in self._decoder.close():
+                self._take_event(event, b"", out)
+        except Problem:
+            if not self._machine.complete:
+                raise
 
     def _read(self, event: sse.ServerEvent) -> chat.Chunk:
         chunk = read_event(event, self._context.target.quirks)

@@ -1,0 +1,135 @@
+"""Chat Completions answers are read with every oddity that a provider puts into them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccproxy.errors import Problem
+from ccproxy.protocol.chat import Chunk, decode
+
+
+def delta_of(data: bytes):
+    return decode(data).choices[0].delta
+
+
+def test_a_chunk():
+    chunk = decode(
+        b'{"id":"x","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+        b'"delta":{"role":"assistant","content":"Hi","tool_calls":[{"index":0,"id":"c","type":'
+        b'"function","function":{"name":"Read","arguments":"{"}}]},"logprobs":null,'
+        b'"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}'
+    )
+    (choice,) = chunk.choices
+    assert (choice.index, choice.finish_reason) == (0, "stop")
+    assert choice.delta.content == "Hi"
+    (call,) = choice.delta.tool_calls
+    assert (call.index, call.id, call.function.name, call.function.arguments) == (
+        0,
+        "c",
+        "Read",
+        "{",
+    )
+    assert chunk.usage == {"prompt_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"{}", id="nothing"),
+        pytest.param(b'{"choices":null}', id="null choices"),
+        pytest.param(b'{"choices":[]}', id="no choices"),
+        pytest.param(b'{"choices":[{}]}', id="a choice without a delta (Azure)"),
+        pytest.param(b'{"choices":[{"delta":null}]}', id="a null delta (Azure)"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":null}}]}', id="null tool calls"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":[{}]}}]}', id="an empty tool call"),
+        pytest.param(
+            b'{"choices":[{"delta":{"tool_calls":[{"function":null}]}}]}', id="a null function"
+        ),
+        pytest.param(b'{"choices":[{"delta":{"content":[{"type":"text"}]}}]}', id="content parts"),
+        pytest.param(b'{"choices":[{"delta":{"content":5}}]}', id="content that is a number"),
+        pytest.param(
+            b'{"choices":[{"delta":{"function_call":{"arguments":{"a":1}}}}]}',
+            id="arguments that are an object",
+        ),
+    ],
+)
+def test_oddities_are_read(data):
+    assert isinstance(decode(data), Chunk)
+
+
+@pytest.mark.parametrize(
+    ("literal", "text"),
+    [
+        pytest.param(rb'"a\ud83d"', "a\ufffd", id="the first half of a pair"),
+        pytest.param(rb'"\ude00b"', "\ufffdb", id="the second half of a pair"),
+        pytest.param(rb'"\ud83d\ude00\ud83d"', "😀\ufffd", id="a whole pair beside a half"),
+        pytest.param(rb'"\\ud83d \ud83d"', "\\ud83d \ufffd", id="an escaped backslash is none"),
+        pytest.param(b'"a\xff"', "a\ufffd", id="a byte that is not UTF-8"),
+    ],
+)
+def test_slightly_wrong_text_is_mended(literal, text):
+    assert delta_of(b'{"choices":[{"delta":{"content":%b}}]}' % literal).content == text
+
+
+def test_a_byte_order_mark_is_skipped():
+    assert delta_of(b'\xef\xbb\xbf{"choices":[{"delta":{"content":"a"}}]}').content == "a"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"oops", id="no JSON"),
+        pytest.param(b'{"choices":[{"delta":{"content":"a', id="cut JSON"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b'"text"', id="a string"),
+        pytest.param(b'{"choices":{}}', id="choices that are no list"),
+        pytest.param(b'{"choices":[{"delta":"a"}]}', id="a delta that is a string"),
+        pytest.param(b"[" * 100_000, id="endless nesting"),
+    ],
+)
+def test_what_is_no_answer_is_an_api_error(data):
+    with pytest.raises(Problem, match="no answer") as caught:
+        decode(data)
+    assert caught.value.kind == "api_error"
+
+
+def test_the_message_shows_the_beginning_only():
+    with pytest.raises(Problem) as caught:
+        decode(b"<html>" + b"x" * 10_000)
+    assert "<html>" in caught.value.message
+    assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b'{"choices":[{"delta":{}}]}', False, id="an answer"),
+        pytest.param(b'{"choices":[]}', False, id="a usage chunk"),
+        pytest.param(b'{"usage":{}}', True, id="no choices"),
+        pytest.param(b'{"choices":[],"error":{"code":1}}', True, id="an error beside choices"),
+        pytest.param(b'{"choices":[{"error":{"code":1}}]}', True, id="an error in a choice"),
+        pytest.param(b'{"choices":[],"base_resp":{"status_code":0}}', True, id="MiniMax"),
+    ],
+)
+def test_what_may_be_an_error(data, expected):
+    assert decode(data).may_be_error is expected
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+
+
+@given(JSON | st.fixed_dictionaries({"choices": JSON}))
+def test_arbitrary_json_is_read_or_refused(found):
+    try:
+        decode(json.dumps(found).encode())
+    except Problem as problem:
+        assert problem.kind == "api_error"
