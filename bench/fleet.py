@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from bench import clocks
-from bench.targets import Place, free_ports, settings
+from bench.targets import Place, free_ports, write_settings
 
 CCPROXY = (sys.executable, "-m", "ccproxy")
 REPEATS = 7
@@ -50,7 +50,7 @@ def start_up(place: Place, workers: int) -> dict[str, float]:
 def _home(place: Place, *, workers: int) -> Path:
     home = place.folder / f"fleet-{workers}-{time.monotonic_ns()}"
     (home / "envs").mkdir(parents=True)
-    (home / "envs/bench.env").write_text(settings(place.upstream))
+    write_settings(home / "envs/bench.env", place.upstream)
     ports = free_ports(workers)
     lines = [f'  "{port}:envs/bench.env:bench-{n}",' for n, port in enumerate(ports)]
     (home / "ccproxy.toml").write_text("\n".join(["proxies = [", *lines, "]", ""]))

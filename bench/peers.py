@@ -81,6 +81,7 @@ http {{
   scgi_temp_path {folder}/scgi;
   client_max_body_size 64m;
   client_body_buffer_size 16m;
+  keepalive_requests 1000000;
   upstream provider {{ server 127.0.0.1:{upstream_port}; keepalive 1024; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;

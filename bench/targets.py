@@ -177,14 +177,14 @@ def ccproxy(place: Place, *, direct: bool) -> Iterator[list[Target]]:
     home = place.folder / name
     home.mkdir()
     env_file = home / "bench.env"
-    env_file.write_text(settings(place.upstream, direct=direct))
+    write_settings(env_file, place.upstream, direct=direct)
     command = [sys.executable, "-m", "ccproxy.worker", "--home", str(home), "--label", name]
     command += ["--env-file", str(env_file), "--port", str(port), "--nonce", "00"]
     with process(pinned(command), log=home / "worker.out", port=port) as pid:
         yield [Target(name=name, port=port, pid=pid, direct=direct)]
 
 
-def settings(upstream_url: str, *, direct: bool = False) -> str:
+def write_settings(file: Path, upstream_url: str, *, direct: bool = False) -> None:
     """Write the env file of a proxy in front of the scripted provider."""
     lines = [
         f"PROVIDER_BASE_URL={upstream_url}" + ("" if direct else "/v1"),
@@ -194,7 +194,8 @@ def settings(upstream_url: str, *, direct: bool = False) -> str:
         "MIDDLE_MODEL=gpt-4o",
         "SMALL_MODEL=gpt-4o-mini",
     ]
-    return "\n".join(lines) + "\n"
+    file.write_text("\n".join(lines) + "\n")
+    file.chmod(0o600)  # it holds a key, if only for show
 
 
 @contextlib.contextmanager

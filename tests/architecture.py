@@ -69,7 +69,7 @@ DEEPEST_NESTING = 4
 PROVIDERS = frozenset({
     "azure", "bigmodel", "cerebras", "copilot", "deepseek", "demo", "doubao", "gemini", "groq",
     "kimi", "llamacpp", "lmstudio", "minimax", "mistral", "modelscope", "nim", "ollama",
-    "openrouter", "qwen", "sglang", "vllm", "xai", "zai",
+    "openrouter", "qwen", "requesty", "sglang", "vllm", "xai", "zai",
 })  # fmt: skip
 # Their names are also those of the two protocols: only the bare word means the provider.
 PROTOCOLS = frozenset({"anthropic", "openai"})
