@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ccproxy.errors import ConfigError
+
+ENVS = Path(__file__).parents[2] / "envs"
 
 
 @pytest.fixture
@@ -38,3 +42,9 @@ def complaints():
         return [str(mistake) for mistake in caught.value.mistakes]
 
     return complaints
+
+
+@pytest.fixture
+def templates():
+    """The folder of the env files that are shipped."""
+    return ENVS
