@@ -1,0 +1,194 @@
+"""The supervisor dies, the fleet lives; and nobody is ever taken for ours who is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from ccproxy.supervisor import client
+from ccproxy.supervisor.processes import Identity, boot_id, identify
+from ccproxy.supervisor.records import Record, Records, Spec
+from tests.supervisor.conftest import Load, ask, eventually, is_alive
+
+
+def kill_supervisor(home):
+    pid = home.supervise()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not is_alive(pid))
+    return pid
+
+
+def test_workers_go_on_and_the_next_start_adopts_them(home):
+    home.add("Kimi")
+    home.add("Glm", workers=2)
+    home.start()
+    before = {label: home.row(label).pids for label in ("Kimi", "Glm")}
+    with Load(home.ports["Kimi"]) as kimi, Load(home.ports["Glm"]) as glm:
+        old = kill_supervisor(home)
+        status = client.fleet_status(home.fleet)
+        assert status.supervisor is None
+        assert status.note == "supervisor down, 2 workers serving"
+        assert {row.label: row.pids for row in status.proxies} == before
+        began = time.monotonic()
+        assert home.start() == {"Kimi": "ready", "Glm": "ready"}
+        assert time.monotonic() - began < 3.0
+        assert home.supervise() != old
+        answered = kimi.answered
+        eventually(lambda: kimi.answered > answered + 20)
+    assert {label: home.row(label).pids for label in before} == before
+    assert (kimi.refused, kimi.broken, glm.refused, glm.broken) == (0, 0, 0, 0)
+    assert len(home.events("worker.adopted")) == 3
+    assert len(home.events("listener.adopted")) == 3
+
+
+def test_an_adopted_worker_that_crashes_is_restarted_on_the_same_listener(home):
+    home.add("Kimi")
+    home.start()
+    pid = home.pid("Kimi")
+    kill_supervisor(home)
+    home.start()
+    with Load(home.ports["Kimi"]) as load:
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        assert ask(home.ports["Kimi"])["pid"] != pid
+        assert time.monotonic() - killed < 2.0
+    assert load.refused == 0
+    assert home.events("listener.bound") == []  # the log was begun anew; nothing was bound since
+
+
+def test_stop_works_without_a_supervisor(home):
+    home.add("Kimi")
+    home.start()
+    pid = home.pid("Kimi")
+    kill_supervisor(home)
+    assert home.request("stop").ok
+    assert not is_alive(pid)
+    assert home.status() == {"Kimi": "stopped"}
+
+
+def test_a_worker_that_died_unwatched_leaves_no_trace(home):
+    home.add("Kimi")
+    home.start()
+    pid = home.pid("Kimi")
+    kill_supervisor(home)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not is_alive(pid))
+    assert home.status() == {"Kimi": "stopped"}
+    assert home.start() == {"Kimi": "ready"}
+    assert home.pid("Kimi") != pid
+    assert [event["pid"] for event in home.events("record.stale")] == [pid]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda path: path.write_text("{"), id="torn"),
+        pytest.param(lambda path: path.write_bytes(b"\xff\x00"), id="garbage"),
+        pytest.param(lambda path: path.write_text(""), id="empty"),
+        pytest.param(lambda path: path.unlink(), id="gone"),
+    ],
+)
+def test_an_unreadable_record_is_rebuilt_from_the_control_socket(home, damage):
+    home.add("Kimi")
+    home.start()
+    pid = home.pid("Kimi")
+    before = home.records()
+    kill_supervisor(home)
+    damage(home.path / "pids/Kimi.pid")
+    assert home.start() == {"Kimi": "ready"}
+    assert home.pid("Kimi") == pid
+    (rebuilt,) = home.records()
+    assert rebuilt.identity == before[0].identity
+    assert rebuilt.nonce == before[0].nonce
+    assert len(home.events("record.rebuilt")) == 1
+
+
+def test_a_hung_worker_is_ours_all_the_same(home):
+    home.add("Kimi", HANG_AFTER="1")
+    home.start()
+    (record,) = home.records()
+    kill_supervisor(home)
+    home.supervise()
+    assert home.status()["Kimi"] in ("ready", "degraded")
+    assert home.request("stop", drain=0.0).ok
+    assert not record.identity.is_alive()
+
+
+def test_two_generations_become_one(home):
+    """The supervisor died while it replaced a worker: the older one goes."""
+    home.add("Kimi")
+    home.start()
+    old = home.pid("Kimi")
+    supervisor = home.supervise()
+    home.set("Kimi", NEVER_READY="1")
+    process = subprocess.Popen(  # a reload that will not come to its end
+        ["python3", "-c", "import socket,sys;s=socket.socket(socket.AF_UNIX);"
+         "s.connect(sys.argv[1]);s.sendall(b'{\"op\":\"reload\"}\\n');s.recv(1)",
+         str(home.path / "state/supervisor.sock")],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    eventually(lambda: len(home.records()) == 2)
+    new = next(r.identity.pid for r in home.records() if r.identity.pid != old)
+    eventually(lambda: list((home.path / "state").glob("Kimi*.sock"))[1:])
+    os.kill(supervisor, signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not is_alive(supervisor))
+    home.start()
+    eventually(lambda: not is_alive(old))
+    assert home.pid("Kimi") == new
+
+
+# Strangers.
+
+
+def test_no_stranger_is_signalled_or_believed(home):
+    """R3: records that name living strangers, with right and wrong start times and boots."""
+    port = home.add("Kimi")
+    chance = random.Random(3)
+    pids = home.path / "pids"
+    pids.mkdir()
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        identity = identify(stranger.pid)
+        for number in range(50):
+            wrong = Identity(
+                stranger.pid,
+                identity.start + chance.choice([0, 0, 1, -100]),
+                chance.choice([boot_id(), boot_id(), "another boot"]),
+            )
+            spec = Spec(label=f"L{number}", host="127.0.0.1", port=port, env_file="x")
+            control = chance.choice([str(home.path / "nothing.sock"), "", "/dev/null"])
+            record = Record(
+                identity=wrong, nonce=f"{number:032x}", control=control, index=1, spec=spec
+            )
+            (pids / f"L{number}.pid").write_text(record.to_json())
+        assert home.status()["Kimi"] == "stopped"
+        assert home.start() == {"Kimi": "ready"}
+        assert [path.name for path in pids.glob("L*")] == []
+        assert home.request("stop", drain=0.0).ok
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_somebody_else_at_the_control_socket_is_not_our_worker(home):
+    """A worker of another fleet took over the path and the pid of the record is a stranger's."""
+    home.add("Kimi")
+    home.start()
+    (record,) = home.records()
+    kill_supervisor(home)
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        forged = dataclasses.replace(record, identity=identify(stranger.pid), nonce="f" * 32)
+        forged = dataclasses.replace(
+            forged, spec=dataclasses.replace(record.spec, label="Forged")
+        )
+        Records(home.path / "pids").write(forged)
+        assert home.start() == {"Kimi": "ready"}
+        assert [row.label for row in client.fleet_status(home.fleet).proxies] == ["Kimi"]
+        assert home.request("stop", drain=0.0).ok
+        assert stranger.poll() is None
+        stranger.kill()

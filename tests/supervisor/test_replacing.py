@@ -1,0 +1,205 @@
+"""Restart and reload: nobody is refused, nothing breaks that ran, streams end where they began."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from ccproxy.errors import ConfigError, UsageError
+from tests.supervisor.conftest import Load, ask, eventually, free_port, is_alive, states
+
+
+def stream(port, tenths, into):
+    """Ask for a slow answer and keep what came."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", f"/slow?{tenths}")
+    answer = connection.getresponse()
+    into.append(answer.read(1))  # it runs
+    into.append(answer.read())
+    connection.close()
+
+
+# Restart.
+
+
+def test_restart_has_no_gap_and_gives_new_pids(home):
+    home.add("Kimi", workers=2)
+    home.start()
+    before = set(home.row("Kimi").pids)
+    with Load(home.ports["Kimi"]) as load:
+        for _ in range(3):
+            assert states(home.request("restart", "kimi")) == {"Kimi": "ready"}
+        answered = load.answered
+        eventually(lambda: load.answered > answered + 20)
+    assert (load.refused, load.broken) == (0, 0)
+    assert before.isdisjoint(home.row("Kimi").pids)
+    eventually(lambda: not any(is_alive(pid) for pid in before))
+    eventually(lambda: len(home.records()) == 2)
+
+
+def test_a_restart_that_fails_leaves_the_old_worker_serving(home):
+    home.add("Kimi")
+    home.start()
+    pid = home.pid("Kimi")
+    home.set("Kimi", FAIL="no such model")
+    answer = home.request("restart")
+    assert not answer.ok
+    assert answer.error == "Kimi: no such model; the worker that ran before goes on"
+    assert home.status() == {"Kimi": "ready"}
+    assert (home.pid("Kimi"), home.ask("Kimi")["pid"]) == (pid, pid)
+
+
+def test_restart_of_a_failed_entry_is_a_start(home):
+    home.add("Kimi", FAIL="no such model")
+    home.add("Glm")
+    home.start()
+    home.set("Kimi")
+    assert states(home.request("restart", "Kimi")) == {"Kimi": "ready"}
+
+
+# Reload.
+
+
+def test_reload_rolls_only_what_changed(home):
+    for label in ("Kimi", "Glm", "Qwen"):
+        home.add(label)
+    home.start()
+    before = {label: home.pid(label) for label in home.ports}
+    home.set("Kimi", COLOUR="blue")
+    home.remove("Qwen")
+    home.add("Groq")
+    plan = (("Kimi", "~"), ("Glm", "="), ("Groq", "+"), ("Qwen", "-"))
+    assert home.request("plan").plan == plan
+    assert {label: home.pid(label) for label in before} == before
+    with Load(home.ports["Kimi"]) as load:
+        answer = home.request("reload")
+    assert answer.ok
+    assert answer.plan == plan
+    assert states(answer) == {"Kimi": "ready", "Glm": "ready", "Groq": "ready"}
+    assert home.ask("Kimi")["COLOUR"] == "blue"
+    assert home.pid("Glm") == before["Glm"]
+    eventually(lambda: not is_alive(before["Qwen"]))
+    with pytest.raises(ConnectionRefusedError):
+        ask(home.ports["Qwen"])
+    assert (load.refused, load.broken) == (0, 0)
+    assert set(dict(home.request("reload").plan).values()) == {"="}
+
+
+def test_a_stream_ends_on_the_old_worker_while_the_new_one_serves(home):
+    home.add("Kimi")
+    home.start()
+    old = home.pid("Kimi")
+    got: list[bytes] = []
+    reader = threading.Thread(target=stream, args=(home.ports["Kimi"], 15, got))
+    reader.start()
+    eventually(lambda: got)
+    home.set("Kimi", COLOUR="blue")
+    assert home.request("reload").ok
+    assert home.ask("Kimi")["COLOUR"] == "blue"
+    assert is_alive(old)
+    reader.join()
+    assert got == [b".", b"." * 14 + b"end"]
+    eventually(lambda: not is_alive(old))
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param(lambda home: home.file.write_text("proxies = ["), id="bad TOML"),
+        pytest.param(lambda home: home.set("Kimi", MAX_RETRIES="many"), id="bad setting"),
+        pytest.param(lambda home: (home.path / "envs/Kimi.env").unlink(), id="no env file"),
+        pytest.param(lambda home: home.add("../x", port=1), id="bad label"),
+        pytest.param(lambda home: home.add("Glm", port=home.ports["Kimi"]), id="a port twice"),
+    ],
+)
+def test_a_broken_configuration_changes_nothing(home, break_it):
+    home.add("Kimi")
+    home.start()
+    fleet, pid = home.fleet, home.pid("Kimi")
+    (home.path / "x.env").touch()
+    break_it(home)
+    from ccproxy.supervisor import client
+
+    for op in ("reload", "restart", "start"):
+        with pytest.raises(ConfigError) as caught:
+            client.request(fleet, op)
+        assert caught.value.mistakes
+    (row,) = client.fleet_status(fleet).proxies
+    assert (row.state, row.pids) == ("ready", (pid,))
+    assert len(home.events("worker.spawned")) == 1
+
+
+def test_an_entry_may_change_its_port(home):
+    old = home.add("Kimi")
+    home.start()
+    new = free_port()
+    home.add("Kimi", port=new)
+    assert dict(home.request("reload").plan) == {"Kimi": "~"}
+    assert ask(new)["label"] == "Kimi"
+    with pytest.raises(ConnectionRefusedError):
+        eventually(lambda: ask(old)["pid"] < 0)
+
+
+def test_an_entry_may_change_its_label(home):
+    port = home.add("Kimi")
+    home.start()
+    home.remove("Kimi")
+    home.add("Kimi-K2", port=port)
+    with Load(port) as load:
+        assert home.request("reload").ok
+    assert load.refused == 0
+    assert home.status() == {"Kimi-K2": "ready"}
+    assert ask(port)["label"] == "Kimi-K2"
+
+
+def test_a_port_does_not_serve_two_labels_before_a_reload(home):
+    first, second = home.add("Kimi"), home.add("Glm")
+    home.start()
+    home.add("Kimi", port=second)
+    home.add("Glm", port=first)
+    home.request("stop", "Kimi")
+    with pytest.raises(UsageError, match=f"port {second} still serves Glm"):
+        home.request("start", "Kimi")
+    assert home.request("reload").ok
+    assert ask(first)["label"] == "Glm"
+
+
+def test_an_entry_may_change_its_host(home):
+    """Both addresses cannot be had at once, so the old worker goes first."""
+    port = home.add("Kimi")
+    home.start()
+    home.add("Kimi", HOST="0.0.0.0", ANTHROPIC_API_KEY="a-client-key-of-some-length")
+    assert home.request("reload").ok
+    assert home.row("Kimi").host == "0.0.0.0"
+    assert ask(port)["label"] == "Kimi"
+
+
+def test_what_was_stopped_stays_stopped(home):
+    home.add("Kimi")
+    home.add("Glm")
+    home.start()
+    home.request("stop", "glm")
+    home.set("Glm", COLOUR="blue")
+    assert dict(home.request("reload").plan) == {"Kimi": "=", "Glm": "="}
+    assert home.status() == {"Kimi": "ready", "Glm": "stopped"}
+
+
+def test_reload_tries_what_failed_again(home):
+    home.add("Kimi", FAIL="not today")
+    home.add("Glm")
+    home.start()
+    assert dict(home.request("reload").plan) == {"Kimi": "=", "Glm": "="}
+    assert len([e for e in home.events("worker.spawned") if e["label"] == "Kimi"]) == 2
+
+
+def test_hup_reloads(home):
+    home.add("Kimi")
+    home.start()
+    home.set("Kimi", COLOUR="blue")
+    os.kill(home.supervise(), signal.SIGHUP)
+    eventually(lambda: home.ask("Kimi").get("COLOUR") == "blue")

@@ -1,0 +1,185 @@
+"""Stopping: streams end, the stubborn are killed with all they have, and the supervisor goes last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ccproxy.supervisor.lock import Lock
+from tests.supervisor.conftest import STAND_IN, ask, eventually, is_alive
+from tests.supervisor.test_replacing import stream
+
+
+def group_of(pid):
+    """The living processes of the group that *pid* leads."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == pid and fields[0] not in "ZX":
+            members.append(int(path.name))
+    return members
+
+
+def test_stop_ends_everything_and_the_supervisor_too(home):
+    home.add("Kimi")
+    home.add("Glm", workers=2)
+    home.start()
+    pids = [*home.row("Kimi").pids, *home.row("Glm").pids, home.supervise()]
+    answer = home.request("stop")
+    assert answer.ok
+    assert {row.state for row in answer.proxies} == {"stopped"}
+    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    assert list((home.path / "pids").iterdir()) == []
+    assert [path.name for path in (home.path / "state").iterdir()] == ["supervisor.lock"]
+    with Lock(home.fleet, command="the next one"):
+        pass
+
+
+def test_a_stream_is_let_finish_and_nothing_new_is_accepted(home):
+    home.add("Kimi")
+    home.start()
+    got: list[bytes] = []
+    reader = threading.Thread(target=stream, args=(home.ports["Kimi"], 12, got))
+    reader.start()
+    eventually(lambda: got)
+    stopping = threading.Thread(target=home.request, args=("stop",))
+    stopping.start()
+    eventually(lambda: home.status() == {"Kimi": "stopping"})
+    with pytest.raises(ConnectionRefusedError):
+        ask(home.ports["Kimi"])
+    reader.join()
+    stopping.join()
+    assert got == [b".", b"." * 11 + b"end"]
+    assert [event["code"] for event in home.events("worker.exited")] == [0]
+
+
+def test_the_stubborn_are_killed_with_their_children(home):
+    home.add("Kimi", STUBBORN="1", CHILD="1")
+    home.start()
+    pid = home.pid("Kimi")
+    eventually(lambda: len(group_of(pid)) == 2)
+    began = time.monotonic()
+    assert home.request("stop", "kimi", drain=0.2).ok
+    assert 0.2 <= time.monotonic() - began <= 2.5
+    assert group_of(pid) == []
+    assert len(home.events("worker.killed")) == 1
+
+
+def test_children_do_not_outlive_a_worker_that_goes_by_itself(home):
+    home.add("Kimi", CHILD="1")
+    home.start()
+    pid = home.pid("Kimi")
+    eventually(lambda: len(group_of(pid)) == 2)
+    assert home.request("stop", "kimi").ok
+    assert group_of(pid) == []
+
+
+def test_a_second_stop_hurries_the_first(home):
+    home.add("Kimi", STUBBORN="1")
+    home.start()
+    first = threading.Thread(target=home.request, args=("stop",))
+    first.start()
+    eventually(lambda: home.status() == {"Kimi": "stopping"})
+    began = time.monotonic()
+    assert home.request("stop", drain=0.0).ok
+    first.join()
+    assert time.monotonic() - began < 3.0
+
+
+def test_start_after_stop_waits_for_its_turn(home):
+    home.add("Kimi")
+    home.start()
+    first = home.pid("Kimi")
+    stopping = threading.Thread(target=home.request, args=("stop",))
+    stopping.start()
+    eventually(lambda: home.status() != {"Kimi": "ready"})
+    assert home.start() == {"Kimi": "ready"}
+    stopping.join()
+    assert home.pid("Kimi") != first
+
+
+def test_term_stops_the_fleet_and_drains(home):
+    home.add("Kimi")
+    home.start()
+    supervisor, pid = home.supervise(), home.pid("Kimi")
+    os.kill(supervisor, signal.SIGTERM)
+    eventually(lambda: not is_alive(supervisor))
+    assert not is_alive(pid)
+    assert [event["code"] for event in home.events("worker.exited")] == [0]
+
+
+FOREGROUND = """
+import sys
+from pathlib import Path
+from ccproxy.config.fleet import load_fleet
+from ccproxy.errors import CcproxyError
+from ccproxy.supervisor.foreground import run_foreground
+from ccproxy.supervisor.host import Settings
+
+def started(outcome):
+    print([(row.label, row.state) for row in outcome.rows], flush=True)
+
+settings = Settings(worker_command=sys.argv[2:])
+try:
+    well = run_foreground(load_fleet(Path(sys.argv[1])), on_started=started, settings=settings)
+except CcproxyError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+sys.exit(not well)
+"""
+
+
+def foreground(home):
+    command = [sys.executable, "-c", FOREGROUND, str(home.file), *STAND_IN]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def test_in_the_foreground_an_interrupt_drains(home):
+    home.add("Kimi")
+    with foreground(home) as up:
+        assert up.stdout.readline() == "[('Kimi', 'ready')]\n"
+        pid = home.pid("Kimi")
+        os.killpg(up.pid, signal.SIGINT)  # as a terminal does: the workers must not get it
+        assert up.wait(10) == 0
+        assert up.stderr.read() == ""
+    assert not is_alive(pid)
+
+
+def test_in_the_foreground_a_second_interrupt_hurries(home):
+    home.add("Kimi", STUBBORN="1")
+    with foreground(home) as up:
+        up.stdout.readline()
+        pid = home.pid("Kimi")
+        up.send_signal(signal.SIGINT)
+        eventually(lambda: home.status() == {"Kimi": "stopping"})
+        began = time.monotonic()
+        up.send_signal(signal.SIGINT)
+        assert up.wait(10) == 0
+        assert time.monotonic() - began < 3.0
+    assert not is_alive(pid)
+
+
+def test_in_the_foreground_mistakes_are_told(home):
+    home.add("Kimi", MAX_RETRIES="many")
+    with foreground(home) as up:
+        assert up.wait(10) == 1
+        assert up.stderr.read().startswith("ConfigError: ")
+
+
+def test_in_the_foreground_there_is_but_one_supervisor(home):
+    home.add("Kimi")
+    home.start()
+    with foreground(home) as up:
+        assert up.wait(10) == 1
+        assert up.stderr.read().startswith("Busy: busy: `ccproxy supervisor` (pid ")
