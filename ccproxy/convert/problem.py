@@ -116,11 +116,11 @@ def is_error_body(body: bytes) -> bool:
         return False
     try:
         outline = _OUTLINE.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _is_error_list(body)
     if _says_error(outline):
         return True
-    has_answer = outline.choices is not None or outline.content is not None
+    has_answer = any(part != _NOTHING for part in (outline.choices, outline.content))
     return not has_answer and bool(outline.detail or outline.errors or outline.message)
 
 
@@ -137,7 +137,7 @@ def read_stream_error(
         return None
     try:
         outline = _OUTLINE.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if not _is_error_list(data):
             return None
     else:
@@ -153,6 +153,9 @@ def read_stream_error(
 # Is it an error?
 
 
+_NOTHING = msgspec.Raw(b"null")
+
+
 class _BaseResp(msgspec.Struct):
     status_code: int = 0
 
@@ -164,8 +167,8 @@ class _Outline(msgspec.Struct):
     base_resp: _BaseResp | None = None
     object: Any = None
     type: Any = None
-    choices: msgspec.Raw | None = None
-    content: msgspec.Raw | None = None
+    choices: msgspec.Raw = _NOTHING
+    content: msgspec.Raw = _NOTHING
     detail: Any = None
     errors: Any = None
     message: Any = None
@@ -193,7 +196,7 @@ def _is_error_list(body: bytes) -> bool:
 
 def _choice_error(outline: _Outline) -> bytes:
     """An error inside the first choice (OpenRouter's upstreams), as a body, else b""."""
-    choices = decode(bytes(outline.choices)) if outline.choices is not None else None
+    choices = decode(bytes(outline.choices))
     first = choices[0] if isinstance(choices, list) and choices else None
     error = first.get("error") if isinstance(first, dict) else None
     return msgspec.json.encode({"error": error}) if error else b""

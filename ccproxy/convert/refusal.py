@@ -100,7 +100,8 @@ def _read_object(found: dict[str, Any], said: Refusal, *, depth: int) -> None:
         value = found.get(name)
         if value and not (name == "title" and said.text):
             _read(value, said, depth=depth + 1)
-    if location := found.get("loc"):  # FastAPI: which field
+    location = found.get("loc")
+    if isinstance(location, list) and location:  # FastAPI: which field
         said.text = f"{said.text} ({'.'.join(map(str, location))})"
     for name in ("details", "metadata", "base_resp"):
         if isinstance(found.get(name), dict | list):
@@ -144,7 +145,7 @@ def decode(body: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
     """Read JSON; None where it is none."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

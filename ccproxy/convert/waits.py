@@ -23,7 +23,7 @@ _STAMP = re.compile(
 _IN_TEXT = re.compile(
     r"(?:try again|retry|retry again|reset|resets|available|wait)(?: \w+)? (?:in|after)?\s*:?\s*"
     r"(?P<time>(?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|hours?|minutes?|mins?|seconds?|secs?|[hms])"
-    r"\b[\s,]*)+)",
+    r"(?![a-z])[\s,]*)+)",
     re.IGNORECASE,
 )
 _RESET = re.compile(r"(?:anthropic-ratelimit-[a-z-]+-reset|x-ratelimit-reset(?:-[a-z-]+)?)$")

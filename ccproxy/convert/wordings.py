@@ -139,7 +139,7 @@ MONEY_CODES = frozenset(
 MONEY = _any_of(
     r"insufficient[ _](?:account )?(?:balance|credit|fund|quota)",
     r"credit balance",
-    r"(?:no|not enough|out of|more|used all available|available|purchase|remaining) credits",
+    r"(?:no|enough|out of|more|used all available|available|purchase|remaining) credits",
     r"credits? (?:exhausted|depleted|used up)|credits are depleted",
     r"spend(?:ing)?[ _](?:limit|cap)",
     r"billing (?:hard limit|cycle)",
