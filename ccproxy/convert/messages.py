@@ -83,14 +83,14 @@ class Conversation:
 
     def add(self, message: Message, index: int) -> None:
         """Take the message at *index* of the request."""
+        if self._said and message.role != "assistant":
+            self._write_assistant()
         try:
             blocks = blocks_of(message.content)
             if message.role == "assistant":
                 self._said = [*self._said, *blocks] if self._said else blocks
                 self._said_at = index
                 return
-            if self._said:
-                self._write_assistant()
             if message.role in ("system", "developer"):
                 first = not self._messages and not self._waiting
                 said = to_system_message(blocks, self._conversion, first=first)

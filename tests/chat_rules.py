@@ -1,0 +1,269 @@
+"""
+The rules that a provider holds a Chat Completions request against.
+
+`violations` says what a strict provider with the given quirks would refuse. It is written from the
+providers' documentation and error messages, not from the converter: whatever converts a request
+may be tested with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ccproxy.convert.quirks import Quirks
+
+NAME = re.compile(r"[a-zA-Z0-9_-]+")
+NINE = re.compile(r"[a-zA-Z0-9]{9}")
+
+KNOWN_KEYS = {
+    *("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop"),
+    *("tools", "tool_choice", "parallel_tool_calls", "stream", "stream_options", "response_format"),
+}
+REASONING_KEYS = {
+    "none": set(),
+    "effort": {"reasoning_effort"},
+    "thinking_type": {"thinking", "reasoning_effort"},
+    "enable_thinking": {"enable_thinking", "thinking_budget"},
+    "openrouter": {"reasoning"},
+    "minimax": {"thinking"},
+    "template_kwargs": {"chat_template_kwargs"},
+}
+HISTORY_KEYS = {"reasoning_content", "reasoning", "reasoning_details"}
+ANTHROPIC_KEYS = {
+    *("tool_use_id", "input_schema", "is_error", "signature", "defer_loading", "output_config"),
+    *("context_management", "stop_sequences", "eager_input_streaming", "media_type"),
+}
+PART_TYPES = {"text", "image_url", "file", "document_url"}
+
+
+def violations(body: dict[str, Any], *, quirks: Quirks) -> list[str]:
+    """Return what is wrong with the request *body*, nothing if a strict provider takes it."""
+    return [
+        *_top_level(body, quirks),
+        *_limits(body, quirks),
+        *_tools(body, quirks),
+        *_order(body["messages"], quirks),
+        *(
+            f"messages[{index}]: {complaint}"
+            for index, message in enumerate(body["messages"])
+            for complaint in _message(message, quirks)
+        ),
+        *_prefill(body["messages"], quirks),
+    ]
+
+
+# The body...
+
+
+def _top_level(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
+    known = KNOWN_KEYS | REASONING_KEYS[quirks.reasoning] | set(quirks.extra_body)
+    known |= {"top_k"} if quirks.top_k else set()
+    known |= {"tool_stream"} if quirks.tool_stream else set()
+    known |= {"reasoning_split"} if quirks.reasoning_split else set()
+    known |= {quirks.user_field} if quirks.user_field != "none" else set()
+    for key in body.keys() - known:
+        yield f"unknown key {key}"
+    if "stream_options" in body and not (body.get("stream") and quirks.stream_options):
+        yield "stream_options is refused"
+    form = body.get("response_format", {}).get("type")
+    if form not in (None, quirks.response_format):
+        yield f"response_format {form} is refused"
+    if form and body.get("stream") and not quirks.response_format_streams:
+        yield "response_format together with stream is refused"
+    if len(body.get(quirks.user_field, "")) > 64:
+        yield "the user's name is too long"
+    if body.get("reasoning_effort") not in (None, *quirks.efforts) and quirks.efforts:
+        yield f"reasoning_effort {body['reasoning_effort']} is refused"
+    if body.get("thinking", {}).get("type") == "disabled" and quirks.always_reasons:
+        yield "thinking cannot be disabled"
+
+
+def _limits(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
+    fields = {"max_tokens", "max_completion_tokens"} & body.keys()
+    if fields != {quirks.max_tokens_field}:
+        yield f"the limit is called {quirks.max_tokens_field}, got {fields}"
+    if any(body[field] < 1 for field in fields):
+        yield "the limit is below 1"
+    if not quirks.sampling and {"temperature", "top_p"} & body.keys():
+        yield "sampling parameters are refused"
+    lowest, highest = quirks.temperature_range
+    if not lowest <= body.get("temperature", lowest) <= highest:
+        yield "temperature is out of range"
+    stops = body.get("stop")
+    if stops is not None and not (quirks.stop and 0 < len(stops) <= quirks.max_stops):
+        yield "stop is refused"
+
+
+# ...its tools...
+
+
+def _tools(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
+    tools = body.get("tools")
+    if tools is None:
+        for key in {"tool_choice", "parallel_tool_calls", "tool_stream"} & body.keys():
+            yield f"{key} without tools"
+        return
+    if not tools:
+        yield "an empty list of tools"
+    names = [tool["function"]["name"] for tool in tools]
+    if len(set(names)) != len(names):
+        yield "two tools of one name"
+    for tool in tools:
+        yield from _tool(tool, quirks)
+    yield from _choice(body.get("tool_choice"), names, quirks)
+    if "parallel_tool_calls" in body and not quirks.parallel_tool_calls:
+        yield "parallel_tool_calls is refused"
+
+
+def _tool(tool: dict[str, Any], quirks: Quirks) -> Iterator[str]:
+    function = tool["function"]
+    if tool.keys() != {"type", "function"} or tool["type"] != "function":
+        yield f"not a function: {tool}"
+    if function.keys() - {"name", "description", "parameters"}:
+        yield f"unknown keys in {function}"
+    yield from _name(function["name"], quirks)
+    parameters = function.get("parameters", {})
+    if parameters.get("type") != "object" or not isinstance(parameters.get("properties"), dict):
+        yield f"not an object schema: {parameters}"
+    for keyword in {"anyOf", "oneOf", "allOf", "enum", "not", "$ref", "$schema"} & set(parameters):
+        yield f"{keyword} at the root of a schema"
+
+
+def _name(name: str, quirks: Quirks) -> Iterator[str]:
+    if not NAME.fullmatch(name) or len(name) > quirks.tool_name_length:
+        yield f"bad tool name {name!r}"
+
+
+def _choice(choice: Any, names: list[str], quirks: Quirks) -> Iterator[str]:
+    if isinstance(choice, dict):
+        if "function" not in quirks.tool_choices or choice["function"]["name"] not in names:
+            yield f"tool_choice {choice} is refused"
+    elif choice is not None:
+        word = "required" if choice == quirks.required_word else choice
+        if word not in quirks.tool_choices:
+            yield f"tool_choice {choice} is refused"
+
+
+# ...the order of its messages...
+
+
+def _order(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
+    if not messages:
+        yield "no messages"
+    open_ids: list[str] = []
+    seen: set[str] = set()
+    before = None
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role == "tool":
+            if message["tool_call_id"] not in open_ids:
+                yield f"messages[{index}]: a tool message without its call"
+            else:
+                open_ids.remove(message["tool_call_id"])
+        elif open_ids:
+            yield f"messages[{index}]: calls {open_ids} have no result before it"
+            open_ids = []
+        if before == "tool" and role not in ("tool", "assistant") and not quirks.user_after_tool:
+            yield f"messages[{index}]: unexpected role {role} after role tool"
+        if role == "system" and index and quirks.system_messages == "first":
+            yield f"messages[{index}]: a second system message"
+        ids = [call["id"] for call in message.get("tool_calls", ())]
+        if seen & set(ids) or len(set(ids)) < len(ids):
+            yield f"messages[{index}]: an id is used twice"
+        seen |= set(ids)
+        open_ids += ids
+        before = role
+    if open_ids:
+        yield f"calls {open_ids} have no result"
+
+
+def _prefill(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
+    flagged = [bool({"prefix", "partial"} & message.keys()) for message in messages]
+    wanted = quirks.prefill != "plain" and messages[-1]["role"] == "assistant"
+    if any(flagged[:-1]) or flagged[-1] != wanted:
+        yield "the flag of a prefill is on the wrong message"
+
+
+# ...and each of them.
+
+
+def _message(message: dict[str, Any], quirks: Quirks) -> Iterator[str]:
+    role = message["role"]
+    if role not in ("system", "user", "assistant", "tool"):
+        yield f"unknown role {role}"
+    for key in _deep_keys({key: value for key, value in message.items() if key != "tool_calls"}):
+        if key in ANTHROPIC_KEYS or (key == "cache_control" and not quirks.cache_control):
+            yield f"Anthropic's key {key}"
+    if role != "assistant" and message.keys() - {"role", "content", "tool_call_id"}:
+        yield f"unknown keys {sorted(message)}"
+    for key in HISTORY_KEYS & message.keys():
+        if key != quirks.history:
+            yield f"{key} is refused"
+    yield from _content(message, quirks)
+    for call in message.get("tool_calls", ()):
+        yield from _call(call, quirks)
+    if message.get("tool_calls") == []:
+        yield "an empty list of calls"
+
+
+def _content(message: dict[str, Any], quirks: Quirks) -> Iterator[str]:
+    content = message["content"]
+    if not content:
+        if not message.get("tool_calls"):
+            yield "no content"
+        if content is None and not quirks.null_content:
+            yield "content is null"
+    elif not isinstance(content, str):
+        yield from _parts(message, content, quirks)
+
+
+def _parts(message: dict[str, Any], content: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
+    kinds = {part["type"] for part in content}
+    if message["role"] == "assistant" and quirks.history == "thinking_parts":
+        kinds -= {"thinking"}
+    elif message["role"] in ("assistant", "tool") and not quirks.cache_control:
+        yield "content is not a string"
+    if kinds - PART_TYPES or (message["role"] == "tool" and kinds != {"text"}):
+        yield f"unexpected parts {kinds}"
+    if "image_url" in kinds and not quirks.images:
+        yield "an image for a model that does not see"
+    marked = any("cache_control" in part for part in content)
+    if kinds == {"text"} and quirks.flat_text and not marked:
+        yield "text in parts"
+    for part in content:
+        if part["type"] == "text" and not (isinstance(part["text"], str) and part["text"]):
+            yield f"an empty text part: {part}"
+        if part["type"] == "text" and ";base64," in str(part["text"]):
+            yield "base64 in text"
+        if part["type"] == "image_url" and not part["image_url"]["url"]:
+            yield "an image without an address"
+
+
+def _call(call: dict[str, Any], quirks: Quirks) -> Iterator[str]:
+    if call["type"] != "function" or call["function"].keys() != {"name", "arguments"}:
+        yield f"not a function call: {call}"
+    yield from _name(call["function"]["name"], quirks)
+    if not isinstance(json.loads(call["function"]["arguments"]), dict):
+        yield "the arguments are no object"
+    fits = {
+        "any": call["id"],
+        "forty": 0 < len(call["id"]) <= 40,
+        "nine": NINE.fullmatch(call["id"]),
+    }
+    if not fits[quirks.tool_ids]:
+        yield f"bad id {call['id']!r}"
+    if "extra_content" in call and not quirks.thought_signatures:
+        yield "a thought signature is refused"
+
+
+def _deep_keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        for inner in value.values():
+            yield from _deep_keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _deep_keys(inner)
