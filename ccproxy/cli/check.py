@@ -33,9 +33,8 @@ def check(options: Options, file: Path | None) -> None:
 
     if file is not None and file.suffix != ".toml" and not file.is_dir():
         config = load_worker(file)
-        show(
-            f"{near(file)} is in order: {config.provider_name}, {config.models.big or 'any model'}"
-        )
+        model = clean(config.models.big or "any model")
+        show(f"{near(file)} is in order: {config.provider_name}, {model}")
         return
     checked = load_all(find_config(options.config if file is None else str(file)))
     show(f"{near(checked.fleet.file)} is in order: {counted(len(checked.workers), 'provider')}")

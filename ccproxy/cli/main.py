@@ -83,7 +83,7 @@ class CcproxyGroup(click.Group):
         except (CcproxyError, click.ClickException, click.Abort, OSError) as error:
             if options.debug:
                 raise
-            sys.exit(_explain(error))
+            sys.exit(_explain(error, options))
         sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -136,6 +136,7 @@ class CcproxyGroup(click.Group):
 
 
 @click.command(
+    name="ccproxy",
     cls=CcproxyGroup,
     params=common_options(hidden=False),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -156,13 +157,15 @@ def main() -> None:
     cli.main()
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: Exception, options: Options) -> int:
     """Tell the user about *error* and return the exit code."""
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         # Whoever read our output has gone; so does the interpreter's flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    complain(_sentence(error))
+    # The context, which knows about colours, has gone with the verb.
+    color = wants_color(os.environ, no_color=options.no_color)
+    complain(_sentence(error), color=color)
     if isinstance(error, click.ClickException):
         return error.exit_code
     return next((EXIT_CODES[kind] for kind in type(error).mro() if kind in EXIT_CODES), 1)

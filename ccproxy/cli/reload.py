@@ -43,11 +43,8 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     plan = request(fleet, "plan").plan
     changes = [(label, sign) for label, sign in plan if sign != "="]
     if changes:
-        show(
-            "".join(
-                f"  {click.style(sign, fg=_SIGNS.get(sign))} {label}" for label, sign in changes
-            )
-        )
+        signs = {sign: click.style(sign, fg=color) for sign, color in _SIGNS.items()}
+        show("".join(f"  {signs.get(sign, sign)} {label}" for label, sign in changes))
     else:
         show("Nothing has changed.")
     if dry_run:

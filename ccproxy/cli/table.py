@@ -68,9 +68,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
             f"{cell:>{wide}}" if head in _RIGHT else f"{cell:<{wide}}"
             for cell, wide, head in zip(cells[:shown], widths, _HEADS, strict=False)
         )
-        lines.append(
-            f"{sign} {click.style(text.rstrip(), bold=True) if number == 0 else text.rstrip()}"
-        )
+        lines.append(f"{sign} {text.rstrip()}")
     return lines
 
 

@@ -47,9 +47,9 @@ def say(options: Options, text: str) -> None:
         complain(text)
 
 
-def complain(text: str) -> None:
+def complain(text: str, *, color: bool | None = None) -> None:
     """Write to stderr, whatever the options are: errors are never silenced."""
-    click.echo(_fitted(text, sys.stderr), err=True)
+    click.echo(_fitted(text, sys.stderr), err=True, color=color)
 
 
 def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:

@@ -180,8 +180,9 @@ def _is_ready(told: int) -> bool:
 
 
 def _forward_signals(child: subprocess.Popen[bytes]) -> None:
-    def forward(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+    """Let every signal that would end us end the worker instead; we follow it."""
+    def forward(_number: int, _frame: FrameType | None) -> None:
+        child.send_signal(signal.SIGTERM)  # drains; a second one stops at once
 
     for number in FORWARDED:
         signal.signal(number, forward)

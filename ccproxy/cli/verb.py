@@ -82,5 +82,7 @@ def _store(name: str) -> Callable[[click.Context, click.Parameter, object], None
     def store(ctx: click.Context, _param: click.Parameter, value: object) -> None:
         if value:  # what stands before the verb is not undone by its absence behind it
             setattr(ctx.ensure_object(Options), name, value)
+            if name == "no_color":
+                ctx.color = False
 
     return store

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from ccproxy.cli.main import cli
+from ccproxy.config.fleet import load_fleet
 
 TABLE = """\
 proxies = [
@@ -78,3 +82,35 @@ def process():
         )
 
     return run
+
+
+def free_port() -> int:
+    """A port that nobody had a moment ago."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch, process):
+    """The folder of a fleet of two that needs no provider; it is stopped in the end."""
+    monkeypatch.chdir(tmp_path)
+    entries = [f'"{free_port()}:envs/demo.env:{label}"' for label in ("Demo", "Other")]
+    (tmp_path / "ccproxy.toml").write_text(f"proxies = [{', '.join(entries)}]\n")
+    write_env(tmp_path, "demo", "PROVIDER=demo\n")
+    yield tmp_path
+    done = process("-c", tmp_path / "ccproxy.toml", "stop", "--now")
+    assert done.returncode == 0, done.stderr
+
+
+def port_of(home: Path, label: str) -> int:
+    """The port of an entry of the table."""
+    entry = load_fleet(home / "ccproxy.toml").entry(label)
+    assert entry is not None
+    return entry.port
+
+
+def health(port: int) -> dict:
+    """What the proxy on *port* says of itself."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+        return json.load(answer)

@@ -1,0 +1,186 @@
+"""start, status, restart, reload and stop, as processes on a real fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from tests.cli.conftest import command, free_port, health, port_of, write_env
+
+
+def rows(process, *labels):
+    """The rows of `status --json` by label."""
+    done = process("status", "--json", *labels)
+    return {row["label"]: row for row in json.loads(done.stdout)["proxies"]}
+
+
+def test_a_day_of_a_fleet(demo, process):
+    status = process("status")
+    assert status.returncode == 3
+    assert "ccproxy start" in status.stderr
+
+    start = process("start")
+    assert start.returncode == 0, start.stderr
+    assert "2 of 2 running after " in start.stderr
+    assert "ccproxy run Demo -- claude" in start.stderr
+    assert start.stdout.count("✓") == 2
+    assert "1 key" in start.stdout
+    assert health(port_of(demo, "Demo"))["label"] == "Demo"
+
+    first = rows(process)
+    again = process("start", "demo")
+    assert again.returncode == 0
+    assert rows(process)["Demo"]["pids"] == first["Demo"]["pids"]
+
+    status = process("status")
+    assert status.returncode == 0
+    assert "all 2 ready" in status.stdout
+    assert "\x1b" not in status.stdout
+
+    assert process("restart", "DEMO").returncode == 0
+    second = rows(process)
+    assert second["Demo"]["pids"] != first["Demo"]["pids"]
+    assert second["Other"]["pids"] == first["Other"]["pids"]
+    assert health(port_of(demo, "Demo"))["label"] == "Demo"
+
+    stop = process("stop", "oth*")
+    assert (stop.returncode, stop.stderr) == (0, "Stopped 1 worker: Other\n")
+    assert rows(process)["Other"]["state"] == "stopped"
+    assert process("status").returncode == 1
+    assert process("status", "demo").returncode == 0
+    assert process("status", "other").returncode == 3
+
+    assert process("stop").returncode == 0
+    assert process("status").returncode == 3
+    again = process("stop")
+    assert (again.returncode, again.stderr) == (0, "Nothing to stop.\n")
+    assert process("reload").returncode == 3
+
+
+def test_restart_starts_what_does_not_run(demo, process):
+    done = process("restart")
+    assert done.returncode == 0, done.stderr
+    assert {row["state"] for row in rows(process).values()} == {"ready"}
+
+
+def test_the_json_has_the_schema(demo, process):
+    process("start")
+    done = process("status", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["schema"] == 1
+    assert answer["config"] == str(demo / "ccproxy.toml")
+    assert answer["supervisor"].keys() >= {"pid", "uptime_s"}
+    row = answer["proxies"][0]
+    assert row.keys() >= {
+        *("label", "port", "host", "state", "pids", "uptime_s", "keys", "models"),
+        *("base_url", "log", "reason"),
+    }
+    assert (row["label"], row["state"], row["reason"]) == ("Demo", "ready", None)
+    assert row["keys"] == {"ready": 1, "total": 1}
+    assert set(row["models"]) == {"big", "middle", "small"}
+    assert row["log"] == str(demo / "logs" / "Demo.log")
+
+
+def test_reload_prints_its_plan_and_does_it(demo, process):
+    process("start")
+    before = rows(process)
+    assert "Nothing has changed." in process("reload").stdout
+
+    table = (demo / "ccproxy.toml").read_text().replace(":Other", ":New")
+    (demo / "ccproxy.toml").write_text(table.replace(str(port_of(demo, "Other")), str(free_port())))
+    write_env(demo, "changed", "PROVIDER=demo\nLOG_LEVEL=DEBUG\n")
+    table = (demo / "ccproxy.toml").read_text()
+    (demo / "ccproxy.toml").write_text(table.replace("demo.env:Demo", "changed.env:Demo"))
+    plan = process("reload", "--dry-run")
+    assert plan.stdout.split() == ["~", "Demo", "+", "New", "-", "Other"]
+    assert rows(process)["Demo"]["pids"] == before["Demo"]["pids"]
+
+    done = process("reload")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = rows(process)
+    assert after["New"]["state"] == "ready"
+    assert after["Demo"]["pids"] != before["Demo"]["pids"]
+
+
+@pytest.mark.parametrize("verb", ["start", "restart", "reload"])
+def test_a_mistake_in_any_file_changes_nothing(verb, demo, process):
+    process("start", "demo")
+    before = rows(process)["Demo"]["pids"]
+    write_env(demo, "broken", "PROVIDER=dmeo\nMAX_RETRIES=many\n")
+    table = (demo / "ccproxy.toml").read_text()
+    (demo / "ccproxy.toml").write_text(table.replace("demo.env:Other", "broken.env:Other"))
+    done = process(verb)
+    assert done.returncode == 78
+    assert "envs/broken.env:1" in done.stderr
+    assert "envs/broken.env:2" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rows(process)["Demo"]["pids"] == before
+
+
+@pytest.mark.parametrize(
+    ("taken", "code"),
+    [pytest.param(["Demo"], 1, id="one of two"), pytest.param(["Demo", "Other"], 5, id="all")],
+)
+def test_a_taken_port_is_told_and_the_others_start(taken, code, demo, process):
+    strangers = [socket.create_server(("127.0.0.1", port_of(demo, label))) for label in taken]
+    try:
+        done = process("start")
+        assert done.returncode == code, done.stdout + done.stderr
+        assert done.stdout.count("✗") == len(taken)
+        assert f"port {port_of(demo, 'Demo')} in use by" in done.stdout
+        assert f"(pid {os.getpid()}, " in done.stdout
+        assert "fix: end that program, or give Demo another port" in done.stdout
+        if code == 1:
+            status = process("status")
+            assert status.returncode == 1
+            assert "✗ Demo" in status.stdout
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_status_without_a_supervisor_tells_the_truth_and_starts_nothing(demo, process):
+    process("start")
+    supervisor = json.loads(process("status", "--json").stdout)["supervisor"]["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    done = process("status")
+    assert done.returncode == 1
+    assert "supervisor down, 2 workers serving" in done.stdout
+    answer = json.loads(process("status", "--json").stdout)
+    assert answer["supervisor"] is None
+    assert {row["state"] for row in answer["proxies"]} == {"ready"}
+    pids = {row["label"]: row["pids"] for row in answer["proxies"]}
+    assert process("start").returncode == 0
+    assert {label: row["pids"] for label, row in rows(process).items()} == pids
+
+
+def test_no_wait_returns_at_once(demo, process):
+    done = process("start", "--no-wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_watch_looks_until_it_is_interrupted(demo):
+    child = subprocess.Popen(
+        command("status", "--watch"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with child, child.stdout as shown:
+        assert shown.readline().startswith("ccproxy ")
+        while not shown.readline().startswith("ccproxy "):
+            pass
+        child.send_signal(signal.SIGINT)
+    assert child.returncode == 130
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "status"])
+def test_an_unknown_label_is_a_mistake_in_the_command(verb, home, ccproxy):
+    result = ccproxy(verb, "kimi-k3")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        'error: "kimi-k3" is not in the table (did you mean "Kimi-K2"?)\n'
+        "  fix: use one of: Kimi-K2, GLM-4.6\n"
+    )

@@ -1,0 +1,156 @@
+"""`ccproxy up`: the fleet, and a single proxy without any file, in the foreground."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import command, free_port, health, port_of, write_env
+
+
+@contextmanager
+def running(*args, until, **environ):
+    """A foreground process whose stderr has shown *until*; it is killed at the latest in the end."""
+    child = subprocess.Popen(
+        command("up", *args),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    )
+    with child:
+        try:
+            seen = ""
+            for line in child.stderr:
+                seen += line
+                if until in line:
+                    break
+            else:
+                raise AssertionError(seen)
+            yield child, seen
+        finally:
+            child.send_signal(signal.SIGTERM)
+
+
+# A single proxy.
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "ccproxy"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_settings_from_the_environment_alone(number, state):
+    port = free_port()
+    with running("--port", port, until="worker.started", PROVIDER="demo") as (child, _):
+        answer = health(port)
+        assert (answer["label"], answer["server"]["host"]) == ("demo", "127.0.0.1")
+        child.send_signal(number)
+        rest = child.stderr.read()
+    assert child.returncode == 0, rest
+    assert (state / "logs" / "demo.log").read_text().count("worker.started") == 1
+    assert (state / "logs").stat().st_mode & 0o777 == 0o700
+
+
+def test_settings_from_a_file_with_name_and_home(state, tmp_path):
+    port = free_port()
+    file = write_env(tmp_path, "mine", "PROVIDER=demo\n")
+    args = ["--env", file, "--port", port, "--label", "Mine", "--home", tmp_path / "here"]
+    with running(*args, until="worker.started") as (child, _):
+        assert health(port)["label"] == "Mine"
+        child.send_signal(signal.SIGTERM)
+        assert child.wait() == 0
+    assert (tmp_path / "here" / "logs" / "Mine.log").exists()
+    assert not state.exists()
+
+
+def test_the_port_may_stand_in_the_file(state, tmp_path):
+    port = free_port()
+    file = write_env(tmp_path, "mine", f"PROVIDER=demo\nPORT={port}\n")
+    with running("--env", file, until="worker.started"):
+        assert health(port)["label"] == "mine"
+
+
+def test_logs_can_be_shown_as_they_are(state):
+    with running("--port", free_port(), "--json", until='"worker.started"', PROVIDER="demo") as (
+        _,
+        seen,
+    ):
+        (line,) = (line for line in seen.splitlines() if "worker.started" in line)
+        assert json.loads(line)["label"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "code", "words"),
+    [
+        pytest.param(["--env", "no.env", "--port", 1], {}, 78, "no.env", id="a missing file"),
+        pytest.param(["--port", 8081], {"PROVIDER": "kimi"}, 78, "PROVIDER_API_KEY", id="no key"),
+        pytest.param(["--port", 8081], {"PROVIDER": "kimmi"}, 78, "did you mean kimi", id="typo"),
+        pytest.param(["--port", 0], {}, 2, "0 is not in the range", id="port"),
+        pytest.param(["--env", "demo.env"], {}, 2, "on which port?", id="no port"),
+        pytest.param(["--label", "x"], {}, 2, "add --port", id="a label without a port"),
+        pytest.param(["kimi", "--port", 8081], {}, 2, "go without it", id="two ways at once"),
+        pytest.param(
+            ["--port", 8081, "--label", "../x"], {"PROVIDER": "demo"}, 2, "cannot be a label", id="label"
+        ),
+        pytest.param(
+            ["--env", "demo.env", "--port", 1, "--host", "::1"], {}, 2, "set HOST=::1", id="host"
+        ),
+        pytest.param(
+            ["--port", 8081, "--host", "0.0.0.0"], {"PROVIDER": "demo"}, 78, "HOST", id="public"
+        ),
+    ],
+)
+def test_mistakes(args, environ, code, words, state, ccproxy, monkeypatch):
+    demo = Path("demo.env")
+    demo.write_text("PROVIDER=demo\n")
+    demo.chmod(0o600)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    result = ccproxy("up", *args)
+    assert result.exit_code == code, result.stderr
+    assert words in result.stderr
+    assert not state.exists()
+
+
+def test_a_taken_port_ends_it(state, process, monkeypatch):
+    monkeypatch.setenv("PROVIDER", "demo")
+    port = free_port()
+    with running("--port", port, until="worker.started", PROVIDER="demo"):
+        done = process("up", "--port", port, "--label", "second")
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# The fleet.
+
+
+def test_the_fleet_with_its_logs(demo, process):
+    with running(until="worker.started") as (child, _):
+        assert health(port_of(demo, "Demo"))["label"] == "Demo"
+        busy = process("up")
+        assert busy.returncode == 6
+        assert "busy: " in busy.stderr
+        child.send_signal(signal.SIGINT)
+        shown, told = child.communicate()
+    assert child.returncode == 0, told
+    assert shown.count("✓") == 2
+    assert "Demo  worker.draining" in told
+    assert process("status").returncode == 3
+
+
+def test_a_broken_fleet_does_not_start(home, process):
+    write_env(home, "kimi", "PROVIDER=kimmi\n")
+    done = process("up")
+    assert done.returncode == 78
+    assert "envs/kimi.env:1" in done.stderr
