@@ -1,0 +1,31 @@
+"""Fixtures of the worker's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.provider import Provider
+from tests.worker.proxy import Proxy, running
+
+
+@pytest.fixture
+async def start(tmp_path: Path, provider: Provider) -> AsyncIterator[Callable[..., Any]]:
+    """Start a worker with the settings that the test gives; it ends with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(url: str = "", **settings: str) -> Proxy:
+            way = running(tmp_path, url or provider.url, **settings)
+            return await stack.enter_async_context(way)
+
+        yield begin
+
+
+@pytest.fixture
+async def proxy(start: Callable[..., Any]) -> Proxy:
+    """A worker with nothing but the provider's address and a key."""
+    return await start()
