@@ -25,11 +25,28 @@ from ccproxy.config.fleet import LABEL, Entry
 from ccproxy.errors import UsageError
 from ccproxy.logs import log_path
 
+
+class Up(Verb):
+    """Its help also lists the settings, since a proxy can be run by them alone."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, then the settings."""
+        from ccproxy.config.settings import SETTINGS
+
+        super().format_epilog(ctx, formatter)
+        rows = [
+            (setting.name, f"{setting.meaning}" + f"  [{setting.default}]" * bool(setting.default))
+            for setting in SETTINGS
+        ]
+        with formatter.section("Settings, in the env file or the environment"):
+            formatter.write_dl(rows)
+
+
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(
-    cls=Verb,
+    cls=Up,
     examples=[
         "ccproxy up",
         "ccproxy up --env envs/kimi.env --port 8081",
@@ -181,6 +198,7 @@ def _is_ready(told: int) -> bool:
 
 def _forward_signals(child: subprocess.Popen[bytes]) -> None:
     """Let every signal that would end us end the worker instead; we follow it."""
+
     def forward(_number: int, _frame: FrameType | None) -> None:
         child.send_signal(signal.SIGTERM)  # drains; a second one stops at once
 

@@ -124,7 +124,9 @@ def test_the_line_does_what_it_says(home, crontab, ccproxy, tmp_path):
     assert not (home / "logs" / "Kimi-K2.log.20260101_000000").exists()
 
 
-OTHERS = b"MAILTO=me\n# mine\n*/5 * * * *\tdate +\\%H\xff\n\n@reboot x # ccproxy cleanup of /other\n"
+OTHERS = (
+    b"MAILTO=me\n# mine\n*/5 * * * *\tdate +\\%H\xff\n\n@reboot x # ccproxy cleanup of /other\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,14 @@ def test_any_folder_comes_back_out_of_cron_and_shell(folder, tmp_path):
     text = line.removeprefix("0 2 * * * ").rstrip("\n")
     assert "%" not in text.replace("\\%", "")
     words = shlex.split(text.replace("\\%", "%"), comments=True)
-    assert words[:6] == ["/usr/bin/python3", "-m", "ccproxy", "--config", str(fleet.file), "cleanup"]
+    assert words[:6] == [
+        "/usr/bin/python3",
+        "-m",
+        "ccproxy",
+        "--config",
+        str(fleet.file),
+        "cleanup",
+    ]
     assert words[6:] == [">>", str(home / "logs" / "cleanup-cron.log"), "2>&1"]
     assert cron.without_line(b"x\n" + line.encode(), fleet) == b"x\n"
 

@@ -40,7 +40,7 @@ def in_shell(shell, text, *, environ=()):
     """What a variable is after a real shell has run *text*; None where there is none."""
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} on this machine")
-    ask = f'{shutil.which("env")} -0'
+    ask = f"{shutil.which('env')} -0"
     done = subprocess.run(
         [*SHELLS[shell], f"{text}\n{ask}"],
         capture_output=True,
@@ -88,7 +88,9 @@ def test_eval_takes_it_with_and_without_quotes(quoted, home):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "pwsh"])
 def test_one_label_after_another_leaves_only_the_second(shell, home, ccproxy):
     write_env(home, "kimi", KIMI + "CONTEXT_WINDOW=100000\n")
-    plain = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=k\nBIG_MODEL=x\nSMALL_MODEL=y\n"
+    plain = (
+        "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=k\nBIG_MODEL=x\nSMALL_MODEL=y\n"
+    )
     write_env(home, "glm", plain)
     first = ccproxy("env", "kimi-k2", "--shell", shell).stdout
     second = ccproxy("env", "glm-4.6", "--shell", shell).stdout

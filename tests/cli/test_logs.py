@@ -52,7 +52,9 @@ def logs(home):
     ("args", "expected"),
     [
         pytest.param(
-            [], ["oldest", "older", "old", "new", "other", "newest"], id="all labels in order of time"
+            [],
+            ["oldest", "older", "old", "new", "other", "newest"],
+            id="all labels in order of time",
         ),
         pytest.param(["kimi-k2", "-n", "3"], ["old", "new", "newest"], id="over archives"),
         pytest.param(["glm*"], ["other"], id="by pattern"),
@@ -132,7 +134,9 @@ def test_an_unknown_label(home, ccproxy):
 # Reading backwards.
 
 
-@pytest.mark.parametrize("text", ["", "a\n", "a\nb\n", "a\n\nb", "ä" * 50 + "\n" + "b" * 200 + "\nc\n"])
+@pytest.mark.parametrize(
+    "text", ["", "a\n", "a\nb\n", "a\n\nb", "ä" * 50 + "\n" + "b" * 200 + "\nc\n"]
+)
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
 def test_backwards_is_forwards_turned_round(text, block, tmp_path, monkeypatch):
     monkeypatch.setattr("ccproxy.cli.logfiles._BLOCK", block)
@@ -146,7 +150,7 @@ def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
     (tmp_path / "x.log").write_text("".join(line(str(number)) for number in range(100_000)))
     (log,) = logs_of(tmp_path, "x")
     parsed = []
-    monkeypatch.setattr("ccproxy.cli.logfiles.json.loads", lambda text: parsed.append(text))
+    monkeypatch.setattr("ccproxy.cli.logfiles.json.loads", parsed.append)
     assert len(last_lines(log, Wanted(), count=10)) == 10
     assert len(parsed) < 20
 

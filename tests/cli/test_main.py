@@ -84,7 +84,9 @@ def test_every_verb_has_a_file_and_every_file_of_a_command_is_a_verb():
 def test_a_mistyped_verb_is_answered_with_the_likeliest(typed, meant, ccproxy):
     result = ccproxy(typed)
     assert result.exit_code == 2
-    expected = f'error: "{typed}" is not a command (did you mean "{meant}"?)\n  fix: ccproxy {meant}'
+    expected = (
+        f'error: "{typed}" is not a command (did you mean "{meant}"?)\n  fix: ccproxy {meant}'
+    )
     assert result.stderr.strip() == expected
 
 

@@ -127,7 +127,9 @@ def test_what_is_claude(program, typed, expected):
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        pytest.param(["kimi-k2", "--", "no-such-thing"], 127, "no command no-such-thing", id="command"),
+        pytest.param(
+            ["kimi-k2", "--", "no-such-thing"], 127, "no command no-such-thing", id="command"
+        ),
         pytest.param(["kimi-k3", "true"], 2, 'did you mean "Kimi-K2"', id="label"),
         pytest.param(["*", "true"], 2, "fits 2 labels", id="several labels"),
         pytest.param([], 2, "missing argument", id="nothing"),

@@ -107,7 +107,9 @@ def test_a_tier_without_a_model_keeps_the_clients_name():
     ("given", "environ", "expected"),
     [
         pytest.param(OPENAI, {}, PLACEHOLDER, id="no key is asked for"),
-        pytest.param(OPENAI, {"ANTHROPIC_AUTH_TOKEN": "mine"}, PLACEHOLDER, id="not the user's own"),
+        pytest.param(
+            OPENAI, {"ANTHROPIC_AUTH_TOKEN": "mine"}, PLACEHOLDER, id="not the user's own"
+        ),
         pytest.param(
             {**OPENAI, "ANTHROPIC_API_KEY": "first-client-key,second-client-key"},
             {},
@@ -147,7 +149,9 @@ def test_the_token(given, environ, expected):
             {"no_proxy": ".corp,localhost,127.0.0.1,::1"},
             id="the user's exceptions stay",
         ),
-        pytest.param({"HTTP_PROXY": "p", "NO_PROXY": "*"}, {"NO_PROXY": "*"}, id="all are excepted"),
+        pytest.param(
+            {"HTTP_PROXY": "p", "NO_PROXY": "*"}, {"NO_PROXY": "*"}, id="all are excepted"
+        ),
     ],
 )
 def test_requests_to_this_machine_keep_out_of_a_proxy(environ, expected):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ccproxy.config.settings import SETTINGS
 from tests.cli.conftest import command, free_port, health, port_of, write_env
 
 
 @contextmanager
 def running(*args, until, **environ):
-    """A foreground process whose stderr has shown *until*; it is killed at the latest in the end."""
+    """A foreground process whose stderr has shown *until*; it is ended in the end."""
     child = subprocess.Popen(
         command("up", *args),
         stdout=subprocess.PIPE,
@@ -100,7 +101,11 @@ def test_logs_can_be_shown_as_they_are(state):
         pytest.param(["--label", "x"], {}, 2, "add --port", id="a label without a port"),
         pytest.param(["kimi", "--port", 8081], {}, 2, "go without it", id="two ways at once"),
         pytest.param(
-            ["--port", 8081, "--label", "../x"], {"PROVIDER": "demo"}, 2, "cannot be a label", id="label"
+            ["--port", 8081, "--label", "../x"],
+            {"PROVIDER": "demo"},
+            2,
+            "cannot be a label",
+            id="label",
         ),
         pytest.param(
             ["--env", "demo.env", "--port", 1, "--host", "::1"], {}, 2, "set HOST=::1", id="host"
@@ -130,6 +135,13 @@ def test_a_taken_port_ends_it(state, process, monkeypatch):
     assert done.returncode == 1
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_lists_every_setting_with_its_default(ccproxy):
+    shown = " ".join(ccproxy("up", "--help").stdout.split())
+    for setting in SETTINGS:
+        assert setting.name in shown
+        assert f"[{setting.default}]" in shown or not setting.default
 
 
 # The fleet.
