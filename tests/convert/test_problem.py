@@ -224,8 +224,8 @@ OVERFLOW = [
                 "code": 400,
                 "message": "Provider returned error",
                 "metadata": {
-                    "raw": '{"error":{"message":"prompt is too long: 210000 tokens > 200000 "
-                    "maximum"}}'
+                    "raw": '{"error":{"message":"prompt is too long: 210000 tokens > '
+                    '200000 maximum"}}'
                 },
             }
         },
