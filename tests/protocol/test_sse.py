@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import deque
 
 import pytest
 from hypothesis import given
@@ -96,8 +98,7 @@ def test_a_long_line_costs_the_same_in_small_reads():
 def test_an_event_is_bounded(pieces):
     decoder = Decoder(limit=100)
     with pytest.raises(Problem, match="more than 100 bytes") as caught:
-        for piece in pieces:
-            decoder.feed(piece)
+        deque(map(decoder.feed, pieces))
     assert caught.value.kind == "api_error"
 
 
@@ -127,5 +128,5 @@ ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 def test_any_chunking_gives_the_same_events(lines, cuts):
     raw = b"".join(line + end for line, end in lines)
     places = [0, *sorted(cuts), len(raw)]
-    pieces = [raw[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    pieces = [raw[begin:end] for begin, end in itertools.pairwise(places)]
     assert decode(pieces) == decode(cut(raw, 1))

@@ -1,0 +1,96 @@
+"""Chat Completions answers for tests of their conversion, and a short notation for events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ccproxy.convert.quirks import Quirks, Target
+from ccproxy.convert.stream import AnswerContext
+from ccproxy.convert.thinking import Signer
+from ccproxy.protocol import chat
+
+SIGNER = Signer(b"a key for tests")
+USAGE = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
+
+
+def context(*, quirks: dict[str, Any] | None = None, **more: Any) -> AnswerContext:
+    """What the request said; keywords replace fields, *quirks* those of a plain server."""
+    given = {
+        "message_id": "msg_test",
+        "model": "claude-test",
+        "target": Target(provider="acme", model="up-1", quirks=Quirks(**(quirks or {}))),
+        "signer": SIGNER,
+        "input_estimate": 11,
+    }
+    return AnswerContext(**(given | more))
+
+
+def say(content: Any = None, **delta: Any) -> dict[str, Any]:
+    """A chunk that says something; keywords are fields of its delta."""
+    if content is not None:
+        delta["content"] = content
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
+def call(arguments: Any = None, **more: Any) -> dict[str, Any]:
+    """A chunk with one piece of a tool call; `name` belongs to the function."""
+    function = {"arguments": arguments} if arguments is not None else {}
+    if "name" in more:
+        function["name"] = more.pop("name")
+    return say(tool_calls=[{**more, "function": function}])
+
+
+def end(reason: str | None = "stop", *, usage: Any = None, **choice: Any) -> dict[str, Any]:
+    """The chunk with the finish_reason."""
+    chunk: dict[str, Any] = {
+        "id": "c",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": reason, **choice}],
+    }
+    return chunk if usage is None else {**chunk, "usage": usage}
+
+
+def whole(
+    content: Any = None, *, finish: str | None = "stop", usage: Any = None, **message: Any
+) -> dict[str, Any]:
+    """A whole completion."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": content, **message},
+        "finish_reason": finish,
+    }
+    return {"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage or USAGE}
+
+
+def parsed(chunk: dict[str, Any]) -> chat.Chunk:
+    """The chunk as the machine gets it."""
+    return chat.decode(json.dumps(chunk).encode())
+
+
+def sse(chunks: Iterable[dict[str, Any] | str], *, done: bool = True) -> bytes:
+    """The chunks as a provider streams them."""
+    lines = [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in chunks]
+    return b"".join(b"data: %b\n\n" % line.encode() for line in [*lines, *["[DONE]"] * done])
+
+
+def screenplay(events: Iterable[dict[str, Any]]) -> list[str]:
+    """Each event on one short line: index, `+ delta`, `.` for a stop; signatures as `!`."""
+    lines = []
+    for event in events:
+        match event["type"]:
+            case "content_block_start":
+                block = event["content_block"]
+                name = f" {block['id']} {block['name']}" if block["type"] == "tool_use" else ""
+                lines.append(f"{event['index']} {block['type']}{name}")
+            case "content_block_delta":
+                (kind, value) = event["delta"].values()
+                shown = "!" if kind == "signature_delta" else f"+ {value}"
+                lines.append(f"{event['index']} {shown}")
+            case "content_block_stop":
+                lines.append(f"{event['index']} .")
+            case "message_delta":
+                lines.append(event["delta"]["stop_reason"])
+            case other:
+                lines.append(other)
+    return lines
