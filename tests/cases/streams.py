@@ -1,0 +1,339 @@
+"""
+Streams as providers really send them; each is besides cut anew at many sizes.
+
+Every one also passes the checker of the stream grammar, which reads the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.cases.case import Case, has, kinds
+from tests.cases.requests import BASH
+from tests.provider import chunk, stream
+
+STREAMED = (True,)
+TOOLS = {"tools": [BASH]}
+STOP = chunk(finish="stop")
+DETAILS = [{"type": "reasoning.text", "text": "Hm"}]
+SAID_ONE_TWO = {"content": kinds("text"), "content.0.text": "one two", "stop_reason": "end_turn"}
+
+
+def call(index: int | None, text: str, **head: Any) -> dict[str, Any]:
+    """A chunk with a fragment of a call's arguments."""
+    function = {"arguments": text, **({"name": head.pop("name")} if "name" in head else {})}
+    entry = {**head, "function": function}
+    return chunk(tool_calls=[entry if index is None else {"index": index, **entry}])
+
+
+def line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+CASES = (
+    Case(
+        rule="chunks are put together",
+        ways=STREAMED,
+        answers=(
+            stream(chunk("", role="assistant"), chunk("one "), chunk("two"), chunk(finish="stop")),
+        ),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="characters survive, whatever they are",
+        ways=STREAMED,
+        answers=(stream(chunk("ü世👩‍👩‍👧\u2028\x85"), chunk('\\n "\t'), chunk(finish="stop")),),
+        message={"content.0.text": 'ü世👩‍👩‍👧\u2028\x85\\n "\t'},
+    ),
+    Case(
+        rule="lines end in CR LF",
+        ways=STREAMED,
+        answers=(
+            stream(
+                f"data: {line(chunk('one '))}\r\n\r\n",
+                f"data: {line(chunk('two', finish='stop'))}\r\n\r\ndata: [DONE]\r\n\r\n",
+                end="eof",
+            ),
+        ),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="comments, event names, ids and no blank behind data:",
+        ways=STREAMED,
+        answers=(
+            stream(
+                ": OPENROUTER PROCESSING\n\n",
+                f"event: message\nid: 7\ndata:{line(chunk('one '))}\n\n",
+                ":\n\n",
+                f"retry: 3000\ndata:{line(chunk('two', finish='stop'))}\n\ndata:[DONE]\n\n",
+                end="eof",
+            ),
+        ),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="a byte order mark at the start",
+        ways=STREAMED,
+        answers=(stream(b"\xef\xbb\xbf", chunk("one "), chunk("two", finish="stop")),),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="[DONE] without finish_reason is an end",
+        ways=STREAMED,
+        answers=(stream(chunk("one "), chunk("two")),),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="finish_reason without [DONE] is an end",
+        ways=STREAMED,
+        answers=(stream(chunk("one "), chunk("two", finish="stop"), end="eof"),),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="the last event lacks its blank line",
+        ways=STREAMED,
+        answers=(stream(chunk("one "), f"data: {line(chunk('two', finish='stop'))}", end="eof"),),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="a stream that just ends is an error",
+        ways=STREAMED,
+        answers=(stream(chunk("one "), end="eof"),),
+        error={"type": "api_error"},
+        source="anomalyco/opencode#40061",
+    ),
+    Case(
+        rule="an error in a chunk is an error",
+        ways=STREAMED,
+        answers=(stream(chunk("one "), {"error": {"code": 502, "message": "Upstream went away"}}),),
+        error={"message": has("Upstream went away")},
+        source="OpenRouter: errors after the start",
+    ),
+    Case(
+        rule="Azure's chunks without choices or delta",
+        ways=STREAMED,
+        answers=(
+            stream(
+                {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+                chunk("one "),
+                {"choices": [{"index": 0, "content_filter_offsets": {}, "finish_reason": None}]},
+                {"choices": [{"index": 0, "delta": None, "finish_reason": None}]},
+                chunk("two", finish="stop"),
+            ),
+        ),
+        message=SAID_ONE_TWO,
+        source="openai-python#1677",
+    ),
+    Case(
+        rule="usage on a last chunk of its own",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk("one "),
+                chunk("two", finish="stop"),
+                {"choices": [], "usage": {"prompt_tokens": 70, "completion_tokens": 9}},
+            ),
+        ),
+        message={"usage.input_tokens": 70, "usage.output_tokens": 9, **SAID_ONE_TWO},
+    ),
+    Case(
+        rule="usage on every chunk: the last one counts",
+        ways=STREAMED,
+        answers=(
+            stream(
+                {**chunk("one "), "usage": {"prompt_tokens": 70, "completion_tokens": 1}},
+                {**chunk("two"), "usage": {"prompt_tokens": 70, "completion_tokens": 2}},
+                {
+                    **chunk(finish="stop"),
+                    "usage": {"prompt_tokens": 70, "completion_tokens": 2},
+                },
+            ),
+        ),
+        message={"usage.output_tokens": 2, **SAID_ONE_TWO},
+        source="vLLM continuous_usage_stats",
+    ),
+    Case(
+        rule="a null usage is none",
+        ways=STREAMED,
+        answers=(stream({**chunk("one "), "usage": None}, chunk("two", finish="stop")),),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="usage inside a choice",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk("one two"),
+                {
+                    "choices": [
+                        {
+                            "index": 0,
+                            "delta": {},
+                            "finish_reason": "stop",
+                            "usage": {"prompt_tokens": 33, "completion_tokens": 4},
+                        }
+                    ]
+                },
+            ),
+        ),
+        message={"usage.input_tokens": 33, **SAID_ONE_TWO},
+        source="Kimi",
+    ),
+    # Tools.
+    Case(
+        rule="arguments come in fragments",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, "", id="call_1", type="function", name="Bash"),
+                call(0, '{"comm'),
+                call(0, 'and": "e'),
+                call(0, 'cho \\"ü\\""}'),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message={
+            "content": kinds("tool_use"),
+            "content.0.input": {"command": 'echo "ü"'},
+            "stop_reason": "tool_use",
+        },
+    ),
+    Case(
+        rule="interleaved calls are kept apart",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, "", id="call_a", name="Bash"),
+                call(1, "", id="call_b", name="Bash"),
+                call(0, '{"command":'),
+                call(1, '{"command":'),
+                call(0, '"a"}'),
+                call(1, '"b"}'),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message={
+            "content": kinds("tool_use", "tool_use"),
+            "content.0.id": "call_a",
+            "content.0.input.command": "a",
+            "content.1.id": "call_b",
+            "content.1.input.command": "b",
+        },
+    ),
+    Case(
+        rule="calls without index are told apart by their ids",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(None, '{"command": "a"}', id="call_a", name="Bash"),
+                call(None, '{"command": "b"}', id="call_b", name="Bash"),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message={
+            "content": kinds("tool_use", "tool_use"),
+            "content.1.input.command": "b",
+        },
+    ),
+    Case(
+        rule="every call at index 0, told apart by their ids",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, '{"command": "a"}', id="call_a", name="Bash"),
+                call(0, '{"command": "b"}', id="call_b", name="Bash"),
+                chunk(finish="stop"),
+            ),
+        ),
+        message={
+            "content": kinds("tool_use", "tool_use"),
+            "content.1.input.command": "b",
+            "stop_reason": "tool_use",
+        },
+        source="Gemini: open-webui/computer#224",
+    ),
+    Case(
+        rule="an id and a name that come back empty are the same call",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, '{"command":', id="call_1", name="Bash"),
+                call(0, ' "x"', id="", name=""),
+                call(0, "}", id=None, name=None),
+                chunk("", finish="tool_calls"),
+            ),
+        ),
+        message={"content": kinds("tool_use"), "content.0.input": {"command": "x"}},
+        source="anomalyco/opencode#40969",
+    ),
+    Case(
+        rule="text may follow a call",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, "{}", id="call_1", name="Bash"),
+                chunk("and text"),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message={"content": has("and text"), "stop_reason": "tool_use"},
+    ),
+    # Reasoning.
+    Case(
+        rule="reasoning comes in fragments, under either name",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk(reasoning_content="Two "),
+                chunk(reasoning_content="and two"),
+                chunk("Four.", reasoning_content=None),
+                chunk(finish="stop"),
+            ),
+        ),
+        message={
+            "content": kinds("thinking", "text"),
+            "content.0.thinking": "Two and two",
+            "content.0.signature": bool,
+        },
+    ),
+    Case(
+        rule="reasoning that is sent twice is told once",
+        provider="openrouter",
+        model="deepseek/deepseek-r1",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk(
+                    "", reasoning="Hm", reasoning_details=[{"type": "reasoning.text", "text": "Hm"}]
+                ),
+                chunk("Yes.", finish="stop"),
+            ),
+        ),
+        message={"content": kinds("thinking", "text"), "content.0.thinking": "Hm"},
+    ),
+    Case(
+        rule="a think tag cut into pieces",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk("<th"),
+                chunk("ink>Two and "),
+                chunk("two</thi"),
+                chunk("nk>Four."),
+                chunk(finish="stop"),
+            ),
+        ),
+        message={
+            "content": kinds("thinking", "text"),
+            "content.0.thinking": "Two and two",
+            "content.1.text": "Four.",
+        },
+    ),
+)
