@@ -29,8 +29,14 @@ class Asked:
         return self.body["messages"]
 
     @property
+    def prompt(self) -> str:
+        """The system prompt, empty if there is none."""
+        first = self.messages[0]
+        return first["content"] if first["role"] == "system" else ""
+
+    @property
     def roles(self) -> str:
-        """The first letters of the roles; t for tool."""
+        """Who speaks, in order."""
         return " ".join(message["role"] for message in self.messages)
 
 

@@ -132,7 +132,8 @@ def _compaction(block: Block, _conversion: Conversion) -> list[Part]:
 
 def _one_text(head: list[Raw], parts: list[Part]) -> list[Part]:
     """Put *head* before the texts of *parts*, all in one text; other parts follow it."""
-    texts = head + [_text(part) for part in parts if part["type"] == "text"]
+    said = [*head, *(_text(part) for part in parts if part["type"] == "text")]
+    texts = [text for text in said if text != EMPTY]
     others = [part for part in parts if part["type"] != "text"]
     return [text_part(joined("\\n", texts)), *others] if texts else others
 
@@ -188,7 +189,7 @@ def _document(block: Block, conversion: Conversion) -> list[Part]:
 def _decoded(source: Source) -> Raw:
     """Return the text in a base64 source, or a note where there is none."""
     try:
-        return literal(base64.b64decode(text_of(source.data)).decode())
+        return literal(base64.b64decode(text_of(source.data), validate=True).decode())
     except (binascii.Error, ValueError):
         return literal(f"[document omitted: {text_of(source.media_type)} is not text]")
 

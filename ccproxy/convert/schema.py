@@ -73,7 +73,8 @@ def _object_at_root(whole: Schema) -> Schema:
         if isinstance(branches, list):
             resolved = [{**target_of(each, definitions), **as_schema(each)} for each in branches]
             root = merged(root, resolved, all_hold=all_hold)
-    return {key: value for key, value in root.items() if key not in _NOT_AT_ROOT}
+    kept = {key: value for key, value in root.items() if key not in _NOT_AT_ROOT}
+    return {**kept, "type": "object"}
 
 
 def _converted(schema: object, dialect: str) -> object:

@@ -1,0 +1,122 @@
+"""The system prompt, and what the system says later."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.asking import ask, assistant, system, target, text, user
+
+HEADER = "x-anthropic-billing-header: cc_version=2.1.329.651; cc_entrypoint=sdk-cli; cch=00000;"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param("You are terse.", "You are terse.", id="a string"),
+        pytest.param([text("You are terse.")], "You are terse.", id="a block"),
+        pytest.param([text("a"), text("b"), text("c")], "a\n\nb\n\nc", id="blocks"),
+        pytest.param([text("a"), text(""), text("c")], "a\n\nc", id="an empty block"),
+        pytest.param([text(HEADER), text("a"), text("b")], "a\n\nb", id="attribution block"),
+        pytest.param([text(HEADER + "\n"), text("a")], "a", id="attribution with a line end"),
+        pytest.param(HEADER + "\nYou are", "You are", id="attribution line in a string"),
+        pytest.param(HEADER + " You are", "You are", id="attribution in front of a string"),
+        pytest.param(
+            "x-anthropic-billing-header: new form\nYou", "You", id="an unknown form of it"
+        ),
+        pytest.param([text("a"), {"type": "tool_addition"}], "a", id="a block of another type"),
+    ],
+)
+def test_prompt(given, said):
+    asked = ask(user("Hi"), system=given)
+    assert asked.messages == [
+        {"role": "system", "content": said},
+        {"role": "user", "content": "Hi"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param("", id="empty"),
+        pytest.param([], id="no blocks"),
+        pytest.param(None, id="null"),
+        pytest.param([text(HEADER)], id="attribution alone"),
+        pytest.param(HEADER, id="attribution as a string"),
+    ],
+)
+def test_a_prompt_that_says_nothing_is_no_message(given):
+    assert ask(user("Hi"), system=given).roles == "user"
+
+
+def test_attribution_in_the_middle_of_a_text_is_text():
+    said = f"Look at {HEADER}"
+    assert ask(user("Hi"), system=said).messages[0]["content"] == said
+
+
+def test_the_attribution_does_not_change_the_prompt():
+    def body(version):
+        blocks = [text(f"x-anthropic-billing-header: cc_version={version};"), text("prompt")]
+        return ask(user("Hi"), system=blocks).converted.body
+
+    assert body("1") == body("2")
+
+
+# Later...
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param("note", "note", id="a string"),
+        pytest.param([text("a"), text("b")], "a\n\nb", id="blocks"),
+        pytest.param(
+            [text("a"), {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}],
+            "a",
+            id="tools that come are not said",
+        ),
+    ],
+)
+def test_in_place(given, said):
+    asked = ask(user("a"), {"role": "system", "content": given}, user("b"))
+    assert asked.messages[1] == {"role": "system", "content": said}
+
+
+def test_what_is_left_out_is_noted():
+    removal = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "f"}}
+    asked = ask(user("a"), system(removal), user("b"))
+    assert asked.roles == "user user"
+    assert asked.converted.dropped == ("system.tool_removal",)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(
+            "note", "<system-reminder>\nnote\n</system-reminder>", id="becomes a reminder"
+        ),
+        pytest.param(
+            "<system-reminder>note</system-reminder>",
+            "<system-reminder>note</system-reminder>",
+            id="a reminder stays one",
+        ),
+    ],
+)
+def test_where_one_system_message_is_allowed(words, said):
+    asked = ask(
+        user("a"), system(words), assistant("b"), user("c"),
+        system="prompt", to=target(system_messages="first"),
+    )  # fmt: skip
+    assert asked.roles == "system user user assistant user"
+    assert asked.messages[2]["content"] == said
+
+
+def test_the_first_message_may_be_the_one_system_message():
+    asked = ask(system("prompt"), user("a"), to=target(system_messages="first"))
+    assert asked.messages[0] == {"role": "system", "content": "prompt"}
+
+
+def test_a_mistake_in_the_prompt_is_told():
+    from ccproxy.errors import Problem
+
+    with pytest.raises(Problem, match=r"^system\.text: Input should be a valid string$"):
+        ask(user("a"), system=[{"type": "text", "text": 7}])

@@ -1,0 +1,353 @@
+"""Tools and tool_choice."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ccproxy.errors import Problem
+from tests.asking import ask, assistant, result, target, tool, use, user
+
+ANY = {"type": "any"}
+READ = {"type": "tool", "name": "Read"}
+
+
+def sent(*tools, **quirks):
+    """The functions that *tools* become."""
+    body = ask(tools=list(tools), to=target(**quirks)).body
+    return [each["function"] for each in body.get("tools", [])]
+
+
+# Definitions...
+
+
+def test_a_tool_is_a_function():
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+    assert sent(tool("Read", schema)) == [
+        {"name": "Read", "description": "Read it", "parameters": schema}
+    ]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param({"cache_control": {"type": "ephemeral"}}, id="cache_control"),
+        pytest.param({"defer_loading": True}, id="defer_loading"),
+        pytest.param({"eager_input_streaming": True}, id="eager_input_streaming"),
+        pytest.param({"strict": True}, id="strict"),
+        pytest.param({"input_examples": [{}]}, id="input_examples"),
+        pytest.param({"allowed_callers": ["direct"]}, id="allowed_callers"),
+        pytest.param({"type": "custom"}, id="type custom"),
+        pytest.param({"next_years_field": {"x": 1}}, id="unknown"),
+    ],
+)
+def test_fields_of_anthropics_are_left_out(field):
+    assert sent(tool("Read", **field)) == sent(tool("Read"))
+
+
+@pytest.mark.parametrize(
+    "description",
+    [pytest.param(None, id="null"), pytest.param(7, id="a number")],
+)
+def test_a_description_is_a_string_or_none(description):
+    (function,) = sent({**tool(), "description": description})
+    assert "description" not in function
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [pytest.param({}, id="empty"), pytest.param(None, id="null")],
+)
+def test_every_tool_has_an_object_schema(schema):
+    (function,) = sent({"name": "f", "input_schema": schema})
+    assert function["parameters"] == {"type": "object", "properties": {}}
+
+
+def test_a_tool_without_a_schema_takes_nothing():
+    (function,) = sent({"name": "f"})
+    assert function["parameters"] == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "dropped"),
+    [
+        pytest.param(
+            [tool("Late", defer_loading=True)], ["Late"], (), id="a deferred tool with a schema"
+        ),
+        pytest.param(
+            [tool("DeferredToolPlaceholder", defer_loading=True), tool("Read")],
+            ["Read"],
+            ("tools.DeferredToolPlaceholder",),
+            id="the placeholder of tool search",
+        ),
+        pytest.param(
+            [{"name": "Late", "defer_loading": True}, tool("Read")],
+            ["Read"],
+            ("tools.Late",),
+            id="a deferred tool without a schema",
+        ),
+        pytest.param(
+            [{"type": "web_search_20250305", "name": "web_search", "max_uses": 8}, tool("Read")],
+            ["Read"],
+            ("tools.web_search",),
+            id="a server tool",
+        ),
+        pytest.param(
+            [{"type": "mcp_toolset", "mcp_server_name": "x"}, tool("Read")],
+            ["Read"],
+            ("tools.mcp_toolset",),
+            id="a toolset without a name",
+        ),
+        pytest.param(
+            [{"type": "invented_20300101", "name": "x"}, tool("Read")],
+            ["Read"],
+            ("tools.x",),
+            id="a type of the future",
+        ),
+        pytest.param(
+            [{"type": "invented_20300101", **tool("x")}],
+            ["x"],
+            (),
+            id="a type of the future with a schema",
+        ),
+        pytest.param(
+            [tool("Read"), tool("Read"), tool("Write")],
+            ["Read", "Write"],
+            ("tools.Read",),
+            id="the second of one name",
+        ),
+        pytest.param(
+            [{"type": "web_search_20250305", "name": "web_search"}],
+            [],
+            ("tools.web_search",),
+            id="only a server tool: no tools at all",
+        ),
+        pytest.param([], [], (), id="no tools"),
+    ],
+)
+def test_which_tools_are_sent(given, kept, dropped):
+    asked = ask(tools=given)
+    names = [each["function"]["name"] for each in asked.body.get("tools", [])]
+    assert names == kept
+    assert asked.converted.dropped == dropped
+    assert ("tools" in asked.body) == bool(kept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "properties"),
+    [
+        pytest.param("bash_20250124", "bash", {"command", "restart"}, id="bash"),
+        pytest.param(
+            "text_editor_20250728",
+            "str_replace_based_edit_tool",
+            {"command", "path", "old_str", "new_str", "view_range"},
+            id="text editor",
+        ),
+        pytest.param("memory_20250818", "memory", {"command", "path", "new_path"}, id="memory"),
+        pytest.param("computer_20250124", "computer", {"action", "coordinate"}, id="computer"),
+    ],
+)
+def test_tools_that_claude_knows_are_explained(kind, name, properties):
+    (function,) = sent({"type": kind, "name": name})
+    assert function["name"] == name
+    assert len(function["description"]) > 10
+    assert properties <= function["parameters"]["properties"].keys()
+    assert all(field["type"] for field in function["parameters"]["properties"].values())
+
+
+def test_a_known_tool_with_its_own_schema_keeps_it():
+    (function,) = sent({"type": "bash_20250124", **tool("bash", {"properties": {"x": {}}})})
+    assert function["parameters"]["properties"] == {"x": {}}
+
+
+def test_schemas_are_in_the_providers_dialect():
+    schema = {"$schema": "x", "type": "object", "properties": {"a": {"const": "b"}}}
+    assert sent(tool("f", schema), schema="gemini")[0]["parameters"]["properties"] == {
+        "a": {"type": "string", "enum": ["b"]}
+    }
+    assert sent(tool("f", schema))[0]["parameters"]["properties"] == {"a": {"const": "b"}}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["mcp__" + "x" * 80 + "_a", "mcp__" + "x" * 80 + "_b"], id="long"),
+        pytest.param(["files.read", "files/read", "files_read"], id="strange"),
+    ],
+)
+def test_names_are_mapped_back(names):
+    asked = ask(tools=[tool(name) for name in names])
+    used = [each["function"]["name"] for each in asked.body["tools"]]
+    assert len(set(used)) == len(names)
+    back = [asked.converted.tool_names.get(name, name) for name in used]
+    assert back == names
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in used)
+
+
+def test_names_that_fit_are_not_in_the_table():
+    assert ask(tools=[tool("Read")]).converted.tool_names == {}
+
+
+@pytest.mark.parametrize(
+    ("tools", "complaint"),
+    [
+        pytest.param({"name": "x"}, "tools: Input should be a valid list", id="no list"),
+        pytest.param(["x"], "tools.0: Input should be a valid dictionary", id="no object"),
+        pytest.param(
+            [tool("a"), {"name": 7}], "tools.1.name: Input should be a valid string", id="name"
+        ),
+        pytest.param([tool("")], "tools.0.name: Field required", id="no name"),
+        pytest.param(
+            [{"name": "f", "input_schema": [1]}],
+            "tools.0.input_schema: Input should be a valid dictionary",
+            id="schema",
+        ),
+    ],
+)
+def test_mistakes(tools, complaint):
+    with pytest.raises(Problem) as caught:
+        ask(tools=tools)
+    assert caught.value.message == complaint
+
+
+# ...tool_choice...
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent_choice"),
+    [
+        pytest.param({"type": "auto"}, "auto", id="auto"),
+        pytest.param(ANY, "required", id="any"),
+        pytest.param(READ, {"type": "function", "function": {"name": "Read"}}, id="tool"),
+        pytest.param({"type": "none"}, "none", id="none"),
+        pytest.param({"type": "tool", "name": "Gone"}, "auto", id="a tool that is not there"),
+        pytest.param({"type": "next_year"}, "auto", id="unknown"),
+        pytest.param(None, None, id="null"),
+    ],
+)
+def test_choice(choice, sent_choice):
+    asked = ask(tools=[tool("Read")], tool_choice=choice)
+    assert asked.body.get("tool_choice") == sent_choice
+    assert asked.roles == "user"
+
+
+def test_nothing_is_chosen_for_the_client():
+    asked = ask(tools=[tool("Read")])
+    assert not {"tool_choice", "parallel_tool_calls"} & asked.body.keys()
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        pytest.param(None, id="no tools"),
+        pytest.param([], id="an empty list"),
+        pytest.param([{"type": "web_search_20250305", "name": "web_search"}], id="none left"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["auto", "any", "none"])
+def test_choice_needs_tools(tools, kind):
+    choice = {"type": kind, "disable_parallel_tool_use": True}
+    asked = ask(tools=tools, tool_choice=choice)
+    assert not {"tool_choice", "parallel_tool_calls", "tools"} & asked.body.keys()
+
+
+@pytest.mark.parametrize(
+    ("known", "choice", "sent_choice", "words"),
+    [
+        pytest.param(("auto",), ANY, "auto", "calling one of the tools", id="any, only auto known"),
+        pytest.param(("auto",), READ, "auto", "calling the tool Read", id="tool, only auto known"),
+        pytest.param(
+            ("auto", "required"), READ, "required", "calling the tool Read", id="tool by required"
+        ),
+        pytest.param(("auto", "none"), ANY, "auto", "one of the tools", id="any without required"),
+        pytest.param((), ANY, None, "calling one of the tools", id="nothing known"),
+        pytest.param(("auto",), {"type": "auto"}, "auto", "", id="auto needs no words"),
+        pytest.param((), {"type": "auto"}, None, "", id="auto is the default anyway"),
+    ],
+)
+def test_what_cannot_be_chosen_is_asked_for(known, choice, sent_choice, words):
+    asked = ask(
+        tools=[tool("Read")], tool_choice=choice, system="prompt", to=target(tool_choices=known)
+    )
+    assert asked.body.get("tool_choice") == sent_choice
+    assert words in asked.prompt
+    assert asked.prompt.startswith("prompt")
+
+
+def test_the_instruction_names_the_tool_as_the_provider_knows_it():
+    name = "mcp__" + "x" * 80
+    asked = ask(
+        tools=[tool(name)],
+        tool_choice={"type": "tool", "name": name},
+        to=target(tool_choices=("auto",)),
+    )
+    assert asked.body["tools"][0]["function"]["name"] in asked.prompt
+
+
+def test_a_chosen_tool_has_its_sent_name():
+    name = "mcp__" + "x" * 80
+    asked = ask(tools=[tool(name)], tool_choice={"type": "tool", "name": name})
+    chosen = asked.body["tool_choice"]["function"]["name"]
+    assert chosen == asked.body["tools"][0]["function"]["name"] != name
+
+
+def test_another_word_for_required():
+    asked = ask(tools=[tool()], tool_choice=ANY, to=target(required_word="any"))
+    assert asked.body["tool_choice"] == "any"
+
+
+def test_tools_are_withheld_where_none_cannot_be_said():
+    asked = ask(
+        user("a"),
+        assistant(use("t")),
+        user(result("t")),
+        tools=[tool()],
+        tool_choice={"type": "none"},
+        to=target(tool_choices=("auto",), tool_stream=True),
+        stream=True,
+    )
+    assert not {"tools", "tool_choice", "tool_stream"} & asked.body.keys()
+    assert asked.roles == "user assistant tool"
+
+
+@pytest.mark.parametrize("kind", ["auto", "any", "tool"])
+def test_one_call_at_a_time(kind):
+    choice = {"type": kind, "name": "Read", "disable_parallel_tool_use": True}
+    assert ask(tools=[tool()], tool_choice=choice).body["parallel_tool_calls"] is False
+
+
+@pytest.mark.parametrize(
+    ("choice", "quirks", "dropped"),
+    [
+        pytest.param({"disable_parallel_tool_use": False}, {}, (), id="not asked for"),
+        pytest.param(
+            {"disable_parallel_tool_use": True},
+            {"parallel_tool_calls": False},
+            ("tool_choice.disable_parallel_tool_use",),
+            id="refused",
+        ),
+    ],
+)
+def test_parallel_calls_are_not_mentioned(choice, quirks, dropped):
+    asked = ask(tools=[tool()], tool_choice={"type": "auto", **choice}, to=target(**quirks))
+    assert "parallel_tool_calls" not in asked.body
+    assert asked.converted.dropped == dropped
+
+
+# ...and that they are converted once.
+
+
+def test_the_same_tools_are_found_again_per_dialect():
+    given = tool("f", {"type": "object", "properties": {"a": {"const": "b"}}})
+    plain, gemini = sent(given), sent(given, schema="gemini")
+    assert plain != gemini
+    assert sent(given) == plain
+    assert sent(given, schema="gemini") == gemini
+
+
+def test_names_and_notes_are_told_again_for_known_tools():
+    tools = [tool("a.b"), {"type": "web_search_20250305", "name": "web_search"}]
+    first, second = ask(tools=tools).converted, ask(tools=tools).converted
+    assert first.tool_names == second.tool_names != {}
+    assert first.dropped == second.dropped == ("tools.web_search",)
