@@ -108,12 +108,18 @@ class Breaker:
         half = len(self._recent) >= ENOUGH and 2 * failures >= len(self._recent)
         return self._in_a_row >= IN_A_ROW or half
 
+    def _count_shown(self) -> str:
+        if self._in_a_row >= IN_A_ROW:
+            return f"{self._in_a_row} requests in a row"
+        failures = sum(failed for _, failed in self._recent)
+        return f"{failures} of the last {len(self._recent)} requests"
+
     def _refusal(self) -> Problem:
         seconds = max(1, math.ceil(self.seconds_open))
         return Problem(
             "overloaded_error",
-            f"{self._provider} fails: {self._in_a_row} requests in a row, so it is asked again in "
-            f"{seconds} s. The last failure: {self._last}",
+            f"{self._provider} fails ({self._count_shown()}), so "
+            f"it is asked again in {seconds} s. The last failure: {self._last}",
             retry_after=seconds,
             should_retry=False if seconds > 60 else None,
         )
