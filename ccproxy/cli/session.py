@@ -5,7 +5,9 @@ Claude Code takes the model names from ANTHROPIC_DEFAULT_*_MODEL, and they are t
 the proxy sends names equal to BIG, MIDDLE and SMALL on unchanged, so the session shows what
 really answers, and because Claude Code does not know such names, CLAUDE_CODE_MAX_CONTEXT_TOKENS
 holds for them (measured with 2.1.329; for the names it knows, it uses its own window, and for
-unknown ones without the setting a million tokens, so that compaction would come too late).
+unknown ones without the setting a million tokens, so that compaction would come too late). Its
+default model is opus with the suffix [1m], which counts more than that setting: without
+CLAUDE_CODE_DISABLE_1M_CONTEXT a plain `claude` takes demo-large[1m] for a million tokens wide.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ MANAGED = (
     "ANTHROPIC_DEFAULT_SONNET_MODEL",
     "ANTHROPIC_DEFAULT_HAIKU_MODEL",
     "CLAUDE_CODE_MAX_CONTEXT_TOKENS",
+    "CLAUDE_CODE_DISABLE_1M_CONTEXT",
     "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
     "CLAUDE_CODE_ATTRIBUTION_HEADER",
     "CLAUDE_CODE_AUTO_MODE_SERVER",
@@ -62,7 +65,10 @@ def session(config: WorkerConfig, environ: Mapping[str, str]) -> Session:
     targets = [config.target(name) for name in (models.big, models.middle, models.small) if name]
     window = min((target.window for target in targets if target.window), default=None)
     output = min((target.max_output for target in targets if target.max_output), default=None)
-    answer = _answer(window, output, config.max_tokens_limit)
+    # Of its own models, Claude Code knows window and limit itself.
+    is_known = (models.big or "claude-").startswith("claude-")
+    limit = config.max_tokens_limit
+    answer = limit if is_known else _answer(window, output, limit)
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {
         "ANTHROPIC_BASE_URL": base_url(config.host, config.port),
@@ -71,6 +77,7 @@ def session(config: WorkerConfig, environ: Mapping[str, str]) -> Session:
         "ANTHROPIC_DEFAULT_SONNET_MODEL": models.middle,
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": models.small,
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": None if window is None else str(window),
+        "CLAUDE_CODE_DISABLE_1M_CONTEXT": None if window is None or is_known else "1",
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": None if answer is None else str(answer),
         # The header changes with each request and costs the provider's prompt cache.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",

@@ -30,6 +30,7 @@ def test_everything_that_a_session_needs():
         "ANTHROPIC_DEFAULT_SONNET_MODEL": "mid",
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "small",
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "200000",
+        "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1",
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "32000",
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
         "CLAUDE_CODE_AUTO_MODE_SERVER": "0",
@@ -80,6 +81,7 @@ def test_limits(given, window, answer):
     unknown = {"BIG_MODEL": "a", "MIDDLE_MODEL": "b", "SMALL_MODEL": "c"}
     found = settings({**OPENAI, **unknown, **given})
     assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
+    assert found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == ("1" if window else None)
     assert found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
 
 
@@ -98,6 +100,15 @@ def test_a_tier_without_a_model_keeps_the_clients_name():
         None, entry=ENTRY, environ={"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-12345678"}
     )
     assert found["ANTHROPIC_DEFAULT_OPUS_MODEL"] == (config.models.big or None)
+
+
+def test_claudes_own_models_keep_their_own_limits():
+    given = {**OPENAI, "BIG_MODEL": "claude-opus-5-5", "CONTEXT_WINDOW": "200000"}
+    found = settings(given)
+    assert found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] is None
+    assert found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] is None
+    limited = settings({**given, "MAX_TOKENS_LIMIT": "64000"})
+    assert limited["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "64000"
 
 
 # The token.
