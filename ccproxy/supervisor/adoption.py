@@ -112,9 +112,11 @@ def _rebuild(path: Path, fleet: Fleet) -> Found | None:
         if identity is None or os.getsid(pid) != pid:
             return None
         entry = fleet.entry(label)
+        with take_listener(path, timeout=PATIENCE) as listener:
+            host = listener.getsockname()[0]
         spec = Spec(
             label=label,
-            host=str(state.get("host") or "127.0.0.1"),
+            host=host,
             port=int(state["port"]),
             env_file=str(entry.env_file) if entry else "",
         )

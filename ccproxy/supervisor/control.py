@@ -95,6 +95,7 @@ def take_listener(path: Path | str, *, timeout: float) -> socket.socket:
     answer, fds = _exchange(path, {"op": "listener"}, timeout=timeout, fds=1)
     if not fds:
         raise NoAnswer(f"no socket came: {answer}")
+    os.set_inheritable(fds[0], False)
     return socket.socket(fileno=fds[0])
 
 

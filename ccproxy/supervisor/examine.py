@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ccproxy import __version__
-from ccproxy.config.fleet import Entry, load_fleet
+from ccproxy.config.fleet import Entry, read_fleet
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
 from ccproxy.supervisor.mistakes import mistakes_from_json, mistakes_to_json
 from ccproxy.supervisor.records import Spec
@@ -120,10 +120,10 @@ def examine(file: Path, labels: Sequence[str]) -> list[Spec]:
         ConfigError: With every mistake of all files.
 
     """
-    fleet = load_fleet(file)
+    fleet, found = read_fleet(file)
     ports = {entry.port: entry.label for entry in fleet.entries}
     specs: list[Spec] = []
-    mistakes: list[Mistake] = []
+    mistakes: list[Mistake] = list(found)
     for entry in fleet.entries:
         if labels and entry.label.lower() not in labels:
             specs.append(_bare_spec(entry))
@@ -131,7 +131,8 @@ def examine(file: Path, labels: Sequence[str]) -> list[Spec]:
         try:
             specs.append(_full_spec(entry, ports))
         except ConfigError as error:
-            mistakes += error.mistakes
+            # Two entries may share an env file, and its mistakes are to be told once.
+            mistakes += [mistake for mistake in error.mistakes if mistake not in mistakes]
     if mistakes:
         raise ConfigError(mistakes)
     return specs

@@ -218,7 +218,7 @@ def _read_order(request: dict[str, Any]) -> Order:
     return Order(
         op=str(request.get("op", "")),
         labels=tuple(str(label).lower() for label in request.get("labels") or ()),
-        timeout=float(request.get("timeout") or 15.0),
+        timeout=float(15.0 if request.get("timeout") is None else request["timeout"]),
         drain=float(30.0 if request.get("drain") is None else request["drain"]),
         cwd=request.get("cwd"),
         command=str(request.get("command") or ""),

@@ -61,7 +61,7 @@ class StandIn:
         if self.settings.get("CHILD"):
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.options.control)
+            Path(self.options.control).unlink()
         self.control.bind(self.options.control)
         self.control.listen(16)
         threading.Thread(target=self.answer_control, daemon=True).start()
@@ -158,7 +158,7 @@ class StandIn:
         while self.in_flight and time.monotonic() < until:
             time.sleep(0.01)
         with contextlib.suppress(OSError):
-            os.unlink(self.options.control)
+            Path(self.options.control).unlink()
         os._exit(0)
 
 

@@ -85,7 +85,7 @@ def test_the_supervisor_is_nobodys_child_and_holds_nothing_of_the_shell(home):
         assert pipe.read() == b""  # at its end: nobody else holds the other side
     assert os.getsid(pid) != os.getsid(0)
     for number in (pid, home.pid("Kimi")):
-        assert os.readlink(f"/proc/{number}/fd/0") == "/dev/null"
+        assert str(Path(f"/proc/{number}/fd/0").readlink()) == "/dev/null"
         assert Path(f"/proc/{number}/fd/1").readlink().suffix == ".out"
 
 

@@ -290,9 +290,7 @@ def test_a_worker_that_was_stopped_did_not_crash(running):
 
 
 def test_an_adopted_worker_is_served_by_the_same_rules(history):
-    record = Record(
-        identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC
-    )
+    record = Record(identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC)
     history.unit.adopted(record, history.host.clock, {"state": "ready"})
     assert history.settles() == ""
     assert history.phase == "ready"
@@ -301,9 +299,7 @@ def test_an_adopted_worker_is_served_by_the_same_rules(history):
 
 
 def test_an_adopted_worker_that_drains_goes_on_draining(history):
-    record = Record(
-        identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC
-    )
+    record = Record(identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC)
     history.unit.adopted(record, history.host.clock, {"state": "draining"})
     assert history.unit.goal is Goal.STOPPED
     assert history.settles() == ""

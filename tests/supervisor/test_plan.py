@@ -1,5 +1,7 @@
 """The facts table: every situation that a unit can be in, what it is called and what is done."""
 
+# ruff: noqa: E501 - a situation is one line
+
 from __future__ import annotations
 
 import itertools

@@ -153,7 +153,7 @@ def test_an_entry_may_change_its_label(home):
     with Load(port) as load:
         assert home.request("reload").ok
     assert load.refused == 0
-    assert home.status() == {"Kimi-K2": "ready"}
+    eventually(lambda: home.status() == {"Kimi-K2": "ready"})
     assert ask(port)["label"] == "Kimi-K2"
 
 

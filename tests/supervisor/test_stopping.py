@@ -1,4 +1,4 @@
-"""Stopping: streams end, the stubborn are killed with all they have, and the supervisor goes last."""
+"""Stopping: streams end, the stubborn are killed with their children, the supervisor goes last."""
 
 from __future__ import annotations
 
