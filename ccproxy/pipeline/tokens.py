@@ -66,13 +66,21 @@ def _of_tools(tools: bytes, *, escaped: bool) -> float:
 def _of_text(text: bytes, *, escaped: bool) -> float:
     """Measure the JSON of a text by its bytes and characters."""
     if escaped:
-        wide = text.count(b"\\u")
-        return (len(text) - 6 * wide) / ASCII_PER_TOKEN + wide / WIDE_PER_TOKEN
+        return _of_escapes(text)
     if text.isascii():
         return len(text) / ASCII_PER_TOKEN
     characters = len(text.decode("utf-8", "replace"))
     wide_or_half = (len(text) - characters) / 2
     return (characters - wide_or_half) / ASCII_PER_TOKEN + wide_or_half / WIDE_PER_TOKEN
+
+
+def _of_escapes(text: bytes) -> float:
+    """The same for other letters written as escapes: those of two bytes begin with a zero."""
+    escapes = text.count(b"\\u")
+    narrow = text.count(b"\\u0") if escapes else 0
+    wide_or_half = escapes - narrow / 2
+    rest = len(text) - 6 * escapes + narrow / 2
+    return rest / ASCII_PER_TOKEN + wide_or_half / WIDE_PER_TOKEN
 
 
 # Pictures and documents: taken out as text, put in by their size.

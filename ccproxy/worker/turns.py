@@ -21,8 +21,9 @@ LONGEST_WAIT = 30.0
 class Turns:
     """Takes keys out of a pool, waiting where only permits are missing."""
 
-    def __init__(self, pool: KeyPool) -> None:
+    def __init__(self, pool: KeyPool, *, longest_wait: float = LONGEST_WAIT) -> None:
         self._pool = pool
+        self._longest_wait = longest_wait
         self._line: deque[asyncio.Future[None]] = deque()
 
     async def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
@@ -42,7 +43,7 @@ class Turns:
         if len(self._line) >= LONGEST_LINE:
             raise self._pool.refusal(model, skip=skip)
         try:
-            async with asyncio.timeout(LONGEST_WAIT):
+            async with asyncio.timeout(self._longest_wait):
                 return await self._wait(model, skip)
         except TimeoutError:
             raise self._pool.refusal(model, skip=skip) from None
