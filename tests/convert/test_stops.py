@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.convert.stops import StopCutter
@@ -47,6 +47,7 @@ def test_it_is_active_only_with_sequences():
     assert not StopCutter([""]).is_active
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text(alphabet="ab", min_size=1, max_size=3), min_size=1, max_size=3),
     st.lists(st.text(alphabet="abc", max_size=4), max_size=8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.convert.stream import ChatToMessageStream
@@ -738,6 +738,7 @@ PIECES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12), st.booleans(), st.sampled_from([(), ("ab",)]))
 def test_any_answer_keeps_the_grammar_or_is_an_error(chunks, done, stops):
     machine = ChatToMessageStream(context(stop_sequences=stops))

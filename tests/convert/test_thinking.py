@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.convert.thinking import (
@@ -66,6 +66,7 @@ def test_foreign_signatures_open_to_nothing(signature):
     assert SIGNER.open(signature) is None
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_is_an_error(text):
     assert SIGNER.open(text) is None
@@ -79,6 +80,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=3))
 def test_anything_can_be_carried(carried):
     origin = Origin(provider="p", model="m", carried=carried)

@@ -6,7 +6,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.errors import Problem
@@ -128,6 +128,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON | st.fixed_dictionaries({"choices": JSON}))
 def test_arbitrary_json_is_read_or_refused(found):
     with contextlib.suppress(Problem):  # and nothing else

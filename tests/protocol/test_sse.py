@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.errors import Problem
@@ -121,6 +121,7 @@ LINES = st.sampled_from(
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(LINES, ENDS), max_size=12),
     st.lists(st.integers(0, 80), max_size=6),
