@@ -40,6 +40,8 @@ BODY_SECONDS = 30.0
 """How long a client may take for its body before it must keep the lowest rate."""
 LOWEST_RATE = 1024
 """Bytes per second."""
+LINGER_SECONDS = 1.0
+"""How long the rest of a refused body is thrown away, so that the answer is seen."""
 CONNECTION_LIMIT = 1024
 FIELD_LIMIT = 64 * 1024
 """Bytes of one header and of the request line."""
@@ -175,6 +177,7 @@ class ClientServer(web.Server):
             max_line_size=FIELD_LIMIT,
             max_field_size=FIELD_LIMIT,
             auto_decompress=False,
+            lingering_time=LINGER_SECONDS,
         )
 
     def _request(
