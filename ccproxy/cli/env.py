@@ -69,10 +69,12 @@ def env(
 
 def warn_of_shadows(options: Options, settings: Mapping[str, str | None]) -> None:
     """Name every setting of Claude Code's files that would win over *settings*."""
+    from ccproxy.cli.session import ACTIVE
     from ccproxy.cli.shadows import find_shadows
 
     for shadow in find_shadows(settings, environ=os.environ, here=Path.cwd()):
-        fix = "remove it there" + ("" if shadow.managed else ", or use: ccproxy run LABEL")
+        instead = f", or use: ccproxy run {settings[ACTIVE]} -- claude"
+        fix = "remove it there" + ("" if shadow.managed else instead)
         say(
             options,
             f"warning: {near(shadow.file)} sets {shadow.key} and wins over the shell\n  fix: {fix}",

@@ -50,6 +50,18 @@ VERBS = {
 }
 ALIASES = {"ps": "status", "ls": "status"}
 
+MEANINGS = {
+    0: "all good",
+    1: "failed or degraded",
+    2: "wrong usage",
+    3: "not running",
+    4: "the provider refused the key",
+    5: "port in use",
+    6: "another ccproxy command is at work",
+    7: "not ready in time",
+    78: "wrong configuration",
+    130: "interrupted",
+}
 EXIT_CODES: dict[type[Exception], int] = {
     CcproxyError: 1,
     UsageError: 2,
@@ -60,11 +72,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     ConfigError: 78,
     click.Abort: 130,
 }
-"""
-0 all good, 1 failed or degraded, 2 usage, 3 not running, 4 the provider refused the key,
-5 port in use, 6 another command holds the lock, 7 not ready in time, 78 wrong configuration,
-130 interrupted.
-"""
+"""What our errors end with; a failure without an entry of its own counts as its parent."""
 
 
 class CcproxyGroup(click.Group):
@@ -125,6 +133,12 @@ class CcproxyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say what the exit codes mean, and where to begin."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in MEANINGS.items()])
+        super().format_epilog(ctx, formatter)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the verb without importing any."""
         verbs = [
@@ -138,6 +152,7 @@ class CcproxyGroup(click.Group):
 @click.command(
     name="ccproxy",
     cls=CcproxyGroup,
+    invoke_without_command=True,
     params=common_options(hidden=False),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Begin with: ccproxy start, then: ccproxy run LABEL -- claude",
@@ -147,6 +162,8 @@ class CcproxyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """Claude Code on any model provider: a fleet of small proxies, one per provider."""
     ctx.color = wants_color(os.environ, no_color=ctx.ensure_object(Options).no_color)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:

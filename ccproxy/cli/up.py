@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -114,11 +115,12 @@ def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> i
         for index in range(1, entry.workers + 1)
     ]
 
+    begun = time.monotonic()
     with echoing(logs, lambda line: _echo(line, many=len(entries) > 1, as_json=as_json)):
         is_up = run_foreground(
             fleet,
             labels=[entry.label for entry in entries] if labels else (),
-            on_started=lambda outcome: report(outcome.rows, seconds=0.0),
+            on_started=lambda outcome: report(outcome.rows, seconds=time.monotonic() - begun),
         )
     return 0 if is_up else 1
 

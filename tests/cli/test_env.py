@@ -166,6 +166,7 @@ def test_a_shadowing_setting_is_named_on_stderr(home, ccproxy):
     result = ccproxy("env", "glm-4.6")
     assert result.exit_code == 0
     assert ".claude/settings.json sets ANTHROPIC_BASE_URL" in result.stderr
+    assert "ccproxy run GLM-4.6 -- claude" in result.stderr
     assert "warning" not in result.stdout
     assert "sk-" not in result.stdout + result.stderr
     assert "sk-" in GLM

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ccproxy import __version__, errors
 from ccproxy.cli import main
-from ccproxy.cli.main import ALIASES, EXIT_CODES, VERBS, cli
+from ccproxy.cli.main import ALIASES, EXIT_CODES, MEANINGS, VERBS, cli
 from ccproxy.errors import ConfigError, Mistake
 from tests.cli.conftest import command
 
@@ -185,6 +185,18 @@ def test_each_error_has_its_exit_code_and_no_traceback(error, code):
     assert result.exit_code == code
     assert "Traceback" not in result.output
     assert result.stderr.startswith(("error: ", "interrupted", "\ninterrupted"))
+
+
+def test_every_exit_code_is_explained_in_the_help(ccproxy):
+    shown = ccproxy("--help").stdout
+    for code in {0, 2, *EXIT_CODES.values()}:
+        assert f"\n  {code:<5}{MEANINGS[code]}\n" in shown
+
+
+def test_without_a_verb_there_is_help(ccproxy):
+    result = ccproxy()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == ccproxy("--help").stdout
 
 
 def test_every_error_of_ours_has_an_exit_code():

@@ -180,6 +180,17 @@ def test_a_single_failure_is_an_error_with_a_fix(one, code):
     assert "\n  fix: " in str(error)
 
 
+def test_the_last_words_of_a_worker_that_was_late_are_shown(tmp_path, capsys):
+    fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
+    fleet.logs.mkdir()
+    for label in ("late", "up", "foreign"):
+        text = "".join(f"{label} {number}\n" for number in range(30))
+        (fleet.logs / f"{label}.log").write_text(text)
+    outcome.show_last_words(fleet, [row("late", "starting"), row("up"), row("x", "foreign")])
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [f"late  late {number}" for number in range(10, 30)]
+
+
 def test_a_start_is_reported_line_by_line(capsys):
     new, old = row("kimi", up=0.6, keys=(3, 3)), row("glm-4.6", up=7500.0, keys=(1, 1), port=18082)
     outcome.report([new, old, row("x", "foreign", reason=PORT)], seconds=0.9)
