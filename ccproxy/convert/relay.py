@@ -166,7 +166,8 @@ class ChatRelay:
     def _take_event(self, event: sse.ServerEvent, read: bytes, out: list[bytes]) -> None:
         if self.ended:
             return
-        if self._template is not None and not event.event:  # one that was spread over two reads may fit
+        if self._template is not None and not event.event:
+            # An event that was spread over two reads may fit as well.
             framed = self._template.framed(event.data)
             if self._splice(self._template, framed, 0, out) == len(framed):
                 return

@@ -241,6 +241,12 @@ def test_a_stop_sequence_ends_the_answer():
             "Rate limit",
             id="a JSON body",
         ),
+        pytest.param(
+            [b'data: [{"error":{"code":429,"message":"Rate limit exceeded"}}]\n\n'],
+            "rate_limit_error",
+            "Rate limit",
+            id="an error in a list (Gemini)",
+        ),
         pytest.param([b"[1]"], "api_error", "no answer", id="a JSON body that is no answer"),
     ],
 )  # fmt: skip
@@ -307,6 +313,18 @@ def test_failing_a_complete_answer_that_cannot_end():
     answer = ChatRelay(context())
     answer.feed(sse([call('{"a":1}', index=0, id="c"), end()], done=False))
     assert read(answer.fail(Problem("api_error", "cut")))[0][0] == "error"
+
+
+def test_nothing_is_read_behind_done():
+    raw = sse([say("a"), end()]) + sse([say("b")])
+    for piece in (raw, raw.replace(b"\n", b"\r\n")):
+        assert assemble(relay([piece]))["content"] == [{"type": "text", "text": "a"}]
+
+
+def test_a_named_event_never_goes_the_short_way():
+    pieces = by_event(sse([say("a"), say("b")], done=False))
+    pieces.append(b"event: error\n" + pieces[1])
+    assert read(relay(pieces))[-1][0] == "error"
 
 
 def test_rags_behind_the_end_do_not_matter():

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ccproxy.convert.template import learn, sole_text
+from ccproxy.protocol.chat import decode
 from tests.chat_answers import call, end, parsed, say
 
 EVENT = {
@@ -137,6 +138,13 @@ def test_nothing_is_learnt_from_the_head_of_a_call(more):
 def test_nothing_is_learnt_from_a_signature():
     event = EVENT | {"delta": {"type": "signature_delta", "signature": "abc"}}
     assert learnt(say("abc"), event) is None
+
+
+def test_a_decoy_is_proved_to_be_one():
+    # The true field is spelt with an escape, so that only the decoy is found.
+    data = b'{"content":"abc","choices":[{"delta":{"cont\\u0065nt":"abc"}}]}'
+    assert sole_text(decode(data)) == ("content", "abc")
+    assert learn(decode(data), data, data, EVENT) is None
 
 
 def test_a_decoy_is_not_taken_for_the_text():

@@ -1,0 +1,308 @@
+"""
+Answers in the shape of each provider, streamed, and the message that they make.
+
+Each transcript holds the oddities that its provider is known for; the sources stand beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ccproxy.convert.relay import ChatRelay
+from ccproxy.convert.response import to_message
+from tests.chat_answers import SIGNER, context
+from tests.grammar import assemble
+
+READ = {"type": "tool_use", "name": "Read"}
+
+
+def text(said):
+    return {"type": "text", "text": said}
+
+
+def relayed(raw: bytes, size: int, **settings: Any) -> dict[str, Any]:
+    relay = ChatRelay(context(**settings))
+    out = [relay.feed(raw[at : at + size]) for at in range(0, len(raw), size)]
+    return assemble(b"".join([*out, relay.close()]))
+
+
+def stream(*lines: str) -> bytes:
+    """Lines that begin with a brace are data."""
+    framed = [f"data: {line}" if line.startswith("{") else line for line in lines]
+    return "".join(f"{line}\n\n" for line in framed).encode()
+
+
+OPENAI = stream(  # usage in a chunk without choices; obfuscation
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null}}],"usage":null'
+    ',"obfuscation":"a"}',
+    '{"choices":[{"index":0,"delta":{"content":"Let me look."}}],"usage":null,"obfuscation":"bc"}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function",'
+    '"function":{"name":"Read","arguments":""}}]}}],"usage":null,"obfuscation":"def"}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\\"pa"}}]}}'
+    '],"usage":null,"obfuscation":""}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"th\\":1}"}}]'
+    '}}],"usage":null,"obfuscation":"g"}',
+    '{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],"usage":null}',
+    '{"choices":[],"usage":{"prompt_tokens":40,"completion_tokens":9,"total_tokens":49,'
+    '"prompt_tokens_details":{"cached_tokens":30},"completion_tokens_details":{"reasoning_tokens":'
+    "0}}}",
+    "data: [DONE]",
+)
+
+AZURE = stream(  # openai-python#1677: filter results without choices, choices without delta
+    '{"choices":[],"prompt_filter_results":[{"prompt_index":0,"content_filter_results":{}}]}',
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"content_filter_offsets":{"check_offset":1},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":null,"finish_reason":"stop"}]}',
+    '{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}',
+    "data: [DONE]",
+)
+
+DEEPSEEK = stream(  # keep-alive comments; reasoning_content beside null content; cache hits
+    ": keep-alive",
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":null,"reasoning_content":""}}]}',
+    '{"choices":[{"index":0,"delta":{"content":null,"reasoning_content":"Need "}}]}',
+    '{"choices":[{"index":0,"delta":{"content":null,"reasoning_content":"it."}}]}',
+    ": keep-alive",
+    '{"choices":[{"index":0,"delta":{"content":"Done","reasoning_content":null}}]}',
+    '{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{'
+    '"prompt_tokens":339,"completion_tokens":8,"prompt_cache_hit_tokens":320,'
+    '"prompt_cache_miss_tokens":19}}',
+    "data: [DONE]",
+)
+
+KIMI = stream(  # ids name:index, which repeat in each turn; usage inside the choice
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"reasoning_content":"hm"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"functions.Read:0","type":'
+    '"function","function":{"name":"Read","arguments":""}}]},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}',
+    '{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls","usage":{"prompt_tokens":19,'
+    '"completion_tokens":2,"total_tokens":21,"cached_tokens":10}}]}',
+    "data: [DONE]",
+)
+
+GLM = stream(  # blank text before calls; the arguments as one late chunk
+    '{"choices":[{"index":0,"delta":{"role":"assistant","reasoning_content":"plan"}}]}',
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":"\\n"}}]}',
+    '{"choices":[{"index":0,"delta":{"role":"assistant","tool_calls":[{"id":"call_9","index":0,'
+    '"type":"function","function":{"name":"Read","arguments":"{\\"path\\":1}"}}]}}]}',
+    '{"choices":[{"index":0,"finish_reason":"tool_calls","delta":{"role":"assistant","content":""}}'
+    '],"usage":{"prompt_tokens":5,"completion_tokens":6,"prompt_tokens_details":{"cached_tokens":2}'
+    "}}",
+    "data: [DONE]",
+)
+
+MINIMAX = stream(  # think tags; base_resp in every chunk; the whole message at the end
+    '{"choices":[{"index":0,"delta":{"content":"<think>\\npl","role":"assistant"}}],"base_resp":'
+    '{"status_code":0,"status_msg":""}}',
+    '{"choices":[{"index":0,"delta":{"content":"an\\n</think>\\n\\nAns"}}],"base_resp":null}',
+    '{"choices":[{"index":0,"delta":{"content":"wer"}}]}',
+    '{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":'
+    '"<think>\\nplan\\n</think>\\n\\nAnswer"}}],"usage":{"total_tokens":9,"prompt_tokens":4,'
+    '"completion_tokens":5},"base_resp":{"status_code":0,"status_msg":""}}',
+    "data: [DONE]",
+)
+
+GEMINI = stream(  # open-webui/computer#224: whole calls, no index, finish stop; thought signatures
+    '{"choices":[{"delta":{"role":"assistant","tool_calls":[{"extra_content":{"google":'
+    '{"thought_signature":"U0lH"}},"function":{"arguments":"{\\"path\\":1}","name":"Read"},"id":'
+    '"function-call-1","type":"function"}]},"index":0}]}',
+    '{"choices":[{"delta":{"role":"assistant","tool_calls":[{"function":{"arguments":"{\\"path\\":2}'
+    '","name":"Read"},"id":"","type":"function"}]},"index":0}]}',
+    '{"choices":[{"delta":{"role":"assistant"},"finish_reason":"stop","index":0}],"usage":'
+    '{"completion_tokens":3,"prompt_tokens":7,"total_tokens":10}}',
+    "data: [DONE]",
+)
+
+QWEN = stream(  # id "" on continuations, a closing delta with empty arguments
+    '{"choices":[{"delta":{"content":null,"role":"assistant","reasoning_content":"r"},"index":0}]}',
+    '{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"call_a1","type":"function"'
+    ',"function":{"name":"Read","arguments":""}}]},"index":0,"finish_reason":null}]}',
+    '{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"","type":"function",'
+    '"function":{"arguments":"{\\"path\\":"}}]},"index":0,"finish_reason":null}]}',
+    '{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"","type":"function",'
+    '"function":{"arguments":"1}"}}]},"index":0,"finish_reason":null}]}',
+    '{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":""},"index":0,"id":"","type":'
+    '"function"}]},"finish_reason":"tool_calls","index":0}]}',
+    '{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}',
+    "data: [DONE]",
+)
+
+OPENROUTER = stream(  # comments; reasoning twice; encrypted details beside the call
+    ": OPENROUTER PROCESSING",
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning":"aa",'
+    '"reasoning_details":[{"type":"reasoning.text","text":"aa","index":0,"format":"unknown"}]}}]}',
+    '{"choices":[{"index":0,"delta":{"content":"","reasoning":"bb","reasoning_details":[{"type":'
+    '"reasoning.text","text":"bb","index":0,"format":"unknown"}]}}]}',
+    '{"choices":[{"index":0,"delta":{"content":"","reasoning":null,"reasoning_details":[{"type":'
+    '"reasoning.encrypted","data":"gAAA","id":"call_1","index":1}],"tool_calls":[{"index":0,"id":'
+    '"call_1","type":"function","function":{"name":"Read","arguments":"{\\"path\\":1}"}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"tool_calls",'
+    '"native_finish_reason":"STOP"}]}',
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],'
+    '"usage":{"prompt_tokens":6,"completion_tokens":3,"cost":0.1}}',
+    "data: [DONE]",
+)
+
+GROQ = stream(  # field `reasoning`; usage in x_groq
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],'
+    '"x_groq":{"id":"req_1"}}',
+    '{"choices":[{"index":0,"delta":{"reasoning":"hm","channel":"analysis"}}]}',
+    '{"choices":[{"index":0,"delta":{"content":"Yes"}}]}',
+    '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"x_groq":{"id":"req_1","usage":'
+    '{"prompt_tokens":8,"completion_tokens":4,"total_tokens":12}}}',
+    "data: [DONE]",
+)
+
+MISTRAL = stream(  # thinking as content parts; whole calls without index in the finish chunk
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}',
+    '{"choices":[{"index":0,"delta":{"content":[{"type":"thinking","thinking":[{"type":"text",'
+    '"text":"2+2"}]}]}}]}',
+    '{"choices":[{"index":0,"delta":{"content":"4"}}]}',
+    '{"choices":[{"index":0,"delta":{"content":"","tool_calls":[{"id":"gSIMJiOkT","function":'
+    '{"name":"Read","arguments":"{\\"path\\":1}"}}]},"finish_reason":"tool_calls"}],"usage":'
+    '{"prompt_tokens":9,"completion_tokens":5}}',
+    "data: [DONE]",
+)
+
+XAI = stream(  # completion_tokens without the reasoning
+    '{"choices":[{"index":0,"delta":{"role":"assistant","reasoning_content":"r"}}]}',
+    '{"choices":[{"index":0,"delta":{"content":"x"}}]}',
+    '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":291,'
+    '"completion_tokens":26,"total_tokens":513,"completion_tokens_details":{"reasoning_tokens":196}'
+    "}}",
+    "data: [DONE]",
+)
+
+OLLAMA = stream(  # field `reasoning`; whole calls, here without ids
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning":"so"}}]}',
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":"","tool_calls":[{"index":0,'
+    '"type":"function","function":{"name":"Read","arguments":"{\\"path\\":1}"}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"stop"}]}',
+    "data: [DONE]",
+)
+
+SGLANG = stream(  # #35542: explicit nulls and content "" in tool deltas; matched_stop
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"role":null,"content":"","reasoning_content":null,"tool_calls"'
+    ':[{"index":0,"id":"call_x","type":"function","function":{"name":"Read","arguments":""}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"role":null,"content":"","reasoning_content":null,"tool_calls"'
+    ':[{"index":0,"id":null,"type":null,"function":{"name":null,"arguments":"{\\"path\\":"}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"role":null,"content":"","reasoning_content":null,"tool_calls"'
+    ':[{"index":0,"id":null,"type":null,"function":{"name":null,"arguments":"1}"}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"tool_calls","matched_stop":null'
+    '}],"usage":null}',
+    '{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}',
+    "data: [DONE]",
+)
+
+COPILOT = stream(  # ericc-ch/copilot-api: text and call in two choices
+    '{"choices":[{"index":0,"delta":{"content":"I will look.","role":"assistant"}},{"index":1,'
+    '"delta":{"content":null,"tool_calls":[{"index":0,"id":"toolu_vrtx_1","type":"function",'
+    '"function":{"name":"Read","arguments":"{\\"path\\":1}"}}]}}]}',
+    '{"choices":[{"index":0,"finish_reason":"tool_calls","delta":{"content":null}}]}',
+    '{"choices":[{"index":1,"finish_reason":"tool_calls","delta":{"content":null}}],"usage":'
+    '{"prompt_tokens":4,"completion_tokens":2}}',
+    "data: [DONE]",
+)
+
+ONE = {"path": 1}
+SHAPES = [
+    pytest.param(
+        OPENAI,
+        [text("Let me look."), READ | {"id": "call_1", "input": ONE}],
+        (10, 30, 9),
+        id="openai",
+    ),
+    pytest.param(AZURE, [text("Hi")], (3, 0, 1), id="azure"),
+    pytest.param(DEEPSEEK, ["Need it.", text("Done")], (19, 320, 8), id="deepseek"),
+    pytest.param(KIMI, ["hm", READ | {"id": None, "input": {}}], (9, 10, 2), id="kimi"),
+    pytest.param(GLM, ["plan", READ | {"id": "call_9", "input": ONE}], (3, 2, 6), id="glm"),
+    pytest.param(MINIMAX, ["\nplan\n", text("Answer")], (4, 0, 5), id="minimax"),
+    pytest.param(
+        GEMINI,
+        [
+            "",
+            READ | {"id": "function-call-1", "input": ONE},
+            READ | {"id": None, "input": {"path": 2}},
+        ],
+        (7, 0, 3),
+        id="gemini",
+    ),
+    pytest.param(QWEN, ["r", READ | {"id": "call_a1", "input": ONE}], (5, 0, 2), id="qwen"),
+    pytest.param(
+        OPENROUTER, ["aabb", READ | {"id": "call_1", "input": ONE}], (6, 0, 3), id="openrouter"
+    ),
+    pytest.param(GROQ, ["hm", text("Yes")], (8, 0, 4), id="groq"),
+    pytest.param(
+        MISTRAL,
+        ["2+2", text("4"), READ | {"id": "gSIMJiOkT", "input": ONE}],
+        (9, 0, 5),
+        id="mistral",
+    ),
+    pytest.param(XAI, ["r", text("x")], (291, 0, 222), id="xai"),
+    pytest.param(OLLAMA, ["so", READ | {"id": None, "input": ONE}], (11, 0, 3), id="ollama"),
+    pytest.param(SGLANG, [READ | {"id": "call_x", "input": ONE}], (5, 0, 2), id="sglang"),
+    pytest.param(
+        COPILOT,
+        [text("I will look."), READ | {"id": "toolu_vrtx_1", "input": ONE}],
+        (4, 0, 2),
+        id="copilot",
+    ),
+]  # fmt: skip
+
+
+def simplified(message):
+    """Thinking as its text alone, an id that was made as None."""
+    blocks = []
+    for block in message["content"]:
+        if block["type"] == "thinking":
+            assert SIGNER.open(block["signature"]) is not None
+            blocks.append(block["thinking"])
+        elif (
+            block["type"] == "tool_use"
+            and block["id"].startswith("toolu_")
+            and (len(block["id"]) == len("toolu_") + 24)
+        ):
+            blocks.append(block | {"id": None})
+        else:
+            blocks.append(block)
+    return blocks
+
+
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+@pytest.mark.parametrize(("raw", "content", "usage"), SHAPES)
+def test_shape(raw, content, usage, size):
+    message = relayed(raw, size, quirks={"usage_without_reasoning": raw is XAI})
+    assert simplified(message) == content
+    found = message["usage"]
+    assert usage == (
+        found["input_tokens"],
+        found["cache_read_input_tokens"],
+        found["output_tokens"],
+    )
+    has_calls = any(block["type"] == "tool_use" for block in message["content"])
+    assert message["stop_reason"] == ("tool_use" if has_calls else "end_turn")
+
+
+@pytest.mark.parametrize(("raw", "content", "usage"), SHAPES)
+def test_a_client_that_does_not_stream_gets_the_same(raw, content, usage):
+    assert simplified(to_message(raw, context())) == content
+
+
+def test_gemini_and_openrouter_get_back_what_they_sent():
+    gemini = relayed(GEMINI, 1000)["content"][0]
+    openrouter = relayed(OPENROUTER, 1000)["content"][0]
+    assert SIGNER.open(gemini["signature"]).carried == {
+        "thought_signatures": {"function-call-1": "U0lH"}
+    }
+    assert SIGNER.open(openrouter["signature"]).carried == {
+        "reasoning_details": [
+            {"type": "reasoning.text", "text": 4, "index": 0, "format": "unknown"},
+            {"type": "reasoning.encrypted", "data": "gAAA", "id": "call_1", "index": 1},
+        ]
+    }
