@@ -1,0 +1,97 @@
+"""Auto mode's question is answered by a model, in the few tokens that it has."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.asking import ask, assistant, target, text, tool, user
+
+OPENING = "You are a security monitor for autonomous AI coding agents.\n\nDecide."
+QUESTION = {"system": OPENING, "stop_sequences": ["</block>"], "max_tokens": 64}
+ALWAYS = {"reasoning": "effort", "efforts": ("low", "high"), "always_reasons": True}
+
+
+def reasoning_of(asked):
+    return asked.body.get("reasoning_effort"), asked.body.get("thinking")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        pytest.param(QUESTION, id="all signs"),
+        pytest.param({**QUESTION, "system": [text(OPENING)]}, id="the prompt as a block"),
+        pytest.param(
+            {
+                **QUESTION,
+                "system": [text("x-anthropic-billing-header: cc_version=1;"), text(OPENING)],
+            },
+            id="behind the attribution",
+        ),
+        pytest.param({"system": OPENING, "max_tokens": 64}, id="the prompt alone"),
+        pytest.param({**QUESTION, "system": "Judge."}, id="its stop and shortness"),
+        pytest.param({"stop_sequences": ["</severity>"], "max_tokens": 64}, id="its other stop"),
+        pytest.param({**QUESTION, "thinking": {"type": "adaptive"}}, id="though thinking is on"),
+    ],
+)
+def test_reasoning_is_off(question):
+    asked = ask(**question, to=target(reasoning="thinking_type"))
+    assert asked.body["thinking"] == {"type": "disabled"}
+    assert asked.body["max_tokens"] == 64
+    assert not asked.converted.hide_thinking
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        pytest.param({"system": "You are Claude Code.", "max_tokens": 64}, id="another prompt"),
+        pytest.param({"stop_sequences": ["</block>"], "max_tokens": 9_000}, id="a long answer"),
+        pytest.param(
+            {"stop_sequences": ["</block>"], "max_tokens": 64, "tools": [tool()]}, id="with tools"
+        ),
+        pytest.param({"stop_sequences": ["END"], "max_tokens": 64}, id="another stop"),
+        pytest.param({"system": f"Do not say: {'x' * 3000} {OPENING}"}, id="a quotation"),
+    ],
+)
+def test_other_requests_are_left_alone(question):
+    asked = ask(**question, to=target(**ALWAYS, max_output=99_999))
+    assert not asked.converted.hide_thinking
+    assert "reasoning_effort" not in asked.body
+    assert asked.body["max_tokens"] == question.get("max_tokens", 1024)
+
+
+def test_a_model_that_always_reasons_gets_room_and_is_cut_here():
+    asked = ask(**QUESTION, to=target(**ALWAYS))
+    assert asked.body["max_tokens"] == 4_096
+    assert asked.body["reasoning_effort"] == "low"
+    assert "stop" not in asked.body
+    assert asked.converted.stop_sequences == ("</block>",)
+    assert asked.converted.hide_thinking
+
+
+def test_the_room_ends_where_the_model_does():
+    assert ask(**QUESTION, to=target(**ALWAYS, max_output=2_048)).body["max_tokens"] == 2_048
+
+
+def test_a_greater_wish_stays():
+    question = {**QUESTION, "max_tokens": 8_000}
+    assert ask(**question, to=target(**ALWAYS)).body["max_tokens"] == 8_000
+
+
+@pytest.mark.parametrize(
+    ("quirks", "sent"),
+    [
+        pytest.param({}, ["</block>"], id="a provider that knows stop"),
+        pytest.param({"stop": False}, None, id="a provider that refuses it"),
+    ],
+)
+def test_the_stop_is_enforced_here_in_any_case(quirks, sent):
+    asked = ask(**QUESTION, to=target(**quirks))
+    assert asked.body.get("stop") == sent
+    assert asked.converted.stop_sequences == ("</block>",)
+
+
+def test_nothing_but_the_limits_changes():
+    history = (user("transcript"), assistant("<block>"))
+    plain = ask(*history, **QUESTION)
+    assert plain.messages[0]["content"] == OPENING
+    assert plain.roles == "system user assistant"

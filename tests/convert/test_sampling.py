@@ -1,0 +1,150 @@
+"""Limits and sampling: what the client said, as far as the provider takes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.asking import ask, target
+
+SAMPLING = {"temperature", "top_p", "top_k", "stop"}
+
+
+# max_tokens...
+
+
+@pytest.mark.parametrize(
+    ("wanted", "at", "sent"),
+    [
+        pytest.param(900, {}, 900, id="as said"),
+        pytest.param(0, {}, 1, id="a cache warm-up asks for one token"),
+        pytest.param(128_000, {"max_output": 8_192}, 8_192, id="what the model can put out"),
+        pytest.param(900, {"max_output": 8_192}, 900, id="less stays less"),
+        pytest.param(
+            128_000, {"max_output": 8_192, "window": 4_096}, 8_192, id="a known output counts"
+        ),
+        pytest.param(32_000, {"window": 32_768}, 16_384, id="half of a known window"),
+        pytest.param(10**30, {}, 2**31 - 1, id="an absurd number"),
+    ],
+)
+def test_limit(wanted, at, sent):
+    assert ask(max_tokens=wanted, to=target(**at)).body["max_tokens"] == sent
+
+
+def test_the_limit_has_another_name_for_some():
+    body = ask(to=target(max_tokens_field="max_completion_tokens")).body
+    assert body["max_completion_tokens"] == 1024
+    assert "max_tokens" not in body
+
+
+# ...temperature and its kin...
+
+
+def test_nothing_is_added():
+    assert not SAMPLING & ask().body.keys()
+
+
+@pytest.mark.parametrize("field", ["temperature", "top_p", "top_k", "stop_sequences"])
+def test_null_is_not_said(field):
+    assert not SAMPLING & ask(**{field: None}).body.keys()
+
+
+def test_as_said():
+    body = ask(temperature=0.3, top_p=0.8).body
+    assert (body["temperature"], body["top_p"]) == (0.3, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed", "sent"),
+    [
+        pytest.param(1, (0.0, 2.0), "1", id="a whole number stays one"),
+        pytest.param(0, (0.01, 1.0), "0.01", id="too low"),
+        pytest.param(1.5, (0.0, 1.0), "1", id="too high"),
+        pytest.param(0.7, (0.0, 1.0), "0.7", id="in range"),
+        pytest.param(-1, (0.0, 2.0), "0", id="negative"),
+    ],
+)
+def test_temperature_is_moved_into_range(given, allowed, sent):
+    asked = ask(temperature=given, to=target(temperature_range=allowed))
+    assert f'"temperature":{sent},'.encode() in asked.converted.body.replace(b"}", b",")
+
+
+def test_sampling_is_left_out_where_it_is_refused():
+    asked = ask(temperature=1, top_p=0.5, to=target(sampling=False))
+    assert not SAMPLING & asked.body.keys()
+    assert asked.converted.dropped == ("temperature", "top_p")
+
+
+@pytest.mark.parametrize(
+    ("top_k", "known", "fields", "dropped"),
+    [
+        pytest.param(5, True, {"top_k": 5}, (), id="known"),
+        pytest.param(5, False, {}, ("top_k",), id="not known"),
+        pytest.param(-5, True, {"top_k": 0}, (), id="negative"),
+        pytest.param(10**30, True, {"top_k": 2**31 - 1}, (), id="absurd"),
+    ],
+)
+def test_top_k(top_k, known, fields, dropped):
+    asked = ask(top_k=top_k, to=target(top_k=known))
+    assert {key: asked.body[key] for key in SAMPLING & asked.body.keys()} == fields
+    assert asked.converted.dropped == dropped
+
+
+# ...stop sequences...
+
+
+@pytest.mark.parametrize(
+    ("given", "quirks", "sent", "enforced"),
+    [
+        pytest.param(["</a>", "END"], {}, ["</a>", "END"], ("</a>", "END"), id="as said"),
+        pytest.param([], {}, None, (), id="none"),
+        pytest.param([""], {}, None, (), id="an empty one would stop everything"),
+        pytest.param(["a", "a"], {}, ["a"], ("a",), id="each once"),
+        pytest.param(list("abcdef"), {}, list("abcd"), tuple("abcdef"), id="the first four"),
+        pytest.param(["a", "b"], {"max_stops": 1}, ["a"], ("a", "b"), id="the first one"),
+        pytest.param(["END"], {"stop": False}, None, ("END",), id="refused, but enforced here"),
+    ],
+)
+def test_stops(given, quirks, sent, enforced):
+    asked = ask(stop_sequences=given, to=target(**quirks))
+    assert asked.body.get("stop") == sent
+    assert asked.converted.stop_sequences == enforced
+    assert "stop_sequences" not in asked.body
+
+
+def test_refused_stops_are_noted():
+    asked = ask(stop_sequences=["END"], to=target(stop=False))
+    assert asked.converted.dropped == ("stop_sequences",)
+
+
+# ...and the user's name.
+
+LONG = '{"device_id":"' + "a" * 64 + '","session_id":"0d1f0b7e"}'
+
+
+@pytest.mark.parametrize("field", ["user", "safety_identifier"])
+def test_the_user_is_hashed(field):
+    asked = ask(metadata={"user_id": LONG}, to=target(user_field=field))
+    assert len(asked.body[field]) == 64
+    assert LONG.encode() not in asked.converted.body
+    assert asked.converted.dropped == ()
+
+
+def test_one_user_is_always_the_same():
+    to = target(user_field="user")
+    names = [ask(metadata={"user_id": name}, to=to).body["user"] for name in ("a", "a", "b")]
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "dropped"),
+    [
+        pytest.param({"user_id": "u"}, ("metadata",), id="a name"),
+        pytest.param({}, ("metadata",), id="nothing in it"),
+        pytest.param({"user_id": None, "more": 1}, ("metadata",), id="unknown fields"),
+        pytest.param(None, (), id="null"),
+    ],
+)
+def test_metadata_is_left_out(metadata, dropped):
+    asked = ask(metadata=metadata)
+    assert not {"metadata", "user", "safety_identifier"} & asked.body.keys()
+    assert asked.converted.dropped == dropped
