@@ -130,6 +130,12 @@ class Connection(RequestHandler):
             self._first_request.cancel()
             self._first_request = None
 
+    def close(self) -> None:
+        """Close when the request that runs is answered, at once if none does."""
+        super().close()
+        if not (self._request_in_progress or self._messages):
+            self.force_close()
+
     def handle_error(
         self,
         request: web.BaseRequest,

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from ccproxy.errors import Problem
+from ccproxy.pipeline.splice import fields_of
 from ccproxy.protocol.messages import error_body
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:
 
 
 def problem_response(problem: Problem, request_id: str) -> web.Response:
-    """Make the Messages API's error answer; in direct mode the body is the provider's own."""
+    """Make the Messages API's error answer; in direct mode the provider's own JSON is kept."""
+    own = problem.body if problem.body is not None and fields_of(problem.body) else None
     return web.Response(
         status=problem.status,
-        body=problem.body or error_body(problem, request_id),
+        body=own or error_body(problem, request_id),
         headers=problem_headers(problem),
         content_type=JSON,
     )

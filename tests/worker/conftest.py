@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ccproxy.worker.demo import DemoProvider
 from tests.provider import Provider
 from tests.worker.proxy import Proxy, running
 
@@ -29,3 +30,12 @@ async def start(tmp_path: Path, provider: Provider) -> AsyncIterator[Callable[..
 async def proxy(start: Callable[..., Any]) -> Proxy:
     """A worker with nothing but the provider's address and a key."""
     return await start()
+
+
+@pytest.fixture
+async def demo(start: Callable[..., Any]) -> AsyncIterator[Proxy]:
+    """A worker before the demo provider."""
+    model = DemoProvider(word_seconds=0)
+    await model.start()
+    yield await start(model.url)
+    await model.stop()

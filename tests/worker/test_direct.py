@@ -1,0 +1,206 @@
+"""Direct mode: Messages in, Messages out, through a real worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.messages import prompt
+from tests.provider import completion, failure, raw, stream
+from tests.worker.proxy import KEY
+
+START = (
+    'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","type":"message",'
+    '"role":"assistant","model":"up-big", "content":[],"stop_reason":null,"stop_sequence":null,'
+    '"usage":{"input_tokens":9,"output_tokens":1}}}\n\n'
+)
+BLOCK = (
+    "event: content_block_start\ndata: "
+    '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n'
+)
+DELTA = (
+    "event: content_block_delta\ndata: "
+    '{"type":"content_block_delta","index":0,  "delta":{"type":"text_delta","text":"héllo"}}\n\n'
+)
+END = (
+    'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
+    'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn",'
+    '"stop_sequence":null},"usage":{"output_tokens":5}}\n\n'
+    'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+)
+
+
+def refusal(message):
+    error = {"type": "invalid_request_error", "message": message}
+    return failure(400, {"type": "error", "error": error})
+
+
+@pytest.fixture
+async def direct(start):
+    return await start(PROVIDER_API="messages", BIG_MODEL="up-big", SMALL_MODEL="up-small")
+
+
+async def test_the_request_keeps_every_byte_but_the_models_name(direct, provider):
+    body = (
+        b'{ "max_tokens":100,"system":[{"type":"text","text":"a \\"model\\": x","cache_control":'
+        b'{"type":"ephemeral"}}],\n "messages":[{"role":"user","content":"caf\\u00e9"}],'
+        b'"metadata":{"model":"claude-opus-4-1"},"model" : "claude-opus-4-1","safeguards":[1.50]}'
+    )
+    headers = {
+        "anthropic-beta": "a-2025,b-2026",
+        "anthropic-version": "2023-06-01",
+        "x-claude-code-session-id": "s1",
+        "x-api-key": "client",
+        "cookie": "c",
+    }
+    await direct.ask(body, path="/v1/messages?beta=true", headers=headers)
+    (call,) = provider.calls
+    old, new = b'"model" : "claude-opus-4-1"', b'"model" : "up-big"'
+    assert call.body == body.replace(old, new)
+    assert (call.path, call.query) == ("/v1/messages", "beta=true")
+    assert call.headers["anthropic-beta"] == "a-2025,b-2026"
+    assert call.headers["x-claude-code-session-id"] == "s1"
+    assert call.key == KEY
+    assert "cookie" not in call.headers
+
+
+async def test_a_stream_keeps_every_byte_but_the_models_name(direct, provider):
+    provider.script(stream(START, BLOCK, ": c\n\n", DELTA[:50], DELTA[50:], END, end="eof"))
+    async with direct.post("/v1/messages", prompt(stream=True)) as response:
+        answer = await response.text()
+    expected = (START + BLOCK + ": c\n\n" + DELTA + END).replace("up-big", "claude-opus-4-1")
+    assert answer == expected
+    line = await direct.logged("request.finished")
+    assert (line["stop_reason"], line["model"]) == ("end_turn", "up-big")
+    assert (line["tokens"]["input"], line["tokens"]["output"]) == (9, 5)
+
+
+async def test_a_whole_answer_keeps_every_byte_but_the_models_name(direct, provider):
+    body = (
+        '{"id":"msg_1","type":"message","role":"assistant", "content":[{"type":"text","text":"x"}],'
+        '"model":"up-big","stop_reason":"end_turn","stop_sequence":null,'
+        '"usage":{"input_tokens":3,"output_tokens":2},"new":1.0}'
+    )
+    headers = {"Content-Type": "application/json", "anthropic-ratelimit-requests-remaining": "7"}
+    provider.script(raw(body, headers=headers))
+    answer = await direct.ask()
+    assert answer.body.decode() == body.replace("up-big", "claude-opus-4-1")
+    assert answer.headers["anthropic-ratelimit-requests-remaining"] == "7"
+    assert (await direct.logged("request.finished"))["tokens"]["input"] == 3
+
+
+async def test_errors_are_relayed_as_they_are(direct, provider):
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": "odd", "x": 1}}
+    provider.script(failure(422, error), failure(429, error, retry_after=9))
+    first, second = await direct.ask(), await direct.ask(prompt(stream=True))
+    assert first.status == 422
+    assert json.loads(first.body) == error
+    assert (second.status, second.headers["retry-after"]) == (429, "9")
+    assert json.loads(second.body) == error
+
+
+async def test_a_relayed_error_holds_no_key(direct, provider):
+    provider.script(failure(400, {"error": {"type": "api_error", "message": f"{KEY}?"}}))
+    async with direct.post("/v1/messages", prompt()) as response:
+        assert KEY[:12] not in await response.text()
+
+
+async def test_an_error_that_is_no_json_gets_our_envelope(direct, provider):
+    provider.script(raw("<html>Bad Gateway</html>", status=502))
+    answer = await direct.ask()
+    assert (answer.status, answer.error["type"]) == (502, "api_error")
+
+
+@pytest.mark.parametrize("end", ["eof", "cut"])
+async def test_a_stream_that_breaks_off_ends_with_an_error_event(direct, provider, end):
+    provider.script(stream(START, BLOCK, DELTA, DELTA[:40], end=end))
+    answer = await direct.ask(prompt(stream=True))
+    assert answer.error["type"] == "api_error"
+    assert answer.text == "héllo"
+
+
+async def test_an_error_event_of_the_providers_is_the_end(direct, provider):
+    error = 'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"no"}}\n\n'
+    provider.script(stream(START, BLOCK, error, end="eof"))
+    answer = await direct.ask(prompt(stream=True))
+    assert answer.error["message"] == "no"
+    assert answer.body.count(b"event: error") == 1
+
+
+async def test_silence_is_filled_with_pings_between_events(direct, provider):
+    direct.worker.ping_seconds = 0.05
+    gate = asyncio.Event()
+    provider.script(stream(START, BLOCK, DELTA[:40], gate, DELTA[40:], END, end="eof"))
+    async with direct.post("/v1/messages", prompt(stream=True)) as response:
+        head = await response.content.readuntil(b"event: ping\n")
+        gate.set()
+        rest = await response.read()
+    body = (head + rest).replace(b'event: ping\ndata: {"type": "ping"}\n\n', b"")
+    assert body.decode().replace("claude-opus-4-1", "up-big") == START + BLOCK + DELTA + END
+
+
+# Counting.
+
+
+async def test_the_provider_counts_if_it_can(direct, provider):
+    async with direct.post("/v1/messages/count_tokens", prompt()) as response:
+        assert await response.json() == {"input_tokens": 10}
+    (call,) = provider.calls
+    assert call.path == "/v1/messages/count_tokens"
+    assert call.json["model"] == "up-big"
+
+
+async def test_ccproxy_counts_where_the_provider_cannot(direct, provider):
+    provider.script(failure(404, "no such route"))
+    for _ in range(2):
+        async with direct.post("/v1/messages/count_tokens", prompt()) as response:
+            assert (await response.json())["input_tokens"] >= 1
+    assert len(provider.calls) == 1
+
+
+# Learning.
+
+
+async def test_a_refused_field_is_left_out_once_and_from_then_on(direct, provider):
+    provider.script(refusal("context_management: Extra inputs are not permitted"), completion("ok"))
+    sent = prompt(context_management={"edits": []}, output_config={"effort": "low"})
+    assert (await direct.ask(sent)).text == "ok"
+    assert (await direct.ask(sent)).text == "ok"
+    seen = [sorted(set(call.json) - set(prompt())) for call in provider.calls]
+    kept, all_of_it = ["output_config"], ["context_management", "output_config"]
+    assert seen == [all_of_it, kept, kept]
+    assert (await direct.logged("request.lesson_learnt"))["model"] == "up-big"
+
+
+async def test_a_second_refusal_is_the_clients(direct, provider):
+    provider.script(refusal("thinking: not supported"))
+    answer = await direct.ask(prompt(thinking={"type": "adaptive"}))
+    assert answer.status == 400
+    assert len(provider.calls) == 2
+
+
+async def test_a_refusal_that_names_nothing_is_the_clients(direct, provider):
+    provider.script(refusal("messages.0: not permitted"))
+    assert (await direct.ask(prompt(thinking={"type": "adaptive"}))).status == 400
+    assert len(provider.calls) == 1
+
+
+async def test_a_foreign_signature_costs_one_repeat(direct, provider):
+    provider.script(refusal("messages.1.content.0: Invalid `signature`"), completion("ok"))
+    thought = {"type": "thinking", "thinking": "hm", "signature": "ccproxy1.abc"}
+    history = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "b"}]},
+        {"role": "user", "content": "c"},
+    ]
+    sent = {**prompt(), "messages": history}
+    assert (await direct.ask(sent)).text == "ok"
+    own = {"type": "thinking", "thinking": "hm", "signature": "own"}
+    later = [*history, {"role": "assistant", "content": [own]}, {"role": "user", "content": "d"}]
+    assert (await direct.ask({**sent, "messages": later})).text == "ok"
+    assert len(provider.calls) == 3
+    last = provider.calls[2].json["messages"]
+    assert last[1]["content"] == [{"type": "text", "text": "b"}]
+    assert last[3]["content"] == [own]

@@ -1,0 +1,173 @@
+"""The worker as a process: its command line, its readiness message, its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+
+import aiohttp
+import pytest
+
+from tests.fleet import free_ports
+from tests.messages import ask, prompt, read_answer
+from tests.provider import chunk, completion, stream
+from tests.worker.proxy import KEY
+
+
+class Process:
+    def __init__(self, home):
+        self.home = home
+        self.url = ""
+
+    async def start(self, *, settings="", args=(), listen=True, env_file="x.env"):
+        if settings:
+            (self.home / "x.env").write_text(settings)
+            (self.home / "x.env").chmod(0o600)
+        self.listener = socket.create_server(("127.0.0.1", 0)) if listen else None
+        ready, told = os.pipe()
+        fds = [told]
+        words = ["--home", str(self.home), "--label", "Test", "--env-file", env_file]
+        words += ["--ready-fd", str(told), "--nonce", "n1", *args]
+        if self.listener:
+            fds.append(self.listener.fileno())
+            port = self.listener.getsockname()[1]
+            words += ["--port", str(port), "--listen-fd", str(fds[1])]
+            self.url = f"http://127.0.0.1:{port}"
+        self.child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ccproxy.worker", *words),
+            pass_fds=fds,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        os.close(told)
+        line = await asyncio.to_thread(_read_all, ready)
+        return json.loads(line) if line else None
+
+    async def end(self):
+        if self.child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.child.kill()
+        await self.child.communicate()
+        if self.listener:
+            self.listener.close()
+
+
+def _read_all(fd):
+    with os.fdopen(fd) as pipe:
+        return pipe.read()
+
+
+@pytest.fixture
+async def process(tmp_path):
+    process = Process(tmp_path)
+    yield process
+    await process.end()
+
+
+def settings_for(provider, **more):
+    given = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": KEY, **more}
+    return "".join(f"{name}={value}\n" for name, value in given.items())
+
+
+async def test_it_says_when_it_is_ready_and_drains_on_sigterm(process, provider):
+    ready = await process.start(
+        settings=settings_for(provider), args=["--control", str(process.home / "c.sock")]
+    )
+    assert ready == {"ready": True, "pid": process.child.pid, "nonce": "n1"}
+    gate = asyncio.Event()
+    provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(process.url + "/v1/messages", json=prompt(stream=True)) as response,
+    ):
+        head = await response.content.readuntil(b"text_delta")
+        process.child.send_signal(signal.SIGTERM)
+        gate.set()
+        answer = read_answer(200, response.headers, head + await response.read())
+    assert answer.text == "ab"
+    async with asyncio.timeout(20):
+        assert await process.child.wait() == 0
+    assert not (process.home / "c.sock").exists()
+    log = process.home / "logs" / "Test.log"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events[0] == "worker.started"
+    assert events[-2:] == ["worker.draining", "worker.stopped"] or events[-1] == "worker.stopped"
+    assert KEY not in log.read_text()
+    key = process.home / "state" / "signing.key"
+    assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_size) == (0o600, 32)
+
+
+async def test_a_second_sigterm_ends_at_once(process, provider):
+    await process.start(settings=settings_for(provider))
+    provider.script(completion("late", gate=asyncio.Event()))
+    async with aiohttp.ClientSession() as session:
+        asking = asyncio.ensure_future(ask(session, process.url, prompt()))
+        await provider.called()
+        process.child.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(_until_draining, process.home / "logs" / "Test.log")
+        process.child.send_signal(signal.SIGTERM)
+        assert (await asking).status == 529
+        async with asyncio.timeout(10):
+            assert await process.child.wait() == 0
+
+
+def _until_draining(log):
+    while "worker.draining" not in log.read_text():
+        pass
+
+
+async def test_a_configuration_error_is_told_and_ends_with_78(process, provider):
+    ready = await process.start(settings=settings_for(provider, BIG_MODLE="x"))
+    assert ready["ready"] is False
+    assert "BIG_MODEL" in ready["error"]
+    assert await process.child.wait() == 78
+
+
+async def test_a_port_in_use_is_told(process, provider):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ready = await process.start(
+            settings=settings_for(provider), args=["--port", str(port)], listen=False
+        )
+    assert ready["ready"] is False
+    assert await process.child.wait() == 1
+
+
+async def test_it_binds_by_itself_and_takes_settings_from_the_environment(
+    process, provider, monkeypatch
+):
+    monkeypatch.setenv("PROVIDER_BASE_URL", provider.url)
+    monkeypatch.setenv("PROVIDER_API_KEY", KEY)
+    (port,) = free_ports(1)
+    ready = await process.start(
+        args=["--port", str(port), "--index", "2"], listen=False, env_file="-"
+    )
+    assert ready["ready"] is True
+    async with aiohttp.ClientSession() as session:
+        assert (await ask(session, f"http://127.0.0.1:{port}", prompt())).text == "ok"
+    process.child.send_signal(signal.SIGINT)
+    assert await process.child.wait() == 0
+    assert (process.home / "logs" / "Test.2.log").exists()
+
+
+async def test_the_demo_needs_nothing(process):
+    assert (await process.start(settings="PROVIDER=demo\n"))["ready"] is True
+    async with aiohttp.ClientSession() as session:
+        answer = await ask(session, process.url, prompt("hello", stream=True))
+    assert "You said: hello" in answer.text
+
+
+async def test_it_leaves_no_core_and_may_open_many_files(process, provider):
+    await process.start(settings=settings_for(provider))
+    limits = (f"/proc/{process.child.pid}/limits",)
+    with open(*limits) as file:
+        rows = {line[:26].strip(): line[26:].split() for line in file}
+    assert rows["Max core file size"][0] == "0"
+    assert int(rows["Max open files"][0]) >= 1024

@@ -1,0 +1,177 @@
+"""Draining, ending, and the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+
+import pytest
+
+from ccproxy.worker import serve
+from ccproxy.worker.control import ControlSocket
+from tests.fleet import eventually
+from tests.messages import prompt, read_answer
+from tests.provider import chunk, completion, stream
+
+
+@pytest.fixture
+async def control(proxy, tmp_path):
+    socket_file = ControlSocket(tmp_path / "c.sock", proxy.worker, proxy.service, nonce="n1")
+    socket_file.open()
+    yield tmp_path / "c.sock"
+    socket_file.close()
+    assert not (tmp_path / "c.sock").exists()
+
+
+async def say(path, line):
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    return json.loads(answer)
+
+
+# Draining.
+
+
+async def test_a_drain_lets_a_stream_finish_and_takes_nothing_new(proxy, provider):
+    gate = asyncio.Event()
+    provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
+    async with proxy.post("/v1/messages", prompt(stream=True)) as response:
+        await response.content.readuntil(b"text_delta")
+        proxy.service.drain(20)
+        await eventually(lambda: proxy.worker.draining)
+        with socket.socket() as late:
+            late.settimeout(1)
+            late.connect(("127.0.0.1", proxy.port))  # into the backlog of whoever comes next
+            late.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            gate.set()
+            assert (await response.read()).endswith(b'"message_stop"}\n\n')
+            assert len(proxy.worker.running) <= 1
+            with pytest.raises(TimeoutError):
+                late.settimeout(0.2)
+                late.recv(1)
+
+
+async def test_a_stream_that_outlasts_the_drain_gets_one_error(proxy, provider):
+    provider.script(stream(chunk("a"), asyncio.Event()))
+    async with proxy.post("/v1/messages", prompt(stream=True)) as response:
+        head = await response.content.readuntil(b"text_delta")
+        proxy.service.drain(0.1)
+        answer = read_answer(200, response.headers, head + await response.read())
+    assert answer.error["type"] == "overloaded_error"
+    assert "shutting down" in answer.error["message"]
+    assert answer.body.count(b"event: error") == 1
+    call = await provider.called()
+    async with asyncio.timeout(5):
+        await call.gone.wait()
+
+
+async def test_a_whole_answer_that_outlasts_the_drain_is_a_529(proxy, provider):
+    provider.script(completion("never", gate=asyncio.Event()))
+    asking = asyncio.ensure_future(proxy.ask())
+    await provider.called()
+    proxy.service.drain(0.1)
+    answer = await asking
+    assert (answer.status, answer.error["type"]) == (529, "overloaded_error")
+
+
+async def test_a_connection_that_is_reused_during_a_drain_is_answered_and_closed(
+    proxy, monkeypatch
+):
+    monkeypatch.setattr(serve, "IDLE_SECONDS", 30)
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    writer.write(ask)
+    await reader.readuntil(b"\r\n\r\nok")
+    proxy.service.drain(30)
+    await eventually(lambda: proxy.worker.draining)
+    writer.write(ask)
+    answer = await reader.read()
+    assert b"Connection: close" in answer
+    assert answer.endswith(b"ok")
+    writer.close()
+
+
+async def test_an_idle_connection_does_not_hold_a_drain_up(proxy, monkeypatch):
+    monkeypatch.setattr(serve, "IDLE_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\nok")
+    proxy.service.drain(30)
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+
+
+# The control socket.
+
+
+async def test_only_the_user_may_connect(control):
+    assert stat.S_IMODE(control.stat().st_mode) == 0o600
+
+
+async def test_the_state_says_who_and_how(control, proxy, provider):
+    state = await say(control, {"op": "state"})
+    assert (state["pid"], state["nonce"], state["label"]) == (os.getpid(), "n1", "Test")
+    assert (state["state"], state["in_flight"], state["reason"]) == ("ready", 0, None)
+    assert state["keys"] == {"ready": 1, "total": 1}
+    assert state["models"] == {"big": "gpt-4o", "middle": "gpt-4o", "small": "gpt-4o-mini"}
+    assert state["base_url"] == provider.url
+    provider.script(completion("late", gate=asyncio.Event()))
+    asking = asyncio.ensure_future(proxy.ask())
+    await provider.called()
+    assert (await say(control, {"op": "state"}))["in_flight"] == 1
+    asking.cancel()
+
+
+async def test_the_state_during_a_drain(control, proxy, provider):
+    provider.script(completion("late", gate=asyncio.Event()))
+    asking = asyncio.ensure_future(proxy.ask())
+    await provider.called()
+    assert await say(control, {"op": "drain", "seconds": 20}) == {"ok": True}
+    await eventually(lambda: proxy.worker.draining)
+    assert (await say(control, {"op": "state"}))["state"] == "draining"
+    asking.cancel()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"",
+        b"[]\n",
+        b"\xff\n",
+        {"op": "reboot"},
+        {"op": ["state"]},
+        {"op": "drain", "seconds": -1},
+        {"op": "drain", "seconds": "soon"},
+    ],
+    ids=str,
+)
+async def test_nonsense_is_an_error_and_no_more(control, proxy, line):
+    answer = await say(control, line)
+    assert answer["ok"] is False
+    assert answer["error"]
+    assert not proxy.worker.draining
+
+
+async def test_the_listening_socket_is_handed_over(control, proxy):
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(control))
+        asking.sendall(b'{"op":"listener"}\n')
+        line, fds, _, _ = await asyncio.to_thread(socket.recv_fds, asking, 1000, 4)
+    assert json.loads(line) == {"ok": True}
+    (fd,) = fds
+    with socket.socket(fileno=fd) as listener:
+        assert listener.getsockname()[1] == proxy.port
+        proxy.service.drain(5)
+        await eventually(lambda: proxy.worker.draining)
+        with socket.create_connection(("127.0.0.1", proxy.port)):
+            listener.setblocking(True)
+            accepted, _ = await asyncio.to_thread(listener.accept)
+            accepted.close()
