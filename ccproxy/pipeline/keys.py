@@ -108,8 +108,8 @@ class KeyPool:
         self._limited: list[tuple[str, str, float]] = []
         self._provider_rests_until: float | None = None
         self._provider_is_probed = False
-        self.version = 0
-        """Changes whenever there is something new to keep on disk."""
+        self.on_change: Callable[[], None] = _nobody_cares
+        """Called whenever there is something new to keep on disk."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -138,7 +138,7 @@ class KeyPool:
         self._turn += 1
         key.turn = self._turn
         self._provider_is_probed = self._provider_is_probed or probes_provider
-        self.version += 1
+        self.on_change()
         return Lease(
             secret=key.secret,
             id=key.id,
@@ -172,7 +172,7 @@ class KeyPool:
         elif verdict.effect is not Effect.NONE:
             wall, jitter = self._wall(), self._jitter()
             key.refused(lease.model, verdict, now=now, wall=wall, jitter=jitter)
-        self.version += 1
+        self.on_change()
 
     def release(self, lease: Lease) -> None:
         """Give the permit back; a second time does nothing."""
@@ -282,14 +282,14 @@ class KeyPool:
     def disable(self, key_id: str) -> None:
         """Use a key no more until it is enabled; KeyError if there is none of that id."""
         self._by_id[key_id].disabled = True
-        self.version += 1
+        self.on_change()
 
     def enable(self, key_id: str) -> None:
         """Use a key again and forget why it rested."""
         key = self._by_id[key_id]
         key.disabled = False
         key.rests.clear()
-        self.version += 1
+        self.on_change()
 
     def reset(self) -> None:
         """Forget every rest, of keys and of the provider."""
@@ -297,7 +297,7 @@ class KeyPool:
             key.rests.clear()
         self._limited.clear()
         self._provider_rests_until = None
-        self.version += 1
+        self.on_change()
 
     # For the disk.
 
@@ -328,6 +328,10 @@ def shown(key: str) -> str:
 def salted(key: str, salt: bytes) -> str:
     """Return the name under which a key's state is kept."""
     return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
+
+
+def _nobody_cares() -> None:
+    """Stand in for a listener."""
 
 
 _SKIPPED = Obstacle("skipped", 0.0)

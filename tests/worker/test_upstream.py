@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import Problem
@@ -254,15 +256,14 @@ async def test_what_is_no_answer_is_an_api_error(provider, answer, words):
 @pytest.mark.parametrize("end", ["cut", "reset"])
 async def test_a_broken_stream_is_a_problem_after_what_came(provider, end):
     provider.script(stream(chunk("half"), end=end))
-    async with way(provider) as upstream:
-        seen = b""
+    async with (
+        way(provider, max_retries=2) as upstream,
+        upstream.send(ask(provider, streams=True)) as answer,
+    ):
         with pytest.raises(Problem) as caught:
-            async with upstream.send(ask(provider, streams=True)) as answer:
-                async for data in answer.chunks():
-                    seen += data
-    if end == "cut":
-        assert b"half" in seen
+            await answer.read()
     assert caught.value.kind == "api_error"
+    assert "broke off" in caught.value.message
     assert len(provider.calls) == 1
 
 
@@ -287,3 +288,426 @@ async def test_cancelling_while_the_provider_is_silent_hangs_up(provider):
             await task
         await asyncio.wait_for(call.gone.wait(), 1)
         assert sum(key.in_flight for key in upstream.pool.snapshot()) == 0
+
+
+# Connections.
+
+
+async def test_a_pooled_connection_that_died_is_replaced_in_silence(provider):
+    provider.script(
+        lambda call: hang_up() if call.number in (1, 3) else completion(f"answer {call.number}")
+    )
+    async with way(provider) as upstream:
+        for _ in range(3):
+            answer, _ = await fetch(upstream, ask(provider))
+            assert answer.attempts == 1
+    connections = [call.connection for call in provider.calls]
+    assert connections[0] == connections[1]  # the dead one had served before
+    assert len(provider.calls) == 5
+
+
+async def test_a_connection_that_never_served_is_not_replaced(provider):
+    provider.script(hang_up(), completion("never asked"))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert "closed the connection without an answer" in problem.message
+    assert len(provider.calls) == 1
+
+
+async def test_connections_that_the_provider_closed_when_idle_do_no_harm(provider):
+    async with way(provider) as upstream:
+        for _ in range(20):
+            await fetch(upstream, ask(provider))
+            provider.drop_connections()
+    assert len(provider.calls) == 20
+
+
+async def test_connections_are_used_again(provider):
+    async with way(provider) as upstream:
+        for streams in (False, True, False, True):
+            await fetch(upstream, ask(provider, streams=streams))
+    assert {call.connection for call in provider.calls} == {0}
+
+
+async def test_a_body_of_three_mebibytes_goes_out_whole(provider):
+    body = b'{"x":"%s"}' % (b"y" * 3 * 2**20)
+    async with way(provider) as upstream:
+        await fetch(upstream, ask(provider, body=body))
+    assert provider.calls[0].body == body
+    assert provider.calls[0].headers["content-length"] == str(len(body))
+
+
+async def test_redirects_are_not_followed(provider):
+    provider.script(failure(307, "", headers={"Location": f"{provider.url}/elsewhere"}))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert "redirects" in problem.message
+    assert len(provider.calls) == 1
+    assert provider.other == []
+
+
+async def test_cookies_are_not_kept(provider):
+    provider.script(completion("x", headers={"Set-Cookie": "a=b"}))
+    async with way(provider) as upstream:
+        await fetch(upstream, ask(provider))
+        await fetch(upstream, ask(provider))
+    assert "cookie" not in provider.calls[1].headers
+
+
+@pytest.mark.parametrize(("size", "passes"), [(60_000, True), (70_000, False)])
+async def test_headers_of_64_kib(provider, size, passes):
+    provider.script(completion("x", headers={"X-Large": "y" * size}))
+    async with way(provider) as upstream:
+        if passes:
+            answer, _ = await fetch(upstream, ask(provider))
+            assert len(answer.headers["X-Large"]) == size
+        else:
+            problem = await refusal(upstream, ask(provider))
+            assert problem.kind == "api_error"
+
+
+# What is sent.
+
+
+async def test_chat_headers(provider):
+    async with way(provider, custom_headers={"X-Mine": "v"}) as upstream:
+        await fetch(upstream, ask(provider, headers={"x-api-key": "client", "cookie": "c"}))
+    headers = provider.calls[0].headers
+    assert headers["authorization"] == f"Bearer {KEYS[0]}"
+    assert headers["x-mine"] == "v"
+    assert "x-api-key" not in headers
+    assert "cookie" not in headers
+    assert headers["accept-encoding"] == "identity"
+
+
+async def test_direct_headers(provider):
+    client = {"anthropic-beta": "b1", "authorization": "Bearer client", "cookie": "c"}
+    async with way(provider, api="messages", auth="x-api-key") as upstream:
+        await fetch(upstream, ask(provider, path="/messages", headers=client))
+    headers = provider.calls[0].headers
+    assert headers["x-api-key"] == KEYS[0]
+    assert headers["anthropic-beta"] == "b1"
+    assert "authorization" not in headers
+    assert "cookie" not in headers
+
+
+async def test_the_clients_own_key_goes_instead_of_the_pools(provider):
+    provider.script(completion("x"), failure(401, "bad key"))
+    async with way(provider, pass_client_key=True) as upstream:
+        answer, _ = await fetch(upstream, ask(provider, client_key="sk-of-the-client-9999"))
+        assert (provider.calls[0].key, answer.key) == ("sk-of-the-client-9999", "…9999")
+        problem = await refusal(upstream, ask(provider, client_key="sk-of-the-client-9999"))
+        assert upstream.pool.counts() == (3, 3)
+    assert (problem.status, problem.should_retry) == (401, False)
+    assert len(provider.calls) == 2
+
+
+async def test_no_key_at_all_is_a_401(provider):
+    async with way(provider, api_keys=(), pass_client_key=True) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert (problem.status, problem.kind) == (401, "authentication_error")
+    assert problem.should_retry is False
+    assert provider.calls == []
+
+
+# Waiting.
+
+
+async def test_signs_of_life_renew_the_patience(provider):
+    ticks = [asyncio.Event() for _ in range(5)]
+    parts = [part for tick in ticks for part in (": working\n\n", tick)]
+    provider.script(stream(*parts, chunk("at last", finish="stop")))
+    async with way(provider, request_timeout=0.3) as upstream:
+        task = asyncio.create_task(fetch(upstream, ask(provider, streams=True)))
+        await provider.called()
+        begun = asyncio.get_running_loop().time()
+        for tick in ticks:
+            await asyncio.sleep(0.1)  # real time is what is tested here
+            tick.set()
+        _, body = await task
+        assert asyncio.get_running_loop().time() - begun > 0.3
+    assert b"at last" in body
+
+
+async def test_pings_before_the_answer_are_no_answer(provider):
+    ping = 'event: ping\ndata: {"type": "ping"}\n\n'
+    error = 'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
+    provider.script(stream(ping, error, end="eof"), completion("ok"))
+    async with way(provider, api="messages", max_retries=1) as upstream:
+        answer, _ = await fetch(upstream, ask(provider, path="/messages", streams=True))
+    assert answer.attempts == 2
+
+
+async def test_a_stream_under_another_name_is_still_a_stream(provider):
+    provider.script(stream(chunk("x", finish="stop"), headers={"Content-Type": "text/plain"}))
+    async with way(provider) as upstream:
+        answer, body = await fetch(upstream, ask(provider, streams=True))
+    assert answer.is_stream
+    assert b"[DONE]" in body
+
+
+async def test_a_whole_answer_to_a_streaming_request_is_whole(provider):
+    provider.script(raw('{"choices":[{"message":{"content":"x"}}]}'))
+    async with way(provider) as upstream:
+        answer, body = await fetch(upstream, ask(provider, streams=True))
+    assert not answer.is_stream
+    assert body.startswith(b'{"choices"')
+
+
+async def test_json_under_the_name_of_a_stream_is_read_as_an_error(provider):
+    error = '{"error":{"code":429,"message":"slow down"}}'
+    provider.script(raw(error, headers={"Content-Type": "text/event-stream"}))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider, streams=True))
+    assert problem.status == 429
+    assert "slow down" in problem.message
+
+
+async def test_a_short_retry_after_of_an_overload_is_waited_for(provider):
+    provider.script(failure(503, "busy", retry_after=0.01), completion("ok"))
+    async with way(provider, max_retries=1) as upstream:
+        answer, _ = await fetch(upstream, ask(provider))
+    assert answer.attempts == 2
+
+
+async def test_a_long_retry_after_of_an_overload_is_the_clients_to_wait(provider):
+    provider.script(failure(503, "busy", retry_after=30))
+    async with way(provider, max_retries=2) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert (problem.status, problem.retry_after) == (529, 30)
+    assert len(provider.calls) == 1
+
+
+# Rests, limits, breaker.
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "20"},
+        {"Retry-After": "19.5"},
+        {"Retry-After-Ms": "20000"},
+        {"X-RateLimit-Reset-Requests": "20s"},
+    ],
+)
+async def test_a_limited_key_is_left_alone_until_its_time(provider, headers):
+    provider.script(failure(429, "slow", headers=headers), completion("ok"))
+    async with way(provider, api_keys=KEYS[:2]) as upstream:
+        for _ in range(5):
+            await fetch(upstream, ask(provider))
+        upstream.clock.now += 19.4
+        await fetch(upstream, ask(provider))
+        assert keys_of(provider) == [KEYS[0], *[KEYS[1]] * 6]
+        upstream.clock.now += 1
+        await fetch(upstream, ask(provider))
+        assert provider.calls[-1].key == KEYS[0]
+
+
+async def test_nothing_left_is_told_without_asking(provider):
+    provider.script(failure(429, "slow", retry_after=41))
+    async with way(provider) as upstream:
+        await refusal(upstream, ask(provider))
+        asked = len(provider.calls)
+        problem = await refusal(upstream, ask(provider))
+        assert len(provider.calls) == asked == 3
+    assert (problem.status, problem.retry_after) == (429, 41)
+
+
+async def test_a_limit_of_the_address_costs_three_calls_and_no_key(provider):
+    provider.script(failure(429, "too many requests from your IP"))
+    keys = tuple(f"sk-key-number-{n:02}" for n in range(10))
+    async with way(provider, api_keys=keys) as upstream:
+        problem = await refusal(upstream, ask(provider))
+        assert upstream.pool.counts() == (10, 10)
+        await refusal(upstream, ask(provider))
+    assert len(provider.calls) == 3
+    assert problem.status == 429
+    assert "from your IP" in problem.message
+
+
+async def test_a_failing_provider_is_left_alone_after_five_requests(provider):
+    provider.script(failure(500, "down"))
+    async with way(provider) as upstream:
+        for _ in range(20):
+            problem = await refusal(upstream, ask(provider))
+        assert len(provider.calls) == 5
+        assert upstream.pool.counts() == (3, 3)
+        assert problem.kind == "overloaded_error"
+        assert problem.retry_after == 10
+        upstream.clock.now += 10
+        provider.script(completion("back"))
+        await fetch(upstream, ask(provider))
+        assert upstream.breaker.is_closed
+
+
+async def test_requests_that_are_wrong_do_not_open_the_breaker(provider):
+    provider.script(failure(400, "wrong"))
+    async with way(provider) as upstream:
+        for _ in range(20):
+            await refusal(upstream, ask(provider))
+    assert len(provider.calls) == 20
+
+
+async def test_no_key_has_more_in_flight_than_allowed(provider):
+    gate = asyncio.Event()
+    provider.script(completion("x", gate=gate))
+    async with way(provider, api_keys=KEYS[:2], limits=KeyLimits(in_flight=4)) as upstream:
+        tasks = [asyncio.create_task(fetch(upstream, ask(provider))) for _ in range(40)]
+        await provider.called(8)
+        assert [key.in_flight for key in upstream.pool.snapshot()] == [4, 4]
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert [key.in_flight for key in upstream.pool.snapshot()] == [0, 0]
+    assert len(provider.calls) == 40
+
+
+# Clients that leave.
+
+
+async def phase_queued(provider, upstream):
+    gate = asyncio.Event()
+    provider.script(completion("x", gate=gate))
+    first = asyncio.create_task(fetch(upstream, ask(provider)))
+    await provider.called(1)
+    task = asyncio.create_task(fetch(upstream, ask(provider)))
+    await asyncio.sleep(0)
+    return task, [first, gate]
+
+
+async def phase_before_headers(provider, upstream):
+    provider.script(completion("x", gate=asyncio.Event()))
+    task = asyncio.create_task(fetch(upstream, ask(provider)))
+    await provider.called(1)
+    return task, None
+
+
+async def phase_before_the_first_event(provider, upstream):
+    provider.script(stream(": wait\n\n", asyncio.Event()))
+    task = asyncio.create_task(fetch(upstream, ask(provider, streams=True)))
+    await provider.called(1)
+    return task, None
+
+
+async def phase_in_the_stream(provider, upstream):
+    provider.script(stream(chunk("x"), asyncio.Event()))
+    begun = asyncio.Event()
+
+    async def read():
+        async with upstream.send(ask(provider, streams=True)) as answer:
+            async for _ in answer.chunks():
+                begun.set()
+
+    task = asyncio.create_task(read())
+    await begun.wait()
+    return task, None
+
+
+async def phase_before_a_repeat(provider, upstream):
+    provider.script(failure(503, "busy", retry_after=4))
+    task = asyncio.create_task(fetch(upstream, ask(provider)))
+    await provider.called(1)
+    await provider.calls[0].done.wait()
+    return task, None
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        phase_queued,
+        phase_before_headers,
+        phase_before_the_first_event,
+        phase_in_the_stream,
+        phase_before_a_repeat,
+    ],
+)
+async def test_who_leaves_takes_everything_along(provider, phase):
+    limits = KeyLimits(in_flight=1)
+    async with way(provider, api_keys=KEYS[:1], limits=limits, max_retries=1) as upstream:
+        task, others = await phase(provider, upstream)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if others:
+            first, gate = others
+            gate.set()
+            await first
+        else:
+            call = provider.calls[-1]
+            if not call.done.is_set():
+                await asyncio.wait_for(call.gone.wait(), 1)
+        assert upstream.pool.snapshot()[0].in_flight == 0
+        assert len(provider.calls) == 1
+        assert upstream.breaker.is_closed
+
+
+# What may be seen.
+
+
+@pytest.mark.parametrize("api", ["chat", "messages"])
+async def test_a_key_that_the_provider_echoes_is_masked(provider, api):
+    provider.script(failure(401, f"Incorrect key {KEYS[0]} and {KEYS[0][:14]}…"))
+    async with way(provider, api=api, api_keys=KEYS[:1]) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    told = problem.message + (problem.body or b"").decode()
+    assert not any(KEYS[0][at : at + 8] in told for at in range(len(KEYS[0]) - 7))
+    assert "…aaaa" in told
+
+
+async def test_direct_mode_relays_status_and_body(provider):
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": "m", "x": 1}}
+    provider.script(failure(422, body))
+    async with way(provider, api="messages") as upstream:
+        problem = await refusal(upstream, ask(provider, path="/messages"))
+    assert problem.status == 422
+    assert problem.body == json.dumps(body).encode()
+
+
+async def test_chat_mode_relays_no_body(provider):
+    provider.script(failure(400, "x"))
+    async with way(provider) as upstream:
+        assert (await refusal(upstream, ask(provider))).body is None
+
+
+async def test_the_log_tells_what_happened_without_the_key(provider):
+    provider.script(failure(429, "slow"), failure(401, KEYS[1]), completion("ok"))
+    with capture_logs() as lines:
+        async with way(provider) as upstream:
+            await fetch(upstream, ask(provider))
+    assert [line["event"] for line in lines] == [
+        "upstream.refused",
+        "key.rested",
+        "upstream.refused",
+        "key.retired",
+    ]
+    assert [line["key"] for line in lines] == ["…aaaa", "…aaaa", "…bbbb", "…bbbb"]
+    assert not any(key in str(lines) for key in KEYS)
+
+
+async def test_the_one_that_was_limited_and_the_one_that_was_rejected_do_not_cost_a_request(
+    provider,
+):
+    def answer(call):
+        if call.key == KEYS[0]:
+            return failure(429, "slow")
+        return failure(401, "bad") if call.key == KEYS[1] else completion("ok")
+
+    provider.script(answer)
+    async with way(provider) as upstream:
+        results = await asyncio.gather(*(fetch(upstream, ask(provider)) for _ in range(200)))
+        assert [key.in_flight for key in upstream.pool.snapshot()] == [0, 0, 0]
+    assert {answer.key for answer, _ in results} == {"…cccc"}
+    good = [call for call in provider.calls if call.key == KEYS[2]]
+    assert len(good) == 200
+
+
+async def test_500_streams_at_once(provider):
+    gate = asyncio.Event()
+    provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
+    async with way(provider) as upstream:
+        tasks = [
+            asyncio.create_task(fetch(upstream, ask(provider, streams=True))) for _ in range(500)
+        ]
+        await provider.called(500)
+        gate.set()
+        results = await asyncio.gather(*tasks)
+    assert all(body.endswith(b"data: [DONE]\n\n") for _, body in results)
