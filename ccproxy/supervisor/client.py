@@ -135,6 +135,8 @@ def request(
         CcproxyError: Whatever else the supervisor says no with.
 
     """
+    if op != "start" and not _ping(fleet) and not fleet_status(fleet).note:
+        raise NotRunning("nothing is running\n  fix: ccproxy start")
     asked = {
         "op": op,
         "labels": list(labels),
@@ -143,28 +145,30 @@ def request(
         "cwd": str(Path.cwd()),
         "command": " ".join(["ccproxy", op, *labels]) + f" (pid {os.getpid()})",
     }
-    if op != "start" and not _ping(fleet) and not fleet_status(fleet).note:
-        raise NotRunning("nothing is running\n  fix: ccproxy start")
+    answer = _ask_until_answered(fleet, asked, patience=timeout + drain + START_LIMIT + BEYOND)
+    if answer.get("ending"):
+        _wait_until_gone(fleet)
+    return _read(answer)
+
+
+def _ask_until_answered(fleet: Fleet, asked: dict[str, Any], *, patience: float) -> dict[str, Any]:
+    """Ask the supervisor, or the next one if this one is going away; start it if need be."""
+    op = asked["op"]
     until = time.monotonic() + START_LIMIT
     while True:
+        # A supervisor on its way out can still be told to hurry, but not to start anything.
         if op == "start" or not _ping(fleet):
             ensure_supervisor(fleet, command=f"ccproxy {op}", patience=until - time.monotonic())
-        # A stop waits for drains, a reload also for its turn.
-        patience = timeout + drain + START_LIMIT + BEYOND
         try:
             answer = ask(_socket(fleet), asked, timeout=patience)
+            too_late = op == "start" and answer.get("kind") == "Busy" and answer.get("ending")
         except NoAnswer as error:
-            if time.monotonic() < until:
-                time.sleep(_POLL)
-                continue
-            raise NotRunning(f"the supervisor has gone away: {error}") from error
-        too_late = answer.get("kind") == "Busy" and answer.get("ending")
-        if too_late and op == "start" and time.monotonic() < until:
-            time.sleep(_POLL)
-            continue
-        if answer.get("ending"):
-            _wait_until_gone(fleet)
-        return _read(answer)
+            if time.monotonic() >= until:
+                raise NotRunning(f"the supervisor has gone away: {error}") from error
+            answer, too_late = {}, True
+        if not too_late or (answer and time.monotonic() >= until):
+            return answer
+        time.sleep(_POLL)
 
 
 def ensure_supervisor(

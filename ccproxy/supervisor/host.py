@@ -22,14 +22,13 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.logs import log_path
 from ccproxy.supervisor.control import NoAnswer, prepare_folder, socket_path
 from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.listeners import Listeners
+from ccproxy.supervisor.output import Output, crash_path, last_lines, open_out, output_of
 from ccproxy.supervisor.plan import Action, Goal, Port, Sent
 from ccproxy.supervisor.probes import LIMIT, PERIOD
 from ccproxy.supervisor.processes import identify
@@ -44,12 +43,6 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "ccproxy.worker")
 DRAIN_ANSWER = 1.0
 """Seconds that a worker may take to confirm a drain; then SIGTERM says it."""
 
-WORDS = 20
-"""Lines of a worker's log that are quoted when it failed without a word."""
-
-OUT_LIMIT = 2**20
-"""Bytes of crash output that are kept."""
-
 
 @dataclass(slots=True)
 class _Process:
@@ -60,7 +53,7 @@ class _Process:
     child: subprocess.Popen[bytes] | None = None
     ready_fd: int = -1
     said: bytes = b""
-    output: tuple[tuple[Path, int], ...] = ()
+    output: Output = ()
     """The files that it writes to, each with its size at the start."""
 
 
@@ -184,7 +177,7 @@ class LocalHost:
         control = socket_path(self._fleet.home, f"{unit.spec.label}.{unit.index}.{nonce[:8]}")
         ready, told = os.pipe()
         os.set_blocking(ready, False)
-        output = self._output(unit)
+        output = output_of(self._fleet.logs, unit.spec.label, unit.index)
         try:
             child = self._start(unit, nonce, control, told)
             identity = identify(child.pid)
@@ -230,7 +223,7 @@ class LocalHost:
         argv = [*self._settings.worker_command]
         for name, value in options.items():
             argv += [name, str(value)]
-        with _open_out(self._output(unit)[0][0]) as out:
+        with open_out(crash_path(self._fleet.logs, spec.label, unit.index)) as out:
             return subprocess.Popen(  # noqa: S603 - our own program
                 argv,
                 cwd=self._fleet.home,
@@ -334,7 +327,7 @@ class LocalHost:
                 os.killpg(process.child.pid, signal.SIGKILL)
             code = process.child.wait()
         if unit.record is record:
-            unit.ended(code, words=_last_lines(process.output))
+            unit.ended(code, words=last_lines(process.output))
         level = "info" if unit.goal is Goal.STOPPED else "error"
         pid = record.identity.pid
         self._journal("worker.exited", level=level, label=unit.spec.label, pid=pid, code=code)
@@ -354,22 +347,6 @@ class LocalHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _output(self, unit: Unit) -> tuple[tuple[Path, int], ...]:
-        """Return the unit's files with their sizes: crash output first, then the log."""
-        log = log_path(self._fleet.logs, unit.spec.label, unit.index)
-        paths = (log.with_suffix(".out"), log)
-        return tuple((path, path.stat().st_size if path.exists() else 0) for path in paths)
-
-
-def _open_out(path: Path) -> BinaryIO:
-    """Open the crash output for appending; what has grown too long is begun anew."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-    file = os.fdopen(os.open(path, flags, 0o600), "ab")
-    if os.fstat(file.fileno()).st_size > OUT_LIMIT:
-        file.truncate(0)
-    return file
-
 
 def _ready_message(line: bytes) -> dict[str, object]:
     try:
@@ -377,19 +354,3 @@ def _ready_message(line: bytes) -> dict[str, object]:
     except ValueError:
         return {}
     return message if isinstance(message, dict) else {}
-
-
-def _last_lines(output: Sequence[tuple[Path, int]]) -> str:
-    """Return the last lines that were added to the first file to which any were."""
-    for path, before in output:
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                # A file that is shorter than before was rotated: all of it is new.
-                file.seek(max(0 if size < before else before, size - 8192))
-                text = file.read().decode(errors="replace").strip()
-        except OSError:
-            continue
-        if text:
-            return "\n".join(text.splitlines()[-WORDS:])
-    return ""

@@ -27,7 +27,8 @@ def row_of(
     spec = next((unit.spec for unit in current), spec)
     phases = [(unit, unit.phase(now, port(unit))) for unit in current]
     state = state_of([(unit.index, phase) for unit, phase in phases], leaving=bool(units))
-    living = [unit for unit in current or units if unit.record is not None]
+    places = sorted(current or units, key=lambda unit: unit.index)
+    living = [unit for unit in places if unit.record is not None]
     serving = [unit for unit in living if unit.serves]
     said = next((unit.state for unit in serving if unit.state), {})
     ages = [age_of(unit.record.identity) for unit in serving if unit.record]

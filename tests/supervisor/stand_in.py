@@ -44,6 +44,7 @@ class StandIn:
         self.listener = socket.socket(fileno=options.listen_fd)
         self.listener.setblocking(False)
         self.woken, self.wake = os.pipe()
+        self.lock = threading.Lock()
         self.draining = False
         self.in_flight = 0
         self.asked = 0
@@ -88,15 +89,15 @@ class StandIn:
     def accept(self) -> None:
         while not self.draining:
             select.select([self.listener, self.woken], [], [])
-            if self.draining:
-                return
-            with contextlib.suppress(OSError):  # another process was quicker
-                connection, _ = self.listener.accept()
+            with contextlib.suppress(OSError), self.lock:
+                if self.draining:
+                    return
+                connection, _ = self.listener.accept()  # unless another process was quicker
                 connection.setblocking(True)
+                self.in_flight += 1
                 threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
-        self.in_flight += 1
         with contextlib.suppress(OSError), connection:
             request = connection.recv(65536).decode()
             if SLOW_PATH in request:
@@ -107,7 +108,8 @@ class StandIn:
             body = json.dumps({"pid": os.getpid(), "label": self.options.label, **self.settings})
             head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             connection.sendall((head + body).encode() if SLOW_PATH not in request else b"end")
-        self.in_flight -= 1
+        with self.lock:
+            self.in_flight -= 1
 
     # ...and the control socket.
 
@@ -150,7 +152,8 @@ class StandIn:
         }
 
     def drain(self, seconds: float) -> None:
-        self.draining = True
+        with self.lock:
+            self.draining = True
         os.write(self.wake, b".")
         with contextlib.suppress(OSError):
             self.listener.close()
