@@ -9,6 +9,8 @@ The house, and who may lean on whom:
                               config       the user's files -> frozen values
                              /      \
                        worker        supervisor <- cli
+                             \                    /
+                              store <------------      statistics and history, in SQLite
 
 `worker` and `supervisor` never import each other: a command line, an inherited listening socket,
 a readiness pipe and the worker's control socket are the whole interface between them.

@@ -1,0 +1,124 @@
+"""
+History as JSON lines: written and read by name, inside the fleet's `exports/` and nowhere else.
+
+A name is one word of a file's name, never a path. A file is made anew for its owner alone, never
+overwritten, never followed through a symbolic link (CWE-22, CWE-59, CWE-73).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ccproxy.errors import UsageError
+from ccproxy.store.history import ROLES, Turn
+
+FOLDER = "exports"
+LARGEST = 64 * 1024 * 1024
+"""Bytes of a file that is read."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def checked_name(name: str) -> str:
+    """
+    Return *name* if a file in `exports/` can have it.
+
+    Raises:
+        UsageError: If it is anything but the plain name of a file.
+
+    """
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"{name[:100]!r} is not the name of a file in {FOLDER}/, which has up to 100 letters, "
+            "digits, dots, dashes and underscores, begins with a letter or digit, and is no path"
+        )
+    return name
+
+
+def create(home: Path, name: str) -> int:
+    """
+    Make the new file *name* and return its descriptor, open for appending.
+
+    Raises:
+        UsageError: If *name* is no name for a file.
+        FileExistsError: If there is such a file.
+        OSError: If it cannot be made.
+
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return _open(home, checked_name(name), flags)
+
+
+def export(home: Path, name: str, turns: Iterable[Turn]) -> int:
+    """Write *turns* into the new file *name* and return their number; raises as `create` does."""
+    lines = [line_of(turn) for turn in turns]
+    with os.fdopen(create(home, name), "wb") as file:
+        file.writelines(lines)
+    return len(lines)
+
+
+def load(home: Path, name: str) -> list[Turn]:
+    """
+    Read the turns in the file *name*.
+
+    Raises:
+        UsageError: If *name* is no name for a file, or a line is not a turn.
+        OSError: If it cannot be read.
+
+    """
+    fd = _open(home, checked_name(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        known = os.fstat(fd)
+        if not stat.S_ISREG(known.st_mode) or known.st_size > LARGEST:
+            raise UsageError(f"{name} is not a file of at most {LARGEST >> 20} MiB")
+        lines = file.read().splitlines()
+    return [_turn(line, f"{name}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def line_of(turn: Turn) -> bytes:
+    """Return *turn* as one line."""
+    return json.dumps(turn.as_json(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _open(home: Path, name: str, flags: int) -> int:
+    folder = home / FOLDER
+    if flags & os.O_CREAT:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.open(name, flags, 0o600, dir_fd=inside)
+    finally:
+        os.close(inside)
+
+
+def _turn(line: bytes, where: str) -> Turn:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{where} is not a JSON object")
+    role, content, model = (found.get(name, "") for name in ("role", "content", "model_used"))
+    if role not in ROLES or not isinstance(content, str) or not isinstance(model or "", str):
+        raise UsageError(f'{where} is not a turn: "role" is user or assistant, "content" a text')
+    return Turn(_time(found.get("timestamp"), where), role, content, model or "")
+
+
+def _time(stamp: object, where: str) -> float:
+    """Read a time as we write it, or as seconds; the ancestors wrote both."""
+    try:
+        if isinstance(stamp, str):
+            at = datetime.fromisoformat(stamp)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        if isinstance(stamp, int | float) and math.isfinite(stamp):
+            return datetime.fromtimestamp(stamp, UTC).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f'{where}: "timestamp" is not a time') from error
+    raise UsageError(f'{where}: "timestamp" is missing')

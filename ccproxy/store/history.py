@@ -1,0 +1,127 @@
+"""
+What was said: the turns of user and model, per label, in the order in which they ended.
+
+Kept as long as logs are: 3×24 hours. The content is text only; what tools were given and what
+they gave back is never among it, and keys are taken out before a turn comes here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from ccproxy.store.database import Schema, open_database, read_database, transaction
+
+FILE_NAME = "history.sqlite3"
+RETENTION = timedelta(days=3)
+"""The same as of logs."""
+ROLES = ("user", "assistant")
+
+SCHEMA = Schema(
+    version=1,
+    tables="""
+        CREATE TABLE turns (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            label TEXT NOT NULL COLLATE NOCASE,
+            at REAL NOT NULL,
+            role TEXT NOT NULL,
+            content TEXT NOT NULL,
+            model TEXT NOT NULL,
+            stored REAL NOT NULL
+        );
+        CREATE INDEX turns_of_label ON turns (label, id)
+    """,
+)
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation."""
+
+    at: float
+    """Seconds since the epoch."""
+    role: str
+    content: str
+    model: str
+    """The model that answered; for a user's turn the one that was asked."""
+
+    def as_json(self) -> dict[str, str]:
+        """Return the turn as exports and answers hold it."""
+        stamp = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
+        return {
+            "timestamp": stamp,
+            "role": self.role,
+            "content": self.content,
+            "model_used": self.model,
+        }
+
+
+def add(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> None:
+    """Append *turns* to what was said at *label*, and forget what is too old."""
+    now = time.time()
+    with transaction(connection):
+        connection.executemany(
+            "INSERT INTO turns (label, at, role, content, model, stored) VALUES (?, ?, ?, ?, ?, ?)",
+            [(label, *turn, now) for turn in turns],
+        )
+        prune(connection, now=now)
+
+
+def prune(connection: sqlite3.Connection, *, now: float) -> None:
+    """Forget the turns that came here before `RETENTION`; those of an import came with it."""
+    connection.execute("DELETE FROM turns WHERE stored < ?", (now - RETENTION.total_seconds(),))
+
+
+def last(connection: sqlite3.Connection, label: str, *, limit: int | None = None) -> list[Turn]:
+    """Return the last *limit* turns of *label*, all if None, oldest first."""
+    rows = connection.execute(
+        "SELECT at, role, content, model FROM turns WHERE label = ? ORDER BY id DESC LIMIT ?",
+        (label, -1 if limit is None else limit),
+    ).fetchall()
+    return [Turn(*row) for row in reversed(rows)]
+
+
+def count(connection: sqlite3.Connection, label: str) -> int:
+    """Return how many turns of *label* there are."""
+    (found,) = connection.execute("SELECT COUNT(*) FROM turns WHERE label = ?", (label,)).fetchone()
+    return int(found)
+
+
+def clear(connection: sqlite3.Connection, label: str) -> int:
+    """Forget what was said at *label*; return how many turns that were."""
+    with transaction(connection):
+        return connection.execute("DELETE FROM turns WHERE label = ?", (label,)).rowcount
+
+
+# From outside the worker...
+
+
+def read_turns(state: Path, label: str, *, limit: int | None = None) -> list[Turn]:
+    """
+    Read the last *limit* turns of *label* in the fleet's *state* folder.
+
+    Raises:
+        sqlite3.Error: If the file is damaged.
+
+    """
+    connection = read_database(state / FILE_NAME)
+    if connection is None:
+        return []
+    with closing(connection):
+        return last(connection, label, limit=limit)
+
+
+def clear_turns(state: Path, label: str) -> int:
+    """Forget what was said at *label*; raises as `open_database` does."""
+    with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
+        return clear(connection, label)
+
+
+def add_turns(state: Path, label: str, turns: Sequence[Turn]) -> None:
+    """Append *turns* to what was said at *label*; raises as `open_database` does."""
+    with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
+        add(connection, label, turns)

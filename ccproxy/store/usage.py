@@ -1,0 +1,183 @@
+"""
+What was used: requests, errors, tokens, waiting and costs per day, label, model and key.
+
+A day is a day of the user's clock. A request whose model has no known price adds nothing to the
+cost and is counted as unpriced: a sum that is only a part of the truth says so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ccproxy.store.database import Schema, read_database, transaction
+from ccproxy.store.writer import Note, Writer
+
+FILE_NAME = "usage.sqlite3"
+
+By = Literal["day", "label", "model", "key"]
+GROUPS: tuple[By, ...] = ("day", "label", "model", "key")
+
+SCHEMA = Schema(
+    version=1,
+    tables="""
+        CREATE TABLE used (
+            day TEXT NOT NULL,
+            label TEXT NOT NULL,
+            model TEXT NOT NULL,
+            key TEXT NOT NULL,
+            requests INTEGER NOT NULL,
+            errors INTEGER NOT NULL,
+            input INTEGER NOT NULL,
+            output INTEGER NOT NULL,
+            cached INTEGER NOT NULL,
+            written INTEGER NOT NULL,
+            reasoning INTEGER NOT NULL,
+            ttfb REAL NOT NULL,
+            answers INTEGER NOT NULL,
+            cost REAL NOT NULL,
+            unpriced INTEGER NOT NULL,
+            PRIMARY KEY (day, label, model, key)
+        ) WITHOUT ROWID
+    """,
+)
+
+
+class Used(NamedTuple):
+    """What one request used."""
+
+    at: float
+    """When it ended, in seconds since the epoch."""
+    label: str
+    model: str
+    key: str
+    """`…last4`, empty where the client's own key was passed on or none was taken."""
+    failed: bool
+    input: int
+    output: int
+    cached: int
+    written: int
+    reasoning: int
+    """A part of `output`."""
+    ttfb: float
+    """Seconds to the first byte; of no meaning for a request that failed."""
+    cost: float | None
+    """US dollars; None where the model's price is not known."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Totals:
+    """Sums over requests; the fields are the columns of the file."""
+
+    requests: int = 0
+    errors: int = 0
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    written: int = 0
+    reasoning: int = 0
+    ttfb: float = 0.0
+    """Seconds, summed over `answers`."""
+    answers: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    """Requests with tokens whose price is not known; `cost` is without them."""
+
+    def add(self, used: Used) -> None:
+        """Count one request."""
+        self.requests += 1
+        self.errors += used.failed
+        self.input += used.input
+        self.output += used.output
+        self.cached += used.cached
+        self.written += used.written
+        self.reasoning += used.reasoning
+        if not used.failed:
+            self.ttfb += used.ttfb
+            self.answers += 1
+        if used.cost is not None:
+            self.cost += used.cost
+        elif used.input or used.output or used.cached or used.written:
+            self.unpriced += 1
+
+    @property
+    def mean_ttfb(self) -> float | None:
+        """Seconds to the first byte on average; None if nothing was answered."""
+        return self.ttfb / self.answers if self.answers else None
+
+    @property
+    def known_cost(self) -> float | None:
+        """The cost; None if not a single price is known."""
+        return self.cost if self.cost or not self.unpriced else None
+
+
+class Line(NamedTuple):
+    """The sums of one group."""
+
+    group: tuple[str, ...]
+    totals: Totals
+
+
+_COLUMNS = tuple(field.name for field in fields(Totals))
+_ADD = f"""
+    INSERT INTO used (day, label, model, key, {", ".join(_COLUMNS)})
+    VALUES (?, ?, ?, ?, {", ".join("?" * len(_COLUMNS))})
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COLUMNS)}
+"""  # noqa: S608 - made of our own field names
+
+
+def usage_writer(state: Path, *, warn: Note) -> Writer[Used]:
+    """Return the writer of the statistics in the fleet's *state* folder."""
+    return Writer(state / FILE_NAME, SCHEMA, write=add, warn=warn)
+
+
+def add(connection: sqlite3.Connection, batch: Sequence[Used]) -> None:
+    """Add what *batch* used to the sums."""
+    sums: dict[tuple[str, str, str, str], Totals] = {}
+    for used in batch:
+        place = (day_of(used.at), used.label, used.model, used.key)
+        sums.setdefault(place, Totals()).add(used)
+    with transaction(connection):
+        for place, totals in sums.items():
+            connection.execute(_ADD, (*place, *asdict(totals).values()))
+
+
+def summed(
+    state: Path, *, by: Sequence[By], since: float = 0.0, labels: Sequence[str] | None = None
+) -> list[Line]:
+    """
+    Read the sums of every group, from the day of *since* on, of all *labels* if None.
+
+    Raises:
+        sqlite3.Error: If the file is damaged.
+
+    """
+    connection = read_database(state / FILE_NAME)
+    if connection is None:
+        return []
+    groups = ", ".join(name for name in GROUPS if name in by)
+    sums = ", ".join(f"SUM({name}) AS {name}" for name in _COLUMNS)
+    where, values = "day >= ?", [day_of(since)]
+    if labels is not None:
+        where += f" AND label IN ({', '.join('?' * len(labels))})"
+        values += labels
+    question = f"SELECT {groups}, {sums} FROM used WHERE {where} GROUP BY {groups}"  # noqa: S608 - our own names
+    try:
+        rows = connection.execute(question, values).fetchall()
+    finally:
+        connection.close()
+    return [_line(row) for row in rows]
+
+
+def day_of(at: float) -> str:
+    """Return the day of the user's clock at *at*, as YYYY-MM-DD."""
+    return datetime.fromtimestamp(at).date().isoformat()
+
+
+def _line(row: sqlite3.Row) -> Line:
+    width = len(row) - len(_COLUMNS)
+    return Line(tuple(row[:width]), Totals(**dict(zip(_COLUMNS, row[width:], strict=True))))

@@ -1,0 +1,140 @@
+"""A file of ours: private, recovered when damaged, never taken from a newer version."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+
+import pytest
+
+from ccproxy.errors import CcproxyError
+from ccproxy.store.database import Schema, open_database, read_database, transaction
+
+SCHEMA = Schema(version=1, tables="CREATE TABLE one (x INTEGER); CREATE TABLE two (x INTEGER)")
+
+
+def count(connection, table="one"):
+    return connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path):
+    path = tmp_path / "state" / "x.sqlite3"
+    opened = open_database(path, SCHEMA)
+    assert opened.set_aside is None
+    assert count(opened.connection) == count(opened.connection, "two") == 0
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+    assert opened.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    opened.connection.close()
+
+
+def test_a_file_of_others_becomes_its_owners_alone(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    open_database(path, SCHEMA).connection.close()
+    path.chmod(0o644)
+    open_database(path, SCHEMA).connection.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_was_written_is_there_again(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    first = open_database(path, SCHEMA).connection
+    first.execute("INSERT INTO one VALUES (1)")
+    second = open_database(path, SCHEMA)
+    assert second.set_aside is None
+    assert count(second.connection) == 1
+    first.close()
+    second.connection.close()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda data: b"this is no database, " * 300, id="something else"),
+        pytest.param(lambda data: data[:-100], id="cut off"),
+        pytest.param(lambda data: data[:4096] + b"\xff" * 4096 + data[8192:], id="a page is lost"),
+        pytest.param(lambda data: b"\0" * 16 + data[16:], id="its head is lost"),
+    ],
+)
+def test_a_damaged_file_is_set_aside(tmp_path, spoil):
+    path = tmp_path / "x.sqlite3"
+    connection = open_database(path, SCHEMA).connection
+    connection.executemany("INSERT INTO one VALUES (?)", [(n,) for n in range(5000)])
+    connection.close()
+    spoilt = spoil(path.read_bytes())
+    path.write_bytes(spoilt)
+
+    opened = open_database(path, SCHEMA)
+    assert opened.set_aside is not None
+    assert opened.set_aside.read_bytes() == spoilt
+    assert opened.set_aside.name.startswith("x.sqlite3.damaged.")
+    assert count(opened.connection) == 0
+    opened.connection.close()
+
+
+def test_only_one_of_many_sets_aside(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    path.write_bytes(b"no database" * 1000)
+    found = []
+
+    def opens():
+        opened = open_database(path, SCHEMA)
+        opened.connection.execute("INSERT INTO one VALUES (1)")
+        found.append(opened)
+
+    threads = [threading.Thread(target=opens) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(opened.set_aside is not None for opened in found) == 1
+    assert count(found[0].connection) == 8
+    for opened in found:
+        opened.connection.close()
+
+
+def test_a_newer_file_is_left_alone(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    open_database(path, Schema(version=2, tables="CREATE TABLE new (x)")).connection.close()
+    before = path.read_bytes()
+    with pytest.raises(CcproxyError, match="written by a newer ccproxy"):
+        open_database(path, SCHEMA)
+    assert path.read_bytes() == before
+
+
+def test_a_link_is_not_followed(tmp_path):
+    target = tmp_path / "foreign"
+    (tmp_path / "x.sqlite3").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic"):
+        open_database(tmp_path / "x.sqlite3", SCHEMA)
+    assert not target.exists()
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path):
+    connection = open_database(tmp_path / "x.sqlite3", SCHEMA).connection
+
+    def half():
+        with transaction(connection):
+            connection.execute("INSERT INTO one VALUES (1)")
+            connection.execute("INSERT INTO none VALUES (1)")
+
+    with pytest.raises(sqlite3.OperationalError):
+        half()
+    assert count(connection) == 0
+    connection.close()
+
+
+def test_reading_makes_nothing(tmp_path):
+    assert read_database(tmp_path / "x.sqlite3") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_cannot_write(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    open_database(path, SCHEMA).connection.close()
+    reader = read_database(path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("INSERT INTO one VALUES (1)")
+    reader.close()

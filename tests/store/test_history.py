@@ -1,0 +1,87 @@
+"""What was said: kept per label, read back in order, forgotten in time."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import pytest
+
+from ccproxy.store.database import open_database
+from ccproxy.store.history import (
+    FILE_NAME,
+    RETENTION,
+    SCHEMA,
+    Turn,
+    add,
+    add_turns,
+    clear_turns,
+    count,
+    last,
+    prune,
+    read_turns,
+)
+
+
+@pytest.fixture
+def history(tmp_path):
+    with closing(open_database(tmp_path / FILE_NAME, SCHEMA).connection) as connection:
+        yield connection
+
+
+def turn(text, *, role="user", at=1e9):
+    return Turn(at, role, text, "k2")
+
+
+def texts(turns):
+    return [one.content for one in turns]
+
+
+def test_turns_come_back_as_they_were_said(history):
+    said = [turn("Hi"), turn("Hello ✓\n", role="assistant")]
+    add(history, "kimi", said)
+    assert last(history, "kimi") == said
+    assert count(history, "kimi") == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(None, ["a", "b", "c"]), (2, ["b", "c"]), (9, ["a", "b", "c"]), (0, [])],
+)
+def test_a_limit_means_the_last(history, limit, expected):
+    add(history, "kimi", map(turn, "abc"))
+    assert texts(last(history, "kimi", limit=limit)) == expected
+
+
+def test_labels_are_apart_but_not_by_case(history):
+    add(history, "kimi", [turn("a")])
+    add(history, "glm", [turn("b")])
+    assert texts(last(history, "KIMI")) == ["a"]
+    assert count(history, "other") == 0
+
+
+def test_what_is_old_goes_but_an_import_stays_as_long(history):
+    add(history, "kimi", [turn("said in 2001")])
+    prune(history, now=time.time())
+    assert count(history, "kimi") == 1
+    prune(history, now=time.time() + RETENTION.total_seconds() + 1)
+    assert count(history, "kimi") == 0
+
+
+def test_from_outside(tmp_path):
+    assert read_turns(tmp_path, "kimi") == []
+    add_turns(tmp_path, "kimi", [turn("a"), turn("b")])
+    add_turns(tmp_path, "glm", [turn("c")])
+    assert texts(read_turns(tmp_path, "kimi", limit=1)) == ["b"]
+    assert clear_turns(tmp_path, "kimi") == 2
+    assert read_turns(tmp_path, "kimi") == []
+    assert texts(read_turns(tmp_path, "glm")) == ["c"]
+
+
+def test_a_turn_as_json():
+    assert turn("Hi", at=0.5).as_json() == {
+        "timestamp": "1970-01-01T00:00:00.500+00:00",
+        "role": "user",
+        "content": "Hi",
+        "model_used": "k2",
+    }

@@ -1,0 +1,144 @@
+"""What was used, summed by day, label, model and key."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from ccproxy.store.usage import Totals, Used, add, day_of, summed, usage_writer
+
+NOON = datetime(2026, 11, 21, 12, 0).timestamp()
+DAY = timedelta(days=1).total_seconds()
+
+
+def used(at=NOON, *, label="kimi", model="k2", key="…1111", cost=0.5, failed=False, **more):
+    tokens = {"input": 10, "output": 20, "cached": 3, "written": 4, "reasoning": 5, **more}
+    return Used(at, label, model, key, failed, ttfb=0.25, cost=cost, **tokens)
+
+
+def failed(**more):
+    tokens = dict.fromkeys(("input", "output", "cached", "written", "reasoning"), 0)
+    return used(failed=True, cost=None, **{**tokens, **more})
+
+
+def stored(state, *items):
+    writer = usage_writer(state, warn=pytest.fail)
+    for item in items:
+        writer.put(item)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        pytest.param([], Totals(), id="nothing"),
+        pytest.param(
+            [used(), used(cost=0.25)],
+            Totals(
+                requests=2, input=20, output=40, cached=6, written=8, reasoning=10,
+                ttfb=0.5, answers=2, cost=0.75,
+            ),
+            id="everything is added",
+        ),
+        pytest.param(
+            [failed()], Totals(requests=1, errors=1), id="a failure has no waiting and no price"
+        ),
+        pytest.param(
+            [used(cost=None)],
+            Totals(
+                requests=1, input=10, output=20, cached=3, written=4, reasoning=5,
+                ttfb=0.25, answers=1, unpriced=1,
+            ),
+            id="no known price: counted, not guessed",
+        ),
+    ],
+)  # fmt: skip
+def test_sums(items, expected):
+    totals = Totals()
+    for item in items:
+        totals.add(item)
+    assert totals == expected
+
+
+@pytest.mark.parametrize(
+    ("items", "cost"),
+    [
+        ([used(cost=0.5)], 0.5),
+        ([used(cost=None)], None),
+        ([used(cost=0.5), used(cost=None)], 0.5),
+        ([used(cost=0.0)], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_a_cost_is_told_only_where_a_price_is_known(items, cost):
+    totals = Totals()
+    for item in items:
+        totals.add(item)
+    assert totals.known_cost == cost
+
+
+def test_the_mean_wait_is_that_of_answers():
+    totals = Totals()
+    assert totals.mean_ttfb is None
+    totals.add(used())
+    totals.add(failed())
+    assert totals.mean_ttfb == 0.25
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (["label"], {("glm",): 1, ("kimi",): 4}),
+        (["model"], {("k2",): 4, ("k3",): 1}),
+        (["key"], {("…1111",): 4, ("…2222",): 1}),
+        (["day"], {("2026-11-20",): 1, ("2026-11-21",): 4}),
+        (["model", "label"], {("glm", "k2"): 1, ("kimi", "k2"): 3, ("kimi", "k3"): 1}),
+    ],
+)
+def test_groups(tmp_path, by, expected):
+    stored(
+        tmp_path,
+        used(),
+        used(NOON - DAY),
+        used(model="k3"),
+        used(key="…2222"),
+        used(label="glm"),
+    )
+    lines = summed(tmp_path, by=by)
+    assert {line.group: line.totals.requests for line in lines} == expected
+    assert sum(line.totals.input for line in lines) == 50
+
+
+def test_only_what_was_asked_for(tmp_path):
+    stored(tmp_path, used(), used(NOON - 5 * DAY), used(label="glm"))
+    (line,) = summed(tmp_path, by=["label"], since=NOON - DAY, labels=["kimi"])
+    assert (line.group, line.totals.requests) == (("kimi",), 1)
+    assert summed(tmp_path, by=["label"], labels=[]) == []
+
+
+def test_several_processes_add_to_the_same_sums(tmp_path):
+    stored(tmp_path, used())
+    stored(tmp_path, used(), used())
+    (line,) = summed(tmp_path, by=["key"])
+    assert line.totals.requests == 3
+    assert line.totals.cost == 1.5
+
+
+def test_without_a_file_nothing_was_used(tmp_path):
+    assert summed(tmp_path, by=["label"]) == []
+
+
+def test_a_batch_that_fails_leaves_nothing_behind(tmp_path):
+    def look(connection):
+        with pytest.raises(OverflowError):
+            add(connection, [used(), used(label="glm", input=2**70)])
+        return connection.execute("SELECT COUNT(*) FROM used").fetchone()[0]
+
+    writer = usage_writer(tmp_path, warn=pytest.fail)
+    assert writer.ask(look).result(10) == 0
+    writer.close()
+
+
+def test_days_are_those_of_the_users_clock():
+    assert day_of(NOON) == "2026-11-21"
