@@ -61,6 +61,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where a user gets a key."""
     example_url: str = ""
     """What to write as base URL where the preset has none of its own."""
+    tells_cached: bool = False
+    """Whether its usage says how many input tokens came from its cache."""
     stand_in: str = ""
     """The key that is sent when the user has none; empty: a key is needed."""
     big: str | None = None

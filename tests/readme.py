@@ -1,0 +1,69 @@
+"""
+What README must say because the code says it: its tables, made from settings and presets.
+
+    python -m tests.readme      write them into README.md
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ccproxy.config.presets import Preset, load_presets
+from ccproxy.config.settings import SETTINGS
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"(?s)(<!-- (\w+) -->\n).*?(<!-- end -->)")
+
+
+def settings() -> str:
+    """Make the table of an env file's settings."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for setting in SETTINGS:
+        aliases = "".join(f" (also `{alias}`)" for alias in setting.aliases)
+        default = setting.default or "–"
+        rows.append(f"| `{setting.name}`{aliases} | {default} | {setting.meaning} |")
+    return "\n".join(rows)
+
+
+def providers() -> str:
+    """Make the table of providers and of what works with each."""
+    works = "tools | parallel | thinking | images | PDF | cache numbers | direct mode"
+    rows = [f"| `PROVIDER` | who | {works} |", "|---|---|---|---|---|---|---|---|---|"]
+    rows += (f"| `{word}` | {_row(preset)} |" for word, preset in load_presets().items())
+    return "\n".join(rows)
+
+
+def _row(preset: Preset) -> str:
+    quirks = [card.quirks for card in (*preset.cards(), preset.unknown())]
+    thinks = any(q.reasoning != "none" or q.history != "drop" or q.always_reasons for q in quirks)
+    direct = preset.api == "messages" or bool(preset.native_url)
+    cells = (
+        preset.title,
+        "✓",
+        "✓" if any(q.parallel_tool_calls for q in quirks) else "✓¹",
+        "✓" if thinks or preset.api == "messages" else "as it comes²",
+        _some([q.images for q in quirks]),
+        "✓" if preset.api == "messages" or any(q.pdf != "text" for q in quirks) else "note³",
+        "✓" if preset.tells_cached else "–",
+        "always" if preset.api == "messages" else "✓" if direct else "–",
+    )
+    return " | ".join(cells)
+
+
+def _some(known: list[bool]) -> str:
+    if all(known):
+        return "✓"
+    return "by model" if any(known) else "note³"
+
+
+TABLES = {"settings": settings, "providers": providers}
+
+
+def written(text: str) -> str:
+    """Return *text* with every marked table as it must be."""
+    return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", text)
+
+
+if __name__ == "__main__":
+    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
