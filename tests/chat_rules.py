@@ -231,7 +231,8 @@ def _parts(message: dict[str, Any], content: list[dict[str, Any]], quirks: Quirk
     if "image_url" in kinds and not quirks.images:
         yield "an image for a model that does not see"
     marked = any("cache_control" in part for part in content)
-    if kinds == {"text"} and quirks.flat_text and not marked:
+    only_text = all(part["type"] == "text" for part in content)
+    if only_text and quirks.flat_text and not marked:
         yield "text in parts"
     for part in content:
         if part["type"] == "text" and not (isinstance(part["text"], str) and part["text"]):

@@ -105,7 +105,7 @@ class Conversation:
         """Return the converted messages."""
         if self._said:
             self._write_assistant()
-        self._settle()
+        self._settle(self._calls)
         if all(message["role"] == "system" for message in self._messages):
             self._messages.append({"role": "user", "content": _NOTHING_SAID})
         last = self._messages[-1]
@@ -151,15 +151,16 @@ class Conversation:
     def _write_assistant(self) -> None:
         """Write the assistant message that is complete now."""
         said, self._said = self._said, []
-        in_tool_turn = bool(self._calls)
-        if in_tool_turn:
-            self._settle()
+        before, self._calls = self._calls, []
         try:
-            message = self._assistant(said, in_tool_turn=in_tool_turn)
+            message = self._assistant(said, in_tool_turn=bool(before))
         except Problem as problem:
             raise inside(problem, "messages", self._said_at, "content") from problem
-        if message is not None:
-            self._messages.append(message)
+        if message is None:
+            self._calls = before
+            return
+        self._settle(before)
+        self._messages.append(message)
 
     def _assistant(self, said: list[Block], *, in_tool_turn: bool) -> ChatMessage | None:
         texts, calls, thoughts = self._taken_apart(said)
@@ -230,15 +231,15 @@ class Conversation:
 
     # ...and how the calls are settled.
 
-    def _settle(self) -> None:
-        """Write the results of the open calls, then what waited for them."""
-        if not self._calls:
+    def _settle(self, calls: list[tuple[bytes, ChatMessage]]) -> None:
+        """Write the results of *calls*, then what waited for them."""
+        if not calls:
             return
-        for _, answer in self._calls:
+        for _, answer in calls:
             if answer["content"] is None:
                 answer["content"] = NO_RESULT
             self._messages.append(answer)
-        waiting, self._waiting, self._calls = self._waiting, [], []
+        waiting, self._waiting = self._waiting, []
         if waiting and not self._quirks.user_after_tool:
             waiting = _folded_into(self._messages[-1], waiting)
         self._messages += waiting

@@ -488,6 +488,15 @@ def test_texts_before_an_image_still_move():
     assert asked.roles == "user assistant tool assistant user"
 
 
+def test_an_empty_answer_does_not_part_results_from_what_follows():
+    asked = ask(
+        user("a"), assistant(use("t")), user(result("t", "r")), assistant(""), user("b"),
+        to=target(user_after_tool=False),
+    )  # fmt: skip
+    assert asked.roles == "user assistant tool"
+    assert asked.messages[-1]["content"] == "r\n\nb"
+
+
 def test_an_assistant_may_follow_results_anywhere():
     asked = ask(
         user("a"), assistant(use("t")), user(result("t")), assistant("b"), user("c"),
