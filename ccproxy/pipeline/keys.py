@@ -131,7 +131,12 @@ class KeyPool:
         """
         now, wall = self._clock(), self._wall()
         probes_provider = self._pass_provider(now)
-        ready = [key for key in self._keys if not self._obstacle(key, model, skip=skip)]
+        alone = self.is_alone
+        ready = [
+            key
+            for key in self._keys
+            if key.id not in skip and key.obstacle(model, now=now, wall=wall, alone=alone) is None
+        ]
         if not ready:
             raise self.refusal(model, skip=skip)
         key = min(ready, key=lambda key: (key.in_flight, key.turn))
@@ -150,9 +155,7 @@ class KeyPool:
 
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
         """Tell whether only the limits on requests in flight stand in the way: wait, then."""
-        obstacles = [
-            self._obstacle(key, model, skip=skip) for key in self._keys if key.id not in skip
-        ]
+        obstacles = [self._obstacle(key, model) for key in self._keys if key.id not in skip]
         whys = {found.why if found else "" for found in obstacles}
         return "in_flight" in whys and "" not in whys
 
@@ -211,11 +214,7 @@ class KeyPool:
         parts = [f"{n} {_SAID[why]}{_status(status)}" for (why, status), n in counts.items()]
         return f"none of the {total} keys of {self._provider} is ready: {', '.join(parts)}"
 
-    def _obstacle(
-        self, key: KeyState, model: str, *, skip: Collection[str] = ()
-    ) -> Obstacle | None:
-        if key.id in skip:
-            return _SKIPPED
+    def _obstacle(self, key: KeyState, model: str) -> Obstacle | None:
         now, wall = self._clock(), self._wall()
         return key.obstacle(model, now=now, wall=wall, alone=self.is_alone)
 
@@ -334,7 +333,6 @@ def _nobody_cares() -> None:
     """Stand in for a listener."""
 
 
-_SKIPPED = Obstacle("skipped", 0.0)
 _TIMED = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", "per_day", "in_flight"}
 _SAID = {
     Cause.RATE_LIMIT.value: "rate-limited",

@@ -11,6 +11,7 @@ After: bytes. A connection that breaks, or is silent for 900 s, raises a Problem
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ from typing import Literal
 
 import aiohttp
 
+from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.problem import (
     ProviderProblem,
     is_error_body,
     read_problem,
     read_stream_error,
 )
-from ccproxy.convert.quirks import Quirks
+from ccproxy.convert.quirks import PLAIN
 from ccproxy.convert.refusal import mask
 from ccproxy.errors import Problem
 from ccproxy.pipeline.verdict import Verdict, judge
@@ -36,6 +38,8 @@ IDLE_SECONDS = 900.0
 LONGEST_WHOLE = 64 * 1024 * 1024
 LONGEST_ERROR = 1024 * 1024
 _LONGEST_LEAD = 64 * 1024
+
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')
 
 Form = Literal["whole", "stream", "neither"]
 
@@ -49,36 +53,33 @@ class Refused(Exception):
         self.verdict = judge(said) if verdict is None else verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads the errors of one attempt."""
+    """Reads the errors of one attempt; nothing is prepared for that while all goes well."""
 
-    quirks: Quirks
+    config: WorkerConfig
+    model: str
+    body: bytes = field(repr=False)
+    """What was sent."""
     secrets: tuple[str, ...] = field(repr=False)
-    max_tokens: int | None
-    relays: bool
-    """Direct mode: the client gets the provider's own status and body."""
 
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> Refused:
         """Read an error answer."""
+        asked = _MAX_TOKENS.search(self.body)
         said = read_problem(
             status,
             headers,
             body,
-            quirks=self.quirks,
-            max_tokens=self.max_tokens,
+            quirks=self.config.target(self.model).quirks,
+            max_tokens=int(asked[1]) if asked else None,
             now=time.time(),
             secrets=self.secrets,
         )
-        if self.relays:
+        if self.config.api == "messages":
+            # Direct mode: the client gets the provider's own status and body.
             said.problem.body = self._masked(body)
             said.problem.status = status if status >= 400 else said.problem.status
         return Refused(said)
-
-    def check_event(self, headers: Mapping[str, str], data: bytes) -> None:
-        """Raise `Refused` if the first event of a stream is an error."""
-        if read_stream_error(data, quirks=self.quirks) is not None:
-            raise self.refused(200, headers, data)
 
     def _masked(self, body: bytes) -> bytes:
         text = body.decode("utf-8", "surrogateescape")
@@ -264,7 +265,8 @@ def _check_first(events: list[ServerEvent], body: _Body, reader: Reader) -> bool
     """Tell whether the first of *events* begins an answer."""
     if not events or events[0].data == b"[DONE]":
         return False
-    reader.check_event(body.headers, events[0].data)
+    if read_stream_error(events[0].data, quirks=PLAIN) is not None:
+        raise reader.refused(200, body.headers, events[0].data)
     return True
 
 

@@ -42,7 +42,6 @@ from ccproxy.worker.turns import Turns
 __all__ = ["Answer", "Outgoing", "Upstream"]
 
 _LARGE_BODY = 2**20
-_MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
@@ -235,14 +234,8 @@ class Upstream:
         return self._headers.direct(lease.secret, outgoing.headers.items(), connection=named)
 
     def _reader(self, outgoing: Outgoing) -> Reader:
-        asked = _MAX_TOKENS.search(outgoing.body)
         own = () if outgoing.client_key is None else (outgoing.client_key,)
-        return Reader(
-            quirks=self._config.target(outgoing.model).quirks,
-            secrets=(*self._secrets, *own),
-            max_tokens=int(asked[1]) if asked else None,
-            relays=self._config.api == "messages",
-        )
+        return Reader(self._config, outgoing.model, outgoing.body, (*self._secrets, *own))
 
     def _too_late(self) -> Refused:
         seconds = self._config.request_timeout
