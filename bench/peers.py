@@ -12,7 +12,12 @@ FOLDER = Path(__file__).parent / "results" / "peers"
 
 LITELLM = "litellm[proxy]"
 ROUTER = "@musistudio/claude-code-router"
-LITELLM_ENVIRON = {"LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+LITELLM_ENVIRON = {
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # it listens on loopback only
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_TELEMETRY": "False",
+    "LITELLM_USE_CHAT_COMPLETIONS_URL_FOR_ANTHROPIC_MESSAGES": "true",  # not its Responses API
+}
 
 
 def install_litellm() -> Path:
