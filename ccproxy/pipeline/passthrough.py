@@ -59,7 +59,7 @@ class Passthrough:
         self.stop_reason: str | None = None
         self._request_id = request_id
         self._decoder = sse.Decoder()
-        self._held: list[bytes] = []
+        self._events = _WholeEvents()
         self._named = self.requested == self.model
         self._ended = False
 
@@ -71,8 +71,7 @@ class Passthrough:
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the provider's stream, return those that complete events."""
         self._look(self._decoder.feed(data))
-        whole, rest = _split(self._held, data)
-        self._held = rest
+        whole = self._events.feed(data)
         return self._with_name(whole) if whole and not self._named else whole
 
     def close(self) -> bytes:
@@ -86,9 +85,7 @@ class Passthrough:
         self._look(self._decoder.close())
         if not self._ended:
             raise Problem("api_error", CUT)
-        rest = b"".join(self._held)
-        self._held = []
-        return rest
+        return self._events.rest()
 
     def fail(self, problem: Problem) -> bytes:
         """Return the event that ends a stream which has begun."""
@@ -153,15 +150,29 @@ class Passthrough:
             self.stop_reason = reason
 
 
-def _split(held: list[bytes], data: bytes) -> tuple[bytes, list[bytes]]:
-    """Cut *held* and *data* after the last event that is complete."""
-    # An end of an event may stand on both sides of the cut between two reads.
-    seam = held[-1][-3:] if held else b""
-    window = seam + data
-    end = max(window.rfind(mark) + len(mark) if mark in window else 0 for mark in _EVENT_ENDS)
-    cut = end - len(seam)
-    if cut <= 0:
-        return b"", [*held, data]
-    rest = data[cut:]
-    whole = b"".join([*held, data[:cut]]) if held else data[:cut]
-    return whole, [rest] if rest else []
+class _WholeEvents:
+    """Holds back what has come of an event until the rest of it comes."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+        self._seam = b""  # the last bytes: an end of an event may be spread over two reads
+
+    def feed(self, data: bytes) -> bytes:
+        """Return everything up to the last event that ends in *data*."""
+        window = self._seam + data
+        end = max(window.rfind(mark) + len(mark) if mark in window else 0 for mark in _EVENT_ENDS)
+        cut = end - len(self._seam)
+        self._seam = window[-3:]
+        if cut <= 0:
+            self._held.append(data)
+            return b""
+        whole = b"".join([*self._held, data[:cut]]) if self._held else data[:cut]
+        rest = data[cut:]
+        self._held = [rest] if rest else []
+        self._seam = rest[-3:]
+        return whole
+
+    def rest(self) -> bytes:
+        """Return what was held back."""
+        rest, self._held = b"".join(self._held), []
+        return rest

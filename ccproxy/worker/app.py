@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ccproxy.errors import Problem
-from ccproxy.worker.asking import ending_as_problem
+from ccproxy.worker.asking import ending_as_problem, told
 from ccproxy.worker.endpoints import models as models_endpoint
 from ccproxy.worker.endpoints.chat_completions import chat_completions
 from ccproxy.worker.endpoints.count_tokens import count_tokens
@@ -24,7 +24,7 @@ from ccproxy.worker.endpoints.models import model, models
 from ccproxy.worker.endpoints.probes import event_logging, hello, live, ready
 from ccproxy.worker.endpoints.test_connection import test_connection
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import openai_problem_response, problem_response, told
+from ccproxy.worker.problems import openai_problem_response, problem_response
 
 Endpoint = Callable[[ClientRequest], Awaitable[web.StreamResponse]]
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ccproxy.errors import Problem
 from ccproxy.worker.admission import offered_keys
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import SHUTTING_DOWN
+from ccproxy.worker.problems import SHUTTING_DOWN, redacted
 from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream import Answer, Outgoing
 
@@ -89,6 +89,13 @@ def passed_key(request: ClientRequest) -> str | None:
     if not config.takes_anthropic_keys:
         keys = [key for key in keys if not key.startswith(ANTHROPIC_KEY_PREFIX)]
     return keys[0] if keys else None
+
+
+def told(request: ClientRequest, problem: Problem) -> Problem:
+    """Return *problem* as the client may read it, and note it in the request's record."""
+    problem = redacted(problem, request.worker.redact)
+    request.record.error, request.record.reason = problem.kind, problem.message
+    return problem
 
 
 @contextmanager

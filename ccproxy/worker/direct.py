@@ -16,9 +16,16 @@ from aiohttp import web
 from ccproxy.errors import Problem
 from ccproxy.pipeline.headers import answer_headers
 from ccproxy.pipeline.passthrough import Passthrough
-from ccproxy.worker.asking import ending_as_problem, note_answer, note_asked, note_end, outgoing
+from ccproxy.worker.asking import (
+    ending_as_problem,
+    note_answer,
+    note_asked,
+    note_end,
+    outgoing,
+    told,
+)
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import JSON, told
+from ccproxy.worker.problems import JSON
 from ccproxy.worker.relay import EventStream
 from ccproxy.worker.upstream import Answer
 

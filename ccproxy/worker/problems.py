@@ -8,7 +8,6 @@ refuse; therefore nothing goes out unredacted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
@@ -17,19 +16,9 @@ from ccproxy.errors import Problem
 from ccproxy.pipeline.splice import fields_of
 from ccproxy.protocol.messages import error_body
 
-if TYPE_CHECKING:
-    from ccproxy.worker.http import ClientRequest
-
 JSON = "application/json"
 
 SHUTTING_DOWN = "the proxy is shutting down; ask again"
-
-
-def told(request: ClientRequest, problem: Problem) -> Problem:
-    """Return *problem* as the client may read it, and note it in the request's record."""
-    problem = redacted(problem, request.worker.redact)
-    request.record.error, request.record.reason = problem.kind, problem.message
-    return problem
 
 
 def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:

@@ -219,9 +219,7 @@ async def test_other_requests_are_answered_meanwhile(proxy, provider):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
-async def test_a_client_that_leaves_while_waiting_ends_the_providers_work(
-    proxy, provider, streams
-):
+async def test_a_client_that_leaves_while_waiting_ends_the_providers_work(proxy, provider, streams):
     provider.script(completion("late", gate=asyncio.Event()))
     asking = asyncio.ensure_future(proxy.ask(prompt(stream=streams)))
     call = await provider.called()

@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -166,8 +167,7 @@ async def test_the_demo_needs_nothing(process):
 
 async def test_it_leaves_no_core_and_may_open_many_files(process, provider):
     await process.start(settings=settings_for(provider))
-    limits = (f"/proc/{process.child.pid}/limits",)
-    with open(*limits) as file:
-        rows = {line[:26].strip(): line[26:].split() for line in file}
+    limits = Path(f"/proc/{process.child.pid}/limits").read_text().splitlines()
+    rows = {line[:26].strip(): line[26:].split() for line in limits}
     assert rows["Max core file size"][0] == "0"
     assert int(rows["Max open files"][0]) >= 1024

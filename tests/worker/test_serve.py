@@ -52,8 +52,8 @@ async def test_a_drain_lets_a_stream_finish_and_takes_nothing_new(proxy, provide
             gate.set()
             assert (await response.read()).endswith(b'"message_stop"}\n\n')
             assert len(proxy.worker.running) <= 1
+            late.settimeout(0.2)
             with pytest.raises(TimeoutError):
-                late.settimeout(0.2)
                 late.recv(1)
 
 

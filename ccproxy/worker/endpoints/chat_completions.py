@@ -16,9 +16,9 @@ from aiohttp import web
 from ccproxy.errors import Problem
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
-from ccproxy.worker.asking import ending_as_problem, note_answer, passed_key
+from ccproxy.worker.asking import ending_as_problem, note_answer, passed_key, told
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import JSON, openai_error, told
+from ccproxy.worker.problems import JSON, openai_error
 from ccproxy.worker.relay import EventStream
 from ccproxy.worker.upstream import Answer, Outgoing
 

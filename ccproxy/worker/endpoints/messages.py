@@ -7,9 +7,16 @@ from aiohttp import web
 from ccproxy.errors import Problem
 from ccproxy.pipeline.exchange import Exchange
 from ccproxy.worker import direct
-from ccproxy.worker.asking import ending_as_problem, note_answer, note_asked, note_end, outgoing
+from ccproxy.worker.asking import (
+    ending_as_problem,
+    note_answer,
+    note_asked,
+    note_end,
+    outgoing,
+    told,
+)
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import JSON, told
+from ccproxy.worker.problems import JSON
 from ccproxy.worker.relay import EventStream, let_end
 
 

@@ -1,0 +1,133 @@
+"""Direct mode's exchange: what is changed, what is kept, and where an answer ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.errors import Problem
+from ccproxy.pipeline.passthrough import Passthrough
+from tests.messages import prompt
+from tests.pipeline.shared import rules
+
+START = b'event: message_start\ndata: {"type":"message_start","message":{"model":"up-big","x":1}}'
+TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","text":"\xc3\xa9 \\n"}'
+DELTA = (
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+    b'"usage":{"output_tokens":7,"input_tokens":0}}'
+)
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}'
+EVENTS = [START, b": ping", TEXT, DELTA, STOP]
+
+
+def passthrough(body=None, **limits):
+    data = body if isinstance(body, bytes) else json.dumps(body or prompt()).encode()
+    return Passthrough(data, rules=rules(**limits), request_id="req_1")
+
+
+def stream_of(events, ending=b"\n"):
+    return b"".join(event.replace(b"\n", ending) + ending + ending for event in events)
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 11, 64, 10_000])
+def test_a_stream_keeps_its_bytes_however_it_is_cut(ending, size):
+    data = stream_of(EVENTS, ending)
+    asked = passthrough()
+    pieces = [asked.feed(data[at : at + size]) for at in range(0, len(data), size)]
+    assert b"".join([*pieces, asked.close()]) == data.replace(b"up-big", b"claude-opus-4-1")
+    assert asked.stop_reason == "end_turn"
+    assert asked.usage == {"output_tokens": 7}
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_only_whole_events_are_passed_on(size):
+    data = stream_of(EVENTS)
+    asked = passthrough()
+    for at in range(0, len(data), size):
+        written = asked.feed(data[at : at + size])
+        assert written == b"" or written.endswith(b"\n\n")
+
+
+def test_a_last_event_without_its_blank_line_is_passed_on():
+    asked = passthrough()
+    written = asked.feed(stream_of(EVENTS)[:-2])
+    assert (written + asked.close()).endswith(b'{"type":"message_stop"}')
+
+
+@pytest.mark.parametrize("count", range(len(EVENTS)))
+def test_without_message_stop_there_is_no_end(count):
+    asked = passthrough()
+    asked.feed(stream_of(EVENTS[:count]))
+    with pytest.raises(Problem) as broken:
+        asked.close()
+    event = asked.fail(broken.value)
+    assert event.startswith(b"event: error\ndata: {")
+    assert json.loads(event.split(b"data: ")[1])["request_id"] == "req_1"
+
+
+def test_an_error_event_is_an_end():
+    asked = passthrough()
+    asked.feed(b'event: error\ndata: {"type":"error","error":{"type":"api_error"}}\n\n')
+    assert asked.close() == b""
+
+
+def test_events_without_names_are_understood():
+    asked = passthrough()
+    data = b"".join(event.split(b"\n")[-1] + b"\n\n" for event in (START, TEXT, DELTA, STOP))
+    assert asked.feed(data) == data.replace(b"up-big", b"claude-opus-4-1")
+    assert asked.close() == b""
+
+
+def test_text_that_looks_like_a_model_is_left_alone():
+    talk = b'event: content_block_delta\ndata: {"type":"content_block_delta","model":"up-big"}'
+    asked = passthrough()
+    written = asked.feed(stream_of([START])) + asked.feed(stream_of([talk]))
+    assert written.endswith(talk + b"\n\n")
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "sent"),
+    [
+        ({}, 50_000, 50_000),
+        ({"most_tokens": 400}, 50_000, 400),
+        ({"max_output": 8192}, 50_000, 8192),
+        ({"max_output": 8192}, 0, 0),
+        ({"least_tokens": 900}, 100, 900),
+    ],
+)
+def test_max_tokens_are_lowered_to_what_is_possible(limits, wanted, sent):
+    body = json.dumps(prompt(max_tokens=wanted)).encode()
+    expected = body.replace(b"claude-opus-4-1", b"up-big").replace(
+        b'"max_tokens": %d' % wanted, b'"max_tokens": %d' % sent
+    )
+    assert passthrough(body, **limits).body == expected
+
+
+def test_a_model_that_passes_is_not_touched_anywhere():
+    body = json.dumps({**prompt(), "model": "up-small"}).encode()
+    asked = passthrough(body)
+    assert asked.body == body
+    data = stream_of(EVENTS)
+    assert asked.feed(data) == data
+    assert asked.whole(b'{"model":"other"}') == b'{"model":"other"}'
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model":3}', b"\xff", b"[" * 100_000])
+def test_what_is_no_request_is_a_problem(body):
+    with pytest.raises(Problem) as refused:
+        passthrough(body)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"[" * 100_000, b'{"usage":3}'])
+def test_a_whole_answer_that_is_no_message_passes_as_it_is(body):
+    assert passthrough().whole(body) == body
+
+
+def test_an_event_of_four_mebibytes_is_no_trouble():
+    big = b'data: {"type":"content_block_delta","text":"' + b"x" * 2**22 + b'"}\n\n'
+    asked = passthrough()
+    written = b"".join(asked.feed(big[at : at + 4096]) for at in range(0, len(big), 4096))
+    assert written == big

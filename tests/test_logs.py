@@ -1,0 +1,379 @@
+"""Log files: nothing lost, nothing secret, nothing kept too long, nothing of others touched."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import stat
+import time
+from datetime import datetime, timedelta
+
+import pytest
+
+from ccproxy import logs
+from ccproxy.logs import LogFile, Redactor, archive, archive_label, log_path, prune, set_up
+
+NOON = datetime(2026, 3, 10, 12, 0, 0).timestamp()
+DAY = 86400
+
+
+class Clock:
+    def __init__(self, now=NOON):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Files.
+
+
+def test_each_process_has_a_file_of_its_own(tmp_path):
+    paths = [log_path(tmp_path, "Kimi-K2", index).name for index in (1, 2, 3)]
+    assert paths == ["Kimi-K2.log", "Kimi-K2.2.log", "Kimi-K2.3.log"]
+
+
+def test_lines_are_appended_and_private(tmp_path, clock):
+    path = tmp_path / "new" / "a.log"
+    for text in (b"one", b"two"):
+        file = LogFile(path, clock=clock)
+        file.write(text)
+        file.close()
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_link_is_not_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.log").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        LogFile(tmp_path / "a.log")
+    assert victim.read_text() == "mine"
+
+
+def test_a_full_file_is_rotated_and_no_line_is_lost(tmp_path, clock):
+    file = LogFile(tmp_path / "a.log", limit=100, clock=clock)
+    for number in range(40):
+        file.write(b"line %03d" % number)
+    file.close()
+    archives = [name for name in names(tmp_path) if name != "a.log"]
+    assert archives[0] == "a.log.20260310_120000"
+    assert len(set(archives)) >= 3
+    written = b"".join((tmp_path / name).read_bytes() for name in [*archives, "a.log"])
+    assert written.splitlines() == [b"line %03d" % number for number in range(40)]
+
+
+def test_a_day_ends_at_midnight(tmp_path, clock):
+    file = LogFile(tmp_path / "a.log", clock=clock)
+    clock.now = NOON + DAY / 2 - 1
+    file.write(b"before")
+    clock.now = NOON + DAY / 2
+    file.write(b"after")
+    file.close()
+    assert names(tmp_path) == ["a.log", "a.log.20260311_000000"]
+    assert (tmp_path / "a.log").read_bytes() == b"after\n"
+
+
+def test_a_respawn_on_the_same_day_goes_on_in_the_same_file(tmp_path, clock):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"before the crash\n")
+    os.utime(path, (NOON, NOON))
+    clock.now = NOON + 60
+    LogFile(path, clock=clock).write(b"after it")
+    assert path.read_bytes() == b"before the crash\nafter it\n"
+
+
+def test_a_respawn_on_the_next_day_begins_a_new_file(tmp_path, clock):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"yesterday\n")
+    os.utime(path, (NOON - DAY, NOON - DAY))
+    LogFile(path, clock=clock).write(b"today")
+    assert path.read_bytes() == b"today\n"
+    assert (tmp_path / "a.log.20260310_120000").read_bytes() == b"yesterday\n"
+
+
+def test_a_full_disk_costs_lines_and_says_how_many(tmp_path, clock, monkeypatch):
+    file = LogFile(tmp_path / "a.log", clock=clock)
+    file.write(b"1")
+    real, room = os.write, [0]
+
+    def full(fd, data):
+        if room[0] < len(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    file.write(b"2")
+    file.write(b"3")
+    assert file.dropped == 2
+    room[0] = 10_000
+    file.write(b"4")
+    assert file.dropped == 0
+    first, told, last = (tmp_path / "a.log").read_bytes().splitlines()
+    assert (first, last) == (b"1", b"4")
+    assert (json.loads(told)["event"], json.loads(told)["lines"]) == ("log.dropped", 2)
+
+
+def test_a_torn_line_does_not_spoil_the_next(tmp_path, clock, monkeypatch):
+    file = LogFile(tmp_path / "a.log", clock=clock)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:3]))
+    file.write(b"whole line")
+    monkeypatch.setattr(os, "write", real)
+    file.write(b"next")
+    lines = (tmp_path / "a.log").read_bytes().splitlines()
+    assert lines[0] == b"who"
+    assert lines[-1] == b"next"
+
+
+def test_a_rotation_that_fails_goes_on_in_the_old_file(tmp_path, clock, monkeypatch):
+    file = LogFile(tmp_path / "a.log", limit=3, clock=clock)
+    file.write(b"one")
+
+    def refuse(*_args, **_kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(logs, "archive", refuse)
+    file.write(b"two")
+    file.write(b"three")
+    assert (tmp_path / "a.log").read_bytes() == b"one\ntwo\nthree\n"
+
+
+# Archives.
+
+
+def test_an_archive_is_never_overwritten(tmp_path):
+    for text in ("first", "second"):
+        (tmp_path / "a.log").write_text(text)
+        archive(tmp_path / "a.log", now=NOON)
+    assert names(tmp_path) == ["a.log.20260310_120000", "a.log.20260310_120001"]
+    assert (tmp_path / "a.log.20260310_120000").read_text() == "first"
+
+
+def test_nothing_is_archived_where_nothing_is(tmp_path):
+    (tmp_path / "empty.log").touch()
+    assert archive(tmp_path / "empty.log", now=NOON) is None
+    assert archive(tmp_path / "missing.log", now=NOON) is None
+    assert archive_label(tmp_path / "nowhere", "a") == ()
+
+
+def test_a_start_archives_all_logs_of_its_label_and_no_other(tmp_path):
+    for name in ("a.log", "a.2.log", "a.b.log", "ab.log", "a.log.20260101_000000", "a.out"):
+        (tmp_path / name).write_text("x")
+    moved = {path.name for path in archive_label(tmp_path, "a", now=NOON)}
+    assert moved == {"a.log.20260310_120000", "a.2.log.20260310_120000"}
+    kept = {"a.b.log", "ab.log", "a.log.20260101_000000", "a.out"}
+    assert set(names(tmp_path)) == kept | moved
+
+
+# Retention.
+
+
+def aged(path, seconds, text="x"):
+    path.write_text(text)
+    os.utime(path, (NOON - seconds, NOON - seconds))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("seconds", "goes"),
+    [(3 * DAY + 1, True), (3 * DAY - 1, False), (3 * DAY, False), (0, False), (30 * DAY, True)],
+)
+def test_archives_go_after_three_days_to_the_second(tmp_path, seconds, goes):
+    path = aged(tmp_path / "Kimi-K2.log.20260101_000000", seconds, "hello")
+    removed = prune(tmp_path, now=NOON)
+    assert [(one.path, one.size) for one in removed] == ([(path, 5)] if goes else [])
+    assert path.exists() is not goes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.log",
+        "a.2.log",
+        "cleanup-cron.log",
+        "a.log.20260101",
+        "a.log.20260101_000000.gz",
+        "a.log.20260101_0000",
+        "a.log.old",
+        "a.txt.20260101_000000",
+        ".log.20260101_000000",
+        "notes.md",
+    ],
+)
+def test_what_is_not_an_archive_of_ours_stays(tmp_path, name):
+    path = aged(tmp_path / name, 100 * DAY)
+    assert prune(tmp_path, now=NOON) == ()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["a.log", "a.2.log", "supervisor.log", "GLM-4.6.log"])
+def test_what_is_one_goes(tmp_path, name):
+    aged(tmp_path / f"{name}.20260101_000000", 100 * DAY)
+    assert len(prune(tmp_path, now=NOON)) == 1
+
+
+def test_links_and_folders_are_not_followed(tmp_path):
+    victim = aged(tmp_path / "victim", 100 * DAY)
+    (tmp_path / "a.log.20260101_000000").symlink_to(victim)
+    (tmp_path / "b.log.20260101_000000").mkdir()
+    assert prune(tmp_path, now=NOON + 1000 * DAY) == ()
+    assert victim.exists()
+
+
+def test_a_dry_run_tells_and_leaves(tmp_path):
+    path = aged(tmp_path / "a.log.20260101_000000", 4 * DAY)
+    assert [one.path for one in prune(tmp_path, now=NOON, dry_run=True)] == [path]
+    assert path.exists()
+
+
+def test_another_age_may_be_asked_for(tmp_path):
+    aged(tmp_path / "a.log.20260101_000000", 2 * DAY)
+    assert len(prune(tmp_path, now=NOON, keep=timedelta(days=1))) == 1
+
+
+def test_no_folder_no_archives(tmp_path):
+    assert prune(tmp_path / "nowhere") == ()
+
+
+# Redaction.
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-abcdefgh12345678",
+        "sk-ant-api03-abcdefgh_12345678",
+        "sk-proj-abc_DEF-1234567890",
+        "gsk_abcdefghijklmnop1234",
+        "AIzaSyA-abcdefghijklmnop1234",
+        "nvapi-abcdefgh-12345678",
+        "xai-abcdefgh12345678",
+        "csk-abcdefgh12345678",
+        "hf_abcdefghijklmnop1234",
+        "ghp_abcdefghijklmnop1234",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "key {} is wrong", '"{}"', "a={}&b=1", "({})"])
+def test_what_looks_like_a_key_is_shortened(secret, around):
+    shown = Redactor()(around.format(secret))
+    assert shown == around.format("…" + secret[-4:])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Bearer abcdefgh12345678", "bearer abcdefgh12345678", "x-api-key: abcdefgh12345678"],
+)
+def test_what_a_header_carries_is_shortened(text):
+    assert Redactor()(text).endswith(" …5678")
+
+
+@pytest.mark.parametrize("secret", ["plain-words-1234", 'with"quote\\and-more', "schlüssel-1234"])
+def test_configured_secrets_are_known_exactly_also_in_json(secret):
+    redact = Redactor([secret])
+    shown = "…" + secret[-4:]
+    assert redact(f"<{secret}>") == f"<{shown}>"
+    assert secret[:8] not in redact(json.dumps({"k": secret}, ensure_ascii=False))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "an ordinary risk-averse task-force",
+        '{"event":"request.finished","path":"/v1/messages","key":"…6789"}',
+        "claude-opus-4-1 and gpt-4o",
+        "none",
+    ],
+)
+def test_ordinary_text_stays(text):
+    assert Redactor(["none", "", "sk-x"])(text) == text
+
+
+def test_a_short_secret_shows_nothing():
+    assert Redactor(["12345678"])("12345678") == "…"
+
+
+# Lines.
+
+
+@pytest.fixture
+def root_logger():
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_an_event_is_one_json_line(tmp_path, root_logger):
+    log = set_up(LogFile(tmp_path / "a.log"), level="INFO", redact=Redactor(["top-secret-1"]))
+    log.info("worker.started", text='a "b"\n\x1b[31m top-secret-1', path=tmp_path, n=1)
+    log.debug("too.much")
+    (line,) = lines_of(tmp_path / "a.log")
+    assert list(line)[:3] == ["time", "level", "event"]
+    assert (line["level"], line["event"], line["n"]) == ("info", "worker.started", 1)
+    assert line["text"] == 'a "b"\n\x1b[31m …et-1'
+    assert line["path"] == str(tmp_path)
+    assert "\x1b" not in (tmp_path / "a.log").read_text()
+
+
+def test_libraries_are_heard_from_warning_on_and_redacted(tmp_path, root_logger):
+    set_up(LogFile(tmp_path / "a.log"), level="DEBUG", redact=Redactor())
+    library = logging.getLogger("some.library")
+    library.info("not this")
+    try:
+        raise ValueError("sk-abcdefgh12345678")
+    except ValueError:
+        library.exception("failed with %s", "sk-abcdefgh12345678")
+    (line,) = lines_of(tmp_path / "a.log")
+    assert (line["event"], line["logger"], line["level"]) == (
+        "library.logged",
+        "some.library",
+        "error",
+    )
+    assert line["message"] == "failed with …5678"
+    assert "ValueError" in line["exception"]
+    assert "sk-abcdefgh" not in (tmp_path / "a.log").read_text()
+
+
+def test_an_exception_is_a_traceback_without_values(tmp_path, root_logger):
+    log = set_up(LogFile(tmp_path / "a.log"), level="INFO", redact=Redactor())
+    hidden = "local" + "-value"
+    try:
+        raise ValueError(f"why {len(hidden)}")
+    except ValueError:
+        log.exception("request.crashed")
+    text = (tmp_path / "a.log").read_text()
+    assert "ValueError: why 11" in text
+    assert hidden not in text
+
+
+def test_many_lines_and_rotations_beside_a_cleanup_lose_nothing(tmp_path):
+    file = LogFile(tmp_path / "a.log", limit=20_000)
+    for number in range(5_000):
+        file.write(b"%06d" % number)
+        if number % 500 == 0:
+            prune(tmp_path, now=time.time())
+    file.close()
+    numbers = [
+        int(line) for name in names(tmp_path) for line in (tmp_path / name).read_text().split()
+    ]
+    assert sorted(numbers) == list(range(5_000))
