@@ -26,6 +26,8 @@ LABEL_RULE = (
     "1 to 32 letters, digits, dots, dashes or underscores, beginning with a letter or digit"
 )
 MOST_WORKERS = 64
+RESERVED = {"supervisor"}
+"""Labels whose files in logs/ and pids/ are not a worker's."""
 _KEYS = ("port", "env_file", "label", "workers")
 _TOP = ("proxies", "proxy")
 _EXAMPLE = '"8081:envs/kimi.env:Kimi-K2"'
@@ -241,6 +243,9 @@ class _TableReader:
         label, env_file = fields["label"], fields["env_file"]
         if not isinstance(label, str) or not LABEL.fullmatch(label) or not label.isascii():
             self._mistake(line, f'the label "{label}" is not allowed', f"a label is {LABEL_RULE}")
+        elif label.lower() in RESERVED:
+            fix = "choose another label"
+            self._mistake(line, f'the label "{label}" is taken by ccproxy itself', fix)
         if not isinstance(env_file, str) or not env_file or "\0" in env_file:
             self._mistake(line, "env_file must be the path of a file", "name one below envs/")
         if len(self.mistakes) > before:
@@ -274,6 +279,12 @@ class _TableReader:
             if first is not entry:
                 fix = "give one of them another label; upper and lower case are the same"
                 self._twins(f"label {entry.label} is used twice", first, entry, fix=fix)
+        for entry in entries:
+            for number in range(2, entry.workers + 1):
+                other = labels.get(f"{entry.label}.{number}".lower())
+                if other is not None:
+                    text = f"process {number} of {entry.label} logs to {other.label}.log, too"
+                    self._twins(text, entry, other, fix=f"give {other.label} another label")
 
     def _twins(self, text: str, *entries: Entry, fix: str) -> None:
         name = shown(self._file)

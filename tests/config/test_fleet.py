@@ -295,6 +295,19 @@ def test_the_last_port_of_all_is_not_followed_by_another(write, complaints):
     assert complaint.endswith("for example 8081")
 
 
+def test_two_entries_that_would_share_a_log(write, complaints):
+    text = '[[proxy]]\nport = 8081\nenv_file = "a.env"\nlabel = "GLM"\nworkers = 2\n'
+    other = '[[proxy]]\nport = 8082\nenv_file = "b.env"\nlabel = "glm.2"\n'
+    [mistake] = complaints(load_fleet, write("ccproxy.toml", text + other))
+    assert "process 2 of GLM logs to glm.2.log, too" in mistake
+    assert "fix: give glm.2 another label" in mistake
+
+
+def test_a_label_that_ccproxy_needs_itself(write, complaints):
+    [mistake] = complaints(load_fleet, write("ccproxy.toml", 'proxies = ["8081:a.env:Supervisor"]'))
+    assert 'the label "Supervisor" is taken by ccproxy itself' in mistake
+
+
 def test_a_label_used_twice_in_another_case(write, complaints):
     text = 'proxies = [\n  "8081:kimi.env:Kimi",\n  "8082:glm.env:kimi",\n]\n'
     assert complaints(load_fleet, write("ccproxy.toml", text)) == [
