@@ -43,18 +43,16 @@ from ccproxy.protocol.literals import (
     EMPTY,
     inside,
     is_given,
-    is_object,
     joined,
-    quoted,
     required_string,
     text_of,
+    to_arguments,
 )
 from ccproxy.protocol.messages import Block, Message, blocks_of
 
 ChatMessage = dict[str, Any]
 """A message of the request to the provider; its texts are `Raw` string literals."""
 
-_NO_INPUT = "{}"
 _NOTHING_SAID = Raw(b'"(no content)"')
 _ACKNOWLEDGED = Raw(b'"Understood."')
 
@@ -191,9 +189,13 @@ class Conversation:
                 calls.append(self._tool_call(block))
             elif block.type == "thinking":
                 thoughts.append(block)
+            elif block.type == "text":
+                texts.append(required_string(block.text, "text"))
             else:
-                for part in block_to_parts(block, self._conversion):
-                    texts += texts_of([part]) or ()
+                parts = block_to_parts(block, self._conversion)
+                texts += [part["text"] for part in parts if part["type"] == "text"]
+        if EMPTY in texts:
+            texts = [text for text in texts if text != EMPTY]
         return texts, calls, thoughts
 
     def _give_thoughts_back(
@@ -215,8 +217,7 @@ class Conversation:
         if name is None:
             name = self._conversion.sent_name(text_of(required_string(block.name, "name")))
             self._names[said] = name
-        arguments = quoted(block.input) if is_object(block.input) else _NO_INPUT
-        function = {"name": name, "arguments": arguments}
+        function = {"name": name, "arguments": to_arguments(block.input)}
         return {"id": sent_id, "type": "function", "function": function}
 
     def _sign(self, calls: list[dict[str, Any]], thoughts: list[Block]) -> None:

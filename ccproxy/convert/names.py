@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from msgspec import Raw
@@ -17,10 +18,10 @@ from msgspec import Raw
 from ccproxy.protocol.literals import literal, text_of
 
 _STRANGE = re.compile(r"[^a-zA-Z0-9_-]")
-_FITS = {
-    "any": re.compile(rb'".+"', re.DOTALL),
-    "forty": re.compile(rb'".{1,40}"', re.DOTALL),
-    "nine": re.compile(rb'"[a-zA-Z0-9]{9}"'),
+_FITS: dict[str, Callable[[bytes], object]] = {
+    "any": (b'""').__ne__,
+    "forty": re.compile(rb'".{1,40}"', re.DOTALL).fullmatch,
+    "nine": re.compile(rb'"[a-zA-Z0-9]{9}"').fullmatch,
 }
 _HASH_LENGTH = 8
 
@@ -37,7 +38,7 @@ def chat_name(name: str, longest: int) -> str:
 def id_literal(raw: Raw) -> bytes:
     """Return the JSON of an id in the one form that compares; what is no string has no id."""
     said = bytes(raw)
-    if said[:1] == b'"' and b"\\" not in said:
+    if b"\\" not in said and said[:1] == b'"':
         return said
     return bytes(literal(text_of(raw)))
 
@@ -53,7 +54,7 @@ class ToolIds:
 
     def __init__(self, form: str) -> None:
         self._form = form
-        self._fits = _FITS[form].fullmatch
+        self._fits = _FITS[form]
         self._used: set[bytes] = set()
 
     def take(self, client_id: bytes) -> bytes:

@@ -79,11 +79,10 @@ def _text(part: Part) -> Raw:
 # From blocks to parts...
 
 
-def to_parts(content: Raw, conversion: Conversion) -> list[Part]:
-    """Convert the blocks of a `content`; an error names the block."""
+def to_parts(blocks: list[Block], conversion: Conversion) -> list[Part]:
+    """Convert the *blocks* of a `content`; an error names the block."""
     parts: list[Part] = []
     index = 0
-    blocks = blocks_of(content)
     try:
         for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
             parts += block_to_parts(block, conversion)
@@ -116,7 +115,7 @@ def _other_block(block: Block, conversion: Conversion) -> list[Part]:
 
 
 def _search_result(block: Block, conversion: Conversion) -> list[Part]:
-    inner = to_parts(block.content, conversion)
+    inner = to_parts(blocks_of(block.content), conversion)
     head = [raw for raw in (block.title, block.source) if is_string(raw)]
     return _one_text(head, inner)
 
@@ -178,7 +177,7 @@ def _document(block: Block, conversion: Conversion) -> list[Part]:
     if source.type == "text":
         return _one_text(head, [text_part(required_string(source.data, "source.data"))])
     if source.type == "content":
-        return _one_text(head, to_parts(source.content, conversion))
+        return _one_text(head, to_parts(blocks_of(source.content), conversion))
     if source.type == "base64" and text_of(source.media_type) != "application/pdf":
         return _one_text(head, [text_part(_decoded(source))])
     if source.type in ("base64", "url"):

@@ -20,7 +20,7 @@ from ccproxy.protocol.literals import (
     joined,
     wrapped,
 )
-from ccproxy.protocol.messages import Block
+from ccproxy.protocol.messages import Block, blocks_of
 
 NO_RESULT = Raw(b'"[no result]"')
 """The answer to a call that was interrupted; a call without an answer is refused everywhere."""
@@ -60,7 +60,10 @@ def to_orphan(block: Block, conversion: Conversion) -> list[Part]:
 
 
 def _of_blocks(content: Raw, conversion: Conversion) -> tuple[Raw, list[Part]]:
-    parts = to_parts(content, conversion)
+    blocks = blocks_of(content)
+    if len(blocks) == 1 and is_string(blocks[0].text) and blocks[0].type == "text":
+        return blocks[0].text, []
+    parts = to_parts(blocks, conversion)
     texts = [part["text"] if part["type"] == "text" else _FOLLOWS[part["type"]] for part in parts]
     others = [part for part in parts if part["type"] != "text"]
     return joined("\\n", texts) if texts else EMPTY, others

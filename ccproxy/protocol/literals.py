@@ -23,6 +23,7 @@ ABSENT = Raw(b"")
 EMPTY = Raw(b'""')
 TRUE = Raw(b"true")
 _NULL = Raw(b"null")
+_NO_ARGUMENTS = Raw(b'"{}"')
 
 QUOTE, BRACE, BRACKET = b'"{['
 """The first bytes of a string, an object and a list."""
@@ -38,6 +39,7 @@ _NAMES = {
 """msgspec's names of types -> the Messages API's."""
 
 _STRING = msgspec.json.Decoder(str)
+_encode = msgspec.json.Encoder().encode
 
 
 def is_given(raw: Raw) -> bool:
@@ -62,7 +64,7 @@ def text_of(raw: Raw) -> str:
 
 def literal(text: str) -> Raw:
     """Encode *text*, which must hold no lone surrogates."""
-    return Raw(msgspec.json.encode(text))
+    return Raw(_encode(text))
 
 
 def joined(separator: str, literals: Sequence[Raw]) -> Raw:
@@ -78,9 +80,10 @@ def wrapped(before: str, raw: Raw, after: str = "") -> Raw:
     return Raw(b"".join((b'"', before.encode(), memoryview(raw)[1:-1], after.encode(), b'"')))
 
 
-def quoted(raw: Raw) -> Raw:
-    """Turn any value into the string that holds its JSON, as tool arguments travel."""
-    return Raw(msgspec.json.encode(str(raw, "utf-8")))
+def to_arguments(raw: Raw) -> Raw:
+    """Turn an object into the string that holds its JSON; anything else is an empty object."""
+    text = str(raw, "utf-8")
+    return Raw(_encode(text)) if text[:1] == "{" else _NO_ARGUMENTS
 
 
 def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | int) -> Decoded:

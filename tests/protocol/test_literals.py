@@ -20,10 +20,10 @@ from ccproxy.protocol.literals import (
     is_string,
     joined,
     literal,
-    quoted,
     read,
     required_string,
     text_of,
+    to_arguments,
     wrapped,
 )
 
@@ -77,10 +77,15 @@ def test_wrapped(text):
 
 
 @given(st.dictionaries(TEXT, st.integers() | TEXT | st.none()))
-def test_quoted(value):
+def test_arguments_are_the_json_of_an_object(value):
     given_ = raw(value)
-    assert text_of(quoted(given_)) == str(given_, "utf-8")
-    assert json.loads(text_of(quoted(given_))) == value
+    assert text_of(to_arguments(given_)) == str(given_, "utf-8")
+    assert json.loads(text_of(to_arguments(given_))) == value
+
+
+@pytest.mark.parametrize("value", [raw(None), raw([1]), raw("{}"), raw(7), ABSENT])
+def test_arguments_are_always_an_object(value):
+    assert text_of(to_arguments(value)) == "{}"
 
 
 @pytest.mark.parametrize(
