@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from ccproxy.pipeline.headers import is_value
+from ccproxy.pipeline.models import PRICES, Price
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ON = ("on", "true", "yes", "1")
@@ -111,6 +112,11 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for part in value.split(",") if (word := part.strip())))
 
 
+def prices(value: str) -> tuple[tuple[str, Price], ...]:
+    """Prices by glob patterns of models; the first pattern that matches holds."""
+    return tuple(_price(word) for word in words(value))
+
+
 def model(value: str) -> str:
     """The name of a model."""
     if not is_value(value) or len(value) > 256 or "," in value:
@@ -194,6 +200,16 @@ def _split(value: str) -> SplitResult:
 
 def _without_login(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address)
+
+
+def _price(word: str) -> tuple[str, Price]:
+    pattern, _, written = word.rpartition("=")
+    numbers = [_number(number) for number in written.split("/")]
+    if not pattern or not 2 <= len(numbers) <= 4 or not all(0 <= n < 1e6 for n in numbers):
+        raise ValueError(
+            f'must be like model=input/output or model=input/output/cached, got "{word}"'
+        )
+    return pattern.strip(), Price(**dict(zip(PRICES, numbers, strict=False)))
 
 
 def _number(value: str) -> float:

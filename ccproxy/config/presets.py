@@ -21,12 +21,11 @@ import msgspec
 
 from ccproxy.convert.quirks import PLAIN, Quirks
 from ccproxy.pipeline.headers import AuthStyle
-from ccproxy.pipeline.models import ModelCard, Price
+from ccproxy.pipeline.models import PRICES, ModelCard, Price
 
 DEMO_ADDRESS = "demo:"
 """Stands for the address of the provider that the worker itself serves; filled in by it."""
 AUTO_CACHE_FIELD = "requesty"
-_PRICES = ("input", "output", "cache_read")
 
 
 class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +36,7 @@ class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     window: int | None = None
     max_output: int | None = None
     price: tuple[float, ...] = ()
-    """Dollars per million tokens: input, output and, where known, cached input."""
+    """Dollars per million tokens: input, output and, where known, cache reads and writes."""
     quirks: dict[str, Any] = {}
     everywhere: bool = False
     """True: the card holds for these names on a server of which nothing is known, too."""
@@ -140,6 +139,13 @@ def recognise_by_auth(auth: AuthStyle) -> str:
     return next((word for word, preset in load_presets().items() if preset.auth == auth), "")
 
 
+@cache
+def transparent_url() -> str:
+    """Return where Claude Code's own keys are good: where it would ask without a proxy."""
+    presets = load_presets().values()
+    return next(preset.native_url for preset in presets if preset.takes_anthropic_keys)
+
+
 def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
     """Return *card* asking for Requesty's own cache breakpoints, or no longer (row M17)."""
     body = {
@@ -152,7 +158,7 @@ def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
 
 def _cards(card: PresetCard, common: Mapping[str, Any]) -> tuple[ModelCard, ...]:
     quirks = _quirks({**common, **card.quirks})
-    price = Price(**dict(zip(_PRICES, card.price, strict=False))) if card.price else None
+    price = Price(**dict(zip(PRICES, card.price, strict=False))) if card.price else None
     known = ModelCard(window=card.window, max_output=card.max_output, price=price, quirks=quirks)
     return tuple(replace(known, pattern=name) for name in card.names)
 

@@ -182,6 +182,48 @@ AUTO_CACHE = Setting(
     "on: asks Requesty to place cache breakpoints (requesty.auto_cache)",
     "on",
 )
+PRICES = Setting(
+    "PRICES",
+    parsers.prices,
+    "preset",
+    "dollars per million tokens as model=input/output[/cached[/cache writes]], split by commas",
+    "kimi-k3=0.6/2.5/0.15",
+)
+TOOL_FILTER = Setting(
+    "TOOL_FILTER",
+    parsers.words,
+    "none",
+    "glob patterns, split by commas, of tools that the model is not told of",
+    "WebSearch,mcp__*",
+)
+HISTORY = Setting(
+    "HISTORY",
+    parsers.switch,
+    "off",
+    "on: keeps what user and model say, for three days, without tools' bodies and keys",
+    "on",
+)
+ADMIN_API = Setting(
+    "ADMIN_API",
+    parsers.switch,
+    "on",
+    "off: no /config, /models, /conversation … on the proxy's port; only loopback has them",
+    "off",
+)
+INSPECT = Setting(
+    "INSPECT",
+    parsers.switch,
+    "off",
+    "on: /debug_logs also shows bodies, redacted, from memory, for a day after the start",
+    "on",
+)
+TRANSPARENT_URL = Setting(
+    "TRANSPARENT_URL",
+    parsers.http_url,
+    "https://api.anthropic.com",
+    "where requests go, unchanged, while the proxy is disabled",
+    "https://gateway.example.com",
+)
 
 SETTINGS: tuple[Setting[Any], ...] = (
     PROVIDER,
@@ -209,6 +251,12 @@ SETTINGS: tuple[Setting[Any], ...] = (
     CUSTOM_HEADER,
     AZURE_API_VERSION,
     AUTO_CACHE,
+    PRICES,
+    TOOL_FILTER,
+    HISTORY,
+    ADMIN_API,
+    INSPECT,
+    TRANSPARENT_URL,
 )
 
 NAMES = frozenset(name for setting in SETTINGS for name in setting.names)

@@ -27,6 +27,7 @@ from ccproxy.config.presets import (
     load_presets,
     recognise,
     recognise_by_auth,
+    transparent_url,
     with_auto_cache,
 )
 from ccproxy.config.reader import EnvReader, read_environment, read_file
@@ -74,6 +75,15 @@ class WorkerConfig:
     """The provider's name for users."""
     takes_anthropic_keys: bool = False
     """Whether a key of Anthropic's (`sk-ant-…`) may be passed on: nobody else may see one."""
+    tool_filter: tuple[str, ...] = ()
+    """Glob patterns of tools that the provider does not get."""
+    history: bool = False
+    """Whether turns are kept."""
+    admin_api: bool = True
+    inspect: bool = False
+    """Whether bodies can be looked at for a day."""
+    transparent_url: str = ""
+    """Where requests go, unchanged, while the proxy is disabled."""
 
     @property
     def provider_name(self) -> str:
@@ -188,6 +198,11 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         custom_headers={**preset.headers, **rules.custom_headers(env)},
         azure_api_version=env.read(s.AZURE_API_VERSION) or "",
         env_file=env_file,
+        tool_filter=env.read(s.TOOL_FILTER) or (),
+        history=env.read(s.HISTORY) or False,
+        admin_api=_or(env.read(s.ADMIN_API), True),
+        inspect=env.read(s.INSPECT) or False,
+        transparent_url=env.read(s.TRANSPARENT_URL) or transparent_url(),
     )
 
 
@@ -222,6 +237,7 @@ def _models(env: EnvReader, preset: Preset, chosen: Preset) -> ModelMap:
         pass_patterns=chosen.pass_models if patterns is None else patterns,
         cards=cards[:-1],
         unknown=cards[-1],
+        prices=env.read(s.PRICES) or (),
     )
 
 

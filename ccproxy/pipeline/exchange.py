@@ -43,6 +43,7 @@ class Exchange:
     """
 
     def __init__(self, body: bytes, *, rules: Rules, message_id: str) -> None:
+        body, filtered = rules.without_tools(body)
         request = read_request(body)
         self.requested = request.model
         self.model = rules.models.pick(request.model).model
@@ -54,7 +55,7 @@ class Exchange:
         converted = to_chat(request, target, signer=rules.signer)
         self.body = converted.body
         self.asks_stream = converted.stream
-        self.dropped = converted.dropped
+        self.dropped = (*filtered, *converted.dropped)
         self.stop_reason: str | None = None
         self._rules = rules
         self._context = AnswerContext(

@@ -16,16 +16,25 @@ Names are compared without regard to case; what is sent keeps its case.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
+from typing import Any
 
 from ccproxy.convert.quirks import PLAIN, Quirks
 
 LONG_WINDOW_MARK = "[1m]"
 
 _Matches = Callable[[str], re.Match[str] | None]
+
+
+PRICES = ("input", "output", "cache_read", "cache_write")
+"""The fields of `Price` in the order in which prices are written."""
+_USAGE = (
+    *("input_tokens", "output_tokens"),
+    *("cache_read_input_tokens", "cache_creation_input_tokens"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,17 @@ class Price:
     input: float
     output: float
     cache_read: float | None = None
+    cache_write: float | None = None
+
+    def cost(self, usage: Mapping[str, Any]) -> float | None:
+        """Return what *usage* costs; None if it has tokens whose price is not known."""
+        total = 0.0
+        for name, price in zip(_USAGE, (getattr(self, name) for name in PRICES), strict=True):
+            tokens = usage.get(name) or 0
+            if tokens and price is None:
+                return None
+            total += tokens * (price or 0.0)
+        return total / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +96,8 @@ class ModelMap:
     """The first card whose pattern matches is the model's card."""
     unknown: ModelCard = ModelCard()
     """The card of every other model."""
+    prices: tuple[tuple[str, Price], ...] = ()
+    """The user's own by patterns; they win over those of the cards."""
 
     def pick(self, requested: str) -> Choice:
         """Decide which model answers a request for *requested*."""
@@ -89,6 +111,11 @@ class ModelMap:
         """Return what is known about *model*, a name of the provider's."""
         return next((card for pattern, card in self._by_pattern if pattern(model)), self.unknown)
 
+    def price(self, model: str) -> Price | None:
+        """Return what *model* costs; None if that is not known."""
+        own = (price for matches, price in self._own_prices if matches(model))
+        return next(own, self.card(model).price)
+
     def tiers(self) -> tuple[str, ...]:
         """Return the models of the tiers, each once, biggest first."""
         return tuple(dict.fromkeys(name for name in (self.big, self.middle, self.small) if name))
@@ -98,6 +125,10 @@ class ModelMap:
     @cached_property
     def _by_pattern(self) -> tuple[tuple[_Matches, ModelCard], ...]:
         return tuple((_matcher(card.pattern), card) for card in self.cards)
+
+    @cached_property
+    def _own_prices(self) -> tuple[tuple[_Matches, Price], ...]:
+        return tuple((_matcher(pattern), price) for pattern, price in self.prices)
 
     @cached_property
     def _known(self) -> frozenset[str]:

@@ -42,10 +42,8 @@ _HEAD = msgspec.json.Decoder(_Head)
 class Passthrough:
     """One request in direct mode and its answer; see `Exchange` for the same in chat mode."""
 
-    dropped: tuple[str, ...] = ()
-    """Nothing is left out of a request in direct mode, until a provider refuses it."""
-
     def __init__(self, body: bytes, *, rules: Rules, request_id: str) -> None:
+        body, self.dropped = rules.without_tools(body)
         try:
             head = _HEAD.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

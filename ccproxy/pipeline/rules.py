@@ -11,6 +11,7 @@ from ccproxy.convert.thinking import Signer
 from ccproxy.errors import Problem
 from ccproxy.pipeline.models import ModelMap
 from ccproxy.pipeline.tokens import Calibration, estimate
+from ccproxy.pipeline.toolfilter import without_tools
 from ccproxy.protocol.messages import MessagesRequest, read_request
 
 CLEARLY_TOO_LONG = 1.25
@@ -34,6 +35,12 @@ class Rules:
     calibration: Calibration
     most_tokens: int | None = None
     least_tokens: int | None = None
+    tool_filter: tuple[str, ...] = ()
+    """Patterns of tools that are left out of every request."""
+
+    def without_tools(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
+        """Return *body* without the tools that the user does not want sent, and what went."""
+        return without_tools(body, self.tool_filter) if self.tool_filter else (body, ())
 
     def clamp(self, wanted: int | None) -> int | None:
         """Return what the user allows for *wanted*; None and 0 (a warm-up) stay as they are."""
@@ -51,7 +58,7 @@ class Rules:
             Problem: If it is not a request.
 
         """
-        request = read_request(body, counting=True)
+        request = read_request(self.without_tools(body)[0], counting=True)
         return self.calibration.apply(self.models.pick(request.model).model, estimate(request))
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:

@@ -38,6 +38,7 @@ def make_worker(
         calibration=Calibration(),
         most_tokens=config.max_tokens_limit,
         least_tokens=config.min_tokens_limit,
+        tool_filter=config.tool_filter,
     )
     return Worker(
         config=config,

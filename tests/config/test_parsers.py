@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.config import parsers
+from ccproxy.pipeline.models import Price
 
 
 @pytest.mark.parametrize(
@@ -226,3 +227,27 @@ def test_in_the_user_s_own_network(host):
 @pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1", "api.example.com", "local.example"])
 def test_out_in_the_world(host):
     assert not parsers.is_private(host)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a=1/2", [("a", Price(input=1.0, output=2.0))]),
+        ("a=1/2/.5", [("a", Price(input=1.0, output=2.0, cache_read=0.5))]),
+        ("a=1/2/.5/3", [("a", Price(input=1.0, output=2.0, cache_read=0.5, cache_write=3.0))]),
+        (
+            "x/y:free = 0/0, *=1/2",
+            [("x/y:free", Price(input=0.0, output=0.0)), ("*", Price(input=1.0, output=2.0))],
+        ),
+    ],
+)
+def test_prices(value, expected):
+    assert list(parsers.prices(value)) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["a", "a=1", "=1/2", "a=1/2/3/4/5", "a=x/2", "a=-1/2", "a=inf/2", "a=nan/2", "a=1/"]
+)
+def test_wrong_prices(value):
+    with pytest.raises(ValueError, match="must be like model=input/output"):
+        parsers.prices(value)

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
-from ccproxy.pipeline.models import Choice
+from ccproxy.pipeline.models import Choice, Price
 
 KEY = "sk-provider-000000001"
 KIMI = f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n"
@@ -47,6 +47,8 @@ def test_the_defaults(write):
     assert (config.client_keys, config.pass_client_key) == ((), False)
     assert (config.upstream_proxy, config.ca_bundle) == (None, None)
     assert (dict(config.custom_headers), config.azure_api_version) == ({}, "")
+    assert (config.history, config.admin_api, config.inspect) == (False, True, False)
+    assert (config.tool_filter, config.transparent_url) == ((), "https://api.anthropic.com")
 
 
 def test_every_setting_is_read(write, here):
@@ -72,8 +74,18 @@ def test_every_setting_is_read(write, here):
         UPSTREAM_PROXY=http://u:p@proxy:3128
         CA_BUNDLE=../ca.pem
         CUSTOM_HEADER_X_TEAM=blue
+        PRICES=b=1/2
+        TOOL_FILTER=WebSearch, mcp__*
+        HISTORY=on
+        ADMIN_API=off
+        INSPECT=on
+        TRANSPARENT_URL=https://gateway.example.com/x/
         """,
     )
+    assert config.models.price("b") == Price(input=1.0, output=2.0)
+    assert config.tool_filter == ("WebSearch", "mcp__*")
+    assert (config.history, config.admin_api, config.inspect) == (True, False, True)
+    assert config.transparent_url == "https://gateway.example.com/x"
     assert config.base_url == "https://api.moonshot.cn/v1"
     assert config.client_keys == ("client-1", "client-2")
     assert (config.models.big, config.models.middle, config.models.small) == ("b", "m", "s")

@@ -147,3 +147,39 @@ def test_maps_of_the_same_models_are_equal():
     other = ModelMap(big="a", middle="a", small="b", pass_patterns=("x*",))
     one.pick("x1")
     assert one == other
+
+
+PRICED = Price(input=1.0, output=10.0, cache_read=0.1)
+USED = {"input_tokens": 1000, "output_tokens": 100, "cache_read_input_tokens": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("price", "usage", "expected"),
+    [
+        pytest.param(PRICED, USED, 0.003, id="each kind at its price, per million"),
+        pytest.param(PRICED, {}, 0.0, id="nothing costs nothing"),
+        pytest.param(PRICED, {"input_tokens": None}, 0.0, id="null is nothing"),
+        pytest.param(
+            PRICED, {**USED, "cache_creation_input_tokens": 1}, None, id="unknown: no guess"
+        ),
+        pytest.param(
+            Price(input=1.0, output=1.0, cache_write=2.0),
+            {"cache_creation_input_tokens": 1_000_000},
+            2.0,
+            id="cache writes",
+        ),
+        pytest.param(Price(input=1.0, output=1.0), USED, None, id="no price of the cache"),
+    ],
+)
+def test_costs(price, usage, expected):
+    cost = price.cost(usage)
+    assert cost == (expected if expected is None else pytest.approx(expected))
+
+
+def test_the_users_prices_win():
+    own = Price(input=0.0, output=0.0)
+    cards = (ModelCard(pattern="k*", price=PRICED),)
+    models = ModelMap(big=None, middle=None, small=None, cards=cards, prices=(("K2", own),))
+    assert models.price("k2") is own
+    assert models.price("k3") is PRICED
+    assert models.price("other") is None
