@@ -59,6 +59,14 @@ async def claude(claude_binary, home, provider, tmp_path) -> AsyncIterator[Claud
 
 
 @pytest.fixture
+async def claude_direct(claude_binary, home, provider, tmp_path) -> Claude:
+    """Claude Code on a proxy in direct mode: the scripted provider speaks Messages itself."""
+    settings = {"PROVIDER_API": "messages", "PROVIDER_BASE_URL": provider.url}
+    home.write(direct={**settings, "PROVIDER_API_KEY": "sk-upstream-1", "BIG_MODEL": "big"})
+    return await on_proxy("direct", home, claude_binary, tmp_path)
+
+
+@pytest.fixture
 async def claude_on_demo(claude_binary, home, tmp_path) -> Claude:
     """Claude Code on the demo model."""
     home.write(demo={"PROVIDER": "demo"})

@@ -64,6 +64,17 @@ async def test_run_starts_claude_on_the_right_proxy(claude_on_demo, home):
     assert str(claude.cwd) in json.loads(out.splitlines()[-1])["result"]
 
 
+async def test_direct_mode_leaves_the_request_as_it_is(claude_direct, provider):
+    provider.script(completion(tool_calls=[bash("echo hi-$((40+2))")]), completion("Done."))
+    session = await claude_direct.run("Run it")
+    session.expect("Done.")
+    first, second = (call.json for call in provider.calls)
+    assert {call.path for call in provider.calls} == {"/v1/messages"}
+    assert first["model"] == "big"
+    assert "cache_control" in json.dumps(first["system"])
+    assert "hi-42" in json.dumps(second["messages"][-1])
+
+
 # Tools.
 
 
