@@ -11,6 +11,7 @@ The house, and who may lean on whom:
                        worker        supervisor <- cli
                              \                    /
                               store <------------      statistics and history, in SQLite
+                                     services <---     texts for systemd and launchd
 
 `worker` and `supervisor` never import each other: a command line, an inherited listening socket,
 a readiness pipe and the worker's control socket are the whole interface between them.

@@ -26,13 +26,14 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"errors", "protocol", "convert", "pipeline", "config"}, {"dotenv", "msgspec"}),
     "logs": ({"errors"}, {"msgspec", "structlog"}),
     "store": ({"errors", "store"}, set()),
+    "services": ({"errors", "config", "services"}, set()),
     "worker": (
         {"errors", "protocol", "convert", "pipeline", "config", "logs", "store", "worker"},
         {"aiohttp", "msgspec", "multidict", "structlog", "uvloop", "yarl"},
     ),
     "supervisor": ({"errors", "config", "logs", "supervisor"}, {"psutil"}),
     "cli": (
-        {"errors", "config", "logs", "store", "supervisor", "cli"},
+        {"errors", "config", "logs", "services", "store", "supervisor", "cli"},
         {"click", "prompt_toolkit", "psutil", "rich", "yaml"},
     ),
     "__main__": ({"cli"}, set()),

@@ -1,7 +1,7 @@
 """
-The line in the user's crontab that cleans up daily.
+The lines in the user's crontab: one that cleans up daily, one that starts the fleet at boot.
 
-It is found again by the comment at its end, which names the table; every other line keeps its
+A line is found again by the comment at its end, which names the table; every other line keeps its
 bytes. The texts are pure; `read` and `write` run the `crontab` program.
 """
 
@@ -10,49 +10,61 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+from dataclasses import dataclass
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 
-SCHEDULE = "0 2 * * *"
-LOG = "cleanup-cron.log"
 PERCENT = "\\%"
 
 
-def line_for(fleet: Fleet, *, python: str) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What cron does, when, and the log that it writes."""
+
+    schedule: str
+    verb: str
+    log: str
+
+
+CLEANUP = Job(schedule="0 2 * * *", verb="cleanup", log="cleanup-cron.log")
+START = Job(schedule="@reboot", verb="start", log="start-cron.log")
+
+
+def line_for(fleet: Fleet, *, python: str, job: Job = CLEANUP) -> bytes:
     """
-    Return the crontab line that cleans up *fleet*, with absolute paths only.
+    Return the crontab line that does *job* for *fleet*, with absolute paths only.
 
     Raises:
         CcproxyError: If a path holds a line end, which no crontab can.
 
     """
-    words = [python, "-m", "ccproxy", "--config", str(fleet.file), "cleanup"]
-    log = shlex.quote(str(fleet.logs / LOG))
-    line = f"{shlex.join(words)} >> {log} 2>&1 {_marker(fleet)}"
+    words = [python, "-m", "ccproxy", "--config", str(fleet.file), job.verb]
+    log = shlex.quote(str(fleet.logs / job.log))
+    line = f"{shlex.join(words)} >> {log} 2>&1 {_marker(fleet, job)}"
     if "\n" in line or "\r" in line:
         raise CcproxyError(f"{fleet.file!r} holds a line end; cron cannot call it")
     # cron takes a bare % for a line end, even between quotes.
-    return f"{SCHEDULE} {line.replace('%', PERCENT)}\n".encode()
+    return f"{job.schedule} {line.replace('%', PERCENT)}\n".encode()
 
 
-def with_line(crontab: bytes, line: bytes, fleet: Fleet) -> bytes:
+def with_line(crontab: bytes, line: bytes, fleet: Fleet, *, job: Job = CLEANUP) -> bytes:
     """Return *crontab* with *line* in it, once."""
-    rest = without_line(crontab, fleet)
+    rest = without_line(crontab, fleet, job=job)
     if rest and not rest.endswith(b"\n"):
         rest += b"\n"
     return rest + line
 
 
-def without_line(crontab: bytes, fleet: Fleet) -> bytes:
-    """Return *crontab* without the line of *fleet*."""
-    marker = _marker(fleet).replace("%", PERCENT).encode()
+def without_line(crontab: bytes, fleet: Fleet, *, job: Job = CLEANUP) -> bytes:
+    """Return *crontab* without the line of *fleet* and *job*."""
+    marker = _marker(fleet, job).replace("%", PERCENT).encode()
     lines = crontab.splitlines(keepends=True)
     return b"".join(line for line in lines if not line.rstrip(b"\r\n").endswith(marker))
 
 
-def _marker(fleet: Fleet) -> str:
-    return f"# ccproxy cleanup of {fleet.file}"
+def _marker(fleet: Fleet, job: Job) -> str:
+    return f"# ccproxy {job.verb} of {fleet.file}"
 
 
 # The crontab program...

@@ -45,6 +45,8 @@ VERBS = {
     "check": "Check the configuration and start nothing.",
     "up": "Run the fleet, or a single proxy, in the foreground.",
     "cleanup": "Remove logs that are older than three days.",
+    "install-service": "Have the fleet started by systemd, launchd or cron.",
+    "uninstall-service": "Take that back.",
     "completion": "Print the completion script of a shell.",
     "version": "Show the version.",
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.host import Settings
 from ccproxy.supervisor.lock import Lock
+from ccproxy.supervisor.notify import Notifier
 from ccproxy.supervisor.orders import Order, Outcome
 from ccproxy.supervisor.resident import Resident
 
@@ -24,7 +26,8 @@ def run_foreground(
     """
     Run *fleet* until it is told to end by SIGINT or SIGTERM (a second one hurries).
 
-    *on_started* is told what came of the start. Returns whether every entry came up.
+    *on_started* is told what came of the start, and so is a service manager. Returns whether
+    every entry came up.
 
     Raises:
         Busy: If the fleet has a supervisor already.
@@ -40,6 +43,8 @@ async def _run(
     resident: Resident, order: Order, on_started: Callable[[Outcome], None] | None
 ) -> bool:
     starting: list[asyncio.Task[bool]] = []
+    notifier = Notifier(os.environ)
+    sign_of_life = asyncio.create_task(notifier.keep_alive())
 
     async def start() -> bool:
         try:
@@ -49,7 +54,10 @@ async def _run(
             raise
         if on_started is not None:
             on_started(outcome)
+        up = sum(row.state in ("ready", "degraded") for row in outcome.rows)
+        notifier.ready(f"{up} of {len(outcome.rows)} running")
         return outcome.ok
 
     await resident.run(lambda: starting.append(asyncio.create_task(start())))
+    sign_of_life.cancel()
     return await starting[0]

@@ -1,5 +1,5 @@
 """
-What the supervisor tells systemd: that the fleet is up, that it lives, that it ends.
+What the supervisor tells systemd: that the fleet is up, and that it lives.
 
 sd_notify(3) is one datagram to the socket in $NOTIFY_SOCKET. Without it nothing is told.
 """
@@ -27,10 +27,6 @@ class Notifier:
     def ready(self, status: str) -> None:
         """Tell that the start has ended; *status* is shown by `systemctl status`."""
         self._tell(f"READY=1\nSTATUS={status}")
-
-    def ending(self) -> None:
-        """Tell that the end has begun."""
-        self._tell("STOPPING=1\nSTATUS=draining")
 
     async def keep_alive(self) -> None:
         """Give signs of life from the event loop, so that they end when it hangs."""

@@ -1,0 +1,98 @@
+"""What systemd hears from a fleet in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from ccproxy.supervisor.notify import Notifier
+from tests.fleet import PATIENCE, FleetHome, eventually
+
+
+@pytest.fixture
+def manager(tmp_path_factory):
+    """The socket of a service manager: its address, and what came."""
+    path = tmp_path_factory.mktemp("run") / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.setblocking(False)
+        yield path, listener
+
+
+def heard(listener: socket.socket) -> list[str]:
+    messages = []
+    while True:
+        try:
+            messages.append(listener.recv(4096).decode())
+        except BlockingIOError:
+            return messages
+
+
+@pytest.mark.xdist_group("processes")
+async def test_up_says_when_the_fleet_is_ready_and_that_it_lives(tmp_path, manager):
+    address, listener = manager
+    async with FleetHome(tmp_path) as home:
+        home.write(demo={"PROVIDER": "demo"})
+        environ = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "200000"}
+        child = asyncio.ensure_future(home.ccproxy("up", **environ))
+        messages: list[str] = []
+
+        def is_told() -> bool:
+            messages.extend(heard(listener))
+            return any(message.startswith("READY=1") for message in messages)
+
+        await eventually(is_told)
+        assert "READY=1\nSTATUS=1 of 1 running" in messages
+        assert (await home.proxy("demo"))["state"] == "ready", "not before its workers were"
+        messages.clear()
+        await eventually(lambda: messages.extend(heard(listener)) or len(messages) > 2)
+        assert set(messages) == {"WATCHDOG=1"}
+        os.kill(await home.supervisor_pid(), signal.SIGTERM)
+        assert (await asyncio.wait_for(child, PATIENCE)).code == 0
+
+
+@pytest.mark.xdist_group("processes")
+async def test_a_wrong_configuration_ends_with_the_code_that_is_not_tried_again(tmp_path, manager):
+    address, listener = manager
+    async with FleetHome(tmp_path) as home:
+        home.write(demo={"PROVIDER": "demo", "PROVIDER_NAMEE": "x"})
+        done = await home.ccproxy("up", NOTIFY_SOCKET=str(address))
+        assert done.code == 78, done
+        assert not any("READY" in message for message in heard(listener))
+
+
+@pytest.mark.parametrize(
+    ("environ", "period"),
+    [
+        pytest.param({}, None, id="nobody waits"),
+        pytest.param({"WATCHDOG_USEC": "30000000"}, 15.0, id="twice as often as asked"),
+        pytest.param({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, None, id="not meant"),
+        pytest.param(
+            {"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 1.0, id="meant"
+        ),
+        pytest.param({"WATCHDOG_USEC": "soon"}, None, id="nonsense"),
+        pytest.param({"WATCHDOG_USEC": "0"}, None, id="switched off"),
+    ],
+)
+def test_the_watchdogs_period(environ, period):
+    assert Notifier(environ).period == period
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_an_abstract_address():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(f"\0ccproxy-test-{os.getpid()}")
+        Notifier({"NOTIFY_SOCKET": f"@ccproxy-test-{os.getpid()}"}).ready("x")
+        assert listener.recv(100) == b"READY=1\nSTATUS=x"
+
+
+@pytest.mark.parametrize("address", ["", "/nobody/listens/here"])
+async def test_nobody_there_is_no_error(address):
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    notifier.ready("x")
+    await notifier.keep_alive()
