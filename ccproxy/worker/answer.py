@@ -10,7 +10,6 @@ After: bytes. A connection that breaks, or is silent for 900 s, raises a Problem
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -32,6 +31,7 @@ from ccproxy.errors import Problem
 from ccproxy.pipeline.verdict import Verdict, judge
 from ccproxy.protocol.sse import Decoder, ServerEvent
 from ccproxy.worker.connections import explain
+from ccproxy.worker.wire import Reply, Take
 
 IDLE_SECONDS = 900.0
 """Silence in the middle of a stream; 713 s were seen of a provider that then went on."""
@@ -89,23 +89,19 @@ class Reader:
 class Answer:
     """One answer of the provider's that is none of its errors."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, first: bytes, *, is_stream: bool, complete: bool
-    ) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+    def __init__(self, reply: Reply, first: bytes, *, is_stream: bool, complete: bool) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
         self.is_stream = is_stream
         self.first = first
         """What was read before the answer was handed out: all of a whole answer."""
         self.key = ""
         """The key that was used, `…last4`."""
         self.attempts = 1
-        self._response = response
+        self._reply = reply
         self._complete = complete
-        self._loop = asyncio.get_running_loop()
-        self._reading_since: float | None = None
-        self._was_silent = False
-        self._timer = None if complete else self._loop.call_later(IDLE_SECONDS, self._watch)
+        if not complete:
+            reply.allow(IDLE_SECONDS)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """
@@ -126,85 +122,74 @@ class Answer:
             return self.first
         return b"".join([data async for data in self.chunks()])
 
+    async def pump(self, take: Take) -> bool:
+        """
+        Hand the answer to *take* piece by piece, as it comes; True when it has ended.
+
+        False: *take* wants no more for now. Raises as `chunks` does, and what *take* raises.
+        """
+        first, self.first = self.first, b""
+        if first and not take(first):
+            return False
+        if self._complete:
+            return True
+        try:
+            return await self._reply.pump(take)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if isinstance(error, aiohttp.ClientConnectionResetError):
+                raise  # the client's connection, not the provider's
+            raise _broken(error) from error
+
     def close(self) -> None:
         """Give up what is left of the answer; the connection is kept if nothing is."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._response.content.at_eof():
-            self._response.close()
+        self._reply.close()
 
     async def _read(self) -> bytes:
         if self._complete:
             return b""
-        self._reading_since = self._loop.time()
         try:
-            return await self._response.content.readany()
+            return await self._reply.read()
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(error) from error
-        finally:
-            self._reading_since = None
-
-    def _watch(self) -> None:
-        """Hang up on a provider that was silent for too long while we were reading."""
-        since = self._reading_since
-        now = self._loop.time()
-        if since is not None and now - since >= IDLE_SECONDS:
-            self._was_silent = True
-            self._response.close()
-            return
-        due = IDLE_SECONDS if since is None else since + IDLE_SECONDS - now
-        self._timer = self._loop.call_later(due, self._watch)
-
-    def _broken(self, error: Exception) -> Problem:
-        if self._was_silent:
-            text = f"The provider sent nothing for {IDLE_SECONDS:.0f} s in the middle of its answer"
-            return Problem("timeout_error", text)
-        return Problem(
-            "api_error", f"The provider's answer broke off: {explain(error)}", status=502
-        )
+            raise _broken(error) from error
 
 
-async def open_answer(
-    response: aiohttp.ClientResponse, reader: Reader, patience: asyncio.Timeout
-) -> Answer:
+def _broken(error: Exception) -> Problem:
+    if isinstance(error, TimeoutError):
+        text = f"The provider sent nothing for {IDLE_SECONDS:.0f} s in the middle of its answer"
+        return Problem("timeout_error", text)
+    return Problem("api_error", f"The provider's answer broke off: {explain(error)}", status=502)
+
+
+async def open_answer(reply: Reply, reader: Reader) -> Answer:
     """
-    Look at the beginning of an answer; every sign of life renews the *patience*.
+    Look at the beginning of an answer; every sign of life renews the patience.
 
     Raises:
         Refused: If it is an error, or no answer at all.
 
     """
-    body = _Body(response, patience)
-    if response.status >= 300:
-        raise reader.refused(response.status, response.headers, await body.read_error())
-    first = await body.read()
-    match _form(response.content_type, first):
+    body = _Body(reply)
+    if reply.status >= 300:
+        raise reader.refused(reply.status, reply.headers, await body.read_error())
+    first = await reply.read()
+    match _form(reply.content_type, first):
         case "stream":
             lead, ended = await _first_event(body, first, reader)
-            return Answer(response, lead, is_stream=True, complete=ended)
+            return Answer(reply, lead, is_stream=True, complete=ended)
         case "whole":
-            whole = await body.read_whole(first)
+            whole = first if reply.is_over else await body.read_whole(first)
             if is_error_body(whole) or not whole.strip():
-                raise reader.refused(response.status, response.headers, whole)
-            return Answer(response, whole, is_stream=False, complete=True)
-    raise reader.refused(response.status, response.headers, first)
+                raise reader.refused(reply.status, reply.headers, whole)
+            return Answer(reply, whole, is_stream=False, complete=True)
+    raise reader.refused(reply.status, reply.headers, first)
 
 
 class _Body:
-    """The body of an answer, read against the clock."""
+    """The body of an answer, read in one of several ways."""
 
-    def __init__(self, response: aiohttp.ClientResponse, patience: asyncio.Timeout) -> None:
-        self.headers = response.headers
-        self._content = response.content
-        self._patience = patience
-        self._loop = asyncio.get_running_loop()
-        self._seconds = (patience.when() or 0.0) - self._loop.time()
-
-    async def read(self) -> bytes:
-        """Return what has come, b"" at the end."""
-        data = await self._content.readany()
-        self._patience.reschedule(self._loop.time() + self._seconds)
-        return data
+    def __init__(self, reply: Reply) -> None:
+        self.headers = reply.headers
+        self.read = reply.read
 
     async def read_whole(self, first: bytes) -> bytes:
         """Return all of the body, which begins with *first*."""

@@ -3,7 +3,7 @@ The connections to the provider: one pool, the way through a forward proxy, and 
 
 Two things make pooled connections survive sleep, VPN changes and providers that close them when
 idle: the kernel gives up after seconds on data that nobody acknowledges, and a request that died
-on a reused connection before a byte of an answer came is sent again (see `Reuse`).
+on a reused connection before a byte of an answer came is sent again (see `wire.Wire.post`).
 """
 
 from __future__ import annotations
@@ -14,60 +14,51 @@ import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from ccproxy.worker.admission import is_loopback
+from ccproxy.worker.wire import FIELD_LIMIT, READ_BUFFER, Wire
 
 CONNECT_SECONDS = 10.0
 UNACKNOWLEDGED_SECONDS = 8.0
 IDLE_CONNECTION_SECONDS = 60.0
 CONNECTIONS = 4096
-READ_BUFFER = 64 * 1024
-FIELD_LIMIT = 64 * 1024
-"""Bytes of one header of the provider's."""
+
+_TIMEOUT = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS)
+
+
+def open_wire(ca_bundle: Path | None, *, proxy: str | None) -> Wire:
+    """Return the way to the provider, through *proxy* if there is one."""
+    return Wire(_connector(ca_bundle), proxy=proxy, timeout=_TIMEOUT)
 
 
 def open_session(ca_bundle: Path | None) -> aiohttp.ClientSession:
-    """Return the one session of the process; *ca_bundle* is trusted besides the system's."""
+    """Return a session of aiohttp's, for requests of any kind."""
+    return aiohttp.ClientSession(
+        connector=_connector(ca_bundle),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=_TIMEOUT,
+        read_bufsize=READ_BUFFER,
+        max_line_size=FIELD_LIMIT,
+        max_field_size=FIELD_LIMIT,
+    )
+
+
+def _connector(ca_bundle: Path | None) -> aiohttp.TCPConnector:
+    """Make a pool of connections; *ca_bundle* is trusted besides the system's."""
     trust: ssl.SSLContext | bool = True
     if ca_bundle is not None:
         trust = ssl.create_default_context()
         trust.load_verify_locations(cafile=ca_bundle)
-    connector = aiohttp.TCPConnector(
+    return aiohttp.TCPConnector(
         limit=CONNECTIONS,
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
         ssl=trust,
         socket_factory=_socket,
     )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
-        read_bufsize=READ_BUFFER,
-        max_line_size=FIELD_LIMIT,
-        max_field_size=FIELD_LIMIT,
-        trace_configs=[_trace()],
-    )
-
-
-class Reuse(SimpleNamespace):
-    """Whether one request went out on a connection that had served before."""
-
-    happened: bool = False
-
-
-def _trace() -> aiohttp.TraceConfig:
-    trace = aiohttp.TraceConfig()
-
-    async def reused(_: object, context: Any, __: object) -> None:  # noqa: ANN401 - aiohttp's
-        context.trace_request_ctx.happened = True
-
-    trace.on_connection_reuseconn.append(reused)
-    return trace
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:

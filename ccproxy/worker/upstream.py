@@ -20,7 +20,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -36,12 +35,12 @@ from ccproxy.pipeline.keys import KeyPool, Lease, shown
 from ccproxy.pipeline.retry import RetryBudget, RetryPlan, Step
 from ccproxy.pipeline.verdict import GOOD, Effect, Next, Verdict, judge
 from ccproxy.worker.answer import Answer, Reader, Refused, open_answer
-from ccproxy.worker.connections import Reuse, explain, open_session, proxy_for
+from ccproxy.worker.connections import explain, open_wire, proxy_for
 from ccproxy.worker.turns import Turns
+from ccproxy.worker.wire import Headers, Wire
 
 __all__ = ["Answer", "Outgoing", "Upstream"]
 
-_LARGE_BODY = 2**20
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
@@ -84,17 +83,17 @@ class Upstream:
         secret = [v for name, v in config.custom_headers.items() if _SECRET_HEADER.search(name)]
         self._secrets = (*config.api_keys, *secret)
         self._proxy = proxy_for(config.base_url, config.upstream_proxy)
-        self._session: aiohttp.ClientSession | None = None
+        self._wire: Wire | None = None
 
     async def open(self) -> None:
         """Prepare to connect; must be called inside the event loop."""
-        self._session = open_session(self._config.ca_bundle)
+        self._wire = open_wire(self._config.ca_bundle, proxy=self._proxy)
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._wire is not None:
+            await self._wire.close()
+            self._wire = None
 
     @asynccontextmanager
     async def send(self, outgoing: Outgoing) -> AsyncIterator[Answer]:
@@ -193,45 +192,31 @@ class Upstream:
     # ...and one of them.
 
     async def _attempt(self, outgoing: Outgoing, lease: Lease) -> Answer:
-        """Send once; where a pooled connection turns out to be dead, once more in silence."""
-        reuse = Reuse()
+        """Send once, and look at what comes back."""
+        if self._wire is None:
+            raise RuntimeError("the way to the provider is not open")
+        headers = self._headers_of(outgoing, lease)
+        patience = self._config.request_timeout
         try:
+            reply = await self._wire.post(outgoing.url, headers, outgoing.body, patience=patience)
             try:
-                return await self._post(outgoing, lease, reuse)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if not reuse.happened or isinstance(error, aiohttp.ClientConnectorError):
-                    raise
-                return await self._post(outgoing, lease, Reuse())
+                return await open_answer(reply, self._reader(outgoing))
+            except BaseException:  # whatever it is, the connection must not linger
+                reply.close()
+                raise
+        except aiohttp.ConnectionTimeoutError as error:
+            raise self._unreachable(error) from error
         except TimeoutError as error:
             raise self._too_late() from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from error
 
-    async def _post(self, outgoing: Outgoing, lease: Lease, reuse: Reuse) -> Answer:
-        if self._session is None:
-            raise RuntimeError("the way to the provider is not open")
-        body = outgoing.body
-        async with asyncio.timeout(self._config.request_timeout) as limit:
-            response = await self._session.post(
-                outgoing.url,
-                # aiohttp warns of large bytes; a file of the same bytes goes out in pieces.
-                data=body if len(body) < _LARGE_BODY else BytesIO(body),
-                headers=self._headers_of(outgoing, lease),
-                allow_redirects=False,
-                proxy=self._proxy,
-                trace_request_ctx=reuse,
-            )
-            try:
-                return await open_answer(response, self._reader(outgoing), limit)
-            except BaseException:  # whatever it is, the connection must not linger
-                response.close()
-                raise
-
-    def _headers_of(self, outgoing: Outgoing, lease: Lease) -> dict[str, str]:
+    def _headers_of(self, outgoing: Outgoing, lease: Lease) -> Headers:
         if self._config.api == "chat":
-            return self._headers.chat(lease.secret, stream=outgoing.stream)
+            return tuple(self._headers.chat(lease.secret, stream=outgoing.stream).items())
         named = outgoing.headers.get("connection", "")
-        return self._headers.direct(lease.secret, outgoing.headers.items(), connection=named)
+        client = outgoing.headers.items()
+        return tuple(self._headers.direct(lease.secret, client, connection=named).items())
 
     def _reader(self, outgoing: Outgoing) -> Reader:
         own = () if outgoing.client_key is None else (outgoing.client_key,)
