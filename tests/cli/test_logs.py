@@ -13,11 +13,9 @@ import pytest
 from ccproxy.cli.logfiles import Follower, Wanted, backwards, last_lines, logs_of
 from tests.cli.conftest import command
 
-NOW = datetime.now(UTC)
-
 
 def line(event, *, ago=0.0, level="info", **fields):
-    at = (NOW - timedelta(seconds=ago)).isoformat(timespec="milliseconds")
+    at = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(timespec="milliseconds")
     return json.dumps({"time": at, "level": level, "event": event, **fields}) + "\n"
 
 
