@@ -109,7 +109,9 @@ def test_a_line_that_is_no_json_is_shown_behind_its_neighbour(home, ccproxy):
 @pytest.mark.parametrize("how", [[], ["--json"]])
 def test_nothing_that_steers_the_terminal_gets_through(evil, how, home, ccproxy):
     raw = json.dumps({"event": evil, evil: evil, "level": evil}, ensure_ascii=False)
-    at = json.dumps({"time": NOW.isoformat(), "event": evil, "level": "info", "x": evil})
+    at = json.dumps(
+        {"time": datetime.now(UTC).isoformat(), "event": evil, "level": "info", "x": evil}
+    )
     write(home, "Kimi-K2.log", evil.replace("\r", "") + "\n", raw + "\n", at + "\n")
     shown = ccproxy("logs", "kimi-k2", *how).stdout
     assert shown.count("\n") == 3
