@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -41,6 +42,7 @@ def _options() -> argparse.Namespace:
     add("--targets", nargs="+", metavar="NAME", help="leave out all others but the bare relay")
     add("--peers", action="store_true", help="also LiteLLM and claude-code-router (installs them)")
     add("--no-fleet", action="store_true", help="leave out start-up and commands")
+    add("--results", type=Path, default=report.RESULTS, help="folder for the JSON")
     add("--rounds", type=int, default=3, help="samples of each figure (3)")
     add("--seconds", type=float, default=1.5, help="length of one sample (1.5)")
     add("--minutes", type=float, default=15, help="end after this time with what there is (15)")
@@ -61,7 +63,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         samples = uvloop.run(measuring)
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
         fleets = {} if options.only or options.no_fleet else _measure_fleets(place)
-    _report(scenarios, running, samples, fleets)
+    content = _report(scenarios, running, samples, fleets)
+    print(f"\n{report.write_json(options.results, content)}")
 
 
 def _all(options: argparse.Namespace) -> Sequence[str]:
@@ -134,7 +137,8 @@ def _report(
     running: Sequence[Target],
     samples: dict[tuple[str, str], list[Sample]],
     fleets: dict[str, dict[str, dict[str, float]]],
-) -> None:
+) -> dict[str, Any]:
+    """Print the tables; returns what goes into the JSON."""
     machine = report.machine()
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()), end="\n\n")
     print(report.table(scenarios, running, samples))
@@ -142,7 +146,7 @@ def _report(
         print("\n" + report.pairs(title, values))
     for line in report.failures(samples):
         print(line)
-    content = {
+    return {
         "machine": machine,
         "fleets": fleets,
         "samples": [
@@ -150,8 +154,6 @@ def _report(
             for (scenario, target), taken in samples.items()
         ],
     }
-    file = report.write_json(time.strftime("%Y%m%d-%H%M%S"), content)
-    print(f"\n{file}")
 
 
 def _say(text: str) -> None:

@@ -47,10 +47,10 @@ def pairs(title: str, values: Mapping[str, Mapping[str, float]]) -> str:
     return _aligned(rows)
 
 
-def write_json(name: str, content: Mapping[str, Any]) -> Path:
-    """Write *content* beside what earlier runs have left; returns the file."""
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}.json"
+def write_json(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Write *content* beside what earlier runs have left in *folder*; returns the file."""
+    folder.mkdir(exist_ok=True)
+    file = folder / time.strftime("%Y%m%d-%H%M%S.json")
     file.write_text(json.dumps(content, indent=1))
     return file
 

@@ -292,15 +292,14 @@ def exceptions_to_the_checkers_name_their_rule(module: Module) -> Iterator[str]:
 
 def workers_do_not_trust_the_host_header(module: Module) -> Iterator[str]:
     """`request.url` is rebuilt from what the client sent; decide on route and path only."""
-    for node in ast.walk(module.tree):
-        if (
-            module.part == "worker"
-            and isinstance(node, ast.Attribute)
-            and node.attr in {"url", "host"}
-            and isinstance(node.value, ast.Name)
-            and node.value.id in {"request", "req"}
-        ):
-            yield f"{module.name}:{node.lineno} decides on request.{node.attr}"
+    handlers = _functions(module.tree) if module.part == "worker" else ()
+    for handler in handlers:
+        arguments = [*handler.args.posonlyargs, *handler.args.args, *handler.args.kwonlyargs]
+        names = {argument.arg for argument in arguments} & {"request", "req"}
+        for node in ast.walk(handler):
+            is_from_host = isinstance(node, ast.Attribute) and node.attr in {"url", "host"}
+            if is_from_host and isinstance(node.value, ast.Name) and node.value.id in names:
+                yield f"{module.name}:{node.lineno} decides on request.{node.attr}"
 
 
 def providers_are_data(module: Module) -> Iterator[str]:

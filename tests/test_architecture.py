@@ -117,6 +117,7 @@ def deep(a):
                     if b:
                         b()
 """
+HANDLER = "async def handle(request): return request.url"
 ELIFS = """
 def flat(a):
     if a == 1:
@@ -162,8 +163,12 @@ def flat(a):
         (architecture.packages_hold_a_docstring_only, "worker", '"""Doc."""\nimport os'),
         (architecture.exceptions_to_the_checkers_name_their_rule, "a.b", "x  # noqa"),
         (architecture.exceptions_to_the_checkers_name_their_rule, "a.b", "x  # type: ignore"),
-        (architecture.workers_do_not_trust_the_host_header, "worker.app", "request.url.path"),
-        (architecture.workers_do_not_trust_the_host_header, "worker.app", "request.host"),
+        (architecture.workers_do_not_trust_the_host_header, "worker.app", HANDLER),
+        (
+            architecture.workers_do_not_trust_the_host_header,
+            "worker.app",
+            HANDLER.replace("url", "host"),
+        ),
         (architecture.providers_are_data, "convert.request", "if provider == 'kimi': ..."),
         (architecture.providers_are_data, "convert.request", "if 'deepseek' in model: ..."),
         (architecture.providers_are_data, "convert.request", "x = 1 if url == 'api.x.groq' else 2"),
@@ -190,7 +195,11 @@ def test_bites(rule, name, source):
         (architecture.functions_are_short, "worker.app", SHORT),
         (architecture.functions_are_flat, "worker.app", ELIFS),
         (architecture.exceptions_to_the_checkers_name_their_rule, "a.b", "x  # noqa: S603 - ours"),
-        (architecture.workers_do_not_trust_the_host_header, "worker.app", "request.path"),
+        (
+            architecture.workers_do_not_trust_the_host_header,
+            "worker.app",
+            HANDLER.replace("url", "path"),
+        ),
         (architecture.providers_are_data, "worker.app", "if 'anthropic-beta' in headers: ..."),
         (architecture.providers_are_data, "convert.quirks", "'Kimi says so'"),
         (architecture.providers_are_data, "convert.schema", "if dialect == 'gemini': ..."),
