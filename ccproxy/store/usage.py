@@ -63,8 +63,8 @@ class Used(NamedTuple):
     written: int
     reasoning: int
     """A part of `output`."""
-    ttfb: float
-    """Seconds to the first byte; of no meaning for a request that failed."""
+    ttfb: float | None
+    """Seconds to the first byte; None if none came."""
     cost: float | None
     """US dollars; None where the model's price is not known."""
 
@@ -96,7 +96,7 @@ class Totals:
         self.cached += used.cached
         self.written += used.written
         self.reasoning += used.reasoning
-        if not used.failed:
+        if used.ttfb is not None:
             self.ttfb += used.ttfb
             self.answers += 1
         if used.cost is not None:

@@ -83,6 +83,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if control is not None:
         control.close()
     await worker.upstream.close()
+    await worker.session.close()
     if config.serves_demo:
         await demo.stop()
     log.info("worker.stopped", label=config.label)

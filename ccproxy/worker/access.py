@@ -14,6 +14,9 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+LONGEST_HEARD = 8 * 1024 * 1024
+"""Bytes of an answer that are kept for history and inspection."""
+
 CLIENT_LEFT = 499
 """The status logged when the client went away first (nginx's number; it is never sent)."""
 
@@ -47,13 +50,46 @@ class Record:
     """The Anthropic error type that the client was told, or `client_left`."""
     reason: str | None = None
     """The error's message, redacted."""
+    kind: str = "main"
+    """What Claude Code asks for: main, subagent, background, compaction or auxiliary."""
+    elsewhere: bool = False
+    """Whether another worker of the fleet answers, which counts and remembers the request."""
+    at: float = field(default_factory=time.time)
+    """When it came, in seconds since the epoch."""
+    keeps: bool = False
+    """Whether somebody wants to see the bodies when the request has ended."""
+    asked: bytes = b""
+    """The request's body, where it is kept."""
+    answer: bytes = b""
+    """The same of the answer, as the client got it."""
     _started: float = field(default_factory=time.monotonic)
+    _ended: float = 0.0
     _first_byte: float | None = None
+    _heard: list[bytes] = field(default_factory=list)
+    _heard_size: int = 0
 
     def first_byte(self) -> None:
         """Note that the answer begins; only the first call counts."""
         if self._first_byte is None:
             self._first_byte = time.monotonic()
+
+    def hear(self, data: bytes) -> None:
+        """Keep a part of the answer; of an overlong one only the beginning."""
+        if self._heard_size < LONGEST_HEARD:
+            self._heard.append(data)
+            self._heard_size += len(data)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the client was told of an error; it leaving is none."""
+        return self.error is not None and self.status != CLIENT_LEFT
+
+    @property
+    def ttfb(self) -> float | None:
+        """Seconds to the first byte of the answer; None if there was none."""
+        if self._first_byte is not None:
+            return self._first_byte - self._started
+        return None if self.error is not None else self._ended - self._started
 
     def client_left(self) -> None:
         """Note that nobody waits for the answer any more."""
@@ -63,8 +99,10 @@ class Record:
         """Write the line; without a status the endpoint failed in a way that nobody foresaw."""
         if self.status == 0:
             self.status, self.error = 500, "api_error"
-        ended = time.monotonic()
+        ended = self._ended = time.monotonic()
         begun = ended if self._first_byte is None else self._first_byte
+        self.answer = b"".join(self._heard)
+        self._heard.clear()
         write = log.debug if self.quiet else log.info
         write(
             "request.finished",

@@ -29,6 +29,10 @@ _WRONG_KEY = (
     "the client key is not one of this proxy's: compare ANTHROPIC_AUTH_TOKEN with "
     "ANTHROPIC_API_KEY in the proxy's env file"
 )
+_NO_KEY_SET = (
+    "without a client key anybody on this machine could ask this: set ANTHROPIC_API_KEY in the "
+    "proxy's env file and send it"
+)
 # Never worded "invalid x-api-key": Claude Code would then ask the user to log in.
 
 
@@ -43,6 +47,35 @@ class Admission:
     def wants_key(self) -> bool:
         """Whether a client key is asked for at all."""
         return bool(self._digests)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can reach the listener."""
+        return self._hosts is not None
+
+    def is_ours(self, key: str) -> bool:
+        """Tell whether *key* is one of the proxy's client keys."""
+        digest = sha256(key.encode("utf-8", "surrogateescape")).digest()
+        # Every one of them is compared: how long it takes says nothing about which was right.
+        same = [compare_digest(digest, ours) for ours in self._digests]
+        return any(same)
+
+    def check_admin(self, headers: CIMultiDictProxy[str], *, is_harmless: bool) -> None:
+        """
+        Let in who may see and change the worker; `check_origin` has been there before.
+
+        Raises:
+            Problem: 400 for a Host that is missing or doubled, 403 for any page, also one of this
+                machine, and where only a client key could tell who asks, 401 without that key.
+
+        """
+        if len(headers.getall("Host", ())) != 1:
+            raise Problem("invalid_request_error", "one Host header is wanted")
+        if headers.get("Sec-Fetch-Site", "none") != "none":
+            raise Problem("permission_error", "requests from web pages are not served")
+        if not is_harmless and not self._digests:
+            raise Problem("permission_error", _NO_KEY_SET)
+        self.check_key(headers)
 
     def check_origin(self, headers: CIMultiDictProxy[str]) -> None:
         """
@@ -75,8 +108,7 @@ class Admission:
         if not self._digests:
             return
         offered = offered_keys(headers)
-        digests = [sha256(key.encode("utf-8", "surrogateescape")).digest() for key in offered]
-        matches = [compare_digest(one, ours) for one in digests for ours in self._digests]
+        matches = [self.is_ours(key) for key in offered]
         if not any(matches):
             text = _WRONG_KEY if offered else _NO_KEY
             raise Problem("authentication_error", text, should_retry=False)

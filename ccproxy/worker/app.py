@@ -8,14 +8,15 @@ claims in Host or in an absolute request target.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from ccproxy.errors import Problem
 from ccproxy.worker.asking import ending_as_problem, told
+from ccproxy.worker.endpoints import admin
 from ccproxy.worker.endpoints import models as models_endpoint
+from ccproxy.worker.endpoints.admin import ADMIN_ROUTES
 from ccproxy.worker.endpoints.chat_completions import chat_completions
 from ccproxy.worker.endpoints.count_tokens import count_tokens
 from ccproxy.worker.endpoints.health import health, root
@@ -23,33 +24,17 @@ from ccproxy.worker.endpoints.messages import messages
 from ccproxy.worker.endpoints.models import model, models
 from ccproxy.worker.endpoints.probes import event_logging, hello, live, ready
 from ccproxy.worker.endpoints.test_connection import test_connection
+from ccproxy.worker.endpoints.transparent import forward
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import openai_problem_response, problem_response
-
-Endpoint = Callable[[ClientRequest], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One path: an endpoint per method, and what is special about it."""
-
-    get: Endpoint | None = None
-    post: Endpoint | None = None
-    is_open: bool = False
-    """Whether no client key is asked for."""
-    is_probe: bool = False
-    """Whether its requests are logged at DEBUG only."""
-    problem_response: Callable[[Problem, str], web.Response] = problem_response
-
-    def endpoint(self, method: str) -> Endpoint | None:
-        """Return who answers *method*; HEAD is a GET whose body aiohttp leaves out."""
-        return self.post if method == "POST" else self.get if method in ("GET", "HEAD") else None
-
+from ccproxy.worker.problems import openai_problem_response
+from ccproxy.worker.route import Endpoint, Route
 
 ROUTES: Mapping[str, Route] = {
-    "/v1/messages": Route(post=messages),
-    "/v1/messages/count_tokens": Route(post=count_tokens),
-    "/v1/chat/completions": Route(post=chat_completions, problem_response=openai_problem_response),
+    "/v1/messages": Route(post=messages, asks_model=True, is_messages=True),
+    "/v1/messages/count_tokens": Route(post=count_tokens, is_messages=True),
+    "/v1/chat/completions": Route(
+        post=chat_completions, asks_model=True, problem_response=openai_problem_response
+    ),
     "/v1/models": Route(get=models),
     "/": Route(get=root, is_open=True, is_probe=True),
     "/health": Route(get=health, is_open=True, is_probe=True),
@@ -58,6 +43,7 @@ ROUTES: Mapping[str, Route] = {
     "/api/hello": Route(get=hello, is_open=True, is_probe=True),
     "/api/event_logging/batch": Route(post=event_logging, is_open=True, is_probe=True),
     "/test-connection": Route(get=test_connection),
+    **ADMIN_ROUTES,
 }
 _ONE_MODEL = Route(get=model)
 _NOWHERE = Route()
@@ -81,11 +67,14 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
     worker.running.add(task)
     route = route_of(request.path)
     record.quiet = route.is_probe
+    record.keeps = route.asks_model and worker.session.keeps_bodies
     try:
         response = await _answer(request, route)
         if worker.draining and not response.prepared:
             response.force_close()
         record.status = response.status
+        if record.keeps and isinstance(response, web.Response) and isinstance(response.body, bytes):
+            record.hear(response.body)
         return response
     except (asyncio.CancelledError, ConnectionError):
         # Trouble with the provider is a Problem; this is the client's connection.
@@ -94,6 +83,8 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
     finally:
         worker.running.discard(task)
         record.finish(worker.log)
+        if route.asks_model and record.requested:
+            worker.session.note(record)
 
 
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:
@@ -114,12 +105,16 @@ def _admitted(request: ClientRequest, route: Route) -> Endpoint:
     """
     worker = request.worker
     worker.admission.check_origin(request.headers)
-    if route is _NOWHERE:
+    if route is _NOWHERE or (route.is_admin and not admin.is_served(worker)):
         raise Problem("not_found_error", f"ccproxy has no endpoint {request.path[:200]}")
-    if not route.is_open:
+    if route.is_admin:
+        admin.admit(request, route)
+    elif not route.is_open:
         worker.admission.check_key(request.headers)
     endpoint = route.endpoint(request.method)
     if endpoint is None:
         text = f"{request.path[:200]} does not take {request.method}"
         raise Problem("invalid_request_error", text, status=405)
+    if route.is_messages and worker.session.transparent.is_taken:
+        return forward
     return endpoint

@@ -76,12 +76,15 @@ class ClientRequest(web.BaseRequest):
             await self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.writer.output_size = 0
         try:
-            return await self._read_in_time()
+            body = await self._read_in_time()
         except TimeoutError:
             raise Problem("timeout_error", "the request body came too slowly", status=408) from None
         except web.RequestPayloadError as error:
             text = "the request body is not framed as its headers say"
             raise Problem("invalid_request_error", text) from error
+        if self.record.keeps:
+            self.record.asked = body
+        return body
 
     async def _read_in_time(self) -> bytes:
         chunks: list[bytes] = []

@@ -15,6 +15,7 @@ from ccproxy.pipeline.keys import KeyPool
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.tokens import Calibration
 from ccproxy.worker.admission import Admission
+from ccproxy.worker.session import make_session
 from ccproxy.worker.signing import load_signing_key
 from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream import Upstream
@@ -40,12 +41,14 @@ def make_worker(
         least_tokens=config.min_tokens_limit,
         tool_filter=config.tool_filter,
     )
+    admission = Admission(config.client_keys, host=config.host)
     return Worker(
         config=config,
         pool=pool,
         upstream=Upstream(config, pool=pool, log=log),
         rules=rules,
-        admission=Admission(config.client_keys, host=config.host),
+        admission=admission,
+        session=make_session(config, home=home, admission=admission, log=log, redact=redact),
         log=log,
         redact=redact,
     )

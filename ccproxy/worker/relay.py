@@ -70,7 +70,10 @@ class EventStream:
 
     async def write(self, data: bytes) -> None:
         """Send *data*, a part of the answer, and wait while the client does not take it."""
-        self._request.record.first_byte()
+        record = self._request.record
+        record.first_byte()
+        if record.keeps:
+            record.hear(data)
         await self._write(data)
 
     async def finish(self) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from ccproxy.pipeline.keys import KeyPool
 from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
 from ccproxy.worker.admission import Admission
+from ccproxy.worker.session import Session
 from ccproxy.worker.upstream import Upstream
 
 PING_SECONDS = 15.0
@@ -32,6 +33,7 @@ class Worker:
     admission: Admission
     log: FilteringBoundLogger
     redact: Redactor
+    session: Session
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the tokens of a request are counted."""
     started: float = field(default_factory=time.time)

@@ -14,7 +14,8 @@ DAY = timedelta(days=1).total_seconds()
 
 def used(at=NOON, *, label="kimi", model="k2", key="…1111", cost=0.5, failed=False, **more):
     tokens = {"input": 10, "output": 20, "cached": 3, "written": 4, "reasoning": 5, **more}
-    return Used(at, label, model, key, failed, ttfb=0.25, cost=cost, **tokens)
+    ttfb = None if failed else 0.25
+    return Used(at, label, model, key, failed, ttfb=ttfb, cost=cost, **tokens)
 
 
 def failed(**more):

@@ -99,6 +99,7 @@ async def running(home: Path, provider_url: str, **settings: str) -> AsyncIterat
         await task
         service.listener.close()
         await worker.upstream.close()
+        await worker.session.close()
 
 
 def _keep_in(log: list[dict[str, Any]]) -> Any:

@@ -22,7 +22,11 @@ from ccproxy.worker.relay import EventStream, let_end
 
 async def messages(request: ClientRequest) -> web.StreamResponse:
     """Ask the provider and relay its answer, whole or as a stream."""
-    body = await request.body()
+    return await answer(request, await request.body())
+
+
+async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
+    """Ask the provider for *body*, which is what the client sent or what was made of it."""
     if request.worker.config.api == "messages":
         return await direct.messages(request, body)
     worker = request.worker

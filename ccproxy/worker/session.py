@@ -1,0 +1,105 @@
+"""
+What a worker remembers of its requests, and the switch that takes it out of their way.
+
+`note` is called once for every request to a model when it has ended. The request path itself only
+appends what was sent to the record, and only where somebody wants to see bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.logs import Redactor
+from ccproxy.store.usage import usage_writer
+from ccproxy.store.writer import Note
+from ccproxy.worker.access import Record
+from ccproxy.worker.admission import Admission
+from ccproxy.worker.conversation import Conversation
+from ccproxy.worker.debuglog import DebugLog
+from ccproxy.worker.ledger import Ledger
+from ccproxy.worker.transparent import Transparent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Everything that the admin routes show and change."""
+
+    ledger: Ledger
+    conversation: Conversation
+    debug_log: DebugLog
+    transparent: Transparent
+
+    @property
+    def keeps_bodies(self) -> bool:
+        """Whether a request that begins now shall keep what is asked and answered."""
+        return self.conversation.is_on or self.debug_log.inspects
+
+    def note(self, record: Record) -> None:
+        """Count and remember a request that has ended; another worker's are its own."""
+        if record.elsewhere:
+            return
+        self.ledger.note(record)
+        self.conversation.note(record, ended=time.time())
+        self.debug_log.note_request(record)
+
+    def switch_proxy(self, *, disabled: bool) -> None:
+        """Let requests pass the provider by, or no longer; running ones end as they began."""
+        self.transparent.is_taken = disabled
+        self.debug_log.note("config", proxy="disabled" if disabled else "enabled")
+
+    async def close(self) -> None:
+        """Write what waits, and let go of everything."""
+        await self.transparent.close()
+        await asyncio.to_thread(self.ledger.close)
+        await asyncio.to_thread(self.conversation.close)
+
+
+def make_session(
+    config: WorkerConfig,
+    *,
+    home: Path,
+    admission: Admission,
+    log: FilteringBoundLogger,
+    redact: Redactor,
+) -> Session:
+    """Make the session of a worker; must be called inside the event loop."""
+    warn = _warner(log)
+    debug_log = DebugLog(redact=redact, inspects=config.inspect)
+    debug_log.note(
+        "config",
+        label=config.label,
+        provider=config.provider_name,
+        base_url=config.base_url,
+        models=[config.models.big, config.models.middle, config.models.small],
+        history=config.history,
+        inspect=config.inspect,
+    )
+    return Session(
+        ledger=Ledger(config, writer=usage_writer(home / "state", warn=warn)),
+        conversation=Conversation(home, config.label, redact=redact, on=config.history, warn=warn),
+        debug_log=debug_log,
+        transparent=Transparent(
+            config.transparent_url,
+            admission=admission,
+            ca_bundle=config.ca_bundle,
+            proxy=config.upstream_proxy,
+        ),
+    )
+
+
+def _warner(log: FilteringBoundLogger) -> Note:
+    """Let the writing threads warn; the log itself belongs to the event loop's thread."""
+    loop = asyncio.get_running_loop()
+
+    def warn(text: str) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(partial(log.warning, "store.failed", reason=text))
+
+    return warn
