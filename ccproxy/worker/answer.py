@@ -135,10 +135,15 @@ class Answer:
             return True
         try:
             return await self._reply.pump(take)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            if isinstance(error, aiohttp.ClientConnectionResetError):
-                raise  # the client's connection, not the provider's
+        except aiohttp.ClientConnectionResetError:
+            raise  # said by `take`: it is the client that has left
+        except aiohttp.ClientError as error:
             raise _broken(error) from error
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was read."""
+        return self._complete or self._reply.is_over
 
     def close(self) -> None:
         """Give up what is left of the answer; the connection is kept if nothing is."""

@@ -26,7 +26,7 @@ from ccproxy.worker.asking import (
 )
 from ccproxy.worker.http import ClientRequest
 from ccproxy.worker.problems import JSON
-from ccproxy.worker.relay import EventStream
+from ccproxy.worker.relay import EventStream, relay
 from ccproxy.worker.upstream import Answer
 
 _NO_COUNTING = frozenset({400, 403, 404, 405, 501})
@@ -93,9 +93,7 @@ async def _relay(answer: Answer, asked: Passthrough, events: EventStream) -> Non
     if not answer.is_stream:
         raise Problem("api_error", "the provider answered a request for a stream without one")
     events.add_headers(answer_headers(answer.headers.items()))
-    async for data in answer.chunks():
-        if written := asked.feed(data):
-            await events.write(written)
+    await relay(answer, events, asked.feed)
     if rest := asked.close():
         await events.write(rest)
 

@@ -13,7 +13,7 @@ the reading from the provider.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 
@@ -21,7 +21,9 @@ from aiohttp import web
 
 from ccproxy.errors import Problem
 from ccproxy.protocol.sse import PING
+from ccproxy.worker.answer import Answer
 from ccproxy.worker.http import ClientRequest
+from ccproxy.worker.responses import StreamedAnswer
 
 STALL_SECONDS = 300.0
 LINGER_SECONDS = 0.1
@@ -45,14 +47,14 @@ class EventStream:
     def __init__(self, request: ClientRequest, *, commit_after: float, ping: bytes = PING) -> None:
         self.between_events = True
         self._request = request
-        self._response = web.StreamResponse(headers=_HEADERS)
+        self._response = StreamedAnswer(request_id=request.record.request_id)
+        self._response.headers.update(_HEADERS)
         self._ping = ping
         self._silence = request.worker.ping_seconds
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self._commit_at = self._last + commit_after if commit_after > 0 else float("inf")
-        self._writing = False
-        self._aside: asyncio.Task[None] | None = None
+        self._waiting = False
         first = min(self._commit_at, self._last + self._silence)
         self._timer = self._loop.call_at(first, self._tick)
 
@@ -68,17 +70,36 @@ class EventStream:
                 (name, value) for name, value in headers if name.lower() not in _OURS
             )
 
-    async def write(self, data: bytes) -> None:
-        """Send *data*, a part of the answer, and wait while the client does not take it."""
+    def send(self, data: bytes) -> bool:
+        """
+        Send *data*, a part of the answer, at once; False: the client does not keep up.
+
+        Then `drain` must be awaited. Raises ConnectionError if the client has left.
+        """
         record = self._request.record
         record.first_byte()
         if record.keeps:
             record.hear(data)
-        await self._write(data)
+        self._send(data)
+        return not self._response.is_full
+
+    async def drain(self) -> None:
+        """Wait while the client does not take what it was sent."""
+        self._waiting = True
+        await self._response.drain()
+        self._waiting = False
+
+    async def write(self, data: bytes) -> None:
+        """Send *data* and wait while the client does not take it."""
+        if not self.send(data):
+            await self.drain()
 
     async def finish(self) -> web.StreamResponse:
         """End the body; the result is what the endpoint returns."""
+        await self._response.prepare(self._request)
+        self._waiting = True
         await self._response.write_eof()
+        self._waiting = False
         return self._response
 
     async def __aenter__(self) -> EventStream:
@@ -91,31 +112,25 @@ class EventStream:
         trace: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        if self._aside is not None:
-            self._aside.cancel()
 
-    async def _write(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         self._last = self._loop.time()
-        self._writing = True
         if not self._response.prepared:
-            await self._open()
-        await self._response.write(data)
-        self._writing = False
-
-    async def _open(self) -> None:
-        if self._request.worker.draining:
-            self._response.force_close()
-        await self._response.prepare(self._request)
+            if self._request.worker.draining:
+                self._response.force_close()
+            self._response.begin(self._request)
+        self._response.send(data)
 
     # What happens while nothing is written...
 
     def _tick(self) -> None:
         now = self._loop.time()
-        if not self._writing and self.between_events and now >= self._due():
-            self._aside = self._loop.create_task(self._write_ping())
-        elif self._writing and now - self._last >= STALL_SECONDS:
+        if self._waiting and now - self._last >= STALL_SECONDS:
             self._cut_off()
             return
+        if not self._waiting and self.between_events and now >= self._due():
+            with suppress(ConnectionError):  # the client's leaving is told to the endpoint's task
+                self._send(self._ping)
         # Never later than in one silence, since what is due changes with every write.
         soon, late = now + self._silence / 10, now + self._silence
         self._timer = self._loop.call_at(min(max(self._due(), soon), late), self._tick)
@@ -128,20 +143,39 @@ class EventStream:
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def _write_ping(self) -> None:
-        # The client's leaving is told to the endpoint's own task.
-        with suppress(ConnectionError):
-            await self._write(self._ping)
+
+async def relay(
+    answer: Answer,
+    events: EventStream,
+    convert: Callable[[bytes], bytes],
+    *,
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """
+    Send the client what *convert* makes of every piece of the *answer*, until that has ended.
+
+    It does so while the pieces come in, without a task in between; only when the client does not
+    keep up the task waits for it, and the provider for the task.
+    """
+
+    def take(data: bytes) -> bool:
+        written = convert(data)
+        keeps_up = events.send(written) if written else True
+        return keeps_up and not until()
+
+    while not await answer.pump(take) and not until():
+        await events.drain()
 
 
-async def let_end(chunks: AsyncIterator[bytes]) -> None:
+async def let_end(answer: Answer) -> None:
     """
     Read on behind the end of an answer, where only the body's own end should be left.
 
     A connection can be used again when its body was read to the end, and some providers keep
     theirs open for a while.
     """
+    if answer.is_over:
+        return
     with suppress(TimeoutError, Problem):
         async with asyncio.timeout(LINGER_SECONDS):
-            async for _ in chunks:
-                pass
+            await answer.pump(lambda _: True)

@@ -16,8 +16,8 @@ from ccproxy.worker.asking import (
     told,
 )
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import JSON
-from ccproxy.worker.relay import EventStream, let_end
+from ccproxy.worker.relay import EventStream, let_end, relay
+from ccproxy.worker.responses import WholeAnswer
 
 
 async def messages(request: ClientRequest) -> web.StreamResponse:
@@ -35,14 +35,14 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
     return await (_stream if exchange.streams else _whole)(request, exchange)
 
 
-async def _whole(request: ClientRequest, exchange: Exchange) -> web.Response:
+async def _whole(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
     worker = request.worker
     url = worker.config.chat_url(exchange.model)
     async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
         note_answer(request, answer)
         body = exchange.whole(await answer.read())
     note_end(request, exchange)
-    return web.Response(body=body, content_type=JSON)
+    return WholeAnswer(body, request_id=request.record.request_id)
 
 
 async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
@@ -66,14 +66,9 @@ async def _relay(request: ClientRequest, exchange: Exchange, events: EventStream
     url = worker.config.chat_url(exchange.model)
     async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
         note_answer(request, answer)
-        chunks = answer.chunks()
-        async for data in chunks:
-            if written := exchange.feed(data):
-                await events.write(written)
-            if exchange.ended:
-                break
+        await relay(answer, events, exchange.feed, until=lambda: exchange.ended)
         if written := exchange.close():
             await events.write(written)
         if not exchange.stopped:
             await events.finish()
-            await let_end(chunks)
+            await let_end(answer)
