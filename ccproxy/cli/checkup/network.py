@@ -1,0 +1,145 @@
+"""Each provider: its name, a connection, its certificate, the clock, the key."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+from ccproxy.cli.checkup.finding import Finding, Scene, fail, ok, warn
+from ccproxy.cli.session import base_url
+from ccproxy.cli.terminal import clean
+from ccproxy.config.worker import WorkerConfig
+
+LIMIT = 3.0
+"""Seconds for each step; the providers are looked at all at once."""
+KEY_LIMIT = 30.0
+SKEW = 120.0
+"""Seconds by which our clock may differ from a provider's."""
+
+
+def providers(scene: Scene) -> Iterator[Finding]:
+    """DNS, TCP, TLS, in this order; the first that fails is told."""
+    if not scene.asks_providers:
+        yield ok("not asked (--offline)")
+        return
+    asked = {config.base_url: config for config in scene.workers.values() if not config.serves_demo}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for found in pool.map(_provider, asked.values()):
+            yield from found
+    if not asked:
+        yield ok("only the demo provider")
+
+
+def keys(scene: Scene) -> Iterator[Finding]:
+    """One tiny request through each worker that runs."""
+    if not scene.asks_keys:
+        yield ok("not asked; with --online each provider gets one tiny request")
+        return
+    running = {row.label for row in scene.status.proxies if row.pids} if scene.status else set()
+    for label, config in scene.workers.items():
+        if label in running:
+            yield _key(label, config)
+        else:
+            yield warn(f"{label} does not run and cannot be asked", fix=f"ccproxy start {label}")
+
+
+def _provider(config: WorkerConfig) -> list[Finding]:
+    split = urlsplit(config.base_url)
+    host = split.hostname or ""
+    port = split.port or (443 if split.scheme == "https" else 80)
+    if config.upstream_proxy:
+        return [ok(f"{config.label}: through the proxy that UPSTREAM_PROXY names")]
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return [fail(f"{config.label}: the name {host} is not known (DNS)", fix=f"nslookup {host}")]
+    try:
+        with socket.create_connection((host, port), LIMIT):
+            pass
+    except OSError as error:
+        text = f"{config.label}: {host} port {port} cannot be reached ({_words(error)})"
+        return [fail(text, fix="check the way out: UPSTREAM_PROXY, VPN, firewall")]
+    return _greet(config, host, port)
+
+
+def _greet(config: WorkerConfig, host: str, port: int) -> list[Finding]:
+    """Shake hands and read the clock, as far as a HEAD request tells it."""
+    connection: HTTPConnection = HTTPConnection(host, port, timeout=LIMIT)
+    if urlsplit(config.base_url).scheme == "https":
+        trust = ssl.create_default_context()
+        if config.ca_bundle is not None:
+            trust.load_verify_locations(cafile=config.ca_bundle)
+        connection = HTTPSConnection(host, port, timeout=LIMIT, context=trust)
+    begun = time.monotonic()
+    try:
+        connection.request("HEAD", "/")
+        date = connection.getresponse().headers.get("Date")
+    except ssl.SSLCertVerificationError as error:
+        text = f"{config.label}: the certificate of {host} is refused: {error.verify_message}"
+        return [fail(text, fix="set CA_BUNDLE in the env file if a company's proxy is in between")]
+    except ssl.SSLError as error:
+        text = f"{config.label}: {host} does not speak TLS as it should ({error.reason})"
+        return [fail(text, fix="check PROVIDER_BASE_URL")]
+    except (OSError, HTTPException):
+        return [
+            warn(f"{config.label}: {host} answers nothing within {LIMIT:.0f} s", fix="try again")
+        ]
+    finally:
+        connection.close()
+    took = (time.monotonic() - begun) * 1000
+    return [ok(f"{config.label}: {host} answers in {took:.0f} ms"), *_skew(date, host)]
+
+
+def _skew(date: str | None, host: str) -> list[Finding]:
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return []
+    difference = time.time() - theirs
+    if abs(difference) < SKEW:
+        return []
+    way = "ahead of" if difference > 0 else "behind"
+    text = f"the clock is {abs(difference):.0f} s {way} that of {host}"
+    return [warn(text, fix="timedatectl set-ntp true")]
+
+
+def _key(label: str, config: WorkerConfig) -> Finding:
+    url = f"{base_url(config.host, config.port)}/test-connection"
+    headers = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own worker
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=KEY_LIMIT) as answer:
+            said = json.load(answer)
+    except HTTPError as error:
+        said = _read(error)
+    except (OSError, ValueError):
+        return fail(f"{label}: its worker does not answer", fix=f"ccproxy logs {label}")
+    if said.get("status") == "success":
+        return ok(f"{label}: {clean(str(said.get('model_used')))} answers")
+    kind = clean(str(said.get("error_type") or "no answer"))
+    advice = [str(text) for text in said.get("suggestions") or ()]
+    return fail(f"{label}: {kind}", fix=clean(advice[0]) if advice else f"ccproxy logs {label}")
+
+
+def _read(error: HTTPError) -> dict[str, object]:
+    try:
+        said = json.load(error)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _words(error: OSError) -> str:
+    return (
+        "no answer" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
+    )
