@@ -73,8 +73,8 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
         if worker.draining and not response.prepared:
             response.force_close()
         record.status = response.status
-        if record.keeps and isinstance(response, web.Response) and isinstance(response.body, bytes):
-            record.hear(response.body)
+        if record.keeps and isinstance(body := getattr(response, "body", None), bytes):
+            record.hear(body)  # a whole answer; streams are heard as they are written
         return response
     except (asyncio.CancelledError, ConnectionError):
         # Trouble with the provider is a Problem; this is the client's connection.

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from ccproxy.errors import Problem
 from ccproxy.worker.debuglog import KINDS
@@ -42,13 +42,9 @@ def admit(request: ClientRequest, route: Route) -> None:
 
     """
     request.worker.admission.check_admin(request.headers, is_harmless=route.is_harmless)
-    if request.content_type != JSON and _has_body(request):
+    if request.can_read_body and request.content_type != JSON:
         text = f"send JSON with Content-Type: {JSON}"
         raise Problem("invalid_request_error", text, status=415)
-
-
-def _has_body(request: ClientRequest) -> bool:
-    return bool(hdrs.CONTENT_TYPE in request.headers or request.can_read_body)
 
 
 # What it is and did...

@@ -1,0 +1,156 @@
+"""What was used: the worker's session at /v1/stats, and the fleet's statistics on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from ccproxy.store.usage import summed
+from tests.fleet import eventually
+from tests.messages import prompt
+from tests.provider import chunk, completion, failure, stream, tool_call
+from tests.worker.admin import admin
+
+USAGE = {
+    "prompt_tokens": 100,
+    "completion_tokens": 20,
+    "prompt_tokens_details": {"cached_tokens": 30},
+    "completion_tokens_details": {"reasoning_tokens": 7},
+}
+PRICES = "gpt-4o-mini=1/10,gpt-4o=10/100/1"
+
+
+async def stats(proxy):
+    said = await admin(proxy, "GET /v1/stats")
+    assert said.status == 200
+    return said.json
+
+
+async def test_a_new_session_has_used_nothing(proxy):
+    found = await stats(proxy)
+    assert found.pop("session_duration_seconds") >= 0
+    assert found.pop("session_start_time").startswith("20")
+    assert found == {
+        "total_requests": 0,
+        "total_input_tokens": 0,
+        "total_output_tokens": 0,
+        "total_tokens": 0,
+        "total_cache_creation_tokens": 0,
+        "total_cache_read_tokens": 0,
+        "total_reasoning_tokens": 0,
+        "model_usage_count": {},
+        "total_errors": 0,
+        "total_cost_usd": 0.0,
+        "unpriced_requests": 0,
+    }
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_streams_and_whole_answers_count_alike(start, provider, tmp_path, streams):
+    proxy = await start(PRICES=PRICES)
+    provider.script(completion("Hello", reasoning="hm", usage=USAGE))
+    await proxy.ask(prompt(stream=streams))
+    await proxy.ask(prompt(stream=streams, model="claude-haiku-4-5"))
+    found = await stats(proxy)
+    del found["session_duration_seconds"], found["session_start_time"]
+    assert found == {
+        "total_requests": 2,
+        "total_input_tokens": 140,
+        "total_output_tokens": 40,
+        "total_tokens": 180,
+        "total_cache_creation_tokens": 0,
+        "total_cache_read_tokens": 60,
+        "total_reasoning_tokens": 14,
+        "model_usage_count": {"gpt-4o": 1, "gpt-4o-mini": 1},
+        "total_errors": 0,
+        # 70 at 10, 20 at 100, 30 at 1; the price of the small model's cache is not known
+        "total_cost_usd": pytest.approx(0.00273),
+        "unpriced_requests": 1,
+    }
+    await proxy.worker.session.close()
+    lines = {line.group: line.totals for line in summed(tmp_path / "state", by=["model", "key"])}
+    big = lines["gpt-4o", "…6789"]
+    assert (big.requests, big.errors, big.input, big.output) == (1, 0, 70, 20)
+    assert (big.cached, big.reasoning, big.answers, big.unpriced) == (30, 7, 1, 0)
+    assert big.cost == pytest.approx(0.00273)
+    assert 0 < big.ttfb < 10
+    assert lines["gpt-4o-mini", "…6789"].known_cost is None
+
+
+async def test_direct_mode_counts_too(start, provider, tmp_path):
+    proxy = await start(PROVIDER_API="messages")
+    provider.script(completion("Hello"))
+    await proxy.ask(prompt(stream=True))
+    await proxy.ask()
+    assert (await stats(proxy))["total_input_tokens"] == 20
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_refused_request_is_an_error_and_uses_nothing(start, provider, streams):
+    proxy = await start(PRICES=PRICES)
+    provider.script(failure(400))
+    assert (await proxy.ask(prompt(stream=streams))).status == 400
+    found = await stats(proxy)
+    assert (found["total_requests"], found["total_errors"]) == (1, 1)
+    assert (found["total_tokens"], found["total_cost_usd"]) == (0, 0.0)
+
+
+async def test_a_stream_that_breaks_off_is_an_error(proxy, provider):
+    provider.script(stream(chunk("Hel"), end="cut"))
+    assert (await proxy.ask(prompt(stream=True))).error
+    assert (await stats(proxy))["total_errors"] == 1
+
+
+async def test_only_requests_to_models_count(proxy, provider):
+    await proxy.ask(b"nonsense")
+    for path in ("/health", "/", "/v1/models", "/nowhere"):
+        async with proxy.get(path):
+            pass
+    async with proxy.post("/v1/messages/count_tokens", prompt()):
+        pass
+    assert (await stats(proxy))["total_requests"] == 0
+
+
+async def test_openai_clients_count(proxy, provider):
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+    async with proxy.post("/v1/chat/completions", body) as got:
+        assert got.status == 200
+    assert (await stats(proxy))["model_usage_count"] == {"gpt-4o": 1}
+
+
+async def test_a_busy_or_broken_file_keeps_nobody_waiting(start, provider, tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/usage.sqlite3").mkdir()
+    proxy = await start()
+    begun = time.perf_counter()
+    for _ in range(5):
+        assert (await proxy.ask()).text == "ok"
+    assert time.perf_counter() - begun < 3
+    assert (await stats(proxy))["total_requests"] == 5
+    line = await proxy.logged("store.failed")
+    assert "usage.sqlite3 cannot be written" in line["reason"]
+    assert len(proxy.lines("store.failed")) == 1
+
+
+async def test_a_filtered_tool_reaches_no_model(start, provider):
+    proxy = await start(TOOL_FILTER="web*")
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("Bash", "WebFetch")]
+    provider.script(completion(tool_calls=[tool_call("Bash", {})]))
+    answer = await proxy.ask(prompt(tools=tools))
+    assert answer.blocks("tool_use")[0]["name"] == "Bash"
+    (call,) = provider.calls
+    assert [tool["function"]["name"] for tool in call.json["tools"]] == ["Bash"]
+    assert (await proxy.logged("request.converted"))["dropped"] == ("tools.WebFetch",)
+
+
+async def test_a_client_that_left_is_no_error(start, provider):
+    proxy = await start()
+    gate = asyncio.Event()
+    provider.script(stream(chunk("Hel"), gate, chunk("lo", finish="stop")))
+    async with proxy.post("/v1/messages", prompt(stream=True)) as got:
+        await got.content.readany()
+    await eventually(lambda: proxy.worker.session.ledger.totals.requests)
+    gate.set()
+    assert (await stats(proxy))["total_errors"] == 0
