@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -86,8 +87,14 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+_REFUSED_KEY = re.compile(r"\b(k\d+) \S+ (?:rejected|out of money)")
+
+
 def _trouble(row: Row) -> list[str]:
+    refused = _REFUSED_KEY.search(row.reason or "") if row.state == "degraded" else None
     lines = [f"{mark(row.state)} {row.label}  {clean(row.reason or row.state)}"]
+    if refused:
+        return [*lines, f"    fix: ccproxy keys {row.label} test {refused[1]}"]
     return lines if row.state in (*UP, "starting", "stopping") else [*lines, f"    fix: {fix(row)}"]
 
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from ccproxy.convert.problem import LONGEST_CLIENT_WAIT, Cause
+from ccproxy.convert.problem import Cause
 from ccproxy.errors import Problem
-from ccproxy.pipeline.keystate import LONGEST_REST, WHOLE_KEY, KeyLimits, KeyState, Obstacle, Rest
+from ccproxy.pipeline.keyshown import TIMED, KeyShown, describe, limited, show, shown
+from ccproxy.pipeline.keystate import LONGEST_REST, KeyLimits, KeyState, Obstacle, Rest
 from ccproxy.pipeline.verdict import Effect, Verdict
 
 SHARED_AFTER = 3
@@ -35,8 +35,6 @@ SHARED_WITHOUT_SUCCESS = 10.0
 PROBE_EVERY = 5.0
 
 NO_LIMITS = KeyLimits()
-
-_StateWord = Literal["ready", "resting", "out", "rejected", "disabled"]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -50,35 +48,10 @@ class Lease:
     model: str
     probed: tuple[Rest, ...] = ()
     probes_provider: bool = False
+    tests: bool = False
+    """Whether the user wants to know how this very key is, whatever is known about it."""
     settled: bool = False
     released: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestShown:
-    """One reason why a key is not used."""
-
-    model: str | None
-    """None: the whole key."""
-    cause: str
-    status: int
-    seconds: float
-    """Until it is tried again; 0 when the next request may try."""
-    since: float
-    """Wall clock."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyShown:
-    """One key, as status and `ccproxy keys` show it."""
-
-    id: str
-    tail: str
-    state: _StateWord
-    """`rejected` and `out` last until a request succeeds, even while the key is tried again."""
-    rests: tuple[RestShown, ...]
-    used_today: int
-    in_flight: int
 
 
 class KeyPool:
@@ -153,6 +126,12 @@ class KeyPool:
             probes_provider=probes_provider,
         )
 
+    def take_this(self, key_id: str, model: str) -> Lease:
+        """Return the key *key_id*, also one that rests or is disabled; KeyError if unknown."""
+        key = self._by_id[key_id]
+        key.start(model, now=self._clock(), wall=self._wall())
+        return Lease(secret=key.secret, id=key.id, shown=key.tail, model=model, tests=True)
+
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
         """Tell whether only the limits on requests in flight stand in the way: wait, then."""
         obstacles = [self._obstacle(key, model) for key in self._keys if key.id not in skip]
@@ -169,7 +148,7 @@ class KeyPool:
         if verdict.effect is Effect.GOOD:
             self._last_success = now
             self._provider_rests_until = None
-            key.succeeded(lease.model, now=now, alone=self.is_alone)
+            key.succeeded(lease.model, now=now, alone=self.is_alone or lease.tests)
         elif shared:
             self._rest_provider(verdict, now)
         elif verdict.effect is not Effect.NONE:
@@ -191,28 +170,19 @@ class KeyPool:
     def refusal(self, model: str, *, skip: Collection[str] = (), last: str = "") -> Problem:
         """Say why no key can be taken; *last* is what the provider said to this request."""
         found = [key for key in (self._obstacle(key, model) for key in self._keys) if key]
-        waits = [obstacle.seconds for obstacle in found if obstacle.why in _TIMED]
+        waits = [obstacle.seconds for obstacle in found if obstacle.why in TIMED]
         said = f" The provider's last answer: {last}" if last else ""
         if (resting := self._provider_wait()) is not None:
             text = f"{self._provider} limits this address or account, whatever the key"
-            return _limited(f"{text}; it is asked again in {math.ceil(resting)} s.{said}", resting)
-        text = self._describe(found)
+            return limited(f"{text}; it is asked again in {math.ceil(resting)} s.{said}", resting)
+        text = describe(self._provider, len(self._keys), found)
         if waits:
-            return _limited(f"{text}.{said}", min(waits))
+            return limited(f"{text}.{said}", min(waits))
         whys = {obstacle.why for obstacle in found}
         kind = "billing_error" if Cause.MONEY.value in whys else "authentication_error"
         if skip and not found:
             text = f"{self._provider} refused this request with every key that could be tried"
         return Problem(kind, f"{text}.{said}", should_retry=False)
-
-    def _describe(self, found: list[Obstacle]) -> str:
-        total = len(self._keys)
-        counts = Counter((obstacle.why, obstacle.status) for obstacle in found)
-        if len(counts) == 1 and len(found) == total:
-            ((why, status),) = counts
-            return f"{_keys(total)} of {self._provider} {_SAID[why]}{_status(status)}"
-        parts = [f"{n} {_SAID[why]}{_status(status)}" for (why, status), n in counts.items()]
-        return f"none of the {total} keys of {self._provider} is ready: {', '.join(parts)}"
 
     def _obstacle(self, key: KeyState, model: str) -> Obstacle | None:
         now, wall = self._clock(), self._wall()
@@ -267,7 +237,7 @@ class KeyPool:
     def snapshot(self) -> tuple[KeyShown, ...]:
         """Show every key, without the key."""
         now, wall = self._clock(), self._wall()
-        return tuple(_show(key, now=now, wall=wall) for key in self._keys)
+        return tuple(show(key, now=now, wall=wall) for key in self._keys)
 
     def counts(self) -> tuple[int, int]:
         """Return how many keys are ready for every model, and how many there are."""
@@ -290,8 +260,12 @@ class KeyPool:
         key.rests.clear()
         self.on_change()
 
-    def reset(self) -> None:
-        """Forget every rest, of keys and of the provider."""
+    def reset(self, key_id: str | None = None) -> None:
+        """Forget every rest of one key, or of all keys and the provider; KeyError as above."""
+        if key_id is not None:
+            self._by_id[key_id].rests.clear()
+            self.on_change()
+            return
         for key in self._keys:
             key.rests.clear()
         self._limited.clear()
@@ -319,11 +293,6 @@ class KeyPool:
                 key.restore(row, now=now, wall=wall)
 
 
-def shown(key: str) -> str:
-    """Return the part of a key that may be seen; nothing of one that is short."""
-    return f"…{key[-4:]}" if len(key) >= 12 else "…"
-
-
 def salted(key: str, salt: bytes) -> str:
     """Return the name under which a key's state is kept."""
     return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
@@ -331,64 +300,3 @@ def salted(key: str, salt: bytes) -> str:
 
 def _nobody_cares() -> None:
     """Stand in for a listener."""
-
-
-_TIMED = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", "per_day", "in_flight"}
-_SAID = {
-    Cause.RATE_LIMIT.value: "rate-limited",
-    Cause.QUOTA.value: "at the plan's usage limit",
-    Cause.MONEY.value: "out of money",
-    Cause.BAD_KEY.value: "rejected",
-    "per_minute": "at the limit of requests per minute that is set here",
-    "per_day": "at the limit of requests per day that is set here",
-    "in_flight": "at the limit of requests in flight that is set here",
-    "disabled": "disabled by the user",
-}
-_STATE_OF_CAUSE: dict[Cause, _StateWord] = {
-    Cause.RATE_LIMIT: "resting",
-    Cause.QUOTA: "out",
-    Cause.MONEY: "out",
-    Cause.BAD_KEY: "rejected",
-}
-_WORST: tuple[_StateWord, ...] = ("rejected", "out", "resting")
-
-
-def _limited(text: str, seconds: float) -> Problem:
-    wait = max(1, math.ceil(seconds))
-    again = False if wait > LONGEST_CLIENT_WAIT else None
-    return Problem("rate_limit_error", text, retry_after=wait, should_retry=again)
-
-
-def _keys(number: int) -> str:
-    return "the key" if number == 1 else f"all {number} keys"
-
-
-def _status(status: int) -> str:
-    return f" ({status})" if status else ""
-
-
-def _show(key: KeyState, *, now: float, wall: float) -> KeyShown:
-    rests = tuple(
-        RestShown(
-            model=None if model == WHOLE_KEY else model,
-            cause=rest.cause.value,
-            status=rest.status,
-            seconds=max(0.0, rest.until - now),
-            since=rest.since,
-        )
-        for model, rest in key.rests.items()
-    )
-    states = {
-        _STATE_OF_CAUSE[rest.cause]
-        for rest in key.rests.values()
-        if rest.until > now or rest.cause is not Cause.RATE_LIMIT
-    }
-    worst: _StateWord = next((state for state in _WORST if state in states), "ready")
-    return KeyShown(
-        id=key.id,
-        tail=key.tail,
-        state="disabled" if key.disabled else worst,
-        rests=rests,
-        used_today=key.used(wall),
-        in_flight=key.in_flight,
-    )

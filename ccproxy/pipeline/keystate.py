@@ -48,6 +48,8 @@ class Rest:
     failures: int
     since: float
     """Wall clock, for the user's eyes."""
+    told: bool = False
+    """Whether the provider said for how long."""
     probing: bool = False
 
 
@@ -161,6 +163,7 @@ class KeyState:
             until=until,
             failures=failures + 1,
             since=since,
+            told=verdict.seconds is not None,
         )
 
     def forgive(self, model: str) -> None:
@@ -181,6 +184,7 @@ class KeyState:
                 "until": wall + rest.until - now,
                 "failures": rest.failures,
                 "since": rest.since,
+                "told": rest.told,
             }
             for model, rest in self.rests.items()
         ]
@@ -208,6 +212,7 @@ class KeyState:
                 until=now + seconds,
                 failures=int(row["failures"]),
                 since=float(row["since"]),
+                told=bool(row.get("told")),
             )
         self.disabled = bool(kept["disabled"])
         self.day, self.used_today = int(kept["day"]), int(kept["used_today"])

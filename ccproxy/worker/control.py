@@ -4,6 +4,7 @@ The worker's control socket: one JSON line in, one out.
     {"op": "state"}                  who this is and how it is
     {"op": "drain", "seconds": 30}   take nothing new, finish what runs, end
     {"op": "listener"}               {"ok": true}, and the listening socket as SCM_RIGHTS
+    {"op": "keys", "do": "test", "id": "k2"}    the keys' rows; no id: every key
 
 Only the user's own processes reach it: its mode is 0600. A new supervisor takes over by it what
 an old one left behind, so it answers as long as the worker lives, also in a drain.
@@ -21,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.worker.keyring import answer_keys, reason
 from ccproxy.worker.serve import DRAIN_SECONDS, Service
 from ccproxy.worker.state import Worker
 
@@ -77,18 +79,26 @@ class ControlSocket:
             connection.setblocking(False)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 line = await _read_line(connection)
-            reply, fds = self._answer(line)
-            # Small enough for any socket buffer, so this neither blocks nor is cut.
-            socket.send_fds(connection, [msgspec.json.encode(reply) + b"\n"], fds)
+            reply, fds = await self._answer(line)
+            said = msgspec.json.encode(reply) + b"\n"
+            if fds:
+                # Small enough for any socket buffer, so this neither blocks nor is cut.
+                socket.send_fds(connection, [said], fds)
+                return
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.get_running_loop().sock_sendall(connection, said)
 
-    def _answer(self, line: bytes) -> Reply:
+    async def _answer(self, line: bytes) -> Reply:
         try:
             asked = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError:
             return {"ok": False, "error": "not a JSON object"}, []
+        if asked.get("op") == "keys":
+            return await answer_keys(self._worker, asked), []
         op = self._ops.get(str(asked.get("op")))
         if op is None:
-            return {"ok": False, "error": f"no such op; there are {', '.join(self._ops)}"}, []
+            names = ", ".join([*self._ops, "keys"])
+            return {"ok": False, "error": f"no such op; there are {names}"}, []
         return op(asked)
 
     def _state(self, _asked: Mapping[str, Any]) -> Reply:
@@ -102,7 +112,7 @@ class ControlSocket:
             "state": "draining" if worker.draining else "ready",
             "in_flight": len(worker.running),
             "keys": worker.key_counts(),
-            "reason": worker.reason(),
+            "reason": reason(worker),
             "models": worker.tiers(),
             "base_url": worker.config.base_url,
             "started": worker.started,

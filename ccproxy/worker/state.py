@@ -66,13 +66,6 @@ class Worker:
             return self.config.pass_client_key
         return any(key.state not in ("rejected", "disabled") for key in self.pool.snapshot())
 
-    def reason(self) -> str | None:
-        """Say why not all keys are ready, for the user; None if they are."""
-        out = [key for key in self.pool.snapshot() if key.state != "ready"]
-        if not out:
-            return None
-        return ", ".join(f"{key.id} {key.tail} {key.state}" for key in out)
-
     def tiers(self) -> dict[str, str | None]:
         """Return the models of the tiers by the tiers' names."""
         models = self.config.models

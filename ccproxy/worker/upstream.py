@@ -31,7 +31,8 @@ from ccproxy.convert.problem import Cause, ProviderProblem
 from ccproxy.errors import Problem
 from ccproxy.pipeline.breaker import Breaker, Ticket
 from ccproxy.pipeline.headers import UpstreamHeaders
-from ccproxy.pipeline.keys import KeyPool, Lease, shown
+from ccproxy.pipeline.keys import KeyPool, Lease
+from ccproxy.pipeline.keyshown import shown
 from ccproxy.pipeline.retry import RetryBudget, RetryPlan, Step
 from ccproxy.pipeline.verdict import GOOD, Effect, Next, Verdict, judge
 from ccproxy.worker.answer import Answer, Reader, Refused, open_answer
@@ -57,6 +58,8 @@ class Outgoing:
     """Direct mode: the client's headers, of which only some are sent on. Chat mode: none."""
     client_key: str | None = None
     """The client's own key, where it is passed on instead of one of the pool's."""
+    key_id: str | None = None
+    """The only key to ask with, whatever is known about it: the user tests it."""
 
 
 class Upstream:
@@ -164,10 +167,13 @@ class Upstream:
 
     async def _lease(self, outgoing: Outgoing, tried: set[str], last: Refused | None) -> Lease:
         """Take a key; where there is none any more, say what the provider said last."""
-        key = outgoing.client_key
+        key, key_id = outgoing.client_key, outgoing.key_id
+        named = key is not None or key_id is not None
+        if named and last is not None and last.verdict.next is not Next.REPEAT:
+            raise last
+        if key_id is not None:
+            return self._pool.take_this(key_id, outgoing.model)
         if key is not None:
-            if last is not None and last.verdict.next is not Next.REPEAT:
-                raise last
             return Lease(secret=key, id="", shown=shown(key), model=outgoing.model)
         if len(self._pool) == 0:
             raise _no_key(self._config.provider_name)

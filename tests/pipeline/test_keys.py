@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ccproxy.convert.problem import Cause
 from ccproxy.errors import Problem
-from ccproxy.pipeline.keys import KeyPool, salted, shown
+from ccproxy.pipeline.keys import KeyPool, salted
+from ccproxy.pipeline.keyshown import shown
 from ccproxy.pipeline.keystate import KeyLimits
 from ccproxy.pipeline.verdict import GOOD, Effect, Next, Verdict
 

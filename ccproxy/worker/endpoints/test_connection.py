@@ -14,9 +14,7 @@ from ccproxy.worker.asking import note_answer, note_asked, outgoing
 from ccproxy.worker.endpoints.health import json_response, now
 from ccproxy.worker.http import ClientRequest
 from ccproxy.worker.problems import redacted
-
-_TIER = "claude-haiku"
-_MOST_TOKENS = 16
+from ccproxy.worker.trial import trial_exchange, trial_url
 
 _ADVICE = {
     "authentication_error": "check PROVIDER_API_KEY in the env file: the provider refuses the key",
@@ -34,7 +32,7 @@ _OTHER_ADVICE = "check PROVIDER_BASE_URL; the log file says what the provider an
 async def test_connection(request: ClientRequest) -> web.Response:
     """Ask the small model for a word."""
     try:
-        exchange = _exchange(request)
+        exchange = trial_exchange(request.worker, request_id=request.record.request_id)
         message = await _ask(request, exchange)
     except Problem as problem:
         problem = redacted(problem, request.worker.redact)
@@ -49,25 +47,10 @@ async def test_connection(request: ClientRequest) -> web.Response:
     return json_response(body)
 
 
-def _exchange(request: ClientRequest) -> Exchange | Passthrough:
-    worker = request.worker
-    question = {
-        "model": worker.config.models.small or _TIER,
-        "max_tokens": _MOST_TOKENS,
-        "messages": [{"role": "user", "content": "Say: ok"}],
-        "thinking": {"type": "disabled"},
-    }
-    body = msgspec.json.encode(question)
-    if worker.config.api == "messages":
-        return Passthrough(body, rules=worker.rules, request_id=request.record.request_id)
-    return Exchange(body, rules=worker.rules, message_id=worker.new_id("msg"))
-
-
 async def _ask(request: ClientRequest, exchange: Exchange | Passthrough) -> dict[str, Any]:
     worker = request.worker
     note_asked(request, exchange)
-    chat = worker.config.api == "chat"
-    url = worker.config.chat_url(exchange.model) if chat else worker.config.messages_url()
+    url = trial_url(worker, exchange.model)
     async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
         note_answer(request, answer)
         message = msgspec.json.decode(exchange.whole(await answer.read()))
