@@ -69,7 +69,7 @@ class Admission:
                 machine, and where only a client key could tell who asks, 401 without that key.
 
         """
-        if len(headers.getall("Host", ())) != 1:
+        if len(headers.getall("Host", ())) != 1 or not headers["Host"]:
             raise Problem("invalid_request_error", "one Host header is wanted")
         if headers.get("Sec-Fetch-Site", "none") != "none":
             raise Problem("permission_error", "requests from web pages are not served")
