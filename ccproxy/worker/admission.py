@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_NO_PAGE = ("none", "same-origin")
+"""What a browser says of its user's own doing; a page on another port is `same-site`."""
+
 _NO_KEY = (
     "this proxy wants a client key: set ANTHROPIC_AUTH_TOKEN to one of the keys that "
     "ANTHROPIC_API_KEY lists in the proxy's env file"
@@ -94,7 +97,8 @@ class Admission:
                 "this proxy answers on loopback only, under the names localhost, 127.0.0.1 and ::1",
                 status=421,
             )
-        if "Origin" in headers or headers.get("Sec-Fetch-Site") == "cross-site":
+        site = headers.get("Sec-Fetch-Site", "none").strip().lower()
+        if "Origin" in headers or site not in _NO_PAGE:
             raise Problem("permission_error", "requests from web pages are not served")
 
     def check_key(self, headers: CIMultiDictProxy[str]) -> None:
@@ -135,6 +139,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """Cut the port and IPv6's brackets off a Host header."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name.lower().rstrip(".")
+    """Cut the port and IPv6's brackets off a Host header; of what is neither, leave all."""
+    name, bracket, rest = host.removeprefix("[").partition("]")
+    if bracket and host.startswith("["):
+        return host if rest.rstrip("0123456789") not in ("", ":") else name.lower()
+    return host.partition(":")[0].lower().rstrip(".")

@@ -1,0 +1,451 @@
+"""
+Attacks by HTTP on a worker's port: pages, forged hosts, confused paths, smuggled requests.
+
+Everything goes over raw sockets, because a well-behaved client would tidy it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+
+import pytest
+
+from ccproxy.worker.app import ROUTES
+from tests.messages import prompt
+
+KEY = "correct-horse-battery-staple"
+BODY = json.dumps(prompt()).encode()
+
+
+def request(target="/v1/messages", *headers, method="POST", host="localhost", body=BODY) -> bytes:
+    """A request as an attacker writes it."""
+    lines = [f"{method} {target} HTTP/1.1"]
+    lines += [f"Host: {host}"] if host is not None else []
+    lines += [*headers, f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+# S2: pages in a browser on the same machine. A page cannot choose Host, Origin or Sec-Fetch-*.
+
+FOREIGN_HOSTS = [
+    "evil.example",
+    "evil.example:8081",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "127.0.0.1.nip.io",
+    "evil.example:80:80",
+    "evillocalhost",
+    "[::1].evil.example",
+    "[::2]",
+    "0.0.0.0",
+    "0",
+    "2130706433",
+    "0x7f.1",
+    "192.168.0.10:8081",
+    "user@evil.example",
+    "localhost@evil.example",
+    "evil.example#localhost",
+    "evil.example/localhost",
+    "evil.example\\localhost",
+    "xn--lcalhost-d4a",
+]
+PAGES = [
+    ("Origin: https://evil.example",),
+    ("Origin: http://localhost:3000",),
+    ("Origin: http://127.0.0.1:8081",),
+    ("Origin: null",),
+    ("Origin: file://",),
+    ("Origin: chrome-extension://abcdef",),
+    ("Origin:",),
+    ("Sec-Fetch-Site: cross-site",),
+    ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"),
+    ("Sec-Fetch-Site: Cross-Site",),
+    ("Sec-Fetch-Site: same-site",),
+    ("Origin: https://evil.example", "Content-Type: text/plain"),
+    ("Origin: https://evil.example", "Access-Control-Request-Method: POST"),
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+async def test_a_foreign_host_is_misdirected(host, proxy, provider):
+    answer = await proxy.exchange(request(host=host))
+    assert status_of(answer) in (400, 421)
+    assert provider.calls == []
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=", ".join)
+@pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
+async def test_a_page_gets_nothing(headers, method, proxy, provider):
+    target = "/v1/messages" if method == "POST" else "/health"
+    answer = await proxy.exchange(request(target, *headers, method=method))
+    assert status_of(answer) == 403
+    assert provider.calls == []
+    assert b"access-control-" not in answer.lower()
+
+
+@pytest.mark.parametrize("target", sorted(ROUTES))
+async def test_no_answer_ever_allows_another_origin(target, proxy):
+    for method in ("GET", "OPTIONS"):
+        answer = await proxy.exchange(request(target, method=method, body=b""))
+        assert b"access-control-" not in answer.lower()
+        assert b"\r\nserver:" not in answer.lower()
+
+
+async def test_two_hosts_are_none(proxy, provider):
+    answer = await proxy.exchange(request("/v1/messages", "Host: evil.example"))
+    assert status_of(answer) in (400, 421)
+    assert provider.calls == []
+
+
+async def test_the_ways_in_that_there_are(proxy, provider):
+    """The tables above would also pass if nothing were ever let in."""
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8081", "localhost."):
+        assert status_of(await proxy.exchange(request(host=host))) == 200
+    own_page = "Sec-Fetch-Site: none"
+    assert status_of(await proxy.exchange(request("/v1/messages", own_page))) == 200
+    assert len(provider.calls) == 6
+
+
+# S3: who is asked for a key is decided by the very path by which the handler is found.
+
+TARGETS = [
+    "/v1/messages",
+    "/v1/messages/",
+    "//v1/messages",
+    "/v1//messages",
+    "/v1/v1/messages",
+    "/v1/./messages",
+    "/v1/../v1/messages",
+    "/health/../v1/messages",
+    "/health/%2e%2e/v1/messages",
+    "/health%2f..%2fv1/messages",
+    "/%76%31/messages",
+    "/v1%2fmessages",
+    "/v1/messages%00",
+    "/v1/messages%20",
+    "/v1/messages;/health",
+    "/health;/../v1/messages",
+    "/v1/messages?/health",
+    "/v1/messages#/health",
+    "/health?/v1/messages",
+    "/health#/v1/messages",
+    "/V1/MESSAGES",
+    "/v1/messages.",
+    "/v1\\messages",
+    "/livez/../../v1/messages",
+    "http://localhost/v1/messages",
+    "http://evil.example/v1/messages",
+    "http://localhost/health/../v1/messages",
+    "http://user:pass@localhost/v1/messages",
+    "https://localhost:443/v1/messages",
+    "http://localhost/v1/messages?x=/health",
+]
+HOSTS = ["localhost", "localhost/health?", "localhost:1@health", "127.0.0.1#/livez"]
+SPOOFS = [
+    (),
+    ("X-Original-URL: /health", "X-Rewrite-URL: /livez", "X-Forwarded-Path: /health"),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("spoof", SPOOFS, ids=["plain", "spoofed"])
+async def test_nothing_reaches_the_provider_without_the_key(target, host, spoof, start, provider):
+    proxy = await start(ANTHROPIC_API_KEY=KEY)
+    answer = await proxy.exchange(request(target, *spoof, host=host))
+    assert status_of(answer) in (400, 401, 404, 405, 421)
+    assert provider.calls == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_a_target_means_the_same_with_and_without_the_key(target, start, provider):
+    """What the key opens, its absence closes: no target has two meanings."""
+    proxy = await start(ANTHROPIC_API_KEY=KEY)
+    shut = status_of(await proxy.exchange(request(target)))
+    open_ = status_of(await proxy.exchange(request(target, f"x-api-key: {KEY}")))
+    assert (shut, open_) in {(401, 200), (401, 400), (404, 404), (400, 400), (405, 405), (421, 421)}
+    assert len(provider.calls) == (open_ == 200)
+
+
+PROTECTED = sorted(path for path, route in ROUTES.items() if not route.is_open)
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "HEAD"])
+async def test_every_protected_path_asks_before_anything_else(path, method, start):
+    proxy = await start(ANTHROPIC_API_KEY=KEY)
+    answer = await proxy.exchange(request(path, method=method, body=b""))
+    # An admin route that is not switched on is not there at all.
+    assert status_of(answer) in (401, 404)
+
+
+def test_there_is_something_to_protect():
+    assert {"/v1/messages", "/v1/chat/completions", "/test-connection"} <= set(PROTECTED)
+
+
+# S4: two readers of one connection must not see two different requests.
+
+HIDDEN = request("/v1/messages")
+SMUGGLED = [
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+        id="length and chunks",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Length: 4\r\n\r\n0\r\n\r\n" + HIDDEN,
+        id="chunks and length",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN,
+        id="two lengths",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0, %d\r\n\r\n"
+        % len(HIDDEN)
+        + HIDDEN,
+        id="a list of lengths",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: +0\r\n\r\n" + HIDDEN,
+        id="a signed length",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length : 0\r\n\r\n" + HIDDEN,
+        id="a blank before the colon",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n"
+        b"0\r\n\r\n" + HIDDEN,
+        id="an unknown encoding",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity"
+        b"\r\n\r\n0\r\n\r\n" + HIDDEN,
+        id="chunks not last",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:\r\n chunked\r\n\r\n"
+        b"0\r\n\r\n" + HIDDEN,
+        id="a folded encoding",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\nHost: localhost\nContent-Length: 0\n\n" + HIDDEN,
+        id="bare line feeds",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nX: a\rContent-Length: 0\r\n\r\n"
+        + HIDDEN,
+        id="a bare carriage return",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nX: \0\r\nContent-Length: 0\r\n\r\n"
+        + HIDDEN,
+        id="a NUL",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"-1\r\n\r\n" + HIDDEN,
+        id="a negative chunk",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0x0\r\n\r\n" + HIDDEN,
+        id="a hexadecimal prefix",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"fffffffffffffffff\r\n" + HIDDEN,
+        id="a chunk beyond all sizes",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1;\n\r\nx\r\n0\r\n\r\n" + HIDDEN,
+        id="a line feed in a chunk's extension",
+    ),
+    pytest.param(
+        b"POST /v1/messages HTTP/1.1 HTTP/1.0\r\nHost: localhost\r\n\r\n" + HIDDEN,
+        id="two versions",
+    ),
+    pytest.param(b"POST /v1/messages\r\n\r\n" + HIDDEN, id="no version"),
+]
+
+
+@pytest.mark.parametrize("data", SMUGGLED)
+async def test_an_ambiguous_request_is_refused_and_the_connection_closed(data, proxy, provider):
+    answer = await asyncio.wait_for(proxy.exchange(data), 10)
+    assert status_of(answer) == 400
+    assert answer.count(b"HTTP/1.") == 1, "what was hidden behind it is not answered"
+    assert provider.calls == []
+
+
+async def test_two_plain_requests_on_one_connection_are_two(proxy, provider):
+    first = HIDDEN.replace(b"Connection: close", b"Connection: keep-alive")
+    answer = await proxy.exchange(first + HIDDEN)
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+    assert len(provider.calls) == 2
+
+
+async def test_a_long_chunk_extension_is_no_part_of_the_body(proxy, provider):
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked"
+    chunk = (
+        b"\r\nConnection: close\r\n\r\n1;"
+        + HIDDEN.replace(b"\r\n", b"")
+        + b"x" * 2_000_000
+        + b"\r\nx\r\n0\r\n\r\n"
+    )
+    with contextlib.suppress(ConnectionResetError):  # refused before the end of it was sent
+        answer = await asyncio.wait_for(proxy.exchange(head + chunk), 10)
+        assert status_of(answer) == 400
+    assert provider.calls == []
+    assert status_of(await proxy.exchange(HIDDEN)) == 200, "others are served on"
+
+
+# S5: the client's key.
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ("x-api-key:",),
+        ("Authorization: Bearer",),
+        ("Authorization: Bearer ",),
+        (f"Authorization: Basic {KEY}",),
+        (f"Authorization: {KEY}",),
+        (f"x-api-key: {KEY[:-1]}",),
+        (f"x-api-key: {KEY}x",),
+        (f"x-api-key: {KEY.upper()}",),
+        (f"x-api-key: {KEY},{KEY}",),
+        (f"api-key: {KEY}",),
+        (f"Cookie: x-api-key={KEY}",),
+        ("x-api-key: schl\xfcssel",),
+        ("Authorization: Bearer \xff\xfe",),
+        (f"x-api-key: {'k' * 60_000}",),
+    ],
+    ids=lambda headers: ", ".join(headers)[:40] or "none",
+)
+async def test_every_other_key_is_a_401(headers, start, provider):
+    proxy = await start(ANTHROPIC_API_KEY=KEY)
+    answer = await proxy.exchange(request("/v1/messages", *headers))
+    assert status_of(answer) == 401
+    assert b"x-should-retry: false" in answer.lower()
+    assert provider.calls == []
+    assert proxy.lines("library.logged") == [], "and no trace of an exception"
+
+
+async def test_the_clients_key_and_cookies_stay_here(start, provider):
+    proxy = await start(ANTHROPIC_API_KEY=KEY)
+    secrets = [f"x-api-key: {KEY}", "Cookie: session=canary-cookie", "X-Forwarded-For: 10.9.8.7"]
+    assert status_of(await proxy.exchange(request("/v1/messages", *secrets))) == 200
+    (call,) = provider.calls
+    seen = repr(sorted(call.headers.items()))
+    for secret in (KEY, "canary-cookie", "10.9.8.7"):
+        assert secret not in seen
+
+
+# S12: small requests that would cost much. The limits of time are those of a busy machine.
+
+
+def deep(depth: int) -> bytes:
+    return b'{"a":' * depth + b"1" + b"}" * depth
+
+
+def message(content: bytes) -> bytes:
+    head = b'{"model":"claude-opus-4-1","max_tokens":9,"messages":[{"role":"user","content":'
+    return head + content + b"}]}"
+
+
+TOOL = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}],"tools":[%s]}'
+NUMBERS = [
+    pytest.param(
+        b'{"model":"m","max_tokens":1e400,"messages":[{"role":"user","content":"x"}]}',
+        id="an endless number",
+    ),
+    pytest.param(
+        b'{"model":"m","max_tokens":%s,"messages":[{"role":"user","content":"x"}]}'
+        % (b"9" * 10**6),
+        id="a million digits",
+    ),
+]
+BOMBS = [
+    pytest.param(b"[" * 100_000, id="open brackets"),
+    pytest.param(b"[" * 100_000 + b"]" * 100_000, id="deep lists"),
+    pytest.param(deep(100_000), id="deep objects"),
+    pytest.param(message(b"[" * 100_000 + b"]" * 100_000), id="deep content"),
+    pytest.param(
+        message(b'[{"type":"tool_use","id":"t","name":"n","input":' + deep(100_000) + b"}]"),
+        id="a deep argument",
+    ),
+    pytest.param(
+        TOOL % (b'{"name":"n","input_schema":' + deep(100_000) + b"}"), id="a deep schema"
+    ),
+    pytest.param(
+        TOOL
+        % (
+            b'{"name":"n","input_schema":'
+            + b'{"type":"object","properties":{"a":' * 20_000
+            + b"{}"
+            + b"}}" * 20_000
+            + b"}"
+        ),
+        id="a deep schema of objects",
+    ),
+    pytest.param(b"\xff\xfe" * 1000, id="not UTF-8"),
+    pytest.param(b'"' + b"\\ud800" * 100_000 + b'"', id="lone surrogates"),
+    pytest.param(b"null", id="null"),
+    pytest.param(b"", id="nothing"),
+]
+
+
+@pytest.mark.parametrize("body", BOMBS)
+@pytest.mark.parametrize(
+    "path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions"]
+)
+async def test_a_bomb_is_a_bad_request(body, path, proxy, provider):
+    begun = time.monotonic()
+    answer = await asyncio.wait_for(proxy.exchange(request(path, body=body)), 10)
+    took = time.monotonic() - begun
+    assert status_of(answer) in (400, 413), answer[:300]
+    assert took < 1.0
+    assert provider.calls == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(
+            message(b'[{"type":"tool_use","id":"t","name":"n","input":{%s}}]'
+                    % b",".join(b'"k%d":1' % n for n in range(10**6))),
+            id="a million keys",
+        ),
+        pytest.param(
+            message(b"[%s]" % b",".join([b'{"type":"text","text":"x"}'] * 10**5)),
+            id="a hundred thousand blocks",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_heavy_request_does_not_stop_the_others(body, proxy):
+    """Large but valid: it may take its time, the health of the proxy may not."""
+    heavy = asyncio.create_task(proxy.exchange(request(body=body)))
+    begun = time.monotonic()
+    async with proxy.get("/livez") as answer:
+        assert answer.status == 200
+    assert time.monotonic() - begun < 3.0
+    assert status_of(await heavy) in (200, 400)
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "x"])
+async def test_nothing_is_unpacked(packing, proxy, provider):
+    header = f"Content-Encoding: {packing}"
+    assert status_of(await proxy.exchange(request("/v1/messages", header))) == 415
+    assert provider.calls == []
