@@ -11,9 +11,10 @@ model: what is remembered then are the signatures, so that thinking of the provi
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -83,6 +84,32 @@ class Lessons:
             return None
         return self.apply(body, model)
 
+    # How it is kept.
+
+    def export(self) -> dict[str, Any]:
+        """Return what was learnt as plain data."""
+        return {
+            "fields": {model: sorted(names) for model, names in self._fields.items()},
+            "tool_fields": {model: sorted(names) for model, names in self._tool_fields.items()},
+            "foreign": list(self._foreign),
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """
+        Take over what `export` returned.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: If it is something else.
+
+        """
+        fields = {str(model): set(map(str, names)) for model, names in kept["fields"].items()}
+        in_tools = {
+            str(model): set(map(str, names)) for model, names in kept["tool_fields"].items()
+        }
+        self._foreign.update(dict.fromkeys(map(str, kept["foreign"])))
+        self._fields.update({model: names - NEVER_DROPPED for model, names in fields.items()})
+        self._tool_fields.update(in_tools)
+
     def _remember_signatures(self, body: bytes) -> bool:
         """Take every signature of the conversation for foreign; False if there is no new one."""
         found: set[str] = set()
@@ -113,10 +140,13 @@ def _seal(block: _Block) -> str:
     """Return what a thinking block is recognised by, an empty text for every other block."""
     match block.type:
         case "thinking":
-            return block.signature
+            seal = block.signature
         case "redacted_thinking":
-            return block.data
-    return ""
+            seal = block.data
+        case _:
+            seal = ""
+    data = seal.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=12).hexdigest() if seal else ""
 
 
 def _map_blocks(body: bytes, keep: Callable[[_Block], bool]) -> bytes:

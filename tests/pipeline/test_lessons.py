@@ -147,3 +147,28 @@ def test_odd_bodies_do_no_harm(body):
     assert lessons.learn(BAD_SIGNATURE, body, "m") is None
     lessons.learn(refused("tools.0.strict: not permitted"), encoded(tools=[TOOL]), "m")
     assert lessons.apply(body, "m") == body
+
+
+def test_what_was_learnt_can_be_kept():
+    lessons = Lessons()
+    body = encoded(**FIELDS)
+    lessons.learn(refused("context_management: Extra inputs are not permitted"), body, "m")
+    lessons.learn(refused("tools.0.custom.defer_loading: Extra inputs not permitted"), body, "n")
+    kept = json.loads(json.dumps(lessons.export()))
+    again = Lessons()
+    again.restore(kept)
+    assert again.export() == lessons.export()
+    for model in ("m", "n", "o"):
+        assert again.apply(body, model) == lessons.apply(body, model)
+
+
+@pytest.mark.parametrize("kept", [[], {}, {"fields": 1, "tool_fields": {}, "foreign": []}])
+def test_what_was_kept_by_somebody_else_is_refused(kept):
+    with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
+        Lessons().restore(kept)
+
+
+def test_no_lesson_takes_away_what_makes_a_request():
+    lessons = Lessons()
+    lessons.restore({"fields": {"m": ["messages", "x"]}, "tool_fields": {}, "foreign": []})
+    assert "messages" in json.loads(lessons.apply(encoded(), "m"))

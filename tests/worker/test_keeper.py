@@ -1,4 +1,4 @@
-"""The keys' state on disk: it survives a restart and a kill -9, and never costs a request."""
+"""The keys' state on disk: it survives a restart and a kill -9, and never costs a request (G20)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ import structlog
 from structlog.testing import capture_logs
 
 from ccproxy.convert.problem import Cause
+from ccproxy.errors import Problem
 from ccproxy.pipeline.keys import KeyPool
+from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.tokens import Calibration
 from ccproxy.pipeline.verdict import GOOD, Effect, Next, Verdict
-from ccproxy.worker.store import Keeper, Store, open_store
+from ccproxy.store.keys import KeyStore
+from ccproxy.worker.keeper import LESSONS_LAST, Keeper, Kept, keys_path, open_keeper
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 LOG = structlog.get_logger()
@@ -57,10 +61,9 @@ def refuse(pool, key_id, verdict):
     pool.release(lease)
 
 
-def keeper_of(path, pool, calibration=None):
-    store = open_store(path, log=LOG)
-    assert store is not None
-    keeper = Keeper(pool, calibration or Calibration(), store, log=LOG, save_after=0.0)
+def keeper_of(path, pool, calibration=None, lessons=None):
+    kept = Kept(pool, calibration or Calibration(), lessons or Lessons())
+    keeper = Keeper(kept, KeyStore(path), log=LOG, save_after=0.0)
     keeper.restore()
     return keeper
 
@@ -94,9 +97,9 @@ async def test_changes_are_saved_by_themselves(path):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
     refuse(pool, "k2", REJECTED)
-    reader = Store(path)
+    reader = KeyStore(path)
     async with asyncio.timeout(5):
-        while len(reader.load()) < 3:
+        while not any(row["rests"] for row in reader.load().values()):
             await asyncio.sleep(0.01)
     reader.close()
     refuse(pool, "k1", GOOD)
@@ -109,13 +112,13 @@ async def test_changes_are_saved_by_themselves(path):
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from tests.worker.test_store import *
+from tests.worker.test_keeper import *
 async def main():
     pool = pool_at(Time())
     keeper = keeper_of(Path(sys.argv[1]), pool)
     refuse(pool, "k2", REJECTED)
-    reader = Store(Path(sys.argv[1]))
-    while len(reader.load()) < 3:
+    reader = KeyStore(Path(sys.argv[1]))
+    while not any(row["rests"] for row in reader.load().values()):
         await asyncio.sleep(0.01)
     print("saved", flush=True)
     await asyncio.Event().wait()
@@ -129,7 +132,7 @@ def test_a_kill_forgets_nothing(path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout.readline() == "saved\n"
         process.send_signal(signal.SIGKILL)
-    store = open_store(path, log=LOG)
+    store = KeyStore(path)
     states = [row["rests"][0]["cause"] for row in store.load().values() if row["rests"]]
     store.close()
     assert states == ["bad_key"]
@@ -138,7 +141,7 @@ def test_a_kill_forgets_nothing(path):
 def test_only_the_owner_may_read_it(path):
     previous = os.umask(0)
     try:
-        store = open_store(path, log=LOG)
+        store = KeyStore(path)
         store.save({"a": {}})
     finally:
         os.umask(previous)
@@ -165,17 +168,6 @@ async def test_no_key_is_in_the_file(path):
             lambda path: path.write_bytes(b"no database at all" * 100), id="not a database"
         ),
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:5000]), id="cut"),
-        pytest.param(
-            lambda path: sql(path, "INSERT OR REPLACE INTO keys VALUES ('x', '{')"), id="no JSON"
-        ),
-        pytest.param(
-            lambda path: sql(path, "INSERT OR REPLACE INTO keys VALUES ('x', '5')"), id="no object"
-        ),
-        pytest.param(lambda path: sql(path, "UPDATE keys SET state = '{}'"), id="not our object"),
-        pytest.param(
-            lambda path: sql(path, "INSERT OR REPLACE INTO meta VALUES ('calibration', x'5b315d')"),
-            id="not our factors",
-        ),
     ],
 )
 async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
@@ -186,14 +178,44 @@ async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
     damage(path)
     with capture_logs() as lines:
         again = pool_at(Time())
-        keeper = keeper_of(path, again)
+        keeper = open_keeper(path, Kept(again, Calibration(), Lessons()), log=LOG)
         refuse(again, "k2", REJECTED)
         await keeper.close()
     assert [line["event"] for line in lines] == ["store.set_aside"]
-    assert len(list(path.parent.glob("*.damaged-*"))) == 1
-    store = open_store(path, log=LOG)
-    assert len(store.load()) == 3
-    store.close()
+    assert [key.state for key in again.snapshot()] == ["ready", "rejected", "ready"]
+    assert len(list(path.parent.glob("*.damaged.*"))) >= 1
+    after = pool_at(Time())
+    await keeper_of(path, after).close()
+    assert [key.state for key in after.snapshot()] == ["ready", "rejected", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "warnings"),
+    [
+        pytest.param("INSERT INTO keys VALUES ('x', '{')", 0, id="no JSON in a row of nobody"),
+        pytest.param("INSERT INTO keys VALUES ('x', '5')", 0, id="no object in a row of nobody"),
+        pytest.param("UPDATE keys SET state = '{}'", 1, id="not our object"),
+        pytest.param(
+            "INSERT OR REPLACE INTO meta VALUES ('calibration', x'5b315d')", 1, id="not our factors"
+        ),
+        pytest.param(
+            "INSERT OR REPLACE INTO meta VALUES ('lessons', x'5b315d')", 1, id="not our lessons"
+        ),
+    ],
+)
+async def test_what_cannot_be_read_costs_itself_only(path, statement, warnings):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    refuse(pool, "k1", REJECTED)
+    await keeper.close()
+    sql(path, statement)
+    with capture_logs() as lines:
+        again = pool_at(Time())
+        keeper = keeper_of(path, again)
+        refuse(again, "k2", REJECTED)
+        await keeper.close()
+    assert [line["event"] for line in lines] == ["store.row_unreadable"] * warnings
+    assert again.snapshot()[1].state == "rejected"
 
 
 def sql(path, statement):
@@ -209,10 +231,12 @@ def sql(path, statement):
         pytest.param(lambda path: path.symlink_to("/dev/null"), id="a link"),
     ],
 )
-def test_what_cannot_be_used_is_done_without(path, prepare):
+async def test_what_cannot_be_used_is_done_without(path, prepare):
     prepare(path)
+    pool = pool_at(Time())
     with capture_logs() as lines:
-        assert open_store(path, log=LOG) is None
+        assert open_keeper(path, Kept(pool, Calibration(), Lessons()), log=LOG) is None
+        refuse(pool, "k1", REJECTED)
     assert [line["event"] for line in lines] == ["store.unusable"]
 
 
@@ -244,13 +268,55 @@ async def test_a_key_that_is_gone_is_remembered_if_it_comes_back(path):
 
 
 def test_values_besides_the_keys(path):
-    store = open_store(path, log=LOG)
+    store = KeyStore(path)
     assert store.load_value("x") is None
     store.save_value("x", {"a": [1]})
     salt = store.salt
     store.close()
-    store = open_store(path, log=LOG)
+    store = KeyStore(path)
     assert store.load_value("x") == {"a": [1]}
     assert store.salt == salt
     assert len(salt) == 16
     store.close()
+
+
+async def test_lessons_are_kept_for_a_week(path, monkeypatch):
+    body = b'{"model":"m","messages":[],"context_management":{}}'
+    lessons = Lessons()
+    keeper = keeper_of(path, pool_at(Time()), lessons=lessons)
+    problem = Problem("invalid_request_error", "context_management: not permitted", status=400)
+    lessons.learn(problem, body, "m")
+    await keeper.close()
+    after = Lessons()
+    await keeper_of(path, pool_at(Time()), lessons=after).close()
+    assert b"context_management" not in after.apply(body, "m")
+    later = time.time() + LESSONS_LAST
+    monkeypatch.setattr("ccproxy.worker.keeper.time.time", lambda: later)
+    forgotten = Lessons()
+    await keeper_of(path, pool_at(Time()), lessons=forgotten).close()
+    assert forgotten.apply(body, "m") == body
+
+
+async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_others_rests(path):
+    time_of_both = Time()
+    old = pool_at(time_of_both)
+    keeper_of_old = keeper_of(path, old)
+    refuse(old, "k1", GOOD)
+    await keeper_of_old._save()
+    new = pool_at(time_of_both)
+    keeper_of_new = keeper_of(path, new)
+    refuse(new, "k2", LIMITED)
+    refuse(new, "k1", GOOD)
+    await keeper_of_new._save()
+    refuse(old, "k1", GOOD)
+    time_of_both.wall_now += 0.01  # the clocks are never read at the very same moment
+    await keeper_of_old.close()
+    await keeper_of_new.close()
+    after = pool_at(time_of_both)
+    await keeper_of(path, after).close()
+    assert [key.used_today for key in after.snapshot()] == [3, 1, 0]
+    assert [key.state for key in after.snapshot()] == ["ready", "resting", "ready"]
+
+
+def test_labels_that_differ_by_case_share_a_file(tmp_path):
+    assert keys_path(tmp_path, "Kimi") == keys_path(tmp_path, "kimi")
