@@ -242,6 +242,32 @@ def set_up(file: LogFile, *, level: str, redact: Callable[[str], str]) -> Filter
     return logger
 
 
+class RequestLog:
+    """
+    The short way for the line that every request writes: structlog's costs three times as much.
+
+    It has no processors and no context, and what is below its level costs a call.
+    """
+
+    def __init__(self, file: LogFile, *, level: str, redact: Callable[[str], str]) -> None:
+        self._file = file
+        self._render = _renderer(redact)
+        self._least = logging.getLevelName(level)
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Write a line that interests only who looks for a mistake."""
+        if self._least <= logging.DEBUG:
+            self._write("debug", event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Write a line."""
+        if self._least <= logging.INFO:
+            self._write("info", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        self._file.write(self._render(None, level, {"level": level, "event": event, **fields}))
+
+
 class _Sink:
     """What structlog calls with the finished line, by the name of the level."""
 

@@ -28,7 +28,7 @@ import uvloop
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
-from ccproxy.logs import LogFile, Redactor, log_path, set_up
+from ccproxy.logs import LogFile, Redactor, RequestLog, log_path, set_up
 from ccproxy.worker.control import ControlSocket
 from ccproxy.worker.demo import DemoProvider
 from ccproxy.worker.makeup import make_worker, secrets_of
@@ -67,7 +67,8 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if config.serves_demo:
         await demo.start()
         config = config.at(demo.url)
-    worker = make_worker(config, home=home, log=log, redact=redact)
+    request_log = RequestLog(file, level=config.log_level, redact=redact)
+    worker = make_worker(config, home=home, log=log, redact=redact, request_log=request_log)
     await worker.upstream.open()
     service = Service(worker, listener)
     service.listen_to_signals()

@@ -14,6 +14,8 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.logs import RequestLog
+
 LONGEST_HEARD = 8 * 1024 * 1024
 """Bytes of an answer that are kept for history and inspection."""
 
@@ -95,7 +97,7 @@ class Record:
         """Note that nobody waits for the answer any more."""
         self.status, self.error = CLIENT_LEFT, "client_left"
 
-    def finish(self, log: FilteringBoundLogger) -> None:
+    def finish(self, log: RequestLog | FilteringBoundLogger) -> None:
         """Write the line; without a status the endpoint failed in a way that nobody foresaw."""
         if self.status == 0:
             self.status, self.error = 500, "api_error"

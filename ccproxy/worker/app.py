@@ -82,7 +82,7 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
         raise
     finally:
         worker.running.discard(task)
-        record.finish(worker.log)
+        record.finish(worker.request_log)
         if route.asks_model and record.requested:
             worker.session.note(record)
 

@@ -7,8 +7,8 @@ Begin an exchange, say what goes out, note what came back; in both modes, whole 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Protocol
 
 from ccproxy.errors import Problem
@@ -41,14 +41,14 @@ def note_asked(request: ClientRequest, asked: Asked) -> None:
     """Put into record and log what is going to be asked."""
     record = request.record
     record.requested, record.model, record.stream = asked.requested, asked.model, asked.streams
-    request.worker.log.debug(
+    request.worker.request_log.debug(
         "request.converted",
         request=record.request_id,
         requested=asked.requested,
         model=asked.model,
         bytes=len(asked.body),
         dropped=asked.dropped,
-        client_headers=sorted(request.headers),
+        client_headers=tuple(request.headers),
     )
 
 
@@ -98,14 +98,26 @@ def told(request: ClientRequest, problem: Problem) -> Problem:
     return problem
 
 
-@contextmanager
-def ending_as_problem(worker: Worker) -> Iterator[None]:
-    """Turn the cancellation by which the worker's end is told into a Problem for the client."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if not worker.ending or task is None:
-            raise
-        task.uncancel()
-        raise Problem("overloaded_error", SHUTTING_DOWN) from None
+class ending_as_problem:  # noqa: N801 - reads as a statement, like contextlib's
+    """Turns the cancellation by which the worker's end is told into a Problem for the client."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Look what happened."""
+        if not self._worker.ending or not isinstance(error, asyncio.CancelledError):
+            return
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+            raise Problem("overloaded_error", SHUTTING_DOWN) from None

@@ -87,6 +87,8 @@ class ClientRequest(web.BaseRequest):
         return body
 
     async def _read_in_time(self) -> bytes:
+        if self.content.is_eof() and self.content.exception() is None:
+            return self.content.read_nowait()  # it came along with the headers
         chunks: list[bytes] = []
         size = 0
         loop = asyncio.get_running_loop()
@@ -97,7 +99,8 @@ class ClientRequest(web.BaseRequest):
                 if size > BODY_LIMIT:
                     raise _too_large()
                 chunks.append(chunk)
-                limit.reschedule(slowest + size / LOWEST_RATE)
+                if loop.time() > slowest - BODY_SECONDS / 2:  # most bodies are here by now
+                    limit.reschedule(slowest + size / LOWEST_RATE)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _prepare_hook(self, resp: web.StreamResponse) -> None:

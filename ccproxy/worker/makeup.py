@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.thinking import Signer
-from ccproxy.logs import Redactor
+from ccproxy.logs import Redactor, RequestLog
 from ccproxy.pipeline.keys import KeyPool
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.tokens import Calibration
@@ -22,7 +22,12 @@ from ccproxy.worker.upstream import Upstream
 
 
 def make_worker(
-    config: WorkerConfig, *, home: Path, log: FilteringBoundLogger, redact: Redactor
+    config: WorkerConfig,
+    *,
+    home: Path,
+    log: FilteringBoundLogger,
+    redact: Redactor,
+    request_log: RequestLog | None = None,
 ) -> Worker:
     """Make the worker of *config*; its upstream is not open yet."""
     pool = KeyPool(
@@ -50,6 +55,7 @@ def make_worker(
         admission=admission,
         session=make_session(config, home=home, admission=admission, log=log, redact=redact),
         log=log,
+        request_log=request_log or log,
         redact=redact,
     )
 

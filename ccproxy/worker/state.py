@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.logs import Redactor
+from ccproxy.logs import Redactor, RequestLog
 from ccproxy.pipeline.keys import KeyPool
 from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
@@ -32,6 +32,8 @@ class Worker:
     rules: Rules
     admission: Admission
     log: FilteringBoundLogger
+    request_log: RequestLog | FilteringBoundLogger
+    """Where the line of every request goes."""
     redact: Redactor
     session: Session
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
