@@ -41,6 +41,8 @@ VERBS = {
     "status": "Show who runs where. Also: ps, ls.",
     "keys": "Show, test, disable and enable the providers' keys.",
     "logs": "Show what the workers logged.",
+    "usage": "Show tokens, waiting and costs.",
+    "history": "Show, export or clear what was said, where that is kept.",
     "run": "Run a command, such as claude, on one of the providers.",
     "env": "Print the settings that point this shell at a provider.",
     "check": "Check the configuration and start nothing.",

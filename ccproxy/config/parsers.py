@@ -13,7 +13,6 @@ from ipaddress import IPv4Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from ccproxy.pipeline.headers import is_value
-from ccproxy.pipeline.models import PRICES, Price
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ON = ("on", "true", "yes", "1")
@@ -112,8 +111,8 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for part in value.split(",") if (word := part.strip())))
 
 
-def prices(value: str) -> tuple[tuple[str, Price], ...]:
-    """Prices by glob patterns of models; the first pattern that matches holds."""
+def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Two to four prices by glob patterns of models; the first pattern that matches holds."""
     return tuple(_price(word) for word in words(value))
 
 
@@ -202,14 +201,14 @@ def _without_login(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address)
 
 
-def _price(word: str) -> tuple[str, Price]:
+def _price(word: str) -> tuple[str, tuple[float, ...]]:
     pattern, _, written = word.rpartition("=")
     numbers = [_number(number) for number in written.split("/")]
     if not pattern or not 2 <= len(numbers) <= 4 or not all(0 <= n < 1e6 for n in numbers):
         raise ValueError(
             f'must be like model=input/output or model=input/output/cached, got "{word}"'
         )
-    return pattern.strip(), Price(**dict(zip(PRICES, numbers, strict=False)))
+    return pattern.strip(), tuple(numbers)
 
 
 def _number(value: str) -> float:

@@ -21,7 +21,7 @@ import msgspec
 
 from ccproxy.convert.quirks import PLAIN, Quirks
 from ccproxy.pipeline.headers import AuthStyle
-from ccproxy.pipeline.models import PRICES, ModelCard, Price
+from ccproxy.pipeline.models import ModelCard, Price
 
 DEMO_ADDRESS = "demo:"
 """Stands for the address of the provider that the worker itself serves; filled in by it."""
@@ -158,7 +158,7 @@ def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
 
 def _cards(card: PresetCard, common: Mapping[str, Any]) -> tuple[ModelCard, ...]:
     quirks = _quirks({**common, **card.quirks})
-    price = Price(**dict(zip(PRICES, card.price, strict=False))) if card.price else None
+    price = Price.of(card.price) if card.price else None
     known = ModelCard(window=card.window, max_output=card.max_output, price=price, quirks=quirks)
     return tuple(replace(known, pattern=name) for name in card.names)
 

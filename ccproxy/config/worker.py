@@ -34,7 +34,7 @@ from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.convert.quirks import Target
 from ccproxy.errors import ConfigError
 from ccproxy.pipeline.headers import AuthStyle
-from ccproxy.pipeline.models import ModelMap
+from ccproxy.pipeline.models import ModelMap, Price
 
 Api = Literal["chat", "messages"]
 T = TypeVar("T")
@@ -237,7 +237,7 @@ def _models(env: EnvReader, preset: Preset, chosen: Preset) -> ModelMap:
         pass_patterns=chosen.pass_models if patterns is None else patterns,
         cards=cards[:-1],
         unknown=cards[-1],
-        prices=env.read(s.PRICES) or (),
+        prices=tuple((name, Price.of(price)) for name, price in env.read(s.PRICES) or ()),
     )
 
 

@@ -16,7 +16,7 @@ Names are compared without regard to case; what is sent keeps its case.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
@@ -45,6 +45,11 @@ class Price:
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Price:
+        """Make a price of two to four *numbers*, in the order of `PRICES`."""
+        return cls(**dict(zip(PRICES, numbers, strict=False)))
 
     def cost(self, usage: Mapping[str, Any]) -> float | None:
         """Return what *usage* costs; None if it has tokens whose price is not known."""
@@ -115,6 +120,14 @@ class ModelMap:
         """Return what *model* costs; None if that is not known."""
         own = (price for matches, price in self._own_prices if matches(model))
         return next(own, self.card(model).price)
+
+    def knows(self, name: str) -> bool:
+        """Tell whether *name* goes to the provider as it is."""
+        return self._passes(without_mark(name))
+
+    def lists(self, name: str) -> bool:
+        """Tell whether *name* is a tier's model, or one that the preset names."""
+        return without_mark(name).lower() in self._known
 
     def tiers(self) -> tuple[str, ...]:
         """Return the models of the tiers, each once, biggest first."""

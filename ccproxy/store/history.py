@@ -97,6 +97,19 @@ def clear(connection: sqlite3.Connection, label: str) -> int:
         return connection.execute("DELETE FROM turns WHERE label = ?", (label,)).rowcount
 
 
+def add_new(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> int:
+    """Append those of *turns* that *label* does not have yet; return how many those were."""
+    known = {_mark(turn) for turn in last(connection, label)}
+    new = [turn for turn in turns if _mark(turn) not in known]
+    add(connection, label, new)
+    return len(new)
+
+
+def _mark(turn: Turn) -> tuple[str, str, str]:
+    """Return what a turn is known by again; from an export its time comes back rounded."""
+    return turn.as_json()["timestamp"], turn.role, turn.content
+
+
 # From outside the worker...
 
 
@@ -121,7 +134,7 @@ def clear_turns(state: Path, label: str) -> int:
         return clear(connection, label)
 
 
-def add_turns(state: Path, label: str, turns: Sequence[Turn]) -> None:
-    """Append *turns* to what was said at *label*; raises as `open_database` does."""
+def add_new_turns(state: Path, label: str, turns: Sequence[Turn]) -> int:
+    """Append what is new of *turns* as `add_new` does; raises as `open_database` does."""
     with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
-        add(connection, label, turns)
+        return add_new(connection, label, turns)

@@ -104,6 +104,11 @@ class Totals:
         elif used.input or used.output or used.cached or used.written:
             self.unpriced += 1
 
+    def merge(self, other: Totals) -> None:
+        """Add the sums of *other*."""
+        for name in _COLUMNS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     @property
     def mean_ttfb(self) -> float | None:
         """Seconds to the first byte on average; None if nothing was answered."""

@@ -142,11 +142,7 @@ class Conversation:
         return history.count(connection, self._label)
 
     def _load(self, connection: sqlite3.Connection, name: str) -> int:
-        found = exports.load(self._home, name)
-        known = {_mark(turn) for turn in history.last(connection, self._label)}
-        new = [turn for turn in found if _mark(turn) not in known]
-        history.add(connection, self._label, new)
-        return len(new)
+        return history.add_new(connection, self._label, exports.load(self._home, name))
 
     def _begin_file(self, name: str) -> None:
         file = exports.create(self._home, name)
@@ -168,9 +164,3 @@ class Conversation:
         except OSError as error:
             self._warn(f"exports/{self.file_name} cannot be written: {error.strerror}")
             self._end_file()
-
-
-def _mark(turn: Turn) -> tuple[str, str, str]:
-    """Return what a turn is known by again; its time comes back rounded."""
-    shown = turn.as_json()
-    return shown["timestamp"], turn.role, turn.content

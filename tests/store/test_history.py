@@ -14,7 +14,7 @@ from ccproxy.store.history import (
     SCHEMA,
     Turn,
     add,
-    add_turns,
+    add_new_turns,
     clear_turns,
     count,
     last,
@@ -70,8 +70,11 @@ def test_what_is_old_goes_but_an_import_stays_as_long(history):
 
 def test_from_outside(tmp_path):
     assert read_turns(tmp_path, "kimi") == []
-    add_turns(tmp_path, "kimi", [turn("a"), turn("b")])
-    add_turns(tmp_path, "glm", [turn("c")])
+    assert add_new_turns(tmp_path, "kimi", [turn("a"), turn("b")]) == 2
+    assert add_new_turns(tmp_path, "kimi", [turn("b"), turn("b", role="assistant")]) == 1
+    assert clear_turns(tmp_path, "kimi") == 3
+    assert add_new_turns(tmp_path, "kimi", [turn("a"), turn("b")]) == 2
+    add_new_turns(tmp_path, "glm", [turn("c")])
     assert texts(read_turns(tmp_path, "kimi", limit=1)) == ["b"]
     assert clear_turns(tmp_path, "kimi") == 2
     assert read_turns(tmp_path, "kimi") == []

@@ -1,0 +1,84 @@
+"""`ccproxy history`: shown, cleared, exported and imported."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.store.history import Turn, add_new_turns, read_turns
+
+TURNS = [
+    Turn(1767225600.0, "user", "Hi\nyou \x1b[31m", "kimi-k3"),
+    Turn(1767225601.0, "assistant", "Hello", "kimi-k3"),
+]
+
+
+@pytest.fixture
+def filled(home):
+    add_new_turns(home / "state", "Kimi-K2", TURNS)
+    return home
+
+
+def test_showing(filled, ccproxy):
+    done = ccproxy("history", "kimi-k2")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "2026-01-01 00:00:00  user",
+        "  Hi",
+        "  you \\x1b[31m",
+        "2026-01-01 00:00:01  assistant (kimi-k3)",
+        "  Hello",
+    ]
+
+
+def test_showing_the_last_as_json(filled, ccproxy):
+    done = ccproxy("history", "-n", "1", "--json")
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line) == {
+        "label": "Kimi-K2",
+        "timestamp": "2026-01-01T00:00:01.000+00:00",
+        "role": "assistant",
+        "content": "Hello",
+        "model_used": "kimi-k3",
+    }
+
+
+def test_nothing_is_kept(home, ccproxy):
+    done = ccproxy("history")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "HISTORY=on" in done.stderr
+
+
+def test_there_and_back(filled, ccproxy):
+    done = ccproxy("history", "kimi-k2", "export", "talk.jsonl")
+    assert done.stdout == "Wrote 2 turns of Kimi-K2 to exports/talk.jsonl.\n"
+    assert ccproxy("history", "kimi-k2", "clear").stdout == "Forgot 2 turns of Kimi-K2.\n"
+    assert read_turns(filled / "state", "Kimi-K2") == []
+    assert ccproxy("history", "glm-4.6", "import", "talk.jsonl").exit_code == 0
+    assert read_turns(filled / "state", "GLM-4.6") == TURNS
+    again = ccproxy("history", "glm-4.6", "import", "talk.jsonl")
+    assert again.stdout == "Added 0 turns to GLM-4.6.\n"
+
+
+def test_nothing_is_overwritten(filled, ccproxy):
+    ccproxy("history", "kimi-k2", "export", "x")
+    done = ccproxy("history", "kimi-k2", "export", "x")
+    assert done.exit_code == 1
+    assert "x: File exists" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["kimi-k2", "export"], "which file?"),
+        (["kimi-k2", "export", "../x"], "not the name of a file"),
+        (["kimi-k2", "import", "/etc/passwd"], "not the name of a file"),
+        (["nobody"], "is not in the table"),
+        (["kimi-k2", "burn"], "burn"),
+    ],
+)
+def test_what_cannot_be_meant(filled, ccproxy, words, said):
+    done = ccproxy("history", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
