@@ -85,6 +85,8 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         control.close()
     await worker.upstream.close()
     await worker.session.close()
+    if worker.keeper is not None:
+        await worker.keeper.close()
     if config.serves_demo:
         await demo.stop()
     log.info("worker.stopped", label=config.label)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -11,10 +9,12 @@ from structlog.typing import FilteringBoundLogger
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.thinking import Signer
 from ccproxy.logs import Redactor, RequestLog
-from ccproxy.pipeline.keys import KeyPool
+from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.tokens import Calibration
 from ccproxy.worker.admission import Admission
+from ccproxy.worker.keeper import Kept, keys_path, open_keeper
+from ccproxy.worker.pooling import make_pool
 from ccproxy.worker.session import make_session
 from ccproxy.worker.signing import load_signing_key
 from ccproxy.worker.state import Worker
@@ -30,18 +30,13 @@ def make_worker(
     request_log: RequestLog | None = None,
 ) -> Worker:
     """Make the worker of *config*; its upstream is not open yet."""
-    pool = KeyPool(
-        config.api_keys,
-        provider=config.provider_name,
-        clock=time.monotonic,
-        wall=time.time,
-        jitter=random.random,
-    )
+    pool, calibration, lessons = make_pool(config), Calibration(), Lessons()
+    kept = Kept(pool, calibration, lessons)
     rules = Rules(
         models=config.models,
         target=config.target,
         signer=Signer(load_signing_key(home / "state")),
-        calibration=Calibration(),
+        calibration=calibration,
         most_tokens=config.max_tokens_limit,
         least_tokens=config.min_tokens_limit,
         tool_filter=config.tool_filter,
@@ -50,6 +45,8 @@ def make_worker(
     return Worker(
         config=config,
         pool=pool,
+        lessons=lessons,
+        keeper=open_keeper(keys_path(home, config.label), kept, log=log),
         upstream=Upstream(config, pool=pool, log=log),
         rules=rules,
         admission=admission,

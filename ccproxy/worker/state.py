@@ -15,6 +15,7 @@ from ccproxy.pipeline.keys import KeyPool
 from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
 from ccproxy.worker.admission import Admission
+from ccproxy.worker.keeper import Keeper
 from ccproxy.worker.session import Session
 from ccproxy.worker.upstream import Upstream
 
@@ -41,6 +42,8 @@ class Worker:
     started: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     lessons: Lessons = field(default_factory=Lessons)
+    keeper: Keeper | None = None
+    """Keeps the pool on disk; None where the disk does not allow it."""
     counts_itself: bool = False
     """Direct mode: the provider has turned out not to count tokens."""
     ping_seconds: float = PING_SECONDS

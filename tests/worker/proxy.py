@@ -100,6 +100,8 @@ async def running(home: Path, provider_url: str, **settings: str) -> AsyncIterat
         service.listener.close()
         await worker.upstream.close()
         await worker.session.close()
+        if worker.keeper is not None:
+            await worker.keeper.close()
 
 
 def _keep_in(log: list[dict[str, Any]]) -> Any:
