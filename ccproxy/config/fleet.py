@@ -28,8 +28,9 @@ LABEL_RULE = (
 MOST_WORKERS = 64
 RESERVED = {"supervisor"}
 """Labels whose files in logs/ and pids/ are not a worker's."""
-_KEYS = ("port", "env_file", "label", "workers")
-_TOP = ("proxies", "proxy")
+_KEYS = ("port", "env_file", "label", "workers", "fallback")
+_TOP = ("proxies", "proxy", "fallback", "presets", "routes")
+"""The last three are read by `config/choices.py`."""
 _EXAMPLE = '"8081:envs/kimi.env:Kimi-K2"'
 
 
