@@ -4,11 +4,8 @@ How many tokens a request has, without a tokenizer and without looking at every 
 Theory of operation: the JSON of a text is measured as it stands, by its bytes and the characters in
 them: ASCII has some 3.7 bytes per token (code fewer, prose more), a character of three bytes in
 UTF-8 (Chinese, Japanese, Korean) is a token. Only where base64 may hide is a message looked into:
-pictures and documents cost by their size, not by their encoding. 148 KB take less than 0.1 ms, so that
-every `message_start` can afford it.
-
-What is left of the error is the tokenizer's, which differs from model to model: `Calibration`
-learns a factor from what the provider reports.
+pictures and documents cost by their size, not by their encoding. 148 KB take less than 0.1 ms, so
+that every `message_start` can afford it.
 """
 
 from __future__ import annotations
