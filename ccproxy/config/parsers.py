@@ -7,9 +7,11 @@ what they read.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from ipaddress import IPv4Network, ip_address
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from ccproxy.pipeline.headers import is_value
@@ -109,6 +111,19 @@ def api(value: str) -> str:
 def words(value: str) -> tuple[str, ...]:
     """Words split by commas; blanks are trimmed, empty ones dropped, each is kept once."""
     return tuple(dict.fromkeys(word for part in value.split(",") if (word := part.strip())))
+
+
+def extra_body(value: str) -> dict[str, Any]:
+    """Fields of a request; not those that are the client's to say."""
+    try:
+        fields = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("must be a JSON object on one line") from error
+    if not isinstance(fields, dict):
+        raise ValueError("must be a JSON object on one line")
+    if ours := sorted(fields.keys() & {"model", "messages", "stream", "tools"}):
+        raise ValueError(f"must not hold {' or '.join(ours)}")
+    return fields
 
 
 def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:

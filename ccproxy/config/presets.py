@@ -156,6 +156,12 @@ def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
     return replace(card, quirks=msgspec.structs.replace(card.quirks, extra_body=body))
 
 
+def with_extra_body(card: ModelCard, fields: Mapping[str, Any]) -> ModelCard:
+    """Return *card* with these fields in the body of every request."""
+    body = {**card.quirks.extra_body, **fields}
+    return replace(card, quirks=msgspec.structs.replace(card.quirks, extra_body=body))
+
+
 def _cards(card: PresetCard, common: Mapping[str, Any]) -> tuple[ModelCard, ...]:
     quirks = _quirks({**common, **card.quirks})
     price = Price.of(card.price) if card.price else None

@@ -182,6 +182,13 @@ AUTO_CACHE = Setting(
     "on: asks Requesty to place cache breakpoints (requesty.auto_cache)",
     "on",
 )
+EXTRA_BODY = Setting(
+    "EXTRA_BODY",
+    parsers.extra_body,
+    "preset",
+    "fields, as a JSON object, of every Chat Completions request; they win over what is converted",
+    '{"reasoning_effort":"low"}',
+)
 PRICES = Setting(
     "PRICES",
     parsers.prices,
@@ -251,6 +258,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     CUSTOM_HEADER,
     AZURE_API_VERSION,
     AUTO_CACHE,
+    EXTRA_BODY,
     PRICES,
     TOOL_FILTER,
     HISTORY,

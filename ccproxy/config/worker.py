@@ -29,6 +29,7 @@ from ccproxy.config.presets import (
     recognise_by_auth,
     transparent_url,
     with_auto_cache,
+    with_extra_body,
 )
 from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.convert.quirks import Target
@@ -228,6 +229,8 @@ def _models(env: EnvReader, preset: Preset, chosen: Preset) -> ModelMap:
     cards = (*preset.cards(), preset.unknown())
     if auto_cache is not None:
         cards = tuple(with_auto_cache(card, on=auto_cache) for card in cards)
+    if extra := env.read(s.EXTRA_BODY):
+        cards = tuple(with_extra_body(card, extra) for card in cards)
     # A preset without models of its own sends names on; a tier that the user left out, too.
     instead = big if chosen.big else None
     return ModelMap(

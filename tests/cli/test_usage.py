@@ -35,6 +35,15 @@ def filled(home):
     return home
 
 
+TABLE = """\
+LABEL    MODEL    REQUESTS  ERRORS  INPUT   CACHED  OUTPUT  REASONING  FIRST BYTE     COST
+GLM-4.6  glm-4.6         1       0  1,200   50,000     340        100      0.50 s  $0.0123
+Kimi-K2  kimi-k2         1       0  1,200   50,000     340        100      0.50 s        –
+Kimi-K2  kimi-k3         2       1  1,200   50,000     340        100      0.50 s    $1.50
+total                    4       1  3,600  150,000   1,020        300      0.50 s   $1.51+
+"""
+
+
 def rows(done):
     return [line.split() for line in done.stdout.splitlines()]
 
@@ -42,13 +51,7 @@ def rows(done):
 def test_what_each_model_used(filled, ccproxy):
     done = ccproxy("usage")
     assert done.exit_code == 0
-    assert [line.rstrip() for line in done.stdout.splitlines()] == [
-        "LABEL    MODEL    REQUESTS  ERRORS  INPUT   CACHED  OUTPUT  REASONING  FIRST BYTE     COST",
-        "GLM-4.6  glm-4.6         1       0  1,200   50,000     340        100      0.50 s  $0.0123",
-        "Kimi-K2  kimi-k2         1       0  1,200   50,000     340        100      0.50 s        –",
-        "Kimi-K2  kimi-k3         2       1  1,200   50,000     340        100      0.50 s    $1.50",
-        "total                    4       1  3,600  150,000   1,020        300      0.50 s   $1.51+",
-    ]
+    assert done.stdout == TABLE
 
 
 @pytest.mark.parametrize(

@@ -250,3 +250,22 @@ def test_prices(value, expected):
 def test_wrong_prices(value):
     with pytest.raises(ValueError, match="must be like model=input/output"):
         parsers.prices(value)
+
+
+@pytest.mark.parametrize("value", ["{}", '{"a": [1, {"b": null}]}'])
+def test_an_extra_body(value):
+    assert isinstance(parsers.extra_body(value), dict)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("nonsense", "JSON object"),
+        ("[]", "JSON object"),
+        ("[" * 100_000, "JSON object"),
+        ('{"model": "x", "stream": true}', "must not hold model or stream"),
+    ],
+)
+def test_no_extra_body(value, said):
+    with pytest.raises(ValueError, match=said):
+        parsers.extra_body(value)

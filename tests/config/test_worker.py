@@ -75,6 +75,7 @@ def test_every_setting_is_read(write, here):
         CA_BUNDLE=../ca.pem
         CUSTOM_HEADER_X_TEAM=blue
         PRICES=b=1/2
+        EXTRA_BODY='{"reasoning_effort": "low"}'
         TOOL_FILTER=WebSearch, mcp__*
         HISTORY=on
         ADMIN_API=off
@@ -82,6 +83,7 @@ def test_every_setting_is_read(write, here):
         TRANSPARENT_URL=https://gateway.example.com/x/
         """,
     )
+    assert config.target("b").quirks.extra_body == {"reasoning_effort": "low"}
     assert config.models.price("b") == Price(input=1.0, output=2.0)
     assert config.tool_filter == ("WebSearch", "mcp__*")
     assert (config.history, config.admin_api, config.inspect) == (True, False, True)
