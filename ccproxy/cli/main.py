@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from keyword import iskeyword
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -48,6 +49,7 @@ VERBS = {
     "check": "Check the configuration and start nothing.",
     "doctor": "Look for what is wrong, and say what mends it.",
     "up": "Run the fleet, or a single proxy, in the foreground.",
+    "import": "Take over the models of a models.yaml.",
     "cleanup": "Remove logs that are older than three days.",
     "install-service": "Have the fleet started by systemd, launchd or cron.",
     "uninstall-service": "Take that back.",
@@ -114,6 +116,8 @@ class CcproxyGroup(click.Group):
         if verb not in VERBS:
             return None
         identifier = verb.replace("-", "_")
+        if iskeyword(identifier):
+            identifier += "_"
         command: click.Command = getattr(
             importlib.import_module(f"ccproxy.cli.{identifier}"), identifier
         )

@@ -60,7 +60,8 @@ def test_the_help_of_a_verb_needs_no_table_and_shows_examples(verb, ccproxy, tmp
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_is_a_module_of_its_name(verb):
     command = cli.get_command(click.Context(cli), verb)
-    assert command.callback.__module__ == f"ccproxy.cli.{verb.replace('-', '_')}"
+    # A word of Python's, such as import, gets a tail.
+    assert command.callback.__module__.rstrip("_") == f"ccproxy.cli.{verb.replace('-', '_')}"
     assert command.name == verb
 
 
@@ -72,7 +73,9 @@ def test_the_help_of_a_verb_loads_nothing_heavy(verb):
 def test_every_verb_has_a_file_and_every_file_of_a_command_is_a_verb():
     folder = Path(main.__file__).parent
     commands = {
-        path.stem for path in folder.glob("*.py") if "\n@click.command(" in path.read_text()
+        path.stem.rstrip("_")
+        for path in folder.glob("*.py")
+        if "\n@click.command(" in path.read_text()
     } - {"main"}
     assert commands == {verb.replace("-", "_") for verb in VERBS}
 
