@@ -42,11 +42,20 @@ class Exchange:
 
     """
 
-    def __init__(self, body: bytes, *, rules: Rules, message_id: str) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        rules: Rules,
+        message_id: str,
+        model: str | None = None,
+        requested: str = "",
+    ) -> None:
+        """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, filtered = rules.without_tools(body)
         request = read_request(body)
-        self.requested = request.model
-        self.model = rules.models.pick(request.model).model
+        self.requested = requested or request.model
+        self.model = model or rules.models.pick(request.model).model
         self.streams = bool(request.stream)
         request.max_tokens = rules.clamp(request.max_tokens)
         target = rules.target(self.model)

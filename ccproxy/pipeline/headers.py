@@ -101,16 +101,7 @@ class UpstreamHeaders:
         Messages servers act on. *connection* is the client's Connection header: what it names
         is for one hop only.
         """
-        dropped = {name.strip().lower() for name in connection.split(",")}
-        kept: dict[str, str] = {}
-        for name, value in client:
-            lower = name.lower()
-            if lower in dropped or not (
-                lower in _DIRECT_NAMES or lower.startswith(_DIRECT_PREFIXES)
-            ):
-                continue
-            # A list such as anthropic-beta may come as several headers (RFC 9110, 5.3).
-            kept[lower] = f"{kept[lower]}, {value}" if lower in kept else value
+        kept = messages_headers(client, connection=connection)
         kept.setdefault("anthropic-version", ANTHROPIC_VERSION)
         kept.setdefault("user-agent", USER_AGENT)
         kept |= {"content-type": "application/json", "accept-encoding": "identity"}
@@ -120,6 +111,23 @@ class UpstreamHeaders:
         name, value = _credential(self._auth, key or "")
         # An Authorization of the user's own is the credential then.
         return {} if key is None or name.lower() in self._custom_names else {name: value}
+
+
+def messages_headers(client: Iterable[tuple[str, str]], *, connection: str = "") -> dict[str, str]:
+    """
+    Return those of the *client's* headers that Messages servers act on, in lower case.
+
+    *connection* is its Connection header: what it names is for one hop only.
+    """
+    dropped = {name.strip().lower() for name in connection.split(",")}
+    kept: dict[str, str] = {}
+    for name, value in client:
+        lower = name.lower()
+        if lower in dropped or not (lower in _DIRECT_NAMES or lower.startswith(_DIRECT_PREFIXES)):
+            continue
+        # A list such as anthropic-beta may come as several headers (RFC 9110, 5.3).
+        kept[lower] = f"{kept[lower]}, {value}" if lower in kept else value
+    return kept
 
 
 def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -42,22 +42,31 @@ _HEAD = msgspec.json.Decoder(_Head)
 class Passthrough:
     """One request in direct mode and its answer; see `Exchange` for the same in chat mode."""
 
-    def __init__(self, body: bytes, *, rules: Rules, request_id: str) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        rules: Rules,
+        request_id: str,
+        model: str | None = None,
+        requested: str = "",
+    ) -> None:
+        """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, self.dropped = rules.without_tools(body)
         try:
             head = _HEAD.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             text = f"the request body is not a Messages request: {error}"
             raise Problem("invalid_request_error", text) from error
-        self.requested = head.model
-        self.model = rules.models.pick(head.model).model
+        self.requested = requested or head.model
+        self.model = model or rules.models.pick(head.model).model
         self.streams = self.asks_stream = bool(head.stream)
         self.body = self._forwarded(body, head, rules)
         self._usage: dict[str, Any] = {}
         self.stop_reason: str | None = None
         self._request_id = request_id
         self._decoder = sse.Decoder()
-        self._events = _WholeEvents()
+        self._events = WholeEvents()
         self._named = self.requested == self.model
         self._ended = False
 
@@ -148,7 +157,7 @@ class Passthrough:
             self.stop_reason = reason
 
 
-class _WholeEvents:
+class WholeEvents:
     """Holds back what has come of an event until the rest of it comes."""
 
     def __init__(self) -> None:

@@ -50,16 +50,17 @@ class Rules:
             wanted = max(wanted, self.least_tokens)
         return wanted if self.most_tokens is None else min(wanted, self.most_tokens)
 
-    def count(self, body: bytes) -> int:
+    def count(self, body: bytes, *, model: str | None = None) -> int:
         """
-        Count the tokens of a count_tokens *body*.
+        Count the tokens of a count_tokens *body*, for *model* if that is not the one it names.
 
         Raises:
             Problem: If it is not a request.
 
         """
         request = read_request(self.without_tools(body)[0], counting=True)
-        return self.calibration.apply(self.models.pick(request.model).model, estimate(request))
+        model = model or self.models.pick(request.model).model
+        return self.calibration.apply(model, estimate(request))
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:
         """

@@ -84,6 +84,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if control is not None:
         control.close()
     await worker.upstream.close()
+    await worker.siblings.close()
     await worker.session.close()
     if worker.keeper is not None:
         await worker.keeper.close()

@@ -56,6 +56,8 @@ class Record:
     """What Claude Code asks for: main, subagent, background, compaction or auxiliary."""
     elsewhere: bool = False
     """Whether another worker of the fleet answers, which counts and remembers the request."""
+    route: str = ""
+    """Who answers and why, where that was decided by more than the model's name."""
     at: float = field(default_factory=time.time)
     """When it came, in seconds since the epoch."""
     keeps: bool = False
@@ -80,6 +82,11 @@ class Record:
         if self._heard_size < LONGEST_HEARD:
             self._heard.append(data)
             self._heard_size += len(data)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has seen the beginning of the answer."""
+        return self._first_byte is not None
 
     @property
     def failed(self) -> bool:
@@ -127,5 +134,6 @@ class Record:
             "stream": self.stream,
             "attempts": self.attempts,
             "stop_reason": self.stop_reason,
+            **({"route": self.route} if self.route else {}),
             "tokens": {ours: self.usage.get(name) or 0 for ours, name in _TOKEN_FIELDS.items()},
         }

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from ccproxy.errors import Problem
 from ccproxy.worker.asking import ending_as_problem, told
+from ccproxy.worker.elsewhere import is_from_sibling
 from ccproxy.worker.endpoints import admin
 from ccproxy.worker.endpoints import models as models_endpoint
 from ccproxy.worker.endpoints.admin import ADMIN_ROUTES
@@ -109,7 +110,7 @@ def _admitted(request: ClientRequest, route: Route) -> Endpoint:
         raise Problem("not_found_error", f"ccproxy has no endpoint {request.path[:200]}")
     if route.is_admin:
         admin.admit(request, route)
-    elif not route.is_open:
+    elif not route.is_open and not is_from_sibling(request):
         worker.admission.check_key(request.headers)
     endpoint = route.endpoint(request.method)
     if endpoint is None:

@@ -24,6 +24,7 @@ from ccproxy.worker.asking import (
     outgoing,
     told,
 )
+from ccproxy.worker.elsewhere import route_headers, stand_in
 from ccproxy.worker.http import ClientRequest
 from ccproxy.worker.problems import JSON
 from ccproxy.worker.relay import EventStream, relay
@@ -37,10 +38,17 @@ _COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
 async def messages(request: ClientRequest, body: bytes) -> web.StreamResponse:
     """Relay a request and its answer, whole or as a stream."""
     worker = request.worker
-    asked = Passthrough(body, rules=worker.rules, request_id=request.record.request_id)
+    asked = _asked(request, body)
     asked.body = worker.lessons.apply(asked.body, asked.model)
     note_asked(request, asked)
-    return await (_stream if asked.streams else _whole)(request, asked)
+    if asked.streams:
+        return await _stream(request, asked)
+    try:
+        return await _whole(request, asked)
+    except Problem as problem:
+        if (instead := await stand_in(request, problem)) is None:
+            raise
+        return instead
 
 
 async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | None:
@@ -48,7 +56,7 @@ async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | No
     worker = request.worker
     if worker.counts_itself:
         return None
-    asked = Passthrough(body, rules=worker.rules, request_id=request.record.request_id)
+    asked = _asked(request, body)
     note_asked(request, asked)
     sent = outgoing(request, asked, worker.config.count_url(), headers=request.headers)
     try:
@@ -65,22 +73,37 @@ async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | No
     return web.Response(body=counted, content_type=JSON)
 
 
+def _asked(request: ClientRequest, body: bytes) -> Passthrough:
+    chosen = request.chosen
+    return Passthrough(
+        body,
+        rules=request.worker.rules,
+        request_id=request.record.request_id,
+        model=chosen.model if chosen else None,
+        requested=chosen.requested if chosen else "",
+    )
+
+
 async def _whole(request: ClientRequest, asked: Passthrough) -> web.Response:
     async with AsyncExitStack() as stack:
         answer = await _ask(stack, request, asked)
         body = asked.whole(await answer.read())
     note_end(request, asked)
-    return web.Response(status=answer.status, body=body, headers=_headers(answer))
+    headers = _headers(answer) | dict(route_headers(request))
+    return web.Response(status=answer.status, body=body, headers=headers)
 
 
 async def _stream(request: ClientRequest, asked: Passthrough) -> web.StreamResponse:
     worker = request.worker
     async with EventStream(request, commit_after=worker.config.early_commit) as events:
+        events.add_headers(route_headers(request))
         try:
             with ending_as_problem(worker):
                 async with AsyncExitStack() as stack:
                     await _relay(await _ask(stack, request, asked), asked, events)
         except Problem as problem:
+            if (instead := await stand_in(request, problem, events)) is not None:
+                return instead
             if not events.is_open:
                 raise
             await events.write(asked.fail(told(request, problem)))

@@ -29,6 +29,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from ccproxy.errors import Problem
 from ccproxy.worker.access import Record
+from ccproxy.worker.choosing import Chosen
 from ccproxy.worker.problems import problem_response
 from ccproxy.worker.state import Worker
 
@@ -59,6 +60,8 @@ class ClientRequest(web.BaseRequest):
 
     worker: Worker
     record: Record
+    chosen: Chosen | None = None
+    """Who answers, once that was decided."""
 
     async def body(self) -> bytes:
         """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.config.fleet import FILE_NAME
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.thinking import Signer
 from ccproxy.logs import Redactor, RequestLog
@@ -13,9 +14,12 @@ from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.tokens import Calibration
 from ccproxy.worker.admission import Admission
+from ccproxy.worker.choosing import Chooser
+from ccproxy.worker.fleet_token import FleetToken
 from ccproxy.worker.keeper import Kept, keys_path, open_keeper
 from ccproxy.worker.pooling import make_pool
 from ccproxy.worker.session import make_session
+from ccproxy.worker.siblings import Siblings
 from ccproxy.worker.signing import load_signing_key
 from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream import Upstream
@@ -32,16 +36,18 @@ def make_worker(
     """Make the worker of *config*; its upstream is not open yet."""
     pool, calibration, lessons = make_pool(config), Calibration(), Lessons()
     kept = Kept(pool, calibration, lessons)
+    signing_key = load_signing_key(home / "state")
     rules = Rules(
         models=config.models,
         target=config.target,
-        signer=Signer(load_signing_key(home / "state")),
+        signer=Signer(signing_key),
         calibration=calibration,
         most_tokens=config.max_tokens_limit,
         least_tokens=config.min_tokens_limit,
         tool_filter=config.tool_filter,
     )
     admission = Admission(config.client_keys, host=config.host)
+    chooser = Chooser(config, table=home / FILE_NAME, state=home / "state", log=log)
     return Worker(
         config=config,
         pool=pool,
@@ -50,6 +56,8 @@ def make_worker(
         upstream=Upstream(config, pool=pool, log=log),
         rules=rules,
         admission=admission,
+        chooser=chooser,
+        siblings=Siblings(chooser, FleetToken(signing_key)),
         session=make_session(config, home=home, admission=admission, log=log, redact=redact),
         log=log,
         request_log=request_log or log,

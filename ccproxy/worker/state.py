@@ -15,8 +15,10 @@ from ccproxy.pipeline.keys import KeyPool
 from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
 from ccproxy.worker.admission import Admission
+from ccproxy.worker.choosing import Chooser
 from ccproxy.worker.keeper import Keeper
 from ccproxy.worker.session import Session
+from ccproxy.worker.siblings import Siblings
 from ccproxy.worker.upstream import Upstream
 
 PING_SECONDS = 15.0
@@ -37,6 +39,8 @@ class Worker:
     """Where the line of every request goes."""
     redact: Redactor
     session: Session
+    chooser: Chooser
+    siblings: Siblings
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the tokens of a request are counted."""
     started: float = field(default_factory=time.time)

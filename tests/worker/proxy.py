@@ -67,7 +67,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def running(home: Path, provider_url: str, **settings: str) -> AsyncIterator[Proxy]:
+async def running(
+    home: Path, provider_url: str, *, label: str = "Test", **settings: str
+) -> AsyncIterator[Proxy]:
     """Run a worker with these env file *settings*."""
     environ = {
         "PROVIDER_BASE_URL": provider_url,
@@ -76,7 +78,7 @@ async def running(home: Path, provider_url: str, **settings: str) -> AsyncIterat
         **settings,
     }
     config = load_worker(
-        None, entry=Entry(port=1, env_file=home / "x.env", label="Test"), environ=environ
+        None, entry=Entry(port=1, env_file=home / "x.env", label=label), environ=environ
     )
     log: list[dict[str, Any]] = []
     logger = structlog.wrap_logger(
@@ -99,6 +101,7 @@ async def running(home: Path, provider_url: str, **settings: str) -> AsyncIterat
         await task
         service.listener.close()
         await worker.upstream.close()
+        await worker.siblings.close()
         await worker.session.close()
         if worker.keeper is not None:
             await worker.keeper.close()

@@ -17,6 +17,7 @@ from ccproxy.errors import Problem
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
 from ccproxy.worker.asking import ending_as_problem, note_answer, passed_key, told
+from ccproxy.worker.elsewhere import answer_elsewhere, choose
 from ccproxy.worker.http import ClientRequest
 from ccproxy.worker.problems import JSON, openai_error
 from ccproxy.worker.relay import EventStream
@@ -38,6 +39,9 @@ _HEAD = msgspec.json.Decoder(_Head)
 async def chat_completions(request: ClientRequest) -> web.StreamResponse:
     """Forward an OpenAI client's request to the model that its model name maps to."""
     body = await request.body()
+    chosen = choose(request, body, rules=False)
+    if chosen.place is not None:
+        return await answer_elsewhere(request, chosen, path=request.path)
     outgoing = _outgoing(request, body)
     if outgoing.stream:
         return await _stream(request, outgoing)
@@ -56,7 +60,8 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = f"the request body is not a Chat Completions request: {error}"
         raise Problem("invalid_request_error", text) from error
-    model = config.models.pick(head.model).model
+    chosen = request.chosen
+    model = (chosen.model if chosen else None) or config.models.pick(head.model).model
     record.requested, record.model, record.stream = head.model, model, bool(head.stream)
     if model != head.model:
         body = replaced(body, ("model",), msgspec.json.encode(model))

@@ -7,20 +7,24 @@ import asyncio
 from aiohttp import web
 
 from ccproxy.worker import direct
+from ccproxy.worker.elsewhere import answer_elsewhere, choose
 from ccproxy.worker.endpoints.health import json_response
 from ccproxy.worker.http import ClientRequest
 
 
-async def count_tokens(request: ClientRequest) -> web.Response:
+async def count_tokens(request: ClientRequest) -> web.StreamResponse:
     """Count what a request would put into the model's window."""
     body = await request.body()
     worker = request.worker
+    chosen = choose(request, body, rules=False)
+    if chosen.place is not None:
+        return await answer_elsewhere(request, chosen, path=request.path)
     if worker.config.api == "messages":
         counted = await direct.count_tokens(request, body)
         if counted is not None:
             return counted
     # Claude Code's /context sends 25 at once: between two of them everybody else has a turn.
     async with worker.counting:
-        tokens = worker.rules.count(body)
+        tokens = worker.rules.count(body, model=chosen.model)
         await asyncio.sleep(0)
     return json_response({"input_tokens": max(1, tokens)})

@@ -15,7 +15,9 @@ from ccproxy.worker.asking import (
     outgoing,
     told,
 )
+from ccproxy.worker.elsewhere import answer_elsewhere, choose, route_headers, stand_in
 from ccproxy.worker.http import ClientRequest
+from ccproxy.worker.problems import JSON
 from ccproxy.worker.relay import EventStream, let_end, relay
 from ccproxy.worker.responses import WholeAnswer
 
@@ -27,12 +29,28 @@ async def messages(request: ClientRequest) -> web.StreamResponse:
 
 async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
     """Ask the provider for *body*, which is what the client sent or what was made of it."""
-    if request.worker.config.api == "messages":
-        return await direct.messages(request, body)
     worker = request.worker
-    exchange = Exchange(body, rules=worker.rules, message_id=worker.new_id("msg"))
+    chosen = choose(request, body)
+    if chosen.place is not None:
+        return await answer_elsewhere(request, chosen)
+    if worker.config.api == "messages":
+        return await direct.messages(request, body)
+    exchange = Exchange(
+        body,
+        rules=worker.rules,
+        message_id=worker.new_id("msg"),
+        model=chosen.model,
+        requested=chosen.requested,
+    )
     note_asked(request, exchange)
-    return await (_stream if exchange.streams else _whole)(request, exchange)
+    if exchange.streams:
+        return await _stream(request, exchange)
+    try:
+        return await _whole(request, exchange)
+    except Problem as problem:
+        if (instead := await stand_in(request, problem)) is None:
+            raise
+        return instead
 
 
 async def _whole(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
@@ -42,16 +60,21 @@ async def _whole(request: ClientRequest, exchange: Exchange) -> web.StreamRespon
         note_answer(request, answer)
         body = exchange.whole(await answer.read())
     note_end(request, exchange)
+    if route := route_headers(request):
+        return web.Response(body=body, content_type=JSON, headers=dict(route))
     return WholeAnswer(body, request_id=request.record.request_id)
 
 
 async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
     worker = request.worker
     async with EventStream(request, commit_after=worker.config.early_commit) as events:
+        events.add_headers(route_headers(request))
         try:
             with ending_as_problem(worker):
                 await _relay(request, exchange, events)
         except Problem as problem:
+            if (instead := await stand_in(request, problem, events)) is not None:
+                return instead
             if not events.is_open:
                 raise
             # The status line is gone: from here on, errors can only be events.

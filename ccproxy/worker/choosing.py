@@ -1,0 +1,332 @@
+"""
+Who answers a request: this entry or another one, and with which model.
+
+Theory of operation: `choose` looks at the model's name, the switch and the rules, in this order:
+
+1. From a sibling: the name is meant as it is written; rules are not asked again.
+2. `LABEL:model` is meant as it is written.
+3. The rules of `[routes.LABEL]`, if there are any.
+4. The tiers: those of the last switch, else the env file's.
+
+Whatever comes out may be another entry's model. Table and switch are looked at anew when their
+files have changed, so a decision never waits for a restart. Without rules, switch and labels in
+the tiers nothing of a request is looked at but the name with which its body begins.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.choices import Choices, read_choices, unknown_place
+from ccproxy.config.fleet import Entry, Fleet, read_fleet
+from ccproxy.config.switches import NO_SWITCH, Switch, read_switch, switch_path
+from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.errors import ConfigError, Problem
+from ccproxy.pipeline.models import without_mark
+from ccproxy.pipeline.naming import (
+    Place,
+    is_own_name,
+    model_behind_label,
+    model_for,
+    place_of,
+    tier_of,
+)
+from ccproxy.pipeline.routing import LOOP, UNDECIDED, Decision, decide, facts_of
+from ccproxy.protocol.messages import read_request
+
+HOP_HEADER = "x-ccproxy-hop"
+VIA_HEADER = "x-ccproxy-via"
+"""The labels that a request has passed, so that no fallback goes back to one."""
+ASKED_HEADER = "x-ccproxy-asked"
+"""The client's own name for the model, percent-encoded; the answer bears it."""
+ROUTE_HEADER = "x-ccproxy-route"
+MOST_HOPS = 3
+
+_NAME = re.compile(rb'\s*\{\s*"model"\s*:\s*"([^"\\]{1,256})"')
+
+T = TypeVar("T")
+
+
+class _Head(msgspec.Struct):
+    model: str
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What was decided about one request."""
+
+    body: bytes = field(repr=False)
+    name: str = ""
+    """The model's name in the body."""
+    requested: str = ""
+    """The client's own name for it, where a sibling sent another one."""
+    model: str | None = None
+    """Who answers here; None: as the name says."""
+    place: Place | None = None
+    """Who answers elsewhere."""
+    reason: str = ""
+    hop: int = 0
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The table of the fleet, as far as it can be read."""
+
+    fleet: Fleet | None
+    labels: Mapping[str, str]
+    """By lower case."""
+    choices: Choices
+
+    def entry(self, label: str) -> Entry | None:
+        """Find an entry."""
+        return None if self.fleet is None else self.fleet.entry(label)
+
+
+_NO_TABLE = Table(None, {}, Choices())
+
+
+class Watched(Generic[T]):
+    """What *read* makes of a file, again whenever the file has changed."""
+
+    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
+        self._path = path
+        self._read = read
+        self._mark: object = ()
+        self._value: T
+
+    def get(self) -> T:
+        """Return the file's meaning; one system call if nothing has changed."""
+        mark = _mark(self._path)
+        if mark != self._mark:
+            self._value = self._read(self._path)
+            self._mark = mark
+        return self._value
+
+
+class Chooser:
+    """Decides for the requests of one worker."""
+
+    def __init__(
+        self, config: WorkerConfig, *, table: Path, state: Path, log: FilteringBoundLogger
+    ) -> None:
+        self.config = config
+        self._log = log
+        self._good = _NO_TABLE
+        self._table = Watched(table, self._read_table)
+        self.switch_file = switch_path(state, config.label)
+        self._switch = Watched(self.switch_file, read_switch)
+        self._siblings: dict[str, Watched[WorkerConfig | None]] = {}
+        self._has_labelled_tier = any(":" in name for name in config.models.tiers())
+
+    @property
+    def table(self) -> Table:
+        """The table as it is now; the last good one while it has mistakes."""
+        return self._table.get()
+
+    @property
+    def switch(self) -> Switch:
+        """The switch as it is now."""
+        return self._switch.get()
+
+    def sibling(self, label: str) -> WorkerConfig | None:
+        """Return the settings of another entry; None if they cannot be read."""
+        entry = self.table.entry(label)
+        if entry is None:
+            return None
+        if entry.label == self.config.label:
+            return self.config
+        path = entry.env_file
+        watched = self._siblings.get(entry.label)
+        if watched is None:
+            watched = Watched(path, lambda path: _load(path, entry))
+            self._siblings[entry.label] = watched
+        return watched.get()
+
+    def choose(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        is_sibling: bool = False,
+        rules: bool = True,
+    ) -> Chosen:
+        """
+        Decide who answers the request with this *body*; without *rules*, by its name alone.
+
+        Raises:
+            Problem: If it has gone round in circles, or names an entry that there is not.
+
+        """
+        hop, name = _hop(headers), _name_of(body)
+        if not name or (not hop and self._is_plain(name)):
+            return Chosen(body=body, name=name)
+        if is_sibling:
+            asked = unquote(headers.get(ASKED_HEADER, "")) or name
+            wanted = Decision(self._behind_label(name, asked), "")
+        else:
+            asked = name
+            wanted = self._wanted(name, body, headers if rules else {})
+        model, place = self._resolved(wanted.model or name, asked)
+        return Chosen(
+            body=body,
+            name=name,
+            requested=asked if is_sibling else "",
+            model=model,
+            place=place,
+            reason=wanted.reason,
+            hop=hop,
+            via=tuple(filter(None, headers.get(VIA_HEADER, "").split(","))) if is_sibling else (),
+        )
+
+    def tier_of(self, chosen: Chosen) -> str:
+        """Return the tier that *chosen* belongs to, by which another entry can stand in."""
+        models = self.config.models
+        if chosen.model is not None and chosen.model in models.tiers():
+            return tier_of(models, chosen.model)
+        return tier_of(models, chosen.requested or chosen.name)
+
+    # What the client wants...
+
+    def _is_plain(self, name: str) -> bool:
+        """Tell whether nothing but the name decides, and that here."""
+        return (
+            ":" not in name
+            and not self._has_labelled_tier
+            and self.switch is NO_SWITCH
+            and self.table.choices.routing(self.config.label).is_empty
+        )
+
+    def _wanted(self, name: str, body: bytes, headers: Mapping[str, str]) -> Decision:
+        table, models = self.table, self.config.models
+        if place_of(name, table.labels) is not None:
+            return Decision(name, "named")
+        if wrong := unknown_place(name, table.labels):
+            labels = ", ".join(table.labels.values())
+            raise Problem("not_found_error", f"{name}: {wrong}; labels are {labels}")
+        decision = self._by_rules(name, body, headers)
+        if decision.model is not None:
+            if place_of(decision.model, table.labels) is not None:
+                return decision
+            return Decision(self._behind_label(decision.model, name), decision.reason)
+        switch = self.switch
+        model = model_for(models, switch.tiers, name)
+        is_elsewhere = place_of(model, table.labels) is not None
+        tier = tier_of(models, name)
+        if switch.name and model != model_for(models, NO_SWITCH.tiers, name):
+            return Decision(model, f"{tier} of {switch.name}")
+        return Decision(model, tier if is_elsewhere else "")
+
+    def _by_rules(self, name: str, body: bytes, headers: Mapping[str, str]) -> Decision:
+        routing = self.table.choices.routing(self.config.label)
+        if routing.is_empty or not headers or is_own_name(self.config.models, name):
+            return UNDECIDED
+        facts = facts_of(read_request(body), headers)
+        return decide(routing, facts, window=lambda model: self._window(model, name))
+
+    def _window(self, model: str | None, name: str) -> int | None:
+        """Return the window of *model*, wherever it is; None: of who answers to *name*."""
+        if model is None:
+            model = model_for(self.config.models, self.switch.tiers, name)
+        elif place_of(model, self.table.labels) is None:
+            model = self._behind_label(model, name)
+        here, place = self._resolved(model, name)
+        if place is None:
+            return self.config.target(here or name).window
+        config = self.sibling(place.label)
+        if config is None:
+            return None
+        there = model_behind_label(config.models, NO_SWITCH.tiers, place.model, asked=name)
+        return config.target(there).window
+
+    # ...and where that is.
+
+    def _behind_label(self, name: str, asked: str) -> str:
+        return model_behind_label(self.config.models, self.switch.tiers, name, asked=asked)
+
+    def _resolved(self, name: str, asked: str) -> tuple[str | None, Place | None]:
+        """Return the model that answers here, or the place elsewhere."""
+        for _ in range(MOST_HOPS):
+            place = place_of(name, self.table.labels)
+            if place is None:
+                return name, None
+            if place.label.lower() != self.config.label.lower():
+                return None, place
+            name = self._behind_label(place.model, asked)
+        raise Problem(
+            "api_error",
+            f"{self.config.label}: the model {name} leads back to itself: look at BIG_MODEL, "
+            "MIDDLE_MODEL and SMALL_MODEL, and at ccproxy switch",
+            status=LOOP,
+            should_retry=False,
+        )
+
+    def _read_table(self, path: Path) -> Table:
+        if not path.is_file():
+            return _NO_TABLE
+        fleet, mistakes = read_fleet(path)
+        choices, more = read_choices(fleet)
+        if mistakes or more:
+            self._log.warning("table.mistaken", file=str(path), mistake=str([*mistakes, *more][0]))
+            return self._good
+        labels = {entry.label.lower(): entry.label for entry in fleet.entries}
+        self._good = Table(fleet, labels, choices)
+        return self._good
+
+
+def _load(path: Path, entry: Entry) -> WorkerConfig | None:
+    try:
+        config = load_worker(path, entry=entry)
+    except ConfigError:
+        return None
+    # Another entry's keys are none of ours.
+    return replace(config, api_keys=(), client_keys=(), custom_headers={}, upstream_proxy=None)
+
+
+def _hop(headers: Mapping[str, str]) -> int:
+    """
+    Return how many workers of a fleet the request has passed.
+
+    Raises:
+        Problem: 508 if they are too many.
+
+    """
+    said = headers.get(HOP_HEADER, "")
+    hop = int(said) if said.isascii() and said.isdigit() and len(said) < 4 else 0
+    if hop > MOST_HOPS:
+        text = (
+            f"this request has passed {hop} proxies of the fleet: models, fallbacks or base URLs "
+            "lead round in circles"
+        )
+        raise Problem("api_error", text, status=LOOP, should_retry=False)
+    return hop
+
+
+def _name_of(body: bytes) -> str:
+    """Return the model's name; empty where there is none, which is told by who reads it all."""
+    if found := _NAME.match(body):
+        return without_mark(found[1].decode("utf-8", "replace"))
+    try:
+        return without_mark(_HEAD.decode(body).model)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _mark(path: Path) -> object:
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - once for every request
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino

@@ -1,0 +1,117 @@
+"""
+The way to the other workers of the fleet: over loopback, with a token of the fleet.
+
+The sibling gets the client's own body, with only the model's name exchanged, and does what it
+always does: its keys, its headers, its conversion. The client's key stays here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from ccproxy.errors import Problem
+from ccproxy.pipeline.headers import messages_headers
+from ccproxy.pipeline.naming import Place
+from ccproxy.pipeline.splice import replaced
+from ccproxy.worker.admission import is_loopback
+from ccproxy.worker.choosing import ASKED_HEADER, HOP_HEADER, VIA_HEADER, Chooser, Chosen
+from ccproxy.worker.connections import explain
+from ccproxy.worker.fleet_token import HEADER as TOKEN_HEADER
+from ccproxy.worker.fleet_token import FleetToken
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+
+CONNECT_SECONDS = 10.0
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - never bound here
+
+
+class Siblings:
+    """The other workers of the fleet, as one of them sees them."""
+
+    def __init__(self, chooser: Chooser, token: FleetToken) -> None:
+        self._chooser = chooser
+        self._token = token
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def knows(self, headers: Mapping[str, str], peer: str | None) -> bool:
+        """Tell whether a request with these *headers* is from a worker of this fleet."""
+        token = headers.get(TOKEN_HEADER)
+        if token is None or peer is None or not is_loopback(peer):
+            return False
+        return self._token.is_good(token, self._chooser.config.label)
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        chosen: Chosen,
+        place: Place,
+        *,
+        path: str,
+        client: CIMultiDictProxy[str],
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """
+        Ask *place* what the *client*, of which these are the headers, wants to know.
+
+        Raises:
+            Problem: If nobody answers there.
+
+        """
+        url = self._url(place) + path
+        body = replaced(chosen.body, ("model",), msgspec.json.encode(place.model))
+        if self._session is None:
+            # A connection for each: a sibling that was restarted leaves no dead one behind.
+            connector = aiohttp.TCPConnector(limit=0, force_close=True)
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        try:
+            answer = await self._session.post(
+                url, data=body, headers=self._headers(client, chosen, place), allow_redirects=False
+            )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable(place, error) from error
+        try:
+            yield answer
+        finally:
+            answer.close()
+
+    def _url(self, place: Place) -> str:
+        entry = self._chooser.table.entry(place.label)
+        config = self._chooser.sibling(place.label)
+        if entry is None:
+            raise Problem("not_found_error", f"there is no proxy {place.label} any more")
+        host = _ANYWHERE.get(config.host, config.host) if config is not None else "127.0.0.1"
+        if not is_loopback(host):
+            text = f"{place.label} cannot be asked: it listens on {host} only, not on loopback"
+            raise Problem("api_error", text, status=502)
+        return f"http://[{host}]:{entry.port}" if ":" in host else f"http://{host}:{entry.port}"
+
+    def _headers(
+        self, client: CIMultiDictProxy[str], chosen: Chosen, place: Place
+    ) -> dict[str, str]:
+        return {
+            **messages_headers(client.items(), connection=client.get("connection", "")),
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            TOKEN_HEADER: self._token.issue(place.label),
+            HOP_HEADER: str(chosen.hop + 1),
+            VIA_HEADER: ",".join((*chosen.via, self._chooser.config.label)),
+            ASKED_HEADER: quote(chosen.requested or chosen.name),
+        }
+
+
+def _unreachable(place: Place, error: Exception) -> Problem:
+    text = f"{place.label} does not answer ({explain(error)}): ccproxy start {place.label}"
+    return Problem("api_error", text, status=502)

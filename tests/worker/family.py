@@ -1,0 +1,67 @@
+"""Several workers of one fleet inside the test's event loop, each before a provider of its own."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tests.provider import Provider
+from tests.worker.proxy import KEY, Proxy, running
+
+
+class Family:
+    """
+    Workers by label, and the table that they find each other in.
+
+    `async with Family(tmp_path) as family`, then `await family.start(Kimi={}, GLM={})`.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.proxies: dict[str, Proxy] = {}
+        self.providers: dict[str, Provider] = {}
+        self._stack = AsyncExitStack()
+        self._written = 0
+
+    async def start(self, text: str = "", /, **entries: dict[str, str]) -> None:
+        """Start a worker for each of *entries* and write the table, with *text* behind it."""
+        for label, settings in entries.items():
+            provider = await self._stack.enter_async_context(Provider())
+            models = {f"{tier}_MODEL": f"{label}-{tier}".lower() for tier in _TIERS}
+            given = {"PROVIDER_BASE_URL": provider.url, **models, **settings}
+            url = given.pop("PROVIDER_BASE_URL")
+            way = running(self.home, url, label=label, **given)
+            self.proxies[label] = await self._stack.enter_async_context(way)
+            self.providers[label] = provider
+            file = self.home / f"{label}.env"
+            lines = {"PROVIDER_API_KEY": KEY, "PROVIDER_BASE_URL": url, **given}
+            file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+            file.chmod(0o600)
+        self.write(text)
+
+    def write(self, text: str) -> None:
+        """Write the table anew; the workers see it at their next request."""
+        rows = [f'"{proxy.port}:{label}.env:{label}"' for label, proxy in self.proxies.items()]
+        file = self.home / "ccproxy.toml"
+        file.write_text(f"proxies = [{', '.join(rows)}]\n{text}\n")
+        # Two writes within one tick of the file system's clock must not look alike.
+        self._written += 1
+        os.utime(file, ns=(self._written, self._written))
+
+    def asked(self) -> dict[str, list[str]]:
+        """Return the models that each provider was asked for."""
+        return {
+            label: [call.json["model"] for call in provider.calls]
+            for label, provider in self.providers.items()
+            if provider.calls
+        }
+
+    async def __aenter__(self) -> Family:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+
+_TIERS = ("BIG", "MIDDLE", "SMALL")
