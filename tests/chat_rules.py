@@ -87,7 +87,8 @@ def _limits(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
         yield f"the limit is called {quirks.max_tokens_field}, got {fields}"
     if any(body[field] < 1 for field in fields):
         yield "the limit is below 1"
-    if not quirks.sampling and {"temperature", "top_p"} & body.keys():
+    rests = quirks.sampling_without_effort and body.get("reasoning_effort", "none") == "none"
+    if not quirks.sampling and not rests and {"temperature", "top_p"} & body.keys():
         yield "sampling parameters are refused"
     lowest, highest = quirks.temperature_range
     if not lowest <= body.get("temperature", lowest) <= highest:

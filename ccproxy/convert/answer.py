@@ -44,4 +44,7 @@ def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderPr
     """
     if is_error_body(body):
         return read_problem(200, {}, body, quirks=quirks)
-    return chat.decode(body)
+    completion = chat.decode(body)
+    if completion.may_be_error and (error := read_stream_error(body, quirks=quirks)):
+        return error
+    return completion

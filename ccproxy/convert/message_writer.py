@@ -22,6 +22,7 @@ from ccproxy.convert.thinking import (
     Origin,
     Signer,
     is_owed,
+    is_sealed,
     merge_detail,
     pack_details,
 )
@@ -191,12 +192,14 @@ class MessageWriter:
 
     def pay_late(self) -> None:
         """
-        Carry thought signatures that came when the block of their call was open already.
+        Carry what must go back but came when the block that it belongs to was open already.
 
-        Behind the call is the wrong place, but without them the provider refuses to go on.
+        Behind the call is the wrong place, but without it the provider refuses to go on, and
+        Claude Code returns an empty signed thinking block wherever it stands (measured with
+        2.1.329). An answer without calls owes nothing.
         """
         self.end_block()
-        if self._signatures:
+        if self._signatures or (self.has_tools and any(map(is_sealed, self._details))):
             self._open_spoken("thinking")
             self.end_block()
 

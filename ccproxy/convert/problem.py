@@ -233,6 +233,8 @@ def _cause(status: int, said: Refusal, quirks: Quirks) -> Cause:
         return Cause.CONTENT
     if status in (0, 400) and _matches(said, wordings.NOT_FOUND_CODES, wordings.NOT_FOUND):
         return Cause.NOT_FOUND
+    if not status and said.codes & wordings.BAD_REQUEST_CODES:
+        return Cause.BAD_REQUEST
     if said.is_html and status == 503:
         return Cause.SERVER
     if cause := _CAUSE_OF_STATUS.get(status):
@@ -286,7 +288,7 @@ def _load(status: int, said: Refusal) -> Cause | None:
         return None
     if _matches(said, wordings.OVERLOAD_CODES, wordings.OVERLOAD):
         return Cause.OVERLOAD
-    telling = status in (0, 403, 429) or status >= 500
+    telling = status in (0, 403, 429) or (status >= 500 and status != 503)
     if telling and _matches(said, wordings.RATE_CODES, wordings.RATE):
         return Cause.RATE_LIMIT
     return None

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-EffortWord = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+EffortWord = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
+"""Rising, but for Groq's "default", which only says that a model shall reason."""
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +26,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """OpenAI's reasoning models refuse `max_tokens` (unsupported_parameter)."""
     sampling: bool = True
     """False: temperature and top_p are refused (OpenAI reasoning models; Kimi's take only 1)."""
+    sampling_without_effort: bool = False
+    """True: they are taken all the same while the model does not reason (gpt-5.1 to gpt-5.4)."""
     temperature_range: tuple[float, float] = (0.0, 2.0)
     """Values outside are moved to the nearest end. MiniMax wants (0, 1], GLM [0, 1]."""
     top_k: bool = False
@@ -123,6 +126,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """False: response_format together with stream is refused (Groq)."""
     stream_options: bool = True
     """False: stream_options is refused (Mistral)."""
+    obfuscation: bool = False
+    """True: chunks come padded against eavesdroppers unless told otherwise (OpenAI); the padding
+    costs bandwidth, and nobody listens between client, proxy and a provider behind TLS."""
     user_field: Literal["none", "user", "safety_identifier"] = "none"
     """Where a hash of metadata.user_id goes (at most 64 characters)."""
     extra_body: dict[str, Any] = {}

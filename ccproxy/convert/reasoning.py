@@ -14,7 +14,7 @@ from typing import Any, Final, get_args
 from ccproxy.convert.quirks import EffortWord, Quirks
 from ccproxy.protocol.messages import MessagesRequest
 
-_EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)
+_EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)[:-1]
 """The words of effort, rising."""
 
 _LOW_BUDGET = 4_096
@@ -73,6 +73,8 @@ def nearest_effort(wanted: str, allowed: tuple[str, ...]) -> str:
 
     "none" is never near to a wish for thinking. Without a list every word is allowed.
     """
+    if "default" in allowed:
+        return "default"
     rising = [word for word in _EFFORTS if word in allowed and word != "none"]
     place = next((place for place, word in enumerate(_EFFORTS) if word == wanted), None)
     if not rising or place is None:
@@ -100,7 +102,7 @@ def _nothing(_wish: Wish, _quirks: Quirks) -> dict[str, Any]:
 def _by_effort(wish: Wish, quirks: Quirks) -> dict[str, Any]:
     if wish.thinks is False:
         off = next((word for word in ("none", "minimal") if word in quirks.efforts), None)
-        lowest = min(quirks.efforts, key=_EFFORTS.index, default=None)
+        lowest = next((word for word in _EFFORTS if word in quirks.efforts), None)
         return {"reasoning_effort": off or lowest} if off or lowest else {}
     effort = _effort_of(wish)
     if effort is None and wish.thinks and "none" in quirks.efforts:

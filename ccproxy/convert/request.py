@@ -95,14 +95,15 @@ def _convert(
         conversation.add(message, index)
 
     stops = stops_of(request)
+    reasoning = reasoning_fields(wish, quirks, with_tools=tools is not NO_TOOLS)
     body = {
         "model": target.model,
         "messages": conversation.finish(),
         **limit_fields(request, target, least=ROOM_TO_REASON if hide else 1),
-        **sampling_fields(request, conversion),
+        **sampling_fields(request, conversion, effort=reasoning.get("reasoning_effort")),
         **({} if hide else stop_fields(stops, conversion)),
         **_tool_fields(tools, choice, target, streams=streams),
-        **reasoning_fields(wish, quirks, with_tools=tools is not NO_TOOLS),
+        **reasoning,
         **form,
         **user_fields(request, conversion),
         **_stream_fields(target, streams=streams),
@@ -153,5 +154,7 @@ def _tool_fields(
 def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:
     if not streams:
         return {}
-    options = {"stream_options": {"include_usage": True}} if target.quirks.stream_options else {}
-    return {"stream": True, **options}
+    if not target.quirks.stream_options:
+        return {"stream": True}
+    plain = {"include_obfuscation": False} if target.quirks.obfuscation else {}
+    return {"stream": True, "stream_options": {"include_usage": True, **plain}}

@@ -29,15 +29,22 @@ def limit_fields(request: MessagesRequest, target: Target, *, least: int = 1) ->
     return {target.quirks.max_tokens_field: max(1, min(wanted, limit))}
 
 
-def sampling_fields(request: MessagesRequest, conversion: Conversion) -> dict[str, Any]:
-    """Return temperature, top_p and top_k as far as the provider takes them."""
+def sampling_fields(
+    request: MessagesRequest, conversion: Conversion, *, effort: str | None = None
+) -> dict[str, Any]:
+    """
+    Return temperature, top_p and top_k as far as the provider takes them.
+
+    *effort* is the reasoning_effort that is sent; some models take them only without any.
+    """
     quirks = conversion.quirks
+    sampling = quirks.sampling or (quirks.sampling_without_effort and effort in (None, "none"))
     given: dict[str, float | int | None] = {
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_k": request.top_k,
     }
-    taken = {"temperature": quirks.sampling, "top_p": quirks.sampling, "top_k": quirks.top_k}
+    taken = {"temperature": sampling, "top_p": sampling, "top_k": quirks.top_k}
     fields: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:

@@ -29,8 +29,9 @@ def gemini_node(schema: Schema) -> Schema:
         node["enum"] = [node["const"]]
     _split_types(node)
     _only_text_enums(node)
-    if node.get("format") not in _FORMATS:
-        node.pop("format", None)
+    form = node.pop("format", None)
+    if isinstance(form, str) and form in _FORMATS:
+        node["format"] = form
     _complete_array(node)
     _complete_object(node)
     kept = {key: value for key, value in node.items() if key in _KEPT}

@@ -156,6 +156,8 @@ class ChatToMessageStream:
     def _take_choice(self, choice: Choice, position: int) -> None:
         self._answered = True
         index = choice.index if isinstance(choice.index, int) else position
+        if choice.message is not None:
+            index = position  # Copilot numbers both halves of a whole answer 0
         if choice.usage is not None:
             self._read_usage(choice.usage)
         if index in self._finished or self._stops.matched is not None or self._ended:
@@ -228,10 +230,11 @@ class ChatToMessageStream:
             self._drain()
 
     def _take_finish(self, choice: Choice, reason: str, index: int) -> None:
-        if kind := FAILED.get(reason):
+        word = reason.lower()
+        if kind := FAILED.get(word):
             raise Problem(kind, f"The provider gave up on the answer (finish_reason {reason})")
         self._finished.add(index)
-        self._finish_reason = STOP_REASON.get(reason, "end_turn")
+        self._finish_reason = STOP_REASON.get(word, "end_turn")
         for named in (choice.stop_reason, choice.matched_stop):
             if isinstance(named, str) and named in self._context.stop_sequences:
                 self._named_stop = named

@@ -130,6 +130,11 @@ def is_owed(detail: Mapping[str, Any]) -> bool:
     return any(value for key, value in detail.items() if key not in _LABELS)
 
 
+def is_sealed(detail: Mapping[str, Any]) -> bool:
+    """Tell whether *detail* holds what only its maker can read, and nothing else can replace."""
+    return bool(detail.get("data") or detail.get("signature"))
+
+
 def _continues(last: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if "data" in last or "data" in new:
         return False

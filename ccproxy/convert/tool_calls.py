@@ -10,7 +10,8 @@ Rules:
 * The provider's id is kept if it is valid and new in the conversation. Else one is made, the same
   one whenever the same answer is converted: Claude Code drops a call whose id it knows already.
 * Arguments are relayed as they come. Those that do not begin as an object wait until the call is
-  complete, and are then made one.
+  complete, and are then made one. So does `{}`: some servers begin every call with it (what an
+  Anthropic stream has in content_block_start) and send the real arguments behind it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ class ToolCall:
         if arguments is None or self.is_closed:
             return
         text = arguments if isinstance(arguments, str) else _dump(arguments)
+        if self._is_held and text.lstrip().startswith("{"):
+            self._parts.clear()
+            self._complete_at = -1
         if text:
             self._parts.append(text)
 
@@ -84,7 +88,7 @@ class ToolCall:
 
     def take(self) -> str:
         """Return the arguments that can be sent on now."""
-        if self.is_whole:
+        if self.is_whole or self._is_held:
             return ""
         if self._begins_object is None and (begun := self.arguments.lstrip()):
             self._begins_object = begun.startswith("{")
@@ -98,6 +102,10 @@ class ToolCall:
         if _parse(self.arguments) == (arguments,):
             return self.arguments
         return _dump(arguments) if arguments else ""
+
+    @property
+    def _is_held(self) -> bool:
+        return self._parts == ["{}"] and not self._sent
 
     def _unsent(self) -> str:
         unsent = self._parts[self._sent :]

@@ -31,7 +31,9 @@ def to_usage(
     Return *usage* as a Messages usage object.
 
     What the provider does not report is estimated: the input as *input_estimate*, the output from
-    the *chars* that the answer has.
+    the *chars* that the answer has. A prompt that was cached to its last token counts one as new:
+    for Claude Code a zero at the end of a stream is no number, and the estimate of its beginning
+    would stay, beside the cached tokens (measured).
     """
     usage = usage or {}
     prompt = _count(usage, ("prompt_tokens",))
@@ -43,6 +45,8 @@ def to_usage(
         output = -(-chars // CHARS_PER_TOKEN)
     elif quirks.usage_without_reasoning and not _is_counted(usage, reasoning):
         output += reasoning
+    if cached and cached + written == prompt:
+        cached -= 1
     result: dict[str, Any] = {
         "input_tokens": input_estimate if prompt is None else max(0, prompt - cached - written),
         "cache_creation_input_tokens": written,

@@ -11,15 +11,24 @@ from collections.abc import Mapping
 STOP_REASON: Mapping[str, str] = {
     "stop": "end_turn",
     "eos": "end_turn",
+    "end_turn": "end_turn",
     "length": "max_tokens",
     "max_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
     "tool_calls": "tool_use",
     "function_call": "tool_use",
+    "tool_use": "tool_use",
     "content_filter": "refusal",
+    "content-filter": "refusal",
     "sensitive": "refusal",  # GLM
+    "refusal": "refusal",
+    "safety": "refusal",  # Gemini's own words, as gateways relay them
+    "recitation": "refusal",
+    "prohibited_content": "refusal",
+    "model_length": "model_context_window_exceeded",  # Mistral
     "model_context_window_exceeded": "model_context_window_exceeded",  # GLM
 }
-"""finish_reason -> stop_reason; a word that is not here reads as a normal end."""
+"""finish_reason in lower case -> stop_reason; a word that is not here reads as a normal end."""
 
 CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded"})
 """Stop reasons that hold although the answer has tool calls: the last one may be incomplete."""
@@ -27,8 +36,9 @@ CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded"})
 FAILED: Mapping[str, str] = {
     "error": "api_error",  # OpenRouter
     "network_error": "overloaded_error",  # GLM
+    "insufficient_system_resource": "overloaded_error",  # DeepSeek
 }
-"""finish_reason of an answer that failed -> error type."""
+"""finish_reason in lower case of an answer that failed -> error type."""
 
 CACHED_TOKENS: tuple[tuple[str, ...], ...] = (
     ("prompt_tokens_details", "cached_tokens"),

@@ -30,6 +30,7 @@ OVERFLOW_CODES = frozenset(
         "exceed_context_size_error",
         "model_max_prompt_tokens_exceeded",
         "context_window_exceeded",
+        "tokens_limit_reached",  # GitHub Models
         "1261",  # Z.ai: prompt exceeds max length
     }
 )
@@ -64,7 +65,7 @@ OVERFLOW = _any_of(
     r"tokens in the prompt cannot exceed",
     r"exceed max message tokens",
     r"reduce the length of (?:the|your) (?:messages|prompt|input)",
-    r"request too large for model [^.]{0,200}tokens per minute",  # one request over a Groq limit
+    r"request too large for [^.]{0,200}tokens per min",  # one request over a limit (Groq, OpenAI)
     r"capability_rejected: prompt_too_long",
     r"(?:输入|上下文|prompt)[^。]{0,12}(?:超长|过长|超过|超出)",
 )
@@ -100,12 +101,13 @@ OVERFLOW_NUMBERS = tuple(
         rf"length {_N} exceeds the maximum (?:length )?{_M}",
         r"prompt_tokens \((?P<prompt>\d+)\) must be less than max_seq_len \((?P<limit>\d+)\)",
         rf"cannot exceed {_M} - received {_N}",
-        rf"limit {_M}, requested {_N}",
+        rf"limit:? {_M}, requested:? {_N}",
         # Only the limit is told.
         rf"input length should be \[\d+, {_M}\]",
         rf"number of tokens allowed {_M}",
         rf"maximum (?:context|prompt|input) length (?:is|of) {_M}",
         rf"configured limit of {_M} tokens",
+        rf"max size: {_M} tokens",
     )
 )
 """What the numbers in an overflow text are: `prompt`, `output` (asked for) and `limit`."""
@@ -122,6 +124,8 @@ MONEY_CODES = frozenset(
         "insufficient_balance",
         "insufficient_credits",
         "insufficient_funds",
+        "insufficient_user_quota",  # new-api
+        "budget_exceeded",  # LiteLLM
         "exceeded_current_quota_error",  # Kimi
         "billing_error",
         "billing_hard_limit_reached",
@@ -129,6 +133,7 @@ MONEY_CODES = frozenset(
         "enforced_spend_limit_reached",
         "payment_required",
         "arrearage",  # DashScope
+        "allocationquota.freetieronly",
         "accountoverdueerror",  # Volcengine
         "1113",  # Z.ai, HTTP 429
         "1309",  # Z.ai: the plan has expired
@@ -139,7 +144,8 @@ MONEY_CODES = frozenset(
 MONEY = _any_of(
     r"insufficient[ _](?:account )?(?:balance|credit|fund|quota)",
     r"credit balance",
-    r"(?:no|enough|out of|more|used all available|available|purchase|remaining) credits",
+    r"(?:no|any|enough|out of|more|used all available|available|purchase|remaining) credits",
+    r"balance[^.]{0,20} (?:insufficient|not enough|too low)",
     r"credits? (?:exhausted|depleted|used up)|credits are depleted",
     r"spend(?:ing)?[ _](?:limit|cap)",
     r"billing (?:hard limit|cycle)",
@@ -148,7 +154,7 @@ MONEY = _any_of(
     r"please (?:recharge|top up)",
     r"payment required",
     r"membership",
-    r"余额不足|欠费|充值",
+    r"(?:余额|额度)不足|欠费|充值",
 )
 
 QUOTA_CODES = frozenset(
@@ -225,7 +231,7 @@ OVERLOAD = _any_of(
     r"(?:at|over|out of|exceeded|insufficient|no) capacity|capacity (?:exceeded|reached)",
     r"(?:server|service|system|engine|model)[^.]{0,20}(?:too )?busy",
     r"(?:high|heavy) (?:demand|traffic|load)",
-    r"过载|繁忙|访问量过大",
+    r"过载|繁忙|饱和|访问量过大",
 )
 
 # 5. Too many requests or tokens in a while.
@@ -270,6 +276,9 @@ CONTENT_CODES = frozenset(
     }
 )
 CONTENT = _any_of(r"sensitivecontent|riskdetection|content (?:management )?policy")
+
+BAD_REQUEST_CODES = frozenset({"base_resp:2013", "invalid_request_error"})
+"""Said inside of a 200, where no status tells that to ask again is of no use."""
 
 NOT_FOUND_CODES = frozenset({"model_not_found", "model_not_exist", "not_found_error"})
 NOT_FOUND = _any_of(

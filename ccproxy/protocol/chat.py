@@ -8,6 +8,7 @@ skeleton is typed. A whole completion is a chunk whose choices have a `message`.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -107,7 +108,8 @@ def decode(data: bytes) -> Chunk:
 
 
 # JSON that is only slightly wrong: half of a surrogate pair, bytes that are not UTF-8, a BOM. One
-# character becomes U+FFFD, the answer goes on.
+# character becomes U+FFFD, the answer goes on. Raw control characters in strings and NaN are no
+# JSON either, but self-made servers write them.
 
 _SURROGATES = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -119,8 +121,8 @@ def _decode_mended(data: bytes) -> Chunk:
     text = data.decode("utf-8-sig", "replace").encode()
     text = _SURROGATES.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
     try:
-        return _DECODER.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return msgspec.convert(json.loads(text, strict=False), Chunk)
+    except (ValueError, RecursionError) as error:
         shown = data[:200].decode("utf-8", "replace")
         raise Problem(
             "api_error", f"The provider sent something that is no answer: {shown} ({error})"

@@ -200,7 +200,11 @@ SAID = [
     # Groq, Cerebras
     ("groq", "llama-3.3-70b-versatile", {"history": "drop", "null_content": False}),
     ("groq", "openai/gpt-oss-120b", {"efforts": ("low", "medium", "high"), "schema": "bare"}),
-    ("groq", "qwen/qwen3.8-27b", {"reasoning": "none", "response_format_streams": False}),
+    ("groq", "qwen/qwen3.8-27b", {"efforts": ("none", "default"), "images": True}),
+    ("groq", "qwen/qwen3-32b", {"efforts": ("none", "default"), "response_format_streams": False}),
+    ("openai", "gpt-5.2", {"sampling": False, "sampling_without_effort": True}),
+    ("openai", "gpt-5.5", {"sampling": False, "sampling_without_effort": False}),
+    ("openai", "gpt-4.1", {"obfuscation": True}),
     ("cerebras", "gpt-oss-120b", {"history": "drop", "schema": "bare"}),
     # Mistral
     ("mistral", "mistral-large-latest", {"tool_ids": "nine", "required_word": "any"}),

@@ -39,6 +39,26 @@ def read(status, body, *, headers=None, quirks=PLAIN, **more):
 
 OVERFLOW = [
     pytest.param(
+        429,
+        openai(
+            "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit "
+            "30000, Requested 40000. The input or output tokens must be reduced.",
+            type="tokens",
+            code="rate_limit_exceeded",
+        ),
+        "40000 tokens > 30000 maximum",
+        id="OpenAI: one request is over the limit of a minute",
+    ),
+    pytest.param(
+        413,
+        openai(
+            "Request body too large for gpt-4o model. Max size: 8000 tokens.",
+            code="tokens_limit_reached",
+        ),
+        "limit is 8000 tokens",
+        id="GitHub Models",
+    ),
+    pytest.param(
         400,
         openai(
             "This model's maximum context length is 128000 tokens. However, your messages resulted "
@@ -406,6 +426,36 @@ def test_a_prompt_that_fits_alone_with_no_max_tokens_known_invents_nothing():
 
 
 MONEY = [
+    pytest.param(
+        403,
+        {
+            "code": "The caller does not have permission to execute the specified operation",
+            "error": "Your newly created team doesn't have any credits or licenses yet.",
+        },
+        id="xAI says 403",
+    ),
+    pytest.param(
+        403,
+        openai(
+            "The free tier of the model has been exhausted.", code="AllocationQuota.FreeTierOnly"
+        ),
+        id="Qwen's free tier",
+    ),
+    pytest.param(
+        403,
+        {"code": 30001, "message": "Sorry, your account balance is insufficient"},
+        id="SiliconFlow",
+    ),
+    pytest.param(
+        403,
+        openai("用户额度不足, 剩余额度: ＄0.00", code="insufficient_user_quota"),
+        id="new-api",
+    ),
+    pytest.param(
+        400,
+        openai("Budget has been exceeded! Current cost: 1", type="budget_exceeded"),
+        id="LiteLLM",
+    ),
     pytest.param(402, openai("Insufficient Balance", type="unknown_error"), id="DeepSeek"),
     pytest.param(
         429,
@@ -555,6 +605,15 @@ def test_bad_key(status, body):
 
 
 OVERLOAD = [
+    pytest.param(
+        503,
+        openai(
+            "Too many requests. Your requests are being throttled due to system capacity limits.",
+            code="ServiceUnavailable",
+        ),
+        id="Qwen: a 503 is no limit of the key's",
+    ),
+    pytest.param(500, openai("当前分组上游负载已饱和，请稍后再试"), id="new-api"),
     pytest.param(
         503,
         openai("Service is too busy. We advise users to switch.", type="service_unavailable_error"),
@@ -1067,6 +1126,13 @@ def test_headers_tell_whether_the_limit_is_the_keys(headers, counts):
 )
 def test_an_error_body_is_known_by_its_shape(body, is_error):
     assert is_error_body(json.dumps(body).encode()) is is_error
+
+
+def test_invalid_parameters_inside_a_200_are_not_worth_repeating():
+    body = {"base_resp": {"status_code": 2013, "status_msg": "invalid params, bad arguments"}}
+    problem = read(200, body).problem
+    assert (problem.kind, problem.status) == ("invalid_request_error", 400)
+    assert "bad arguments" in problem.message
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"[[[", b'{"error": '])

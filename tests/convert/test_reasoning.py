@@ -25,6 +25,7 @@ def asked_for(thinking=None, effort=None, *, tools=None, **quirks):
 
 
 KIMI_3 = ("low", "high", "max")
+GROQ_QWEN = ("none", "default")
 GPT = ("none", "low", "medium", "high", "xhigh")
 
 
@@ -58,6 +59,30 @@ GPT = ("none", "low", "medium", "high", "xhigh")
         ),
         pytest.param(
             {"reasoning": "effort"}, ADAPTIVE, "xhigh", {"reasoning_effort": "xhigh"}, id="any word"
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN},
+            ADAPTIVE,
+            "max",
+            {"reasoning_effort": "default"},
+            id="effort is on or off",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN},
+            ADAPTIVE,
+            None,
+            {"reasoning_effort": "default"},
+            id="on without a word",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN},
+            OFF,
+            None,
+            {"reasoning_effort": "none"},
+            id="off",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN}, None, None, {}, id="left to the model"
         ),
         pytest.param(
             {"reasoning": "effort", "efforts": GPT},

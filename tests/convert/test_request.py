@@ -62,6 +62,16 @@ def test_usage_is_not_asked_for_where_that_is_refused():
     assert "stream_options" not in ask(stream=True, to=target(stream_options=False)).body
 
 
+def test_chunks_are_not_padded():
+    asked = ask(stream=True, to=target(obfuscation=True))
+    assert asked.body["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    assert "stream_options" not in ask(to=target(obfuscation=True)).body
+    assert (
+        "stream_options"
+        not in ask(stream=True, to=target(obfuscation=True, stream_options=False)).body
+    )
+
+
 @pytest.mark.parametrize(
     ("stream", "tools", "sent"),
     [

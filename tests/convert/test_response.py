@@ -129,10 +129,12 @@ def test_a_whole_answer_is_complete_without_a_reason(finish):
     assert message_of(whole("a", finish=finish))["stop_reason"] == "end_turn"
 
 
-def test_choices_are_merged():
+@pytest.mark.parametrize("number", [{"index": 1}, {"index": 0}, {}])
+def test_choices_are_merged(number):
+    """Copilot's are two halves of one answer, with one number or without any."""
     completion = whole("I will look.", finish="tool_calls")
     second = {"message": {"tool_calls": [function("{}", id="t1")]}, "finish_reason": "tool_calls"}
-    completion["choices"].append({"index": 1, **second})
+    completion["choices"].append({**number, **second})
     message = message_of(completion)
     assert [block["type"] for block in message["content"]] == ["text", "tool_use"]
     assert message["stop_reason"] == "tool_use"
@@ -171,6 +173,12 @@ def test_thinking_is_signed():
             b'{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}',
             "api_error",
             id="an answer that failed",
+        ),
+        pytest.param(
+            b'{"choices":[{"message":{"content":""},"finish_reason":"error",'
+            b'"error":{"code":429,"message":"slow down"}}]}',
+            "rate_limit_error",
+            id="an answer that says why it failed",
         ),
         pytest.param(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', "api_error", id="cut"),
         pytest.param(

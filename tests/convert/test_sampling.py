@@ -75,6 +75,22 @@ def test_sampling_is_left_out_where_it_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("thinking", "efforts", "taken"),
+    [
+        pytest.param(None, ("none", "low"), True, id="nothing is said: it does not reason"),
+        pytest.param({"type": "disabled"}, ("none", "low"), True, id="switched off"),
+        pytest.param({"type": "adaptive"}, ("none", "low"), False, id="it reasons"),
+        pytest.param({"type": "disabled"}, ("minimal", "low"), False, id="it cannot be silenced"),
+    ],
+)
+def test_some_models_take_sampling_only_without_effort(thinking, efforts, taken):
+    to = target(sampling=False, sampling_without_effort=True, reasoning="effort", efforts=efforts)
+    asked = ask(temperature=0.3, thinking=thinking, to=to)
+    assert asked.body.get("temperature") == (0.3 if taken else None)
+    assert ("temperature" in asked.converted.dropped) is not taken
+
+
+@pytest.mark.parametrize(
     ("top_k", "known", "fields", "dropped"),
     [
         pytest.param(5, True, {"top_k": 5}, (), id="known"),

@@ -275,3 +275,63 @@ def test_any_json_becomes_an_object_schema(dialect, schema):
     assert isinstance(parameters["properties"], dict)
     assert set(parameters.get("required", [])) <= set(parameters["properties"])
     json.dumps(parameters)
+
+
+# Whatever else a client may write...
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *(
+                        "type",
+                        "format",
+                        "items",
+                        "enum",
+                        "const",
+                        "anyOf",
+                        "oneOf",
+                        "allOf",
+                        "$ref",
+                    ),
+                    *("properties", "required", "prefixItems", "nullable", "$defs", "not", "x"),
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(schema=JSON)
+def test_keywords_with_any_json_become_an_object_schema(dialect, schema):
+    before = copy.deepcopy(schema)
+    parameters = to_parameters(schema, dialect)
+    assert parameters["type"] == "object"
+    assert isinstance(parameters["properties"], dict)
+    json.dumps(parameters)
+    assert schema == before, "the client's schema was changed"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"type": None, "format": []}, id="a list as format"),
+        pytest.param({"type": {}, "enum": {}}, id="objects where words belong"),
+        pytest.param({"type": [[], {}], "items": 1}, id="types that are none"),
+        pytest.param({"type": "array", "items": [], "prefixItems": {}}, id="tuples of nothing"),
+        pytest.param({"anyOf": {}, "oneOf": 3, "allOf": [1, None]}, id="no alternatives"),
+        pytest.param({"$ref": ["#"], "$defs": []}, id="a reference to nothing"),
+        pytest.param({"required": {"a": 1}, "properties": [1]}, id="lists and objects swapped"),
+    ],
+)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_nonsense_does_not_raise(dialect, broken):
+    json.dumps(field(broken, dialect))
+    json.dumps(to_parameters(broken, dialect))

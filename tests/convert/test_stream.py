@@ -464,6 +464,20 @@ def test_details_are_carried_without_their_text():
     assert carried(content[0]) == {"reasoning_details": [packed, encrypted]}
 
 
+def test_encrypted_details_that_come_late_follow_the_call():
+    encrypted = {"type": "reasoning.encrypted", "data": "xyz"}
+    chunks = [call('{"a"', **A), call(":1}", index=0), say(reasoning_details=[encrypted]), end()]
+    content = assemble(play(chunks))["content"]
+    assert [block["type"] for block in content] == ["tool_use", "thinking"]
+    assert carried(content[1]) == {"reasoning_details": [encrypted]}
+
+
+def test_late_labels_are_not_worth_a_block():
+    label = {"type": "reasoning.text", "index": 0, "format": "unknown"}
+    chunks = [call("{}", **A), say(reasoning_details=[label]), end()]
+    assert [block["type"] for block in assemble(play(chunks))["content"]] == ["tool_use"]
+
+
 def test_encrypted_details_without_thinking_get_a_block_before_the_call():
     encrypted = {"type": "reasoning.encrypted", "data": "xyz"}
     content = assemble(play([say(reasoning_details=[encrypted]), call("{}", **A), end()]))[
@@ -504,6 +518,10 @@ def test_no_block_without_need(chunks):
         ("sensitive", "refusal"),
         ("tool_calls", "end_turn"),
         ("model_context_window_exceeded", "model_context_window_exceeded"),
+        ("model_length", "model_context_window_exceeded"),
+        ("STOP", "end_turn"),
+        ("MAX_TOKENS", "max_tokens"),
+        ("SAFETY", "refusal"),
     ],
 )
 def test_stop_reasons_of_text(reason, expected):

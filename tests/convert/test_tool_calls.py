@@ -227,7 +227,10 @@ def relayed(parts):
         pytest.param(['{"a', None, ""], ['{"a', "", "", ""], id="even if they are cut"),
         pytest.param(["nu", "ll"], ["", "", ""], id="null"),
         pytest.param(['"{', '}"'], ["", "", ""], id="an empty object, encoded twice"),
-        pytest.param(["{}"], ["{}", ""], id="an empty object"),
+        pytest.param(["{}"], ["", "{}"], id="an empty object waits for a better one"),
+        pytest.param(["{}", '{"a"', ":1}"], ["", '{"a"', ":1}", ""], id="which replaces it"),
+        pytest.param(["{}", "", None], ["", "", "", "{}"], id="or does not come"),
+        pytest.param(["{}", "\n"], ["", "{}\n", ""], id="or is only white space"),
         pytest.param([{"a": 1}], ['{"a":1}', ""], id="an object"),
         pytest.param([[1]], ["", '{"arguments":[1]}'], id="a list"),
         pytest.param(["x", "y"], ["", "", '{"arguments":"xy"}'], id="no JSON"),
@@ -273,6 +276,8 @@ def test_more_parts_make_it_incomplete_again():
     assert call.is_complete
     call.add('{"a"')
     assert not call.is_complete
+    call.add(":1}")
+    assert (call.is_complete, call.arguments) == (True, '{"a":1}')
 
 
 def test_absorbed_parts_are_not_sent_again():

@@ -58,6 +58,17 @@ def usage(prompt, completion, **more):
             id="null is no place",
         ),
         pytest.param(usage(20, 5, prompt_tokens_details=None), (20, 0, 0, 5), id="null details"),
+        pytest.param(
+            usage(900, 5, prompt_tokens_details={"cached_tokens": 900}),
+            (1, 899, 0, 5),
+            id="all of it cached: one counts as new, a zero would leave the estimate standing",
+        ),
+        pytest.param(
+            usage(900, 5, prompt_tokens_details={"cached_tokens": 800, "cache_write_tokens": 100}),
+            (1, 799, 100, 5),
+            id="all of it read from or written into the cache",
+        ),
+        pytest.param(usage(0, 5, cached_tokens=0), (0, 0, 0, 5), id="no prompt at all"),
         pytest.param(usage(5, 1, cached_tokens=9), (0, 9, 0, 1), id="never below zero"),
         pytest.param(usage(20.0, 5.0), (20, 0, 0, 5), id="floats"),
         pytest.param(usage("20", True), (99, 0, 0, 0), id="text and booleans are no numbers"),

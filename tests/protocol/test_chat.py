@@ -70,10 +70,16 @@ def test_oddities_are_read(data):
         pytest.param(rb'"\ud83d\ude00\ud83d"', "😀\ufffd", id="a whole pair beside a half"),
         pytest.param(rb'"\\ud83d \ud83d"', "\\ud83d \ufffd", id="an escaped backslash is none"),
         pytest.param(b'"a\xff"', "a\ufffd", id="a byte that is not UTF-8"),
+        pytest.param(b'"a\tb\nc"', "a\tb\nc", id="control characters that are not escaped"),
     ],
 )
 def test_slightly_wrong_text_is_mended(literal, text):
     assert delta_of(b'{"choices":[{"delta":{"content":%b}}]}' % literal).content == text
+
+
+def test_nan_is_not_worth_an_answer():
+    data = b'{"choices":[{"delta":{"content":"a"},"logprobs":NaN}],"usage":{"cost":Infinity}}'
+    assert delta_of(data).content == "a"
 
 
 def test_a_byte_order_mark_is_skipped():
