@@ -12,7 +12,7 @@ from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
 
-DEEDS = ("show", "clear", "export", "import")
+DEEDS = ("show", "clear", "export", "import", "on", "off")
 
 
 @click.command(
@@ -42,8 +42,8 @@ def history(
     """
     Show, clear, export or import what was said at LABEL.
 
-    Turns are kept for three days where HISTORY=on. NAME is a file in the fleet's exports folder;
-    an existing one is never overwritten.
+    Turns are kept for three days where HISTORY=on, or after `on` until the next restart. NAME is a
+    file in the fleet's exports folder; an existing one is never overwritten.
     """
     fleet = open_fleet(options)
     if deed in ("export", "import") and not name:
@@ -55,7 +55,9 @@ def history(
     if label is None:
         raise UsageError("which proxy?\n  fix: ccproxy history LABEL " + deed)
     entry = choose_one(fleet, label)
-    if deed == "clear":
+    if deed in ("on", "off"):
+        _switch(fleet, entry, on=deed == "on")
+    elif deed == "clear":
         _clear(fleet, entry)
     else:
         (_export if deed == "export" else _import)(fleet, entry, name or "")
@@ -81,6 +83,13 @@ def _show(
             show("\n".join(f"  {clean(text)}" for text in turn.content.splitlines()))
     if not any(turns for _, turns in found):
         say(options, "Nothing is kept.  Is there HISTORY=on in the env file?")
+
+
+def _switch(fleet: Fleet, entry: Entry, *, on: bool) -> None:
+    from ccproxy.supervisor.switching import switch_session
+
+    now = switch_session(fleet, entry.label, history="on" if on else "off")
+    show(f"What is said at {entry.label} is {'kept' if now.history else 'not kept'}.")
 
 
 def _clear(fleet: Fleet, entry: Entry) -> None:

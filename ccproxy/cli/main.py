@@ -43,6 +43,7 @@ VERBS = {
     "keys": "Show, test, disable and enable the providers' keys.",
     "logs": "Show what the workers logged.",
     "usage": "Show tokens, waiting and costs.",
+    "toggle": "Let requests pass a proxy by, to Anthropic, and back.",
     "history": "Show, export or clear what was said, where that is kept.",
     "run": "Run a command, such as claude, on one of the providers.",
     "env": "Print the settings that point this shell at a provider.",

@@ -29,7 +29,7 @@ def ask_about_keys(
     """
     asked = {"op": "keys", "do": deed, "id": key_id}
     answers = []
-    for record in _processes(fleet, label):
+    for record in living_processes(fleet, label):
         try:
             answer = ask(record.control, asked, timeout=TEST_LIMIT if deed == "test" else LIMIT)
         except NoAnswer:
@@ -45,7 +45,7 @@ def ask_about_keys(
     return answers[0]
 
 
-def _processes(fleet: Fleet, label: str) -> list[Record]:
+def living_processes(fleet: Fleet, label: str) -> list[Record]:
     """Return the living processes of an entry, the first one first; replaced ones are left out."""
     records = [
         record

@@ -22,11 +22,15 @@ from typing import Any
 
 import msgspec
 
+from ccproxy import __version__
+from ccproxy.logs import LogFile
 from ccproxy.worker.keyring import answer_keys, reason
 from ccproxy.worker.serve import DRAIN_SECONDS, Service
 from ccproxy.worker.state import Worker
+from ccproxy.worker.switching import answer_session
 
 PATIENCE_SECONDS = 5.0
+AGAIN_SECONDS = 0.1
 LINE_LIMIT = 64 * 1024
 
 Reply = tuple[dict[str, Any], list[int]]
@@ -36,11 +40,20 @@ Reply = tuple[dict[str, Any], list[int]]
 class ControlSocket:
     """Answers whoever connects, one request per connection."""
 
-    def __init__(self, path: Path, worker: Worker, service: Service, *, nonce: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        worker: Worker,
+        service: Service,
+        *,
+        nonce: str,
+        log_file: LogFile | None = None,
+    ) -> None:
         self._path = path
         self._worker = worker
         self._service = service
         self._nonce = nonce
+        self._log_file = log_file
         self._tasks: set[asyncio.Task[None]] = set()
         self._ops: Mapping[str, Callable[[Mapping[str, Any]], Reply]] = {
             "state": self._state,
@@ -71,7 +84,11 @@ class ControlSocket:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(self._socket)
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+            except OSError:  # out of descriptors: whoever asks has to wait, not to give up on us
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
             self._start(self._serve(connection))
 
     async def _serve(self, connection: socket.socket) -> None:
@@ -95,9 +112,11 @@ class ControlSocket:
             return {"ok": False, "error": "not a JSON object"}, []
         if asked.get("op") == "keys":
             return await answer_keys(self._worker, asked), []
+        if asked.get("op") == "session":
+            return await answer_session(self._worker, asked), []
         op = self._ops.get(str(asked.get("op")))
         if op is None:
-            names = ", ".join([*self._ops, "keys"])
+            names = ", ".join([*self._ops, "keys", "session"])
             return {"ok": False, "error": f"no such op; there are {names}"}, []
         return op(asked)
 
@@ -112,11 +131,19 @@ class ControlSocket:
             "state": "draining" if worker.draining else "ready",
             "in_flight": len(worker.running),
             "keys": worker.key_counts(),
-            "reason": reason(worker),
+            "reason": "; ".join(filter(None, (reason(worker), self._log_trouble()))) or None,
+            "log_dropped_total": self._log_file.dropped_total if self._log_file else 0,
             "models": worker.tiers(),
             "base_url": worker.config.base_url,
             "started": worker.started,
+            "version": __version__,
         }, []
+
+    def _log_trouble(self) -> str:
+        file = self._log_file
+        if file is None or not file.trouble:
+            return ""
+        return f"{file.trouble} ({file.dropped_total} log lines lost)"
 
     def _drain(self, asked: Mapping[str, Any]) -> Reply:
         seconds = asked.get("seconds", DRAIN_SECONDS)
@@ -126,6 +153,8 @@ class ControlSocket:
         return {"ok": True}, []
 
     def _listener(self, _asked: Mapping[str, Any]) -> Reply:
+        if self._worker.draining:
+            return {"ok": False, "error": "draining: the listening socket is closed"}, []
         return {"ok": True}, [self._service.listener.fileno()]
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 
 import pytest
 
 from ccproxy.store.history import Turn, add_new_turns, read_turns
+from tests.cli.conftest import port_of
 
 TURNS = [
     Turn(1767225600.0, "user", "Hi\nyou \x1b[31m", "kimi-k3"),
@@ -82,3 +84,26 @@ def test_what_cannot_be_meant(filled, ccproxy, words, said):
     done = ccproxy("history", *words)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_switched_on_and_off_while_it_runs(demo, ccproxy, process):
+    assert process("start", "demo").returncode == 0
+    assert ccproxy("history", "demo", "on").stdout == "What is said at Demo is kept.\n"
+    port = port_of(demo, "Demo")
+    for _ in range(2):
+        say(port, "remember me")
+        assert ccproxy("history", "demo", "off").stdout == "What is said at Demo is not kept.\n"
+    found = [turn.content for turn in read_turns(demo / "state", "Demo")]
+    assert found.count("remember me") == 1
+    assert len(found) == 2
+
+
+def say(port, text):
+    body = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": text}]}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/messages",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 200

@@ -1,0 +1,54 @@
+"""`ccproxy toggle`: off and on again, in a fleet that runs."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.cli.conftest import port_of, write_env
+
+
+def ask(port):
+    """Who answers a Messages request: the status, and who is named in an error."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/messages",
+        data=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}',
+        headers={"Content-Type": "application/json", "x-api-key": "sk-ant-own-0123456789"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_off_and_on(demo, ccproxy, process):
+    write_env(demo, "demo", "PROVIDER=demo\nTRANSPARENT_URL=http://127.0.0.1:9\n")
+    assert process("start", "demo").returncode == 0
+    port = port_of(demo, "Demo")
+    assert ask(port)[0] == 200
+
+    done = ccproxy("toggle", "demo")
+    assert done.stdout == "Demo is off: requests go to http://127.0.0.1:9 unchanged.\n"
+    status, said = ask(port)
+    assert (status, "the proxy is disabled" in said) == (502, True)
+    assert ccproxy("toggle", "demo", "off").stdout == done.stdout
+
+    assert "Demo is on" in ccproxy("toggle", "demo").stdout
+    assert ask(port)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["demo"], 3, "Demo is not running"),
+        (["nobody"], 2, "not in the table"),
+        ([], 2, "LABEL"),
+        (["demo", "perhaps"], 2, "perhaps"),
+    ],
+)
+def test_what_cannot_be(demo, ccproxy, words, code, said):
+    done = ccproxy("toggle", *words)
+    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
