@@ -8,13 +8,14 @@ a new file; `tail -F` follows. It happens by size, at local midnight, and when a
 worker (`archive`), not when a crashed one is started again.
 
 A full disk never stops a request: lines that cannot be written are counted, and the count is
-the first thing that is logged when there is room again.
+the first thing that is logged when there is room again. `status` shows the trouble meanwhile.
 
 The supervisor and the CLI archive and prune too, so structlog is imported only by `set_up`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -38,6 +39,7 @@ RETENTION = timedelta(days=3)
 
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}\.log\.\d{8}_\d{6}")
 _STAMP = "%Y%m%d_%H%M%S"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -50,7 +52,7 @@ class LogFile:
     """
     The log of one process: appends lines, rotates by size and at midnight.
 
-    Never raises after it was opened: what cannot be written is counted in `dropped`.
+    Raises only when it is made, and not for want of room; what cannot be written is counted.
     """
 
     def __init__(
@@ -59,27 +61,38 @@ class LogFile:
         self.path = path
         self.dropped = 0
         """Lines lost since the last line that could be written."""
+        self.dropped_total = 0
+        """Lines lost since the file was opened."""
+        self.trouble = ""
+        """Why the last line could not be written, for the user; empty if it could."""
         self._limit = limit
         self._clock = clock
         self._torn = False
-        self._open()
+        self._fd = -1
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._complain(error)
 
     def write(self, line: bytes) -> None:
         """Append one line (without its line end), after a rotation if it is time for one."""
         now = self._clock()
-        if now >= self._day_ends or self._size >= self._limit:
+        if self._fd >= 0 and (now >= self._day_ends or self._size >= self._limit):
             self._rotate(now)
-        if self.dropped and not self._append(_dropped_line(self.dropped, now)):
-            self.dropped += 1
-            return
-        if self._append(line):
+        told = not self.dropped or self._append(_dropped_line(self.dropped, now))
+        if told and self._append(line):
             self.dropped = 0
+            self.trouble = ""
         else:
             self.dropped += 1
+            self.dropped_total += 1
 
     def close(self) -> None:
         """Close the file; to be called once, last."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _open(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,12 +117,23 @@ class LogFile:
     def _append(self, line: bytes) -> bool:
         data = b"\n" + line + b"\n" if self._torn else line + b"\n"
         try:
+            if self._fd < 0:
+                self._open()
             written = os.write(self._fd, data)
-        except OSError:
+        except OSError as error:
+            self._complain(error)
             return False
         self._size += written
         self._torn = written < len(data)
+        if self._torn:
+            # Only a file system that has just become full takes a part of a line.
+            self._complain(OSError(errno.ENOSPC, ""))
         return not self._torn
+
+    def _complain(self, error: OSError) -> None:
+        full = error.errno in _NO_ROOM
+        why = "disk full" if full else f"cannot log ({error.strerror})"
+        self.trouble = f"{why}: {self.path.parent}"
 
 
 def archive(path: Path, *, now: float) -> Path | None:

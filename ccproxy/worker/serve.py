@@ -1,10 +1,11 @@
 """
 From the listening socket to the last byte: accept, say so, drain, end.
 
-Draining: the socket is left to whoever else holds it (the supervisor, the next worker), what runs
-may finish, and every answer from then on asks its client to connect anew. A connection without a
-request is closed a second later, so that a client that is about to use it still can. When the
-time is up, what still runs is told to end and says so to its client.
+Draining: the socket is left to whoever else holds it (the supervisor, the next worker), so that a
+port that nobody else holds refuses from then on. What runs may finish, and every answer from then
+on asks its client to connect anew. A connection without a request is closed a second later, so
+that a client that is about to use it still can. When the time is up, what still runs is told to
+end and says so to its client. A second drain may shorten the first, never lengthen it.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Service:
         self.listener = listener
         self._worker = worker
         self._asked_to_drain: asyncio.Event = asyncio.Event()
-        self._asked_to_stop: asyncio.Event = asyncio.Event()
-        self._seconds = DRAIN_SECONDS
+        self._time_is_up: asyncio.Event = asyncio.Event()
+        self._deadline: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Accept connections from now on."""
@@ -54,12 +55,17 @@ class Service:
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Take nothing new, and end when what runs has finished, or after *seconds*."""
-        self._seconds = seconds
+        loop = asyncio.get_running_loop()
+        if self._deadline is not None and self._deadline.when() <= loop.time() + seconds:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = loop.call_later(seconds, self._time_is_up.set)
         self._asked_to_drain.set()
 
     def stop(self) -> None:
         """End at once."""
-        self._asked_to_stop.set()
+        self._time_is_up.set()
         self._asked_to_drain.set()
 
     async def run(self) -> None:
@@ -68,25 +74,26 @@ class Service:
         self._worker.draining = True
         self._worker.log.info("worker.draining", running=len(self._worker.running))
         self._server.close()
-        loop = asyncio.get_running_loop()
-        closing = loop.call_later(IDLE_SECONDS, self._web.pre_shutdown)
-        await self._until_closed(self._seconds, unless=self._asked_to_stop)
+        # As long as anybody holds it open, connections queue instead of being refused.
+        self.listener.close()
+        closing = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._web.pre_shutdown)
+        await self._until_closed()
         closing.cancel()
         self._worker.end()
         self._web.pre_shutdown()
-        await self._until_closed(LAST_WORDS_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await self._until_closed(patient=True)
         await self._web.shutdown(timeout=0.1)
+        if self._deadline is not None:
+            self._deadline.cancel()
 
-    async def _until_closed(self, seconds: float, *, unless: asyncio.Event | None = None) -> None:
-        """Wait until every connection is closed, for *seconds*, or *unless* it is set."""
-        patience = unless or asyncio.Event()
-        until = asyncio.get_running_loop().time() + seconds
+    async def _until_closed(self, *, patient: bool = False) -> None:
+        """Wait until every connection is closed or, unless *patient*, the time is up."""
+        patience = asyncio.Event() if patient else self._time_is_up
         while self._web.connections and not patience.is_set():
-            left = until - asyncio.get_running_loop().time()
-            if left <= 0:
-                return
             with suppress(TimeoutError):
-                await asyncio.wait_for(patience.wait(), min(left, LOOK_EVERY_SECONDS))
+                await asyncio.wait_for(patience.wait(), LOOK_EVERY_SECONDS)
 
     def _on_term(self) -> None:
         if self._asked_to_drain.is_set():
