@@ -8,9 +8,9 @@ that provider's deviations and auth style, but not its models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar, cast
@@ -102,7 +102,7 @@ class WorkerConfig:
 
     def chat_url(self, model: str) -> str:
         """Return where Chat Completions of *model* are asked for."""
-        return self._address.chat(model, azure=self.auth == "api-key")
+        return self._chat_urls(model)
 
     def messages_url(self) -> str:
         """Return where Messages are asked for (direct mode)."""
@@ -124,10 +124,15 @@ class WorkerConfig:
         )
 
     @cached_property
+    def _chat_urls(self) -> Callable[[str], str]:
+        chat = partial(self._address.chat, azure=self.auth == "api-key")
+        return lru_cache(maxsize=256)(chat)
+
+    @cached_property
     def _address(self) -> Address:
         return Address.parse(self.base_url, api_version=self.azure_api_version)
 
-    @property
+    @cached_property
     def _host(self) -> str:
         return urlsplit(self.base_url).hostname or self.base_url
 

@@ -12,8 +12,9 @@ Rules (Messages API, "Streaming messages"):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from ccproxy.convert.quirks import Target
 from ccproxy.convert.thinking import (
@@ -33,8 +34,7 @@ Event = dict[str, Any]
 Spoken = Literal["thinking", "text"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerContext:
+class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the conversion of an answer must know of its request."""
 
     message_id: str
@@ -42,7 +42,7 @@ class AnswerContext:
     """The name that the client asked for."""
     target: Target
     signer: Signer
-    tool_names: Mapping[str, str] = field(default_factory=dict)
+    tool_names: Mapping[str, str] = {}
     """Name that was sent -> the client's name, where they differ."""
     stop_sequences: tuple[str, ...] = ()
     hide_thinking: bool = False
@@ -50,6 +50,25 @@ class AnswerContext:
     """Tool call ids that the conversation has already."""
     input_estimate: int = 0
     """Tokens of the request, for message_start."""
+
+
+def new_message(context: AnswerContext) -> dict[str, Any]:
+    """Return a message as it begins: nothing is said yet, and the numbers are estimates."""
+    return {
+        "id": context.message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": context.model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": context.input_estimate,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 0,
+        },
+    }
 
 
 class MessageWriter:
@@ -78,22 +97,7 @@ class MessageWriter:
 
     def start(self) -> None:
         """Begin the message."""
-        message: dict[str, Any] = {
-            "id": self._context.message_id,
-            "type": "message",
-            "role": "assistant",
-            "model": self._context.model,
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": {
-                "input_tokens": self._context.input_estimate,
-                "cache_creation_input_tokens": 0,
-                "cache_read_input_tokens": 0,
-                "output_tokens": 0,
-            },
-        }
-        self._out.append({"type": "message_start", "message": message})
+        self._out.append({"type": "message_start", "message": new_message(self._context)})
 
     def end(self, stop_reason: str, stop_sequence: str | None, usage: dict[str, Any]) -> None:
         """End the message."""

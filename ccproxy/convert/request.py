@@ -8,7 +8,7 @@ string literals are copied from the client's bytes into the provider's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -35,15 +35,14 @@ from ccproxy.protocol.messages import ANTHROPIC_ONLY, MessagesRequest
 _ENCODER = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Converted:
+class Converted(msgspec.Struct, frozen=True, kw_only=True):
     """A request for the provider, and what its answer needs to be read with."""
 
     body: bytes
     """The whole JSON body."""
     dropped: tuple[str, ...] = ()
     """What was left out, as short paths; for the log."""
-    tool_names: Mapping[str, str] = field(default_factory=dict)
+    tool_names: Mapping[str, str] = {}
     """Sent tool name -> the client's, of those that had to change."""
     stop_sequences: tuple[str, ...] = ()
     """All of the client's: the answer must end before any of them, whoever sees to it."""

@@ -7,12 +7,12 @@ two the client asked for and whichever the provider sends.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
 from ccproxy.convert.answer import read_completion, read_event
 from ccproxy.convert.message_writer import AnswerContext, Event
+from ccproxy.convert.plain import plain_message
 from ccproxy.convert.problem import ProviderProblem
 from ccproxy.convert.stream import ChatToMessageStream
 from ccproxy.convert.tool_calls import to_input
@@ -30,7 +30,10 @@ def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:
     """
     if is_stream(body):
         return fold_stream(body, context)
-    return fold(to_events(body, ChatToMessageStream(context), context))
+    completion = _completion(body, context)
+    return plain_message(completion, context) or fold(
+        _events_of(completion, ChatToMessageStream(context))
+    )
 
 
 def is_stream(body: bytes) -> bool:
@@ -40,9 +43,17 @@ def is_stream(body: bytes) -> bool:
 
 def to_events(body: bytes, machine: ChatToMessageStream, context: AnswerContext) -> list[Event]:
     """Return all the events of the whole answer *body*; raises as `to_message` does."""
+    return _events_of(_completion(body, context), machine)
+
+
+def _completion(body: bytes, context: AnswerContext) -> chat.Completion:
     completion = read_completion(body, context.target.quirks)
     if isinstance(completion, ProviderProblem):
         raise completion.problem
+    return completion
+
+
+def _events_of(completion: chat.Completion, machine: ChatToMessageStream) -> list[Event]:
     events = machine.feed(completion)
     machine.done()
     return events + machine.close()
@@ -72,7 +83,8 @@ def fold(events: Iterable[Event]) -> dict[str, Any]:
     for event in events:
         match event["type"]:
             case "message_start":
-                message = copy.deepcopy(event["message"])
+                begun = event["message"]
+                message = {**begun, "content": [], "usage": {**begun["usage"]}}
             case "content_block_start":
                 block, pieces = dict(event["content_block"]), []
                 message["content"].append(block)

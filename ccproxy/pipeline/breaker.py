@@ -30,6 +30,9 @@ class Ticket:
     is_probe: bool
 
 
+_PASSAGE = Ticket(is_probe=False)
+
+
 class Breaker:
     """Lets requests through to a provider that is thought to live."""
 
@@ -64,7 +67,7 @@ class Breaker:
 
         """
         if self._open_until is None:
-            return Ticket(is_probe=False)
+            return _PASSAGE
         if self._probing or self.seconds_open > 0:
             raise self._refusal()
         self._probing = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -78,8 +79,12 @@ class Exchange:
             known_ids=converted.known_ids,
             input_estimate=rules.calibration.apply(self.model, self._estimate),
         )
-        self._relay = ChatRelay(self._context)
         self._usage: Mapping[str, Any] | None = None
+
+    @cached_property
+    def _relay(self) -> ChatRelay:
+        # A whole answer that is read as one needs none.
+        return ChatRelay(self._context)
 
     @property
     def usage(self) -> Mapping[str, Any]:

@@ -19,12 +19,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ccproxy.convert.quirks import PLAIN, Quirks
 
 LONG_WINDOW_MARK = "[1m]"
+
+_NAMES_KEPT = 256
 
 _Matches = Callable[[str], re.Match[str] | None]
 
@@ -106,6 +108,13 @@ class ModelMap:
 
     def pick(self, requested: str) -> Choice:
         """Decide which model answers a request for *requested*."""
+        return self._picked(requested)
+
+    @cached_property
+    def _picked(self) -> Callable[[str], Choice]:
+        return lru_cache(maxsize=_NAMES_KEPT)(self._pick)
+
+    def _pick(self, requested: str) -> Choice:
         name = without_mark(requested)
         if self._passes(name):
             return Choice(model=name, substituted=False)

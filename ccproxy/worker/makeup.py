@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -24,6 +25,9 @@ from ccproxy.worker.signing import load_signing_key
 from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream import Upstream
 
+MODELS_KEPT = 256
+"""Models of which everything is put together once; clients can name as many as they like."""
+
 
 def make_worker(
     config: WorkerConfig,
@@ -39,7 +43,7 @@ def make_worker(
     signing_key = load_signing_key(home / "state")
     rules = Rules(
         models=config.models,
-        target=config.target,
+        target=lru_cache(maxsize=MODELS_KEPT)(config.target),
         signer=Signer(signing_key),
         calibration=calibration,
         most_tokens=config.max_tokens_limit,

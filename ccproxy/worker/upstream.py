@@ -17,12 +17,13 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
@@ -45,8 +46,7 @@ __all__ = ["Answer", "Outgoing", "Upstream"]
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """One request to the provider, but for the key."""
 
     url: str
@@ -98,23 +98,24 @@ class Upstream:
             await self._wire.close()
             self._wire = None
 
-    @asynccontextmanager
-    async def send(self, outgoing: Outgoing) -> AsyncIterator[Answer]:
+    def send(self, outgoing: Outgoing) -> Asking:
         """
-        Ask the provider; on leaving, the rest of the answer is given up.
+        Ask the provider, in `async with`; on leaving, the rest of the answer is given up.
 
-        Raises:
-            Problem: If the provider does not answer, after all that could be tried.
-
+        Entering raises Problem if the provider does not answer, after all that could be tried.
         """
+        return Asking(self, outgoing)
+
+    async def ask(self, outgoing: Outgoing) -> tuple[Answer, Lease]:
+        """Ask the provider; both results must be given to `end`. Raises as `send` does."""
         ticket = self.breaker.enter()
         self._budget.count_request()
-        answer, lease = await self._counted(outgoing, ticket)
-        try:
-            yield answer
-        finally:
-            answer.close()
-            self._give_back(lease)
+        return await self._counted(outgoing, ticket)
+
+    def end(self, answer: Answer, lease: Lease) -> None:
+        """Give up what is left of the *answer*, and the permit back."""
+        answer.close()
+        self._give_back(lease)
 
     async def _counted(self, outgoing: Outgoing, ticket: Ticket) -> tuple[Answer, Lease]:
         """Ask, and tell the breaker how it went; only here do requests count for it."""
@@ -258,6 +259,28 @@ class Upstream:
         if lease.id and verdict.effect is not Effect.NONE and not self._pool.is_alone:
             event = "key.rested" if verdict.effect is Effect.REST else "key.retired"
             self._log.warning(event, key=lease.shown, id=lease.id, cause=cause, model=lease.model)
+
+
+class Asking:
+    """One request to the provider and its answer, as a context."""
+
+    __slots__ = ("_answer", "_lease", "_outgoing", "_upstream")
+
+    def __init__(self, upstream: Upstream, outgoing: Outgoing) -> None:
+        self._upstream = upstream
+        self._outgoing = outgoing
+
+    async def __aenter__(self) -> Answer:
+        self._answer, self._lease = await self._upstream.ask(self._outgoing)
+        return self._answer
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._upstream.end(self._answer, self._lease)
 
 
 def _no_key(provider: str) -> Problem:
