@@ -24,7 +24,14 @@ from typing import Any
 from ccproxy.convert.problem import Cause
 from ccproxy.errors import Problem
 from ccproxy.pipeline.keyshown import TIMED, KeyShown, describe, limited, show, shown
-from ccproxy.pipeline.keystate import LONGEST_REST, KeyLimits, KeyState, Obstacle, Rest
+from ccproxy.pipeline.keystate import (
+    LONGEST_REST,
+    KeyLimits,
+    KeyLive,
+    KeyState,
+    Obstacle,
+    Probe,
+)
 from ccproxy.pipeline.verdict import Effect, Verdict
 
 SHARED_AFTER = 3
@@ -46,12 +53,38 @@ class Lease:
     shown: str
     """The key as it may be shown: `…last4`."""
     model: str
-    probed: tuple[Rest, ...] = ()
+    turn: Probe = (0, 0)
+    probed: tuple[str, ...] = ()
     probes_provider: bool = False
     tests: bool = False
     """Whether the user wants to know how this very key is, whatever is known about it."""
     settled: bool = False
     released: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class PoolLive:
+    """What processes that share a pool must know at once; keys go by salted names."""
+
+    salt: bytes
+    keys: dict[str, KeyLive] = field(default_factory=dict)
+    turn: int = 0
+    last_success: float = -math.inf
+    limited: list[tuple[str, str, float]] = field(default_factory=list)
+    provider_rests_until: float | None = None
+    provider_probed_by: Probe | None = None
+
+    def without(self, gone: Collection[int]) -> PoolLive:
+        """Return the same without the permits and probes of processes that are gone."""
+        for key in self.keys.values():
+            key.flights = {who: count for who, count in key.flights.items() if who not in gone}
+            for rest in key.rests.values():
+                if rest.probed_by is not None and rest.probed_by[0] in gone:
+                    rest.probed_by = None
+        probe = self.provider_probed_by
+        if probe is not None and probe[0] in gone:
+            self.provider_probed_by = None
+        return self
 
 
 class KeyPool:
@@ -76,13 +109,18 @@ class KeyPool:
         self._clock = clock
         self._wall = wall
         self._jitter = jitter
+        self._me = 0
+        self._salt = b""
+        self._names: dict[str, str] = {}
         self._turn = 0
         self._last_success = -math.inf
         self._limited: list[tuple[str, str, float]] = []
         self._provider_rests_until: float | None = None
-        self._provider_is_probed = False
+        self._provider_probed_by: Probe | None = None
         self.on_change: Callable[[], None] = _nobody_cares
         """Called whenever there is something new to keep on disk."""
+        self.on_permit: Callable[[], None] = _nobody_cares
+        """Called when a permit may have come back in another process."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -115,22 +153,35 @@ class KeyPool:
         key = min(ready, key=lambda key: (key.in_flight, key.turn))
         self._turn += 1
         key.turn = self._turn
-        self._provider_is_probed = self._provider_is_probed or probes_provider
+        turn = (self._me, self._turn)
+        if probes_provider:
+            self._provider_probed_by = turn
         self.on_change()
         return Lease(
             secret=key.secret,
             id=key.id,
             shown=key.tail,
             model=model,
-            probed=key.start(model, now=now, wall=wall),
+            turn=turn,
+            probed=key.start(model, now=now, wall=wall, probe=turn),
             probes_provider=probes_provider,
         )
 
     def take_this(self, key_id: str, model: str) -> Lease:
         """Return the key *key_id*, also one that rests or is disabled; KeyError if unknown."""
         key = self._by_id[key_id]
-        key.start(model, now=self._clock(), wall=self._wall())
-        return Lease(secret=key.secret, id=key.id, shown=key.tail, model=model, tests=True)
+        self._turn += 1
+        turn = (self._me, self._turn)
+        probed = key.start(model, now=self._clock(), wall=self._wall(), probe=turn)
+        return Lease(
+            secret=key.secret,
+            id=key.id,
+            shown=key.tail,
+            model=model,
+            turn=turn,
+            probed=probed,
+            tests=True,
+        )
 
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
         """Tell whether only the limits on requests in flight stand in the way: wait, then."""
@@ -195,13 +246,13 @@ class KeyPool:
         until = self._provider_rests_until
         if until is None:
             return False
-        if until > now or self._provider_is_probed:
+        if until > now or self._provider_probed_by is not None:
             raise self.refusal("")
         return True
 
     def _provider_wait(self) -> float | None:
         until = self._provider_rests_until
-        if until is None or (until <= self._clock() and not self._provider_is_probed):
+        if until is None or (until <= self._clock() and self._provider_probed_by is None):
             return None
         return max(1.0, until - self._clock())
 
@@ -226,11 +277,9 @@ class KeyPool:
         self._limited.clear()
 
     def _end_probe(self, lease: Lease) -> None:
-        for rest in lease.probed:
-            rest.probing = False
-        if lease.probes_provider:
-            lease.probes_provider = False
-            self._provider_is_probed = False
+        self._by_id[lease.id].end_probe(lease.probed, lease.turn)
+        if lease.probes_provider and self._provider_probed_by == lease.turn:
+            self._provider_probed_by = None
 
     # For the user.
 
@@ -271,6 +320,44 @@ class KeyPool:
         self._limited.clear()
         self._provider_rests_until = None
         self.on_change()
+
+    # For other processes that share it.
+
+    def live(self, there: PoolLive) -> PoolLive:
+        """Return all that others must know; keys that are only *there* stay as they are."""
+        names = self._names_by(there.salt)
+        ours = {names[key.id]: key.live(self._me) for key in self._keys}
+        return PoolLive(
+            salt=there.salt,
+            keys={**there.keys, **ours},
+            turn=self._turn,
+            last_success=self._last_success,
+            limited=[(names[key_id], model, at) for key_id, model, at in self._limited],
+            provider_rests_until=self._provider_rests_until,
+            provider_probed_by=self._provider_probed_by,
+        )
+
+    def revive(self, live: PoolLive) -> None:
+        """Take over what `live` returned, here or in another process."""
+        ids = {name: key_id for key_id, name in self._names_by(live.salt).items()}
+        for name, key_id in ids.items():
+            if name in live.keys:
+                self._by_id[key_id].revive(live.keys[name], self._me)
+        self._turn, self._last_success = live.turn, live.last_success
+        self._limited = [(ids[name], model, at) for name, model, at in live.limited if name in ids]
+        self._provider_rests_until = live.provider_rests_until
+        self._provider_probed_by = live.provider_probed_by
+
+    def _names_by(self, salt: bytes) -> dict[str, str]:
+        if salt != self._salt:
+            self._salt = salt
+            self._names = {key.id: salted(key.secret, salt) for key in self._keys}
+        return self._names
+
+    @property
+    def is_kept_here(self) -> bool:
+        """Whether it is for this process to keep the pool on disk."""
+        return True
 
     # For the disk.
 

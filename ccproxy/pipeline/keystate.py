@@ -9,6 +9,7 @@ failed probe begins the next, longer rest.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,10 @@ class KeyLimits:
     """Days begin at midnight UTC."""
 
 
+Probe = tuple[int, int]
+"""A process (0 where there is only one) and the turn of one of its requests."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Rest:
     """Why a key rests and until when, on the monotonic clock."""
@@ -50,7 +55,13 @@ class Rest:
     """Wall clock, for the user's eyes."""
     told: bool = False
     """Whether the provider said for how long."""
-    probing: bool = False
+    probed_by: Probe | None = None
+    """The request that finds out whether it may end."""
+
+    @property
+    def probing(self) -> bool:
+        """Whether somebody is finding out."""
+        return self.probed_by is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,20 @@ class Obstacle:
     """A `Cause` value, `in_flight`, `per_minute`, `per_day` or `disabled`."""
     seconds: float
     status: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class KeyLive:
+    """What processes that share a pool must know of a key at once; times are monotonic."""
+
+    flights: dict[int, int]
+    """Requests in flight by process."""
+    turn: int
+    disabled: bool
+    rests: dict[str, Rest]
+    day: int
+    used_today: int
+    minute: list[float]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -78,6 +103,8 @@ class KeyState:
     rests: dict[str, Rest] = field(default_factory=dict)
     day: int = 0
     used_today: int = 0
+    elsewhere: dict[int, int] = field(default_factory=dict)
+    """How many of `in_flight` are other processes'."""
     _minute: deque[float] = field(default_factory=deque)
 
     # What stands in the way.
@@ -119,19 +146,31 @@ class KeyState:
 
     # What happens to it.
 
-    def start(self, model: str, *, now: float, wall: float) -> tuple[Rest, ...]:
-        """Note one more use; return the rests that this use probes."""
+    def start(self, model: str, *, now: float, wall: float, probe: Probe) -> tuple[str, ...]:
+        """Note one more use; return the names of the rests that this use probes."""
         self.in_flight += 1
         self.used_today = self.used(wall) + 1
         self.day = int(wall // _DAY)
         if self.limits.per_minute is not None:
             self._forget_minute(now)
             self._minute.append(now)
-        over = [rest for name in {WHOLE_KEY, model} if (rest := self.rests.get(name))]
-        probed = tuple(rest for rest in over if rest.until <= now)
-        for rest in probed:
-            rest.probing = True
-        return probed
+        if not self.rests:
+            return ()
+        over = tuple(
+            name
+            for name in {WHOLE_KEY, model}
+            if (rest := self.rests.get(name)) is not None and rest.until <= now
+        )
+        for name in over:
+            self.rests[name].probed_by = probe
+        return over
+
+    def end_probe(self, names: Iterable[str], probe: Probe) -> None:
+        """Let another request find out, if *probe* was the one that did."""
+        for name in names:
+            rest = self.rests.get(name)
+            if rest is not None and rest.probed_by == probe:
+                rest.probed_by = None
 
     def succeeded(self, model: str, *, now: float, alone: bool) -> None:
         """Forget the rests that are over; one that lasts was caused by a later refusal."""
@@ -171,6 +210,29 @@ class KeyState:
         rest = self.rests.get(model)
         if rest is not None and rest.cause is Cause.RATE_LIMIT:
             del self.rests[model]
+
+    # How it is shared.
+
+    def live(self, me: int) -> KeyLive:
+        """Return all that others must know, as the process *me*."""
+        return KeyLive(
+            flights={**self.elsewhere, me: self.in_flight - sum(self.elsewhere.values())},
+            turn=self.turn,
+            disabled=self.disabled,
+            rests=self.rests,
+            day=self.day,
+            used_today=self.used_today,
+            minute=list(self._minute),
+        )
+
+    def revive(self, live: KeyLive, me: int) -> None:
+        """Take over what `live` returned, here or in another process."""
+        own = self.in_flight - sum(self.elsewhere.values())
+        self.elsewhere = {who: count for who, count in live.flights.items() if who != me and count}
+        self.in_flight = own + sum(self.elsewhere.values())
+        self.turn, self.disabled, self.rests = live.turn, live.disabled, live.rests
+        self.day, self.used_today = live.day, live.used_today
+        self._minute = deque(live.minute)
 
     # How it is kept.
 

@@ -219,6 +219,7 @@ class LocalHost:
             "--control": control,
             "--nonce": nonce,
             "--index": unit.index,
+            "--workers": spec.workers,
         }
         argv = [*self._settings.worker_command]
         for name, value in options.items():

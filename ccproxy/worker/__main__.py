@@ -1,7 +1,8 @@
 """
 The worker process: arguments -> configuration -> logs -> serve.
 
-    python -m ccproxy.worker --home DIR --label LABEL --env-file FILE|- --port N [--index K]
+    python -m ccproxy.worker --home DIR --label LABEL --env-file FILE|- --port N
+        [--index K --workers N]
         [--listen-fd N] [--ready-fd N] [--control PATH --nonce HEX]
 
 `--env-file -` takes the settings from the process environment. Without --listen-fd the worker
@@ -68,7 +69,14 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         await demo.start()
         config = config.at(demo.url)
     request_log = RequestLog(file, level=config.log_level, redact=redact)
-    worker = make_worker(config, home=home, log=log, redact=redact, request_log=request_log)
+    worker = make_worker(
+        config,
+        home=home,
+        log=log,
+        redact=redact,
+        request_log=request_log,
+        processes=options.workers,
+    )
     await worker.upstream.open()
     service = Service(worker, listener)
     service.listen_to_signals()
@@ -101,6 +109,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--env-file", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--index", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--listen-fd", type=int)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--control")

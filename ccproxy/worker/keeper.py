@@ -133,9 +133,12 @@ class Keeper:
             name: _steady(row, self._saved.get(name))
             for name, row in self._kept.pool.export(self._salt).items()
         }
+        if not self._kept.pool.is_kept_here:
+            rows = {}  # should it fall to us, everything is written anew
         changed = {name: row for name, row in rows.items() if row != self._saved.get(name)}
         new = {name: value for name, value in values.items() if value != self._saved_values[name]}
         if not changed and not new:
+            self._saved = rows
             return
         try:
             await asyncio.to_thread(self._write, changed, self._saved, new)

@@ -36,9 +36,11 @@ def make_worker(
     log: FilteringBoundLogger,
     redact: Redactor,
     request_log: RequestLog | None = None,
+    processes: int = 1,
 ) -> Worker:
     """Make the worker of *config*; its upstream is not open yet."""
-    pool, calibration, lessons = make_pool(config), Calibration(), Lessons()
+    pool = make_pool(config, state=home / "state", processes=processes, log=log)
+    calibration, lessons = Calibration(), Lessons()
     kept = Kept(pool, calibration, lessons)
     signing_key = load_signing_key(home / "state")
     rules = Rules(

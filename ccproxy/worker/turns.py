@@ -25,6 +25,7 @@ class Turns:
         self._pool = pool
         self._longest_wait = longest_wait
         self._line: deque[asyncio.Future[None]] = deque()
+        pool.on_permit = self._wake
 
     async def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
         """
@@ -58,11 +59,14 @@ class Turns:
         while True:
             await self._stand(at_the_end=at_the_end)
             try:
-                return self._pool.take(model, skip=skip)
+                lease = self._pool.take(model, skip=skip)
             except Problem:
                 if not self._pool.is_full(model, skip=skip):
                     self._wake()
                     raise
+            else:
+                self._wake()  # several permits may have come back at once, in other processes
+                return lease
             at_the_end = False
 
     async def _stand(self, *, at_the_end: bool) -> None:

@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("home", "label", "env-file", "control", "nonce"):
         parser.add_argument(f"--{name}")
-    for name in ("port", "listen-fd", "ready-fd", "index"):
+    for name in ("port", "listen-fd", "ready-fd", "index", "workers"):
         parser.add_argument(f"--{name}", type=int)
     StandIn(parser.parse_args()).run()
 

@@ -61,9 +61,9 @@ def refuse(pool, key_id, verdict):
     pool.release(lease)
 
 
-def keeper_of(path, pool, calibration=None, lessons=None):
+def keeper_of(path, pool, calibration=None, lessons=None, *, save_after=0.0):
     kept = Kept(pool, calibration or Calibration(), lessons or Lessons())
-    keeper = Keeper(kept, KeyStore(path), log=LOG, save_after=0.0)
+    keeper = Keeper(kept, KeyStore(path), log=LOG, save_after=save_after)
     keeper.restore()
     return keeper
 
@@ -300,11 +300,11 @@ async def test_lessons_are_kept_for_a_week(path, monkeypatch):
 async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_others_rests(path):
     time_of_both = Time()
     old = pool_at(time_of_both)
-    keeper_of_old = keeper_of(path, old)
+    keeper_of_old = keeper_of(path, old, save_after=60.0)
     refuse(old, "k1", GOOD)
     await keeper_of_old._save()
     new = pool_at(time_of_both)
-    keeper_of_new = keeper_of(path, new)
+    keeper_of_new = keeper_of(path, new, save_after=60.0)
     refuse(new, "k2", LIMITED)
     refuse(new, "k1", GOOD)
     await keeper_of_new._save()
