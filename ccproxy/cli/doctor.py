@@ -119,18 +119,10 @@ def _mend(options: Options, found: Found) -> bool:
 
 def _redactor(scene: Scene) -> Callable[[str], str]:
     """Findings hold no secret; should one ever get in, it does not get out."""
+    from ccproxy.config.secrets import secrets_of
     from ccproxy.logs import Redactor
 
-    secrets = [
-        secret
-        for config in scene.workers.values()
-        for secret in (
-            *config.api_keys,
-            *config.client_keys,
-            *config.custom_headers.values(),
-            config.upstream_proxy or "",
-        )
-    ]
+    secrets = [secret for config in scene.workers.values() for secret in secrets_of(config)]
     return Redactor(secrets)
 
 

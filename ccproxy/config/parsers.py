@@ -12,7 +12,7 @@ import math
 import re
 from ipaddress import IPv4Network, ip_address
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ccproxy.pipeline.headers import is_value
 
@@ -37,6 +37,12 @@ _STAND_INS = (
     r"<.*>|\{.*\}|\[.*\]",
 )
 _PLACEHOLDER = re.compile(f"{_PREFIX}(?:{'|'.join(_STAND_INS)})", re.IGNORECASE)
+
+# A vendor's prefix with more behind it, or a long word of letters and digits (names have dashes).
+_KEY_LIKE = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|ak|ccp|gsk|csk|xai|nvapi|hf|gh[a-z])[-_]|AIza|eyJ)[\w.-]{8,}"
+    r"|(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}"
+)
 
 
 def text(value: str) -> str:
@@ -161,6 +167,9 @@ def http_url(value: str) -> str:
         raise ValueError(f'would send the key in the clear, got "{_without_login(value)}"')
     if split.username is not None or split.password is not None:
         raise ValueError("must not hold a name and password")
+    if {name for name, _ in parse_qsl(split.query, keep_blank_values=True)} - {"api-version"}:
+        # It would not be sent, but shown wherever the address is.
+        raise ValueError("must not hold a query: keys belong into PROVIDER_API_KEY")
     return value.rstrip("/")
 
 
@@ -176,6 +185,11 @@ def proxy_url(value: str) -> str:
 def masked(secret: str) -> str:
     """What may be shown of a *secret*: its last four characters, of a short one nothing."""
     return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
+
+
+def without_keys(text: str) -> str:
+    """Mask what looks like a key: it may stand where something else should."""
+    return _KEY_LIKE.sub(lambda found: masked(found[0]), text)
 
 
 def is_loopback(host: str) -> bool:

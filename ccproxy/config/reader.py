@@ -19,6 +19,7 @@ from typing import TypeVar
 from dotenv.parser import Binding, parse_stream
 
 from ccproxy.config.fleet import Entry, shown
+from ccproxy.config.parsers import without_keys
 from ccproxy.config.settings import HEADER_PREFIX, NAMES, Setting
 from ccproxy.errors import Mistake
 
@@ -90,8 +91,9 @@ class EnvReader:
         return (one for name, one in self._values.items() if name.startswith(prefix))
 
     def note(self, where: Given | None, text: str, *, fix: str) -> None:
-        """Note a mistake; *where* None means the file as a whole."""
+        """Note a mistake; *where* None means the file as a whole. No key is quoted."""
         line = where.line if where else None
+        text, fix = without_keys(text), without_keys(fix)
         mistake = Mistake(file=shown(self.file), line=line, text=text, fix=fix)
         if mistake not in self.mistakes:  # a setting may be read for two reasons
             self.mistakes.append(mistake)

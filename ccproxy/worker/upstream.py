@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,6 +26,7 @@ import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.config.secrets import secrets_of
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.problem import Cause, ProviderProblem
 from ccproxy.errors import Problem
@@ -43,7 +43,6 @@ from ccproxy.worker.wire import Headers, Wire
 
 __all__ = ["Answer", "Outgoing", "Upstream"]
 
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +82,7 @@ class Upstream:
         self._budget = RetryBudget(clock=clock)
         self.breaker = Breaker(config.provider_name, clock=clock)
         self._headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
-        secret = [v for name, v in config.custom_headers.items() if _SECRET_HEADER.search(name)]
-        self._secrets = (*config.api_keys, *secret)
+        self._secrets = secrets_of(config)
         self._proxy = proxy_for(config.base_url, config.upstream_proxy)
         self._wire: Wire | None = None
 

@@ -14,9 +14,10 @@ import aiohttp
 import structlog
 
 from ccproxy.config.fleet import Entry
+from ccproxy.config.secrets import secrets_of
 from ccproxy.config.worker import load_worker
 from ccproxy.logs import Redactor
-from ccproxy.worker.makeup import make_worker, secrets_of
+from ccproxy.worker.makeup import make_worker
 from ccproxy.worker.serve import Service, bind
 from ccproxy.worker.state import Worker
 from tests.fleet import eventually
