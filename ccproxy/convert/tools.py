@@ -37,6 +37,9 @@ _SETS_KEPT: Final = 64
 _SCHEMAS_KEPT: Final = 2048
 
 _ANYTHING = msgspec.json.Decoder()
+_FIELDS = msgspec.json.Decoder(list[dict[str, Raw]])
+_HANDLED: Final = frozenset({"name", "type", "description", "input_schema", "defer_loading"})
+"""The fields of a tool that its conversion looks at; the others are left out and named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ def _tool_set(tools: bytes, dialect: str, longest: int) -> ToolSet:
     definitions: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     dropped: dict[str, None] = {}
+    fields = read(_FIELDS, Raw(tools), "tools")
     for index, tool in enumerate(tools_of(Raw(tools))):
         function = _function(tool, dialect, index)
         if function is None or tool.name in names:
@@ -81,6 +85,7 @@ def _tool_set(tools: bytes, dialect: str, longest: int) -> ToolSet:
             raise invalid("Field required", "tools", index, "name")
         names[tool.name] = chat_name(tool.name, longest)
         definitions.append({"type": "function", "function": {"name": names[tool.name], **function}})
+        dropped |= {f"tools.*.{name}": None for name in fields[index] if name not in _HANDLED}
     encoded = Raw(msgspec.json.encode(definitions))
     return ToolSet(definitions=encoded, sent_names=names, dropped=tuple(dropped))
 

@@ -22,7 +22,7 @@ from ccproxy.convert.response import to_message
 from ccproxy.errors import Problem
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.tokens import estimate
-from ccproxy.protocol.messages import read_request
+from ccproxy.protocol.messages import read_request, unknown_fields
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()
@@ -38,7 +38,6 @@ class Exchange:
         body: What is sent to the provider.
         streams: Whether the client wants a stream.
         asks_stream: Whether the provider is asked for one.
-        dropped: What of the request the provider does not get.
         stop_reason: Why the answer ended, once it has.
 
     """
@@ -65,7 +64,8 @@ class Exchange:
         converted = to_chat(request, target, signer=rules.signer)
         self.body = converted.body
         self.asks_stream = converted.stream
-        self.dropped = (*filtered, *converted.dropped)
+        self._dropped = (*filtered, *converted.dropped)
+        self._asked = body
         self.stop_reason: str | None = None
         self._rules = rules
         self._context = AnswerContext(
@@ -85,6 +85,11 @@ class Exchange:
     def _relay(self) -> ChatRelay:
         # A whole answer that is read as one needs none.
         return ChatRelay(self._context)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What of the request the provider does not get; looked for when somebody wants to know."""
+        return (*self._dropped, *sorted(unknown_fields(self._asked)))
 
     @property
     def usage(self) -> Mapping[str, Any]:

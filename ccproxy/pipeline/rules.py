@@ -76,7 +76,7 @@ class Rules:
             return
         tokens = self.calibration.apply(model, estimated)
         margin = CLEARLY_TOO_LONG if self.calibration.knows(model) else PROBABLY_TOO_LONG
-        if tokens > window * margin and _COMPACTION not in bytes(request.messages[-1].content):
+        if tokens > window * margin and not _compacts(request):
             text = f"prompt is too long: {tokens} tokens > {window} maximum"
             raise Problem("invalid_request_error", text)
 
@@ -84,3 +84,10 @@ class Rules:
         """Compare an estimate with what the provider reports."""
         reported = sum(usage.get(name) or 0 for name in _INPUT_FIELDS)
         self.calibration.learn(model, estimated=estimated, reported=reported)
+
+
+def _compacts(request: MessagesRequest) -> bool:
+    """Tell whether this is the compaction; a system message may follow what the user says last."""
+    said = (message for message in reversed(request.messages) if message.role == "user")
+    last = next(said, None)
+    return last is not None and _COMPACTION in bytes(last.content)

@@ -174,6 +174,8 @@ ANTHROPIC_ONLY: Final = (
 # Reading a request...
 
 _REQUEST = msgspec.json.Decoder(MessagesRequest)
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_KNOWN = frozenset(MessagesRequest.__struct_fields__)
 _BLOCKS = msgspec.json.Decoder(list[Block])
 _TOOLS = msgspec.json.Decoder(list[Tool])
 _SOURCE = msgspec.json.Decoder(Source)
@@ -207,6 +209,11 @@ def read_request(body: bytes, *, counting: bool = False) -> MessagesRequest:
     if request.max_tokens is not None and request.max_tokens < 0:
         raise invalid("Input should be greater than or equal to 0", "max_tokens")
     return request
+
+
+def unknown_fields(body: bytes) -> tuple[str, ...]:
+    """Return the names of a request's fields that nobody here knows; for the log."""
+    return tuple(_FIELDS.decode(body).keys() - _KNOWN)
 
 
 def blocks_of(content: Raw) -> list[Block]:

@@ -30,7 +30,10 @@ class Asked(Protocol):
     streams: bool
     asks_stream: bool
     stop_reason: str | None
-    dropped: tuple[str, ...]
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What of the request the provider does not get."""
 
     @property
     def usage(self) -> Mapping[str, Any]:
@@ -41,6 +44,8 @@ def note_asked(request: ClientRequest, asked: Asked) -> None:
     """Put into record and log what is going to be asked."""
     record = request.record
     record.requested, record.model, record.stream = asked.requested, asked.model, asked.streams
+    if request.worker.config.log_level != "DEBUG":
+        return  # to find out what was dropped costs more than a line that nobody reads is worth
     request.worker.request_log.debug(
         "request.converted",
         request=record.request_id,

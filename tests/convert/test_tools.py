@@ -46,6 +46,18 @@ def test_fields_of_anthropics_are_left_out(field):
     assert sent(tool("Read", **field)) == sent(tool("Read"))
 
 
+def test_what_is_left_out_of_a_tool_is_named():
+    first = tool("Read", strict=True, input_examples=[{}], cache_control={"type": "ephemeral"})
+    second = tool("Write", strict=False, defer_loading=True)
+    gone = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+    assert ask(tools=[first, second, gone]).converted.dropped == (
+        "tools.*.strict",
+        "tools.*.input_examples",
+        "tools.*.cache_control",
+        "tools.web_search",
+    )
+
+
 @pytest.mark.parametrize(
     "description",
     [pytest.param(None, id="null"), pytest.param(7, id="a number")],

@@ -102,6 +102,27 @@ def test_everything_else_is_asked(text, window):
     assert exchange(prompt(text), window=window).body
 
 
+def test_a_compaction_is_known_before_a_system_message_that_follows_it():
+    body = prompt("CRITICAL: Respond with TEXT ONLY" + LONG)
+    body["messages"].append({"role": "system", "content": "The date has changed."})
+    assert exchange(body, window=1000).body
+
+
+def test_a_compaction_long_ago_is_no_reason_to_ask():
+    body = prompt("CRITICAL: Respond with TEXT ONLY" + LONG)
+    body["messages"] += [
+        {"role": "assistant", "content": "<summary>s</summary>"},
+        {"role": "user", "content": "Go on"},
+    ]
+    with pytest.raises(Problem, match="prompt is too long"):
+        exchange(body, window=1000)
+
+
+def test_what_nobody_knows_is_named_among_what_was_dropped():
+    asked = exchange(prompt(next_years_field={"a": 1}, container="c", another=None))
+    assert asked.dropped == ("container", "another", "next_years_field")
+
+
 def test_a_learnt_factor_makes_the_margin_smaller():
     known = rules(window=3100)
     known.calibration.learn("up-big", estimated=4000, reported=4000)

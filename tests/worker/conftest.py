@@ -20,6 +20,7 @@ async def start(tmp_path: Path, provider: Provider) -> AsyncIterator[Callable[..
     async with AsyncExitStack() as stack:
 
         async def begin(url: str = "", **settings: str) -> Proxy:
+            settings = {"LOG_LEVEL": "DEBUG", **settings}
             way = running(tmp_path, url or provider.url, **settings)
             return await stack.enter_async_context(way)
 

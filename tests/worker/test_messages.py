@@ -307,10 +307,17 @@ async def test_one_line_says_what_became_of_a_request(proxy, provider):
 
 
 async def test_at_debug_the_conversion_is_shown(proxy):
-    await proxy.ask(prompt(container="c"))
+    await proxy.ask(prompt(container="c", next_years_field=1))
     line = await proxy.logged("request.converted")
-    assert "container" in line["dropped"]
+    assert {"container", "next_years_field"} <= set(line["dropped"])
     assert (line["requested"], line["model"]) == ("claude-opus-4-1", "gpt-4o")
+
+
+async def test_at_info_nobody_looks_for_what_was_dropped(start):
+    proxy = await start(LOG_LEVEL="INFO")
+    await proxy.ask(prompt(container="c"))
+    await proxy.logged("request.finished")
+    assert proxy.lines("request.converted") == []
 
 
 # The client's own key.
