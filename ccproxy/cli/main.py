@@ -50,6 +50,7 @@ VERBS = {
     "check": "Check the configuration and start nothing.",
     "doctor": "Look for what is wrong, and say what mends it.",
     "up": "Run the fleet, or a single proxy, in the foreground.",
+    "interactive": "Look after a proxy at a prompt.",
     "import": "Take over the models of a models.yaml.",
     "cleanup": "Remove logs that are older than three days.",
     "install-service": "Have the fleet started by systemd, launchd or cron.",
