@@ -90,6 +90,13 @@ def count(value: str) -> int:
     return int(value)
 
 
+def requests(value: str) -> int:
+    """A number of requests, at least one."""
+    if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) < 1:
+        raise ValueError(f'must be a whole number of requests, at least 1, got "{value}"')
+    return int(value)
+
+
 def port(value: str) -> int:
     """A TCP port."""
     if not re.fullmatch(r"[0-9]{1,5}", value) or not 1 <= int(value) <= 65535:

@@ -140,6 +140,27 @@ MAX_RETRIES = Setting(
     "repeats after 408, 409, 5xx, 529 or a failed connection, before the first byte",
     "2",
 )
+KEY_MAX_IN_FLIGHT = Setting(
+    "KEY_MAX_IN_FLIGHT",
+    parsers.requests,
+    "",
+    "most requests at once with each key; up to 100 more wait for up to 30 s",
+    "4",
+)
+KEY_PER_MINUTE = Setting(
+    "KEY_PER_MINUTE",
+    parsers.requests,
+    "",
+    "most requests in a minute with each key",
+    "60",
+)
+KEY_PER_DAY = Setting(
+    "KEY_PER_DAY",
+    parsers.requests,
+    "",
+    "most requests in a day (UTC) with each key, such as a free key's 500",
+    "500",
+)
 EARLY_COMMIT = Setting(
     "EARLY_COMMIT",
     parsers.seconds_or_never,
@@ -252,6 +273,9 @@ SETTINGS: tuple[Setting[Any], ...] = (
     CONTEXT_WINDOW,
     REQUEST_TIMEOUT,
     MAX_RETRIES,
+    KEY_MAX_IN_FLIGHT,
+    KEY_PER_MINUTE,
+    KEY_PER_DAY,
     EARLY_COMMIT,
     UPSTREAM_PROXY,
     CA_BUNDLE,

@@ -35,6 +35,7 @@ from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.convert.quirks import Target
 from ccproxy.errors import ConfigError
 from ccproxy.pipeline.headers import AuthStyle
+from ccproxy.pipeline.keystate import KeyLimits
 from ccproxy.pipeline.models import ModelMap, Price
 
 Api = Literal["chat", "messages"]
@@ -76,6 +77,8 @@ class WorkerConfig:
     """The provider's name for users."""
     takes_anthropic_keys: bool = False
     """Whether a key of Anthropic's (`sk-ant-…`) may be passed on: nobody else may see one."""
+    key_limits: KeyLimits = KeyLimits()
+    """What each key may be used for at most."""
     tool_filter: tuple[str, ...] = ()
     """Glob patterns of tools that the provider does not get."""
     history: bool = False
@@ -204,6 +207,11 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         custom_headers={**preset.headers, **rules.custom_headers(env)},
         azure_api_version=env.read(s.AZURE_API_VERSION) or "",
         env_file=env_file,
+        key_limits=KeyLimits(
+            in_flight=env.read(s.KEY_MAX_IN_FLIGHT),
+            per_minute=env.read(s.KEY_PER_MINUTE),
+            per_day=env.read(s.KEY_PER_DAY),
+        ),
         tool_filter=env.read(s.TOOL_FILTER) or (),
         history=env.read(s.HISTORY) or False,
         admin_api=_or(env.read(s.ADMIN_API), True),

@@ -32,6 +32,7 @@ def make_pool(
         clock=time.monotonic,
         wall=time.time,
         jitter=random.random,
+        limits=config.key_limits,
     )
 
 
@@ -43,6 +44,7 @@ def _shared(config: WorkerConfig, table: Table) -> SharedPool:
         clock=time.monotonic,
         wall=time.time,
         jitter=random.random,
+        limits=config.key_limits,
     )
     pool.watch()
     return pool

@@ -8,6 +8,7 @@ import pytest
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
+from ccproxy.pipeline.keystate import KeyLimits
 from ccproxy.pipeline.models import Choice, Price
 
 KEY = "sk-provider-000000001"
@@ -44,6 +45,7 @@ def test_the_defaults(write):
     assert (config.max_tokens_limit, config.min_tokens_limit) == (None, None)
     assert config.context_window is None
     assert (config.request_timeout, config.max_retries, config.early_commit) == (600.0, 2, 15.0)
+    assert config.key_limits == KeyLimits()
     assert (config.client_keys, config.pass_client_key) == ((), False)
     assert (config.upstream_proxy, config.ca_bundle) == (None, None)
     assert (dict(config.custom_headers), config.azure_api_version) == ({}, "")
@@ -70,6 +72,9 @@ def test_every_setting_is_read(write, here):
         CONTEXT_WINDOW=200000
         REQUEST_TIMEOUT=90.5
         MAX_RETRIES=0
+        KEY_MAX_IN_FLIGHT=4
+        KEY_PER_MINUTE=60
+        KEY_PER_DAY=500
         EARLY_COMMIT=0
         UPSTREAM_PROXY=http://u:p@proxy:3128
         CA_BUNDLE=../ca.pem
@@ -96,6 +101,7 @@ def test_every_setting_is_read(write, here):
     assert (config.max_tokens_limit, config.min_tokens_limit) == (4096, 100)
     assert config.context_window == 200000
     assert (config.request_timeout, config.max_retries, config.early_commit) == (90.5, 0, 0.0)
+    assert config.key_limits == KeyLimits(in_flight=4, per_minute=60, per_day=500)
     assert config.upstream_proxy == "http://u:p@proxy:3128"
     assert config.ca_bundle == here / "ca.pem"
     assert config.custom_headers == {"X-Team": "blue"}
