@@ -77,7 +77,7 @@ class WorkerConfig:
     """The provider's name for users."""
     takes_anthropic_keys: bool = False
     """Whether a key of Anthropic's (`sk-ant-…`) may be passed on: nobody else may see one."""
-    key_limits: KeyLimits = KeyLimits()
+    key_limits: KeyLimits = field(default_factory=KeyLimits)
     """What each key may be used for at most."""
     tool_filter: tuple[str, ...] = ()
     """Glob patterns of tools that the provider does not get."""
