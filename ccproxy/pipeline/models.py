@@ -138,6 +138,12 @@ class ModelMap:
         """Tell whether *name* is a tier's model, or one that the preset names."""
         return without_mark(name).lower() in self._known
 
+    def listed(self) -> tuple[str, ...]:
+        """Return the tiers' models, then those that the preset names."""
+        patterns = (card.pattern for card in self.cards)
+        named = (pattern for pattern in patterns if not any(sign in pattern for sign in "*?["))
+        return tuple(dict.fromkeys((*self.tiers(), *named)))
+
     def tiers(self) -> tuple[str, ...]:
         """Return the models of the tiers, each once, biggest first."""
         return tuple(dict.fromkeys(name for name in (self.big, self.middle, self.small) if name))
@@ -154,9 +160,7 @@ class ModelMap:
 
     @cached_property
     def _known(self) -> frozenset[str]:
-        patterns = (card.pattern for card in self.cards)
-        literals = (pattern for pattern in patterns if not any(sign in pattern for sign in "*?["))
-        return frozenset(name.lower() for name in (*self.tiers(), *literals))
+        return frozenset(name.lower() for name in self.listed())
 
     @cached_property
     def _pass(self) -> tuple[_Matches, ...]:

@@ -30,10 +30,13 @@ from ccproxy.config.choices import Choices, read_choices, unknown_place
 from ccproxy.config.fleet import Entry, Fleet, read_fleet
 from ccproxy.config.switches import NO_SWITCH, Switch, read_switch, switch_path
 from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.convert.quirks import Target
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.pipeline.models import without_mark
 from ccproxy.pipeline.naming import (
+    TIERS,
     Place,
+    Tier,
     is_own_name,
     model_behind_label,
     model_for,
@@ -154,6 +157,33 @@ class Chooser:
             watched = Watched(path, lambda path: _load(path, entry))
             self._siblings[entry.label] = watched
         return watched.get()
+
+    def workers(self) -> dict[str, WorkerConfig]:
+        """Return the settings of every entry of the table, its own if there is no table."""
+        fleet = self.table.fleet
+        labels = [entry.label for entry in fleet.entries] if fleet is not None else []
+        found = {label: self.sibling(label) for label in labels}
+        known = {label: config for label, config in found.items() if config is not None}
+        return known if self.config.label in known else {self.config.label: self.config, **known}
+
+    def tiers(self) -> dict[str, str | None]:
+        """Return the models of the tiers by the tiers' names, as they are switched."""
+        models, switched = self.config.models, self.switch.tiers
+        own: dict[Tier, str | None] = {
+            "big": models.big,
+            "middle": models.middle,
+            "small": models.small,
+        }
+        return {tier: switched.of(tier) or own[tier] for tier in TIERS}
+
+    def target(self, name: str) -> Target:
+        """Return what is known about the model *name*, wherever it is."""
+        place = place_of(name, self.table.labels)
+        config = self.sibling(place.label) if place is not None else None
+        if place is None or config is None:
+            return self.config.target(name)
+        tiers = self.switch.tiers if config is self.config else NO_SWITCH.tiers
+        return config.target(model_behind_label(config.models, tiers, place.model))
 
     def choose(
         self,

@@ -77,8 +77,7 @@ class Worker:
 
     def tiers(self) -> dict[str, str | None]:
         """Return the models of the tiers by the tiers' names."""
-        models = self.config.models
-        return {"big": models.big, "middle": models.middle, "small": models.small}
+        return self.chooser.tiers()
 
     def end(self) -> None:
         """Tell every request that still runs to end, each with an error that says why."""

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from ccproxy.errors import Problem
 from ccproxy.worker.debuglog import KINDS
-from ccproxy.worker.endpoints import conversation
+from ccproxy.worker.endpoints import conversation, switching
 from ccproxy.worker.endpoints.health import json_response
 from ccproxy.worker.http import ClientRequest
 from ccproxy.worker.problems import JSON
@@ -149,6 +149,8 @@ def _post(endpoint: Endpoint) -> Route:
 
 
 ADMIN_ROUTES: Mapping[str, Route] = {
+    "/models": Route(get=switching.models_and_presets, is_admin=True, is_harmless=True),
+    "/switch_model": _post(switching.switch_model),
     "/config": Route(get=config, is_admin=True, is_harmless=True),
     "/v1/stats": Route(get=stats, is_admin=True, is_harmless=True),
     "/debug_logs": Route(get=debug_logs, delete=clear_debug_logs, is_admin=True),

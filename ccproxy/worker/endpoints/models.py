@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ccproxy.pipeline.naming import model_for
 from ccproxy.worker.endpoints.health import json_response
 from ccproxy.worker.http import ClientRequest
 from ccproxy.worker.state import Worker
@@ -28,7 +29,7 @@ async def models(request: ClientRequest) -> web.Response:
     worker = request.worker
     tiers = worker.tiers()
     entries = [_entry(worker, alias, tiers[tier] or alias) for tier, alias in _ALIASES.items()]
-    entries += [_entry(worker, name, name) for name in worker.config.models.tiers()]
+    entries += [_entry(worker, name, name) for name in dict.fromkeys(tiers.values()) if name]
     body = {
         "object": "list",
         "data": entries,
@@ -43,12 +44,13 @@ async def model(request: ClientRequest) -> web.Response:
     """Say which model answers for one name."""
     worker = request.worker
     name = request.path.removeprefix(PREFIX)
-    return json_response(_entry(worker, name, worker.config.models.pick(name).model))
+    answers = model_for(worker.config.models, worker.chooser.switch.tiers, name)
+    return json_response(_entry(worker, name, answers))
 
 
 def _entry(worker: Worker, name: str, upstream: str) -> dict[str, Any]:
     config = worker.config
-    card = config.target(upstream)
+    card = worker.chooser.target(upstream)
     shown = upstream if name == upstream else f"{upstream} ({config.label})"
     limits = {"max_input_tokens": card.window, "max_tokens": card.max_output}
     return {

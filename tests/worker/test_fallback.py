@@ -1,0 +1,207 @@
+"""An entry whose provider is out has another entry answer, before the first byte and once."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import permutations
+
+import pytest
+
+from tests.messages import prompt
+from tests.provider import chunk, completion, failure, hang_up, stream
+from tests.worker.family import Family
+from tests.worker.proxy import dead_port
+
+TO_GLM = '[fallback]\nKimi = ["GLM"]'
+
+
+@pytest.fixture
+async def family(tmp_path):
+    async with Family(tmp_path) as family:
+        yield family
+
+
+@pytest.mark.parametrize("api", ["chat", "messages"])
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(failure(429, "slow down", retry_after=30), "rate_limit_error", id="limited"),
+        pytest.param(failure(503, "overloaded"), "overloaded_error", id="overloaded"),
+        pytest.param(failure(500, "oops"), "api_error", id="broken"),
+        pytest.param(failure(401, "no such key"), "authentication_error", id="key refused"),
+        pytest.param(failure(402, "insufficient balance"), "billing_error", id="out of money"),
+        pytest.param(hang_up(), "api_error", id="hangs up"),
+    ],
+)
+async def test_a_provider_that_is_out(family, answer, kind, streams, api):
+    await family.start(TO_GLM, Kimi={"PROVIDER_API": api}, GLM={})
+    family.providers["Kimi"].script(answer)
+    kimi = family.proxies["Kimi"]
+    got = await kimi.ask(prompt(stream=streams))
+    assert (got.status, got.text, got.message["model"]) == (200, "ok", "claude-opus-4-1")
+    assert got.headers["x-ccproxy-route"] == f"GLM:big (fallback: {kind})"
+    assert family.asked() == {"Kimi": ["kimi-big"], "GLM": ["glm-big"]}
+    line = await kimi.logged("request.finished")
+    assert (line["status"], line["route"]) == (200, f"GLM:big (fallback: {kind})")
+    assert "error" not in line
+    assert (await kimi.logged("request.fell_back"))["sibling_request"].startswith("req_")
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_a_provider_that_nobody_reaches(family, streams):
+    url = f"http://127.0.0.1:{dead_port()}/v1"
+    await family.start(TO_GLM, Kimi={"PROVIDER_BASE_URL": url}, GLM={})
+    got = await family.proxies["Kimi"].ask(prompt(stream=streams))
+    assert (got.text, family.asked()) == ("ok", {"GLM": ["glm-big"]})
+
+
+async def test_an_open_breaker_asks_the_fallback_at_once(family):
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    family.providers["Kimi"].script(failure(500))
+    for _ in range(7):
+        assert (await family.proxies["Kimi"].ask()).text == "ok"
+    assert len(family.providers["Kimi"].calls) == 5
+    assert len(family.providers["GLM"].calls) == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(failure(400, "messages.0: no"), 400, id="the client's mistake"),
+        pytest.param(failure(404, "model not found"), 404, id="no such model"),
+        pytest.param(failure(413, "too large"), 413, id="too large a request"),
+    ],
+)
+async def test_what_is_not_the_providers_fault(family, answer, status):
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    family.providers["Kimi"].script(answer)
+    got = await family.proxies["Kimi"].ask()
+    assert got.status == status
+    assert "x-ccproxy-route" not in got.headers
+    assert list(family.asked()) == ["Kimi"]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        pytest.param("claude-opus-5-5", "glm-big", id="opus"),
+        pytest.param("claude-sonnet-5-5", "glm-middle", id="sonnet"),
+        pytest.param("claude-haiku-5-5", "glm-small", id="haiku"),
+        pytest.param("kimi-small", "glm-small", id="a tier's own name"),
+        pytest.param("Kimi:middle", "glm-middle", id="a tier behind the label"),
+        pytest.param("whatever", "glm-big", id="the unknown"),
+    ],
+)
+async def test_tiers_map_by_tier(family, name, model):
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    family.providers["Kimi"].script(failure(500))
+    await family.proxies["Kimi"].ask(prompt(model=name))
+    assert family.asked()["GLM"] == [model]
+
+
+async def test_nobody_stands_in_after_the_first_byte(family):
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    family.providers["Kimi"].script(stream(chunk(content="He"), end="cut"))
+    got = await family.proxies["Kimi"].ask(prompt(stream=True))
+    assert got.error is not None
+    assert list(family.asked()) == ["Kimi"]
+
+
+async def test_pings_are_no_answer(family):
+    """A stream that had to commit to 200 can still be answered by another entry."""
+    await family.start(TO_GLM, Kimi={"EARLY_COMMIT": "0.05"}, GLM={})
+    gate = asyncio.Event()
+    family.providers["Kimi"].script(failure(500, gate=gate))
+    async with family.proxies["Kimi"].post("/v1/messages", prompt(stream=True)) as got:
+        begun = await got.content.readuntil(b"ping")
+        gate.set()
+        rest = await got.content.read()
+    assert got.status == 200
+    assert b"message_start" not in begun
+    assert b"message_start" in rest
+    assert b"message_stop" in rest
+    assert family.asked()["GLM"] == ["glm-big"]
+
+
+async def test_without_a_fallback_the_error_is_the_clients(family):
+    await family.start(Kimi={}, GLM={})
+    family.providers["Kimi"].script(failure(500))
+    assert (await family.proxies["Kimi"].ask()).status == 500
+
+
+async def test_the_first_that_can_answers(family):
+    await family.start('[fallback]\nA = ["B", "C"]', A={}, B={}, C={})
+    family.providers["A"].script(failure(500))
+    family.providers["B"].script(failure(400, "not with me"))
+    got = await family.proxies["A"].ask()
+    assert got.headers["x-ccproxy-route"] == "C:big (fallback: api_error)"
+    line = await family.proxies["A"].logged("fallback.failed")
+    assert (line["label"], "not with me" in line["reason"]) == ("B", True)
+
+
+async def test_a_fallback_has_a_fallback(family):
+    await family.start('[fallback]\nA = ["B"]\nB = ["A", "C"]', A={}, B={}, C={})
+    family.providers["A"].script(failure(500))
+    family.providers["B"].script(failure(429, "later"))
+    got = await family.proxies["A"].ask()
+    assert got.text == "ok"
+    assert got.headers["x-ccproxy-route"] == (
+        "B:big (fallback: api_error); C:big (fallback: rate_limit_error)"
+    )
+    assert family.asked() == {"A": ["a-big"], "B": ["b-big"], "C": ["c-big"]}
+
+
+async def test_when_all_are_out_the_first_ones_truth_is_told(family):
+    """Each is asked once, however they name each other."""
+    await family.start('[fallback]\nA = ["B"]\nB = ["A"]', A={}, B={})
+    family.providers["A"].script(failure(429, "A is tired", retry_after=9))
+    family.providers["B"].script(failure(500, "B is broken"))
+    got = await family.proxies["A"].ask()
+    assert (got.status, got.headers["retry-after"]) == (429, "9")
+    assert "A is tired" in got.error["message"]
+    assert {label: len(models) for label, models in family.asked().items()} == {"A": 1, "B": 1}
+
+
+async def test_a_client_that_leaves_stops_the_fallback(family):
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    never = asyncio.Event()
+    family.providers["Kimi"].script(failure(500))
+    family.providers["GLM"].script(stream(chunk(content="He"), never))
+    async with family.proxies["Kimi"].post("/v1/messages", prompt(stream=True)) as got:
+        await got.content.readuntil(b"He")
+    call = await family.providers["GLM"].called()
+    await asyncio.wait_for(call.gone.wait(), 5)
+
+
+ENTRIES = {
+    "Chat": {"PROVIDER_API_KEY": "sk-chat-0123456789", "CUSTOM_HEADER_X_WHO": "chat"},
+    "Native": {
+        "PROVIDER_API": "messages",
+        "PROVIDER_API_KEY": "sk-native-0123456789",
+        "CUSTOM_HEADER_X_WHO": "native",
+    },
+    "Azure": {
+        "AZURE_API_VERSION": "2025-01-01",
+        "PROVIDER_API_KEY": "sk-azure-0123456789",
+        "CUSTOM_HEADER_X_WHO": "azure",
+    },
+}
+
+
+@pytest.mark.parametrize(("first", "second"), list(permutations(ENTRIES, 2)))
+async def test_url_key_model_and_headers_switch_together(family, first, second):
+    """G23: nothing of the provider that is out reaches the other one."""
+    names = {label: ENTRIES[label] for label in (first, second)}
+    await family.start(f'[fallback]\n{first} = ["{second}"]', **names)
+    family.providers[first].script(failure(401, "no"))
+    family.providers[second].script(completion("fine"))
+    assert (await family.proxies[first].ask()).text == "fine"
+    for label in (first, second):
+        (call,) = family.providers[label].calls
+        settings = ENTRIES[label]
+        assert call.key == settings["PROVIDER_API_KEY"]
+        assert call.headers["x-who"] == settings["CUSTOM_HEADER_X_WHO"]
+        assert call.json["model"] == f"{label.lower()}-big"
+        assert call.path.endswith("/messages") == ("PROVIDER_API" in settings)
+        assert ("api-version" in call.query) == ("AZURE_API_VERSION" in settings)
