@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from ccproxy.convert.thinking import PREFIX
 from ccproxy.errors import Problem
 from ccproxy.pipeline.splice import fields_of, without
 
@@ -111,7 +112,11 @@ class Lessons:
         self._tool_fields.update(in_tools)
 
     def _remember_signatures(self, body: bytes) -> bool:
-        """Take every signature of the conversation for foreign; False if there is no new one."""
+        """
+        Take the signatures of the conversation for foreign; False if there is no new one.
+
+        Those that ccproxy minted are so for sure; the others only if that was not the reason.
+        """
         found: set[str] = set()
 
         def note(block: _Block) -> bool:
@@ -120,6 +125,7 @@ class Lessons:
 
         _map_blocks(body, note)
         new = {seal for seal in found if seal and seal not in self._foreign}
+        new = {seal for seal in new if seal.startswith(PREFIX)} or new
         self._foreign.update(dict.fromkeys(new))
         while len(self._foreign) > SIGNATURES_KEPT:
             self._foreign.popitem(last=False)

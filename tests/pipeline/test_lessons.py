@@ -117,6 +117,17 @@ def test_a_turn_of_nothing_but_thinking_keeps_its_place():
     assert rest["messages"][1]["content"] == [{"type": "text", "text": "(thinking omitted)"}]
 
 
+def test_signatures_of_our_own_are_suspected_first():
+    """A session that was elsewhere in between comes back to its native endpoint."""
+    lessons = Lessons()
+    body = conversation(thought("native"), thought("ccproxy1.AAAA"), TEXT)
+    rest = lessons.learn(BAD_SIGNATURE, body, "m")
+    assert json.loads(rest)["messages"][1]["content"] == [thought("native"), TEXT]
+    again = lessons.learn(BAD_SIGNATURE, rest, "m")
+    assert json.loads(again)["messages"][1]["content"] == [TEXT]
+    assert lessons.learn(BAD_SIGNATURE, again, "m") is None
+
+
 def test_a_signature_that_is_known_to_be_foreign_cannot_be_the_reason_again():
     lessons = Lessons()
     body = conversation(thought("old"), TEXT)

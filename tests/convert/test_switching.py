@@ -1,0 +1,174 @@
+"""
+A session that changes its provider: what one model said, told to another.
+
+Every preset's way to say a turn is converted for the client; the client sends it back, and it is
+converted for every other preset. What comes out must be a request that a strict provider takes.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+
+from ccproxy.config.presets import load_presets
+from ccproxy.convert.message_writer import AnswerContext
+from ccproxy.convert.quirks import Target
+from ccproxy.convert.relay import ChatRelay
+from ccproxy.convert.request import to_chat
+from ccproxy.convert.thinking import Signer
+from ccproxy.pipeline.models import ModelMap
+from ccproxy.protocol.messages import read_request
+from tests.chat_rules import violations
+from tests.grammar import assemble
+from tests.shapes import SEALED, SHAPES, SIGNED, Turn, shows_thinking, streamed
+
+SIGNER = Signer(b"the fleet's key")
+TOOL = {"name": "Read", "input_schema": {"type": "object", "properties": {"path": {}}}}
+FIRST = Turn(thought="First I read.", calls=(("Read", {"path": "a"}), ("Read", {"path": "b"})))
+SECOND = Turn(thought="Now the other.", text="One moment.", calls=(("Read", {"path": "ü"}),))
+LAST = Turn(thought="I know it.", text="It is done.")
+TURNS = (FIRST, SECOND, LAST)
+
+TAKES_THINKING = {"reasoning_content", "reasoning", "reasoning_details", "think_tags"}
+
+
+@cache
+def target(preset: str) -> Target:
+    """What is known of the shape's model."""
+    model = SHAPES[preset].model
+    found = load_presets()[preset]
+    card = ModelMap(big=model, middle=model, small=model, cards=found.cards()).card(model)
+    return Target(provider=preset, model=model, quirks=card.quirks)
+
+
+def said(preset: str, turn: Turn, number: int, known: frozenset[str]) -> dict[str, Any]:
+    """What the client gets when *preset*'s model says the *turn*."""
+    context = AnswerContext(
+        message_id=f"msg_{preset}_{number}",
+        model="claude-opus-5-5",
+        target=target(preset),
+        signer=SIGNER,
+        known_ids=known,
+    )
+    relay = ChatRelay(context)
+    read = [relay.feed(line) for line in streamed(SHAPES[preset], turn, number)]
+    message = assemble(b"".join([*read, relay.feed(b"data: [DONE]\n\n"), relay.close()]))
+    return {"role": "assistant", "content": message["content"]}
+
+
+def answered(message: dict[str, Any]) -> dict[str, Any]:
+    """The client's next message: a result for every call."""
+    ids = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
+    results = [
+        {"type": "tool_result", "tool_use_id": name, "content": f"of {name}"} for name in ids
+    ]
+    return {"role": "user", "content": results or "Go on."}
+
+
+def history(*presets: str) -> list[dict[str, Any]]:
+    """A conversation whose turns were said by *presets* one after the other."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Read them."}]
+    known: frozenset[str] = frozenset()
+    for number, (preset, turn) in enumerate(zip(presets, TURNS, strict=True)):
+        message = said(preset, turn, number, known)
+        known |= {block["id"] for block in message["content"] if block["type"] == "tool_use"}
+        messages += [message, answered(message)]
+    return messages
+
+
+def asked(messages: list[dict[str, Any]], preset: str, **fields: Any) -> dict[str, Any]:
+    """The request that goes to *preset*."""
+    body = {"model": "claude-opus-5-5", "max_tokens": 900, "messages": messages, "tools": [TOOL]}
+    body |= {"thinking": {"type": "adaptive"}, "stream": True, **fields}
+    request = read_request(json.dumps(body).encode())
+    sent = json.loads(to_chat(request, target(preset), signer=SIGNER).body)
+    assert violations(sent, quirks=target(preset).quirks) == []
+    return sent
+
+
+def assistants(sent: dict[str, Any]) -> list[dict[str, Any]]:
+    return [message for message in sent["messages"] if message["role"] == "assistant"]
+
+
+@pytest.mark.parametrize("then", SHAPES)
+@pytest.mark.parametrize("first", SHAPES)
+def test_a_session_goes_on_elsewhere(first, then):
+    sent = asked(history(first, first, first), then)
+    calls = [call for message in assistants(sent) for call in message.get("tool_calls", ())]
+    results = [message for message in sent["messages"] if message["role"] == "tool"]
+    assert [json.loads(call["function"]["arguments"])["path"] for call in calls] == ["a", "b", "ü"]
+    assert [result["tool_call_id"] for result in results] == [call["id"] for call in calls]
+    assert len({call["id"] for call in calls}) == 3
+    text = json.dumps(sent["messages"], ensure_ascii=False)
+    assert "It is done." in text
+    assert "ccproxy1." not in text, "the signature is the client's to keep"
+
+
+@pytest.mark.parametrize("then", SHAPES)
+@pytest.mark.parametrize("first", [name for name in SHAPES if shows_thinking(name)])
+def test_thinking_goes_along_where_it_is_taken_and_nowhere_else(first, then):
+    text = json.dumps(asked(history(first, first, first), then)["messages"])
+    takes = target(then).quirks.history in {*TAKES_THINKING, "thinking_parts"}
+    for turn in TURNS:
+        assert (turn.thought in text) is takes
+
+
+@pytest.mark.parametrize("then", SHAPES)
+@pytest.mark.parametrize("sealed", ["openrouter", "gemini"])
+def test_what_only_its_maker_can_read_goes_to_its_maker_only(sealed, then):
+    text = json.dumps(asked(history(sealed, sealed, sealed), then)["messages"])
+    assert (SEALED in text) is (sealed == then == "openrouter")
+    assert (SIGNED in text) is (sealed == then == "gemini")
+
+
+@pytest.mark.parametrize("between", SHAPES)
+@pytest.mark.parametrize("home", ["openrouter", "gemini", "kimi", "deepseek", "minimax", "mistral"])
+def test_there_and_back_again(home, between):
+    """What its maker can read comes back to it, though another answered in between."""
+    sent = asked(history(home, between, home), home)
+    first = assistants(sent)[0]
+    if home == "gemini":
+        assert first["tool_calls"][0]["extra_content"]["google"]["thought_signature"] == SIGNED
+    elif home == "openrouter":
+        assert [detail.get("data") for detail in first["reasoning_details"]] == [None, SEALED]
+        assert first["reasoning_details"][0]["text"] == FIRST.thought
+    else:
+        assert FIRST.thought in json.dumps(first)
+    if target(home).quirks.history_required:
+        assert all("reasoning_content" in message for message in assistants(sent)[:2])
+
+
+@pytest.mark.parametrize("then", SHAPES)
+def test_thinking_that_was_signed_by_anthropic_itself(then):
+    """Direct mode before, chat mode now: the text is of use, the signature is nobody's."""
+    thought = {"type": "thinking", "thinking": "Opus thought.", "signature": "EqoBCkgIARABGAIiQL"}
+    hidden = {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix"}
+    call = {"type": "tool_use", "id": "toolu_01A", "name": "Read", "input": {"path": "a"}}
+    message = {"role": "assistant", "content": [thought, hidden, call]}
+    sent = asked([{"role": "user", "content": "q"}, message, answered(message)], then)
+    text = json.dumps(sent["messages"])
+    assert "EqoBCkg" not in text
+    assert "EmwKAhgB" not in text
+    takes = target(then).quirks.history in {*TAKES_THINKING, "thinking_parts"}
+    assert ("Opus thought." in text) is takes
+
+
+@pytest.mark.parametrize("then", SHAPES)
+def test_the_beginning_stays_byte_for_byte(then):
+    """A prompt cache lives on it: a later turn only adds to the request."""
+    full = history("kimi", "gemini", "openrouter")
+    earlier = asked(full[:3], then)["messages"]
+    later = asked(full, then)["messages"]
+    assert later[: len(earlier)] == earlier
+
+
+@pytest.mark.parametrize("then", [name for name in SHAPES if target(name).quirks.history_required])
+@pytest.mark.parametrize("off", [{"type": "disabled"}, None])
+def test_a_history_without_thinking_is_taken_too(then, off):
+    messages = history("openai", "gemini", "copilot")
+    sent = asked(messages, then, thinking=off)
+    fields = ["reasoning_content" in message for message in assistants(sent)[:2]]
+    assert fields == [off is None] * 2
