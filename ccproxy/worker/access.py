@@ -52,8 +52,6 @@ class Record:
     """The Anthropic error type that the client was told, or `client_left`."""
     reason: str | None = None
     """The error's message, redacted."""
-    kind: str = "main"
-    """What Claude Code asks for: main, subagent, background, compaction or auxiliary."""
     elsewhere: bool = False
     """Whether another worker of the fleet answers, which counts and remembers the request."""
     route: str = ""

@@ -85,7 +85,7 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
         worker.running.discard(task)
         record.finish(worker.request_log)
         if route.asks_model and record.requested:
-            worker.session.note(record)
+            worker.session.note(record, request.headers)
 
 
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:

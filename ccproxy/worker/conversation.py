@@ -14,20 +14,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from ccproxy.errors import Problem
+from ccproxy.pipeline.routing import facts_of
 from ccproxy.pipeline.turns import assistant_turn, user_turn
+from ccproxy.protocol.messages import read_request
 from ccproxy.store import exports, history
 from ccproxy.store.history import Turn
 from ccproxy.store.writer import Note, Writer
 from ccproxy.worker.access import Record
 
 T = TypeVar("T")
-
-REMEMBERED = frozenset({"main"})
-"""The kinds of requests whose turns are kept."""
 
 
 class Heard(NamedTuple):
@@ -58,11 +58,11 @@ class Conversation:
         path = home / "state" / history.FILE_NAME
         self._writer: Writer[Heard] = Writer(path, history.SCHEMA, write=self._write, warn=warn)
 
-    def note(self, record: Record, *, ended: float) -> None:
+    def note(self, record: Record, *, headers: Mapping[str, str], ended: float) -> None:
         """Keep the turns of a request that has ended well."""
         if not self.is_on or record.error or not record.stop_reason:
             return
-        if record.kind not in REMEMBERED or record.elsewhere:
+        if not _is_conversation(record.asked, headers):
             return
         user = user_turn(record.asked)
         heard = Heard(record.at, ended, record.model, user, record.answer, record.stream)
@@ -164,3 +164,11 @@ class Conversation:
         except OSError as error:
             self._warn(f"exports/{self.file_name} cannot be written: {error.strerror}")
             self._end_file()
+
+
+def _is_conversation(body: bytes, headers: Mapping[str, str]) -> bool:
+    """Tell whether user and model talk; else an agent asks, or Claude Code for itself."""
+    try:
+        return facts_of(read_request(body), headers).kind == "main"
+    except Problem:
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,12 +42,12 @@ class Session:
         """Whether a request that begins now shall keep what is asked and answered."""
         return self.conversation.is_on or self.debug_log.inspects
 
-    def note(self, record: Record) -> None:
+    def note(self, record: Record, headers: Mapping[str, str]) -> None:
         """Count and remember a request that has ended; another worker's are its own."""
         if record.elsewhere:
             return
         self.ledger.note(record)
-        self.conversation.note(record, ended=time.time())
+        self.conversation.note(record, headers=headers, ended=time.time())
         self.debug_log.note_request(record)
 
     def switch_proxy(self, *, disabled: bool) -> None:

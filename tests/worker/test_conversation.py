@@ -69,6 +69,24 @@ async def test_a_session_with_tools_holds_each_turn_once_and_no_tools_body(proxy
     assert found == [("user", "read it"), ("assistant", "I look"), ("assistant", "Done")]
 
 
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(
+            prompt("CRITICAL: Respond with TEXT ONLY. Do NOT call any tools."), {}, id="compaction"
+        ),
+        pytest.param(prompt("explore"), {"x-claude-code-agent-id": "a1"}, id="an agent"),
+        pytest.param(
+            prompt("x", system="Generate a concise title for this session"), {}, id="a title"
+        ),
+    ],
+)
+async def test_what_claude_code_asks_for_itself_is_not_kept(proxy, body, headers):
+    answer = await proxy.ask(body, headers={**AUTH, **headers})
+    assert answer.status == 200
+    assert await said(proxy) == []
+
+
 async def test_what_failed_and_was_asked_again_is_there_once(proxy, provider):
     provider.script(failure(400), stream(chunk("Hel"), end="cut"), completion("Hello"))
     await say(proxy, "a")
