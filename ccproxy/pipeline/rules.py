@@ -12,7 +12,7 @@ from ccproxy.errors import Problem
 from ccproxy.pipeline.models import ModelMap
 from ccproxy.pipeline.tokens import Calibration, estimate
 from ccproxy.pipeline.toolfilter import without_tools
-from ccproxy.protocol.messages import MessagesRequest, read_request
+from ccproxy.protocol.messages import MessagesRequest, read_request, text_of_request
 
 CLEARLY_TOO_LONG = 1.25
 """Times the window, by an estimate whose factor was learnt: then nobody needs to be asked."""
@@ -58,9 +58,10 @@ class Rules:
             Problem: If it is not a request.
 
         """
-        request = read_request(self.without_tools(body)[0], counting=True)
+        text = text_of_request(self.without_tools(body)[0])
+        request = read_request(text, counting=True)
         model = model or self.models.pick(request.model).model
-        return self.calibration.apply(model, estimate(request))
+        return self.calibration.apply(model, estimate(request, text))
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:
         """

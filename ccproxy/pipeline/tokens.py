@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.pipeline.pictures import size_of
-from ccproxy.protocol.messages import MessagesRequest
+from ccproxy.protocol.messages import MessagesRequest, Text, text_of_request
 
 ASCII_PER_TOKEN = 3.7
 WIDE_PER_TOKEN = 1.0
@@ -36,42 +36,38 @@ BASE64_PER_TOKEN = 34.0
 _MAY_HIDE_BASE64 = 2 * 1024
 """Bytes: in shorter messages a picture counts as the text that it looks like."""
 _DEEPEST = 4
-_BRACKET = ord("[")
 
 
-def estimate(request: MessagesRequest) -> int:
+def estimate(request: MessagesRequest, text: Text | None = None) -> int:
     """
     Return about how many tokens *request* puts into the model's window, at least one.
 
-    Grows with everything that is added. Never raises, whatever the content.
+    *text* is what it was read from, which saves another look at every byte. Grows with everything
+    that is added. Never raises, whatever the content.
     """
-    system, tools = bytes(request.system), bytes(request.tools)
-    contents = [bytes(message.content) for message in request.messages]
+    counted = [request.system, request.tools, *(message.content for message in request.messages)]
+    if text is None:
+        text = text_of_request(b"".join(counted))
+    size = sum(len(memoryview(part)) for part in counted)
+    # Every tool has one schema; counting the words is cheaper than decoding the list.
+    tools = bytes(request.tools).count(b'"input_schema"')
+    tokens = FIXED + PER_TOOL * tools + PER_MESSAGE * len(request.messages)
     # Encoders write other letters as they are or as escapes. Only where nothing but ASCII is
     # found may it be the latter, and is worth the search.
-    escaped = all(text.isascii() for text in (system, tools, *contents))
-    tokens = FIXED + _of_text(system, escaped=escaped) + _of_tools(tools, escaped=escaped)
-    for message, content in zip(request.messages, contents, strict=True):
-        tokens += PER_MESSAGE + _of_text(content, escaped=escaped)
-        may_hide = len(content) > _MAY_HIDE_BASE64 and message.role == "user"
-        if may_hide and content[0] == _BRACKET and b'"base64"' in content:
-            tokens += _difference(content, depth=0)
+    if text.has_escapes and text.characters == len(text.body):
+        tokens += sum(_of_escapes(bytes(part)) for part in counted)
+    else:
+        # What is not counted, the names of the fields, is ASCII.
+        tokens += _of_size(size, text.characters - (len(text.body) - size))
+    for message in request.messages:
+        if len(memoryview(message.content)) > _MAY_HIDE_BASE64 and message.role == "user":
+            tokens += _of_hidden(bytes(message.content))
     return int(tokens)
 
 
-def _of_tools(tools: bytes, *, escaped: bool) -> float:
-    # Every tool has one schema; counting the words is cheaper than decoding the list.
-    return _of_text(tools, escaped=escaped) + PER_TOOL * tools.count(b'"input_schema"')
-
-
-def _of_text(text: bytes, *, escaped: bool) -> float:
-    """Measure the JSON of a text by its bytes and characters."""
-    if escaped:
-        return _of_escapes(text)
-    if text.isascii():
-        return len(text) / ASCII_PER_TOKEN
-    characters = len(text.decode("utf-8", "replace"))
-    wide_or_half = (len(text) - characters) / 2
+def _of_size(size: int, characters: int) -> float:
+    """Measure the JSON of texts by its bytes and characters."""
+    wide_or_half = (size - characters) / 2
     return (characters - wide_or_half) / ASCII_PER_TOKEN + wide_or_half / WIDE_PER_TOKEN
 
 
@@ -99,6 +95,11 @@ class _Block(msgspec.Struct, gc=False):
 
 
 _BLOCKS = msgspec.json.Decoder(list[_Block])
+
+
+def _of_hidden(content: bytes) -> float:
+    """Return what a *content* with pictures or documents counts besides its size."""
+    return _difference(content, depth=0) if b'"base64"' in content else 0.0
 
 
 def _difference(content: bytes, *, depth: int) -> float:

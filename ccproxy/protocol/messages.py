@@ -14,7 +14,8 @@ Rules:
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from codecs import utf_8_decode
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -180,6 +181,8 @@ _BLOCKS = msgspec.json.Decoder(list[Block])
 _TOOLS = msgspec.json.Decoder(list[Tool])
 _SOURCE = msgspec.json.Decoder(Source)
 
+_SLICE = 32 * 1024
+_ESCAPE = re.compile(rb"\\u[0-9a-fA-F]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPES = re.compile(
     rb"(\\[^u]"  # an escaped backslash must not lend its partner to what follows
@@ -188,20 +191,53 @@ _ESCAPES = re.compile(
 )
 
 
-def read_request(body: bytes, *, counting: bool = False) -> MessagesRequest:
+class Text(NamedTuple):
+    """The body of a request, and what a look at every byte of it has told; one look is enough."""
+
+    body: bytes
+    """UTF-8 without lone surrogates."""
+    characters: int
+    has_escapes: bool
+    r"""Whether there is any `\u…`."""
+
+
+def text_of_request(body: bytes) -> Text:
+    """
+    Look over the *body* of a request.
+
+    Raises:
+        Problem: invalid_request_error if it is not UTF-8.
+    """
+    try:
+        characters = len(body) if body.isascii() else _characters(body)
+    except UnicodeDecodeError as error:
+        raise invalid("The request body is not valid UTF-8") from error
+    has_escapes = _ESCAPE.search(body) is not None
+    if has_escapes and _SURROGATE.search(body):
+        body = _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
+    return Text(body, characters, has_escapes)
+
+
+def _characters(body: bytes) -> int:
+    """Count the characters, slice by slice: one string of them all would be twice the body."""
+    view, at, characters = memoryview(body), 0, 0
+    while at < len(body):
+        rest = len(body) - at
+        decoded, used = utf_8_decode(view[at : at + _SLICE], "strict", rest <= _SLICE)
+        characters += len(decoded)
+        at += used
+    return characters
+
+
+def read_request(body: bytes | Text, *, counting: bool = False) -> MessagesRequest:
     """
     Read a request's *body*; `counting` requests (count_tokens) have no max_tokens.
 
     Raises:
         Problem: invalid_request_error with the path of the field that is wrong.
     """
-    try:
-        body.isascii() or body.decode()
-    except UnicodeDecodeError as error:
-        raise invalid("The request body is not valid UTF-8") from error
-    if _SURROGATE.search(body):
-        body = _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
-    request = read(_REQUEST, body)
+    text = body if isinstance(body, Text) else text_of_request(body)
+    request = read(_REQUEST, text.body)
     if not request.messages:
         raise invalid("at least one message is required", "messages")
     if request.max_tokens is None and not counting:
