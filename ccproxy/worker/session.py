@@ -23,7 +23,7 @@ from ccproxy.store.writer import Note
 from ccproxy.worker.access import Record
 from ccproxy.worker.admission import Admission
 from ccproxy.worker.conversation import Conversation
-from ccproxy.worker.debuglog import DebugLog
+from ccproxy.worker.debuglog import INSPECTION_SECONDS, DebugLog
 from ccproxy.worker.ledger import Ledger
 from ccproxy.worker.transparent import Transparent
 
@@ -72,6 +72,8 @@ def make_session(
 ) -> Session:
     """Make the session of a worker; must be called inside the event loop."""
     warn = _warner(log)
+    if config.inspect:
+        log.warning("inspect.on", hours=INSPECTION_SECONDS / 3600, where="GET /debug_logs")
     debug_log = DebugLog(redact=redact, inspects=config.inspect)
     debug_log.note(
         "config",

@@ -113,11 +113,22 @@ async def test_only_requests_to_models_count(proxy, provider):
     assert (await stats(proxy))["total_requests"] == 0
 
 
-async def test_openai_clients_count(proxy, provider):
-    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+@pytest.mark.parametrize("streams", [False, True])
+async def test_openai_clients_count(proxy, provider, streams):
+    provider.script(completion("Hello", usage=USAGE))
+    body = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": streams,
+        "stream_options": {"include_usage": True},
+    }
     async with proxy.post("/v1/chat/completions", body) as got:
         assert got.status == 200
-    assert (await stats(proxy))["model_usage_count"] == {"gpt-4o": 1}
+        await got.read()
+    found = await stats(proxy)
+    assert found["model_usage_count"] == {"gpt-4o": 1}
+    assert (found["total_input_tokens"], found["total_cache_read_tokens"]) == (70, 30)
+    assert (found["total_output_tokens"], found["total_reasoning_tokens"]) == (20, 7)
 
 
 async def test_a_busy_or_broken_file_keeps_nobody_waiting(start, provider, tmp_path):

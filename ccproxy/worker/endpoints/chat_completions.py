@@ -9,10 +9,12 @@ the API's word all the same: whole events, pings as comments, an error object if
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from ccproxy.convert.usage import to_usage
 from ccproxy.errors import Problem
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
@@ -25,6 +27,7 @@ from ccproxy.worker.upstream import Answer, Outgoing
 
 _COMMENT = b": ping\n\n"
 _DONE = b"[DONE]"
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
@@ -33,7 +36,12 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
 
 
+class _Answer(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+
+
 _HEAD = msgspec.json.Decoder(_Head)
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 async def chat_completions(request: ClientRequest) -> web.StreamResponse:
@@ -47,7 +55,9 @@ async def chat_completions(request: ClientRequest) -> web.StreamResponse:
         return await _stream(request, outgoing)
     async with request.worker.upstream.send(outgoing) as answer:
         note_answer(request, answer)
-        return web.Response(body=await answer.read(), content_type=JSON)
+        whole = await answer.read()
+        _note_usage(request, outgoing, whole)
+        return web.Response(body=whole, content_type=JSON)
 
 
 def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
@@ -83,7 +93,8 @@ async def _stream(request: ClientRequest, outgoing: Outgoing) -> web.StreamRespo
             with ending_as_problem(worker):
                 async with worker.upstream.send(outgoing) as answer:
                     note_answer(request, answer)
-                    await _relay(answer, events)
+                    told_usage = await _relay(answer, events)
+                _note_usage(request, outgoing, told_usage)
         except Problem as problem:
             if not events.is_open:
                 raise
@@ -92,16 +103,33 @@ async def _stream(request: ClientRequest, outgoing: Outgoing) -> web.StreamRespo
         return await events.finish()
 
 
-async def _relay(answer: Answer, events: EventStream) -> None:
+async def _relay(answer: Answer, events: EventStream) -> bytes:
+    """Pass the answer on; return the chunk that tells its usage, nothing if none does."""
     decoder = sse.Decoder()
     finished = done = False
+    told_usage = b""
     async for data in answer.chunks():
         found = decoder.feed(data)
         finished = finished or any(_FINISH.search(event.data) for event in found)
         done = done or any(event.data == _DONE for event in found)
+        for event in found:
+            if _USAGE.search(event.data):
+                told_usage = event.data
         if found:
             await events.write(b"".join(b"data: %b\n\n" % event.data for event in found))
     if not (finished or done):
         raise Problem("api_error", "the provider's stream broke off before the end of the answer")
     if not done:
         await events.write(b"data: " + _DONE + b"\n\n")
+    return told_usage
+
+
+def _note_usage(request: ClientRequest, outgoing: Outgoing, answer: bytes) -> None:
+    """Put into the record what *answer* says was used; without a word about it, nothing."""
+    try:
+        found = _ANSWER.decode(answer).usage
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+    if found:
+        quirks = request.worker.config.target(outgoing.model).quirks
+        request.record.usage = to_usage(found, quirks, input_estimate=0, chars=0)
