@@ -11,11 +11,12 @@ import click
 from ccproxy.cli import cron
 from ccproxy.cli.choose import open_fleet
 from ccproxy.cli.spans import SPAN
-from ccproxy.cli.terminal import duration, near, show, size
+from ccproxy.cli.terminal import complain, duration, near, show, size
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
 from ccproxy.logs import Removed, prune
+from ccproxy.supervisor.wallclock import WallClock, leap_text
 
 
 @click.command(
@@ -34,11 +35,18 @@ from ccproxy.logs import Removed, prune
     show_default=True,
     help="Age of the last line in an archive that goes.",
 )
+@click.option("--force", is_flag=True, help="Also if the clock was moved.")
 @click.option("--install-cron", is_flag=True, help="Have cron do it every night at two.")
 @click.option("--remove-cron", is_flag=True, help="Take the line out of the crontab again.")
 @click.pass_obj
 def cleanup(
-    options: Options, *, dry_run: bool, older_than: float, install_cron: bool, remove_cron: bool
+    options: Options,
+    *,
+    dry_run: bool,
+    older_than: float,
+    force: bool,
+    install_cron: bool,
+    remove_cron: bool,
 ) -> None:
     """
     Remove archived logs that are older than three days.
@@ -52,9 +60,20 @@ def cleanup(
         _install(fleet, dry_run=dry_run)
     elif remove_cron:
         _remove(fleet, dry_run=dry_run)
-    else:
+    elif _believes_the_clock(fleet, dry_run=dry_run) or force:
         removed = prune(fleet.logs, keep=timedelta(seconds=older_than), dry_run=dry_run)
         _report(removed, fleet.logs, older_than=older_than, dry_run=dry_run)
+
+
+def _believes_the_clock(fleet: Fleet, *, dry_run: bool) -> bool:
+    """Say so if the clock was moved since anybody last looked: every archive may seem old."""
+    clock = WallClock(fleet.state)
+    leap = clock.leap()
+    if fleet.state.is_dir() and not dry_run:
+        clock.note()
+    if leap:
+        complain(f"{leap_text(leap)}; skipped, run again or --force")
+    return not leap
 
 
 def _report(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -17,6 +20,8 @@ UP = ("ready", "degraded")
 SERVING_BEFORE = 2.0
 """Seconds by which a worker must be older than the command to have been there before it."""
 LAST_WORDS = 20
+FRESH = 60.0
+"""Seconds; crash output that is older belongs to an earlier start."""
 
 
 def exit_code(rows: Sequence[Row]) -> int:
@@ -51,17 +56,30 @@ def report(rows: Sequence[Row], *, seconds: float) -> None:
 
 
 def show_last_words(fleet: Fleet, rows: Sequence[Row]) -> None:
-    """Show the end of the log of each worker that did not become ready."""
+    """Show what each worker that was not ready in time wrote last: log lines, then its stack."""
     for row in rows:
-        if row.state in UP or row.state == "foreign":
+        if row.state in UP or not _is_late(row):
             continue
-        found = [
-            line
-            for log in logs_of(fleet.logs, row.label)
-            for line in last_lines(log, Wanted(), count=LAST_WORDS)
-        ]
-        for line in found[-LAST_WORDS:]:
-            complain(for_people(line, many=True))
+        logs = logs_of(fleet.logs, row.label)
+        # Archives are of earlier starts, and say nothing about this one.
+        now = [replace(log, parts=tuple(p for p in log.parts if p[0] == log.path)) for log in logs]
+        found = [line for log in now for line in last_lines(log, Wanted(), count=LAST_WORDS)]
+        words = [for_people(line, many=True) for line in found]
+        words += [clean(text) for log in logs for text in _crash_output(log.path)]
+        for text in words[-LAST_WORDS:]:
+            complain(text)
+        if not words:
+            complain(f"{row.label} has written nothing, not even to {row.log}")
+
+
+def _crash_output(log: Path) -> list[str]:
+    """Return the end of what the process of *log* wrote besides, if it was this time."""
+    file = log.with_suffix(".out")
+    try:
+        fresh = file.stat().st_mtime > time.time() - FRESH
+        return file.read_text(errors="replace").splitlines()[-LAST_WORDS:] if fresh else []
+    except OSError:
+        return []
 
 
 def fix(row: Row) -> str:
@@ -87,4 +105,4 @@ def _said(row: Row, seconds: float) -> str:
 
 
 def _is_late(row: Row) -> bool:
-    return row.state == "starting" or "not ready" in (row.reason or "")
+    return row.state == "starting" or row.late

@@ -60,8 +60,7 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
         raise SystemExit(0 if all(row.state in (*UP, "starting") for row in rows) else 1)
     say(options, f"{len(up)} of {len(rows)} running after {seconds:.1f} s.{_next(up)}")
     code = exit_code(rows)
-    if code == 7:
-        show_last_words(fleet, rows)
+    show_last_words(fleet, rows)
     raise SystemExit(code)
 
 

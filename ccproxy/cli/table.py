@@ -42,11 +42,11 @@ def status_text(status: FleetStatus, fleet: Fleet, *, rows: Sequence[Row], verbo
 
 
 def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
-    facts = [f"ccproxy {__version__}"]
+    facts = [_version(status, rows)]
     if status.supervisor is not None:
         facts.append(f"up {duration(status.supervisor.get('uptime_s') or 0)}")
         facts.append(f"supervisor pid {status.supervisor.get('pid')}")
-    elif status.note:
+    if status.note:
         facts.append(click.style(clean(status.note), fg="yellow"))
     counts = {state: sum(row.state == state for row in rows) for state in MARKS}
     if len(rows) > 1 and counts["ready"] == len(rows):
@@ -54,6 +54,18 @@ def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
     else:
         facts.append(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     return f"{' · '.join(facts)}   config {tilde(fleet.file)}"
+
+
+def _version(status: FleetStatus, rows: Sequence[Row]) -> str:
+    """Return what is installed, and what runs where that is something else."""
+    running = {row.version for row in rows if row.version}
+    if status.supervisor is not None:
+        running.add(str(status.supervisor.get("version") or __version__))
+    old = sorted(running - {__version__})
+    if not old:
+        return f"ccproxy {__version__}"
+    text = f"running {', '.join(old)}, installed {__version__} – `ccproxy reload`"
+    return f"ccproxy {click.style(text, fg='yellow')}"
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

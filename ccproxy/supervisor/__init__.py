@@ -12,7 +12,9 @@ Looking and acting:
     listeners   the listening sockets, owned here and handed down
     probes      finds workers that live but do not work
     output      what a worker wrote before it died
+    caretaker   throws old logs away; `wallclock` keeps it from believing a clock that leapt
     records     what is written down, so that a successor knows the workers
+    unwanted    which entries were stopped, for the same successor
     adoption    how a successor takes over what it finds running
 
 Being asked:

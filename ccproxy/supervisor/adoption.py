@@ -7,6 +7,9 @@ that does not answer is ours if the nonce stands among its arguments (it hangs, 
 with as such). Whatever else runs under a recorded pid is a stranger and is never touched.
 
 Workers that nothing readable is written about are found by their control sockets.
+
+Not our children, so how they end stays unknown: one that calls its settings wrong (exit code 78)
+is started once more, by us, before that is known.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ccproxy import errors
+from ccproxy import __version__, errors
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, ConfigError, NotRunning
 from ccproxy.logs import log_path
@@ -81,6 +81,7 @@ def fleet_status(fleet: Fleet) -> FleetStatus:
         answer = ask(_socket(fleet), {"op": "status"}, timeout=LOOK_LIMIT)
         rows = [Row.from_json(row) for row in answer["proxies"]]
         supervisor: dict[str, Any] | None = answer["supervisor"]
+        note = str(answer["supervisor"].get("trouble") or "")
     except (NoAnswer, KeyError, TypeError):
         # Costs more to import, and is only needed where no supervisor answers.
         from ccproxy.supervisor.survey import supervisor_pid, survey
@@ -148,6 +149,8 @@ def request(
     answer = _ask_until_answered(fleet, asked, patience=timeout + drain + START_LIMIT + BEYOND)
     if answer.get("ending"):
         _wait_until_gone(fleet)
+    elif op == "reload" and answer.get("ok"):
+        _renew_supervisor(fleet, answer.get("supervisor") or {})
     return _read(answer)
 
 
@@ -169,6 +172,18 @@ def _ask_until_answered(fleet: Fleet, asked: dict[str, Any], *, patience: float)
         if not too_late or (answer and time.monotonic() >= until):
             return answer
         time.sleep(_POLL)
+
+
+def _renew_supervisor(fleet: Fleet, about: dict[str, Any]) -> None:
+    """After an upgrade, put a supervisor of our version in the old one's place; workers go on."""
+    if about.get("version") == __version__ or about.get("in_front"):
+        return
+    try:
+        ask(_socket(fleet), {"op": "leave"}, timeout=START_LIMIT)
+    except NoAnswer:
+        return
+    _wait_until_gone(fleet)
+    ensure_supervisor(fleet, command="ccproxy reload")
 
 
 def ensure_supervisor(

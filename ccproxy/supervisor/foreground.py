@@ -36,7 +36,9 @@ def run_foreground(
     """
     with Lock(fleet, command="ccproxy up"):
         order = Order(op="start", labels=tuple(map(str.lower, labels)), timeout=patience)
-        return asyncio.run(_run(Resident(fleet, settings=settings), order, on_started))
+        return asyncio.run(
+            _run(Resident(fleet, settings=settings, in_front=True), order, on_started)
+        )
 
 
 async def _run(

@@ -38,7 +38,8 @@ from ccproxy.supervisor.unit import ABORT_GRACE, DRAIN_GRACE, Unit
 from ccproxy.supervisor.watch import Watch
 
 # -P: a fleet's home is any folder, and no file that lies in it may pass for a module.
-WORKER_COMMAND = (sys.executable, "-P", "-m", "ccproxy.worker")
+# faulthandler from the first moment on: a worker that hangs while it loads shows where.
+WORKER_COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "ccproxy.worker")
 
 DRAIN_ANSWER = 1.0
 """Seconds that a worker may take to confirm a drain; then SIGTERM says it."""
@@ -295,7 +296,8 @@ class LocalHost:
         unit.sent(Sent.ABORT, self.now() + ABORT_GRACE)
         if unit.record is None:
             return
-        self._journal("worker.hung", level="error", label=unit.spec.label, misses=unit.misses)
+        event = "worker.hung" if unit.serves else "worker.late"
+        self._journal(event, level="error", label=unit.spec.label, misses=unit.misses)
         self.send(unit.record, signal.SIGABRT)
         # A stopped process only writes its stack when it goes on.
         self.send(unit.record, signal.SIGCONT)

@@ -38,6 +38,11 @@ class FileJournal:
         if self._echo is not None:
             self._echo(safe)
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written at the moment; empty if it can."""
+        return self._file.trouble
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

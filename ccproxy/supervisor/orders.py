@@ -23,10 +23,14 @@ from ccproxy.supervisor.plan import Goal, Phase
 from ccproxy.supervisor.records import Spec
 from ccproxy.supervisor.row import Row
 from ccproxy.supervisor.rows import row_of
-from ccproxy.supervisor.unit import Unit
+from ccproxy.supervisor.unit import READY_LIMIT, Unit
+from ccproxy.supervisor.unwanted import Unwanted
 
 TURN = 25.0
 """Seconds that an order waits for another one to finish."""
+
+STACK = 1.0
+"""Seconds beyond the readiness limit, for a worker that missed it to write where it hangs."""
 
 AFTER_DRAIN = 10.0
 """Seconds beyond a drain after which `stop` reports even if something is still there."""
@@ -76,6 +80,7 @@ class Orders:
         self._refresh = refresh
         self._examine = examine
         self._table: dict[str, Spec] = {}
+        self._unwanted = Unwanted(fleet.state)
         self._turn = asyncio.Lock()
         self._holder = ""
         self._since = 0.0
@@ -89,9 +94,11 @@ class Orders:
             specs = self._chosen(await self._examine(order.labels, cwd=order.cwd), order)
             self._check_ports(specs)
             for spec in specs:
-                self._want(spec)
+                self._want(spec, order)
+            self._note_unwanted()
         labels = [spec.label for spec in specs]
-        await self._loop.until(lambda: self._has_settled(self._wanted(labels)), order.timeout)
+        patience = order.timeout + (STACK if order.timeout >= READY_LIMIT else 0.0)
+        await self._loop.until(lambda: self._has_settled(self._wanted(labels)), patience)
         return await self._outcome(labels)
 
     async def stop(self, order: Order) -> Outcome:
@@ -99,6 +106,8 @@ class Orders:
         leaving = [unit for unit in self._units if self._is_chosen(unit, order)]
         for unit in leaving:
             unit.stop(order.drain, self._host.now())
+        if not self.ending:
+            self._note_unwanted(order.labels)
         gone = await self._loop.until(
             lambda: not any(unit in self._units for unit in leaving), order.drain + AFTER_DRAIN
         )
@@ -112,6 +121,7 @@ class Orders:
         async with self._in_turn(order):
             specs = self._chosen(await self._examine(order.labels, cwd=order.cwd), order)
             error = await self._roll(specs, order)
+            self._note_unwanted()
         outcome = await self._outcome([spec.label for spec in specs])
         return Outcome(ok=outcome.ok and not error, rows=outcome.rows, error=error)
 
@@ -136,6 +146,7 @@ class Orders:
             for unit in self._units:
                 if unit.spec.label.lower() not in self._table:
                     unit.stop(order.drain, self._host.now())
+            self._note_unwanted()
             self._loop.wake()
         labels = [spec.label for spec in specs if self._wanted([spec.label])]
         await self._loop.until(lambda: self._has_settled(self._wanted(labels)), order.timeout)
@@ -156,17 +167,19 @@ class Orders:
 
     # ...what they want...
 
-    def _want(self, spec: Spec) -> None:
+    def _want(self, spec: Spec, order: Order) -> None:
         units = [unit for unit in self._of(spec.label) if unit.goal is Goal.RUNNING]
         if not any(unit.record for unit in self._of(spec.label)):
             archive_label(self._fleet.logs, spec.label)
         for index in range(1, spec.workers + 1):
             unit = next((unit for unit in units if unit.index == index), None)
             if unit is None:
-                self._units.append(Unit(spec, index))
+                unit = Unit(spec, index)
+                self._units.append(unit)
             elif unit.record is None:
                 unit.spec = spec
                 unit.ask_again()
+            unit.patience = max(READY_LIMIT, order.timeout)
         self._loop.wake()
 
     async def _roll(self, specs: Sequence[Spec], order: Order) -> str:
@@ -230,7 +243,19 @@ class Orders:
         if units:
             return "=" if all(unit.spec.digest == spec.digest for unit in units) else "~"
         # What the user has stopped stays stopped; only what was not there before is started.
-        return "=" if spec.label.lower() in self._table else "+"
+        known = spec.label.lower() in self._unwanted.labels or spec.label.lower() in self._table
+        return "=" if known else "+"
+
+    def _note_unwanted(self, stopped: Iterable[str] = ()) -> None:
+        known = self._unwanted.labels | set(self._table) | set(stopped)
+        if self._table:
+            known &= set(self._table)  # what is gone from the table is no entry any more
+        wanted = {unit.spec.label.lower() for unit in self._units if unit.goal is Goal.RUNNING}
+        self._unwanted.note(known - wanted)
+
+    def forget(self) -> None:
+        """Leave nothing behind of what was wanted: the fleet has been stopped as a whole."""
+        self._unwanted.note(())
 
     # ...and who is meant.
 

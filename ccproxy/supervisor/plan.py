@@ -6,7 +6,8 @@ Rules:
 - A phase is read off facts, never stored: a stored "running" lies after a kill -9.
 - Whatever is dead is buried first, whatever the goal: burying counts the crash and reaps.
 - Nothing is spawned before its port is ours, so that a crash never refuses a connection.
-- SIGTERM (the drain) comes before SIGKILL; SIGABRT before it where a worker hangs, for its stack.
+- SIGTERM (the drain) comes before SIGKILL; SIGABRT before it where a worker hangs or does not
+  become ready, for its stack.
 - A worker that called its settings wrong is not started again before somebody asks.
 """
 
@@ -136,7 +137,7 @@ def next_action(goal: Goal, facts: Facts) -> Action:
         case _, _, Sent.DRAIN:
             return Action.KILL if facts.late or _is_hung(facts) else Action.NOTHING
         case Goal.RUNNING, Life.UNREADY, _:
-            return Action.KILL if facts.late else Action.NOTHING
+            return Action.ABORT if facts.late else Action.NOTHING
         case _:
             return Action.ABORT if _is_hung(facts) else Action.NOTHING
 

@@ -20,6 +20,7 @@ from ccproxy import __version__
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
 from ccproxy.supervisor.adoption import adopt_all
+from ccproxy.supervisor.caretaker import Caretaker
 from ccproxy.supervisor.control import socket_path
 from ccproxy.supervisor.converge import Loop
 from ccproxy.supervisor.examine import Examine, FileExamine
@@ -48,11 +49,13 @@ class Resident:
         settings: Settings | None = None,
         examine: Examine | None = None,
         echo: Callable[[str], None] | None = None,
+        in_front: bool = False,
     ) -> None:
         settings = settings or Settings()
         for folder in (fleet.logs, fleet.pids, fleet.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fleet = fleet
+        self._in_front = in_front
         self._journal = FileJournal(fleet.logs, echo=echo)
         self._units: list[Unit] = []
         self._host = LocalHost(fleet, journal=self._journal, wake=self._wake, settings=settings)
@@ -86,6 +89,7 @@ class Resident:
                 always = [
                     group.create_task(self._loop.run()),
                     group.create_task(self._prober.run()),
+                    group.create_task(Caretaker(self._fleet, self._journal).run()),
                 ]
                 if ready is not None:
                     ready()
@@ -124,6 +128,8 @@ class Resident:
                 return await self._orders.plan(order)
             case "status":
                 return await self._orders.status()
+            case "leave":
+                return self._leave()
             case "ping":
                 return Outcome(ok=not self._orders.ending, rows=[])
             case _:
@@ -156,9 +162,24 @@ class Resident:
         self._orders.ending = True
         outcome = await self._orders.stop(Order(op="stop", drain=drain))
         if not any(unit.goal is Goal.RUNNING for unit in self._units):
+            self._orders.forget()
             # Not before the answer is on its way.
             asyncio.get_running_loop().call_soon(self._ended.set)
         return outcome
+
+    def _leave(self) -> Outcome:
+        """
+        End, and leave the workers to a successor of another version.
+
+        Raises:
+            UsageError: If this process is in front: somebody waits for its end.
+
+        """
+        if self._in_front:
+            raise UsageError("the supervisor runs in the foreground\n  fix: restart it there")
+        self._orders.ending = True
+        asyncio.get_running_loop().call_soon(self._ended.set)
+        return Outcome(ok=True, rows=[])
 
     def _wake(self) -> None:
         self._loop.wake()
@@ -166,7 +187,13 @@ class Resident:
     def _about(self) -> dict[str, Any]:
         me = identify(os.getpid())
         uptime = age_of(me) if me else 0.0
-        return {"pid": os.getpid(), "uptime_s": round(uptime, 1), "version": __version__}
+        return {
+            "pid": os.getpid(),
+            "uptime_s": round(uptime, 1),
+            "version": __version__,
+            "in_front": self._in_front,
+            "trouble": self._journal.trouble,
+        }
 
     def _write_record(self) -> None:
         me = identify(os.getpid())

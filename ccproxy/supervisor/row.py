@@ -23,6 +23,12 @@ class Row:
     base_url: str = ""
     log: str = ""
     reason: str | None = None
+    late: bool = False
+    """It did not become ready in time."""
+    version: str = ""
+    """Of ccproxy, as the worker was started; empty if it does not tell."""
+    log_dropped_total: int = 0
+    """Log lines that a full disk has cost since the workers' start."""
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Row:

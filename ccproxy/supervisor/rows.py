@@ -47,6 +47,9 @@ def row_of(
         base_url=said.get("base_url") or spec.base_url,
         log=str(log_path(logs, spec.label)),
         reason=reason,
+        late=any(unit.never_ready for unit in current),
+        version=said.get("version") or "",
+        log_dropped_total=sum(int(unit.state.get("log_dropped_total", 0)) for unit in serving),
     )
 
 

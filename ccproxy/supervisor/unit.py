@@ -52,6 +52,8 @@ class Unit:
         """What the worker last said about itself."""
         self.words = ""
         """The last thing worth telling the user."""
+        self.patience = READY_LIMIT
+        """Seconds that the process may take to become ready."""
         self.drain = 30.0
         """Seconds that running requests get when the unit is stopped."""
         self.misses = 0
@@ -134,7 +136,7 @@ class Unit:
     def spawned(self, record: Record, now: float) -> None:
         """A process was started; it is not ready yet."""
         self._new_process(record)
-        self.deadline = now + READY_LIMIT
+        self.deadline = now + self.patience
 
     def adopted(self, record: Record, now: float, state: Mapping[str, Any]) -> None:
         """A process was found running; an empty *state* says that it does not answer."""
@@ -182,7 +184,7 @@ class Unit:
         """Take the process off, and count its end if it was not wanted."""
         served = 0.0 if self.ready_at is None else now - self.ready_at
         code = self._code
-        late = self.ready_at is None and self._sent is Sent.KILL
+        late = self.ready_at is None and self._sent in (Sent.ABORT, Sent.KILL)
         hung = self.misses >= MISSES_OF_THE_HUNG
         self.record = None
         self.state = {}
@@ -190,7 +192,8 @@ class Unit:
         self.deadline = math.inf
         if self.goal is Goal.STOPPED:
             return
-        self.words = _last_words(code, self._said, late=late, hung=hung)
+        late_after = self.patience if late else None
+        self.words = _last_words(code, self._said, late_after=late_after, hung=hung)
         if code == CODE_OF_WRONG_SETTINGS:
             self.refused = True
             return
@@ -237,9 +240,9 @@ def ailment_of(state: Mapping[str, Any]) -> str:
     return f"{total - ready} of {total} keys out"
 
 
-def _last_words(code: int | None, words: str, *, late: bool, hung: bool) -> str:
-    if late:
-        return f"not ready after {READY_LIMIT:.0f} s" + (f": {words}" if words else "")
+def _last_words(code: int | None, words: str, *, late_after: float | None, hung: bool) -> str:
+    if late_after is not None:
+        return f"not ready after {late_after:.0f} s"
     if hung:
         return "did not answer any more and was ended"
     if words:

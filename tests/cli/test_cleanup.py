@@ -12,6 +12,7 @@ import pytest
 
 from ccproxy.cli import cron
 from ccproxy.config.fleet import Fleet
+from ccproxy.supervisor.wallclock import WallClock
 
 DAY = 86400.0
 CRONTAB = """\
@@ -74,6 +75,29 @@ def test_a_dry_run_removes_nothing(logs, ccproxy):
 
 def test_another_age(logs, ccproxy):
     assert "Removed 3 archives" in ccproxy("cleanup", "--older-than", "1h").stdout
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"), [(10 * DAY, "clock moved by 10 d"), (2 * 3600.0, "clock moved by 2 h")]
+)
+def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, moved, said):
+    """R14: what was seen last is as far back as the clock has leapt ahead."""
+    state = home / "state"
+    state.mkdir()
+    WallClock(state, wall=lambda: time.time() - moved).note()
+    before = names(logs)
+    result = ccproxy("cleanup", "--dry-run")
+    assert said in result.stderr
+    result = ccproxy("cleanup")
+    assert result.stderr == f"{said}; skipped, run again or --force\n"
+    assert (result.exit_code, names(logs)) == (0, before)
+    assert "Removed 2 archives" in ccproxy("cleanup").stdout
+
+
+def test_force_believes_the_clock(home, logs, ccproxy):
+    (home / "state").mkdir()
+    WallClock(home / "state", wall=lambda: time.time() - 10 * DAY).note()
+    assert "Removed 2 archives" in ccproxy("cleanup", "--force").stdout
 
 
 def test_twice_is_told_as_nothing(logs, ccproxy):

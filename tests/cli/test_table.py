@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ccproxy import __version__
 from ccproxy.cli import outcome, status
 from ccproxy.cli.table import status_text
 from ccproxy.config.fleet import Fleet
@@ -14,7 +15,9 @@ REFUSED = "failed 7 times, next try in 22 s. Last words: BASE_URL is not a valid
 PORT = "port 8083 in use by node (pid 4411, user root)"
 
 
-def row(label, state="ready", *, port=8081, reason=None, up=3600.0, keys=(2, 2), model="big-1"):
+def row(
+    label, state="ready", *, port=8081, reason=None, up=3600.0, keys=(2, 2), model="big-1", **more
+):
     runs = state in ("ready", "degraded", "starting", "stopping")
     return Row(
         label=label,
@@ -29,6 +32,7 @@ def row(label, state="ready", *, port=8081, reason=None, up=3600.0, keys=(2, 2),
         base_url="https://api.example/v1",
         log="/x/logs/a.log",
         reason=reason,
+        **more,
     )
 
 
@@ -44,6 +48,20 @@ def text(tmp_path, monkeypatch):
         return status_text(found, fleet, rows=rows, verbose=verbose).splitlines()
 
     return lines
+
+
+def test_after_an_upgrade_it_says_what_runs_and_how_to_renew_it(text):
+    """R21."""
+    (first, *_) = text(row("kimi", version="0.0.1"), row("glm", version=__version__))
+    assert f"running 0.0.1, installed {__version__} – `ccproxy reload`" in first
+    (first, *_) = text(row("kimi", version=__version__))
+    assert "running" not in first
+
+
+def test_the_supervisors_own_trouble_stands_beside_its_pid(text):
+    (first, *_) = text(row("kimi"), note="disk full: /srv/logs")
+    assert "supervisor pid 812 · " in first
+    assert "disk full: /srv/logs" in first
 
 
 def test_a_healthy_fleet(text, tmp_path):
@@ -143,9 +161,6 @@ def test_the_exit_code_of_status(states, note, code):
     assert status.exit_code(found, rows) == code
 
 
-LATE = "failed once, next try in 1 s. Last words: not ready after 15 s"
-
-
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
@@ -154,8 +169,8 @@ LATE = "failed once, next try in 1 s. Last words: not ready after 15 s"
         ([row("a", "foreign"), row("b", "foreign")], 5),
         ([row("a", "foreign"), row("b", "failed")], 1),
         ([row("a"), row("b", "starting")], 7),
-        ([row("a", "failed", reason=LATE)], 7),
-        ([row("a", "failed", reason=LATE), row("b", "crash-loop")], 1),
+        ([row("a", "failed", late=True)], 7),
+        ([row("a", "failed", late=True), row("b", "crash-loop")], 1),
         ([row("a", "crash-loop")], 1),
     ],
 )

@@ -29,7 +29,8 @@ import threading
 import time
 from pathlib import Path
 
-SLOW_PATH = "/slow"
+HELD_PATH = "/held"
+"""An answer that begins at once and ends when a file beside the env file says so."""
 
 
 def read_settings(path: str) -> dict[str, str]:
@@ -100,14 +101,14 @@ class StandIn:
     def serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             request = connection.recv(65536).decode()
-            if SLOW_PATH in request:
-                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-                for _ in range(int(request.split("?", 1)[1].split()[0])):
-                    connection.sendall(b".")
-                    time.sleep(0.1)
+            if HELD_PATH in request:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n.")
+                released = Path(f"{self.options.env_file}.released")
+                while not released.exists():
+                    time.sleep(0.02)
             body = json.dumps({"pid": os.getpid(), "label": self.options.label, **self.settings})
             head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            connection.sendall((head + body).encode() if SLOW_PATH not in request else b"end")
+            connection.sendall((head + body).encode() if HELD_PATH not in request else b"end")
         with self.lock:
             self.in_flight -= 1
 

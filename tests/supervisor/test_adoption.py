@@ -64,6 +64,25 @@ def test_an_adopted_worker_that_crashes_is_restarted_on_the_same_listener(home):
     assert home.events("listener.bound") == []  # the log was begun anew; nothing was bound since
 
 
+def test_what_was_stopped_stays_stopped_for_the_next_supervisor(home):
+    """A worker that died unwatched is not confused with one that was stopped."""
+    for label in ("Kimi", "Glm", "Qwen"):
+        home.add(label)
+    home.start()
+    home.request("stop", "glm")
+    kill_supervisor(home)
+    os.kill(home.pid("Qwen"), signal.SIGKILL)
+    eventually(lambda: home.status()["Qwen"] == "stopped")
+    home.add("Groq")
+    home.supervise()
+    answer = home.request("reload")
+    assert dict(answer.plan) == {"Kimi": "=", "Glm": "=", "Qwen": "+", "Groq": "+"}
+    wanted = {"Kimi": "ready", "Glm": "stopped", "Qwen": "ready", "Groq": "ready"}
+    assert home.status() == wanted
+    assert home.start("Glm") == {"Glm": "ready"}
+    assert list((home.path / "state").glob("unwanted*")) == []
+
+
 def test_stop_works_without_a_supervisor(home):
     home.add("Kimi")
     home.start()

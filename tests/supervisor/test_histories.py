@@ -212,10 +212,12 @@ def test_wrong_settings_are_not_tried_again_until_somebody_asks(history):
 def test_a_worker_that_never_gets_ready_is_killed_and_tried_again(history):
     history.settles()
     assert history.passes(READY_LIMIT - 0.1) == ""
-    assert history.passes(0.2) == "kill"
+    assert history.passes(0.2) == "abort", "its stack shows where it hangs"
+    assert history.passes(ABORT_GRACE) == "kill"
     assert history.crashes(-9, words="line 1\nline 2") == "bury"
     assert history.phase == "failed"
-    assert "not ready after 15 s: line 1\nline 2" in history.reason
+    assert history.unit.never_ready
+    assert "not ready after 15 s" in history.reason
     assert history.passes(0.5) == "spawn"
     history.becomes_ready()
     assert (history.phase, history.reason) == ("ready", "")

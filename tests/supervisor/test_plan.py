@@ -33,7 +33,7 @@ TABLE = [
     ("a new unit binds its port first",              RUN,  NO,      FREE,    {},                                      Phase.STARTING,   Action.BIND),
     ("with the port, it is spawned",                 RUN,  NO,      OURS,    {},                                      Phase.STARTING,   Action.SPAWN),
     ("a spawned worker gets time",                   RUN,  UNREADY, OURS,    {},                                      Phase.STARTING,   Action.NOTHING),
-    ("one that takes too long is killed",            RUN,  UNREADY, OURS,    {"late": True},                          Phase.STARTING,   Action.KILL),
+    ("one that takes too long shows its stack",      RUN,  UNREADY, OURS,    {"late": True},                          Phase.STARTING,   Action.ABORT),
     ("a ready worker is left alone",                 RUN,  SERVING, OURS,    {},                                      Phase.READY,      Action.NOTHING),
     ("past crashes do not show while it serves",     RUN,  SERVING, OURS,    {"failures": 9},                         Phase.READY,      Action.NOTHING),
     ("an adopted worker may hold its port alone",    RUN,  SERVING, FREE,    {},                                      Phase.READY,      Action.NOTHING),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from ccproxy.supervisor.lock import Lock
-from tests.supervisor.conftest import STAND_IN, ask, eventually, is_alive
-from tests.supervisor.test_replacing import stream
+from tests.supervisor.conftest import STAND_IN, eventually, is_alive
+from tests.supervisor.test_replacing import HELD, stream
 
 
 def group_of(pid):
@@ -40,7 +40,8 @@ def test_stop_ends_everything_and_the_supervisor_too(home):
     assert {row.state for row in answer.proxies} == {"stopped"}
     eventually(lambda: not any(is_alive(pid) for pid in pids))
     assert list((home.path / "pids").iterdir()) == []
-    assert [path.name for path in (home.path / "state").iterdir()] == ["supervisor.lock"]
+    left = {path.name for path in (home.path / "state").iterdir()}
+    assert left == {"supervisor.lock", "clock.json"}
     with Lock(home.fleet, command="the next one"):
         pass
 
@@ -49,18 +50,24 @@ def test_a_stream_is_let_finish_and_nothing_new_is_accepted(home):
     home.add("Kimi")
     home.start()
     got: list[bytes] = []
-    reader = threading.Thread(target=stream, args=(home.ports["Kimi"], 12, got))
+    reader = threading.Thread(target=stream, args=(home.ports["Kimi"], HELD, got))
     reader.start()
     eventually(lambda: got)
     stopping = threading.Thread(target=home.request, args=("stop",))
     stopping.start()
-    eventually(lambda: home.status() == {"Kimi": "stopping"})
-    with pytest.raises(ConnectionRefusedError):
-        ask(home.ports["Kimi"])
+    # The worker is told a moment after the state says that it will be.
+    eventually(lambda: is_refused(home.ports["Kimi"]))
+    assert home.status() == {"Kimi": "stopping"}
+    home.release("Kimi")
     reader.join()
     stopping.join()
-    assert got == [b".", b"." * 11 + b"end"]
+    assert got == [b".", b"end"]
     assert [event["code"] for event in home.events("worker.exited")] == [0]
+
+
+def is_refused(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def test_the_stubborn_are_killed_with_their_children(home):
@@ -70,8 +77,9 @@ def test_the_stubborn_are_killed_with_their_children(home):
     eventually(lambda: len(group_of(pid)) == 2)
     began = time.monotonic()
     assert home.request("stop", "kimi", drain=0.2).ok
-    assert 0.2 <= time.monotonic() - began <= 2.5
-    assert group_of(pid) == []
+    assert time.monotonic() - began >= 0.2
+    # Killed is not yet gone: the kernel takes a process down when its turn comes.
+    eventually(lambda: group_of(pid) == [], seconds=1.0)
     assert len(home.events("worker.killed")) == 1
 
 
@@ -81,7 +89,8 @@ def test_children_do_not_outlive_a_worker_that_goes_by_itself(home):
     pid = home.pid("Kimi")
     eventually(lambda: len(group_of(pid)) == 2)
     assert home.request("stop", "kimi").ok
-    assert group_of(pid) == []
+    # Killed is not yet gone: the kernel takes a process down when its turn comes.
+    eventually(lambda: group_of(pid) == [], seconds=1.0)
 
 
 def test_a_second_stop_hurries_the_first(home):
