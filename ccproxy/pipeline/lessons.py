@@ -117,15 +117,16 @@ class Lessons:
 
         Those that ccproxy minted are so for sure; the others only if that was not the reason.
         """
-        found: set[str] = set()
+        minted: set[str] = set()
+        others: set[str] = set()
 
         def note(block: _Block) -> bool:
-            found.add(_seal(block))
+            (minted if block.signature.startswith(PREFIX) else others).add(_seal(block))
             return True
 
         _map_blocks(body, note)
-        new = {seal for seal in found if seal and seal not in self._foreign}
-        new = {seal for seal in new if seal.startswith(PREFIX)} or new
+        known = {"", *self._foreign}
+        new = minted - known or others - known
         self._foreign.update(dict.fromkeys(new))
         while len(self._foreign) > SIGNATURES_KEPT:
             self._foreign.popitem(last=False)
