@@ -1,0 +1,261 @@
+"""
+S9, S10, S21: anything at all into everything that reads; it may refuse, but not fall over.
+
+A reader may raise the one error that it promises and nothing else, and must end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import deque
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ccproxy.config.fleet import LABEL, read_fleet
+from ccproxy.config.parsers import without_keys
+from ccproxy.config.worker import load_worker
+from ccproxy.convert.problem import read_problem
+from ccproxy.convert.quirks import Quirks
+from ccproxy.errors import ConfigError, Problem
+from ccproxy.logs import Redactor, log_path
+from ccproxy.pipeline.headers import UpstreamHeaders, is_forbidden, is_token, is_value
+from ccproxy.protocol.sse import Decoder
+from ccproxy.supervisor.control import NoAnswer, from_line, socket_path
+
+MANY = settings(
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")),
+    deadline=1000,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+NAMES = ["PROVIDER", "PROVIDER_BASE_URL", "PROVIDER_API_KEY", "HOST", "PORT", "BIG_MODEL",
+         "CUSTOM_HEADER_X", "MAX_RETRIES", "LOG_LEVEL", "UPSTREAM_PROXY", "PASS_MODELS",
+         "REQUEST_TIMEOUT", "CONTEXT_WINDOW", "ANTHROPIC_API_KEY"]  # fmt: skip
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+# The user's files.
+
+
+@MANY
+@given(st.binary(max_size=400))
+@example(b"proxies = ['1:a:b'" + b"\0")
+@example(b"[" * 5000)
+@example(b"a." * 5000 + b"b=1")
+def test_any_table(tmp_path, data):
+    file = tmp_path / "ccproxy.toml"
+    file.write_bytes(data)
+    fleet, mistakes = read_fleet(file)
+    assert fleet.entries or mistakes, "an empty fleet is a mistake, too"
+
+
+@MANY
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), TEXT), max_size=6),
+    st.sampled_from(["{}={}\n", "{}='{}'\n", '{}="{}"\n', "export {} = {}", "{}:{}\n"]),
+)
+def test_any_env_file(tmp_path, pairs, form):
+    file = tmp_path / "x.env"
+    file.write_bytes("".join(form.format(*pair) for pair in pairs).encode())
+    file.chmod(0o600)
+    with contextlib.suppress(ConfigError):
+        config = load_worker(file)
+        assert config.base_url.startswith(("https://", "http://", "demo"))
+
+
+@MANY
+@given(st.binary(max_size=300))
+def test_any_bytes_as_an_env_file(tmp_path, data):
+    file = tmp_path / "x.env"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    with contextlib.suppress(ConfigError):
+        assert load_worker(file).env_file == file
+
+
+# S9: labels are parts of paths.
+
+TRAPS = ["..", "../x", "a/b", "/etc/passwd", "a\0b", "a\nb", ".hidden", "-x", "con\\x", "ａ", "а",
+         "a b", "", "~", "$HOME", "%h", "a" * 33, "a/../../b", "\u202ex", "x\u0301"]  # fmt: skip
+
+
+@MANY
+@given(st.text(max_size=40))
+def test_a_label_never_leaves_its_folder(label):
+    if not LABEL.fullmatch(label) or not label.isascii():
+        return
+    home = Path("/home/x")
+    for path in (log_path(home / "logs", label, 2), socket_path(home, f"{label}.1")):
+        assert path.parent.name in ("logs", "state")
+        assert Path(os.path.normpath(path)) == path
+
+
+@pytest.mark.parametrize("label", TRAPS)
+def test_a_label_that_is_a_trap_is_refused(label, tmp_path):
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e/x.env").write_text("PROVIDER=demo\n")
+    file = tmp_path / "ccproxy.toml"
+    name = json.dumps(label, ensure_ascii=True)
+    file.write_text(f'[[proxy]]\nport = 8081\nenv_file = "e/x.env"\nlabel = {name}\n')
+    fleet, mistakes = read_fleet(file)
+    assert (fleet.entries, len(mistakes)) == ((), 1)
+
+
+# S10: headers.
+
+FORBIDDEN = ["HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING", "CONNECTION", "TE", "TRAILER",
+             "UPGRADE", "KEEP_ALIVE", "PROXY_AUTHORIZATION", "PROXY_CONNECTION",
+             "PROXY_X"]  # fmt: skip
+VALUES = ["a\r\nX: b", "a\nb", "a\rb", "a\0b", "\x7f", "\x1b[31m"]
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_a_header_of_the_connection_cannot_be_set(name):
+    environ = {"PROVIDER": "demo", f"CUSTOM_HEADER_{name}": "x"}
+    with pytest.raises(ConfigError, match="belongs to the connection"):
+        load_worker(None, environ=environ)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_that_would_begin_a_line_is_refused(value):
+    with pytest.raises(ConfigError, match="line break or another control sign"):
+        load_worker(None, environ={"PROVIDER": "demo", "CUSTOM_HEADER_X": value})
+
+
+@pytest.mark.parametrize("name", ["", "A:B", "A B", "Ä", "A\r\nB", "A\0", "A/B", "(A)"])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(ConfigError):
+        load_worker(None, environ={"PROVIDER": "demo", f"CUSTOM_HEADER_{name}": "x"})
+
+
+@MANY
+@given(st.lists(st.tuples(TEXT, TEXT), max_size=8), TEXT)
+def test_what_is_sent_upstream_is_headers(pairs, connection):
+    client = [*pairs, ("Authorization", "Bearer secret"), ("X-Api-Key", "secret"),
+              ("Cookie", "secret"), ("X-Forwarded-For", "secret"), ("TE", "x")]  # fmt: skip
+    headers = UpstreamHeaders("bearer", custom={})
+    for sent in (
+        headers.chat("key", stream=True),
+        headers.direct("key", client, connection=connection),
+    ):
+        assert "secret" not in sent.values()
+        assert not any(is_forbidden(name) for name in sent)
+
+
+@MANY
+@given(st.text(max_size=20))
+def test_token_and_value_know_control_signs(text):
+    if any(sign in text for sign in "\r\n\0"):
+        assert not is_value(text)
+        assert not is_token(text)
+
+
+# S21: what comes over the wire.
+
+
+@MANY
+@given(st.lists(st.binary(max_size=60), max_size=12))
+@example([b"\xef\xbb\xbfdata: x\r", b"\n\r\n"])
+@example([b"data", b":", b" ", b"\n\n"])
+def test_any_bytes_as_an_event_stream(parts):
+    whole = Decoder()
+    once = [*whole.feed(b"".join(parts)), *whole.close()]
+    piecewise = Decoder()
+    events = [event for part in parts for event in piecewise.feed(part)]
+    assert [*events, *piecewise.close()] == once
+
+
+@pytest.mark.parametrize("line", [b"data: ", b"x" * 100, b"data: x\n"])
+def test_an_endless_event_is_not_kept(line):
+    decoder = Decoder(limit=100_000)
+    with pytest.raises(Problem):
+        deque((decoder.feed(line * 10) for _ in range(3000)), maxlen=0)
+
+
+@MANY
+@given(
+    st.integers(100, 599), st.dictionaries(TEXT, TEXT, max_size=3), st.binary(max_size=200) | JSON
+)
+@example(401, {}, {"error": {"message": ["x"]}})
+@example(429, {"retry-after": "9" * 500}, b"")
+@example(429, {"retry-after": "nan"}, b"{}")
+@example(400, {}, {"error": {"message": "{" * 2000}})
+def test_any_error_of_a_provider(status, headers, body):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    said = read_problem(status, headers, data, quirks=Quirks(), now=0.0)
+    assert 400 <= said.problem.status < 600
+    assert said.problem.message
+    assert said.retry_after is None or 0 <= said.retry_after < 10**9
+
+
+@MANY
+@given(st.binary(max_size=300))
+def test_any_line_on_the_control_socket(data):
+    try:
+        assert isinstance(from_line(data), dict)
+    except NoAnswer:
+        return
+
+
+@MANY
+@given(JSON)
+async def test_any_json_as_a_request(start, provider, body):
+    proxy = await _shared(start)
+    data = msgspec.json.encode(body)
+    async with proxy.session.post(proxy.url + "/v1/messages", data=data) as answer:
+        assert answer.status in (200, 400), await answer.text()
+
+
+@MANY
+@given(
+    st.fixed_dictionaries(
+        {"model": TEXT, "max_tokens": st.integers(-5, 10**20), "messages": JSON},
+        optional={"system": JSON, "tools": JSON, "tool_choice": JSON, "thinking": JSON,
+                  "stop_sequences": JSON, "temperature": JSON, "stream": JSON, "metadata": JSON},
+    )
+)  # fmt: skip
+async def test_almost_a_request(start, provider, body):
+    proxy = await _shared(start)
+    data = msgspec.json.encode(body)
+    async with proxy.session.post(proxy.url + "/v1/messages", data=data) as answer:
+        assert answer.status in (200, 400), await answer.text()
+
+
+_running: dict[int, object] = {}
+
+
+async def _shared(start):
+    """One worker for all examples of a test."""
+    if id(start) not in _running:
+        _running.clear()
+        _running[id(start)] = await start()
+    return _running[id(start)]
+
+
+# Redaction.
+
+SECRET = "s3cr3t-of-a-kind-0123456789"
+
+
+@MANY
+@given(TEXT, TEXT)
+def test_a_known_secret_never_survives(before, after):
+    redact = Redactor([SECRET])
+    for text in (before + SECRET + after, json.dumps(before + SECRET + after)):
+        assert SECRET not in redact(text)
+
+
+@MANY
+@given(st.from_regex(r"sk-[A-Za-z0-9]{20,40}", fullmatch=True), TEXT)
+def test_no_mistake_shows_a_key_whole(key, around):
+    assert key not in without_keys(f'{around} "{key}" {around}')
