@@ -73,21 +73,25 @@ def add(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> No
 
 def prune(connection: sqlite3.Connection, *, now: float) -> None:
     """Forget the turns that came here before `RETENTION`; those of an import came with it."""
-    connection.execute("DELETE FROM turns WHERE stored < ?", (now - RETENTION.total_seconds(),))
+    connection.execute("DELETE FROM turns WHERE stored < ?", (_oldest(now),))
 
 
 def last(connection: sqlite3.Connection, label: str, *, limit: int | None = None) -> list[Turn]:
     """Return the last *limit* turns of *label*, all if None, oldest first."""
     rows = connection.execute(
-        "SELECT at, role, content, model FROM turns WHERE label = ? ORDER BY id DESC LIMIT ?",
-        (label, -1 if limit is None else limit),
+        "SELECT at, role, content, model FROM turns WHERE label = ? AND stored >= ? "
+        "ORDER BY id DESC LIMIT ?",
+        (label, _oldest(time.time()), -1 if limit is None else limit),
     ).fetchall()
     return [Turn(*row) for row in reversed(rows)]
 
 
 def count(connection: sqlite3.Connection, label: str) -> int:
     """Return how many turns of *label* there are."""
-    (found,) = connection.execute("SELECT COUNT(*) FROM turns WHERE label = ?", (label,)).fetchone()
+    (found,) = connection.execute(
+        "SELECT COUNT(*) FROM turns WHERE label = ? AND stored >= ?",
+        (label, _oldest(time.time())),
+    ).fetchone()
     return int(found)
 
 
@@ -103,6 +107,10 @@ def add_new(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -
     new = [turn for turn in turns if _mark(turn) not in known]
     add(connection, label, new)
     return len(new)
+
+
+def _oldest(now: float) -> float:
+    return now - RETENTION.total_seconds()
 
 
 def _mark(turn: Turn) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -57,6 +58,8 @@ class Conversation:
         self._warn = warn
         path = home / "state" / history.FILE_NAME
         self._writer: Writer[Heard] = Writer(path, history.SCHEMA, write=self._write, warn=warn)
+        if path.exists():  # also where nothing is kept any more, what is there grows old
+            self._writer.ask(lambda db: history.prune(db, now=time.time()))
 
     def note(self, record: Record, *, headers: Mapping[str, str], ended: float) -> None:
         """Keep the turns of a request that has ended well."""

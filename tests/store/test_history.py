@@ -68,6 +68,14 @@ def test_what_is_old_goes_but_an_import_stays_as_long(history):
     assert count(history, "kimi") == 0
 
 
+def test_what_is_old_is_not_shown_before_it_goes(history):
+    add(history, "kimi", [turn("old"), turn("new")])
+    old = time.time() - RETENTION.total_seconds() - 1
+    history.execute("UPDATE turns SET stored = ? WHERE content = 'old'", (old,))
+    assert texts(last(history, "kimi")) == ["new"]
+    assert count(history, "kimi") == 1
+
+
 def test_from_outside(tmp_path):
     assert read_turns(tmp_path, "kimi") == []
     assert add_new_turns(tmp_path, "kimi", [turn("a"), turn("b")]) == 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 
@@ -117,6 +119,18 @@ async def test_a_restart_remembers(start, provider):
     await first.worker.session.close()
     second = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on")
     assert await said(second) == [("user", "a"), ("assistant", "ok")]
+
+
+async def test_a_start_forgets_what_is_old_also_where_history_is_off(start, tmp_path):
+    first = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on")
+    await say(first, "a")
+    await first.worker.session.close()
+    with closing(sqlite3.connect(tmp_path / "state/history.sqlite3")) as file, file:
+        file.execute("UPDATE turns SET stored = 0")
+    second = await start(ANTHROPIC_API_KEY=CLIENT_KEY)
+    assert await said(second) == []
+    with closing(sqlite3.connect(tmp_path / "state/history.sqlite3")) as file:
+        assert file.execute("SELECT COUNT(*) FROM turns").fetchone() == (0,)
 
 
 # Showing and forgetting.
