@@ -1,0 +1,254 @@
+"""
+The container's parts, as far as a machine without a container engine can try them.
+
+The entry point is run in an empty environment; the Dockerfile is held against the rules that
+hadolint and the CIS benchmark would name; the compose file is read as Compose reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ccproxy.config.settings import NAMES
+from tests.fleet import ROOT, eventually
+
+DEPLOY = ROOT / "deploy"
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+# The Dockerfile.
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = (DEPLOY / "Dockerfile").read_text()
+    joined = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE))
+    return [tuple(line.split(" ", 1)) for line in joined.splitlines() if line.strip()]
+
+
+def given(name: str) -> list[str]:
+    return [value for word, value in instructions() if word == name]
+
+
+def test_every_base_is_slim_and_of_a_named_release():
+    assert len(given("FROM")) == 2, "what builds is not what runs"
+    assert all(re.match(r"python:3\.\d+-slim-\w+", base) for base in given("FROM"))
+
+
+def test_it_runs_as_nobody_in_particular():
+    assert given("USER") == ["10001:10001"], "a number, so that Kubernetes can see it is not root"
+    last = [word for word, _ in instructions()]
+    assert last.index("USER") > max(i for i, word in enumerate(last) if word in ("RUN", "COPY"))
+
+
+def test_it_stops_by_the_signal_that_drains():
+    assert given("STOPSIGNAL") == ["SIGTERM"]
+    (entry,) = given("ENTRYPOINT")
+    assert entry.startswith("["), "no shell in between, which would swallow the signal"
+    assert "exec ccproxy up" in (DEPLOY / "entry.sh").read_text()
+
+
+def test_its_health_is_asked_for():
+    (check,) = given("HEALTHCHECK")
+    assert "healthcheck.py" in check
+    assert "/readyz" in (DEPLOY / "healthcheck.py").read_text()
+
+
+def test_no_secret_and_no_curl_to_shell_is_in_it():
+    text = (DEPLOY / "Dockerfile").read_text()
+    for name in ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY"):
+        assert not any(name in value for value in [*given("ENV"), *given("ARG")])
+    assert not re.search(r"^\s*(ADD|MAINTAINER)\b|curl|wget|sudo|:latest", text, re.MULTILINE)
+    assert given("ADD") == []
+
+
+def test_what_is_copied_exists_and_is_not_ignored():
+    allowed = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in allowed, "everything else stays out, keys above all"
+    for value in given("COPY"):
+        if value.startswith("--from"):
+            continue
+        *sources, _ = [word for word in value.split() if not word.startswith("--")]
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert f"!{source.removeprefix('./')}" in allowed, source
+
+
+@pytest.mark.parametrize("name", ["entry.sh", "healthcheck.py"])
+def test_scripts_can_be_run(name):
+    assert (DEPLOY / name).stat().st_mode & stat.S_IXUSR or name.endswith(".py")
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
+def test_hadolint_has_nothing_to_say():
+    done = subprocess.run(
+        ["hadolint", DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == ""
+
+
+# The compose file.
+
+
+@pytest.fixture
+def compose() -> dict:
+    yaml = pytest.importorskip("yaml")
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def test_the_compose_file_is_one():
+    compose_spec = pytest.importorskip("compose_spec")
+    compose_spec.loads((DEPLOY / "compose.yaml").read_text())
+
+
+def test_each_provider_has_a_container_of_its_own(compose):
+    services = compose["services"]
+    assert len(services) >= 2
+    providers = [service["environment"]["PROVIDER"] for service in services.values()]
+    ports = [port for service in services.values() for port in service["ports"]]
+    volumes = [volume for service in services.values() for volume in service["volumes"]]
+    for each in (providers, ports, volumes):
+        assert len(set(each)) == len(services)
+    assert {volume.split(":")[0] for volume in volumes} == set(compose["volumes"])
+
+
+def test_no_container_can_do_more_than_it_must(compose):
+    for service in compose["services"].values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["ulimits"]["core"] == 0
+        assert int(service["stop_grace_period"].removesuffix("s")) > 30, "longer than a drain"
+        assert not {"privileged", "network_mode", "pid", "user", "cap_add"} & set(service)
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_settings_exist_and_keys_come_from_outside(compose):
+    for service in compose["services"].values():
+        assert set(service["environment"]) <= NAMES
+        for name, value in service["environment"].items():
+            if name.endswith("_API_KEY"):
+                assert re.fullmatch(r"\$\{\w+:\?.+\}", value), "a missing key is an error"
+
+
+# The entry point, by hand.
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture
+def container(tmp_path) -> Iterator[dict[str, str]]:
+    """What a container has: hardly any environment, and `ccproxy` on PATH."""
+    script = tmp_path / "bin/ccproxy"
+    script.parent.mkdir()
+    path = os.pathsep.join(sys.path)
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec {sys.executable} -m ccproxy "$@"\n')
+    script.chmod(0o755)
+    yield {
+        "PATH": f"{script.parent}:/usr/bin:/bin",
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "HOME": "/nonexistent",
+        "CCPROXY_PORT": str(free_port()),
+    }
+    for process in psutil.process_iter():
+        with_it = [str(tmp_path) in word for word in _words(process)]
+        if any(with_it):
+            process.kill()
+            raise AssertionError(f"left behind: {process}")
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def healthy(environ: dict[str, str]) -> int:
+    done = subprocess.run(
+        [sys.executable, DEPLOY / "healthcheck.py"], env=environ, capture_output=True, check=False
+    )
+    return done.returncode
+
+
+@pytest.mark.xdist_group("processes")
+async def test_it_runs_from_environment_variables_alone_and_stops_in_time(container, tmp_path):
+    assert healthy(container) == 1, "nobody there is not healthy"
+    environ = {**container, "PROVIDER": "demo", "ANTHROPIC_API_KEY": KEY}
+    process = subprocess.Popen(
+        [DEPLOY / "entry.sh"], env=environ, cwd="/", stderr=subprocess.PIPE, text=True
+    )
+    try:
+        await eventually(lambda: healthy(container) == 0)
+        assert process.args
+        assert psutil.Process(process.pid).cmdline()[0] == sys.executable, "the shell has gone"
+        port = container["CCPROXY_PORT"]
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/messages",
+            data=b'{"model":"claude-haiku","max_tokens":9,'
+            b'"messages":[{"role":"user","content":"hi"}]}',
+            headers={"x-api-key": KEY, "Host": "kimi:8080"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - begun < 10
+        written = process.stderr.read()
+        assert '"event":"worker.started"' in written, "docker logs shows what happens"
+        assert KEY not in written
+    finally:
+        process.kill()
+        process.stderr.close()
+    made = [path for path in (tmp_path / "state").rglob("*") if path.lstat().st_mode & 0o077]
+    assert made == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        pytest.param({}, "PROVIDER_API_KEY is missing", id="nothing is set"),
+        pytest.param({"PROVIDER": "demo"}, "no client key is asked for", id="open to everybody"),
+        pytest.param(
+            {"PROVIDER": "demo", "ANTHROPIC_API_KEY": "short"}, "too short", id="a weak key"
+        ),
+        pytest.param({"PROVIDER": "dmeo", "ANTHROPIC_API_KEY": KEY}, "did you mean", id="a typo"),
+    ],
+)
+def test_what_is_missing_is_said_at_once(environ, said, container):
+    done = subprocess.run(
+        [DEPLOY / "entry.sh"],
+        env={**container, **environ},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 78, done
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_paths_are_the_dockerfiles():
+    (env,) = given("ENV")[1:]
+    assert "XDG_STATE_HOME=/var/lib/ccproxy" in env
+    assert Path("/var/lib/ccproxy").as_posix() in given("VOLUME")[0]
