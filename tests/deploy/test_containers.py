@@ -92,10 +92,13 @@ def test_scripts_can_be_run(name):
     assert (DEPLOY / name).stat().st_mode & stat.S_IXUSR or name.endswith(".py")
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
 def test_hadolint_has_nothing_to_say():
     done = subprocess.run(
-        ["hadolint", DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False
+        [HADOLINT, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False
     )
     assert done.stdout == ""
 
@@ -109,9 +112,13 @@ def compose() -> dict:
     return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
-def test_the_compose_file_is_one():
-    compose_spec = pytest.importorskip("compose_spec")
-    compose_spec.loads((DEPLOY / "compose.yaml").read_text())
+def test_the_compose_file_keeps_the_specification(compose):
+    spec = pytest.importorskip("compose_spec")
+    yaml = pytest.importorskip("yaml")
+    spec.PyCompose.from_yaml(yaml.safe_dump(compose)).validate()
+    compose["services"]["kimi"]["pids_limitt"] = 1
+    with pytest.raises(ValueError, match="pids_limitt"):
+        spec.PyCompose.from_yaml(yaml.safe_dump(compose)).validate()
 
 
 def test_each_provider_has_a_container_of_its_own(compose):
