@@ -42,6 +42,8 @@ VERBS = {
     "status": "Show who runs where. Also: ps, ls.",
     "keys": "Show, test, disable and enable the providers' keys.",
     "logs": "Show what the workers logged.",
+    "switch": "Have a proxy answer with other models, from now on.",
+    "route": "Show by which rules a proxy chooses models, and what they decide.",
     "usage": "Show tokens, waiting and costs.",
     "toggle": "Let requests pass a proxy by, to Anthropic, and back.",
     "history": "Show, export or clear what was said, where that is kept.",

@@ -95,7 +95,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{keys['ready']}/{keys['total']}" if row.pids and "total" in keys else "–",
         str(row.in_flight) if row.pids else "–",
         ",".join(map(str, row.pids)) or "–",
-        clean(row.models.get("big") or "–"),
+        clean(row.models.get("big") or "–") + (f" ({clean(row.switched)})" if row.switched else ""),
     )
 
 

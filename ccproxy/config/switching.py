@@ -19,10 +19,29 @@ from ccproxy.config.switches import Switch
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import UsageError
 from ccproxy.pipeline.models import without_mark
-from ccproxy.pipeline.naming import TIERS, Place, Tier, Tiers, place_of, tier_named
+from ccproxy.pipeline.naming import NO_TIERS, TIERS, Place, Tier, Tiers, place_of, tier_named
 
 Workers = Mapping[str, WorkerConfig]
 """The settings of the fleet's entries by label."""
+
+
+def wanted_switch(
+    given: Mapping[str, str], *, label: str, workers: Workers, choices: Choices, current: Switch
+) -> Switch:
+    """
+    Return the switch for a `preset`, or for a model for some of `big`, `middle` and `small`.
+
+    Raises:
+        UsageError: If that is not what is *given*, or a name means nothing.
+
+    """
+    preset = given.get("preset")
+    tiers = Tiers(**{tier: given[tier] for tier in TIERS if tier in given})
+    if (preset is None) == (tiers == NO_TIERS):
+        raise UsageError("name either a preset, or models for big, middle or small")
+    if preset is not None:
+        return switch_to_preset(preset, label=label, workers=workers, choices=choices)
+    return switch_to_models(tiers, label=label, workers=workers, current=current)
 
 
 def switch_to_preset(name: str, *, label: str, workers: Workers, choices: Choices) -> Switch:

@@ -20,6 +20,8 @@ class Row:
     keys: Mapping[str, int] | None = None
     in_flight: int = 0
     models: Mapping[str, str | None] = field(default_factory=dict)
+    switched: str = ""
+    """What the models were switched to; empty if they are the env file's."""
     base_url: str = ""
     log: str = ""
     reason: str | None = None

@@ -44,6 +44,7 @@ def row_of(
         keys=_keys(serving),
         in_flight=sum(int(unit.state.get("in_flight", 0)) for unit in serving),
         models=said.get("models") or spec.models,
+        switched=str(said.get("switched") or ""),
         base_url=said.get("base_url") or spec.base_url,
         log=str(log_path(logs, spec.label)),
         reason=reason,

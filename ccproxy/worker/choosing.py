@@ -1,16 +1,10 @@
 """
 Who answers a request: this entry or another one, and with which model.
 
-Theory of operation: `choose` looks at the model's name, the switch and the rules, in this order:
-
-1. From a sibling: the name is meant as it is written; rules are not asked again.
-2. `LABEL:model` is meant as it is written.
-3. The rules of `[routes.LABEL]`, if there are any.
-4. The tiers: those of the last switch, else the env file's.
-
-Whatever comes out may be another entry's model. Table and switch are looked at anew when their
-files have changed, so a decision never waits for a restart. Without rules, switch and labels in
-the tiers nothing of a request is looked at but the name with which its body begins.
+Theory of operation: `config/deciding.py` decides; here is what it must know. Table and switch are
+looked at anew when their files have changed, so a decision never waits for a restart. Without
+rules, switch and labels in the tiers nothing of a request is looked at but the name with which its
+body begins.
 """
 
 from __future__ import annotations
@@ -26,7 +20,8 @@ from urllib.parse import unquote
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.choices import Choices, read_choices, unknown_place
+from ccproxy.config.choices import Choices, read_choices
+from ccproxy.config.deciding import Decider
 from ccproxy.config.fleet import Entry, Fleet, read_fleet
 from ccproxy.config.switches import NO_SWITCH, Switch, read_switch, switch_path
 from ccproxy.config.worker import WorkerConfig, load_worker
@@ -37,14 +32,11 @@ from ccproxy.pipeline.naming import (
     TIERS,
     Place,
     Tier,
-    is_own_name,
     model_behind_label,
-    model_for,
     place_of,
     tier_of,
 )
-from ccproxy.pipeline.routing import LOOP, UNDECIDED, Decision, decide, facts_of
-from ccproxy.protocol.messages import read_request
+from ccproxy.pipeline.routing import LOOP
 
 HOP_HEADER = "x-ccproxy-hop"
 VIA_HEADER = "x-ccproxy-via"
@@ -203,22 +195,21 @@ class Chooser:
         hop, name = _hop(headers), _name_of(body)
         if not name or (not hop and self._is_plain(name)):
             return Chosen(body=body, name=name)
+        decider, asked, via = self._decider(), "", ""
         if is_sibling:
-            asked = unquote(headers.get(ASKED_HEADER, "")) or name
-            wanted = Decision(self._behind_label(name, asked), "")
+            asked, via = unquote(headers.get(ASKED_HEADER, "")) or name, headers.get(VIA_HEADER, "")
+            decided = decider.for_sibling(name, asked)
         else:
-            asked = name
-            wanted = self._wanted(name, body, headers if rules else {})
-        model, place = self._resolved(wanted.model or name, asked)
+            decided = decider.for_client(name, body, headers if rules else None)
         return Chosen(
             body=body,
             name=name,
-            requested=asked if is_sibling else "",
-            model=model,
-            place=place,
-            reason=wanted.reason,
+            requested=asked,
+            model=decided.model,
+            place=decided.place,
+            reason=decided.reason,
             hop=hop,
-            via=tuple(filter(None, headers.get(VIA_HEADER, "").split(","))) if is_sibling else (),
+            via=tuple(filter(None, via.split(","))),
         )
 
     def tier_of(self, chosen: Chosen) -> str:
@@ -228,7 +219,7 @@ class Chooser:
             return tier_of(models, chosen.model)
         return tier_of(models, chosen.requested or chosen.name)
 
-    # What the client wants...
+    # What is known now.
 
     def _is_plain(self, name: str) -> bool:
         """Tell whether nothing but the name decides, and that here."""
@@ -239,68 +230,14 @@ class Chooser:
             and self.table.choices.routing(self.config.label).is_empty
         )
 
-    def _wanted(self, name: str, body: bytes, headers: Mapping[str, str]) -> Decision:
-        table, models = self.table, self.config.models
-        if place_of(name, table.labels) is not None:
-            return Decision(name, "named")
-        if wrong := unknown_place(name, table.labels):
-            labels = ", ".join(table.labels.values())
-            raise Problem("not_found_error", f"{name}: {wrong}; labels are {labels}")
-        decision = self._by_rules(name, body, headers)
-        if decision.model is not None:
-            if place_of(decision.model, table.labels) is not None:
-                return decision
-            return Decision(self._behind_label(decision.model, name), decision.reason)
-        switch = self.switch
-        model = model_for(models, switch.tiers, name)
-        is_elsewhere = place_of(model, table.labels) is not None
-        tier = tier_of(models, name)
-        if switch.name and model != model_for(models, NO_SWITCH.tiers, name):
-            return Decision(model, f"{tier} of {switch.name}")
-        return Decision(model, tier if is_elsewhere else "")
-
-    def _by_rules(self, name: str, body: bytes, headers: Mapping[str, str]) -> Decision:
-        routing = self.table.choices.routing(self.config.label)
-        if routing.is_empty or not headers or is_own_name(self.config.models, name):
-            return UNDECIDED
-        facts = facts_of(read_request(body), headers)
-        return decide(routing, facts, window=lambda model: self._window(model, name))
-
-    def _window(self, model: str | None, name: str) -> int | None:
-        """Return the window of *model*, wherever it is; None: of who answers to *name*."""
-        if model is None:
-            model = model_for(self.config.models, self.switch.tiers, name)
-        elif place_of(model, self.table.labels) is None:
-            model = self._behind_label(model, name)
-        here, place = self._resolved(model, name)
-        if place is None:
-            return self.config.target(here or name).window
-        config = self.sibling(place.label)
-        if config is None:
-            return None
-        there = model_behind_label(config.models, NO_SWITCH.tiers, place.model, asked=name)
-        return config.target(there).window
-
-    # ...and where that is.
-
-    def _behind_label(self, name: str, asked: str) -> str:
-        return model_behind_label(self.config.models, self.switch.tiers, name, asked=asked)
-
-    def _resolved(self, name: str, asked: str) -> tuple[str | None, Place | None]:
-        """Return the model that answers here, or the place elsewhere."""
-        for _ in range(MOST_HOPS):
-            place = place_of(name, self.table.labels)
-            if place is None:
-                return name, None
-            if place.label.lower() != self.config.label.lower():
-                return None, place
-            name = self._behind_label(place.model, asked)
-        raise Problem(
-            "api_error",
-            f"{self.config.label}: the model {name} leads back to itself: look at BIG_MODEL, "
-            "MIDDLE_MODEL and SMALL_MODEL, and at ccproxy switch",
-            status=LOOP,
-            should_retry=False,
+    def _decider(self) -> Decider:
+        table = self.table
+        return Decider(
+            config=self.config,
+            labels=table.labels,
+            choices=table.choices,
+            switch=self.switch,
+            sibling=self.sibling,
         )
 
     def _read_table(self, path: Path) -> Table:

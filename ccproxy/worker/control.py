@@ -134,6 +134,7 @@ class ControlSocket:
             "reason": "; ".join(filter(None, (reason(worker), self._log_trouble()))) or None,
             "log_dropped_total": self._log_file.dropped_total if self._log_file else 0,
             "models": worker.tiers(),
+            "switched": worker.chooser.switch.name,
             "base_url": worker.config.base_url,
             "started": worker.started,
             "version": __version__,

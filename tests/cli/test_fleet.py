@@ -77,7 +77,7 @@ def test_the_json_has_the_schema(demo, process):
     assert answer["supervisor"].keys() >= {"pid", "uptime_s"}
     row = answer["proxies"][0]
     assert row.keys() >= {
-        *("label", "port", "host", "state", "pids", "uptime_s", "keys", "models"),
+        *("label", "port", "host", "state", "pids", "uptime_s", "keys", "models", "switched"),
         *("base_url", "log", "reason"),
     }
     assert (row["label"], row["state"], row["reason"]) == ("Demo", "ready", None)

@@ -344,7 +344,7 @@ def test_status_as_json_is_the_published_form(home):
     assert fields["supervisor"]["pid"] == home.supervise()
     assert fields["supervisor"]["uptime_s"] >= 0
     (row,) = fields["proxies"]
-    names = "label port host state pids uptime_s keys models base_url log reason"
+    names = "label port host state pids uptime_s keys models switched base_url log reason"
     assert set(names.split()) <= set(row)
     assert row["models"] == {"big": "b", "middle": "m", "small": "s"}
     assert row["log"] == str(home.path / "logs/Kimi.log")

@@ -9,9 +9,9 @@ from typing import Any
 from aiohttp import web
 
 from ccproxy.config.switches import NO_SWITCH, Switch, write_switch
-from ccproxy.config.switching import switch_to_models, switch_to_preset
+from ccproxy.config.switching import wanted_switch
 from ccproxy.errors import Problem, UsageError
-from ccproxy.pipeline.naming import TIERS, Tiers
+from ccproxy.pipeline.naming import TIERS
 from ccproxy.worker.endpoints.conversation import json_of
 from ccproxy.worker.endpoints.health import json_response
 from ccproxy.worker.http import ClientRequest
@@ -62,21 +62,21 @@ async def switch_model(request: ClientRequest) -> web.Response:
 
 def _wanted(worker: Worker, fields: Mapping[str, Any]) -> Switch:
     label, workers = worker.config.label, worker.chooser.workers()
+    words = {tier: fields.get(f"{tier}_model") or fields.get(tier) for tier in TIERS}
     given = {
-        tier: fields[name] for tier in TIERS for name in (tier, f"{tier}_model") if fields.get(name)
+        name: word for name, word in (words | {"preset": fields.get("preset")}).items() if word
     }
-    preset = fields.get("preset")
-    if not all(isinstance(word, str) for word in (*given.values(), preset or "")):
+    if not all(isinstance(word, str) for word in given.values()):
         raise UsageError("preset, big_model, middle_model and small_model must be names")
-    if fields.get("reset") is True and not (given or preset):
+    if fields.get("reset") is True and not given:
         return NO_SWITCH
-    if bool(given) == bool(preset):
-        raise UsageError("name a preset, or at least one of big_model, middle_model, small_model")
-    if preset:
-        choices = worker.chooser.table.choices
-        return switch_to_preset(preset, label=label, workers=workers, choices=choices)
-    current = worker.chooser.switch
-    return switch_to_models(Tiers(**given), label=label, workers=workers, current=current)
+    return wanted_switch(
+        given,
+        label=label,
+        workers=workers,
+        choices=worker.chooser.table.choices,
+        current=worker.chooser.switch,
+    )
 
 
 def _current(worker: Worker) -> dict[str, Any]:

@@ -1,0 +1,192 @@
+"""`ccproxy switch` and `ccproxy route`: files only, so that no proxy needs to run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.config.switches import read_switch, switch_path
+from tests.cli.conftest import TABLE, write_env
+
+CHOICES = """
+[presets.night]
+big = "GLM-4.6:glm-night"
+small = "Kimi-K2:small"
+
+[routes.Kimi-K2]
+subagent = "GLM-4.6:big"
+long_context = { over = 5000, model = "GLM-4.6:long" }
+
+[routes.Kimi-K2.agents]
+Explore = "small"
+
+[fallback]
+Kimi-K2 = ["GLM-4.6"]
+"""
+SERVER = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-0123456789abcdef\n"
+
+
+@pytest.fixture
+def fleet(home):
+    (home / "ccproxy.toml").write_text(TABLE + CHOICES)
+    for name in ("kimi", "glm"):
+        models = "".join(f"{tier}_MODEL={name}-{tier.lower()}\n" for tier in ("BIG", "SMALL"))
+        write_env(home, name, SERVER + models)
+    return home
+
+
+def kept(home):
+    return read_switch(switch_path(home / "state", "Kimi-K2"))
+
+
+def test_a_preset(fleet, ccproxy):
+    result = ccproxy("switch", "kimi-k2", "night")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "Kimi-K2 is switched to night",
+        "  big     GLM-4.6:glm-night",
+        "  middle  GLM-4.6:glm-night",
+        "  small   kimi-small",
+    ]
+    assert (kept(fleet).preset, kept(fleet).tiers.big) == ("night", "GLM-4.6:glm-night")
+
+
+def test_single_models_and_the_way_back(fleet, ccproxy):
+    ccproxy("switch", "kimi-k2", "--big", "glm-4.6:big")
+    result = ccproxy("switch", "kimi-k2", "--small", "glm-small", "--json")
+    assert json.loads(result.stdout) == {
+        "schema": 1,
+        "label": "Kimi-K2",
+        "preset": None,
+        "models": {"big": "GLM-4.6:big", "middle": "kimi-big", "small": "GLM-4.6:glm-small"},
+    }
+    result = ccproxy("switch", "kimi-k2", "--reset")
+    assert result.stdout.startswith("Kimi-K2 has the models of its env file\n  big     kimi-big\n")
+    assert not switch_path(fleet / "state", "Kimi-K2").exists()
+
+
+def test_without_more_it_tells_what_there_is(fleet, ccproxy):
+    result = ccproxy("switch", "kimi-k2")
+    assert result.stdout.splitlines()[0] == "Kimi-K2 has the models of its env file"
+    presets = result.stdout.splitlines()[-1]
+    assert presets.startswith("presets: openai_premium, ")
+    assert presets.endswith(", cross_speed, night")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nihgt"], ['there is no preset "nihgt" (did you mean night?)', "cross_balanced"]),
+        (["--big", "GLM:big"], ['there is no proxy "GLM" (did you mean GLM-4.6?)', "Kimi-K2: "]),
+        (["--big", "nonesuch"], ['nobody has a model "nonesuch"', "GLM-4.6: glm-big"]),
+        (["night", "--big", "glm-big"], ["name either a preset, or models"]),
+        (["night", "--reset"], ["--reset goes alone"]),
+    ],
+)
+def test_what_means_nothing_changes_nothing(fleet, ccproxy, words, said):
+    ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:big")
+    before = kept(fleet)
+    result = ccproxy("switch", "kimi-k2", *words)
+    assert result.exit_code == 2
+    assert kept(fleet) == before
+    for text in said:
+        assert text in result.stderr
+
+
+def test_an_entry_with_a_mistake_is_not_switched(fleet, ccproxy):
+    write_env(fleet, "kimi", "PROVIDER=nonesuch\n")
+    assert ccproxy("switch", "kimi-k2", "night").exit_code == 78
+
+
+# Routes.
+
+
+def request(**fields):
+    messages = [{"role": "user", "content": "Hi"}]
+    return {"model": "claude-opus-5-5", "max_tokens": 9, "messages": messages, **fields}
+
+
+def test_the_rules_of_an_entry(fleet, ccproxy):
+    result = ccproxy("route", "kimi-k2")
+    assert result.stdout.splitlines() == [
+        "subagent          GLM-4.6:big",
+        "agent explore     small",
+        "long context over 5000  GLM-4.6:long",
+        "fallback          GLM-4.6",
+    ]
+    assert ccproxy("route", "glm-4.6").stdout.startswith("no rules: ")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "headers", "first"),
+    [
+        pytest.param(request(), [], "Kimi-K2:kimi-big   no rule fits", id="no rule"),
+        pytest.param(
+            request(), ["x-claude-code-agent-id: a"], "GLM-4.6:big   subagent", id="a header"
+        ),
+        pytest.param(
+            {"headers": {"X-Claude-Code-Agent-Type": "Explore"}, "body": request()},
+            [],
+            "Kimi-K2:kimi-small   agent explore",
+            id="headers in the file",
+        ),
+        pytest.param(
+            request(model="GLM-4.6:x"),
+            ["x-claude-code-agent-id: a"],
+            "GLM-4.6:x   named",
+            id="a named model",
+        ),
+        pytest.param(
+            request(system="word " * 8000),
+            [],
+            "GLM-4.6:long   long context: ",
+            id="a long request",
+        ),
+    ],
+)
+def test_explaining(fleet, ccproxy, recorded, headers, first):
+    file = fleet / "request.json"
+    file.write_text(json.dumps(recorded))
+    options = [word for header in headers for word in ("-H", header)]
+    result = ccproxy("route", "kimi-k2", "--explain", str(file), *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0].startswith(first)
+
+
+def test_an_explanation_as_json(fleet, ccproxy):
+    file = fleet / "request.json"
+    file.write_text(json.dumps(request(thinking={"type": "adaptive"})))
+    ccproxy("switch", "kimi-k2", "night")
+    found = json.loads(ccproxy("route", "kimi-k2", "--explain", str(file), "--json").stdout)
+    assert found["model"] == "GLM-4.6:glm-night"
+    assert found["reason"] == "big of night"
+    assert found["facts"]["kind"] == "main"
+    assert found["facts"]["thinking"] is True
+    assert found["fallback"] == ["GLM-4.6"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("{", [], "is not JSON"),
+        ("[]", [], "Input should be"),
+        ("{}", [], "model"),
+        ('{"headers": 3, "body": {}}', [], "headers must be an object"),
+        (json.dumps(request()), ["-H", "nonsense"], '"nonsense" is not a header'),
+    ],
+)
+def test_what_cannot_be_explained(fleet, ccproxy, text, options, said):
+    file = fleet / "request.json"
+    file.write_text(text)
+    result = ccproxy("route", "kimi-k2", "--explain", str(file), *options)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+
+
+def test_check_tells_mistakes_in_rules(fleet, ccproxy):
+    (fleet / "ccproxy.toml").write_text(TABLE + '[routes.Kimi-K2]\nsubagnt = "GLM-4.6:big"\n')
+    result = ccproxy("check")
+    assert result.exit_code == 78
+    assert "subagnt is not known in routes of Kimi-K2 (did you mean subagent?)" in result.stderr
+    assert "ccproxy.toml:6" in result.stderr
