@@ -1,0 +1,52 @@
+"""The command: run what is named, all if nothing is; exit with 1 if a goal was missed."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from bench.trust import everything, keys, leaving, streams
+from bench.trust.figures import Figure
+
+RUNS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
+    "G2": leaving.six_phases,
+    "G7": keys.fairness,
+    "G10": keys.limited_address,
+    "G12": keys.dead_provider,
+    "G13": streams.stalled_readers,
+    "G17": streams.many_streams,
+    "G18": keys.dying_connections,
+    "all": everything.one_good_key,
+    "all-fair": everything.three_good_keys,
+}
+
+
+def main() -> int:
+    """Run and report."""
+    names = sys.argv[1:] or list(RUNS)
+    unknown = [name for name in names if name not in RUNS]
+    if unknown:
+        sys.stderr.write(f"no run is called {unknown[0]}; there are {', '.join(RUNS)}\n")
+        return 2
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    missed = 0
+    for name in names:
+        began = time.monotonic()
+        figures = asyncio.run(_figures(RUNS[name]))
+        doc = (RUNS[name].__doc__ or "").strip().splitlines()[0]
+        print(f"{name}: {doc}   {time.monotonic() - began:.0f} s")
+        print("\n".join(map(str, figures)), flush=True)
+        missed += sum(not figure.is_met for figure in figures)
+    return 1 if missed else 0
+
+
+async def _figures(run: Callable[[], Awaitable[list[Figure]]]) -> list[Figure]:
+    return await run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

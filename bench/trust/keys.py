@@ -1,0 +1,120 @@
+"""Keys and repeats under load: fairness, a limited address, a dead provider, dying connections."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from aiohttp import web
+
+from bench.trust.figures import Figure, at_most, exactly
+from bench.trust.provider import Call, failure, serving
+from bench.trust.worker import Worker, is_complete, running
+
+KEYS = [f"sk-a-key-of-trust-{n:04}" for n in range(10)]
+
+
+async def fairness() -> list[Figure]:
+    """G7: 3 keys, 3,000 requests, 100 at once, random latencies; then one by one."""
+
+    async def behave(request: web.Request, call: Call) -> web.StreamResponse:
+        return await provider.good(request, call, chunks=1, pause=random.uniform(0, slowest))
+
+    async with serving(behave) as provider, running(provider.url, KEYS[:3]) as worker:
+        slowest = 0.05
+        gate = asyncio.Semaphore(100)
+        at_once = await _asked(worker, range(3000), gate)
+        counts = sorted(provider.by_key.values())
+        provider.by_key.clear()
+        slowest = 0.0
+        serial = await _asked(worker, range(3000, 3300), asyncio.Semaphore(1))
+        return [
+            exactly("requests that failed", at_once + serial, 0),
+            at_most("unfairness", max(abs(n / 1000 - 1) for n in counts), 0.05, str(counts)),
+            exactly(
+                "unfairness one by one", sum(abs(n - 100) for n in provider.by_key.values()), 0
+            ),
+        ]
+
+
+async def limited_address() -> list[Figure]:
+    """G10: 10 keys behind an address that is limited: few calls, no key blamed."""
+
+    async def behave(_request: web.Request, _call: Call) -> web.StreamResponse:
+        return failure(429, "too many requests", **{"Retry-After": "12"})
+
+    async with serving(behave) as provider, running(provider.url, KEYS) as worker:
+        status, _ = await worker.post(1, stream=False)
+        calls = sum(provider.by_key.values())
+        later = await asyncio.gather(*(worker.post(n, stream=False) for n in range(50)))
+        rows = await worker.keys()
+        reason = await worker.reason()
+        return [
+            exactly("status", status, 429),
+            at_most("calls for the request", calls, 3),
+            exactly("calls for the 50 that followed", sum(provider.by_key.values()) - calls, 0),
+            exactly("of these not answered 429", sum(status != 429 for status, _ in later), 0),
+            exactly("keys that rest", sum(row["state"] != "ready" for row in rows), 0, reason),
+        ]
+
+
+async def dead_provider() -> list[Figure]:
+    """G12: 100 requests a second for 20 s before a provider that fails, wholly or by a third."""
+    figures = []
+    for share, name in ((1.0, "always"), (0.33, "a third of the time")):
+        asked, calls = await _pour(share)
+        figures.append(at_most(f"calls per request, failing {name}", round(calls / asked, 3), 1.2))
+    return figures
+
+
+async def _pour(share: float, *, seconds: float = 20.0, rate: float = 100.0) -> tuple[int, int]:
+    chance = random.Random(12)
+
+    async def behave(request: web.Request, call: Call) -> web.StreamResponse:
+        if chance.random() < share:
+            return failure(503, "down")
+        return await provider.good(request, call, chunks=1)
+
+    async with serving(behave) as provider, running(provider.url, KEYS[:2]) as worker:
+        tasks: list[asyncio.Future[tuple[int, bytes]]] = []
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            tasks.append(asyncio.ensure_future(worker.post(len(tasks), stream=False)))
+            await asyncio.sleep(1 / rate)
+        await asyncio.gather(*tasks)
+        return len(tasks), sum(provider.by_key.values())
+
+
+async def dying_connections() -> list[Figure]:
+    """G18: the provider closes each pooled connection after its answer, 1,000 times."""
+
+    async def behave(request: web.Request, call: Call) -> web.StreamResponse:
+        response = await provider.good(request, call, chunks=1)
+        transport = request.transport
+        assert transport is not None
+        # Between two requests, once just when the next one comes: the answer is out by then.
+        asyncio.get_running_loop().call_later(0.0005 * (call.mark % 4), transport.close)
+        return response
+
+    async with serving(behave) as provider, running(provider.url, KEYS[:1]) as worker:
+        worker_failures = 0
+        for mark in range(1000):
+            status, body = await worker.post(mark, stream=mark % 2 == 0)
+            worker_failures += not is_complete(status, body, mark)
+        # A request that meets the closing is sent once more: nothing of an answer had come.
+        again = sum(count > 2 for count in provider.by_mark.values())
+        return [
+            exactly("requests that failed", worker_failures, 0),
+            exactly("requests sent more than twice", again, 0),
+        ]
+
+
+async def _asked(worker: Worker, marks: range, gate: asyncio.Semaphore) -> int:
+    """Ask for every mark; return how many were not answered in full."""
+
+    async def one(mark: int) -> bool:
+        async with gate:
+            return is_complete(*await worker.post(mark, stream=False), mark)
+
+    return sum(not done for done in await asyncio.gather(*map(one, marks)))

@@ -1,0 +1,107 @@
+"""G2: clients that leave, in every phase of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from bench.trust.figures import Figure, at_most, exactly
+from bench.trust.provider import Call, Provider, failure, piece, serving
+from bench.trust.worker import Worker, question, running
+
+KEYS = ["sk-a-key-of-trust-0000"]
+TIMES = 100
+AT_ONCE = 20
+OTHERS = 10**6
+"""From this mark on, clients stay."""
+
+
+async def six_phases() -> list[Figure]:
+    """G2: 100 clients leave in each of six phases; the provider's work ends with them."""
+    figures = []
+    for phase in ("upload", "queued", "headers", "backoff", "stream", "whole"):
+        figures += await _in(phase)
+    return figures
+
+
+async def _in(phase: str) -> list[Figure]:
+    """Have clients leave in *phase*, and see what is left of them a second later."""
+    settings = {"MAX_RETRIES": "3", "KEY_MAX_IN_FLIGHT": "1" if phase == "queued" else "1000"}
+    holding = asyncio.Event()
+
+    async def behave(request: web.Request, call: Call) -> web.StreamResponse:
+        if phase == "backoff" and call.mark < OTHERS:
+            return failure(503, "busy", **{"Retry-After": "4"})
+        if phase == "stream":
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            while True:
+                await response.write(piece("on and on "))
+                await asyncio.sleep(0.02)
+        if call.mark < OTHERS:
+            await holding.wait()
+        return await provider.good(request, call)
+
+    async with serving(behave) as provider, running(provider.url, KEYS, **settings) as worker:
+        holder = None
+        if phase == "queued":
+            holder = asyncio.ensure_future(worker.post(-5, stream=False))
+            await _until(lambda: provider.open == 1)
+        if phase == "backoff":  # a budget for repeats comes from requests that go well
+            await asyncio.gather(*(worker.post(OTHERS + n, stream=False) for n in range(600)))
+        before = sum(provider.by_key.values())
+        slowest = 0.0
+        for start in range(0, TIMES, AT_ONCE):
+            slowest = max(slowest, await _leave(worker, provider, phase, start))
+        calls = sum(provider.by_key.values()) - before
+        holding.set()
+        if holder is not None:
+            await holder
+        left = await worker.settled()
+        expected = {"upload": 0, "queued": 0}.get(phase, TIMES)
+        return [
+            at_most(f"{phase}: seconds until the last one was let go of", round(slowest, 2), 1.0),
+            exactly(f"{phase}: permits out", left, 0),
+            exactly(f"{phase}: calls of the provider", calls, expected),
+        ]
+
+
+async def _leave(worker: Worker, provider: Provider, phase: str, start: int) -> float:
+    """Let some clients come and go; return how long the provider noticed them still."""
+    base, seen = provider.open, sum(provider.by_key.values())
+    writers = [await _come(worker, phase, start + n) for n in range(AT_ONCE)]
+    if phase in ("headers", "stream", "whole"):
+        await _until(lambda: provider.open == base + AT_ONCE)
+    elif phase == "backoff":
+        await _until(lambda: sum(provider.by_key.values()) == seen + AT_ONCE)
+        await _until(lambda: provider.open == base)
+    else:
+        await asyncio.sleep(0.05)
+    began = time.monotonic()
+    for writer in writers:
+        writer.transport.abort()
+    await _until(lambda: provider.open <= base)
+    if phase != "queued":
+        while await worker.permits():
+            await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+async def _come(worker: Worker, phase: str, mark: int) -> asyncio.StreamWriter:
+    _reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    body = json.dumps(question(mark, phase in ("headers", "stream", "backoff"))).encode()
+    length = len(body) + (1000 if phase == "upload" else 0)
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+    return writer
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.005)

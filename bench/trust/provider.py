@@ -1,0 +1,132 @@
+"""A scripted provider for load: behaves by key, counts what it was asked, knows who left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+MARK = re.compile(rb"mark-(\d+)")
+_FINISH = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+_USAGE = {"prompt_tokens": 10, "completion_tokens": 20}
+
+
+@dataclass(slots=True)
+class Call:
+    """One request as it came."""
+
+    key: str
+    mark: int
+    streams: bool
+    at: float = field(default_factory=time.monotonic)
+
+
+Behave = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Provider:
+    """What a run looks at."""
+
+    behave: Behave
+    url: str = ""
+    by_key: Counter[str] = field(default_factory=Counter)
+    by_mark: Counter[int] = field(default_factory=Counter)
+    """Answers that were begun, by the mark in the prompt."""
+    gone: int = 0
+    """Answers that the worker hung up on."""
+    open: int = 0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one call."""
+        body = await request.read()
+        found = MARK.search(body)
+        call = Call(
+            key=request.headers["Authorization"].removeprefix("Bearer "),
+            mark=int(found[1]) if found else -1,
+            streams=b'"stream":true' in body.replace(b" ", b""),
+        )
+        self.by_key[call.key] += 1
+        self.open += 1
+        try:
+            return await self.behave(request, call)
+        except (ConnectionError, asyncio.CancelledError):
+            self.gone += 1
+            raise
+        finally:
+            self.open -= 1
+
+    async def good(
+        self, request: web.Request, call: Call, *, chunks: int = 20, pause: float = 0.0
+    ) -> web.StreamResponse:
+        """Answer as a model does, whole or as *chunks* pieces with a *pause* between."""
+        self.by_mark[call.mark] += 1
+        if not call.streams:
+            await asyncio.sleep(chunks * pause)
+            return web.json_response(whole(f"mark-{call.mark}"))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(chunks):
+            await response.write(piece(f"{number} mark-{call.mark} "))
+            if pause:
+                await asyncio.sleep(pause)
+        await response.write(_line(_FINISH) + b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+
+def failure(status: int, text: str, **headers: str) -> web.Response:
+    """An error of OpenAI's form."""
+    return web.json_response(
+        {"error": {"message": text, "type": "error", "code": None}}, status=status, headers=headers
+    )
+
+
+def whole(text: str) -> dict[str, object]:
+    """A whole answer."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
+    return {"id": "c", "object": "chat.completion", "choices": [choice], "usage": _USAGE}
+
+
+def piece(text: str) -> bytes:
+    """One piece of a stream."""
+    return _line({"choices": [{"index": 0, "delta": {"content": text}}]})
+
+
+def _line(content: object) -> bytes:
+    return b"data: " + json.dumps(content).encode() + b"\n\n"
+
+
+@asynccontextmanager
+async def serving(behave: Behave | None = None) -> AsyncIterator[Provider]:
+    """Run a provider; without *behave* every call gets a good answer."""
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # who leaves is no news here
+    provider = Provider(behave=behave or _unset)
+    if behave is None:
+        provider.behave = provider.good
+    app = web.Application(client_max_size=2**28)
+    app.router.add_post("/{path:.*}", provider.handle)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+    provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    try:
+        yield provider
+    finally:
+        await runner.cleanup()
+
+
+async def _unset(_request: web.Request, _call: Call) -> web.StreamResponse:
+    raise LookupError("no behaviour")

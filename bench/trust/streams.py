@@ -1,0 +1,118 @@
+"""Many streams: readers that stall, 500 at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import time
+
+from aiohttp import web
+
+from bench.trust.figures import Figure, at_most, exactly
+from bench.trust.provider import Call, piece, serving
+from bench.trust.worker import Worker, question, running
+
+KEYS = ["sk-a-key-of-trust-0000"]
+STALLED = 20
+STREAMS = 500
+EVENTS = 20
+_STAMP = re.compile(rb"at-(\d+)-")
+
+
+async def stalled_readers() -> list[Figure]:
+    """G13: 20 readers that stall before 300 MB each."""
+
+    async def behave(request: web.Request, _call: Call) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        chunk = piece("x" * 60_000)
+        for _ in range(300_000_000 // len(chunk)):
+            await response.write(chunk)
+            sent[0] += len(chunk)
+        return response
+
+    sent = [0]
+    async with serving(behave) as provider, running(provider.url, KEYS) as worker:
+        before = worker.resident()
+        writers = [await _stalled(worker, mark) for mark in range(STALLED)]
+        await _until_still(sent)
+        most = worker.resident() - before
+        still_open = provider.open
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(1)
+        return [
+            at_most("MiB of memory more", round(most, 1), 64),
+            exactly("streams that wait", still_open, STALLED),
+            exactly("streams open a second after the readers left", provider.open, 0),
+            exactly("permits out", await worker.settled(), 0),
+        ]
+
+
+async def _stalled(worker: Worker, mark: int) -> asyncio.StreamWriter:
+    """Ask for a stream and read nothing of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port, limit=1024)
+    body = json.dumps(question(mark, True)).encode()
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await reader.readuntil(b"200 OK")
+    return writer
+
+
+async def _until_still(sent: list[int]) -> None:
+    """Wait until the provider cannot write any more."""
+    last = -1
+    while sent[0] != last:
+        last = sent[0]
+        await asyncio.sleep(1)
+
+
+async def many_streams() -> list[Figure]:
+    """G17: 500 streams at once, an event of each every 250 ms."""
+
+    async def behave(request: web.Request, call: Call) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await asyncio.sleep((call.mark % 250) / 1000)
+        for _ in range(EVENTS):
+            await response.write(piece(f"at-{time.monotonic_ns()}-"))
+            await asyncio.sleep(0.25)
+        await response.write(b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\n')
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async with serving(behave) as provider, running(provider.url, KEYS) as worker:
+        direct = await _lags(worker, provider.url + "/chat/completions")
+        lags = await _lags(worker, worker.url)
+        added = _p99(lags) - _p99(direct)
+        note = f"through {_p99(lags):.1f}, direct {_p99(direct):.1f}, middle {_middle(lags):.1f}"
+        return [
+            exactly("events that came", len(lags), STREAMS * EVENTS),
+            at_most("ms that the slowest hundredth takes longer", round(added, 1), 20, note),
+        ]
+
+
+async def _lags(worker: Worker, url: str) -> list[float]:
+    """Read 500 streams; return how late each event was, in ms."""
+    lags: list[float] = []
+
+    async def one(mark: int) -> None:
+        headers = {"Authorization": "Bearer x"}
+        body = question(mark, True)
+        async with worker.session.post(url, json=body, headers=headers) as answer:
+            async for data in answer.content.iter_any():
+                now = time.monotonic_ns()
+                lags.extend((now - int(at)) / 1e6 for at in _STAMP.findall(data))
+
+    await asyncio.gather(*map(one, range(STREAMS)))
+    return lags
+
+
+def _p99(lags: list[float]) -> float:
+    return statistics.quantiles(lags, n=100)[98]
+
+
+def _middle(lags: list[float]) -> float:
+    return statistics.median(lags)
