@@ -1,0 +1,59 @@
+"""SECURITY.md says nothing that is not so."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.fleet import ROOT
+
+TEXT = (ROOT / "SECURITY.md").read_text()
+MOST_PACKAGES = 20
+NOT_EVERYWHERE = {"typing-extensions"}
+
+
+def closure(name: str) -> set[str]:
+    """Every package that comes with *name*, without extras, on this Python."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        for text in metadata.requires(todo.pop()) or ():
+            wanted = Requirement(text)
+            key = re.sub(r"[-_.]+", "-", wanted.name).lower()
+            is_meant = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+            if is_meant and key not in found:
+                found.add(key)
+                todo.append(wanted.name)
+    return found
+
+
+def listed() -> dict[str, str]:
+    _, _, table = TEXT.partition("## What ccproxy needs at run time")
+    return dict(re.findall(r"^\| ([a-z0-9-]+) \| (.+) \|$", table, re.MULTILINE)[1:])
+
+
+def test_every_package_that_is_installed_has_a_reason():
+    assert all(len(reason) > 3 for reason in listed().values())
+    assert set(listed()) - closure("ccproxy-fleet") <= NOT_EVERYWHERE
+    assert closure("ccproxy-fleet") <= set(listed())
+    assert len(listed()) <= MOST_PACKAGES
+
+
+NAMED = re.findall(r"`((?:tests/)?[a-z_/]*test_\w+\.py)(?:::(\w+))?`", TEXT)
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED)
+def test_every_test_that_is_named_exists(file, name):
+    path = ROOT / (file if file.startswith("tests/") else f"tests/security/{file}")
+    assert path.is_file()
+    assert not name or re.search(rf"^(async )?def {name}\(", path.read_text(), re.MULTILINE)
+
+
+def test_every_row_names_a_test():
+    rows = [row for row in TEXT.splitlines() if row.startswith("| ") and row.count("|") == 5]
+    assert len(rows) >= 15
+    for row in rows[1:]:
+        assert "test_" in row.split("|")[4], row
