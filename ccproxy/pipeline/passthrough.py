@@ -21,7 +21,7 @@ from ccproxy.errors import Problem
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
-from ccproxy.protocol.messages import error_body
+from ccproxy.protocol.messages import error_body, mended
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
@@ -53,11 +53,7 @@ class Passthrough:
     ) -> None:
         """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, self.dropped = rules.without_tools(body)
-        try:
-            head = _HEAD.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            text = f"the request body is not a Messages request: {error}"
-            raise Problem("invalid_request_error", text) from error
+        body, head = _read(body)
         self.requested = requested or head.model
         self.model = model or rules.models.pick(head.model).model
         self.streams = self.asks_stream = bool(head.stream)
@@ -85,12 +81,15 @@ class Passthrough:
         """
         Return what was held back, at the end of the provider's stream.
 
+        A message_delta with its stop_reason is an end, too; some servers leave the rest out, and
+        Claude Code does not miss it.
+
         Raises:
             Problem: If the answer has no end.
 
         """
         self._look(self._decoder.close())
-        if not self._ended:
+        if not self._ended and self.stop_reason is None:
             raise Problem("api_error", CUT)
         return self._events.rest()
 
@@ -183,3 +182,20 @@ class WholeEvents:
         """Return what was held back."""
         rest, self._held = b"".join(self._held), []
         return rest
+
+
+def _read(body: bytes) -> tuple[bytes, _Head]:
+    """
+    Read what must be known of *body*; return it as it is, or mended if it cannot be read else.
+
+    Half of an emoji is refused as JSON by Anthropic, too: the session would be at its end.
+    """
+    try:
+        return body, _HEAD.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        body = mended(body)
+    try:
+        return body, _HEAD.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = f"the request body is not a Messages request: {error}"
+        raise Problem("invalid_request_error", text) from error

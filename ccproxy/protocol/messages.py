@@ -214,7 +214,7 @@ def text_of_request(body: bytes) -> Text:
         raise invalid("The request body is not valid UTF-8") from error
     has_escapes = _ESCAPE.search(body) is not None
     if has_escapes and _SURROGATE.search(body):
-        body = _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
+        body = mended(body)
     return Text(body, characters, has_escapes)
 
 
@@ -245,6 +245,11 @@ def read_request(body: bytes | Text, *, counting: bool = False) -> MessagesReque
     if request.max_tokens is not None and request.max_tokens < 0:
         raise invalid("Input should be greater than or equal to 0", "max_tokens")
     return request
+
+
+def mended(body: bytes) -> bytes:
+    """Return *body* with U+FFFD for every half of a surrogate pair, which no decoder takes."""
+    return _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
 
 
 def unknown_fields(body: bytes) -> tuple[str, ...]:

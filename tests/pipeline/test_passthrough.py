@@ -56,8 +56,8 @@ def test_a_last_event_without_its_blank_line_is_passed_on():
     assert (written + asked.close()).endswith(b'{"type":"message_stop"}')
 
 
-@pytest.mark.parametrize("count", range(len(EVENTS)))
-def test_without_message_stop_there_is_no_end(count):
+@pytest.mark.parametrize("count", range(len(EVENTS) - 1))
+def test_without_a_stop_reason_there_is_no_end(count):
     asked = passthrough()
     asked.feed(stream_of(EVENTS[:count]))
     with pytest.raises(Problem) as broken:
@@ -65,6 +65,13 @@ def test_without_message_stop_there_is_no_end(count):
     event = asked.fail(broken.value)
     assert event.startswith(b"event: error\ndata: {")
     assert json.loads(event.split(b"data: ")[1])["request_id"] == "req_1"
+
+
+def test_a_stop_reason_is_an_end():
+    """Claude Code does not miss message_stop (measured), and some servers leave it out."""
+    asked = passthrough()
+    data = stream_of(EVENTS[:-1])
+    assert asked.feed(data) + asked.close() == data.replace(b"up-big", b"claude-opus-4-1")
 
 
 def test_an_error_event_is_an_end():
@@ -112,6 +119,36 @@ def test_a_model_that_passes_is_not_touched_anywhere():
     data = stream_of(EVENTS)
     assert asked.feed(data) == data
     assert asked.whole(b'{"model":"other"}') == b'{"model":"other"}'
+
+
+ODD = rb"""{ "x" : 1E400 ,"model"  : "claude-opus-4-1","max_tokens":100, "n":-0.0,"n":1.50,
+ "messages" :[ {"content":"\u00e9 \/ \"model\":\"up-big\" \u2028","role":"user","model":"m"}],
+ "metadata":{"model":"claude-opus-4-1","max_tokens":100} }
+"""
+
+
+@pytest.mark.parametrize("max_output", [None, 64])
+def test_odd_json_keeps_every_other_byte(max_output):
+    """Spaces, escapes, numbers that no float holds, keys twice, the same words further inside."""
+    expected = ODD.replace(b'"claude-opus-4-1"', b'"up-big"', 1)
+    if max_output:
+        expected = expected.replace(b"100", b"64", 1)
+    assert passthrough(ODD, max_output=max_output).body == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        pytest.param(rb"a\ud83d", rb"a\ufffd", id="the first half"),
+        pytest.param(rb"\ude00b", rb"\ufffdb", id="the second half"),
+        pytest.param(rb"\ud83d\ude00", rb"\ud83d\ude00", id="a whole one stays"),
+        pytest.param(rb"\\ud83d", rb"\\ud83d", id="an escaped backslash is none"),
+    ],
+)
+def test_half_an_emoji_does_not_end_a_session(text, sent):
+    body = b'{"model":"claude-opus-4-1","max_tokens":9,"messages":[{"content":"%b"}]}'
+    expected = body.replace(b"claude-opus-4-1", b"up-big")
+    assert passthrough(body % text).body == expected % sent
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model":3}', b"\xff", b"[" * 100_000])
