@@ -1,0 +1,72 @@
+"""
+What is fuzzed: functions from bytes to nothing, which raise only what they must not.
+
+Each swallows the one error that its reader promises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ccproxy.config.fleet import read_fleet
+from ccproxy.config.worker import load_worker
+from ccproxy.convert.problem import read_problem
+from ccproxy.convert.quirks import Quirks, Target
+from ccproxy.convert.request import to_chat
+from ccproxy.convert.thinking import Signer
+from ccproxy.errors import ConfigError, Problem
+from ccproxy.protocol.messages import read_request
+from ccproxy.protocol.sse import Decoder
+
+_HOME = Path(tempfile.mkdtemp(prefix="ccproxy-fuzz-"))
+_TARGET = Target(provider="x", model="m", quirks=Quirks(), window=None, max_output=None)
+
+
+def sse(data: bytes) -> None:
+    """The event stream, cut where the first byte says."""
+    size = (data[0] if data else 0) + 1
+    decoder = Decoder(limit=1 << 16)
+    with contextlib.suppress(Problem):
+        for start in range(0, len(data), size):
+            decoder.feed(data[start : start + size])
+        decoder.close()
+
+
+def table(data: bytes) -> None:
+    """ccproxy.toml."""
+    file = _HOME / "ccproxy.toml"
+    file.write_bytes(data)
+    read_fleet(file)
+
+
+def env(data: bytes) -> None:
+    """An env file."""
+    file = _HOME / "x.env"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    with contextlib.suppress(ConfigError):
+        load_worker(file)
+
+
+def problem(data: bytes) -> None:
+    """A provider's error."""
+    status = 400 + (data[0] if data else 0)
+    read_problem(status, {"retry-after": data[1:9].decode("latin-1")}, data[9:], quirks=Quirks())
+
+
+def request(data: bytes) -> None:
+    """A request of the client's, to the provider's."""
+    with contextlib.suppress(Problem):
+        to_chat(read_request(data), _TARGET, signer=Signer(b"k" * 32), stream=None)
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "sse": sse,
+    "table": table,
+    "env": env,
+    "problem": problem,
+    "request": request,
+}
