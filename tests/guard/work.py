@@ -1,0 +1,75 @@
+"""
+The work whose cost is guarded: one request of Claude Code's converted, one chunk relayed.
+
+    python -m tests.guard.work NAME TIMES
+
+does the work NAME so many times after a warm-up, for callgrind to count the instructions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from bench import payloads
+from ccproxy.convert.quirks import Target
+from ccproxy.convert.thinking import Signer
+from ccproxy.pipeline.exchange import Exchange
+from ccproxy.pipeline.models import ModelMap
+from ccproxy.pipeline.rules import Rules
+from ccproxy.pipeline.tokens import Calibration
+
+_CHUNK = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,'
+    b'"model":"gpt-4o","choices":[{"index":0,"delta":%b,"finish_reason":null}]}\n\n'
+)
+_WHOLE = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"gpt-4o",'
+    b'"choices":[{"index":0,"message":{"role":"assistant","content":"Hello there."},'
+    b'"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":31,"completion_tokens":7,"total_tokens":38}}'
+)
+_CALL = b'{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":%b}]}'
+
+Work = Callable[[], object]
+
+
+def make() -> dict[str, Work]:
+    """Return every work by its name; each is warm."""
+    target = Target(provider="bench", model="gpt-4o")
+    rules = Rules(
+        models=ModelMap(big="gpt-4o", middle="gpt-4o", small="gpt-4o"),
+        target=lambda _: target,
+        signer=Signer(b"a key for tests"),
+        calibration=Calibration(),
+    )
+
+    def begin(name: str, *, stream: bool) -> Exchange:
+        body = payloads.request(name, stream=stream)
+        return Exchange(body, rules=rules, message_id="msg_1")
+
+    def relaying(first: bytes, delta: bytes) -> Work:
+        exchange = begin("small", stream=True)
+        exchange.feed(_CHUNK % first)
+        chunk = _CHUNK % delta
+        return lambda: exchange.feed(chunk)
+
+    call = _CALL % b'{"name":"Read","arguments":"{\\"path\\": \\""}'
+    piece = b'{"tool_calls":[{"index":0,"function":{"arguments":"src/"}}]}'
+    works: dict[str, Work] = {
+        "small request": lambda: begin("small", stream=False).whole(_WHOLE),
+        "turn": lambda: begin("turn", stream=True),
+        "text chunk": relaying(b'{"role":"assistant","content":""}', b'{"content":" word"}'),
+        "argument chunk": relaying(call, piece),
+        "reasoning chunk": relaying(b'{"content":""}', b'{"reasoning_content":"Hm, "}'),
+    }
+    for work in works.values():
+        for _ in range(5):
+            work()
+    return works
+
+
+if __name__ == "__main__":
+    wanted = make()[sys.argv[1]]
+    for _ in range(int(sys.argv[2])):
+        wanted()
