@@ -89,7 +89,7 @@ class Problem(CcproxyError):
 
     `kind` is one of the Messages API's error types, `retry_after` whole seconds, `should_retry`
     what the `x-should-retry` header says (None: nothing, the client decides by the status).
-    `body` is the provider's own error body, for direct mode, which relays it as it came.
+    `body` and `headers` are the provider's own, for direct mode, which relays them as they came.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Problem(CcproxyError):
         retry_after: int | None = None,
         should_retry: bool | None = None,
         body: bytes | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -109,3 +110,4 @@ class Problem(CcproxyError):
         self.retry_after = retry_after
         self.should_retry = should_retry
         self.body = body
+        self.headers = headers

@@ -28,6 +28,7 @@ from ccproxy.convert.problem import (
 from ccproxy.convert.quirks import PLAIN
 from ccproxy.convert.refusal import mask
 from ccproxy.errors import Problem
+from ccproxy.pipeline.headers import answer_headers
 from ccproxy.pipeline.verdict import Verdict, judge
 from ccproxy.protocol.sse import Decoder, ServerEvent
 from ccproxy.worker.connections import explain
@@ -78,6 +79,7 @@ class Reader:
         if self.config.api == "messages":
             # Direct mode: the client gets the provider's own status and body.
             said.problem.body = self._masked(body)
+            said.problem.headers = tuple(answer_headers(headers.items()))
             said.problem.status = status if status >= 400 else said.problem.status
         return Refused(said)
 

@@ -33,6 +33,7 @@ def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:
         retry_after=problem.retry_after,
         should_retry=problem.should_retry,
         body=problem.body,
+        headers=problem.headers,
     )
 
 
@@ -65,7 +66,9 @@ def openai_error(problem: Problem, request_id: str) -> bytes:
 
 def problem_headers(problem: Problem) -> dict[str, str]:
     """Return the headers by which a client decides whether and when to ask again."""
-    headers = {}
+    headers = {name.lower(): value for name, value in problem.headers}
+    for ours in ("content-type", "request-id"):
+        headers.pop(ours, None)
     if problem.retry_after is not None:
         headers["retry-after"] = str(problem.retry_after)
     if problem.should_retry is not None:

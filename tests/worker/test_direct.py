@@ -101,6 +101,21 @@ async def test_errors_are_relayed_as_they_are(direct, provider):
     assert json.loads(second.body) == error
 
 
+async def test_the_limits_that_an_error_tells_are_relayed(direct, provider):
+    limits = {
+        "anthropic-ratelimit-requests-remaining": "0",
+        "anthropic-ratelimit-tokens-reset": "2030-01-01T00:00:00Z",
+        "x-internal": "stays here",
+    }
+    error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}
+    provider.script(failure(429, error, retry_after=3, headers=limits))
+    answer = await direct.ask()
+    assert (answer.status, answer.headers["retry-after"]) == (429, "3")
+    assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert answer.headers["anthropic-ratelimit-tokens-reset"] == "2030-01-01T00:00:00Z"
+    assert "x-internal" not in answer.headers
+
+
 async def test_a_relayed_error_holds_no_key(direct, provider):
     provider.script(failure(400, {"error": {"type": "api_error", "message": f"{KEY}?"}}))
     async with direct.post("/v1/messages", prompt()) as response:
