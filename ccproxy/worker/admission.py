@@ -82,16 +82,18 @@ class Admission:
 
     def check_origin(self, headers: CIMultiDictProxy[str]) -> None:
         """
-        Keep web pages away from a loopback listener.
+        Keep web pages away from a loopback listener, and from one that is open to everybody.
+
+        Elsewhere a client key is asked for, which no page knows.
 
         Raises:
             Problem: 421 for a Host that is not this machine, 403 for a page's request.
 
         """
-        if self._hosts is None:
+        if self._hosts is None and self._digests:
             return
         host = headers.get("Host", "")
-        if host and _host_name(host) not in self._hosts:
+        if self._hosts is not None and host and _host_name(host) not in self._hosts:
             raise Problem(
                 "invalid_request_error",
                 "this proxy answers on loopback only, under the names localhost, 127.0.0.1 and ::1",

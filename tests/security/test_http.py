@@ -98,6 +98,16 @@ async def test_no_answer_ever_allows_another_origin(target, proxy):
         assert b"\r\nserver:" not in answer.lower()
 
 
+@pytest.mark.parametrize("headers", PAGES, ids=", ".join)
+async def test_a_page_gets_nothing_from_a_proxy_that_is_open_to_all(headers, start, provider):
+    """A browser inside the user's network would be the way in for everybody outside."""
+    proxy = await start(HOST="0.0.0.0", ALLOW_PUBLIC="on")
+    answer = await proxy.exchange(request("/v1/messages", *headers, host="proxy.lan"))
+    assert status_of(answer) == 403
+    assert provider.calls == []
+    assert status_of(await proxy.exchange(request(host="proxy.lan"))) == 200
+
+
 async def test_two_hosts_are_none(proxy, provider):
     answer = await proxy.exchange(request("/v1/messages", "Host: evil.example"))
     assert status_of(answer) in (400, 421)
