@@ -1,0 +1,495 @@
+"""
+Keys and providers fail, sessions do not: the gateway's rules G1 to G25, one by one over HTTP.
+
+What is a figure under load stands in `bench/trust`; what is a rule of a single part, beside it:
+G7 pipeline/test_keys, G10 and G18 test_upstream, G12 pipeline/test_retry, G13 test_relay,
+G14 protocol/test_sse and convert/test_relay, G16 test_http.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import signal
+import socket
+import time
+
+import pytest
+
+from ccproxy.worker.connections import UNACKNOWLEDGED_SECONDS, _socket
+from tests.fleet import FleetHome, eventually
+from tests.messages import prompt, read_answer
+from tests.provider import chunk, completion, failure, hang_up, raw, stream
+from tests.worker.test_process import Process, settings_for
+from tests.worker.test_upstream import KEYS, ask, fetch, refusal, way
+
+THREE = ",".join(KEYS)
+
+
+def permits(proxy):
+    return sum(key.in_flight for key in proxy.worker.pool.snapshot())
+
+
+def states(proxy):
+    return [key.state for key in proxy.worker.pool.snapshot()]
+
+
+# G1: the provider dies in the middle.
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        pytest.param(lambda: stream(chunk("begun"), end="reset"), id="reset"),
+        pytest.param(lambda: stream(chunk("begun"), end="cut"), id="closed"),
+        pytest.param(lambda: stream(chunk("begun"), end="eof"), id="no terminator"),
+        pytest.param(
+            lambda: stream(chunk("begun"), {"error": {"message": "burnt", "code": 500}}),
+            id="an error instead of a chunk",
+        ),
+    ],
+)
+async def test_a_death_in_the_stream_is_one_error_and_never_repeated(start, provider, death):
+    """G1: one call, one `event: error`, no message_stop, end at once, usage so far logged."""
+    proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
+    for number in range(1, 11):
+        provider.script(death())
+        async with asyncio.timeout(5):
+            answer = await proxy.ask(prompt(stream=True))
+        assert len(provider.calls) == number
+        assert answer.body.count(b"event: error") == 1
+        assert b"message_stop" not in answer.body
+        assert b"begun" in answer.body or answer.status == 200
+    line = await proxy.logged("request.finished")
+    assert line["error"]
+    assert permits(proxy) == 0
+
+
+# G2: the client leaves.
+
+
+async def come(proxy, body, *, missing=0):
+    """Ask on a connection of one's own; *missing* bytes of the body are never sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    data = json.dumps(body).encode()
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data) + missing}"
+    writer.write(head.encode() + b"\r\n\r\n" + data)
+    await writer.drain()
+    return reader, writer
+
+
+async def in_upload(proxy, provider):
+    _, writer = await come(proxy, prompt(), missing=10)
+    await eventually(lambda: proxy.worker.running)
+    return writer
+
+
+async def in_the_line(proxy, provider):
+    gate = asyncio.Event()
+    provider.script(completion("first", gate=gate))
+    _, first = await come(proxy, prompt())
+    await provider.called()
+    _, writer = await come(proxy, prompt())
+    await eventually(lambda: len(proxy.worker.running) == 2)
+    gate.set()
+    first.transport.abort()
+    return writer
+
+
+async def before_headers(proxy, provider):
+    provider.script(completion("late", gate=asyncio.Event()))
+    _, writer = await come(proxy, prompt(stream=True))
+    await provider.called()
+    return writer
+
+
+async def in_backoff(proxy, provider):
+    provider.script(failure(503, "busy", retry_after=4))
+    _, writer = await come(proxy, prompt(stream=True))
+    call = await provider.called()
+    await call.done.wait()
+    await eventually(lambda: permits(proxy) == 0)
+    return writer
+
+
+async def in_the_stream(proxy, provider):
+    provider.script(stream(chunk("a"), asyncio.Event()))
+    reader, writer = await come(proxy, prompt(stream=True))
+    await reader.readuntil(b"text_delta")
+    return writer
+
+
+async def in_a_whole_answer(proxy, provider):
+    provider.script(completion("late", gate=asyncio.Event()))
+    _, writer = await come(proxy, prompt())
+    await provider.called()
+    return writer
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [in_upload, in_the_line, before_headers, in_backoff, in_the_stream, in_a_whole_answer],
+    ids=lambda phase: phase.__name__,
+)
+async def test_who_leaves_ends_the_providers_work(start, provider, phase):
+    """G2: in six phases (here five times each, 100 in bench): sockets and permits come back."""
+    settings = {"KEY_MAX_IN_FLIGHT": "1", "MAX_RETRIES": "1"}
+    for _ in range(5):
+        proxy = await start(**settings)
+        provider.calls.clear()
+        writer = await phase(proxy, provider)
+        writer.transport.abort()
+        began = time.monotonic()
+        await eventually(lambda proxy=proxy: not proxy.worker.running)
+        await eventually(lambda: all(c.gone.is_set() or c.done.is_set() for c in provider.calls))
+        assert time.monotonic() - began < 1.0
+        assert permits(proxy) == 0
+        assert len(provider.calls) <= 1
+
+
+# G3, G4: time.
+
+
+async def test_a_long_silence_is_filled_and_costs_nothing(proxy, provider):
+    """G3: pings while the provider is silent, then the answer as it would have been."""
+    proxy.worker.ping_seconds = 0.02
+    gate = asyncio.Event()
+    provider.script(stream(chunk("before "), gate, chunk("after", finish="stop")))
+    async with proxy.post("/v1/messages", prompt(stream=True)) as response:
+        head = b""
+        while head.count(b"event: ping") < 20:
+            head += await response.content.readany()
+        gate.set()
+        body = head + await response.read()
+    answer = read_answer(200, response.headers, body)
+    assert answer.text == "before after"
+    assert answer.error is None
+
+
+async def test_a_stream_has_no_time_limit_in_all(start, provider):
+    """G4: REQUEST_TIMEOUT bounds the silence before the first byte, not the stream."""
+    proxy = await start(REQUEST_TIMEOUT="1")
+    gates = [asyncio.Event() for _ in range(8)]
+    parts = [part for gate in gates for part in (chunk("x"), gate)]
+    provider.script(stream(*parts, chunk("", finish="stop")))
+    began = time.monotonic()
+    async with proxy.post("/v1/messages", prompt(stream=True)) as response:
+        body = await response.content.readuntil(b"text_delta")
+        for gate in gates:
+            await asyncio.sleep(0.2)  # the time itself is what is tested
+            gate.set()
+        body += await response.read()
+    assert time.monotonic() - began > 1.5
+    assert read_answer(200, response.headers, body).text == "x" * 8
+
+
+# G5, G6: keys that rest.
+
+
+async def test_the_next_key_answers_at_once(start, provider):
+    """G5: failing over costs no wait; 20 ms on a machine that has nothing else to do."""
+    proxy = await start(PROVIDER_API_KEY=THREE)
+    taken = []
+    for _ in range(15):
+        provider.script(failure(429, "slow", retry_after=30), completion("ok"))
+        began = time.monotonic()
+        answer = await proxy.ask()
+        taken.append(time.monotonic() - began)
+        assert answer.text == "ok"
+        proxy.worker.pool.reset()
+    assert sorted(taken)[7] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "kind", "words", "retry_after", "should_retry"),
+    [
+        pytest.param(
+            failure(429, "slow", headers={"x-ratelimit-reset-requests": "20s"}),
+            *(429, "rate_limit_error", "all 3 keys of {host} rate-limited", "20", None),
+            id="limited for a while",
+        ),
+        pytest.param(
+            failure(429, "slow", headers={"x-ratelimit-reset-requests": "6m0s"}),
+            *(429, "rate_limit_error", "all 3 keys of {host} rate-limited", "360", "false"),
+            id="limited for longer than a client waits",
+        ),
+        pytest.param(
+            failure(401, "who are you"),
+            *(401, "authentication_error", "all 3 keys of {host} rejected (401)", None, "false"),
+            id="rejected",
+        ),
+    ],
+)
+async def test_nothing_left_is_told_at_once_and_truly(
+    start, provider, answer, status, kind, words, retry_after, should_retry
+):
+    """G6: no call, at most 50 ms, Anthropic's shape, the earliest time, the true cause."""
+    proxy = await start(PROVIDER_API_KEY=THREE)
+    provider.script(answer)
+    await proxy.ask()
+    assert len(provider.calls) == 3
+    taken = []
+    for _ in range(5):
+        began = time.monotonic()
+        told = await proxy.ask()
+        taken.append(time.monotonic() - began)
+    assert len(provider.calls) == 3
+    assert min(taken) < 0.05
+    assert (told.status, told.error["type"]) == (status, kind)
+    assert words.format(host=proxy.worker.config.provider_name) in told.error["message"]
+    assert told.headers.get("retry-after") == retry_after
+    assert told.headers.get("x-should-retry") == should_retry
+
+
+# G8, G9, G11: whose fault it is.
+
+
+async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(provider):
+    """G8: 100 failures of all kinds: no key blamed, open after 5, one probe per window."""
+    statuses = iter([500, 503, 529] * 40)
+    provider.script(lambda _call: failure(next(statuses), "down"))
+    async with way(provider) as upstream:
+        for _ in range(100):
+            await refusal(upstream, ask(provider))
+        assert len(provider.calls) == 5
+        for window in (10, 20, 40, 80, 120, 120):
+            upstream.clock.now += window
+            before = len(provider.calls)
+            for _ in range(10):
+                await refusal(upstream, ask(provider))
+            assert len(provider.calls) == before + 1
+        assert upstream.pool.counts() == (3, 3)
+        upstream.clock.now += 120
+        provider.script(completion("back"))
+        await fetch(upstream, ask(provider))
+        assert upstream.breaker.is_closed
+
+
+async def test_failures_between_successes_never_cost_a_key(provider):
+    """G9: a failure, a success, 50 times: every request is served, whoever fails."""
+    turns = iter([failure(500, "hiccup"), completion("ok")] * 50)
+    provider.script(lambda _call: next(turns))
+    async with way(provider, max_retries=1) as upstream:
+        for _ in range(50):
+            await fetch(upstream, ask(provider))
+            assert upstream.pool.counts() == (3, 3)
+            upstream.clock.now += 2
+        assert upstream.breaker.is_closed
+    assert len(provider.calls) == 100
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_what_is_wrong_with_the_request_concerns_no_key(start, provider, status):
+    """G11: one call, the provider's words, no key touched."""
+    proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
+    provider.script(failure(status, "tools.3.name is too long"))
+    answer = await proxy.ask()
+    assert len(provider.calls) == 1
+    assert answer.status in (status, 400)
+    assert "tools.3.name is too long" in answer.error["message"]
+    assert states(proxy) == ["ready"] * 3
+
+
+# G15, G19: limits.
+
+
+@pytest.mark.parametrize("mebibytes", [1.5, 32])
+async def test_large_bodies_pass(proxy, provider, mebibytes):
+    """G15: 1.5 MB and 32 MiB pass (what is over 64 MiB is refused: test_http)."""
+    text = "x" * int(mebibytes * 2**20 - 4096)
+    data = io.BytesIO(json.dumps(prompt(text)).encode())
+    async with proxy.session.post(
+        proxy.url + "/v1/messages", data=data, headers={"Content-Type": "application/json"}
+    ) as response:
+        assert response.status == 200, await response.text()
+    assert len(provider.calls[0].body) > len(text)
+
+
+async def test_no_key_has_more_in_flight_than_is_set(start, provider):
+    """G19: KEY_MAX_IN_FLIGHT=4, 40 at once: never more; those who wait are served."""
+    gate = asyncio.Event()
+    provider.script(completion("ok", gate=gate))
+    proxy = await start(PROVIDER_API_KEY=THREE, KEY_MAX_IN_FLIGHT="4")
+    asking = [asyncio.ensure_future(proxy.ask()) for _ in range(40)]
+    await provider.called(12)
+    await eventually(lambda: len(proxy.worker.running) == 40)
+    assert [key.in_flight for key in proxy.worker.pool.snapshot()] == [4, 4, 4]
+    assert len(provider.calls) == 12
+    gate.set()
+    answers = await asyncio.gather(*asking)
+    assert {answer.status for answer in answers} == {200}
+    assert permits(proxy) == 0
+
+
+async def test_the_line_has_an_end(start, provider):
+    """G19: whoever is the hundred and first to wait is told 429 at once."""
+    gate = asyncio.Event()
+    provider.script(completion("ok", gate=gate))
+    proxy = await start(KEY_MAX_IN_FLIGHT="1")
+    waiting = [await come(proxy, prompt()) for _ in range(101)]
+    await eventually(lambda: len(proxy.worker.running) == 101)
+    answer = await proxy.ask()
+    assert (answer.status, answer.error["type"]) == (429, "rate_limit_error")
+    assert "requests in flight" in answer.error["message"]
+    gate.set()
+    for reader, writer in waiting:
+        assert b" 200 " in await reader.readline()
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("name", ["KEY_PER_MINUTE", "KEY_PER_DAY"])
+async def test_a_limit_over_time_is_kept(start, provider, name):
+    """G19: a free key's calls are counted, and the end of them is told."""
+    proxy = await start(PROVIDER_API_KEY=THREE, **{name: "2"})
+    assert [(await proxy.ask()).status for _ in range(7)] == [200] * 6 + [429]
+    assert len(provider.calls) == 6
+
+
+# G20: a restart, a kill.
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+async def test_a_new_process_knows_what_the_old_one_learnt(tmp_path, provider, how):
+    """G20: rests and refusals survive; the file holds salted names only."""
+    answers = {KEYS[0]: failure(429, "slow", retry_after=600), KEYS[1]: failure(401, "no")}
+    provider.script(lambda call: answers.get(call.key, completion("ok")))
+    settings = settings_for(provider, PROVIDER_API_KEY=THREE)
+    kept = tmp_path / "state" / "test.keys.sqlite"
+    old = Process(tmp_path)
+    await old.start(settings=settings)
+    assert await status_of(old) == 200
+    await eventually(lambda: kept.exists() and _rests_in(kept) == 2)
+    old.child.send_signal(how)
+    await old.end()
+    new = Process(tmp_path)
+    try:
+        await new.start(settings=settings)
+        before = len(provider.calls)
+        assert [await status_of(new) for _ in range(3)] == [200] * 3
+        assert {call.key for call in provider.calls[before:]} == {KEYS[2]}
+    finally:
+        await new.end()
+    data = b"".join(file.read_bytes() for file in (tmp_path / "state").glob("test.keys*"))
+    assert not any(key.encode() in data for key in KEYS)
+
+
+def _rests_in(path):
+    from ccproxy.store.keys import KeyStore
+
+    store = KeyStore(path)
+    found = sum(len(row["rests"]) for row in store.load().values())
+    store.close()
+    return found
+
+
+async def status_of(process):
+    body = json.dumps(prompt()).encode()
+    port = int(process.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    line = await reader.readline()
+    writer.close()
+    return int(line.split()[1])
+
+
+# G22: the network is another one.
+
+
+def test_the_kernel_gives_up_on_what_nobody_acknowledges():
+    """G22: after sleep or a VPN change, a pooled connection is dead within 8 s, not 15 min."""
+    with _socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ())) as made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            told = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert told == UNACKNOWLEDGED_SECONDS * 1000 < 10_000
+
+
+async def test_pooled_connections_that_are_all_dead_cost_nobody_a_request(start, provider):
+    """G22: the first requests after a sleep work, however many dead connections there are."""
+    proxy = await start(MAX_RETRIES="0")
+    gate = asyncio.Event()
+    provider.script(completion("ok", gate=gate))
+    asking = [asyncio.ensure_future(proxy.ask()) for _ in range(20)]
+    await provider.called(20)
+    gate.set()
+    await asyncio.gather(*asking)
+    provider.script(lambda call: hang_up() if call.connection < 20 else completion("awake"))
+    answers = await asyncio.gather(*(proxy.ask() for _ in range(20)))
+    assert {answer.text for answer in answers} == {"awake"}
+
+
+# G24: answers that are none.
+
+HTML = raw("<html>502 Bad Gateway</html>", headers={"Content-Type": "text/html"})
+EMPTY = raw("")
+PLAIN = raw("it works!", headers={"Content-Type": "text/plain"})
+BROKEN_GZIP = raw(gzip.compress(b"{}" * 500)[:30], headers={"Content-Encoding": "gzip"})
+HUGE_HEADER = raw("{}", headers={"X-Huge": "x" * (64 * 1024)})
+NULL = raw("null")
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(HTML, id="a page"),
+        pytest.param(EMPTY, id="nothing"),
+        pytest.param(PLAIN, id="some text"),
+        pytest.param(BROKEN_GZIP, id="broken gzip"),
+        pytest.param(HUGE_HEADER, id="a header of 64 KiB"),
+        pytest.param(NULL, id="null"),
+    ],
+)
+async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, streams):
+    """G24: an api_error that says what is wrong; no 500, no hang."""
+    provider.script(answer)
+    async with asyncio.timeout(10):
+        told = await proxy.ask(prompt(stream=streams))
+    assert told.error["type"] == "api_error"
+    assert told.status in (200, 500, 502)
+    assert len(told.error["message"]) > 20
+    assert permits(proxy) == 0
+    assert states(proxy) == ["ready"]
+
+
+# G25: other keys.
+
+
+async def test_a_reload_changes_the_keys_and_what_runs_keeps_its_own(tmp_path, provider):
+    """G25: the new key is used at once, the removed one no more, what runs finishes with it."""
+    gate = asyncio.Event()
+    async with FleetHome(tmp_path) as home:
+        settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": KEYS[0]}
+        home.write(kimi=settings)
+        assert (await home.ccproxy("start")).code == 0
+        provider.script(stream(chunk("old "), gate, chunk("key", finish="stop")), completion("new"))
+        running = asyncio.ensure_future(_post(home, stream=True))
+        await provider.called(1)
+        home.write(kimi={**settings, "PROVIDER_API_KEY": KEYS[1]})
+        reloading = asyncio.ensure_future(home.ccproxy("reload"))
+        await eventually(lambda: _used(home, provider, KEYS[1]), within=20)
+        gate.set()
+        assert b"message_stop" in await running
+        assert (await reloading).code == 0
+        before = len(provider.calls)
+        for _ in range(5):
+            await _post(home)
+        assert {call.key for call in provider.calls[before:]} == {KEYS[1]}
+
+
+async def _used(home, provider, key):
+    await _post(home)
+    return provider.calls[-1].key == key
+
+
+async def _post(home, **fields):
+    body = json.dumps(prompt(**fields)).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", home.ports["kimi"])
+    head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    answer = await reader.read()
+    writer.close()
+    return answer
