@@ -27,12 +27,13 @@ from pathlib import Path
 import uvloop
 
 from ccproxy.config.fleet import Entry
+from ccproxy.config.secrets import secrets_of
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.logs import LogFile, Redactor, RequestLog, log_path, set_up
 from ccproxy.worker.control import ControlSocket
 from ccproxy.worker.demo import DemoProvider
-from ccproxy.worker.makeup import make_worker, secrets_of
+from ccproxy.worker.makeup import make_worker
 from ccproxy.worker.serve import Service, bind, inherit
 
 EXIT_CONFIG = 78

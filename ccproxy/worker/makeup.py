@@ -69,10 +69,3 @@ def make_worker(
         request_log=request_log or log,
         redact=redact,
     )
-
-
-def secrets_of(config: WorkerConfig) -> tuple[str, ...]:
-    """Return everything in *config* that must never be shown."""
-    headers = tuple(value for value in config.custom_headers.values() if len(value) >= 16)
-    login = (config.upstream_proxy,) if config.upstream_proxy else ()
-    return (*config.api_keys, *config.client_keys, *headers, *login)
