@@ -30,6 +30,7 @@ async def test_health_tells_the_set_up_without_secrets(start):
         "openai_base_url": proxy.worker.config.base_url,
     }
     assert body["api_keys_count"] == 1
+    assert body["keys"] == {"ready": 1, "total": 1}
     assert {"timestamp", "version", "openai_api_configured", "api_key_valid"} <= set(body)
     assert KEY not in text
     assert "client-key" not in text

@@ -35,6 +35,7 @@ async def health(request: ClientRequest) -> web.Response:
         },
         **keys,
         "api_keys_count": len(config.api_keys),
+        "keys": worker.key_counts(),
     }
     return json_response(body)
 
