@@ -133,7 +133,7 @@ def _of_source(kind: str, data: bytes) -> float:
 
 _SHARE = 0.2
 _LEAST, _MOST = 0.4, 2.5
-_TOO_SHORT = 200
+_TOO_SHORT = 500
 """Tokens: in shorter requests the template around the messages weighs too much."""
 
 
@@ -141,8 +141,8 @@ class Calibration:
     """
     The factor between the estimate and the provider's count, per model.
 
-    An exponential average; the first answers count fully. Never outside of 0.4 to 2.5, so that a
-    provider that reports nonsense does no harm.
+    An exponential average; the first answers count fully. What says that the estimate is wrong by
+    more than a tokenizer can be (0.4 to 2.5) is nonsense of the provider's, and nothing is learnt.
     """
 
     def __init__(self) -> None:
@@ -150,9 +150,11 @@ class Calibration:
 
     def learn(self, model: str, *, estimated: int, reported: int) -> None:
         """Take in that *model* counted *reported* input tokens, cached ones among them."""
-        if estimated < _TOO_SHORT or reported <= 0:
+        if estimated < _TOO_SHORT:
             return
-        seen = min(max(reported / estimated, _LEAST), _MOST)
+        seen = reported / estimated
+        if not _LEAST <= seen <= _MOST:
+            return
         factor, times = self._factors.get(model, (1.0, 0))
         share = max(_SHARE, 1 / (times + 1))
         self._factors[model] = (factor + share * (seen - factor), times + 1)
