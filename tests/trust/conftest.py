@@ -1,0 +1,46 @@
+"""Real fleets of real workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import pytest
+
+from tests.fleet import FleetHome
+from tests.trust.traffic import cheap_provider
+
+
+@pytest.fixture
+async def fleet(tmp_path) -> AsyncIterator[FleetHome]:
+    """A home without entries."""
+    async with FleetHome(tmp_path) as home:
+        yield home
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[str]:
+    """The base URL of a provider that says hello."""
+    async with cheap_provider() as url:
+        yield url
+
+
+@pytest.fixture
+def events(fleet):
+    """The supervisor's events of one name, each with `at`: unix seconds."""
+
+    def look(name: str) -> list[dict]:
+        lines = (fleet.path / "logs/supervisor.log").read_text().splitlines()
+        found = [event for event in map(json.loads, lines) if event["event"] == name]
+        return [
+            {**event, "at": datetime.fromisoformat(event["time"]).timestamp()} for event in found
+        ]
+
+    return look
+
+
+def settings(url: str, **more: str) -> dict[str, str]:
+    """An env file for the provider at *url*."""
+    models = {"BIG_MODEL": "big", "MIDDLE_MODEL": "big", "SMALL_MODEL": "small"}
+    return {"PROVIDER_BASE_URL": url, "PROVIDER_API_KEY": "sk-upstream-1", **models, **more}

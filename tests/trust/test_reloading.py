@@ -1,0 +1,125 @@
+"""R9, R21: reloads under load, and an upgrade of the package under a running fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+
+import psutil
+import pytest
+
+from ccproxy import __version__
+from tests.fleet import ROOT, FleetHome, eventually
+from tests.provider import chunk, stream
+from tests.trust.conftest import settings
+from tests.trust.sizes import note, size
+from tests.trust.traffic import STREAMED, Traffic, request_bytes
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+
+async def test_reloads_under_load(fleet, upstream, provider):
+    """
+    R9: 20 reloads in 60 s under 500 rps lose nothing of 100,000 requests.
+
+    A stream of 120 s ends on the worker that began it, which goes when the stream has gone.
+    """
+    gate = asyncio.Event()
+    provider.script(stream(chunk("one "), gate, chunk("two", finish="stop")))
+    fleet.write(kimi=settings(provider.url))
+    assert (await fleet.ccproxy("start")).code == 0
+    first = await fleet.worker_pid("kimi")
+    reader, writer = await asyncio.open_connection("127.0.0.1", fleet.ports["kimi"])
+    begun = time.monotonic()
+    writer.write(request_bytes(STREAMED))
+    await provider.called()
+
+    async def reload(number: int) -> None:
+        timeout = {"LOG_LEVEL": "WARNING", "REQUEST_TIMEOUT": str(60 + number)}
+        fleet.write(kimi=settings(upstream, **timeout))
+        done = await fleet.ccproxy("reload", "--drain", "600s")
+        assert done.code == 0, done
+        assert "~ kimi" in done.out
+
+    await reload(0)
+    reloads, wanted = size(3, 20), size(100, 100_000)
+    async with Traffic(fleet.ports["kimi"], rate=size(50, 500)) as traffic:
+        reloading = time.monotonic()
+        for number in range(reloads):
+            await reload(number + 1)
+        reloading = time.monotonic() - reloading
+        await eventually(
+            lambda: traffic.answered >= wanted and time.monotonic() - begun > size(1, 120),
+            within=900,
+        )
+    assert psutil.pid_exists(first), "it still has its stream"
+    gate.set()
+    stream_s = time.monotonic() - begun
+    whole = await reader.read()
+    writer.close()
+    ended = time.monotonic()
+    await eventually(lambda: not psutil.pid_exists(first))
+    note("R9", reloads=reloads, reloads_s=round(reloading, 1), answered=traffic.answered,
+         refused=traffic.refused, broken=len(traffic.broken), slowest_s=round(traffic.slowest, 2),
+         stream_s=round(stream_s, 1), gone_after_s=round(time.monotonic() - ended, 2))  # fmt: skip
+    assert (traffic.refused, traffic.broken) == (0, [])
+    assert b"message_stop" in whole
+    assert b"event: error" not in whole
+    assert time.monotonic() - ended <= 5.0
+    workers = [one for one in fleet.processes() if "ccproxy.worker" in one.cmdline()]
+    assert await eventually(lambda: len(workers) == 1)
+
+
+GARBAGE = "raise RuntimeError('a module of another version was imported late')\n"
+
+
+async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
+    """
+    R21: old workers serve on without a single late import, `status` says what runs and what is
+    installed, and `reload` moves workers and supervisor to the new code.
+    """
+    package = tmp_path / "site" / "ccproxy"
+    shutil.copytree(ROOT / "ccproxy", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "home").mkdir()
+    async with FleetHome(tmp_path / "home", package=package.parent) as fleet:
+        fleet.write(kimi=settings(upstream))
+        assert (await fleet.ccproxy("start")).code == 0
+        worker, supervisor = await fleet.worker_pid("kimi"), await fleet.supervisor_pid()
+        for path in (package / "worker").rglob("*.py"):
+            path.write_text(GARBAGE)
+        for part in ("convert", "pipeline", "protocol", "store"):
+            for path in (package / part).rglob("*.py"):
+                path.write_text(GARBAGE)
+        async with Traffic(fleet.ports["kimi"], rate=20) as traffic:
+            await eventually(lambda: traffic.answered > 20)
+            streamed = await streamed_answer(fleet)
+            shutil.rmtree(package)
+            shutil.copytree(ROOT / "ccproxy", package)
+            init = package / "__init__.py"
+            init.write_text(init.read_text().replace(f'"{__version__}"', '"99.1.0"'))
+
+            status = await fleet.ccproxy("status")
+            told = f"running {__version__}, installed 99.1.0 – `ccproxy reload`"
+            assert told in status.out
+            assert await fleet.worker_pid("kimi") == worker
+            assert (await fleet.ccproxy("reload")).code == 0
+            answered = traffic.answered
+            await eventually(lambda: traffic.answered > answered + 20)
+        assert (traffic.refused, traffic.broken) == (0, [])
+        assert b"message_stop" in streamed
+        row = await fleet.proxy("kimi")
+        assert (row["state"], row["version"]) == ("ready", "99.1.0")
+        assert row["pids"] != [worker]
+        about = (await fleet.status())["supervisor"]
+        assert (about["version"], about["pid"] != supervisor) == ("99.1.0", True)
+        assert "installed" not in (await fleet.ccproxy("status")).out
+        note("R21", answered=traffic.answered, lost=len(traffic.broken) + traffic.refused)
+
+
+async def streamed_answer(fleet):
+    reader, writer = await asyncio.open_connection("127.0.0.1", fleet.ports["kimi"])
+    writer.write(request_bytes(STREAMED))
+    answer = await reader.read()
+    writer.close()
+    return answer

@@ -1,0 +1,147 @@
+"""R5, R6, R19, R20, R22: what a start gives, and what it tells when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from ccproxy.cli.main import cli
+from tests.fleet import eventually
+from tests.supervisor.conftest import home  # noqa: F401 - a fixture
+from tests.trust.conftest import settings
+from tests.trust.sizes import IS_FULL, limit, note, size
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+MEMORY = 64 * 2**20
+"""Bytes that an idle worker may have."""
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(4, 3.0), pytest.param(32, 10.0, id="32")])
+async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
+    """R6: 4 in 3 s, 32 in 10 s. R22: 64 MiB each at most."""
+    count = workers if IS_FULL else min(workers, 6)
+    fleet.write(**{f"demo{number}": {"PROVIDER": "demo"} for number in range(count)})
+    begun = time.monotonic()
+    done = await fleet.ccproxy("start", "--timeout", "60s")
+    took = time.monotonic() - begun
+    assert done.code == 0, done
+    rows = (await fleet.status())["proxies"]
+    assert [row["state"] for row in rows] == ["ready"] * count
+    memory = [psutil.Process(row["pids"][0]).memory_info().rss for row in rows]
+    note(f"R6/R22 {count} workers", start_s=round(took, 2), most_mib=round(max(memory) / 2**20, 1))
+    assert took <= limit(seconds)
+    assert max(memory) <= MEMORY
+
+
+def test_a_worker_that_is_late_shows_its_last_words(home, capfd):  # noqa: F811
+    """R6: exit 7, its last 20 lines on stderr; at full size 15 s pass and its stack shows."""
+    home.add("Kimi", NEVER_READY="1")
+    home.supervise()
+    begun = time.monotonic()
+    timeout = size("2s", "15s")
+    result = CliRunner().invoke(cli, ["--config", str(home.file), "start", "--timeout", timeout])
+    took = time.monotonic() - begun
+    note("R6 late", exit_code=result.exit_code, took_s=round(took, 1))
+    assert result.exit_code == 7, result.output
+    lines = result.stderr.splitlines()
+    assert "still warming up" in lines
+    assert 1 <= len(lines) <= 20
+    if IS_FULL:
+        assert "Fatal Python error: Aborted" in lines
+        assert "not ready after 15 s" in result.stdout
+    assert home.request("stop", drain=0.0).ok
+
+
+async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
+    """
+    R19, as far as decision 8 of the design lets it: a start checks every file first and starts
+    nothing; what runs already is left alone, and a start of the others by name gives three of four.
+    """
+    labels = ("kimi", "glm", "qwen", "groq")
+    broken = {"PROVIDER_BASE_URL": "nonsense"}
+    fleet.write(**{label: settings(upstream) for label in labels[:3]}, groq=broken)
+    done = await fleet.ccproxy("start")
+    assert done.code == 78
+    assert 'PROVIDER_BASE_URL must be an http:// or https:// address, got "nonsense"' in done.err
+    assert "envs/groq.env:1\n  fix: " in done.err
+    fleet.write(**{label: settings(upstream) for label in labels})
+    assert (await fleet.ccproxy("start", *labels[:3])).code == 0
+    fleet.write(**{label: settings(upstream) for label in labels[:3]}, groq=broken)
+    assert (await fleet.ccproxy("start")).code == 78
+    done = await fleet.ccproxy("status")
+    states = {row["label"]: row["state"] for row in (await fleet.status())["proxies"]}
+    assert states == {"kimi": "ready", "glm": "ready", "qwen": "ready", "groq": "stopped"}
+    assert done.code == 1
+    note("R19", start_exit=78, running=3, status_exit=done.code)
+
+
+async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, events):
+    """R5: named, exit 5 (1 with others up), 0 spawns, ready 5 s after the release."""
+    fleet.write(kimi=settings(upstream), glm=settings(upstream))
+    code = "import socket,sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
+    code += "print('up', flush=True); sys.stdin.read()"
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    stranger = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, str(fleet.ports["kimi"])), **pipes
+    )
+    assert await stranger.stdout.readline() == b"up\n"
+    assert (await fleet.ccproxy("start", "kimi")).code == 5
+    done = await fleet.ccproxy("start")
+    assert done.code == 1
+    assert f"port {fleet.ports['kimi']} in use by python" in done.out
+    assert f"(pid {stranger.pid}, user " in done.out
+    spawned = [event for event in events("worker.spawned") if event["label"] == "kimi"]
+    stranger.stdin.close()
+    await stranger.wait()
+    released = time.time()
+    ready = await eventually(lambda: [e for e in events("worker.ready") if e["label"] == "kimi"])
+    note("R5", spawns_meanwhile=len(spawned), recovered_s=round(ready[0]["at"] - released, 2))
+    assert spawned == []
+    assert ready[0]["at"] - released <= 5.0
+
+
+async def test_a_closed_terminal_takes_nobody_along(fleet, upstream):
+    """R20: a shell on a terminal of its own starts the fleet and is hung up on."""
+    fleet.write(kimi=settings(upstream))
+    read, inherited = os.pipe()
+    os.set_inheritable(inherited, True)
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(fleet.path)
+        command = f"{sys.executable} -m ccproxy start; echo done-$?; sleep 600"
+        os.execve("/bin/sh", ["sh", "-c", command], fleet.environ)
+    os.close(inherited)
+    said = b""
+    os.set_blocking(terminal, False)
+
+    def has_started():
+        nonlocal said
+        with contextlib.suppress(BlockingIOError):
+            said += os.read(terminal, 65536)
+        return b"done-0" in said
+
+    await eventually(has_started)
+    worker, supervisor = await fleet.worker_pid("kimi"), await fleet.supervisor_pid()
+    os.close(terminal)
+    os.kill(pid, signal.SIGHUP)
+    await asyncio.to_thread(os.waitpid, pid, 0)
+    with os.fdopen(read, "rb") as pipe:
+        assert await asyncio.to_thread(pipe.read) == b"", "nobody else holds the other end"
+    for number in (worker, supervisor):
+        files = [link.readlink() for link in Path(f"/proc/{number}/fd").iterdir()]
+        assert not [file for file in files if "/pts/" in str(file)]
+        assert os.getsid(number) != pid
+    assert (await fleet.worker_pid("kimi"), await fleet.supervisor_pid()) == (worker, supervisor)
+    assert (await fleet.proxy("kimi"))["state"] == "ready"
+    note("R20", alive=2, descriptors_of_the_shell=0)
