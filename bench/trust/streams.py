@@ -116,3 +116,77 @@ def _p99(lags: list[float]) -> float:
 
 def _middle(lags: list[float]) -> float:
     return statistics.median(lags)
+
+
+async def silent_clients() -> list[Figure]:
+    """G16: 500 half requests and 500 silent connections; what the others feel, and their end."""
+    async with serving() as provider, running(provider.url, KEYS) as worker:
+        alone = await _latencies(worker)
+        crowd = [
+            await _open(worker, b"POST /v1/messages HTT" if n % 2 else b"") for n in range(990)
+        ]
+        among = await _latencies(worker)
+        began = time.monotonic()
+        last = [await _until_closed(reader) for reader, _ in crowd]
+        seconds = time.monotonic() - began
+        for _, writer in crowd:
+            writer.transport.abort()
+        told = sum(line.startswith(b"HTTP/1.1 408") for line in last)
+        longer = (_middle(among) / _middle(alone) - 1) * 100
+        slowest = f"slowest hundredth {_p99(alone):.1f}, then {_p99(among):.1f} ms"
+        return [
+            at_most("per cent that an answer takes longer", round(longer, 1), 10, slowest),
+            exactly("connections that were not told 408", len(crowd) - told, 0),
+            at_most("seconds until all are closed", round(seconds, 1), 31),
+        ]
+
+
+async def _latencies(worker: Worker) -> list[float]:
+    found = []
+    for mark in range(400):
+        began = time.perf_counter()
+        await worker.post(mark, stream=False)
+        found.append((time.perf_counter() - began) * 1000)
+    return found
+
+
+async def _open(worker: Worker, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    writer.write(data)
+    return reader, writer
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(60):
+        return await reader.read()
+
+
+async def broken_streams() -> list[Figure]:
+    """G1: the provider dies after the first piece, 300 times in three ways."""
+
+    async def behave(request: web.Request, call: Call) -> web.StreamResponse:
+        provider.by_mark[call.mark] += 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(piece("begun"))
+        await asyncio.sleep(0.005)  # a reset takes along what has not been read yet
+        if call.mark % 3 == 0 and request.transport is not None:
+            request.transport.abort()
+        elif call.mark % 3 == 1:
+            await response.write(b'data: {"error":{"message":"burnt"}}\n\n')
+        return response
+
+    async with serving(behave) as provider, running(provider.url, KEYS) as worker:
+        slowest, odd = 0.0, 0
+        for mark in range(300):
+            began = time.monotonic()
+            _, body = await worker.post(mark, stream=True)
+            slowest = max(slowest, time.monotonic() - began)
+            odd += body.count(b"event: error") != 1
+            odd += b"message_stop" in body
+        return [
+            exactly("answers without their one error event", odd, 0),
+            exactly("requests sent twice", sum(n > 1 for n in provider.by_mark.values()), 0),
+            at_most("seconds until the end", round(slowest, 2), 1),
+            exactly("permits out", await worker.settled(), 0),
+        ]
