@@ -212,6 +212,7 @@ class LocalHost:
         prepare_folder(control)
         options = {
             "--home": self._fleet.home,
+            "--table": self._fleet.file,
             "--label": spec.label,
             "--env-file": spec.env_file,
             "--port": spec.port,

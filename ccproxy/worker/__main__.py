@@ -1,7 +1,7 @@
 """
 The worker process: arguments -> configuration -> logs -> serve.
 
-    python -m ccproxy.worker --home DIR --label LABEL --env-file FILE|- --port N
+    python -m ccproxy.worker --home DIR [--table FILE] --label LABEL --env-file FILE|- --port N
         [--index K --workers N]
         [--listen-fd N] [--ready-fd N] [--control PATH --nonce HEX]
 
@@ -76,6 +76,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         log=log,
         redact=redact,
         request_log=request_log,
+        table=options.table,
         processes=options.workers,
     )
     await worker.upstream.open()
@@ -106,6 +107,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ccproxy.worker")
     parser.add_argument("--home", required=True)
+    parser.add_argument("--table", type=Path)
     parser.add_argument("--label", required=True)
     parser.add_argument("--env-file", required=True)
     parser.add_argument("--port", type=int, required=True)

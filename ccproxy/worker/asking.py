@@ -78,6 +78,7 @@ def outgoing(
         stream=asked.asks_stream,
         headers=headers or {},
         client_key=passed_key(request),
+        hop=request.chosen.hop if request.chosen else 0,
     )
 
 

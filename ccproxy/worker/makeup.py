@@ -36,9 +36,10 @@ def make_worker(
     log: FilteringBoundLogger,
     redact: Redactor,
     request_log: RequestLog | None = None,
+    table: Path | None = None,
     processes: int = 1,
 ) -> Worker:
-    """Make the worker of *config*; its upstream is not open yet."""
+    """Make the worker of *config*; its upstream is not open yet. *table* names its siblings."""
     pool = make_pool(config, state=home / "state", processes=processes, log=log)
     calibration, lessons = Calibration(), Lessons()
     kept = Kept(pool, calibration, lessons)
@@ -53,7 +54,7 @@ def make_worker(
         tool_filter=config.tool_filter,
     )
     admission = Admission(config.client_keys, host=config.host)
-    chooser = Chooser(config, table=home / FILE_NAME, state=home / "state", log=log)
+    chooser = Chooser(config, table=table or home / FILE_NAME, state=home / "state", log=log)
     return Worker(
         config=config,
         pool=pool,

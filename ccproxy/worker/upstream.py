@@ -44,7 +44,6 @@ from ccproxy.worker.wire import Headers, Wire
 __all__ = ["Answer", "Outgoing", "Upstream"]
 
 
-
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """One request to the provider, but for the key."""
 
@@ -59,6 +58,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """The client's own key, where it is passed on instead of one of the pool's."""
     key_id: str | None = None
     """The only key to ask with, whatever is known about it: the user tests it."""
+    hop: int = 0
+    """How many proxies of ours the request has passed before this one."""
 
 
 class Upstream:
@@ -81,6 +82,7 @@ class Upstream:
         self._jitter = jitter
         self._budget = RetryBudget(clock=clock)
         self.breaker = Breaker(config.provider_name, clock=clock)
+        self._is_near = config.base_url.startswith("http://")
         self._headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
         self._secrets = secrets_of(config)
         self._proxy = proxy_for(config.base_url, config.upstream_proxy)
@@ -217,11 +219,13 @@ class Upstream:
             raise self._unreachable(error) from error
 
     def _headers_of(self, outgoing: Outgoing, lease: Lease) -> Headers:
+        # A base URL may lead back to one of us by a name that no check knows (G21).
+        hop = (("x-ccproxy-hop", str(outgoing.hop + 1)),) if self._is_near else ()
         if self._config.api == "chat":
-            return tuple(self._headers.chat(lease.secret, stream=outgoing.stream).items())
+            return (*self._headers.chat(lease.secret, stream=outgoing.stream).items(), *hop)
         named = outgoing.headers.get("connection", "")
         client = outgoing.headers.items()
-        return tuple(self._headers.direct(lease.secret, client, connection=named).items())
+        return (*self._headers.direct(lease.secret, client, connection=named).items(), *hop)
 
     def _reader(self, outgoing: Outgoing) -> Reader:
         own = () if outgoing.client_key is None else (outgoing.client_key,)

@@ -169,7 +169,7 @@ class StandIn:
 def main() -> None:
     faulthandler.enable()
     parser = argparse.ArgumentParser()
-    for name in ("home", "label", "env-file", "control", "nonce"):
+    for name in ("home", "label", "env-file", "control", "nonce", "table"):
         parser.add_argument(f"--{name}")
     for name in ("port", "listen-fd", "ready-fd", "index", "workers"):
         parser.add_argument(f"--{name}", type=int)

@@ -84,7 +84,7 @@ async def test_each_entry_uses_its_own_key_and_headers(family):
     (call,) = family.providers["GLM"].calls
     assert (call.key, call.headers["x-team"]) == ("sk-of-glm-0123456789", "glm")
     assert KEY not in str(call.headers)
-    assert not [name for name in call.headers if name.startswith("x-ccproxy-")]
+    assert [name for name in call.headers if name.startswith("x-ccproxy-")] == ["x-ccproxy-hop"]
 
 
 async def test_the_fleets_token_stands_for_the_siblings_client_key(family):
@@ -208,6 +208,19 @@ async def test_the_hop_header_is_bounded_for_everybody(family, hop, status):
     assert answer.status == status
 
 
+@pytest.mark.parametrize("api", ["chat", "messages"])
+async def test_a_base_url_that_leads_back_ends_after_three_proxies(family, api):
+    """By a name that the check of the configuration cannot know to be our own."""
+    await family.start(A={"PROVIDER_API": api})
+    proxy = family.proxies["A"]
+    own = proxy.url if api == "messages" else f"{proxy.url}/v1"
+    proxy.worker.config = proxy.worker.config.at(own)
+    answer = await proxy.ask(prompt())
+    assert answer.status >= 500
+    assert "has passed 4 proxies" in answer.error["message"]
+    assert len(proxy.lines("request.finished")) == 5
+
+
 # The other endpoints.
 
 
@@ -281,4 +294,4 @@ async def test_the_token_goes_nowhere_but_to_the_sibling(family):
     headers = {"x-ccproxy-fleet": "1.ff", "x-ccproxy-via": "GLM", "x-ccproxy-asked": "x"}
     await family.proxies["Kimi"].ask(prompt(), headers=headers)
     (call,) = family.providers["Kimi"].calls
-    assert not [name for name in call.headers if name.startswith("x-ccproxy-")]
+    assert [name for name in call.headers if name.startswith("x-ccproxy-")] == ["x-ccproxy-hop"]

@@ -82,6 +82,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
         stream=bool(head.stream),
         headers={},
         client_key=passed_key(request),
+        hop=chosen.hop if chosen else 0,
     )
 
 
