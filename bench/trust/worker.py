@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -83,7 +84,8 @@ def question(mark: int, stream: bool, size: int = 0) -> dict[str, Any]:
 def is_complete(status: int, body: bytes, mark: int) -> bool:
     """Tell whether an answer is whole, and the one to this question."""
     ended = b"event: message_stop" in body if body.startswith(b"event:") else b'"end_turn"' in body
-    return status == 200 and ended and b"mark-%d" % mark in body and b"event: error" not in body
+    ours = re.search(rb"mark-%d\b" % mark, body) is not None
+    return status == 200 and ended and ours and b"event: error" not in body
 
 
 @asynccontextmanager

@@ -97,6 +97,14 @@ def requests(value: str) -> int:
     return int(value)
 
 
+def per_minute(value: str) -> int:
+    """A number of requests in a minute; each of them is remembered."""
+    number = requests(value)
+    if number > 10_000:
+        raise ValueError(f'must be at most 10000 requests, got "{value}"')
+    return number
+
+
 def port(value: str) -> int:
     """A TCP port."""
     if not re.fullmatch(r"[0-9]{1,5}", value) or not 1 <= int(value) <= 65535:

@@ -149,7 +149,7 @@ KEY_MAX_IN_FLIGHT = Setting(
 )
 KEY_PER_MINUTE = Setting(
     "KEY_PER_MINUTE",
-    parsers.requests,
+    parsers.per_minute,
     "",
     "most requests in a minute with each key",
     "60",

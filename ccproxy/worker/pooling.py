@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.pipeline.keys import KeyPool
-from ccproxy.worker.sharing import SharedPool, Table
+from ccproxy.worker.sharing import FORM, SharedPool, Table
 
 
 def make_pool(
@@ -23,7 +23,7 @@ def make_pool(
     """
     if processes > 1:
         try:
-            return _shared(config, Table(state / f"{config.label.lower()}.pool"))
+            return _shared(config, Table(state / f"{config.label.lower()}.pool.{FORM}"))
         except OSError as error:
             log.warning("pool.not_shared", reason=str(error))
     return KeyPool(

@@ -34,6 +34,8 @@ from ccproxy.pipeline.verdict import Verdict
 
 LOOK_EVERY_SECONDS = 0.05
 """How soon a permit that came back elsewhere is noticed by those who wait for one."""
+FORM = 1
+"""Counts up with every change of `PoolLive`: processes of two versions share nothing."""
 COUNT_EVERY = 20
 """So many looks pass between two roll calls."""
 
@@ -59,8 +61,7 @@ class Table:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._fd = os.open(folder / "table", _FLAGS, 0o600)
-        os.ftruncate(self._fd, _VERSION.size + 2 * _AREA)
-        self._map = mmap.mmap(self._fd, _VERSION.size + 2 * _AREA)
+        self._map = mmap.mmap(self._fd, _reserve(self._fd))
         with self.locked():
             is_first = not self.living()
             self.place, self._place_fd = self._sit_down()
@@ -140,6 +141,20 @@ class Table:
     @staticmethod
     def _area(version: int) -> int:
         return _VERSION.size + (version & 1) * _AREA
+
+
+def _reserve(fd: int) -> int:
+    """Make the file as large as it ever gets, now: a full disk would kill us while we write."""
+    size = _VERSION.size + 2 * _AREA
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError:
+            os.close(fd)
+            raise
+    else:
+        os.ftruncate(fd, size)
+    return size
 
 
 class SharedPool(KeyPool):
