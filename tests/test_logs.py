@@ -127,6 +127,37 @@ def test_a_full_disk_costs_lines_and_says_how_many(tmp_path, clock, monkeypatch)
     assert (json.loads(told)["event"], json.loads(told)["lines"]) == ("log.dropped", 2)
 
 
+def test_a_full_disk_is_named_and_no_reason_not_to_begin(tmp_path, clock, monkeypatch):
+    """R12: the file cannot even be made; once there is room, it is, and the loss is told."""
+    real = os.open
+
+    def full(path, flags, mode=0o777):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(os, "open", full)
+    file = LogFile(tmp_path / "a.log", clock=clock)
+    file.write(b"1")
+    assert (file.trouble, file.dropped_total) == (f"disk full: {tmp_path}", 1)
+    monkeypatch.setattr(os, "open", real)
+    file.write(b"2")
+    file.write(b"3")
+    assert (file.trouble, file.dropped, file.dropped_total) == ("", 0, 1)
+    told, *rest = (tmp_path / "a.log").read_bytes().splitlines()
+    assert (json.loads(told)["lines"], rest) == (1, [b"2", b"3"])
+    file.close()
+
+
+def test_other_trouble_is_named_as_it_is(tmp_path, clock, monkeypatch):
+    file = LogFile(tmp_path / "a.log", clock=clock)
+
+    def broken(fd, data):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "write", broken)
+    file.write(b"1")
+    assert file.trouble == f"cannot log (Input/output error): {tmp_path}"
+
+
 def test_a_torn_line_does_not_spoil_the_next(tmp_path, clock, monkeypatch):
     file = LogFile(tmp_path / "a.log", clock=clock)
     real = os.write
@@ -193,6 +224,7 @@ def aged(path, seconds, text="x"):
     [(3 * DAY + 1, True), (3 * DAY - 1, False), (3 * DAY, False), (0, False), (30 * DAY, True)],
 )
 def test_archives_go_after_three_days_to_the_second(tmp_path, seconds, goes):
+    """R14."""
     path = aged(tmp_path / "Kimi-K2.log.20260101_000000", seconds, "hello")
     removed = prune(tmp_path, now=NOON)
     assert [(one.path, one.size) for one in removed] == ([(path, 5)] if goes else [])
@@ -215,6 +247,7 @@ def test_archives_go_after_three_days_to_the_second(tmp_path, seconds, goes):
     ],
 )
 def test_what_is_not_an_archive_of_ours_stays(tmp_path, name):
+    """R14."""
     path = aged(tmp_path / name, 100 * DAY)
     assert prune(tmp_path, now=NOON) == ()
     assert path.exists()
@@ -227,6 +260,7 @@ def test_what_is_one_goes(tmp_path, name):
 
 
 def test_links_and_folders_are_not_followed(tmp_path):
+    """R14."""
     victim = aged(tmp_path / "victim", 100 * DAY)
     (tmp_path / "a.log.20260101_000000").symlink_to(victim)
     (tmp_path / "b.log.20260101_000000").mkdir()

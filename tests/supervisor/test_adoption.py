@@ -117,6 +117,7 @@ def test_a_worker_that_died_unwatched_leaves_no_trace(home):
     ],
 )
 def test_an_unreadable_record_is_rebuilt_from_the_control_socket(home, damage):
+    """R11."""
     home.add("Kimi")
     home.start()
     pid = home.pid("Kimi")

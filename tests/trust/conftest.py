@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from tests.fleet import FleetHome
-from tests.trust.traffic import cheap_provider
+from tests.trust.traffic import CheapProvider
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ async def fleet(tmp_path) -> AsyncIterator[FleetHome]:
 @pytest.fixture
 async def upstream() -> AsyncIterator[str]:
     """The base URL of a provider that says hello."""
-    async with cheap_provider() as url:
-        yield url
+    async with CheapProvider() as provider:
+        yield provider.url
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def test_a_broken_configuration_is_told_and_touches_nothing(running, name):
         running.took.append(time.monotonic() - begun)
         assert result.exit_code == 78, result.output
         assert "fix: " in result.stderr
-        assert re.search(r"/(ccproxy\.toml|envs(/\w+\.env)?)(:\d+)?$", result.stderr, re.MULTILINE)
+        assert re.search(r"/(ccproxy\.toml|envs(/\w+\.env)?)(:\d+)?", result.stderr)
         assert "0123456789" not in result.output
     rows = client.fleet_status(running.fleet).proxies
     assert {row.label: row.pids for row in rows if row.pids} == pids

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
 
 BODY = json.dumps(
     {"model": "claude-opus-4-1", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
@@ -126,9 +125,16 @@ _WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 class _Provider(asyncio.Protocol):
+    def __init__(self, open_connections: set[asyncio.BaseTransport]) -> None:
+        self._open = open_connections
+        self._data = b""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._data = b""
+        self._open.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -140,9 +146,23 @@ class _Provider(asyncio.Protocol):
             self._transport.write(_STREAM if is_streamed else _WHOLE)
 
 
-@contextlib.asynccontextmanager
-async def cheap_provider() -> AsyncIterator[str]:
-    """The base URL of a Chat Completions server that says hello."""
-    server = await asyncio.get_running_loop().create_server(_Provider, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+class CheapProvider:
+    """A Chat Completions server that says hello; `url` is its base URL."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.BaseTransport] = set()
+
+    async def __aenter__(self) -> CheapProvider:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Provider(self._open), "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close every connection, as a provider does that has been idle for long."""
+        for connection in tuple(self._open):
+            connection.close()

@@ -1,0 +1,87 @@
+"""R15: the wall clock leaps; nothing is restarted, nothing is put off, no uptime is negative."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from ccproxy.supervisor.host import Settings
+from ccproxy.supervisor.orders import Order
+from ccproxy.supervisor.resident import Resident
+from tests.provider import completion, failure
+from tests.supervisor.conftest import STAND_IN, home  # noqa: F401 - a fixture
+from tests.trust.sizes import note
+from tests.worker.proxy import running
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def leap(monkeypatch):
+    """Move the wall clock of this process, which is the supervisor, by so many seconds."""
+    real, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+
+    def move(seconds):
+        ahead[0] = seconds
+
+    return move
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        pytest.param(-HOUR, id="an hour back: also the end of summer time"),
+        pytest.param(HOUR, id="an hour ahead"),
+        pytest.param(24 * HOUR, id="a day ahead: also a suspended machine"),
+    ],
+)
+async def test_the_supervisor_does_not_care(home, leap, moved):  # noqa: F811
+    """R15: 0 restarts, uptimes as before, a crash is put off as long as ever."""
+    home.add("Kimi")
+    settings = Settings(
+        worker_command=STAND_IN, probe_period=0.2, probe_limit=0.1, jitter=lambda: 0.0
+    )
+    resident = Resident(home.fleet, settings=settings)
+    serving = asyncio.Event()
+    life = asyncio.create_task(resident.run(serving.set))
+    await serving.wait()
+    (before,) = (await resident.order(Order(op="start"))).rows
+    leap(moved)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 1.0:  # five rounds of probes
+        (row,) = (await resident.order(Order(op="status"))).rows
+        assert (row.state, row.pids) == ("ready", before.pids)
+        assert 0.0 <= row.uptime_s < 60.0
+        assert 0.0 <= (await resident.answer({"op": "ping"}))["supervisor"]["uptime_s"] < 300.0
+        await asyncio.sleep(0.05)
+    os.kill(before.pids[0], signal.SIGKILL)
+    killed = time.monotonic()
+    while len(home.events("worker.spawned")) < 2:
+        assert time.monotonic() - killed < 20
+        await asyncio.sleep(0.01)
+    put_off = time.monotonic() - killed
+    assert 0.4 <= put_off <= 1.5
+    assert home.events("worker.hung") == []
+    note(f"R15 {moved / HOUR:+.0f} h", restarts=0, backoff_s=round(put_off, 2))
+    resident.end(drain=1.0)
+    await asyncio.wait_for(life, 10.0)
+
+
+@pytest.mark.parametrize("moved", [-HOUR, HOUR, 24 * HOUR])
+async def test_a_key_rests_as_long_as_it_was_told(tmp_path, provider, leap, moved):
+    """R15: cooldowns are off by 1 s at most."""
+    keys = {"PROVIDER_API_KEY": "sk-first-0123456789,sk-second-0123456789"}
+    async with running(tmp_path, provider.url, **keys) as proxy:
+        provider.script(failure(429, retry_after=30), completion("ok"))
+        assert (await proxy.ask()).status == 200
+        leap(moved)
+        (rest,) = [rest for key in proxy.worker.pool.snapshot() for rest in key.rests]
+        note(f"R15 cooldown {moved / HOUR:+.0f} h", told_s=30, left_s=round(rest.seconds, 2))
+        assert 25.0 <= rest.seconds <= 30.0
