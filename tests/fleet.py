@@ -69,18 +69,18 @@ class Done:
 
 class FleetHome:
     """
-    A fleet's home below *folder*.
+    A fleet's home below *folder*, driven by the ccproxy that lies in *package*.
 
     On leaving it stops the fleet; whatever of it still runs then is killed and fails the test.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, package: Path = ROOT) -> None:
         self.path = folder
         self.ports: dict[str, int] = {}
-        self._environ = {
+        self.environ = {
             "HOME": str(folder),
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(package),
             "LANG": "C.UTF-8",
             "NO_COLOR": "1",
         }
@@ -108,7 +108,7 @@ class FleetHome:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ccproxy", *words),
             cwd=self.path,
-            env={**self._environ, **environ},
+            env={**self.environ, **environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -84,7 +84,9 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     service.listen_to_signals()
     control = None
     if options.control:
-        control = ControlSocket(Path(options.control), worker, service, nonce=options.nonce)
+        control = ControlSocket(
+            Path(options.control), worker, service, nonce=options.nonce, log_file=file
+        )
         control.open()
     await service.start()
     _settle_memory()
