@@ -46,7 +46,7 @@ def _numbers(said: Refusal) -> tuple[int | None, int | None, int | None]:
     """Prompt, asked-for output and limit, each None where the provider does not tell it."""
     if said.prompt is not None and said.limit is not None:
         return said.prompt, None, said.limit
-    text = re.sub(r"(?<=\d)[,_](?=\d{3}\b)", "", said.text)
+    text = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", said.text)
     for pattern in wordings.OVERFLOW_NUMBERS:
         if found := pattern.search(text):
             told = found.groupdict()

@@ -76,9 +76,10 @@ def nearest_effort(wanted: str, allowed: tuple[str, ...]) -> str:
     if "default" in allowed:
         return "default"
     rising = [word for word in _EFFORTS if word in allowed and word != "none"]
-    place = next((place for place, word in enumerate(_EFFORTS) if word == wanted), None)
-    if not rising or place is None:
+    if not rising:
         return wanted
+    # A word that nobody knows yet is meant to be much.
+    place = _EFFORTS.index(wanted) if wanted in _EFFORTS else _EFFORTS.index("high")
     return min(reversed(rising), key=lambda word: abs(_EFFORTS.index(word) - place))
 
 

@@ -349,7 +349,8 @@ def test_effort_refused_with_tools(efforts, tools, fields):
         pytest.param("xhigh", ("high", "max"), "max", id="of two the greater"),
         pytest.param("max", (), "max", id="nothing known"),
         pytest.param("max", ("none",), "max", id="nothing to choose from"),
-        pytest.param("gigantic", ("low", "high"), "gigantic", id="a word of the future"),
+        pytest.param("gigantic", ("low", "high"), "high", id="a word of the future is much"),
+        pytest.param("gigantic", (), "gigantic", id="unless nothing is known"),
     ],
 )
 def test_nearest_effort(wanted, allowed, nearest):
