@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from itertools import count
 
 from structlog.typing import FilteringBoundLogger
 
@@ -20,6 +21,10 @@ from ccproxy.worker.keeper import Keeper
 from ccproxy.worker.session import Session
 from ccproxy.worker.siblings import Siblings
 from ccproxy.worker.upstream import Upstream
+
+# Random once, counted from then on: ids must differ, not be hard to guess.
+_PROCESS = secrets.token_hex(8)
+_NUMBERS = count(1)
 
 PING_SECONDS = 15.0
 """Claude Code shows a stall after 20 s without a byte and gives up after 300 s."""
@@ -62,7 +67,7 @@ class Worker:
     @staticmethod
     def new_id(kind: str) -> str:
         """Return a new identifier such as `req_…` or `msg_…`."""
-        return f"{kind}_{secrets.token_hex(12)}"
+        return f"{kind}_{_PROCESS}{next(_NUMBERS):08x}"
 
     def key_counts(self) -> dict[str, int]:
         """Return how many keys are ready and how many there are."""

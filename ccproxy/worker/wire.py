@@ -131,14 +131,16 @@ class Wire:
         bare = request.url.with_user(None)
         target = str(bare) if through_proxy else bare.raw_path_qs
         lines = [f"POST {target} HTTP/1.1"]
-        for name, value in request.headers.items():
-            if name.lower() != "content-length":
-                lines.append(f"{name}: {value}")
+        lines += [
+            f"{name}: {value}"
+            for name, value in request.headers.items()
+            if name.lower() != "content-length"
+        ]
         if through_proxy and (login := _login(self._proxy)):
             lines.append(f"Proxy-Authorization: {login}")
-        start = "\r\n".join([*lines, "Content-Length: "])
-        if _FORBIDDEN.search(start.replace("\r\n", "")):
+        if any(map(_FORBIDDEN.search, lines)):
             raise ValueError("a header to the provider has a line break in it")
+        start = "\r\n".join([*lines, "Content-Length: "])
         return _Head(request=request, start=start.encode("utf-8", "surrogateescape"))
 
 

@@ -1,0 +1,179 @@
+"""Requests on aiohttp's connections, before a scripted provider on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from ccproxy.worker.connections import open_wire
+from ccproxy.worker.wire import READ_BUFFER
+from tests.provider import hang_up, raw, stream
+
+HEADERS = (("Authorization", "Bearer sk-1"), ("Content-Type", "application/json"))
+
+
+@asynccontextmanager
+async def wire(proxy=None):
+    opened = open_wire(None, proxy=proxy)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def post(way, provider, *, body=b"{}", patience=5.0, headers=HEADERS):
+    return await way.post(f"{provider.url}/x?a=b", headers, body, patience=patience)
+
+
+async def rest_of(reply):
+    pieces = []
+    assert await reply.pump(lambda data: pieces.append(data) is None)
+    return b"".join(pieces)
+
+
+async def test_head_and_body_arrive_as_they_were_given(provider):
+    body = b'{"a":"%b"}' % (b"x" * 200_000)
+    async with wire() as way:
+        reply = await post(way, provider, body=body)
+        await rest_of(reply)
+    (call,) = provider.calls
+    assert (call.method, call.path, call.query, call.body) == ("POST", "/v1/x", "a=b", body)
+    assert call.headers["authorization"] == "Bearer sk-1"
+    assert call.headers["content-length"] == str(len(body))
+    assert call.headers["host"] == provider.url.split("/")[2]
+
+
+async def test_a_read_answer_leaves_its_connection_to_the_next(provider):
+    async with wire() as way:
+        for _ in range(3):
+            reply = await post(way, provider)
+            await rest_of(reply)
+            assert reply.is_over
+    assert {call.connection for call in provider.calls} == {provider.calls[0].connection}
+
+
+async def test_an_answer_that_is_given_up_takes_its_connection_with_it(provider):
+    gate = asyncio.Event()
+    provider.script(stream("data: 1\n\n", gate), raw(b"{}"))
+    async with wire() as way:
+        reply = await post(way, provider)
+        assert await reply.read() == b"data: 1\n\n"
+        reply.close()
+        async with asyncio.timeout(5):
+            await provider.calls[0].gone.wait()
+        await rest_of(await post(way, provider))
+    assert provider.calls[0].connection != provider.calls[1].connection
+
+
+async def test_a_connection_that_died_unused_is_replaced_in_silence(provider):
+    provider.script(raw(b"{}"), hang_up(), raw(b'{"again":1}'))
+    async with wire() as way:
+        await rest_of(await post(way, provider))
+        assert await rest_of(await post(way, provider)) == b'{"again":1}'
+
+
+async def test_a_fresh_connection_that_dies_is_an_error(provider):
+    provider.script(hang_up())
+    async with wire() as way:
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await post(way, provider)
+    assert len(provider.calls) == 1
+
+
+async def test_silence_before_the_answer_ends_the_patience(provider):
+    provider.script(raw(b"{}", gate=asyncio.Event()))
+    async with wire() as way:
+        with pytest.raises(TimeoutError):
+            await post(way, provider, patience=0.05)
+
+
+async def read_on(reply):
+    while await reply.read():
+        pass
+
+
+@pytest.mark.parametrize("how", [read_on, rest_of], ids=["read", "pump"])
+async def test_silence_within_the_answer_ends_the_patience(provider, how):
+    provider.script(stream("data: 1\n\n", asyncio.Event()))
+    async with wire() as way:
+        reply = await post(way, provider)
+        reply.allow(0.05)
+        with pytest.raises(TimeoutError):
+            await how(reply)
+
+
+async def test_time_in_which_nobody_reads_is_not_the_providers(provider):
+    gate = asyncio.Event()
+    provider.script(stream("data: 1\n\n", gate, "data: 2\n\n"))
+    async with wire() as way:
+        reply = await post(way, provider)
+        reply.allow(0.05)
+        await reply.read()
+        loop = asyncio.get_running_loop()
+        passed = loop.create_future()
+        loop.call_later(0.2, passed.set_result, None)
+        await passed
+        gate.set()
+        assert (await reply.read()).startswith(b"data: 2\n\n")
+        reply.close()
+
+
+async def test_a_pump_pauses_when_it_is_told_and_goes_on_where_it_was(provider):
+    pieces = [f"data: {number} {'x' * READ_BUFFER}\n\n" for number in range(12)]
+    provider.script(stream(*pieces))
+    got = []
+
+    def take(data):
+        got.append(data)
+        return len(got) % 2 == 1
+
+    async with wire() as way:
+        reply = await post(way, provider)
+        pauses = 0
+        while not await reply.pump(take):
+            pauses += 1
+    sent = "".join(pieces).encode()
+    assert b"".join(got)[: len(sent)] == sent
+    assert pauses == len(got) // 2
+
+
+async def test_what_the_taker_raises_is_raised_by_the_pump(provider):
+    provider.script(stream("data: 1\n\n", asyncio.Event()))
+
+    def take(_data):
+        raise KeyError("no")
+
+    async with wire() as way:
+        reply = await post(way, provider)
+        with pytest.raises(KeyError):
+            await reply.pump(take)
+        reply.close()
+
+
+async def test_a_pump_tells_of_an_answer_that_breaks_off(provider):
+    provider.script(stream("data: 1\n\n", end="cut"))
+    async with wire() as way:
+        reply = await post(way, provider)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await rest_of(reply)
+        reply.close()
+
+
+async def test_a_line_break_in_a_header_is_never_sent(provider):
+    async with wire() as way:
+        with pytest.raises(ValueError, match="line break"):
+            await post(way, provider, headers=(("X-A", "1\r\nX-B: 2"),))
+    assert not provider.calls
+
+
+async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
+    address = provider.url.split("/")[2]
+    async with wire(proxy=f"http://me:se%20cret@{address}") as way:
+        reply = await way.post("http://api.example:1/v1/x", HEADERS, b"{}", patience=5)
+        await rest_of(reply)
+    (call,) = provider.calls
+    assert call.headers["host"] == "api.example:1"
+    assert call.headers["proxy-authorization"] == "Basic bWU6c2UgY3JldA=="
