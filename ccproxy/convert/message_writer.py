@@ -114,8 +114,9 @@ class MessageWriter:
             return
         if self.block != kind:
             text = self._blank[kind] + text
-            self._blank[kind] = "" if text.strip() else text
-            if self._blank[kind]:
+            is_blank = not text.strip()
+            self._blank[kind] = text if is_blank else ""
+            if is_blank:
                 return
             self._open_spoken(kind)
         self._send(text)

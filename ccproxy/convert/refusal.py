@@ -10,7 +10,7 @@ several kinds, FastAPI's `detail`, `errors`, a problem document with a `title`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,21 +153,28 @@ def mask(text: str, secrets: Sequence[str]) -> str:
     """
     Replace every word of *text* that holds eight or more characters of a secret in a row.
 
-    What is left of it is its last four characters, as everywhere.
+    What is left of it is its last four characters, as everywhere. Keys of one provider begin
+    alike (sk-or-v1-): the one that a word holds the most of is shown, none where that is open.
     """
-    for secret in secrets:
-        if len(secret) < _SHORTEST_SECRET:
-            continue
-        pieces = {
-            secret[at : at + _SHORTEST_SECRET] for at in range(len(secret) - _SHORTEST_SECRET + 1)
-        }
-        if any(piece in text for piece in pieces):
-            text = _mask_words(text, pieces, f"…{secret[-4:]}")
-    return text
+    found = {secret: pieces for secret in secrets if (pieces := _pieces_in(text, secret))}
+    if not found:
+        return text
 
-
-def _mask_words(text: str, pieces: set[str], shown: str) -> str:
     def replace(word: re.Match[str]) -> str:
-        return shown if any(piece in word[0] for piece in pieces) else word[0]
+        held = {secret: sum(piece in word[0] for piece in found[secret]) for secret in found}
+        return _tail(word[0], held) if any(held.values()) else word[0]
 
     return re.sub(r"[^\s\"'<>,;(){}\[\]]+", replace, text)
+
+
+def _pieces_in(text: str, secret: str) -> set[str]:
+    starts = range(len(secret) - _SHORTEST_SECRET + 1)
+    return {piece for at in starts if (piece := secret[at : at + _SHORTEST_SECRET]) in text}
+
+
+def _tail(word: str, held: Mapping[str, int]) -> str:
+    """Return how the secret of *word* is shown; *held* says how many pieces of each are in it."""
+    marks = {secret: (number, secret[-4:] in word) for secret, number in held.items()}
+    best = max(marks.values())
+    tails = {secret[-4:] for secret, mark in marks.items() if mark == best}
+    return f"…{tails.pop()}" if len(tails) == 1 else "…"

@@ -255,6 +255,22 @@ def test_mask(text, shown):
     assert mask(text, [KEY]) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("sk-or-v1-bbbb0000BBBB", "…BBBB", id="the whole of the second"),
+        pytest.param("sk-or-v1-aaaa0000AAAA", "…AAAA", id="the whole of the first"),
+        pytest.param("sk-or-v1-****BBBB", "…BBBB", id="the common beginning and a tail"),
+        pytest.param("keys begin with sk-or-v1-", "keys begin with …", id="nobody's"),
+        pytest.param(
+            "sk-or-v1-aaaa0000AAAA or sk-or-v1-bbbb0000BBBB", "…AAAA or …BBBB", id="each its own"
+        ),
+    ],
+)
+def test_of_keys_that_begin_alike_the_right_one_is_shown(text, shown):
+    assert mask(text, ["sk-or-v1-aaaa0000AAAA", "sk-or-v1-bbbb0000BBBB"]) == shown
+
+
 def test_short_secrets_are_words():
     assert mask("the demo key", ["demo", ""]) == "the demo key"
 
