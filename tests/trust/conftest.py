@@ -9,7 +9,10 @@ from datetime import datetime
 import pytest
 
 from tests.fleet import FleetHome
+from tests.supervisor.conftest import home
 from tests.trust.traffic import CheapProvider
+
+__all__ = ["home"]  # a fleet of stand-ins
 
 
 @pytest.fixture

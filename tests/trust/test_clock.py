@@ -13,7 +13,7 @@ from ccproxy.supervisor.host import Settings
 from ccproxy.supervisor.orders import Order
 from ccproxy.supervisor.resident import Resident
 from tests.provider import completion, failure
-from tests.supervisor.conftest import STAND_IN, home  # noqa: F401 - a fixture
+from tests.supervisor.conftest import STAND_IN
 from tests.trust.sizes import note
 from tests.worker.proxy import running
 
@@ -42,7 +42,7 @@ def leap(monkeypatch):
         pytest.param(24 * HOUR, id="a day ahead: also a suspended machine"),
     ],
 )
-async def test_the_supervisor_does_not_care(home, leap, moved):  # noqa: F811
+async def test_the_supervisor_does_not_care(home, leap, moved):
     """R15: 0 restarts, uptimes as before, a crash is put off as long as ever."""
     home.add("Kimi")
     settings = Settings(

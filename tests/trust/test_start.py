@@ -17,7 +17,6 @@ from click.testing import CliRunner
 
 from ccproxy.cli.main import cli
 from tests.fleet import eventually
-from tests.supervisor.conftest import home  # noqa: F401 - a fixture
 from tests.trust.conftest import settings
 from tests.trust.sizes import IS_FULL, limit, note, size
 
@@ -44,7 +43,7 @@ async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
     assert max(memory) <= MEMORY
 
 
-def test_a_worker_that_is_late_shows_its_last_words(home, capfd):  # noqa: F811
+def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
     """R6: exit 7, its last 20 lines on stderr; at full size 15 s pass and its stack shows."""
     home.add("Kimi", NEVER_READY="1")
     home.supervise()
