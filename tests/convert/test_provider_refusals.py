@@ -1,0 +1,109 @@
+"""Every provider's refusals: what is meant, what the client is told, and in whose words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ccproxy.config.presets import load_presets
+from ccproxy.convert.problem import (
+    Cause,
+    ProviderProblem,
+    is_error_body,
+    read_problem,
+    read_stream_error,
+)
+from ccproxy.convert.quirks import PLAIN, Quirks
+from tests.convert.refusals import EVERY
+
+NOW = 1_700_000_000.0
+
+
+def quirks_of(provider: str) -> Quirks:
+    presets = load_presets()
+    return presets[provider].unknown().quirks if provider in presets else PLAIN
+
+
+def read(provider: str, status: int, body: Any, headers: dict[str, str]) -> ProviderProblem:
+    return read_problem(status, headers, encoded(body), quirks=quirks_of(provider), now=NOW)
+
+
+def encoded(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+
+
+TOLD = {
+    Cause.OVERFLOW: ("invalid_request_error", 400),
+    Cause.MONEY: ("billing_error", 402),
+    Cause.QUOTA: ("rate_limit_error", 429),
+    Cause.BAD_KEY: ("authentication_error", 401),
+    Cause.OVERLOAD: ("overloaded_error", 529),
+    Cause.RATE_LIMIT: ("rate_limit_error", 429),
+    Cause.PERMISSION: ("permission_error", 403),
+    Cause.NOT_FOUND: ("not_found_error", 404),
+    Cause.TOO_LARGE: ("request_too_large", 413),
+    Cause.TIMEOUT: ("timeout_error", 504),
+    Cause.CONFLICT: ("conflict_error", 409),
+    Cause.CONTENT: ("invalid_request_error", 400),
+    Cause.BAD_REQUEST: ("invalid_request_error", 400),
+}
+POINTLESS = {Cause.MONEY, Cause.QUOTA, Cause.BAD_KEY}
+"""To ask again is of no use, and Claude Code must be told so: it would go on for minutes."""
+
+
+@pytest.mark.parametrize(("provider", "status", "body", "headers", "cause", "wait"), EVERY)
+def test_what_is_meant(provider, status, body, headers, cause, wait):
+    found = read(provider, status, body, headers)
+    assert found.cause is cause
+    assert found.problem.retry_after == wait
+    if cause is Cause.SERVER:
+        assert found.problem.kind == "api_error"
+        assert 500 <= found.problem.status < 520
+    else:
+        assert (found.problem.kind, found.problem.status) == TOLD[cause]
+    pointless = cause in POINTLESS or (wait or 0) > 60
+    assert found.problem.should_retry is (False if pointless else None)
+    assert (
+        ("prompt is too long" in found.problem.message)
+        or cause is not Cause.OVERFLOW
+        or ("exceed context limit" in found.problem.message)
+    )
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "headers", "cause", "wait"),
+    [row for row in EVERY if isinstance(row.values[2], dict)],
+)
+def test_the_providers_words_are_kept(provider, status, body, headers, cause, wait):
+    message = read(provider, status, body, headers).problem.message
+    for text in words(body):
+        assert " ".join(text.split()) in " ".join(message.split())
+
+
+def words(found: Any) -> list[str]:
+    """The messages in a body, whatever it is called there."""
+    if not isinstance(found, dict):
+        return []
+    texts = [found[name] for name in ("message", "status_msg", "detail") if name in found]
+    texts += [found["error"]] if isinstance(found.get("error"), str) else []
+    for name in ("error", "errors", "base_resp"):
+        texts += words(found.get(name))
+    return [text for text in texts if isinstance(text, str)]
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "headers", "cause", "wait"),
+    [row for row in EVERY if isinstance(row.values[2], dict) and "error" in row.values[2]],
+)
+def test_the_same_inside_a_stream(provider, status, body, headers, cause, wait):
+    """There is no status there, so only causes that words or codes tell can be the same."""
+    assert is_error_body(encoded(body))
+    found = read_stream_error(encoded(body), quirks=quirks_of(provider))
+    assert found is not None
+    if cause is Cause.OVERFLOW:
+        assert found.cause is cause
+    assert found.problem.kind != "request_too_large" or cause is Cause.TOO_LARGE
