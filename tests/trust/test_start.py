@@ -54,8 +54,8 @@ def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
     note("R6 late", exit_code=result.exit_code, took_s=round(took, 1))
     assert result.exit_code == 7, result.output
     lines = result.stderr.splitlines()
-    assert "still warming up" in lines
-    assert 1 <= len(lines) <= 20
+    words = lines[lines.index("still warming up") :]
+    assert 1 <= len(words) <= 20
     if IS_FULL:
         assert "Fatal Python error: Aborted" in lines
         assert "not ready after 15 s" in result.stdout
