@@ -68,7 +68,7 @@ def open_database(path: Path, schema: Schema) -> Opened:
 
 def read_database(path: Path) -> sqlite3.Connection | None:
     """
-    Open the file at *path* for reading; None if there is none.
+    Open the file at *path* for reading; None if there is none, or nothing was ever in it.
 
     Raises:
         sqlite3.Error: If it is damaged.
@@ -83,7 +83,15 @@ def read_database(path: Path) -> sqlite3.Connection | None:
         isolation_level=None,
     )
     connection.row_factory = sqlite3.Row
-    return connection
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    if version:
+        return connection
+    connection.close()  # made on a full disk, for example, where the tables found no room
+    return None
 
 
 @contextmanager

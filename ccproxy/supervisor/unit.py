@@ -245,8 +245,9 @@ def _last_words(code: int | None, words: str, *, late_after: float | None, hung:
         return f"not ready after {late_after:.0f} s"
     if hung:
         return "did not answer any more and was ended"
-    if words:
-        return words.splitlines()[-1]
-    if code is None:
-        return "ended"
-    return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"
+    if code is not None and code < 0:
+        return f"killed by signal {-code}"  # it had no time to say anything about that
+    last = words.splitlines()[-1] if words else ""
+    if last and not last.startswith("{"):  # a line of its log tells of a request, not of its end
+        return last
+    return "ended" if code is None else f"exited with code {code}"

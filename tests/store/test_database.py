@@ -131,6 +131,19 @@ def test_reading_makes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_whose_tables_were_never_made_holds_nothing(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    path.touch()
+    assert read_database(path) is None
+
+
+def test_a_damaged_file_is_told(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
+        read_database(path)
+
+
 def test_a_reader_cannot_write(tmp_path):
     path = tmp_path / "x.sqlite3"
     open_database(path, SCHEMA).connection.close()

@@ -168,6 +168,21 @@ def test_words_of_an_earlier_crash_are_not_put_into_a_later_ones_mouth(history):
 
 
 @pytest.mark.parametrize(
+    ("code", "words", "said"),
+    [
+        pytest.param(-9, '{"event":"request.finished"}', "killed by signal 9", id="SIGKILL"),
+        pytest.param(-11, "Fatal error\nExtension modules: x", "killed by signal 11", id="stack"),
+        pytest.param(0, '{"event":"worker.stopped"}', "exited with code 0", id="kill PID"),
+        pytest.param(None, '{"event":"request.finished"}', "ended", id="an adopted one"),
+    ],
+)
+def test_what_it_logged_last_is_not_why_it_ended(history, code, words, said):
+    history.settles()
+    history.crashes(code, words=words)
+    assert history.reason.endswith(f"Last words: {said}")
+
+
+@pytest.mark.parametrize(
     ("served", "failures"),
     [
         pytest.param(59.9, 3, id="a minute is not over: the crash adds up"),
