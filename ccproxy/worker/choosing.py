@@ -34,6 +34,7 @@ from ccproxy.pipeline.naming import (
     Tier,
     model_behind_label,
     place_of,
+    tier_named,
     tier_of,
 )
 from ccproxy.pipeline.routing import LOOP
@@ -215,6 +216,8 @@ class Chooser:
     def tier_of(self, chosen: Chosen) -> str:
         """Return the tier that *chosen* belongs to, by which another entry can stand in."""
         models = self.config.models
+        if chosen.place is not None and (tier := tier_named(chosen.place.model)) is not None:
+            return tier
         if chosen.model is not None and chosen.model in models.tiers():
             return tier_of(models, chosen.model)
         return tier_of(models, chosen.requested or chosen.name)

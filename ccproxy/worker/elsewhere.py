@@ -5,14 +5,14 @@ The sibling's status and its bytes come back unchanged; a client that leaves is 
 closing of the connection.
 
 A fallback is asked before the first byte of an answer only (pings are none), and only when the
-provider is to blame. Whoever was asked before is not asked again, and nothing passes more than
+provider is to blame, or the entry that was chosen does not run. Whoever was asked before is not asked again, and nothing passes more than
 three siblings.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import aiohttp
 from aiohttp import web
@@ -64,7 +64,15 @@ async def answer_elsewhere(
         raise RuntimeError("this request is answered here")
     note_route(request, chosen, str(chosen.place), chosen.reason)
     request.record.elsewhere = True
-    async with _asked(request, chosen, chosen.place, path) as answer:
+    async with AsyncExitStack() as stack:
+        try:
+            answer = await stack.enter_async_context(_asked(request, chosen, chosen.place, path))
+        except Problem as problem:
+            request.record.elsewhere = False  # nobody else knows of it
+            instead = await stand_in(request, problem) if path == MESSAGES else None
+            if instead is None:
+                raise
+            return instead
         # One id for both logs, and the one that the body of an error quotes.
         request.record.request_id = answer.headers.get("request-id", request.record.request_id)
         return await _pass_on(request, answer)
@@ -74,7 +82,7 @@ async def stand_in(
     request: ClientRequest, problem: Problem, events: EventStream | None = None
 ) -> web.StreamResponse | None:
     """
-    Have a fallback answer instead of this entry's provider, which ended with *problem*.
+    Have a fallback answer instead of who was chosen and ended with *problem*.
 
     None: there is none, none could, or it is too late; *problem* is then the client's answer.
     """
@@ -83,6 +91,8 @@ async def stand_in(
     if chosen is None or not is_out(problem) or worker.ending or request.record.has_begun:
         return None
     passed = {label.lower() for label in (*chosen.via, config.label)}
+    if chosen.place is not None:
+        passed.add(chosen.place.label.lower())
     for label in worker.chooser.table.choices.fallback(config.label):
         if label.lower() in passed:
             continue

@@ -100,6 +100,50 @@ async def test_tiers_map_by_tier(family, name, model):
     assert family.asked()["GLM"] == [model]
 
 
+@pytest.fixture
+async def stopped(family):
+    """Three entries, of which GLM is in the table but does not run."""
+    await family.start(f"{TO_DEEP}", Kimi={}, GLM={}, Deep={})
+    glm = family.proxies["GLM"]
+    (family.home / "ccproxy.toml").write_text(
+        (family.home / "ccproxy.toml").read_text().replace(str(glm.port), str(dead_port()))
+    )
+    return family
+
+
+TO_DEEP = '[routes.Kimi]\nsubagent = "GLM:small"\n[fallback]\nKimi = ["GLM", "Deep"]'
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("name", "headers", "model"),
+    [
+        pytest.param("GLM:some-model", {}, "deep-big", id="a named model"),
+        pytest.param("GLM:middle", {}, "deep-middle", id="a named tier"),
+        pytest.param("claude-opus-5", {"x-claude-code-agent-id": "a"}, "deep-small", id="a rule"),
+    ],
+)
+async def test_a_stopped_entry_is_stood_in_for(stopped, name, headers, model, streams):
+    kimi = stopped.proxies["Kimi"]
+    got = await kimi.ask(prompt(model=name, stream=streams), headers=headers)
+    tier = model.removeprefix("deep-")
+    assert (got.status, got.text) == (200, "ok")
+    assert got.headers["x-ccproxy-route"] == f"Deep:{tier} (fallback: api_error)"
+    assert stopped.asked() == {"Deep": [model]}
+    assert kimi.lines("fallback.failed") == []
+
+
+async def test_a_stopped_entry_without_fallback_is_told_with_its_fix(stopped):
+    stopped.write("")
+    table = stopped.home / "ccproxy.toml"
+    table.write_text(table.read_text().replace(str(stopped.proxies["GLM"].port), str(dead_port())))
+    got = await stopped.proxies["Kimi"].ask(prompt(model="GLM:big"))
+    assert (got.status, got.error["message"].endswith("ccproxy start GLM")) == (502, True)
+    line = await stopped.proxies["Kimi"].logged("request.finished")
+    assert line["route"] == "GLM:big (named)"
+    assert stopped.proxies["Kimi"].worker.session.ledger.totals.errors == 1
+
+
 async def test_nobody_stands_in_after_the_first_byte(family):
     await family.start(TO_GLM, Kimi={}, GLM={})
     family.providers["Kimi"].script(stream(chunk(content="He"), end="cut"))
