@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -23,7 +25,7 @@ from ccproxy.cli.outcome import report
 from ccproxy.cli.terminal import clean, complain, near, say
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import LABEL, Entry
-from ccproxy.errors import UsageError
+from ccproxy.errors import Busy, PortInUse, UsageError
 from ccproxy.logs import log_path
 
 
@@ -105,10 +107,14 @@ def up(
 
 
 def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> int:
+    from ccproxy.supervisor.client import fleet_status
     from ccproxy.supervisor.foreground import run_foreground  # asyncio and more
 
     fleet = open_fleet(options)
     entries = choose(fleet, labels)
+    if supervisor := fleet_status(fleet).supervisor:
+        text = f"busy: the fleet is up already (supervisor pid {supervisor['pid']})"
+        raise Busy(f"{text}\n  fix: follow it with ccproxy logs -f, or end it with ccproxy stop")
     logs = [
         _log(log_path(fleet.logs, entry.label, index), entry.label)
         for entry in entries
@@ -180,22 +186,30 @@ def _run_one(
         )
         os.close(ready)
         _forward_signals(child)
-        if _is_ready(told):
+        message = _message(told)
+        if message.get("ready"):
             say(options, f"{entry.label} is ready on port {entry.port}; logs in {near(path)}")
         code = child.wait()
+    if message.get("errno") == errno.EADDRINUSE:
+        raise _taken(entry.port)
+    if "error" in message:
+        complain(f"error: {clean(str(message['error']))}")
     return code if code >= 0 else 128 - code
 
 
-def _is_ready(told: int) -> bool:
-    """Wait for the worker's message; what went wrong is shown."""
+def _message(told: int) -> dict[str, Any]:
+    """Wait for the worker to tell that it is ready or why it is not; empty if it died before."""
     with os.fdopen(told, "rb") as pipe:
         line = pipe.readline()
     with suppress(ValueError):
-        message = json.loads(line)
-        if message.get("ready"):
-            return True
-        complain(f"error: {clean(str(message.get('error')))}")
-    return False
+        return dict(json.loads(line))
+    return {}
+
+
+def _taken(port: int) -> PortInUse:
+    from ccproxy.supervisor.listeners import name_holder_of  # rarely needed, and costs time
+
+    return PortInUse(f"{name_holder_of(port)}\n  fix: end that program, or choose another --port")
 
 
 def _forward_signals(child: subprocess.Popen[bytes]) -> None:

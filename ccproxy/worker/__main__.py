@@ -56,7 +56,8 @@ def main() -> int:
         _tell(options, {"ready": False, "error": str(error)})
         return EXIT_CONFIG
     except OSError as error:
-        _tell(options, {"ready": False, "error": f"{options.label}: {error}"})
+        said = f"{options.label}: {error}"
+        _tell(options, {"ready": False, "error": said, "errno": error.errno})
         return EXIT_FAILED
 
 

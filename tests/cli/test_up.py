@@ -132,9 +132,9 @@ def test_a_taken_port_ends_it(state, process, monkeypatch):
     port = free_port()
     with running("--port", port, until="worker.started", PROVIDER="demo"):
         done = process("up", "--port", port, "--label", "second")
-    assert done.returncode == 1
-    assert "error: " in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 5
+    assert f"error: port {port} in use by " in done.stderr
+    assert "another --port" in done.stderr
 
 
 def test_help_lists_every_setting_with_its_default(ccproxy):
@@ -152,7 +152,8 @@ def test_the_fleet_with_its_logs(demo, process):
         assert health(port_of(demo, "Demo"))["label"] == "Demo"
         busy = process("up")
         assert busy.returncode == 6
-        assert "busy: " in busy.stderr
+        assert f"busy: the fleet is up already (supervisor pid {child.pid})" in busy.stderr
+        assert "ccproxy logs -f" in busy.stderr
         child.send_signal(signal.SIGINT)
         shown, told = child.communicate()
     assert child.returncode == 0, told
