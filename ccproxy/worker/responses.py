@@ -58,18 +58,18 @@ class Prepared(web.StreamResponse):
             lines.append("Connection: close")
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
-    def _write(self, *data: bytes) -> None:
-        """Write *data* to the client, small pieces as one."""
-        transport = None if self._to is None else self._to.transport
-        if transport is None or transport.is_closing() or self._to is None:
+    def _write(self, data: bytes, more: bytes = b"") -> None:
+        """Write to the client: *data*, and *more* without a copy of it where it is large."""
+        to = self._to
+        transport = None if to is None else to.transport
+        if to is None or transport is None or transport.is_closing():
             raise ClientConnectionResetError("the client has left")
-        size = sum(map(len, data))
         # aiohttp asks for this number to know whether an error can still have a status.
-        self._to.writer.output_size += size
-        if size <= _JOINED:
-            transport.write(b"".join(data))
+        to.writer.output_size += len(data) + len(more)
+        if len(more) > _JOINED:
+            transport.writelines((data, more))
         else:
-            transport.writelines(data)
+            transport.write(data + more if more else data)
 
 
 class WholeAnswer(Prepared):
