@@ -91,7 +91,7 @@ class Orders:
     async def start(self, order: Order) -> Outcome:
         """Want the entries running; what runs already is left alone."""
         async with self._in_turn(order):
-            specs = self._chosen(await self._examine(order.labels, cwd=order.cwd), order)
+            specs = self._chosen(await self._read(order.labels, order), order)
             self._check_ports(specs)
             for spec in specs:
                 self._want(spec, order)
@@ -119,7 +119,7 @@ class Orders:
     async def restart(self, order: Order) -> Outcome:
         """Replace the workers of the entries, the old ones going when the new ones are ready."""
         async with self._in_turn(order):
-            specs = self._chosen(await self._examine(order.labels, cwd=order.cwd), order)
+            specs = self._chosen(await self._read(order.labels, order), order)
             error = await self._roll(specs, order)
             self._note_unwanted()
         outcome = await self._outcome([spec.label for spec in specs])
@@ -133,7 +133,7 @@ class Orders:
     async def reload(self, order: Order) -> Outcome:
         """Replace what changed, start what is new, stop what is no longer in the table."""
         async with self._in_turn(order):
-            specs = await self._examine((), cwd=order.cwd)
+            specs = await self._read((), order)
             plan = self._plan(specs)
             changes = dict(plan)
             for unit in self._units:
@@ -190,6 +190,7 @@ class Orders:
         successor is taken back.
         """
         await self._clear_ports(specs, order)
+        self._refuse_at_the_end()
         old = {spec.label: self._wanted([spec.label]) for spec in specs}
         new = {}
         for spec in specs:
@@ -309,12 +310,21 @@ class Orders:
         well = all(row.state in (Phase.READY, Phase.DEGRADED) for row in rows)
         return Outcome(ok=well, rows=rows)
 
-    # One at a time.
+    # One at a time, and nothing once the end has begun.
+
+    async def _read(self, labels: Sequence[str], order: Order) -> list[Spec]:
+        specs = await self._examine(labels, cwd=order.cwd)
+        # Meanwhile a stop may have come: what was started now would outlive it.
+        self._refuse_at_the_end()
+        return specs
+
+    def _refuse_at_the_end(self) -> None:
+        if self.ending:
+            raise Busy("busy: the supervisor is stopping\n  fix: try again when it is gone")
 
     @asynccontextmanager
     async def _in_turn(self, order: Order) -> AsyncIterator[None]:
-        if self.ending:
-            raise Busy("busy: the supervisor is stopping\n  fix: try again when it is gone")
+        self._refuse_at_the_end()
         try:
             async with asyncio.timeout(TURN):
                 await self._turn.acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -12,7 +13,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from ccproxy.errors import Busy
+from ccproxy.supervisor.examine import FileExamine
+from ccproxy.supervisor.host import Settings
 from ccproxy.supervisor.lock import Lock
+from ccproxy.supervisor.orders import Order
+from ccproxy.supervisor.resident import Resident
 from tests.supervisor.conftest import STAND_IN, eventually, is_alive
 from tests.supervisor.test_replacing import HELD, stream
 
@@ -115,6 +123,36 @@ def test_start_after_stop_waits_for_its_turn(home):
     assert home.start() == {"Kimi": "ready"}
     stopping.join()
     assert home.pid("Kimi") != first
+
+
+@pytest.mark.parametrize("op", ["start", "restart", "reload"])
+async def test_nothing_is_started_once_the_end_has_begun(home, op):
+    """R4: an order that still reads its files when the stop comes must not outlive it."""
+    home.add("Kimi")
+    reading, may_go_on = asyncio.Event(), asyncio.Event()
+    settings = Settings(worker_command=STAND_IN)
+    examine = FileExamine(home.fleet.file, environment=settings.environment())
+
+    async def slowly(labels, *, cwd):
+        specs = await examine(labels, cwd=cwd)
+        reading.set()
+        await may_go_on.wait()
+        return specs
+
+    resident = Resident(home.fleet, settings=settings, examine=slowly)
+    serving = asyncio.Event()
+    life = asyncio.create_task(resident.run(serving.set))
+    await serving.wait()
+    late = asyncio.create_task(resident.order(Order(op=op)))
+    await reading.wait()
+    stopping = asyncio.create_task(resident.order(Order(op="stop")))
+    await asyncio.sleep(0)  # it has begun
+    may_go_on.set()
+    with pytest.raises(Busy, match="stopping"):
+        await late
+    assert (await stopping).ok
+    await asyncio.wait_for(life, 10.0)
+    assert home.events("worker.spawned") == []
 
 
 def test_term_stops_the_fleet_and_drains(home):
