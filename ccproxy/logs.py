@@ -188,7 +188,10 @@ def prune(
     for path in _files(folder):
         if not _ARCHIVE.fullmatch(path.name):
             continue
-        known = path.lstat()
+        try:
+            known = path.lstat()
+        except FileNotFoundError:  # another cleanup was quicker
+            continue
         if known.st_mtime >= oldest:
             continue
         if not dry_run:
@@ -355,4 +358,11 @@ def _files(folder: Path) -> list[Path]:
     """Return the regular files of *folder*, none if it does not exist."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if stat.S_ISREG(path.lstat().st_mode))
+    return sorted(path for path in folder.iterdir() if _is_regular(path))
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # rotated, or removed by another cleanup, since the folder was read
+        return False
