@@ -46,6 +46,7 @@ def env(
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.session import TOKEN, no_session, session
+    from ccproxy.config.answering import map_of
     from ccproxy.config.worker import load_worker
 
     shell = shell or shell_of(os.environ)
@@ -54,9 +55,10 @@ def env(
         return
     if label is None:
         raise UsageError("which provider?\n  fix: ccproxy env LABEL; ccproxy status lists them")
-    entry = choose_one(open_fleet(options), label)
+    fleet = open_fleet(options)
+    entry = choose_one(fleet, label)
     config = load_worker(entry.env_file, entry=entry)
-    settings = dict(session(config, os.environ))
+    settings = dict(session(config, os.environ, known=map_of(fleet)))
     warn_of_shadows(options, settings)
     token = settings[TOKEN]
     masked = sys.stdout.isatty() and not reveal

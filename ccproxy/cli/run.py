@@ -53,6 +53,7 @@ def run(options: Options, label: str, command: tuple[str, ...]) -> None:
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.session import session
     from ccproxy.cli.start import bring_up
+    from ccproxy.config.answering import map_of
     from ccproxy.config.worker import load_worker
 
     words = [*(command[1:] if command[:1] == ("--",) else command)] or ["claude"]
@@ -61,7 +62,8 @@ def run(options: Options, label: str, command: tuple[str, ...]) -> None:
         raise NoSuchCommand(f"there is no command {words[0]}\n  fix: install it, or correct PATH")
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
-    settings = session(load_worker(entry.env_file, entry=entry), os.environ)
+    config = load_worker(entry.env_file, entry=entry)
+    settings = session(config, os.environ, known=map_of(fleet))
     bring_up(options, fleet, entry)
     environ = {name: value for name, value in os.environ.items() if name not in settings}
     environ |= {name: value for name, value in settings.items() if value is not None}

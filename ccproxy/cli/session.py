@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ccproxy.config.answering import Map
 from ccproxy.config.worker import WorkerConfig
 
 Session = Mapping[str, str | None]
@@ -59,15 +60,28 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
-def session(config: WorkerConfig, environ: Mapping[str, str]) -> Session:
-    """Return what a session on the proxy of *config* needs, started from *environ*."""
+def session(
+    config: WorkerConfig, environ: Mapping[str, str], *, known: Map | None = None
+) -> Session:
+    """
+    Return what a session on the proxy of *config* needs, started from *environ*.
+
+    A tier may be another entry's model; *known* is the map of the fleet, by which it is found.
+    """
     models = config.models
-    targets = [config.target(name) for name in (models.big, models.middle, models.small) if name]
+    known = known or Map(labels={}, config=lambda _: config)
+    answering = [way for way in known.ways(config.label) if way.config is not None]
+    targets = [way.target for way in answering if way.target is not None]
     window = min((target.window for target in targets if target.window), default=None)
     output = min((target.max_output for target in targets if target.max_output), default=None)
     # Of its own models, Claude Code knows window and limit itself.
-    is_known = (models.big or "claude-").startswith("claude-")
-    limit = config.max_tokens_limit
+    names = [
+        models.big or "claude-",
+        *(way.model for way in answering if way.places[0].model == "big"),
+    ]
+    is_known = all(name.startswith("claude-") for name in names)
+    limits = [way.config.max_tokens_limit for way in answering if way.config is not None]
+    limit = min(filter(None, [*limits, config.max_tokens_limit]), default=None)
     answer = limit if is_known else _answer(window, output, limit)
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {

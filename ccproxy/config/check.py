@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from ccproxy.config import settings as s
+from ccproxy.config.answering import Map
 from ccproxy.config.choices import Choices, read_choices, unknown_place
 from ccproxy.config.fleet import Entry, Fleet, read_fleet, shown
+from ccproxy.config.reader import Given, read_file
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Mistake
+from ccproxy.pipeline.naming import Place, tier_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ def check_fleet(path: Path) -> Checked:
             mistakes += [one for one in error.mistakes if one not in mistakes]
             continue
         mistakes += _unknown_tiers(entry, workers[entry.label], labels)
+    known = Map(labels=labels, config=workers.get)
+    mistakes += _circles(fleet, known)
     choices, found = read_choices(fleet)
     return Checked(
         fleet=fleet,
@@ -79,3 +85,38 @@ def _unknown_tiers(
             fix = f"labels are {', '.join(labels.values())}"
             text = f"{name}_MODEL: {text}"
             yield Mistake(file=shown(entry.env_file), line=None, text=text, fix=fix)
+
+
+def _circles(fleet: Fleet, known: Map) -> Iterator[Mistake]:
+    """Tiers of several entries may lead to each other; each circle is told once, with its lines."""
+    told: set[frozenset[Place]] = set()
+    for entry in fleet.entries:
+        for way in known.ways(entry.label):
+            circle = frozenset(way.circle)
+            if not circle or circle in told:
+                continue
+            told.add(circle)
+            found = [_where_from(fleet, place) for place in way.circle]
+            names = " -> ".join(str(place) for place in (*way.circle, way.circle[0]))
+            lines = (
+                f"\n      {shown(file)}:{given.line}   {given.name}={given.value.strip()}"
+                for file, given in found
+            )
+            text = f"models lead round in a circle: {names}{''.join(lines)}"
+            file, given = found[-1]
+            fix = "name the provider's own model in one of these lines"
+            yield Mistake(file=shown(file), line=given.line, text=text, fix=fix)
+
+
+def _where_from(fleet: Fleet, place: Place) -> tuple[Path, Given]:
+    """Find the setting that says which model answers at *place*."""
+    entry = fleet.entry(place.label)
+    if entry is None:
+        raise LookupError(place)
+    env = read_file(entry.env_file, entry=entry)
+    tier = tier_named(place.model)
+    given = (tier and env.given(_SETTINGS[tier])) or env.given(s.BIG_MODEL)
+    return entry.env_file, given or Given(s.BIG_MODEL.name, place.model, None)
+
+
+_SETTINGS = {"big": s.BIG_MODEL, "middle": s.MIDDLE_MODEL, "small": s.SMALL_MODEL}

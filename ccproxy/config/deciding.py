@@ -13,9 +13,10 @@ Whatever comes out may be another entry's model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ccproxy.config.answering import Map
 from ccproxy.config.choices import Choices, unknown_place
 from ccproxy.config.switches import NO_SWITCH, Switch
 from ccproxy.config.worker import WorkerConfig
@@ -52,8 +53,8 @@ class Decider:
     """Of the table, by lower case."""
     choices: Choices
     switch: Switch
-    sibling: Callable[[str], WorkerConfig | None]
-    """Returns the settings of another entry."""
+    map: Map
+    """Finds the way to who answers in the end."""
 
     def for_sibling(self, name: str, asked: str) -> Decided:
         """Decide for a request that another entry has sent here; *asked* is the client's word."""
@@ -101,18 +102,10 @@ class Decider:
 
     def _window(self, model: str | None, name: str) -> int | None:
         """Return the window of *model*, wherever it is; None: of who answers to *name*."""
-        if model is None:
-            model = model_for(self.config.models, self.switch.tiers, name)
-        elif place_of(model, self.labels) is None:
-            model = self._behind_label(model, name)
-        here, place = self._found(model, name)
-        if place is None:
-            return self.config.target(here or name).window
-        config = self.sibling(place.label)
-        if config is None:
-            return None
-        there = model_behind_label(config.models, NO_SWITCH.tiers, place.model, asked=name)
-        return config.target(there).window
+        model = model or model_for(self.config.models, self.switch.tiers, name)
+        place = place_of(model, self.labels) or Place(self.config.label, model)
+        target = self.map.way(place, asked=name).target
+        return None if target is None else target.window
 
     # ...and where that is.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ccproxy.config.answering import map_of
 from ccproxy.config.check import Checked
 from ccproxy.config.deciding import Decider
 from ccproxy.config.switches import read_switch, switch_path
@@ -31,7 +32,7 @@ def explain(
         labels={known.lower(): known for known in checked.workers},
         choices=checked.choices,
         switch=read_switch(switch_path(checked.fleet.state, label)),
-        sibling=checked.workers.get,
+        map=map_of(checked.fleet),
     )
     try:
         request = read_request(body)

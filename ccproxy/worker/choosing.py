@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.config.answering import Map
 from ccproxy.config.choices import Choices, read_choices
 from ccproxy.config.deciding import Decider
 from ccproxy.config.fleet import Entry, Fleet, read_fleet
@@ -32,7 +33,7 @@ from ccproxy.pipeline.naming import (
     TIERS,
     Place,
     Tier,
-    model_behind_label,
+    Tiers,
     place_of,
     tier_named,
     tier_of,
@@ -125,6 +126,7 @@ class Chooser:
         self.switch_file = switch_path(state, config.label)
         self._switch = Watched(self.switch_file, read_switch)
         self._siblings: dict[str, Watched[WorkerConfig | None]] = {}
+        self._switches: dict[str, Watched[Switch]] = {}
         self._has_labelled_tier = any(":" in name for name in config.models.tiers())
 
     @property
@@ -172,11 +174,8 @@ class Chooser:
     def target(self, name: str) -> Target:
         """Return what is known about the model *name*, wherever it is."""
         place = place_of(name, self.table.labels)
-        config = self.sibling(place.label) if place is not None else None
-        if place is None or config is None:
-            return self.config.target(name)
-        tiers = self.switch.tiers if config is self.config else NO_SWITCH.tiers
-        return config.target(model_behind_label(config.models, tiers, place.model))
+        target = self._map().way(place).target if place is not None else None
+        return target or self.config.target(name)
 
     def choose(
         self,
@@ -240,8 +239,20 @@ class Chooser:
             labels=table.labels,
             choices=table.choices,
             switch=self.switch,
-            sibling=self.sibling,
+            map=self._map(),
         )
+
+    def _map(self) -> Map:
+        return Map(labels=self.table.labels, config=self.sibling, tiers=self._tiers_of)
+
+    def _tiers_of(self, label: str) -> Tiers:
+        if label == self.config.label:
+            return self.switch.tiers
+        watched = self._switches.get(label)
+        if watched is None:
+            path = switch_path(self.switch_file.parent, label)
+            watched = self._switches[label] = Watched(path, read_switch)
+        return watched.get().tiers
 
     def _read_table(self, path: Path) -> Table:
         if not path.is_file():

@@ -5,8 +5,8 @@ The sibling's status and its bytes come back unchanged; a client that leaves is 
 closing of the connection.
 
 A fallback is asked before the first byte of an answer only (pings are none), and only when the
-provider is to blame, or the entry that was chosen does not run. Whoever was asked before is not asked again, and nothing passes more than
-three siblings.
+provider is to blame, or the entry that was chosen does not run. Whoever was asked before is not
+asked again, and nothing passes more than three siblings.
 """
 
 from __future__ import annotations

@@ -75,6 +75,16 @@ def test_fish_and_powershell_are_quoted_by_their_rules(value):
     assert inner == value
 
 
+def test_a_tier_at_another_entry_counts(home, ccproxy):
+    write_env(home, "glm", GLM + "CONTEXT_WINDOW=60000\nMAX_TOKENS_LIMIT=5000\n")
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000" not in ccproxy("env", "kimi-k2").stdout
+    switched = ccproxy("switch", "kimi-k2", "--small", "GLM-4.6:small")
+    assert switched.exit_code == 0
+    said = ccproxy("env", "kimi-k2").stdout
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000;" in said
+    assert "CLAUDE_CODE_MAX_OUTPUT_TOKENS=5000;" in said
+
+
 @pytest.mark.parametrize("quoted", ["", '"'], ids=["unquoted", "quoted"])
 def test_eval_takes_it_with_and_without_quotes(quoted, home):
     text = f"eval {quoted}$({' '.join(command('env', 'kimi-k2'))}){quoted}"

@@ -9,6 +9,7 @@ import pytest
 
 from ccproxy.cli.session import MANAGED, PLACEHOLDER, no_session, session
 from ccproxy.cli.shadows import find_shadows
+from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
 
@@ -92,6 +93,37 @@ def test_the_smallest_window_of_the_three_models_counts():
     smallest = min(config.target(name).window for name in names)
     found = session(config, {})
     assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(smallest)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "window", "answer"),
+    [
+        pytest.param({}, "200000", "32000", id="all at home"),
+        pytest.param({"small": "GLM:small"}, "60000", "8000", id="a tier elsewhere"),
+        pytest.param({"small": "GLM:big"}, "60000", "8000", id="a tier that leads on"),
+        pytest.param({"middle": "GLM:glm-x"}, "60000", "8000", id="a model elsewhere"),
+        pytest.param({"big": "Gone:x"}, "200000", "32000", id="an entry with a mistake"),
+        pytest.param({"big": "Kimi:big"}, "200000", "32000", id="a circle"),
+    ],
+)
+def test_a_tier_at_another_entry_has_that_entrys_limits(tiers, window, answer):
+    own = {"big": "k3", "middle": "k3", "small": "k3", **tiers}
+    kimi = {f"{tier.upper()}_MODEL": model for tier, model in own.items()}
+    glm = {"BIG_MODEL": "GLM:small", "SMALL_MODEL": "glm-x", "CONTEXT_WINDOW": "60000"}
+    workers = {
+        "Kimi": {**OPENAI, **kimi, "CONTEXT_WINDOW": "200000"},
+        "GLM": {**OPENAI, **glm, "MAX_TOKENS_LIMIT": "8000"},
+    }
+    found = {
+        label: load_worker(
+            None, entry=Entry(port=8082, env_file=Path("x"), label=label), environ=environ
+        )
+        for label, environ in workers.items()
+    }
+    labels = {"kimi": "Kimi", "glm": "GLM", "gone": "Gone"}
+    settings = session(found["Kimi"], {}, known=Map(labels=labels, config=found.get))
+    assert settings["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
+    assert settings["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
 
 
 def test_a_tier_without_a_model_keeps_the_clients_name():

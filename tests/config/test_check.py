@@ -53,6 +53,52 @@ def test_a_circle_through_another_entry_is_seen(fleet, write, complaints):
     assert "PROVIDER_BASE_URL is the port of the proxy Kimi" in said
 
 
+@pytest.mark.parametrize(
+    ("kimi", "demo", "told"),
+    [
+        pytest.param(
+            "BIG_MODEL=Demo:big",
+            "BIG_MODEL=Kimi:big",
+            "Kimi:big -> Demo:big -> Kimi:big"
+            "\n      envs/kimi.env:4   BIG_MODEL=Demo:big"
+            "\n      envs/demo.env:3   BIG_MODEL=Kimi:big",
+            id="two",
+        ),
+        pytest.param(
+            "SMALL_MODEL=Kimi:small",
+            "",
+            "Kimi:small -> Kimi:small\n      envs/kimi.env:4   SMALL_MODEL=Kimi:small",
+            id="one",
+        ),
+        pytest.param(
+            "BIG_MODEL=Demo:middle",
+            "BIG_MODEL=Kimi:middle",
+            "Demo:middle -> Kimi:middle -> Demo:middle"
+            "\n      envs/demo.env:3   BIG_MODEL=Kimi:middle"
+            "\n      envs/kimi.env:4   BIG_MODEL=Demo:middle",
+            id="the middle tier has the big one's model",
+        ),
+    ],
+)
+def test_a_circle_of_tiers_is_told_with_its_lines(write, kimi, demo, told, complaints):
+    """G21: before anything is started."""
+    url = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\n"
+    write("envs/kimi.env", f"# Kimi\nPROVIDER_API_KEY={KEY}\n{url}{kimi}\n")
+    write("envs/demo.env", f"PROVIDER_API_KEY={KEY}\n{url}{demo}\n")
+    table = write("ccproxy.toml", 'proxies = ["8081:envs/kimi.env:Kimi","8082:envs/demo.env:Demo"]')
+    [said] = complaints(load_all, table)
+    assert said.startswith("envs/")
+    assert said.partition(" in a circle: ")[2].partition("\n    fix")[0].startswith(told)
+
+
+def test_a_way_through_several_entries_is_no_circle(write):
+    url = f"PROVIDER_API_KEY={KEY}\nPROVIDER_BASE_URL=http://127.0.0.1:9/v1\n"
+    write("envs/kimi.env", f"{url}BIG_MODEL=Demo:small\nSMALL_MODEL=k\n")
+    write("envs/demo.env", f"{url}BIG_MODEL=d\nSMALL_MODEL=Kimi:small\n")
+    rows = '"8081:envs/kimi.env:Kimi","8082:envs/demo.env:Demo"'
+    assert set(load_all(write("ccproxy.toml", f"proxies = [{rows}]")).workers) == {"Kimi", "Demo"}
+
+
 def test_two_entries_of_one_broken_file_complain_once(fleet, write, complaints):
     write("envs/kimi.env", "PROVIDER=kimi\n")
     write("ccproxy.toml", fleet.read_text().replace("envs/demo.env", "envs/kimi.env"))
