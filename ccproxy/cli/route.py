@@ -64,7 +64,8 @@ def route(
 
 
 def _rules(checked: Checked, label: str) -> Iterator[tuple[str, str]]:
-    routing = checked.choices.routing(label)
+    threshold = checked.workers[label].long_context_threshold
+    routing = checked.choices.routing(label).with_threshold(threshold)
     yield from routing.rules.items()
     yield from ((f"agent {agent}", model) for agent, model in routing.agents.items())
     if (long := routing.long_context) is not None:

@@ -51,6 +51,7 @@ def check_fleet(path: Path) -> Checked:
     known = Map(labels=labels, config=workers.get)
     mistakes += _circles(fleet, known)
     choices, found = read_choices(fleet)
+    mistakes += _thresholds_without_model(fleet, workers, choices)
     return Checked(
         fleet=fleet,
         workers=MappingProxyType(workers),
@@ -85,6 +86,30 @@ def _unknown_tiers(
             fix = f"labels are {', '.join(labels.values())}"
             text = f"{name}_MODEL: {text}"
             yield Mistake(file=shown(entry.env_file), line=None, text=text, fix=fix)
+
+
+def _thresholds_without_model(
+    fleet: Fleet, workers: Mapping[str, WorkerConfig], choices: Choices
+) -> Iterator[Mistake]:
+    """A threshold means something only where the table names the model for long requests."""
+    for entry in fleet.entries:
+        config = workers.get(entry.label)
+        if config is None or config.long_context_threshold is None:
+            continue
+        if choices.routing(entry.label).long_context is None:
+            given = read_file(entry.env_file, entry=entry).given(s.LONG_CONTEXT_THRESHOLD)
+            text = f"LONG_CONTEXT_THRESHOLD: no model for long requests of {entry.label} is named"
+            fix = f'add long_context = "LABEL:model" below [routes.{_quoted(entry.label)}] in '
+            yield Mistake(
+                file=shown(entry.env_file),
+                line=given.line if given else None,
+                text=text,
+                fix=f"{fix}{shown(fleet.file)}, or remove it",
+            )
+
+
+def _quoted(label: str) -> str:
+    return f'"{label}"' if "." in label else label
 
 
 def _circles(fleet: Fleet, known: Map) -> Iterator[Mistake]:

@@ -97,6 +97,7 @@ class Decider:
         routing = self.choices.routing(self.config.label)
         if routing.is_empty or headers is None or is_own_name(self.config.models, name):
             return UNDECIDED
+        routing = routing.with_threshold(self.config.long_context_threshold)
         facts = facts_of(read_request(body), headers)
         return decide(routing, facts, window=lambda model: self._window(model, name))
 

@@ -126,6 +126,13 @@ CONTEXT_WINDOW = Setting(
     "the window in tokens, for servers that only their owner knows (Ollama, vLLM)",
     "131072",
 )
+LONG_CONTEXT_THRESHOLD = Setting(
+    "LONG_CONTEXT_THRESHOLD",
+    parsers.tokens,
+    "",
+    "tokens from which on a request is long, where long_context in ccproxy.toml has no `over`",
+    "60000",
+)
 REQUEST_TIMEOUT = Setting(
     "REQUEST_TIMEOUT",
     parsers.seconds,
@@ -271,6 +278,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     MAX_TOKENS_LIMIT,
     MIN_TOKENS_LIMIT,
     CONTEXT_WINDOW,
+    LONG_CONTEXT_THRESHOLD,
     REQUEST_TIMEOUT,
     MAX_RETRIES,
     KEY_MAX_IN_FLIGHT,

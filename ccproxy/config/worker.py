@@ -88,6 +88,8 @@ class WorkerConfig:
     """Whether bodies can be looked at for a day."""
     transparent_url: str = ""
     """Where requests go, unchanged, while the proxy is disabled."""
+    long_context_threshold: int | None = None
+    """Tokens; what the table says of long_context wins."""
 
     @property
     def provider_name(self) -> str:
@@ -217,6 +219,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         admin_api=_or(env.read(s.ADMIN_API), True),
         inspect=env.read(s.INSPECT) or False,
         transparent_url=env.read(s.TRANSPARENT_URL) or transparent_url(),
+        long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
     )
 
 

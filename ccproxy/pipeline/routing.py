@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
@@ -92,6 +92,13 @@ class Routing:
     def is_empty(self) -> bool:
         """Whether nothing is to be decided."""
         return not (self.rules or self.agents or self.long_context)
+
+    def with_threshold(self, tokens: int | None) -> Routing:
+        """Return the rules with *tokens* as the threshold of long requests, if they have none."""
+        long = self.long_context
+        if tokens is None or long is None or long.over is not None:
+            return self
+        return replace(self, long_context=replace(long, over=tokens))
 
 
 NO_ROUTING = Routing()

@@ -99,6 +99,15 @@ def test_a_way_through_several_entries_is_no_circle(write):
     assert set(load_all(write("ccproxy.toml", f"proxies = [{rows}]")).workers) == {"Kimi", "Demo"}
 
 
+def test_a_threshold_needs_a_model_for_long_requests(fleet, write, complaints):
+    write("envs/demo.env", "PROVIDER=demo\nLONG_CONTEXT_THRESHOLD=60000\n")
+    [said] = complaints(load_all, fleet)
+    assert said.startswith("envs/demo.env:2: LONG_CONTEXT_THRESHOLD")
+    assert "below [routes.Demo] in ccproxy.toml" in said
+    write("ccproxy.toml", f'{fleet.read_text()}\n[routes.Demo]\nlong_context = "Kimi:big"\n')
+    assert load_all(fleet).workers["Demo"].long_context_threshold == 60000
+
+
 def test_two_entries_of_one_broken_file_complain_once(fleet, write, complaints):
     write("envs/kimi.env", "PROVIDER=kimi\n")
     write("ccproxy.toml", fleet.read_text().replace("envs/demo.env", "envs/kimi.env"))

@@ -107,6 +107,25 @@ async def test_long_requests_go_to_their_model(family):
     assert answer.headers["x-ccproxy-route"].startswith("GLM:glm-long (long context: ")
 
 
+@pytest.mark.parametrize("name", ["claude-opus-5", "claude-haiku-5", "kimi-middle", "unknown"])
+@pytest.mark.parametrize(
+    ("rule", "route"),
+    [
+        pytest.param('"GLM:long"', "GLM:long (long context: ", id="the setting counts"),
+        pytest.param('{ model = "GLM:long", over = 90000 }', None, id="the table's own wins"),
+    ],
+)
+async def test_the_threshold_of_the_env_file_holds_for_every_model(family, name, rule, route):
+    """M19."""
+    table = f"[routes.Kimi]\nlong_context = {rule}"
+    await family.start(table, Kimi={"LONG_CONTEXT_THRESHOLD": "2000"}, GLM={})
+    answer = await family.proxies["Kimi"].ask(prompt("word " * 4000, model=name))
+    told = answer.headers.get("x-ccproxy-route")
+    assert told is None if route is None else told.startswith(route)
+    short = await family.proxies["Kimi"].ask(prompt(model=name))
+    assert "x-ccproxy-route" not in short.headers
+
+
 async def test_the_window_of_a_model_elsewhere_counts(family):
     rules = '[routes.Kimi]\nmain = "GLM:big"\nlong_context = "DeepSeek:big"'
     await family.start(rules, Kimi={}, GLM={"CONTEXT_WINDOW": "2000"}, DeepSeek={})
