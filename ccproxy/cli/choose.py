@@ -24,6 +24,18 @@ def open_fleet(options: Options) -> Fleet:
     return load_fleet(find_config(options.config))
 
 
+def open_what_can_be_read(options: Options) -> Fleet:
+    """
+    Read the table as far as it can be read: what runs can be stopped whatever was made of it.
+
+    Raises:
+        ConfigError: If there is none.
+
+    """
+    fleet, _ = read_fleet(find_config(options.config))
+    return fleet
+
+
 def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
     """
     Return the entries that *labels* name, in the table's order; all if none is named.

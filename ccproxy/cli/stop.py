@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ccproxy.cli.choose import complete_label, known_labels, open_fleet
+from ccproxy.cli.choose import complete_label, known_labels, open_what_can_be_read
 from ccproxy.cli.spans import SPAN
 from ccproxy.cli.terminal import clean, complain, counted, say
 from ccproxy.cli.verb import Options, Verb
@@ -32,7 +32,7 @@ def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) 
 
     Running requests get time to finish; those that are cut off are told so.
     """
-    fleet = open_fleet(options)
+    fleet = open_what_can_be_read(options)
     status = fleet_status(fleet)
     chosen = known_labels(fleet, [row.label for row in status.proxies], labels)
     before = [row for row in status.proxies if row.pids and (not labels or row.label in chosen)]
@@ -50,5 +50,8 @@ def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) 
     for row in left:
         complain(f"error: {row.label} is still there: {clean(row.reason or row.state)}")
     stopped = [row.label for row in before if row.label not in {one.label for one in left}]
-    say(options, f"Stopped {counted(len(stopped), 'worker')}: {', '.join(stopped) or '–'}")
+    if stopped:
+        say(options, f"Stopped {counted(len(stopped), 'worker')}: {', '.join(stopped)}")
+    elif not left:
+        say(options, "Stopped the supervisor; no worker ran.")
     raise SystemExit(0 if answer.ok and not left else 1)

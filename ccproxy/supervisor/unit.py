@@ -166,8 +166,8 @@ class Unit:
         self.deadline = deadline
 
     def said(self, words: str) -> None:
-        """The process told why it cannot serve."""
-        self._said = words
+        """The process told why it cannot serve: a sentence, or mistakes of several lines each."""
+        self._said = "; ".join(line.strip(" -") for line in words.splitlines() if line.strip(" -"))
 
     def ended(self, code: int | None, *, words: str = "") -> None:
         """

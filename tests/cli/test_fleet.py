@@ -144,6 +144,15 @@ def test_a_taken_port_is_told_and_the_others_start(taken, code, demo, process):
             stranger.close()
 
 
+def test_a_fleet_can_be_stopped_whatever_was_made_of_its_table(demo, process):
+    assert process("start").returncode == 0
+    table = demo / "ccproxy.toml"
+    table.write_text(f"{table.read_text()}\nthis is not TOML\n")
+    assert process("restart").returncode == 78
+    stop = process("stop")
+    assert (stop.returncode, stop.stderr) == (0, "Stopped 2 workers: Demo, Other\n")
+
+
 def test_status_without_a_supervisor_tells_the_truth_and_starts_nothing(demo, process):
     process("start")
     supervisor = json.loads(process("status", "--json").stdout)["supervisor"]["pid"]

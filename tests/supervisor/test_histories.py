@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
+from ccproxy.errors import ConfigError, Mistake
 from ccproxy.supervisor.converge import settle, step
 from ccproxy.supervisor.plan import Action, Goal, Phase, Port, Sent
 from ccproxy.supervisor.processes import Identity
@@ -165,6 +167,17 @@ def test_words_of_an_earlier_crash_are_not_put_into_a_later_ones_mouth(history):
     history.passes(0.5)
     history.crashes(-11)
     assert history.reason.endswith("Last words: killed by signal 11")
+
+
+def test_every_mistake_that_it_told_is_shown_with_its_place(history):
+    history.settles()
+    number = Mistake(file=Path("envs/kimi.env"), line=5, text="5 must be a word", fix="write five")
+    text = Mistake(file=Path("x.env"), line=None, text="is not UTF-8 text")
+    history.unit.said(str(ConfigError([number, text])))
+    history.crashes(78)
+    assert history.reason == (
+        "envs/kimi.env:5: 5 must be a word; fix: write five; x.env: is not UTF-8 text"
+    )
 
 
 @pytest.mark.parametrize(
