@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "protocol", "convert", "pipeline", "config", "logs", "store", "worker"},
         {"aiohttp", "msgspec", "multidict", "structlog", "uvloop", "yarl"},
     ),
-    "supervisor": ({"errors", "config", "logs", "supervisor"}, {"psutil"}),
+    "supervisor": ({"errors", "config", "logs", "store", "supervisor"}, {"psutil"}),
     "cli": (
         {"errors", "config", "logs", "services", "store", "supervisor", "cli"},
         {"click", "prompt_toolkit", "psutil", "rich", "yaml"},

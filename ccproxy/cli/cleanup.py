@@ -1,4 +1,4 @@
-"""`ccproxy cleanup`: throws old logs away, now or every night."""
+"""`ccproxy cleanup`: throws old logs and old history away, now or every night."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from ccproxy.cli import cron
 from ccproxy.cli.choose import open_fleet
 from ccproxy.cli.spans import SPAN
-from ccproxy.cli.terminal import complain, duration, near, show, size
+from ccproxy.cli.terminal import complain, counted, duration, near, show, size
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
@@ -33,7 +33,7 @@ from ccproxy.supervisor.wallclock import WallClock, leap_text
     type=SPAN,
     default="3d",
     show_default=True,
-    help="Age of the last line in an archive that goes.",
+    help="Age of what goes: of an archive's last line, of a turn.",
 )
 @click.option("--force", is_flag=True, help="Also if the clock was moved.")
 @click.option("--install-cron", is_flag=True, help="Have cron do it every night at two.")
@@ -49,9 +49,10 @@ def cleanup(
     remove_cron: bool,
 ) -> None:
     """
-    Remove archived logs that are older than three days.
+    Remove archived logs and forget history that are older than three days.
 
-    Only archives of ccproxy in this fleet's logs folder go; logs in use and everything else stay.
+    Only archives of ccproxy in this fleet's logs folder go, and turns out of the fleet's history;
+    logs in use, files in exports and everything else stay. A running fleet does this by itself.
     """
     fleet = open_fleet(options)
     if install_cron and remove_cron:
@@ -63,6 +64,7 @@ def cleanup(
     elif _believes_the_clock(fleet, dry_run=dry_run) or force:
         removed = prune(fleet.logs, keep=timedelta(seconds=older_than), dry_run=dry_run)
         _report(removed, fleet.logs, older_than=older_than, dry_run=dry_run)
+        _forget(fleet, older_than=older_than, dry_run=dry_run)
 
 
 def _believes_the_clock(fleet: Fleet, *, dry_run: bool) -> bool:
@@ -86,6 +88,16 @@ def _report(
     what = "Would remove" if dry_run else "Removed"
     age = f"older than {duration(older_than)}"
     show(f"{what} {len(removed)} {archives}{total} {age} from {near(folder)}.")
+
+
+def _forget(fleet: Fleet, *, older_than: float, dry_run: bool) -> None:
+    """Forget old turns; says nothing where there is no history."""
+    from ccproxy.store.history import prune_turns  # SQLite
+
+    turns = prune_turns(fleet.state, keep=timedelta(seconds=older_than), dry_run=dry_run)
+    if turns:
+        what = "Would forget" if dry_run else "Forgot"
+        show(f"{what} {counted(turns, 'turn')} of history older than {duration(older_than)}.")
 
 
 # The crontab...

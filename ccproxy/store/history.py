@@ -71,9 +71,14 @@ def add(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> No
         prune(connection, now=now)
 
 
-def prune(connection: sqlite3.Connection, *, now: float) -> None:
-    """Forget the turns that came here before `RETENTION`; those of an import came with it."""
-    connection.execute("DELETE FROM turns WHERE stored < ?", (_oldest(now),))
+def prune(connection: sqlite3.Connection, *, now: float, keep: timedelta = RETENTION) -> int:
+    """
+    Forget the turns that came here longer ago than *keep*; return how many those were.
+
+    The turns of an import came with it, however old they are.
+    """
+    oldest = _oldest(now, keep)
+    return connection.execute("DELETE FROM turns WHERE stored < ?", (oldest,)).rowcount
 
 
 def last(connection: sqlite3.Connection, label: str, *, limit: int | None = None) -> list[Turn]:
@@ -109,8 +114,8 @@ def add_new(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -
     return len(new)
 
 
-def _oldest(now: float) -> float:
-    return now - RETENTION.total_seconds()
+def _oldest(now: float, keep: timedelta = RETENTION) -> float:
+    return now - keep.total_seconds()
 
 
 def _mark(turn: Turn) -> tuple[str, str, str]:
@@ -146,3 +151,21 @@ def add_new_turns(state: Path, label: str, turns: Sequence[Turn]) -> int:
     """Append what is new of *turns* as `add_new` does; raises as `open_database` does."""
     with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
         return add_new(connection, label, turns)
+
+
+def prune_turns(state: Path, *, keep: timedelta = RETENTION, dry_run: bool = False) -> int:
+    """
+    Forget the turns of every label that came longer ago than *keep*; return how many those are.
+
+    Raises as `open_database` does, but makes no file where there is none.
+    """
+    path, now = state / FILE_NAME, time.time()
+    if not path.is_file():
+        return 0
+    if not dry_run:
+        with closing(open_database(path, SCHEMA).connection) as connection:
+            return prune(connection, now=now, keep=keep)
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        question = "SELECT COUNT(*) FROM turns WHERE stored < ?"
+        (found,) = connection.execute(question, (_oldest(now, keep),)).fetchone()
+    return int(found)

@@ -1,12 +1,15 @@
-"""Throws old logs away while the fleet runs, so that nobody needs cron for it."""
+"""Throws old logs and old history away while the fleet runs, so that nobody needs cron for it."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 
 from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError
 from ccproxy.logs import prune
+from ccproxy.store.history import prune_turns
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.wallclock import WallClock, leap_text
 
@@ -29,6 +32,7 @@ class Caretaker:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._logs = fleet.logs
+        self._state = fleet.state
         self._journal = journal
         self._clock = clock or WallClock(fleet.state)
         self._sleep = sleep
@@ -45,12 +49,19 @@ class Caretaker:
         if leap:
             self._journal("cleanup.skipped", level="warning", reason=leap_text(leap))
             return DAY
-        try:
-            removed = prune(self._logs)
-        except OSError as error:
-            self._journal("cleanup.failed", level="error", reason=str(error))
-            return PERIOD
+        for clean in (self._clean_logs, self._clean_history):
+            try:
+                clean()
+            except (OSError, CcproxyError, sqlite3.Error) as error:
+                self._journal("cleanup.failed", level="error", reason=str(error))
+        return PERIOD
+
+    def _clean_logs(self) -> None:
+        removed = prune(self._logs)
         if removed:
             size = sum(one.size for one in removed)
             self._journal("logs.removed", archives=len(removed), bytes=size)
-        return PERIOD
+
+    def _clean_history(self) -> None:
+        if turns := prune_turns(self._state):
+            self._journal("history.forgotten", turns=turns)

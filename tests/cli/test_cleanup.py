@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from ccproxy.cli import cron
 from ccproxy.config.fleet import Fleet
+from ccproxy.store.history import FILE_NAME, Turn, add_new_turns
 from ccproxy.supervisor.wallclock import WallClock
 
 DAY = 86400.0
@@ -71,6 +74,44 @@ def test_a_dry_run_removes_nothing(logs, ccproxy):
     before = names(logs)
     assert "Would remove 2 archives (3 kB)" in ccproxy("cleanup", "--dry-run").stdout
     assert names(logs) == before
+
+
+@pytest.fixture
+def history(home):
+    """A turn of four days ago and one of now."""
+    add_new_turns(home / "state", "Kimi-K2", [Turn(1e9, "user", text, "k") for text in "ab"])
+    with closing(sqlite3.connect(home / "state" / FILE_NAME)) as connection, connection:
+        age = time.time() - 4 * DAY
+        connection.execute("UPDATE turns SET stored = ? WHERE content = 'a'", (age,))
+    return home / "state"
+
+
+def stored(state):
+    with closing(sqlite3.connect(state / FILE_NAME)) as connection:
+        return [text for (text,) in connection.execute("SELECT content FROM turns")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "left"),
+    [
+        pytest.param([], "Forgot 1 turn of history older than 3d.", ["b"], id="old turns go"),
+        pytest.param(
+            ["--dry-run"], "Would forget 1 turn of history", ["a", "b"], id="a dry run keeps them"
+        ),
+        pytest.param(["--older-than", "9d"], "Removed 0 arch", ["a", "b"], id="none is so old"),
+    ],
+)
+def test_history_goes_with_the_logs(history, ccproxy, words, said, left):
+    done = ccproxy("cleanup", *words)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1].startswith(said)
+    assert stored(history) == left
+
+
+def test_a_clock_that_leapt_forgets_nothing(history, ccproxy):
+    WallClock(history, wall=lambda: time.time() - 10 * DAY).note()
+    ccproxy("cleanup")
+    assert stored(history) == ["a", "b"]
 
 
 def test_another_age(logs, ccproxy):

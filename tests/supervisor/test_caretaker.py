@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
 from ccproxy.config.fleet import Fleet
+from ccproxy.store.history import FILE_NAME, Turn, add_new_turns
 from ccproxy.supervisor.caretaker import DAY, PERIOD, Caretaker
 from ccproxy.supervisor.unwanted import Unwanted
 from ccproxy.supervisor.wallclock import WallClock, leap_text
@@ -54,6 +57,26 @@ def test_what_is_old_goes(fleet, notes):
     assert keeper(fleet, notes, Time()).clean() == PERIOD
     assert not path.exists()
     assert notes == [("logs.removed", {"archives": 1, "bytes": 10})]
+
+
+def test_old_history_goes_too(fleet, notes):
+    add_new_turns(fleet.state, "Kimi", [Turn(1e9, "user", text, "k") for text in ("old", "new")])
+    with closing(sqlite3.connect(fleet.state / FILE_NAME)) as connection, connection:
+        old = (time.time() - 3 * DAY - 60,)
+        connection.execute("UPDATE turns SET stored = ? WHERE content = 'old'", old)
+    assert keeper(fleet, notes, Time()).clean() == PERIOD
+    assert notes == [("history.forgotten", {"turns": 1})]
+    with closing(sqlite3.connect(fleet.state / FILE_NAME)) as connection:
+        assert connection.execute("SELECT content FROM turns").fetchall() == [("new",)]
+
+
+def test_a_history_that_cannot_be_used_is_told_and_keeps_no_old_logs(fleet, notes):
+    path = archive(fleet, 3 * DAY + 60)
+    with closing(sqlite3.connect(fleet.state / FILE_NAME)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    assert keeper(fleet, notes, Time()).clean() == PERIOD
+    assert not path.exists()
+    assert [event for event, _ in notes] == ["logs.removed", "cleanup.failed"]
 
 
 def test_a_leap_of_ten_days_removes_nothing_for_a_day(fleet, notes):
