@@ -9,6 +9,7 @@ Every error that ccproxy raises on purpose.
     ├── Busy                 another ccproxy command holds the lock                  exit 6
     ├── NotReady             a worker did not come up in time                        exit 7
     └── Problem              a request ends with an Anthropic error                  an HTTP answer
+        └── BadAnswer        what the provider sent is no answer, or broke off
 
 Each message is meant for the user's eyes: what, where, why, and what to do next. The table of
 exit codes stands in `cli/main.py`, the HTTP answers are made in `worker/problems.py`.
@@ -111,3 +112,10 @@ class Problem(CcproxyError):
         self.should_retry = should_retry
         self.body = body
         self.headers = headers
+
+
+class BadAnswer(Problem):
+    """What the provider sent is no answer, or broke off: nobody's fault on this side (502)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("api_error", message, status=502)

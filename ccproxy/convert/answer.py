@@ -9,7 +9,7 @@ from ccproxy.convert.problem import (
     read_stream_error,
 )
 from ccproxy.convert.quirks import Quirks
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import chat, sse
 
 
@@ -31,7 +31,7 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderP
         return error
     if event.event == b"error":  # LM Studio
         said = data.decode("utf-8", "replace")
-        raise Problem("api_error", f"The provider broke off with an error: {said}")
+        raise BadAnswer(f"The provider broke off with an error: {said}")
     return chunk
 
 

@@ -62,7 +62,7 @@ class ProviderProblem:
     cause: Cause
     problem: Problem
     status: int
-    """The provider's HTTP status; inside a 200 the one that the error itself names, else 500."""
+    """The provider's HTTP status; inside a 200 the one that the error itself names, else 502."""
     retry_after: float | None = None
     """Seconds until the provider may be asked again, exact, None where it does not say."""
     counts_key: bool = False
@@ -355,9 +355,9 @@ _REDIRECT_HINT = "The provider redirects elsewhere, which is not followed. Check
 
 
 def _problem(cause: Cause, status: int, said: Refusal, wait: float | None) -> Problem:
-    kept = status if cause is Cause.SERVER and 500 <= status < 520 else None
-    if cause is Cause.SERVER and kept is None:
-        kept = 502 if status else None
+    kept = None
+    if cause is Cause.SERVER:
+        kept = status if 500 <= status < 520 else 502
     told = None if wait is None or cause is Cause.MONEY else math.ceil(wait)
     return Problem(
         _KIND[cause],

@@ -22,7 +22,7 @@ from ccproxy.convert.message_writer import AnswerContext, Event
 from ccproxy.convert.problem import ProviderProblem
 from ccproxy.convert.response import to_events
 from ccproxy.convert.stream import ChatToMessageStream
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import chat, sse
 
 _MAX_MISSES = 16
@@ -214,7 +214,7 @@ class ChatRelay:
 
 def _check_size(body: bytearray) -> None:
     if len(body) > _BODY_LIMIT:
-        raise Problem("api_error", f"The provider sent more than {_BODY_LIMIT:,} bytes at once")
+        raise BadAnswer(f"The provider sent more than {_BODY_LIMIT:,} bytes at once")
 
 
 def _encode(events: list[Event], out: list[bytes]) -> None:

@@ -26,7 +26,7 @@ from ccproxy.convert.thinking import ReasoningReader
 from ccproxy.convert.tool_calls import ToolCall, ToolCalls
 from ccproxy.convert.usage import is_usage, to_usage
 from ccproxy.convert.vocabulary import CUT_SHORT, FAILED, STOP_REASON
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol.chat import Choice, Chunk, Delta, ToolCallDelta
 
 __all__ = ["AnswerContext", "ChatToMessageStream", "Event"]
@@ -132,9 +132,9 @@ class ChatToMessageStream:
         if self._ended:
             return []
         if not self._answered:
-            raise Problem("api_error", "The provider's answer is empty")
+            raise BadAnswer("The provider's answer is empty")
         if not self.complete and not self._done:
-            raise Problem("api_error", "The provider's answer broke off before its end")
+            raise BadAnswer("The provider's answer broke off before its end")
         self._flush_text()
         self._drain(force=True)
         if self._writer.call is not None:
@@ -280,7 +280,7 @@ class ChatToMessageStream:
             elif not force:
                 return
             elif waiting.has_arguments:
-                raise Problem("api_error", "The provider sent a tool call without a name")
+                raise BadAnswer("The provider sent a tool call without a name")
             self._queue.popleft()
 
     def _end_call(self, *, force: bool) -> bool:
@@ -299,7 +299,7 @@ class ChatToMessageStream:
         """Refuse a call that broke off, unless the provider says why the answer ends."""
         is_cut = self._has_deltas and not self.complete
         if is_cut and call.has_arguments and not call.is_complete:
-            raise Problem("api_error", "The provider's answer broke off within a tool call")
+            raise BadAnswer("The provider's answer broke off within a tool call")
 
     def _stop_reason(self) -> str:
         reason = self._finish_reason or "end_turn"

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer, Problem
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
@@ -90,7 +90,7 @@ class Passthrough:
         """
         self._look(self._decoder.close())
         if not self._ended and self.stop_reason is None:
-            raise Problem("api_error", CUT)
+            raise BadAnswer(CUT)
         return self._events.rest()
 
     def fail(self, problem: Problem) -> bytes:

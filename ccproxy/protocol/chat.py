@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer
 
 
 class Function(msgspec.Struct, gc=False):
@@ -124,6 +124,6 @@ def _decode_mended(data: bytes) -> Chunk:
         return msgspec.convert(json.loads(text, strict=False), Chunk)
     except (ValueError, RecursionError) as error:
         shown = data[:200].decode("utf-8", "replace")
-        raise Problem(
-            "api_error", f"The provider sent something that is no answer: {shown} ({error})"
+        raise BadAnswer(
+            f"The provider sent something that is no answer: {shown} ({error})"
         ) from error

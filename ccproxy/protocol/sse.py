@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer
 
 LIMIT = 16 * 1024 * 1024
 """The most bytes that one event may have."""
@@ -126,8 +126,7 @@ class Decoder:
 
     def _check_size(self) -> None:
         if self._unread_size + self._data_size > self._limit:
-            raise Problem(
-                "api_error",
+            raise BadAnswer(
                 f"The provider sent an event of more than {self._limit:,} bytes",
             )
 

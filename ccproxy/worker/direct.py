@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer, Problem
 from ccproxy.pipeline.headers import answer_headers
 from ccproxy.pipeline.passthrough import Passthrough
 from ccproxy.worker.asking import (
@@ -114,7 +114,7 @@ async def _stream(request: ClientRequest, asked: Passthrough) -> web.StreamRespo
 
 async def _relay(answer: Answer, asked: Passthrough, events: EventStream) -> None:
     if not answer.is_stream:
-        raise Problem("api_error", "the provider answered a request for a stream without one")
+        raise BadAnswer("the provider answered a request for a stream without one")
     events.add_headers(answer_headers(answer.headers.items()))
     await relay(answer, events, asked.feed)
     if rest := asked.close():

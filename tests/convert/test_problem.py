@@ -834,7 +834,7 @@ REST = [
     pytest.param(500, b"", Cause.SERVER, "api_error", 500, id="nothing"),
     pytest.param(520, b"", Cause.SERVER, "api_error", 502, id="Cloudflare's 520"),
     pytest.param(302, b"", Cause.SERVER, "api_error", 502, id="a redirect"),
-    pytest.param(200, b"<html>login</html>", Cause.SERVER, "api_error", 500, id="HTML in a 200"),
+    pytest.param(200, b"<html>login</html>", Cause.SERVER, "api_error", 502, id="HTML in a 200"),
     pytest.param(
         500,
         openai("max_tokens is too large: 128000. This model supports at most 16384"),
@@ -1172,7 +1172,7 @@ def test_an_event_that_is_no_object_is_no_error(data):
 
 def test_a_status_inside_a_200_is_the_status():
     assert read(200, {"error": {"code": 403, "message": "x"}}).status == 403
-    assert read(200, {"error": {"message": "x"}}).status == 500
+    assert read(200, {"error": {"message": "x"}}).status == 502
 
 
 # Whatever comes.

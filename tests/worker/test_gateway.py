@@ -449,7 +449,7 @@ async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, 
     async with asyncio.timeout(10):
         told = await proxy.ask(prompt(stream=streams))
     assert told.error["type"] == "api_error"
-    assert told.status in (200, 500, 502)
+    assert told.status in (200, 502)
     assert len(told.error["message"]) > 20
     assert permits(proxy) == 0
     assert states(proxy) == ["ready"]

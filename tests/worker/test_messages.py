@@ -78,9 +78,9 @@ async def test_every_answer_has_an_id_of_its_own(proxy, provider):
         pytest.param(failure(429, "slow down"), 429, "rate_limit_error", id="429"),
         pytest.param(failure(500, "oops"), 500, "api_error", id="500"),
         pytest.param(failure(503, "overloaded"), 529, "overloaded_error", id="503 is overload"),
-        pytest.param(raw("<html>"), 500, "api_error", id="HTML in a 200"),
+        pytest.param(raw("<html>"), 502, "api_error", id="HTML in a 200"),
         pytest.param(hang_up(), 502, "api_error", id="no answer"),
-        pytest.param(raw(""), 500, "api_error", id="an empty answer"),
+        pytest.param(raw(""), 502, "api_error", id="an empty answer"),
     ],
 )
 async def test_failures_before_the_first_byte_have_a_status(

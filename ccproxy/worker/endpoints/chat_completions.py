@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from ccproxy.convert.usage import to_usage
-from ccproxy.errors import Problem
+from ccproxy.errors import BadAnswer, Problem
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
 from ccproxy.worker.asking import ending_as_problem, note_answer, passed_key, told
@@ -119,7 +119,7 @@ async def _relay(answer: Answer, events: EventStream) -> bytes:
         if found:
             await events.write(b"".join(b"data: %b\n\n" % event.data for event in found))
     if not (finished or done):
-        raise Problem("api_error", "the provider's stream broke off before the end of the answer")
+        raise BadAnswer("the provider's stream broke off before the end of the answer")
     if not done:
         await events.write(b"data: " + _DONE + b"\n\n")
     return told_usage
