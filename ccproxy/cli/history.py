@@ -42,8 +42,9 @@ def history(
     """
     Show, clear, export or import what was said at LABEL.
 
-    Turns are kept for three days where HISTORY=on, or after `on` until the next restart. NAME is a
-    file in the fleet's exports folder; an existing one is never overwritten.
+    Turns are kept for three days where HISTORY=on, or after `on`; either one holds until the other
+    is said, also through restarts. NAME is a file in the fleet's exports folder; an existing one is
+    never overwritten.
     """
     fleet = open_fleet(options)
     if deed in ("export", "import") and not name:

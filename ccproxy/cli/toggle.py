@@ -28,8 +28,8 @@ def toggle(options: Options, label: str, deed: Literal["on", "off", "toggle"]) -
     """
     Switch the proxy LABEL off or on; it keeps running.
 
-    While it is off, requests go on to Anthropic unchanged, with the client's own key. A restart
-    switches it on again.
+    While it is off, requests go on to Anthropic unchanged, with the client's own key. It stays off
+    through restarts until it is switched on again; `ccproxy status` says so.
     """
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)

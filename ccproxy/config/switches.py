@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,11 @@ def write_switch(path: Path, switch: Switch) -> None:
     if switch.tiers == NO_TIERS:
         path.unlink(missing_ok=True)
         return
-    fields = {tier: switch.tiers.of(tier) for tier in TIERS} | {"preset": switch.preset}
+    replace_json(path, {tier: switch.tiers.of(tier) for tier in TIERS} | {"preset": switch.preset})
+
+
+def replace_json(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write *fields* so that whoever reads the file finds them or what was there before."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):

@@ -56,6 +56,12 @@ def create(home: Path, name: str) -> int:
     return _open(home, checked_name(name), flags)
 
 
+def append(home: Path, name: str) -> int:
+    """Open the file *name*, which is there, for appending; raises as `create` does."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return _open(home, checked_name(name), flags)
+
+
 def export(home: Path, name: str, turns: Iterable[Turn]) -> int:
     """Write *turns* into the new file *name* and return their number; raises as `create` does."""
     lines = [line_of(turn) for turn in turns]

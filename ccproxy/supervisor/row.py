@@ -22,6 +22,12 @@ class Row:
     models: Mapping[str, str | None] = field(default_factory=dict)
     switched: str = ""
     """What the models were switched to; empty if they are the env file's."""
+    passes_to: str = ""
+    """Where requests go, unchanged, while the proxy is switched off; empty if it is on."""
+    keeps_history: bool = False
+    """Whether it keeps what is said."""
+    inspects: bool = False
+    """Whether bodies can be looked at just now."""
     base_url: str = ""
     log: str = ""
     reason: str | None = None

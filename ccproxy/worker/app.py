@@ -68,6 +68,7 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
     worker.running.add(task)
     route = route_of(request.path)
     record.quiet = route.is_probe
+    worker.session.switches.catch_up()
     record.keeps = route.asks_model and worker.session.keeps_bodies
     try:
         response = await _answer(request, route)

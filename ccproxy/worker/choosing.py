@@ -9,12 +9,10 @@ body begins.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -39,6 +37,7 @@ from ccproxy.pipeline.naming import (
     tier_of,
 )
 from ccproxy.pipeline.routing import LOOP
+from ccproxy.worker.watched import Watched
 
 HOP_HEADER = "x-ccproxy-hop"
 VIA_HEADER = "x-ccproxy-via"
@@ -49,8 +48,6 @@ ROUTE_HEADER = "x-ccproxy-route"
 MOST_HOPS = 3
 
 _NAME = re.compile(rb'\s*\{\s*"model"\s*:\s*"([^"\\]{1,256})"')
-
-T = TypeVar("T")
 
 
 class _Head(msgspec.Struct):
@@ -93,24 +90,6 @@ class Table:
 
 
 _NO_TABLE = Table(None, {}, Choices())
-
-
-class Watched(Generic[T]):
-    """What *read* makes of a file, again whenever the file has changed."""
-
-    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
-        self._path = path
-        self._read = read
-        self._mark: object = ()
-        self._value: T
-
-    def get(self) -> T:
-        """Return the file's meaning; one system call if nothing has changed."""
-        mark = _mark(self._path)
-        if mark != self._mark:
-            self._value = self._read(self._path)
-            self._mark = mark
-        return self._value
 
 
 class Chooser:
@@ -303,11 +282,3 @@ def _name_of(body: bytes) -> str:
         return without_mark(_HEAD.decode(body).model)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
-
-
-def _mark(path: Path) -> object:
-    try:
-        facts = os.stat(path)  # noqa: PTH116 - once for every request
-    except OSError:
-        return None
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino

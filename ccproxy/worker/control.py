@@ -122,6 +122,8 @@ class ControlSocket:
 
     def _state(self, _asked: Mapping[str, Any]) -> Reply:
         worker = self._worker
+        session = worker.session
+        session.switches.catch_up()
         return {
             "ok": True,
             "pid": os.getpid(),
@@ -135,6 +137,9 @@ class ControlSocket:
             "log_dropped_total": self._log_file.dropped_total if self._log_file else 0,
             "models": worker.tiers(),
             "switched": worker.chooser.switch.name,
+            "passes_to": session.transparent.url if session.transparent.is_taken else "",
+            "keeps_history": session.conversation.is_on,
+            "inspects": session.debug_log.inspects,
             "base_url": worker.config.base_url,
             "started": worker.started,
             "version": __version__,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ccproxy.errors import Problem
+from ccproxy.errors import Problem, UsageError
 from ccproxy.pipeline.routing import facts_of
 from ccproxy.pipeline.turns import assistant_turn, user_turn
 from ccproxy.protocol.messages import read_request
@@ -103,6 +103,12 @@ class Conversation:
         self.is_on = False
         await self._ask(lambda _: self._end_file())
 
+    def follow(self, *, on: bool, name: str) -> None:
+        """Do what another process of the entry was told: `enable` or `disable`; never waits."""
+        self.is_on = on
+        if name != self.file_name:
+            self._writer.ask(lambda _: self._join_file(name))
+
     async def flush(self) -> int:
         """Have everything written that was said until now; return how many turns there are."""
         return await self._ask(self._flush)
@@ -151,6 +157,15 @@ class Conversation:
         file = exports.create(self._home, name)
         self._end_file()
         self._file, self.file_name = file, name
+
+    def _join_file(self, name: str) -> None:
+        """Write on in the file that another process has made."""
+        self._end_file()
+        try:
+            if name:
+                self._file, self.file_name = exports.append(self._home, name), name
+        except (UsageError, OSError) as error:
+            self._warn(f"exports/{name} cannot be written: {error}")
 
     def _end_file(self) -> None:
         if self._file is not None:

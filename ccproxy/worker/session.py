@@ -16,6 +16,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.config.standing import standing_path
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.logs import Redactor
 from ccproxy.store.usage import usage_writer
@@ -25,6 +26,7 @@ from ccproxy.worker.admission import Admission
 from ccproxy.worker.conversation import Conversation
 from ccproxy.worker.debuglog import INSPECTION_SECONDS, DebugLog
 from ccproxy.worker.ledger import Ledger
+from ccproxy.worker.switchboard import Switchboard
 from ccproxy.worker.transparent import Transparent
 
 
@@ -36,6 +38,7 @@ class Session:
     conversation: Conversation
     debug_log: DebugLog
     transparent: Transparent
+    switches: Switchboard
 
     @property
     def keeps_bodies(self) -> bool:
@@ -49,11 +52,6 @@ class Session:
         self.ledger.note(record)
         self.conversation.note(record, headers=headers, ended=time.time())
         self.debug_log.note_request(record)
-
-    def switch_proxy(self, *, disabled: bool) -> None:
-        """Let requests pass the provider by, or no longer; running ones end as they began."""
-        self.transparent.is_taken = disabled
-        self.debug_log.note("config", proxy="disabled" if disabled else "enabled")
 
     async def close(self) -> None:
         """Write what waits, and let go of everything."""
@@ -84,15 +82,25 @@ def make_session(
         history=config.history,
         inspect=config.inspect,
     )
+    conversation = Conversation(home, config.label, redact=redact, on=config.history, warn=warn)
+    transparent = Transparent(
+        config.transparent_url,
+        admission=admission,
+        ca_bundle=config.ca_bundle,
+        proxy=config.upstream_proxy,
+    )
     return Session(
         ledger=Ledger(config, writer=usage_writer(home / "state", warn=warn)),
-        conversation=Conversation(home, config.label, redact=redact, on=config.history, warn=warn),
+        conversation=conversation,
         debug_log=debug_log,
-        transparent=Transparent(
-            config.transparent_url,
-            admission=admission,
-            ca_bundle=config.ca_bundle,
-            proxy=config.upstream_proxy,
+        transparent=transparent,
+        switches=Switchboard(
+            standing_path(home / "state", config.label),
+            conversation,
+            transparent,
+            history=config.history,
+            warn=warn,
+            note=debug_log.note,
         ),
     )
 

@@ -90,6 +90,8 @@ def test_switched_on_and_off_while_it_runs(demo, ccproxy, process):
     assert process("start", "demo").returncode == 0
     assert ccproxy("history", "demo", "on").stdout == "What is said at Demo is kept.\n"
     port = port_of(demo, "Demo")
+    assert process("restart", "demo").returncode == 0
+    assert "what is said is kept" in ccproxy("-v", "status", "demo").stdout
     for _ in range(2):
         say(port, "remember me")
         assert ccproxy("history", "demo", "off").stdout == "What is said at Demo is not kept.\n"

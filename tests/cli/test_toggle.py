@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 
@@ -36,8 +37,24 @@ def test_off_and_on(demo, ccproxy, process):
     assert (status, "the proxy is disabled" in said) == (502, True)
     assert ccproxy("toggle", "demo", "off").stdout == done.stdout
 
+    assert process("restart", "demo").returncode == 0
+    assert ask(port)[0] == 502, "a restart must not send anything to the provider again"
+    shown = ccproxy("status", "demo").stdout
+    assert "! Demo is off: requests go to http://127.0.0.1:9 unchanged" in shown
+    assert "(ccproxy toggle Demo on)" in shown
+
     assert "Demo is on" in ccproxy("toggle", "demo").stdout
     assert ask(port)[0] == 200
+    assert "is off" not in ccproxy("status", "demo").stdout
+
+
+def test_status_says_where_bodies_can_be_read(demo, ccproxy, process):
+    write_env(demo, "demo", "PROVIDER=demo\nINSPECT=on\n")
+    assert process("start", "demo").returncode == 0
+    shown = ccproxy("status", "demo")
+    assert "! Demo lets bodies of requests be read for a day: INSPECT=on" in shown.stdout
+    (row,) = json.loads(ccproxy("status", "demo", "--json").stdout)["proxies"]
+    assert (row["inspects"], row["passes_to"], row["keeps_history"]) == (True, "", False)
 
 
 @pytest.mark.parametrize(

@@ -115,21 +115,21 @@ async def proxy_status(request: ClientRequest) -> web.Response:
 
 async def enable_proxy(request: ClientRequest) -> web.Response:
     """Ask the provider again."""
-    return _switched(request, disabled=False)
+    return await _switched(request, disabled=False)
 
 
 async def disable_proxy(request: ClientRequest) -> web.Response:
     """Let requests go to Anthropic, unchanged."""
-    return _switched(request, disabled=True)
+    return await _switched(request, disabled=True)
 
 
 async def toggle_proxy(request: ClientRequest) -> web.Response:
     """Do the other of the two."""
-    return _switched(request, disabled=not request.worker.session.transparent.is_taken)
+    return await _switched(request, disabled=not request.worker.session.transparent.is_taken)
 
 
-def _switched(request: ClientRequest, *, disabled: bool) -> web.Response:
-    request.worker.session.switch_proxy(disabled=disabled)
+async def _switched(request: ClientRequest, *, disabled: bool) -> web.Response:
+    await request.worker.session.switches.switch_proxy(disabled=disabled)
     return _proxy_response(request.worker)
 
 

@@ -45,19 +45,21 @@ async def status(request: ClientRequest) -> web.Response:
 
 async def enable(request: ClientRequest) -> web.Response:
     """Keep turns from now on, also in the new export that is named."""
-    conversation = request.worker.session.conversation
+    session = request.worker.session
+    conversation = session.conversation
     name = await _file_name(request)
     with _told_as_problems():
-        await conversation.enable(name)
+        await session.switches.keep_history(name)
         _, count = await conversation.last(0)
     return _status(request, count)
 
 
 async def disable(request: ClientRequest) -> web.Response:
     """Keep no more turns."""
-    conversation = request.worker.session.conversation
+    session = request.worker.session
+    conversation = session.conversation
     with _told_as_problems():
-        await conversation.disable()
+        await session.switches.end_history()
         _, count = await conversation.last(0)
     return _status(request, count)
 
