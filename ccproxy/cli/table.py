@@ -33,6 +33,9 @@ _LEAST = 4
 def status_text(status: FleetStatus, fleet: Fleet, *, rows: Sequence[Row], verbose: bool) -> str:
     """Return what `status` prints: a summary, the table, and a reason with a fix where needed."""
     parts = [_summary(status, fleet, rows), "", *_table(rows)]
+    unusual = [line for row in rows for line in _unusual(row)]
+    if unusual:
+        parts += ["", *unusual]
     troubled = [row for row in rows if row.reason or row.state in ("crash-loop", "failed")]
     if troubled:
         parts += ["", *(line for row in troubled for line in _trouble(row))]
@@ -99,6 +102,18 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def _unusual(row: Row) -> list[str]:
+    """Say what somebody has switched on or off and may have forgotten."""
+    lines = []
+    if row.passes_to:
+        text = f"is off: requests go to {clean(row.passes_to)} unchanged"
+        lines.append(f"! {row.label} {text}   (ccproxy toggle {row.label} on)")
+    if row.inspects:
+        text = "lets bodies of requests be read for a day: INSPECT=on"
+        lines.append(f"! {row.label} {text}   (remove it from the env file)")
+    return [click.style(line, fg="yellow") for line in lines]
+
+
 _REFUSED_KEY = re.compile(r"\b(k\d+) \S+ (?:rejected|out of money)")
 
 
@@ -112,10 +127,12 @@ def _trouble(row: Row) -> list[str]:
 
 def _details(row: Row) -> list[str]:
     names = ", ".join(f"{tier} {clean(name)}" for tier, name in row.models.items() if name)
+    history = "what is said is kept" if row.keeps_history else "nothing is kept"
     return [
         f"{row.label}",
         f"    upstream  {clean(row.base_url) or '–'}",
         f"    models    {names or '–'}",
+        f"    history   {history}",
         f"    log       {row.log}",
     ]
 
