@@ -1,5 +1,5 @@
 """
-The command line: one file per verb, named in `VERBS` of main.py.
+The command line: one file per verb, named in `VERBS` of verbs.py.
 
 A verb reads its options, calls one function and prints. It is imported when it is called for, and
 imports what is slow to load (the conversion, the supervisor's psutil) inside its function, so that

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy import __version__
+from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import clean, say, show
 from ccproxy.cli.verb import Options, Verb
 
@@ -138,10 +139,10 @@ def _print(found: Found, redact: Callable[[str], str], *, verbose: bool) -> None
         text = redact(clean(finding.text))
         show(f"{click.style(sign, fg=color)} {finding.level:<4}  {check.name}: {text}")
         if finding.fix:
-            show(f"        fix: {redact(clean(finding.fix))}")
+            show(pasted(f"        fix: {redact(clean(finding.fix))}"))
     show(f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed.")
     if any(finding.mend for _, finding in found):
-        show("Some of it can be mended at once:  ccproxy doctor --fix")
+        show(pasted("Some of it can be mended at once:  ccproxy doctor --fix"))
 
 
 def _report(scene: Scene, found: Found) -> str:

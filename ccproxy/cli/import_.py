@@ -11,6 +11,7 @@ import click
 
 from ccproxy.cli.choose import open_fleet
 from ccproxy.cli.modelsyaml import Imported, env_text, read_models
+from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import clean, counted, near, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
@@ -37,6 +38,9 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
     """
     fleet = open_fleet(options)
     found = read_models(file, taken=[entry.label for entry in fleet.entries])
+    found = [one for one in found if not _is_there(fleet, one)]
+    if not found:
+        return
     files = [fleet.home / "envs" / f"{one.label.lower()}.env" for one in found]
     _check_new(files)
     table = _table(fleet, found, files)
@@ -47,12 +51,27 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
     show(click.style(f"{near(fleet.file)}, at its end", bold=True))
     show(table)
     if not write:
-        show(f"Nothing was written.  Next:  ccproxy import {near(file)} --write")
+        show(pasted(f"Nothing was written.  Next:  ccproxy import {near(file)} --write"))
         return
     for one, path in zip(found, files, strict=True):
         _write_new(path, env_text(one, key=_key(one)))
     _append(fleet.file, table)
-    show(f"Wrote {counted(len(files), 'env file')} and {near(fleet.file)}.  Next:  ccproxy check")
+    wrote = f"Wrote {counted(len(files), 'env file')} and {near(fleet.file)}."
+    show(pasted(f"{wrote}  Next:  ccproxy check"))
+
+
+def _is_there(fleet: Fleet, one: Imported) -> bool:
+    """Tell whether an entry asks the same model at the same address, and say so."""
+    from ccproxy.config import settings
+    from ccproxy.config.reader import read_file
+
+    wanted = (one.settings["PROVIDER_BASE_URL"], one.settings["BIG_MODEL"])
+    for entry in fleet.entries:
+        env = read_file(entry.env_file, entry=entry)
+        if (env.read(settings.PROVIDER_BASE_URL), env.read(settings.BIG_MODEL)) == wanted:
+            show(f"{clean(wanted[1])} is there already, as {entry.label}")
+            return True
+    return False
 
 
 def _masked(text: str) -> str:

@@ -11,6 +11,7 @@ import click
 
 from ccproxy.cli.logfiles import Wanted, last_lines, logs_of
 from ccproxy.cli.logtext import for_people
+from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import address, clean, complain, duration, show
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotReady, PortInUse
@@ -52,7 +53,7 @@ def report(rows: Sequence[Row], *, seconds: float) -> None:
         said = _said(row, seconds) if is_up else clean(row.reason or row.state)
         show(f"  {sign} {row.label:<{labels}}   {address(row):<{places}}   {said}")
         if not is_up:
-            show(f"      fix: {fix(row)}")
+            show(pasted(f"      fix: {fix(row)}"))
 
 
 def show_last_words(fleet: Fleet, rows: Sequence[Row]) -> None:

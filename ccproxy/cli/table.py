@@ -9,6 +9,7 @@ import click
 
 from ccproxy import __version__
 from ccproxy.cli.outcome import UP, fix
+from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import (
     MARKS,
     address,
@@ -41,7 +42,7 @@ def status_text(status: FleetStatus, fleet: Fleet, *, rows: Sequence[Row], verbo
         parts += ["", *(line for row in troubled for line in _trouble(row))]
     if verbose:
         parts += ["", *(line for row in rows for line in _details(row))]
-    return "\n".join([*parts, "", _logs(fleet)])
+    return pasted("\n".join([*parts, "", _logs(fleet)]))
 
 
 def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol, TextIO
 
 import click
 
+from ccproxy.cli.pasting import pasted
 from ccproxy.cli.verb import Options
 
 MARKS = {
@@ -49,7 +50,7 @@ def say(options: Options, text: str) -> None:
 
 def complain(text: str, *, color: bool | None = None) -> None:
     """Write to stderr, whatever the options are: errors are never silenced."""
-    click.echo(_fitted(text, sys.stderr), err=True, color=color)
+    click.echo(_fitted(pasted(text), sys.stderr), err=True, color=color)
 
 
 def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:
