@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import datetime
 
-import click
-
+from ccproxy import readable
 from ccproxy.cli.logfiles import Follower, Line, Log, by_time
-from ccproxy.cli.terminal import clean
+from ccproxy.readable import clean
 
-_COLORS = {"debug": "bright_black", "warning": "yellow", "error": "red", "critical": "red"}
-_HEAD = ("time", "level", "event")
 _POLL = 0.1
 
 
 def for_people(line: Line, *, many: bool) -> str:
     """Return `09:14:02 INFO  kimi  request.finished status=200 …`; *many* adds whose line it is."""
-    source = f"{clean(line.source)}  " if many else ""
-    fields = line.fields
-    if line.at is None or "event" not in fields:
-        return f"{source}{clean(line.text)}"
-    level = str(fields.get("level", "info"))
-    moment = datetime.fromtimestamp(line.at)  # in the reader's own time
-    stamp = moment.strftime("%H:%M:%S" if _is_today(moment) else "%m-%d %H:%M:%S")
-    word = click.style(f"{clean(level.upper()):<8}", fg=_COLORS.get(level))
-    event = click.style(clean(str(fields["event"])), bold=True)
-    rest = (f"{clean(key)}={_value(value)}" for key, value in fields.items() if key not in _HEAD)
-    return f"{stamp} {word} {source}{' '.join([event, *rest])}"
+    source = line.source if many else ""
+    if line.at is None or "event" not in line.fields:
+        return clean(f"{source}  {line.text}" if many else line.text)
+    return readable.for_people(line.fields, at=line.at, source=source)
 
 
 @contextmanager
@@ -55,13 +43,3 @@ def echoing(logs: Sequence[Log], show: Callable[[Line], None]) -> Iterator[None]
         finally:
             ended.set()
             thread.join()
-
-
-def _value(value: object) -> str:
-    if isinstance(value, str) and value and not set(value) & set(' "=\\\n'):
-        return clean(value)
-    return clean(json.dumps(value, ensure_ascii=False))
-
-
-def _is_today(moment: datetime) -> bool:
-    return moment.date() == datetime.now().date()

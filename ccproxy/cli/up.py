@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import NoReturn
 
 import click
 
@@ -22,10 +17,10 @@ from ccproxy.cli.choose import choose, complete_label, open_fleet
 from ccproxy.cli.logfiles import Line, Log
 from ccproxy.cli.logtext import echoing, for_people
 from ccproxy.cli.outcome import report
-from ccproxy.cli.terminal import clean, complain, near, say
+from ccproxy.cli.terminal import clean, complain, near
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import LABEL, Entry
-from ccproxy.errors import Busy, PortInUse, UsageError
+from ccproxy.errors import Busy, CcproxyError, PortInUse, UsageError
 from ccproxy.logs import log_path
 
 
@@ -43,9 +38,6 @@ class Up(Verb):
         ]
         with formatter.section("Settings, in the env file or the environment"):
             formatter.write_dl(rows)
-
-
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(
@@ -72,9 +64,9 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     help="Where the one proxy keeps its logs.  [default: $XDG_STATE_HOME/ccproxy]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Show the logs as they are written.")
-@click.pass_obj
+@click.pass_context
 def up(
-    options: Options,
+    ctx: click.Context,
     labels: tuple[str, ...],
     *,
     env_file: Path | None,
@@ -90,6 +82,7 @@ def up(
     With --port or --env, run one proxy without ccproxy.toml: its settings come from the env file,
     or without --env from the process environment.
     """
+    options = ctx.ensure_object(Options)
     if env_file is None and port is None:
         if host or label or home:
             raise UsageError("--host, --label and --home are for one proxy\n  fix: add --port")
@@ -99,8 +92,10 @@ def up(
     if env_file is not None and host is not None:
         raise UsageError(f"--host goes without --env\n  fix: set HOST={host} in {env_file}")
     environ = {**os.environ, **({} if host is None else {"HOST": host})}
-    entry = _entry(env_file, port, label, environ)
-    raise SystemExit(_run_one(options, entry, home or _state_home(environ), environ, as_json))
+    one = _one(env_file, port, label, environ)
+    is_colored = sys.stderr.isatty() if ctx.color is None else ctx.color
+    style = "json" if as_json else "color" if is_colored else "text"
+    _become_worker(one, home or _state_home(environ), style=style, quiet=options.quiet)
 
 
 # The fleet...
@@ -134,11 +129,21 @@ def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> i
 # ...and a single proxy.
 
 
-def _entry(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _One:
+    """The one proxy that is to run."""
+
+    entry: Entry
+    """What a table would say of it."""
+    host: str
+    environ: Mapping[str, str]
+
+
+def _one(
     env_file: Path | None, port: int | None, label: str | None, environ: Mapping[str, str]
-) -> Entry:
+) -> _One:
     """
-    Return the entry that a table would hold, after a look at its settings.
+    Return the proxy to run, after a look at its settings.
 
     Raises:
         ConfigError: With every mistake in the settings; a missing file is one.
@@ -146,6 +151,7 @@ def _entry(
 
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
+    from ccproxy.config.settings import is_setting
     from ccproxy.config.worker import load_worker
 
     if port is None:
@@ -159,8 +165,10 @@ def _entry(
         raise UsageError(f'"{label}" cannot be a label: letters, digits, dots, dashes, at most 32')
     file = Path() if env_file is None else env_file.resolve()
     entry = Entry(port=port, env_file=file, label=label)
-    load_worker(env_file if env_file is None else file, entry=entry, environ=environ)
-    return entry
+    known = load_worker(env_file if env_file is None else file, entry=entry, environ=environ)
+    if env_file is not None:  # then no other key is the worker's business
+        environ = {name: value for name, value in environ.items() if not is_setting(name)}
+    return _One(entry=entry, host=known.host, environ=environ)
 
 
 def _state_home(environ: Mapping[str, str]) -> Path:
@@ -168,58 +176,53 @@ def _state_home(environ: Mapping[str, str]) -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "ccproxy"
 
 
-def _run_one(
-    options: Options, entry: Entry, home: Path, environ: Mapping[str, str], as_json: bool
-) -> int:
+def _become_worker(one: _One, home: Path, *, style: str, quiet: bool) -> NoReturn:
+    """
+    Turn into the worker: nobody stands between it and whoever started us.
+
+    Raises:
+        PortInUse: If another program has the port.
+        CcproxyError: If the address cannot be had for another reason.
+
+    """
     home = home.absolute()
-    path = log_path(home / "logs", entry.label)
+    path = log_path(home / "logs", one.entry.label)
+    listener = _listen(one.host, one.entry.port)
     for folder in (home, path.parent):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    told, ready = os.pipe()
-    command = [sys.executable, "-P", "-m", "ccproxy.worker", "--home", str(home)]
-    command += ["--label", entry.label, "--port", str(entry.port), "--ready-fd", str(ready)]
-    command += ["--env-file", "-" if entry.env_file == Path() else str(entry.env_file)]
-    with echoing([_log(path, entry.label)], lambda line: _echo(line, many=False, as_json=as_json)):
-        # In a session of its own, so that Ctrl-C reaches it once: from us.
-        child = subprocess.Popen(  # noqa: S603 - our own program
-            command, env=environ, pass_fds=(ready,), start_new_session=True
-        )
-        os.close(ready)
-        _forward_signals(child)
-        message = _message(told)
-        if message.get("ready"):
-            say(options, f"{entry.label} is ready on port {entry.port}; logs in {near(path)}")
-        code = child.wait()
-    if message.get("errno") == errno.EADDRINUSE:
-        raise _taken(entry.port)
-    if "error" in message:
-        complain(f"error: {clean(str(message['error']))}")
-    return code if code >= 0 else 128 - code
+    arguments = {
+        "--home": home,
+        "--label": one.entry.label,
+        "--port": one.entry.port,
+        "--env-file": "-" if one.entry.env_file == Path() else one.entry.env_file,
+        "--listen-fd": listener,
+        "--echo": style,
+    }
+    if not quiet:
+        ready = f"{one.entry.label} is ready on port {one.entry.port}; logs in {near(path)}"
+        arguments["--greeting"] = ready
+    command = [sys.executable, "-P", "-m", "ccproxy.worker"]
+    for name, value in arguments.items():
+        command.append(f"{name}={value}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, command, one.environ)  # noqa: S606 - our own program
 
 
-def _message(told: int) -> dict[str, Any]:
-    """Wait for the worker to tell that it is ready or why it is not; empty if it died before."""
-    with os.fdopen(told, "rb") as pipe:
-        line = pipe.readline()
-    with suppress(ValueError):
-        return dict(json.loads(line))
-    return {}
+def _listen(host: str, port: int) -> int:
+    """Return a descriptor that listens there, and outlives an exec."""
+    from ccproxy.supervisor.listeners import Listeners  # rarely needed, and costs time
+    from ccproxy.supervisor.plan import Port
 
-
-def _taken(port: int) -> PortInUse:
-    from ccproxy.supervisor.listeners import name_holder_of  # rarely needed, and costs time
-
-    return PortInUse(f"{name_holder_of(port)}\n  fix: end that program, or choose another --port")
-
-
-def _forward_signals(child: subprocess.Popen[bytes]) -> None:
-    """Let every signal that would end us end the worker instead; we follow it."""
-
-    def forward(_number: int, _frame: FrameType | None) -> None:
-        child.send_signal(signal.SIGTERM)  # drains; a second one stops at once
-
-    for number in FORWARDED:
-        signal.signal(number, forward)
+    listeners = Listeners(clock=time.monotonic)
+    trouble = listeners.bind((host, port))
+    if trouble is not None and trouble.port is Port.FOREIGN:
+        raise PortInUse(f"{trouble.reason}\n  fix: end that program, or choose another --port")
+    if trouble is not None:
+        raise CcproxyError(trouble.reason)
+    listener = os.dup(listeners.fileno((host, port)))
+    os.set_inheritable(listener, True)
+    return listener
 
 
 # Logs, while they are written.

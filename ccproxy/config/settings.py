@@ -300,3 +300,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
 )
 
 NAMES = frozenset(name for setting in SETTINGS for name in setting.names)
+
+
+def is_setting(name: str) -> bool:
+    """Tell whether *name*, of an env file or the environment, is one of ours."""
+    return name in NAMES or name.startswith(HEADER_PREFIX)

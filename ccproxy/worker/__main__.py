@@ -4,10 +4,12 @@ The worker process: arguments -> configuration -> logs -> serve.
     python -m ccproxy.worker --home DIR [--table FILE] --label LABEL --env-file FILE|- --port N
         [--index K --workers N]
         [--listen-fd N] [--ready-fd N] [--control PATH --nonce HEX]
+        [--echo text|color|json [--greeting TEXT]]
 
 `--env-file -` takes the settings from the process environment. Without --listen-fd the worker
 binds its address itself; without --ready-fd it tells nobody when it is ready; without --control
-it has no control socket. So it can be run by hand, too.
+it has no control socket. So it can be run by hand, too. With --echo it runs in somebody's
+foreground: it shows its log on stderr, and TEXT when it is ready.
 
 The readiness message is one JSON line: {"ready": true, "pid": …, "nonce": …}, or
 {"ready": false, "error": …} before an exit with 78 (configuration) or 1.
@@ -21,24 +23,31 @@ import gc
 import json
 import os
 import resource
+import signal
+import socket
 import sys
 from pathlib import Path
 
 import uvloop
 
 if __name__ == "__main__":
+    # Until the event loop listens, Ctrl-C ends it without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # structlog loads rich where it finds it: 60 modules, 3 MiB and 30 ms, for consoles.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.secrets import secrets_of
+from ccproxy.config.settings import is_setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.logs import LogFile, Redactor, RequestLog, log_path, set_up
 from ccproxy.worker.control import ControlSocket
 from ccproxy.worker.demo import DemoProvider
+from ccproxy.worker.echo import STYLES, Echo, EchoedLog
 from ccproxy.worker.makeup import make_worker
 from ccproxy.worker.serve import Service, bind, inherit
+from ccproxy.worker.state import Worker
 
 EXIT_CONFIG = 78
 EXIT_FAILED = 1
@@ -51,6 +60,7 @@ def main() -> int:
     options = _options()
     try:
         config = _config(options)
+        _forget_settings()
         return uvloop.run(_run(options, config))
     except ConfigError as error:
         _tell(options, {"ready": False, "error": str(error)})
@@ -65,11 +75,11 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     _set_limits()
     home = Path(options.home)
     redact = Redactor(secrets_of(config))
-    file = LogFile(log_path(home / "logs", options.label, options.index))
+    path = log_path(home / "logs", options.label, options.index)
+    echo = Echo(options.echo) if options.echo else None
+    file = LogFile(path) if echo is None else EchoedLog(path, echo)
     log = set_up(file, level=config.log_level, redact=redact)
-    listener = (
-        bind(config.host, config.port) if options.listen_fd is None else inherit(options.listen_fd)
-    )
+    listener = _listener(options, config)
     demo = DemoProvider()
     if config.serves_demo:
         await demo.start()
@@ -86,7 +96,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     )
     await worker.upstream.open()
     service = Service(worker, listener)
-    service.listen_to_signals()
+    service.listen_to_signals(foreground=echo is not None)
     control = None
     if options.control:
         control = ControlSocket(
@@ -97,18 +107,33 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     _settle_memory()
     log.info("worker.started", label=config.label, port=config.port, provider=config.provider_name)
     _tell(options, {"ready": True, "pid": os.getpid(), "nonce": options.nonce})
+    if echo is not None and options.greeting:
+        echo.say(options.greeting)
     await service.run()
     if control is not None:
         control.close()
+    await _close(worker)
+    if config.serves_demo:
+        await demo.stop()
+    log.info("worker.stopped", label=config.label)
+    if echo is not None:
+        echo.close()
+    return 0
+
+
+def _listener(options: argparse.Namespace, config: WorkerConfig) -> socket.socket:
+    if options.listen_fd is None:
+        return bind(config.host, config.port)
+    return inherit(options.listen_fd)
+
+
+async def _close(worker: Worker) -> None:
+    """Let go of what the worker holds; the last words to the databases are written."""
     await worker.upstream.close()
     await worker.siblings.close()
     await worker.session.close()
     if worker.keeper is not None:
         await worker.keeper.close()
-    if config.serves_demo:
-        await demo.stop()
-    log.info("worker.stopped", label=config.label)
-    return 0
 
 
 def _options() -> argparse.Namespace:
@@ -124,6 +149,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--control")
     parser.add_argument("--nonce", default="")
+    parser.add_argument("--echo", choices=STYLES)
+    parser.add_argument("--greeting", default="")
     return parser.parse_args()
 
 
@@ -134,6 +161,12 @@ def _config(options: argparse.Namespace) -> WorkerConfig:
     if from_environment:
         return load_worker(None, entry=entry, environ=os.environ)
     return load_worker(file, entry=entry)
+
+
+def _forget_settings() -> None:
+    """Keep no key where a library or a crash report would find it."""
+    for name in filter(is_setting, [*os.environ]):
+        del os.environ[name]
 
 
 def _tell(options: argparse.Namespace, message: dict[str, object]) -> None:

@@ -47,11 +47,17 @@ class Service:
             self._web, sock=self.listener.dup(), backlog=BACKLOG
         )
 
-    def listen_to_signals(self) -> None:
-        """SIGTERM drains; a second one, or SIGINT, ends at once."""
+    def listen_to_signals(self, *, foreground: bool = False) -> None:
+        """
+        SIGTERM drains; a second one, or SIGINT, ends at once.
+
+        In somebody's *foreground* Ctrl-C and a closed terminal are no different from SIGTERM.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
-        loop.add_signal_handler(signal.SIGINT, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self._on_term if foreground else self.stop)
+        if foreground and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(signal.SIGHUP, self._on_term)
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Take nothing new, and end when what runs has finished, or after *seconds*."""

@@ -9,6 +9,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ccproxy.config.settings import SETTINGS
@@ -88,6 +89,32 @@ def test_logs_can_be_shown_as_they_are(state):
     ):
         (line,) = (line for line in seen.splitlines() if "worker.started" in line)
         assert json.loads(line)["label"] == "demo"
+
+
+def test_nobody_stands_between_the_caller_and_the_worker(state):
+    with running("--port", free_port(), until="is ready on port", PROVIDER="demo") as (child, _):
+        process = psutil.Process(child.pid)
+        assert "ccproxy.worker" in process.cmdline()
+        assert process.children() == []
+
+
+def test_a_key_of_the_environment_is_not_handed_to_a_worker_with_a_file(state, tmp_path):
+    file = write_env(tmp_path, "mine", "PROVIDER=demo\n")
+    with running(
+        *("--env", file, "--port", free_port()), until="is ready", PROVIDER_API_KEY="sk-other"
+    ) as (child, _):
+        assert "PROVIDER_API_KEY" not in psutil.Process(child.pid).environ()
+
+
+def test_quiet_leaves_the_sentence_out_and_keeps_the_log(state):
+    with running("--quiet", "--port", free_port(), until="worker.started", PROVIDER="demo") as (
+        child,
+        begun,
+    ):
+        child.send_signal(signal.SIGTERM)
+        seen = begun + child.stderr.read()
+    assert "worker.stopped" in seen
+    assert "is ready" not in seen
 
 
 @pytest.mark.parametrize(

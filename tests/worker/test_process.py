@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from ccproxy.worker.__main__ import _forget_settings
 from tests.fleet import free_ports
 from tests.messages import ask, prompt, read_answer
 from tests.provider import chunk, completion, stream
@@ -103,6 +104,35 @@ async def test_it_says_when_it_is_ready_and_drains_on_sigterm(process, provider)
     assert KEY not in log.read_text()
     key = process.home / "state" / "signing.key"
     assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_size) == (0o600, 32)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_in_the_foreground_every_signal_drains_and_a_second_one_ends(
+    process, provider, number
+):
+    await process.start(settings=settings_for(provider), args=["--echo", "json"])
+    provider.script(completion("late", gate=asyncio.Event()))
+    async with aiohttp.ClientSession() as session:
+        asking = asyncio.ensure_future(ask(session, process.url, prompt()))
+        await provider.called()
+        process.child.send_signal(number)
+        await asyncio.to_thread(_until_draining, process.home / "logs" / "Test.log")
+        assert not asking.done()
+        process.child.send_signal(number)
+        assert (await asking).status == 529
+        async with asyncio.timeout(10):
+            _, shown = await process.child.communicate()
+    assert process.child.returncode == 0
+    assert shown.decode() == (process.home / "logs" / "Test.log").read_text()
+
+
+def test_settings_leave_the_environment_once_they_are_read(monkeypatch):
+    monkeypatch.setenv("PROVIDER_API_KEY", KEY)
+    monkeypatch.setenv("CUSTOM_HEADER_X", KEY)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    _forget_settings()
+    assert KEY not in os.environ.values()
+    assert os.environ["HTTPS_PROXY"] == "http://127.0.0.1:1"
 
 
 async def test_a_second_sigterm_ends_at_once(process, provider):
