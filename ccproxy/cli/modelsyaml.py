@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +76,10 @@ def env_text(imported: Imported, *, key: str | None) -> str:
 
 
 def _quoted(value: str) -> str:
-    return value if re.fullmatch(r"[\w./:@+,=*-]+", value) else shlex.quote(value)
+    """Quote *value* as env files do: with backslashes, not as a shell would."""
+    if re.fullmatch(r"[\w./:@+,=*-]+", value):
+        return value
+    return "'{}'".format(value.replace("\\", "\\\\").replace("'", "\\'"))
 
 
 # The file...

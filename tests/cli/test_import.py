@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from ccproxy.cli.modelsyaml import size
 from ccproxy.config.check import load_all
 from ccproxy.config.fleet import load_fleet
+from ccproxy.config.worker import load_worker
 
 LIST = """\
 # models of the direct-mode proxy
@@ -169,6 +171,32 @@ def test_a_wrong_file_is_told(home, ccproxy, write, text, said):
     assert said in done.stderr
     assert sorted(path.name for path in (home / "envs").iterdir()) == ["glm.env", "kimi.env"]
     assert not (home / "pwned").exists()
+
+
+NASTY = ["it's", "a \\ b", 'say "x"', "# no comment", "${HOME} $(id)", "\\'", "ünï code"]
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_any_value_comes_back_out_of_the_env_file(home, ccproxy, write, value):
+    fields = {
+        "model_id": "m",
+        "api_base": "https://x.example",
+        "api_key": "sk-inline-0123456789abcdef",
+        "extra_body": {"note": value},
+    }
+    done = ccproxy("import", write(json.dumps([fields])), "--write")
+    assert done.exit_code == 0, done.stderr
+    config = load_worker(home / "envs/m.env")
+    assert config.target("m").quirks.extra_body == {"note": value}
+
+
+def test_what_is_there_is_not_imported_twice(home, ccproxy, write):
+    file = write("- {model_id: m, api_base: 'https://x.example/v1', api_key: sk-in-0123456789abc}")
+    assert ccproxy("import", file, "--write").exit_code == 0
+    before = (home / "ccproxy.toml").read_text()
+    again = ccproxy("import", file, "--write")
+    assert (again.exit_code, again.stdout) == (0, "m is there already, as m\n")
+    assert (home / "ccproxy.toml").read_text() == before
 
 
 def test_all_mistakes_are_told_at_once(ccproxy, write):

@@ -56,6 +56,7 @@ def test_config(home, say):
         ("toggle", "is not running"),
         ("record", "is not running"),
         ("test", "does not answer"),
+        ("record", "\n  fix: ccproxy start Kimi-K2"),
     ],
 )
 def test_a_word_that_fails_says_why_and_the_next_is_heard(home, say, line, said):
