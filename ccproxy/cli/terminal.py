@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -17,6 +16,7 @@ import click
 
 from ccproxy.cli.pasting import pasted
 from ccproxy.cli.verb import Options
+from ccproxy.readable import clean as clean
 
 MARKS = {
     "ready": ("●", "green"),
@@ -33,8 +33,6 @@ MARKS = {
 _ASCII = str.maketrans(
     {"●": "*", "◐": "~", "○": "o", "✗": "x", "✓": "+", "·": "-", "…": "...", "–": "-", "→": "->"}
 )
-# Zero-width joiners and marks are format characters too, but no danger and part of many scripts.
-_HARMLESS = {"\t", "\u200c", "\u200d"}
 
 
 def show(text: str) -> None:
@@ -66,13 +64,6 @@ def mark(state: str) -> str:
     """Return the coloured mark of *state*."""
     sign, color = MARKS.get(state, ("?", "yellow"))
     return click.style(sign, fg=color)
-
-
-def clean(text: str) -> str:
-    """Return *text* with everything that could steer a terminal made visible as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
 
 
 def tilde(path: Path) -> str:
@@ -128,14 +119,6 @@ def _fitted(text: str, stream: TextIO) -> str:
 
 def _is_on(value: str | None) -> bool:
     return bool(value) and value != "0"
-
-
-def _is_harmless(char: str) -> bool:
-    return char in _HARMLESS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
 
 
 def width() -> int:
