@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +20,7 @@ from dotenv.parser import Binding, parse_stream
 
 from ccproxy.config.fleet import Entry, shown
 from ccproxy.config.parsers import without_keys
-from ccproxy.config.settings import HEADER_PREFIX, NAMES, Setting
+from ccproxy.config.settings import HEADER_PREFIX, NAMES, PROVIDER_API_KEY, Setting
 from ccproxy.errors import Mistake
 
 T = TypeVar("T")
@@ -111,6 +111,7 @@ class EnvReader:
 def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
     """Open the env *file* of *entry*; what cannot be read is noted as a mistake."""
     values: dict[str, Given] = {}
+    places: dict[str, list[Given]] = {}
     reader = EnvReader(file, values)
     try:
         content = file.read_text(encoding="utf-8-sig")
@@ -121,7 +122,9 @@ def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
     except UnicodeDecodeError:
         reader.note(None, "is not UTF-8 text", fix="save it as UTF-8")
     else:
-        values.update(_values(content, reader))
+        for given in _values(content, reader):
+            places.setdefault(given.name, []).append(given)
+        values.update({name: _chosen(found, reader) for name, found in places.items()})
     return reader
 
 
@@ -152,7 +155,7 @@ def _missing(file: Path, entry: Entry | None) -> Mistake:
     return Mistake(file=shown(entry.table), line=entry.line, text=text, fix=fix)
 
 
-def _values(content: str, reader: EnvReader) -> Iterator[tuple[str, Given]]:
+def _values(content: str, reader: EnvReader) -> Iterator[Given]:
     for binding in parse_stream(io.StringIO(content)):
         place = Given(binding.key or "", binding.value or "", _line(binding))
         if binding.error:
@@ -163,7 +166,22 @@ def _values(content: str, reader: EnvReader) -> Iterator[tuple[str, Given]]:
             text = f"{binding.key} has no value"
             reader.note(place, text, fix=f"write {binding.key}=value, or remove the line")
         elif binding.value is not None:
-            yield binding.key, place
+            yield place
+
+
+def _chosen(found: Sequence[Given], reader: EnvReader) -> Given:
+    """Return the last of the places with one name; note it if several of them say something."""
+    said = [given for given in found if given.value.strip()]
+    name = found[0].name
+    if len(said) > 1 and (name in NAMES or name.startswith(HEADER_PREFIX)):
+        *lines, last = (str(given.line) for given in said)
+        times = "twice" if len(said) == 2 else f"{len(said)} times"
+        text = f"{name} is given {times} (lines {', '.join(lines)} and {last})"
+        several = "; several keys go on one line, split by commas" * (
+            name in PROVIDER_API_KEY.names
+        )
+        reader.note(said[-1], text, fix=f"keep one{several}")
+    return (said or found)[-1]
 
 
 def _line(binding: Binding) -> int:

@@ -21,11 +21,47 @@ from ccproxy.config.reader import read_environment, read_file
         pytest.param("BIG_MODEL=$HOME", "$HOME", id="no interpolation"),
         pytest.param("BIG_MODEL=x\r\n", "x", id="lines of Windows"),
         pytest.param("\ufeffBIG_MODEL=x", "x", id="a byte order mark"),
-        pytest.param("BIG_MODEL=x\nBIG_MODEL=y", "y", id="the last one counts"),
+        pytest.param("BIG_MODEL=x\nBIG_MODEL=", "x", id="an empty one takes nothing back"),
     ],
 )
 def test_values(write, text, value):
     assert read_file(write("x.env", text), entry=None).read(s.BIG_MODEL) == value
+
+
+KEEP_ONE = "keep one; several keys go on one line, split by commas"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            "\nPROVIDER_API_KEY=a\n\n\nPROVIDER_API_KEY=b",
+            [(5, "PROVIDER_API_KEY is given twice (lines 2 and 5)", KEEP_ONE)],
+            id="a key",
+        ),
+        pytest.param(
+            "BIG_MODEL=x\nBIG_MODEL=x",
+            [(2, "BIG_MODEL is given twice (lines 1 and 2)", "keep one")],
+            id="the same value",
+        ),
+        pytest.param(
+            "PORT=1\nPORT=2\nPORT=3",
+            [(3, "PORT is given 3 times (lines 1, 2 and 3)", "keep one")],
+            id="more than twice",
+        ),
+        pytest.param(
+            "CUSTOM_HEADER_A=1\nCUSTOM_HEADER_A=2",
+            [(2, "CUSTOM_HEADER_A is given twice (lines 1 and 2)", "keep one")],
+            id="a header",
+        ),
+        pytest.param("PORT=\nPORT=2\nPORT=", [], id="empty ones do not count"),
+        pytest.param("# PORT=1\nPORT=2", [], id="nor do comments"),
+        pytest.param("PYTHONPATH=a\nPYTHONPATH=b", [], id="what is not ours may repeat"),
+    ],
+)
+def test_a_setting_on_two_lines_is_a_mistake(write, text, said):
+    env = read_file(write("x.env", text), entry=None)
+    assert [(one.line, one.text, one.fix) for one in env.mistakes] == said
 
 
 @pytest.mark.parametrize(
