@@ -20,6 +20,12 @@ from typing import Literal
 from ccproxy import __version__
 
 AuthStyle = Literal["bearer", "x-api-key", "api-key"]
+_CREDENTIAL: Mapping[AuthStyle, tuple[str, str]] = {
+    "bearer": ("Authorization", "Bearer "),
+    "x-api-key": ("x-api-key", ""),
+    "api-key": ("api-key", ""),
+}
+"""The header that carries the key, and what stands before the key in it."""
 
 USER_AGENT = f"ccproxy/{__version__}"
 ANTHROPIC_VERSION = "2023-06-01"
@@ -108,7 +114,8 @@ class UpstreamHeaders:
         return {**_overlay(kept, self._custom), **self._credential(key)}
 
     def _credential(self, key: str | None) -> dict[str, str]:
-        name, value = _credential(self._auth, key or "")
+        name, scheme = _CREDENTIAL[self._auth]
+        value = f"{scheme}{key or ''}"
         # An Authorization of the user's own is the credential then.
         return {} if key is None or name.lower() in self._custom_names else {name: value}
 
@@ -137,16 +144,6 @@ def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
         for name, value in provider
         if name.lower() in _ANSWER_NAMES or name.lower().startswith(_ANSWER_PREFIXES)
     ]
-
-
-def _credential(auth: AuthStyle, key: str) -> tuple[str, str]:
-    match auth:
-        case "bearer":
-            return "Authorization", f"Bearer {key}"
-        case "x-api-key":
-            return "x-api-key", key
-        case "api-key":
-            return "api-key", key
 
 
 def _overlay(headers: Mapping[str, str], custom: Mapping[str, str]) -> dict[str, str]:

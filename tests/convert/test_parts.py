@@ -361,6 +361,14 @@ def test_a_tool_reference_names_the_tool_as_the_provider_knows_it():
             id="a fetched page",
         ),
         pytest.param(
+            {
+                "type": "bash_code_execution_tool_result",
+                "content": {"stdout": "out", "content": ["bare", 7, None, {"stderr": "err"}]},
+            },
+            "out\nerr",
+            id="what stands under no name is not known to be readable",
+        ),
+        pytest.param(
             {"type": "mcp_tool_result", "content": "said"}, "said", id="an MCP result as a string"
         ),
         pytest.param(

@@ -52,6 +52,11 @@ def test_five_in_a_row_open_it(breaker):
     assert not breaker.is_closed
 
 
+def test_a_closed_one_is_open_for_no_time(breaker):
+    fail(breaker, 4)
+    assert breaker.seconds_open == 0
+
+
 def test_a_success_between_starts_the_count_again(breaker):
     fail(breaker, 4)
     succeed(breaker)

@@ -168,6 +168,22 @@ def test_a_stream_without_an_end_is_a_problem_and_then_an_event():
     assert asked.stop_reason is None
 
 
+def test_a_stream_that_only_breaks_off_after_its_finish_is_whole():
+    asked = exchange(prompt(stream=True))
+    written = asked.feed(data_line(chunk("h")) + data_line(chunk(finish="length")))
+    assert asked.stop_reason is None
+    message = grammar.assemble(written + asked.close())
+    assert message["stop_reason"] == asked.stop_reason == "max_tokens"
+
+
+def test_what_comes_after_the_end_changes_nothing():
+    asked = exchange(prompt(stream=True))
+    asked.feed(data_line(chunk("h", finish="stop")) + DONE)
+    assert asked.feed(data_line(chunk("more", finish="length"))) == b""
+    assert asked.close() == b""
+    assert asked.stop_reason == "end_turn"
+
+
 def test_an_error_in_a_stream_is_a_problem():
     asked = exchange(prompt(stream=True))
     asked.feed(data_line(chunk("h")))

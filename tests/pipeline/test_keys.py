@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ccproxy.convert.problem import Cause
 from ccproxy.errors import Problem
-from ccproxy.pipeline.keys import KeyPool, salted
+from ccproxy.pipeline.keys import KeyPool, PoolLive, salted
 from ccproxy.pipeline.keyshown import shown
 from ccproxy.pipeline.keystate import KeyLimits
 from ccproxy.pipeline.verdict import GOOD, Effect, Next, Verdict
@@ -484,6 +484,15 @@ def test_the_providers_own_words_are_added(pool):
     assert problem.message.endswith("The provider's last answer: Incorrect API key")
 
 
+def test_a_request_that_every_key_has_tried_hears_what_was_said_to_it(pool):
+    problem = pool.refusal(MODEL, skip={"k1", "k2", "k3"}, last="403: not yours")
+    assert (problem.kind, problem.should_retry) == ("authentication_error", False)
+    assert problem.message == (
+        "Kimi refused this request with every key that could be tried. "
+        "The provider's last answer: 403: not yours"
+    )
+
+
 # For the user.
 
 
@@ -541,6 +550,179 @@ def test_disable_enable_reset(pool):
     assert pool.counts() == (3, 3)
     with pytest.raises(KeyError):
         pool.disable("k9")
+
+
+def test_resetting_one_key_leaves_the_others_alone(pool):
+    use_key(pool, "k1", rejected())
+    use_key(pool, "k2", broke())
+    pool.reset("k1")
+    assert [key.state for key in pool.snapshot()] == ["ready", "out", "ready"]
+    with pytest.raises(KeyError):
+        pool.reset("k9")
+
+
+# A key that the user wants to try.
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        pytest.param(lambda pool: use_key(pool, "k2", rejected()), id="one that rests"),
+        pytest.param(lambda pool: pool.disable("k2"), id="a disabled one"),
+        pytest.param(lambda pool: None, id="a good one"),
+    ],
+)
+def test_any_key_can_be_tried(pool, prepare):
+    prepare(pool)
+    lease = pool.take_this("k2", MODEL)
+    assert (lease.id, lease.secret, lease.tests) == ("k2", KEYS[1], True)
+    assert pool.snapshot()[1].in_flight == 1
+    pool.release(lease)
+    assert pool.snapshot()[1].in_flight == 0
+
+
+def test_a_key_that_does_not_exist_cannot_be_tried(pool):
+    with pytest.raises(KeyError):
+        pool.take_this("k9", MODEL)
+
+
+def test_a_success_of_a_tried_key_ends_its_rest_at_once(pool):
+    use_key(pool, "k2", rejected())
+    lease = pool.take_this("k2", MODEL)
+    pool.settle(lease, GOOD)
+    pool.release(lease)
+    assert pool.counts() == (3, 3)
+
+
+# For other processes that share it.
+
+
+def shared_by(clock, count):
+    """Pools of as many processes; each takes over what the one before it has left."""
+    pools = [pool_of(clock) for _ in range(count)]
+    for place, pool in enumerate(pools, start=1):
+        pool._me = place
+    return pools
+
+
+def hand_over(one, other):
+    live = one.live(PoolLive(salt=SALT))
+    other.revive(live)
+    return live
+
+
+def test_turns_go_on_in_another_process(clock):
+    one, other = shared_by(clock, 2)
+    assert one.take(MODEL).id == "k1"
+    hand_over(one, other)
+    assert other.take(MODEL).id == "k2"
+    hand_over(other, one)
+    assert one.take(MODEL).id == "k3"
+    assert [key.in_flight for key in one.snapshot()] == [1, 1, 1]
+
+
+def test_a_permit_given_back_is_only_ones_own(clock):
+    one, other = shared_by(clock, 2)
+    lease = one.take(MODEL)
+    hand_over(one, other)
+    pending = other.take_this("k1", MODEL)
+    hand_over(other, one)
+    one.release(lease)
+    hand_over(one, other)
+    assert other.snapshot()[0].in_flight == 1
+    other.release(pending)
+    assert [key.in_flight for key in other.snapshot()] == [0, 0, 0]
+
+
+def test_what_one_learnt_the_other_knows(clock):
+    one, other = shared_by(clock, 2)
+    use_key(one, "k1", limited(41.0))
+    one.disable("k3")
+    hand_over(one, other)
+    assert [key.state for key in other.snapshot()] == ["resting", "ready", "disabled"]
+    assert other.snapshot()[0].rests[0].seconds == 41.0
+
+
+def test_limits_in_two_processes_are_one_row(clock):
+    one, other = shared_by(clock, 2)
+    use(one, limited(12.0, shared=True))
+    use(one, limited(12.0, shared=True))
+    hand_over(one, other)
+    use(other, limited(12.0, shared=True))
+    assert other.provider_rests_for == pytest.approx(12.0)
+    hand_over(other, one)
+    assert "limits this address or account" in refused(one).message
+
+
+def test_the_probes_of_a_process_that_is_gone_are_nobodys(clock):
+    gone, left = shared_by(clock, 2)
+    for _ in range(3):
+        use(gone, limited(shared=True))
+    clock.now += 6
+    probe = gone.take(MODEL)
+    gone.settle(probe, GOOD)
+    use_key(gone, "k2", rejected())
+    clock.now += 61
+    gone.take_this("k2", MODEL)  # it probes the rest, and never comes back
+    live = gone.live(PoolLive(salt=SALT))
+    left.revive(live)
+    assert left.snapshot()[1].in_flight == 1
+    assert live.keys[salted(KEYS[1], SALT)].rests[""].probed_by == (1, gone._turn)
+    assert live.without({2, 3}).keys[salted(KEYS[1], SALT)].rests[""].probing
+    left.revive(live.without({1}))
+    assert [key.in_flight for key in left.snapshot()] == [0, 0, 0]
+    assert left.take(MODEL, skip={"k1", "k3"}).id == "k2"
+
+
+@pytest.mark.parametrize(
+    ("gone", "may_probe"),
+    [
+        pytest.param({1}, True, id="the one that probes is gone"),
+        pytest.param({2, 3}, False, id="others are"),
+    ],
+)
+def test_the_providers_probe_ends_with_its_process(clock, gone, may_probe):
+    one, other = shared_by(clock, 2)
+    for _ in range(3):
+        use(one, limited(shared=True))
+    clock.now += 6
+    one.take(MODEL)
+    other.revive(one.live(PoolLive(salt=SALT)).without(gone))
+    if may_probe:
+        assert other.take(MODEL)
+    else:
+        assert "limits this address or account" in refused(other).message
+
+
+def test_keys_of_another_configuration_stay_as_they_are(clock):
+    """During a reload two processes may share a pool of different keys."""
+    old = pool_of(clock, 2)
+    new = KeyPool(
+        [KEYS[1], KEYS[5]], provider="Kimi", clock=clock, wall=clock.wall, jitter=lambda: 0.5
+    )
+    for verdict in (limited(shared=True), limited(shared=True)):
+        use(old, verdict)
+    live = old.live(PoolLive(salt=SALT))
+    new.revive(live)
+    assert [bool(key.rests) for key in new.snapshot()] == [True, False]
+    after = new.live(live)
+    assert after.keys.keys() == {salted(key, SALT) for key in (KEYS[0], KEYS[1], KEYS[5])}
+    assert [name for name, _, _ in after.limited] == [salted(KEYS[1], SALT)]
+
+
+def test_what_is_shared_names_no_key(pool):
+    use(pool, limited(5.0, shared=True))
+    assert not any(key in str(pool.live(PoolLive(salt=SALT))) for key in KEYS)
+
+
+def test_a_new_salt_is_a_new_name(pool):
+    names = [set(pool.live(PoolLive(salt=salt)).keys) for salt in (b"one", b"two", b"one")]
+    assert names[0] == names[2]
+    assert names[0].isdisjoint(names[1])
+
+
+def test_a_pool_of_one_process_is_kept_by_it(pool):
+    assert pool.is_kept_here
 
 
 # For the disk.

@@ -123,6 +123,18 @@ def test_nothing_is_known_of_a_model_without_a_card():
     assert (card.window, card.max_output, card.price, card.quirks) == (None, None, None, PLAIN)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "price"),
+    [
+        ((1.0, 2.0), Price(input=1.0, output=2.0)),
+        ((1.0, 2.0, 0.1), Price(input=1.0, output=2.0, cache_read=0.1)),
+        ((1.0, 2.0, 0.1, 3.0), Price(input=1.0, output=2.0, cache_read=0.1, cache_write=3.0)),
+    ],
+)
+def test_a_price_in_the_order_of_the_settings(numbers, price):
+    assert Price.of(numbers) == price
+
+
 def test_a_price_need_not_know_the_cache():
     assert Price(input=1.0, output=2.0).cache_read is None
 
@@ -183,3 +195,18 @@ def test_the_users_prices_win():
     assert models.price("k2") is own
     assert models.price("k3") is PRICED
     assert models.price("other") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        pytest.param("big-1", True, id="a tier's model"),
+        pytest.param("BIG-1[1m]", True, id="whatever its case, with the mark"),
+        pytest.param("glm-5.2-air", True, id="a model that the preset names"),
+        pytest.param("glm-5.2-fast", False, id="one that only fits a pattern of the preset"),
+        pytest.param("gpt-4.1", False, id="one that only passes"),
+        pytest.param("claude-opus-5-5", False, id="a foreign name"),
+    ],
+)
+def test_who_is_listed(name, listed):
+    assert MODELS.lists(name) is listed

@@ -136,6 +136,19 @@ def test_classes(headers, fields, kind):
         pytest.param({"messages": said(result(PDF))}, {"pdf"}, id="a PDF that a tool read"),
         pytest.param({"messages": said(TEXT_FILE)}, set(), id="a document of text"),
         pytest.param(
+            {"messages": said({"type": "document", "source": {"type": "url", "url": "https://e"}})},
+            {"pdf"},
+            id="a PDF somewhere else",
+        ),
+        pytest.param(
+            {"messages": said({"type": "document"})}, set(), id="a document without a source"
+        ),
+        pytest.param(
+            {"messages": said({"type": "document", "source": ["application/pdf"]})},
+            set(),
+            id="a source that is none: the conversion will say so",
+        ),
+        pytest.param(
             {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
             {"web_search"},
             id="the server's web search",
@@ -243,6 +256,22 @@ def test_the_window_of_the_chosen_model_counts(tokens, decision):
 def test_without_rules_nothing_is_decided(seen):
     assert decide(NO_ROUTING, seen, window=no_window) == UNDECIDED
     assert NO_ROUTING.is_empty
+
+
+@pytest.mark.parametrize(
+    ("long", "tokens", "after"),
+    [
+        pytest.param(LongContext(model="L"), 500, LongContext(model="L", over=500), id="set"),
+        pytest.param(
+            LongContext(model="L", over=9), 500, LongContext(model="L", over=9), id="own wins"
+        ),
+        pytest.param(LongContext(model="L"), None, LongContext(model="L"), id="none is given"),
+        pytest.param(None, 500, None, id="nobody gets long requests"),
+    ],
+)
+def test_a_threshold_from_elsewhere_is_for_rules_without_one(long, tokens, after):
+    routing = Routing(rules={"main": "M"}, long_context=long)
+    assert routing.with_threshold(tokens) == Routing(rules={"main": "M"}, long_context=after)
 
 
 def test_a_rule_that_does_not_fit_decides_nothing():

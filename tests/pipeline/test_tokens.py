@@ -206,6 +206,10 @@ def test_it_grows_with_every_block(blocks):
             id="data that is no text",
         ),
         pytest.param([], id="nothing"),
+        pytest.param(
+            [{"type": 5, "source": {"type": "base64"}, "x": "y" * 9000}],
+            id="a type that is none, beside what looks like a picture",
+        ),
     ],
 )
 def test_odd_content_is_counted_somehow(content):
