@@ -34,6 +34,7 @@ from ccproxy.convert.history import (
     reasoning_fields,
     thought_signatures,
 )
+from ccproxy.convert.memory import Point, Start
 from ccproxy.convert.names import ToolIds, id_literal
 from ccproxy.convert.parts import Part, block_to_parts, content_of, texts_of
 from ccproxy.convert.results import NO_RESULT, to_orphan, to_result
@@ -57,6 +58,7 @@ _NOTHING_SAID = Raw(b'"(no content)"')
 _ACKNOWLEDGED = Raw(b'"Understood."')
 
 _IDS = msgspec.json.Decoder(list[str])
+_encode = msgspec.json.Encoder().encode
 
 
 class Conversation:
@@ -65,9 +67,15 @@ class Conversation:
     def __init__(self, conversion: Conversion, *, system: ChatMessage | None = None) -> None:
         self._conversion = conversion
         self._quirks = conversion.quirks
-        self._messages: list[ChatMessage] = [system] if system else []
+        self._head: list[ChatMessage] = [system] if system else []
+        # What cannot change any more, as JSON; and the messages behind it.
+        self._written = bytearray()
+        self._messages: list[ChatMessage] = []
+        self._points: list[Point] = []
+        self._begun_with = 0
         self._ids = ToolIds(self._quirks.tool_ids)
         self._client_ids: list[bytes] = []
+        self._sent_ids: list[bytes] = []
         self._names: dict[bytes, str] = {}
         self._said: list[Block] = []
         self._said_at = 0
@@ -79,10 +87,42 @@ class Conversation:
         """Return the client's ids of all calls."""
         return frozenset(_IDS.decode(b"[%b]" % b",".join(self._client_ids)))
 
+    def resume(self, start: Start) -> int:
+        """Go on behind *start*; return the index of the message that must be added next."""
+        point = start.points[-1]
+        self._points = list(start.points)
+        self._begun_with = len(self._points)
+        self._written += memoryview(start.written)[: point.written]
+        self._client_ids += start.client_ids[: point.calls]
+        self._sent_ids += start.sent_ids[: point.calls]
+        self._ids.know(self._sent_ids)
+        for client_id, sent_id in zip(
+            self._client_ids[-point.open :], self._sent_ids[-point.open :], strict=True
+        ):
+            self._open(client_id, Raw(sent_id))
+        self._conversion.dropped |= dict.fromkeys(start.dropped[: point.dropped])
+        self._conversion.tool_names |= dict(start.tool_names[: point.tool_names])
+        return point.messages
+
+    def start(self) -> Start | None:
+        """Return what a later turn can go on behind, None if that is not more than was known."""
+        if len(self._points) == self._begun_with:
+            return None
+        return Start(
+            points=self._points,
+            written=bytes(memoryview(self._written)[: self._points[-1].written]),
+            client_ids=self._client_ids,
+            sent_ids=self._sent_ids,
+            dropped=tuple(self._conversion.dropped),
+            tool_names=tuple(self._conversion.tool_names.items()),
+        )
+
     def add(self, message: Message, index: int) -> None:
         """Take the message at *index* of the request."""
         if self._said and message.role != "assistant":
-            self._write_assistant()
+            written = self._write_assistant()
+            if written and self._calls:
+                self._note(index)
         try:
             blocks = blocks_of(message.content)
             if message.role == "assistant":
@@ -90,7 +130,7 @@ class Conversation:
                 self._said_at = index
                 return
             if message.role in ("system", "developer"):
-                first = not self._messages and not self._waiting
+                first = not (self._head or self._written or self._messages or self._waiting)
                 said = to_system_message(blocks, self._conversion, first=first)
             else:
                 said = self._user(blocks)
@@ -99,17 +139,36 @@ class Conversation:
         if said is not None:
             (self._waiting if self._calls else self._messages).append(said)
 
-    def finish(self) -> list[ChatMessage]:
-        """Return the converted messages."""
+    def finish(self) -> list[ChatMessage | Raw]:
+        """Return the converted messages, several of them in one `Raw`."""
         if self._said:
             self._write_assistant()
         self._settle(self._calls)
-        if all(message["role"] == "system" for message in self._messages):
+        said = (message["role"] != "system" for message in self._messages)
+        if not self._written and not any(said):
             self._messages.append({"role": "user", "content": _NOTHING_SAID})
         last = self._messages[-1]
         if last["role"] == "assistant" and self._quirks.prefill != "plain":
             last[self._quirks.prefill] = True
-        return self._messages
+        written = [Raw(self._written)] if self._written else []
+        return [*self._head, *written, *self._messages]
+
+    def _note(self, index: int) -> None:
+        """Note that the messages up to *index* are written, their last calls being open."""
+        if self._written:
+            self._written += b","
+        self._written += memoryview(_encode(self._messages))[1:-1]
+        self._messages = []
+        conversion = self._conversion
+        point = Point(
+            messages=index,
+            written=len(self._written),
+            calls=len(self._client_ids),
+            open=len(self._calls),
+            dropped=len(conversion.dropped),
+            tool_names=len(conversion.tool_names),
+        )
+        self._points.append(point)
 
     # What the user says...
 
@@ -146,8 +205,8 @@ class Conversation:
 
     # ...what the assistant said...
 
-    def _write_assistant(self) -> None:
-        """Write the assistant message that is complete now."""
+    def _write_assistant(self) -> bool:
+        """Write the assistant message that is complete now, unless it says nothing."""
         said, self._said = self._said, []
         before, self._calls = self._calls, []
         try:
@@ -156,9 +215,10 @@ class Conversation:
             raise inside(problem, "messages", self._said_at, "content") from problem
         if message is None:
             self._calls = before
-            return
+            return False
         self._settle(before)
         self._messages.append(message)
+        return True
 
     def _assistant(self, said: list[Block], *, in_tool_turn: bool) -> ChatMessage | None:
         texts, calls, thoughts = self._taken_apart(said)
@@ -211,7 +271,8 @@ class Conversation:
         client_id = id_literal(block.id)
         sent_id = Raw(self._ids.take(client_id))
         self._client_ids.append(client_id)
-        self._calls.append((client_id, {"role": "tool", "tool_call_id": sent_id, "content": None}))
+        self._sent_ids.append(bytes(sent_id))
+        self._open(client_id, sent_id)
         said = bytes(block.name)
         name = self._names.get(said)
         if name is None:
@@ -219,6 +280,9 @@ class Conversation:
             self._names[said] = name
         function = {"name": name, "arguments": to_arguments(block.input)}
         return {"id": sent_id, "type": "function", "function": function}
+
+    def _open(self, client_id: bytes, sent_id: Raw) -> None:
+        self._calls.append((client_id, {"role": "tool", "tool_call_id": sent_id, "content": None}))
 
     def _sign(self, calls: list[dict[str, Any]], thoughts: list[Block]) -> None:
         """Give the calls, which are the open ones, Gemini's signatures back."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from msgspec import Raw
@@ -65,6 +65,10 @@ class ToolIds:
             again += 1
         self._used.add(sent)
         return sent
+
+    def know(self, sent_ids: Iterable[bytes]) -> None:
+        """Note ids that were taken in an earlier turn."""
+        self._used.update(sent_ids)
 
     def _made(self, client_id: bytes, again: int) -> bytes:
         digest = _digest(b"%b %d" % (client_id, again), 24)

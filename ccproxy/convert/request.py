@@ -12,10 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from ccproxy.convert.classifier import ROOM_TO_REASON, is_classifier
 from ccproxy.convert.conversion import Conversion
 from ccproxy.convert.formats import format_fields, format_of
+from ccproxy.convert.memory import Memory
 from ccproxy.convert.messages import Conversation
 from ccproxy.convert.quirks import Target
 from ccproxy.convert.reasoning import NO_THINKING, Wish, reasoning_fields, wish_of
@@ -30,7 +32,7 @@ from ccproxy.convert.system import to_system_prompt
 from ccproxy.convert.thinking import Signer
 from ccproxy.convert.tools import NO_TOOLS, Choice, ToolSet, to_chat_choice, to_chat_tools
 from ccproxy.protocol.literals import invalid, is_given
-from ccproxy.protocol.messages import ANTHROPIC_ONLY, MessagesRequest
+from ccproxy.protocol.messages import ANTHROPIC_ONLY, Message, MessagesRequest
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -55,31 +57,38 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_chat(
-    request: MessagesRequest, target: Target, *, signer: Signer, stream: bool | None = None
+    request: MessagesRequest,
+    target: Target,
+    *,
+    signer: Signer,
+    stream: bool | None = None,
+    memory: Memory | None = None,
 ) -> Converted:
     """
     Convert *request* for *target*; `stream` None: stream if the client does.
+
+    *memory* makes it cheaper, not different, to convert the next turn of a conversation.
 
     Raises:
         Problem: invalid_request_error if the request is one that the Messages API refuses, too.
     """
     try:
-        return _convert(request, target, signer=signer, stream=stream)
+        return _convert(request, Conversion(target=target, signer=signer), stream, memory)
     except RecursionError as error:
         raise invalid("The JSON is nested too deeply") from error
 
 
 def _convert(
-    request: MessagesRequest, target: Target, *, signer: Signer, stream: bool | None
+    request: MessagesRequest, conversion: Conversion, stream: bool | None, memory: Memory | None
 ) -> Converted:
-    quirks = target.quirks
+    target, quirks = conversion.target, conversion.quirks
     classifies = is_classifier(request)
     wish = NO_THINKING if classifies else wish_of(request)
     hide = classifies and quirks.always_reasons
     streams = bool(request.stream if stream is None else stream)
     wish, streams = _streamed_to_think(wish, streams, target)
 
-    conversion = Conversion(target=target, signer=signer, thinks=wish.thinks is not False)
+    conversion.thinks = wish.thinks is not False
     _note_dropped(request, conversion)
     tools = to_chat_tools(request.tools, conversion)
     choice = to_chat_choice(request.tool_choice, tools, conversion)
@@ -89,15 +98,13 @@ def _convert(
     instructions = [text for text in (form_instruction, choice.instruction) if text]
 
     system = to_system_prompt(request.system, conversion, instructions=instructions)
-    conversation = Conversation(conversion, system=system)
-    for index, message in enumerate(request.messages):
-        conversation.add(message, index)
+    messages, known_ids = _to_messages(request.messages, system, conversion, memory)
 
     stops = stops_of(request)
     reasoning = reasoning_fields(wish, quirks, with_tools=tools is not NO_TOOLS)
     body = {
         "model": target.model,
-        "messages": conversation.finish(),
+        "messages": messages,
         **limit_fields(request, target, least=ROOM_TO_REASON if hide else 1),
         **sampling_fields(request, conversion, effort=reasoning.get("reasoning_effort")),
         **({} if hide else stop_fields(stops, conversion)),
@@ -115,8 +122,31 @@ def _convert(
         stop_sequences=stops,
         stream=streams,
         hide_thinking=hide,
-        known_ids=conversation.known_ids(),
+        known_ids=known_ids,
     )
+
+
+def _to_messages(
+    messages: list[Message],
+    system: dict[str, Any] | None,
+    conversion: Conversion,
+    memory: Memory | None,
+) -> tuple[list[dict[str, Any] | Raw], frozenset[str]]:
+    """Convert the messages behind *system*; return the ids of the calls in them, too."""
+    own = replace(conversion, dropped={}, tool_names={})
+    conversation = Conversation(own, system=system)
+    prompted = system is not None
+    known = memory.find(messages, own, prompted=prompted) if memory else None
+    first = conversation.resume(known) if known else 0
+    for index, message in enumerate(messages[first:], first):
+        conversation.add(message, index)
+    converted = conversation.finish()
+    start = conversation.start() if memory else None
+    if memory and start:
+        memory.keep(messages, own, prompted=prompted, start=start)
+    conversion.dropped |= own.dropped
+    conversion.tool_names |= own.tool_names
+    return converted, conversation.known_ids()
 
 
 def _streamed_to_think(wish: Wish, streams: bool, target: Target) -> tuple[Wish, bool]:

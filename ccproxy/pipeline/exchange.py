@@ -62,7 +62,7 @@ class Exchange:
         target = rules.target(self.model)
         self._estimate = estimate(request, text)
         rules.check_window(request, self.model, estimated=self._estimate)
-        converted = to_chat(request, target, signer=rules.signer)
+        converted = to_chat(request, target, signer=rules.signer, memory=rules.memory)
         self.body = converted.body
         self.asks_stream = converted.stream
         self._dropped = (*filtered, *converted.dropped)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ccproxy.convert.memory import Memory
 from ccproxy.convert.quirks import Target
 from ccproxy.convert.thinking import Signer
 from ccproxy.errors import Problem
@@ -33,6 +34,8 @@ class Rules:
     """What is known about a model of the provider's."""
     signer: Signer
     calibration: Calibration
+    memory: Memory = field(default_factory=Memory)
+    """Of the conversations so far."""
     most_tokens: int | None = None
     least_tokens: int | None = None
     tool_filter: tuple[str, ...] = ()
