@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from ccproxy.cli.choose import choose_one, complete_label, open_fleet
-from ccproxy.cli.terminal import near, say, show
+from ccproxy.cli.terminal import clean, near, say, show
 from ccproxy.cli.verb import Options, Verb
+from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
 
 _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"})
@@ -65,8 +66,24 @@ def env(
     if masked and config.client_keys and token:
         settings[TOKEN] = f"…{token[-4:]}" if len(token) >= 16 else "…"
     show(script(settings, shell))
+    _warn_of_silence(options, fleet, entry)
     if masked:
         say(options, f"\nThis only shows them. To use them:  {_how_to_use(shell, entry.label)}")
+
+
+def _warn_of_silence(options: Options, fleet: Fleet, entry: Entry) -> None:
+    """Say so if nobody, or a stranger, would answer on the port of *entry*."""
+    from ccproxy.supervisor.client import fleet_status
+
+    rows = [row for row in fleet_status(fleet).proxies if row.label == entry.label]
+    if any(row.state == "foreign" for row in rows):
+        reason = rows[0].reason or f"port {entry.port} is in use by another program"
+        say(options, f"note: {clean(reason)}")
+    elif all(row.state == "stopped" for row in rows):
+        say(
+            options,
+            f"note: {entry.label} is not running; start it: ccproxy start {entry.label}",
+        )
 
 
 def warn_of_shadows(options: Options, settings: Mapping[str, str | None]) -> None:

@@ -6,13 +6,14 @@ import json
 import os
 import pty
 import shutil
+import socket
 import subprocess
 
 import pytest
 
 from ccproxy.cli.env import script, shell_of
 from ccproxy.cli.session import MANAGED, PLACEHOLDER
-from tests.cli.conftest import GLM, KIMI, command, write_env
+from tests.cli.conftest import GLM, KIMI, command, port_of, write_env
 
 CLIENT_KEY = "ccp_client-key-0123456789abcdef"
 NASTY = [
@@ -196,3 +197,31 @@ def test_a_shadowing_setting_is_named_on_stderr(home, ccproxy):
 )
 def test_the_shell_is_the_users(environ, expected):
     assert shell_of(environ) == expected
+
+
+# Whether anybody would answer.
+
+
+def test_a_stopped_proxy_is_told(demo, ccproxy):
+    done = ccproxy("env", "demo")
+    assert done.exit_code == 0
+    assert "note: Demo is not running; start it: ccproxy start Demo" in done.stderr
+    assert "is not running" not in done.stdout
+    assert not (demo / "pids").exists()
+
+
+def test_a_port_of_a_strangers_is_told(demo, ccproxy):
+    port = port_of(demo, "Demo")
+    with socket.create_server(("127.0.0.1", port)):
+        done = ccproxy("env", "demo")
+    assert done.exit_code == 0
+    assert f"note: port {port} in use by " in done.stderr
+    assert "in use" not in done.stdout
+
+
+def test_of_a_running_proxy_nothing_is_told(demo, ccproxy, process):
+    assert process("start", "demo").returncode == 0
+    done = ccproxy("env", "demo")
+    assert done.exit_code == 0
+    assert "note:" not in done.stderr
+    assert "note: Other is not running" in ccproxy("env", "other").stderr
