@@ -40,22 +40,23 @@ def main(argv: Sequence[str]) -> int:
     settings = Settings(worker_command=options.worker_command or WORKER_COMMAND)
     fleet = Fleet(home=file.parent, file=file, entries=())
     try:
-        with Lock(fleet, command="ccproxy supervisor", fd=options.lock_fd):
-            asyncio.run(_serve(fleet, settings, options.ready_fd))
+        with Lock(fleet, command="ccproxy supervisor", fd=options.lock_fd) as lock:
+            resident = Resident(fleet, lock=lock, settings=settings)
+            asyncio.run(_serve(resident, options.ready_fd))
     except CcproxyError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 
 
-async def _serve(fleet: Fleet, settings: Settings, ready_fd: int | None) -> None:
+async def _serve(resident: Resident, ready_fd: int | None) -> None:
     def ready() -> None:
         if ready_fd is not None:
             with contextlib.suppress(OSError):
                 os.write(ready_fd, b"ready\n")
             os.close(ready_fd)
 
-    await Resident(fleet, settings=settings).run(ready)
+    await resident.run(ready)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ START_LIMIT = 25.0
 BEYOND = 15.0
 """Seconds that an answer may take longer than what was asked for."""
 
+RECOVERY = 4.0
+"""Seconds that a living supervisor gets to make its lock and its socket anew."""
+
 _POLL = 0.05
 
 
@@ -202,6 +205,7 @@ def ensure_supervisor(
 
     """
     until = time.monotonic() + patience
+    let_recover(fleet, patience=min(patience, RECOVERY))
     while not _ping(fleet).get("ok"):
         try:
             with Lock(fleet, command=command) as lock:
@@ -211,6 +215,21 @@ def ensure_supervisor(
             if time.monotonic() >= until:
                 raise
             time.sleep(_POLL)
+
+
+def let_recover(fleet: Fleet, *, patience: float = RECOVERY) -> None:
+    """
+    Wait while a supervisor lives that does not answer, as after `rm -rf state`.
+
+    Its lock is free then, but two supervisors would start every worker twice.
+    """
+    until = time.monotonic() + patience
+    while not _ping(fleet).get("ok") and time.monotonic() < until:
+        from ccproxy.supervisor.survey import supervisor_pid  # as above
+
+        if supervisor_pid(fleet) is None:
+            return
+        time.sleep(_POLL)
 
 
 def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:

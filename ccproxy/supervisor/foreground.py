@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
+from ccproxy.supervisor.client import let_recover
 from ccproxy.supervisor.host import Settings
 from ccproxy.supervisor.lock import Lock
 from ccproxy.supervisor.notify import Notifier
@@ -34,10 +35,11 @@ def run_foreground(
         ConfigError: If the user's files are wrong; nothing was started.
 
     """
-    with Lock(fleet, command="ccproxy up"):
+    let_recover(fleet)
+    with Lock(fleet, command="ccproxy up") as lock:
         order = Order(op="start", labels=tuple(map(str.lower, labels)), timeout=patience)
         return asyncio.run(
-            _run(Resident(fleet, settings=settings, in_front=True), order, on_started)
+            _run(Resident(fleet, lock=lock, settings=settings, in_front=True), order, on_started)
         )
 
 

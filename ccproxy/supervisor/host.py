@@ -80,6 +80,8 @@ class LocalHost:
     ) -> None:
         self.listeners = Listeners(clock=settings.clock)
         self.records = Records(fleet.pids)
+        self.may_spawn: Callable[[], bool] = lambda: True
+        """Asked before every spawn: whether the fleet is still this supervisor's."""
         self._fleet = fleet
         self._journal = journal
         self._wake = wake
@@ -174,6 +176,10 @@ class LocalHost:
     # ...the process...
 
     def _spawn(self, unit: Unit) -> None:
+        if not self.may_spawn():
+            words = "another supervisor has taken over"
+            unit.could_not_spawn(self.now(), jitter=self._settings.jitter(), words=words)
+            return
         nonce = secrets.token_hex(16)
         control = socket_path(self._fleet.home, f"{unit.spec.label}.{unit.index}.{nonce[:8]}")
         ready, told = os.pipe()

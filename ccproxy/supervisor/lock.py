@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from pathlib import Path
 from types import TracebackType
 
 from ccproxy.config.fleet import Fleet
@@ -45,9 +46,7 @@ class Lock:
         except BlockingIOError as error:
             os.close(self.fd)
             raise Busy(holder_text(self._fleet)) from error
-        holder = {"pid": os.getpid(), "command": self._command, "since": time.time()}
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, json.dumps(holder).encode(), 0)
+        self._sign()
         return self
 
     def __exit__(
@@ -59,10 +58,49 @@ class Lock:
         # Closed, not unlocked: a child to which the lock was handed down keeps it.
         os.close(self.fd)
 
+    def renew(self) -> bool:
+        """
+        Take the lock afresh where its file was removed; return whether it is still ours.
+
+        A lock on a file that nobody finds any more keeps nobody away.
+
+        Raises:
+            OSError: If the file cannot be made; what is held is held on to.
+
+        """
+        if is_at(self._path, os.fstat(self.fd)):
+            return True
+        fresh = self._open()
+        try:
+            fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fresh)
+            return False
+        os.close(self.fd)
+        self.fd = fresh
+        self._sign()
+        return True
+
+    def _sign(self) -> None:
+        holder = {"pid": os.getpid(), "command": self._command, "since": time.time()}
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, json.dumps(holder).encode(), 0)
+
+    @property
+    def _path(self) -> Path:
+        return self._fleet.state / NAME
+
     def _open(self) -> int:
-        path = self._fleet.state / NAME
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def is_at(path: Path, known: os.stat_result) -> bool:
+    """Say whether *path* still leads to the very file that *known* is about."""
+    try:
+        return os.path.samestat(path.lstat(), known)
+    except OSError:
+        return False
 
 
 def holder_text(fleet: Fleet) -> str:

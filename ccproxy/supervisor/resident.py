@@ -8,12 +8,9 @@ successor finds them by their records and takes them over.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ccproxy import __version__
@@ -24,14 +21,15 @@ from ccproxy.supervisor.caretaker import Caretaker
 from ccproxy.supervisor.control import socket_path
 from ccproxy.supervisor.converge import Loop
 from ccproxy.supervisor.examine import Examine, FileExamine
+from ccproxy.supervisor.foothold import Foothold
 from ccproxy.supervisor.host import LocalHost, Settings
 from ccproxy.supervisor.journal import FileJournal
+from ccproxy.supervisor.lock import Lock
 from ccproxy.supervisor.mistakes import mistakes_to_json
 from ccproxy.supervisor.orders import Order, Orders, Outcome
 from ccproxy.supervisor.plan import Goal
 from ccproxy.supervisor.probes import Prober
 from ccproxy.supervisor.processes import age_of, identify
-from ccproxy.supervisor.records import write_atomically
 from ccproxy.supervisor.server import Server
 from ccproxy.supervisor.unit import Unit
 
@@ -40,12 +38,13 @@ FRESH = 0.4
 
 
 class Resident:
-    """The supervisor of one fleet. The caller holds the fleet's lock."""
+    """The supervisor of one fleet. The caller holds the fleet's *lock*, and hands it over."""
 
     def __init__(
         self,
         fleet: Fleet,
         *,
+        lock: Lock | None = None,
         settings: Settings | None = None,
         examine: Examine | None = None,
         echo: Callable[[str], None] | None = None,
@@ -74,6 +73,10 @@ class Resident:
             refresh=lambda: self._prober.refresh(FRESH),
         )
         self._server = Server(socket_path(fleet.home), self.answer)
+        self._foothold = Foothold(
+            fleet, self._server, lock=lock, journal=self._journal, lost=self._step_down
+        )
+        self._host.may_spawn = self._foothold.holds
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Future[Any]] = set()
 
@@ -83,12 +86,13 @@ class Resident:
         try:
             await adopt_all(self._fleet, self._units, self._host, self._journal)
             await self._server.start()
-            self._write_record()
+            self._foothold.write_record()
             self._take_signals()
             async with asyncio.TaskGroup() as group:
                 always = [
                     group.create_task(self._loop.run()),
                     group.create_task(self._prober.run()),
+                    group.create_task(self._foothold.run()),
                     group.create_task(Caretaker(self._fleet, self._journal).run()),
                 ]
                 if ready is not None:
@@ -181,6 +185,11 @@ class Resident:
         asyncio.get_running_loop().call_soon(self._ended.set)
         return Outcome(ok=True, rows=[])
 
+    def _step_down(self) -> None:
+        """End where another supervisor has taken over: the workers are its own."""
+        self._orders.ending = True
+        self._ended.set()
+
     def _wake(self) -> None:
         self._loop.wake()
 
@@ -194,27 +203,6 @@ class Resident:
             "in_front": self._in_front,
             "trouble": self._journal.trouble,
         }
-
-    def _write_record(self) -> None:
-        me = identify(os.getpid())
-        if me is None:
-            return
-        record = {
-            "pid": me.pid,
-            "start_time": me.start,
-            "boot_id": me.boot,
-            "control": os.fspath(self._server.path),
-            "since": time.time(),
-            "version": __version__,
-        }
-        try:
-            write_atomically(self._record_path, json.dumps(record) + "\n")
-        except OSError as error:
-            self._journal("record.lost", level="error", reason=str(error))
-
-    @property
-    def _record_path(self) -> Path:
-        return self._fleet.pids / "supervisor.pid"
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -236,7 +224,7 @@ class Resident:
             await asyncio.wait(self._tasks, timeout=1.0)
         await self._prober.close()
         await self._host.close()
-        self._record_path.unlink(missing_ok=True)
+        self._foothold.remove_record()
         self._journal("supervisor.ended", pid=os.getpid())
         self._journal.close()
 

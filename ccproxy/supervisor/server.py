@@ -16,6 +16,7 @@ from ccproxy.supervisor.control import (
     prepare_folder,
     to_line,
 )
+from ccproxy.supervisor.lock import is_at
 
 
 async def ask_soon(path: Path | str, request: Answer) -> Answer:
@@ -46,6 +47,7 @@ class Server:
         self.path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
+        self._file: os.stat_result | None = None
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -56,6 +58,17 @@ class Server:
             self._serve, os.fspath(self.path), limit=LONGEST_LINE
         )
         self.path.chmod(0o600)
+        self._file = self.path.lstat()
+
+    async def renew(self) -> bool:
+        """Listen anew where the path was removed; return whether it had been."""
+        if self._is_in_place:
+            return False
+        before = self._server
+        await self.start()
+        if before is not None:
+            before.close()
+        return True
 
     async def close(self) -> None:
         """Finish the answers that are under way, and go."""
@@ -64,7 +77,12 @@ class Server:
         self._server.close()
         if self._open:
             await asyncio.wait(self._open, timeout=2.0)
-        self.path.unlink(missing_ok=True)
+        if self._is_in_place:
+            self.path.unlink(missing_ok=True)
+
+    @property
+    def _is_in_place(self) -> bool:
+        return self._file is not None and is_at(self.path, self._file)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

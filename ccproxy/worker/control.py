@@ -31,6 +31,8 @@ from ccproxy.worker.switching import answer_session
 
 PATIENCE_SECONDS = 5.0
 AGAIN_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+"""Between two looks whether somebody removed the socket's file."""
 LINE_LIMIT = 64 * 1024
 
 Reply = tuple[dict[str, Any], list[int]]
@@ -48,12 +50,14 @@ class ControlSocket:
         *,
         nonce: str,
         log_file: LogFile | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._path = path
         self._worker = worker
         self._service = service
         self._nonce = nonce
         self._log_file = log_file
+        self._look_seconds = look_seconds
         self._tasks: set[asyncio.Task[None]] = set()
         self._ops: Mapping[str, Callable[[Mapping[str, Any]], Reply]] = {
             "state": self._state,
@@ -63,6 +67,17 @@ class ControlSocket:
 
     def open(self) -> None:
         """Bind the socket, in place of one that a dead worker left, and answer from now on."""
+        self._bind()
+        self._start(self._stay())
+
+    def close(self) -> None:
+        """Stop answering and remove the socket."""
+        for task in self._tasks:
+            task.cancel()
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def _bind(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._path.unlink(missing_ok=True)
         old_mask = os.umask(0o177)
@@ -72,14 +87,20 @@ class ControlSocket:
             os.umask(old_mask)
         self._socket.listen()
         self._socket.setblocking(False)
-        self._start(self._accept())
+        self._accepting = self._start(self._accept())
 
-    def close(self) -> None:
-        """Stop answering and remove the socket."""
-        for task in self._tasks:
-            task.cancel()
-        self._socket.close()
-        self._path.unlink(missing_ok=True)
+    async def _stay(self) -> None:
+        """Make the socket anew where its file was removed: no command would reach us any more."""
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            if self._path.exists():
+                continue
+            self._accepting.cancel()
+            await asyncio.wait({self._accepting})
+            self._socket.close()
+            with suppress(OSError):  # no room, or a folder that is not ours; the next look tries
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._bind()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -163,10 +184,11 @@ class ControlSocket:
             return {"ok": False, "error": "draining: the listening socket is closed"}, []
         return {"ok": True}, [self._service.listener.fileno()]
 
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _read_line(connection: socket.socket) -> bytes:

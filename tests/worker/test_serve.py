@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import socket
 import stat
 
@@ -34,6 +35,20 @@ async def say(path, line):
     answer = await reader.read()
     writer.close()
     return json.loads(answer)
+
+
+async def test_a_control_socket_that_was_removed_is_made_anew(proxy, tmp_path):
+    path = tmp_path / "away/c.sock"
+    path.parent.mkdir()
+    socket_file = ControlSocket(path, proxy.worker, proxy.service, nonce="n1", look_seconds=0.01)
+    socket_file.open()
+    for _ in range(2):
+        shutil.rmtree(path.parent)
+        await eventually(path.exists)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert (await say(path, {"op": "state"}))["nonce"] == "n1"
+    socket_file.close()
+    assert not path.exists()
 
 
 # Draining.
