@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,22 @@ def open_session(ca_bundle: Path | None) -> aiohttp.ClientSession:
 
 def _connector(ca_bundle: Path | None) -> aiohttp.TCPConnector:
     """Make a pool of connections; *ca_bundle* is trusted besides the system's."""
-    trust: ssl.SSLContext | bool = True
-    if ca_bundle is not None:
-        trust = ssl.create_default_context()
-        trust.load_verify_locations(cafile=ca_bundle)
+    # True is the context that aiohttp has made anyway when it was imported.
+    trust = True if ca_bundle is None else _trust(ca_bundle)
     return aiohttp.TCPConnector(
         limit=CONNECTIONS,
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
         ssl=trust,
         socket_factory=_socket,
     )
+
+
+@cache
+def _trust(ca_bundle: Path) -> ssl.SSLContext:
+    """Trust the system's certificates and those of *ca_bundle*; nearly a mebibyte, so made once."""
+    trust = ssl.create_default_context()
+    trust.load_verify_locations(cafile=ca_bundle)
+    return trust
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
