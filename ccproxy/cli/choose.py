@@ -36,6 +36,18 @@ def open_what_can_be_read(options: Options) -> Fleet:
     return fleet
 
 
+def open_to_look(options: Options) -> tuple[Fleet, ConfigError | None]:
+    """
+    Read the table as far as it can be read, and return what is wrong with the rest.
+
+    Raises:
+        ConfigError: If there is no table, or nothing of it can be read.
+
+    """
+    fleet, mistakes = read_fleet(find_config(options.config))
+    return fleet, ConfigError(mistakes) if mistakes else None
+
+
 def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
     """
     Return the entries that *labels* name, in the table's order; all if none is named.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -9,7 +10,7 @@ from itertools import chain
 
 import click
 
-from ccproxy.cli.choose import choose, complete_label, open_fleet
+from ccproxy.cli.choose import complete_label, known_labels, open_to_look
 from ccproxy.cli.logfiles import (
     LEVELS,
     Follower,
@@ -23,11 +24,13 @@ from ccproxy.cli.logfiles import (
 )
 from ccproxy.cli.logtext import for_people
 from ccproxy.cli.spans import SPAN
-from ccproxy.cli.terminal import clean, near, say, show
+from ccproxy.cli.terminal import clean, complain, near, say, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 
 SUPERVISOR = "supervisor"
+_NUMBER = re.compile(r"\.\d+$")
+"""What stands behind the label in the name of the log of a second process."""
 
 
 @click.command(
@@ -73,8 +76,10 @@ def logs(
 
     Older lines come from the archives. `supervisor` is the log of the supervisor.
     """
-    fleet = open_fleet(options)
-    sources = _sources(fleet, labels)
+    fleet, mistakes = open_to_look(options)
+    sources = _sources(fleet, labels, known=_known(fleet, whole=mistakes is None))
+    if onwards and mistakes is not None:
+        complain(f"error: the table has mistakes:\n{mistakes}")
     wanted = Wanted(
         level=LEVELS["warning"] if level == "warn" else LEVELS.get(level or "", 0),
         request=request,
@@ -92,13 +97,25 @@ def logs(
         coming = (line for line in follow(followers) if wanted.has(line))
         for line in chain(lines, coming if onwards else ()):
             show(clean(line.text) if as_json else for_people(line, many=len(sources) > 1))
+    if mistakes is not None:
+        raise mistakes
 
 
-def _sources(fleet: Fleet, labels: Sequence[str]) -> list[str]:
+def _sources(fleet: Fleet, labels: Sequence[str], *, known: Sequence[str]) -> list[str]:
     """Return the names of the logs; the supervisor's counts as one of them."""
     names = [label for label in labels if label != SUPERVISOR or fleet.entry(label)]
     own = [SUPERVISOR] if len(names) < len(labels) else []
-    return own + ([entry.label for entry in choose(fleet, names)] if names or not own else [])
+    return own + (known_labels(fleet, known, names) if names or not own else [])
+
+
+def _known(fleet: Fleet, *, whole: bool) -> list[str]:
+    """Return the table's labels; where it cannot be read as a *whole*, also those of the logs."""
+    labels = [entry.label for entry in fleet.entries]
+    if whole or not fleet.logs.is_dir():
+        return labels
+    stems = {file.stem for file in fleet.logs.glob("*.log")} - {SUPERVISOR}
+    found = sorted(stem for stem in stems if _NUMBER.sub("", stem) not in stems - {stem})
+    return list(dict.fromkeys([*labels, *found]))
 
 
 def _past(found: Sequence[Log], wanted: Wanted, *, count: int) -> list[Line]:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import click
 
-from ccproxy.cli.choose import complete_label, known_labels, open_fleet
+from ccproxy.cli.choose import complete_label, known_labels, open_to_look
 from ccproxy.cli.table import status_text
-from ccproxy.cli.terminal import say, show
+from ccproxy.cli.terminal import complain, say, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.client import FleetStatus, fleet_status
@@ -39,13 +39,18 @@ def status(options: Options, labels: tuple[str, ...], *, as_json: bool, watch: b
     Show who runs where, with which keys; it only looks and starts nothing.
 
     States are ready, starting, degraded, crash-loop, stopping, stopped, failed and foreign (another
-    program has the port). Exits with 0 if all are ready, 3 if nothing runs, else 1.
+    program has the port). Exits with 0 if all are ready, 3 if nothing runs, 78 if the table has
+    mistakes, else 1.
     """
-    fleet = open_fleet(options)
+    fleet, mistakes = open_to_look(options)
+    if watch and mistakes is not None:
+        complain(f"error: the table has mistakes:\n{mistakes}")
     code = _look(options, fleet, labels, as_json=as_json, clear=watch)
     while watch:
         time.sleep(EVERY)
         code = _look(options, fleet, labels, as_json=as_json, clear=True)
+    if mistakes is not None:
+        raise mistakes
     raise SystemExit(code)
 
 

@@ -88,7 +88,7 @@ def test_a_tier_at_another_entry_counts(home, ccproxy):
 
 @pytest.mark.parametrize("quoted", ["", '"'], ids=["unquoted", "quoted"])
 def test_eval_takes_it_with_and_without_quotes(quoted, home):
-    text = f"eval {quoted}$({' '.join(command('env', 'kimi-k2'))}){quoted}"
+    text = f"eval {quoted}$({' '.join(command('-q', 'env', 'kimi-k2'))}){quoted}"
     found = in_shell("bash", text, environ={"ANTHROPIC_API_KEY": "old"})
     assert found["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:18081"
     assert found["ANTHROPIC_AUTH_TOKEN"] == PLACEHOLDER

@@ -153,6 +153,16 @@ def test_a_fleet_can_be_stopped_whatever_was_made_of_its_table(demo, process):
     assert (stop.returncode, stop.stderr) == (0, "Stopped 2 workers: Demo, Other\n")
 
 
+def test_status_of_a_broken_table_shows_what_runs_and_the_mistake(demo, process):
+    assert process("start", "demo").returncode == 0
+    table = demo / "ccproxy.toml"
+    table.write_text(f"{table.read_text()}\nthis is not TOML\n")
+    status = process("status", "demo")
+    assert status.returncode == 78
+    assert "● Demo" in status.stdout
+    assert "ccproxy.toml:3" in status.stderr
+
+
 def test_status_without_a_supervisor_tells_the_truth_and_starts_nothing(demo, process):
     process("start")
     supervisor = json.loads(process("status", "--json").stdout)["supervisor"]["pid"]

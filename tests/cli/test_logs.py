@@ -73,6 +73,23 @@ def test_which_lines(args, expected, logs, ccproxy):
     assert events(result) == expected
 
 
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], ["oldest", "older", "old", "new", "other", "newest"]),
+        (["kimi-k2", "-n", "2"], ["new", "newest"]),
+        (["supervisor"], ["fleet"]),
+    ],
+)
+def test_a_broken_table_hides_no_log(args, expected, logs, ccproxy):
+    (logs / "ccproxy.toml").write_text("this is not TOML\n")
+    write(logs, "GLM-4.6.2.log")
+    result = ccproxy("logs", "--json", *args)
+    assert events(result) == expected
+    assert result.exit_code == 78
+    assert "ccproxy.toml:1" in result.stderr
+
+
 def test_several_processes_of_a_worker_are_one_log(home, ccproxy):
     write(home, "Kimi-K2.log", line("a", ago=3), line("c", ago=1))
     write(home, "Kimi-K2.2.log", line("b", ago=2))
