@@ -24,6 +24,7 @@ import stat
 import time
 import traceback
 from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 SIZE_LIMIT = 50 * 1024 * 1024
 """Bytes after which a file is rotated."""
+LOOK_AFTER = 2.0
+"""Seconds after which a line is a reason to look whether the file was removed."""
 RETENTION = timedelta(days=3)
 """How long an archive is kept: 3×24 hours since its last line."""
 
@@ -81,6 +84,8 @@ class LogFile:
         now = self._clock()
         if self._fd >= 0 and (now >= self._day_ends or self._size >= self._limit):
             self._rotate(now)
+        elif self._fd >= 0 and abs(now - self._looked) >= LOOK_AFTER:
+            self._return(now)
         told = not self.dropped or self._append(_dropped_line(self.dropped, now))
         if told and self._append(line):
             self.dropped = 0
@@ -99,6 +104,8 @@ class LogFile:
         self._fd = os.open(self.path, _OPEN_FLAGS, 0o600)
         known = os.fstat(self._fd)
         self._size = known.st_size
+        self._known = known
+        self._looked = self._clock()
         # A file that was last written yesterday is yesterday's, also after a respawn.
         since = min(known.st_mtime, self._clock()) if known.st_size else self._clock()
         self._day_ends = _next_midnight(since)
@@ -113,6 +120,22 @@ class LogFile:
             # Better an overlong file than none; the next try is a minute away.
             self._day_ends = now + 60
             self._size = 0
+
+    def _return(self, now: float) -> None:
+        """Begin the file anew where it was removed (`rm -rf logs`) or put aside by others."""
+        self._looked = now
+        try:
+            if os.path.samestat(self.path.lstat(), self._known):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        old = self._fd
+        with suppress(OSError):  # the next try is a moment away
+            self._open()
+            os.close(old)
+            self._torn = False
 
     def _append(self, line: bytes) -> bool:
         data = b"\n" + line + b"\n" if self._torn else line + b"\n"

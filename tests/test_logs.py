@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import stat
 import time
 from datetime import datetime, timedelta
@@ -13,7 +14,16 @@ from datetime import datetime, timedelta
 import pytest
 
 from ccproxy import logs
-from ccproxy.logs import LogFile, Redactor, archive, archive_label, log_path, prune, set_up
+from ccproxy.logs import (
+    LOOK_AFTER,
+    LogFile,
+    Redactor,
+    archive,
+    archive_label,
+    log_path,
+    prune,
+    set_up,
+)
 
 NOON = datetime(2026, 3, 10, 12, 0, 0).timestamp()
 DAY = 86400
@@ -74,6 +84,55 @@ def test_a_full_file_is_rotated_and_no_line_is_lost(tmp_path, clock):
     assert len(set(archives)) >= 3
     written = b"".join((tmp_path / name).read_bytes() for name in [*archives, "a.log"])
     assert written.splitlines() == [b"line %03d" % number for number in range(40)]
+
+
+@pytest.mark.parametrize("how", ["folder", "file", "renamed"])
+def test_a_file_that_was_removed_is_begun_anew(tmp_path, clock, how):
+    path = tmp_path / "logs" / "a.log"
+    file = LogFile(path, clock=clock)
+    file.write(b"before")
+    if how == "folder":
+        shutil.rmtree(path.parent)
+    elif how == "file":
+        path.unlink()
+    else:
+        path.rename(path.with_name("put.aside"))
+        path.write_bytes(b"a stranger's\n")
+    clock.now += LOOK_AFTER
+    file.write(b"after")
+    expected = b"a stranger's\nafter\n" if how == "renamed" else b"after\n"
+    assert path.read_bytes() == expected
+    assert stat.S_IMODE(path.parent.stat().st_mode) & 0o700 == 0o700
+    file.close()
+
+
+def test_a_file_is_not_looked_at_with_every_line(tmp_path, clock):
+    path = tmp_path / "a.log"
+    file = LogFile(path, clock=clock)
+    path.unlink()
+    clock.now += LOOK_AFTER / 2
+    file.write(b"lost")
+    assert not path.exists()
+    clock.now -= LOOK_AFTER * 2  # a clock that is put back delays nothing
+    file.write(b"kept")
+    assert path.read_bytes() == b"kept\n"
+    file.close()
+
+
+def test_no_link_is_followed_to_a_new_file(tmp_path, clock):
+    path, victim = tmp_path / "a.log", tmp_path / "victim"
+    victim.write_text("mine")
+    file = LogFile(path, clock=clock)
+    path.unlink()
+    path.symlink_to(victim)
+    clock.now += LOOK_AFTER
+    file.write(b"line")
+    assert victim.read_text() == "mine"
+    path.unlink()
+    clock.now += LOOK_AFTER
+    file.write(b"next")
+    assert path.read_bytes() == b"next\n"
+    file.close()
 
 
 def test_a_day_ends_at_midnight(tmp_path, clock):

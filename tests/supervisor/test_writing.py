@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from ccproxy.supervisor.records import (
     read_supervisor,
     write_atomically,
 )
+from tests.supervisor.conftest import eventually
 
 SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="/e/kimi.env", models={"big": "k"})
 DEAD = Identity(2**22 + 1, 1.0, "another boot")
@@ -252,3 +254,16 @@ def test_the_environment_of_children_is_a_choice(monkeypatch):
     kept = clean_environment()
     assert wanted.items() <= kept.items()
     assert not secrets.keys() & kept.keys()
+
+
+def test_a_journal_that_was_removed_is_begun_anew(tmp_path):
+    folder = tmp_path / "logs"
+    journal = FileJournal(folder)
+    shutil.rmtree(folder)
+
+    def is_there():
+        journal("worker.ready")
+        return (folder / "supervisor.log").exists()
+
+    eventually(is_there)
+    journal.close()
