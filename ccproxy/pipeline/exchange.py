@@ -22,7 +22,7 @@ from ccproxy.convert.response import to_message
 from ccproxy.errors import Problem
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.tokens import estimate
-from ccproxy.protocol.messages import read_request, text_of_request, unknown_fields
+from ccproxy.protocol.messages import read_request, unknown_fields
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()
@@ -53,7 +53,7 @@ class Exchange:
     ) -> None:
         """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, filtered = rules.without_tools(body)
-        text = text_of_request(body)
+        text = rules.seen.look(body)
         request = read_request(text)
         self.requested = requested or request.model
         self.model = model or rules.models.pick(request.model).model

@@ -13,7 +13,8 @@ from ccproxy.errors import Problem
 from ccproxy.pipeline.models import ModelMap
 from ccproxy.pipeline.tokens import Calibration, estimate
 from ccproxy.pipeline.toolfilter import without_tools
-from ccproxy.protocol.messages import MessagesRequest, read_request, text_of_request
+from ccproxy.protocol.messages import MessagesRequest, read_request
+from ccproxy.protocol.seen import SeenTexts
 
 CLEARLY_TOO_LONG = 1.25
 """Times the window, by an estimate whose factor was learnt: then nobody needs to be asked."""
@@ -36,6 +37,8 @@ class Rules:
     calibration: Calibration
     memory: Memory = field(default_factory=Memory)
     """Of the conversations so far."""
+    seen: SeenTexts = field(default_factory=SeenTexts)
+    """The bodies so far."""
     most_tokens: int | None = None
     least_tokens: int | None = None
     tool_filter: tuple[str, ...] = ()
@@ -61,7 +64,7 @@ class Rules:
             Problem: If it is not a request.
 
         """
-        text = text_of_request(self.without_tools(body)[0])
+        text = self.seen.look(self.without_tools(body)[0])
         request = read_request(text, counting=True)
         model = model or self.models.pick(request.model).model
         return self.calibration.apply(model, estimate(request, text))
