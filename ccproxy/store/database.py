@@ -95,6 +95,22 @@ def read_database(path: Path) -> sqlite3.Connection | None:
 
 
 @contextmanager
+def told(path: Path) -> Iterator[None]:
+    """
+    Turn what SQLite minds about the file at *path* into words for the user.
+
+    Raises:
+        CcproxyError: Instead of its own errors.
+
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        fix = "try again; if that does not help, move the file away: a new one will be made"
+        raise CcproxyError(f"{path} cannot be read: {error}\n  fix: {fix}") from error
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Do everything in the block, or nothing of it."""
     connection.execute("BEGIN IMMEDIATE")

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from ccproxy.store.database import Schema, open_database, read_database, transaction
+from ccproxy.store.database import Schema, open_database, read_database, told, transaction
 
 FILE_NAME = "history.sqlite3"
 RETENTION = timedelta(days=3)
@@ -131,14 +131,15 @@ def read_turns(state: Path, label: str, *, limit: int | None = None) -> list[Tur
     Read the last *limit* turns of *label* in the fleet's *state* folder.
 
     Raises:
-        sqlite3.Error: If the file is damaged.
+        CcproxyError: If the file is damaged.
 
     """
-    connection = read_database(state / FILE_NAME)
-    if connection is None:
-        return []
-    with closing(connection):
-        return last(connection, label, limit=limit)
+    with told(state / FILE_NAME):
+        connection = read_database(state / FILE_NAME)
+        if connection is None:
+            return []
+        with closing(connection):
+            return last(connection, label, limit=limit)
 
 
 def clear_turns(state: Path, label: str) -> int:
@@ -165,7 +166,8 @@ def prune_turns(state: Path, *, keep: timedelta = RETENTION, dry_run: bool = Fal
     if not dry_run:
         with closing(open_database(path, SCHEMA).connection) as connection:
             return prune(connection, now=now, keep=keep)
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with told(path), closing(sqlite3.connect(uri, uri=True)) as connection:
         question = "SELECT COUNT(*) FROM turns WHERE stored < ?"
         (found,) = connection.execute(question, (_oldest(now, keep),)).fetchone()
     return int(found)

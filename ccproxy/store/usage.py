@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ccproxy.store.database import Schema, read_database, transaction
+from ccproxy.store.database import Schema, read_database, told, transaction
 from ccproxy.store.writer import Note, Writer
 
 FILE_NAME = "usage.sqlite3"
@@ -158,10 +159,11 @@ def summed(
     Read the sums of every group, from the day of *since* on, of all *labels* if None.
 
     Raises:
-        sqlite3.Error: If the file is damaged.
+        CcproxyError: If the file is damaged.
 
     """
-    connection = read_database(state / FILE_NAME)
+    with told(state / FILE_NAME):
+        connection = read_database(state / FILE_NAME)
     if connection is None:
         return []
     groups = ", ".join(name for name in GROUPS if name in by)
@@ -171,10 +173,8 @@ def summed(
         where += f" AND label IN ({', '.join('?' * len(labels))})"
         values += labels
     question = f"SELECT {groups}, {sums} FROM used WHERE {where} GROUP BY {groups}"  # noqa: S608 - our own names
-    try:
+    with told(state / FILE_NAME), closing(connection):
         rows = connection.execute(question, values).fetchall()
-    finally:
-        connection.close()
     return [_line(row) for row in rows]
 
 

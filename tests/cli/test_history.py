@@ -71,6 +71,24 @@ def test_nothing_is_overwritten(filled, ccproxy):
 
 
 @pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("history", ["history", "kimi-k2"]),
+        ("history", ["history", "kimi-k2", "export", "x"]),
+        ("history", ["cleanup", "--dry-run"]),
+        ("usage", ["usage"]),
+    ],
+)
+def test_a_damaged_file_is_told(home, ccproxy, name, words):
+    (home / "state").mkdir()
+    (home / f"state/{name}.sqlite3").write_bytes(b"nonsense" * 1000)
+    done = ccproxy(*words)
+    assert done.exit_code == 1
+    assert f"{name}.sqlite3 cannot be read" in done.stderr
+    assert "fix: " in done.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["kimi-k2", "export"], "which file?"),
