@@ -8,6 +8,7 @@ that is like them only the difference is looked at. Bodies with escapes, which a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ccproxy.protocol.messages import Text, text_of_request
@@ -21,7 +22,14 @@ _ROOM: Final = 8 * 1024 * 1024
 class SeenTexts:
     """The bodies that one worker saw last; `look` is `text_of_request`, only cheaper."""
 
-    def __init__(self, *, step: int = _STEP, room: int = _ROOM) -> None:
+    def __init__(
+        self,
+        *,
+        step: int = _STEP,
+        room: int = _ROOM,
+        look: Callable[[bytes], Text] = text_of_request,
+    ) -> None:
+        self._look = look
         self._step = step
         self._room = room
         # The last one seen is the first.
@@ -35,12 +43,12 @@ class SeenTexts:
             Problem: invalid_request_error if it is not UTF-8.
         """
         if not 2 * self._step <= len(body) <= self._room // 2:
-            return text_of_request(body)
+            return self._look(body)
         beginning = body[: self._step]
         like = next((text for text in self._texts if text.body.startswith(beginning)), None)
         text = None if like is None else self._by_difference(like, body)
         if text is None:
-            text = text_of_request(body)
+            text = self._look(body)
         if not text.has_escapes:
             self._keep(text, instead_of=like)
         return text
@@ -52,10 +60,10 @@ class SeenTexts:
         # An escape may begin in one part and end in the next.
         if b"\\" in body[max(0, start - 2) : start] or b"\\" in body[max(0, end - 2) : end]:
             return None
-        new = text_of_request(body[start:end])
+        new = self._look(body[start:end])
         if new.has_escapes:
             return None
-        old = text_of_request(like.body[start : len(like.body) - rest])
+        old = self._look(like.body[start : len(like.body) - rest])
         return Text(body, like.characters - old.characters + new.characters, has_escapes=False)
 
     def _in_common(self, old: bytes, new: bytes) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.errors import Problem
-from ccproxy.protocol import seen
 from ccproxy.protocol.messages import text_of_request
 from ccproxy.protocol.seen import SeenTexts
 
@@ -59,33 +58,28 @@ def test_what_is_cut_badly(first, second, step):
         assert texts.look(body) == text_of_request(body)
 
 
-@pytest.fixture
-def looked_at(monkeypatch):
-    """How many bytes were looked at."""
+def counting(**options):
+    """Texts, and how many bytes they looked at."""
     sizes = []
 
     def look(body):
         sizes.append(len(body))
         return text_of_request(body)
 
-    monkeypatch.setattr(seen, "text_of_request", look)
-    return sizes
+    return SeenTexts(look=look, **options), sizes
 
 
-def test_only_the_difference_is_looked_at(looked_at):
-    texts = SeenTexts(step=10)
+def test_only_the_difference_is_looked_at():
+    texts, sizes = counting(step=10)
     texts.look(b"a" * 100 + b"b" * 100)
     texts.look(b"a" * 100 + "é".encode() + b"b" * 100)
-    assert looked_at[0] == 200
-    assert sum(looked_at[1:]) <= 50
+    assert sizes[0] == 200
+    assert sum(sizes[1:]) <= 50
 
 
-def test_the_last_bodies_are_kept(looked_at):
-    texts = SeenTexts(step=10, room=1000)
+def test_the_last_bodies_are_kept():
+    texts, sizes = counting(step=10, room=1000)
     bodies = [b"%010d" % number + b"a" * 190 for number in range(6)]
-    for body in bodies:
-        texts.look(body)
-    looked_at.clear()
-    texts.look(bodies[-1])
-    texts.look(bodies[0])
-    assert looked_at == [0, 0, 200]
+    for number in (*range(6), 5, 0):
+        texts.look(bodies[number])
+    assert sizes[6:] == [0, 0, 200]
