@@ -210,6 +210,91 @@ COPILOT = stream(  # ericc-ch/copilot-api: text and call in two choices
     "data: [DONE]",
 )
 
+VLLM = stream(  # continuous_usage_stats: cumulative numbers in every chunk; `reasoning` since 0.16
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,'
+    '"finish_reason":null,"token_ids":null}],"usage":{"prompt_tokens":12,"completion_tokens":0}}',
+    '{"choices":[{"index":0,"delta":{"reasoning":"so","reasoning_content":"so"},"finish_reason":'
+    'null}],"usage":{"prompt_tokens":12,"completion_tokens":1}}',
+    '{"choices":[{"index":0,"delta":{"content":"Yes"},"finish_reason":null}],"usage":'
+    '{"prompt_tokens":12,"completion_tokens":2}}',
+    '{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop","stop_reason":151643}],'
+    '"usage":{"prompt_tokens":12,"completion_tokens":3}}',
+    '{"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3,"prompt_tokens_details":null}'
+    "}",
+    "data: [DONE]",
+)
+
+LITELLM = stream(  # two finish chunks; provider_specific_fields; no [DONE] worth waiting for
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":"Yes","provider_specific_fields":'
+    'null,"function_call":null,"tool_calls":null,"audio":null},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":null},"finish_reason":"stop"}]}',
+    '{"choices":[{"index":0,"delta":{"content":null},"finish_reason":"stop"}],"usage":'
+    '{"prompt_tokens":21,"completion_tokens":2,"cache_creation_input_tokens":0,'
+    '"cache_read_input_tokens":0,"prompt_tokens_details":{"cached_tokens":20}}}',
+)
+
+INTERLEAVED = stream(  # gateways: pieces of parallel calls in turn, told apart by the index
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function",'
+    '"function":{"name":"Read","arguments":""}},{"index":1,"id":"call_2","type":"function",'
+    '"function":{"name":"Read","arguments":""}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"{\\"pa"}},'
+    '{"index":0,"function":{"arguments":"{\\"path"}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\\":1}"}}]}}'
+    "]}",
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"th\\":2}"}}]'
+    "}}]}",
+    '{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":5,'
+    '"completion_tokens":4}}',
+    "data: [DONE]",
+)
+
+LLAMA_CPP = stream(  # arguments letter by letter; timings; usage beside an empty list of choices
+    '{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]}',
+    '{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"id":"x9",'
+    '"type":"function","function":{"name":"Read","arguments":"{"}}]}}]}',
+    '{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"function":'
+    '{"arguments":"\\"path\\":"}}]}}]}',
+    '{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"function":'
+    '{"arguments":"1}"}}]}}]}',
+    '{"choices":[{"finish_reason":"tool_calls","index":0,"delta":{}}]}',
+    '{"choices":[],"usage":{"completion_tokens":8,"prompt_tokens":30,"total_tokens":38},"timings":'
+    '{"prompt_n":30,"predicted_ms":9.5}}',
+    "data: [DONE]",
+)
+
+NIM = stream(  # a reasoning model without a parser: the tag opens in one chunk, closes in another
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":"<th"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":"ink>2 < 3"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":"</think"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":">\\n\\nLess"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop","stop_reason":null}]}',
+    '{"choices":[],"usage":{"prompt_tokens":6,"total_tokens":15,"completion_tokens":9}}',
+    "data: [DONE]",
+)
+
+DOUBAO = stream(  # reasoning_content beside "" content; service_tier; cached and reasoning details
+    '{"choices":[{"delta":{"content":"","reasoning_content":"想","role":"assistant"},"index":0}],'
+    '"service_tier":"default"}',
+    '{"choices":[{"delta":{"content":"好","role":"assistant"},"index":0}],"service_tier":"default"}',
+    '{"choices":[{"delta":{"content":"","role":"assistant"},"finish_reason":"stop","index":0}]}',
+    '{"choices":[],"usage":{"completion_tokens":7,"prompt_tokens":90,"total_tokens":97,'
+    '"prompt_tokens_details":{"cached_tokens":64},"completion_tokens_details":{"reasoning_tokens":5'
+    "}}}",
+    "data: [DONE]",
+)
+
+LM_STUDIO = stream(  # names and ids again in every piece; the model's prefill as blank text
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":"\\n\\n"},"logprobs":null}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"365174485","type":"function",'
+    '"function":{"name":"Read","arguments":""}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"365174485","type":"function",'
+    '"function":{"name":"Read","arguments":"{\\"path\\":1}"}}]}}]}',
+    '{"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"tool_calls"}],"usage":'
+    '{"prompt_tokens":14,"completion_tokens":6}}',
+    "data: [DONE]",
+)
+
 ONE = {"path": 1}
 SHAPES = [
     pytest.param(
@@ -253,6 +338,18 @@ SHAPES = [
         (4, 0, 2),
         id="copilot",
     ),
+    pytest.param(VLLM, ["so", text("Yes")], (12, 0, 3), id="vllm"),
+    pytest.param(LITELLM, [text("Yes")], (1, 20, 2), id="litellm"),
+    pytest.param(
+        INTERLEAVED,
+        [READ | {"id": "call_1", "input": ONE}, READ | {"id": "call_2", "input": {"path": 2}}],
+        (5, 0, 4),
+        id="interleaved calls",
+    ),
+    pytest.param(LLAMA_CPP, [READ | {"id": "x9", "input": ONE}], (30, 0, 8), id="llama.cpp"),
+    pytest.param(NIM, ["2 < 3", text("Less")], (6, 0, 9), id="nim"),
+    pytest.param(DOUBAO, ["想", text("好")], (26, 64, 7), id="doubao"),
+    pytest.param(LM_STUDIO, [READ | {"id": "365174485", "input": ONE}], (14, 0, 6), id="lmstudio"),
 ]  # fmt: skip
 
 
