@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 from ccproxy.config.worker import WorkerConfig
@@ -20,6 +20,24 @@ def secrets_of(config: WorkerConfig) -> tuple[str, ...]:
     """Return every secret of *config*, in every form in which it may come back."""
     found = (*config.api_keys, *config.client_keys, *_of_headers(config), *_of_proxy(config))
     return tuple(dict.fromkeys(secret for secret in found if len(secret) >= SHORTEST))
+
+
+def masked_headers(headers: Iterable[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:
+    """Return *headers* for a log: no credential, and of the *custom* ones the names only."""
+    own = {name.lower() for name in custom}
+    return {
+        name: "…" if name.lower() in own or _SECRET_NAME.search(name) else value
+        for name, value in headers
+    }
+
+
+def masked_url(url: str) -> str:
+    """Return *url* for a log: without user and password, of its query the names only."""
+    parts = urlsplit(url)
+    names = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
+    query = "&".join(f"{name}=…" for name in names)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{place}?{query}" if query else place
 
 
 def _of_headers(config: WorkerConfig) -> Iterator[str]:

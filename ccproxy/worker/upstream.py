@@ -26,7 +26,7 @@ import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.secrets import secrets_of
+from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.problem import Cause, ProviderProblem
 from ccproxy.errors import Problem
@@ -82,6 +82,7 @@ class Upstream:
         self._jitter = jitter
         self._budget = RetryBudget(clock=clock)
         self.breaker = Breaker(config.provider_name, clock=clock)
+        self._is_watched = config.log_level == "DEBUG"
         self._is_near = config.base_url.startswith("http://")
         self._headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
         self._secrets = secrets_of(config)
@@ -204,6 +205,8 @@ class Upstream:
             raise RuntimeError("the way to the provider is not open")
         headers = self._headers_of(outgoing, lease)
         patience = self._config.request_timeout
+        if self._is_watched:
+            self._note_sent(outgoing, lease, headers)
         try:
             reply = await self._wire.post(outgoing.url, headers, outgoing.body, patience=patience)
             try:
@@ -245,6 +248,17 @@ class Upstream:
         text = f"no answer from {name} at {host}: {explain(error)}"
         problem = Problem("api_error", text, status=502)
         return Refused(ProviderProblem(cause=Cause.SERVER, problem=problem, status=502))
+
+    def _note_sent(self, outgoing: Outgoing, lease: Lease, headers: Headers) -> None:
+        self._log.debug(
+            "upstream.sent",
+            url=masked_url(outgoing.url),
+            model=outgoing.model,
+            stream=outgoing.stream,
+            bytes=len(outgoing.body),
+            key=lease.shown,
+            headers=masked_headers(headers, self._config.custom_headers),
+        )
 
     def _note(self, refused: Refused, lease: Lease, attempt: int, step: Step) -> None:
         verdict = refused.verdict

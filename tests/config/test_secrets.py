@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.config.parsers import without_keys
-from ccproxy.config.secrets import secrets_of
+from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
 from ccproxy.config.worker import load_worker
 
 BASE = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-first-0123456789"}
@@ -69,3 +69,30 @@ def test_what_is_none(settings):
 )
 def test_what_looks_like_a_key_is_masked(text, shown):
     assert without_keys(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://x.example/v1/chat", "https://x.example/v1/chat"),
+        ("https://x.example:8443/v1?key=abc&a=1", "https://x.example:8443/v1?key=…&a=…"),
+        ("https://me:word@x.example/v1", "https://x.example/v1"),
+    ],
+)
+def test_an_address_for_a_log(url, shown):
+    assert masked_url(url) == shown
+
+
+def test_headers_for_a_log():
+    sent = [
+        ("Authorization", "Bearer abc"),
+        ("x-api-key", "abc"),
+        ("Accept", "application/json"),
+        ("X-Team", "blue"),
+    ]
+    assert masked_headers(sent, {"x-team": "blue"}) == {
+        "Authorization": "…",
+        "x-api-key": "…",
+        "Accept": "application/json",
+        "X-Team": "…",
+    }

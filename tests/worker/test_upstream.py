@@ -120,6 +120,29 @@ async def test_a_whole_answer_is_read_and_says_who_gave_it(provider):
     )
 
 
+@pytest.mark.parametrize("own_key", [None, "sk-the-clients-own-key-9999"])
+async def test_at_debug_what_is_sent_is_shown_without_any_key(own_key, provider):
+    changes = {"log_level": "DEBUG", "custom_headers": {"X-Team": "blue"}, "api_keys": KEYS[:1]}
+    outgoing = ask(provider, path="/chat/completions?key=hidden", client_key=own_key)
+    with capture_logs() as lines:
+        async with way(provider, **changes) as upstream:
+            await fetch(upstream, outgoing)
+    [sent] = [line for line in lines if line["event"] == "upstream.sent"]
+    assert sent["log_level"] == "debug"
+    assert sent["url"] == f"{provider.url}/chat/completions?key=…"
+    assert (sent["model"], sent["stream"], sent["bytes"]) == ("big", False, len(outgoing.body))
+    assert sent["headers"]["Authorization"] == sent["headers"]["X-Team"] == "…"
+    assert sent["headers"]["Accept"] == "application/json"
+    assert not any(secret in str(lines) for secret in (KEYS[0], "the-clients-own", "hidden"))
+
+
+async def test_at_info_nothing_of_that_is_put_together(provider):
+    with capture_logs() as lines:
+        async with way(provider) as upstream:
+            await fetch(upstream, ask(provider))
+    assert lines == []
+
+
 async def test_a_stream_comes_as_it_is_sent(provider):
     gate = asyncio.Event()
     provider.script(stream(chunk("one"), gate, chunk("two", finish="stop")))
