@@ -49,6 +49,8 @@ class Prober:
         self._limit = limit
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._due: set[str] = set()
+        self._heard: dict[str, float] = {}
+        """When each nonce last answered, or was first asked."""
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -72,10 +74,19 @@ class Prober:
                 self._changed()
 
     async def refresh(self, patience: float) -> None:
-        """Ask everybody now and wait for what comes within *patience* seconds; count nothing."""
+        """
+        Ask everybody now and wait for what comes within *patience* seconds; count nothing.
+
+        Who does not answer, and was not heard just before, is called silent at once: `status`
+        need not wait for the next turn to be honest.
+        """
         self._ask_all()
         if self._asking:
             await asyncio.wait(set(self._asking.values()), timeout=patience)
+        long_ago = asyncio.get_running_loop().time() - self._limit
+        for unit in self._units:
+            nonce = unit.record.nonce if unit.record else ""
+            unit.silent = nonce in self._asking and self._heard[nonce] <= long_ago
 
     async def close(self) -> None:
         """Stop asking."""
@@ -85,9 +96,12 @@ class Prober:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ask_all(self) -> None:
+        current = {unit.record.nonce for unit in self._units if unit.record}
+        self._heard = {nonce: at for nonce, at in self._heard.items() if nonce in current}
         for unit in self._units:
             record = unit.record
             if record is not None and unit.serves and record.nonce not in self._asking:
+                self._heard.setdefault(record.nonce, asyncio.get_running_loop().time())
                 task = asyncio.ensure_future(self._probe(unit, record))
                 self._asking[record.nonce] = task
 
@@ -98,6 +112,9 @@ class Prober:
             state = {"nonce": record.nonce, "reason": UNREACHABLE}
         finally:
             self._asking.pop(record.nonce, None)
-        if unit.record is record and state.get("nonce") == record.nonce:
+        if unit.record is not record:
+            return
+        self._heard[record.nonce] = asyncio.get_running_loop().time()
+        if state.get("nonce") == record.nonce:
             unit.answered(state)
             self._changed()

@@ -57,6 +57,8 @@ class Unit:
         self.drain = 30.0
         """Seconds that running requests get when the unit is stopped."""
         self.misses = 0
+        self.silent = False
+        """It left the last question of `status` without an answer."""
         self.failures = 0
         self.refused = False
         self.never_ready = False
@@ -87,7 +89,7 @@ class Unit:
             sent=self._sent,
             late=now >= self.deadline,
             misses=self.misses,
-            ailing=bool(ailment_of(self.state)),
+            ailing=self.silent or bool(ailment_of(self.state)),
             failures=self.failures,
             rested=now >= self.rest_until,
             refused=self.refused,
@@ -107,7 +109,7 @@ class Unit:
         if self.misses:
             return f"does not answer ({self.misses} probes missed)"
         if self.serves:
-            return ailment_of(self.state)
+            return "does not answer" if self.silent else ailment_of(self.state)
         if self.refused or not self.failures:
             return self.words
         times = "once" if self.failures == 1 else f"{self.failures} times"
@@ -159,6 +161,7 @@ class Unit:
         """The process answered a probe."""
         self.state = state
         self.misses = 0
+        self.silent = False
 
     def sent(self, what: Sent, deadline: float) -> None:
         """The process was asked to end; at *deadline* something stronger follows."""
@@ -213,6 +216,7 @@ class Unit:
         self.record = record
         self.state = {}
         self.misses = 0
+        self.silent = False
         self.ready_at = None
         self.deadline = math.inf
         self._sent = Sent.NOTHING

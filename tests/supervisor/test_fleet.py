@@ -236,6 +236,21 @@ async def test_a_stopped_worker_is_found_shows_its_stack_and_is_replaced(home):
     await ended(resident, life)
 
 
+async def test_status_calls_a_stopped_worker_degraded_before_its_turn_comes(home):
+    home.add("Kimi")
+    resident, life = await running(home, probe_period=600.0, probe_limit=0.1)
+    await resident.order(Order(op="start"))
+    pid = home.pid("Kimi")
+    os.kill(pid, signal.SIGSTOP)
+    (row,) = (await resident.order(Order(op="status"))).rows
+    assert (row.state, row.reason) == ("degraded", "does not answer")
+    os.kill(pid, signal.SIGCONT)
+    async with asyncio.timeout(5):
+        while await state_of(resident, "Kimi") != "ready":
+            await asyncio.sleep(0.01)
+    await ended(resident, life)
+
+
 async def test_a_worker_that_answers_late_is_not_hung(home):
     """Three missed probes in a row are needed, and a late answer clears them."""
     home.add("Kimi")

@@ -109,6 +109,14 @@ async def test_who_was_only_just_asked_has_not_missed(probed):
     assert one.misses == 0
 
 
+async def test_who_was_heard_just_now_is_not_silent(probed):
+    prober, one, worker = probed
+    await prober.refresh(0.5)
+    worker.may.clear()
+    await prober.refresh(0.001)
+    assert (one.silent, one.reason(0.0)) == (False, "")
+
+
 async def test_an_unreachable_socket_is_told_but_is_no_hang(probed):
     prober, one, worker = probed
     worker.answer = None
