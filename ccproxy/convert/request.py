@@ -133,7 +133,8 @@ def _to_messages(
     memory: Memory | None,
 ) -> tuple[list[dict[str, Any] | Raw], frozenset[str]]:
     """Convert the messages behind *system*; return the ids of the calls in them, too."""
-    own = replace(conversion, dropped={}, tool_names={})
+    target, signer, thinks = conversion.target, conversion.signer, conversion.thinks
+    own = Conversion(target=target, signer=signer, thinks=thinks)
     conversation = Conversation(own, system=system)
     prompted = system is not None
     known = memory.find(messages, own, prompted=prompted) if memory else None
