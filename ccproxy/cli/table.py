@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from ccproxy import __version__
+from ccproxy.build import installed_build
 from ccproxy.cli.outcome import UP, fix
 from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import (
@@ -66,10 +67,21 @@ def _version(status: FleetStatus, rows: Sequence[Row]) -> str:
     if status.supervisor is not None:
         running.add(str(status.supervisor.get("version") or __version__))
     old = sorted(running - {__version__})
-    if not old:
+    if old:
+        text = f"running {', '.join(old)}, installed {__version__} – `ccproxy reload`"
+    elif _builds(status, rows) - {installed_build()}:
+        text = f"{__version__}, running an older code – `ccproxy reload`"
+    else:
         return f"ccproxy {__version__}"
-    text = f"running {', '.join(old)}, installed {__version__} – `ccproxy reload`"
     return f"ccproxy {click.style(text, fg='yellow')}"
+
+
+def _builds(status: FleetStatus, rows: Sequence[Row]) -> set[str]:
+    """Return which codes run."""
+    running = {row.build for row in rows}
+    if status.supervisor is not None:
+        running.add(str(status.supervisor.get("build") or ""))
+    return running - {""}
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

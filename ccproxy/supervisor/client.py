@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy import __version__, errors
+from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, ConfigError, NotRunning
 from ccproxy.logs import log_path
 from ccproxy.supervisor.control import NoAnswer, ask, socket_path
 from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.lock import Lock
-from ccproxy.supervisor.records import read_supervisor
+from ccproxy.supervisor.records import Record, read_supervisor
 from ccproxy.supervisor.row import Row
 
 LOOK_LIMIT = 0.7
@@ -97,6 +98,15 @@ def fleet_status(fleet: Fleet) -> FleetStatus:
             note = f"supervisor down, {_workers(serving)} serving"
     proxies = tuple(_in_table_order(fleet, rows))
     return FleetStatus(config=str(fleet.file), supervisor=supervisor, proxies=proxies, note=note)
+
+
+def known_records(fleet: Fleet) -> list[Record]:
+    """Ask the supervisor for the records of its workers; empty if it does not answer."""
+    try:
+        answer = ask(_socket(fleet), {"op": "records"}, timeout=LOOK_LIMIT)
+        return [Record.from_json(text) for text in answer.get("records", ())]
+    except (NoAnswer, ValueError):
+        return []
 
 
 def _in_table_order(fleet: Fleet, rows: Iterable[Row]) -> Iterable[Row]:
@@ -179,7 +189,8 @@ def _ask_until_answered(fleet: Fleet, asked: dict[str, Any], *, patience: float)
 
 def _renew_supervisor(fleet: Fleet, about: dict[str, Any]) -> None:
     """After an upgrade, put a supervisor of our version in the old one's place; workers go on."""
-    if about.get("version") == __version__ or about.get("in_front"):
+    is_ours = (about.get("version"), about.get("build")) == (__version__, installed_build())
+    if is_ours or about.get("in_front"):
         return
     try:
         ask(_socket(fleet), {"op": "leave"}, timeout=START_LIMIT)

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from ccproxy import __version__
+from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, read_fleet
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
 from ccproxy.supervisor.mistakes import mistakes_from_json, mistakes_to_json
@@ -71,9 +71,8 @@ class FileExamine:
 
     def _look(self, specs: Sequence[Spec]) -> object:
         """Return what changes when a file that was read does, without reading any."""
-        package = Path(__file__).parent.parent / "__init__.py"
-        files = [self._file, package, *(Path(spec.env_file) for spec in specs)]
-        return [_stat(file) for file in files]
+        files = [self._file, *(Path(spec.env_file) for spec in specs)]
+        return [installed_build(), *(_stat(file) for file in files)]
 
     async def _ask(self, labels: Sequence[str], cwd: str | None) -> list[Spec]:
         process = await asyncio.create_subprocess_exec(
@@ -167,7 +166,8 @@ def _full_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
 
 def digest_of(entry: Entry) -> str:
     """Name everything that a worker of *entry* is started from."""
-    start = [__version__, entry.label, entry.port, entry.workers, os.fspath(entry.env_file)]
+    start = [installed_build(), entry.label, entry.port, entry.workers]
+    start.append(os.fspath(entry.env_file))
     digest = hashlib.sha256(json.dumps(start).encode())
     digest.update(entry.env_file.read_bytes())
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ccproxy import __version__
+from ccproxy.build import installed_build
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
 from ccproxy.supervisor.adoption import adopt_all
@@ -30,8 +31,12 @@ from ccproxy.supervisor.orders import Order, Orders, Outcome
 from ccproxy.supervisor.plan import Goal
 from ccproxy.supervisor.probes import Prober
 from ccproxy.supervisor.processes import age_of, identify
+from ccproxy.supervisor.records import Record
 from ccproxy.supervisor.server import Server
 from ccproxy.supervisor.unit import Unit
+
+_BUILD = installed_build()
+"""Of this process: read as it starts, before somebody changes the files."""
 
 FRESH = 0.4
 """Seconds that `status` waits for workers to tell how they are."""
@@ -74,7 +79,12 @@ class Resident:
         )
         self._server = Server(socket_path(fleet.home), self.answer)
         self._foothold = Foothold(
-            fleet, self._server, lock=lock, journal=self._journal, lost=self._step_down
+            fleet,
+            self._server,
+            lock=lock,
+            journal=self._journal,
+            lost=self._step_down,
+            renew_workers=self._renew_workers,
         )
         self._host.may_spawn = self._foothold.holds
         self._ended = asyncio.Event()
@@ -142,6 +152,8 @@ class Resident:
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one request of the control socket."""
         order = _read_order(request)
+        if order.op == "records":
+            return {"ok": True, "records": [record.to_json() for record in self._records()]}
         try:
             outcome = await self.order(order)
         except ConfigError as error:
@@ -190,6 +202,15 @@ class Resident:
         self._orders.ending = True
         self._ended.set()
 
+    def _records(self) -> list[Record]:
+        """Return what is known of the workers that are to run, whether the disk took it or not."""
+        units = [unit for unit in self._units if unit.goal is Goal.RUNNING]
+        return [unit.record for unit in units if unit.record is not None]
+
+    def _renew_workers(self) -> None:
+        for record in self._records():
+            self._host.records.renew(record)
+
     def _wake(self) -> None:
         self._loop.wake()
 
@@ -200,6 +221,7 @@ class Resident:
             "pid": os.getpid(),
             "uptime_s": round(uptime, 1),
             "version": __version__,
+            "build": _BUILD,
             "in_front": self._in_front,
             "trouble": self._journal.trouble,
         }

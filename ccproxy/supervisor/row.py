@@ -35,6 +35,8 @@ class Row:
     """It did not become ready in time."""
     version: str = ""
     """Of ccproxy, as the worker was started; empty if it does not tell."""
+    build: str = ""
+    """Which code that was; empty if the worker does not tell."""
     log_dropped_total: int = 0
     """Log lines that a full disk has cost since the workers' start."""
 

@@ -53,6 +53,7 @@ def row_of(
         reason=reason,
         late=any(unit.never_ready for unit in current),
         version=said.get("version") or "",
+        build=said.get("build") or "",
         log_dropped_total=sum(int(unit.state.get("log_dropped_total", 0)) for unit in serving),
     )
 

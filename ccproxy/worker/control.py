@@ -23,11 +23,15 @@ from typing import Any
 import msgspec
 
 from ccproxy import __version__
+from ccproxy.build import installed_build
 from ccproxy.logs import LogFile
 from ccproxy.worker.keyring import answer_keys, reason
 from ccproxy.worker.serve import DRAIN_SECONDS, Service
 from ccproxy.worker.state import Worker
 from ccproxy.worker.switching import answer_session
+
+_BUILD = installed_build()
+"""Of this process: read as it starts, before somebody changes the files."""
 
 PATIENCE_SECONDS = 5.0
 AGAIN_SECONDS = 0.1
@@ -164,6 +168,7 @@ class ControlSocket:
             "base_url": worker.config.base_url,
             "started": worker.started,
             "version": __version__,
+            "build": _BUILD,
         }, []
 
     def _log_trouble(self) -> str:

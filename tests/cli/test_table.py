@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy import __version__
+from ccproxy.build import installed_build
 from ccproxy.cli import outcome, status
 from ccproxy.cli.table import status_text
 from ccproxy.config.fleet import Fleet
@@ -55,6 +56,14 @@ def test_after_an_upgrade_it_says_what_runs_and_how_to_renew_it(text):
     (first, *_) = text(row("kimi", version="0.0.1"), row("glm", version=__version__))
     assert f"running 0.0.1, installed {__version__} – `ccproxy reload`" in first
     (first, *_) = text(row("kimi", version=__version__))
+    assert "running" not in first
+
+
+def test_of_the_same_version_an_older_code_is_told(text):
+    told = f"{__version__}, running an older code – `ccproxy reload`"
+    (first, *_) = text(row("kimi", version=__version__, build="0123456789ab"))
+    assert told in first
+    (first, *_) = text(row("kimi", version=__version__, build=installed_build()))
     assert "running" not in first
 
 

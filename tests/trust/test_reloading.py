@@ -117,6 +117,28 @@ async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
         note("R21", answered=traffic.answered, lost=len(traffic.broken) + traffic.refused)
 
 
+async def test_a_pull_that_leaves_the_version_is_noticed_and_reload_renews(tmp_path, upstream):
+    """Other code under the same number is told by `status`; `reload` moves all to it."""
+    package = tmp_path / "site" / "ccproxy"
+    shutil.copytree(ROOT / "ccproxy", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "home").mkdir()
+    async with FleetHome(tmp_path / "home", package=package.parent) as fleet:
+        fleet.write(kimi=settings(upstream))
+        assert (await fleet.ccproxy("start")).code == 0
+        worker, supervisor = await fleet.worker_pid("kimi"), await fleet.supervisor_pid()
+        assert "older code" not in (await fleet.ccproxy("status")).out
+        assert (await fleet.ccproxy("reload")).code == 0
+        assert await fleet.worker_pid("kimi") == worker
+
+        module = package / "worker" / "serve.py"
+        module.write_text(f"{module.read_text()}\n# pulled\n")
+        assert "running an older code – `ccproxy reload`" in (await fleet.ccproxy("status")).out
+        assert (await fleet.ccproxy("reload")).code == 0
+        assert await fleet.worker_pid("kimi") != worker
+        assert await fleet.supervisor_pid() != supervisor
+        assert "older code" not in (await fleet.ccproxy("status")).out
+
+
 async def streamed_answer(fleet):
     reader, writer = await asyncio.open_connection("127.0.0.1", fleet.ports["kimi"])
     writer.write(request_bytes(STREAMED))

@@ -1,0 +1,39 @@
+"""Which code this is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ccproxy.build import build_of
+
+
+@pytest.fixture
+def package(tmp_path):
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "__init__.py").write_text("A = 1\n")
+    (tmp_path / "worker" / "serve.py").write_text("B = 1\n")
+    return tmp_path
+
+
+def test_the_same_code_has_the_same_name_whenever_it_was_written(package):
+    before = build_of(package)
+    os.utime(package / "__init__.py", (1, 1))
+    (package / "providers.toml").write_text("x")
+    assert build_of(package) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda p: (p / "worker" / "serve.py").write_text("B = 2\n"), id="a line"),
+        pytest.param(lambda p: (p / "more.py").write_text(""), id="a new file"),
+        pytest.param(lambda p: (p / "__init__.py").unlink(), id="a file less"),
+        pytest.param(lambda p: (p / "__init__.py").rename(p / "init.py"), id="another name"),
+    ],
+)
+def test_other_code_has_another_name(change, package):
+    before = build_of(package)
+    change(package)
+    assert build_of(package) != before
