@@ -37,12 +37,14 @@ class Foothold:
         lock: Lock | None,
         journal: Journal,
         lost: Callable[[], None],
+        renew_workers: Callable[[], None] = lambda: None,
     ) -> None:
         self._fleet = fleet
         self._server = server
         self._lock = lock
         self._journal = journal
         self._lost = lost
+        self._renew_workers = renew_workers
         self._is_lost = False
         self._told = ""
 
@@ -75,6 +77,7 @@ class Foothold:
             self._complain("socket.lost", error)
         if not self._is_recorded:
             self.write_record()
+        self._renew_workers()
 
     def write_record(self) -> None:
         """Write down who we are; what a full disk does not take is tried again."""

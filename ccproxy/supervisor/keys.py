@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotRunning
+from ccproxy.supervisor.client import known_records
 from ccproxy.supervisor.control import NoAnswer, ask
 from ccproxy.supervisor.records import Record, Records
 
@@ -46,12 +48,21 @@ def ask_about_keys(
 
 
 def living_processes(fleet: Fleet, label: str) -> list[Record]:
-    """Return the living processes of an entry, the first one first; replaced ones are left out."""
+    """
+    Return the living processes of an entry, the first one first; replaced ones are left out.
+
+    The supervisor knows also those whose records a full disk did not take.
+    """
     records = [
         record
         for path, record in Records(fleet.pids).read()
         if record is not None and "~" not in path.name
     ]
+    ours = _living(records, label)
+    return ours or _living(known_records(fleet), label)
+
+
+def _living(records: Iterable[Record], label: str) -> list[Record]:
     ours = [record for record in records if record.spec.label.lower() == label.lower()]
     return sorted(
         (record for record in ours if record.identity.is_alive()), key=lambda one: one.index

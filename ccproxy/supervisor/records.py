@@ -12,6 +12,7 @@ may stand in a label, so no two labels share a name.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,14 @@ class Records:
         if before is not None and before.nonce != record.nonce and before.identity.is_alive():
             path.rename(self._folder / _name(before, leaving=True))
         write_atomically(path, record.to_json())
+
+    def renew(self, record: Record) -> None:
+        """Write *record* if nothing is written at its place: it was removed, or the disk full."""
+        if (self._folder / _name(record)).exists():
+            return
+        if not (self._folder / _name(record, leaving=True)).exists():
+            with contextlib.suppress(OSError):  # there will be another time
+                self.write(record)
 
     def remove(self, record: Record) -> None:
         """Remove what was written about *record*'s process, and nothing else."""

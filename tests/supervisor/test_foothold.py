@@ -13,6 +13,7 @@ from ccproxy.errors import Busy
 from ccproxy.supervisor import client
 from ccproxy.supervisor.foreground import run_foreground
 from ccproxy.supervisor.host import Settings
+from ccproxy.supervisor.keys import living_processes
 from ccproxy.supervisor.lock import Lock
 from ccproxy.supervisor.orders import Order
 from ccproxy.supervisor.resident import Resident
@@ -135,7 +136,30 @@ async def test_a_superseded_supervisor_starts_no_worker(home):
         await serving.wait()
         (home.path / "state/supervisor.lock").unlink()
         with Lock(home.fleet, command="second"):
-            outcome = await resident.order(Order(op="start", timeout=1.0))
+            answer = await resident.answer({"op": "start", "timeout": 1.0})
             await asyncio.wait_for(life, 5.0)
-    assert not outcome.ok
+    assert not answer["ok"]
     assert home.events("worker.spawned") == []
+
+
+# The records.
+
+
+async def test_without_room_for_records_workers_are_found_and_written_down_later(home):
+    home.add("Kimi")
+    pids = home.path / "pids"
+    with Lock(home.fleet, command="first") as lock:
+        resident = Resident(home.fleet, lock=lock, settings=Settings(worker_command=STAND_IN))
+        pids.rmdir()
+        pids.touch()  # as good as a full disk: no record can be written below it
+        serving = asyncio.Event()
+        life = asyncio.create_task(resident.run(serving.set))
+        await serving.wait()
+        assert (await resident.order(Order(op="start"))).ok
+        (found,) = await asyncio.to_thread(living_processes, home.fleet, "kimi")
+        assert (found.spec.label, is_alive(found.identity.pid)) == ("Kimi", True)
+        pids.unlink()
+        await asyncio.to_thread(eventually, (pids / "Kimi.pid").exists)
+        assert [record.nonce for record in home.records()] == [found.nonce]
+        resident.end(drain=1.0)
+        await asyncio.wait_for(life, 10.0)
