@@ -105,7 +105,7 @@ class CcproxyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb; a mistyped one is answered with the likeliest."""
         if args[0] not in VERBS and args[0] not in ALIASES and not args[0].startswith("-"):
-            likely = get_close_matches(args[0].lower(), [*VERBS, *ALIASES], n=1, cutoff=0.5)
+            likely = get_close_matches(args[0].lower(), [*VERBS, *ALIASES], n=1, cutoff=0.6)
             fix = f"ccproxy {likely[0]}" if likely else "ccproxy --help"
             meant = f' (did you mean "{likely[0]}"?)' if likely else ""
             raise UsageError(f'"{args[0]}" is not a command{meant}\n  fix: {fix}')

@@ -75,7 +75,8 @@ def tilde(path: Path) -> str:
 def near(path: Path) -> str:
     """Return *path* from the current folder where it lies inside, else as `tilde`."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else tilde(path)
+    is_below = here != here.parent and path.is_relative_to(here)
+    return str(path.relative_to(here)) if is_below else tilde(path)
 
 
 class Placed(Protocol):

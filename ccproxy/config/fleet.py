@@ -145,7 +145,8 @@ def read_fleet(path: Path) -> tuple[Fleet, tuple[Mistake, ...]]:
 def shown(path: Path) -> Path:
     """Shorten *path* for the user's eyes: relative to where the user is, if it lies below."""
     here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    is_below = here != here.parent and path.is_relative_to(here)
+    return path.relative_to(here) if is_below else path
 
 
 class _TableReader:

@@ -262,3 +262,9 @@ def test_signs_are_ascii_where_the_encoding_has_no_others(process, home):
     result = process("env", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 2
     assert result.stderr.isascii()
+
+
+def test_what_resembles_no_command_is_answered_with_the_help(ccproxy):
+    said = ccproxy("frobnicate")
+    assert said.exit_code == 2
+    assert said.stderr == 'error: "frobnicate" is not a command\n  fix: ccproxy --help\n'

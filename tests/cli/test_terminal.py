@@ -11,6 +11,7 @@ import pytest
 from ccproxy.cli import terminal
 from ccproxy.cli.spans import SPAN
 from ccproxy.cli.terminal import clean, counted, duration, near, size, tilde
+from ccproxy.config.fleet import shown
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,12 @@ def test_paths_as_a_person_writes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "c")
     assert near(tmp_path / "a") == "~/a"
     assert near(Path("relative")) == "relative"
+
+
+def test_from_the_root_a_path_is_written_whole(monkeypatch):
+    monkeypatch.chdir("/")
+    assert near(Path("/srv/x.toml")) == "/srv/x.toml"
+    assert shown(Path("/srv/x.toml")) == Path("/srv/x.toml")
 
 
 @pytest.mark.parametrize(
