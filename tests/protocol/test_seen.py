@@ -46,6 +46,7 @@ def test_it_says_the_same(head, middles, tail, step):
     ("first", "second"),
     [
         pytest.param("aaaa数bbbb", "aaaa敱bbbb", id="a character that begins the same"),
+        pytest.param("aaaa数bbbb", "aaaa異bbbb", id="a character that ends the same"),
         pytest.param("aaaa\\nbbbb", "aaaa\\u00e9bbbb", id="an escape across the boundary"),
         pytest.param("aaaabbbb", "aaaabbbb" * 3, id="repetition"),
         pytest.param("aaaaaaaa", "aaaa", id="a beginning"),
