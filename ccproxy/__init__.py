@@ -13,6 +13,9 @@ The house, and who may lean on whom:
                               store <------------      statistics and history, in SQLite
                                      services <---     texts for systemd and launchd
 
+Beside them stand `logs` (files, rotation, retention), `readable` (log lines for people) and
+`build` (which code is running).
+
 `worker` and `supervisor` never import each other: a command line, an inherited listening socket,
 a readiness pipe and the worker's control socket are the whole interface between them.
 """

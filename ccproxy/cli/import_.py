@@ -11,6 +11,7 @@ import click
 
 from ccproxy.cli.choose import open_fleet
 from ccproxy.cli.modelsyaml import Imported, env_text, read_models
+from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import clean, counted, near, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
@@ -50,12 +51,13 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
     show(click.style(f"{near(fleet.file)}, at its end", bold=True))
     show(table)
     if not write:
-        show(f"Nothing was written.  Next:  ccproxy import {near(file)} --write")
+        show(pasted(f"Nothing was written.  Next:  ccproxy import {near(file)} --write"))
         return
     for one, path in zip(found, files, strict=True):
         _write_new(path, env_text(one, key=_key(one)))
     _append(fleet.file, table)
-    show(f"Wrote {counted(len(files), 'env file')} and {near(fleet.file)}.  Next:  ccproxy check")
+    wrote = f"Wrote {counted(len(files), 'env file')} and {near(fleet.file)}."
+    show(pasted(f"{wrote}  Next:  ccproxy check"))
 
 
 def _is_there(fleet: Fleet, one: Imported) -> bool:

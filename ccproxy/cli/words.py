@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from ccproxy.cli.choose import choose_one
+from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import clean, complain, counted, near, show
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
@@ -109,7 +110,7 @@ def _test(desk: Desk) -> bool:
     said = _fetch(f"http://{host}:{desk.entry.port}/test-connection", key)
     show(clean(str(said.get("message", said))))
     for advice in said.get("suggestions", ()):
-        show(f"  fix: {clean(str(advice))}")
+        show(pasted(f"  fix: {clean(str(advice))}"))
     return said.get("status") == "success"
 
 
@@ -177,7 +178,7 @@ def _logs(desk: Desk, count: str = "20") -> bool:
 
 
 def _env(desk: Desk) -> bool:
-    show(f'# in a shell: eval "$(ccproxy env {desk.entry.label})"')
+    show(pasted(f'# in a shell: eval "$(ccproxy env {desk.entry.label})"'))
     return desk.run("env", desk.entry.label) == 0
 
 
