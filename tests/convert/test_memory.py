@@ -77,6 +77,26 @@ def test_a_growing_conversation_is_the_same_with_and_without(quirks, end, change
 
 
 @pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param([*TURNS[:3], user("another"), *TURNS[4:]], id="rewritten in its middle"),
+        pytest.param([*TURNS[:5], user(text("and this"))], id="a user who goes on"),
+        pytest.param([*TURNS[:5], user(result("t3", "late"))], id="a result that comes late"),
+        pytest.param([*TURNS[:4], user("interrupted")], id="another answer to the last call"),
+        pytest.param(TURNS[:4], id="cut before its last answer"),
+        pytest.param(
+            [*TURNS[:4], assistant(use("t5")), user(result("t3"), result("t5"))],
+            id="an assistant who goes on behind the last call",
+        ),
+    ],
+)
+def test_another_end_is_the_same_with_and_without(later):
+    memory = Memory()
+    for turn in (TURNS[:5], later, TURNS):
+        assert converted(turn, memory) == converted(turn, None)
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         pytest.param({"to": target("a")}, {"to": target("b")}, id="model"),

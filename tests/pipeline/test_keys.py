@@ -124,6 +124,14 @@ def test_3000_one_by_one_are_a_thousand_each(pool):
     assert Counter(turns(pool, 3000)) == {"k1": 1000, "k2": 1000, "k3": 1000}
 
 
+def test_a_permit_comes_back_once(pool):
+    lease = pool.take(MODEL)
+    pool.take_this(lease.id, MODEL)
+    pool.release(lease)
+    pool.release(lease)
+    assert pool.snapshot()[0].in_flight == 1
+
+
 def test_the_least_busy_key_comes_first(pool):
     first, second, third = (pool.take(MODEL) for _ in range(3))
     pool.release(second)

@@ -264,8 +264,15 @@ def test_the_size_of_a_picture(data, size):
     assert size_of(base64.b64encode(data)) == size
 
 
-def test_what_is_not_base64_has_no_size():
-    assert size_of("ключ".encode()) is None
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param("ключ".encode(), id="other letters"),
+        pytest.param(b"A===", id="padding where no letter can end"),
+    ],
+)
+def test_what_is_not_base64_has_no_size(data):
+    assert size_of(data) is None
 
 
 @given(st.binary(max_size=300))
