@@ -23,10 +23,11 @@ import pytest
 from tests.fleet import PATIENCE, FleetHome, eventually, free_ports
 from tests.messages import ask, prompt
 from tests.provider import chunk, completion, stream, tool_call
+from tests.trust.sizes import limit
 
 pytestmark = pytest.mark.xdist_group("processes")
 
-BACK_WITHIN = 2.0
+BACK_WITHIN = limit(2.0)
 """Seconds after which a killed worker serves again."""
 
 

@@ -3,8 +3,9 @@ The thread that writes one file: callers put items down and go on.
 
 Theory of operation: `put` appends to a deque and, if the thread sleeps, wakes it. The thread
 gathers for a while, so that a busy second is one transaction. Whoever wants to read what was just
-put down asks the thread itself (`ask`): it writes everything first. What cannot be written waits
-for the next try; of too much that waits, the oldest is given up and counted.
+put down asks the thread itself (`ask`): it writes what was put down before, answers, and only then
+writes what came later. What cannot be written waits for the next try; of too much that waits, the
+oldest is given up and counted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ AGAIN_SECONDS = 30.0
 """How long a file that could not be opened or written is left alone."""
 
 Note = Callable[[str], None]
+Answer = Callable[[sqlite3.Connection | None], None]
 
 
 class Writer(Generic[Item]):
@@ -54,7 +56,8 @@ class Writer(Generic[Item]):
         self._write = write
         self._warn = warn
         self._items: deque[Item] = deque()
-        self._asked: deque[Callable[[sqlite3.Connection | None], None]] = deque()
+        self._asked: deque[tuple[list[Item], Answer]] = deque()
+        self._taking = threading.Lock()
         self._work = threading.Event()
         self._hurry = threading.Event()
         self._closing = False
@@ -67,8 +70,10 @@ class Writer(Generic[Item]):
     def put(self, item: Item) -> None:
         """Have *item* written soon."""
         if len(self._items) >= LONGEST_QUEUE:
-            self._items.popleft()
-            self.lost += 1
+            with self._taking:
+                if self._items:
+                    self._items.popleft()
+                    self.lost += 1
         self._items.append(item)
         if not self._work.is_set():
             self._work.set()
@@ -87,7 +92,7 @@ class Writer(Generic[Item]):
             except (CcproxyError, OSError, sqlite3.Error) as error:
                 future.set_exception(error)
 
-        self._asked.append(answer)
+        self._asked.append((self._take(), answer))
         self._hurry.set()
         self._work.set()
         return future
@@ -113,9 +118,19 @@ class Writer(Generic[Item]):
             self._connection.close()
 
     def _turn(self) -> None:
-        """Write what is there, then answer who asked."""
-        asked = [self._asked.popleft() for _ in range(len(self._asked))]
-        batch = [self._items.popleft() for _ in range(len(self._items))]
+        """Answer who asked, each behind what was put down before; then write the rest."""
+        for before, answer in [self._asked.popleft() for _ in range(len(self._asked))]:
+            self._write_down(before)
+            answer(self._connection)
+        self._write_down(self._take())
+        if self._items or self._asked:
+            self._work.set()
+
+    def _take(self) -> list[Item]:
+        with self._taking:  # both threads do, and neither may get only a part
+            return [self._items.popleft() for _ in range(len(self._items))]
+
+    def _write_down(self, batch: list[Item]) -> None:
         try:
             self._open()
             if batch and self._connection is not None:
@@ -124,10 +139,6 @@ class Writer(Generic[Item]):
         except (CcproxyError, OSError, sqlite3.Error) as error:
             self._items.extendleft(reversed(batch))
             self._fail(error)
-        for answer in asked:
-            answer(self._connection)
-        if self._items or self._asked:
-            self._work.set()
 
     def _open(self) -> None:
         if self._connection is not None:

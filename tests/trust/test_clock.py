@@ -14,7 +14,7 @@ from ccproxy.supervisor.orders import Order
 from ccproxy.supervisor.resident import Resident
 from tests.provider import completion, failure
 from tests.supervisor.conftest import STAND_IN
-from tests.trust.sizes import note
+from tests.trust.sizes import limit, note
 from tests.worker.proxy import running
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -53,13 +53,14 @@ async def test_the_supervisor_does_not_care(home, leap, moved):
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()
     (before,) = (await resident.order(Order(op="start"))).rows
+    lived = await _uptime(resident)
     leap(moved)
     begun = time.monotonic()
     while time.monotonic() - begun < 1.0:  # five rounds of probes
         (row,) = (await resident.order(Order(op="status"))).rows
         assert (row.state, row.pids) == ("ready", before.pids)
         assert 0.0 <= row.uptime_s < 60.0
-        assert 0.0 <= (await resident.answer({"op": "ping"}))["supervisor"]["uptime_s"] < 300.0
+        assert 0.0 <= await _uptime(resident) - lived < 60.0
         await asyncio.sleep(0.05)
     os.kill(before.pids[0], signal.SIGKILL)
     killed = time.monotonic()
@@ -67,11 +68,16 @@ async def test_the_supervisor_does_not_care(home, leap, moved):
         assert time.monotonic() - killed < 20
         await asyncio.sleep(0.01)
     put_off = time.monotonic() - killed
-    assert 0.4 <= put_off <= 1.5
+    assert 0.4 <= put_off <= limit(1.5)
     assert home.events("worker.hung") == []
     note(f"R15 {moved / HOUR:+.0f} h", restarts=0, backoff_s=round(put_off, 2))
     resident.end(drain=1.0)
     await asyncio.wait_for(life, 10.0)
+
+
+async def _uptime(resident):
+    """Seconds since this process began: the supervisor lives in it."""
+    return (await resident.answer({"op": "ping"}))["supervisor"]["uptime_s"]
 
 
 @pytest.mark.parametrize("moved", [-HOUR, HOUR, 24 * HOUR])

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.fleet import eventually
 from tests.provider import Provider
 from tests.worker.admin import AUTH, CLIENT_KEY, admin
 
@@ -68,12 +69,23 @@ async def test_history_is_kept_or_not_by_every_process(process, configured):
 async def test_every_process_writes_to_the_export(process, tmp_path):
     first, second = await process(), await process()
     await admin(first, "POST /conversation/enable", {"file_path": "talk.jsonl"})
-    for proxy in (first, second, await process()):
+    third = await process()
+    for proxy in (first, second, third):
         await proxy.ask(headers=AUTH)
-        got = (await admin(proxy, "POST /conversation/flush")).json
-        assert got["file_path"] == "talk.jsonl"
-    lines = (tmp_path / "exports/talk.jsonl").read_text().splitlines()
-    assert [json.loads(line)["role"] for line in lines] == ["user", "assistant"] * 3
+
+    async def roles():
+        # A turn is noted a moment after its answer has left.
+        for proxy in (first, second, third):
+            got = (await admin(proxy, "POST /conversation/flush")).json
+            assert got["file_path"] == "talk.jsonl"
+        lines = (tmp_path / "exports/talk.jsonl").read_text().splitlines()
+        return [json.loads(line)["role"] for line in lines]
+
+    async def all_are_there():
+        return len(await roles()) >= 6
+
+    await eventually(all_are_there)
+    assert await roles() == ["user", "assistant"] * 3
     await admin(second, "POST /conversation/disable")
     assert (await admin(first, "POST /conversation/flush")).json["file_path"] is None
 
