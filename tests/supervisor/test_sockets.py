@@ -20,6 +20,7 @@ from ccproxy.supervisor.plan import Port
 from ccproxy.supervisor.processes import age_of, boot_id, has_argument, identify, start_of
 from ccproxy.supervisor.server import Server, ask_soon
 from ccproxy.supervisor.watch import Watch
+from tests.supervisor.conftest import eventually
 
 # The control socket.
 
@@ -307,7 +308,8 @@ def test_a_process_that_leads_no_group_takes_nobody_with_it():
 
 def test_arguments_are_compared_whole():
     with subprocess.Popen(["sleep", "60", "0.00123"]) as child:
-        assert has_argument(child.pid, "0.00123")
+        # A new process has no arguments for a moment.
+        eventually(lambda: has_argument(child.pid, "0.00123"))
         assert not has_argument(child.pid, "0.0012")
         child.kill()
     assert not has_argument(2**22 + 1, "x")

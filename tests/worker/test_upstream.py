@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from ccproxy.config.worker import WorkerConfig
@@ -120,6 +121,16 @@ async def test_a_whole_answer_is_read_and_says_who_gave_it(provider):
     )
 
 
+@pytest.fixture
+def every_level():
+    """A worker in this process, such as another test's, may have left a level behind."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("every_level")
 @pytest.mark.parametrize("own_key", [None, "sk-the-clients-own-key-9999"])
 async def test_at_debug_what_is_sent_is_shown_without_any_key(own_key, provider):
     changes = {"log_level": "DEBUG", "custom_headers": {"X-Team": "blue"}, "api_keys": KEYS[:1]}
