@@ -378,7 +378,9 @@ def _hint(cause: Cause, status: int, said: Refusal) -> str:
     if 300 <= status < 400:
         return _REDIRECT_HINT
     about_address = cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST)
-    if about_address and (said.is_html or not said.text):
+    # Words beside a status explain it; instead of an answer they are some other server's.
+    is_odd = said.is_html or not said.text or not (status or said.has_object)
+    if about_address and is_odd:
         return _ODD_HINT
     asks_for_region = cause in (Cause.PERMISSION, Cause.BAD_REQUEST)
     if asks_for_region and _matches(said, frozenset(), wordings.REGION):

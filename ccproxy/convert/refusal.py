@@ -32,6 +32,8 @@ class Refusal:
     prompt: int | None = None
     limit: int | None = None
     is_html: bool = False
+    has_object: bool = False
+    """Whether there is a JSON object in it, as in whatever an API says."""
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -92,6 +94,7 @@ def _add_text(text: str, said: Refusal, *, depth: int) -> None:
 
 
 def _read_object(found: dict[str, Any], said: Refusal, *, depth: int) -> None:
+    said.has_object = True
     _read_codes(found, said)
     for name in ("error", "errors"):
         if found.get(name):

@@ -107,6 +107,15 @@ def decode(data: bytes) -> Chunk:
         return _decode_mended(data)
 
 
+def is_answer(data: bytes) -> bool:
+    """Tell whether *data* can be decoded, as a whole answer of any API can: it is an object."""
+    try:
+        decode(data)
+    except BadAnswer:
+        return False
+    return True
+
+
 # JSON that is only slightly wrong: half of a surrogate pair, bytes that are not UTF-8, a BOM. One
 # character becomes U+FFFD, the answer goes on. Raw control characters in strings and NaN are no
 # JSON either, but self-made servers write them.

@@ -30,6 +30,7 @@ from ccproxy.convert.refusal import mask
 from ccproxy.errors import Problem
 from ccproxy.pipeline.headers import answer_headers
 from ccproxy.pipeline.verdict import Verdict, judge
+from ccproxy.protocol.chat import is_answer
 from ccproxy.protocol.sse import Decoder, ServerEvent
 from ccproxy.worker.connections import explain
 from ccproxy.worker.wire import Reply, Take
@@ -185,7 +186,7 @@ async def open_answer(reply: Reply, reader: Reader) -> Answer:
             return Answer(reply, lead, is_stream=True, complete=ended)
         case "whole":
             whole = first if reply.is_over else await body.read_whole(first)
-            if is_error_body(whole) or not whole.strip():
+            if is_error_body(whole) or not is_answer(whole):
                 raise reader.refused(reply.status, reply.headers, whole)
             return Answer(reply, whole, is_stream=False, complete=True)
     raise reader.refused(reply.status, reply.headers, first)

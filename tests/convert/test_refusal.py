@@ -112,6 +112,23 @@ def test_html(body, text):
     assert said.text == text
 
 
+@pytest.mark.parametrize(
+    ("body", "has_object"),
+    [
+        pytest.param({}, True, id="an object"),
+        pytest.param([{"error": "No."}], True, id="a list of them"),
+        pytest.param('{"error": "No."}', True, id="one in a string"),
+        pytest.param(b'{"message": "half \xff utf-8"}', True, id="one with bad UTF-8"),
+        pytest.param(None, False, id="null"),
+        pytest.param([1], False, id="a list of something else"),
+        pytest.param(b"{{{{", False, id="no JSON"),
+        pytest.param(b"<p>{}</p>", False, id="a page"),
+    ],
+)
+def test_whether_an_api_spoke(body, has_object):
+    assert read(body).has_object is has_object
+
+
 def test_only_markup_is_html():
     assert not read({"error": {"message": "<html>"}}).is_html
     assert not read(b"a < b").is_html

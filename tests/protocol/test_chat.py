@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.errors import Problem
-from ccproxy.protocol.chat import Chunk, decode
+from ccproxy.protocol.chat import Chunk, decode, is_answer
 
 
 def delta_of(data: bytes):
@@ -139,3 +139,24 @@ JSON = st.recursive(
 def test_arbitrary_json_is_read_or_refused(found):
     with contextlib.suppress(Problem):  # and nothing else
         assert isinstance(decode(json.dumps(found).encode()), Chunk)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b'{"choices": []}', True, id="an answer"),
+        pytest.param(b'\n {"type": "message"}\n', True, id="of any API"),
+        pytest.param(b'\xef\xbb\xbf{"text": "\\ud83d"}', True, id="slightly wrong"),
+        pytest.param(b'{"text": "half \xff"}', True, id="with bad UTF-8"),
+        pytest.param(b'{"choices": {}}', False, id="choices that are no list"),
+        pytest.param(b"{{{{", False, id="braces"),
+        pytest.param(b"{{{{}}}}", False, id="braces in pairs"),
+        pytest.param(b'{"choices": [', False, id="half of an object"),
+        pytest.param(b"null", False, id="null"),
+        pytest.param(b"[{}]", False, id="a list"),
+        pytest.param(b" ", False, id="nothing"),
+        pytest.param(b'{"a":' + b"[" * 100_000, False, id="nested beyond reason"),
+    ],
+)
+def test_an_answer_of_any_api_is_told_from_anything_else(data, expected):
+    assert is_answer(data) is expected

@@ -136,6 +136,14 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_event(direct, provide
     assert answer.text == "héllo"
 
 
+@pytest.mark.parametrize("body", ["{{{{", "null", "it works!"])
+async def test_a_200_that_is_no_answer_is_an_error_of_ours(direct, provider, body):
+    provider.script(raw(body))
+    answer = await direct.ask()
+    assert (answer.status, answer.error["type"]) == (502, "api_error")
+    assert "Check PROVIDER_BASE_URL" in answer.error["message"]
+
+
 async def test_an_error_event_of_the_providers_is_the_end(direct, provider):
     error = 'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"no"}}\n\n'
     provider.script(stream(START, BLOCK, error, end="eof"))

@@ -272,6 +272,9 @@ async def test_one_key_never_rests(provider):
             raw("<html>hi</html>", headers={"Content-Type": "text/html"}), "JSON", id="html"
         ),
         pytest.param(raw(""), "JSON", id="nothing"),
+        pytest.param(raw("{{{{"), "JSON", id="braces"),
+        pytest.param(raw("null"), "JSON", id="null"),
+        pytest.param(raw("it works!"), "JSON", id="some text"),
         pytest.param(stream(), "JSON", id="a stream without events"),
         pytest.param(stream(": hello\n\n", end="eof"), "JSON", id="comments only"),
         pytest.param(
