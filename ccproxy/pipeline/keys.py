@@ -99,6 +99,7 @@ class KeyPool:
         wall: Callable[[], float],
         jitter: Callable[[], float],
         limits: KeyLimits = NO_LIMITS,
+        command: str = "",
     ) -> None:
         self._keys = [
             KeyState(secret=key, id=f"k{number}", tail=shown(key), limits=limits)
@@ -106,6 +107,7 @@ class KeyPool:
         ]
         self._by_id = {key.id: key for key in self._keys}
         self._provider = provider
+        self._command = command  # what shows the user these keys, if anything does
         self._clock = clock
         self._wall = wall
         self._jitter = jitter
@@ -226,7 +228,7 @@ class KeyPool:
         if (resting := self._provider_wait()) is not None:
             text = f"{self._provider} limits this address or account, whatever the key"
             return limited(f"{text}; it is asked again in {math.ceil(resting)} s.{said}", resting)
-        text = describe(self._provider, len(self._keys), found)
+        text = describe(self._provider, len(self._keys), found, command=self._command)
         if waits:
             return limited(f"{text}.{said}", min(waits))
         whys = {obstacle.why for obstacle in found}

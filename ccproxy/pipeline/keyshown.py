@@ -98,8 +98,22 @@ def show(key: KeyState, *, now: float, wall: float) -> KeyShown:
     )
 
 
-def describe(provider: str, total: int, found: list[Obstacle]) -> str:
-    """Say what keeps the *total* keys of *provider* from being used."""
+def describe(provider: str, total: int, found: list[Obstacle], *, command: str = "") -> str:
+    """
+    Say what keeps the *total* keys of *provider* from being used, and until when.
+
+    *command* is named as what shows more.
+    """
+    waits = [obstacle.seconds for obstacle in found if obstacle.why != "disabled"]
+    parts = [_plight(provider, total, found)]
+    if waits:
+        parts.append(f"next try in {span(min(waits))}")
+    if command and found:
+        parts.append(f"see `{command}`")
+    return "; ".join(parts)
+
+
+def _plight(provider: str, total: int, found: list[Obstacle]) -> str:
     counts = Counter((obstacle.why, obstacle.status) for obstacle in found)
     if len(counts) == 1 and len(found) == total:
         ((why, status),) = counts
@@ -113,6 +127,14 @@ def limited(text: str, seconds: float) -> Problem:
     wait = max(1, math.ceil(seconds))
     again = False if wait > LONGEST_CLIENT_WAIT else None
     return Problem("rate_limit_error", text, retry_after=wait, should_retry=again)
+
+
+def span(seconds: float) -> str:
+    """Return a length of time as it is told: never shorter than it is."""
+    whole = max(1, math.ceil(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    return f"{math.ceil(whole / 60)} min" if whole < 7200 else f"{math.ceil(whole / 3600)} h"
 
 
 def _keys(number: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ccproxy.convert.problem import Cause
 from ccproxy.errors import Problem
-from ccproxy.pipeline.keyshown import KeyShown, RestShown
+from ccproxy.pipeline.keyshown import KeyShown, RestShown, span
 from ccproxy.worker.problems import redacted
 from ccproxy.worker.state import Worker
 from ccproxy.worker.trial import trial
@@ -66,9 +66,9 @@ def reason(worker: Worker) -> str | None:
     parts = []
     name = worker.config.provider_name
     if (seconds := worker.upstream.breaker.seconds_open) > 0:
-        parts.append(f"{name} fails and is asked again in {_span(seconds)}")
+        parts.append(f"{name} fails and is asked again in {span(seconds)}")
     if (resting := worker.pool.provider_rests_for) is not None:
-        parts.append(f"{name} limits this address or account: cooling {_span(resting)}")
+        parts.append(f"{name} limits this address or account: cooling {span(resting)}")
     keys = worker.pool.snapshot()
     out = [key for key in keys if key.state != "ready"]
     if out:
@@ -93,18 +93,11 @@ def _why(rest: RestShown) -> str:
         case Cause.QUOTA.value:
             return f"at the plan's limit ({rest.status}) since {since}, {_again(rest)}"
     told = ", retry-after" if rest.told else ""
-    return f"cooling {_span(rest.seconds)} ({rest.status}{told})"
+    return f"cooling {span(rest.seconds)} ({rest.status}{told})"
 
 
 def _again(rest: RestShown) -> str:
-    return f"tried again in {_span(rest.seconds)}" if rest.seconds else "tried again next"
-
-
-def _span(seconds: float) -> str:
-    whole = max(1, round(seconds))
-    if whole < 120:
-        return f"{whole} s"
-    return f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
+    return f"tried again in {span(rest.seconds)}" if rest.seconds else "tried again next"
 
 
 _LASTING = {Cause.BAD_KEY.value, Cause.MONEY.value, Cause.QUOTA.value}

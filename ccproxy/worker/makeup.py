@@ -40,7 +40,13 @@ def make_worker(
     processes: int = 1,
 ) -> Worker:
     """Make the worker of *config*; its upstream is not open yet. *table* names its siblings."""
-    pool = make_pool(config, state=home / "state", processes=processes, log=log)
+    pool = make_pool(
+        config,
+        state=home / "state",
+        log=log,
+        processes=processes,
+        in_fleet=table is not None,
+    )
     calibration, lessons = Calibration(), Lessons()
     kept = Kept(pool, calibration, lessons)
     signing_key = load_signing_key(home / "state")

@@ -14,16 +14,24 @@ from ccproxy.worker.sharing import FORM, SharedPool, Table
 
 
 def make_pool(
-    config: WorkerConfig, *, state: Path, processes: int, log: FilteringBoundLogger
+    config: WorkerConfig,
+    *,
+    state: Path,
+    log: FilteringBoundLogger,
+    processes: int = 1,
+    in_fleet: bool = False,
 ) -> KeyPool:
     """
     Make the pool of *config*'s keys; several *processes* of an entry share one.
 
-    Must be called inside the event loop.
+    *in_fleet*: there is a table, so that the label means something to the command line. Must be
+    called inside the event loop.
     """
+    command = f"ccproxy keys {config.label}" if in_fleet else ""
     if processes > 1:
         try:
-            return _shared(config, Table(state / f"{config.label.lower()}.pool.{FORM}"))
+            table = Table(state / f"{config.label.lower()}.pool.{FORM}")
+            return _shared(config, table, command)
         except OSError as error:
             log.warning("pool.not_shared", reason=str(error))
     return KeyPool(
@@ -33,10 +41,11 @@ def make_pool(
         wall=time.time,
         jitter=random.random,
         limits=config.key_limits,
+        command=command,
     )
 
 
-def _shared(config: WorkerConfig, table: Table) -> SharedPool:
+def _shared(config: WorkerConfig, table: Table, command: str) -> SharedPool:
     pool = SharedPool(
         config.api_keys,
         table=table,
@@ -45,6 +54,7 @@ def _shared(config: WorkerConfig, table: Table) -> SharedPool:
         wall=time.time,
         jitter=random.random,
         limits=config.key_limits,
+        command=command,
     )
     pool.watch()
     return pool

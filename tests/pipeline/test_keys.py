@@ -74,7 +74,7 @@ def clock():
     return Clock()
 
 
-def pool_of(clock, count=3, *, limits=None):
+def pool_of(clock, count=3, *, limits=None, command=""):
     return KeyPool(
         KEYS[:count],
         provider="Kimi",
@@ -82,6 +82,7 @@ def pool_of(clock, count=3, *, limits=None):
         wall=clock.wall,
         jitter=lambda: 0.5,
         limits=limits or KeyLimits(),
+        command=command,
     )
 
 
@@ -455,7 +456,7 @@ def test_all_rejected(pool):
     problem = exhaust(pool, rejected(), rejected(), rejected())
     assert (problem.kind, problem.status) == ("authentication_error", 401)
     assert problem.should_retry is False
-    assert problem.message == "all 3 keys of Kimi rejected (401)."
+    assert problem.message == "all 3 keys of Kimi rejected (401); next try in 60 s."
 
 
 def test_all_broke(pool):
@@ -482,7 +483,28 @@ def test_all_disabled(pool):
         pool.disable(key.id)
     problem = refused(pool)
     assert problem.should_retry is False
-    assert "all 3 keys of Kimi disabled" in problem.message
+    assert problem.message == "all 3 keys of Kimi disabled by the user."
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "told"),
+    [
+        pytest.param([limited(40.2), limited(12.1), limited(30.0)], "13 s", id="rounded up"),
+        pytest.param([rejected(), limited(90.0), broke()], "60 s", id="the first of any cause"),
+        pytest.param([limited(119.5)] * 3, "2 min", id="minutes from two on"),
+        pytest.param([limited(200.0)] * 3, "4 min", id="minutes are rounded up as well"),
+        pytest.param([broke(5 * 3600.0)] * 3, "5 h", id="hours"),
+    ],
+)
+def test_it_is_told_when_the_next_try_is(pool, verdicts, told):
+    assert f"; next try in {told}." in exhaust(pool, *verdicts).message
+
+
+def test_the_command_that_shows_more_is_named(clock):
+    pool = pool_of(clock, 2, command="ccproxy keys GLM-4.6")
+    assert exhaust(pool, rejected(), rejected()).message == (
+        "all 2 keys of Kimi rejected (401); next try in 60 s; see `ccproxy keys GLM-4.6`."
+    )
 
 
 def test_the_providers_own_words_are_added(pool):

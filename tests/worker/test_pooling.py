@@ -28,9 +28,29 @@ def config():
 
 
 async def test_a_single_process_shares_nothing(config, tmp_path):
-    pool = make_pool(config, state=tmp_path, processes=1, log=LOG)
+    pool = make_pool(config, state=tmp_path, log=LOG)
     assert type(pool) is KeyPool
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("in_fleet", "named"),
+    [
+        pytest.param(True, True, id="an entry of a table"),
+        pytest.param(False, False, id="a proxy without one: no command knows its label"),
+    ],
+)
+async def test_the_command_that_shows_the_keys_is_named(
+    config, tmp_path, processes, in_fleet, named
+):
+    pool = make_pool(config, state=tmp_path, log=LOG, processes=processes, in_fleet=in_fleet)
+    for key in ("k1", "k2"):
+        pool.disable(key)
+    text = pool.refusal("m").message
+    assert (f"see `ccproxy keys {config.label}`" in text) is named
+    if isinstance(pool, SharedPool):
+        pool.close()
 
 
 async def test_several_processes_share_one_with_the_users_limits(config, tmp_path):
