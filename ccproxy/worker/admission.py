@@ -8,6 +8,7 @@ no client of ours does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from hmac import compare_digest
@@ -80,20 +81,21 @@ class Admission:
             raise Problem("permission_error", _NO_KEY_SET)
         self.check_key(headers)
 
-    def check_origin(self, headers: CIMultiDictProxy[str]) -> None:
+    def check_origin(self, headers: CIMultiDictProxy[str], target: str = "/") -> None:
         """
         Keep web pages away from a loopback listener, and from one that is open to everybody.
 
-        Elsewhere a client key is asked for, which no page knows.
+        Elsewhere a client key is asked for, which no page knows. *target* is that of the request
+        line; one in absolute form names a host as well (RFC 9112, 3.2.2).
 
         Raises:
-            Problem: 421 for a Host that is not this machine, 403 for a page's request.
+            Problem: 421 for a host that is not this machine, 403 for a page's request.
 
         """
         if self._hosts is None and self._digests:
             return
-        host = headers.get("Host", "")
-        if self._hosts is not None and host and _host_name(host) not in self._hosts:
+        named = (_host_name(host) for host in (headers.get("Host"), _authority(target)) if host)
+        if self._hosts is not None and not self._hosts.issuperset(named):
             raise Problem(
                 "invalid_request_error",
                 "this proxy answers on loopback only, under the names localhost, 127.0.0.1 and ::1",
@@ -138,6 +140,14 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _authority(target: str) -> str:
+    """Return the host, and whatever stands around it, of a request target; empty if none does."""
+    if target == "*" or target.startswith("/"):
+        return ""
+    _, _, absolute = target.partition("://")
+    return re.split(r"[/?#]", absolute or target, maxsplit=1)[0]
 
 
 def _host_name(host: str) -> str:

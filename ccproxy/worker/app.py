@@ -2,7 +2,7 @@
 The proxy: which path is answered by whom, and what happens around every answer.
 
 Decided by `request.path` alone: query strings mean nothing, and neither does what a client
-claims in Host or in an absolute request target.
+claims in Host or in an absolute request target, but that on loopback both must name it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _admitted(request: ClientRequest, route: Route) -> Endpoint:
 
     """
     worker = request.worker
-    worker.admission.check_origin(request.headers)
+    worker.admission.check_origin(request.headers, request.raw_path)
     if route is _NOWHERE or (route.is_admin and not admin.is_served(worker)):
         raise Problem("not_found_error", f"ccproxy has no endpoint {request.path[:200]}")
     if route.is_admin:

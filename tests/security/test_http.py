@@ -80,6 +80,15 @@ async def test_a_foreign_host_is_misdirected(host, proxy, provider):
     assert provider.calls == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "https", "ftp"])
+@pytest.mark.parametrize("path", ["", "/livez", "/health?x", "/v1/messages"])
+@pytest.mark.parametrize("host", ["evil", "localhost@evil", "evil:80", "localhost.evil.example"])
+async def test_a_foreign_host_in_the_request_line_is_misdirected(scheme, host, path, proxy):
+    """It wins over the Host header, by HTTP's rules: whoever sends it means that host."""
+    answer = await proxy.exchange(request(f"{scheme}://{host}{path}", method="GET", body=b""))
+    assert status_of(answer) in (400, 421)
+
+
 @pytest.mark.parametrize("headers", PAGES, ids=", ".join)
 @pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
 async def test_a_page_gets_nothing(headers, method, proxy, provider):
@@ -118,9 +127,11 @@ async def test_the_ways_in_that_there_are(proxy, provider):
     """The tables above would also pass if nothing were ever let in."""
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8081", "localhost."):
         assert status_of(await proxy.exchange(request(host=host))) == 200
+    for target in ("http://localhost/v1/messages", "http://[::1]:8081/v1/messages"):
+        assert status_of(await proxy.exchange(request(target))) == 200
     own_page = "Sec-Fetch-Site: none"
     assert status_of(await proxy.exchange(request("/v1/messages", own_page))) == 200
-    assert len(provider.calls) == 6
+    assert len(provider.calls) == 8
 
 
 # S3: who is asked for a key is decided by the very path by which the handler is found.

@@ -92,8 +92,38 @@ def test_on_loopback_host_and_origin_are_checked(pairs, status):
     assert refused.value.status == status
 
 
+@pytest.mark.parametrize(
+    ("target", "ours"),
+    [
+        pytest.param("/livez", True, id="a path"),
+        pytest.param("//evil/livez", True, id="a path that looks like a host"),
+        pytest.param("/x?http://evil/", True, id="a query"),
+        pytest.param("*", True, id="the server as such"),
+        pytest.param("http://localhost:8081/livez", True, id="this machine"),
+        pytest.param("http://[::1]?x", True, id="this machine, by address"),
+        pytest.param("http://evil/livez", False, id="another"),
+        pytest.param("HTTP://evil", False, id="in capitals"),
+        pytest.param("http://evil?localhost", False, id="with a query"),
+        pytest.param("http://evil#localhost", False, id="with a fragment"),
+        pytest.param("http://localhost@evil/", False, id="ours as the user's name"),
+        pytest.param("http://evil@localhost/", False, id="a user's name at all"),
+        pytest.param("localhost:443", True, id="authority form"),
+        pytest.param("evil:443", False, id="authority form of another"),
+    ],
+)
+def test_on_loopback_a_host_in_the_request_line_is_checked_as_well(target, ours):
+    admission = Admission([], host="127.0.0.1")
+    if ours:
+        admission.check_origin(headers(("Host", "localhost")), target)
+        return
+    with pytest.raises(Problem) as refused:
+        admission.check_origin(headers(("Host", "localhost")), target)
+    assert refused.value.status == 421
+
+
 def test_elsewhere_the_host_may_be_any():
-    Admission([ONE], host="0.0.0.0").check_origin(headers(("Host", "proxy.example")))
+    admission = Admission([ONE], host="0.0.0.0")
+    admission.check_origin(headers(("Host", "proxy.example")), "http://proxy.example/")
 
 
 @pytest.mark.parametrize(
