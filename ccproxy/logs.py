@@ -10,28 +10,22 @@ worker (`archive`), not when a crashed one is started again.
 A full disk never stops a request: lines that cannot be written are counted, and the count is
 the first thing that is logged when there is room again. `status` shows the trouble meanwhile.
 
-The supervisor and the CLI archive and prune too, so structlog is imported only by `set_up`.
+What a worker writes, and how, is in `worker/loglines.py`.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import re
 import stat
 import time
-import traceback
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 SIZE_LIMIT = 50 * 1024 * 1024
 """Bytes after which a file is rotated."""
@@ -79,20 +73,21 @@ class LogFile:
                 raise
             self._complain(error)
 
-    def write(self, line: bytes) -> None:
-        """Append one line (without its line end), after a rotation if it is time for one."""
+    def write(self, lines: bytes) -> None:
+        """Append one or several lines (without the last line end), and rotate when it is time."""
         now = self._clock()
         if self._fd >= 0 and (now >= self._day_ends or self._size >= self._limit):
             self._rotate(now)
         elif self._fd >= 0 and abs(now - self._looked) >= LOOK_AFTER:
             self._return(now)
         told = not self.dropped or self._append(_dropped_line(self.dropped, now))
-        if told and self._append(line):
+        if told and self._append(lines):
             self.dropped = 0
             self.trouble = ""
         else:
-            self.dropped += 1
-            self.dropped_total += 1
+            count = lines.count(b"\n") + 1
+            self.dropped += count
+            self.dropped_total += count
 
     def close(self) -> None:
         """Close the file; to be called once, last."""
@@ -137,8 +132,8 @@ class LogFile:
             os.close(old)
             self._torn = False
 
-    def _append(self, line: bytes) -> bool:
-        data = b"\n" + line + b"\n" if self._torn else line + b"\n"
+    def _append(self, lines: bytes) -> bool:
+        data = b"\n" + lines + b"\n" if self._torn else lines + b"\n"
         try:
             if self._fd < 0:
                 self._open()
@@ -265,105 +260,6 @@ _KEY_PATTERNS = (
 def tail(secret: str) -> str:
     """Return the only form in which a secret is ever shown: `…last4`."""
     return "…" + secret[-4:] if len(secret) >= 12 else "…"
-
-
-def set_up(file: LogFile, *, level: str, redact: Callable[[str], str]) -> FilteringBoundLogger:
-    """
-    Send structlog and the standard library's logging to *file*; return the process's logger.
-
-    Libraries are heard from WARNING on, and through the same redaction: aiohttp's own log would
-    otherwise hold the bytes of an oversized header.
-    """
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            _renderer(redact),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=lambda *_: _Sink(file),
-        cache_logger_on_first_use=True,
-    )
-    handler = _Foreign(file, redact)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logger: FilteringBoundLogger = structlog.get_logger()
-    return logger
-
-
-class RequestLog:
-    """
-    The short way for the line that every request writes: structlog's costs three times as much.
-
-    It has no processors and no context, and what is below its level costs a call.
-    """
-
-    def __init__(self, file: LogFile, *, level: str, redact: Callable[[str], str]) -> None:
-        self._file = file
-        self._render = _renderer(redact)
-        self._least = logging.getLevelName(level)
-
-    def debug(self, event: str, **fields: object) -> None:
-        """Write a line that interests only who looks for a mistake."""
-        if self._least <= logging.DEBUG:
-            self._write("debug", event, fields)
-
-    def info(self, event: str, **fields: object) -> None:
-        """Write a line."""
-        if self._least <= logging.INFO:
-            self._write("info", event, fields)
-
-    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
-        self._file.write(self._render(None, level, {"level": level, "event": event, **fields}))
-
-
-class _Sink:
-    """What structlog calls with the finished line, by the name of the level."""
-
-    def __init__(self, file: LogFile) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = file.write
-        self.exception = self.msg = file.write
-
-
-def _renderer(
-    redact: Callable[[str], str],
-) -> Callable[[Any, str, MutableMapping[str, Any]], bytes]:
-    import msgspec
-
-    encode = msgspec.json.Encoder(enc_hook=str).encode
-
-    def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> bytes:
-        line = {"time": _now(), "level": event.pop("level"), "event": event.pop("event"), **event}
-        return redact(encode(line).decode()).encode()
-
-    return render
-
-
-class _Foreign(logging.Handler):
-    """Writes what libraries log as lines of the same form."""
-
-    def __init__(self, file: LogFile, redact: Callable[[str], str]) -> None:
-        super().__init__()
-        self._file = file
-        self._redact = redact
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; the traceback comes without the values of variables."""
-        line = {
-            "time": _now(),
-            "level": record.levelname.lower(),
-            "event": "library.logged",
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info and record.exc_info[0] is not None:
-            line["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        self._file.write(self._redact(json.dumps(line)).encode())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _dropped_line(count: int, now: float) -> bytes:

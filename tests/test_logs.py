@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import shutil
 import stat
@@ -22,7 +21,6 @@ from ccproxy.logs import (
     archive_label,
     log_path,
     prune,
-    set_up,
 )
 
 NOON = datetime(2026, 3, 10, 12, 0, 0).timestamp()
@@ -184,6 +182,21 @@ def test_a_full_disk_costs_lines_and_says_how_many(tmp_path, clock, monkeypatch)
     first, told, last = (tmp_path / "a.log").read_bytes().splitlines()
     assert (first, last) == (b"1", b"4")
     assert (json.loads(told)["event"], json.loads(told)["lines"]) == ("log.dropped", 2)
+
+
+def test_lines_that_are_written_together_are_counted_one_by_one(tmp_path, clock, monkeypatch):
+    file = LogFile(tmp_path / "a.log", clock=clock)
+
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as no_room:
+        no_room.setattr(os, "write", full)
+        file.write(b"1\n2\n3")
+    assert (file.dropped, file.dropped_total) == (3, 3)
+    file.write(b"4\n5")
+    told, *rest = (tmp_path / "a.log").read_bytes().splitlines()
+    assert (json.loads(told)["lines"], rest) == (3, [b"4", b"5"])
 
 
 def test_a_full_disk_is_named_and_no_reason_not_to_begin(tmp_path, clock, monkeypatch):
@@ -398,65 +411,6 @@ def test_ordinary_text_stays(text):
 
 def test_a_short_secret_shows_nothing():
     assert Redactor(["12345678"])("12345678") == "…"
-
-
-# Lines.
-
-
-@pytest.fixture
-def root_logger():
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield root
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-def lines_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_an_event_is_one_json_line(tmp_path, root_logger):
-    log = set_up(LogFile(tmp_path / "a.log"), level="INFO", redact=Redactor(["top-secret-1"]))
-    log.info("worker.started", text='a "b"\n\x1b[31m top-secret-1', path=tmp_path, n=1)
-    log.debug("too.much")
-    (line,) = lines_of(tmp_path / "a.log")
-    assert list(line)[:3] == ["time", "level", "event"]
-    assert (line["level"], line["event"], line["n"]) == ("info", "worker.started", 1)
-    assert line["text"] == 'a "b"\n\x1b[31m …et-1'
-    assert line["path"] == str(tmp_path)
-    assert "\x1b" not in (tmp_path / "a.log").read_text()
-
-
-def test_libraries_are_heard_from_warning_on_and_redacted(tmp_path, root_logger):
-    set_up(LogFile(tmp_path / "a.log"), level="DEBUG", redact=Redactor())
-    library = logging.getLogger("some.library")
-    library.info("not this")
-    try:
-        raise ValueError("sk-abcdefgh12345678")
-    except ValueError:
-        library.exception("failed with %s", "sk-abcdefgh12345678")
-    (line,) = lines_of(tmp_path / "a.log")
-    assert (line["event"], line["logger"], line["level"]) == (
-        "library.logged",
-        "some.library",
-        "error",
-    )
-    assert line["message"] == "failed with …5678"
-    assert "ValueError" in line["exception"]
-    assert "sk-abcdefgh" not in (tmp_path / "a.log").read_text()
-
-
-def test_an_exception_is_a_traceback_without_values(tmp_path, root_logger):
-    log = set_up(LogFile(tmp_path / "a.log"), level="INFO", redact=Redactor())
-    hidden = "local" + "-value"
-    try:
-        raise ValueError(f"why {len(hidden)}")
-    except ValueError:
-        log.exception("request.crashed")
-    text = (tmp_path / "a.log").read_text()
-    assert "ValueError: why 11" in text
-    assert hidden not in text
 
 
 def test_many_lines_and_rotations_beside_a_cleanup_lose_nothing(tmp_path):

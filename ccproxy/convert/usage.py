@@ -19,7 +19,7 @@ CHARS_PER_TOKEN = 4
 
 def is_usage(found: object) -> bool:
     """Tell whether a provider reports numbers here, and not null or only zeros."""
-    return isinstance(found, Mapping) and bool(
+    return isinstance(found, dict) and bool(
         _count(found, ("prompt_tokens",)) or _count(found, ("completion_tokens",))
     )
 
@@ -73,7 +73,7 @@ def _count(usage: Mapping[str, Any], place: tuple[str, ...]) -> int | None:
     """Return the number at *place*; None if there is none that can count tokens."""
     found: object = usage
     for key in place:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 1e15:
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is None or isinstance(found, bool):
         return None
-    return int(found)
+    return int(found) if isinstance(found, int | float) and 0 <= found < 1e15 else None

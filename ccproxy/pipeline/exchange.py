@@ -60,9 +60,9 @@ class Exchange:
         self.streams = bool(request.stream)
         request.max_tokens = rules.clamp(request.max_tokens)
         target = rules.target(self.model)
-        self._estimate = estimate(request, text)
-        rules.check_window(request, self.model, estimated=self._estimate)
         converted = to_chat(request, target, signer=rules.signer, memory=rules.memory)
+        self._estimate = estimate(request, text, tools=converted.tools)
+        rules.check_window(request, self.model, estimated=self._estimate)
         self.body = converted.body
         self.asks_stream = converted.stream
         self._dropped = (*filtered, *converted.dropped)

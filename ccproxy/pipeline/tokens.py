@@ -17,7 +17,13 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.pipeline.pictures import size_of
-from ccproxy.protocol.messages import MessagesRequest, Text, text_of_request
+from ccproxy.protocol.messages import (
+    BASE64,
+    Message,
+    MessagesRequest,
+    Text,
+    text_of_request,
+)
 
 ASCII_PER_TOKEN = 3.7
 WIDE_PER_TOKEN = 1.0
@@ -38,19 +44,22 @@ _MAY_HIDE_BASE64 = 2 * 1024
 _DEEPEST = 4
 
 
-def estimate(request: MessagesRequest, text: Text | None = None) -> int:
+def estimate(
+    request: MessagesRequest, text: Text | None = None, *, tools: int | None = None
+) -> int:
     """
     Return about how many tokens *request* puts into the model's window, at least one.
 
-    *text* is what it was read from, which saves another look at every byte. Grows with everything
-    that is added. Never raises, whatever the content.
+    *text* is what it was read from and *tools* their number, which saves another look at every
+    byte. Grows with everything that is added. Never raises, whatever the content.
     """
     counted = [request.system, request.tools, *(message.content for message in request.messages)]
     if text is None:
         text = text_of_request(b"".join(counted))
-    size = sum(len(memoryview(part)) for part in counted)
-    # Every tool has one schema; counting the words is cheaper than decoding the list.
-    tools = bytes(request.tools).count(b'"input_schema"')
+    size = sum([len(memoryview(part)) for part in counted])
+    if tools is None:
+        # Every tool has one schema; counting the words is cheaper than decoding the list.
+        tools = bytes(request.tools).count(b'"input_schema"')
     tokens = FIXED + PER_TOOL * tools + PER_MESSAGE * len(request.messages)
     # Encoders write other letters as they are or as escapes. Only where nothing but ASCII is
     # found may it be the latter, and is worth the search.
@@ -59,9 +68,8 @@ def estimate(request: MessagesRequest, text: Text | None = None) -> int:
     else:
         # What is not counted, the names of the fields, is ASCII.
         tokens += _of_size(size, text.characters - (len(text.body) - size))
-    for message in request.messages:
-        if len(memoryview(message.content)) > _MAY_HIDE_BASE64 and message.role == "user":
-            tokens += _of_hidden(bytes(message.content))
+    if text.has_base64:
+        tokens += sum(map(_of_hidden, request.messages))
     return int(tokens)
 
 
@@ -97,9 +105,12 @@ class _Block(msgspec.Struct, gc=False):
 _BLOCKS = msgspec.json.Decoder(list[_Block])
 
 
-def _of_hidden(content: bytes) -> float:
-    """Return what a *content* with pictures or documents counts besides its size."""
-    return _difference(content, depth=0) if b'"base64"' in content else 0.0
+def _of_hidden(message: Message) -> float:
+    """Return what a *message* with pictures or documents counts besides its size."""
+    if message.role != "user" or len(memoryview(message.content)) <= _MAY_HIDE_BASE64:
+        return 0.0
+    content = bytes(message.content)
+    return _difference(content, depth=0) if BASE64 in content else 0.0
 
 
 def _difference(content: bytes, *, depth: int) -> float:

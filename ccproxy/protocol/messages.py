@@ -181,6 +181,8 @@ _BLOCKS = msgspec.json.Decoder(list[Block])
 _TOOLS = msgspec.json.Decoder(list[Tool])
 _SOURCE = msgspec.json.Decoder(Source)
 
+BASE64: Final = b'"base64"'
+
 _SLICE = 32 * 1024
 _ESCAPE = re.compile(rb"\\u[0-9a-fA-F]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -199,6 +201,8 @@ class Text(NamedTuple):
     characters: int
     has_escapes: bool
     r"""Whether there is any `\u…`."""
+    has_base64: bool
+    """Whether a picture or a document may be in it: `"base64"` is."""
 
 
 def text_of_request(body: bytes) -> Text:
@@ -215,7 +219,7 @@ def text_of_request(body: bytes) -> Text:
     has_escapes = _ESCAPE.search(body) is not None
     if has_escapes and _SURROGATE.search(body):
         body = mended(body)
-    return Text(body, characters, has_escapes)
+    return Text(body, characters, has_escapes, BASE64 in body)
 
 
 def _characters(body: bytes) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ccproxy.protocol.messages import Text, text_of_request
+from ccproxy.protocol.messages import BASE64, Text, text_of_request
 
 _STEP: Final = 8 * 1024
 """Bytes that are compared at once; the difference may seem larger by so much at both ends."""
@@ -64,7 +64,15 @@ class SeenTexts:
         if new.has_escapes:
             return None
         old = self._look(like.body[start : len(like.body) - rest])
-        return Text(body, like.characters - old.characters + new.characters, has_escapes=False)
+        around = len(BASE64) - 1
+        new_base64 = BASE64 in body[max(0, start - around) : end + around]
+        return Text(
+            body,
+            like.characters - old.characters + new.characters,
+            has_escapes=False,
+            # What was there may have been in the part that went.
+            has_base64=new_base64 or (like.has_base64 and BASE64 in body),
+        )
 
     def _in_common(self, old: bytes, new: bytes) -> tuple[int, int]:
         """Return how many bytes at the beginning and at the end are equal, in whole characters."""

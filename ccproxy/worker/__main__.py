@@ -11,6 +11,8 @@ binds its address itself; without --ready-fd it tells nobody when it is ready; w
 it has no control socket. So it can be run by hand, too. With --echo it runs in somebody's
 foreground: it shows its log on stderr, and TEXT when it is ready.
 
+`python -m ccproxy.worker --fork-server …` is none yet, but forks some: see `forkserver`.
+
 The readiness message is one JSON line: {"ready": true, "pid": …, "nonce": …}, or
 {"ready": false, "error": …} before an exit with 78 (configuration) or 1.
 """
@@ -26,6 +28,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -41,10 +44,12 @@ from ccproxy.config.secrets import secrets_of
 from ccproxy.config.settings import is_setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
-from ccproxy.logs import LogFile, Redactor, RequestLog, log_path, set_up
+from ccproxy.logs import LogFile, Redactor, log_path
 from ccproxy.worker.control import ControlSocket
 from ccproxy.worker.demo import DemoProvider
 from ccproxy.worker.echo import STYLES, Echo, EchoedLog
+from ccproxy.worker.forkserver import OPTION, serve
+from ccproxy.worker.loglines import RequestLog, set_up
 from ccproxy.worker.makeup import make_worker
 from ccproxy.worker.serve import Service, bind, inherit
 from ccproxy.worker.state import Worker
@@ -54,10 +59,10 @@ EXIT_FAILED = 1
 OPEN_FILES = 65536
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run one worker; the result is the exit code."""
     faulthandler.enable()
-    options = _options()
+    options = _options(arguments)
     try:
         config = _config(options)
         _forget_settings()
@@ -78,13 +83,13 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     path = log_path(home / "logs", options.label, options.index)
     echo = Echo(options.echo) if options.echo else None
     file = LogFile(path) if echo is None else EchoedLog(path, echo)
-    log = set_up(file, level=config.log_level, redact=redact)
+    request_log = RequestLog(file, level=config.log_level, redact=redact)
+    log = set_up(file, level=config.log_level, redact=redact, request_log=request_log)
     listener = _listener(options, config)
     demo = DemoProvider()
     if config.serves_demo:
         await demo.start()
         config = config.at(demo.url)
-    request_log = RequestLog(file, level=config.log_level, redact=redact)
     worker = make_worker(
         config,
         home=home,
@@ -136,7 +141,7 @@ async def _close(worker: Worker) -> None:
         await worker.keeper.close()
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ccproxy.worker")
     parser.add_argument("--home", required=True)
     parser.add_argument("--table", type=Path)
@@ -151,7 +156,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--nonce", default="")
     parser.add_argument("--echo", choices=STYLES)
     parser.add_argument("--greeting", default="")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _config(options: argparse.Namespace) -> WorkerConfig:
@@ -195,5 +200,11 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def _arguments(given: Sequence[str]) -> Sequence[str] | None:
+    """Return the arguments of the worker to be; None at the end of a process that only forked."""
+    return serve(int(given[1])) if given[:1] == [OPTION] else given
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    asked = _arguments(sys.argv[1:])
+    sys.exit(0 if asked is None else main(asked))

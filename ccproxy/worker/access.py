@@ -14,7 +14,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.logs import RequestLog
+from ccproxy.worker.loglines import RequestLog
 
 LONGEST_HEARD = 8 * 1024 * 1024
 """Bytes of an answer that are kept for history and inspection."""

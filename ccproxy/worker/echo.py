@@ -122,7 +122,8 @@ class EchoedLog(LogFile):
         super().__init__(path)
         self._echo = echo
 
-    def write(self, line: bytes) -> None:
-        """Append one line, and show it."""
-        super().write(line)
-        self._echo(line)
+    def write(self, lines: bytes) -> None:
+        """Append the lines, and show them."""
+        super().write(lines)
+        for line in lines.split(b"\n"):
+            self._echo(line)

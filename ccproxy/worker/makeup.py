@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from ccproxy.config.fleet import FILE_NAME
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.thinking import Signer
-from ccproxy.logs import Redactor, RequestLog
+from ccproxy.logs import Redactor
 from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.tokens import Calibration
@@ -18,6 +18,7 @@ from ccproxy.worker.admission import Admission
 from ccproxy.worker.choosing import Chooser
 from ccproxy.worker.fleet_token import FleetToken
 from ccproxy.worker.keeper import Kept, keys_path, open_keeper
+from ccproxy.worker.loglines import RequestLog
 from ccproxy.worker.pooling import make_pool
 from ccproxy.worker.session import make_session
 from ccproxy.worker.siblings import Siblings

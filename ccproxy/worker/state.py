@@ -11,19 +11,18 @@ from itertools import count
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.logs import Redactor, RequestLog
+from ccproxy.logs import Redactor
 from ccproxy.pipeline.keys import KeyPool
 from ccproxy.pipeline.lessons import Lessons
 from ccproxy.pipeline.rules import Rules
 from ccproxy.worker.admission import Admission
 from ccproxy.worker.choosing import Chooser
 from ccproxy.worker.keeper import Keeper
+from ccproxy.worker.loglines import RequestLog
 from ccproxy.worker.session import Session
 from ccproxy.worker.siblings import Siblings
 from ccproxy.worker.upstream import Upstream
 
-# Random once, counted from then on: ids must differ, not be hard to guess.
-_PROCESS = secrets.token_hex(8)
 _NUMBERS = count(1)
 
 PING_SECONDS = 15.0
@@ -50,6 +49,8 @@ class Worker:
     """Held while the tokens of a request are counted."""
     started: float = field(default_factory=time.time)
     """Seconds since the epoch."""
+    id_prefix: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Random once, counted from then on: ids must differ, not be hard to guess."""
     lessons: Lessons = field(default_factory=Lessons)
     keeper: Keeper | None = None
     """Keeps the pool on disk; None where the disk does not allow it."""
@@ -64,10 +65,9 @@ class Worker:
     running: set[asyncio.Task[object] | None] = field(default_factory=set)
     """The tasks of the requests that are being answered."""
 
-    @staticmethod
-    def new_id(kind: str) -> str:
+    def new_id(self, kind: str) -> str:
         """Return a new identifier such as `req_…` or `msg_…`."""
-        return f"{kind}_{_PROCESS}{next(_NUMBERS):08x}"
+        return f"{kind}_{self.id_prefix}{next(_NUMBERS):08x}"
 
     def key_counts(self) -> dict[str, int]:
         """Return how many keys are ready and how many there are."""

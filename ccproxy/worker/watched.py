@@ -15,22 +15,23 @@ class Watched(Generic[T]):
 
     def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
         self._path = path
+        self._name = os.fspath(path)
         self._read = read
         self._mark: object = ()
         self._value: T
 
     def get(self) -> T:
         """Return the file's meaning; one system call if nothing has changed."""
-        mark = _mark(self._path)
+        mark = _mark(self._name)
         if mark != self._mark:
             self._value = self._read(self._path)
             self._mark = mark
         return self._value
 
 
-def _mark(path: Path) -> object:
+def _mark(name: str) -> object:
     try:
-        facts = os.stat(path)  # noqa: PTH116 - once for every request
+        facts = os.stat(name)  # noqa: PTH116 - for every request
     except OSError:
         return None
     return facts.st_mtime_ns, facts.st_size, facts.st_ino

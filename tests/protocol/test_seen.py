@@ -13,7 +13,18 @@ from ccproxy.protocol.seen import SeenTexts
 PIECES = st.lists(
     st.sampled_from(
         [
-            *(b"a", b"word ", b"\\", b"u", b"00e9", b"\\u00e9", b"\\ud83d", b"\\n", b'"'),
+            *(
+                b"a",
+                b"word ",
+                b"\\",
+                b"u",
+                b"00e9",
+                b"\\u00e9",
+                b"\\ud83d",
+                b"\\n",
+                b'"',
+                b'"base64"',
+            ),
             *("é".encode(), "数".encode(), "😀".encode(), "😀".encode()[:2], b"\x80", b"\xff"),
         ]
     ),
@@ -49,6 +60,9 @@ def test_it_says_the_same(head, middles, tail, step):
         pytest.param("aaaa数bbbb", "aaaa異bbbb", id="a character that ends the same"),
         pytest.param("aaaa\\nbbbb", "aaaa\\u00e9bbbb", id="an escape across the boundary"),
         pytest.param("aaaabbbb", "aaaabbbb" * 3, id="repetition"),
+        pytest.param('aa"base6bbb', 'aa"base64"bbb', id="base64 across the boundary"),
+        pytest.param('aa"base64"bbb', 'aa"base6"bbb', id="base64 that goes"),
+        pytest.param('aaaa"base64"', 'aaa"base64"', id="base64 that stays"),
         pytest.param("aaaaaaaa", "aaaa", id="a beginning"),
     ],
 )
