@@ -17,10 +17,11 @@ from ccproxy.errors import NotRunning, UsageError
 from ccproxy.supervisor.keys import ask_about_keys
 
 DEEDS = ("list", "test", "enable", "disable", "reset")
+REFUSALS = {"authentication_error", "permission_error", "billing_error"}
+"""The errors that blame the key, not the request or the moment."""
 _HEADS = ("KEY", "TAIL", "STATE", "TODAY", "IN-FLIGHT", "WHY")
 _RIGHT = {"TODAY", "IN-FLIGHT"}
 _COLORS = {"ready": "green", "resting": "yellow", "disabled": "bright_black"}
-_REFUSALS = {"authentication_error", "permission_error", "billing_error"}
 
 
 class _Order(NamedTuple):
@@ -116,7 +117,7 @@ def _of_one(fleet: Fleet, label: str, order: _Order) -> dict[str, Any]:
 
 def _exit_code(found: Sequence[Mapping[str, Any]]) -> int:
     failed = [test for one in found for test in one.get("tests", ()) if not test["ok"]]
-    if any(test["kind"] in _REFUSALS for test in failed):
+    if any(test["kind"] in REFUSALS for test in failed):
         return 4
     return 1 if failed else 0
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ccproxy.cli.additions import env_line
 from ccproxy.config import parsers
 from ccproxy.config.fleet import LABEL
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
@@ -71,15 +72,8 @@ def env_text(imported: Imported, *, key: str | None) -> str:
         lines.append(f"PROVIDER_API_KEY={key}")
     elif imported.key_name:
         lines.append(f"# The key that was in ${imported.key_name}:\n# PROVIDER_API_KEY=")
-    lines += [f"{name}={_quoted(value)}" for name, value in imported.settings.items()]
+    lines += [env_line(name, value) for name, value in imported.settings.items()]
     return "\n".join(lines) + "\n"
-
-
-def _quoted(value: str) -> str:
-    """Quote *value* as env files do: with backslashes, not as a shell would."""
-    if re.fullmatch(r"[\w./:@+,=*-]+", value):
-        return value
-    return "'{}'".format(value.replace("\\", "\\\\").replace("'", "\\'"))
 
 
 # The file...

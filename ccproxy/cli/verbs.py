@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 VERBS = {
+    "init": "Add a provider: choose it, paste its key, done.",
     "start": "Start the fleet, or the workers named by LABEL.",
     "stop": "Stop the fleet, or the workers named by LABEL.",
     "restart": "Restart workers; their ports stay open meanwhile.",

@@ -6,22 +6,17 @@ A word that fails says why and leaves the prompt open.
 
 from __future__ import annotations
 
-import json
 import shlex
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Literal
 
 from ccproxy.cli.choose import choose_one
 from ccproxy.cli.pasting import pasted
-from ccproxy.cli.terminal import clean, complain, counted, near, show
+from ccproxy.cli.terminal import address, clean, complain, counted, near, show
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
-
-TEST_SECONDS = 120.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,30 +97,19 @@ def _providers(desk: Desk, label: str = "") -> bool:
 
 
 def _test(desk: Desk) -> bool:
+    from ccproxy.cli.connection import try_connection
     from ccproxy.config.worker import load_worker
 
     config = load_worker(desk.entry.env_file, entry=desk.entry)
-    key = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    said = _fetch(f"http://{host}:{desk.entry.port}/test-connection", key)
+    try:
+        said = try_connection(config)
+    except (OSError, ValueError) as error:
+        text = f"{address(config)} does not answer: {getattr(error, 'reason', error)}"
+        raise CcproxyError(f"{text}\n  fix: ccproxy start") from error
     show(clean(str(said.get("message", said))))
     for advice in said.get("suggestions", ()):
         show(pasted(f"  fix: {clean(str(advice))}"))
     return said.get("status") == "success"
-
-
-def _fetch(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine
-    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - http, made above
-    try:
-        with opener.open(request, timeout=TEST_SECONDS) as answer:
-            found = json.load(answer)
-    except urllib.error.HTTPError as error:
-        found = json.loads(error.read() or b"{}")
-    except urllib.error.URLError as error:
-        text = f"{url} does not answer: {error.reason}\n  fix: ccproxy start"
-        raise CcproxyError(text) from error
-    return found if isinstance(found, dict) else {"message": found}
 
 
 # ...and how it is switched.

@@ -28,6 +28,8 @@ LABEL_RULE = (
 MOST_WORKERS = 64
 RESERVED = {"supervisor"}
 """Labels whose files in logs/ and pids/ are not a worker's."""
+NO_PROXY = "the table holds no proxy"
+"""The one mistake that a first proxy mends."""
 _KEYS = ("port", "env_file", "label", "workers", "fallback")
 _TOP = ("proxies", "proxy", "fallback", "presets", "routes")
 """The last three are read by `config/choices.py`."""
@@ -94,12 +96,28 @@ def find_config(option: str | None, *, environ: Mapping[str, str] | None = None)
     for given, source in ((option, "--config"), (env.get(VARIABLE), f"${VARIABLE}")):
         if given:
             return _named(Path(given).expanduser(), source)
-    folder = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config")
-    places = (Path(FILE_NAME), folder / "ccproxy" / FILE_NAME)
+    places = _places(env)
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        raise ConfigError([_nowhere(places[1])])
+        raise ConfigError([_nowhere(places[-1])])
     return found.resolve()
+
+
+def place_for_config(option: str | None, *, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the table that `find_config` would find, or else where a first one belongs."""
+    env = os.environ if environ is None else environ
+    if given := option or env.get(VARIABLE):
+        path = Path(given).expanduser()
+        return (path / FILE_NAME if path.is_dir() else path).resolve()
+    places = _places(env)
+    # Not the current folder: env files hold keys, and it may be anybody's repository.
+    return next((place for place in places if place.is_file()), places[-1]).resolve()
+
+
+def _places(env: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return where the table is looked for if nobody names it; the last is the user's own."""
+    folder = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config")
+    return Path(FILE_NAME), folder / "ccproxy" / FILE_NAME
 
 
 def _named(path: Path, source: str) -> Path:
@@ -112,7 +130,7 @@ def _named(path: Path, source: str) -> Path:
 
 def _nowhere(user_file: Path) -> Mistake:
     text = f"there is no {FILE_NAME} in this folder, and no {user_file}"
-    fix = f"go to the folder that holds it, or name it with --config or ${VARIABLE}"
+    fix = f"ccproxy init writes one; or name yours with --config or ${VARIABLE}"
     return Mistake(file=Path(FILE_NAME), line=None, text=text, fix=fix)
 
 
@@ -164,7 +182,7 @@ class _TableReader:
         self._check_names(document)
         raw = [*self._short_entries(document), *self._long_entries(document)]
         if not raw and not self.mistakes:
-            self._mistake(None, "the table holds no proxy", f"add one: proxies = [{_EXAMPLE}]")
+            self._mistake(None, NO_PROXY, f"add one: proxies = [{_EXAMPLE}], or: ccproxy init")
         entries = [entry for fields, line in raw if (entry := self._entry(fields, line))]
         self._check_twins(entries)
         return entries

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccproxy.config.fleet import LABEL, Entry, find_config, load_fleet, read_fleet, shown
+from ccproxy.config.fleet import (
+    LABEL,
+    Entry,
+    find_config,
+    load_fleet,
+    place_for_config,
+    read_fleet,
+    shown,
+)
 
 SHORT = """\
 # PORT:ENVFILE:LABEL
@@ -200,7 +208,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K2"'
             "proxies = []",
             [
                 "ccproxy.toml: the table holds no proxy",
-                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"]',
+                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"], or: ccproxy init',
             ],
             id="nothing in the list",
         ),
@@ -208,7 +216,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K2"'
             "",
             [
                 "ccproxy.toml: the table holds no proxy",
-                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"]',
+                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"], or: ccproxy init',
             ],
             id="an empty file",
         ),
@@ -432,14 +440,32 @@ def test_the_user_s_folder_without_xdg(write, here):
             {"XDG_CONFIG_HOME": "/nowhere"},
             "ccproxy.toml: there is no ccproxy.toml in this folder, "
             "and no /nowhere/ccproxy/ccproxy.toml\n"
-            "      fix: go to the folder that holds it, "
-            "or name it with --config or $CCPROXY_CONFIG",
+            "      fix: ccproxy init writes one; "
+            "or name yours with --config or $CCPROXY_CONFIG",
             id="there is none at all",
         ),
     ],
 )
 def test_no_table(here, complaints, option, environ, said):
     assert complaints(find_config, option, environ=environ) == [said]
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "place"),
+    [
+        pytest.param("new.toml", {}, "new.toml", id="where the option says"),
+        pytest.param(".", {}, "ccproxy.toml", id="in the folder that the option names"),
+        pytest.param(None, {"CCPROXY_CONFIG": "a/b.toml"}, "a/b.toml", id="as the variable says"),
+        pytest.param(None, {"XDG_CONFIG_HOME": "x"}, "x/ccproxy/ccproxy.toml", id="the user's own"),
+    ],
+)
+def test_where_a_first_table_belongs(here, option, environ, place):
+    assert place_for_config(option, environ=environ) == here / place
+
+
+def test_a_table_that_is_there_is_added_to(here):
+    (here / "ccproxy.toml").touch()
+    assert place_for_config(None, environ={}) == here / "ccproxy.toml"
 
 
 def test_paths_are_shown_as_the_user_would_type_them(here):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from ccproxy.cli.checkup.finding import Finding, Scene, fail, ok, warn
-from ccproxy.cli.session import base_url
+from ccproxy.cli.connection import try_connection
 from ccproxy.cli.terminal import clean
 from ccproxy.config.worker import WorkerConfig
 
@@ -113,15 +110,8 @@ def _skew(date: str | None, host: str) -> list[Finding]:
 
 
 def _key(label: str, config: WorkerConfig) -> Finding:
-    url = f"{base_url(config.host, config.port)}/test-connection"
-    headers = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own worker
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=KEY_LIMIT) as answer:
-            said = json.load(answer)
-    except HTTPError as error:
-        said = _read(error)
+        said = try_connection(config, limit=KEY_LIMIT)
     except (OSError, ValueError):
         return fail(f"{label}: its worker does not answer", fix=f"ccproxy logs {label}")
     if said.get("status") == "success":
@@ -129,14 +119,6 @@ def _key(label: str, config: WorkerConfig) -> Finding:
     kind = clean(str(said.get("error_type") or "no answer"))
     advice = [str(text) for text in said.get("suggestions") or ()]
     return fail(f"{label}: {kind}", fix=clean(advice[0]) if advice else f"ccproxy logs {label}")
-
-
-def _read(error: HTTPError) -> dict[str, object]:
-    try:
-        said = json.load(error)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _words(error: OSError) -> str:
