@@ -15,7 +15,7 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDS_ALONE = frozenset(range(0xD0, 0xDA)) | {0x01, 0xFF}
 
 
-def size_of(data: bytes) -> tuple[int, int] | None:
+def size_of(data: bytes | memoryview) -> tuple[int, int] | None:
     """Return width and height of the picture whose base64 begins with *data*, if it tells them."""
     try:
         head = base64.b64decode(data[: min(_HEAD, len(data) // 4 * 4)])

@@ -105,17 +105,32 @@ class _Block(msgspec.Struct, gc=False):
 _BLOCKS = msgspec.json.Decoder(list[_Block])
 
 
+_KEPT = 8
+_LONGEST_KEPT = 2 * 1024 * 1024
+_measured: list[tuple[Raw, float]] = []
+"""A picture comes again with every turn, and comparing is cheaper. The last used is the first."""
+
+
 def _of_hidden(message: Message) -> float:
     """Return what a *message* with pictures or documents counts besides its size."""
-    if message.role != "user" or len(memoryview(message.content)) <= _MAY_HIDE_BASE64:
+    content = message.content
+    size = len(memoryview(content))
+    if message.role != "user" or size <= _MAY_HIDE_BASE64 or BASE64 not in bytes(content):
         return 0.0
-    content = bytes(message.content)
-    return _difference(content, depth=0) if BASE64 in content else 0.0
+    for index, (kept, counted) in enumerate(_measured):
+        if kept == content:
+            _measured.insert(0, _measured.pop(index))
+            return counted
+    counted = _difference(content, depth=0)
+    if size <= _LONGEST_KEPT:
+        _measured.insert(0, (content.copy(), counted))
+        del _measured[_KEPT:]
+    return counted
 
 
-def _difference(content: bytes, *, depth: int) -> float:
+def _difference(content: Raw, *, depth: int) -> float:
     """Return by how much the blocks of *content* are not the text that they look like."""
-    if depth > _DEEPEST or content[:1] != b"[":
+    if depth > _DEEPEST or bytes(memoryview(content)[:1]) != b"[":
         return 0.0
     try:
         blocks = _BLOCKS.decode(content)
@@ -123,13 +138,13 @@ def _difference(content: bytes, *, depth: int) -> float:
         return 0.0  # the conversion will say what is wrong with it
     total = 0.0
     for block in blocks:
-        total += _difference(bytes(block.content), depth=depth + 1)
+        total += _difference(block.content, depth=depth + 1)
         if block.source is not None and block.source.type == "base64":
-            total += _of_source(block.type, bytes(block.source.data).strip(b'"'))
+            total += _of_source(block.type, memoryview(block.source.data)[1:-1])
     return total
 
 
-def _of_source(kind: str, data: bytes) -> float:
+def _of_source(kind: str, data: memoryview) -> float:
     as_text = len(data) / ASCII_PER_TOKEN
     if kind != "image":
         return DOCUMENT_FIRST + len(data) / BASE64_PER_TOKEN - as_text
