@@ -17,7 +17,8 @@ Beside them stand `logs` (files, rotation, retention), `readable` (log lines for
 `build` (which code is running).
 
 `worker` and `supervisor` never import each other: a command line, an inherited listening socket,
-a readiness pipe and the worker's control socket are the whole interface between them.
+a readiness pipe, the worker's control socket and the fork server's are the whole interface between
+them.
 """
 
 __version__ = "0.1.0"

@@ -8,6 +8,7 @@ Deciding (no machine, no clock):
 
 Looking and acting:
     host        spawning, draining, signals
+    forkserver  has workers forked, so that many start as one and share their memory
     processes   who a process is, and signals that reach nobody else; `watch` tells its end
     listeners   the listening sockets, owned here and handed down
     probes      finds workers that live but do not work

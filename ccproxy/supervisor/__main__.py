@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
-from ccproxy.supervisor.host import WORKER_COMMAND, Settings
+from ccproxy.supervisor.host import Settings
 from ccproxy.supervisor.lock import Lock
 from ccproxy.supervisor.resident import Resident
 
@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
         os._exit(0)
     os.umask(0o077)
     file = options.config.resolve()
-    settings = Settings(worker_command=options.worker_command or WORKER_COMMAND)
+    settings = Settings()
+    if options.worker_command:
+        settings = Settings(worker_command=options.worker_command, fork_server=())
     fleet = Fleet(home=file.parent, file=file, entries=())
     try:
         with Lock(fleet, command="ccproxy supervisor", fd=options.lock_fd) as lock:

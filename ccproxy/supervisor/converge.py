@@ -35,6 +35,12 @@ class Host(Protocol):
     def close_unwanted(self, units: list[Unit]) -> None:
         """Close the ports that none of *units* wants open."""
 
+    def expect(self) -> None:
+        """Get ready to start workers, because some are likely to be wanted soon."""
+
+    async def ready(self) -> None:
+        """Wait until workers can be started quickly, if that was expected."""
+
 
 def step(units: list[Unit], host: Host) -> list[tuple[Unit, Action]]:
     """Look at every unit once, decide, act; return what was done."""

@@ -1,9 +1,10 @@
 """
-The acting: spawning, draining, signals. The only place that touches the machine for the loop.
+The acting: starting, draining, signals. The only place that touches the machine for the loop.
 
 A worker gets its listening socket, one end of a pipe to say that it is ready (or why it is not),
 and the path of its control socket; its environment holds nothing of the shell's but what every
-program needs, so no key reaches it or /proc but from its own env file.
+program needs, so no key reaches it or /proc but from its own env file. It is forked where many are
+started at once, else spawned, and is our child either way.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control import NoAnswer, prepare_folder, socket_path
 from ccproxy.supervisor.environment import clean_environment
+from ccproxy.supervisor.forkserver import Forked, ForkServer, Limits
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.listeners import Listeners
 from ccproxy.supervisor.output import Output, crash_path, last_lines, open_out, output_of
@@ -40,6 +43,7 @@ from ccproxy.supervisor.watch import Watch
 # -P: a fleet's home is any folder, and no file that lies in it may pass for a module.
 # faulthandler from the first moment on: a worker that hangs while it loads shows where.
 WORKER_COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "ccproxy.worker")
+FORK_SERVER_COMMAND = (*WORKER_COMMAND, "--fork-server")
 
 DRAIN_ANSWER = 1.0
 """Seconds that a worker may take to confirm a drain; then SIGTERM says it."""
@@ -51,7 +55,7 @@ class _Process:
 
     watch: Watch
     port: int
-    child: subprocess.Popen[bytes] | None = None
+    child: Forked | subprocess.Popen[bytes] | None = None
     ready_fd: int = -1
     said: bytes = b""
     output: Output = ()
@@ -63,6 +67,9 @@ class Settings:
     """What tests, and `up` without a table, want otherwise."""
 
     worker_command: Sequence[str] = WORKER_COMMAND
+    fork_server: Sequence[str] = FORK_SERVER_COMMAND
+    """What forks workers of the command; empty: each is spawned."""
+    fork_limits: Limits = field(default_factory=Limits)
     environment: Callable[[], dict[str, str]] = clean_environment
     clock: Callable[[], float] = time.monotonic
     probe_period: float = PERIOD
@@ -86,6 +93,13 @@ class LocalHost:
         self._journal = journal
         self._wake = wake
         self._settings = settings
+        self._forks = ForkServer(
+            settings.fork_server,
+            home=fleet.home,
+            environment=settings.environment(),
+            journal=journal,
+            limits=settings.fork_limits,
+        )
         self._processes: dict[str, _Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -137,6 +151,14 @@ class LocalHost:
         for host, port in self.listeners.keep_only(wanted):
             self._journal("listener.closed", host=host, port=port)
 
+    def expect(self) -> None:
+        """Get ready to start workers, because some are likely to be wanted soon."""
+        self._forks.begin()
+
+    async def ready(self) -> None:
+        """Wait until workers can be started quickly, if that was expected."""
+        await self._forks.loaded()
+
     def adopt(self, unit: Unit, record: Record) -> None:
         """Watch a worker that somebody else started."""
         self._watch(unit, record)
@@ -147,6 +169,7 @@ class LocalHost:
 
     async def close(self) -> None:
         """Let go of everything; whatever lives goes on living."""
+        self._forks.end()
         self.listeners.keep_only(())
         for process in self._processes.values():
             process.watch.close()
@@ -212,7 +235,9 @@ class LocalHost:
         asyncio.get_running_loop().add_reader(ready, self._hear, unit, record, process)
         self._journal("worker.spawned", label=unit.spec.label, index=unit.index, pid=child.pid)
 
-    def _start(self, unit: Unit, nonce: str, control: Path, told: int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, unit: Unit, nonce: str, control: Path, told: int
+    ) -> Forked | subprocess.Popen[bytes]:
         spec = unit.spec
         listen = self.listeners.fileno(spec.address)
         prepare_folder(control)
@@ -222,28 +247,31 @@ class LocalHost:
             "--label": spec.label,
             "--env-file": spec.env_file,
             "--port": spec.port,
-            "--listen-fd": listen,
-            "--ready-fd": told,
             "--control": control,
             "--nonce": nonce,
             "--index": unit.index,
             "--workers": spec.workers,
         }
-        argv = [*self._settings.worker_command]
-        for name, value in options.items():
-            argv += [name, str(value)]
+        arguments = [str(word) for option in options.items() for word in option]
         with open_out(crash_path(self._fleet.logs, spec.label, unit.index)) as out:
-            return subprocess.Popen(  # noqa: S603 - our own program
-                argv,
-                cwd=self._fleet.home,
-                env=self._settings.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                pass_fds=(listen, told),
-                start_new_session=True,
-                umask=0o077,
-            )
+            forked = self._forks.fork(arguments, (listen, told, out.fileno()))
+            return forked or self._spawn_process(arguments, listen, told, out)
+
+    def _spawn_process(
+        self, arguments: Sequence[str], listen: int, told: int, out: BinaryIO
+    ) -> subprocess.Popen[bytes]:
+        own = ["--listen-fd", str(listen), "--ready-fd", str(told)]
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [*self._settings.worker_command, *arguments, *own],
+            cwd=self._fleet.home,
+            env=self._settings.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            pass_fds=(listen, told),
+            start_new_session=True,
+            umask=0o077,
+        )
 
     def _write(self, record: Record) -> None:
         try:

@@ -91,8 +91,12 @@ class Orders:
     async def start(self, order: Order) -> Outcome:
         """Want the entries running; what runs already is left alone."""
         async with self._in_turn(order):
+            if self._lacks_workers(order):
+                self._host.expect()
             specs = self._chosen(await self._read(order.labels, order), order)
             self._check_ports(specs)
+            await self._host.ready()
+            self._refuse_at_the_end()
             for spec in specs:
                 self._want(spec, order)
             self._note_unwanted()
@@ -119,6 +123,7 @@ class Orders:
     async def restart(self, order: Order) -> Outcome:
         """Replace the workers of the entries, the old ones going when the new ones are ready."""
         async with self._in_turn(order):
+            self._host.expect()
             specs = self._chosen(await self._read(order.labels, order), order)
             error = await self._roll(specs, order)
             self._note_unwanted()
@@ -133,6 +138,7 @@ class Orders:
     async def reload(self, order: Order) -> Outcome:
         """Replace what changed, start what is new, stop what is no longer in the table."""
         async with self._in_turn(order):
+            self._host.expect()
             specs = await self._read((), order)
             plan = self._plan(specs)
             changes = dict(plan)
@@ -190,6 +196,8 @@ class Orders:
         successor is taken back.
         """
         await self._clear_ports(specs, order)
+        if specs:
+            await self._host.ready()
         self._refuse_at_the_end()
         old = {spec.label: self._wanted([spec.label]) for spec in specs}
         new = {}
@@ -283,6 +291,12 @@ class Orders:
     @staticmethod
     def _is_chosen(unit: Unit, order: Order) -> bool:
         return not order.labels or unit.spec.label.lower() in order.labels
+
+    def _lacks_workers(self, order: Order) -> bool:
+        """Say whether an entry may have none; which there are is not known before the first."""
+        asked = order.labels or self._table
+        running = {unit.spec.label.lower() for unit in self._units if unit.record}
+        return not asked or not running.issuperset(asked)
 
     def _of(self, label: str) -> list[Unit]:
         return [unit for unit in self._units if unit.spec.label.lower() == label.lower()]

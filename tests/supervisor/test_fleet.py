@@ -203,7 +203,7 @@ def test_wrong_settings_are_tried_once_and_the_workers_own_words_are_told(home):
 
 
 async def running(home: Home, **more: float) -> tuple[Resident, asyncio.Task[None]]:
-    settings = Settings(worker_command=STAND_IN, **more)
+    settings = Settings(worker_command=STAND_IN, fork_server=(), **more)
     resident = Resident(home.fleet, settings=settings)
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))

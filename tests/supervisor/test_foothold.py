@@ -129,7 +129,7 @@ def test_a_superseded_supervisor_goes_and_leaves_workers_and_files_alone(home):
 async def test_a_superseded_supervisor_starts_no_worker(home):
     home.add("Kimi")
     with Lock(home.fleet, command="first") as first:
-        settings = Settings(worker_command=STAND_IN)
+        settings = Settings(worker_command=STAND_IN, fork_server=())
         resident = Resident(home.fleet, lock=first, settings=settings)
         serving = asyncio.Event()
         life = asyncio.create_task(resident.run(serving.set))
@@ -149,7 +149,9 @@ async def test_without_room_for_records_workers_are_found_and_written_down_later
     home.add("Kimi")
     pids = home.path / "pids"
     with Lock(home.fleet, command="first") as lock:
-        resident = Resident(home.fleet, lock=lock, settings=Settings(worker_command=STAND_IN))
+        resident = Resident(
+            home.fleet, lock=lock, settings=Settings(worker_command=STAND_IN, fork_server=())
+        )
         pids.rmdir()
         pids.touch()  # as good as a full disk: no record can be written below it
         serving = asyncio.Event()

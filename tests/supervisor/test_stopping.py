@@ -130,7 +130,7 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
     """R4: an order that still reads its files when the stop comes must not outlive it."""
     home.add("Kimi")
     reading, may_go_on = asyncio.Event(), asyncio.Event()
-    settings = Settings(worker_command=STAND_IN)
+    settings = Settings(worker_command=STAND_IN, fork_server=())
     examine = FileExamine(home.fleet.file, environment=settings.environment())
 
     async def slowly(labels, *, cwd):
@@ -176,7 +176,7 @@ from ccproxy.supervisor.host import Settings
 def started(outcome):
     print([(row.label, row.state) for row in outcome.rows], flush=True)
 
-settings = Settings(worker_command=sys.argv[2:])
+settings = Settings(worker_command=sys.argv[2:], fork_server=())
 try:
     well = run_foreground(load_fleet(Path(sys.argv[1])), on_started=started, settings=settings)
 except CcproxyError as error:

@@ -46,7 +46,11 @@ async def test_the_supervisor_does_not_care(home, leap, moved):
     """R15: 0 restarts, uptimes as before, a crash is put off as long as ever."""
     home.add("Kimi")
     settings = Settings(
-        worker_command=STAND_IN, probe_period=0.2, probe_limit=0.1, jitter=lambda: 0.0
+        worker_command=STAND_IN,
+        fork_server=(),
+        probe_period=0.2,
+        probe_limit=0.1,
+        jitter=lambda: 0.0,
     )
     resident = Resident(home.fleet, settings=settings)
     serving = asyncio.Event()

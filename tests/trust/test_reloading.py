@@ -67,7 +67,7 @@ async def test_reloads_under_load(fleet, upstream, provider):
     assert b"message_stop" in whole
     assert b"event: error" not in whole
     assert time.monotonic() - ended <= 5.0
-    workers = [one for one in fleet.processes() if "ccproxy.worker" in one.cmdline()]
+    workers = [one for one in fleet.processes() if "--nonce" in one.cmdline()]
     assert await eventually(lambda: len(workers) == 1)
 
 
