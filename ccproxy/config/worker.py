@@ -75,6 +75,8 @@ class WorkerConfig:
     env_file: Path | None
     title: str = ""
     """The provider's name for users."""
+    allowed_hosts: tuple[str, ...] = ()
+    """What requests may be addressed to; empty: only this machine on loopback, else anything."""
     takes_anthropic_keys: bool = False
     """Whether a key of Anthropic's (`sk-ant-…`) may be passed on: nobody else may see one."""
     key_limits: KeyLimits = field(default_factory=KeyLimits)
@@ -119,6 +121,13 @@ class WorkerConfig:
 
     def target(self, model: str) -> Target:
         """Return all that conversion needs to know of *model*, a name of the provider's."""
+        return self._targets(model)
+
+    @cached_property
+    def _targets(self) -> Callable[[str], Target]:
+        return lru_cache(maxsize=256)(self._target)
+
+    def _target(self, model: str) -> Target:
         card = self.models.card(model)
         return Target(
             provider=self.provider or self._host,
@@ -209,6 +218,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         custom_headers={**preset.headers, **rules.custom_headers(env)},
         azure_api_version=env.read(s.AZURE_API_VERSION) or "",
         env_file=env_file,
+        allowed_hosts=env.read(s.ALLOWED_HOSTS) or (),
         key_limits=KeyLimits(
             in_flight=env.read(s.KEY_MAX_IN_FLIGHT),
             per_minute=env.read(s.KEY_PER_MINUTE),
