@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from keyword import iskeyword
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -58,6 +60,18 @@ EXIT_CODES: dict[type[Exception], int] = {
     click.Abort: 130,
 }
 """What our errors end with; a failure without an entry of its own counts as its parent."""
+
+_OWNER = "do it as the user who owns {place}, or in a folder of your own; ls -ld {place}"
+_ROOM = "make room on that disk; df -h {place}"
+_FIXES = {
+    errno.EROFS: "move ccproxy.toml and envs/ to a folder that can be written: logs/, pids/ and "
+    "state/ lie beside them",
+    errno.EACCES: _OWNER,
+    errno.EPERM: _OWNER,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+}
+"""What to do where the system says no; it may be a file of the fleet's or any other."""
 
 
 class CcproxyGroup(click.Group):
@@ -189,9 +203,16 @@ def _sentence(error: Exception) -> str:
         case click.Abort():
             return "interrupted"
         case OSError(filename=str(name)):
-            return f"{red} {name}: {error.strerror}"
+            fix = _FIXES.get(error.errno or 0, "").format(place=shlex.quote(str(_there(name))))
+            return f"{red} {name}: {error.strerror}" + (f"\n  fix: {fix}" if fix else "")
         case _:
             return f"{red} {error}"
+
+
+def _there(name: str) -> Path:
+    """Return *name* itself, or the folder in which it could not be made."""
+    path = Path(name)
+    return next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
 
 
 def _mistake(mistake: Mistake) -> str:

@@ -114,3 +114,27 @@ def health(port: int) -> dict:
     """What the proxy on *port* says of itself."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
         return json.load(answer)
+
+
+MOUNTED = """
+/usr/bin/mount --bind "$1" "$1"
+/usr/bin/mount -o remount,bind,ro "$1"
+cd "$1"
+shift
+exec "$@"
+"""
+
+
+@pytest.fixture
+def read_only():
+    """Run a command line where its folder is mounted for reading only."""
+
+    def run(folder, *words):
+        inside = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", MOUNTED, "sh", str(folder)]
+        return subprocess.run(
+            [*inside, *words], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    if not Path("/usr/bin/unshare").exists() or run("/tmp", "/bin/true").returncode:
+        pytest.skip("nothing may be mounted here")
+    return lambda folder, *args: run(folder, *command(*args))

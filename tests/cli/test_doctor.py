@@ -170,6 +170,17 @@ def test_a_trouble_is_found_with_what_mends_it(make, check, level, text, home, e
     assert [one for one in found if text in one["text"] and one["fix"]], found
 
 
+def test_folders_that_cannot_be_written_are_found(home, read_only):
+    found = json.loads(read_only(home, "doctor", "--json", "--offline").stdout)["checks"]
+    folders = [(one["text"], one["fix"]) for one in of(found, "folders", "fail")]
+    assert [text for text, _ in folders] == [
+        "logs cannot be written",
+        "pids cannot be written",
+        "state cannot be written",
+    ]
+    assert all("move ccproxy.toml" in fix for _, fix in folders)
+
+
 @pytest.mark.parametrize(
     ("make", "check", "level"),
     [

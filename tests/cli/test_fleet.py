@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +204,24 @@ def test_an_unknown_label_is_a_mistake_in_the_command(verb, home, ccproxy):
         'error: "kimi-k3" is not in the table (did you mean "Kimi-K2"?)\n'
         "  fix: use one of: Kimi-K2, GLM-4.6\n"
     )
+
+
+@pytest.mark.parametrize(
+    "words", [("start",), ("up",), ("run", "demo", "--", "true")], ids=" ".join
+)
+def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(words, demo, read_only):
+    done = read_only(demo, *words)
+    assert done.returncode == 1
+    assert f"error: {demo}/state: Read-only file system\n  fix: move ccproxy.toml" in done.stderr
+
+
+def test_a_folder_that_is_not_ours_is_told_with_whose_it_is(demo, process):
+    kernel = Path("/sys/kernel")
+    if not kernel.is_dir():
+        pytest.skip("no folder here refuses everybody")
+    (demo / "state").symlink_to(kernel)
+    done = process("start")
+    (demo / "state").unlink()
+    assert done.returncode == 1
+    assert f"error: {demo}/state/supervisor.lock: Permission denied\n  fix: " in done.stderr
+    assert f"ls -ld {demo}/state\n" in done.stderr

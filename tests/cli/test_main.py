@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import subprocess
@@ -188,6 +189,23 @@ def test_each_error_has_its_exit_code_and_no_traceback(error, code):
     assert result.exit_code == code
     assert "Traceback" not in result.output
     assert result.stderr.startswith(("error: ", "interrupted", "\ninterrupted"))
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        pytest.param(errno.EROFS, "move ccproxy.toml and envs/ to a folder", id="for reading only"),
+        pytest.param(errno.EACCES, "; ls -ld {place}\n", id="somebody else's"),
+        pytest.param(errno.EPERM, "; ls -ld {place}\n", id="not permitted"),
+        pytest.param(errno.ENOSPC, "make room on that disk; df -h {place}\n", id="full"),
+        pytest.param(errno.EDQUOT, "make room on that disk; df -h {place}\n", id="no quota left"),
+    ],
+)
+def test_what_the_system_refuses_comes_with_a_fix(number, fix, tmp_path):
+    file = tmp_path / "is not" / "there"
+    result = CliRunner().invoke(raising(OSError(number, "No", str(file))), ["broken"])
+    assert result.stderr.startswith(f"error: {file}: No\n  fix: ")
+    assert fix.format(place=tmp_path) in result.stderr
 
 
 def test_every_exit_code_is_explained_in_the_help(ccproxy):

@@ -169,6 +169,9 @@ def _folders(fleet: Fleet) -> tuple[Path, ...]:
 
 def _folder(path: Path) -> Finding | None:
     name = shlex.quote(near(path))
+    if not os.access(path if os.path.lexists(path) else path.parent, os.W_OK):
+        fix = "move ccproxy.toml and envs/ to a folder that can be written"
+        return fail(f"{near(path)} cannot be written", fix=fix)
     if not os.path.lexists(path):
         made = f"mkdir -m 700 {name}"
         return warn(f"{near(path)} does not exist yet", fix=made, mend=lambda: path.mkdir(0o700))
