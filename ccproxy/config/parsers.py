@@ -24,6 +24,8 @@ _OFF = ("off", "false", "no", "0")
 _PRIVATE_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".home", ".home.arpa", ".test")
 _SHARED_SPACE = IPv4Network("100.64.0.0/10")  # RFC 6598; also Tailscale's addresses
 
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
+
 # What stands in templates where a key should be, after the prefix that a vendor's keys have.
 _PREFIX = r"(?:(?:sk|ak|pk|gsk|csk|xai|nvapi|gho|ghu|ms|key)[-_](?:ant-|or-v1-|or-|proj-|api03-)*)?"
 _STAND_INS = (
@@ -132,6 +134,19 @@ def api(value: str) -> str:
 def words(value: str) -> tuple[str, ...]:
     """Words split by commas; blanks are trimmed, empty ones dropped, each is kept once."""
     return tuple(dict.fromkeys(word for part in value.split(",") if (word := part.strip())))
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Names and addresses as a Host header has them, without port and brackets."""
+    found = words(value.lower())
+    for host in found:
+        try:
+            ip_address(host)
+        except ValueError as error:
+            if not _HOST_NAME.fullmatch(host):
+                wanted = "must be host names without scheme, port and wildcards"
+                raise ValueError(f'{wanted}, got "{host}"') from error
+    return tuple(host.rstrip(".") for host in found)
 
 
 def extra_body(value: str) -> dict[str, Any]:

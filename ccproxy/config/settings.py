@@ -110,6 +110,13 @@ ALLOW_PUBLIC = Setting(
     "on: listen on an address that others can reach without asking for a client key",
     "on",
 )
+ALLOWED_HOSTS = Setting(
+    "ALLOWED_HOSTS",
+    parsers.hosts,
+    "loopback's on loopback, else any",
+    "host names, split by commas, that requests may be addressed to besides localhost and HOST",
+    "box.lan,192.168.1.5",
+)
 LOG_LEVEL = Setting(
     "LOG_LEVEL", parsers.log_level, "INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "INFO"
 )
@@ -274,6 +281,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     HOST,
     PORT,
     ALLOW_PUBLIC,
+    ALLOWED_HOSTS,
     LOG_LEVEL,
     MAX_TOKENS_LIMIT,
     MIN_TOKENS_LIMIT,

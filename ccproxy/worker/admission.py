@@ -9,7 +9,7 @@ no client of ours does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from hmac import compare_digest
 from ipaddress import ip_address
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not bound here
+"""What is listened on is no name of ours then; browsers take these for this machine."""
 
 _NO_PAGE = ("none", "same-origin")
 """What a browser says of its user's own doing; a page on another port is `same-site`."""
@@ -37,15 +39,25 @@ _NO_KEY_SET = (
     "without a client key anybody on this machine could ask this: set ANTHROPIC_API_KEY in the "
     "proxy's env file and send it"
 )
+_FOREIGN_HOST = (
+    "this proxy answers only under the names localhost, 127.0.0.1 and ::1, and those that "
+    "ALLOWED_HOSTS lists in its env file"
+)
 # Never worded "invalid x-api-key": Claude Code would then ask the user to log in.
 
 
 class Admission:
     """Decides by the headers alone whether a request is let in."""
 
-    def __init__(self, client_keys: Iterable[str], *, host: str) -> None:
+    def __init__(
+        self, client_keys: Iterable[str], *, host: str, allowed_hosts: Collection[str] = ()
+    ) -> None:
         self._digests = [sha256(key.encode()).digest() for key in client_keys]
-        self._hosts = LOOPBACK_NAMES | {host} if is_loopback(host) else None
+        self._is_on_loopback = is_loopback(host)
+        is_guarded = self._is_on_loopback or allowed_hosts
+        self._hosts = (
+            LOOPBACK_NAMES.union({host} - _ANYWHERE, allowed_hosts) if is_guarded else None
+        )
 
     @property
     def wants_key(self) -> bool:
@@ -55,7 +67,7 @@ class Admission:
     @property
     def is_on_loopback(self) -> bool:
         """Whether only this machine can reach the listener."""
-        return self._hosts is not None
+        return self._is_on_loopback
 
     def is_ours(self, key: str) -> bool:
         """Tell whether *key* is one of the proxy's client keys."""
@@ -83,24 +95,20 @@ class Admission:
 
     def check_origin(self, headers: CIMultiDictProxy[str], target: str = "/") -> None:
         """
-        Keep web pages away from a loopback listener, and from one that is open to everybody.
+        Keep web pages away from a listener on loopback, or open to all, or with ALLOWED_HOSTS.
 
         Elsewhere a client key is asked for, which no page knows. *target* is that of the request
         line; one in absolute form names a host as well (RFC 9112, 3.2.2).
 
         Raises:
-            Problem: 421 for a host that is not this machine, 403 for a page's request.
+            Problem: 421 for a host that is none of ours, 403 for a page's request.
 
         """
         if self._hosts is None and self._digests:
             return
         named = (_host_name(host) for host in (headers.get("Host"), _authority(target)) if host)
         if self._hosts is not None and not self._hosts.issuperset(named):
-            raise Problem(
-                "invalid_request_error",
-                "this proxy answers on loopback only, under the names localhost, 127.0.0.1 and ::1",
-                status=421,
-            )
+            raise Problem("invalid_request_error", _FOREIGN_HOST, status=421)
         site = headers.get("Sec-Fetch-Site", "none").strip().lower()
         if "Origin" in headers or site not in _NO_PAGE:
             raise Problem("permission_error", "requests from web pages are not served")

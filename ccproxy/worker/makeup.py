@@ -60,7 +60,7 @@ def make_worker(
         least_tokens=config.min_tokens_limit,
         tool_filter=config.tool_filter,
     )
-    admission = Admission(config.client_keys, host=config.host)
+    admission = Admission(config.client_keys, host=config.host, allowed_hosts=config.allowed_hosts)
     chooser = Chooser(config, table=table or home / FILE_NAME, state=home / "state", log=log)
     return Worker(
         config=config,

@@ -31,6 +31,8 @@ from ccproxy.config import parsers
         (parsers.api, "Messages", "messages"),
         (parsers.words, " a, ,b,,a ", ("a", "b")),
         (parsers.words, " , ", ()),
+        (parsers.hosts, "Box.lan, 10.0.0.5,::1,a_b", ("box.lan", "10.0.0.5", "::1", "a_b")),
+        (parsers.hosts, "box.lan.", ("box.lan",)),
         (parsers.model, "qwen3-coder:30b", "qwen3-coder:30b"),
         (parsers.text, "::1", "::1"),
         (parsers.keys, "sk-1", ("sk-1",)),
@@ -57,6 +59,14 @@ def test_takes(parse, text, value):
 @pytest.mark.parametrize(
     ("parse", "text", "said"),
     [
+        *(
+            (
+                parsers.hosts,
+                f"box.lan,{name}",
+                f'must be host names without scheme, port and wildcards, got "{name}"',
+            )
+            for name in ("http://x", "x:80", "*", "*.lan", "[::1]", "-x", "a..b", "a b", "ü")
+        ),
         (parsers.switch, "maybe", 'must be on or off, got "maybe"'),
         (parsers.seconds, "90s", 'must be a number of seconds, got "90s"'),
         (parsers.seconds, "0", 'must be a number of seconds, got "0"'),

@@ -89,6 +89,24 @@ async def test_a_foreign_host_in_the_request_line_is_misdirected(scheme, host, p
     assert status_of(answer) in (400, 421)
 
 
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+async def test_where_hosts_are_listed_another_is_misdirected_on_any_address(host, start, provider):
+    proxy = await start(HOST="0.0.0.0", ANTHROPIC_API_KEY=KEY, ALLOWED_HOSTS="box.lan,10.0.0.5")
+    answer = await proxy.exchange(request("/v1/messages", f"x-api-key: {KEY}", host=host))
+    assert status_of(answer) in (400, 421)
+    assert provider.calls == []
+
+
+@pytest.mark.parametrize("host", ["box.lan", "Box.LAN:8081", "10.0.0.5:8081", "localhost"])
+@pytest.mark.parametrize("listens", ["0.0.0.0", "127.0.0.1"])
+async def test_a_listed_host_is_answered(listens, host, start):
+    proxy = await start(HOST=listens, ANTHROPIC_API_KEY=KEY, ALLOWED_HOSTS="box.lan, 10.0.0.5")
+    key = f"x-api-key: {KEY}"
+    assert status_of(await proxy.exchange(request("/v1/messages", key, host=host))) == 200
+    page = request("/v1/messages", key, "Origin: https://evil.example", host=host)
+    assert status_of(await proxy.exchange(page)) == 403
+
+
 @pytest.mark.parametrize("headers", PAGES, ids=", ".join)
 @pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
 async def test_a_page_gets_nothing(headers, method, proxy, provider):

@@ -127,6 +127,35 @@ def test_elsewhere_the_host_may_be_any():
 
 
 @pytest.mark.parametrize(
+    ("listens", "pairs", "status"),
+    [
+        pytest.param("0.0.0.0", [("Host", "box.lan:8081")], None, id="a listed name"),
+        pytest.param("0.0.0.0", [("Host", "BOX.lan.")], None, id="in other letters"),
+        pytest.param("0.0.0.0", [("Host", "[fd00::5]:8081")], None, id="a listed address"),
+        pytest.param("0.0.0.0", [("Host", "localhost")], None, id="this machine is always listed"),
+        pytest.param("10.0.0.1", [("Host", "10.0.0.1:8081")], None, id="so is HOST"),
+        pytest.param("0.0.0.0", [("Host", "evil.example")], 421, id="another name"),
+        pytest.param("0.0.0.0", [("Host", "x.box.lan")], 421, id="a name below a listed one"),
+        pytest.param("0.0.0.0", [("Host", "10.0.0.1")], 421, id="another address"),
+        pytest.param(
+            "0.0.0.0", [("Host", "box.lan"), ("Origin", "http://box.lan")], 403, id="a page"
+        ),
+        pytest.param("127.0.0.1", [("Host", "box.lan")], None, id="on loopback, a listed name"),
+        pytest.param("127.0.0.1", [("Host", "evil.example")], 421, id="on loopback, another"),
+    ],
+)
+def test_allowed_hosts_are_a_list_wherever_it_listens(listens, pairs, status):
+    admission = Admission([ONE], host=listens, allowed_hosts=("box.lan", "fd00::5"))
+    assert admission.is_on_loopback is (listens == "127.0.0.1")
+    if status is None:
+        admission.check_origin(headers(*pairs))
+        return
+    with pytest.raises(Problem) as refused:
+        admission.check_origin(headers(*pairs))
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
     ("host", "expected"),
     [
         ("localhost", True),
