@@ -6,7 +6,9 @@ that the record says, and if what answers at its control socket knows the record
 that does not answer is ours if the nonce stands among its arguments (it hangs, and will be dealt
 with as such). Whatever else runs under a recorded pid is a stranger and is never touched.
 
-Workers that nothing readable is written about are found by their control sockets.
+Workers that nothing readable is written about are found by their control sockets. Where these were
+removed as well (`git clean -fdx`), their arguments say where they are to be: a worker makes its
+socket anew within a second.
 
 Not our children, so how they end stays unknown: one that calls its settings wrong (exit code 78)
 is started once more, by us, before that is known.
@@ -17,8 +19,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +30,17 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control import NoAnswer, ask, take_listener, worker_sockets
 from ccproxy.supervisor.host import LocalHost
 from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.processes import has_argument, identify
+from ccproxy.supervisor.processes import has_argument, identify, own_command_lines
 from ccproxy.supervisor.records import Record, Spec
 from ccproxy.supervisor.unit import Unit
 
 PATIENCE = 2.0
 """Seconds that a worker may take to answer before it is taken for hung."""
+
+RETURN = 3.0
+"""Seconds that a worker may take to make its control socket anew."""
+
+_POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,8 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
         else:
             found.append(one)
     known = {record.control for record in records}
-    strays = [path for path in worker_sockets(fleet.home) if str(path) not in known]
+    sockets = {*worker_sockets(fleet.home), *_promised_sockets(fleet)}
+    strays = [path for path in sorted(sockets) if str(path) not in known]
     rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in strays)
     for rebuilt in await asyncio.gather(*rebuilding):
         if rebuilt is not None:
@@ -106,8 +116,19 @@ async def _ask(record: Record) -> Found | None:
     return Found(record, state) if state.get("nonce") == record.nonce else None
 
 
+def _promised_sockets(fleet: Fleet) -> Iterator[Path]:
+    """Give the control sockets of the fleet's living workers, whether they are there or not."""
+    for words in own_command_lines():
+        said = dict(pairwise(words))
+        if said.get("--home") == str(fleet.home) and "--control" in said:
+            yield Path(said["--control"])
+
+
 def _rebuild(path: Path, fleet: Fleet) -> Found | None:
     """Read from a control socket what its lost record said; a dead socket is removed."""
+    until = time.monotonic() + RETURN
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(_POLL)
     try:
         state = ask(path, {"op": "state"}, timeout=PATIENCE)
         label, pid = str(state["label"]), int(state["pid"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,6 +72,19 @@ def has_argument(pid: int, text: str) -> bool:
     return text.encode() in line.split(b"\0")
 
 
+def own_command_lines() -> Iterator[list[str]]:
+    """Give the arguments of every process of this user's."""
+    if not PROC.joinpath("self").exists():
+        yield from _own_command_lines_by_psutil()
+        return
+    for folder in PROC.glob("[0-9]*"):
+        try:
+            if folder.stat().st_uid == os.getuid():
+                yield os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+        except OSError:  # it has ended meanwhile
+            continue
+
+
 @cache
 def boot_id() -> str:
     """Return what names this boot; after a reboot every record is stale."""
@@ -121,6 +134,14 @@ def _arguments_by_psutil(pid: int) -> list[str]:
         return psutil.Process(pid).cmdline()
     except psutil.Error:
         return []
+
+
+def _own_command_lines_by_psutil() -> Iterator[list[str]]:
+    import psutil  # as above
+
+    for process in psutil.process_iter(["cmdline", "uids"]):
+        if process.info["uids"] and process.info["uids"].real == os.getuid():
+            yield process.info["cmdline"] or []
 
 
 def _reached(send: Callable[[], None]) -> bool:

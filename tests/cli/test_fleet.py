@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import command, free_port, health, port_of, write_env
+from tests.supervisor.conftest import eventually, is_alive
 
 
 def rows(process, *labels):
@@ -194,6 +197,34 @@ def test_watch_looks_until_it_is_interrupted(demo):
             pass
         child.send_signal(signal.SIGINT)
     assert child.returncode == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["slow", "dead"])
+def test_a_fleet_is_found_again_though_every_file_of_it_was_removed(number, demo, process):
+    """As by `git clean -fdx`, before supervisor and workers can put their own files back."""
+    assert process("start").returncode == 0
+    before = {label: row["pids"] for label, row in rows(process).items()}
+    old = json.loads(process("status", "--json").stdout)["supervisor"]["pid"]
+    workers = [pid for pids in before.values() for pid in pids]
+    os.kill(old, number)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    for folder in ("state", "pids", "logs"):
+        shutil.rmtree(demo / folder)
+    with subprocess.Popen(command("start"), stdout=subprocess.DEVNULL) as start:
+        eventually((demo / "logs/supervisor.log").exists)
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        code = start.wait(60)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(old, signal.SIGCONT)
+    assert code == 0
+    eventually(lambda: not is_alive(old))
+    after = rows(process)
+    assert {label: row["pids"] for label, row in after.items()} == before
+    assert {row["state"] for row in after.values()} == {"ready"}
+    assert process("restart").returncode == 0
+    eventually(lambda: not any(map(is_alive, workers)))
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart", "status"])
