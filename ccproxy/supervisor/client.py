@@ -7,6 +7,7 @@ hangs. `request` has things done, and starts a supervisor where there is none an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from ccproxy.logs import log_path
 from ccproxy.supervisor.control import NoAnswer, ask, socket_path
 from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.lock import Lock
+from ccproxy.supervisor.processes import start_of
 from ccproxy.supervisor.records import Record, read_supervisor
 from ccproxy.supervisor.row import Row
 
@@ -160,10 +162,11 @@ def request(
         "command": " ".join(["ccproxy", op, *labels]) + f" (pid {os.getpid()})",
     }
     answer = _ask_until_answered(fleet, asked, patience=timeout + drain + START_LIMIT + BEYOND)
+    about = answer.get("supervisor") or {}
     if answer.get("ending"):
-        _wait_until_gone(fleet)
+        _wait_until_gone(fleet, about)
     elif op == "reload" and answer.get("ok"):
-        _renew_supervisor(fleet, answer.get("supervisor") or {})
+        _renew_supervisor(fleet, about)
     return _read(answer)
 
 
@@ -196,7 +199,7 @@ def _renew_supervisor(fleet: Fleet, about: dict[str, Any]) -> None:
         ask(_socket(fleet), {"op": "leave"}, timeout=START_LIMIT)
     except NoAnswer:
         return
-    _wait_until_gone(fleet)
+    _wait_until_gone(fleet, about)
     ensure_supervisor(fleet, command="ccproxy reload")
 
 
@@ -284,15 +287,14 @@ def _ping(fleet: Fleet) -> dict[str, Any]:
         return {}
 
 
-def _wait_until_gone(fleet: Fleet) -> None:
-    """Wait a moment for an ending supervisor to let go of the lock: the next start needs it."""
+def _wait_until_gone(fleet: Fleet, about: dict[str, Any]) -> None:
+    """Wait a moment for an ending supervisor: the next start needs its lock, a user its end."""
     until = time.monotonic() + 2.0
     while time.monotonic() < until:
-        try:
-            with Lock(fleet, command="ccproxy"):
+        with contextlib.suppress(Busy), Lock(fleet, command="ccproxy"):
+            if start_of(int(about.get("pid", 0))) is None:
                 return
-        except Busy:
-            time.sleep(_POLL)
+        time.sleep(_POLL)
 
 
 def _socket(fleet: Fleet) -> Path:
