@@ -122,7 +122,8 @@ def _unusual(row: Row) -> list[str]:
         text = f"is off: requests go to {clean(row.passes_to)} unchanged"
         lines.append(f"! {row.label} {text}   (ccproxy toggle {row.label} on)")
     if row.inspects:
-        text = "lets bodies of requests be read for a day: INSPECT=on"
+        more = f" for {duration(row.inspects_s)} more" if row.inspects_s else ""
+        text = f"lets bodies of requests be read{more}: INSPECT=on"
         lines.append(f"! {row.label} {text}   (remove it from the env file)")
     return [click.style(line, fg="yellow") for line in lines]
 

@@ -256,7 +256,7 @@ INSPECT = Setting(
     "INSPECT",
     parsers.switch,
     "off",
-    "on: /debug_logs also shows bodies, redacted, from memory, for a day after the start",
+    "on: /debug_logs also shows bodies, redacted, from memory, for a day after the file was saved",
     "on",
 )
 TRANSPARENT_URL = Setting(

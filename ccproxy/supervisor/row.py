@@ -28,6 +28,8 @@ class Row:
     """Whether it keeps what is said."""
     inspects: bool = False
     """Whether bodies can be looked at just now."""
+    inspects_s: float = 0.0
+    """For how many seconds longer they can."""
     base_url: str = ""
     log: str = ""
     reason: str | None = None

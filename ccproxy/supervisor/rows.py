@@ -48,6 +48,7 @@ def row_of(
         passes_to=str(said.get("passes_to") or ""),
         keeps_history=any(unit.state.get("keeps_history") for unit in serving),
         inspects=any(unit.state.get("inspects") for unit in serving),
+        inspects_s=max((float(unit.state.get("inspects_s", 0)) for unit in serving), default=0.0),
         base_url=said.get("base_url") or spec.base_url,
         log=str(log_path(logs, spec.label)),
         reason=reason,

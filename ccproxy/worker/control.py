@@ -165,6 +165,7 @@ class ControlSocket:
             "passes_to": session.transparent.url if session.transparent.is_taken else "",
             "keeps_history": session.conversation.is_on,
             "inspects": session.debug_log.inspects,
+            "inspects_s": round(session.debug_log.inspects_for),
             "base_url": worker.config.base_url,
             "started": worker.started,
             "version": __version__,

@@ -1,8 +1,10 @@
 """
 The last few requests and events of a worker, in memory, for GET /debug_logs.
 
-Without bodies, unless INSPECT is on: then for a day after the start, the beginning of each, with
-keys taken out. Nothing of it is ever written to a disk.
+Without bodies, unless INSPECT is on: then for a day after it was switched on, the beginning of
+each, with keys taken out; when the day is over, they are forgotten. A restart begins no new day:
+whoever forgets the setting in an env file must not be watched for ever. Nothing of it is ever
+written to a disk.
 """
 
 from __future__ import annotations
@@ -31,12 +33,15 @@ class DebugLog:
         self,
         *,
         redact: Callable[[str], str],
-        inspects: bool = False,
+        inspects_since: float | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """*inspects_since* is when INSPECT was switched on, as *wall* tells; None: it is off."""
         self._redact = redact
         self._wall = wall
-        self._inspects_until = wall() + INSPECTION_SECONDS if inspects else 0.0
+        # A file may bear a date to come; the day is no longer for it.
+        begun = None if inspects_since is None else min(inspects_since, wall())
+        self._inspects_until = 0.0 if begun is None else begun + INSPECTION_SECONDS
         self._notes: deque[tuple[float, str, Mapping[str, Any]] | Record] = deque(
             maxlen=MOST_ENTRIES
         )
@@ -44,7 +49,12 @@ class DebugLog:
     @property
     def inspects(self) -> bool:
         """Whether bodies are kept."""
-        return self._inspects_until > 0 and self._wall() < self._inspects_until
+        return self.inspects_for > 0
+
+    @property
+    def inspects_for(self) -> float:
+        """How many seconds longer bodies are kept."""
+        return max(0.0, self._inspects_until - self._wall()) if self._inspects_until else 0.0
 
     def note(self, kind: str, **data: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Note an event of *kind*."""
@@ -52,6 +62,7 @@ class DebugLog:
 
     def note_request(self, record: Record) -> None:
         """Note a request to a model that has ended; it is put into words when somebody asks."""
+        self._end_inspection()
         if self.inspects:
             record.asked, record.answer = record.asked[:LONGEST_BODY], record.answer[:LONGEST_BODY]
         else:
@@ -60,6 +71,7 @@ class DebugLog:
 
     def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:
         """Return the last *limit* entries of *kind*, of all kinds if `all`, oldest first."""
+        self._end_inspection()
         found = [entry for note in self._notes for entry in self._told(note)]
         wanted = [entry for entry in found if kind in ("all", entry["type"])]
         return wanted[-limit:] if limit else []
@@ -69,6 +81,15 @@ class DebugLog:
         count = len(self.entries(limit=MOST_ENTRIES * len(KINDS)))
         self._notes.clear()
         return count
+
+    def _end_inspection(self) -> None:
+        """Forget the bodies if their day is over."""
+        if not self._inspects_until or self.inspects:
+            return
+        self._inspects_until = 0.0
+        for note in self._notes:
+            if isinstance(note, Record):
+                note.asked = note.answer = b""
 
     def _told(self, note: tuple[float, str, Mapping[str, Any]] | Record) -> Iterator[Entry]:
         if isinstance(note, Record):

@@ -24,7 +24,7 @@ from ccproxy.store.writer import Note
 from ccproxy.worker.access import Record
 from ccproxy.worker.admission import Admission
 from ccproxy.worker.conversation import Conversation
-from ccproxy.worker.debuglog import INSPECTION_SECONDS, DebugLog
+from ccproxy.worker.debuglog import DebugLog
 from ccproxy.worker.ledger import Ledger
 from ccproxy.worker.switchboard import Switchboard
 from ccproxy.worker.transparent import Transparent
@@ -70,9 +70,11 @@ def make_session(
 ) -> Session:
     """Make the session of a worker; must be called inside the event loop."""
     warn = _warner(log)
-    if config.inspect:
-        log.warning("inspect.on", hours=INSPECTION_SECONDS / 3600, where="GET /debug_logs")
-    debug_log = DebugLog(redact=redact, inspects=config.inspect)
+    debug_log = DebugLog(redact=redact, inspects_since=_inspected_since(config))
+    if debug_log.inspects:
+        log.warning("inspect.on", seconds=round(debug_log.inspects_for), where="GET /debug_logs")
+    elif config.inspect:
+        log.warning("inspect.over", env_file=str(config.env_file), fix="save the file once more")
     debug_log.note(
         "config",
         label=config.label,
@@ -80,7 +82,7 @@ def make_session(
         base_url=config.base_url,
         models=[config.models.big, config.models.middle, config.models.small],
         history=config.history,
-        inspect=config.inspect,
+        inspect=debug_log.inspects,
     )
     conversation = Conversation(home, config.label, redact=redact, on=config.history, warn=warn)
     transparent = Transparent(
@@ -114,3 +116,10 @@ def _warner(log: FilteringBoundLogger) -> Note:
             loop.call_soon_threadsafe(partial(log.warning, "store.failed", reason=text))
 
     return warn
+
+
+def _inspected_since(config: WorkerConfig) -> float | None:
+    """Return when INSPECT was switched on: when its file was written, else now."""
+    if not config.inspect:
+        return None
+    return time.time() if config.env_file is None else config.env_file.stat().st_mtime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 
@@ -52,9 +53,22 @@ def test_status_says_where_bodies_can_be_read(demo, ccproxy, process):
     write_env(demo, "demo", "PROVIDER=demo\nINSPECT=on\n")
     assert process("start", "demo").returncode == 0
     shown = ccproxy("status", "demo")
-    assert "! Demo lets bodies of requests be read for a day: INSPECT=on" in shown.stdout
+    assert "! Demo lets bodies of requests be read for 23h " in shown.stdout
+    assert "more: INSPECT=on   (remove it from the env file)" in shown.stdout
     (row,) = json.loads(ccproxy("status", "demo", "--json").stdout)["proxies"]
     assert (row["inspects"], row["passes_to"], row["keeps_history"]) == (True, "", False)
+    assert 24 * 3600 - 60 < row["inspects_s"] <= 24 * 3600
+
+
+def test_a_setting_of_the_day_before_lets_nothing_be_read(demo, ccproxy, process):
+    file = write_env(demo, "demo", "PROVIDER=demo\nINSPECT=on\n")
+    yesterday = file.stat().st_mtime - 24 * 3600
+    os.utime(file, (yesterday, yesterday))
+    assert process("start", "demo").returncode == 0
+    assert "INSPECT" not in ccproxy("status", "demo").stdout
+    assert "inspect.over" in (demo / "logs/Demo.log").read_text()
+    (row,) = json.loads(ccproxy("status", "demo", "--json").stdout)["proxies"]
+    assert (row["inspects"], row["inspects_s"]) == (False, 0)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_bodies_are_not_even_held():
 
 
 def test_inspection_shows_the_beginning_without_keys():
-    ring = log(inspects=True)
+    ring = log(inspects_since=Clock.now)
     ring.note_request(record(asked=f"my key {KEY} ".encode() + b"x" * LONGEST_BODY * 2))
     body = ring.entries(kind="request")[0]["data"]["body"]
     assert body.startswith("my key …6789 x")
@@ -82,10 +82,29 @@ def test_inspection_shows_the_beginning_without_keys():
 
 def test_inspection_ends_after_a_day():
     clock = Clock()
-    ring = log(clock, inspects=True)
+    ring = log(clock, inspects_since=clock.now)
+    ring.note_request(kept := record(asked=b"sooner", answer=b"said"))
     clock.now += INSPECTION_SECONDS - 1
-    assert ring.inspects
-    clock.now += 2
-    assert not ring.inspects
+    assert (ring.inspects, ring.inspects_for) == (True, 1.0)
+    assert ring.entries(kind="request")[0]["data"]["body"] == "sooner"
+    clock.now += 1
+    assert (ring.inspects, ring.inspects_for) == (False, 0.0)
     ring.note_request(record(asked=b"later"))
-    assert "body" not in ring.entries(kind="request")[0]["data"]
+    assert ["body" in entry["data"] for entry in ring.entries(kind="request")] == [False, False]
+    assert (kept.asked, kept.answer) == (b"", b""), "what was kept is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("age", "left"),
+    [
+        pytest.param(None, 0, id="never switched on"),
+        pytest.param(0, INSPECTION_SECONDS, id="just now"),
+        pytest.param(3600, INSPECTION_SECONDS - 3600, id="an hour before the start"),
+        pytest.param(INSPECTION_SECONDS, 0, id="a day before: a restart begins no new one"),
+        pytest.param(10 * INSPECTION_SECONDS, 0, id="long ago"),
+        pytest.param(-3600, INSPECTION_SECONDS, id="a date to come is now"),
+    ],
+)
+def test_the_day_begins_when_it_is_switched_on(age, left):
+    ring = log(inspects_since=None if age is None else Clock.now - age)
+    assert (ring.inspects_for, ring.inspects) == (left, left > 0)
