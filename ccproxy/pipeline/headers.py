@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal
 
 from ccproxy import __version__
@@ -29,6 +30,7 @@ _CREDENTIAL: Mapping[AuthStyle, tuple[str, str]] = {
 
 USER_AGENT = f"ccproxy/{__version__}"
 ANTHROPIC_VERSION = "2023-06-01"
+_CLIENTS_KEPT = 256
 
 HOP_BY_HOP = frozenset(
     (
@@ -93,6 +95,8 @@ class UpstreamHeaders:
         self._whole = _overlay(own, self._custom)
         self._stream = _overlay({**own, "Accept": "text/event-stream"}, self._custom)
         self._custom_names = {name.lower() for name in self._custom}
+        # A client sends the same headers with every request.
+        self._kept = lru_cache(maxsize=_CLIENTS_KEPT)(self._kept_of)
 
     def chat(self, key: str | None, *, stream: bool) -> dict[str, str]:
         """Return the headers of a Chat Completions request with *key*; None sends none."""
@@ -107,11 +111,14 @@ class UpstreamHeaders:
         Messages servers act on. *connection* is the client's Connection header: what it names
         is for one hop only.
         """
+        return {**self._kept(tuple(client), connection), **self._credential(key)}
+
+    def _kept_of(self, client: tuple[tuple[str, str], ...], connection: str) -> dict[str, str]:
         kept = messages_headers(client, connection=connection)
         kept.setdefault("anthropic-version", ANTHROPIC_VERSION)
         kept.setdefault("user-agent", USER_AGENT)
         kept |= {"content-type": "application/json", "accept-encoding": "identity"}
-        return {**_overlay(kept, self._custom), **self._credential(key)}
+        return _overlay(kept, self._custom)
 
     def _credential(self, key: str | None) -> dict[str, str]:
         name, scheme = _CREDENTIAL[self._auth]

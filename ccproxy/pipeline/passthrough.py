@@ -24,6 +24,7 @@ from ccproxy.protocol import sse
 from ccproxy.protocol.messages import error_body, mended
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
+_FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 _TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|error)"')
 
@@ -73,6 +74,8 @@ class Passthrough:
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the provider's stream, return those that complete events."""
+        if self._is_plain(data):
+            return data
         self._look(self._decoder.feed(data))
         whole = self._events.feed(data)
         return self._with_name(whole) if whole and not self._named else whole
@@ -106,12 +109,23 @@ class Passthrough:
 
     def _forwarded(self, body: bytes, head: _Head, rules: Rules) -> bytes:
         if self.model != head.model:
-            body = replaced(body, ("model",), msgspec.json.encode(self.model))
+            body = _renamed(body, head.model, self.model)
         allowed = rules.clamp(head.max_tokens) or 0
         allowed = min(allowed, rules.target(self.model).max_output or allowed)
         if head.max_tokens and allowed != head.max_tokens:
             body = replaced(body, ("max_tokens",), b"%d" % allowed)
         return body
+
+    def _is_plain(self, data: bytes) -> bool:
+        """Whether *data* is whole events that neither begin nor end an answer, as nearly always."""
+        return (
+            data.endswith(b"\n\n")
+            and b"message_" not in data
+            and b'"error"' not in data
+            and b"\r" not in data
+            and self._decoder.idle
+            and self._events.is_between
+        )
 
     def _with_name(self, whole: bytes) -> bytes:
         """Put the client's name for the model into message_start, the first event that has one."""
@@ -163,6 +177,11 @@ class WholeEvents:
         self._held: list[bytes] = []
         self._seam = b""  # the last bytes: an end of an event may be spread over two reads
 
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing is held back."""
+        return not self._held
+
     def feed(self, data: bytes) -> bytes:
         """Return everything up to the last event that ends in *data*."""
         window = self._seam + data
@@ -182,6 +201,15 @@ class WholeEvents:
         """Return what was held back."""
         rest, self._held = b"".join(self._held), []
         return rest
+
+
+def _renamed(body: bytes, old: str, new: str) -> bytes:
+    """Exchange the model's name, with which Claude Code begins its bodies."""
+    name, first = msgspec.json.encode(new), _FIRST_MODEL.match(body)
+    if first is None or first[1] != msgspec.json.encode(old):
+        return replaced(body, ("model",), name)
+    view = memoryview(body)
+    return b"".join((view[: first.start(1)], name, view[first.end(1) :]))
 
 
 def _read(body: bytes) -> tuple[bytes, _Head]:

@@ -28,6 +28,7 @@ from ccproxy.worker.elsewhere import route_headers, stand_in
 from ccproxy.worker.http import ClientRequest
 from ccproxy.worker.problems import JSON
 from ccproxy.worker.relay import EventStream, relay
+from ccproxy.worker.responses import WholeAnswer
 from ccproxy.worker.upstream import Answer
 
 _NO_COUNTING = frozenset({400, 403, 404, 405, 501})
@@ -84,13 +85,15 @@ def _asked(request: ClientRequest, body: bytes) -> Passthrough:
     )
 
 
-async def _whole(request: ClientRequest, asked: Passthrough) -> web.Response:
+async def _whole(request: ClientRequest, asked: Passthrough) -> web.StreamResponse:
     async with AsyncExitStack() as stack:
         answer = await _ask(stack, request, asked)
         body = asked.whole(await answer.read())
     note_end(request, asked)
     headers = _headers(answer) | dict(route_headers(request))
-    return web.Response(status=answer.status, body=body, headers=headers)
+    return WholeAnswer(
+        body, request_id=request.record.request_id, status=answer.status, headers=headers
+    )
 
 
 async def _stream(request: ClientRequest, asked: Passthrough) -> web.StreamResponse:
@@ -144,5 +147,6 @@ async def _ask(stack: AsyncExitStack, request: ClientRequest, asked: Passthrough
 
 def _headers(answer: Answer) -> dict[str, str]:
     """Return what of the provider's headers the client sees; the request's id is ours."""
-    kept = dict(answer_headers(answer.headers.items()))
-    return {"content-type": JSON} | {name.lower(): value for name, value in kept.items()}
+    kept = {name.lower(): value for name, value in answer_headers(answer.headers.items())}
+    kept.pop("request-id", None)
+    return {"content-type": JSON} | kept

@@ -33,7 +33,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
-_OURS = frozenset(name.lower() for name in _HEADERS)
+_OURS = frozenset(("request-id", *(name.lower() for name in _HEADERS)))
 
 
 class EventStream:

@@ -10,6 +10,7 @@ keeping the connection alive, stays aiohttp's.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -73,12 +74,20 @@ class Prepared(web.StreamResponse):
 
 
 class WholeAnswer(Prepared):
-    """A message as JSON."""
+    """A message, or what else a provider says in one piece; *headers* name its type."""
 
-    def __init__(self, body: bytes, *, request_id: str) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        request_id: str,
+        status: int = 200,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(status=status)
         self.body = body
         self._request_id = request_id
+        self._fields = [f"{name}: {value}" for name, value in headers.items()]
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write everything; aiohttp calls this last."""
@@ -86,7 +95,7 @@ class WholeAnswer(Prepared):
             return
         body = self.body + data
         length = f"Content-Length: {len(body)}"
-        head = self._head(self._request_id, "Content-Type: application/json", length)
+        head = self._head(self._request_id, *self._fields, length)
         self._write(head, body)
         await self.drain()
         self._eof_sent = True

@@ -137,6 +137,21 @@ def test_odd_json_keeps_every_other_byte(max_output):
 
 
 @pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (rb'{"model":"claude-opus-4-1"', rb'{"model":"up-big"'),
+        (rb' { "model" : "claude-opus-4-1" ', rb' { "model" : "up-big" '),
+        (rb'{"model":"claude\u002dopus-4-1"', rb'{"model":"up-big"'),
+        (rb'{"x":"y","model":"claude-opus-4-1"', rb'{"x":"y","model":"up-big"'),
+        (rb'{"model":"first","model":"claude-opus-4-1"', rb'{"model":"first","model":"up-big"'),
+    ],
+)
+def test_the_models_name_is_exchanged_wherever_it_stands(given, sent):
+    rest = b',"max_tokens":9,"messages":[{"role":"user","content":"claude-opus-4-1"}]}'
+    assert passthrough(given + rest).body == sent + rest
+
+
+@pytest.mark.parametrize(
     ("text", "sent"),
     [
         pytest.param(rb"a\ud83d", rb"a\ufffd", id="the first half"),

@@ -91,6 +91,19 @@ async def test_a_whole_answer_keeps_every_byte_but_the_models_name(direct, provi
     assert (await direct.logged("request.finished"))["tokens"]["input"] == 3
 
 
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_answer_has_one_id_and_it_is_ours(direct, provider, streams):
+    theirs = {"request-id": "req_theirs"}
+    if streams:
+        provider.script(stream(START, DELTA, END, headers=theirs))
+    else:
+        provider.script(raw('{"type":"message"}', headers=theirs))
+    async with direct.post("/v1/messages", prompt(stream=streams)) as response:
+        await response.read()
+        (own,) = response.headers.getall("request-id")
+    assert own == (await direct.logged("request.finished"))["request"]
+
+
 async def test_errors_are_relayed_as_they_are(direct, provider):
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": "odd", "x": 1}}
     provider.script(failure(422, error), failure(429, error, retry_after=9))

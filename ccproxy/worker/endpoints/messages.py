@@ -60,9 +60,8 @@ async def _whole(request: ClientRequest, exchange: Exchange) -> web.StreamRespon
         note_answer(request, answer)
         body = exchange.whole(await answer.read())
     note_end(request, exchange)
-    if route := route_headers(request):
-        return web.Response(body=body, content_type=JSON, headers=dict(route))
-    return WholeAnswer(body, request_id=request.record.request_id)
+    headers = {"Content-Type": JSON} | dict(route_headers(request))
+    return WholeAnswer(body, request_id=request.record.request_id, headers=headers)
 
 
 async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
