@@ -14,7 +14,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,7 @@ from ccproxy.logs import LogFile
 
 GATHER_SECONDS = 0.02
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encoder = msgspec.json.Encoder(enc_hook=str)
 
 Redact = Callable[[str], str]
 
@@ -107,6 +107,14 @@ def stamp(at: float) -> str:
 @lru_cache(maxsize=2)
 def _second(at: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+
+
+def _encode(line: Mapping[str, object]) -> bytes:
+    """Return one line of JSON, whatever a header held."""
+    try:
+        return _encoder.encode(line)
+    except UnicodeEncodeError:  # bytes that are no UTF-8 arrive as lone surrogates
+        return json.dumps(line, default=str).encode()
 
 
 class _Sink:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from datetime import UTC, datetime
 
 import pytest
 
 from ccproxy.logs import LogFile, Redactor
+from ccproxy.readable import for_people
 from ccproxy.worker.loglines import RequestLog, set_up, stamp
+from tests.steering import STEERING
 
 
 @pytest.fixture
@@ -36,6 +39,41 @@ def test_an_event_is_one_json_line(tmp_path, root_logger):
     assert line["text"] == 'a "b"\n\x1b[31m …et-1'
     assert line["path"] == str(tmp_path)
     assert "\x1b" not in (tmp_path / "a.log").read_text()
+
+
+SIGNS = [
+    *map(chr, range(0x20)),
+    *'"\\{}:,aé漢😀\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200f\ufeff\ufffe',
+    *("\udcff", "\r\n", "\x1b[2J", "\x1b]0;t\x07", '"}\n{"event":"forged"}\n', "sk-"),
+]
+
+
+async def test_any_text_is_one_line_of_json(tmp_path, root_logger):
+    """S15: ten thousand strings of what breaks lines, terminals and encodings."""
+    chance = random.Random(15)
+    file = LogFile(tmp_path / "a.log")
+    log = set_up(file, level="INFO", redact=Redactor())
+    requests = RequestLog(file, level="INFO", redact=Redactor())
+    texts = ["".join(chance.choices(SIGNS, k=chance.randrange(40))) for _ in range(10_000)]
+    for number, text in enumerate(texts):
+        match number % 3:
+            case 0:
+                log.info("x.seen", text=text, **{f"n{text}": 1})
+            case 1:
+                requests.info("x.seen", text=text)
+                requests.flush()
+            case 2:
+                logging.getLogger("some.library").warning("%s", text)
+    written = (tmp_path / "a.log").read_bytes().removesuffix(b"\n").split(b"\n")
+    assert len(written) == len(texts)
+    for line, text in zip(written, texts, strict=True):
+        fields = json.loads(line)
+        assert fields["event"] in ("x.seen", "library.logged")
+        assert fields["text" if "text" in fields else "message"] == Redactor()(text)
+        assert b"\x1b" not in line
+        shown = for_people(fields, at=0.0, color=False)
+        assert "\n" not in shown
+        assert not STEERING.search(shown), ascii(shown)
 
 
 def test_libraries_are_heard_from_warning_on_and_redacted(tmp_path, root_logger):
