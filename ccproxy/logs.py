@@ -45,6 +45,28 @@ def log_path(folder: Path, label: str, index: int = 1) -> Path:
     return folder / (f"{label}.log" if index == 1 else f"{label}.{index}.log")
 
 
+def crash_file(log: Path) -> Path:
+    """Return where stdout and stderr go of the process that writes *log*: nothing but crashes."""
+    return log.with_suffix(".out")
+
+
+def open_own(path: Path) -> int:
+    """
+    Open *path* to append to it, closed to others, and never through a link in its place.
+
+    Raises:
+        OSError: If the system refuses, or if it is a link: then the text says what to do.
+
+    """
+    try:
+        return os.open(path, _OPEN_FLAGS, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        text = f"{path} is a symbolic link, and nothing is written through one: remove it"
+        raise OSError(errno.ELOOP, text) from error
+
+
 class LogFile:
     """
     The log of one process: appends lines, rotates by size and at midnight.
@@ -96,7 +118,7 @@ class LogFile:
 
     def _open(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self.path, _OPEN_FLAGS, 0o600)
+        self._fd = open_own(self.path)
         known = os.fstat(self._fd)
         self._size = known.st_size
         self._known = known

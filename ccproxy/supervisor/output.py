@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from ccproxy.logs import log_path
+from ccproxy.logs import crash_file, log_path, open_own
 
 WORDS = 20
 """Lines that are quoted when a worker failed without telling why."""
@@ -19,8 +19,8 @@ Output = tuple[tuple[Path, int], ...]
 
 
 def crash_path(logs: Path, label: str, index: int) -> Path:
-    """Return where stdout and stderr go: nothing is written there but crashes."""
-    return log_path(logs, label, index).with_suffix(".out")
+    """Return where a worker's stdout and stderr go."""
+    return crash_file(log_path(logs, label, index))
 
 
 def output_of(logs: Path, label: str, index: int) -> Output:
@@ -32,8 +32,7 @@ def output_of(logs: Path, label: str, index: int) -> Output:
 def open_out(path: Path) -> BinaryIO:
     """Open the crash output for appending; what has grown too long is begun anew."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-    file = os.fdopen(os.open(path, flags, 0o600), "ab")
+    file = os.fdopen(open_own(path), "ab")
     if os.fstat(file.fileno()).st_size > OUT_LIMIT:
         file.truncate(0)
     return file

@@ -20,6 +20,7 @@ The readiness message is one JSON line: {"ready": true, "pid": …, "nonce": …
 from __future__ import annotations
 
 import argparse
+import asyncio
 import faulthandler
 import gc
 import json
@@ -44,7 +45,8 @@ from ccproxy.config.secrets import secrets_of
 from ccproxy.config.settings import is_setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
-from ccproxy.logs import LogFile, Redactor, log_path
+from ccproxy.logs import LogFile, Redactor, crash_file, log_path
+from ccproxy.worker import outfile
 from ccproxy.worker.control import ControlSocket
 from ccproxy.worker.demo import DemoProvider
 from ccproxy.worker.echo import STYLES, Echo, EchoedLog
@@ -71,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
         _tell(options, {"ready": False, "error": str(error)})
         return EXIT_CONFIG
     except OSError as error:
-        said = f"{options.label}: {error}"
+        where = f"{error.filename}: " if error.filename else ""
+        said = f"{options.label}: {where}{error.strerror or error}"
         _tell(options, {"ready": False, "error": said, "errno": error.errno})
         return EXIT_FAILED
 
@@ -102,12 +105,8 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     await worker.upstream.open()
     service = Service(worker, listener)
     service.listen_to_signals(foreground=echo is not None)
-    control = None
-    if options.control:
-        control = ControlSocket(
-            Path(options.control), worker, service, nonce=options.nonce, log_file=file
-        )
-        control.open()
+    control = _control(options, worker, service, file)
+    keeping = asyncio.create_task(outfile.stay(crash_file(path)))
     await service.start()
     _settle_memory()
     log.info("worker.started", label=config.label, port=config.port, provider=config.provider_name)
@@ -115,6 +114,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if echo is not None and options.greeting:
         echo.say(options.greeting)
     await service.run()
+    keeping.cancel()
     if control is not None:
         control.close()
     await _close(worker)
@@ -124,6 +124,18 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if echo is not None:
         echo.close()
     return 0
+
+
+def _control(
+    options: argparse.Namespace, worker: Worker, service: Service, file: LogFile
+) -> ControlSocket | None:
+    """Open the control socket, if one was asked for."""
+    if not options.control:
+        return None
+    path = Path(options.control)
+    control = ControlSocket(path, worker, service, nonce=options.nonce, log_file=file)
+    control.open()
+    return control
 
 
 def _listener(options: argparse.Namespace, config: WorkerConfig) -> socket.socket:

@@ -199,6 +199,18 @@ def test_watch_looks_until_it_is_interrupted(demo):
     assert child.returncode == 130
 
 
+def test_a_link_in_the_place_of_a_log_is_told_as_what_it_is(demo, process):
+    (demo / "logs").mkdir(mode=0o700)
+    (demo / "logs/Demo.log").symlink_to(demo / "elsewhere")
+    (demo / "logs/Other.out").symlink_to(demo / "elsewhere")
+    process("start", "--timeout", "3s")
+    reasons = {label: row["reason"] for label, row in rows(process).items()}
+    for label, file in (("Demo", "Demo.log"), ("Other", "Other.out")):
+        assert f"/logs/{file} is a symbolic link" in reasons[label]
+        assert reasons[label].endswith("remove it")
+    assert not (demo / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["slow", "dead"])
 def test_a_fleet_is_found_again_though_every_file_of_it_was_removed(number, demo, process):
     """As by `git clean -fdx`, before supervisor and workers can put their own files back."""
