@@ -79,11 +79,22 @@ def _presets(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
         "ccproxy init --preset custom --base-url http://10.0.0.5:8000/v1 --model qwen3-coder",
     ],
 )
-@click.option("--preset", shell_complete=_presets, help="The provider; custom: any other server.")
-@click.option("--base-url", help="Where it answers.  [default: as the preset says]")
-@click.option("--model", help="The model that answers.  [default: as the preset says]")
-@click.option("--label", help="What the proxy is called.  [default: as the preset is]")
-@click.option("--port", help="Where it listens.  [default: the first free one from 8081 on]")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=_presets,
+    help="The provider; custom: any other server.",
+)
+@click.option("--base-url", metavar="URL", help="Where it answers.  [default: as the preset says]")
+@click.option(
+    "--model", metavar="NAME", help="The model that answers.  [default: as the preset says]"
+)
+@click.option(
+    "--label", metavar="LABEL", help="What the proxy is called.  [default: as the preset is]"
+)
+@click.option(
+    "--port", metavar="PORT", help="Where it listens.  [default: the first free one from 8081 on]"
+)
 @click.option("--key-stdin", is_flag=True, help="Read the provider's keys, one a line, from stdin.")
 @click.option("--no-input", is_flag=True, help="Ask nothing.")
 @click.option("--test/--no-test", default=None, help="Ask the provider for a word first.")

@@ -156,7 +156,7 @@ class CcproxyGroup(click.Group):
     invoke_without_command=True,
     params=common_options(hidden=False),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with: ccproxy start, then: ccproxy run LABEL -- claude",
+    epilog="Begin with: ccproxy init, then: ccproxy run LABEL -- claude",
 )
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
