@@ -16,12 +16,13 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-claude coverage lint format bench clean
+.PHONY: help run stop status test test-claude coverage lint format bench lock sbom audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make coverage  fails unless the tables of the pure parts reach every line and branch"
 	@echo "make lint    ruff and mypy        make bench   the load rig"
+	@echo "make lock    renew the pins      make sbom    what is in it   make audit   known flaws of it"
 	@echo "make stop    end the fleet        make clean   remove what make has made"
 
 run: $(VENV)/installed
@@ -63,6 +64,31 @@ format: $(VENV)/installed-for-tests
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m bench $(ARGS)
 
+# The supply chain. Only what is a week old is taken: most poisoned releases are found by then.
+# `make run` installs by the ranges of pyproject.toml, editable; who wants the pins runs
+# `pip install --require-hashes -r requirements.lock` first.
+OLD_ENOUGH := --exclude-newer "7 days"
+UV := $(VENV)/bin/uv
+LOCK := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" --upgrade $(OLD_ENOUGH)
+
+# The SDK's newest release is what the tests of the contract are for.
+lock: $(UV)
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --constraints requirements.lock --group test --group lint \
+		--exclude-newer-package "anthropic=0 days" --output-file requirements-dev.lock
+
+sbom: $(UV)
+	@mkdir -p dist
+	PYTHONWARNINGS=ignore $(UV) tool run --quiet $(OLD_ENOUGH) --from cyclonedx-bom cyclonedx-py requirements requirements.lock \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json
+	@echo "dist/sbom.cdx.json"
+
+# Strict: a package that could not be looked up is not a package without flaws.
+audit: $(UV)
+	$(UV) tool run --quiet $(OLD_ENOUGH) pip-audit --strict --require-hashes --disable-pip \
+		--requirement requirements.lock
+
 clean:
 	@if [ -x $(CCPROXY) ]; then $(CCPROXY) stop; fi
 	rm -rf $(VENV) .claude-code build dist *.egg-info
@@ -86,6 +112,10 @@ $(VENV)/installed: $(VENV)/made pyproject.toml
 
 $(VENV)/installed-for-tests: $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --group test --group lint
+	@touch $@
+
+$(UV): $(VENV)/made
+	$(VENV)/bin/pip install --quiet 'uv>=0.9.17'
 	@touch $@
 
 # Claude Code is proprietary: a test tool from npm, never a part of ccproxy.
