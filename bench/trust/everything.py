@@ -14,7 +14,6 @@ from bench.trust.provider import Call, Provider, failure, serving
 from bench.trust.worker import Worker, is_complete, question, running
 
 REQUESTS = 2000
-AT_ONCE = 1000
 LEAVING = 0.05
 GOOD = [f"sk-good-key-of-trust-{n:04}" for n in range(3)]
 LIMITED, REFUSED = "sk-limited-key-of-trust-0429", "sk-refused-key-of-trust-0401"
@@ -39,7 +38,8 @@ async def _run(keys: list[str]) -> list[Figure]:
         pause = random.uniform(0.001, 0.02)
         return await provider.good(request, call, chunks=20, pause=pause)
 
-    async with serving(behave) as provider, running(provider.url, keys) as worker:
+    room = {"MAX_CONNECTIONS": str(2 * REQUESTS)}
+    async with serving(behave) as provider, running(provider.url, keys, **room) as worker:
         await asyncio.gather(*(worker.post(10**6 + n, stream=True) for n in range(200)))
         before = worker.resident()
         provider.by_key.clear()
@@ -52,22 +52,20 @@ async def _run(keys: list[str]) -> list[Figure]:
 
 async def _load(worker: Worker) -> Counter[str]:
     ends: Counter[str] = Counter()
-    gate = asyncio.Semaphore(AT_ONCE)
     chance = random.Random(4)
 
     async def one(mark: int, leaves: bool, stream: bool) -> None:
-        async with gate:
-            if leaves:
-                await _leave(worker, mark, stream, after=chance.uniform(0, 0.4))
-                ends["left"] += 1
-                return
-            try:
-                status, body = await worker.post(mark, stream=stream)
-            except aiohttp.ClientError as error:
-                ends[f"broken: {type(error).__name__}"] += 1
-                return
-            whole = is_complete(status, body, mark)
-            ends["whole" if whole else f"failed: {status} {body[-200:]!r}"] += 1
+        if leaves:
+            await _leave(worker, mark, stream, after=chance.uniform(0, 0.4))
+            ends["left"] += 1
+            return
+        try:
+            status, body = await worker.post(mark, stream=stream)
+        except aiohttp.ClientError as error:
+            ends[f"broken: {type(error).__name__}"] += 1
+            return
+        whole = is_complete(status, body, mark)
+        ends["whole" if whole else f"failed: {status} {body[-200:]!r}"] += 1
 
     draws = [(n, chance.random() < LEAVING, chance.random() < 0.7) for n in range(REQUESTS)]
     await asyncio.gather(*(one(*draw) for draw in draws))

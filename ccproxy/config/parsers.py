@@ -94,9 +94,12 @@ def count(value: str) -> int:
 
 def requests(value: str) -> int:
     """A number of requests, at least one."""
-    if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) < 1:
-        raise ValueError(f'must be a whole number of requests, at least 1, got "{value}"')
-    return int(value)
+    return _at_least_one(value, "requests")
+
+
+def connections(value: str) -> int:
+    """A number of connections, at least one."""
+    return _at_least_one(value, "connections")
 
 
 def per_minute(value: str) -> int:
@@ -268,6 +271,12 @@ def _price(word: str) -> tuple[str, tuple[float, ...]]:
             f'must be like model=input/output or model=input/output/cached, got "{word}"'
         )
     return pattern.strip(), tuple(numbers)
+
+
+def _at_least_one(value: str, what: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) < 1:
+        raise ValueError(f'must be a whole number of {what}, at least 1, got "{value}"')
+    return int(value)
 
 
 def _number(value: str) -> float:

@@ -117,6 +117,13 @@ ALLOWED_HOSTS = Setting(
     "host names, split by commas, that requests may be addressed to besides localhost and HOST",
     "box.lan,192.168.1.5",
 )
+MAX_CONNECTIONS = Setting(
+    "MAX_CONNECTIONS",
+    parsers.connections,
+    "1024",
+    "clients' connections that one process keeps open; more are told 503",
+    "4096",
+)
 LOG_LEVEL = Setting(
     "LOG_LEVEL", parsers.log_level, "INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "INFO"
 )
@@ -282,6 +289,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     PORT,
     ALLOW_PUBLIC,
     ALLOWED_HOSTS,
+    MAX_CONNECTIONS,
     LOG_LEVEL,
     MAX_TOKENS_LIMIT,
     MIN_TOKENS_LIMIT,

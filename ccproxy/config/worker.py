@@ -77,6 +77,8 @@ class WorkerConfig:
     """The provider's name for users."""
     allowed_hosts: tuple[str, ...] = ()
     """What requests may be addressed to; empty: only this machine on loopback, else anything."""
+    max_connections: int = 1024
+    """Clients' connections that may be open at once."""
     takes_anthropic_keys: bool = False
     """Whether a key of Anthropic's (`sk-ant-…`) may be passed on: nobody else may see one."""
     key_limits: KeyLimits = field(default_factory=KeyLimits)
@@ -219,6 +221,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         azure_api_version=env.read(s.AZURE_API_VERSION) or "",
         env_file=env_file,
         allowed_hosts=env.read(s.ALLOWED_HOSTS) or (),
+        max_connections=env.read(s.MAX_CONNECTIONS) or 1024,
         key_limits=KeyLimits(
             in_flight=env.read(s.KEY_MAX_IN_FLIGHT),
             per_minute=env.read(s.KEY_PER_MINUTE),

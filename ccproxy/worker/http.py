@@ -10,7 +10,7 @@ aiohttp's HTTP server, set right for a streaming proxy.
 | headers of 8,190 bytes                        | 64 KiB                                          |
 | an oversized header is quoted back and logged | neither                                         |
 | `Server: Python/3.11 aiohttp/3.14`            | no such header                                  |
-| any number of connections                     | 1,024, then 503                                 |
+| any number of connections                     | MAX_CONNECTIONS (1,024), then 503               |
 
 It is the low-level server, because routing a handful of fixed paths needs no application object.
 """
@@ -43,7 +43,6 @@ LOWEST_RATE = 1024
 """Bytes per second."""
 LINGER_SECONDS = 1.0
 """How long the rest of a refused body is thrown away, so that the answer is seen."""
-CONNECTION_LIMIT = 1024
 FIELD_LIMIT = 64 * 1024
 """Bytes of one header and of the request line."""
 
@@ -122,7 +121,7 @@ class Connection(RequestHandler):
         """Take the connection, or refuse it if there are too many."""
         super().connection_made(transport)
         server = self._manager
-        if server is not None and len(server.connections) > CONNECTION_LIMIT:
+        if isinstance(server, ClientServer) and server.is_full:
             self._give_up(_FULL)
             return
         loop = asyncio.get_running_loop()
@@ -182,6 +181,11 @@ class ClientServer(web.Server):
     def __init__(self, handler: Handler, worker: Worker) -> None:
         super().__init__(handler, request_factory=self._request, handler_cancellation=True)  # type: ignore[arg-type]
         self._worker = worker
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more connections are open than the configuration allows."""
+        return len(self.connections) > self._worker.config.max_connections
 
     def __call__(self) -> RequestHandler:
         """Return the protocol for a new connection; asyncio calls this."""

@@ -41,7 +41,7 @@ def test_a_preset_fills_in_everything(write):
 
 def test_the_defaults(write):
     config = load(write, KIMI)
-    assert (config.host, config.log_level) == ("127.0.0.1", "INFO")
+    assert (config.host, config.max_connections, config.log_level) == ("127.0.0.1", 1024, "INFO")
     assert (config.max_tokens_limit, config.min_tokens_limit) == (None, None)
     assert config.context_window is None
     assert (config.request_timeout, config.max_retries, config.early_commit) == (600.0, 2, 15.0)
@@ -66,6 +66,7 @@ def test_every_setting_is_read(write, here):
         SMALL_MODEL=s
         PASS_MODELS=x-*, y
         HOST=::1
+        MAX_CONNECTIONS=99
         LOG_LEVEL=debug
         MAX_TOKENS_LIMIT=4096
         MIN_TOKENS_LIMIT=100
@@ -97,7 +98,7 @@ def test_every_setting_is_read(write, here):
     assert config.client_keys == ("client-1", "client-2")
     assert (config.models.big, config.models.middle, config.models.small) == ("b", "m", "s")
     assert config.models.pass_patterns == ("x-*", "y")
-    assert (config.host, config.log_level) == ("::1", "DEBUG")
+    assert (config.host, config.max_connections, config.log_level) == ("::1", 99, "DEBUG")
     assert (config.max_tokens_limit, config.min_tokens_limit) == (4096, 100)
     assert config.context_window == 200000
     assert (config.request_timeout, config.max_retries, config.early_commit) == (90.5, 0, 0.0)

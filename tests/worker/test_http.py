@@ -107,8 +107,8 @@ async def test_a_body_that_trickles_is_given_up(proxy, monkeypatch):
     assert b"timeout_error" in answer
 
 
-async def test_too_many_connections_are_refused(proxy, monkeypatch):
-    monkeypatch.setattr(http, "CONNECTION_LIMIT", 1)
+async def test_too_many_connections_are_refused(start):
+    proxy = await start(MAX_CONNECTIONS="1")
     held, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     assert (await proxy.exchange(b"")).startswith(b"HTTP/1.1 503 ")
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
