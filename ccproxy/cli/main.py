@@ -205,6 +205,8 @@ def _sentence(error: Exception) -> str:
         case OSError(filename=str(name)):
             fix = _FIXES.get(error.errno or 0, "").format(place=shlex.quote(str(_there(name))))
             return f"{red} {name}: {error.strerror}" + (f"\n  fix: {fix}" if fix else "")
+        case OSError(strerror=str(text)):
+            return f"{red} {text}"
         case _:
             return f"{red} {error}"
 

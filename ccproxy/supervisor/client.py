@@ -21,7 +21,7 @@ from ccproxy import __version__, errors
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, ConfigError, NotRunning
-from ccproxy.logs import log_path
+from ccproxy.logs import log_path, open_own
 from ccproxy.supervisor.control import NoAnswer, ask, socket_path
 from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.lock import Lock
@@ -255,8 +255,8 @@ def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:
         command += ["--worker-command", *worker_command]
     out = fleet.logs / "supervisor.out"
     out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with os.fdopen(os.open(out, flags, 0o600), "wb") as crash_file:
+    with os.fdopen(open_own(out), "wb") as crash_file:
+        crash_file.truncate(0)
         try:
             subprocess.run(  # noqa: S603 - our own program
                 command,

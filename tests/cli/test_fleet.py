@@ -211,6 +211,16 @@ def test_a_link_in_the_place_of_a_log_is_told_as_what_it_is(demo, process):
     assert not (demo / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("name", ["supervisor.out", "supervisor.log"])
+def test_a_link_in_the_place_of_the_supervisors_own_file_is_told_as_well(name, demo, process):
+    (demo / "logs").mkdir(mode=0o700)
+    (demo / "logs" / name).symlink_to(demo / "elsewhere")
+    done = process("start")
+    assert done.returncode == 1
+    assert f"/logs/{name} is a symbolic link, and nothing is written" in done.stderr
+    assert not (demo / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["slow", "dead"])
 def test_a_fleet_is_found_again_though_every_file_of_it_was_removed(number, demo, process):
     """As by `git clean -fdx`, before supervisor and workers can put their own files back."""
