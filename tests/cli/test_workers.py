@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.error
 import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,5 +90,11 @@ def test_two_processes_share_rotation_rests_and_counts(tmp_path, monkeypatch, pr
         (shown,) = json.loads(process("keys", "--json").stdout)["proxies"]
         assert [key["state"] for key in shown["keys"]] == ["ready", "resting", "ready"]
         assert sum(key["used_today"] for key in shown["keys"]) == 61
+        provider.limited = tuple(KEYS)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(port)
+        told = json.load(refused.value)["error"]["message"]
+        refused.value.close()
+        assert "rate-limited (429); next try in 10 min; see `ccproxy keys Two`." in told
     finally:
         assert process("stop", "--now").returncode == 0
