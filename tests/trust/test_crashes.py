@@ -120,9 +120,10 @@ async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
 
 
 async def test_a_busy_worker_is_no_hung_one(fleet, provider, events):
-    """R16: 500 open streams and a steady load: never taken for dead (full: 2 minutes of it)."""
-    gate = asyncio.Event()
-    provider.script(lambda _: stream(chunk("a"), gate, chunk("b", finish="stop")))
+    """R16: 500 open streams that say a word now and then: never taken for dead (full: an hour)."""
+    words = [asyncio.Event() for _ in range(size(1, 60))]
+    spoken = [part for word in words for part in (word, chunk("b"))]
+    provider.script(lambda _: stream(chunk("a"), *spoken, chunk("c", finish="stop")))
     fleet.write(kimi=settings(provider.url, LOG_LEVEL="WARNING"))
     assert (await fleet.ccproxy("start")).code == 0
     pid = await fleet.worker_pid("kimi")
@@ -137,12 +138,15 @@ async def test_a_busy_worker_is_no_hung_one(fleet, provider, events):
     streams = size(100, 500)
     reading = [asyncio.create_task(read_stream()) for _ in range(streams)]
     await eventually(lambda: len(provider.calls) == streams, within=60)
-    until = time.monotonic() + size(6, 120)  # at least one round of probes
-    await eventually(lambda: time.monotonic() > until, within=400)
-    assert await fleet.worker_pid("kimi") == pid
-    gate.set()
+    began, pause = time.monotonic(), size(6, 60)  # at least one round of probes
+    for number, word in enumerate(words, start=1):
+        due = began + number * pause
+        await eventually(lambda due=due: time.monotonic() > due, within=2 * pause)
+        assert await fleet.worker_pid("kimi") == pid
+        word.set()
     stops = [await one for one in reading]
-    note("R16 busy", streams=streams, seconds=size(6, 120), hung=len(events("worker.hung")))
+    seconds = round(time.monotonic() - began)
+    note("R16 busy", streams=streams, seconds=seconds, hung=len(events("worker.hung")))
     assert all(stops)
     assert events("worker.hung") == []
     assert await fleet.worker_pid("kimi") == pid
