@@ -214,6 +214,15 @@ def test_workers_outlive_the_server(server, make):
     assert worker.request_id()
 
 
+def test_a_worker_that_nobody_waits_for_ends(server, make):
+    """So none is left of a supervisor that has given the server up."""
+    worker = make("forked")
+    os.close(worker.ready)
+    pid = int(server.order(worker))
+    os.close(worker.told)
+    eventually(lambda: not is_alive(pid))
+
+
 def test_no_key_is_in_the_server(server, make):
     server.fork(make("forked"))
     pid, found = server.process.pid, b""
