@@ -20,17 +20,22 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.supervisor.control import NoAnswer, ask, take_listener, worker_sockets
+from ccproxy.supervisor.control import (
+    NoAnswer,
+    ask,
+    promised_sockets,
+    take_listener,
+    worker_sockets,
+)
 from ccproxy.supervisor.host import LocalHost
 from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.processes import has_argument, identify, own_command_lines
+from ccproxy.supervisor.processes import has_argument, identify
 from ccproxy.supervisor.records import Record, Spec
 from ccproxy.supervisor.unit import Unit
 
@@ -81,7 +86,8 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
         else:
             found.append(one)
     known = {record.control for record in records}
-    sockets = {*worker_sockets(fleet.home), *_promised_sockets(fleet)}
+    promised = (one.path for one in promised_sockets(fleet.home))
+    sockets = {*worker_sockets(fleet.home), *promised}
     strays = [path for path in sorted(sockets) if str(path) not in known]
     rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in strays)
     for rebuilt in await asyncio.gather(*rebuilding):
@@ -114,14 +120,6 @@ async def _ask(record: Record) -> Found | None:
         ours = has_argument(record.identity.pid, record.nonce)
         return Found(record, {}) if ours else None
     return Found(record, state) if state.get("nonce") == record.nonce else None
-
-
-def _promised_sockets(fleet: Fleet) -> Iterator[Path]:
-    """Give the control sockets of the fleet's living workers, whether they are there or not."""
-    for words in own_command_lines():
-        said = dict(pairwise(words))
-        if said.get("--home") == str(fleet.home) and "--control" in said:
-            yield Path(said["--control"])
 
 
 def _rebuild(path: Path, fleet: Fleet) -> Found | None:

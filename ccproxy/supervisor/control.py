@@ -11,8 +11,11 @@ import json
 import os
 import socket
 import stat
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from ccproxy.supervisor.processes import own_command_lines
 
 LONGEST_PATH = 100
 """Bytes; systems take 104 to 108 in a unix address."""
@@ -41,6 +44,24 @@ def worker_sockets(home: Path) -> list[Path]:
     pattern = socket_path(home, "*")
     found = sorted(pattern.parent.glob(pattern.name))
     return [path for path in found if path != socket_path(home)]
+
+
+class Promised(NamedTuple):
+    """A control socket that a living worker has, or makes anew within a second."""
+
+    label: str
+    pid: int
+    path: Path
+
+
+def promised_sockets(home: Path) -> list[Promised]:
+    """Find the control sockets of living workers by these workers' arguments."""
+    found = []
+    for pid, words in own_command_lines():
+        said = dict(pairwise(words))
+        if said.get("--home") == str(home) and "--control" in said:
+            found.append(Promised(said.get("--label", ""), pid, Path(said["--control"])))
+    return found
 
 
 def prepare_folder(path: Path) -> None:

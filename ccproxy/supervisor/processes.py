@@ -72,15 +72,16 @@ def has_argument(pid: int, text: str) -> bool:
     return text.encode() in line.split(b"\0")
 
 
-def own_command_lines() -> Iterator[list[str]]:
-    """Give the arguments of every process of this user's."""
+def own_command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Give the pid and the arguments of every process of this user's."""
     if not PROC.joinpath("self").exists():
         yield from _own_command_lines_by_psutil()
         return
     for folder in PROC.glob("[0-9]*"):
         try:
             if folder.stat().st_uid == os.getuid():
-                yield os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+                line = (folder / "cmdline").read_bytes()
+                yield int(folder.name), os.fsdecode(line).split("\0")
         except OSError:  # it has ended meanwhile
             continue
 
@@ -136,12 +137,12 @@ def _arguments_by_psutil(pid: int) -> list[str]:
         return []
 
 
-def _own_command_lines_by_psutil() -> Iterator[list[str]]:
+def _own_command_lines_by_psutil() -> Iterator[tuple[int, list[str]]]:
     import psutil  # as above
 
     for process in psutil.process_iter(["cmdline", "uids"]):
         if process.info["uids"] and process.info["uids"].real == os.getuid():
-            yield process.info["cmdline"] or []
+            yield process.pid, process.info["cmdline"] or []
 
 
 def _reached(send: Callable[[], None]) -> bool:

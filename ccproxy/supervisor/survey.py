@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.logs import log_path
-from ccproxy.supervisor.control import NoAnswer, ask
+from ccproxy.supervisor.control import NoAnswer, ask, promised_sockets
 from ccproxy.supervisor.listeners import name_holder_of
 from ccproxy.supervisor.plan import Port
 from ccproxy.supervisor.processes import has_argument
@@ -35,7 +35,15 @@ def survey(fleet: Fleet) -> list[Row]:
         for group in units.values()
     ]
     rest = [entry for entry in fleet.entries if entry.label.lower() not in units]
-    return rows + [_row_without_worker(fleet, entry) for entry in rest]
+    lost: dict[str, list[int]] = {}
+    for one in promised_sockets(fleet.home) if rest else ():
+        lost.setdefault(one.label, []).append(one.pid)
+    return rows + [
+        _row_of_lost(fleet, entry, lost[entry.label])
+        if entry.label in lost
+        else _row_without_worker(fleet, entry)
+        for entry in rest
+    ]
 
 
 def supervisor_pid(fleet: Fleet) -> int | None:
@@ -75,6 +83,18 @@ def _look(record: Record, units: list[Unit]) -> None:
     unit.adopted(record, 0.0, state)
     unit.misses = 0 if state else 1
     units.append(unit)
+
+
+def _row_of_lost(fleet: Fleet, entry: Entry, pids: list[int]) -> Row:
+    return Row(
+        label=entry.label,
+        port=entry.port,
+        host="127.0.0.1",
+        state="degraded",
+        pids=tuple(sorted(pids)),
+        log=str(log_path(fleet.logs, entry.label)),
+        reason="runs, but its record was removed; ccproxy start finds it again",
+    )
 
 
 def _row_without_worker(fleet: Fleet, entry: Entry) -> Row:

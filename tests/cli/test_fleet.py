@@ -211,6 +211,21 @@ def test_a_link_in_the_place_of_a_log_is_told_as_what_it_is(demo, process):
     assert not (demo / "elsewhere").exists()
 
 
+def test_workers_that_nothing_is_written_about_are_told_and_can_be_stopped(demo, process):
+    process("start")
+    status = json.loads(process("status", "--json").stdout)
+    workers = [pid for row in status["proxies"] for pid in row["pids"]]
+    os.kill(status["supervisor"]["pid"], signal.SIGKILL)
+    for folder in ("state", "pids"):
+        shutil.rmtree(demo / folder)
+    done = process("status")
+    assert done.returncode == 1
+    assert "supervisor down, 2 workers serving" in done.stdout
+    assert "its record was removed; ccproxy start finds it again" in done.stdout
+    assert process("stop", "--now").returncode == 0
+    eventually(lambda: not any(map(is_alive, workers)))
+
+
 @pytest.mark.parametrize("name", ["supervisor.out", "supervisor.log"])
 def test_a_link_in_the_place_of_the_supervisors_own_file_is_told_as_well(name, demo, process):
     (demo / "logs").mkdir(mode=0o700)
