@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import peers
+from ccproxy.supervisor.environment import ALLOCATOR
 
 ROOT = Path(__file__).parent.parent
 SERVER_CPU = "1"
@@ -171,7 +172,7 @@ def nginx(place: Place) -> Iterator[list[Target]]:
 
 @contextlib.contextmanager
 def ccproxy(place: Place, *, direct: bool) -> Iterator[list[Target]]:
-    """Run one ccproxy worker by hand, as its command line allows."""
+    """Run one ccproxy worker by hand, with the allocator's settings that a fleet gives it."""
     name = "ccproxy-direct" if direct else "ccproxy"
     (port,) = free_ports(1)
     home = place.folder / name
@@ -180,7 +181,8 @@ def ccproxy(place: Place, *, direct: bool) -> Iterator[list[Target]]:
     write_settings(env_file, place.upstream, direct=direct)
     command = [sys.executable, "-m", "ccproxy.worker", "--home", str(home), "--label", name]
     command += ["--env-file", str(env_file), "--port", str(port), "--nonce", "00"]
-    with process(pinned(command), log=home / "worker.out", port=port) as pid:
+    log = home / "worker.out"
+    with process(pinned(command), log=log, port=port, environ=ALLOCATOR) as pid:
         yield [Target(name=name, port=port, pid=pid, direct=direct)]
 
 

@@ -11,7 +11,7 @@ _KEPT_VARIABLES = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
 )
 
-_ALLOCATOR = {
+ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(32 * 1024 * 1024),
 }
@@ -25,4 +25,4 @@ def clean_environment() -> dict[str, str]:
     """Return what a child's environment is: nothing of ours that could hold a key."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     locale = {name: value for name, value in os.environ.items() if name.startswith("LC_")}
-    return kept | locale | _ALLOCATOR
+    return kept | locale | ALLOCATOR
