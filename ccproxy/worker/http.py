@@ -30,6 +30,7 @@ from aiohttp.web_protocol import RequestHandler
 from ccproxy.errors import Problem
 from ccproxy.worker.access import Record
 from ccproxy.worker.choosing import Chosen
+from ccproxy.worker.flow import ResumesWhatIsPaused
 from ccproxy.worker.problems import problem_response
 from ccproxy.worker.state import Worker
 
@@ -112,7 +113,7 @@ class ClientRequest(web.BaseRequest):
         headers["request-id"] = self.record.request_id
 
 
-class Connection(RequestHandler):
+class Connection(ResumesWhatIsPaused, RequestHandler):
     """One client's connection: keeps the time for the first headers and answers bad HTTP."""
 
     _first_request: asyncio.TimerHandle | None = None

@@ -30,6 +30,8 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from ccproxy.worker.flow import ResumesWhatIsPaused
+
 READ_BUFFER = 64 * 1024
 FIELD_LIMIT = 64 * 1024
 """Bytes of one header of the provider's."""
@@ -46,7 +48,7 @@ Take = Callable[[bytes], bool]
 """Takes a piece of an answer; False: no more for now."""
 
 
-class Line(ResponseHandler):
+class Line(ResumesWhatIsPaused, ResponseHandler):
     """aiohttp's end of a connection to the provider, which tells a listener of every read."""
 
     listener: Callable[[], None] | None = None

@@ -29,13 +29,14 @@ def names_of(kind):
     [
         pytest.param(
             ResponseHandler,
-            {"data_received", "connection_lost", "set_response_params", "read", "transport"},
+            {"data_received", "connection_lost", "set_response_params", "read", "transport"}
+            | {"resume_reading", "_reading_paused"},
             id="the client's connection",
         ),
         pytest.param(
             RequestHandler,
             {"connection_made", "connection_lost", "close", "_manager", "_messages"}
-            | {"_request_in_progress", "keep_alive"},
+            | {"_request_in_progress", "keep_alive", "resume_reading", "_reading_paused"},
             id="the server's connection",
         ),
         pytest.param(

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from ccproxy.worker.connections import open_wire
-from ccproxy.worker.wire import READ_BUFFER
+from ccproxy.worker.wire import READ_BUFFER, Line
 from tests.provider import hang_up, raw, stream
 
 HEADERS = (("Authorization", "Bearer sk-1"), ("Content-Type", "application/json"))
@@ -138,6 +138,19 @@ async def test_a_pump_pauses_when_it_is_told_and_goes_on_where_it_was(provider):
     sent = "".join(pieces).encode()
     assert b"".join(got)[: len(sent)] == sent
     assert pauses == len(got) // 2
+
+
+async def test_nothing_is_resumed_that_was_not_paused(provider, monkeypatch):
+    reads = []
+    received = Line.data_received
+    monkeypatch.setattr(
+        Line, "data_received", lambda line, data: (reads.append(data), received(line, data))
+    )
+    provider.script(stream(*("data: 1\n\n" for _ in range(20))))
+    async with wire() as way:
+        await rest_of(await post(way, provider))
+    assert b"" not in reads
+    assert b"".join(reads).count(b"data: 1") == 20
 
 
 async def test_what_the_taker_raises_is_raised_by_the_pump(provider):
