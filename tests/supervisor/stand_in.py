@@ -124,7 +124,10 @@ class StandIn:
                     time.sleep(600)
                 line = b""
                 while not line.endswith(b"\n"):
-                    line += connection.recv(4096)
+                    data = connection.recv(4096)
+                    if not data:  # whoever asked was killed
+                        raise ConnectionResetError
+                    line += data
                 self.answer(json.loads(line), connection)
 
     def answer(self, request: dict[str, object], connection: socket.socket) -> None:

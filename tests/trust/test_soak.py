@@ -49,7 +49,7 @@ async def test_a_soak(fleet):
         worker = psutil.Process(await fleet.worker_pid("kimi"))
         supervisor = psutil.Process(await fleet.supervisor_pid())
         files = worker.num_fds()
-        await soak(fleet.ports["kimi"], size(500, 10_000), chance)  # the warm-up
+        await soak(fleet.ports["kimi"], size(500, 25_000), chance)  # the warm-up
         await eventually(lambda: idle(fleet))
         memory, begun = worker.memory_info().rss, time.monotonic()
         whole = await soak(fleet.ports["kimi"], streams, chance)
