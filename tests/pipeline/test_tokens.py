@@ -116,6 +116,14 @@ def test_a_document_costs_less_than_its_base64():
     assert 10_000 < count_blocks({"type": "document", "source": source}) < 50_000
 
 
+@pytest.mark.parametrize("size", [30_000, 3_000_000], ids=["remembered", "too large for that"])
+def test_a_picture_costs_the_same_in_every_turn(size):
+    pictures = [image(png(width, 1000, size)) for width in (750, 375)]
+    once = [count_blocks(picture) for picture in pictures]
+    assert once[0] - once[1] == pytest.approx(500, abs=5)
+    assert [count_blocks(picture) for picture in pictures] == once
+
+
 def test_text_beside_a_picture_counts_in_full():
     picture = image(png(750, 1000, 90_000))
     text = {"type": "text", "text": PROSE * 100}
