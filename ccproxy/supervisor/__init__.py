@@ -23,6 +23,7 @@ Being asked:
     examine     reads the user's files in a process of its own, so that no secret stays here
     rows        what `status` shows
     control     the unix socket: one JSON line in, one out; `server` is its answering end
+    peer        who listens at a socket, before anything is asked there
     resident    the life of the supervisor itself; `foreground` is the same for `up`
 
 Asking, for the CLI:

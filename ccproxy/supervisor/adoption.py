@@ -8,7 +8,8 @@ with as such). Whatever else runs under a recorded pid is a stranger and is neve
 
 Workers that nothing readable is written about are found by their control sockets. Where these were
 removed as well (`git clean -fdx`), their arguments say where they are to be: a worker makes its
-socket anew within a second.
+socket anew within a second. What a socket says about itself is believed only of the very process
+that listens there, and only if that was started with the nonce that it tells.
 
 Not our children, so how they end stays unknown: one that calls its settings wrong (exit code 78)
 is started once more, by us, before that is known.
@@ -21,7 +22,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control import (
     NoAnswer,
     ask,
+    ask_who,
     promised_sockets,
     take_listener,
     worker_sockets,
@@ -78,13 +80,13 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
     """Find our living workers, and clear away what is written about dead ones."""
     records = list(_living_records(host, journal))
     asked = await asyncio.gather(*(_ask(record) for record in records))
-    found = []
+    found: dict[str, Found] = {}
     for record, one in zip(records, asked, strict=True):
         if one is None:
             host.records.remove(record)
             journal("record.foreign", level="warning", label=record.spec.label)
         else:
-            found.append(one)
+            found[record.nonce] = one
     known = {record.control for record in records}
     promised = (one.path for one in promised_sockets(fleet.home))
     sockets = {*worker_sockets(fleet.home), *promised}
@@ -92,12 +94,19 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
     rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in strays)
     for rebuilt in await asyncio.gather(*rebuilding):
         if rebuilt is not None:
-            record = rebuilt.record
-            found.append(rebuilt)
-            journal("record.rebuilt", level="warning", label=record.spec.label)
+            one = _completed(rebuilt, found.get(rebuilt.record.nonce))
+            found[one.record.nonce] = one
+            journal("record.rebuilt", level="warning", label=one.record.spec.label)
             with contextlib.suppress(OSError):
-                host.records.write(record)
-    return found
+                host.records.write(one.record)
+    return list(found.values())
+
+
+def _completed(rebuilt: Found, known: Found | None) -> Found:
+    """Return the one worker that was found by its socket and by a record of another socket."""
+    if known is None:
+        return rebuilt
+    return Found(replace(known.record, control=rebuilt.record.control), rebuilt.state)
 
 
 def _living_records(host: LocalHost, journal: Journal) -> Iterable[Record]:
@@ -128,10 +137,12 @@ def _rebuild(path: Path, fleet: Fleet) -> Found | None:
     while not path.exists() and time.monotonic() < until:
         time.sleep(_POLL)
     try:
-        state = ask(path, {"op": "state"}, timeout=PATIENCE)
-        label, pid = str(state["label"]), int(state["pid"])
+        state, peer = ask_who(path, timeout=PATIENCE)
+        label, pid, nonce = str(state["label"]), int(state["pid"]), str(state["nonce"])
         identity = identify(pid)
-        if identity is None or os.getsid(pid) != pid:
+        if identity is None or os.getsid(pid) != pid or peer.uid != os.getuid():
+            return None
+        if peer.pid not in (pid, None) or not has_argument(pid, nonce):
             return None
         entry = fleet.entry(label)
         with take_listener(path, timeout=PATIENCE) as listener:
@@ -144,7 +155,6 @@ def _rebuild(path: Path, fleet: Fleet) -> Found | None:
         )
         # The name is <LABEL>.<index>.<nonce>.sock.
         index = int(path.name.split(".")[-3])
-        nonce = str(state["nonce"])
     except NoAnswer as error:
         if isinstance(error.__cause__, ConnectionRefusedError):
             path.unlink(missing_ok=True)

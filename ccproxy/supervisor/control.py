@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ccproxy.supervisor.peer import Peer, trusted_peer
 from ccproxy.supervisor.processes import own_command_lines
 
 LONGEST_PATH = 100
@@ -77,7 +78,7 @@ def prepare_folder(path: Path) -> None:
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in (os.getuid(), 0):
         raise PermissionError(f"{folder} belongs to somebody else")
-    if facts.st_mode & 0o022 and folder == _short_folder():
+    if facts.st_mode & 0o022:
         raise PermissionError(f"{folder} can be written by others: chmod 700 {folder}")
 
 
@@ -88,7 +89,8 @@ def _short_folder() -> Path:
     return Path(f"/tmp/ccproxy-{os.getuid()}")  # noqa: S108 - checked by prepare_folder
 
 
-# Asking, without asyncio: for the CLI, and for threads. `server` has the rest.
+# Asking, without asyncio: for the CLI, and for threads. `server` has the rest. Nobody is asked
+# but a process of this user's or root's.
 
 
 def ask(path: Path | str, request: Answer, *, timeout: float) -> Answer:
@@ -99,10 +101,19 @@ def ask(path: Path | str, request: Answer, *, timeout: float) -> Answer:
         NoAnswer: If there is none within *timeout* seconds.
 
     """
-    answer, fds = _exchange(path, request, timeout=timeout, fds=0)
-    for fd in fds:
-        os.close(fd)
-    return answer
+    return _exchange(path, request, timeout=timeout, fds=0).answer
+
+
+def ask_who(path: Path | str, *, timeout: float) -> tuple[Answer, Peer]:
+    """
+    Ask a worker how it is, and the kernel which process that is.
+
+    Raises:
+        NoAnswer: If there is no answer within *timeout* seconds.
+
+    """
+    exchange = _exchange(path, {"op": "state"}, timeout=timeout, fds=0)
+    return exchange.answer, exchange.peer
 
 
 def take_listener(path: Path | str, *, timeout: float) -> socket.socket:
@@ -113,21 +124,26 @@ def take_listener(path: Path | str, *, timeout: float) -> socket.socket:
         NoAnswer: If it does not hand one over.
 
     """
-    answer, fds = _exchange(path, {"op": "listener"}, timeout=timeout, fds=1)
+    answer, fds, _ = _exchange(path, {"op": "listener"}, timeout=timeout, fds=1)
     if not fds:
         raise NoAnswer(f"no socket came: {answer}")
     os.set_inheritable(fds[0], False)
     return socket.socket(fileno=fds[0])
 
 
-def _exchange(
-    path: Path | str, request: Answer, *, timeout: float, fds: int
-) -> tuple[Answer, list[int]]:
+class _Exchange(NamedTuple):
+    answer: Answer
+    fds: list[int]
+    peer: Peer
+
+
+def _exchange(path: Path | str, request: Answer, *, timeout: float, fds: int) -> _Exchange:
     line, taken = b"", []
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             connection.connect(os.fspath(path))
+            peer = trusted_peer(connection)
             connection.sendall(to_line(request))
             while not line.endswith(b"\n"):
                 if fds:
@@ -138,7 +154,7 @@ def _exchange(
                 line += data
                 if not data or len(line) > LONGEST_LINE:
                     break
-        return from_line(line), taken
+        return _Exchange(from_line(line), taken, peer)
     except (OSError, NoAnswer) as error:
         for fd in taken:
             os.close(fd)

@@ -95,7 +95,7 @@ class Resident:
         self._journal("supervisor.started", pid=os.getpid(), version=__version__)
         try:
             await adopt_all(self._fleet, self._units, self._host, self._journal)
-            await self._server.start()
+            await self._listen()
             self._foothold.write_record()
             self._take_signals()
             async with asyncio.TaskGroup() as group:
@@ -173,6 +173,12 @@ class Resident:
             # Nothing runs and nothing could be started: there is nobody to watch over.
             self.end()
         return answer | {"supervisor": self._about(), "ending": self._orders.ending}
+
+    async def _listen(self) -> None:
+        try:
+            await self._server.start()
+        except OSError as error:
+            raise CcproxyError(f"no control socket can be made: {error}") from error
 
     async def _stop_all(self, drain: float) -> Outcome:
         self._orders.ending = True

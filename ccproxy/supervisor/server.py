@@ -17,6 +17,7 @@ from ccproxy.supervisor.control import (
     to_line,
 )
 from ccproxy.supervisor.lock import is_at
+from ccproxy.supervisor.peer import trusted_peer
 
 
 async def ask_soon(path: Path | str, request: Answer) -> Answer:
@@ -24,7 +25,7 @@ async def ask_soon(path: Path | str, request: Answer) -> Answer:
     Send one request and wait for its answer as long as the caller lets it.
 
     Raises:
-        NoAnswer: If nobody listens, or the line is no answer.
+        NoAnswer: If nobody of this user's listens, or the line is no answer.
 
     """
     try:
@@ -32,6 +33,7 @@ async def ask_soon(path: Path | str, request: Answer) -> Answer:
     except OSError as error:
         raise NoAnswer(f"{path}: {error}") from error
     try:
+        trusted_peer(writer.get_extra_info("socket"))
         writer.write(to_line(request))
         return from_line(await reader.readline())
     except (OSError, ValueError) as error:

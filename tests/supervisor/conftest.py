@@ -175,6 +175,20 @@ def ask(port: int, path: str = "/") -> dict[str, Any]:
         connection.close()
 
 
+def listen_as_somebody_else(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the kernel tell that another user listens, neither this one nor root."""
+    me = os.geteuid()
+    if me:
+        listener.listen()
+        monkeypatch.setattr(os, "getuid", lambda: me + 1)
+        return
+    os.seteuid(65534)
+    try:
+        listener.listen()
+    finally:
+        os.seteuid(me)
+
+
 def states(answer: client.Answer | client.FleetStatus) -> dict[str, str]:
     return {row.label: row.state for row in answer.proxies}
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
 import random
 import signal
+import socket
 import subprocess
+import threading
 import time
 from datetime import datetime
 
@@ -15,7 +19,14 @@ import pytest
 from ccproxy.supervisor import client
 from ccproxy.supervisor.processes import Identity, boot_id, identify
 from ccproxy.supervisor.records import Record, Records, Spec
-from tests.supervisor.conftest import Load, ask, eventually, is_alive
+from tests.supervisor.conftest import (
+    Load,
+    ask,
+    eventually,
+    free_port,
+    is_alive,
+    listen_as_somebody_else,
+)
 
 
 def kill_supervisor(home):
@@ -213,3 +224,77 @@ def test_somebody_else_at_the_control_socket_is_not_our_worker(home):
         assert home.request("stop", drain=0.0).ok
         assert stranger.poll() is None
         stranger.kill()
+
+
+def serve(listener, state):
+    """Answer whoever asks at a unix socket, until it is shut; a listener goes with every answer."""
+
+    def run():
+        with socket.create_server(("127.0.0.1", 0)) as shop, contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    if connection.recv(65536):
+                        line = json.dumps(state).encode() + b"\n"
+                        socket.send_fds(connection, [line], [shop.fileno()])
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def end(listener, thread):
+    listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_another_user_does_not_pose_as_the_supervisor(home, monkeypatch):
+    home.add("Kimi")
+    row = client.fleet_status(home.fleet).proxies[0].as_json() | {"state": "ready", "port": 1}
+    (home.path / "state").mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home.path / "state/supervisor.sock"))
+        listen_as_somebody_else(listener, monkeypatch)
+        thread = serve(listener, {"ok": True, "supervisor": {"pid": 1}, "proxies": [row]})
+        status = client.fleet_status(home.fleet)
+        end(listener, thread)
+    assert status.supervisor is None
+    assert [(row.state, row.port) for row in status.proxies] == [("stopped", home.ports["Kimi"])]
+
+
+def test_a_sockets_word_about_another_process_is_not_believed(home):
+    """The other one is of this user's and leads a session, as a worker does."""
+    home.add("Kimi")
+    home.start()
+    kill_supervisor(home)
+    nonce = "deadbeef"
+    with (
+        subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(str(home.path / f"state/Forged.1.{nonce}.sock"))
+        listener.listen()
+        said = {"label": "Forged", "pid": stranger.pid, "nonce": nonce, "port": free_port()}
+        thread = serve(listener, said | {"state": "ready", "in_flight": 0})
+        assert home.start() == {"Kimi": "ready"}
+        assert home.request("stop", drain=0.0).ok
+        end(listener, thread)
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_record_of_a_wrong_socket_makes_no_second_worker(home):
+    home.add("Kimi")
+    home.start()
+    kill_supervisor(home)
+    (record,) = home.records()
+    wrong = dataclasses.replace(record, control=str(home.path / "state/gone.sock"))
+    (home.path / "pids/Kimi.pid").write_text(wrong.to_json())
+    assert home.start() == {"Kimi": "ready"}
+    assert home.row("Kimi").pids == (record.identity.pid,)
+    assert home.records() == [record]
+    record.identity.signal(signal.SIGKILL)
+    eventually(
+        lambda: home.status() == {"Kimi": "ready"} and home.pid("Kimi") != record.identity.pid
+    )
+    assert (home.path / "logs/supervisor.out").read_bytes() == b""

@@ -8,19 +8,27 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from ccproxy.supervisor import control, listeners, processes
-from ccproxy.supervisor.control import NoAnswer, ask, socket_path, take_listener, worker_sockets
+from ccproxy.supervisor.control import (
+    NoAnswer,
+    ask,
+    ask_who,
+    socket_path,
+    take_listener,
+    worker_sockets,
+)
 from ccproxy.supervisor.listeners import RETRY, SOON, Listeners
 from ccproxy.supervisor.plan import Port
 from ccproxy.supervisor.processes import age_of, boot_id, has_argument, identify, start_of
 from ccproxy.supervisor.server import Server, ask_soon
 from ccproxy.supervisor.watch import Watch
-from tests.supervisor.conftest import eventually
+from tests.supervisor.conftest import eventually, listen_as_somebody_else
 
 # The control socket.
 
@@ -47,14 +55,16 @@ def test_different_homes_never_share_a_short_path(tmp_path, monkeypatch):
     assert {path.parent for path in paths} == {Path(f"/tmp/ccproxy-{os.getuid()}")}
 
 
-def test_a_short_folder_that_others_may_write_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("home", ["/" + "x" * 150, "home"], ids=["short", "state"])
+def test_a_folder_that_others_may_write_is_refused(tmp_path, monkeypatch, home):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    path = socket_path(Path("/" + "x" * 150))
+    path = socket_path(tmp_path / home)
     control.prepare_folder(path)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    path.parent.chmod(0o777)
-    with pytest.raises(PermissionError, match="can be written by others"):
-        control.prepare_folder(path)
+    for mode in (0o777, 0o720, 0o702):
+        path.parent.chmod(mode)
+        with pytest.raises(PermissionError, match=f"by others: chmod 700 {path.parent}"):
+            control.prepare_folder(path)
     path.parent.rmdir()
     path.parent.symlink_to(tmp_path)
     with pytest.raises(PermissionError, match="belongs to somebody else"):
@@ -145,6 +155,48 @@ def test_what_is_no_answer_is_said_to_be_none(tmp_path, answer):
         with pytest.raises(NoAnswer, match=r"s\.sock"):
             ask(tmp_path / "s.sock", {"op": "state"}, timeout=0.2 if answer is None else 5)
         thread.join()
+
+
+def ask_in_a_loop(path):
+    asyncio.run(asyncio.wait_for(ask_soon(path, {"op": "state"}), 5))
+
+
+@pytest.mark.parametrize(
+    "asking",
+    [
+        pytest.param(lambda path: ask(path, {"op": "status"}, timeout=5), id="ask"),
+        pytest.param(lambda path: ask_who(path, timeout=5), id="ask_who"),
+        pytest.param(lambda path: take_listener(path, timeout=5), id="take_listener"),
+        pytest.param(ask_in_a_loop, id="ask_soon"),
+    ],
+)
+def test_another_user_at_a_socket_is_told_nothing(tmp_path, monkeypatch, asking):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s.sock"))
+        listen_as_somebody_else(listener, monkeypatch)
+        with pytest.raises(NoAnswer, match="neither you nor root"):
+            asking(tmp_path / "s.sock")
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(1000) == b""
+
+
+ANSWERING = """
+import json, os, socket, sys
+side = socket.socket(socket.AF_UNIX)
+side.bind(sys.argv[1])
+side.listen()
+print("listening", flush=True)
+side.accept()[0].sendall(json.dumps({"pid": os.getpid()}).encode() + b"\\n")
+"""
+
+
+def test_the_process_that_listens_is_known(tmp_path):
+    path = tmp_path / "s.sock"
+    command = [sys.executable, "-c", ANSWERING, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"listening\n"
+        assert ask_who(path, timeout=5) == ({"pid": child.pid}, (os.geteuid(), child.pid))
 
 
 @pytest.mark.parametrize("gives", [True, False])
