@@ -75,6 +75,7 @@ class Passthrough:
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the provider's stream, return those that complete events."""
         if self._is_plain(data):
+            self._decoder.begun = True
             return data
         self._look(self._decoder.feed(data))
         whole = self._events.feed(data)
@@ -171,10 +172,12 @@ class Passthrough:
 
 
 class WholeEvents:
-    """Holds back what has come of an event until the rest of it comes."""
+    """Holds back what has come of an event until the rest of it comes, but never without end."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = sse.LIMIT) -> None:
+        self._limit = limit
         self._held: list[bytes] = []
+        self._held_size = 0
         self._seam = b""  # the last bytes: an end of an event may be spread over two reads
 
     @property
@@ -183,17 +186,26 @@ class WholeEvents:
         return not self._held
 
     def feed(self, data: bytes) -> bytes:
-        """Return everything up to the last event that ends in *data*."""
+        """
+        Return everything up to the last event that ends in *data*.
+
+        Raises:
+            Problem: api_error if an event is larger than the limit.
+
+        """
         window = self._seam + data
         end = max(window.rfind(mark) + len(mark) if mark in window else 0 for mark in _EVENT_ENDS)
         cut = end - len(self._seam)
         self._seam = window[-3:]
         if cut <= 0:
             self._held.append(data)
+            self._held_size += len(data)
+            if self._held_size > self._limit:
+                raise sse.too_large(self._limit)
             return b""
         whole = b"".join([*self._held, data[:cut]]) if self._held else data[:cut]
         rest = data[cut:]
-        self._held = [rest] if rest else []
+        self._held, self._held_size = ([rest] if rest else []), len(rest)
         self._seam = rest[-3:]
         return whole
 

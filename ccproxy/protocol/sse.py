@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ccproxy.errors import BadAnswer
 
 LIMIT = 16 * 1024 * 1024
-"""The most bytes that one event may have."""
+"""The most bytes that one event may have, comments and unknown fields among them."""
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 """Says nothing but that we are still there (Messages API, "Ping events")."""
 
@@ -38,6 +38,11 @@ def encode(event: bytes, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event, data)
 
 
+def too_large(limit: int = LIMIT) -> BadAnswer:
+    """Return what is raised for an event of more than *limit* bytes."""
+    return BadAnswer(f"The provider sent an event of more than {limit:,} bytes")
+
+
 class Decoder:
     """
     Cuts one stream into events.
@@ -53,8 +58,9 @@ class Decoder:
         self._after_cr = False
         self._event = b""
         self._data: list[bytes] = []
-        self._data_size = 0
-        self._begun = False
+        self._size = 0  # of the lines that have ended since the last blank one
+        self.begun = False
+        """True when a byte order mark would be text. To be set where bytes were passed by."""
         self.idle = True
         """True between two events: nothing of the next one has been seen."""
 
@@ -66,7 +72,8 @@ class Decoder:
             Problem: api_error if an event is larger than the limit.
         """
         if self.idle and _is_one_line(data) and len(data) <= self._limit:
-            self._begun = True
+            self.begun = True
+            self._size = 0
             return [ServerEvent(b"", data[6:-2])]
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
@@ -83,7 +90,8 @@ class Decoder:
         if rest:
             self._unread.append(rest)
             self._unread_size += len(rest)
-            self._check_size()
+            if self._unread_size + self._size > self._limit:
+                raise too_large(self._limit)
         self.idle = not (self._unread or self._data or self._event or self._after_cr)
         return events
 
@@ -98,21 +106,24 @@ class Decoder:
             lines[0] = b"".join([*self._unread, lines[0]])
             self._unread.clear()
             self._unread_size = 0
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             lines[0] = lines[0].removeprefix(_BOM)
         for line in lines:
             if line:
                 self._take_field(line)
             elif self._data or self._event:
                 self._dispatch(events)
+            else:
+                self._size = 0
 
     def _take_field(self, line: bytes) -> None:
+        self._size += len(line)
+        if self._size > self._limit:
+            raise too_large(self._limit)
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data.append(value.removeprefix(b" "))
-            self._data_size += len(line)
-            self._check_size()
         elif name == b"event":
             self._event = value.removeprefix(b" ")
 
@@ -122,13 +133,7 @@ class Decoder:
             events.append(ServerEvent(self._event, data))
         self._event = b""
         self._data = []
-        self._data_size = 0
-
-    def _check_size(self) -> None:
-        if self._unread_size + self._data_size > self._limit:
-            raise BadAnswer(
-                f"The provider sent an event of more than {self._limit:,} bytes",
-            )
+        self._size = 0
 
 
 def _is_one_line(data: bytes) -> bool:

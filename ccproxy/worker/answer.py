@@ -31,7 +31,7 @@ from ccproxy.errors import Problem
 from ccproxy.pipeline.headers import answer_headers
 from ccproxy.pipeline.verdict import Verdict, judge
 from ccproxy.protocol.chat import is_answer
-from ccproxy.protocol.sse import Decoder, ServerEvent
+from ccproxy.protocol.sse import LIMIT, Decoder, ServerEvent
 from ccproxy.worker.connections import explain
 from ccproxy.worker.wire import Reply, Take
 
@@ -233,21 +233,24 @@ def _form(content_type: str, first: bytes) -> Form:
 
 async def _first_event(body: _Body, first: bytes, reader: Reader) -> tuple[bytes, bool]:
     """
-    Read up to the first event that says something; return all that was read.
+    Read up to the first event that says something; return it with what of its lead was kept.
 
+    Of signs of life no more is kept than the limit of one event, however long they go on.
     True beside it means that the stream has ended already.
     """
     decoder = Decoder()
     lead: list[bytes] = []
     data, size = first, 0
     while data:
-        events = decoder.feed(data)
-        if not events and decoder.idle and size > _LONGEST_LEAD:
-            lead.clear()  # comments only: nothing of it is needed
+        said = [event for event in decoder.feed(data) if event.event != b"ping"]
         lead.append(data)
         size += len(data)
-        if _check_first([event for event in events if event.event != b"ping"], body, reader):
+        if _check_first(said, body, reader):
             return b"".join(lead), False
+        if decoder.idle and size > _LONGEST_LEAD:
+            lead, size = [], 0  # comments and pings only: nothing of it is needed
+        elif size > LIMIT:
+            raise reader.refused(200, body.headers, b"")  # signs of life, but never their end
         data = await body.read()
     if _check_first(decoder.close(), body, reader):
         return b"".join(lead), True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 
 import pytest
 
 from ccproxy.errors import Problem
-from ccproxy.pipeline.passthrough import Passthrough
+from ccproxy.pipeline.passthrough import Passthrough, WholeEvents
 from tests.messages import prompt
 from tests.pipeline.shared import rules
 
@@ -48,6 +49,38 @@ def test_only_whole_events_are_passed_on(size):
     for at in range(0, len(data), size):
         written = asked.feed(data[at : at + size])
         assert written == b"" or written.endswith(b"\n\n")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param(b": still here\n", id="comments without a blank line"),
+        pytest.param(b"data: a\n\r", id="ends that only the decoder knows"),
+        pytest.param(b"x", id="a line that never ends"),
+    ],
+)
+def test_what_is_held_back_is_bounded(piece):
+    events = WholeEvents(limit=100)
+    with pytest.raises(Problem, match="more than 100 bytes"):
+        deque(map(events.feed, [piece] * 101))
+
+
+def test_the_limit_is_on_one_event():
+    events = WholeEvents(limit=100)
+    for _ in range(10):
+        assert events.feed(b"data: " + b"x" * 40) == b""
+        assert events.feed(b"x" * 40 + b"\n\nid") == b"data: " + b"x" * 80 + b"\n\n"
+        assert events.feed(b": 1\n\n") == b"id: 1\n\n"
+
+
+def test_a_byte_order_mark_in_the_middle_is_text_whichever_way_bytes_went_before():
+    """A BOM takes the data line's name away: what stands there is no end of the answer."""
+    for before in (TEXT, STOP.replace(b"message_stop", b"message_x")):
+        asked = passthrough()
+        asked.feed(before + b"\n\n")
+        asked.feed(b"\xef\xbb\xbf" + STOP.splitlines()[1] + b"\n\n")
+        with pytest.raises(Problem, match="broke off"):
+            asked.close()
 
 
 def test_a_last_event_without_its_blank_line_is_passed_on():

@@ -93,6 +93,9 @@ def test_a_long_line_costs_the_same_in_small_reads():
         pytest.param([b"data: ", *[b"x" * 10] * 12], id="a line that never ends"),
         pytest.param([b"data: 12345678\n"] * 12, id="lines without an end"),
         pytest.param([b"data:\n"] * 101, id="empty lines without an end"),
+        pytest.param([b"event: x\n", *[b": still here\n"] * 12], id="a name, then comments"),
+        pytest.param([b": still here\n"] * 12, id="comments without a blank line"),
+        pytest.param([b"id: 123456789\n"] * 12, id="ids without an end"),
     ],
 )
 def test_an_event_is_bounded(pieces):
@@ -108,6 +111,20 @@ def test_the_limit_is_per_event_and_counts_each_byte_once():
         for piece in (b"data: ", b"x" * 45, b"y" * 45, b"\n", b"\n"):
             decoder.feed(piece)
     assert decoder.idle
+
+
+def test_comments_between_events_do_not_add_up():
+    decoder = Decoder(limit=100)
+    assert [decoder.feed(b": still here\n\n") for _ in range(12)] == [[]] * 12
+    for _ in range(12):
+        assert decoder.feed(b": still here\n") == []
+        assert decoder.feed(b"data: a\n\n") == [ServerEvent(b"", b"a")]
+
+
+def test_a_byte_order_mark_is_text_behind_bytes_that_were_passed_by():
+    decoder = Decoder()
+    decoder.begun = True
+    assert decoder.feed(b"\xef\xbb\xbfdata: a\n\ndata: b\n\n") == [ServerEvent(b"", b"b")]
 
 
 def test_encoding():

@@ -475,6 +475,37 @@ async def test_pings_before_the_answer_are_no_answer(provider):
     assert answer.attempts == 2
 
 
+PING = b"event: ping\ndata: {}\n\n"
+MANY = 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("begin", "part"),
+    [
+        # Every write ends in the middle of an event.
+        pytest.param(PING[:9], PING[9:] + PING * (MANY // len(PING)) + PING[:9], id="pings"),
+        pytest.param(b"event: x\n", b": still here\n" * (MANY // 13), id="comments in an event"),
+        pytest.param(b"", b": still here\n" * (MANY // 13), id="comments that do not end"),
+    ],
+)
+async def test_signs_of_life_do_not_fill_the_memory(provider, begin, part):
+    """18 MiB of them: more than one event may have. Whoever reads on falls into silence (504)."""
+    provider.script(stream(begin, *[part] * 300, asyncio.Event()))
+    async with way(provider, api="messages", request_timeout=5) as upstream:
+        problem = await refusal(upstream, ask(provider, path="/messages", streams=True))
+    assert (problem.kind, problem.status) == ("api_error", 502)
+
+
+async def test_pings_before_the_answer_may_go_on(provider):
+    parts = [PING * (MANY // len(PING))] * 272
+    start = 'event: message_start\ndata: {"type":"message_start"}\n\n'
+    provider.script(stream(*parts, start, end="eof"))
+    async with way(provider, api="messages") as upstream:
+        _, body = await fetch(upstream, ask(provider, path="/messages", streams=True))
+    assert body.endswith(start.encode())
+    assert len(body) < 1024 * 1024
+
+
 async def test_a_stream_under_another_name_is_still_a_stream(provider):
     provider.script(stream(chunk("x", finish="stop"), headers={"Content-Type": "text/plain"}))
     async with way(provider) as upstream:
