@@ -28,6 +28,9 @@ _FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 _TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|error)"')
 
+_MOST_TOKENS = 2**53
+"""What every reader of JSON knows exactly; no model counts more."""
+
 CUT = "the provider's stream broke off before the end of the answer"
 
 
@@ -166,9 +169,25 @@ class Passthrough:
     def _take(self, part: Mapping[str, Any]) -> None:
         usage, reason = part.get("usage"), part.get("stop_reason")
         if isinstance(usage, dict):
-            self._usage |= {name: count for name, count in usage.items() if count}
+            self._usage |= _counts(usage)
+            self._usage |= {
+                name: counts
+                for name, details in usage.items()
+                if not name.endswith("_tokens")
+                and isinstance(details, dict)
+                and (counts := _counts(details))
+            }
         if isinstance(reason, str):
             self.stop_reason = reason
+
+
+def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
+    """Return what of *usage* counts tokens; texts, fractions and nonsense do not."""
+    return {
+        name: count
+        for name, count in usage.items()
+        if name.endswith("_tokens") and type(count) is int and 0 < count <= _MOST_TOKENS
+    }
 
 
 class WholeEvents:

@@ -5,7 +5,7 @@ Theory of operation: `put` appends to a deque and, if the thread sleeps, wakes i
 gathers for a while, so that a busy second is one transaction. Whoever wants to read what was just
 put down asks the thread itself (`ask`): it writes what was put down before, answers, and only then
 writes what came later. What cannot be written waits for the next try; of too much that waits, the
-oldest is given up and counted.
+oldest is given up and counted, and so is a batch that no file could ever take.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Writer(Generic[Item]):
                 if connection is None:
                     raise CcproxyError(f"{self.path.name} cannot be used: {self._failed}")
                 future.set_result(work(connection))
-            except (CcproxyError, OSError, sqlite3.Error) as error:
+            except Exception as error:  # noqa: BLE001 - whoever asked waits, and judges it
                 future.set_exception(error)
 
         self._asked.append((self._take(), answer))
@@ -139,6 +139,9 @@ class Writer(Generic[Item]):
         except (CcproxyError, OSError, sqlite3.Error) as error:
             self._items.extendleft(reversed(batch))
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive what it is given
+            self.lost += len(batch)
+            self._warn(f"{len(batch)} entries of {self.path.name} were given up: {error!r}")
 
     def _open(self) -> None:
         if self._connection is not None:

@@ -84,9 +84,18 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
         raise
     finally:
         worker.running.discard(task)
+        _remember(request, route)
+
+
+def _remember(request: ClientRequest, route: Route) -> None:
+    """Log and count a request that has ended; what goes wrong here undoes no answer."""
+    worker, record = request.worker, request.record
+    try:
         record.finish(worker.request_log)
         if route.asks_model and record.requested:
             worker.session.note(record, request.headers)
+    except Exception:  # a mistake of ours, and the client has its answer
+        worker.log.exception("request.unrecorded", request=record.request_id)
 
 
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:

@@ -113,6 +113,37 @@ def test_an_error_event_is_an_end():
     assert asked.close() == b""
 
 
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ('"input_tokens":7', {"input_tokens": 7}),
+        ('"input_tokens":0', {}),
+        ('"input_tokens":9007199254740992', {"input_tokens": 2**53}),
+        ('"input_tokens":9007199254740993', {}),
+        ('"input_tokens":9223372036854775808', {}),
+        ('"input_tokens":-1', {}),
+        ('"input_tokens":"12"', {}),
+        ('"input_tokens":1.5', {}),
+        ('"input_tokens":true', {}),
+        ('"input_tokens":null', {}),
+        ('"input_tokens":{"thinking_tokens":7}', {}),
+        ('"output_tokens_details":7', {}),
+        (
+            '"output_tokens_details":{"thinking_tokens":7,"a_tokens":"7","b_tokens":1e99}',
+            {"output_tokens_details": {"thinking_tokens": 7}},
+        ),
+        ('"output_tokens_details":{"thinking_tokens":{}}', {}),
+        ('"service_tier":"standard"', {}),
+    ],
+)
+def test_only_what_counts_tokens_is_usage(said, taken):
+    asked = passthrough()
+    usage = b'"usage":{%b}' % said.encode()
+    body = b'{"model":"up-big","stop_reason":"end_turn",%b}' % usage
+    assert usage in asked.whole(body)
+    assert asked.usage == taken
+
+
 def test_events_without_names_are_understood():
     asked = passthrough()
     data = b"".join(event.split(b"\n")[-1] + b"\n\n" for event in (START, TEXT, DELTA, STOP))

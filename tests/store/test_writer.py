@@ -118,3 +118,20 @@ def test_of_too_much_the_oldest_is_given_up(tmp_path):
     (tmp_path / "x.sqlite3").rmdir()
     assert rig.stored()[0] == 5
     rig.writer.close()
+
+
+def test_what_no_file_can_take_is_given_up_and_the_writer_goes_on(rig):
+    rig.writer.put(2**63)
+    assert rig.stored() == []
+    (warning,) = rig.warnings
+    assert "1 entries of x.sqlite3 were given up: OverflowError" in warning
+    assert rig.writer.lost == 1
+    rig.writer.put(1)
+    assert rig.stored() == [1]
+
+
+def test_every_question_is_answered(rig):
+    asked = rig.writer.ask(lambda db: {}["nothing"])
+    with pytest.raises(KeyError):
+        asked.result(10)
+    assert rig.stored() == []

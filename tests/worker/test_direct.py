@@ -240,3 +240,18 @@ async def test_a_foreign_signature_costs_one_repeat(direct, provider):
     last = provider.calls[2].json["messages"]
     assert last[1]["content"] == [{"type": "text", "text": "b"}]
     assert last[3]["content"] == [own]
+
+
+@pytest.mark.parametrize("count", ['"12"', "9223372036854775808", "true", "[1]"])
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_nonsense_of_usage_is_passed_on_and_not_counted(direct, provider, count, streams):
+    usage = f'"usage":{{"input_tokens":{count},"output_tokens":5}}'
+    body = f'{{"type":"message","role":"assistant","content":[],"model":"up-big",{usage}}}'
+    end = END.replace('"usage":{"output_tokens":5}', usage)
+    provider.script(stream(START, BLOCK, DELTA, end, end="eof") if streams else raw(body))
+    async with direct.post("/v1/messages", prompt(stream=streams)) as response:
+        assert response.status == 200
+        assert usage.encode() in await response.read()
+    tokens = (await direct.logged("request.finished"))["tokens"]
+    assert tokens["output"] == 5
+    assert tokens["input"] == (9 if streams else 0)

@@ -11,6 +11,7 @@ import pytest
 from ccproxy.worker import http
 from ccproxy.worker.app import ROUTES, route_of
 from tests.messages import prompt
+from tests.provider import completion
 from tests.worker.proxy import Proxy
 
 HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -185,3 +186,19 @@ def test_only_probes_are_open():
     probes = {"/", "/health", "/livez", "/readyz", "/api/hello", "/api/event_logging/batch"}
     assert open_paths == probes
     assert not route_of("/v1/models/x").is_open
+
+
+class FullDisk:
+    """A log that cannot be written."""
+
+    def info(self, event, **fields):
+        raise OSError(28, "No space left on device")
+
+
+async def test_an_answer_that_was_given_is_not_undone_by_its_record(start, provider):
+    provider.script(completion("ok"))
+    proxy = await start(LOG_LEVEL="INFO")
+    proxy.worker.request_log = FullDisk()
+    answer = await proxy.ask()
+    assert (answer.status, answer.text) == (200, "ok")
+    assert (await proxy.logged("request.unrecorded"))["request"]
