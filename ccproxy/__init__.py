@@ -13,8 +13,8 @@ The house, and who may lean on whom:
                               store <------------      statistics and history, in SQLite
                                      services <---     texts for systemd and launchd
 
-Beside them stand `logs` (files, rotation, retention), `readable` (log lines for people) and
-`build` (which code is running).
+Beside them stand `logs` (files, rotation, retention), `readable` (log lines for people), `regular`
+(files that are no pipes) and `build` (which code is running).
 
 `worker` and `supervisor` never import each other: a command line, an inherited listening socket,
 a readiness pipe, the worker's control socket and the fork server's are the whole interface between

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ccproxy.regular import open_regular
+
 SIZE_LIMIT = 50 * 1024 * 1024
 """Bytes after which a file is rotated."""
 LOOK_AFTER = 2.0
@@ -37,7 +39,7 @@ RETENTION = timedelta(days=3)
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}\.log\.\d{8}_\d{6}")
 _STAMP = "%Y%m%d_%H%M%S"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 
 
 def log_path(folder: Path, label: str, index: int = 1) -> Path:
@@ -55,11 +57,12 @@ def open_own(path: Path) -> int:
     Open *path* to append to it, closed to others, and never through a link in its place.
 
     Raises:
-        OSError: If the system refuses, or if it is a link: then the text says what to do.
+        OSError: If the system refuses, or if it is no regular file; of a link the text says what
+            to do.
 
     """
     try:
-        return os.open(path, _OPEN_FLAGS, 0o600)
+        return open_regular(path, _OPEN_FLAGS)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise

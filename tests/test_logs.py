@@ -63,6 +63,15 @@ def test_lines_are_appended_and_private(tmp_path, clock):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.log")
+    with pytest.raises(OSError, match=r"not a regular file: .*a\.log"):
+        LogFile(tmp_path / "a.log")
+    reader = os.open(tmp_path / "a.log", os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(reader), pytest.raises(OSError, match="not a regular file"):
+        LogFile(tmp_path / "a.log")
+
+
 def test_a_link_is_not_written_through(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")

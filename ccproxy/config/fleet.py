@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy.errors import ConfigError, Mistake
+from ccproxy.regular import read_regular
 
 FILE_NAME = "ccproxy.toml"
 VARIABLE = "CCPROXY_CONFIG"
@@ -189,7 +190,7 @@ class _TableReader:
 
     def _document(self) -> dict[str, Any] | None:
         try:
-            text = self._file.read_text(encoding="utf-8-sig")
+            text = read_regular(self._file, encoding="utf-8-sig")
         except OSError as error:
             self._mistake(None, f"cannot be read: {error.strerror}", "make it readable")
             return None

@@ -113,12 +113,17 @@ def _living_records(host: LocalHost, journal: Journal) -> Iterable[Record]:
     for path, record in host.records.read():
         if record is None:
             journal("record.unreadable", level="warning", file=path.name)
-            path.unlink(missing_ok=True)
+            _clear(path)
         elif record.identity.is_alive():
             yield record
         else:
             journal("record.stale", label=record.spec.label, pid=record.identity.pid)
-            path.unlink(missing_ok=True)
+            _clear(path)
+
+
+def _clear(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder, or not ours to remove: it is in nobody's way
+        path.unlink(missing_ok=True)
 
 
 async def _ask(record: Record) -> Found | None:
@@ -157,7 +162,7 @@ def _rebuild(path: Path, fleet: Fleet) -> Found | None:
         index = int(path.name.split(".")[-3])
     except NoAnswer as error:
         if isinstance(error.__cause__, ConnectionRefusedError):
-            path.unlink(missing_ok=True)
+            _clear(path)
         return None
     except (KeyError, TypeError, ValueError, IndexError, OSError):
         return None

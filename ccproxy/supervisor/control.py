@@ -155,7 +155,7 @@ def _exchange(path: Path | str, request: Answer, *, timeout: float, fds: int) ->
                 if not data or len(line) > LONGEST_LINE:
                     break
         return _Exchange(from_line(line), taken, peer)
-    except (OSError, NoAnswer) as error:
+    except (OSError, ValueError, NoAnswer) as error:
         for fd in taken:
             os.close(fd)
         raise NoAnswer(f"{path}: {error}") from error
@@ -176,7 +176,7 @@ def from_line(line: bytes) -> Answer:
     """
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NoAnswer(f"not an answer: {line[:80]!r}") from error
     if not isinstance(fields, dict):
         raise NoAnswer(f"not an answer: {line[:80]!r}")

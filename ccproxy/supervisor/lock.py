@@ -18,6 +18,7 @@ from types import TracebackType
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy
+from ccproxy.regular import read_json
 
 NAME = "supervisor.lock"
 
@@ -106,7 +107,7 @@ def is_at(path: Path, known: os.stat_result) -> bool:
 def holder_text(fleet: Fleet) -> str:
     """Say who holds the lock, as far as its file tells."""
     try:
-        holder = json.loads((fleet.state / NAME).read_text())
+        holder = read_json(fleet.state / NAME)
         command, pid = str(holder["command"]), int(holder["pid"])
         seconds = max(0, math.ceil(time.time() - float(holder["since"])))
     except (OSError, KeyError, TypeError, ValueError):

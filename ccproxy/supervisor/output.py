@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccproxy.logs import crash_file, log_path, open_own
+from ccproxy.regular import open_regular
 
 WORDS = 20
 """Lines that are quoted when a worker failed without telling why."""
@@ -42,7 +43,7 @@ def last_lines(output: Output) -> str:
     """Return the last lines that were added to the first file to which any were."""
     for path, before in output:
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 # A file that is shorter than before was rotated: all of it is new.
                 file.seek(max(0 if size < before else before, size - 8192))

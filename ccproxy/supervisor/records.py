@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ccproxy.config.fleet import LABEL
+from ccproxy.regular import read_json, read_regular
 from ccproxy.supervisor.processes import Identity
 
 
@@ -66,12 +68,12 @@ class Record:
             fields = json.loads(text)
             return cls(
                 identity=identity_of(fields),
-                nonce=str(fields["nonce"]),
-                control=str(fields["control"]),
-                index=int(fields["index"]),
-                spec=Spec(**fields["spec"]),
+                nonce=_text(fields["nonce"]),
+                control=_text(fields["control"]),
+                index=_count(fields["index"]),
+                spec=_spec_of(fields["spec"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a pid record: {error}") from error
 
     def to_json(self) -> str:
@@ -106,7 +108,7 @@ class Records:
         """
         path = self._folder / _name(record)
         try:
-            before = Record.from_json(path.read_text())
+            before = _read(path)
         except (OSError, ValueError):
             before = None
         if before is not None and before.nonce != record.nonce and before.identity.is_alive():
@@ -125,7 +127,7 @@ class Records:
         """Remove what was written about *record*'s process, and nothing else."""
         for path in (self._folder / _name(record), self._folder / _name(record, leaving=True)):
             try:
-                if Record.from_json(path.read_text()).nonce == record.nonce:
+                if _read(path).nonce == record.nonce:
                     path.unlink()
             except (OSError, ValueError):
                 continue
@@ -136,7 +138,7 @@ class Records:
             if path.name == "supervisor.pid" or path.is_symlink():
                 continue
             try:
-                yield path, Record.from_json(path.read_text())
+                yield path, _read(path)
             except (OSError, ValueError):
                 yield path, None
 
@@ -166,17 +168,50 @@ def identity_of(fields: Mapping[str, Any]) -> Identity:
         KeyError, TypeError, ValueError: If it does not say.
 
     """
-    pid, start, boot = fields["pid"], fields["start_time"], fields["boot_id"]
-    return Identity(int(pid), float(start), str(boot))
+    start = fields["start_time"]
+    if not isinstance(start, float):
+        raise TypeError(f"no moment: {start!r}")
+    return Identity(_count(fields["pid"]), start, _text(fields["boot_id"]))
 
 
 def read_supervisor(folder: Path) -> dict[str, Any] | None:
     """Read the supervisor's own record; None if there is none that can be read."""
     try:
-        fields = json.loads((folder / "supervisor.pid").read_text())
+        fields = read_json(folder / "supervisor.pid")
     except (OSError, ValueError):
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def _read(path: Path) -> Record:
+    return Record.from_json(read_regular(path))
+
+
+def _spec_of(fields: Mapping[str, Any]) -> Spec:
+    spec = Spec(**fields)
+    if not LABEL.fullmatch(spec.label):
+        raise ValueError(f"no label: {spec.label!r}")
+    if not isinstance(spec.models, dict):
+        raise TypeError(f"no models: {spec.models!r}")
+    names = [name for name in spec.models.values() if name is not None]
+    for text in (spec.host, spec.env_file, spec.digest, spec.base_url, *spec.models, *names):
+        _text(text)
+    for number in (spec.port, spec.workers):
+        _count(number)
+    return spec
+
+
+def _text(value: object) -> str:
+    """Return *value* if it is text that the system takes for a path or an argument."""
+    if not isinstance(value, str) or b"\0" in os.fsencode(value):
+        raise TypeError(f"no text: {value!r}")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or not 0 < value < 2**31:
+        raise TypeError(f"no number: {value!r}")
+    return value
 
 
 def _name(record: Record, *, leaving: bool = False) -> str:

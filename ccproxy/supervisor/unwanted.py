@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from ccproxy.regular import read_json
 from ccproxy.supervisor.records import write_atomically
 
 NAME = "unwanted.json"
@@ -40,7 +41,7 @@ class Unwanted:
 
 def _read(path: Path) -> frozenset[str]:
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except (OSError, ValueError):
         return frozenset()
     return frozenset(map(str, content)) if isinstance(content, list) else frozenset()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ccproxy.regular import read_json
 from ccproxy.supervisor.processes import boot_id
 from ccproxy.supervisor.records import write_atomically
 
@@ -38,7 +39,7 @@ class WallClock:
     def leap(self) -> float:
         """Return by how many seconds the clock was moved ahead or back; 0 if it was not."""
         try:
-            seen = json.loads(self._path.read_text())
+            seen = read_json(self._path)
             if seen["boot"] != boot_id():
                 return 0.0
             moved = (self._wall() - float(seen["wall"])) - (steady() - float(seen["steady"]))

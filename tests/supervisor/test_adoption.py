@@ -16,10 +16,12 @@ from datetime import datetime
 
 import pytest
 
+from ccproxy.errors import CcproxyError
 from ccproxy.supervisor import client
 from ccproxy.supervisor.processes import Identity, boot_id, identify
 from ccproxy.supervisor.records import Record, Records, Spec
 from tests.supervisor.conftest import (
+    STAND_IN,
     Load,
     ask,
     eventually,
@@ -298,3 +300,39 @@ def test_a_record_of_a_wrong_socket_makes_no_second_worker(home):
         lambda: home.status() == {"Kimi": "ready"} and home.pid("Kimi") != record.identity.pid
     )
     assert (home.path / "logs/supervisor.out").read_bytes() == b""
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
+def test_what_lies_in_the_place_of_a_file_keeps_nobody_from_managing(home, make):
+    home.add("Kimi")
+    home.start()
+    (record,) = home.records()
+    kill_supervisor(home)
+    for name in ("pids/Kimi.pid", "pids/supervisor.pid", "state/clock.json"):
+        (home.path / name).unlink(missing_ok=True)
+        make(home.path / name)
+    assert home.status() == {"Kimi": "degraded"}
+    client.ensure_supervisor(home.fleet, worker_command=STAND_IN)
+    supervisor = client.fleet_status(home.fleet).supervisor["pid"]
+    assert client.request(home.fleet, "start").ok
+    assert home.row("Kimi").pids == (record.identity.pid,)
+    assert home.request("stop", drain=0.0).ok
+    eventually(lambda: not is_alive(supervisor))
+    assert not record.identity.is_alive()
+
+
+@pytest.mark.parametrize("name", ["logs/Kimi.out", "logs/Kimi.log"])
+def test_a_pipe_in_the_place_of_a_log_hangs_nobody(home, name):
+    home.add("Kimi", FAIL="1")
+    (home.path / "logs").mkdir()
+    os.mkfifo(home.path / name)
+    home.supervise()
+    assert home.request("start", timeout=5.0).ok is False
+    assert client.fleet_status(home.fleet).supervisor is not None
+
+
+def test_a_folder_in_the_place_of_the_socket_is_named(home):
+    home.add("Kimi")
+    (home.path / "state/supervisor.sock").mkdir(parents=True)
+    with pytest.raises(CcproxyError, match=r"no control socket can be made: .*supervisor\.sock"):
+        home.start()

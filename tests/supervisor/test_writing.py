@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -15,7 +16,8 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy
 from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.journal import FileJournal
-from ccproxy.supervisor.lock import Lock
+from ccproxy.supervisor.lock import Lock, holder_text
+from ccproxy.supervisor.output import last_lines
 from ccproxy.supervisor.processes import Identity, identify
 from ccproxy.supervisor.records import (
     Record,
@@ -24,6 +26,8 @@ from ccproxy.supervisor.records import (
     read_supervisor,
     write_atomically,
 )
+from ccproxy.supervisor.unwanted import Unwanted
+from ccproxy.supervisor.wallclock import WallClock
 from tests.supervisor.conftest import eventually
 
 SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="/e/kimi.env", models={"big": "k"})
@@ -61,11 +65,64 @@ def test_a_record_tells_other_tools_the_essentials():
         pytest.param(record().to_json()[:-30], id="torn"),
         pytest.param(record().to_json().replace('"port"', '"prt"'), id="a foreign field"),
         pytest.param(record().to_json().replace(str(DEAD.pid), '"x"', 1), id="no number"),
+        pytest.param(record().to_json().replace(str(DEAD.pid), "1e999", 1), id="no end"),
+        pytest.param(record().to_json().replace(str(DEAD.pid), "-1", 1), id="everybody's pid"),
+        pytest.param(record().to_json().replace(str(DEAD.pid), "9" * 30, 1), id="no pid"),
+        pytest.param(record().to_json().replace("1.0", "[]"), id="no moment"),
+        pytest.param(record().to_json().replace('"Kimi"', "5"), id="a number for a label"),
+        pytest.param(record().to_json().replace('"Kimi"', '"../x"'), id="a path for a label"),
+        pytest.param(record().to_json().replace('"/c"', '"/\\u0000"'), id="no path"),
+        pytest.param(record().to_json().replace('"127.0.0.1"', "{}"), id="no host"),
+        pytest.param(record().to_json().replace('{\n   "big": "k"\n  }', "7"), id="no models"),
+        pytest.param("[" * 100_000, id="a hundred thousand brackets"),
     ],
 )
 def test_what_is_no_record_is_said_to_be_none(text):
     with pytest.raises(ValueError, match="not a pid record"):
         Record.from_json(text)
+
+
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+ODD = {
+    "a pipe": os.mkfifo,
+    "a folder": os.mkdir,
+    "a socket": bind,
+    "a link to nowhere": lambda path: path.symlink_to("nowhere"),
+    "a hundred thousand brackets": lambda path: path.write_text("[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_what_is_no_file_is_no_record(tmp_path, make):
+    records = Records(tmp_path)
+    for name in ("Kimi.pid", "supervisor.pid"):
+        make(tmp_path / name)
+    assert read_supervisor(tmp_path) is None
+    assert [found for _, found in records.read()] in ([], [None])
+    records.remove(record())
+    assert names(tmp_path) == ["Kimi.pid", "supervisor.pid"]
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_what_is_no_file_says_nothing(fleet, make):
+    fleet.state.mkdir()
+    for name in ("clock.json", "unwanted.json", "supervisor.lock"):
+        make(fleet.state / name)
+    assert WallClock(fleet.state).leap() == 0.0
+    assert Unwanted(fleet.state).labels == frozenset()
+    assert holder_text(fleet).startswith("busy: another")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
+def test_there_are_no_last_words_in_what_is_no_file(tmp_path, make):
+    make(tmp_path / "Kimi.out")
+    (tmp_path / "Kimi.log").write_text("the end\n")
+    files = [(tmp_path / "Kimi.out", 0), (tmp_path / "Kimi.log", 0)]
+    assert last_lines(files) == "the end"
 
 
 def test_each_position_has_its_file(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from ccproxy.cli.terminal import counted, near, size, tilde
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.reader import is_open_to_others
 from ccproxy.logs import RETENTION, prune
+from ccproxy.regular import read_json
 from ccproxy.supervisor.records import Record, Records, identity_of
 
 MUCH_LOG = 2_000_000_000
@@ -218,6 +218,6 @@ def _is_stale(record: Record | None) -> bool:
 
 def _lives(path: Path) -> bool:
     try:
-        return identity_of(json.loads(path.read_text())).is_alive()
+        return identity_of(read_json(path)).is_alive()
     except (OSError, ValueError, KeyError, TypeError):
         return False
