@@ -83,7 +83,7 @@ async def limited_address() -> list[Figure]:
 
 
 async def dead_provider() -> list[Figure]:
-    """G12: 100 requests a second for 20 s before a provider that fails, wholly or by a third."""
+    """G12: 100 requests a second for a minute before a provider that fails, wholly or by a third."""
     figures = []
     for share, name in ((1.0, "always"), (0.33, "a third of the time")):
         asked, calls = await _pour(share)
@@ -91,7 +91,7 @@ async def dead_provider() -> list[Figure]:
     return figures
 
 
-async def _pour(share: float, *, seconds: float = 20.0, rate: float = 100.0) -> tuple[int, int]:
+async def _pour(share: float, *, seconds: float = 60.0, rate: float = 100.0) -> tuple[int, int]:
     chance = random.Random(12)
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
