@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ccproxy.cli.terminal import clean, near
 from ccproxy.config.fleet import load_fleet
 from ccproxy.config.parsers import masked
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.regular import read_regular
 
 _FIRST_PORT = 8081
 _SECRETS = ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY")
@@ -60,33 +63,67 @@ def check_new(files: Sequence[Path]) -> None:
         raise UsageError(f"nothing is overwritten, but there is {names}\n  fix: move it away")
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other commands from adding to the files in *folder*, which is made if need be."""
+    _make_folders(folder)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def write_new(path: Path, text: str) -> None:
-    """Write a file that was not there, for its owner alone; so are the folders that it needs."""
-    for folder in (*reversed(path.parent.parents), path.parent):
-        if not folder.exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
+    """
+    Write a file that was not there, for its owner alone; so are the folders that it needs.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left of it then.
+
+    """
+    _make_folders(path.parent)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    fd = os.open(path, flags, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def append(table: Path, text: str) -> None:
     """
     Add *text* to the table by way of a new file, so that it is never there by half.
 
+    To be called `alone`. Somebody's editor knows nothing of that: what it saves is added to.
+
     Raises:
         CcproxyError: If it cannot be a table with *text* behind it; it is left as it was.
+        OSError: If the system refuses, or if it is no regular file.
 
     """
-    old = table.read_text(encoding="utf-8")
-    with tempfile.NamedTemporaryFile("w", dir=table.parent, delete=False, encoding="utf-8") as file:
-        file.write(f"{old.rstrip()}\n\n{text}".lstrip())
-        file.flush()
-        os.fsync(file.fileno())
-    draft = Path(file.name)
+    while not _is_added(table, text):
+        pass
+
+
+def _is_added(table: Path, text: str) -> bool:
+    """Add *text*, and return True; or False, if the table was changed meanwhile."""
+    before = table.stat()
+    old = read_regular(table)
+    fd, name = tempfile.mkstemp(dir=table.parent)
+    draft = Path(name)
     try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(f"{old.rstrip()}\n\n{text}".lstrip())
+            file.flush()
+            os.fsync(file.fileno())
         load_fleet(draft)
-        draft.chmod(table.stat().st_mode & 0o777)
+        draft.chmod(before.st_mode & 0o777)
+        if _version(table.stat()) != _version(before):
+            return False
         draft.replace(table)
     except CcproxyError as error:
         raise CcproxyError(
@@ -94,3 +131,14 @@ def append(table: Path, text: str) -> None:
         ) from error
     finally:
         draft.unlink(missing_ok=True)
+    return True
+
+
+def _version(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+
+def _make_folders(folder: Path) -> None:
+    for one in (*reversed(folder.parents), folder):
+        if not one.exists():
+            one.mkdir(mode=0o700, exist_ok=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from ccproxy.cli.additions import (
+    alone,
     append,
     check_new,
     entry_text,
@@ -56,11 +57,24 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
     if not write:
         show(pasted(f"Nothing was written.  Next:  ccproxy import {near(file)} --write"))
         return
-    for one, path in zip(found, files, strict=True):
-        write_new(path, env_text(one, key=_key(one)))
-    append(fleet.file, table)
+    with alone(fleet.home):
+        _write(fleet, table, {path: one for one, path in zip(found, files, strict=True)})
     wrote = f"Wrote {counted(len(files), 'env file')} and {near(fleet.file)}."
     show(pasted(f"{wrote}  Next:  ccproxy check"))
+
+
+def _write(fleet: Fleet, table: str, files: Mapping[Path, Imported]) -> None:
+    """Write the env files and the entries; if that fails, none of them is there."""
+    written = []
+    try:
+        for path, one in files.items():
+            write_new(path, env_text(one, key=_key(one)))
+            written.append(path)
+        append(fleet.file, table)
+    except BaseException:
+        for path in written:
+            path.unlink()
+        raise
 
 
 def _is_there(fleet: Fleet, one: Imported) -> bool:

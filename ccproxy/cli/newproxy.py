@@ -14,7 +14,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from ccproxy.cli.additions import append, check_new, entry_text, env_line, ports_besides, write_new
+from ccproxy.cli.additions import (
+    alone,
+    append,
+    check_new,
+    entry_text,
+    env_line,
+    ports_besides,
+    write_new,
+)
 from ccproxy.cli.terminal import near
 from ccproxy.config import settings
 from ccproxy.config.fleet import LABEL, LABEL_RULE, NO_PROXY, RESERVED, Entry, Fleet, read_fleet
@@ -98,15 +106,16 @@ class NewProxy:
 
         """
         env_file = fleet.home / self.env_name
-        write_new(env_file, self.env_text)
-        try:
-            if fleet.file.exists():
-                append(fleet.file, entry_text(self.port, self.env_name, self.label))
-            else:
-                write_new(fleet.file, self._first_table())
-        except BaseException:
-            env_file.unlink()
-            raise
+        with alone(fleet.home):
+            write_new(env_file, self.env_text)
+            try:
+                if fleet.file.exists():
+                    append(fleet.file, entry_text(self.port, self.env_name, self.label))
+                else:
+                    write_new(fleet.file, self._first_table())
+            except BaseException:
+                env_file.unlink()
+                raise
 
     def _first_table(self) -> str:
         line = f'  "{self.port}:{self.env_name}:{self.label}",'

@@ -138,6 +138,15 @@ def test_nothing_is_overwritten(home, ccproxy, write):
     assert (home / "ccproxy.toml").read_bytes() == before
 
 
+def test_a_table_that_cannot_be_added_to_leaves_no_env_file(home, ccproxy, write):
+    row = '{port = 18081, env_file = "envs/kimi.env", label = "K"}'
+    (home / "ccproxy.toml").write_text(f"proxy = [{row}]\n")
+    before = sorted(home.rglob("*"))
+    done = ccproxy("import", source := write(LIST), "--write")
+    assert (done.exit_code, "add by hand" in done.stderr) == (1, True)
+    assert sorted(home.rglob("*")) == sorted([*before, source])
+
+
 def test_labels_are_made_and_differ(home, ccproxy, write):
     one = "- {model_id: %s, api_base: 'https://x.example/v1', api_key: sk-0123456789ab}\n"
     write("".join(one % f'"{name}"' for name in ("kimi-k2", "a/b", "a b", "ü", "x" * 60)))

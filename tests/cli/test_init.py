@@ -322,6 +322,82 @@ def test_a_planted_link_is_not_followed(init, home):
     assert not victim.exists()
 
 
+def test_a_pipe_in_the_place_of_the_table_is_not_waited_for(init, home):
+    (home / "ccproxy.toml").unlink()
+    os.mkfifo(home / "ccproxy.toml")
+    done = init(*DEEPSEEK, "-c", "ccproxy.toml")
+    assert (done.exit_code, "not a regular file" in done.stderr) == (78, True)
+    assert not (home / "envs/deepseek.env").exists()
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from ccproxy.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [pytest.param(0, "", id="env file"), pytest.param(2000, "#" * 2000, id="table")],
+)
+def test_a_full_disk_leaves_nothing_by_half(room, kept, home):
+    (home / "ccproxy.toml").write_text(f"{TABLE}{kept}\n")
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    words = ["init", "--no-input", *DEEPSEEK]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", LIMITED, str(room), *words],
+        input=KEY.encode(),
+        capture_output=True,
+    )
+    assert (done.returncode, b"too large" in done.stderr) == (1, True), done
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+# Several at once.
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("table", [TABLE, None], ids=["added to", "begun"])
+def test_many_commands_at_once_lose_nothing(table, home):
+    if table is None:
+        (home / "ccproxy.toml").unlink()
+    labels = [f"L{number}" for number in range(6)]
+    words = ["-c", "ccproxy.toml", "init", "--no-input", "--preset", "kimi", "--key-stdin"]
+    running = [
+        subprocess.Popen(
+            command(*words, "--label", label, "--port", free_port()),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for label in labels
+    ]
+    said = [one.communicate(KEY.encode())[0] for one in running]
+    assert [one.returncode for one in running] == [0] * len(labels), said
+    written = [entry.label for entry in load_fleet(home / "ccproxy.toml").entries]
+    assert sorted(written) == sorted(labels + (["Kimi-K2", "GLM-4.6"] if table else []))
+
+
+def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
+    sync = os.fsync
+    saved = ["# saved by hand\n", "# and again\n"]
+
+    def save_first(fd):
+        sync(fd)
+        if saved:
+            with (home / "ccproxy.toml").open("a") as table:
+                table.write(saved.pop(0))
+
+    monkeypatch.setattr(os, "fsync", save_first)
+    assert init(*DEEPSEEK).exit_code == 0
+    table = (home / "ccproxy.toml").read_text()
+    assert "# saved by hand\n# and again\n" in table
+    assert "deepseek" in table
+    assert not [path for path in home.iterdir() if path.name.startswith("tmp")]
+
+
 # One request, before anything is written.
 
 
