@@ -24,15 +24,25 @@ _FITS: dict[str, Callable[[bytes], object]] = {
     "nine": re.compile(rb'"[a-zA-Z0-9]{9}"').fullmatch,
 }
 _HASH_LENGTH = 8
+_NAMES_KEPT = 4096
+_LONGEST_KEPT = 256
+"""Characters; the API itself takes names of 128."""
 
 
-@lru_cache(maxsize=4096)
 def chat_name(name: str, longest: int) -> str:
     """Return the tool's name as the provider gets it: `[a-zA-Z0-9_-]`, at most *longest*."""
+    made = _kept_name if len(name) <= _LONGEST_KEPT else _name
+    return made(name, longest)
+
+
+def _name(name: str, longest: int) -> str:
     if name and len(name) <= longest and not _STRANGE.search(name):
         return name
     head = _STRANGE.sub("_", name)[: longest - _HASH_LENGTH - 1]
     return f"{head}_{_digest(name.encode(), _HASH_LENGTH)}"
+
+
+_kept_name = lru_cache(maxsize=_NAMES_KEPT)(_name)
 
 
 def id_literal(raw: Raw) -> bytes:

@@ -10,7 +10,7 @@ Rules:
 
 A client sends the same tools with every turn, and they are half of its request: the converted
 list is kept, and found again by the bytes that it was made from. They are compared, not hashed:
-that is ten times cheaper.
+that is ten times cheaper. Only what is small is kept, since a client may send what it likes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ PLACEHOLDER: Final = "DeferredToolPlaceholder"
 """Claude Code's stand-in for the tools that are not loaded yet: "never call this tool"."""
 
 _SETS_KEPT: Final = 16
-_SCHEMAS_KEPT: Final = 2048
+_LARGEST_SET: Final = 1024 * 1024
+"""Bytes, before and after the conversion."""
+_SCHEMAS_KEPT: Final = 1024
+_LARGEST_SCHEMA: Final = 16 * 1024
 
 _ANYTHING = msgspec.json.Decoder()
 _FIELDS = msgspec.json.Decoder(list[dict[str, Raw]])
@@ -87,9 +90,10 @@ def _tool_set(tools: Raw, dialect: str, longest: int) -> ToolSet:
             _kept.insert(0, _kept.pop(index))
             return kept.tool_set
     tool_set = _converted(tools, dialect, longest)
-    # A copy: a view would keep the whole request.
-    _kept.insert(0, _Kept(tools.copy(), dialect, longest, tool_set))
-    del _kept[_SETS_KEPT:]
+    if len(memoryview(tools)) + len(memoryview(tool_set.definitions)) <= _LARGEST_SET:
+        # A copy: a view would keep the whole request.
+        _kept.insert(0, _Kept(tools.copy(), dialect, longest, tool_set))
+        del _kept[_SETS_KEPT:]
     return tool_set
 
 
@@ -121,7 +125,9 @@ def _function(tool: Tool, dialect: str, index: int) -> dict[str, Any] | None:
     if tool.name == PLACEHOLDER and tool.defer_loading:
         return None
     if is_object(tool.input_schema):
-        parameters = _parameters(bytes(memoryview(tool.input_schema)), dialect)
+        raw = bytes(memoryview(tool.input_schema))
+        convert = _kept_parameters if len(raw) <= _LARGEST_SCHEMA else _parameters
+        parameters = convert(raw, dialect)
     elif tool.type in (None, "custom") and not tool.defer_loading:
         if is_given(tool.input_schema):
             raise invalid("Input should be a valid dictionary", "tools", index, "input_schema")
@@ -132,9 +138,11 @@ def _function(tool: Tool, dialect: str, index: int) -> dict[str, Any] | None:
     return {**described, "parameters": parameters}
 
 
-@lru_cache(maxsize=_SCHEMAS_KEPT)
 def _parameters(schema: bytes, dialect: str) -> Raw:
     return Raw(msgspec.json.encode(to_parameters(read(_ANYTHING, schema, "tools"), dialect)))
+
+
+_kept_parameters = lru_cache(maxsize=_SCHEMAS_KEPT)(_parameters)
 
 
 # Which tool the model must call...

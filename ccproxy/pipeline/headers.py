@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Literal
 
 from ccproxy import __version__
@@ -31,6 +32,8 @@ _CREDENTIAL: Mapping[AuthStyle, tuple[str, str]] = {
 USER_AGENT = f"ccproxy/{__version__}"
 ANTHROPIC_VERSION = "2023-06-01"
 _CLIENTS_KEPT = 256
+_LARGEST_KEPT = 4 * 1024
+"""Characters of a client's headers that are remembered; Claude Code sends some 1,500."""
 
 HOP_BY_HOP = frozenset(
     (
@@ -111,7 +114,10 @@ class UpstreamHeaders:
         Messages servers act on. *connection* is the client's Connection header: what it names
         is for one hop only.
         """
-        return {**self._kept(tuple(client), connection), **self._credential(key)}
+        headers = tuple(client)
+        size = sum(map(len, chain.from_iterable(headers)))
+        kept = self._kept if size <= _LARGEST_KEPT else self._kept_of
+        return {**kept(headers, connection), **self._credential(key)}
 
     def _kept_of(self, client: tuple[tuple[str, str], ...], connection: str) -> dict[str, str]:
         kept = messages_headers(client, connection=connection)

@@ -25,6 +25,8 @@ _SHORTEST_RESET = 60.0
 _SUSPECT = (60.0, 600.0, 3600.0)
 _MINUTE = 60.0
 _DAY = 86400.0
+_RESTS_KEPT = 256
+"""Of one key; a client may name as many models as it likes."""
 
 WHOLE_KEY = ""
 
@@ -204,6 +206,9 @@ class KeyState:
             since=since,
             told=verdict.seconds is not None,
         )
+        while len(self.rests) > _RESTS_KEPT:
+            oldest = next(other for other in self.rests if other not in (WHOLE_KEY, name))
+            del self.rests[oldest]
 
     def forgive(self, model: str) -> None:
         """Take a rate limit back that was not about this key."""

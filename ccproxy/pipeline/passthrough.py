@@ -21,7 +21,7 @@ from ccproxy.errors import BadAnswer, Problem
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
-from ccproxy.protocol.messages import error_body, mended
+from ccproxy.protocol.messages import check_model, error_body, mended
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -58,6 +58,7 @@ class Passthrough:
         """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, self.dropped = rules.without_tools(body)
         body, head = _read(body)
+        check_model(head.model)
         self.requested = requested or head.model
         self.model = model or rules.models.pick(head.model).model
         self.streams = self.asks_stream = bool(head.stream)

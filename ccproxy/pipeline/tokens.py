@@ -161,6 +161,7 @@ _SHARE = 0.2
 _LEAST, _MOST = 0.4, 2.5
 _TOO_SHORT = 500
 """Tokens: in shorter requests the template around the messages weighs too much."""
+_MODELS_KEPT = 256
 
 
 class Calibration:
@@ -169,6 +170,7 @@ class Calibration:
 
     An exponential average; the first answers count fully. What says that the estimate is wrong by
     more than a tokenizer can be (0.4 to 2.5) is nonsense of the provider's, and nothing is learnt.
+    Of very many models those are forgotten about which nothing was learnt for longest.
     """
 
     def __init__(self) -> None:
@@ -181,9 +183,11 @@ class Calibration:
         seen = reported / estimated
         if not _LEAST <= seen <= _MOST:
             return
-        factor, times = self._factors.get(model, (1.0, 0))
+        factor, times = self._factors.pop(model, (1.0, 0))
         share = max(_SHARE, 1 / (times + 1))
         self._factors[model] = (factor + share * (seen - factor), times + 1)
+        while len(self._factors) > _MODELS_KEPT:
+            del self._factors[next(iter(self._factors))]
 
     def knows(self, model: str) -> bool:
         """Whether anything was learnt about *model*."""

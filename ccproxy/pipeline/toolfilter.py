@@ -24,6 +24,9 @@ class _Named(msgspec.Struct, gc=False):
 
 _TOOLS = msgspec.json.Decoder(list[Raw])
 _TOOL = msgspec.json.Decoder(_Named)
+_LISTS_KEPT = 16
+_LARGEST_KEPT = 512 * 1024
+"""Bytes of a list of tools."""
 
 
 def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
@@ -36,7 +39,8 @@ def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[
     fields = fields_of(body) if patterns else None
     if fields is None or "tools" not in fields:
         return body, ()
-    kept, gone = _sorted(bytes(fields["tools"]), patterns)
+    tools = bytes(fields["tools"])
+    kept, gone = (_kept_sorted if len(tools) <= _LARGEST_KEPT else _sorted)(tools, patterns)
     if not gone:
         return body, ()
     if kept:
@@ -49,7 +53,6 @@ def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[
     return b"{" + b",".join(parts) + b"}", tuple(f"tools.{name}" for name in gone)
 
 
-@lru_cache(maxsize=16)  # a client sends the same tools with every turn
 def _sorted(tools: bytes, patterns: tuple[str, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
     """Return the tools that stay, and the names of those that go."""
     try:
@@ -60,6 +63,10 @@ def _sorted(tools: bytes, patterns: tuple[str, ...]) -> tuple[tuple[bytes, ...],
     named = [(_name(tool), bytes(tool)) for tool in found]
     gone = tuple(name for name, _ in named if name and matches(name))
     return tuple(tool for name, tool in named if name not in gone), gone
+
+
+# A client sends the same tools with every turn.
+_kept_sorted = lru_cache(maxsize=_LISTS_KEPT)(_sorted)
 
 
 def _name(raw: Raw) -> str:

@@ -183,6 +183,8 @@ _SOURCE = msgspec.json.Decoder(Source)
 
 BASE64: Final = b'"base64"'
 
+_LONGEST_NAME = 256
+
 _SLICE = 32 * 1024
 _ESCAPE = re.compile(rb"\\u[0-9a-fA-F]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -243,6 +245,7 @@ def read_request(body: bytes | Text, *, counting: bool = False) -> MessagesReque
     """
     text = body if isinstance(body, Text) else text_of_request(body)
     request = read(_REQUEST, text.body)
+    check_model(request.model)
     if not request.messages:
         raise invalid("at least one message is required", "messages")
     if request.max_tokens is None and not counting:
@@ -250,6 +253,12 @@ def read_request(body: bytes | Text, *, counting: bool = False) -> MessagesReque
     if request.max_tokens is not None and request.max_tokens < 0:
         raise invalid("Input should be greater than or equal to 0", "max_tokens")
     return request
+
+
+def check_model(name: str) -> None:
+    """Raise a Problem if *name* is too long for a model's; much is remembered by them."""
+    if len(name) > _LONGEST_NAME:
+        raise invalid(f"String should have at most {_LONGEST_NAME} characters", "model")
 
 
 def mended(body: bytes) -> bytes:

@@ -20,6 +20,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import aiohttp
@@ -37,6 +38,8 @@ FIELD_LIMIT = 64 * 1024
 """Bytes of one header of the provider's."""
 
 _HEADS_KEPT = 512
+_LARGEST_KEPT = 8 * 1024
+"""Characters of a head that is remembered."""
 _JOINED = 64 * 1024
 """Bytes of a body that are copied to go out with the head in one write."""
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -68,7 +71,7 @@ class Line(ResumesWhatIsPaused, ResponseHandler):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Head:
+class Head:
     """What is the same for many requests."""
 
     request: aiohttp.ClientRequest
@@ -90,7 +93,7 @@ class Wire:
         self._connector._factory = factory
         self._proxy = URL(proxy) if proxy else None
         self._timeout = timeout
-        self._head = lru_cache(maxsize=_HEADS_KEPT)(self._make_head)
+        self._kept_head = lru_cache(maxsize=_HEADS_KEPT)(self._make_head)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -107,7 +110,7 @@ class Wire:
             aiohttp.ClientError: If there is no connection, or it broke.
 
         """
-        head = self._head(url, headers)
+        head = self.head(url, headers)
         reply = Reply(await self._connect(head), patience=patience)
         try:
             await reply.send(head.start, body)
@@ -118,13 +121,18 @@ class Wire:
             await reply.send(head.start, body)
         return reply
 
-    async def _connect(self, head: _Head) -> Connection:
+    def head(self, url: str, headers: Headers) -> Head:
+        """Put together what goes before a body, or remember it; a client sends the same again."""
+        size = sum(map(len, chain.from_iterable(headers)), len(url))
+        return (self._kept_head if size <= _LARGEST_KEPT else self._make_head)(url, headers)
+
+    async def _connect(self, head: Head) -> Connection:
         try:
             return await self._connector.connect(head.request, [], self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
 
-    def _make_head(self, url: str, headers: Headers) -> _Head:
+    def _make_head(self, url: str, headers: Headers) -> Head:
         # aiohttp says what Host is, and what a login in the URL means.
         request = aiohttp.ClientRequest(
             "POST", URL(url), headers=headers, loop=self._loop, proxy=self._proxy
@@ -143,7 +151,7 @@ class Wire:
         if any(map(_FORBIDDEN.search, lines)):
             raise ValueError("a header to the provider has a line break in it")
         start = "\r\n".join([*lines, "Content-Length: "])
-        return _Head(request=request, start=start.encode("utf-8", "surrogateescape"))
+        return Head(request=request, start=start.encode("utf-8", "surrogateescape"))
 
 
 class Reply:

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from ccproxy.convert.names import ToolIds, chat_name, id_literal
 from ccproxy.protocol.literals import ABSENT
+from tests.traced import kept_by
 
 FITS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -108,3 +109,11 @@ def test_ids_occur_once_and_depend_on_the_past_only(form, ids):
     again = ToolIds(form)
     assert len(set(sent)) == len(sent)
     assert [again.take(each) for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
+
+
+def test_only_short_names_are_remembered():
+    def work():
+        for number in range(20):
+            assert len(chat_name("x" * 2**20 + str(number), 64)) == 64
+
+    assert kept_by(work) < 2**20

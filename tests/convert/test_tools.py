@@ -8,6 +8,7 @@ import pytest
 
 from ccproxy.errors import Problem
 from tests.asking import ask, assistant, result, target, tool, use, user
+from tests.traced import kept_by
 
 ANY = {"type": "any"}
 READ = {"type": "tool", "name": "Read"}
@@ -363,3 +364,27 @@ def test_names_and_notes_are_told_again_for_known_tools():
     first, second = ask(tools=tools).converted, ask(tools=tools).converted
     assert first.tool_names == second.tool_names != {}
     assert first.dropped == second.dropped == ("tools.web_search",)
+
+
+# What is remembered of them.
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        pytest.param(
+            lambda n: [tool(f"t{each}", description="x" * 2**18) for each in (n, 2, 3, 4, 5)],
+            id="a long list",
+        ),
+        pytest.param(
+            lambda n: [tool("t", {"type": "object", "title": f"{n}" + "x" * 2**20})],
+            id="a large schema",
+        ),
+    ],
+)
+def test_only_small_tools_are_remembered(tools):
+    def work():
+        for number in range(20):
+            ask(tools=tools(number))
+
+    assert kept_by(work) < 2**20

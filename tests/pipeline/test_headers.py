@@ -12,6 +12,7 @@ from ccproxy.pipeline.headers import (
     is_token,
     is_value,
 )
+from tests.traced import kept_by
 
 KEY = "sk-provider-0001"
 CLAUDE_CODE = [
@@ -255,3 +256,14 @@ def test_values_of_headers(value):
 @pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\r\nHost: x", "a\0", "\x1b[31m", "\x7f"])
 def test_values_that_would_break_out(value):
     assert not is_value(value)
+
+
+def test_only_small_headers_are_remembered():
+    headers = UpstreamHeaders("bearer", custom={})
+
+    def work():
+        for number in range(40):
+            value = f"{number}" + "x" * 2**16
+            assert headers.direct(KEY, [("anthropic-beta", value)])["anthropic-beta"] == value
+
+    assert kept_by(work) < 2**20

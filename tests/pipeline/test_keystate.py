@@ -113,3 +113,13 @@ def test_what_is_shared_comes_back_as_it_was():
     other.revive(key.live(1), 2)
     assert other.live(2).flights == {1: 1, 2: 0}
     assert (other.rests, other.used(WALL), other.in_flight) == (key.rests, 1, 1)
+
+
+def test_of_very_many_models_the_oldest_rests_are_forgotten():
+    key = key_of()
+    refuse(key, Cause.BAD_KEY, effect=Effect.SUSPECT)
+    for number in range(1000):
+        refuse(key, Cause.RATE_LIMIT, model=f"m{number}")
+    assert len(key.rests) == 256
+    assert list(key.rests)[:2] == [WHOLE_KEY, "m745"]
+    assert list(key.rests)[-1] == "m999"

@@ -352,3 +352,13 @@ def test_what_was_learnt_is_kept():
         again.restore({"m": ("x", 1)})
     with pytest.raises((TypeError, ValueError)):
         again.restore({"m": 5})
+
+
+def test_of_very_many_models_the_last_are_known():
+    calibration = Calibration()
+    for number in range(1000):
+        calibration.learn("always", estimated=1000, reported=1300)
+        calibration.learn(f"m{number}", estimated=1000, reported=1300)
+    assert len(calibration.export()) == 256
+    assert calibration.knows("always")
+    assert not calibration.knows("m0")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ccproxy.pipeline.toolfilter import without_tools
+from tests.traced import kept_by
 
 BASH = {"name": "Bash", "description": "Runs \u2713", "input_schema": {"type": "object"}}
 FETCH = {"name": "WebFetch", "input_schema": {}}
@@ -73,3 +74,12 @@ def test_a_choice_of_what_is_gone_goes_too(choice, patterns, stays):
 )
 def test_what_is_no_request_stays_as_it_is(raw):
     assert without_tools(raw, ("*",)) == (raw, ())
+
+
+def test_only_small_lists_are_remembered():
+    def work():
+        for number in range(20):
+            long = {"name": f"x{number}", "description": "x" * 2**20}
+            assert names(without_tools(body(BASH, long), ("Bash",))[0]) == [long["name"]]
+
+    assert kept_by(work) < 2**20

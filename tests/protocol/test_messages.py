@@ -83,6 +83,11 @@ def test_every_field_that_is_only_anthropics_is_known():
         pytest.param(b"[]", "Input should be a valid dictionary", id="a list"),
         pytest.param(b"{}", "model: Field required", id="no model"),
         pytest.param(body(model=7), "model: Input should be a valid string", id="model"),
+        pytest.param(
+            body(model="m" * 257),
+            "model: String should have at most 256 characters",
+            id="a model's name without end",
+        ),
         pytest.param(b'{"model":"m","max_tokens":9}', "messages: Field required", id="no messages"),
         pytest.param(
             body(messages=[]), "messages: at least one message is required", id="empty messages"

@@ -245,3 +245,30 @@ async def test_direct_mode_has_no_chat_completions(start, provider):
     async with proxy.post("/v1/chat/completions", {"model": "m"}) as response:
         assert response.status == 404
     assert provider.calls == []
+
+
+@pytest.mark.parametrize(
+    ("api", "path", "name"),
+    [
+        ("chat", "/v1/messages", "m" * 257),
+        ("chat", "/v1/messages/count_tokens", "m" * 257),
+        ("chat", "/v1/chat/completions", "m" * 257),
+        ("messages", "/v1/messages", "m" * 257),
+        # Half of an emoji is mended, and what is mended is read as well.
+        ("messages", "/v1/messages", "\ud83d" + "m" * 256),
+        ("messages", "/v1/messages/count_tokens", "m" * 257),
+    ],
+)
+async def test_a_models_name_has_a_length(start, provider, api, path, name):
+    proxy = await start(PROVIDER_API=api)
+    async with proxy.post(path, prompt(model=name)) as response:
+        error = (await response.json())["error"]
+    assert response.status == 400
+    assert error["type"] == "invalid_request_error"
+    assert error["message"] == "model: String should have at most 256 characters"
+    assert not provider.calls
+
+
+async def test_as_long_as_it_may_be_a_models_name_is_answered(proxy, provider):
+    provider.script(completion("ok"))
+    assert (await proxy.ask(prompt(model="m" * 256))).status == 200

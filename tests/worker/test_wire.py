@@ -11,6 +11,7 @@ import pytest
 from ccproxy.worker.connections import open_wire
 from ccproxy.worker.wire import READ_BUFFER, Line
 from tests.provider import hang_up, raw, stream
+from tests.traced import kept_by
 
 HEADERS = (("Authorization", "Bearer sk-1"), ("Content-Type", "application/json"))
 
@@ -190,3 +191,13 @@ async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
     (call,) = provider.calls
     assert call.headers["host"] == "api.example:1"
     assert call.headers["proxy-authorization"] == "Basic bWU6c2UgY3JldA=="
+
+
+async def test_only_small_heads_are_remembered():
+    async with wire() as way:
+
+        def work():
+            for number in range(40):
+                way.head("http://api.example/x", (("x-a", f"{number}" + "x" * 2**16),))
+
+        assert kept_by(work) < 2**20

@@ -18,6 +18,7 @@ from ccproxy.convert.usage import to_usage
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
+from ccproxy.protocol.messages import check_model
 from ccproxy.worker.asking import ending_as_problem, note_answer, passed_key, told
 from ccproxy.worker.elsewhere import answer_elsewhere, choose
 from ccproxy.worker.http import ClientRequest
@@ -70,6 +71,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = f"the request body is not a Chat Completions request: {error}"
         raise Problem("invalid_request_error", text) from error
+    check_model(head.model)
     chosen = request.chosen
     model = (chosen.model if chosen else None) or config.models.pick(head.model).model
     record.requested, record.model, record.stream = head.model, model, bool(head.stream)
