@@ -83,7 +83,7 @@ async def limited_address() -> list[Figure]:
 
 
 async def dead_provider() -> list[Figure]:
-    """G12: 100 requests a second for a minute before a provider that fails, wholly or by a third."""
+    """G12: 100 requests a second for a minute, before a provider that fails, always or often."""
     figures = []
     for share, name in ((1.0, "always"), (0.33, "a third of the time")):
         asked, calls = await _pour(share)

@@ -151,6 +151,12 @@ def _described(given: _Given, fleet: Fleet) -> NewProxy:
     def model(typed: str) -> str:
         return newproxy.read_setting(settings.BIG_MODEL, typed, "the model")
 
+    proposed = newproxy.propose_port(fleet)
+
+    def port(typed: str) -> int:
+        # What was found free just now is not asked for again: it might not be a moment later.
+        return proposed if typed == str(proposed) else newproxy.read_port(typed, fleet)
+
     base_url, name = given.base_url or "", given.model or ""
     if base_url or is_custom or not preset.base_url:
         hint = f" (such as {preset.example_url})" * bool(preset.example_url)
@@ -168,12 +174,7 @@ def _described(given: _Given, fleet: Fleet) -> NewProxy:
             lambda typed: newproxy.read_label(typed, fleet),
             default=newproxy.propose_label(word, fleet) if given.asks else word,
         ),
-        port=given.get(
-            "port",
-            "Port",
-            lambda typed: newproxy.read_port(typed, fleet),
-            default=str(newproxy.propose_port(fleet)),
-        ),
+        port=given.get("port", "Port", port, default=str(proposed)),
         client_key=f"ccp_{secrets.token_urlsafe(KEY_BYTES)}",
     )
 

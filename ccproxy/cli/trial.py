@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +38,22 @@ def try_out(config: WorkerConfig, env_text: str) -> Mapping[str, Any]:
     """
     with (
         tempfile.TemporaryDirectory(prefix="ccproxy-") as folder,
-        _worker(config, Path(folder), env_text),
+        # A port of its own: what it would have later, somebody may have just now.
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        _worker(config, Path(folder), env_text, listener),
     ):
+        host, port = listener.getsockname()
         try:
-            return try_connection(config)
+            return try_connection(replace(config, host=host, port=port))
         except (OSError, ValueError) as error:
             raise CcproxyError(f"the trial got no answer: {error}") from error
 
 
 @contextmanager
-def _worker(config: WorkerConfig, home: Path, env_text: str) -> Iterator[None]:
-    """Run a worker below *home* on the port that it will have."""
+def _worker(
+    config: WorkerConfig, home: Path, env_text: str, listener: socket.socket
+) -> Iterator[None]:
+    """Run a worker below *home* that accepts at *listener*."""
     write_new(home / "trial.env", env_text)
     ours, theirs = os.pipe()
     arguments = {
@@ -54,13 +61,14 @@ def _worker(config: WorkerConfig, home: Path, env_text: str) -> Iterator[None]:
         "--label": config.label,
         "--env-file": "trial.env",
         "--port": config.port,
+        "--listen-fd": listener.fileno(),
         "--ready-fd": theirs,
     }
     command = [f"{name}={value}" for name, value in arguments.items()]
     child = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-P", "-m", "ccproxy.worker", *command],
         env=clean_environment(),
-        pass_fds=[theirs],
+        pass_fds=[listener.fileno(), theirs],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
