@@ -252,7 +252,7 @@ class Provider:
         return Call(
             method=request.method,
             path=request.path,
-            query=request.query_string,
+            query=request.rel_url.raw_query_string,  # as it came
             headers={name.lower(): value for name, value in request.headers.items()},
             body=body,
             json=_parse(body),

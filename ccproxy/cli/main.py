@@ -196,19 +196,25 @@ def _sentence(error: Exception) -> str:
             return "\n".join(f"{red} {_mistake(mistake)}" for mistake in error.mistakes)
         case click.UsageError():
             path = error.ctx.command_path if error.ctx is not None else "ccproxy"
-            text = error.format_message().rstrip(".")
+            text = _cleaned(error.format_message()).rstrip(".")
             return f"{red} {text[:1].lower()}{text[1:]}\n  fix: {path} --help"
         case click.ClickException():
-            return f"{red} {error.format_message()}"
+            return f"{red} {_cleaned(error.format_message())}"
         case click.Abort():
             return "interrupted"
         case OSError(filename=str(name)):
             fix = _FIXES.get(error.errno or 0, "").format(place=shlex.quote(str(_there(name))))
-            return f"{red} {name}: {error.strerror}" + (f"\n  fix: {fix}" if fix else "")
+            text = f"{clean(name)}: {error.strerror}"
+            return f"{red} {text}" + (f"\n  fix: {clean(fix)}" if fix else "")
         case OSError(strerror=str(text)):
             return f"{red} {text}"
         case _:
-            return f"{red} {error}"
+            return f"{red} {_cleaned(str(error))}"
+
+
+def _cleaned(text: str) -> str:
+    """Return *text*, which may repeat whatever was typed or a file is called, in clean lines."""
+    return "\n".join(map(clean, text.split("\n")))
 
 
 def _there(name: str) -> Path:
@@ -223,7 +229,7 @@ def _mistake(mistake: Mistake) -> str:
     if not any(line.startswith(where) for line in rest):
         rest.append(where)
     if mistake.fix:
-        rest.append(f"fix: {mistake.fix}")
+        rest.append(f"fix: {_cleaned(mistake.fix)}")
     return "\n  ".join([text, *rest])
 
 

@@ -69,14 +69,14 @@ def mark(state: str) -> str:
 def tilde(path: Path) -> str:
     """Return *path* as a person would write it."""
     home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+    return clean(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
 
 
 def near(path: Path) -> str:
     """Return *path* from the current folder where it lies inside, else as `tilde`."""
     here = Path.cwd()
     is_below = here != here.parent and path.is_relative_to(here)
-    return str(path.relative_to(here)) if is_below else tilde(path)
+    return clean(str(path.relative_to(here))) if is_below else tilde(path)
 
 
 class Placed(Protocol):

@@ -14,7 +14,7 @@ configuration is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Literal
@@ -106,21 +106,18 @@ class UpstreamHeaders:
         prepared = self._stream if stream else self._whole
         return {**prepared, **self._credential(key)}
 
-    def direct(
-        self, key: str | None, client: Iterable[tuple[str, str]], *, connection: str = ""
-    ) -> dict[str, str]:
+    def direct(self, key: str | None, client: Iterable[tuple[str, str]]) -> dict[str, str]:
         """
         Return the headers of a Messages request with *key*, with those of the *client's* that
-        Messages servers act on. *connection* is the client's Connection header: what it names
-        is for one hop only.
+        Messages servers act on.
         """
         headers = tuple(client)
         size = sum(map(len, chain.from_iterable(headers)))
         kept = self._kept if size <= _LARGEST_KEPT else self._kept_of
-        return {**kept(headers, connection), **self._credential(key)}
+        return {**kept(headers), **self._credential(key)}
 
-    def _kept_of(self, client: tuple[tuple[str, str], ...], connection: str) -> dict[str, str]:
-        kept = messages_headers(client, connection=connection)
+    def _kept_of(self, client: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        kept = messages_headers(client)
         kept.setdefault("anthropic-version", ANTHROPIC_VERSION)
         kept.setdefault("user-agent", USER_AGENT)
         kept |= {"content-type": "application/json", "accept-encoding": "identity"}
@@ -133,13 +130,15 @@ class UpstreamHeaders:
         return {} if key is None or name.lower() in self._custom_names else {name: value}
 
 
-def messages_headers(client: Iterable[tuple[str, str]], *, connection: str = "") -> dict[str, str]:
-    """
-    Return those of the *client's* headers that Messages servers act on, in lower case.
+def for_one_hop(headers: Collection[tuple[str, str]]) -> frozenset[str]:
+    """Return the names, in lower case, of what belongs to one connection only (RFC 9110, 7.6.1)."""
+    named = (value.split(",") for name, value in headers if name.lower() == "connection")
+    return HOP_BY_HOP.union(name.strip().lower() for name in chain.from_iterable(named))
 
-    *connection* is its Connection header: what it names is for one hop only.
-    """
-    dropped = {name.strip().lower() for name in connection.split(",")}
+
+def messages_headers(client: Collection[tuple[str, str]]) -> dict[str, str]:
+    """Return those of the *client's* headers that Messages servers act on, in lower case."""
+    dropped = for_one_hop(client)
     kept: dict[str, str] = {}
     for name, value in client:
         lower = name.lower()
@@ -151,11 +150,16 @@ def messages_headers(client: Iterable[tuple[str, str]], *, connection: str = "")
 
 
 def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return those of the *provider's* headers that a client in direct mode may see."""
+    """
+    Return those of the *provider's* headers that a client in direct mode may see.
+
+    A value with a control sign in it, which a lenient parser lets through, is left out.
+    """
     return [
         (name, value)
         for name, value in provider
-        if name.lower() in _ANSWER_NAMES or name.lower().startswith(_ANSWER_PREFIXES)
+        if (name.lower() in _ANSWER_NAMES or name.lower().startswith(_ANSWER_PREFIXES))
+        and is_value(value)
     ]
 
 

@@ -127,9 +127,7 @@ async def _relay(answer: Answer, asked: Passthrough, events: EventStream) -> Non
 async def _ask(stack: AsyncExitStack, request: ClientRequest, asked: Passthrough) -> Answer:
     """Send the request; once more without what the provider minds, if it says what that is."""
     worker = request.worker
-    url = worker.config.messages_url()
-    if request.query_string:
-        url = f"{url}?{request.query_string}"
+    url = worker.config.messages_url() + request.raw_query
     sent = outgoing(request, asked, url, headers=request.headers)
     try:
         answer = await stack.enter_async_context(worker.upstream.send(sent))

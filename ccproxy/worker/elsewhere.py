@@ -132,9 +132,9 @@ async def _instead(
 def _asked(
     request: ClientRequest, chosen: Chosen, place: Place, path: str
 ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-    if request.query_string:
-        path = f"{path}?{request.query_string}"
-    return request.worker.siblings.ask(chosen, place, path=path, client=request.headers)
+    return request.worker.siblings.ask(
+        chosen, place, path=path + request.raw_query, client=request.headers
+    )
 
 
 # The sibling's answer.

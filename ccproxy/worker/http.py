@@ -63,6 +63,12 @@ class ClientRequest(web.BaseRequest):
     chosen: Chosen | None = None
     """Who answers, once that was decided."""
 
+    @property
+    def raw_query(self) -> str:
+        """The query as it was sent, with its question mark; empty if there is none."""
+        query = self.rel_url.raw_query_string
+        return f"?{query}" if query else ""
+
     async def body(self) -> bytes:
         """
         Read the body.

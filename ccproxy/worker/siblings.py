@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from ccproxy.errors import Problem
 from ccproxy.pipeline.headers import messages_headers
@@ -69,7 +70,7 @@ class Siblings:
             Problem: If nobody answers there.
 
         """
-        url = self._url(place) + path
+        url = URL(self._url(place) + path, encoded=True)
         body = replaced(chosen.body, ("model",), msgspec.json.encode(place.model))
         if self._session is None:
             # A connection for each: a sibling that was restarted leaves no dead one behind.
@@ -102,7 +103,7 @@ class Siblings:
         self, client: CIMultiDictProxy[str], chosen: Chosen, place: Place
     ) -> dict[str, str]:
         return {
-            **messages_headers(client.items(), connection=client.get("connection", "")),
+            **messages_headers(client.items()),
             "content-type": "application/json",
             "accept-encoding": "identity",
             TOKEN_HEADER: self._token.issue(place.label),

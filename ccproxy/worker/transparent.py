@@ -8,14 +8,15 @@ Neither the pool's keys nor retries play a part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
+from yarl import URL
 
 from ccproxy.errors import Problem
-from ccproxy.pipeline.headers import HOP_BY_HOP
+from ccproxy.pipeline.headers import for_one_hop
 from ccproxy.worker.admission import Admission, offered_keys
 from ccproxy.worker.connections import explain, open_session, proxy_for
 
@@ -26,8 +27,8 @@ READ_SECONDS = 600.0
 """The longest silence."""
 
 _KEY_HEADERS = frozenset({"authorization", "x-api-key"})
-_NOT_SENT = HOP_BY_HOP | {"host", "content-length", "cookie", "accept-encoding", "expect"}
-_NOT_SENT_PREFIXES = ("x-forwarded-", "proxy-", "sec-fetch-")
+_NOT_SENT = frozenset({"host", "content-length", "cookie", "accept-encoding", "expect"})
+_NOT_SENT_PREFIXES = ("x-forwarded-", "x-ccproxy-", "proxy-", "sec-fetch-")
 
 
 class Transparent:
@@ -48,7 +49,8 @@ class Transparent:
         self, target: str, headers: CIMultiDictProxy[str], body: bytes
     ) -> aiohttp.ClientResponse:
         """
-        Send a request for *target*, a path with its query; the caller closes the answer.
+        Send a request for *target*, a path with its query as they came; the caller closes the
+        answer.
 
         Raises:
             Problem: If the client has no key of its own, or nobody answers.
@@ -59,9 +61,10 @@ class Transparent:
             self._session = open_session(self._ca_bundle)
         try:
             return await self._session.post(
-                self.url + target,
+                URL(self.url + target, encoded=True),
                 data=body,
                 headers=sent,
+                skip_auto_headers=("Content-Type", "User-Agent"),
                 allow_redirects=False,
                 proxy=self._proxy,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=READ_SECONDS),
@@ -78,7 +81,8 @@ class Transparent:
 
     def _headers(self, headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
         ours = {key for key in offered_keys(headers) if self._admission.is_ours(key)}
-        kept = list(_without(headers.items(), ours))
+        dropped = _NOT_SENT | for_one_hop(headers.items())
+        kept = list(_without(headers.items(), dropped, ours))
         if ours and not any(name.lower() in _KEY_HEADERS for name, _ in kept):
             text = (
                 "the proxy is disabled, and the only key that came is the proxy's own: send your "
@@ -88,10 +92,12 @@ class Transparent:
         return [*kept, ("Accept-Encoding", "identity")]
 
 
-def _without(headers: Iterable[tuple[str, str]], ours: set[str]) -> Iterable[tuple[str, str]]:
+def _without(
+    headers: Iterable[tuple[str, str]], dropped: Container[str], ours: Container[str]
+) -> Iterable[tuple[str, str]]:
     for name, value in headers:
         lower = name.lower()
-        if lower in _NOT_SENT or lower.startswith(_NOT_SENT_PREFIXES):
+        if lower in dropped or lower.startswith(_NOT_SENT_PREFIXES):
             continue
         if lower not in _KEY_HEADERS or value.strip().rpartition(" ")[2] not in ours:
             yield name, value

@@ -226,9 +226,8 @@ class Upstream:
         hop = (("x-ccproxy-hop", str(outgoing.hop + 1)),) if self._is_near else ()
         if self._config.api == "chat":
             return (*self._headers.chat(lease.secret, stream=outgoing.stream).items(), *hop)
-        named = outgoing.headers.get("connection", "")
         client = outgoing.headers.items()
-        return (*self._headers.direct(lease.secret, client, connection=named).items(), *hop)
+        return (*self._headers.direct(lease.secret, client).items(), *hop)
 
     def _reader(self, outgoing: Outgoing) -> Reader:
         own = () if outgoing.client_key is None else (outgoing.client_key,)

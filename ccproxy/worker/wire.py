@@ -133,13 +133,15 @@ class Wire:
             raise aiohttp.ConnectionTimeoutError from error
 
     def _make_head(self, url: str, headers: Headers) -> Head:
+        # A client's query goes out as it came: yarl would take it apart and write it anew.
+        place, mark, query = url.partition("?")
         # aiohttp says what Host is, and what a login in the URL means.
         request = aiohttp.ClientRequest(
-            "POST", URL(url), headers=headers, loop=self._loop, proxy=self._proxy
+            "POST", URL(place), headers=headers, loop=self._loop, proxy=self._proxy
         )
         through_proxy = self._proxy is not None and not request.is_ssl()
         bare = request.url.with_user(None)
-        target = str(bare) if through_proxy else bare.raw_path_qs
+        target = (str(bare) if through_proxy else bare.raw_path) + mark + query
         lines = [f"POST {target} HTTP/1.1"]
         lines += [
             f"{name}: {value}"

@@ -208,6 +208,46 @@ def test_what_the_system_refuses_comes_with_a_fix(number, fix, tmp_path):
     assert fix.format(place=tmp_path) in result.stderr
 
 
+STEERING = "a\x1b]0;pwned\x07"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.CcproxyError(f"no\n  fix: {STEERING}"),
+        click.UsageError(f"no {STEERING}"),
+        click.ClickException(f"no {STEERING}"),
+        ConfigError([Mistake(file=Path("x"), line=1, text="no", fix=STEERING)]),
+        ConfigError([Mistake(file=Path(STEERING), line=1, text="no")]),
+        PermissionError(13, "Permission denied", f"/{STEERING}/x"),
+    ],
+)
+def test_no_error_steers_the_terminal(error):
+    result = CliRunner().invoke(raising(error), ["broken"])
+    assert not set("\x1b\x07") & set(result.stderr)
+    assert "a\\x1b]0;pwned\\x07" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--label"], ["--preset"], [], ["init"]])
+def test_nothing_that_was_typed_steers_the_terminal(words, ccproxy):
+    result = ccproxy("init", "--no-input", *words, STEERING)
+    assert result.exit_code == 2
+    assert not set("\x1b\x07") & set(result.stderr)
+
+
+def test_no_folder_steers_the_terminal(tmp_path, monkeypatch, process):
+    folder = tmp_path / STEERING
+    folder.mkdir()
+    (folder / "ccproxy.toml").write_text('proxies = ["18081:demo.env:Demo"]')
+    (folder / "demo.env").write_text("PROVIDER=demo\n")
+    (folder / "demo.env").chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    for verb in ("status", "check", "cleanup", "doctor"):
+        said = process("-c", folder / "ccproxy.toml", verb)
+        assert not set("\x1b\x07") & set(said.stdout + said.stderr), verb
+        assert "a\\x1b]0;pwned" in said.stdout + said.stderr, verb
+
+
 def test_every_exit_code_is_explained_in_the_help(ccproxy):
     shown = ccproxy("--help").stdout
     for code in {0, 2, *EXIT_CODES.values()}:

@@ -146,7 +146,7 @@ def test_what_is_sent_upstream_is_headers(pairs, connection):
     headers = UpstreamHeaders("bearer", custom={})
     for sent in (
         headers.chat("key", stream=True),
-        headers.direct("key", client, connection=connection),
+        headers.direct("key", [*client, ("Connection", connection)]),
     ):
         assert "secret" not in sent.values()
         assert not any(is_forbidden(name) for name in sent)

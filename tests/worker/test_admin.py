@@ -348,6 +348,22 @@ async def test_disabled_requests_pass_unchanged(disabled, provider):
     assert {"x-api-key", "cookie", "x-forwarded-for"} & set(call.headers) == set()
 
 
+async def test_disabled_nothing_is_made_up_and_nothing_of_one_hop_goes_on(disabled, provider):
+    body = b'{"model":"m"}'
+    head = (
+        "POST /v1/messages?a=%2F&b=%41 HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {OWN}\r\nx-api-key: {CLIENT_KEY}\r\n"
+        "x-ccproxy-hop: 1\r\nX-Trace: 1\r\nX-Kept: 2\r\n"
+        f"Connection: close\r\nConnection: x-trace\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    assert b" 200 OK" in await disabled.exchange(head.encode() + body)
+    (call,) = provider.calls
+    assert call.query == "a=%2F&b=%41"
+    assert set(call.headers) - {"connection"} == {
+        *("host", "authorization", "x-kept", "accept", "accept-encoding", "content-length")
+    }
+
+
 async def test_disabled_streams_and_errors_come_back_as_they_are(disabled, provider):
     headers = {**AUTH, "Authorization": f"Bearer {OWN}"}
     answer = await disabled.ask(prompt(stream=True), headers=headers)

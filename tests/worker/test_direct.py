@@ -32,6 +32,13 @@ END = (
 )
 
 
+QUESTION = b'{"model":"claude-opus-4-1","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}'
+REST = b"Host: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(QUESTION),
+    QUESTION,
+)
+
+
 def refusal(message):
     error = {"type": "invalid_request_error", "message": message}
     return failure(400, {"type": "error", "error": error})
@@ -64,6 +71,13 @@ async def test_the_request_keeps_every_byte_but_the_models_name(direct, provider
     assert call.headers["x-claude-code-session-id"] == "s1"
     assert call.key == KEY
     assert "cookie" not in call.headers
+
+
+@pytest.mark.parametrize("query", ["beta=true", "a=1%2F2&b=%41+c%20d", "a=%26&a&=", "a=b?c"])
+async def test_the_query_goes_out_as_it_came(query, direct, provider):
+    await direct.exchange(b"POST /v1/messages?%b HTTP/1.1\r\n" % query.encode() + REST)
+    (call,) = provider.calls
+    assert (call.path, call.query) == ("/v1/messages", query)
 
 
 async def test_a_stream_keeps_every_byte_but_the_models_name(direct, provider):

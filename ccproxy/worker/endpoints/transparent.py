@@ -5,18 +5,17 @@ from __future__ import annotations
 import aiohttp
 from aiohttp import web
 
-from ccproxy.pipeline.headers import HOP_BY_HOP
+from ccproxy.pipeline.headers import for_one_hop
 from ccproxy.worker.connections import explain
 from ccproxy.worker.http import ClientRequest
 
-_NOT_TOLD = HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "server", "date"}
+_NOT_TOLD = frozenset({"content-length", "content-encoding", "set-cookie", "server", "date"})
 
 
 async def forward(request: ClientRequest) -> web.StreamResponse:
     """Send the request on, and its answer back."""
-    query = f"?{request.query_string}" if request.query_string else ""
     answer = await request.worker.session.transparent.send(
-        request.path + query, request.headers, await request.body()
+        request.rel_url.raw_path_qs, request.headers, await request.body()
     )
     try:
         return await _returned(request, answer)
@@ -25,7 +24,8 @@ async def forward(request: ClientRequest) -> web.StreamResponse:
 
 
 async def _returned(request: ClientRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    headers = {name: v for name, v in answer.headers.items() if name.lower() not in _NOT_TOLD}
+    dropped = _NOT_TOLD | for_one_hop(answer.headers.items())
+    headers = {name: value for name, value in answer.headers.items() if name.lower() not in dropped}
     response = web.StreamResponse(status=answer.status, headers=headers)
     if request.worker.draining:
         response.force_close()
