@@ -21,13 +21,27 @@ Samples = Mapping[tuple[str, str], Sequence[Sample]]
 
 def median(samples: Iterable[Sample], field: str) -> float:
     """Return the median of *field*, leaving out samples that lack it; NaN if all do."""
-    values = [sample[field] for sample in samples if sample.get(field) == sample.get(field, 0.0)]
-    values = [value for value in values if value == value]
-    return statistics.median(values) if values else float("nan")
+    return _median(value for sample in samples if (value := sample.get(field)) is not None)
+
+
+def ratio(samples: Sequence[Sample], base: Sequence[Sample], field: str) -> float:
+    """
+    Return the median of what *field* is to its *base* in the same round; NaN if there is none.
+
+    A machine is faster in one minute than in the next, and what is measured side by side is so
+    in the same minute.
+    """
+    both = [(one.get(field), other.get(field)) for one, other in zip(samples, base, strict=False)]
+    return _median(ours / theirs for ours, theirs in both if ours is not None and theirs)
+
+
+def _median(values: Iterable[float]) -> float:
+    numbers = [value for value in values if value == value]
+    return statistics.median(numbers) if numbers else float("nan")
 
 
 def table(scenarios: Sequence[Scenario], targets: Sequence[Target], samples: Samples) -> str:
-    """Write one line per figure, one column per target; in brackets the ratio to bare aiohttp."""
+    """Write one line per figure, one column per target; in brackets its `ratio` to bare aiohttp."""
     rows = [["", "", *(target.name for target in targets)]]
     for scenario in scenarios:
         for field, unit in {scenario.figure: scenario.unit, **scenario.others}.items():
@@ -82,12 +96,13 @@ def failures(samples: Samples) -> list[str]:
 
 
 def _cell(scenario: str, field: str, target: Target, samples: Samples) -> str:
-    value = median(samples.get((scenario, target.name), ()), field)
+    own = samples.get((scenario, target.name), ())
+    value = median(own, field)
     if value != value:
         return ""
-    base = median(samples.get((scenario, target.baseline), ()), field)
-    is_ratio = target.name != target.baseline and base == base and base > 0
-    return _number(value) + (f" ({value / base:.2f}×)" if is_ratio else "")
+    compared = ratio(own, samples.get((scenario, target.baseline), ()), field)
+    is_shown = target.name != target.baseline and compared == compared
+    return _number(value) + (f" ({compared:.2f}×)" if is_shown else "")
 
 
 def _number(value: float) -> str:

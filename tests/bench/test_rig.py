@@ -120,6 +120,13 @@ def test_the_median_leaves_out_what_was_not_measured():
     assert math.isnan(report.median([{}], "x"))
 
 
+def test_a_ratio_compares_what_was_measured_in_the_same_round():
+    base = [{"x": 1.0}, {"x": 10.0}, {"x": 0.0}, {}]
+    assert report.ratio([{"x": 2.0}, {"x": 30.0}, {"x": 1.0}, {"x": 1.0}], base, "x") == 2.5
+    assert math.isnan(report.ratio([{}, {"x": math.nan}], base, "x"))
+    assert math.isnan(report.ratio([{"x": 1.0}], [], "x"))
+
+
 def test_scenarios_have_names_of_their_own():
     names = [scenario.name for scenario in SCENARIOS]
     assert len(set(names)) == len(names)
