@@ -147,7 +147,6 @@ def _listener(options: argparse.Namespace, config: WorkerConfig) -> socket.socke
 async def _close(worker: Worker) -> None:
     """Let go of what the worker holds; the last words to the databases are written."""
     await worker.upstream.close()
-    await worker.siblings.close()
     await worker.session.close()
     if worker.keeper is not None:
         await worker.keeper.close()

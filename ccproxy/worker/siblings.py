@@ -3,17 +3,25 @@ The way to the other workers of the fleet: over loopback, with a token of the fl
 
 The sibling gets the client's own body, with only the model's name exchanged, and does what it
 always does: its keys, its headers, its conversion. The client's key stays here.
+
+Theory of operation: the supervisor keeps a port open where no worker runs, so that a connection
+to a sibling proves nothing, and a whole answer may take minutes without a byte. Therefore each
+connection is asked for a sign of life first; only then the request follows on it. A sibling that
+dies later closes it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from aiohttp.hdrs import CONNECTION
 from yarl import URL
 
 from ccproxy.errors import Problem
@@ -29,7 +37,9 @@ from ccproxy.worker.fleet_token import FleetToken
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
-CONNECT_SECONDS = 10.0
+PATIENCE = 3.0
+"""Seconds for a sign of life: enough for a worker that is just being restarted."""
+
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - never bound here
 
 
@@ -39,13 +49,7 @@ class Siblings:
     def __init__(self, chooser: Chooser, token: FleetToken) -> None:
         self._chooser = chooser
         self._token = token
-        self._session: aiohttp.ClientSession | None = None
-
-    async def close(self) -> None:
-        """Close what is open."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self.patience = PATIENCE
 
     def knows(self, headers: Mapping[str, str], peer: str | None) -> bool:
         """Tell whether a request with these *headers* is from a worker of this fleet."""
@@ -70,23 +74,40 @@ class Siblings:
             Problem: If nobody answers there.
 
         """
-        url = URL(self._url(place) + path, encoded=True)
+        site = self._url(place)
+        url = URL(site + path, encoded=True)
         body = replaced(chosen.body, ("model",), msgspec.json.encode(place.model))
-        if self._session is None:
-            # A connection for each: a sibling that was restarted leaves no dead one behind.
-            connector = aiohttp.TCPConnector(limit=0, force_close=True)
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        # A connection for each: a sibling that was restarted leaves no dead one behind.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.patience)
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1), timeout=timeout
+        ) as session:
+            try:
+                if not await self._is_alive(session, site):
+                    raise _silent(place)
+                headers = self._headers(client, chosen, place)
+                answer = await session.post(url, data=body, headers=headers, allow_redirects=False)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _unreachable(place, error) from error
+            try:
+                yield answer
+            finally:
+                answer.close()
+
+    async def _is_alive(self, session: aiohttp.ClientSession, site: str) -> bool:
+        """Tell whether a worker answers on the connection that *session* goes on with."""
         try:
-            answer = await self._session.post(
-                url, data=body, headers=self._headers(client, chosen, place), allow_redirects=False
-            )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unreachable(place, error) from error
-        try:
-            yield answer
-        finally:
-            answer.close()
+            async with asyncio.timeout(self.patience):
+                while True:
+                    async with session.get(f"{site}/livez", allow_redirects=False) as sign:
+                        await sign.read()
+                    if sign.status != HTTPStatus.OK:
+                        return False
+                    if sign.headers.get(CONNECTION, "").lower() != "close":
+                        return True
+                    # It is on its way out: its successor is on the next connection.
+        except TimeoutError:
+            return False
 
     def _url(self, place: Place) -> str:
         entry = self._chooser.table.entry(place.label)
@@ -115,4 +136,12 @@ class Siblings:
 
 def _unreachable(place: Place, error: Exception) -> Problem:
     text = f"{place.label} does not answer ({explain(error)}): ccproxy start {place.label}"
+    return Problem("api_error", text, status=502)
+
+
+def _silent(place: Place) -> Problem:
+    text = (
+        f"{place.label} does not answer: its port is open, but no worker gives a sign of life: "
+        f"ccproxy status, ccproxy logs {place.label}"
+    )
     return Problem("api_error", text, status=502)

@@ -43,8 +43,16 @@ class Family:
     def write(self, text: str) -> None:
         """Write the table anew; the workers see it at their next request."""
         rows = [f'"{proxy.port}:{label}.env:{label}"' for label, proxy in self.proxies.items()]
+        self._save(f"proxies = [{', '.join(rows)}]\n{text}\n")
+
+    def move(self, label: str, port: int) -> None:
+        """Have the table say that the entry of *label* is at *port*."""
+        table = (self.home / "ccproxy.toml").read_text()
+        self._save(table.replace(f'"{self.proxies[label].port}:', f'"{port}:'))
+
+    def _save(self, table: str) -> None:
         file = self.home / "ccproxy.toml"
-        file.write_text(f"proxies = [{', '.join(rows)}]\n{text}\n")
+        file.write_text(table)
         # Two writes within one tick of the file system's clock must not look alike.
         self._written += 1
         os.utime(file, ns=(self._written, self._written))

@@ -102,7 +102,6 @@ async def running(
         await task
         service.listener.close()
         await worker.upstream.close()
-        await worker.siblings.close()
         await worker.session.close()
         if worker.keeper is not None:
             await worker.keeper.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import contextmanager
 from itertools import permutations
 
 import pytest
+from yarl import URL
 
 from tests.messages import prompt
-from tests.provider import chunk, completion, failure, hang_up, stream
+from tests.provider import Provider, chunk, completion, failure, hang_up, stream
 from tests.worker.family import Family
 from tests.worker.proxy import dead_port
 
@@ -104,10 +107,7 @@ async def test_tiers_map_by_tier(family, name, model):
 async def stopped(family):
     """Three entries, of which GLM is in the table but does not run."""
     await family.start(f"{TO_DEEP}", Kimi={}, GLM={}, Deep={})
-    glm = family.proxies["GLM"]
-    (family.home / "ccproxy.toml").write_text(
-        (family.home / "ccproxy.toml").read_text().replace(str(glm.port), str(dead_port()))
-    )
+    family.move("GLM", dead_port())
     return family
 
 
@@ -133,10 +133,63 @@ async def test_a_stopped_entry_is_stood_in_for(stopped, name, headers, model, st
     assert kimi.lines("fallback.failed") == []
 
 
+@contextmanager
+def silence(family, label):
+    """Keep a port open for *label* at which nobody says a word, as between two crashes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for proxy in family.proxies.values():
+            proxy.worker.siblings.patience = 1.0
+        family.move(label, listener.getsockname()[1])
+        yield
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_an_entry_without_a_sign_of_life_is_passed_over(family, streams):
+    await family.start('[fallback]\nKimi = ["GLM", "Deep"]', Kimi={}, GLM={}, Deep={})
+    family.providers["Kimi"].script(failure(500))
+    with silence(family, "GLM"):
+        got = await family.proxies["Kimi"].ask(prompt(stream=streams))
+    assert got.headers["x-ccproxy-route"] == "Deep:big (fallback: api_error)"
+    line = await family.proxies["Kimi"].logged("fallback.failed")
+    assert (line["label"], "no worker gives a sign of life" in line["reason"]) == ("GLM", True)
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_a_named_entry_without_a_sign_of_life_is_told(family, streams):
+    await family.start(Kimi={}, GLM={})
+    with silence(family, "GLM"):
+        got = await family.proxies["Kimi"].ask(prompt(model="GLM:big", stream=streams))
+    assert got.status == 502
+    assert got.error["message"].startswith("GLM does not answer: its port is open")
+    assert got.error["message"].endswith(": ccproxy status, ccproxy logs GLM")
+
+
+async def test_who_answers_with_an_error_gives_no_sign_of_life(family):
+    """The supervisor does so for a worker that it cannot keep alive."""
+    await family.start(Kimi={}, GLM={})
+    async with Provider() as other:
+        other.script(failure(503, "down"))
+        family.move("GLM", URL(other.url).port)
+        got = await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
+    assert (got.status, [call for call in other.calls if call.body]) == (502, [])
+    assert got.error["message"].startswith("GLM does not answer: its port is open")
+
+
+async def test_a_whole_answer_may_take_longer_than_a_sign_of_life(family):
+    await family.start(Kimi={}, GLM={}, Deep={})
+    kimi, gate = family.proxies["Kimi"], asyncio.Event()
+    family.providers["GLM"].script(completion("late", gate=gate))
+    with silence(family, "Deep"):
+        asking = asyncio.ensure_future(kimi.ask(prompt(model="GLM:big")))
+        await family.providers["GLM"].called()
+        assert (await kimi.ask(prompt(model="Deep:big"))).status == 502  # so long it took
+    gate.set()
+    assert (await asking).text == "late"
+
+
 async def test_a_stopped_entry_without_fallback_is_told_with_its_fix(stopped):
     stopped.write("")
-    table = stopped.home / "ccproxy.toml"
-    table.write_text(table.read_text().replace(str(stopped.proxies["GLM"].port), str(dead_port())))
+    stopped.move("GLM", dead_port())
     got = await stopped.proxies["Kimi"].ask(prompt(model="GLM:big"))
     assert (got.status, got.error["message"].endswith("ccproxy start GLM")) == (502, True)
     line = await stopped.proxies["Kimi"].logged("request.finished")

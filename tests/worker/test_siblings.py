@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from contextlib import suppress
 
 import pytest
 
@@ -163,13 +165,33 @@ async def test_a_sibling_that_is_cut_off_is_an_error_at_the_end(family):
 
 async def test_nobody_at_the_siblings_port_is_told_with_a_fix(family):
     await family.start(Kimi={}, GLM={})
-    table = family.home / "ccproxy.toml"
-    text = table.read_text().replace(str(family.proxies["GLM"].port), str(dead_port()))
-    table.write_text(text)
+    family.move("GLM", dead_port())
     answer = await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
     assert answer.status == 502
     assert answer.error["message"].startswith("GLM does not answer (")
     assert answer.error["message"].endswith("): ccproxy start GLM")
+
+
+async def test_the_sign_of_life_comes_on_the_connection_that_carries_the_request(family):
+    await family.start(Kimi={}, GLM={})
+    connections: list[list[bytes]] = []
+
+    async def answer(reader, writer):
+        connections.append(paths := [])
+        with suppress(asyncio.IncompleteReadError):  # it hangs up when it has its answer
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                paths.append(head.split()[1])
+                if size := re.search(rb"Content-Length: (\d+)", head):
+                    await reader.readexactly(int(size[1]))
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        family.move("GLM", server.sockets[0].getsockname()[1])
+        for _ in range(2):
+            async with family.proxies["Kimi"].post("/v1/messages", prompt(model="GLM:big")) as got:
+                assert await got.read() == b"{}"
+    assert connections == [[b"/livez", b"/v1/messages"]] * 2
 
 
 async def test_an_address_that_is_not_loopback_is_never_asked(family):
@@ -191,8 +213,8 @@ async def test_a_circle_of_tiers_ends_after_three_siblings(family):
     assert answer.headers["x-should-retry"] == "false"
     assert "passed 4 proxies" in answer.error["message"]
     assert family.asked() == {}
-    lines = [len(proxy.lines("request.finished")) for proxy in family.proxies.values()]
-    assert sum(lines) == 5
+    lines = [line for one in family.proxies.values() for line in one.lines("request.finished")]
+    assert [line["status"] for line in lines if line["path"] == "/v1/messages"] == [508] * 5
 
 
 async def test_a_tier_that_means_itself_is_told(family):
@@ -229,7 +251,8 @@ async def test_tokens_are_counted_where_the_model_is(family):
     body = {"model": "GLM:big", "messages": [{"role": "user", "content": "Hi there"}]}
     async with family.proxies["Kimi"].post("/v1/messages/count_tokens", body) as got:
         assert (await got.json())["input_tokens"] > 0
-    assert family.proxies["GLM"].lines("request.finished")
+    paths = [line["path"] for line in family.proxies["GLM"].lines("request.finished")]
+    assert paths == ["/livez", "/v1/messages/count_tokens"]
 
 
 async def test_openai_clients_name_models_the_same_way(family):
