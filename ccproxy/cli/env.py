@@ -46,6 +46,7 @@ def env(
     label set is removed. On a terminal, where nobody evaluates them, the token is masked.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
+    from ccproxy.cli.passing import is_off, warn_of_passing
     from ccproxy.cli.session import TOKEN, no_session, session
     from ccproxy.config.answering import map_of
     from ccproxy.config.worker import load_worker
@@ -59,7 +60,10 @@ def env(
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
     config = load_worker(entry.env_file, entry=entry)
-    settings = dict(session(config, os.environ, known=map_of(fleet)))
+    passes_by = is_off(fleet, entry)
+    settings = dict(session(config, os.environ, known=map_of(fleet), is_off=passes_by))
+    if passes_by:
+        warn_of_passing(options, config, os.environ)
     warn_of_shadows(options, settings)
     token = settings[TOKEN]
     masked = sys.stdout.isatty() and not reveal

@@ -51,6 +51,7 @@ def run(options: Options, label: str, command: tuple[str, ...]) -> None:
     that its own settings.json does not win. The exit code is that of CMD.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
+    from ccproxy.cli.passing import is_off, warn_of_passing
     from ccproxy.cli.session import session
     from ccproxy.cli.start import bring_up
     from ccproxy.config.answering import map_of
@@ -63,7 +64,10 @@ def run(options: Options, label: str, command: tuple[str, ...]) -> None:
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
     config = load_worker(entry.env_file, entry=entry)
-    settings = session(config, os.environ, known=map_of(fleet))
+    passes_by = is_off(fleet, entry)
+    settings = session(config, os.environ, known=map_of(fleet), is_off=passes_by)
+    if passes_by:
+        warn_of_passing(options, config, os.environ)
     bring_up(options, fleet, entry)
     environ = {name: value for name, value in os.environ.items() if name not in settings}
     environ |= {name: value for name, value in settings.items() if value is not None}

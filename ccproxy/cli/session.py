@@ -15,18 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ccproxy.config.answering import Map
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker import PLACEHOLDER, WorkerConfig
 
 Session = Mapping[str, str | None]
 """Variables in the order of showing; None means that the variable must not be set."""
 
-PLACEHOLDER = "ccproxy-needs-no-key"
-"""Without any credential Claude Code sends nothing and asks the user to log in."""
-
 TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+OWN_KEY = "ANTHROPIC_API_KEY"
 ACTIVE = "CCPROXY_ACTIVE"
 _ELSEWHERE = (
-    "ANTHROPIC_API_KEY",  # both credentials at once make Claude Code warn
+    OWN_KEY,  # both credentials at once make Claude Code warn
     "ANTHROPIC_MODEL",  # would choose a model that the proxy has to substitute
     "ANTHROPIC_SMALL_FAST_MODEL",
     "CLAUDE_CODE_USE_BEDROCK",  # these three go past ANTHROPIC_BASE_URL
@@ -61,12 +59,17 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy
 
 
 def session(
-    config: WorkerConfig, environ: Mapping[str, str], *, known: Map | None = None
+    config: WorkerConfig,
+    environ: Mapping[str, str],
+    *,
+    known: Map | None = None,
+    is_off: bool = False,
 ) -> Session:
     """
     Return what a session on the proxy of *config* needs, started from *environ*.
 
     A tier may be another entry's model; *known* is the map of the fleet, by which it is found.
+    While the proxy *is_off*, the user's own key is left alone: requests go on with it.
     """
     models = config.models
     known = known or Map(labels={}, config=lambda _: config)
@@ -86,7 +89,7 @@ def session(
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {
         "ANTHROPIC_BASE_URL": base_url(config.host, config.port),
-        TOKEN: _token(config, environ),
+        TOKEN: _token(config, environ, is_off=is_off),
         "ANTHROPIC_DEFAULT_OPUS_MODEL": models.big,
         "ANTHROPIC_DEFAULT_SONNET_MODEL": models.middle,
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": models.small,
@@ -101,6 +104,8 @@ def session(
         ACTIVE: config.label,
     }
     settings |= _way_past_proxies(environ)
+    if is_off:
+        del settings[OWN_KEY]
     return settings
 
 
@@ -125,10 +130,11 @@ def _answer(window: int | None, output: int | None, limit: int | None) -> int | 
     return min(_LARGEST_ANSWER, *known) if known else None
 
 
-def _token(config: WorkerConfig, environ: Mapping[str, str]) -> str:
+def _token(config: WorkerConfig, environ: Mapping[str, str], *, is_off: bool) -> str:
     if config.client_keys:
         return config.client_keys[0]
-    own = environ.get(TOKEN) or environ.get("ANTHROPIC_API_KEY")
+    # A key that is left alone travels in a header of its own.
+    own = environ.get(TOKEN) or (None if is_off else environ.get(OWN_KEY))
     # Another label's key is not the user's: it must not travel on to this provider.
     is_own = environ.get(ACTIVE, config.label) == config.label
     return own if config.pass_client_key and own and is_own else PLACEHOLDER

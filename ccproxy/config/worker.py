@@ -41,6 +41,12 @@ from ccproxy.pipeline.models import ModelMap, Price
 Api = Literal["chat", "messages"]
 T = TypeVar("T")
 
+PLACEHOLDER = "ccproxy-needs-no-key"
+"""
+What a session sends to a proxy that asks for no key: without any credential Claude Code sends
+nothing and asks the user to log in. It is nobody's key, and never sent on.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:

@@ -15,6 +15,7 @@ from hmac import compare_digest
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from ccproxy.config.worker import PLACEHOLDER
 from ccproxy.errors import Problem
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class Admission:
         return self._is_on_loopback
 
     def is_ours(self, key: str) -> bool:
-        """Tell whether *key* is one of the proxy's client keys."""
+        """Tell whether *key* means the proxy alone: one of its client keys, or the placeholder."""
+        return self._lets_in(key) or key == PLACEHOLDER
+
+    def _lets_in(self, key: str) -> bool:
         digest = sha256(key.encode("utf-8", "surrogateescape")).digest()
         # Every one of them is compared: how long it takes says nothing about which was right.
         same = [compare_digest(digest, ours) for ours in self._digests]
@@ -124,7 +128,7 @@ class Admission:
         if not self._digests:
             return
         offered = offered_keys(headers)
-        matches = [self.is_ours(key) for key in offered]
+        matches = [self._lets_in(key) for key in offered]
         if not any(matches):
             text = _WRONG_KEY if offered else _NO_KEY
             raise Problem("authentication_error", text, should_retry=False)

@@ -86,12 +86,14 @@ def passed_key(request: ClientRequest) -> str | None:
     """
     Return the client's own key if the provider is to be asked with it.
 
-    A key of Anthropic's goes to Anthropic only, whatever else is configured.
+    A key of Anthropic's goes to Anthropic only, whatever else is configured, and what stands for
+    no key at all goes nowhere.
     """
     config = request.worker.config
     if not config.pass_client_key:
         return None
-    keys = offered_keys(request.headers)
+    is_ours = request.worker.admission.is_ours
+    keys = [key for key in offered_keys(request.headers) if not is_ours(key)]
     if not config.takes_anthropic_keys:
         keys = [key for key in keys if not key.startswith(ANTHROPIC_KEY_PREFIX)]
     return keys[0] if keys else None

@@ -2,7 +2,8 @@
 The proxy switched off: Claude Code's requests go where they would go without it, unchanged.
 
 Body, query and headers of the client's are sent to TRANSPARENT_URL, but for what belongs to one
-connection, what names the proxy, and the proxy's own client keys, which are nobody else's business.
+connection, what names the proxy, and the proxy's own client keys, which are nobody else's business,
+or what a session sends where the proxy asks for none.
 Neither the pool's keys nor retries play a part.
 """
 

@@ -12,7 +12,8 @@ import subprocess
 import pytest
 
 from ccproxy.cli.env import script, shell_of
-from ccproxy.cli.session import MANAGED, PLACEHOLDER
+from ccproxy.cli.session import MANAGED
+from ccproxy.config.worker import PLACEHOLDER
 from tests.cli.conftest import GLM, KIMI, command, port_of, write_env
 
 CLIENT_KEY = "ccp_client-key-0123456789abcdef"

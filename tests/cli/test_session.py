@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.session import MANAGED, PLACEHOLDER, no_session, session
+from ccproxy.cli.session import MANAGED, no_session, session
 from ccproxy.cli.shadows import find_shadows
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker import PLACEHOLDER, load_worker
 
 ENTRY = Entry(port=8082, env_file=Path("kimi.env"), label="Kimi")
 OPENAI = {"PROVIDER_BASE_URL": "http://127.0.0.1:9/v1", "PROVIDER_API_KEY": "sk-own-1234567890"}
@@ -175,6 +175,23 @@ def test_claudes_own_models_keep_their_own_limits():
 )
 def test_the_token(given, environ, expected):
     assert settings(given, environ=environ)["ANTHROPIC_AUTH_TOKEN"] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "token"),
+    [
+        pytest.param(OPENAI, PLACEHOLDER, id="no key is asked for"),
+        pytest.param(
+            {**OPENAI, "ANTHROPIC_API_KEY": "client-key-1234"}, "client-key-1234", id="one"
+        ),
+        pytest.param({**OPENAI, "PASS_CLIENT_KEY": "on"}, PLACEHOLDER, id="not in two headers"),
+    ],
+)
+def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(given, token):
+    config = load_worker(None, entry=ENTRY, environ=given)
+    found = session(config, {"ANTHROPIC_API_KEY": "sk-the-users-own"}, is_off=True)
+    assert set(MANAGED) - set(found) == {"ANTHROPIC_API_KEY"}
+    assert found["ANTHROPIC_AUTH_TOKEN"] == token
 
 
 # An HTTP proxy of the user's.

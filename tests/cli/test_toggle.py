@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import urllib.error
 import urllib.request
 
 import pytest
 
+from ccproxy.config.worker import PLACEHOLDER
 from tests.cli.conftest import port_of, write_env
+from tests.fleet import FleetHome
 
 
 def ask(port):
@@ -47,6 +50,61 @@ def test_off_and_on(demo, ccproxy, process):
     assert "Demo is on" in ccproxy("toggle", "demo").stdout
     assert ask(port)[0] == 200
     assert "is off" not in ccproxy("status", "demo").stdout
+
+
+# A session on a proxy that is off.
+
+OWN = "sk-ant-own-0123456789"
+CLIENT_KEY = "ccp_client-key-0123456789"
+ASK = """
+import os, urllib.error, urllib.request
+headers = {"Authorization": "Bearer " + os.environ["ANTHROPIC_AUTH_TOKEN"]}
+if "ANTHROPIC_API_KEY" in os.environ:
+    headers["x-api-key"] = os.environ["ANTHROPIC_API_KEY"]
+body = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'
+url = os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages"
+try:
+    print(urllib.request.urlopen(urllib.request.Request(url, body, headers)).status)
+except urllib.error.HTTPError as error:
+    print(error.status, error.read().decode())
+"""
+"""What Claude Code does: each credential of its environment has a header."""
+ASKED = ("run", "demo", "--", sys.executable, "-c", ASK)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"ANTHROPIC_API_KEY": CLIENT_KEY}], ids=["without a key", "with a client key"]
+)
+async def test_a_session_on_it_asks_with_the_users_own_key(settings, tmp_path, provider):
+    goes_to = provider.url.removesuffix("/v1")
+    async with FleetHome(tmp_path) as home:
+        home.write(Demo={"PROVIDER": "demo", "TRANSPARENT_URL": goes_to, **settings})
+        assert (await home.ccproxy("start")).code == 0
+        assert (await home.ccproxy("toggle", "demo", "off")).code == 0
+
+        done = await home.ccproxy(*ASKED, ANTHROPIC_API_KEY=OWN)
+        assert done.out == "200\n", done.err
+        (call,) = provider.calls
+        assert (call.headers["x-api-key"], "authorization" in call.headers) == (OWN, False)
+        warning = f"warning: Demo is off: requests go to {goes_to} with your own key"
+        assert f"{warning}, ANTHROPIC_API_KEY\n" in done.err
+        assert "ccproxy toggle Demo on" in done.err
+
+        done = await home.ccproxy(*ASKED)
+        assert done.out.startswith("401 ")
+        assert "the only key that came is the proxy's own" in done.out
+        assert f"{warning}; ANTHROPIC_API_KEY holds none\n" in done.err
+        assert len(provider.calls) == 1, "neither a client key nor a placeholder goes anywhere"
+
+        done = await home.ccproxy("env", "demo", ANTHROPIC_API_KEY=OWN)
+        assert f"{warning}, ANTHROPIC_API_KEY\n" in done.err
+        assert "ANTHROPIC_API_KEY" not in done.out, "a shell keeps what it has"
+        assert f"ANTHROPIC_AUTH_TOKEN={settings.get('ANTHROPIC_API_KEY', PLACEHOLDER)};" in done.out
+
+        assert (await home.ccproxy("toggle", "demo", "on")).code == 0
+        done = await home.ccproxy("env", "demo", ANTHROPIC_API_KEY=OWN)
+        assert "unset ANTHROPIC_API_KEY;" in done.out
+        assert "is off" not in done.err
 
 
 def test_status_says_where_bodies_can_be_read(demo, ccproxy, process):

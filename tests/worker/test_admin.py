@@ -11,6 +11,7 @@ import json
 
 import pytest
 
+from ccproxy.config.worker import PLACEHOLDER
 from ccproxy.worker.app import ROUTES
 from ccproxy.worker.endpoints.admin import ADMIN_ROUTES
 from tests.messages import prompt
@@ -378,6 +379,17 @@ async def test_disabled_the_proxys_own_key_goes_nowhere(disabled, provider):
     answer = await disabled.ask(prompt(), headers=AUTH)
     assert (answer.status, answer.error["type"]) == (401, "authentication_error")
     assert provider.calls == []
+
+
+async def test_disabled_what_stands_for_no_key_goes_nowhere(start, provider):
+    proxy = await start(TRANSPARENT_URL=provider.url.removesuffix("/v1"))
+    await proxy.worker.session.switches.switch_proxy(disabled=True)
+    placeholder = {"Authorization": f"Bearer {PLACEHOLDER}"}
+    answer = await proxy.ask(prompt(), headers=placeholder)
+    assert (answer.status, provider.calls) == (401, [])
+    assert "the only key that came is the proxy's own" in answer.error["message"]
+    assert (await proxy.ask(prompt(), headers={**placeholder, "x-api-key": OWN})).status == 200
+    assert provider.calls[0].key == OWN
 
 
 async def test_toggling(disabled, provider):

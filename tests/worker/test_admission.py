@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from ccproxy.config.worker import PLACEHOLDER
 from ccproxy.errors import Problem
 from ccproxy.worker.admission import Admission, is_loopback, offered_keys
 
@@ -36,6 +37,7 @@ def test_every_listed_key_is_let_in(pairs):
         pytest.param([], id="none"),
         pytest.param([("x-api-key", "")], id="empty"),
         pytest.param([("x-api-key", "wrong")], id="wrong"),
+        pytest.param([("x-api-key", PLACEHOLDER)], id="what stands for no key"),
         pytest.param([("x-api-key", f"{ONE},{TWO}")], id="the list itself"),
         pytest.param([("x-api-key", ONE[:-1])], id="a part"),
         pytest.param([("x-api-key", ONE + "x")], id="more"),
@@ -52,6 +54,13 @@ def test_every_other_key_is_refused(pairs):
     assert (refused.value.status, refused.value.should_retry) == (401, False)
     assert "invalid x-api-key" not in refused.value.message
     assert "ANTHROPIC_AUTH_TOKEN" in refused.value.message
+
+
+@pytest.mark.parametrize("client_keys", [[], [ONE, TWO]], ids=["no keys", "two keys"])
+def test_what_means_the_proxy_alone(client_keys):
+    admission = Admission(client_keys, host="127.0.0.1")
+    assert all(admission.is_ours(key) for key in (*client_keys, PLACEHOLDER))
+    assert not any(admission.is_ours(key) for key in ("sk-ant-own-0123456789", ""))
 
 
 def test_without_client_keys_everybody_is_let_in():

@@ -8,6 +8,7 @@ import json
 import aiohttp
 import pytest
 
+from ccproxy.config.worker import PLACEHOLDER
 from tests.fleet import eventually
 from tests.messages import prompt, read_answer
 from tests.provider import chunk, completion, failure, hang_up, raw, stream, tool_call
@@ -330,7 +331,12 @@ async def test_the_clients_key_is_passed_on_where_that_is_asked_for(start, provi
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"x-api-key": "sk-ant-secret-0123456789"}], ids=["none", "Anthropic's"]
+    "headers",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({"x-api-key": "sk-ant-secret-0123456789"}, id="Anthropic's"),
+        pytest.param({"Authorization": f"Bearer {PLACEHOLDER}"}, id="what stands for none"),
+    ],
 )
 async def test_without_a_key_to_pass_on_there_is_a_401(start, provider, headers):
     proxy = await start(PROVIDER_API_KEY="", PASS_CLIENT_KEY="on")
