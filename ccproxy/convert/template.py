@@ -44,8 +44,9 @@ class Template:
     def __init__(
         self, *, before: bytes, behind: bytes, frame: tuple[bytes, bytes], opening: bytes
     ) -> None:
-        self._before = frame[0] + before
-        self._skip = len(self._before)
+        # With the opening quote: a line end before the string is JSON, but would end our line.
+        self._before = frame[0] + before + b'"'
+        self._skip = len(self._before) - 1
         self._behind = behind + frame[1]
         self._frame = frame
         self._opening = opening
@@ -69,10 +70,7 @@ class Template:
             if not data.startswith(behind, end):  # the string holds quotes, or it does not fit
                 end = data.find(b'"' + behind, begin + 1) + 1
             literal = data[begin:end]
-            try:
-                text = _STRING.decode(literal)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                break
+            text = _decode(literal)
             if not text:
                 break
             texts.append(text)
@@ -96,7 +94,7 @@ def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) ->
     places = [
         found.span(2)
         for found in _STRING_VALUE.finditer(data)
-        if _STRING.decode(b'"%b"' % found[2]) == said[1]
+        if _decode(b'"%b"' % found[2]) == said[1]
     ]
     if len(places) != 1:
         return None
@@ -114,6 +112,14 @@ def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) ->
         frame=frame,
         opening=opening.removesuffix(b'""}}'),
     )
+
+
+def _decode(literal: bytes) -> str | None:
+    """Return the text of a JSON string, None if it must be mended first (`protocol/chat.py`)."""
+    try:
+        return _STRING.decode(literal)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def sole_text(chunk: chat.Chunk) -> tuple[str, str] | None:

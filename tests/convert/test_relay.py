@@ -315,6 +315,39 @@ def test_failing_a_complete_answer_that_cannot_end():
     assert read(answer.fail(Problem("api_error", "cut")))[0][0] == "error"
 
 
+@pytest.mark.parametrize(
+    ("literal", "mended"),
+    [
+        pytest.param(rb'"x\ud83d"', "x\ufffd", id="half a surrogate pair"),
+        pytest.param(b'"x\xff"', "x\ufffd", id="a byte that is no UTF-8"),
+        pytest.param(b'"a\tb"', "a\tb", id="a raw control character"),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_a_text_that_must_be_mended_does_not_end_the_answer(literal, mended, first):
+    chunks = [say("a")] * first + [say("BROKEN"), say("BROKEN"), say("z"), end()]
+    raw = sse(chunks).replace(b'"BROKEN"', literal)
+    for pieces in ([raw], by_event(raw)):
+        (block,) = assemble(relay(pieces))["content"]
+        assert block["text"] == "a" * first + mended * 2 + "z"
+
+
+@pytest.mark.parametrize("end_of_line", [b"\n", b"\r", b"\r\n"])
+def test_a_line_end_within_a_chunk_is_not_copied(end_of_line):
+    broken = json.dumps(say("BROKEN")).encode().replace(b'"BROKEN"', end_of_line + b'data:"c"')
+    raw = sse([say("a"), say("b")], done=False) + b"data: %b\n\n" % broken + sse([say("d"), end()])
+    for pieces in ([raw], by_event(raw)):
+        assert assemble(relay(pieces))["content"] == [{"type": "text", "text": "abcd"}]
+
+
+def test_half_a_chunk_is_not_copied():
+    broken = json.dumps(say("BROKEN")).encode().replace(b'"BROKEN"', b'\n"c"')
+    raw = sse([say("a"), say("b")], done=False) + b"data: %b\n\n" % broken
+    out = relay([raw])
+    assert check(out) == []
+    assert read(out)[-1][0] == "error"
+
+
 def test_nothing_is_read_behind_done():
     raw = sse([say("a"), end()]) + sse([say("b")])
     for piece in (raw, raw.replace(b"\n", b"\r\n")):

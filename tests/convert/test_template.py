@@ -63,6 +63,9 @@ def test_chunks_of_the_same_form_are_copied():
         pytest.param(framed(say("b")).replace(b'"b"', rb'"\ud83d"'), id="half a pair"),
         pytest.param(framed(say("b")).replace(b'"b"', rb'"b\"'), id="a string that does not end"),
         pytest.param(framed(say("b")).replace(b'"b"', b"5"), id="a number"),
+        pytest.param(framed(say("b")).replace(b'"b"', b'\n"b"'), id="a line end before the string"),
+        pytest.param(framed(say("b")).replace(b'"b"', b'\r"b"'), id="a CR before the string"),
+        pytest.param(framed(say("b")).replace(b'"b"', b'"b"\n'), id="a line end behind the string"),
         pytest.param(b": comment\n\n", id="a comment"),
         pytest.param(b"", id="nothing"),
     ],
@@ -138,6 +141,21 @@ def test_nothing_is_learnt_from_the_head_of_a_call(more):
 def test_nothing_is_learnt_from_a_signature():
     event = EVENT | {"delta": {"type": "signature_delta", "signature": "abc"}}
     assert learnt(say("abc"), event) is None
+
+
+@pytest.mark.parametrize(
+    ("literal", "mended"),
+    [
+        pytest.param(rb'"x\ud83d"', "x\ufffd", id="half a surrogate pair"),
+        pytest.param(b'"x\xff"', "x\ufffd", id="a byte that is no UTF-8"),
+        pytest.param(b'"a\tb"', "a\tb", id="a raw control character"),
+    ],
+)
+def test_nothing_is_learnt_from_a_text_that_was_mended(literal, mended):
+    data = json.dumps(say("abc")).encode().replace(b'"abc"', literal)
+    event = EVENT | {"delta": {"type": "text_delta", "text": mended}}
+    assert sole_text(decode(data)) == ("content", mended)
+    assert learn(decode(data), data, framed(say("abc")), event) is None
 
 
 def test_a_decoy_is_proved_to_be_one():
