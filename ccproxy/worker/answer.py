@@ -10,6 +10,8 @@ After: bytes. A connection that breaks, or is silent for 900 s, raises a Problem
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -39,6 +41,8 @@ IDLE_SECONDS = 900.0
 """Silence in the middle of a stream; 713 s were seen of a provider that then went on."""
 LONGEST_WHOLE = 64 * 1024 * 1024
 LONGEST_ERROR = 1024 * 1024
+ERROR_SECONDS = 5.0
+"""How long the rest of an error's body is waited for."""
 _LONGEST_LEAD = 64 * 1024
 
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')
@@ -212,12 +216,11 @@ class _Body:
     async def read_error(self) -> bytes:
         """Return as much of an error's body as comes; the status alone says enough."""
         parts, size = [], 0
-        try:
-            while size < LONGEST_ERROR and (data := await self.read()):
-                parts.append(data)
-                size += len(data)
-        except aiohttp.ClientError:
-            pass
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with asyncio.timeout(ERROR_SECONDS):
+                while size < LONGEST_ERROR and (data := await self.read()):
+                    parts.append(data)
+                    size += len(data)
         return b"".join(parts)
 
 

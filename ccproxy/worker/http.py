@@ -37,7 +37,7 @@ from ccproxy.worker.state import Worker
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes of a request body; the API's own limit is 32 MB."""
 HEADER_SECONDS = 30.0
-"""How long a client may take for its first request's headers."""
+"""How long a client may take for a request's headers; for the first from when it connects."""
 BODY_SECONDS = 30.0
 """How long a client may take for its body before it must keep the lowest rate."""
 LOWEST_RATE = 1024
@@ -120,9 +120,9 @@ class ClientRequest(web.BaseRequest):
 
 
 class Connection(ResumesWhatIsPaused, RequestHandler):
-    """One client's connection: keeps the time for the first headers and answers bad HTTP."""
+    """One client's connection: keeps the time for headers and answers bad HTTP."""
 
-    _first_request: asyncio.TimerHandle | None = None
+    _headers_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it if there are too many."""
@@ -131,8 +131,14 @@ class Connection(ResumesWhatIsPaused, RequestHandler):
         if isinstance(server, ClientServer) and server.is_full:
             self._give_up(_FULL)
             return
-        loop = asyncio.get_running_loop()
-        self._first_request = loop.call_later(HEADER_SECONDS, self._give_up, _TIMEOUT)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece; one that begins a request leaves so much time for the rest of its head."""
+        super().data_received(data)
+        next_request = self._waiter
+        if next_request is not None and not next_request.done() and self._headers_due is None:
+            self._await_headers()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the timer."""
@@ -141,9 +147,9 @@ class Connection(ResumesWhatIsPaused, RequestHandler):
 
     def begin(self) -> None:
         """Note that headers have arrived."""
-        if self._first_request is not None:
-            self._first_request.cancel()
-            self._first_request = None
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
 
     def close(self) -> None:
         """Close when the request that runs is answered, at once if none does."""
@@ -175,8 +181,12 @@ class Connection(ResumesWhatIsPaused, RequestHandler):
         response.force_close()
         return response
 
+    def _await_headers(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._headers_due = loop.call_later(HEADER_SECONDS, self._give_up, _TIMEOUT)
+
     def _give_up(self, answer: bytes) -> None:
-        self._first_request = None
+        self._headers_due = None
         if self.transport is not None:
             self.transport.write(answer)
         self.force_close()

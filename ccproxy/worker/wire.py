@@ -27,7 +27,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import EofStream, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -40,6 +41,10 @@ FIELD_LIMIT = 64 * 1024
 _HEADS_KEPT = 512
 _LARGEST_KEPT = 8 * 1024
 """Characters of a head that is remembered."""
+_MOST_INTERIM = 16
+"""Interim answers (1xx) before the answer; Early Hints are one or two."""
+_CONNECT_SECONDS = 30.0
+"""For all of it: names, each address, a forward proxy, TLS."""
 _JOINED = 64 * 1024
 """Bytes of a body that are copied to go out with the head in one write."""
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -56,12 +61,19 @@ class Line(ResumesWhatIsPaused, ResponseHandler):
 
     listener: Callable[[], None] | None = None
     has_served = False
+    is_idle = False
+    """Whether it waits in the pool, where nothing may come."""
 
     def data_received(self, data: bytes) -> None:
-        """Let aiohttp take the bytes apart."""
+        """Let aiohttp take the bytes apart; what nobody asked for is nobody's answer."""
+        if self.is_idle:
+            self.abort()
+            return
         super().data_received(data)
         if self.listener is not None:
             self.listener()
+        if self.is_idle and self.should_close:
+            self.abort()  # behind the answer's end there was more
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let aiohttp end the answer, or break it off."""
@@ -107,7 +119,7 @@ class Wire:
 
         Raises:
             TimeoutError: If nothing came for *patience* seconds.
-            aiohttp.ClientError: If there is no connection, or it broke.
+            aiohttp.ClientError: If there is no connection, it broke, or what came is no HTTP.
 
         """
         head = self.head(url, headers)
@@ -128,7 +140,8 @@ class Wire:
 
     async def _connect(self, head: Head) -> Connection:
         try:
-            return await self._connector.connect(head.request, [], self._timeout)
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                return await self._connector.connect(head.request, [], self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
 
@@ -195,10 +208,8 @@ class Reply:
         try:
             self._write(head, body)
             self._waiting_since = self._loop.time()
-            message, content = await self._line.read()
-            while 100 <= message.code < 200:
-                message, content = await self._line.read()
-        except HttpProcessingError as error:
+            message, content = await self._read_head()
+        except (HttpProcessingError, EofStream) as error:
             self.close()
             raise aiohttp.ClientResponseError(_NOTHING_KNOWN, ()) from error
         except BaseException:  # whatever it is, the connection must not linger
@@ -208,6 +219,15 @@ class Reply:
             self._waiting_since = None
         self.status, self.headers, self._content = message.code, message.headers, content
         content.on_eof(self._end)
+
+    async def _read_head(self) -> tuple[RawResponseMessage, StreamReader]:
+        for _ in range(_MOST_INTERIM):
+            message, content = await self._line.read()
+            if 200 <= message.code < 600:
+                return message, content
+            if not 100 <= message.code < 200 or message.upgrade:
+                raise HttpProcessingError(message=f"status {message.code}")
+        raise HttpProcessingError(message="interim answers without end")
 
     def allow(self, patience: float) -> None:
         """Let silence last for *patience* seconds from now on."""
@@ -252,6 +272,7 @@ class Reply:
 
     def _write(self, head: bytes, body: bytes) -> None:
         line = self._line
+        line.is_idle = False
         line.set_response_params(
             read_until_eof=True,
             read_bufsize=READ_BUFFER,
@@ -283,6 +304,7 @@ class Reply:
         if transport is not None and transport.get_write_buffer_size():
             connection.close()  # an answer before the request was out: the rest is in the way
         else:
+            self._line.is_idle = True
             connection.release()
 
     def _look_at_clock(self) -> None:

@@ -18,6 +18,7 @@ import time
 
 import pytest
 
+from ccproxy.worker import answer as answer_module
 from ccproxy.worker.connections import UNACKNOWLEDGED_SECONDS, _socket
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt, read_answer
@@ -422,6 +423,14 @@ async def test_pooled_connections_that_are_all_dead_cost_nobody_a_request(start,
 
 
 # G24: answers that are none.
+
+async def test_an_errors_body_is_not_waited_for_without_end(start, provider, monkeypatch):
+    monkeypatch.setattr(answer_module, "ERROR_SECONDS", 0.05)
+    words = '{"error":{"message":"out of order"}}'
+    provider.script(stream(words, asyncio.Event(), status=500))
+    got = await (await start()).ask()
+    assert (got.status, "out of order" in got.error["message"]) == (500, True)
+
 
 HTML = raw("<html>502 Bad Gateway</html>", headers={"Content-Type": "text/html"})
 EMPTY = raw("")

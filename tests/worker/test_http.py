@@ -101,6 +101,30 @@ async def test_half_a_request_is_given_up(proxy, monkeypatch):
     assert (await proxy.exchange(b"")).startswith(b"HTTP/1.1 408 ")
 
 
+async def test_half_a_second_request_is_given_up_too(proxy, monkeypatch):
+    monkeypatch.setattr(http, "HEADER_SECONDS", 0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+    writer.write(b"GET /livez HTTP/1.1\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_a_connection_between_requests_is_not_hurried(proxy, monkeypatch):
+    monkeypatch.setattr(http, "HEADER_SECONDS", 0.05)
+    ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        writer.write(ask)
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+        passed = loop.create_future()
+        loop.call_later(4 * http.HEADER_SECONDS, passed.set_result, None)
+        await passed
+    writer.close()
+
+
 async def test_a_body_that_trickles_is_given_up(proxy, monkeypatch):
     monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
     answer = await proxy.exchange(HEAD + b"Content-Length: 9\r\n\r\n{")

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from ccproxy.worker import wire as wire_module
 from ccproxy.worker.connections import open_wire
 from ccproxy.worker.wire import READ_BUFFER, Line
 from tests.provider import hang_up, raw, stream
@@ -191,6 +192,119 @@ async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
     (call,) = provider.calls
     assert call.headers["host"] == "api.example:1"
     assert call.headers["proxy-authorization"] == "Basic bWU6c2UgY3JldA=="
+
+
+# A provider that says what nobody asked for.
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OTHER = ANSWER.replace(b"ok", b"no")
+
+
+class Odd:
+    """A server that answers each request with the bytes it is given, and may go on unasked."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.lines: list[asyncio.StreamWriter] = []
+        """Every connection that was made."""
+        self.ended = asyncio.Event()
+        """One of them was closed by who had made it."""
+
+    @property
+    def url(self):
+        host, port = self.server.sockets[0].getsockname()
+        return f"http://{host}:{port}/v1"
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        for line in self.lines:
+            line.close()
+
+    async def _serve(self, reader, writer):
+        self.lines.append(writer)
+        try:
+            while await reader.readuntil(b"\r\n\r\n{}"):
+                writer.write(self.pieces.pop(0) if self.pieces else ANSWER)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.ended.set()
+
+
+async def asked(way, odd, patience=5.0):
+    reply = await post(way, odd, patience=patience)
+    body = b"".join([piece async for piece in pieces_of(reply)])
+    return reply.status, body
+
+
+async def pieces_of(reply):
+    while data := await reply.read():
+        yield data
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(OTHER, id="an answer"),
+        pytest.param(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", id="a 408"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-", id="the half of one"),
+        pytest.param(b"garbage", id="garbage"),
+    ],
+)
+async def test_what_comes_unasked_answers_nobody(more):
+    async with Odd(ANSWER) as odd, wire() as way:
+        assert await asked(way, odd) == (200, b"ok")
+        odd.lines[0].write(more)
+        async with asyncio.timeout(5):
+            await odd.ended.wait()
+        for _ in range(3):
+            assert await asked(way, odd) == (200, b"ok")
+        assert len(odd.lines) == 2
+
+
+@pytest.mark.parametrize("cut", [0, len(ANSWER) - 1, len(ANSWER) - 2])
+async def test_what_comes_behind_an_answer_answers_nobody(cut):
+    async with Odd(ANSWER[: cut or None] + (b"" if cut else OTHER)) as odd, wire() as way:
+        reply = await post(way, odd)
+        if cut:
+            odd.lines[0].write(ANSWER[cut:] + OTHER)
+        assert b"".join([piece async for piece in pieces_of(reply)]) == b"ok"
+        assert await asked(way, odd) == (200, b"ok")
+        assert len(odd.lines) == 2
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, id="interim answers without end"),
+        pytest.param(
+            b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            id="another protocol",
+        ),
+        pytest.param(ANSWER.replace(b"200", b"000"), id="status 0"),
+        pytest.param(ANSWER.replace(b"200", b"600"), id="status 600"),
+    ],
+)
+async def test_what_is_no_answer_is_an_error_at_once(head):
+    async with Odd(head) as odd, wire() as way:
+        with pytest.raises(aiohttp.ClientResponseError):
+            await post(way, odd, patience=60)
+
+
+async def test_a_few_interim_answers_are_waited_out():
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    async with Odd(hints * 3 + ANSWER) as odd, wire() as way:
+        assert await asked(way, odd) == (200, b"ok")
+
+
+async def test_connecting_has_an_end_in_all(monkeypatch):
+    """A forward proxy that takes CONNECT and is silent."""
+    monkeypatch.setattr(wire_module, "_CONNECT_SECONDS", 0.05)
+    async with Odd() as odd, wire(proxy=odd.url) as way:
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            await way.post("https://api.example/v1/x", HEADERS, b"{}", patience=60)
 
 
 async def test_only_small_heads_are_remembered():
