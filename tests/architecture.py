@@ -89,7 +89,8 @@ IMPURE = {
 IMPURE_CALLS = {"breakpoint", "exec", "eval", "input", "open", "print"}
 # Narrower than its part: the CLI reads the table on every call and must stay fast.
 MODULE_MUST_NOT_IMPORT = {
-    "ccproxy.config.fleet": {"msgspec", "ccproxy.convert", "ccproxy.pipeline", "ccproxy.protocol"},
+    f"ccproxy.config.{name}": {"msgspec", "ccproxy.convert", "ccproxy.pipeline", "ccproxy.protocol"}
+    for name in ("fleet", "places")
 }
 # Not at the top of a module of these parts: `ccproxy --help` would pay for it.
 LAZY = {

@@ -8,7 +8,7 @@ import click
 
 from ccproxy.cli.terminal import clean, counted, near, show
 from ccproxy.cli.verb import Options, Verb
-from ccproxy.config.fleet import find_config
+from ccproxy.config.places import find_config
 
 
 @click.command(

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 import click
 
 from ccproxy.cli.verb import Options
-from ccproxy.config.fleet import Entry, Fleet, find_config, load_fleet, read_fleet
+from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
+from ccproxy.config.places import find_config
 from ccproxy.errors import ConfigError, UsageError
 
 

@@ -68,7 +68,7 @@ def _look(options: Options, *, online: bool, offline: bool) -> Scene:
     """Read all that checks look at; nothing here fails, it is all found."""
     from ccproxy.cli.checkup.finding import Scene
     from ccproxy.config.check import check_fleet
-    from ccproxy.config.fleet import find_config
+    from ccproxy.config.places import find_config
     from ccproxy.errors import ConfigError
     from ccproxy.supervisor.client import fleet_status
 

@@ -17,7 +17,8 @@ from ccproxy.cli.keys import REFUSALS
 from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import clean, complain, near, say, show
 from ccproxy.cli.verb import Options, Verb
-from ccproxy.config.fleet import Fleet, place_for_config
+from ccproxy.config.fleet import Fleet
+from ccproxy.config.places import place_for_config
 from ccproxy.errors import CcproxyError, UsageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from ccproxy.cli.outcome import exit_code, report
 from ccproxy.cli.spans import SPAN
 from ccproxy.cli.terminal import clean, complain, show
 from ccproxy.cli.verb import Options, Verb
-from ccproxy.config.fleet import find_config
+from ccproxy.config.places import find_config
 from ccproxy.supervisor.client import request
 
 _SIGNS = {"~": "yellow", "+": "green", "-": "red"}

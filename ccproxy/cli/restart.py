@@ -11,7 +11,7 @@ from ccproxy.cli.outcome import exit_code, report
 from ccproxy.cli.spans import SPAN
 from ccproxy.cli.terminal import clean, complain
 from ccproxy.cli.verb import Options, Verb
-from ccproxy.config.fleet import find_config
+from ccproxy.config.places import find_config
 from ccproxy.errors import NotRunning
 from ccproxy.supervisor.client import request
 

@@ -63,6 +63,8 @@ def run(options: Options, label: str, command: tuple[str, ...]) -> None:
         raise NoSuchCommand(f"there is no command {words[0]}\n  fix: install it, or correct PATH")
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
+    if fleet.home != Path.cwd():
+        say(options, f"Config   {near(fleet.file)}")
     config = load_worker(entry.env_file, entry=entry)
     passes_by = is_off(fleet, entry)
     settings = session(config, os.environ, known=map_of(fleet), is_off=passes_by)

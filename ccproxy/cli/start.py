@@ -12,7 +12,8 @@ from ccproxy.cli.outcome import UP, exit_code, failure, report, show_last_words
 from ccproxy.cli.spans import SPAN
 from ccproxy.cli.terminal import counted, near, say
 from ccproxy.cli.verb import Options, Verb
-from ccproxy.config.fleet import Entry, Fleet, find_config
+from ccproxy.config.fleet import Entry, Fleet
+from ccproxy.config.places import find_config
 from ccproxy.supervisor.client import fleet_status, request
 from ccproxy.supervisor.row import Row
 

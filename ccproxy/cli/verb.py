@@ -54,7 +54,8 @@ def common_options(*, hidden: bool) -> list[click.Parameter]:
         click.Option(
             ["-c", "--config"],
             metavar="FILE",
-            help="The table. Default: $CCPROXY_CONFIG, ./ccproxy.toml, the user's config folder.",
+            help="The table. Default: $CCPROXY_CONFIG, else the first ccproxy.toml: here, above, "
+            "in the user's config folder, beside the virtual environment.",
             expose_value=False,
             hidden=hidden,
             callback=_store("config"),

@@ -8,7 +8,6 @@ is checked together by `config/check.py`.
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,6 @@ from ccproxy.errors import ConfigError, Mistake
 from ccproxy.regular import read_regular
 
 FILE_NAME = "ccproxy.toml"
-VARIABLE = "CCPROXY_CONFIG"
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 LABEL_RULE = (
     "1 to 32 letters, digits, dots, dashes or underscores, beginning with a letter or digit"
@@ -80,62 +78,6 @@ class Fleet:
         """Find an entry by its *label*, without regard to case."""
         wanted = label.lower()
         return next((entry for entry in self.entries if entry.label.lower() == wanted), None)
-
-
-# Finding the table...
-
-
-def find_config(option: str | None, *, environ: Mapping[str, str] | None = None) -> Path:
-    """
-    Find the table: *option*, else $CCPROXY_CONFIG, else ./ccproxy.toml, else the user's.
-
-    Raises:
-        ConfigError: If there is none, or the one that was named does not exist.
-
-    """
-    env = os.environ if environ is None else environ
-    for given, source in ((option, "--config"), (env.get(VARIABLE), f"${VARIABLE}")):
-        if given:
-            return _named(Path(given).expanduser(), source)
-    places = _places(env)
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise ConfigError([_nowhere(places[-1])])
-    return found.resolve()
-
-
-def place_for_config(option: str | None, *, environ: Mapping[str, str] | None = None) -> Path:
-    """Return the table that `find_config` would find, or else where a first one belongs."""
-    env = os.environ if environ is None else environ
-    if given := option or env.get(VARIABLE):
-        path = Path(given).expanduser()
-        return (path / FILE_NAME if path.is_dir() else path).resolve()
-    places = _places(env)
-    # Not the current folder: env files hold keys, and it may be anybody's repository.
-    return next((place for place in places if place.is_file()), places[-1]).resolve()
-
-
-def _places(env: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return where the table is looked for if nobody names it; the last is the user's own."""
-    folder = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config")
-    return Path(FILE_NAME), folder / "ccproxy" / FILE_NAME
-
-
-def _named(path: Path, source: str) -> Path:
-    file = path / FILE_NAME if path.is_dir() else path
-    if not file.is_file():
-        text = f"there is no such file (named by {source})"
-        raise ConfigError([Mistake(file=file, line=None, text=text, fix=f"correct {source}")])
-    return file.resolve()
-
-
-def _nowhere(user_file: Path) -> Mistake:
-    text = f"there is no {FILE_NAME} in this folder, and no {user_file}"
-    fix = f"ccproxy init writes one; or name yours with --config or ${VARIABLE}"
-    return Mistake(file=Path(FILE_NAME), line=None, text=text, fix=fix)
-
-
-# ...and reading it.
 
 
 def load_fleet(path: Path) -> Fleet:

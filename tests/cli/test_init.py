@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from ccproxy.config.check import load_all
 from ccproxy.config.fleet import Fleet, load_fleet
 from ccproxy.config.presets import load_presets
 from ccproxy.config.worker import load_worker
-from tests.cli.conftest import TABLE, command, free_port
+from tests.cli.conftest import TABLE, command, free_port, write_env
 from tests.fleet import FleetHome
 from tests.provider import failure
 
@@ -115,6 +116,49 @@ def test_a_table_is_begun(words, place, init, tmp_path, monkeypatch):
     written = [path for path in tmp_path.rglob("*") if path.name != "here"]
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in written}
     assert modes == {path: 0o700 if path.is_dir() else 0o600 for path in written}
+
+
+# The table is found, wherever the user is.
+
+PROGRAM = "#!{python}\nfrom ccproxy.cli.main import main\nmain()\n"
+
+
+@pytest.fixture
+def program(home, monkeypatch):
+    """The command as `make run` leaves it beside the table; the user is in another folder."""
+    environment = home / ".venv"
+    venv.create(environment, symlinks=True)
+    program = environment / "bin/ccproxy"
+    program.write_text(PROGRAM.format(python=environment / "bin/python"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    elsewhere = Path(os.environ["HOME"], "my-project")
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return program
+
+
+def test_no_second_fleet_is_begun_beside_the_first(program, home):
+    words = ["init", "--no-input", "--preset", "demo", "--label", "New"]
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Config   {home}/ccproxy.toml\n" in done.stderr
+    assert not Path(os.environ["HOME"], ".config").exists()
+    assert [entry.label for entry in load_fleet(home / "ccproxy.toml").entries][-1] == "New"
+
+
+@pytest.mark.xdist_group("processes")
+def test_run_finds_the_table_beside_its_program(program, home):
+    entry = f'["{free_port()}:envs/demo.env:Demo"]'
+    (home / "ccproxy.toml").write_text(f"proxies = {entry}\n")
+    write_env(home, "demo", "PROVIDER=demo\n")
+    words = ["run", "demo", "--", "printenv", "ANTHROPIC_BASE_URL"]
+    try:
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"Config   {home}/ccproxy.toml\n" in done.stderr
+    finally:
+        subprocess.run([program, "stop", "--now"], capture_output=True, check=True)
 
 
 def test_the_table_keeps_every_line(init, home):

@@ -282,8 +282,9 @@ def test_a_missing_table_is_told_with_the_places(ccproxy, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     result = ccproxy("status")
     assert result.exit_code == 78
-    assert "there is no ccproxy.toml in this folder" in result.stderr
-    assert "--config" in result.stderr
+    assert "ccproxy.toml: neither in this folder nor above it" in result.stderr
+    assert "-c FILE or $CCPROXY_CONFIG" in result.stderr
+    assert "\n  ccproxy.toml\n" not in result.stderr  # a place that nobody can look at
 
 
 def test_a_fault_of_ours_is_a_sentence_too():

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from ccproxy.config.fleet import (
     LABEL,
     Entry,
-    find_config,
     load_fleet,
-    place_for_config,
     read_fleet,
     shown,
 )
@@ -381,91 +379,6 @@ def test_a_label_never_leaves_its_folder(label):
         assert label.isascii()
         assert not set(label) & set("/\\:\0\n ")
         assert label not in (".", "..")
-
-
-# Finding the table.
-
-
-@pytest.fixture
-def places(write, here):
-    """A table in every place where one is looked for."""
-    for name in ("option.toml", "variable.toml", "cwd/ccproxy.toml", "xdg/ccproxy/ccproxy.toml"):
-        write(name, SHORT)
-    (here / "empty").mkdir()
-    return here
-
-
-@pytest.mark.parametrize(
-    ("cwd", "option", "environ", "found"),
-    [
-        pytest.param("cwd", "../option.toml", {"CCPROXY_CONFIG": "x"}, "option.toml", id="option"),
-        pytest.param(
-            "cwd", None, {"CCPROXY_CONFIG": "../variable.toml"}, "variable.toml", id="var"
-        ),
-        pytest.param("cwd", None, {"CCPROXY_CONFIG": ""}, "cwd/ccproxy.toml", id="here"),
-        pytest.param("empty", None, {}, "xdg/ccproxy/ccproxy.toml", id="the user's folder"),
-        pytest.param("empty", "../cwd", {}, "cwd/ccproxy.toml", id="a folder may be named"),
-    ],
-)
-def test_the_order_of_places(places, monkeypatch, cwd, option, environ, found):
-    monkeypatch.chdir(places / cwd)
-    environ = {"XDG_CONFIG_HOME": str(places / "xdg"), **environ}
-    assert find_config(option, environ=environ) == places / found
-
-
-def test_the_user_s_folder_without_xdg(write, here):
-    file = write("home/.config/ccproxy/ccproxy.toml", SHORT)
-    (here / "elsewhere").mkdir()
-    assert find_config(None, environ={"HOME": str(here / "home")}) == file
-
-
-@pytest.mark.parametrize(
-    ("option", "environ", "said"),
-    [
-        pytest.param(
-            "no.toml",
-            {},
-            "no.toml: there is no such file (named by --config)\n      fix: correct --config",
-            id="the option names nothing",
-        ),
-        pytest.param(
-            None,
-            {"CCPROXY_CONFIG": "no.toml"},
-            "no.toml: there is no such file (named by $CCPROXY_CONFIG)\n"
-            "      fix: correct $CCPROXY_CONFIG",
-            id="the variable names nothing",
-        ),
-        pytest.param(
-            None,
-            {"XDG_CONFIG_HOME": "/nowhere"},
-            "ccproxy.toml: there is no ccproxy.toml in this folder, "
-            "and no /nowhere/ccproxy/ccproxy.toml\n"
-            "      fix: ccproxy init writes one; "
-            "or name yours with --config or $CCPROXY_CONFIG",
-            id="there is none at all",
-        ),
-    ],
-)
-def test_no_table(here, complaints, option, environ, said):
-    assert complaints(find_config, option, environ=environ) == [said]
-
-
-@pytest.mark.parametrize(
-    ("option", "environ", "place"),
-    [
-        pytest.param("new.toml", {}, "new.toml", id="where the option says"),
-        pytest.param(".", {}, "ccproxy.toml", id="in the folder that the option names"),
-        pytest.param(None, {"CCPROXY_CONFIG": "a/b.toml"}, "a/b.toml", id="as the variable says"),
-        pytest.param(None, {"XDG_CONFIG_HOME": "x"}, "x/ccproxy/ccproxy.toml", id="the user's own"),
-    ],
-)
-def test_where_a_first_table_belongs(here, option, environ, place):
-    assert place_for_config(option, environ=environ) == here / place
-
-
-def test_a_table_that_is_there_is_added_to(here):
-    (here / "ccproxy.toml").touch()
-    assert place_for_config(None, environ={}) == here / "ccproxy.toml"
 
 
 def test_paths_are_shown_as_the_user_would_type_them(here):
