@@ -53,6 +53,8 @@ class Cause(enum.Enum):
     CONTENT = "content"
     BAD_REQUEST = "bad_request"
     SERVER = "server"
+    ADDRESS = "address"
+    """A page, or the way to another address: what answers there is no provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +239,8 @@ def _cause(status: int, said: Refusal, quirks: Quirks) -> Cause:
         return Cause.BAD_REQUEST
     if said.is_html and status == 503:
         return Cause.SERVER
+    if 300 <= status < 400 or (said.is_html and not status):
+        return Cause.ADDRESS
     if cause := _CAUSE_OF_STATUS.get(status):
         return cause
     return Cause.BAD_REQUEST if 400 <= status < 500 else Cause.SERVER
@@ -329,8 +333,10 @@ _KIND = {
     Cause.CONTENT: "invalid_request_error",
     Cause.BAD_REQUEST: "invalid_request_error",
     Cause.SERVER: "api_error",
+    Cause.ADDRESS: "api_error",
 }
 
+_ODD_HINT = "The provider did not answer with JSON. Check PROVIDER_BASE_URL and any proxy between"
 _HINT = {
     Cause.MONEY: "The provider wants money: the account behind this key has no balance, credit or "
     "plan for this request. Top it up, or use another key",
@@ -348,9 +354,9 @@ _HINT = {
     Cause.CONTENT: "The provider's content filter refused the request",
     Cause.BAD_REQUEST: "The provider refused the request",
     Cause.SERVER: "The provider failed",
+    Cause.ADDRESS: _ODD_HINT,
 }
 _REGION_HINT = "The provider does not serve this country or region"
-_ODD_HINT = "The provider did not answer with JSON. Check PROVIDER_BASE_URL and any proxy between"
 _REDIRECT_HINT = "The provider redirects elsewhere, which is not followed. Check PROVIDER_BASE_URL"
 
 
@@ -358,6 +364,8 @@ def _problem(cause: Cause, status: int, said: Refusal, wait: float | None) -> Pr
     kept = None
     if cause is Cause.SERVER:
         kept = status if 500 <= status < 520 else 502
+    elif cause is Cause.ADDRESS:
+        kept = 502
     told = None if wait is None or cause is Cause.MONEY else math.ceil(wait)
     return Problem(
         _KIND[cause],
@@ -369,7 +377,7 @@ def _problem(cause: Cause, status: int, said: Refusal, wait: float | None) -> Pr
 
 
 def _should_retry(cause: Cause, wait: int | None) -> bool | None:
-    if cause in (Cause.MONEY, Cause.BAD_KEY, Cause.QUOTA):
+    if cause in (Cause.MONEY, Cause.BAD_KEY, Cause.QUOTA, Cause.ADDRESS):
         return False
     return False if wait is not None and wait > LONGEST_CLIENT_WAIT else None
 

@@ -10,6 +10,7 @@ What a provider's answer means for the key, for the provider and for the request
 | bad key                     | is suspected                   | goes to another key             |
 | not permitted               | nothing                        | goes to one other key, then ends|
 | too long, bad, not found …  | nothing                        | ends                            |
+| a page, a redirect          | nothing: the address is wrong  | ends                            |
 | overload, 408, 409, 5xx     | nothing: the provider's fault  | is repeated                     |
 """
 
@@ -59,6 +60,8 @@ class Verdict:
     """True: nothing says that the limit is this key's; it may be the address's."""
     status: int = 200
     cause: Cause | None = None
+    said: str = ""
+    """The provider's own words."""
 
 
 GOOD = Verdict(effect=Effect.GOOD, next=Next.END)
@@ -91,4 +94,5 @@ def judge(problem: ProviderProblem) -> Verdict:
         maybe_shared=problem.cause is Cause.RATE_LIMIT and not problem.counts_key,
         status=problem.status,
         cause=problem.cause,
+        said=problem.problem.message,
     )

@@ -2654,7 +2654,7 @@ GATEWAY = [
     pytest.param("gateway", 418, openai("tea"), {}, Cause.BAD_REQUEST, None, id="gateway: 418"),
     pytest.param("gateway", 499, openai("closed"), {}, Cause.BAD_REQUEST, None, id="gateway: 499"),
     pytest.param("gateway", 520, b"", {}, Cause.SERVER, None, id="gateway: 520"),
-    pytest.param("gateway", 302, b"", {}, Cause.SERVER, None, id="gateway: 302"),
+    pytest.param("gateway", 302, b"", {}, Cause.ADDRESS, None, id="gateway: 302"),
     pytest.param(
         "gateway",
         400,

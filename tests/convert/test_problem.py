@@ -833,8 +833,8 @@ REST = [
     pytest.param(503, b"<html>nginx</html>", Cause.SERVER, "api_error", 503, id="503 in HTML"),
     pytest.param(500, b"", Cause.SERVER, "api_error", 500, id="nothing"),
     pytest.param(520, b"", Cause.SERVER, "api_error", 502, id="Cloudflare's 520"),
-    pytest.param(302, b"", Cause.SERVER, "api_error", 502, id="a redirect"),
-    pytest.param(200, b"<html>login</html>", Cause.SERVER, "api_error", 502, id="HTML in a 200"),
+    pytest.param(302, b"", Cause.ADDRESS, "api_error", 502, id="a redirect"),
+    pytest.param(200, b"<html>login</html>", Cause.ADDRESS, "api_error", 502, id="HTML in a 200"),
     pytest.param(
         500,
         openai("max_tokens is too large: 128000. This model supports at most 16384"),

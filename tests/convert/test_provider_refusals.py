@@ -50,8 +50,9 @@ TOLD = {
     Cause.CONFLICT: ("conflict_error", 409),
     Cause.CONTENT: ("invalid_request_error", 400),
     Cause.BAD_REQUEST: ("invalid_request_error", 400),
+    Cause.ADDRESS: ("api_error", 502),
 }
-POINTLESS = {Cause.MONEY, Cause.QUOTA, Cause.BAD_KEY}
+POINTLESS = {Cause.MONEY, Cause.QUOTA, Cause.BAD_KEY, Cause.ADDRESS}
 """To ask again is of no use, and Claude Code must be told so: it would go on for minutes."""
 
 

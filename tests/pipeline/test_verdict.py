@@ -31,13 +31,14 @@ def said(cause, **more):
         (Cause.TOO_LARGE, Effect.NONE, Next.END, False, False),
         (Cause.CONTENT, Effect.NONE, Next.END, False, False),
         (Cause.BAD_REQUEST, Effect.NONE, Next.END, False, False),
+        (Cause.ADDRESS, Effect.NONE, Next.END, False, False),
     ],
 )
 def test_consequences(cause, effect, following, failed, per_model):
     verdict = judge(said(cause))
     assert (verdict.effect, verdict.next) == (effect, following)
     assert (verdict.provider_failed, verdict.per_model) == (failed, per_model)
-    assert (verdict.cause, verdict.status) == (cause, 418)
+    assert (verdict.cause, verdict.status, verdict.said) == (cause, 418, "x")
 
 
 def test_every_cause_has_a_row():

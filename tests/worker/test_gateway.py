@@ -464,6 +464,17 @@ async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, 
     assert states(proxy) == ["ready"]
 
 
+async def test_a_page_is_told_at_once_and_costs_the_provider_nothing(start, provider):
+    """A wrong base URL is no outage: nothing is repeated, and the breaker stays closed."""
+    proxy = await start(MAX_RETRIES="2")
+    provider.script(HTML)
+    for _ in range(8):
+        told = await proxy.ask()
+        assert (told.status, told.headers["x-should-retry"]) == (502, "false")
+        assert "Check PROVIDER_BASE_URL" in told.error["message"]
+    assert len(provider.calls) == 8
+
+
 # G25: other keys.
 
 
