@@ -7,14 +7,18 @@ Begin an exchange, say what goes out, note what came back; in both modes, whole 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
 from ccproxy.errors import Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.messages import error_body
 from ccproxy.worker.admission import offered_keys
 from ccproxy.worker.http import ClientRequest
-from ccproxy.worker.problems import SHUTTING_DOWN, redacted
+from ccproxy.worker.problems import SHUTTING_DOWN, redacted, unforeseen
+from ccproxy.worker.relay import EventStream
 from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream import Answer, Outgoing
 
@@ -104,6 +108,25 @@ def told(request: ClientRequest, problem: Problem) -> Problem:
     problem = redacted(problem, request.worker.redact)
     request.record.error, request.record.reason = problem.kind, problem.message
     return problem
+
+
+@asynccontextmanager
+async def telling_mistakes(request: ClientRequest, events: EventStream) -> AsyncIterator[None]:
+    """
+    End a stream that has begun with an error event if something fails that nobody foresaw.
+
+    Before its first byte the connection tells it, with a status; see `worker/http.py`.
+    """
+    try:
+        yield
+    except (Problem, ConnectionError):  # the latter says that the client has left
+        raise
+    except Exception as error:
+        if not events.is_open:
+            raise
+        problem = told(request, unforeseen(error))
+        body = error_body(problem, request.record.request_id)
+        await events.write(sse.encode(b"error", body))
 
 
 class ending_as_problem:  # noqa: N801 - reads as a statement, like contextlib's

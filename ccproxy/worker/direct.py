@@ -22,6 +22,7 @@ from ccproxy.worker.asking import (
     note_asked,
     note_end,
     outgoing,
+    telling_mistakes,
     told,
 )
 from ccproxy.worker.elsewhere import route_headers, stand_in
@@ -102,7 +103,7 @@ async def _stream(request: ClientRequest, asked: Passthrough) -> web.StreamRespo
         events.add_headers(route_headers(request))
         try:
             with ending_as_problem(worker):
-                async with AsyncExitStack() as stack:
+                async with AsyncExitStack() as stack, telling_mistakes(request, events):
                     await _relay(await _ask(stack, request, asked), asked, events)
         except Problem as problem:
             if (instead := await stand_in(request, problem, events)) is not None:

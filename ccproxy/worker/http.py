@@ -31,7 +31,7 @@ from ccproxy.errors import Problem
 from ccproxy.worker.access import Record
 from ccproxy.worker.choosing import Chosen
 from ccproxy.worker.flow import ResumesWhatIsPaused
-from ccproxy.worker.problems import problem_response
+from ccproxy.worker.problems import problem_response, unforeseen
 from ccproxy.worker.state import Worker
 
 BODY_LIMIT = 64 * 1024 * 1024
@@ -173,9 +173,7 @@ class Connection(ResumesWhatIsPaused, RequestHandler):
         if isinstance(exc, HttpProcessingError):
             problem = Problem("invalid_request_error", "this is not a valid HTTP request")
         else:
-            _log.error("request failed unforeseen", exc_info=exc)
-            text = "ccproxy made a mistake; its log file says which"
-            problem = Problem("api_error", text, status=status)
+            problem = unforeseen(exc, status=status)
         request_id = request.record.request_id if isinstance(request, ClientRequest) else ""
         response = problem_response(problem, request_id)
         response.force_close()

@@ -7,6 +7,7 @@ refuse; therefore nothing goes out unredacted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -19,6 +20,14 @@ from ccproxy.protocol.messages import error_body
 JSON = "application/json"
 
 SHUTTING_DOWN = "the proxy is shutting down; ask again"
+
+_log = logging.getLogger(__name__)
+
+
+def unforeseen(error: BaseException | None, *, status: int = 500) -> Problem:
+    """Log what nobody foresaw and return what the client is told of it, which quotes nothing."""
+    _log.error("request failed unforeseen", exc_info=error)
+    return Problem("api_error", "ccproxy made a mistake; its log file says which", status=status)
 
 
 def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:

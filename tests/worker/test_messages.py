@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -214,6 +215,45 @@ async def test_other_requests_are_answered_meanwhile(proxy, provider):
         assert response.status == 200
     gate.set()
     assert (await asking).text == "late"
+
+
+# What nobody foresaw.
+
+
+class Broken:
+    """Signs nothing, as if there were a mistake where thinking ends."""
+
+    def mint(self, _origin):
+        raise ZeroDivisionError("sk-not-for-the-client")
+
+
+async def test_an_unforeseen_failure_in_mid_stream_is_an_error_event(proxy, provider, caplog):
+    proxy.worker.rules = replace(proxy.worker.rules, signer=Broken())
+    gate = asyncio.Event()
+    thought = {"choices": [{"delta": {"reasoning_content": "hm"}}]}
+    provider.script(stream(thought, gate, chunk("a", finish="stop")), completion("next"))
+    async with proxy.post("/v1/messages", prompt(stream=True)) as response:
+        first = await response.content.readuntil(b"thinking_delta")
+        gate.set()
+        answer = read_answer(200, response.headers, first + await response.read())
+    assert answer.error["type"] == "api_error"
+    assert "log file" in answer.error["message"]
+    assert answer.body.count(b"event: error") == 1
+    assert b"sk-not" not in answer.body
+    assert "ZeroDivisionError" in caplog.text
+    assert "Traceback" in caplog.text
+    line = await proxy.logged("request.finished")
+    assert (line["status"], line["error"]) == (200, "api_error")
+    assert (await proxy.ask(prompt(stream=True))).text == "next"
+
+
+async def test_an_unforeseen_failure_before_the_first_byte_has_a_status(proxy, provider, caplog):
+    proxy.worker.rules = replace(proxy.worker.rules, signer=Broken())
+    both = {"choices": [{"delta": {"reasoning_content": "hm", "content": "a"}}]}
+    provider.script(stream(both, chunk(finish="stop")))
+    answer = await proxy.ask(prompt(stream=True))
+    assert (answer.status, answer.error["type"]) == (500, "api_error")
+    assert "ZeroDivisionError" in caplog.text
 
 
 # Leaving.

@@ -13,6 +13,7 @@ from ccproxy.worker.asking import (
     note_asked,
     note_end,
     outgoing,
+    telling_mistakes,
     told,
 )
 from ccproxy.worker.elsewhere import answer_elsewhere, choose, route_headers, stand_in
@@ -70,7 +71,8 @@ async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamRespo
         events.add_headers(route_headers(request))
         try:
             with ending_as_problem(worker):
-                await _relay(request, exchange, events)
+                async with telling_mistakes(request, events):
+                    await _relay(request, exchange, events)
         except Problem as problem:
             if (instead := await stand_in(request, problem, events)) is not None:
                 return instead
