@@ -103,8 +103,10 @@ class WorkerConfig:
 
     @property
     def provider_name(self) -> str:
-        """What messages call the provider: its title, or the host that answers."""
-        return self.title if self.provider else self._host
+        """What messages call the provider: its title, or the host and port that answer."""
+        if self.provider:
+            return self.title
+        return urlsplit(self.base_url).netloc.rpartition("@")[2] or self.base_url
 
     @property
     def serves_demo(self) -> bool:

@@ -23,9 +23,10 @@ from typing import Any
 
 from ccproxy.convert.problem import Cause
 from ccproxy.errors import Problem
-from ccproxy.pipeline.keyshown import TIMED, KeyShown, describe, limited, show, shown
+from ccproxy.pipeline.keyshown import TIMED, KeyShown, describe, limited, quoted, show, shown
 from ccproxy.pipeline.keystate import (
     LONGEST_REST,
+    NOTHING,
     KeyLimits,
     KeyLive,
     KeyState,
@@ -224,10 +225,11 @@ class KeyPool:
         """Say why no key can be taken; *last* is what the provider said to this request."""
         found = [key for key in (self._obstacle(key, model) for key in self._keys) if key]
         waits = [obstacle.seconds for obstacle in found if obstacle.why in TIMED]
-        said = f" The provider's last answer: {last}" if last else ""
         if (resting := self._provider_wait()) is not None:
             text = f"{self._provider} limits this address or account, whatever the key"
-            return limited(f"{text}; it is asked again in {math.ceil(resting)} s.{said}", resting)
+            again = f"it is asked again in {math.ceil(resting)} s"
+            return limited(f"{text}; {again}.{quoted(last)}", resting)
+        said = quoted(last or max((one.said for one in found), default=NOTHING).text)
         text = describe(self._provider, len(self._keys), found, command=self._command)
         if waits:
             return limited(f"{text}.{said}", min(waits))

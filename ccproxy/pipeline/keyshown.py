@@ -62,6 +62,8 @@ class KeyShown:
     rests: tuple[RestShown, ...]
     used_today: int
     in_flight: int
+    said: str
+    """What the provider said when it refused the key last; empty once nothing rests any more."""
 
 
 def shown(key: str) -> str:
@@ -95,6 +97,7 @@ def show(key: KeyState, *, now: float, wall: float) -> KeyShown:
         rests=rests,
         used_today=key.used(wall),
         in_flight=key.in_flight,
+        said=key.said.text if key.rests else "",
     )
 
 
@@ -120,6 +123,11 @@ def _plight(provider: str, total: int, found: list[Obstacle]) -> str:
         return f"{_keys(total)} of {provider} {_SAID[why]}{_status(status)}"
     parts = [f"{n} {_SAID[why]}{_status(status)}" for (why, status), n in counts.items()]
     return f"none of the {total} keys of {provider} is ready: {', '.join(parts)}"
+
+
+def quoted(said: str) -> str:
+    """Return the sentence that gives the provider's own words; empty if there are none."""
+    return f" The provider's last answer: {said}" if said else ""
 
 
 def limited(text: str, seconds: float) -> Problem:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccproxy.convert.problem import Cause
 from ccproxy.pipeline.verdict import Effect, Verdict
@@ -27,6 +27,8 @@ _MINUTE = 60.0
 _DAY = 86400.0
 _RESTS_KEPT = 256
 """Of one key; a client may name as many models as it likes."""
+LONGEST_SAID = 300
+"""Characters of a provider's words that are kept."""
 
 WHOLE_KEY = ""
 
@@ -66,6 +68,17 @@ class Rest:
         return self.probed_by is not None
 
 
+class Said(NamedTuple):
+    """What the provider said when it refused a key; of several, the last is the greatest."""
+
+    at: float
+    """Wall clock."""
+    text: str
+
+
+NOTHING = Said(0.0, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """Why a key cannot be taken now, and for how many seconds at least."""
@@ -74,6 +87,8 @@ class Obstacle:
     """A `Cause` value, `in_flight`, `per_minute`, `per_day` or `disabled`."""
     seconds: float
     status: int = 0
+    said: Said = NOTHING
+    """What the provider said last of a key that rests."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +103,7 @@ class KeyLive:
     day: int
     used_today: int
     minute: list[float]
+    said: Said
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -103,6 +119,8 @@ class KeyState:
     """When it was taken last, counted in takes of the pool."""
     disabled: bool = False
     rests: dict[str, Rest] = field(default_factory=dict)
+    said: Said = NOTHING
+    """With which words the provider refused it last."""
     day: int = 0
     used_today: int = 0
     elsewhere: dict[int, int] = field(default_factory=dict)
@@ -135,7 +153,7 @@ class KeyState:
                 continue
             seconds = max(rest.until - now, 1.0 if rest.probing else 0.0)
             if longest is None or seconds > longest.seconds:
-                longest = Obstacle(rest.cause.value, seconds, rest.status)
+                longest = Obstacle(rest.cause.value, seconds, rest.status, self.said)
         return longest
 
     def used(self, wall: float) -> int:
@@ -206,6 +224,7 @@ class KeyState:
             since=since,
             told=verdict.seconds is not None,
         )
+        self.said = Said(wall, _shortened(verdict.said))
         while len(self.rests) > _RESTS_KEPT:
             oldest = next(other for other in self.rests if other not in (WHOLE_KEY, name))
             del self.rests[oldest]
@@ -228,6 +247,7 @@ class KeyState:
             day=self.day,
             used_today=self.used_today,
             minute=list(self._minute),
+            said=self.said,
         )
 
     def revive(self, live: KeyLive, me: int) -> None:
@@ -238,6 +258,7 @@ class KeyState:
         self.turn, self.disabled, self.rests = live.turn, live.disabled, live.rests
         self.day, self.used_today = live.day, live.used_today
         self._minute = deque(live.minute)
+        self.said = live.said
 
     # How it is kept.
 
@@ -260,6 +281,8 @@ class KeyState:
             "day": self.day,
             "used_today": self.used_today,
             "rests": rests,
+            "said": self.said.text,
+            "said_at": self.said.at,
         }
 
     def restore(self, kept: dict[str, Any], *, now: float, wall: float) -> None:
@@ -284,6 +307,11 @@ class KeyState:
         self.disabled = bool(kept["disabled"])
         self.day, self.used_today = int(kept["day"]), int(kept["used_today"])
         self.rests = rests
+        self.said = Said(float(kept.get("said_at", 0.0)), _shortened(str(kept.get("said", ""))))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SAID else f"{text[: LONGEST_SAID - 1]}…"
 
 
 def _rest_seconds(verdict: Verdict, failures: int, jitter: float) -> float:

@@ -34,7 +34,7 @@ from ccproxy.pipeline.verdict import Verdict
 
 LOOK_EVERY_SECONDS = 0.05
 """How soon a permit that came back elsewhere is noticed by those who wait for one."""
-FORM = 1
+FORM = 2
 """Counts up with every change of `PoolLive`: processes of two versions share nothing."""
 COUNT_EVERY = 20
 """So many looks pass between two roll calls."""

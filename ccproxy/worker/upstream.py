@@ -244,7 +244,8 @@ class Upstream:
     def _unreachable(self, error: Exception) -> Refused:
         host = urlsplit(self._config.base_url).netloc.rpartition("@")[2]
         name = self._config.provider_name
-        text = f"no answer from {name} at {host}: {explain(error)}"
+        who = name if name == host else f"{name} at {host}"
+        text = f"no answer from {who}: {explain(error)}"
         problem = Problem("api_error", text, status=502)
         return Refused(ProviderProblem(cause=Cause.SERVER, problem=problem, status=502))
 

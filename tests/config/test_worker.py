@@ -282,10 +282,18 @@ def test_a_recognised_provider_brings_quirks_and_auth(write):
     assert kimi.target("kimi-k2.6").quirks == load(write, KIMI).target("kimi-k2.6").quirks
 
 
-def test_an_unknown_server_is_called_by_its_host(write):
-    config = load(write, PLAIN)
-    assert (config.provider, config.provider_name) == ("", "127.0.0.1")
-    assert config.target("m").provider == "127.0.0.1"
+@pytest.mark.parametrize(
+    ("url", "name", "host"),
+    [
+        ("http://127.0.0.1:8080/v1", "127.0.0.1:8080", "127.0.0.1"),
+        ("http://[::1]:8080/v1", "[::1]:8080", "::1"),
+        ("https://llm.example.com/v1", "llm.example.com", "llm.example.com"),
+    ],
+)
+def test_an_unknown_server_is_called_by_host_and_port(write, url, name, host):
+    config = load(write, f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL={url}")
+    assert (config.provider, config.provider_name) == ("", name)
+    assert config.target("m").provider == host
 
 
 def test_families_that_are_alike_everywhere_are_known_everywhere(write):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ class Clock:
         return 1_700_000_000.0 + self.now
 
 
-def refusal(cause, *, effect, status, seconds=None, shared=False, per_model=False):
+def refusal(cause, *, effect, status, seconds=None, shared=False, per_model=False, said=""):
     return Verdict(
         effect=effect,
         next=Next.OTHER_KEY,
@@ -44,6 +45,7 @@ def refusal(cause, *, effect, status, seconds=None, shared=False, per_model=Fals
         seconds=seconds,
         maybe_shared=shared,
         per_model=per_model,
+        said=said,
     )
 
 
@@ -512,6 +514,23 @@ def test_the_providers_own_words_are_added(pool):
         use_key(pool, f"k{number}", rejected())
     problem = pool.refusal(MODEL, last="Incorrect API key")
     assert problem.message.endswith("The provider's last answer: Incorrect API key")
+
+
+@pytest.mark.parametrize(
+    ("last", "heard"),
+    [
+        pytest.param("", "The second.", id="to earlier requests: the last of them"),
+        pytest.param("To me.", "To me.", id="to this one"),
+    ],
+)
+def test_every_later_request_hears_what_was_said(pool, clock, last, heard):
+    for number, words in ((1, "The first."), (3, "The third."), (2, "The second.")):
+        clock.now += 1.0
+        use_key(pool, f"k{number}", replace(broke(), said=words))
+    for _ in range(2):
+        message = pool.refusal(MODEL, last=last).message
+        assert message.endswith(f"The provider's last answer: {heard}")
+    assert [key.said for key in pool.snapshot()] == ["The first.", "The second.", "The third."]
 
 
 def test_a_request_that_every_key_has_tried_hears_what_was_said_to_it(pool):

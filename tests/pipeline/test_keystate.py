@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.convert.problem import Cause
-from ccproxy.pipeline.keystate import WHOLE_KEY, KeyLimits, KeyState
+from ccproxy.pipeline.keyshown import show
+from ccproxy.pipeline.keystate import NOTHING, WHOLE_KEY, KeyLimits, KeyState, Obstacle
 from ccproxy.pipeline.verdict import Effect, Next, Verdict
 
 MODEL = "big"
@@ -16,15 +17,16 @@ def key_of(**limits):
     return KeyState(secret="sk-1", id="k1", tail="…", limits=KeyLimits(**limits))
 
 
-def refuse(key, cause, *, now=0.0, seconds=None, effect=Effect.REST, model=WHOLE_KEY):
+def refuse(key, cause, *, now=0.0, seconds=None, effect=Effect.REST, model=WHOLE_KEY, said=""):
     verdict = Verdict(
         effect=effect,
         next=Next.OTHER_KEY,
         cause=cause,
         seconds=seconds,
         per_model=model != WHOLE_KEY,
+        said=said,
     )
-    key.refused(model, verdict, now=now, wall=WALL, jitter=0.5)
+    key.refused(model, verdict, now=now, wall=WALL + now, jitter=0.5)
 
 
 def obstacle(key, *, now=0.0, model=MODEL):
@@ -108,11 +110,56 @@ def test_a_minute_is_shared_by_all_models():
 def test_what_is_shared_comes_back_as_it_was():
     key = key_of(per_minute=9)
     key.start(MODEL, now=0.0, wall=WALL, probe=(1, 1))
-    refuse(key, Cause.RATE_LIMIT, seconds=10.0, model=MODEL)
+    refuse(key, Cause.RATE_LIMIT, seconds=10.0, model=MODEL, said="slowly")
     other = key_of(per_minute=9)
     other.revive(key.live(1), 2)
     assert other.live(2).flights == {1: 1, 2: 0}
     assert (other.rests, other.used(WALL), other.in_flight) == (key.rests, 1, 1)
+    assert other.said == (WALL, "slowly")
+
+
+# What the provider said.
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        pytest.param("Insufficient Balance", "Insufficient Balance", id="its words"),
+        pytest.param("x" * 300, "x" * 300, id="as many as are kept"),
+        pytest.param("x" * 301, "x" * 299 + "…", id="no more"),
+    ],
+)
+def test_what_was_said_is_kept_over_a_restart(said, kept):
+    key, again = key_of(), key_of()
+    refuse(key, Cause.MONEY, effect=Effect.OUT, said=said)
+    assert obstacle(key).said == (WALL, kept)
+    again.restore(key.export(now=0.0, wall=WALL), now=0.0, wall=WALL)
+    assert again.said == key.said
+    assert show(again, now=0.0, wall=WALL).said == kept
+
+
+def test_what_was_kept_before_words_were_is_understood():
+    key = key_of()
+    key.restore({"disabled": False, "day": 1, "used_today": 1, "rests": []}, now=0.0, wall=WALL)
+    assert key.said == NOTHING
+
+
+def test_the_last_words_count():
+    key = key_of()
+    refuse(key, Cause.MONEY, effect=Effect.OUT, said="no money")
+    refuse(key, Cause.RATE_LIMIT, now=5.0, model=MODEL, said="too fast")
+    assert obstacle(key, now=5.0).said == (WALL + 5.0, "too fast")
+
+
+def test_limits_of_ours_are_nothing_that_the_provider_said():
+    key = key_of(per_day=1)
+    refuse(key, Cause.RATE_LIMIT, said="too fast")
+    key.start(MODEL, now=10.0, wall=WALL, probe=(0, 1))
+    key.succeeded(MODEL, now=10.0, alone=False)
+    assert obstacle(key, now=10.0) == Obstacle(
+        "per_day", pytest.approx(86400 - (WALL + 10) % 86400)
+    )
+    assert show(key, now=10.0, wall=WALL).said == ""
 
 
 def test_of_very_many_models_the_oldest_rests_are_forgotten():

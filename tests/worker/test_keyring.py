@@ -147,3 +147,16 @@ async def test_money_is_told_with_the_time_of_the_next_try(proxy, control, provi
         r"k1 …aaaa out of money \(402\) since \d\d:\d\d, tried again in (59|60) min",
         reason(proxy.worker) or "",
     )
+
+
+async def test_every_request_hears_what_the_provider_said(start, provider):
+    proxy = await start(PROVIDER_API_KEY=",".join(KEYS))
+    provider.script(failure(402, f"Insufficient Balance of {KEYS[1]}"))
+    answers = [await proxy.ask() for _ in range(3)]
+    assert len(provider.calls) == len(KEYS), "later requests ask nobody"
+    for answer in answers:
+        said = answer.error["message"]
+        assert "The provider's last answer: " in said
+        assert "Insufficient Balance" in said
+        assert KEYS[1] not in said
+    assert all("Insufficient Balance" in key.said for key in proxy.worker.pool.snapshot())
