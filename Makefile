@@ -107,7 +107,8 @@ $(VENV)/made:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/made pyproject.toml
-	$(VENV)/bin/pip install --quiet --editable .
+	@# setuptools warns of editable installs as such, in a frame of asterisks.
+	PYTHONWARNINGS=ignore $(VENV)/bin/pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/installed
