@@ -11,6 +11,7 @@ Looking and acting:
     forkserver  has workers forked, so that many start as one and share their memory
     processes   who a process is, and signals that reach nobody else; `watch` tells its end
     listeners   the listening sockets, owned here and handed down
+    absence     answers where workers die as often as they are started
     probes      finds workers that live but do not work
     output      what a worker wrote before it died
     caretaker   throws old logs away; `wallclock` keeps it from believing a clock that leapt

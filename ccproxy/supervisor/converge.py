@@ -32,8 +32,8 @@ class Host(Protocol):
     def perform(self, action: Action, unit: Unit) -> None:
         """Do it, and tell the unit what happened."""
 
-    def close_unwanted(self, units: list[Unit]) -> None:
-        """Close the ports that none of *units* wants open."""
+    def tend_ports(self, units: list[Unit]) -> None:
+        """Close the ports that none of *units* wants open, and answer where nobody will soon."""
 
     def expect(self) -> None:
         """Get ready to start workers, because some are likely to be wanted soon."""
@@ -59,7 +59,7 @@ def settle(units: list[Unit], host: Host) -> None:
         # In place: the list is shared with whoever gives the orders.
         units[:] = [unit for unit in units if unit.goal is Goal.RUNNING or unit.record]
     units[:] = [unit for unit in units if unit.goal is Goal.RUNNING or unit.record]
-    host.close_unwanted(units)
+    host.tend_ports(units)
 
 
 class Loop:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccproxy.config.fleet import Fleet
+from ccproxy.supervisor.absence import Absences
 from ccproxy.supervisor.control import NoAnswer, prepare_folder, socket_path
 from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.forkserver import Forked, ForkServer, Limits
@@ -86,6 +87,7 @@ class LocalHost:
         self, fleet: Fleet, *, journal: Journal, wake: Callable[[], None], settings: Settings
     ) -> None:
         self.listeners = Listeners(clock=settings.clock)
+        self._absences = Absences(self.listeners, settings.clock)
         self.records = Records(fleet.pids)
         self.may_spawn: Callable[[], bool] = lambda: True
         """Asked before every spawn: whether the fleet is still this supervisor's."""
@@ -141,8 +143,9 @@ class LocalHost:
             case Action.BURY:
                 self._bury(unit)
 
-    def close_unwanted(self, units: list[Unit]) -> None:
-        """Close the ports that none of *units* wants open: clients are to be refused, not hang."""
+    def tend_ports(self, units: list[Unit]) -> None:
+        """Have clients of ports that nobody serves, or will soon, refused or told: not hang."""
+        self._absences.update(units)
         wanted = {
             unit.spec.address
             for unit in units
@@ -170,6 +173,7 @@ class LocalHost:
     async def close(self) -> None:
         """Let go of everything; whatever lives goes on living."""
         self._forks.end()
+        await self._absences.close()
         self.listeners.keep_only(())
         for process in self._processes.values():
             process.watch.close()

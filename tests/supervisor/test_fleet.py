@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,10 +200,24 @@ def test_wrong_settings_are_tried_once_and_the_workers_own_words_are_told(home):
     assert home.ask("Kimi")["label"] == "Kimi"
 
 
+async def test_clients_of_a_crash_loop_are_told_until_it_is_mended(home):
+    home.add("Kimi", CRASH="1")
+    nearly_at_once = -4.9
+    resident, life = await running(home, jitter=lambda: nearly_at_once)
+    await resident.order(Order(op="start", timeout=0.0))
+    said = await asyncio.to_thread(home.ask, "Kimi")
+    assert said["error"]["message"].startswith("the proxy Kimi is down: it ended ")
+    home.set("Kimi")
+    await resident.order(Order(op="restart"))
+    assert (await asyncio.to_thread(home.ask, "Kimi"))["label"] == "Kimi"
+    home.records()
+    await ended(resident, life)
+
+
 # Hanging, with the clock of the probes turned up.
 
 
-async def running(home: Home, **more: float) -> tuple[Resident, asyncio.Task[None]]:
+async def running(home: Home, **more: Any) -> tuple[Resident, asyncio.Task[None]]:
     settings = Settings(worker_command=STAND_IN, fork_server=(), **more)
     resident = Resident(home.fleet, settings=settings)
     serving = asyncio.Event()

@@ -38,7 +38,7 @@ class ScriptedHost:
     def next_wake(self, now: float) -> float:
         return math.inf
 
-    def close_unwanted(self, units: list[Unit]) -> None:
+    def tend_ports(self, units: list[Unit]) -> None:
         self.closed.append(list(units))
 
     def perform(self, action: Action, unit: Unit) -> None:
