@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from ccproxy.config.settings import HEADER_PREFIX, NAMES, PROVIDER_API_KEY, Sett
 from ccproxy.errors import Mistake
 
 T = TypeVar("T")
+
+_OPEN_QUOTE = re.compile(r"""\s*(?:export\s+)?(\w+)\s*=\s*(["'])(?!.*\2)""")
+"""A name, and a quote that is not closed on its line."""
 
 ENVIRONMENT = Path("(environment)")
 """Stands for the file's name in mistakes of the process environment."""
@@ -67,6 +71,10 @@ class EnvReader:
     def __init__(self, file: Path, values: Mapping[str, Given]) -> None:
         self.file = file
         self.mistakes: list[Mistake] = []
+        self.is_read = True
+        """False: there is no file, or none that can be read."""
+        self.is_whole = True
+        """False: of a line at least nobody knows what it sets."""
         self._values = values
 
     def given(self, setting: Setting[T]) -> Given | None:
@@ -98,6 +106,24 @@ class EnvReader:
         if mistake not in self.mistakes:  # a setting may be read for two reasons
             self.mistakes.append(mistake)
 
+    def note_absence(
+        self, setting: Setting[T], why: str, *, near: Given | None, value: str
+    ) -> None:
+        """
+        Note that *setting* is wanted: where it stands without a value, else *near* the reason.
+
+        Nothing is noted while a line cannot be read: it may be the one that is missed.
+        """
+        if not self.is_whole:
+            return
+        found = (self._values.get(name) for name in setting.names)
+        if (empty := next(filter(None, found), None)) is not None:
+            text = f"{empty.name} is empty: {why}"
+            self.note(empty, text, fix=f"fill it: {empty.name}={value}")
+        else:
+            name = setting.names[0]
+            self.note(near, f"{name} is missing: {why}", fix=f"add {name}={value}")
+
     def check_names(self) -> None:
         """Note every name that is not a setting but looks like one. Others are not ours."""
         for name, given in self._values.items():
@@ -113,6 +139,7 @@ def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
     values: dict[str, Given] = {}
     places: dict[str, list[Given]] = {}
     reader = EnvReader(file, values)
+    reader.is_read = False
     try:
         content = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -122,8 +149,10 @@ def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
     except UnicodeDecodeError:
         reader.note(None, "is not UTF-8 text", fix="save it as UTF-8")
     else:
+        reader.is_read = True
         for given in _values(content, reader):
             places.setdefault(given.name, []).append(given)
+        reader.is_whole = not reader.mistakes
         values.update({name: _chosen(found, reader) for name, found in places.items()})
     return reader
 
@@ -159,7 +188,7 @@ def _values(content: str, reader: EnvReader) -> Iterator[Given]:
     for binding in parse_stream(io.StringIO(content)):
         place = Given(binding.key or "", binding.value or "", _line(binding))
         if binding.error:
-            reader.note(place, "this line is not NAME=value", fix="check its quotes, or remove it")
+            _note_broken(binding, place, reader)
         elif binding.key is None:
             continue
         elif binding.value is None and binding.key in NAMES:
@@ -167,6 +196,19 @@ def _values(content: str, reader: EnvReader) -> Iterator[Given]:
             reader.note(place, text, fix=f"write {binding.key}=value, or remove the line")
         elif binding.value is not None:
             yield place
+
+
+def _note_broken(binding: Binding, place: Given, reader: EnvReader) -> None:
+    """Say what is wrong with a line that is no setting, and which lines it takes with it."""
+    written = binding.original.string.strip().splitlines()
+    quote = _OPEN_QUOTE.match(written[0])
+    if quote is None:
+        reader.note(place, "this line is not NAME=value", fix="check its quotes, or remove it")
+        return
+    text = f"the quote of {quote[1]} is not closed"
+    if place.line is not None and len(written) > 1:
+        text += f": what follows it was not read, to line {place.line + len(written) - 1}"
+    reader.note(place, text, fix=f"close it: {quote[1]}={quote[2]}…{quote[2]}")
 
 
 def _chosen(found: Sequence[Given], reader: EnvReader) -> Given:

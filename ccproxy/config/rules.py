@@ -47,10 +47,11 @@ def base_url(env: EnvReader, preset: Preset, api: str) -> str:
     known = preset.native_url if api == "messages" else preset.base_url
     if not known:
         what = "Messages endpoint" if api == "messages" else "address"
-        text = f"PROVIDER_BASE_URL is missing: no {what} of {preset.title} is known"
-        example = preset.example_url or s.PROVIDER_BASE_URL.example
-        env.note(
-            _first(env, s.PROVIDER_API, s.PROVIDER), text, fix=_add("PROVIDER_BASE_URL", example)
+        env.note_absence(
+            s.PROVIDER_BASE_URL,
+            f"no {what} of {preset.title} is known",
+            near=_first(env, s.PROVIDER_API, s.PROVIDER),
+            value=preset.example_url or s.PROVIDER_BASE_URL.example,
         )
     return known
 
@@ -63,9 +64,12 @@ def api_keys(env: EnvReader, preset: Preset, *, passes: bool) -> tuple[str, ...]
         return ()
     if preset.needs_key:
         where = f"; get one at {preset.key_page}" if preset.key_page else ""
-        text = f"PROVIDER_API_KEY is missing: {preset.title} asks for a key"
-        fix = _add("PROVIDER_API_KEY", "your key") + where
-        env.note(_first(env, s.PROVIDER), text, fix=fix)
+        env.note_absence(
+            s.PROVIDER_API_KEY,
+            f"{preset.title} asks for a key",
+            near=_first(env, s.PROVIDER),
+            value=f"your key{where}",
+        )
     return (preset.stand_in,)
 
 
@@ -115,7 +119,7 @@ def check_host(env: EnvReader, host: str, client_keys: tuple[str, ...]) -> None:
     where = env.given(s.HOST)
     opt_in = "or ALLOW_PUBLIC=on if everybody may use your keys"
     given = env.given(s.ANTHROPIC_API_KEY)
-    if given is None:
+    if given is None and env.is_whole:
         text = f'HOST "{host}" can be reached by others, and no client key is asked for'
         env.note(where, text, fix=f"set ANTHROPIC_API_KEY to a long random word, {opt_in}")
     for key in client_keys:
@@ -170,7 +174,3 @@ def _first(env: EnvReader, *settings: s.Setting[str]) -> Given | None:
 
 def _line(given: Given | None) -> int | str:
     return (given.line if given else None) or ""
-
-
-def _add(name: str, value: str) -> str:
-    return f"add {name}={value}"

@@ -178,7 +178,7 @@ def load_worker(
 
     """
     env = read_environment(environ or {}) if env_file is None else read_file(env_file, entry=entry)
-    config = None if env.mistakes else _load(env, entry, env_file)
+    config = _load(env, entry, env_file) if env.is_read else None
     if config is not None:
         own = {**ports, config.port: config.label}
         rules.check_own_port(env, config.base_url, own, host=config.host)

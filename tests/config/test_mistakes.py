@@ -205,9 +205,27 @@ ONE_SETTING = [
     ),
     pytest.param(
         'BIG_MODEL="open',
+        "the quote of BIG_MODEL is not closed",
+        'close it: BIG_MODEL="…"',
+        id="an open quote",
+    ),
+    pytest.param(
+        "BIG_MODEL='one\nMAX_RETRIES=many\nSMALL_MODEL='two'",
+        "the quote of BIG_MODEL is not closed: what follows it was not read, to line 8",
+        "close it: BIG_MODEL='…'",
+        id="an open quote that takes lines with it",
+    ),
+    pytest.param(
+        'export BIG_MODEL="one" two',
         "this line is not NAME=value",
         "check its quotes, or remove it",
-        id="an open quote",
+        id="something behind the quotes",
+    ),
+    pytest.param(
+        "big model: kimi",
+        "this line is not NAME=value",
+        "check its quotes, or remove it",
+        id="another way of writing",
     ),
 ]
 
@@ -256,11 +274,19 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "PROVIDER=kimi\nPROVIDER_API_KEY=",
             lines(
-                f"{X}:1: PROVIDER_API_KEY is missing: Kimi asks for a key",
-                "add PROVIDER_API_KEY=your key; "
+                f"{X}:2: PROVIDER_API_KEY is empty: Kimi asks for a key",
+                "fill it: PROVIDER_API_KEY=your key; "
                 "get one at https://platform.moonshot.ai/console/api-keys",
             ),
             id="an empty key",
+        ),
+        pytest.param(
+            "OPENAI_BASE_URL=http://gpu:8000/v1\nOPENAI_API_KEY=",
+            lines(
+                f"{X}:2: OPENAI_API_KEY is empty: an OpenAI-compatible server asks for a key",
+                "fill it: OPENAI_API_KEY=your key",
+            ),
+            id="an empty key under its old name",
         ),
         pytest.param(
             "",
@@ -326,6 +352,20 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(write, complaint
         "PROVIDER_API_KEY",
         "HOST",
     ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param('PROVIDER_API_KEY="sk-secret-0001', id="an open quote"),
+        pytest.param("PROVIDER_API_KEY", id="a name alone"),
+        pytest.param("PROVIDER_API_KEY: sk-secret-0001", id="another way of writing"),
+    ],
+)
+def test_a_broken_line_hides_no_other_mistake_and_makes_up_none(write, complaints, broken):
+    text = f"PROVIDER=kimi\n{broken}\nMAX_RETRIES=many\nHOST=0.0.0.0\nBIG_MODLE=x\n"
+    said = complaints(load_worker, write(X, text))
+    assert [one.split(" ")[0] for one in said] == [f"{X}:{line}:" for line in (2, 3, 5)]
 
 
 def test_a_whole_key_is_never_told(write, complaints):
