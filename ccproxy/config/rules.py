@@ -99,10 +99,33 @@ def ca_bundle(env: EnvReader) -> Path | None:
     if written is None:
         return None
     path = env.file.parent / Path(written).expanduser()
-    if not path.is_file():
-        text = f'CA_BUNDLE must be a file of certificates, got "{written}"'
-        env.note(env.given(s.CA_BUNDLE), text, fix="correct the path, or remove it")
+    if wrong := _wrong_with_bundle(path, written):
+        text, fix = wrong
+        env.note(env.given(s.CA_BUNDLE), f"CA_BUNDLE {text}", fix=fix)
     return path.resolve()
+
+
+def _wrong_with_bundle(path: Path, written: str) -> tuple[str, str] | None:
+    """Say why the file at *path* makes nobody trusted, and how to mend it; None if it does."""
+    if not path.is_file():
+        return f'must be a file of certificates, got "{written}"', "correct the path, or remove it"
+    try:
+        holds_private_key = b"PRIVATE KEY-----" in path.read_bytes()
+    except OSError as error:
+        return f'"{written}" cannot be read: {error.strerror}', "make it readable for you"
+    if holds_private_key:
+        text = f'"{written}" holds a private key, and is for certificates only'
+        return text, "leave the certificates in it, and nothing else"
+    import ssl  # costs 15 ms, and most users need no file of their own
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError as error:
+        if error.reason == "NO_CERTIFICATE_OR_CRL_FOUND":
+            text = f'"{written}" holds no certificate'
+            return text, "save the authority's in it, as text: -----BEGIN CERTIFICATE-----"
+        return f'"{written}" is cut off or damaged', "save the file again, whole"
+    return None
 
 
 def check_limits(env: EnvReader, least: int | None, most: int | None) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
+from tests.config.conftest import AUTHORITY
 
 KEY = "sk-provider-000000001"
 HEAD = f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n"
@@ -228,6 +229,41 @@ ONE_SETTING = [
         id="another way of writing",
     ),
 ]
+
+
+NO_CERTIFICATE = (
+    "holds no certificate",
+    "save the authority's in it, as text: -----BEGIN CERTIFICATE-----",
+)
+DAMAGED = ("is cut off or damaged", "save the file again, whole")
+SECRET = (
+    "holds a private key, and is for certificates only",
+    "leave the certificates in it, and nothing else",
+)
+PRIVATE = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("bundle", "text", "fix"),
+    [
+        pytest.param("", *NO_CERTIFICATE, id="empty"),
+        pytest.param("not a certificate\n", *NO_CERTIFICATE, id="something else"),
+        pytest.param(AUTHORITY[:300], *DAMAGED, id="cut off"),
+        pytest.param(AUTHORITY + AUTHORITY[:300], *DAMAGED, id="its second one is cut off"),
+        pytest.param(AUTHORITY.replace("M", "-"), *DAMAGED, id="damaged"),
+        pytest.param(PRIVATE, *SECRET, id="a private key only"),
+        pytest.param(AUTHORITY + PRIVATE, *SECRET, id="a private key, too"),
+    ],
+)
+def test_a_file_that_makes_nobody_trusted(write, complaints, bundle, text, fix):
+    write("envs/own.pem", bundle)
+    file = write(X, f"{HEAD}CA_BUNDLE=own.pem\n")
+    assert complaints(load_worker, file) == [lines(f'{X}:3: CA_BUNDLE "own.pem" {text}', fix)]
+
+
+def test_a_file_of_several_authorities_is_no_mistake(write):
+    bundle = write("envs/own.pem", f"# ours\n{AUTHORITY}\n# theirs\n{AUTHORITY}")
+    assert load_worker(write(X, f"{HEAD}CA_BUNDLE=own.pem\n")).ca_bundle == bundle
 
 
 @pytest.mark.parametrize(("line", "text", "fix"), ONE_SETTING)

@@ -10,6 +10,7 @@ from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
 from ccproxy.pipeline.keystate import KeyLimits
 from ccproxy.pipeline.models import Choice, Price
+from tests.config.conftest import AUTHORITY
 
 KEY = "sk-provider-000000001"
 KIMI = f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n"
@@ -54,7 +55,7 @@ def test_the_defaults(write):
 
 
 def test_every_setting_is_read(write, here):
-    write("ca.pem", "-")
+    write("ca.pem", AUTHORITY)
     config = load(
         write,
         KIMI
