@@ -364,6 +364,40 @@ def test_calling(chunks, expected):
     assert script(chunks) == [line.replace("MADE", made) for line in expected]
 
 
+NO_OBJECTS = [
+    pytest.param(["{'command': 'ls'}"], id="quotes of another language"),
+    pytest.param(['{"command": "a\nb"}'], id="a raw line end in a string"),
+    pytest.param(['{"command": "ls"}}'], id="one brace too many"),
+    pytest.param(['{"a": 1}', '{"b": 2}'], id="two objects"),
+    pytest.param(['{"a"', '{"a": 1}'], id="all of it once more (cumulative)"),
+    pytest.param(['{"command": "a'], id="cut"),
+    pytest.param([' {"command"', ": "], id="cut between two pieces"),
+]
+
+
+@pytest.mark.parametrize("pieces", NO_OBJECTS)
+@pytest.mark.parametrize("reason", ["tool_calls", "stop", "content_filter"])
+@pytest.mark.parametrize("behind", [[], [say("x")], [call("{}", **B)]])
+def test_a_call_whose_arguments_are_no_json_is_never_complete(pieces, reason, behind):
+    chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), *behind, end(reason)]
+    with pytest.raises(Problem, match="Read whose arguments are no JSON"):
+        play(chunks)
+
+
+@pytest.mark.parametrize("pieces", NO_OBJECTS)
+@pytest.mark.parametrize("reason", ["length", "model_length"])
+def test_the_length_may_cut_it(pieces, reason):
+    chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), end(reason)]
+    lines = script(chunks)
+    assert "".join(line[4:] for line in lines if line.startswith("0 +")) == "".join(pieces)
+    assert lines[-1] in ("max_tokens", "model_context_window_exceeded")
+
+
+def test_a_stop_sequence_behind_half_a_call_does_not_complete_it():
+    with pytest.raises(Problem, match="no JSON"):
+        play([call('{"a', **A), say("END"), end()], stop_sequences=("END",))
+
+
 def test_a_long_tool_name_is_restored():
     chunks = [call("{}", index=0, id="c", name="mcp__short_1a2b"), end()]
     events = play(chunks, tool_names={"mcp__short_1a2b": "mcp__a_very_long_name"})
