@@ -3,66 +3,26 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.hidden import read_hidden_lines
 from ccproxy.cli.keys import REFUSALS
 from ccproxy.cli.pasting import pasted
 from ccproxy.cli.terminal import clean, complain, near, say, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.places import place_for_config
-from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.errors import UsageError
 
 if TYPE_CHECKING:
     from ccproxy.cli.newproxy import NewProxy
     from ccproxy.config.worker import WorkerConfig
-
-KEY_BYTES = 32
-"""256 bits: nobody guesses a client key."""
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Given:
-    """What the options say; None where they say nothing."""
-
-    preset: str | None
-    base_url: str | None
-    model: str | None
-    label: str | None
-    port: str | None
-    key_stdin: bool
-    asks: bool
-    """Whether somebody can be asked for what is missing."""
-
-    def get(
-        self, option: str, question: str, read: Callable[[str], T], *, default: str | None = None
-    ) -> T:
-        """
-        Return what *option* says, else what the user answers, else the *default*.
-
-        Raises:
-            CcproxyError: If what was said cannot be, or nothing was and there is no default.
-
-        """
-        typed: str | None = getattr(self, option)
-        if typed is None and self.asks:
-            return _ask(question, read, default=default)
-        if typed is None:
-            typed = default
-        if typed is None:
-            name = f"--{option.replace('_', '-')}"
-            raise UsageError(f"{name} is missing\n  fix: add {name}, or leave out --no-input")
-        return read(typed)
 
 
 def _presets(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -108,7 +68,7 @@ def init(
     no_input: bool,
     test: bool | None,
     as_json: bool,
-    **given: Any,  # noqa: ANN401 - click's values, the fields of _Given
+    **given: Any,  # noqa: ANN401 - click's values, the fields of Given
 ) -> None:
     """
     Add a proxy: an env file with its keys, and its entry in the table.
@@ -123,139 +83,61 @@ def init(
         raise UsageError(pasted(f"stdin is no terminal, so nobody can be asked\n  fix: {fix}"))
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.newproxy import open_or_begin
+    from ccproxy.cli.questions import Given, agrees, describe
 
     fleet = open_or_begin(place_for_config(options.config))
     say(options, f"Config   {near(fleet.file)}{'' if fleet.file.exists() else ' (new)'}")
-    proxy = _described(_Given(asks=asks, **given), fleet)
-    config = proxy.config(fleet)
-    if test or (test is None and asks and _agrees("Ask the provider for a word now?")):
-        _try(options, proxy, config, asks=asks)
-    proxy.write(fleet)
-    _report(options, proxy, fleet, as_json=as_json)
+    proxy = describe(Given(asks=asks, **given), fleet)
+    proxy.config(fleet)
+    if test or (test is None and asks and agrees("Ask the provider for a word now?")):
+        _try(options, proxy, fleet, asks=asks)
+    entry = proxy.write(fleet)
+    _report(proxy, fleet, entry, as_json=as_json)
+    say(options, f"Next:  ccproxy run {proxy.label} -- claude")
 
 
-def _described(given: _Given, fleet: Fleet) -> NewProxy:
-    """Put the proxy together from the options and the user's answers."""
-    from ccproxy.cli import newproxy
-    from ccproxy.config import settings
+# The trial...
 
-    if given.asks and given.preset is None:
-        complain(_menu())
-    word = newproxy.CUSTOM if given.base_url else None
-    word = given.get("preset", "Provider, its name or number", newproxy.read_preset, default=word)
-    preset = newproxy.preset_of(word)
-    is_custom = word == newproxy.CUSTOM
-
-    def address(typed: str) -> str:
-        return newproxy.read_setting(settings.PROVIDER_BASE_URL, typed, "the base URL")
-
-    def model(typed: str) -> str:
-        return newproxy.read_setting(settings.BIG_MODEL, typed, "the model")
-
-    proposed = newproxy.propose_port(fleet)
-
-    def port(typed: str) -> int:
-        # What was found free just now is not asked for again: it might not be a moment later.
-        return proposed if typed == str(proposed) else newproxy.read_port(typed, fleet)
-
-    base_url, name = given.base_url or "", given.model or ""
-    if base_url or is_custom or not preset.base_url:
-        hint = f" (such as {preset.example_url})" * bool(preset.example_url)
-        base_url = given.get("base_url", f"Base URL{hint}", address)
-    if name or is_custom or preset.big:
-        name = given.get("model", "Model", model, default=None if is_custom else preset.big)
-    return newproxy.NewProxy(
-        preset=word,
-        base_url=base_url,
-        model="" if name == preset.big and not is_custom else name,
-        keys=_keys(given, word),
-        label=given.get(
-            "label",
-            "Label",
-            lambda typed: newproxy.read_label(typed, fleet),
-            default=newproxy.propose_label(word, fleet) if given.asks else word,
-        ),
-        port=given.get("port", "Port", port, default=str(proposed)),
-        client_key=f"ccp_{secrets.token_urlsafe(KEY_BYTES)}",
-    )
+_ADVICE = {
+    "authentication_error": "check the key, and that it is one of this provider's",
+    "not_found_error": "check the model, and the address (--base-url)",
+    "invalid_request_error": "check the provider and the model (--preset, --model)",
+    "rate_limit_error": "wait, or add a second key",
+}
+_OTHER_ADVICE = "check the address (--base-url), and that the provider can be reached from here"
 
 
-# Questions...
+def _try(options: Options, proxy: NewProxy, fleet: Fleet, *, asks: bool) -> None:
+    """Ask for a word with each key; a failure ends the command, unless the user goes on."""
+    from ccproxy.cli.questions import agrees
 
-
-def _menu() -> str:
-    """Return the presets in two columns, numbered as `read_preset` counts them."""
-    from ccproxy.cli.newproxy import CUSTOM
-    from ccproxy.config.presets import load_presets
-
-    titles = {name: preset.title for name, preset in load_presets().items()}
-    titles[CUSTOM] = "any other server"
-    cells = [f"{n:>3} {name:<10} {title}" for n, (name, title) in enumerate(titles.items(), 1)]
-    half = (len(cells) + 1) // 2
-    columns = zip(cells[:half], [*cells[half:], ""], strict=False)
-    return "\n".join(f"{left:<40}{right}".rstrip() for left, right in columns)
-
-
-def _ask(question: str, read: Callable[[str], T], *, default: str | None) -> T:
-    """Ask until the answer can be read."""
-
-    def convert(typed: str) -> T:
-        try:
-            return read(typed)
-        except CcproxyError as error:
-            raise click.UsageError(clean(str(error).partition("\n")[0])) from error
-
-    answer: T = click.prompt(question, default=default, value_proc=convert, err=True)
-    return answer
-
-
-def _agrees(question: str, *, default: bool = True) -> bool:
-    return click.confirm(question, default=default, err=True)
-
-
-def _keys(given: _Given, word: str) -> tuple[str, ...]:
-    """Read the provider's keys; none where none are needed."""
-    from ccproxy.cli.newproxy import preset_of, read_setting
-    from ccproxy.config.settings import PROVIDER_API_KEY
-
-    preset = preset_of(word)
-    if given.key_stdin:
-        lines = sys.stdin.read().split("\n")
-        return read_setting(PROVIDER_API_KEY, ",".join(lines), "stdin")
-    if not preset.needs_key:
-        return ()
-    if not given.asks:
-        text = f"--key-stdin is missing: {preset.title} asks for a key"
-        where = f"; get one at {preset.key_page}" * bool(preset.key_page)
-        raise UsageError(f"{text}\n  fix: hand it over on stdin with --key-stdin{where}")
-    if preset.key_page:
-        complain(f"Keys are at {preset.key_page}")
-    while True:
-        typed = read_hidden_lines("Key, or several, one a line (not shown; an empty line ends):")
-        try:
-            return read_setting(PROVIDER_API_KEY, ",".join(typed), "what was pasted")
-        except UsageError as error:
-            complain(f"Error: {str(error).partition(chr(10))[0]}")
-
-
-# ...the trial...
-
-
-def _try(options: Options, proxy: NewProxy, config: WorkerConfig, *, asks: bool) -> None:
-    """Ask the provider for a word; a failure ends the command, unless the user goes on."""
-    from ccproxy.cli.trial import try_out
-
-    begun = time.monotonic()
-    said = try_out(config, proxy.env_text)
-    if said.get("status") == "success":
-        model = str(said.get("model_used"))
-        took = f"{time.monotonic() - begun:.1f} s"
-        say(options, f"  ✓ {clean(model)} answers after {took}{_price(config, model)}")
+    failed = [said for said in _trials(options, proxy, fleet) if said.get("status") != "success"]
+    if not failed or (asks and agrees("Add the proxy all the same?", default=False)):
         return
-    complain(f"error: {clean(str(said.get('message', said)))}\n  fix: {_advice(said)}")
-    if not (asks and _agrees("Add the proxy all the same?", default=False)):
-        say(options, "Nothing was written.")
-        raise SystemExit(4 if said.get("error_type") in REFUSALS else 1)
+    say(options, "Nothing was written.")
+    raise SystemExit(4 if any(said.get("error_type") in REFUSALS for said in failed) else 1)
+
+
+def _trials(options: Options, proxy: NewProxy, fleet: Fleet) -> Iterator[Mapping[str, Any]]:
+    """Return what comes of a request by each key, and tell it; also of one without a key."""
+    from ccproxy.cli.trial import try_out
+    from ccproxy.config.parsers import masked
+
+    count = len(proxy.keys)
+    for number, key in enumerate(proxy.keys or ("",), 1):
+        alone = replace(proxy, keys=(key,) if key else ())
+        config = alone.config(fleet)
+        which = f"key {number} of {count} ({masked(key)}): " if count > 1 else ""
+        begun = time.monotonic()
+        said = try_out(config, alone.env_text)
+        if said.get("status") == "success":
+            model = str(said.get("model_used"))
+            took = f"{time.monotonic() - begun:.1f} s"
+            say(options, clean(f"  ✓ {which}{model} answers after {took}{_price(config, model)}"))
+        else:
+            text = clean(f"{which}{said.get('message', said)}")
+            complain(f"error: {text}\n  fix: {_advice(said)}")
+        yield said
 
 
 def _price(config: WorkerConfig, model: str) -> str:
@@ -264,13 +146,14 @@ def _price(config: WorkerConfig, model: str) -> str:
 
 
 def _advice(said: Mapping[str, Any]) -> str:
-    return clean("; ".join(map(str, said.get("suggestions") or ["try again"])))
+    """Return what mends it, in the words of what was just asked: no file is there yet."""
+    return _ADVICE.get(str(said.get("error_type")), _OTHER_ADVICE)
 
 
 # ...and what came of it.
 
 
-def _report(options: Options, proxy: NewProxy, fleet: Fleet, *, as_json: bool) -> None:
+def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None:
     from ccproxy.cli.additions import without_secrets
 
     env_file = fleet.home / proxy.env_name
@@ -284,5 +167,4 @@ def _report(options: Options, proxy: NewProxy, fleet: Fleet, *, as_json: bool) -
         show(json.dumps({"schema": 1, "proxy": row}, indent=2))
     else:
         show(f"Wrote {near(env_file)}\n{without_secrets(proxy.env_text)}")
-        show(f"and in {near(fleet.file)}  {proxy.port}:{proxy.env_name}:{proxy.label}")
-    say(options, f"Next:  ccproxy run {proxy.label} -- claude")
+        show(f"and in {near(fleet.file)}\n{indent(entry, '  ')}")

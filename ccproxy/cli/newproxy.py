@@ -7,6 +7,7 @@ cannot be; the first line of its text says what is wrong.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,13 +27,18 @@ from ccproxy.cli.additions import (
 from ccproxy.cli.terminal import near
 from ccproxy.config import settings
 from ccproxy.config.fleet import LABEL, LABEL_RULE, NO_PROXY, RESERVED, Entry, Fleet, read_fleet
+from ccproxy.config.parsers import holds_key, without_keys
 from ccproxy.config.presets import Preset, any_server, load_presets
 from ccproxy.config.settings import Setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, PortInUse, UsageError
+from ccproxy.regular import read_regular
 
 CUSTOM = "custom"
 """Stands for no preset: any OpenAI-compatible server."""
+
+_HEAD = "# PORT:ENVFILE:LABEL — one line per provider; paths are relative to this file.\n"
+_EXAMPLE_PORT = re.compile(r"""^\s*#\s*(?:["']|port\s*=\s*)([0-9]{1,5})\b""", re.MULTILINE)
 
 T = TypeVar("T")
 
@@ -96,9 +102,9 @@ class NewProxy:
             file = Path(near(entry.env_file))
             raise ConfigError([replace(one, file=file) for one in error.mistakes]) from error
 
-    def write(self, fleet: Fleet) -> None:
+    def write(self, fleet: Fleet) -> str:
         """
-        Write the env file and the entry; if that fails, neither is there.
+        Write the env file and the entry, and return the entry; if that fails, neither is there.
 
         Raises:
             CcproxyError: If the table cannot be added to.
@@ -110,17 +116,15 @@ class NewProxy:
             write_new(env_file, self.env_text)
             try:
                 if fleet.file.exists():
-                    append(fleet.file, entry_text(self.port, self.env_name, self.label))
+                    entry = entry_text(self.port, self.env_name, self.label)
+                    append(fleet.file, entry)
                 else:
-                    write_new(fleet.file, self._first_table())
+                    entry = f'proxies = [\n  "{self.port}:{self.env_name}:{self.label}",\n]\n'
+                    write_new(fleet.file, _HEAD + entry)
             except BaseException:
                 env_file.unlink()
                 raise
-
-    def _first_table(self) -> str:
-        line = f'  "{self.port}:{self.env_name}:{self.label}",'
-        head = "# PORT:ENVFILE:LABEL — one line per provider; paths are relative to this file."
-        return f"{head}\nproxies = [\n{line}\n]\n"
+        return entry
 
 
 def open_or_begin(table: Path) -> Fleet:
@@ -164,6 +168,17 @@ def read_preset(typed: str) -> str:
     raise UsageError(f'"{typed}" is not a preset{meant}\n  fix: use one of: {", ".join(names)}')
 
 
+def read_model(typed: str) -> str:
+    """Read a model's name; what was meant for another question is none."""
+    fix = "give the name that the provider knows it by"
+    if holds_key(typed):
+        raise UsageError(f"the model cannot be a key: it would be shown\n  fix: {fix}")
+    if "://" in typed:
+        fix = f"{fix}; addresses go to --base-url"
+        raise UsageError(f"the model cannot be an address\n  fix: {fix}")
+    return read_setting(settings.BIG_MODEL, typed, "the model")
+
+
 def read_label(typed: str, fleet: Fleet) -> str:
     """Read a label that neither the table nor a file has yet."""
     if not LABEL.fullmatch(typed) or typed.lower() in RESERVED:
@@ -204,8 +219,9 @@ def read_port(typed: str, fleet: Fleet) -> int:
 
 
 def propose_port(fleet: Fleet) -> int:
-    """Return the first usual port that neither the table nor a program has."""
-    return next(filter(_is_free, ports_besides({entry.port for entry in fleet.entries})))
+    """Return the first usual port that neither a program has nor the table, even as an example."""
+    taken = {entry.port for entry in fleet.entries} | _ports_of_examples(fleet.file)
+    return next(filter(_is_free, ports_besides(taken)))
 
 
 def read_setting(setting: Setting[T], typed: str, source: str) -> T:
@@ -214,7 +230,13 @@ def read_setting(setting: Setting[T], typed: str, source: str) -> T:
         return setting.parse(typed.strip())
     except ValueError as error:
         fix = f"give for example {setting.example}"
-        raise UsageError(f"{source} {error}\n  fix: {fix}") from error
+        raise UsageError(f"{source} {without_keys(str(error))}\n  fix: {fix}") from error
+
+
+def _ports_of_examples(table: Path) -> set[int]:
+    """Return the ports of commented entries, which wait for somebody to take the # off."""
+    text = read_regular(table) if table.exists() else ""
+    return {int(port) for port in _EXAMPLE_PORT.findall(text)}
 
 
 def _is_free(port: int) -> bool:

@@ -225,6 +225,11 @@ def without_keys(text: str) -> str:
     return _KEY_LIKE.sub(lambda found: masked(found[0]), text)
 
 
+def holds_key(text: str) -> bool:
+    """Whether something in *text* looks like a key."""
+    return _KEY_LIKE.search(text) is not None
+
+
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine."""
     name = host.lower().rstrip(".")

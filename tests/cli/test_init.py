@@ -25,7 +25,7 @@ from ccproxy.config.presets import load_presets
 from ccproxy.config.worker import load_worker
 from tests.cli.conftest import TABLE, command, free_port, write_env
 from tests.fleet import FleetHome
-from tests.provider import failure
+from tests.provider import completion, failure
 
 KEY = "sk-the-provider-0123456789abcdef"
 OTHER = "sk-the-second-fedcba9876543210"
@@ -304,7 +304,11 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         ([*DEEPSEEK, "--port", "18082"], KEY, 2, "port 18082 is that of GLM-4.6 in the table"),
         ([*DEEPSEEK, "--port", "0"], KEY, 2, "the port must be a port from 1 to 65535"),
         ([*DEEPSEEK, "--base-url", "http://127.0.0.1:18082/v1"], KEY, 78, "the proxy GLM-4.6"),
-        (DEEPSEEK, "", 2, "stdin holds no key"),
+        ([*DEEPSEEK, "--model", OTHER], KEY, 2, "the model cannot be a key"),
+        ([*DEEPSEEK, "--model", "https://x.example/v1"], KEY, 2, "the model cannot be an address"),
+        (DEEPSEEK, "", 2, "no key was given"),
+        (DEEPSEEK, "\n \n", 2, "no key was given"),
+        (DEEPSEEK, ",", 2, "stdin holds no key, only commas"),
         (DEEPSEEK, "your-api-key", 2, "stdin holds a placeholder, not a key"),
         (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin holds as key 2 of 2 a placeholder"),
         (DEEPSEEK, "changeme", 2, "stdin holds a placeholder, not a key"),
@@ -316,7 +320,8 @@ def test_mistakes(words, typed, code, said, init, home):
     done = init(*words, stdin=typed)
     assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
     assert "fix: " in done.stderr
-    assert KEY[:10] not in done.stderr
+    for key in (KEY, OTHER):
+        assert key[:10] not in done.stderr
     assert everything(home) == before
 
 
@@ -340,6 +345,30 @@ def test_a_port_that_somebody_has_is_not_proposed(tmp_path):
         stranger.bind(("127.0.0.1", first))
         stranger.listen()
         assert newproxy.propose_port(fleet) > first
+
+
+def test_a_port_of_an_example_is_not_proposed(tmp_path):
+    table = tmp_path / "ccproxy.toml"
+    fleet = Fleet(home=tmp_path, file=table, entries=())
+    first = newproxy.propose_port(fleet)
+    table.write_text(f"""\
+proxies = [
+  # "{first}:envs/kimi.env:Kimi",
+]
+# [[proxy]]
+# port = {first + 1}
+""")
+    assert newproxy.propose_port(fleet) > first + 1
+
+
+@pytest.mark.parametrize("table", [TABLE, None], ids=["added to", "begun"])
+def test_what_is_shown_is_what_was_written(table, init, home):
+    if table is None:
+        (home / "ccproxy.toml").unlink()
+    done = init("-c", "ccproxy.toml", "--preset", "demo")
+    _, shown = done.stdout.split("and in ccproxy.toml\n")
+    written = (home / "ccproxy.toml").read_text()
+    assert written.endswith("\n".join(line[2:] for line in shown.splitlines() if line) + "\n")
 
 
 def test_a_table_with_mistakes_is_left_alone(init, home):
@@ -468,6 +497,30 @@ async def test_the_provider_is_asked_first(answer, code, said, tmp_path, provide
         assert KEY not in done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("processes")
+async def test_each_key_is_tried(tmp_path, provider):
+    provider.script(completion("ok"), failure(401, "no such key"))
+    async with FleetHome(tmp_path) as home:
+        words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, f"{KEY}\n{OTHER}\n", "init", "--no-input", *words)
+    assert done.returncode == 4, done.stderr
+    assert "key 1 of 2 (…cdef): m1 answers" in done.stderr
+    assert "key 2 of 2 (…3210): " in done.stderr
+    assert [call.key for call in provider.calls] == [KEY, OTHER]
+
+
+@pytest.mark.xdist_group("processes")
+async def test_advice_names_what_is_there_already(tmp_path):
+    async with FleetHome(tmp_path) as home:
+        address = f"http://127.0.0.1:{free_port()}/v1"
+        words = ["--base-url", address, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, KEY, "init", "--no-input", *words)
+    assert done.returncode == 1
+    assert "connection refused: does a server run there?" in done.stderr
+    assert "fix: check the address (--base-url)" in done.stderr
+    assert "log file" not in done.stderr
+
+
 # At a terminal.
 
 
@@ -524,16 +577,21 @@ def a_conversation(url: str) -> Terminal:
         ("name or number: ", "kimmi\n"),
         ('did you mean "kimi"', "custom\n"),
         ("Base URL: ", f"{url}\n"),
-        ("Model: ", "m1\n"),
         ("(not shown; an empty line ends):", "your-api-key\n\n"),
         ("placeholder", ""),
+        ("(not shown; an empty line ends):", "\n"),
+        ("no key was given", ""),
         ("(not shown; an empty line ends):", f"{KEY}\n{OTHER}\n\n"),
+        ("Model: ", "sk-another-0123456789abcdef\n"),
+        ("cannot be a key", ""),
+        ("Model: ", "m1\n"),
         ("Label [custom]: ", "kimi-k2\n"),
         ("is in the table already", ""),
         ("Label [custom]: ", "Mine\n"),
         ("Port [", "\n"),
         ("for a word now? [Y/n]: ", "\n"),
-        ("m1 answers after", ""),
+        ("key 1 of 2 (…cdef): m1 answers after", ""),
+        ("key 2 of 2 (…3210): m1 answers after", ""),
         ("run Mine -- claude", ""),
     ]:
         terminal.wait_for(question)
@@ -550,7 +608,18 @@ async def test_a_conversation(home, provider):
     assert config.api_keys == (KEY, OTHER)
     assert KEY[3:] not in terminal.seen
     assert OTHER[3:] not in terminal.seen
-    assert len(provider.calls) == 1
+    assert [call.key for call in provider.calls] == [KEY, OTHER]
+
+
+def test_whoever_has_no_key_is_not_asked_for_ever(home):
+    before = everything(home)
+    terminal = Terminal("--preset", "deepseek")
+    for _ in range(2):
+        terminal.wait_for("an empty line ends):")
+        terminal.type("\n")
+    assert terminal.end() == 2
+    assert terminal.seen.count("no key was given") == 2
+    assert everything(home) == before
 
 
 def refused(url: str) -> Terminal:
@@ -580,6 +649,10 @@ def test_the_menu_numbers_what_can_be_typed(home):
     menu = dict(re.findall(r"(\d+) ([a-z]+) ", terminal.seen))
     assert [*menu.values()].count("demo") == 1
     assert set(menu.values()) == {*load_presets(), newproxy.CUSTOM}
+    rows = re.findall(r"^ +\d+ [a-z]+ .*?( \d+ [a-z]+ .*)\r$", terminal.seen, re.MULTILINE)
+    lines = [line.rstrip("\r") for line in terminal.seen.split("\n")]
+    columns = {line.index(row) for row in rows for line in lines if line.endswith(row)}
+    assert (len(rows) > 10, len(columns)) == (True, 1), terminal.seen
     number = next(number for number, name in menu.items() if name == "demo")
     terminal.type(f"{number}\n\n\n")
     assert terminal.end() == 0, terminal.seen

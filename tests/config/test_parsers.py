@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.config import parsers
+from ccproxy.config.presets import load_presets
 
 
 @pytest.mark.parametrize(
@@ -284,3 +285,24 @@ def test_an_extra_body(value):
 def test_no_extra_body(value, said):
     with pytest.raises(ValueError, match=said):
         parsers.extra_body(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        pytest.param("sk-0123456789abcdef", True, id="a vendor's prefix"),
+        pytest.param("0123456789abcdef0123456789abcdef.AbCdEf", True, id="letters and digits"),
+        pytest.param("qwen3-coder:30b", False, id="a name"),
+        pytest.param("accounts/fireworks/models/deepseek-v3p1-terminus", False, id="a long name"),
+        pytest.param("ep-20250101120000-abcde", False, id="an endpoint"),
+    ],
+)
+def test_what_looks_like_a_key(text, is_one):
+    assert parsers.holds_key(text) is is_one
+
+
+def test_no_shipped_model_looks_like_a_key():
+    presets = load_presets().values()
+    names = {name for preset in presets for name in (preset.big, preset.middle, preset.small)}
+    names |= {name for preset in presets for card in preset.models for name in card.names}
+    assert [name for name in names if name and parsers.holds_key(name)] == []

@@ -1,0 +1,184 @@
+"""
+What `ccproxy init` asks: each thing that no option says, until the answer can be read.
+
+The key is asked for before the model: whoever has copied one pastes it at the first chance, and
+what is typed as a model is seen. It is not taken for a model's name, either.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import click
+
+from ccproxy.cli import newproxy
+from ccproxy.cli.hidden import read_hidden_lines
+from ccproxy.cli.newproxy import CUSTOM, NewProxy, preset_of
+from ccproxy.cli.terminal import clean, complain
+from ccproxy.config import settings
+from ccproxy.config.fleet import Fleet
+from ccproxy.config.presets import Preset, load_presets
+from ccproxy.errors import CcproxyError, UsageError
+
+KEY_BYTES = 32
+"""256 bits: nobody guesses a client key."""
+_MOST_EMPTY_PASTES = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the options say; None where they say nothing."""
+
+    preset: str | None
+    base_url: str | None
+    model: str | None
+    label: str | None
+    port: str | None
+    key_stdin: bool
+    asks: bool
+    """Whether somebody can be asked for what is missing."""
+
+    def get(
+        self, option: str, question: str, read: Callable[[str], T], *, default: str | None = None
+    ) -> T:
+        """
+        Return what *option* says, else what the user answers, else the *default*.
+
+        Raises:
+            CcproxyError: If what was said cannot be, or nothing was and there is no default.
+
+        """
+        typed: str | None = getattr(self, option)
+        if typed is None and self.asks:
+            return _ask(question, read, default=default)
+        if typed is None:
+            typed = default
+        if typed is None:
+            name = f"--{option.replace('_', '-')}"
+            raise UsageError(f"{name} is missing\n  fix: add {name}, or leave out --no-input")
+        return read(typed)
+
+
+def describe(given: Given, fleet: Fleet) -> NewProxy:
+    """
+    Put the proxy together from the options and the user's answers.
+
+    Raises:
+        CcproxyError: If an option says what cannot be, or nobody can be asked for what is missing.
+        click.Abort: If the user gives up.
+
+    """
+    if given.asks and given.preset is None:
+        complain(_menu())
+    word = CUSTOM if given.base_url else None
+    word = given.get("preset", "Provider, its name or number", newproxy.read_preset, default=word)
+    preset, is_custom = preset_of(word), word == CUSTOM
+    base_url = _base_url(given, preset, is_custom=is_custom)
+    keys = _keys(given, preset)
+    name = given.model or ""
+    if name or is_custom or preset.big:
+        default = None if is_custom else preset.big
+        name = given.get("model", "Model", newproxy.read_model, default=default)
+    return NewProxy(
+        preset=word,
+        base_url=base_url,
+        model="" if name == preset.big and not is_custom else name,
+        keys=keys,
+        label=given.get(
+            "label",
+            "Label",
+            lambda typed: newproxy.read_label(typed, fleet),
+            default=newproxy.propose_label(word, fleet) if given.asks else word,
+        ),
+        port=_port(given, fleet),
+        client_key=f"ccp_{secrets.token_urlsafe(KEY_BYTES)}",
+    )
+
+
+def agrees(question: str, *, default: bool = True) -> bool:
+    """Ask a question that is answered with yes or no."""
+    return click.confirm(question, default=default, err=True)
+
+
+def _menu() -> str:
+    """Return the presets in two columns, numbered as `read_preset` counts them."""
+    titles = {name: preset.title for name, preset in load_presets().items()}
+    titles[CUSTOM] = "any other server"
+    cells = [f"{n:>3} {name:<10} {title}" for n, (name, title) in enumerate(titles.items(), 1)]
+    half = (len(cells) + 1) // 2
+    width = max(map(len, cells[:half])) + 2
+    columns = zip(cells[:half], [*cells[half:], ""], strict=False)
+    return "\n".join(f"{left:<{width}}{right}".rstrip() for left, right in columns)
+
+
+def _ask(question: str, read: Callable[[str], T], *, default: str | None) -> T:
+    """Ask until the answer can be read."""
+
+    def convert(typed: str) -> T:
+        try:
+            return read(typed)
+        except CcproxyError as error:
+            raise click.UsageError(clean(str(error).partition("\n")[0])) from error
+
+    answer: T = click.prompt(question, default=default, value_proc=convert, err=True)
+    return answer
+
+
+def _base_url(given: Given, preset: Preset, *, is_custom: bool) -> str:
+    """Return where the provider answers; empty: where the preset says."""
+    if not (given.base_url or is_custom or not preset.base_url):
+        return ""
+    hint = f" (such as {preset.example_url})" * bool(preset.example_url)
+
+    def read(typed: str) -> str:
+        return newproxy.read_setting(settings.PROVIDER_BASE_URL, typed, "the base URL")
+
+    return given.get("base_url", f"Base URL{hint}", read)
+
+
+def _port(given: Given, fleet: Fleet) -> int:
+    proposed = newproxy.propose_port(fleet)
+
+    def read(typed: str) -> int:
+        # What was found free just now is not asked for again: it might not be a moment later.
+        return proposed if typed == str(proposed) else newproxy.read_port(typed, fleet)
+
+    return given.get("port", "Port", read, default=str(proposed))
+
+
+def _keys(given: Given, preset: Preset) -> tuple[str, ...]:
+    """Read the provider's keys; none where none are needed."""
+    if given.key_stdin:
+        return _read_keys(sys.stdin, "stdin")
+    if not preset.needs_key:
+        return ()
+    if not given.asks:
+        text = f"--key-stdin is missing: {preset.title} asks for a key"
+        where = f"; get one at {preset.key_page}" * bool(preset.key_page)
+        raise UsageError(f"{text}\n  fix: hand it over on stdin with --key-stdin{where}")
+    if preset.key_page:
+        complain(f"Keys are at {preset.key_page}")
+    empty = 0
+    while True:
+        typed = read_hidden_lines("Key, or several, one a line (not shown; an empty line ends):")
+        empty += not typed
+        try:
+            return _read_keys(typed, "what was pasted")
+        except UsageError as error:
+            if empty == _MOST_EMPTY_PASTES:
+                raise
+            complain(f"Error: {str(error).partition(chr(10))[0]}")
+
+
+def _read_keys(lines: Iterable[str], source: str) -> tuple[str, ...]:
+    said = ",".join(line for line in lines if line.strip())
+    if not said:
+        fix = "give the provider's key; a server that asks for none takes any word"
+        raise UsageError(f"no key was given\n  fix: {fix}")
+    return newproxy.read_setting(settings.PROVIDER_API_KEY, said, source)
