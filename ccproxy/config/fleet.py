@@ -147,10 +147,16 @@ class _TableReader:
             return None
 
     def _not_toml(self, said: str) -> None:
+        name, fix = self._file.name, f"write entries as {_EXAMPLE},"
+        if (row := _broken_row(self._lines)) is not None:
+            # The parser stumbles further down, where a second entry begins or the file ends.
+            line, lacks = row
+            self._mistake(line, f"{name} is not valid TOML: this line lacks {lacks}", fix)
+            return
         place = re.search(r"\(at line (\d+), column \d+\)", said)
         line = int(place[1]) if place else len(self._lines)
         text = re.sub(r"\s*\(at [^)]*\)$", "", said)
-        self._mistake(line, f"is not valid TOML: {text}", f"write entries as {_EXAMPLE},")
+        self._mistake(line, f"{name} is not valid TOML: {text}", fix)
 
     def _check_names(self, document: Mapping[str, Any]) -> None:
         for name in document.keys() - set(_TOP):
@@ -260,7 +266,7 @@ class _TableReader:
     # Where things stand; tomllib does not tell.
 
     def _line_of(self, name: str, *, after: int = 0) -> int | None:
-        pattern = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=\]]""")
+        pattern = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=\].]""")
         rows = enumerate(self._lines[after:], after + 1)
         return next((number for number, text in rows if pattern.match(text)), None)
 
@@ -276,3 +282,27 @@ class _TableReader:
 
     def _mistake(self, line: int | None, text: str, fix: str) -> None:
         self.mistakes.append(Mistake(file=shown(self._file), line=line or None, text=text, fix=fix))
+
+
+def _broken_row(lines: Iterable[str]) -> tuple[int, str] | None:
+    """Find the first line of the list `proxies` that lacks a comma or a quote, and say which."""
+    is_inside = False
+    unfinished = 0  # the line of an entry that no comma follows yet
+    for number, text in enumerate(lines, 1):
+        head = re.match(r"\s*proxies\s*=\s*\[", text)
+        is_inside = is_inside or head is not None
+        # Each entry as one sign: what is left shows how they are strung together.
+        row = re.sub(r"""("[^"]*"|'[^']*')""", "S", text[head.end() if head else 0 :])
+        row = row.partition("#")[0].replace(" ", "").replace("\t", "")
+        if not is_inside or not row:
+            continue
+        if '"' in row or "'" in row or ":" in row:
+            return number, "a quote"
+        if "SS" in row:
+            return number, "a comma between its entries"
+        if unfinished and row.startswith("S"):
+            return unfinished, "its comma"
+        if "]" in row:
+            return None
+        unfinished = number if row.endswith("S") else 0
+    return None

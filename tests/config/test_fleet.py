@@ -267,16 +267,61 @@ def test_mistakes(write, complaints, text, said):
 @pytest.mark.parametrize(
     ("text", "start"),
     [
-        pytest.param("proxies = [\n  oops\n]", "ccproxy.toml:2: is not valid TOML: ", id="a word"),
-        pytest.param('proxies = [\n"8081:a:b"\n', "ccproxy.toml:2: is not valid TOML: ", id="open"),
-        pytest.param("[[proxy]]\nport = 1\nport = 2", "ccproxy.toml:3: is not valid", id="twice"),
-        pytest.param('proxies = ["a\n"]', "ccproxy.toml:1: is not valid TOML: ", id="a line break"),
+        pytest.param("proxies = [\n  oops\n]", "2: Invalid value", id="a word"),
+        pytest.param('proxies = [\n"8081:a:b"\n', "2: Unclosed array", id="open"),
+        pytest.param("[[proxy]]\nport = 1\nport = 2", "3: Cannot overwrite", id="twice"),
+        pytest.param('proxies = ["a\n"]', "1: this line lacks a quote", id="a line break"),
+        pytest.param(
+            'proxies = [\n "1:a:b"  # one\n\n # two\n "2:a:c",\n "3:a:d"\n]',
+            "2: this line lacks its comma",
+            id="no comma before the next line",
+        ),
+        pytest.param(
+            'proxies = ["1:a:b"\n "2:a:c"]', "1: this line lacks its comma", id="of the first line"
+        ),
+        pytest.param(
+            "proxies = [\n '1:a:b', '2:a:c' '3:a:d',\n]",
+            "2: this line lacks a comma between its entries",
+            id="no comma within a line",
+        ),
+        pytest.param(
+            'proxies = [\n "1:a:b",\n "2:a:c,\n "3:a:d",\n]',
+            "3: this line lacks a quote",
+            id="open",
+        ),
+        pytest.param('proxies = [\n 1:a:b",\n]', "2: this line lacks a quote", id="not opened"),
+        pytest.param("proxies = [\n 1:a:b,\n]", "2: this line lacks a quote", id="no quotes"),
+        pytest.param(
+            'proxies = [\n "1:a:b"\n]\n[routes.B]\nmain "big"\n', "5: Expected '='", id="elsewhere"
+        ),
+        pytest.param('x = "y\nproxies = ["1:a:b"]', "1: Illegal character", id="above the list"),
     ],
 )
 def test_broken_toml_names_its_line(write, complaints, text, start):
     [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
-    assert complaint.startswith(start)
+    line, _, said = start.partition(": ")
+    assert complaint.startswith(f"ccproxy.toml:{line}: ccproxy.toml is not valid TOML: {said}")
     assert "(at " not in complaint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[preset.fast]\nbig = "x"\n',
+            "ccproxy.toml:2: preset is not a setting (did you mean presets?)",
+        ),
+        (
+            'preset.fast.big = "x"\n',
+            "ccproxy.toml:2: preset is not a setting (did you mean presets?)",
+        ),
+        ('["route".B]\n', "ccproxy.toml:2: route is not a setting (did you mean routes?)"),
+    ],
+)
+def test_a_table_that_is_none_of_ours_is_told_with_its_line(write, complaints, text, said):
+    file = write("ccproxy.toml", f'proxies = ["8081:a.env:B"]\n{text}')
+    [complaint] = complaints(load_fleet, file)
+    assert complaint.splitlines()[0].endswith(said)
 
 
 def test_a_port_used_twice_names_both_lines(write, complaints):
