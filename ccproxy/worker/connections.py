@@ -8,6 +8,7 @@ on a reused connection before a byte of an answer came is sent again (see `wire.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -127,6 +128,9 @@ def _is_in_network(host: str, network: str) -> bool:
         return False
 
 
+_IN_WORDS = {errno.ECONNREFUSED: "connection refused: does a server run there?"}
+
+
 def explain(error: Exception) -> str:
     """Say in words what went wrong on the way; without addresses that may hold a password."""
     match error:
@@ -147,5 +151,5 @@ def explain(error: Exception) -> str:
         case aiohttp.ClientPayloadError():
             return "the connection broke in the middle of the answer"
         case OSError():
-            return error.strerror or "the connection failed"
+            return _IN_WORDS.get(error.errno or 0) or error.strerror or "the connection failed"
     return "the connection failed"

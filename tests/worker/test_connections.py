@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 
 import aiohttp
@@ -63,15 +65,16 @@ def test_no_proxy_knows_networks(host, excepted):
     assert (proxy_for(f"https://{host}/v1", None, environ) is None) is excepted
 
 
-def connector_error(kind, number=111):
+def connector_error(kind, number=errno.ECONNREFUSED):
     key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
-    return kind(key, OSError(number, "Connection refused"))
+    return kind(key, OSError(number, os.strerror(number)))
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (connector_error(aiohttp.ClientConnectorError), "Connection refused"),
+        (connector_error(aiohttp.ClientConnectorError), "refused: does a server run there?"),
+        (connector_error(aiohttp.ClientConnectorError, errno.EHOSTUNREACH), "No route to host"),
         (connector_error(aiohttp.ClientConnectorDNSError), "DNS"),
         (connector_error(aiohttp.ClientProxyConnectionError), "forward proxy does not answer"),
         (aiohttp.ServerDisconnectedError(), "closed the connection"),
