@@ -134,8 +134,8 @@ _IN_WORDS = {errno.ECONNREFUSED: "connection refused: does a server run there?"}
 def explain(error: Exception) -> str:
     """Say in words what went wrong on the way; without addresses that may hold a password."""
     match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return "its TLS certificate is not trusted; set CA_BUNDLE if it is your own"
+        case aiohttp.ClientSSLError():
+            return _explain_handshake(error)
         case aiohttp.ClientConnectorDNSError():
             return "its name is not known (DNS)"
         case aiohttp.ClientProxyConnectionError():
@@ -153,3 +153,26 @@ def explain(error: Exception) -> str:
         case OSError():
             return _IN_WORDS.get(error.errno or 0) or error.strerror or "the connection failed"
     return "the connection failed"
+
+
+_WRONG_CERTIFICATES: dict[int | None, str] = {
+    9: "is not valid yet; check the clock of this machine",
+    10: "has expired; who runs the server must renew it, or the clock of this machine is wrong",
+    **dict.fromkeys((62, 64), "is for another name; check the host of the address"),
+    **dict.fromkeys((18, 19, 20, 21), "is not trusted; set CA_BUNDLE if it is your own"),
+}
+"""By the codes of OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
+
+_NO_TLS = ("wrong version number", "record layer failure", "http request", "packet length too long")
+
+
+def _explain_handshake(error: aiohttp.ClientSSLError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        wrong = error.certificate_error
+        code, said = getattr(wrong, "verify_code", None), getattr(wrong, "verify_message", "")
+        return f"its TLS certificate {_WRONG_CERTIFICATES.get(code, f'is refused ({said})')}"
+    words = getattr(error.os_error, "reason", None) or str(error.os_error)
+    words = words.lower().replace("_", " ")
+    if any(one in words for one in _NO_TLS):
+        return "it speaks no TLS; check the port, or write http:// if that is meant"
+    return f"the TLS handshake failed ({words})"

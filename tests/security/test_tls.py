@@ -31,6 +31,14 @@ def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
     return cert, key
 
 
+def expired(folder: Path) -> tuple[Path, Path]:
+    """A certificate that was good until yesterday, and its key."""
+    cert, key = certificate(folder, "localhost")
+    again = ["openssl", "x509", "-in", cert, "-signkey", key, "-days", "-1", "-out", cert]
+    subprocess.run(again, check=True, capture_output=True)
+    return cert, key
+
+
 class Impostor:
     """A TLS server that would answer, and notes what it was sent."""
 
@@ -74,7 +82,26 @@ async def test_a_certificate_of_somebody_else_is_refused(start, tmp_path):
         proxy = await start(server.url, CA_BUNDLE=str(cert))
         answer = await proxy.ask()
     assert answer.status == 502
+    assert "certificate is for another name; check the host" in answer.error["message"]
     assert server.heard == b""
+
+
+@needs_openssl
+async def test_a_certificate_that_has_expired_is_refused(start, tmp_path):
+    cert, key = expired(tmp_path)
+    async with impostor(cert, key) as server:
+        proxy = await start(server.url, CA_BUNDLE=str(cert))
+        answer = await proxy.ask()
+    assert answer.status == 502
+    assert "certificate has expired; who runs the server" in answer.error["message"]
+    assert server.heard == b""
+
+
+async def test_who_speaks_no_tls_is_no_matter_of_trust(start, provider):
+    proxy = await start(provider.url.replace("http://", "https://"))
+    answer = await proxy.ask()
+    assert answer.status == 502
+    assert "it speaks no TLS; check the port" in answer.error["message"]
 
 
 @needs_openssl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 
 import aiohttp
 import pytest
@@ -86,4 +87,47 @@ def connector_error(kind, number=errno.ECONNREFUSED):
     ],
 )
 def test_errors_are_explained(error, words):
+    assert words in explain(error)
+
+
+def certificate_error(code, message):
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, message
+    key = connector_error(aiohttp.ClientConnectorError)._conn_key
+    return aiohttp.ClientConnectorCertificateError(key, error)
+
+
+def handshake_error(words, reason=None):
+    error = ssl.SSLError(1, words)
+    error.reason = reason
+    key = connector_error(aiohttp.ClientConnectorError)._conn_key
+    return aiohttp.ClientConnectorSSLError(key, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        pytest.param(certificate_error(9, ""), "is not valid yet; check the clock", id="too early"),
+        pytest.param(certificate_error(10, ""), "has expired", id="too late"),
+        pytest.param(certificate_error(62, ""), "is for another name", id="another host"),
+        pytest.param(certificate_error(64, ""), "is for another name", id="another address"),
+        pytest.param(certificate_error(18, ""), "set CA_BUNDLE", id="signed by itself"),
+        pytest.param(certificate_error(20, ""), "set CA_BUNDLE", id="signed by an unknown"),
+        pytest.param(certificate_error(23, "revoked"), "is refused (revoked)", id="else"),
+        pytest.param(
+            handshake_error("x", "WRONG_VERSION_NUMBER"), "it speaks no TLS", id="HTTP, say"
+        ),
+        pytest.param(
+            handshake_error("[SSL] record layer failure (_ssl.c:1000)"),
+            "it speaks no TLS",
+            id="the same in newer words",
+        ),
+        pytest.param(
+            handshake_error("x", "TLSV1_ALERT_PROTOCOL_VERSION"),
+            "the TLS handshake failed (tlsv1 alert protocol version)",
+            id="another reason",
+        ),
+    ],
+)
+def test_each_trouble_with_tls_has_words_of_its_own(error, words):
     assert words in explain(error)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ccproxy.cli.checkup.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.connection import try_connection
 from ccproxy.cli.terminal import clean
+from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker import WorkerConfig
 
 LIMIT = 3.0
@@ -21,6 +22,9 @@ LIMIT = 3.0
 KEY_LIMIT = 30.0
 SKEW = 120.0
 """Seconds by which our clock may differ from a provider's."""
+
+_UNTRUSTED = range(18, 22)
+"""Certificates that nobody known has signed: OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
 
 
 def providers(scene: Scene) -> Iterator[Finding]:
@@ -64,6 +68,8 @@ def _provider(config: WorkerConfig) -> list[Finding]:
             pass
     except OSError as error:
         text = f"{config.label}: {host} port {port} cannot be reached ({_words(error)})"
+        if is_loopback(host):
+            return [fail(text, fix="start the server there, or correct PROVIDER_BASE_URL")]
         return [fail(text, fix="check the way out: UPSTREAM_PROXY, VPN, firewall")]
     return _greet(config, host, port)
 
@@ -82,7 +88,9 @@ def _greet(config: WorkerConfig, host: str, port: int) -> list[Finding]:
         date = connection.getresponse().headers.get("Date")
     except ssl.SSLCertVerificationError as error:
         text = f"{config.label}: the certificate of {host} is refused: {error.verify_message}"
-        return [fail(text, fix="set CA_BUNDLE in the env file if a company's proxy is in between")]
+        own = "set CA_BUNDLE in the env file if a company's proxy is in between"
+        other = "check PROVIDER_BASE_URL and the clock of this machine; else its owner must mend it"
+        return [fail(text, fix=own if error.verify_code in _UNTRUSTED else other)]
     except ssl.SSLError as error:
         text = f"{config.label}: {host} does not speak TLS as it should ({error.reason})"
         return [fail(text, fix="check PROVIDER_BASE_URL")]
