@@ -84,7 +84,7 @@ def open_env(home):
 
 
 def open_keyless_env(home):
-    write_env(home, "kimi", "PROVIDER=demo\n").chmod(0o644)
+    write_env(home, "kimi", "PROVIDER=kimi\nPROVIDER_API_KEY=\n").chmod(0o644)
 
 
 def open_env_folder(home):
@@ -168,6 +168,18 @@ def test_a_trouble_is_found_with_what_mends_it(make, check, level, text, home, e
     make(home)
     found = [one for one in of(examine(), check, level) if one not in before]
     assert [one for one in found if text in one["text"] and one["fix"]], found
+
+
+def test_an_open_file_with_a_key_is_told_once(home, examine):
+    open_env(home)
+    checks = examine()
+    assert len(of(checks, "configuration", "fail")) == 1
+    assert of(checks, "env files", "warn") == []
+
+
+def test_an_open_file_that_needs_no_key_is_no_trouble(home, examine):
+    write_env(home, "kimi", "PROVIDER=demo\n").chmod(0o644)
+    assert [one["level"] for one in of(examine(), "env files")] == ["ok"]
 
 
 def test_folders_that_cannot_be_written_are_found(home, read_only):
@@ -364,6 +376,7 @@ def test_nobody_there(home, examine):
     at(home, f"http://127.0.0.1:{free_port()}/v1")
     (found,) = of(examine("-q"), "providers")
     assert (found["level"], "cannot be reached" in found["text"]) == ("fail", True)
+    assert found["fix"] == "start the server there, or correct PROVIDER_BASE_URL"
 
 
 def answer_once(server, date):

@@ -15,6 +15,7 @@ from ccproxy.cli.checkup.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.terminal import counted, near, size, tilde
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.reader import is_open_to_others
+from ccproxy.errors import Mistake
 from ccproxy.logs import RETENTION, prune
 from ccproxy.regular import read_json
 from ccproxy.supervisor.records import Record, Records, identity_of
@@ -29,7 +30,7 @@ def configuration(scene: Scene) -> Iterator[Finding]:
         where = near(mistake.file) + (f":{mistake.line}" if mistake.line is not None else "")
         # What was found is not repeated: a key may stand where a model should.
         text, fix = mistake.text.splitlines()[0].partition(', got "')[0], mistake.fix
-        words = shlex.split(fix) if fix.startswith("chmod 600 ") else []
+        words = shlex.split(fix) if _is_closing(mistake) else []
         mend = _closing(Path(words[2])) if len(words) == 3 else None
         yield fail(f"{where}: {text}", fix=fix, mend=mend)
     if scene.file is not None and not scene.mistakes:
@@ -41,12 +42,15 @@ def env_files(scene: Scene) -> Iterator[Finding]:
     """They hold keys: nobody else may read them, and nobody else replace them."""
     if scene.fleet is None:
         return
+    told = {near(mistake.file) for mistake in scene.mistakes if _is_closing(mistake)}
+    complete = {scene.fleet.entry(label) for label in scene.workers}
+    # What works, and holds no key of which the configuration would complain, needs none.
+    quiet = {entry.env_file for entry in complete if entry is not None}
     files = sorted({entry.env_file for entry in scene.fleet.entries if entry.env_file.is_file()})
     wrong = 0
     for file in files:
-        if is_open_to_others(file):
+        if is_open_to_others(file) and file not in quiet and near(file) not in told:
             wrong += 1
-            # That of a file with a key is a mistake of the configuration already.
             yield warn(
                 f"{near(file)} is open to others (it holds no key yet)",
                 fix=f"chmod 600 {shlex.quote(near(file))}",
@@ -57,7 +61,7 @@ def env_files(scene: Scene) -> Iterator[Finding]:
             folder = shlex.quote(near(file.parent))
             yield fail(f"others can replace {near(file)}", fix=f"chmod go-w {folder}")
     if not wrong:
-        yield ok(f"{counted(len(files), 'env file')}, closed to others")
+        yield ok(f"{counted(len(files), 'env file')}, with no key that others can read")
 
 
 def folders(scene: Scene) -> Iterator[Finding]:
@@ -184,6 +188,11 @@ def _folder(path: Path) -> Finding | None:
         fix = f"chmod 700 {name}"
         return fail(f"others can write to {near(path)}", fix=fix, mend=lambda: path.chmod(0o700))
     return None
+
+
+def _is_closing(mistake: Mistake) -> bool:
+    """Tell whether it is mended by closing a file, one with a key, to others."""
+    return mistake.fix.startswith("chmod 600 ")
 
 
 def _closing(path: Path) -> Callable[[], None]:
