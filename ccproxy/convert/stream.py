@@ -292,7 +292,7 @@ class ChatToMessageStream:
             return True
         if force:
             self._check(call)
-        elif not call.is_complete:
+        elif not call.is_settled:
             return False
         self._writer.end_block()
         return True

@@ -7,11 +7,12 @@ Rules:
   (Gemini: index always 0). Without an index the id decides, without an id the last call is
   continued. "" and null are as good as absent; an id or a name may be repeated in every delta.
 * Where nothing else tells two calls apart, a name beside arguments after complete arguments does.
+  One that says again what a call of the same id said is that call.
 * The provider's id is kept if it is valid and new in the conversation. Else one is made, the same
   one whenever the same answer is converted: Claude Code drops a call whose id it knows already.
 * Arguments are relayed as they come. Those that do not begin as an object wait until the call is
-  complete, and are then made one. So does `{}`: some servers begin every call with it (what an
-  Anthropic stream has in content_block_start) and send the real arguments behind it.
+  complete, and are then made one. `{}` waits for the end: some servers begin every call with it
+  (what an Anthropic stream has in content_block_start) and send the real arguments behind it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.errors import BadAnswer
 from ccproxy.protocol.chat import ToolCallDelta
 
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -71,20 +73,38 @@ class ToolCall:
         return True
 
     @property
+    def is_settled(self) -> bool:
+        """True if nothing will follow the arguments; behind `{}` the real ones may."""
+        return self.is_complete and not self._is_held
+
+    @property
     def arguments(self) -> str:
         """All the argument text so far."""
         return "".join(self._parts)
 
     def add(self, arguments: object) -> None:
-        """Take more arguments: text, or a whole value (some servers send an object)."""
-        if arguments is None or self.is_closed:
+        """
+        Take more arguments: text, or a whole value (some servers send an object).
+
+        Raises:
+            Problem: If the client has the whole call already.
+        """
+        if arguments is None:
             return
-        text = arguments if isinstance(arguments, str) else _dump(arguments)
+        text = _as_text(arguments)
+        if self.is_closed:
+            if text.strip():
+                raise BadAnswer(f"The provider went on with a call of {self.name} that had ended")
+            return
         if self._is_held and text.lstrip().startswith("{"):
             self._parts.clear()
             self._complete_at = -1
         if text:
             self._parts.append(text)
+
+    def repeats(self, arguments: object) -> bool:
+        """Tell whether *arguments* are all of the call's, which are complete, once more."""
+        return self.is_complete and _as_text(arguments) == self.arguments
 
     def absorb(self, parts: list[str]) -> None:
         """Take arguments that were sent to the client already."""
@@ -144,7 +164,8 @@ class ToolCalls:
         call.provider_id = call.provider_id or _text(delta.id)
         call.name = call.name or _text(function and function.name)
         call.thought_signature = call.thought_signature or _thought_signature(delta.extra_content)
-        call.add(function and function.arguments)
+        if not _is_repeated(call, delta):
+            call.add(function and function.arguments)
         self._last = call
         if index is not None:
             self._by_index[index] = call
@@ -188,7 +209,16 @@ class ToolCalls:
 
     def _begins_anew(self, call: ToolCall, name: str, delta: ToolCallDelta) -> bool:
         arguments = delta.function and delta.function.arguments
-        return name != call.name or (bool(arguments) and call.is_complete)
+        if name != call.name:
+            return True
+        return bool(arguments) and call.is_complete and not _is_repeated(call, delta)
+
+
+def _is_repeated(call: ToolCall, delta: ToolCallDelta) -> bool:
+    """Tell whether *delta* says all of *call* once more; only an id can tell that of two alike."""
+    if not delta.id or delta.function is None:
+        return False
+    return _text(delta.id) == call.provider_id and call.repeats(delta.function.arguments)
 
 
 def to_input(arguments: str) -> dict[str, Any]:
@@ -215,6 +245,10 @@ def _parse(text: str) -> tuple[Any] | None:
         return (msgspec.json.decode(text),)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
+
+
+def _as_text(arguments: object) -> str:
+    return arguments if isinstance(arguments, str) else _dump(arguments)
 
 
 def _dump(value: object) -> str:

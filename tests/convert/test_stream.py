@@ -252,10 +252,10 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
             id="and is relayed as it comes from then on",
         ),
         pytest.param(
-            [call("{}", **A), call('{"b"', **B), call(":2}", index=1), end()],
+            [call('{"a":1}', **A), call('{"b"', **B), call(":2}", index=1), end()],
             [
                 "0 tool_use call_a Read",
-                "0 + {}",
+                '0 + {"a":1}',
                 "0 .",
                 "1 tool_use call_b Grep",
                 '1 + {"b"',
@@ -264,6 +264,38 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
                 "tool_use",
             ],
             id="calls one after the other",
+        ),
+        pytest.param(
+            [
+                call("{}", **A),
+                call("{}", **B),
+                call('{"a":1}', index=0),
+                call('{"b":2}', index=1),
+                end(),
+            ],
+            [
+                "0 tool_use call_a Read",
+                '0 + {"a":1}',
+                "0 .",
+                "1 tool_use call_b Grep",
+                '1 + {"b":2}',
+                "1 .",
+                "tool_use",
+            ],
+            id="an empty object may be replaced until the end",
+        ),
+        pytest.param(
+            [call('{"a":1}', **A), call('{"a":1}', **A), say("x"), call('{"a":1}', **A), end()],
+            [
+                "0 tool_use call_a Read",
+                '0 + {"a":1}',
+                "0 .",
+                "1 text",
+                "1 + x",
+                "1 .",
+                "tool_use",
+            ],
+            id="a call that comes word for word again is one call",
         ),
         pytest.param(
             [call("{}", **A), say("done"), end()],
@@ -391,6 +423,11 @@ def test_the_length_may_cut_it(pieces, reason):
     lines = script(chunks)
     assert "".join(line[4:] for line in lines if line.startswith("0 +")) == "".join(pieces)
     assert lines[-1] in ("max_tokens", "model_context_window_exceeded")
+
+
+def test_nothing_is_said_behind_a_call_that_has_ended():
+    with pytest.raises(Problem, match="Read that had ended"):
+        play([call('{"a":1}', **A), call('{"b":1}', **B), call('{"c":1}', index=0), end()])
 
 
 def test_a_stop_sequence_behind_half_a_call_does_not_complete_it():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.convert.tool_calls import ToolCall, ToolCalls, to_input
+from ccproxy.errors import Problem
 from ccproxy.protocol.chat import Function, ToolCallDelta
 
 
@@ -118,6 +119,47 @@ def collect(pieces, *, is_whole=False):
             [piece("", index=0, id=True, name=["R"])], [("", "", "")], id="or nothing of use"
         ),
         pytest.param([ToolCallDelta(index=0, id="a")], [("a", "", "")], id="no function"),
+        pytest.param(
+            [
+                piece('{"x":1}', index=0, id="a", name="R"),
+                piece('{"x":1}', index=0, id="a", name="R"),
+            ],
+            [("a", "R", '{"x":1}')],
+            id="a call word for word again",
+        ),
+        pytest.param(
+            [piece({"x": 1}, id="a", name="R"), piece({"x": 1}, id="a", name="R")],
+            [("a", "R", '{"x":1}')],
+            id="again without an index",
+        ),
+        pytest.param(
+            [
+                piece('{"x":', index=0, id="a", name="R"),
+                piece("1}", index=0),
+                piece("{}", index=1, id="b", name="R"),
+                piece('{"x":1}', index=0, id="a"),
+            ],
+            [("a", "R", '{"x":1}'), ("b", "R", "{}")],
+            id="again as a whole, after another one",
+        ),
+        pytest.param(
+            [
+                piece('{"x":1}', index=0, id="a", name="R"),
+                piece('{"x":2}', index=0, id="a", name="R"),
+            ],
+            [("a", "R", '{"x":1}'), ("a", "R", '{"x":2}')],
+            id="one id with other arguments",
+        ),
+        pytest.param(
+            [piece('{"x":1}', index=0, name="R"), piece('{"x":1}', index=0, name="R")],
+            [("", "R", '{"x":1}'), ("", "R", '{"x":1}')],
+            id="without ids the same twice may be meant",
+        ),
+        pytest.param(
+            [piece("1", index=0, id="a", name="R"), piece("1", index=0, id="a", name="R")],
+            [("a", "R", "11")],
+            id="the same piece twice",
+        ),
     ],
 )
 def test_identity(pieces, expected):
@@ -289,9 +331,30 @@ def test_absorbed_parts_are_not_sent_again():
     assert (call.take(), call.arguments, call.is_complete) == ('"}', '{"a":"bc"}', True)
 
 
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param(["{}"], False, id="an empty object"),
+        pytest.param(["{}", " "], True, id="white space is no better one"),
+        pytest.param(["{}", '{"a":1}'], True, id="the better one"),
+        pytest.param(['{"a"'], False, id="half an object"),
+        pytest.param(["{", "}"], True, id="an empty object that was relayed"),
+    ],
+)
+def test_whether_more_may_come(parts, expected):
+    call = ToolCall()
+    for part in parts:
+        call.add(part)
+        call.take()
+    assert call.is_settled is expected
+
+
 def test_a_closed_call_takes_nothing():
     call = ToolCall()
     call.add("{}")
     call.is_closed = True
-    call.add("more")
+    for nothing in (None, "", " \n"):
+        call.add(nothing)
     assert call.arguments == "{}"
+    with pytest.raises(Problem, match="had ended"):
+        call.add("more")
