@@ -99,7 +99,8 @@ class ChatRelay:
         if self._body is not None and not self.ended:
             return self.feed_whole(bytes(self._body))
         if not self.ended:
-            self._take_last(out)
+            for event in self._decoder.close():  # one whose blank line never came
+                self._take_event(event, b"", out)
         if not self.ended:
             self._end(out)
         return b"".join(out)
@@ -176,7 +177,13 @@ class ChatRelay:
             self._machine.done()
             self._end(out)
             return
-        chunk = self._read(event)
+        try:
+            chunk = self._read(event)
+        except Problem:
+            if not self._machine.complete:
+                raise
+            self._end(out)  # rags behind the answer do not matter, nor that it broke there
+            return
         events = self._machine.feed(chunk)
         if events:
             _encode(events, out)
@@ -184,15 +191,6 @@ class ChatRelay:
                 self._learn(chunk, event.data, read, events[0])
         if self._machine.stopped:
             self._end(out)
-
-    def _take_last(self, out: list[bytes]) -> None:
-        """Take the event whose blank line never came; after the answer's end it may be in rags."""
-        try:
-            for event in self._decoder.close():
-                self._take_event(event, b"", out)
-        except Problem:
-            if not self._machine.complete:
-                raise
 
     def _read(self, event: sse.ServerEvent) -> chat.Chunk:
         chunk = read_event(event, self._context.target.quirks)

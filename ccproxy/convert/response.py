@@ -16,6 +16,7 @@ from ccproxy.convert.plain import plain_message
 from ccproxy.convert.problem import ProviderProblem
 from ccproxy.convert.stream import ChatToMessageStream
 from ccproxy.convert.tool_calls import to_input
+from ccproxy.errors import Problem
 from ccproxy.protocol import chat, sse
 
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -68,11 +69,21 @@ def fold_stream(body: bytes, context: AnswerContext) -> dict[str, Any]:
         if received.data.strip() == chat.DONE:
             machine.done()
             break
-        chunk = read_event(received, context.target.quirks)
-        if isinstance(chunk, ProviderProblem):
-            raise chunk.problem
+        try:
+            chunk = _chunk(received, context)
+        except Problem:
+            if not machine.complete:
+                raise
+            break
         events += machine.feed(chunk)
     return fold(events + machine.close())
+
+
+def _chunk(event: sse.ServerEvent, context: AnswerContext) -> chat.Chunk:
+    chunk = read_event(event, context.target.quirks)
+    if isinstance(chunk, ProviderProblem):
+        raise chunk.problem
+    return chunk
 
 
 def fold(events: Iterable[Event]) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class ChatToMessageStream:
             self._say("thinking", self._reasoning.read(plain, details))
         if isinstance(delta.content, str):
             self._take_text(delta.content)
-        elif delta.content is not None:
+        elif delta.content:
             self._take_parts(delta.content)
         if isinstance(delta.refusal, str):
             self._take_text(delta.refusal)
@@ -209,6 +209,8 @@ class ChatToMessageStream:
 
     def _take_parts(self, parts: object) -> None:
         """Take Mistral's content lists: parts of text, and of thinking with parts of text."""
+        if not isinstance(parts, list):
+            raise BadAnswer("The provider sent a content that is neither text nor parts")
         for part in _objects(parts):
             thought = part.get("thinking")
             if isinstance(thought, str):

@@ -367,6 +367,19 @@ def test_rags_behind_the_end_do_not_matter():
     assert read(relay([raw]))[-1][0] == "error"
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param({"error": {"message": "boom", "code": 500}}, id="an error"),
+        pytest.param("oops", id="no JSON"),
+    ],
+)
+def test_an_error_behind_the_end_does_not_matter(rest):
+    raw = sse([say("a"), end("length"), rest])
+    for pieces in ([raw], by_event(raw)):
+        assert assemble(relay(pieces))["stop_reason"] == "max_tokens"
+
+
 def test_a_body_is_bounded(monkeypatch):
     monkeypatch.setattr("ccproxy.convert.relay._BODY_LIMIT", 100)
     answer = ChatRelay(context())

@@ -276,6 +276,13 @@ def test_whole_and_folded_stream_are_one_message(chunks, completion):
     assert assemble(events)["content"] == fold(events)["content"] == from_whole["content"]
 
 
+@pytest.mark.parametrize("rest", [{"error": {"message": "boom"}}, "oops"])
+def test_an_error_behind_the_end_does_not_matter(rest):
+    assert to_message(sse([say("a"), end("length"), rest]), context())["content"][0]["text"] == "a"
+    with pytest.raises(Problem):
+        to_message(sse([say("a"), rest]), context())
+
+
 def test_fold_stream_reads_a_larger_body_than_an_event_may_be():
     body = sse([say("x" * 1000)] * 20 + [end()])
     assert len(fold_stream(body, context())["content"][0]["text"]) == 20_000

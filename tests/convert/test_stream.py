@@ -150,9 +150,9 @@ def script(chunks, **settings):
             id="an empty thought is none",
         ),
         pytest.param(
-            [say(5), say({"a": 1}), say(reasoning_content=["x"], refusal=7), end()],
+            [say(False), say({}), say([]), say(reasoning_content=["x"], refusal=7), end()],
             ["end_turn"],
-            id="content that is no text says nothing",
+            id="what is empty or no text says nothing",
         ),
         pytest.param(
             [say("a"), end(), say("b"), end(), say("c")],
@@ -639,6 +639,8 @@ def test_no_reason_is_no_end(reason):
         pytest.param(
             [call("{}", **A), call('{"a', **B)], True, "within a tool call", id="the second one"
         ),
+        pytest.param([say({"text": "a"}), end()], True, "neither text", id="content as an object"),
+        pytest.param([say(5), end()], True, "neither text", id="content as a number"),
         pytest.param([end("error")], True, "gave up", id="finish_reason error"),
         pytest.param([end("network_error")], True, "gave up", id="finish_reason network_error"),
     ],
