@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from ccproxy.cli.choose import choose_one, complete_label, open_fleet
-from ccproxy.cli.terminal import clean, duration, show
+from ccproxy.cli.terminal import clean, complain, duration, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning, UsageError
@@ -50,7 +50,8 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool) -> None:
     Show the keys of LABEL, or of all: state, cause, until when, and how often used today.
 
     ACTION is list, test, enable, disable or reset; ID is k1, k2 …, none means every key. A key is
-    only ever shown by its last four characters. Exits with 4 if a test finds a refused key.
+    only ever shown by its last four characters. Exits with 4 if a test finds a refused key, with 1
+    if another test fails or what was switched could not be saved.
     """
     fleet = open_fleet(options)
     order = _understand(words)
@@ -59,6 +60,10 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool) -> None:
         show(json.dumps({"schema": 1, "proxies": found}, indent=2))
     else:
         show("\n\n".join("\n".join(_lines(one)) for one in found))
+    for one in found:
+        if why := one.get("unsaved"):
+            text = f"warning: {one['label']}: not saved ({why}); it holds until the proxy restarts"
+            complain(clean(text))
     raise SystemExit(_exit_code(found))
 
 
@@ -110,6 +115,8 @@ def _of_one(fleet: Fleet, label: str, order: _Order) -> dict[str, Any]:
         ask_about_keys(fleet, label, order.deed, key_id=key_id) for key_id in order.ids or (None,)
     ]
     one: dict[str, Any] = {"label": label, "keys": answers[-1]["keys"]}
+    if "unsaved" in answers[-1]:
+        one["unsaved"] = answers[-1]["unsaved"]
     if order.deed == "test":
         one["tests"] = [test for answer in answers for test in answer["tests"]]
     return one
@@ -119,7 +126,7 @@ def _exit_code(found: Sequence[Mapping[str, Any]]) -> int:
     failed = [test for one in found for test in one.get("tests", ()) if not test["ok"]]
     if any(test["kind"] in REFUSALS for test in failed):
         return 4
-    return 1 if failed else 0
+    return 1 if failed or any("unsaved" in one for one in found) else 0
 
 
 # As text.

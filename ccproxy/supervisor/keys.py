@@ -44,7 +44,8 @@ def ask_about_keys(
     refused = next((answer for answer in answers if not answer.get("ok")), None)
     if refused is not None:
         raise CcproxyError(f"{label}: {refused.get('error')}\n  fix: ccproxy keys {label}")
-    return answers[0]
+    unsaved = [answer["unsaved"] for answer in answers if "unsaved" in answer]
+    return answers[0] | ({"unsaved": unsaved[0]} if unsaved else {})
 
 
 def living_processes(fleet: Fleet, label: str) -> list[Record]:

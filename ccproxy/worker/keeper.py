@@ -83,7 +83,8 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._saved: Rows = {}
         self._saved_values: dict[str, object] = {}
-        self._is_failing = False
+        self._trouble = ""
+        """Why the last attempt to save failed."""
 
     def restore(self) -> None:
         """Tell the pool what was kept, and listen to it from now on."""
@@ -114,6 +115,14 @@ class Keeper:
         await self._save()
         self._store.close()
 
+    async def save_now(self) -> str:
+        """Save what is not saved yet; return why that failed, empty if it did not."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait({self._task})
+        self._task = asyncio.get_running_loop().create_task(self._save())
+        await self._task
+        return self._trouble
+
     def _note(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
@@ -138,17 +147,16 @@ class Keeper:
         changed = {name: row for name, row in rows.items() if row != self._saved.get(name)}
         new = {name: value for name, value in values.items() if value != self._saved_values[name]}
         if not changed and not new:
-            self._saved = rows
+            self._saved, self._trouble = rows, ""
             return
         try:
             await asyncio.to_thread(self._write, changed, self._saved, new)
         except (sqlite3.Error, OSError) as error:
-            if not self._is_failing:
+            if not self._trouble:
                 self._log.warning("store.unwritable", reason=str(error))
-            self._is_failing = True
+            self._trouble = str(error)
         else:
-            self._saved, self._saved_values = rows, values
-            self._is_failing = False
+            self._saved, self._saved_values, self._trouble = rows, values, ""
 
     def _write(self, rows: Rows, before: Rows, values: Mapping[str, object]) -> None:
         if rows:

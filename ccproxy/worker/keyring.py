@@ -20,6 +20,8 @@ from ccproxy.worker.problems import redacted
 from ccproxy.worker.state import Worker
 from ccproxy.worker.trial import trial
 
+NO_STORE = "the file of its keys' state could not be opened when it started"
+
 DEEDS = ("list", "test", "enable", "disable", "reset")
 
 
@@ -46,7 +48,17 @@ async def answer_keys(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any
             worker.pool.reset(key_id)
     if deed not in ("list", "test"):
         worker.log.info(f"keys.{deed}", keys=ids)
+        answer |= await _save(worker)
     return {**answer, "keys": [asdict(key) for key in worker.pool.snapshot()]}
+
+
+async def _save(worker: Worker) -> dict[str, str]:
+    """Save what the user wants of the keys; say under `unsaved` why a restart will forget it."""
+    if worker.keeper is not None:
+        unsaved = await worker.keeper.save_now()
+    else:  # where another process of the entry keeps the pool, that one is told, too
+        unsaved = NO_STORE if worker.pool.is_kept_here else ""
+    return {"unsaved": unsaved} if unsaved else {}
 
 
 async def _test(worker: Worker, key_id: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -123,3 +125,16 @@ def test_a_refused_key_is_found_told_and_switched_off(two_keys, process):
     done = process("keys", "two", "test", "k7")
     assert done.returncode == 1
     assert "there are k1, k2" in done.stderr
+
+
+def test_what_could_not_be_saved_is_told_and_holds_for_now(two_keys, process):
+    with closing(sqlite3.connect(two_keys / "state" / "two.keys.sqlite")) as store, store:
+        store.execute("DROP TABLE keys")
+    done = process("keys", "two", "disable", "k2", "--json")
+    assert done.returncode == 1
+    assert done.stderr.startswith("warning: Two: not saved (no such table: keys)")
+    assert done.stderr.endswith("; it holds until the proxy restarts\n")
+    (row,) = json.loads(done.stdout)["proxies"]
+    assert [key["state"] for key in row["keys"]] == ["ready", "disabled"]
+    assert row["unsaved"] == "no such table: keys"
+    assert process("keys", "two").returncode == 0, "to look changes nothing"

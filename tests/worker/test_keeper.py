@@ -256,6 +256,25 @@ async def test_a_disk_that_refuses_costs_a_warning_only(path):
     assert [key.state for key in pool.snapshot()] == ["rejected", "rejected", "ready"]
 
 
+async def test_who_wants_it_saved_now_is_told_whether_it_is(path):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    pool.disable("k1")
+    assert await keeper.save_now() == ""
+    stored = sqlite3.connect(path)
+    stored.execute("ALTER TABLE keys RENAME TO elsewhere")
+    pool.disable("k2")
+    assert await keeper.save_now() == "no such table: keys"
+    assert await keeper.save_now() == "no such table: keys", "nor is it now"
+    stored.execute("ALTER TABLE elsewhere RENAME TO keys")
+    stored.close()
+    assert await keeper.save_now() == ""
+    await keeper.close()
+    again = pool_at(Time())
+    await keeper_of(path, again).close()
+    assert [key.state for key in again.snapshot()] == ["disabled", "disabled", "ready"]
+
+
 async def test_a_key_that_is_gone_is_remembered_if_it_comes_back(path):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)

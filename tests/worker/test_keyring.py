@@ -61,6 +61,13 @@ async def test_a_disabled_key_is_not_asked_until_it_is_enabled(proxy, control, p
     assert proxy.lines("keys.disable")[0]["keys"] == ["k1"]
 
 
+async def test_what_will_be_forgotten_by_a_restart_is_told(proxy, control):
+    assert "unsaved" not in await about_keys(control, "disable", "k1")
+    proxy.worker.keeper = None
+    assert "could not be opened" in (await about_keys(control, "enable", "k1"))["unsaved"]
+    assert "unsaved" not in await about_keys(control)
+
+
 async def test_a_reset_forgets_why_one_key_or_all_rest(proxy, control, provider):
     limits = {key: failure(401) for key in KEYS[:2]}
     provider.script(by_key(limits))
