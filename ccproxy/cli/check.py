@@ -28,6 +28,8 @@ def check(options: Options, file: Path | None) -> None:
     All mistakes are told at once, each with its place and fix. Exits with 78 if there is one.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
+    from ccproxy.cli.session import window_note
+    from ccproxy.config.answering import map_of
     from ccproxy.config.check import load_all
     from ccproxy.config.worker import load_worker
 
@@ -35,6 +37,8 @@ def check(options: Options, file: Path | None) -> None:
         config = load_worker(file)
         model = clean(config.models.big or "any model")
         show(f"{near(file)} is in order: {config.provider_name}, {model}")
+        if note := window_note(config):
+            show(f"  note: {clean(note)}")
         return
     checked = load_all(find_config(options.config if file is None else str(file)))
     show(f"{near(checked.fleet.file)} is in order: {counted(len(checked.workers), 'provider')}")
@@ -45,3 +49,5 @@ def check(options: Options, file: Path | None) -> None:
         model = clean(worker.models.big or "any model")
         what = f"{worker.provider_name}, {keys}, {model}"
         show(f"  {entry.label:<{labels}}  {entry.port:>5}  {near(entry.env_file)}  {what}")
+        if note := window_note(worker, known=map_of(checked.fleet)):
+            show(f"  {'':<{labels}}  note: {clean(note)}")

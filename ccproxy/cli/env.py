@@ -47,7 +47,7 @@ def env(
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.passing import is_off, warn_of_passing
-    from ccproxy.cli.session import TOKEN, no_session, session
+    from ccproxy.cli.session import TOKEN, no_session, session, window_note
     from ccproxy.config.answering import map_of
     from ccproxy.config.worker import load_worker
 
@@ -64,6 +64,8 @@ def env(
     settings = dict(session(config, os.environ, known=map_of(fleet), is_off=passes_by))
     if passes_by:
         warn_of_passing(options, config, os.environ)
+    elif note := window_note(config, known=map_of(fleet)):
+        say(options, f"note: {clean(note)}")
     warn_of_shadows(options, settings)
     token = settings[TOKEN]
     masked = sys.stdout.isatty() and not reveal

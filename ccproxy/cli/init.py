@@ -56,6 +56,9 @@ def _presets(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 @click.option(
     "--port", metavar="PORT", help="Where it listens.  [default: the first free one from 8081 on]"
 )
+@click.option(
+    "--context-window", metavar="N", help="The model's, in tokens, for servers that only you know."
+)
 @click.option("--key-stdin", is_flag=True, help="Read the provider's keys, one a line, from stdin.")
 @click.option("--no-input", is_flag=True, help="Ask nothing.")
 @click.option("--test/--no-test", default=None, help="Ask the provider for a word first.")
@@ -88,7 +91,6 @@ def init(
     fleet = open_or_begin(place_for_config(options.config))
     say(options, f"Config   {near(fleet.file)}{'' if fleet.file.exists() else ' (new)'}")
     proxy = describe(Given(asks=asks, **given), fleet)
-    proxy.config(fleet)
     if test or (test is None and asks and agrees("Ask the provider for a word now?")):
         _try(options, proxy, fleet, asks=asks)
     entry = proxy.write(fleet)

@@ -56,6 +56,8 @@ class NewProxy:
     port: int
     keys: tuple[str, ...] = field(repr=False)
     client_key: str = field(repr=False)
+    context_window: int | None = None
+    """Tokens; None: as the preset says, or unknown."""
 
     @property
     def env_name(self) -> str:
@@ -72,6 +74,7 @@ class NewProxy:
             settings.BIG_MODEL.name: self.model,
             settings.MIDDLE_MODEL.name: self.model,
             settings.SMALL_MODEL.name: self.model,
+            settings.CONTEXT_WINDOW.name: str(self.context_window or ""),
             settings.ANTHROPIC_API_KEY.name: self.client_key,
         }
         return {name: value for name, value in said.items() if value}

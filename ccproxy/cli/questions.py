@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import click
@@ -18,6 +18,7 @@ import click
 from ccproxy.cli import newproxy
 from ccproxy.cli.hidden import read_hidden_lines
 from ccproxy.cli.newproxy import CUSTOM, NewProxy, preset_of
+from ccproxy.cli.session import window_note
 from ccproxy.cli.terminal import clean, complain
 from ccproxy.config import settings
 from ccproxy.config.fleet import Fleet
@@ -40,6 +41,7 @@ class Given:
     model: str | None
     label: str | None
     port: str | None
+    context_window: str | None
     key_stdin: bool
     asks: bool
     """Whether somebody can be asked for what is missing."""
@@ -70,7 +72,8 @@ def describe(given: Given, fleet: Fleet) -> NewProxy:
     Put the proxy together from the options and the user's answers.
 
     Raises:
-        CcproxyError: If an option says what cannot be, or nobody can be asked for what is missing.
+        CcproxyError: If an option says what cannot be, nobody can be asked for what is missing, or
+            all of it together cannot be.
         click.Abort: If the user gives up.
 
     """
@@ -85,7 +88,7 @@ def describe(given: Given, fleet: Fleet) -> NewProxy:
     if name or is_custom or preset.big:
         default = None if is_custom else preset.big
         name = given.get("model", "Model", newproxy.read_model, default=default)
-    return NewProxy(
+    proxy = NewProxy(
         preset=word,
         base_url=base_url,
         model="" if name == preset.big and not is_custom else name,
@@ -99,6 +102,7 @@ def describe(given: Given, fleet: Fleet) -> NewProxy:
         port=_port(given, fleet),
         client_key=f"ccp_{secrets.token_urlsafe(KEY_BYTES)}",
     )
+    return _with_window(given, proxy, fleet)
 
 
 def agrees(question: str, *, default: bool = True) -> bool:
@@ -126,7 +130,9 @@ def _ask(question: str, read: Callable[[str], T], *, default: str | None) -> T:
         except CcproxyError as error:
             raise click.UsageError(clean(str(error).partition("\n")[0])) from error
 
-    answer: T = click.prompt(question, default=default, value_proc=convert, err=True)
+    answer: T = click.prompt(
+        question, default=default, show_default=bool(default), value_proc=convert, err=True
+    )
     return answer
 
 
@@ -150,6 +156,21 @@ def _port(given: Given, fleet: Fleet) -> int:
         return proposed if typed == str(proposed) else newproxy.read_port(typed, fleet)
 
     return given.get("port", "Port", read, default=str(proposed))
+
+
+def _with_window(given: Given, proxy: NewProxy, fleet: Fleet) -> NewProxy:
+    """Add the window of the model; unless it is known, or the user does not know it either."""
+    config = proxy.config(fleet)
+    if given.context_window is None and window_note(config) is None:
+        return proxy
+
+    def read(typed: str) -> int | None:
+        setting = settings.CONTEXT_WINDOW
+        return newproxy.read_setting(setting, typed, "the context window") if typed else None
+
+    question = f"Context window of {config.models.big} in tokens (empty: I do not know)"
+    window = given.get("context_window", question, read, default="")
+    return replace(proxy, context_window=window)
 
 
 def _keys(given: Given, preset: Preset) -> tuple[str, ...]:

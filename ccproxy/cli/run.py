@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from ccproxy.cli.choose import choose_one, complete_label, open_fleet
-from ccproxy.cli.terminal import near, say
+from ccproxy.cli.terminal import clean, near, say
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.errors import CcproxyError, UsageError
 
@@ -52,7 +52,7 @@ def run(options: Options, label: str, command: tuple[str, ...]) -> None:
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.passing import is_off, warn_of_passing
-    from ccproxy.cli.session import session
+    from ccproxy.cli.session import session, window_note
     from ccproxy.cli.start import bring_up
     from ccproxy.config.answering import map_of
     from ccproxy.config.worker import load_worker
@@ -70,6 +70,8 @@ def run(options: Options, label: str, command: tuple[str, ...]) -> None:
     settings = session(config, os.environ, known=map_of(fleet), is_off=passes_by)
     if passes_by:
         warn_of_passing(options, config, os.environ)
+    elif note := window_note(config, known=map_of(fleet)):
+        say(options, f"note: {clean(note)}")
     bring_up(options, fleet, entry)
     environ = {name: value for name, value in os.environ.items() if name not in settings}
     environ |= {name: value for name, value in settings.items() if value is not None}

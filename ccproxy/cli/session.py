@@ -12,9 +12,9 @@ CLAUDE_CODE_DISABLE_1M_CONTEXT a plain `claude` takes demo-large[1m] for a milli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ccproxy.config.answering import Map
+from ccproxy.config.answering import Map, Way
 from ccproxy.config.worker import PLACEHOLDER, WorkerConfig
 
 Session = Mapping[str, str | None]
@@ -72,17 +72,11 @@ def session(
     While the proxy *is_off*, the user's own key is left alone: requests go on with it.
     """
     models = config.models
-    known = known or Map(labels={}, config=lambda _: config)
-    answering = [way for way in known.ways(config.label) if way.config is not None]
+    answering = _answering(config, known)
     targets = [way.target for way in answering if way.target is not None]
     window = min((target.window for target in targets if target.window), default=None)
     output = min((target.max_output for target in targets if target.max_output), default=None)
-    # Of its own models, Claude Code knows window and limit itself.
-    names = [
-        models.big or "claude-",
-        *(way.model for way in answering if way.places[0].model == "big"),
-    ]
-    is_known = all(name.startswith("claude-") for name in names)
+    is_known = _knows_itself(config, answering)
     limits = [way.config.max_tokens_limit for way in answering if way.config is not None]
     limit = min(filter(None, [*limits, config.max_tokens_limit]), default=None)
     answer = limit if is_known else _answer(window, output, limit)
@@ -109,6 +103,17 @@ def session(
     return settings
 
 
+def window_note(config: WorkerConfig, *, known: Map | None = None) -> str | None:
+    """Say so if nobody knows how long a conversation may become; None if somebody does."""
+    answering = _answering(config, known)
+    is_told = any(way.target is not None and way.target.window for way in answering)
+    if is_told or _knows_itself(config, answering):
+        return None
+    where = config.env_file.name if config.env_file else "the environment"
+    text = f"the window of {config.models.big} is unknown, and Claude Code assumes 1,000,000 tokens"
+    return f"{text}; CONTEXT_WINDOW in {where} sets it"
+
+
 def no_session() -> Session:
     """Return what leaves a session: every variable removed."""
     return dict.fromkeys(MANAGED)
@@ -121,6 +126,21 @@ def base_url(host: str, port: int) -> str:
     elif host == "::":
         host = "::1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _answering(config: WorkerConfig, known: Map | None) -> list[Way]:
+    """Return who answers in the end, in each tier, as far as they can be known."""
+    known = known or Map(labels={}, config=lambda _: config)
+    return [way for way in known.ways(config.label) if way.config is not None]
+
+
+def _knows_itself(config: WorkerConfig, answering: Iterable[Way]) -> bool:
+    """Tell whether Claude Code knows the big model's window and limit: those of its own models."""
+    names = [
+        config.models.big or "claude-",
+        *(way.model for way in answering if way.places[0].model == "big"),
+    ]
+    return all(name.startswith("claude-") for name in names)
 
 
 def _answer(window: int | None, output: int | None, limit: int | None) -> int | None:

@@ -46,6 +46,20 @@ def test_a_single_env_file(home, ccproxy):
     assert ccproxy("check", "envs/none.env").exit_code == 78
 
 
+NOTE = "note: the window of qwen3-coder:30b is unknown"
+
+
+def test_an_unknown_window_is_told(home, ccproxy):
+    file = write_env(home, "kimi", "PROVIDER=ollama\n")
+    for words in ([], ["envs/kimi.env"]):
+        result = ccproxy("check", *words)
+        assert (result.exit_code, result.stdout.count("note: ")) == (0, 1)
+        assert NOTE in result.stdout
+        assert "CONTEXT_WINDOW in kimi.env sets it" in result.stdout
+    file.write_text("PROVIDER=ollama\nCONTEXT_WINDOW=32000\n")
+    assert "note: " not in ccproxy("check").stdout
+
+
 def test_another_table(home, ccproxy, tmp_path_factory):
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert ccproxy("check", home / "ccproxy.toml").exit_code == 0

@@ -203,6 +203,15 @@ def test_the_shell_is_the_users(environ, expected):
 # Whether anybody would answer.
 
 
+def test_an_unknown_window_is_told(home, ccproxy):
+    write_env(home, "kimi", "PROVIDER=ollama\n")
+    result = ccproxy("env", "kimi-k2")
+    assert "note: the window of qwen3-coder:30b is unknown" in result.stderr
+    assert "unknown" not in result.stdout
+    assert ccproxy("env", "kimi-k2", "-q").stderr == ""
+    assert "window" not in ccproxy("env", "glm-4.6").stderr
+
+
 def test_a_stopped_proxy_is_told(demo, ccproxy):
     done = ccproxy("env", "demo")
     assert done.exit_code == 0

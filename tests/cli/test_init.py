@@ -230,6 +230,20 @@ def test_what_is_written(words, expected, init, home):
     assert config.api_keys == ((KEY,) if "--key-stdin" in words else ("ollama",))
 
 
+@pytest.mark.parametrize(
+    ("words", "window"),
+    [
+        pytest.param([], None, id="unknown"),
+        pytest.param(["--context-window", "40000"], 40000, id="as the user says"),
+    ],
+)
+def test_the_window_of_a_server_that_only_the_user_knows(words, window, init, home):
+    server = ["--base-url", "http://10.0.0.5:8000/v1", "--model", "m1", "--label", "New"]
+    done = init("--key-stdin", *server, *words)
+    assert done.exit_code == 0, done.stderr
+    assert env_of(home, "new").context_window == window
+
+
 @pytest.mark.parametrize("name", load_presets())
 def test_every_preset_can_be_added(name, init, home):
     words = [] if load_presets()[name].base_url else ["--base-url", "https://x.example.com"]
@@ -296,6 +310,7 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         (["--base-url", "https://x.example/v1", "--key-stdin"], KEY, 2, "--model is missing"),
         ([*DEEPSEEK, "--base-url", "http://x.example/v1"], KEY, 2, "send the key in the clear"),
         ([*DEEPSEEK, "--base-url", "x.example"], KEY, 2, "must be an http:// or https://"),
+        ([*DEEPSEEK, "--context-window", "1M"], KEY, 2, "must be a whole number of tokens"),
         ([*DEEPSEEK, "--model", "a,b"], KEY, 2, "must be the name of one model"),
         ([*DEEPSEEK, "--label", "kimi-k2"], KEY, 2, "Kimi-K2 is in the table already (ccproxy.to"),
         ([*DEEPSEEK, "--label", "../x"], KEY, 2, '"../x" cannot be a label'),
@@ -589,6 +604,9 @@ def a_conversation(url: str) -> Terminal:
         ("is in the table already", ""),
         ("Label [custom]: ", "Mine\n"),
         ("Port [", "\n"),
+        ("Context window of m1 in tokens (empty: I do not know): ", "many\n"),
+        ("must be a whole number of tokens", ""),
+        ("Context window of m1 in tokens (empty: I do not know): ", "\n"),
         ("for a word now? [Y/n]: ", "\n"),
         ("key 1 of 2 (…cdef): m1 answers after", ""),
         ("key 2 of 2 (…3210): m1 answers after", ""),
@@ -623,7 +641,7 @@ def test_whoever_has_no_key_is_not_asked_for_ever(home):
 
 
 def refused(url: str) -> Terminal:
-    words = ["--preset", "custom", "--base-url", url, "--model", "m1"]
+    words = ["--preset", "custom", "--base-url", url, "--model", "m1", "--context-window", "9000"]
     terminal = Terminal(*words, "--label", "new", "--port", str(free_port()))
     terminal.wait_for("an empty line ends):")
     terminal.type(f"{KEY}\n\n")

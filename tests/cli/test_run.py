@@ -142,6 +142,14 @@ def test_mistakes(args, code, words, home, ccproxy):
     assert not (home / "state").exists()
 
 
+def test_an_unknown_window_is_told(demo, process):
+    assert "window" not in process("run", "demo", "--", "true").stderr
+    write_env(demo, "demo", "PROVIDER=ollama\n")
+    told = process("run", "demo", "--", "true").stderr
+    assert "note: the window of qwen3-coder:30b is unknown" in told
+    assert process("-q", "run", "demo", "--", "true").stderr == ""
+
+
 def test_a_worker_that_cannot_start_is_told(demo, process):
     with socket.create_server(("127.0.0.1", port_of(demo, "Demo"))):
         done = process("run", "demo", "--", "true")

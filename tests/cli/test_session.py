@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.session import MANAGED, no_session, session
+from ccproxy.cli.session import MANAGED, no_session, session, window_note
 from ccproxy.cli.shadows import find_shadows
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry
@@ -124,6 +124,39 @@ def test_a_tier_at_another_entry_has_that_entrys_limits(tiers, window, answer):
     settings = session(found["Kimi"], {}, known=Map(labels=labels, config=found.get))
     assert settings["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
     assert settings["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
+
+
+CLAUDE = {"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-1234567890123456"}
+
+
+@pytest.mark.parametrize(
+    ("given", "is_told"),
+    [
+        pytest.param({**OPENAI, "BIG_MODEL": "own"}, False, id="a server of the user's own"),
+        pytest.param(
+            {**OPENAI, "BIG_MODEL": "own", "CONTEXT_WINDOW": "40000"}, True, id="the user says it"
+        ),
+        pytest.param({"PROVIDER": "ollama"}, False, id="a preset that cannot know"),
+        pytest.param({"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-1"}, True, id="a preset"),
+        pytest.param(CLAUDE, True, id="Claude Code knows its own models"),
+        pytest.param({**OPENAI, "BIG_MODEL": "GLM:big"}, True, id="whoever answers in the end"),
+    ],
+)
+def test_a_window_that_nobody_knows_is_told(given, is_told):
+    zai = {"PROVIDER": "zai", "PROVIDER_API_KEY": "sk-1"}
+    found = {
+        label: load_worker(
+            None, entry=Entry(port=8082, env_file=Path("x"), label=label), environ=environ
+        )
+        for label, environ in (("Kimi", given), ("GLM", zai))
+    }
+    known = Map(labels={"kimi": "Kimi", "glm": "GLM"}, config=found.get)
+    note = window_note(found["Kimi"], known=known)
+    assert (note is None) is is_told
+    if note is not None:
+        assert note.startswith(f"the window of {found['Kimi'].models.big} is unknown")
+        assert "CONTEXT_WINDOW in the environment" in note
+        assert "\n" not in note
 
 
 def test_a_tier_without_a_model_keeps_the_clients_name():
