@@ -225,12 +225,12 @@ class _Body:
 
 
 def _form(content_type: str, first: bytes) -> Form:
-    """Tell what the body is: by its declared type, where that says nothing by its beginning."""
+    """Tell what the body is: by its beginning, where that says nothing by its declared type."""
     start = first.lstrip(b"\xef\xbb\xbf \t\r\n")[:6]
-    if content_type == "text/event-stream":
-        return "stream"
     if start[:1] in (b"{", b"[") or (not start and "json" in content_type):
         return "whole"
+    if content_type == "text/event-stream":
+        return "stream"
     return "stream" if start.startswith((b"data:", b"event:", b":", b"id:")) else "neither"
 
 

@@ -308,9 +308,10 @@ async def test_the_connection_to_the_provider_is_used_again(proxy, provider):
     assert {call.connection for call in provider.calls} == {0}
 
 
-async def test_an_answer_without_a_stream_serves_a_client_that_wants_one(proxy, provider):
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain"])
+async def test_an_answer_without_a_stream_serves_a_client_that_wants_one(proxy, provider, kind):
     body = {"choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}
-    provider.script(raw(json.dumps(body)))
+    provider.script(raw(json.dumps(body), headers={"Content-Type": kind}))
     answer = await proxy.ask(prompt(stream=True))
     assert answer.text == "whole"
     assert answer.headers["content-type"].startswith("text/event-stream")
