@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
 from ccproxy.config import settings as s
 from ccproxy.config.answering import Map
-from ccproxy.config.choices import Choices, read_choices, unknown_place
+from ccproxy.config.choices import Choices, Judgement, read_choices, unknown_place
 from ccproxy.config.fleet import Entry, Fleet, read_fleet, shown
 from ccproxy.config.reader import Given, read_file
+from ccproxy.config.switching import has_model
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Mistake
-from ccproxy.pipeline.naming import Place, tier_named
+from ccproxy.pipeline.naming import NO_TIERS, TIERS, Place, model_behind_label, tier_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ def check_fleet(path: Path) -> Checked:
         mistakes += _unknown_tiers(entry, workers[entry.label], labels)
     known = Map(labels=labels, config=workers.get)
     mistakes += _circles(fleet, known)
-    choices, found = read_choices(fleet)
+    choices, found = read_choices(fleet, judge=_judge(workers))
     mistakes += _thresholds_without_model(fleet, workers, choices)
     return Checked(
         fleet=fleet,
@@ -86,6 +88,27 @@ def _unknown_tiers(
             fix = f"labels are {', '.join(labels.values())}"
             text = f"{name}_MODEL: {text}"
             yield Mistake(file=shown(entry.env_file), line=None, text=text, fix=fix)
+
+
+def _judge(workers: Mapping[str, WorkerConfig]) -> Judgement:
+    """Judge the models of routes and presets as `ccproxy switch` does."""
+
+    def judge(place: Place) -> tuple[str, str] | None:
+        config = workers.get(place.label)
+        if config is None or tier_named(place.model):
+            return None
+        # A name of Claude's stands for a tier's.
+        if has_model(config, model_behind_label(config.models, NO_TIERS, place.model)):
+            return None
+        listed = config.models.listed()
+        meant = get_close_matches(place.model.lower(), listed, n=1)
+        hint = f" (did you mean {meant[0]}?)" if meant else ""
+        text = f'{place.label} has no model "{place.model}"{hint}'
+        file = shown(config.env_file) if config.env_file else "its settings"
+        let = f"or let it pass: {s.PASS_MODELS.name}={place.model} in {file}"
+        return text, f"use one of {', '.join((*listed, *TIERS))}, {let}"
+
+    return judge
 
 
 def _thresholds_without_model(

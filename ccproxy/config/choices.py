@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -32,13 +32,17 @@ from typing import Any
 
 from ccproxy.config.fleet import Fleet, shown
 from ccproxy.errors import Mistake
-from ccproxy.pipeline.naming import TIERS, Tiers, place_of, tier_named
+from ccproxy.pipeline.models import without_mark
+from ccproxy.pipeline.naming import TIERS, Place, Tiers, place_of, tier_named
 from ccproxy.pipeline.routing import NO_ROUTING, ORDER, LongContext, Routing
 
 PRESETS_FILE = Path(__file__).with_name("switches.toml")
 _RULES = tuple(name for name in ORDER if name != "agents")
 _ROUTE_KEYS = (*_RULES, "agents", "long_context")
 _EXAMPLE = '"GLM-4.6:big"'
+
+Judgement = Callable[[Place], tuple[str, str] | None]
+"""Says of an entry's model what is wrong with it, and what mends that; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +70,20 @@ def shipped_presets() -> Mapping[str, Tiers]:
         return {name: Tiers(**tiers) for name, tiers in tomllib.load(file).items()}
 
 
-def read_choices(fleet: Fleet) -> tuple[Choices, tuple[Mistake, ...]]:
-    """Read the choices of *fleet*'s file, and what is wrong with them."""
+def read_choices(
+    fleet: Fleet, *, judge: Judgement = lambda _: None
+) -> tuple[Choices, tuple[Mistake, ...]]:
+    """
+    Read the choices of *fleet*'s file, and what is wrong with them.
+
+    Which models an entry has is not in this file: *judge* knows.
+    """
     try:
         text = fleet.file.read_text(encoding="utf-8-sig")
         document = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return Choices(presets=shipped_presets()), ()  # told by whoever reads the table
-    reader = _Reader(fleet, text.splitlines())
+    reader = _Reader(fleet, text.splitlines(), judge)
     presets = {**shipped_presets(), **dict(reader.presets(document.get("presets", {})))}
     routes = dict(reader.routes(document.get("routes", {})))
     fallbacks = dict(reader.fallbacks(document))
@@ -85,10 +95,11 @@ def read_choices(fleet: Fleet) -> tuple[Choices, tuple[Mistake, ...]]:
 class _Reader:
     """Reads the three tables and collects what is wrong with them."""
 
-    def __init__(self, fleet: Fleet, lines: Sequence[str]) -> None:
+    def __init__(self, fleet: Fleet, lines: Sequence[str], judge: Judgement) -> None:
         self.mistakes: list[Mistake] = []
         self._file = fleet.file
         self._lines = lines
+        self._judge = judge
         self._labels = {entry.label.lower(): entry.label for entry in fleet.entries}
 
     # Presets...
@@ -116,13 +127,13 @@ class _Reader:
             self._check_keys(table, _ROUTE_KEYS, f"routes of {name}", line)
             rules = {rule: table[rule] for rule in _RULES if rule in table}
             for rule, model in rules.items():
-                self._check_model(model, rule, self._line(rule, after=line))
+                self._check_model(model, rule, self._line(rule, after=line), home=name)
             yield (
                 name.lower(),
                 Routing(
                     rules=rules,
                     agents=self._agents(name, table.get("agents", {}), line),
-                    long_context=self._long_context(table.get("long_context"), line),
+                    long_context=self._long_context(name, table.get("long_context"), line),
                 ),
             )
 
@@ -143,10 +154,11 @@ class _Reader:
             return {}
         start = self._line("routes", label, "agents") or self._line("agents", after=line)
         for agent, model in agents.items():
-            self._check_model(model, f"agent {agent}", self._line(agent, after=start) or start)
+            place = self._line(agent, after=start) or start
+            self._check_model(model, f"agent {agent}", place, home=label)
         return {agent.lower(): model for agent, model in agents.items()}
 
-    def _long_context(self, given: object, line: int | None) -> LongContext | None:
+    def _long_context(self, label: str, given: object, line: int | None) -> LongContext | None:
         if given is None:
             return None
         place = self._line("long_context", after=line)
@@ -156,7 +168,7 @@ class _Reader:
             self._mistake(place, "long_context must name a model", fix)
             return None
         self._check_keys(table, ("over", "model"), "long_context", place)
-        self._check_model(table["model"], "long_context", place)
+        self._check_model(table["model"], "long_context", place, home=label)
         over = table.get("over")
         if over is not None and (type(over) is not int or over < 1):
             text = f'over of long_context must be a number of tokens, got "{over}"'
@@ -219,7 +231,10 @@ class _Reader:
             place = self._line(name, after=line) or line
             self._mistake(place, f"{name} is not known in {what}{hint}", f"use {', '.join(known)}")
 
-    def _check_model(self, model: object, what: str, line: int | None) -> None:
+    def _check_model(
+        self, model: object, what: str, line: int | None, *, home: str | None = None
+    ) -> None:
+        """Check a *model*; at *home*, a name without a label is that entry's own."""
         if not isinstance(model, str) or not model.strip():
             text = f'{what} must name a model, got "{model}"'
             self._mistake(line, text, f"write for example {_EXAMPLE}")
@@ -227,6 +242,13 @@ class _Reader:
         text = unknown_place(model, self._labels)
         if text:
             self._mistake(line, f"{what}: {text}", f"labels are {', '.join(self._labels.values())}")
+            return
+        place = place_of(model, self._labels)
+        if place is None and home is not None:
+            place = Place(self._labels[home.lower()], without_mark(model))
+        if place is not None and (wrong := self._judge(place)) is not None:
+            text, fix = wrong
+            self._mistake(line, f"{what}: {text}", fix)
 
     def _check_label(self, label: str, what: str, line: int | None) -> bool:
         if label.lower() in self._labels:

@@ -85,6 +85,12 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether the provider refuses requests without a key of the user's."""
         return not self.stand_in
 
+    @property
+    def knows_models(self) -> bool:
+        """Whether a name that it neither lists nor sends on is wrong, and not just new or local."""
+        is_open = any(pattern.startswith("*") for pattern in self.pass_models)
+        return bool(self.models and self.big) and not is_open
+
     def cards(self) -> tuple[ModelCard, ...]:
         """Return the cards of all models, each with every quirk that holds for it."""
         others = load_presets()[self.like].models if self.like else ()

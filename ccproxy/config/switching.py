@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from ccproxy.config.choices import Choices, unknown_place
+from ccproxy.config.presets import load_presets
 from ccproxy.config.switches import Switch
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import UsageError
@@ -103,6 +105,20 @@ def resolved(tiers: Tiers, *, label: str, workers: Workers) -> Tiers:
     return Tiers(**found)
 
 
+def has_model(config: WorkerConfig, name: str) -> bool:
+    """
+    Tell whether an entry may be asked for *name*.
+
+    It may where nobody knows: at a server without a preset, at one that runs what its user gave
+    it, at one with more models than anybody lists.
+    """
+    preset = load_presets().get(config.provider)
+    if preset is None or not preset.knows_models or config.models.knows(name):
+        return True
+    # PASS_MODELS says what is not exchanged for a tier's model, not what there is.
+    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in preset.pass_models)
+
+
 def listing(workers: Workers) -> Iterator[str]:
     """Say which models there are, a line for each entry."""
     for label, config in workers.items():
@@ -120,8 +136,7 @@ def _resolved(name: str, label: str, workers: Workers) -> str:
     tier = tier_named(place.model)
     if tier is not None:
         return _own_tier(config, tier) if place.label == label else str(Place(place.label, tier))
-    # Of a server without a preset nobody knows the models.
-    if config.provider and not (config.models.lists(place.model) or _passes(config, place.model)):
+    if not has_model(config, place.model):
         raise UsageError(f'{place.label} has no model "{place.model}"')
     return str(place)
 

@@ -156,12 +156,134 @@ def test_colons_of_models_are_none_of_ours(tmp_path):
     assert read(tmp_path, text)[1] == []
 
 
+def env_files(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        file = folder / f"{name}.env"
+        file.write_text(text)
+        file.chmod(0o600)
+
+
+KIMI = "PROVIDER=kimi\nPROVIDER_API_KEY=sk-own-1234567890\n"
+OPEN = "PROVIDER=openrouter\nPROVIDER_API_KEY=sk-own-1234567890\n"
+NOBODYS = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-own-1234567890\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "kimi", "glm", "told"),
+    [
+        pytest.param(
+            '[routes.Kimi]\nmain = "GLM-4.6:dmo-large"\n',
+            KIMI,
+            "PROVIDER=demo\n",
+            ['3: main: GLM-4.6 has no model "dmo-large" (did you mean demo-large?)'],
+            id="another entry's",
+        ),
+        pytest.param(
+            '[routes.kimi]\nsubagent = "bigg"\n',
+            "PROVIDER=demo\n",
+            KIMI,
+            ['3: subagent: Kimi has no model "bigg"'],
+            id="without a label: the entry's own",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nlong_context = "bigg"\n[routes.Kimi.agents]\nExplore = "biggg"\n',
+            "PROVIDER=demo\n",
+            KIMI,
+            [
+                '3: long_context: Kimi has no model "bigg"',
+                '5: agent Explore: Kimi has no model "biggg"',
+            ],
+            id="of every rule",
+        ),
+        pytest.param(
+            '[presets.x]\nbig = "Kimi:bigg"\nsmall = "gpt-4o"\n',
+            "PROVIDER=demo\n",
+            KIMI,
+            ['3: big of preset x: Kimi has no model "bigg"'],
+            id="a preset's, where it names an entry",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "GLM-4.6:big"\n'
+            'subagent = "claude-haiku-4-5"\nthinking = "demo-large[1m]"\n',
+            "PROVIDER=demo\n",
+            "PROVIDER=demo\n",
+            [],
+            id="tiers, names of Claude's and known ones",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "GLM-4.6:anyone/new-model"\n',
+            KIMI,
+            OPEN,
+            [],
+            id="a provider with an open list",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "GLM-4.6:unheard-of"\n',
+            KIMI,
+            "PROVIDER=ollama\n",
+            [],
+            id="a server that runs what its user gave it",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "GLM-4.6:my-deployment"\n',
+            KIMI,
+            "PROVIDER=azure\nPROVIDER_BASE_URL=https://r.openai.azure.com\n"
+            "PROVIDER_API_KEY=sk-own-1234567890\n",
+            [],
+            id="names that the user gave",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "GLM-4.6:claude-next"\n',
+            KIMI,
+            "PROVIDER=anthropic\nPROVIDER_API_KEY=sk-ant-own-1234567890\n",
+            [],
+            id="a provider that gets names as they come",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "kimi-k9"\n',
+            f"{KIMI}PASS_MODELS=nothing-else\n",
+            KIMI,
+            [],
+            id="of the provider's family",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "GLM-4.6:anything"\n',
+            KIMI,
+            NOBODYS,
+            [],
+            id="a server without a preset",
+        ),
+        pytest.param(
+            '[routes.Kimi]\nmain = "bigg"\n',
+            "PROVIDER=demo\nPASS_MODELS=bigg\n",
+            KIMI,
+            [],
+            id="let pass",
+        ),
+    ],
+)
+def test_check_judges_models_as_a_switch_does(tmp_path, text, kimi, glm, told):
+    (tmp_path / "ccproxy.toml").write_text(TABLE + text)
+    env_files(tmp_path, a=kimi, b=glm)
+    found = check_fleet(tmp_path / "ccproxy.toml").mistakes
+    assert [f"{mistake.line}: {mistake.text}" for mistake in found] == told
+    for mistake in found:
+        assert mistake.fix.startswith("use one of ")
+        assert "or let it pass: PASS_MODELS=" in mistake.fix
+
+
+def test_of_an_entry_with_a_mistake_no_model_is_judged(tmp_path):
+    (tmp_path / "ccproxy.toml").write_text(TABLE + '[routes.Kimi]\nmain = "bigg"\n')
+    env_files(tmp_path, a="PROVIDER=demo\nMAX_RETRIES=many\n", b="PROVIDER=demo\n")
+    told = [mistake.text for mistake in check_fleet(tmp_path / "ccproxy.toml").mistakes]
+    assert told == ['MAX_RETRIES must be a whole number from 0 to 99, got "many"']
+
+
 def test_check_tells_mistakes_of_choices_and_of_tiers(tmp_path):
     (tmp_path / "ccproxy.toml").write_text(TABLE + '[routes.Kimi]\nmain = "X:small"\n')
-    for name, settings in {"a": "BIG_MODEL=GLM:big\n", "b": "BIG_MODEL=Kimi:big\n"}.items():
-        file = tmp_path / f"{name}.env"
-        file.write_text(f"PROVIDER=demo\n{settings}")
-        file.chmod(0o600)
+    env_files(
+        tmp_path, a="PROVIDER=demo\nBIG_MODEL=GLM:big\n", b="PROVIDER=demo\nBIG_MODEL=Kimi:big\n"
+    )
     told = [mistake.text for mistake in check_fleet(tmp_path / "ccproxy.toml").mistakes]
     assert told == [
         'BIG_MODEL: there is no proxy "GLM" (did you mean GLM-4.6?)',
