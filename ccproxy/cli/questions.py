@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,16 +18,18 @@ import click
 from ccproxy.cli import newproxy
 from ccproxy.cli.hidden import read_hidden_lines
 from ccproxy.cli.newproxy import CUSTOM, NewProxy, preset_of
+from ccproxy.cli.offered import offered_models
 from ccproxy.cli.session import window_note
 from ccproxy.cli.terminal import clean, complain
 from ccproxy.config import settings
 from ccproxy.config.fleet import Fleet
-from ccproxy.config.presets import Preset, load_presets
+from ccproxy.config.presets import Preset, any_server, load_presets
 from ccproxy.errors import CcproxyError, UsageError
 
 KEY_BYTES = 32
 """256 bits: nobody guesses a client key."""
 _MOST_EMPTY_PASTES = 2
+_MOST_NAMES = 5
 
 T = TypeVar("T")
 
@@ -86,8 +88,7 @@ def describe(given: Given, fleet: Fleet) -> NewProxy:
     keys = _keys(given, preset)
     name = given.model or ""
     if name or is_custom or preset.big:
-        default = None if is_custom else preset.big
-        name = given.get("model", "Model", newproxy.read_model, default=default)
+        name = _model(given, preset, base_url=base_url, keys=keys)
     proxy = NewProxy(
         preset=word,
         base_url=base_url,
@@ -146,6 +147,15 @@ def _base_url(given: Given, preset: Preset, *, is_custom: bool) -> str:
         return newproxy.read_setting(settings.PROVIDER_BASE_URL, typed, "the base URL")
 
     return given.get("base_url", f"Base URL{hint}", read)
+
+
+def _model(given: Given, preset: Preset, *, base_url: str, keys: Sequence[str]) -> str:
+    """Return the model; whoever has a server of their own sees what it offers."""
+    is_custom = preset is any_server()
+    names = offered_models(base_url, keys) if is_custom and given.asks and not given.model else []
+    hint = f" (such as {', '.join(map(clean, names[:_MOST_NAMES]))})" * bool(names)
+    default = None if is_custom else preset.big
+    return given.get("model", f"Model{hint}", newproxy.read_model, default=default)
 
 
 def _port(given: Given, fleet: Fleet) -> int:

@@ -40,6 +40,10 @@ class Address:
         """Return where Messages are asked for."""
         return f"{self.base.removesuffix('/v1')}/v1{_MESSAGES}"
 
+    def models(self) -> str:
+        """Return where a server that speaks Chat Completions lists its models."""
+        return f"{self.base}/models"
+
     def _azure_part(self, model: str) -> str:
         """Complete an Azure address: deployments with a version, /openai/v1 without one."""
         path = urlsplit(self.base).path
