@@ -8,6 +8,7 @@ Rules:
   continued. "" and null are as good as absent; an id or a name may be repeated in every delta.
 * Where nothing else tells two calls apart, a name beside arguments after complete arguments does.
   One that says again what a call of the same id said is that call.
+* A name may come in pieces as well, as long as there are no arguments and the id stays the same.
 * The provider's id is kept if it is valid and new in the conversation. Else one is made, the same
   one whenever the same answer is converted: Claude Code drops a call whose id it knows already.
 * Arguments are relayed as they come. Those that do not begin as an object wait until the call is
@@ -48,8 +49,10 @@ class ToolCall:
 
     @property
     def is_named(self) -> bool:
-        """True: name and id are known, or no later delta can bring the id."""
-        return bool(self.name) and (bool(self.provider_id) or self.is_complete)
+        """True: the name is known to its end and the id too, or no later delta can bring it."""
+        if not self.name or not self.has_arguments:
+            return False
+        return bool(self.provider_id) or self.is_complete
 
     @property
     def has_arguments(self) -> bool:
@@ -162,7 +165,8 @@ class ToolCalls:
         call.is_whole = is_whole
         function = delta.function
         call.provider_id = call.provider_id or _text(delta.id)
-        call.name = call.name or _text(function and function.name)
+        if (name := _text(function and function.name)) != call.name:
+            call.name += name
         call.thought_signature = call.thought_signature or _thought_signature(delta.extra_content)
         if not _is_repeated(call, delta):
             call.add(function and function.arguments)
@@ -210,7 +214,7 @@ class ToolCalls:
     def _begins_anew(self, call: ToolCall, name: str, delta: ToolCallDelta) -> bool:
         arguments = delta.function and delta.function.arguments
         if name != call.name:
-            return True
+            return not call.provider_id or call.has_arguments
         return bool(arguments) and call.is_complete and not _is_repeated(call, delta)
 
 

@@ -192,6 +192,11 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
             id="arguments go on as they come",
         ),
         pytest.param(
+            [call("", **A), call("", index=0, name="Many"), call("{}", index=0), end()],
+            ["0 tool_use call_a ReadMany", "0 + {}", "0 .", "tool_use"],
+            id="a name in pieces is one name",
+        ),
+        pytest.param(
             [call("", **A), end("tool_calls")],
             ["0 tool_use call_a Read", "0 .", "tool_use"],
             id="no arguments",

@@ -121,6 +121,29 @@ def collect(pieces, *, is_whole=False):
         pytest.param([ToolCallDelta(index=0, id="a")], [("a", "", "")], id="no function"),
         pytest.param(
             [
+                piece("", index=0, id="a", name="Ba"),
+                piece("", index=0, name="sh"),
+                piece("1", index=0),
+            ],
+            [("a", "Bash", "1")],
+            id="a name in pieces",
+        ),
+        pytest.param(
+            [
+                piece(None, id="a", name="Ba"),
+                piece("", id="a", name="s"),
+                piece("1", id="a", name="h"),
+            ],
+            [("a", "Bash", "1")],
+            id="and its id with each",
+        ),
+        pytest.param(
+            [piece("1", index=0, id="a", name="R"), piece("", index=0, id="a", name="G")],
+            [("a", "R", "1"), ("a", "G", "")],
+            id="behind arguments another name is another call",
+        ),
+        pytest.param(
+            [
                 piece('{"x":1}', index=0, id="a", name="R"),
                 piece('{"x":1}', index=0, id="a", name="R"),
             ],
