@@ -212,7 +212,7 @@ def test_a_closed_call_is_nobodys():
     made.open_call(call, "c1")
     made.end_block()
     made.take()
-    call.add("1}")
+    call.add(" ")
     made.continue_call()
     assert made.take() == []
     assert (made.call, call.is_closed, made.has_tools) == (None, True, True)
