@@ -16,6 +16,14 @@ TABLE = 'proxies = ["8081:envs/kimi.env:Kimi-K2"]\n'
 NOBODY = 65534
 
 
+@pytest.fixture(autouse=True)
+def closed_to_others():
+    """Folders are the user's alone, whatever the tester's umask is."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def places(write, here):
     """A table in every place where one is looked for, and folders without one."""
