@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 
 import click
 
@@ -10,7 +12,7 @@ from ccproxy.cli.choose import choose, choose_one, complete_label, open_fleet
 from ccproxy.cli.terminal import clean, counted, near, say, show
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.errors import UsageError
+from ccproxy.errors import CcproxyError, UsageError
 
 DEEDS = ("show", "clear", "export", "import", "on", "off")
 
@@ -29,6 +31,7 @@ DEEDS = ("show", "clear", "export", "import", "on", "off")
 @click.argument("name", required=False)
 @click.option("-n", "--limit", type=click.IntRange(min=0), default=50, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON lines.")
+@click.option("--yes", is_flag=True, help="clear: do not ask at a terminal.")
 @click.pass_obj
 def history(
     options: Options,
@@ -38,6 +41,7 @@ def history(
     *,
     limit: int,
     as_json: bool,
+    yes: bool,
 ) -> None:
     """
     Show, clear, export or import what was said at LABEL.
@@ -59,7 +63,7 @@ def history(
     if deed in ("on", "off"):
         _switch(fleet, entry, on=deed == "on")
     elif deed == "clear":
-        _clear(fleet, entry)
+        _clear(fleet, entry, asks=sys.stdin.isatty() and not yes)
     else:
         (_export if deed == "export" else _import)(fleet, entry, name or "")
 
@@ -93,18 +97,32 @@ def _switch(fleet: Fleet, entry: Entry, *, on: bool) -> None:
     show(f"What is said at {entry.label} is {'kept' if now.history else 'not kept'}.")
 
 
-def _clear(fleet: Fleet, entry: Entry) -> None:
+def _clear(fleet: Fleet, entry: Entry, *, asks: bool) -> None:
     from ccproxy.store.history import clear_turns
 
+    if asks and not _is_meant(entry):
+        show("Nothing was forgotten.")
+        return
     show(f"Forgot {counted(clear_turns(fleet.state, entry.label), 'turn')} of {entry.label}.")
+
+
+def _is_meant(entry: Entry) -> bool:
+    from ccproxy.cli.questions import agrees  # knows the presets
+
+    question = f"Forget all that was said at {entry.label}? There is no way back."
+    return agrees(question, default=False)
 
 
 def _export(fleet: Fleet, entry: Entry, name: str) -> None:
     from ccproxy.store import exports
     from ccproxy.store.history import read_turns
 
-    count = exports.export(fleet.home, name, read_turns(fleet.state, entry.label))
     where = near(fleet.home / exports.FOLDER / name)
+    try:
+        count = exports.export(fleet.home, name, read_turns(fleet.state, entry.label))
+    except FileExistsError as error:
+        fix = f"choose another name, or remove it: rm {shlex.quote(where)}"
+        raise CcproxyError(f"{where} exists\n  fix: {fix}") from error
     show(f"Wrote {counted(count, 'turn')} of {entry.label} to {where}.")
 
 

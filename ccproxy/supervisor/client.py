@@ -97,7 +97,7 @@ def fleet_status(fleet: Fleet) -> FleetStatus:
         if pid := supervisor_pid(fleet):
             note = f"supervisor (pid {pid}) does not answer, {_workers(serving)} serving"
         elif serving:
-            note = f"supervisor down, {_workers(serving)} serving"
+            note = f"supervisor down, {_workers(serving)} serving; fix: ccproxy start"
     proxies = tuple(_in_table_order(fleet, rows))
     return FleetStatus(config=str(fleet.file), supervisor=supervisor, proxies=proxies, note=note)
 

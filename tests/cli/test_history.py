@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 import urllib.request
 
 import pytest
 
 from ccproxy.store.history import Turn, add_new_turns, read_turns
-from tests.cli.conftest import port_of
+from tests.cli.conftest import command, port_of
 
 TURNS = [
     Turn(1767225600.0, "user", "Hi\nyou \x1b[31m", "kimi-k3"),
@@ -67,7 +70,36 @@ def test_nothing_is_overwritten(filled, ccproxy):
     ccproxy("history", "kimi-k2", "export", "x")
     done = ccproxy("history", "kimi-k2", "export", "x")
     assert done.exit_code == 1
-    assert "x: File exists" in done.stderr
+    assert done.stderr == (
+        "error: exports/x exists\n  fix: choose another name, or remove it: rm exports/x\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "said", "left"),
+    [
+        pytest.param([], "y\n", "Forgot 2 turns of Kimi-K2.", [], id="yes"),
+        pytest.param([], "n\n", "Nothing was forgotten.", TURNS, id="no"),
+        pytest.param([], "\n", "Nothing was forgotten.", TURNS, id="nothing means no"),
+        pytest.param(["--yes"], "", "Forgot 2 turns of Kimi-K2.", [], id="not asked"),
+    ],
+)
+def test_at_a_terminal_it_is_asked_before_anything_is_forgotten(filled, words, typed, said, left):
+    ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
+    done = subprocess.run(
+        command("history", "kimi-k2", "clear", *words),
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert done.stdout == f"{said}\n"
+    assert ("There is no way back." in done.stderr) is not bool(words)
+    assert read_turns(filled / "state", "Kimi-K2") == left
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_workers_go_on_and_the_next_start_adopts_them(home):
         old = kill_supervisor(home)
         status = client.fleet_status(home.fleet)
         assert status.supervisor is None
-        assert status.note == "supervisor down, 2 workers serving"
+        assert status.note == "supervisor down, 2 workers serving; fix: ccproxy start"
         assert {row.label: row.pids for row in status.proxies} == before
         assert home.start() == {"Kimi": "ready", "Glm": "ready"}
         assert home.supervise() != old
