@@ -362,10 +362,8 @@ _REDIRECT_HINT = "The provider redirects elsewhere, which is not followed. Check
 
 def _problem(cause: Cause, status: int, said: Refusal, wait: float | None) -> Problem:
     kept = None
-    if cause is Cause.SERVER:
+    if cause in (Cause.SERVER, Cause.ADDRESS):
         kept = status if 500 <= status < 520 else 502
-    elif cause is Cause.ADDRESS:
-        kept = 502
     told = None if wait is None or cause is Cause.MONEY else math.ceil(wait)
     return Problem(
         _KIND[cause],
@@ -391,9 +389,7 @@ def _hint(cause: Cause, status: int, said: Refusal) -> str:
     if about_address and is_odd:
         return _ODD_HINT
     asks_for_region = cause in (Cause.PERMISSION, Cause.BAD_REQUEST)
-    if asks_for_region and _matches(said, frozenset(), wordings.REGION):
-        return _REGION_HINT
-    if asks_for_region and any(map(wordings.REGION.search, said.codes)):
+    if asks_for_region and any(map(wordings.REGION.search, (said.text, *said.codes))):
         return _REGION_HINT
     return _HINT[cause]
 
