@@ -50,8 +50,9 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool) -> None:
     Show the keys of LABEL, or of all: state, cause, until when, and how often used today.
 
     ACTION is list, test, enable, disable or reset; ID is k1, k2 …, none means every key. A key is
-    only ever shown by its last four characters. Exits with 4 if a test finds a refused key, with 1
-    if another test fails or what was switched could not be saved.
+    only ever shown by its last four characters; with -v, why it was refused last, too. Exits
+    with 4 if a test finds a refused key, with 1 if another test fails or what was switched could
+    not be saved.
     """
     fleet = open_fleet(options)
     order = _understand(words)
@@ -59,7 +60,7 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         show(json.dumps({"schema": 1, "proxies": found}, indent=2))
     else:
-        show("\n\n".join("\n".join(_lines(one)) for one in found))
+        show("\n\n".join("\n".join(_lines(one, verbose=options.verbose)) for one in found))
     for one in found:
         if why := one.get("unsaved"):
             text = f"warning: {one['label']}: not saved ({why}); it holds until the proxy restarts"
@@ -132,7 +133,7 @@ def _exit_code(found: Sequence[Mapping[str, Any]]) -> int:
 # As text.
 
 
-def _lines(one: Mapping[str, Any]) -> list[str]:
+def _lines(one: Mapping[str, Any], *, verbose: bool) -> list[str]:
     table = [_HEADS, *(_cells(key) for key in one["keys"])]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEADS))]
     lines = [str(one["label"])]
@@ -144,6 +145,9 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
         if number:
             texts[2] = click.style(texts[2], fg=_COLORS.get(cells[2], "red"))
         lines.append(f"  {'  '.join(texts)}".rstrip())
+        # A worker of an older version does not tell it.
+        if verbose and number and (said := one["keys"][number - 1].get("said")):
+            lines.append(f"      last refusal: {clean(said)}")
     tails = {key["id"]: key["tail"] for key in one["keys"]}
     return lines + [_tested(test, tails[test["id"]]) for test in one.get("tests", ())]
 
