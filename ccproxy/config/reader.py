@@ -112,15 +112,13 @@ class EnvReader:
         """
         Note that *setting* is wanted: where it stands without a value, else *near* the reason.
 
-        Nothing is noted while a line cannot be read: it may be the one that is missed.
+        It is not said to be missing while a line cannot be read: it may stand there.
         """
-        if not self.is_whole:
-            return
         found = (self._values.get(name) for name in setting.names)
         if (empty := next(filter(None, found), None)) is not None:
             text = f"{empty.name} is empty: {why}"
             self.note(empty, text, fix=f"fill it: {empty.name}={value}")
-        else:
+        elif self.is_whole:
             name = setting.names[0]
             self.note(near, f"{name} is missing: {why}", fix=f"add {name}={value}")
 

@@ -170,6 +170,11 @@ def test_a_trouble_is_found_with_what_mends_it(make, check, level, text, home, e
     assert [one for one in found if text in one["text"] and one["fix"]], found
 
 
+def test_folders_that_are_not_made_yet_are_no_trouble(home, examine):
+    assert not any((home / name).exists() for name in ("logs", "pids", "state"))
+    assert [one["level"] for one in of(examine(), "folders")] == ["ok"]
+
+
 def test_an_open_file_with_a_key_is_told_once(home, examine):
     open_env(home)
     checks = examine()

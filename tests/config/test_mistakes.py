@@ -404,6 +404,14 @@ def test_a_broken_line_hides_no_other_mistake_and_makes_up_none(write, complaint
     assert [one.split(" ")[0] for one in said] == [f"{X}:{line}:" for line in (2, 3, 5)]
 
 
+def test_what_is_empty_is_told_whatever_else_is_broken(write, complaints):
+    said = complaints(load_worker, write(X, 'PROVIDER=kimi\nPROVIDER_API_KEY=\nBIG_MODEL="a\n'))
+    assert [one.split(" ")[:4] for one in said] == [
+        [f"{X}:2:", "PROVIDER_API_KEY", "is", "empty:"],
+        [f"{X}:3:", "the", "quote", "of"],
+    ]
+
+
 def test_a_whole_key_is_never_told(write, complaints):
     secret = "sk-0123456789 abcdefgh"
     text = f"PROVIDER=kimi\nPROVIDER_API_KEY='{secret}'\nCUSTOM_HEADER_X_KEY=\"{secret}\\n\"\n"

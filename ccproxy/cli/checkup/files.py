@@ -177,8 +177,7 @@ def _folder(path: Path) -> Finding | None:
         fix = "move ccproxy.toml and envs/ to a folder that can be written"
         return fail(f"{near(path)} cannot be written", fix=fix)
     if not os.path.lexists(path):
-        made = f"mkdir -m 700 {name}"
-        return warn(f"{near(path)} does not exist yet", fix=made, mend=lambda: path.mkdir(0o700))
+        return None  # made when it is needed
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode):
         return fail(f"{near(path)} is not a folder", fix=f"remove {name}")
