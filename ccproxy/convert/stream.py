@@ -9,8 +9,8 @@ Rules:
 
 * A tool block opens when id and name are known and stays open until its arguments are complete:
   clients run a tool when its block closes. Whatever else is said meanwhile waits in a queue.
-* A call that the client has half of must become whole: arguments that are no object in the end
-  are an error, unless the length was what cut them.
+* Arguments go out as they come. What is no JSON in the end is Claude Code's to tell the model,
+  which then has another turn; an error would have the same asked again, and the same come.
 * After a choice's finish_reason only usage is read.
 * An answer ends with a finish_reason, or at least with `[DONE]`; else `close` raises.
 """
@@ -140,7 +140,7 @@ class ChatToMessageStream:
         self._flush_text()
         self._drain(force=True)
         if self._writer.call is not None:
-            self._check(self._writer.call)
+            self._check_whole(self._writer.call)
         self._writer.pay_late()
         stop_reason = self._stop_reason()
         matched = self._stops.matched or self._named_stop
@@ -293,20 +293,17 @@ class ChatToMessageStream:
         if call is None:
             return True
         if force:
-            self._check(call)
+            self._check_whole(call)
         elif not call.is_settled:
             return False
         self._writer.end_block()
         return True
 
-    def _check(self, call: ToolCall) -> None:
-        """Refuse a call that broke off or is no JSON, unless the provider says that it was cut."""
-        if call.is_complete or not call.has_arguments or self._finish_reason in CUT_SHORT:
-            return
-        if self._has_deltas and not self.complete:
+    def _check_whole(self, call: ToolCall) -> None:
+        """Refuse a call that broke off, unless the provider says why the answer ends."""
+        is_cut = self._has_deltas and not self.complete
+        if is_cut and call.has_arguments and not call.is_complete:
             raise BadAnswer("The provider's answer broke off within a tool call")
-        if call.is_relayed:
-            raise BadAnswer(f"The provider sent a call of {call.name} whose arguments are no JSON")
 
     def _stop_reason(self) -> str:
         reason = self._finish_reason or "end_turn"

@@ -60,11 +60,6 @@ class ToolCall:
         return any(map(str.strip, self._parts))
 
     @property
-    def is_relayed(self) -> bool:
-        """True if the client has arguments as they came: they can be made nothing else."""
-        return self._sent > 0
-
-    @property
     def is_complete(self) -> bool:
         """True if the arguments are one whole JSON value: nothing can follow."""
         if self._complete_at == len(self._parts):
