@@ -424,6 +424,7 @@ async def test_pooled_connections_that_are_all_dead_cost_nobody_a_request(start,
 
 # G24: answers that are none.
 
+
 async def test_an_errors_body_is_not_waited_for_without_end(start, provider, monkeypatch):
     monkeypatch.setattr(answer_module, "ERROR_SECONDS", 0.05)
     words = '{"error":{"message":"out of order"}}'
