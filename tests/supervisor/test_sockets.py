@@ -187,7 +187,9 @@ side = socket.socket(socket.AF_UNIX)
 side.bind(sys.argv[1])
 side.listen()
 print("listening", flush=True)
-side.accept()[0].sendall(json.dumps({"pid": os.getpid()}).encode() + b"\\n")
+connection, _ = side.accept()
+connection.recv(1000)  # who answers and leaves at once breaks the asking off
+connection.sendall(json.dumps({"pid": os.getpid()}).encode() + b"\\n")
 """
 
 
