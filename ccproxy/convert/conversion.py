@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from ccproxy.convert.names import chat_name
 from ccproxy.convert.quirks import Quirks, Target
 from ccproxy.convert.thinking import Signer
 
 
-@dataclass(slots=True, kw_only=True)
-class Conversion:
+class Conversion(msgspec.Struct, kw_only=True):
     """Who will answer, and the notes that the parts of a conversion leave."""
 
     target: Target
     signer: Signer
     thinks: bool = True
     """False: the client switched thinking off."""
-    tool_names: dict[str, str] = field(default_factory=dict)
+    tool_names: dict[str, str] = {}
     """Sent name -> the client's, of the tools whose names had to change."""
-    dropped: dict[str, None] = field(default_factory=dict)
+    dropped: dict[str, None] = {}
     """What was left out, by kind and in order (a dict because it is an ordered set)."""
 
     @property

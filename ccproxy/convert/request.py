@@ -37,6 +37,7 @@ from ccproxy.protocol.messages import ANTHROPIC_ONLY, Message, MessagesRequest
 
 _ENCODER = msgspec.json.Encoder()
 _anthropic_only = attrgetter(*ANTHROPIC_ONLY)
+_ALL_ABSENT = (ABSENT,) * len(ANTHROPIC_ONLY)
 
 
 class Converted(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,9 +171,11 @@ def _streamed_to_think(wish: Wish, streams: bool, target: Target) -> tuple[Wish,
 
 
 def _note_dropped(request: MessagesRequest, conversion: Conversion) -> None:
-    for name, value in zip(ANTHROPIC_ONLY, _anthropic_only(request), strict=True):
-        if value is not ABSENT and is_given(value):
-            conversion.drop(name)
+    values = _anthropic_only(request)
+    if values != _ALL_ABSENT:
+        for name, value in zip(ANTHROPIC_ONLY, values, strict=True):
+            if is_given(value):
+                conversion.drop(name)
     if (request.thinking or request.output_config) and conversion.quirks.reasoning == "none":
         conversion.drop("thinking")
 

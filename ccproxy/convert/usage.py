@@ -13,6 +13,8 @@ from typing import Any
 from ccproxy.convert.quirks import Quirks
 from ccproxy.convert.vocabulary import CACHE_WRITE_TOKENS, CACHED_TOKENS, REASONING_TOKENS
 
+_NUMBERS = (int, float)
+
 CHARS_PER_TOKEN = 4
 """What the length of an answer is divided by where the provider reports no usage."""
 
@@ -66,7 +68,10 @@ def _is_counted(usage: Mapping[str, Any], reasoning: int) -> bool:
 
 
 def _first(usage: Mapping[str, Any], places: tuple[tuple[str, ...], ...]) -> int:
-    return next((n for place in places if (n := _count(usage, place)) is not None), 0)
+    for place in places:
+        if place[0] in usage and (count := _count(usage, place)) is not None:
+            return count
+    return 0
 
 
 def _count(usage: Mapping[str, Any], place: tuple[str, ...]) -> int | None:
@@ -74,6 +79,6 @@ def _count(usage: Mapping[str, Any], place: tuple[str, ...]) -> int | None:
     found: object = usage
     for key in place:
         found = found.get(key) if isinstance(found, dict) else None
-    if found is None or isinstance(found, bool):
+    if not isinstance(found, _NUMBERS) or isinstance(found, bool):
         return None
-    return int(found) if isinstance(found, int | float) and 0 <= found < 1e15 else None
+    return int(found) if 0 <= found < 1e15 else None

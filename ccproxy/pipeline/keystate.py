@@ -194,6 +194,8 @@ class KeyState:
 
     def succeeded(self, model: str, *, now: float, alone: bool) -> None:
         """Forget the rests that are over; one that lasts was caused by a later refusal."""
+        if not self.rests:
+            return
         for name in {WHOLE_KEY, model}:
             rest = self.rests.get(name)
             if rest is not None and (alone or rest.until <= now):

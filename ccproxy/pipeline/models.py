@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from ccproxy.convert.quirks import PLAIN, Quirks
@@ -56,12 +57,15 @@ class Price:
     def cost(self, usage: Mapping[str, Any]) -> float | None:
         """Return what *usage* costs; None if it has tokens whose price is not known."""
         total = 0.0
-        for name, price in zip(_USAGE, (getattr(self, name) for name in PRICES), strict=True):
+        for name, price in zip(_USAGE, _prices(self), strict=True):
             tokens = usage.get(name) or 0
             if tokens and price is None:
                 return None
             total += tokens * (price or 0.0)
         return total / 1e6
+
+
+_prices = attrgetter(*PRICES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

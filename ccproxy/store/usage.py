@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from ccproxy.store.database import Schema, read_database, told, transaction
 from ccproxy.store.writer import Note, Writer
 
@@ -48,7 +50,7 @@ SCHEMA = Schema(
 )
 
 
-class Used(NamedTuple):
+class Used(msgspec.Struct, frozen=True):
     """What one request used."""
 
     at: float

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.worker.loglines import RequestLog
@@ -30,8 +30,7 @@ _TOKEN_FIELDS = {
 }
 
 
-@dataclass(slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, kw_only=True):
     """One request, as it will stand in the log."""
 
     request_id: str
@@ -46,7 +45,7 @@ class Record:
     """Which key was used, `…last4`."""
     stream: bool = False
     attempts: int = 0
-    usage: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, Any] = {}
     stop_reason: str | None = None
     error: str | None = None
     """The Anthropic error type that the client was told, or `client_left`."""
@@ -56,7 +55,7 @@ class Record:
     """Whether another worker of the fleet answers, which counts and remembers the request."""
     route: str = ""
     """Who answers and why, where that was decided by more than the model's name."""
-    at: float = field(default_factory=time.time)
+    at: float = msgspec.field(default_factory=time.time)
     """When it came, in seconds since the epoch."""
     keeps: bool = False
     """Whether somebody wants to see the bodies when the request has ended."""
@@ -64,10 +63,10 @@ class Record:
     """The request's body, where it is kept."""
     answer: bytes = b""
     """The same of the answer, as the client got it."""
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = msgspec.field(default_factory=time.monotonic)
     _ended: float = 0.0
     _first_byte: float | None = None
-    _heard: list[bytes] = field(default_factory=list)
+    _heard: list[bytes] = []
     _heard_size: int = 0
 
     def first_byte(self) -> None:
@@ -110,28 +109,34 @@ class Record:
         begun = ended if self._first_byte is None else self._first_byte
         self.answer = b"".join(self._heard)
         self._heard.clear()
-        write = log.debug if self.quiet else log.info
-        write(
-            "request.finished",
-            request=self.request_id,
-            method=self.method,
-            path=self.path,
-            status=self.status,
-            ms=round((ended - self._started) * 1000, 1),
-            **(self._model_fields(begun) if self.requested else {}),
-            **({"error": self.error, "reason": self.reason} if self.error else {}),
-        )
-
-    def _model_fields(self, begun: float) -> dict[str, Any]:
-        """Return what there is to say only about a request to a model."""
-        return {
-            "ttfb_ms": round((begun - self._started) * 1000, 1),
-            "requested": self.requested,
-            "model": self.model,
-            "key": self.key,
-            "stream": self.stream,
-            "attempts": self.attempts,
-            "stop_reason": self.stop_reason,
-            **({"route": self.route} if self.route else {}),
-            "tokens": {ours: self.usage.get(name) or 0 for ours, name in _TOKEN_FIELDS.items()},
+        fields: dict[str, Any] = {
+            "request": self.request_id,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "ms": _milliseconds(ended - self._started),
         }
+        if self.requested:
+            self._tell_of_model(fields, begun)
+        if self.error:
+            fields["error"], fields["reason"] = self.error, self.reason
+        (log.debug if self.quiet else log.info)("request.finished", **fields)
+
+    def _tell_of_model(self, fields: dict[str, Any], begun: float) -> None:
+        """Add what there is to say only about a request to a model."""
+        usage = self.usage
+        fields["ttfb_ms"] = _milliseconds(begun - self._started)
+        fields["requested"] = self.requested
+        fields["model"] = self.model
+        fields["key"] = self.key
+        fields["stream"] = self.stream
+        fields["attempts"] = self.attempts
+        fields["stop_reason"] = self.stop_reason
+        if self.route:
+            fields["route"] = self.route
+        fields["tokens"] = {ours: usage.get(name) or 0 for ours, name in _TOKEN_FIELDS.items()}
+
+
+def _milliseconds(seconds: float) -> float:
+    """Return *seconds* in milliseconds with one decimal."""
+    return round(seconds * 10_000) / 10  # round(…, 1) writes the number out and reads it back

@@ -110,12 +110,17 @@ class Admission:
         """
         if self._hosts is None and self._digests:
             return
-        named = (_host_name(host) for host in (headers.get("Host"), _authority(target)) if host)
-        if self._hosts is not None and not self._hosts.issuperset(named):
+        if not (self._is_own(headers.get("Host", "")) and self._is_own(_authority(target))):
             raise Problem("invalid_request_error", _FOREIGN_HOST, status=421)
-        site = headers.get("Sec-Fetch-Site", "none").strip().lower()
-        if "Origin" in headers or site not in _NO_PAGE:
+        site = headers.get("Sec-Fetch-Site")
+        from_page = site is not None and site.strip().lower() not in _NO_PAGE
+        if from_page or "Origin" in headers:
             raise Problem("permission_error", "requests from web pages are not served")
+
+    def _is_own(self, host: str) -> bool:
+        """Tell whether *host*, empty if none is named, is a name that we answer under."""
+        hosts = self._hosts
+        return not host or hosts is None or _host_name(host) in hosts
 
     def check_key(self, headers: CIMultiDictProxy[str]) -> None:
         """

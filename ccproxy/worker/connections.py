@@ -25,11 +25,14 @@ from ccproxy.worker.admission import is_loopback
 from ccproxy.worker.wire import FIELD_LIMIT, READ_BUFFER, Wire
 
 CONNECT_SECONDS = 10.0
+"""For one address."""
+WAY_SECONDS = 30.0
+"""For all that comes before a request: names, each address, a forward proxy, TLS."""
 UNACKNOWLEDGED_SECONDS = 8.0
 IDLE_CONNECTION_SECONDS = 60.0
 CONNECTIONS = 4096
 
-_TIMEOUT = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS)
+_TIMEOUT = aiohttp.ClientTimeout(connect=WAY_SECONDS, sock_connect=CONNECT_SECONDS)
 
 
 def open_wire(ca_bundle: Path | None, *, proxy: str | None) -> Wire:

@@ -30,7 +30,7 @@ from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.problem import Cause, ProviderProblem
 from ccproxy.errors import Problem
-from ccproxy.pipeline.breaker import Breaker, Ticket
+from ccproxy.pipeline.breaker import Breaker
 from ccproxy.pipeline.headers import UpstreamHeaders
 from ccproxy.pipeline.keys import KeyPool, Lease
 from ccproxy.pipeline.keyshown import shown
@@ -111,18 +111,10 @@ class Upstream:
         """Ask the provider; both results must be given to `end`. Raises as `send` does."""
         ticket = self.breaker.enter()
         self._budget.count_request()
-        return await self._counted(outgoing, ticket)
-
-    def end(self, answer: Answer, lease: Lease) -> None:
-        """Give up what is left of the *answer*, and the permit back."""
-        answer.close()
-        self._give_back(lease)
-
-    async def _counted(self, outgoing: Outgoing, ticket: Ticket) -> tuple[Answer, Lease]:
-        """Ask, and tell the breaker how it went; only here do requests count for it."""
         try:
             found = await self._ask(outgoing)
         except Refused as refused:
+            # The breaker counts requests, not attempts, so it is told here only.
             if refused.verdict.provider_failed:
                 self.breaker.failed(ticket, refused.problem.message)
             else:
@@ -133,6 +125,11 @@ class Upstream:
             raise
         self.breaker.succeeded(ticket)
         return found
+
+    def end(self, answer: Answer, lease: Lease) -> None:
+        """Give up what is left of the *answer*, and the permit back."""
+        answer.close()
+        self._give_back(lease)
 
     # The attempts of one request...
 

@@ -43,8 +43,6 @@ _LARGEST_KEPT = 8 * 1024
 """Characters of a head that is remembered."""
 _MOST_INTERIM = 16
 """Interim answers (1xx) before the answer; Early Hints are one or two."""
-_CONNECT_SECONDS = 30.0
-"""For all of it: names, each address, a forward proxy, TLS."""
 _JOINED = 64 * 1024
 """Bytes of a body that are copied to go out with the head in one write."""
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -123,13 +121,13 @@ class Wire:
 
         """
         head = self.head(url, headers)
-        reply = Reply(await self._connect(head), patience=patience)
+        reply = Reply(await self._connect(head), loop=self._loop, patience=patience)
         try:
             await reply.send(head.start, body)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if not reply.is_reused:
                 raise
-            reply = Reply(await self._connect(head), patience=patience)
+            reply = Reply(await self._connect(head), loop=self._loop, patience=patience)
             await reply.send(head.start, body)
         return reply
 
@@ -140,8 +138,7 @@ class Wire:
 
     async def _connect(self, head: Head) -> Connection:
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                return await self._connector.connect(head.request, [], self._timeout)
+            return await self._connector.connect(head.request, [], self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
 
@@ -180,7 +177,9 @@ class Reply:
     status: int
     headers: Mapping[str, str]
 
-    def __init__(self, connection: Connection, *, patience: float) -> None:
+    def __init__(
+        self, connection: Connection, *, loop: asyncio.AbstractEventLoop, patience: float
+    ) -> None:
         line = connection.protocol
         if not isinstance(line, Line):
             raise TypeError("a connection that this wire did not make")
@@ -188,7 +187,7 @@ class Reply:
         self._connection: Connection | None = connection
         self._line = line
         self._content: StreamReader | None = None
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._patience = patience
         self._waiting_since: float | None = None
         self._timer = self._loop.call_later(patience, self._look_at_clock)
@@ -323,18 +322,22 @@ class Reply:
 class _Pump:
     """Moves what is read to whoever takes it, until the end, a pause or an error."""
 
-    __slots__ = ("_content", "_is_busy", "_take", "done")
+    __slots__ = ("_content", "_has_more", "_is_busy", "_take", "done")
 
     def __init__(self, content: StreamReader, take: Take, loop: asyncio.AbstractEventLoop) -> None:
         self._content = content
         self._take = take
         self._is_busy = False
+        self._has_more = False
         self.done: asyncio.Future[bool] = loop.create_future()
 
     def run(self) -> None:
         """Move all that is there; called at every read, also from within itself."""
-        # Taking from a full buffer lets aiohttp read on at once, which calls us again.
-        if self._is_busy or self.done.done():
+        if self._is_busy:
+            # Taking from a full buffer lets aiohttp read on at once, which calls us again.
+            self._has_more = True
+            return
+        if self.done.done():
             return
         self._is_busy = True
         try:
@@ -345,8 +348,11 @@ class _Pump:
             self._is_busy = False
 
     def _move(self) -> None:
-        while data := self._content.read_nowait():
-            if not self._take(data):
+        self._has_more = True
+        while self._has_more:
+            self._has_more = False
+            data = self._content.read_nowait()
+            if data and not self._take(data):
                 self.done.set_result(False)
                 return
         if self._content.at_eof():

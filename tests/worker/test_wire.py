@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from ccproxy.worker import wire as wire_module
+from ccproxy.worker import connections
 from ccproxy.worker.connections import open_wire
 from ccproxy.worker.wire import READ_BUFFER, Line
 from tests.provider import hang_up, raw, stream
@@ -301,7 +301,7 @@ async def test_a_few_interim_answers_are_waited_out():
 
 async def test_connecting_has_an_end_in_all(monkeypatch):
     """A forward proxy that takes CONNECT and is silent."""
-    monkeypatch.setattr(wire_module, "_CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "_TIMEOUT", aiohttp.ClientTimeout(connect=0.05))
     async with Odd() as odd, wire(proxy=odd.url) as way:
         with pytest.raises(aiohttp.ConnectionTimeoutError):
             await way.post("https://api.example/v1/x", HEADERS, b"{}", patience=60)
