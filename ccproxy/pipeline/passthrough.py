@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 
 from ccproxy.errors import BadAnswer, Problem
+from ccproxy.pipeline.ends import Head, head_at_ends, head_of
 from ccproxy.pipeline.rules import Rules
 from ccproxy.pipeline.splice import replaced
 from ccproxy.protocol import sse
-from ccproxy.protocol.messages import check_model, error_body, mended
+from ccproxy.protocol.messages import check_model, error_body
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -32,15 +33,6 @@ _MOST_TOKENS = 2**53
 """What every reader of JSON knows exactly; no model counts more."""
 
 CUT = "the provider's stream broke off before the end of the answer"
-
-
-class _Head(msgspec.Struct):
-    model: str
-    stream: bool | None = None
-    max_tokens: int | None = None
-
-
-_HEAD = msgspec.json.Decoder(_Head)
 
 
 class Passthrough:
@@ -57,7 +49,7 @@ class Passthrough:
     ) -> None:
         """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, self.dropped = rules.without_tools(body)
-        body, head = _read(body)
+        body, head = _read(body, rules)
         check_model(head.model)
         self.requested = requested or head.model
         self.model = model or rules.models.pick(head.model).model
@@ -112,7 +104,7 @@ class Passthrough:
         self._note(body)
         return body
 
-    def _forwarded(self, body: bytes, head: _Head, rules: Rules) -> bytes:
+    def _forwarded(self, body: bytes, head: Head, rules: Rules) -> bytes:
         if self.model != head.model:
             body = _renamed(body, head.model, self.model)
         allowed = rules.clamp(head.max_tokens) or 0
@@ -244,18 +236,17 @@ def _renamed(body: bytes, old: str, new: str) -> bytes:
     return b"".join((view[: first.start(1)], name, view[first.end(1) :]))
 
 
-def _read(body: bytes) -> tuple[bytes, _Head]:
+def _read(body: bytes, rules: Rules) -> tuple[bytes, Head]:
     """
     Read what must be known of *body*; return it as it is, or mended if it cannot be read else.
 
     Half of an emoji is refused as JSON by Anthropic, too: the session would be at its end.
     """
+    body = rules.seen.look(body).body
+    if (head := head_at_ends(body)) is not None:
+        return body, head
     try:
-        return body, _HEAD.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        body = mended(body)
-    try:
-        return body, _HEAD.decode(body)
+        return body, head_of(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = f"the request body is not a Messages request: {error}"
         raise Problem("invalid_request_error", text) from error

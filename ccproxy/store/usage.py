@@ -15,8 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import msgspec
-
 from ccproxy.store.database import Schema, read_database, told, transaction
 from ccproxy.store.writer import Note, Writer
 
@@ -50,7 +48,7 @@ SCHEMA = Schema(
 )
 
 
-class Used(msgspec.Struct, frozen=True):
+class Used(NamedTuple):
     """What one request used."""
 
     at: float

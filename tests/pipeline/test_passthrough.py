@@ -210,9 +210,12 @@ def test_odd_json_keeps_every_other_byte(max_output):
         (rb'{"model":"first","model":"claude-opus-4-1"', rb'{"model":"first","model":"up-big"'),
     ],
 )
-def test_the_models_name_is_exchanged_wherever_it_stands(given, sent):
-    rest = b',"max_tokens":9,"messages":[{"role":"user","content":"claude-opus-4-1"}]}'
-    assert passthrough(given + rest).body == sent + rest
+@pytest.mark.parametrize("end", [b"}", b',"stream":true}'])
+def test_the_models_name_is_exchanged_wherever_it_stands(given, sent, end):
+    rest = b',"max_tokens":9,"messages":[{"role":"user","content":"claude-opus-4-1"}]' + end
+    exchange = passthrough(given + rest)
+    assert exchange.body == sent + rest
+    assert exchange.streams is (end != b"}")
 
 
 @pytest.mark.parametrize(
