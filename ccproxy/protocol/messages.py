@@ -182,6 +182,9 @@ _TOOLS = msgspec.json.Decoder(list[Tool])
 _SOURCE = msgspec.json.Decoder(Source)
 
 BASE64: Final = b'"base64"'
+_PICTURE = re.compile(
+    rb'\{\s*"type"\s*:\s*"base64"\s*,\s*"media_type"\s*:\s*("[\w/+.-]*")\s*,\s*"data"\s*:\s*"'
+)
 
 _LONGEST_NAME = 256
 
@@ -293,7 +296,21 @@ def source_of(block: Block) -> Source:
     """Read where an image or document comes from."""
     if not is_given(block.source):
         raise invalid("Field required", "source")
-    return read(_SOURCE, block.source, "source")
+    return _picture(bytes(block.source)) or read(_SOURCE, block.source, "source")
+
+
+def _picture(source: bytes) -> Source | None:
+    """
+    Read a picture as clients write it, None if it is written otherwise.
+
+    That it is JSON is known already; to look for the quote at the end of half a megabyte of base64
+    is ten times cheaper than to decode it once more.
+    """
+    found = _PICTURE.match(source)
+    if found is None or source.find(QUOTE, found.end()) != len(source) - len(b'"}'):
+        return None
+    data = memoryview(source)[found.end() - 1 : -1]
+    return Source("base64", media_type=Raw(found[1]), data=Raw(data))
 
 
 # ...and answering with an error.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -11,7 +12,9 @@ from ccproxy.errors import STATUS_OF_KIND, Problem
 from ccproxy.protocol.literals import ABSENT
 from ccproxy.protocol.messages import (
     ANTHROPIC_ONLY,
+    Block,
     MessagesRequest,
+    Source,
     blocks_of,
     error_body,
     read_request,
@@ -227,3 +230,29 @@ def test_error_body(kind):
 def test_error_body_with_the_requests_id():
     said = json.loads(error_body(Problem("api_error", "x"), "req_1"))
     assert said["request_id"] == "req_1"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"type":"base64","media_type":"image/png","data":"aGk="}',
+        '{ "type" : "base64",\n"media_type": "image/svg+xml" , "data": ""}',
+        # Written otherwise, and read all the same.
+        '{"type":"base64","media_type":"image/png","data":"aGk=" }',
+        '{"type":"base64","media_type":"image/png","data":"a","x":"b"}',
+        r'{"type":"base64","media_type":"image/png","data":"a\\"}',
+        r'{"type":"base64","media_type":"image/png","data":"\""}',
+        '{"type":"base64","data":"aGk=","media_type":"image/png"}',
+        '{"type":"base64","media_type":null,"data":null}',
+        '{"type":"url","url":"https://e.x/a.png"}',
+        "{}",
+    ],
+)
+def test_a_picture_is_read_as_any_source_is(written):
+    source = source_of(Block("image", source=Raw(written.encode())))
+    decoded = msgspec.json.decode(written, type=Source)
+    assert (source.type, bytes(source.media_type), bytes(source.data)) == (
+        decoded.type,
+        bytes(decoded.media_type),
+        bytes(decoded.data),
+    )
