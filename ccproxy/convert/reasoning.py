@@ -44,10 +44,8 @@ def wish_of(request: MessagesRequest) -> Wish:
     Claude Code repeats the effort on messages when it changes during a conversation
     (per-turn-control): the last one counts.
     """
-    configs = [message.output_config for message in request.messages if message.output_config]
-    if request.output_config:
-        configs.insert(0, request.output_config)
-    efforts = [config.effort for config in configs if config.effort]
+    configs = [request.output_config, *[message.output_config for message in request.messages]]
+    efforts = [config.effort for config in configs if config and config.effort]
     effort = efforts[-1] if efforts else None
     thinking = request.thinking
     if thinking is None:

@@ -5,7 +5,8 @@ Clients write the model first, and the switches behind it or last. Decoding 148 
 is most of what direct mode costs, so the ends are tried before.
 
 Rules:
-    1. Of a body that is JSON, what is found is what a decoder finds; None: ask a decoder.
+    1. Of a body that is JSON and names nothing twice, what is found is what a decoder finds; None:
+       ask a decoder.
     2. A body that is broken in its middle is left to the provider, who refuses it.
 
 How it is known that a key is one of the object's own: the beginning is a run of scalars behind its
@@ -20,11 +21,12 @@ from typing import Final
 
 import msgspec
 
+from ccproxy.pipeline.splice import SCALAR
+
 _LONGEST: Final = 16 * 1024
 """Bytes of an end; behind max_tokens stand thinking, metadata and the like."""
 
-_SCALAR = rb'(?:"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|true|false|null)'
-_MEMBER = rb'\s*"\w+"\s*:\s*' + _SCALAR + rb"\s*"
+_MEMBER = rb'\s*"\w+"\s*:\s*%b\s*' % SCALAR
 _BEGINNING = re.compile(rb"\s*\{%b(?=,)(?:,%b(?=,))*" % (_MEMBER, _MEMBER))
 
 

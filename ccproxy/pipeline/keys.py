@@ -131,7 +131,7 @@ class KeyPool:
     @property
     def is_alone(self) -> bool:
         """Whether there is no other key to go to."""
-        return len(self._keys) <= 1 or sum(not key.disabled for key in self._keys) <= 1
+        return sum(not key.disabled for key in self._keys) <= 1
 
     # The way of an attempt...
 
@@ -153,7 +153,7 @@ class KeyPool:
         ]
         if not ready:
             raise self.refusal(model, skip=skip)
-        key = ready[0] if len(ready) == 1 else min(ready, key=lambda key: (key.in_flight, key.turn))
+        key = min(ready, key=lambda key: (key.in_flight, key.turn))
         self._turn += 1
         key.turn = self._turn
         turn = (self._me, self._turn)

@@ -14,7 +14,9 @@ from collections.abc import Collection
 import msgspec
 from msgspec import Raw
 
-_VALUE = rb'\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|true|false|null)'
+SCALAR = rb'(?:"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|true|false|null)'
+"""A pattern of JSON's strings, numbers and words."""
+_VALUE = rb"\s*:\s*(%b)" % SCALAR
 _MARK = b'"\\u0000ccproxy"'
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])

@@ -109,32 +109,31 @@ class Record(msgspec.Struct, kw_only=True):
         begun = ended if self._first_byte is None else self._first_byte
         self.answer = b"".join(self._heard)
         self._heard.clear()
-        fields: dict[str, Any] = {
-            "request": self.request_id,
-            "method": self.method,
-            "path": self.path,
-            "status": self.status,
-            "ms": _milliseconds(ended - self._started),
-        }
-        if self.requested:
-            self._tell_of_model(fields, begun)
-        if self.error:
-            fields["error"], fields["reason"] = self.error, self.reason
-        (log.debug if self.quiet else log.info)("request.finished", **fields)
+        write = log.debug if self.quiet else log.info
+        write(
+            "request.finished",
+            request=self.request_id,
+            method=self.method,
+            path=self.path,
+            status=self.status,
+            ms=_milliseconds(ended - self._started),
+            **(self._model_fields(begun) if self.requested else {}),
+            **({"error": self.error, "reason": self.reason} if self.error else {}),
+        )
 
-    def _tell_of_model(self, fields: dict[str, Any], begun: float) -> None:
-        """Add what there is to say only about a request to a model."""
-        usage = self.usage
-        fields["ttfb_ms"] = _milliseconds(begun - self._started)
-        fields["requested"] = self.requested
-        fields["model"] = self.model
-        fields["key"] = self.key
-        fields["stream"] = self.stream
-        fields["attempts"] = self.attempts
-        fields["stop_reason"] = self.stop_reason
-        if self.route:
-            fields["route"] = self.route
-        fields["tokens"] = {ours: usage.get(name) or 0 for ours, name in _TOKEN_FIELDS.items()}
+    def _model_fields(self, begun: float) -> dict[str, Any]:
+        """Return what there is to say only about a request to a model."""
+        return {
+            "ttfb_ms": _milliseconds(begun - self._started),
+            "requested": self.requested,
+            "model": self.model,
+            "key": self.key,
+            "stream": self.stream,
+            "attempts": self.attempts,
+            "stop_reason": self.stop_reason,
+            **({"route": self.route} if self.route else {}),
+            "tokens": {ours: self.usage.get(name) or 0 for ours, name in _TOKEN_FIELDS.items()},
+        }
 
 
 def _milliseconds(seconds: float) -> float:

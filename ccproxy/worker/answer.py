@@ -59,7 +59,7 @@ class Refused(Exception):
         self.verdict = judge(said) if verdict is None else verdict
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reader:
     """Reads the errors of one attempt; nothing is prepared for that while all goes well."""
 

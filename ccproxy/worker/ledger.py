@@ -55,7 +55,6 @@ class Ledger:
         # Of a request without an answer there is only the estimate that it would have begun with.
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
-        details = usage.get("output_tokens_details")
         price = self._price(record.model)
         return Used(
             at=self._wall(),
@@ -67,7 +66,7 @@ class Ledger:
             output=usage.get("output_tokens") or 0,
             cached=usage.get("cache_read_input_tokens") or 0,
             written=usage.get("cache_creation_input_tokens") or 0,
-            reasoning=details.get("thinking_tokens") or 0 if details else 0,
+            reasoning=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
             ttfb=ttfb,
             cost=None if price is None else price.cost(usage),
         )

@@ -73,7 +73,7 @@ class RequestLog:
         self._file = file
         self._redact = redact
         self._least = logging.getLevelName(level)
-        self._lines: list[tuple[float, str, str, dict[str, object]]] = []
+        self._lines: list[bytes] = []
 
     def debug(self, event: str, **fields: object) -> None:
         """Write a line that interests only who looks for a mistake."""
@@ -89,22 +89,19 @@ class RequestLog:
         """Write what was gathered."""
         if self._lines:
             lines, self._lines = self._lines, []
-            written = [
-                _encode({"time": stamp(at), "level": level, "event": event, **fields})
-                for at, level, event, fields in lines
-            ]
-            self._file.write(self._redact(b"\n".join(written).decode()).encode())
+            self._file.write(self._redact(b"\n".join(lines).decode()).encode())
 
     def _gather(self, level: str, event: str, fields: dict[str, object]) -> None:
         if not self._lines:
             asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
-        self._lines.append((time.time(), level, event, fields))
+        line = {"time": stamp(time.time()), "level": level, "event": event, **fields}
+        self._lines.append(_encode(line))
 
 
 def stamp(at: float) -> str:
     """Return seconds since the epoch as ISO 8601 in UTC, to the millisecond."""
     second, rest = divmod(round(at * 1e6), 1_000_000)
-    return f"{_second(second)}.{rest // 1000:03}+00:00"
+    return f"{_second(second)}.{rest // 1000:03d}+00:00"
 
 
 @lru_cache(maxsize=2)
