@@ -47,7 +47,7 @@ test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION)
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m claude $(ARGS)
 
 # Without hypothesis: what only chance reaches has no row that says why it is so.
-PURE := protocol convert pipeline
+PURE := protocol providers convert keys routing
 coverage: $(VENV)/installed-for-tests
 	$(PYTEST) -q -n $(PYTEST_WORKERS) -m "not hypothesis" $(PURE:%=tests/%) $(PURE:%=--cov=ccproxy.%) \
 		--cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered $(ARGS)

@@ -12,7 +12,7 @@ Every error that ccproxy raises on purpose.
         └── BadAnswer        what the provider sent is no answer, or broke off
 
 Each message is meant for the user's eyes: what, where, why, and what to do next. The table of
-exit codes stands in `cli/main.py`, the HTTP answers are made in `worker/problems.py`.
+exit codes stands in `cli/main.py`, the HTTP answers are made in `worker/server/error_response.py`.
 """
 
 from __future__ import annotations

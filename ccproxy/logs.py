@@ -10,7 +10,7 @@ worker (`archive`), not when a crashed one is started again.
 A full disk never stops a request: lines that cannot be written are counted, and the count is
 the first thing that is logged when there is room again. `status` shows the trouble meanwhile.
 
-What a worker writes, and how, is in `worker/loglines.py`.
+What a worker writes, and how, is in `worker/log/lines.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ccproxy.regular import open_regular
+from ccproxy.files import open_regular
 
 SIZE_LIMIT = 50 * 1024 * 1024
 """Bytes after which a file is rotated."""

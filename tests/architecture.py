@@ -21,24 +21,27 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "protocol": ({"errors", "protocol"}, {"msgspec"}),
-    "convert": ({"errors", "protocol", "convert"}, {"msgspec"}),
-    "pipeline": ({"errors", "protocol", "convert", "pipeline"}, {"msgspec"}),
+    "providers": ({"errors", "protocol", "providers"}, {"msgspec"}),
+    "convert": ({"errors", "protocol", "providers", "convert"}, {"msgspec"}),
+    "keys": ({"errors", "protocol", "providers", "convert", "keys"}, {"msgspec"}),
+    "routing": ({"errors", "protocol", "providers", "convert", "routing"}, {"msgspec"}),
     "config": (
-        {"errors", "protocol", "convert", "pipeline", "regular", "config"},
+        {"errors", "protocol", "providers", "convert", "keys", "routing", "files", "config"},
         {"dotenv", "msgspec"},
     ),
-    "logs": ({"errors", "regular"}, {"msgspec", "structlog"}),
-    "regular": (set(), set()),
+    "logs": ({"errors", "files"}, {"msgspec", "structlog"}),
+    "files": (set(), set()),
     "readable": (set(), set()),
     "build": (set(), set()),
     "store": ({"errors", "store"}, set()),
-    "services": ({"errors", "config", "services"}, set()),
     "worker": (
         {
             "errors",
             "protocol",
             "convert",
-            "pipeline",
+            "providers",
+            "keys",
+            "routing",
             "config",
             "logs",
             "readable",
@@ -49,18 +52,18 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"aiohttp", "msgspec", "multidict", "structlog", "uvloop", "yarl"},
     ),
     "supervisor": (
-        {"build", "errors", "config", "logs", "regular", "store", "supervisor"},
+        {"build", "errors", "config", "logs", "files", "store", "supervisor"},
         {"psutil"},
     ),
     "cli": (
         {
+            "providers",
             "build",
             "errors",
             "config",
             "logs",
             "readable",
-            "regular",
-            "services",
+            "files",
             "store",
             "supervisor",
             "cli",
@@ -69,7 +72,9 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "__main__": ({"cli"}, set()),
 }
-PURE = {"errors", "protocol", "convert", "pipeline"}
+PURE = {"errors", "protocol", "providers", "convert", "keys", "routing"}
+# The two modules of the pure packages that read files or share memory.
+IMPURE_MODULES = {"ccproxy.keys.shared_memory", "ccproxy.providers.presets"}
 IMPURE = {
     "asyncio",
     "datetime",
@@ -89,8 +94,13 @@ IMPURE = {
 IMPURE_CALLS = {"breakpoint", "exec", "eval", "input", "open", "print"}
 # Narrower than its part: the CLI reads the table on every call and must stay fast.
 MODULE_MUST_NOT_IMPORT = {
-    f"ccproxy.config.{name}": {"msgspec", "ccproxy.convert", "ccproxy.pipeline", "ccproxy.protocol"}
-    for name in ("fleet", "places")
+    f"ccproxy.config.{name}": {
+        "msgspec",
+        "ccproxy.convert",
+        "ccproxy.providers",
+        "ccproxy.protocol",
+    }
+    for name in ("fleet", "locations")
 }
 # Not at the top of a module of these parts: `ccproxy --help` would pay for it.
 LAZY = {
@@ -107,7 +117,7 @@ LAZY = {
     "logs": {"msgspec", "structlog"},
     "config": {"aiohttp", "psutil", "structlog"},
 }
-NO_MODULE_IS_CALLED = {"base", "common", "constants", "core", "helpers", "manager", "misc", "utils"}
+NO_MODULE_IS_CALLED = {"base", "constants", "core", "helpers", "manager", "misc", "utils"}
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 49
 DEEPEST_NESTING = 4
@@ -125,7 +135,7 @@ DIALECTS = frozenset({"dialect", "history", "reasoning", "schema"})
 
 def preset_names() -> frozenset[str]:
     """The providers that have a preset, besides those that were known from the beginning."""
-    presets = tomllib.loads((ROOT / "ccproxy/config/providers.toml").read_text())
+    presets = tomllib.loads((ROOT / "ccproxy/providers/providers.toml").read_text())
     return frozenset(presets)
 
 
@@ -219,7 +229,7 @@ def heavy_libraries_are_imported_late(module: Module) -> Iterator[str]:
 
 def pure_parts_are_pure(module: Module) -> Iterator[str]:
     """No I/O, clock, randomness, environment or logging in the pure parts."""
-    if module.part not in PURE:
+    if module.part not in PURE or module.name in IMPURE_MODULES:
         return
     for name in imports(module.tree):
         if name.split(".")[0] in IMPURE:

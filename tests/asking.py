@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ccproxy.convert.quirks import Quirks, Target
-from ccproxy.convert.request import Converted, to_chat
-from ccproxy.convert.thinking import Signer
+from ccproxy.convert.chat.request import Converted, to_chat
+from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol.messages import read_request
+from ccproxy.providers.quirks import Quirks, Target
 from tests.chat_rules import violations
 
 SIGNER = Signer(b"the fleet's key")

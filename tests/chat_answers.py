@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from ccproxy.convert.quirks import Quirks, Target
-from ccproxy.convert.stream import AnswerContext
-from ccproxy.convert.thinking import Signer
+from ccproxy.convert.chat.stream import AnswerContext
+from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol import chat
+from ccproxy.providers.quirks import Quirks, Target
 
 SIGNER = Signer(b"a key for tests")
 USAGE = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ccproxy.convert.quirks import Quirks
+from ccproxy.providers.quirks import Quirks
 
 NAME = re.compile(r"[a-zA-Z0-9_-]+")
 NINE = re.compile(r"[a-zA-Z0-9]{9}")

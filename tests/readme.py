@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ccproxy.config.presets import Preset, load_presets
 from ccproxy.config.settings import SETTINGS
+from ccproxy.providers.presets import Preset, load_presets
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"(?s)(<!-- (\w+) -->\n).*?(<!-- end -->)")

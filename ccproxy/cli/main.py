@@ -23,9 +23,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from ccproxy import __version__
-from ccproxy.cli.terminal import clean, complain, near, wants_color
+from ccproxy.cli.render.terminal import clean, complain, near, wants_color
 from ccproxy.cli.verb import Options, common_options
-from ccproxy.cli.verbs import ALIASES, VERBS
+from ccproxy.cli.verbs import ALIASES, PACKAGES, VERBS
 from ccproxy.errors import (
     Busy,
     CcproxyError,
@@ -110,7 +110,8 @@ class CcproxyGroup(click.Group):
         if iskeyword(identifier):
             identifier += "_"
         command: click.Command = getattr(
-            importlib.import_module(f"ccproxy.cli.{identifier}"), identifier
+            importlib.import_module(f"ccproxy.cli.commands.{PACKAGES[verb]}.{identifier}"),
+            identifier,
         )
         return command
 
@@ -171,7 +172,7 @@ def main() -> None:
     """Run the command line."""
     sys.excepthook = _last_words
     if os.environ.get("_CCPROXY_COMPLETE", "").startswith("pwsh"):
-        importlib.import_module("ccproxy.cli.completion")  # teaches click PowerShell
+        importlib.import_module("ccproxy.cli.commands.setup.completion")  # teaches click PowerShell
     cli.main()
 
 

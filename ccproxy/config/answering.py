@@ -13,9 +13,9 @@ from functools import cache
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.switches import read_switch, switch_path
 from ccproxy.config.worker import WorkerConfig, load_worker
-from ccproxy.convert.quirks import Target
 from ccproxy.errors import ConfigError
-from ccproxy.pipeline.naming import NO_TIERS, TIERS, Place, Tiers, model_behind_label, place_of
+from ccproxy.providers.quirks import Target
+from ccproxy.routing.names import NO_TIERS, TIERS, Place, Tiers, model_behind_label, place_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

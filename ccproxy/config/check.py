@@ -21,7 +21,7 @@ from ccproxy.config.reader import Given, read_file
 from ccproxy.config.switching import has_model
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Mistake
-from ccproxy.pipeline.naming import NO_TIERS, TIERS, Place, model_behind_label, tier_named
+from ccproxy.routing.names import NO_TIERS, TIERS, Place, model_behind_label, tier_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from ccproxy.config.choices import Choices, unknown_place
 from ccproxy.config.switches import NO_SWITCH, Switch
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import Problem
-from ccproxy.pipeline.naming import (
+from ccproxy.protocol.messages import read_request
+from ccproxy.routing.names import (
     Place,
     is_own_name,
     model_behind_label,
@@ -29,8 +30,7 @@ from ccproxy.pipeline.naming import (
     place_of,
     tier_of,
 )
-from ccproxy.pipeline.routing import LOOP, UNDECIDED, Decision, decide, facts_of
-from ccproxy.protocol.messages import read_request
+from ccproxy.routing.rules import LOOP, UNDECIDED, Decision, decide, facts_of
 
 _DEEPEST = 3
 

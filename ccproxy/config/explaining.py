@@ -11,9 +11,9 @@ from ccproxy.config.check import Checked
 from ccproxy.config.deciding import Decider
 from ccproxy.config.switches import read_switch, switch_path
 from ccproxy.errors import Problem, UsageError
-from ccproxy.pipeline.models import without_mark
-from ccproxy.pipeline.routing import facts_of
 from ccproxy.protocol.messages import read_request
+from ccproxy.providers.models import without_mark
+from ccproxy.routing.rules import facts_of
 
 
 def explain(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy.errors import ConfigError, Mistake
-from ccproxy.regular import read_regular
+from ccproxy.files import read_regular
 
 FILE_NAME = "ccproxy.toml"
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")

@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, ip_address
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from ccproxy.pipeline.headers import is_value
+from ccproxy.protocol.headers import is_value
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ON = ("on", "true", "yes", "1")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccproxy.pipeline.naming import NO_TIERS, TIERS, Tiers
+from ccproxy.routing.names import NO_TIERS, TIERS, Tiers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,12 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from ccproxy.config.choices import Choices, unknown_place
-from ccproxy.config.presets import load_presets
 from ccproxy.config.switches import Switch
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import UsageError
-from ccproxy.pipeline.models import without_mark
-from ccproxy.pipeline.naming import NO_TIERS, TIERS, Place, Tier, Tiers, place_of, tier_named
+from ccproxy.providers.models import without_mark
+from ccproxy.providers.presets import load_presets
+from ccproxy.routing.names import NO_TIERS, TIERS, Place, Tier, Tiers, place_of, tier_named
 
 Workers = Mapping[str, WorkerConfig]
 """The settings of the fleet's entries by label."""

@@ -16,11 +16,16 @@ from types import MappingProxyType
 from typing import Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
-from ccproxy.config import rules
+from ccproxy.config import consistency as rules
 from ccproxy.config import settings as s
 from ccproxy.config.addresses import Address
 from ccproxy.config.fleet import Entry
-from ccproxy.config.presets import (
+from ccproxy.config.reader import EnvReader, read_environment, read_file
+from ccproxy.errors import ConfigError
+from ccproxy.keys.state import KeyLimits
+from ccproxy.protocol.headers import AuthStyle
+from ccproxy.providers.models import ModelMap, Price
+from ccproxy.providers.presets import (
     DEMO_ADDRESS,
     Preset,
     any_server,
@@ -31,12 +36,7 @@ from ccproxy.config.presets import (
     with_auto_cache,
     with_extra_body,
 )
-from ccproxy.config.reader import EnvReader, read_environment, read_file
-from ccproxy.convert.quirks import Target
-from ccproxy.errors import ConfigError
-from ccproxy.pipeline.headers import AuthStyle
-from ccproxy.pipeline.keystate import KeyLimits
-from ccproxy.pipeline.models import ModelMap, Price
+from ccproxy.providers.quirks import Target
 
 Api = Literal["chat", "messages"]
 T = TypeVar("T")

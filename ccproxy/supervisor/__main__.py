@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
-from ccproxy.supervisor.host import Settings
-from ccproxy.supervisor.lock import Lock
-from ccproxy.supervisor.resident import Resident
+from ccproxy.supervisor.main_loop import Resident
+from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.state.lock import Lock
 
 
 def main(argv: Sequence[str]) -> int:

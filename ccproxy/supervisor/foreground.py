@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
-from ccproxy.supervisor.client import let_recover
-from ccproxy.supervisor.host import Settings
-from ccproxy.supervisor.lock import Lock
+from ccproxy.supervisor.control.client import let_recover
+from ccproxy.supervisor.control.commands import Order, Outcome
+from ccproxy.supervisor.main_loop import Resident
 from ccproxy.supervisor.notify import Notifier
-from ccproxy.supervisor.orders import Order, Outcome
-from ccproxy.supervisor.resident import Resident
+from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.state.lock import Lock
 
 
 def run_foreground(

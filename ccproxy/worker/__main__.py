@@ -46,14 +46,14 @@ from ccproxy.config.settings import is_setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.logs import LogFile, Redactor, crash_file, log_path
-from ccproxy.worker import outfile
-from ccproxy.worker.control import ControlSocket
-from ccproxy.worker.demo import DemoProvider
-from ccproxy.worker.echo import STYLES, Echo, EchoedLog
-from ccproxy.worker.forkserver import OPTION, serve
-from ccproxy.worker.loglines import RequestLog, set_up
-from ccproxy.worker.makeup import make_worker
-from ccproxy.worker.serve import Service, bind, inherit
+from ccproxy.worker.assembly import make_worker
+from ccproxy.worker.control_socket import ControlSocket
+from ccproxy.worker.demo.server import DemoProvider
+from ccproxy.worker.fork_server import OPTION, serve
+from ccproxy.worker.lifecycle import Service, bind, inherit
+from ccproxy.worker.log import outfile
+from ccproxy.worker.log.console import STYLES, Echo, EchoedLog
+from ccproxy.worker.log.lines import RequestLog, set_up
 from ccproxy.worker.state import Worker
 
 EXIT_CONFIG = 78

@@ -11,17 +11,17 @@ from itertools import count
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.context import Rules
+from ccproxy.convert.direct.learning import Lessons
+from ccproxy.keys.pool import KeyPool
 from ccproxy.logs import Redactor
-from ccproxy.pipeline.keys import KeyPool
-from ccproxy.pipeline.lessons import Lessons
-from ccproxy.pipeline.rules import Rules
-from ccproxy.worker.admission import Admission
-from ccproxy.worker.choosing import Chooser
-from ccproxy.worker.keeper import Keeper
-from ccproxy.worker.loglines import RequestLog
-from ccproxy.worker.session import Session
-from ccproxy.worker.siblings import Siblings
-from ccproxy.worker.upstream import Upstream
+from ccproxy.worker.admin.session import Session
+from ccproxy.worker.key_store import Keeper
+from ccproxy.worker.log.lines import RequestLog
+from ccproxy.worker.peers.choice import Chooser
+from ccproxy.worker.peers.siblings import Siblings
+from ccproxy.worker.server.authentication import Admission
+from ccproxy.worker.upstream.client import Upstream
 
 _NUMBERS = count(1)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ccproxy.config.presets import load_presets
-from ccproxy.pipeline.models import ModelMap
+from ccproxy.providers.models import ModelMap
+from ccproxy.providers.presets import load_presets
 from tests.chat_rules import violations
 from tests.claude.conftest import on_proxy
 from tests.provider import Call, chunk, completion, stream, tool_call

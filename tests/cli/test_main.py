@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from ccproxy import __version__, errors
 from ccproxy.cli import main
-from ccproxy.cli.main import ALIASES, EXIT_CODES, MEANINGS, VERBS, cli
+from ccproxy.cli.main import EXIT_CODES, MEANINGS, cli
+from ccproxy.cli.verbs import ALIASES, PACKAGES, VERBS
 from ccproxy.errors import ConfigError, Mistake
 from tests.cli.conftest import command
 
@@ -62,7 +63,8 @@ def test_the_help_of_a_verb_needs_no_table_and_shows_examples(verb, ccproxy, tmp
 def test_a_verb_is_a_module_of_its_name(verb):
     command = cli.get_command(click.Context(cli), verb)
     # A word of Python's, such as import, gets a tail.
-    assert command.callback.__module__.rstrip("_") == f"ccproxy.cli.{verb.replace('-', '_')}"
+    module = f"ccproxy.cli.commands.{PACKAGES[verb]}.{verb.replace('-', '_')}"
+    assert command.callback.__module__.rstrip("_") == module
     assert command.name == verb
 
 
@@ -72,13 +74,13 @@ def test_the_help_of_a_verb_loads_nothing_heavy(verb):
 
 
 def test_every_verb_has_a_file_and_every_file_of_a_command_is_a_verb():
-    folder = Path(main.__file__).parent
+    folder = Path(main.__file__).parent / "commands"
     commands = {
-        path.stem.rstrip("_")
-        for path in folder.glob("*.py")
-        if "\n@click.command(" in path.read_text()
-    } - {"main"}
-    assert commands == {verb.replace("-", "_") for verb in VERBS}
+        f"{path.parent.name}.{path.stem.rstrip('_')}"
+        for path in folder.rglob("*.py")
+        if path.stem != "__init__"
+    }
+    assert commands == {f"{PACKAGES[verb]}.{verb.replace('-', '_')}" for verb in VERBS}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli import service
-from ccproxy.services.systemd import table_of
+from ccproxy.cli.service import install as service
+from ccproxy.cli.service.systemd import table_of
 
 FAKE = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$CALLS"

@@ -9,8 +9,8 @@ import pytest
 from ccproxy.config.check import check_fleet
 from ccproxy.config.choices import Choices, read_choices, shipped_presets
 from ccproxy.config.fleet import read_fleet
-from ccproxy.pipeline.naming import Tiers
-from ccproxy.pipeline.routing import NO_ROUTING, LongContext, Routing
+from ccproxy.routing.names import Tiers
+from ccproxy.routing.rules import NO_ROUTING, LongContext, Routing
 
 TABLE = 'proxies = ["8081:a.env:Kimi", "8082:b.env:GLM-4.6"]\n'
 

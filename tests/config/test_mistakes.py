@@ -6,7 +6,7 @@ import pytest
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
-from tests.config.conftest import AUTHORITY
+from tests.user_files import AUTHORITY
 
 KEY = "sk-provider-000000001"
 HEAD = f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.config import parsers
-from ccproxy.config.presets import load_presets
+from ccproxy.providers.presets import load_presets
 
 
 @pytest.mark.parametrize(

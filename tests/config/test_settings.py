@@ -6,8 +6,9 @@ import inspect
 
 import pytest
 
-from ccproxy.config import rules, worker
+from ccproxy.config import consistency as rules
 from ccproxy.config import settings as s
+from ccproxy.config import worker
 
 
 def test_every_setting_stands_in_the_table_once():

@@ -8,9 +8,9 @@ import pytest
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
-from ccproxy.pipeline.keystate import KeyLimits
-from ccproxy.pipeline.models import Choice, Price
-from tests.config.conftest import AUTHORITY
+from ccproxy.keys.state import KeyLimits
+from ccproxy.providers.models import Choice, Price
+from tests.user_files import AUTHORITY
 
 KEY = "sk-provider-000000001"
 KIMI = f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n"

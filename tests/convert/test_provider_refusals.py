@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from ccproxy.config.presets import load_presets
-from ccproxy.convert.problem import (
+from ccproxy.convert.errors.classify import (
     Cause,
     ProviderProblem,
     is_error_body,
     read_problem,
     read_stream_error,
 )
-from ccproxy.convert.quirks import PLAIN, Quirks
+from ccproxy.providers.presets import load_presets
+from ccproxy.providers.quirks import PLAIN, Quirks
 from tests.convert.refusals import EVERY
 
 NOW = 1_700_000_000.0

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ccproxy.convert.request import to_chat
-from ccproxy.convert.thinking import Origin
+from ccproxy.convert.chat.request import to_chat
+from ccproxy.convert.common.thinking import Origin
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import read_request
 from tests.asking import (

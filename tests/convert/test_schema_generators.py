@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.convert.schema import to_parameters
+from ccproxy.convert.common.schema import to_parameters
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "number"}

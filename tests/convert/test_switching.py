@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from ccproxy.config.presets import load_presets
-from ccproxy.convert.message_writer import AnswerContext
-from ccproxy.convert.quirks import Target
-from ccproxy.convert.relay import ChatRelay
-from ccproxy.convert.request import to_chat
-from ccproxy.convert.thinking import Signer
-from ccproxy.pipeline.models import ModelMap
+from ccproxy.convert.chat.relay import ChatRelay
+from ccproxy.convert.chat.request import to_chat
+from ccproxy.convert.common.message_writer import AnswerContext
+from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol.messages import read_request
+from ccproxy.providers.models import ModelMap
+from ccproxy.providers.presets import load_presets
+from ccproxy.providers.quirks import Target
 from tests.chat_rules import violations
 from tests.grammar import assemble
 from tests.shapes import SEALED, SHAPES, SIGNED, Turn, shows_thinking, streamed

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ccproxy.config.fleet import read_fleet
 from ccproxy.config.worker import load_worker
-from ccproxy.convert.problem import read_problem
-from ccproxy.convert.quirks import Quirks, Target
-from ccproxy.convert.request import to_chat
-from ccproxy.convert.thinking import Signer
+from ccproxy.convert.chat.request import to_chat
+from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.errors.classify import read_problem
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.protocol.messages import read_request
 from ccproxy.protocol.sse import Decoder
+from ccproxy.providers.quirks import Quirks, Target
 
 _HOME = Path(tempfile.mkdtemp(prefix="ccproxy-fuzz-"))
 _TARGET = Target(provider="x", model="m", quirks=Quirks(), window=None, max_output=None)

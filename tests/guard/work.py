@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable
 
 from bench import payloads
-from ccproxy.convert.quirks import Target
-from ccproxy.convert.thinking import Signer
-from ccproxy.pipeline.exchange import Exchange
-from ccproxy.pipeline.models import ModelMap
-from ccproxy.pipeline.rules import Rules
-from ccproxy.pipeline.tokens import Calibration
+from ccproxy.convert.chat.exchange import Exchange
+from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.common.token_estimate import Calibration
+from ccproxy.convert.context import Rules
+from ccproxy.providers.models import ModelMap
+from ccproxy.providers.quirks import Target
 
 _CHUNK = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,'

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from ccproxy.config.fleet import LABEL, read_fleet
 from ccproxy.config.parsers import without_keys
 from ccproxy.config.worker import load_worker
-from ccproxy.convert.problem import read_problem
-from ccproxy.convert.quirks import Quirks
+from ccproxy.convert.errors.classify import read_problem
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.logs import Redactor, log_path
-from ccproxy.pipeline.headers import UpstreamHeaders, is_forbidden, is_token, is_value
+from ccproxy.protocol.headers import UpstreamHeaders, is_forbidden, is_token, is_value
 from ccproxy.protocol.sse import Decoder
-from ccproxy.supervisor.control import NoAnswer, from_line, socket_path
+from ccproxy.providers.quirks import Quirks
+from ccproxy.supervisor.control.protocol import NoAnswer, from_line, socket_path
 
 MANY = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")),

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ccproxy.worker.app import ROUTES
+from ccproxy.worker.server.app import ROUTES
 from tests.messages import prompt
 
 KEY = "correct-horse-battery-staple"

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from ccproxy.config.fleet import Fleet, load_fleet
-from ccproxy.supervisor import client
-from ccproxy.supervisor.processes import Identity
-from ccproxy.supervisor.records import Record, Records, read_supervisor
+from ccproxy.supervisor.control import client
+from ccproxy.supervisor.processes.identity import Identity
+from ccproxy.supervisor.state.records import Record, Records, read_supervisor
 
 STAND_IN = (sys.executable, "-I", "-S", str(Path(__file__).with_name("stand_in.py")))
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from ccproxy.errors import Busy, ConfigError, NotRunning, UsageError
-from ccproxy.supervisor import client
-from ccproxy.supervisor.host import Settings
-from ccproxy.supervisor.lock import Lock
-from ccproxy.supervisor.orders import Order
-from ccproxy.supervisor.resident import Resident
+from ccproxy.supervisor.control import client
+from ccproxy.supervisor.control.commands import Order
+from ccproxy.supervisor.main_loop import Resident
+from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.state.lock import Lock
 from tests.supervisor.conftest import STAND_IN, Home, Load, ask, eventually, is_alive
 
 # Starting.

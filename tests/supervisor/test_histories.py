@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ccproxy.errors import ConfigError, Mistake
-from ccproxy.supervisor.converge import settle, step
-from ccproxy.supervisor.plan import Action, Goal, Phase, Port, Sent
-from ccproxy.supervisor.processes import Identity
-from ccproxy.supervisor.records import Record, Spec
-from ccproxy.supervisor.unit import ABORT_GRACE, DRAIN_GRACE, READY_LIMIT, Unit
+from ccproxy.supervisor.fleet.converge import settle, step
+from ccproxy.supervisor.fleet.plan import Action, Goal, Phase, Port, Sent
+from ccproxy.supervisor.fleet.unit import ABORT_GRACE, DRAIN_GRACE, READY_LIMIT, Unit
+from ccproxy.supervisor.processes.identity import Identity
+from ccproxy.supervisor.state.records import Record, Spec
 
 SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="envs/kimi.env")
 

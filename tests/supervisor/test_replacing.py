@@ -127,7 +127,7 @@ def test_a_broken_configuration_changes_nothing(home, break_it):
     fleet, pid = home.fleet, home.pid("Kimi")
     (home.path / "x.env").touch()
     break_it(home)
-    from ccproxy.supervisor import client
+    from ccproxy.supervisor.control import client
 
     for op in ("reload", "restart", "start"):
         with pytest.raises(ConfigError) as caught:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.supervisor import control, listeners, processes
-from ccproxy.supervisor.control import (
+from ccproxy.supervisor.control import protocol as control
+from ccproxy.supervisor.control.protocol import (
     NoAnswer,
     ask,
     ask_who,
@@ -23,11 +23,13 @@ from ccproxy.supervisor.control import (
     take_listener,
     worker_sockets,
 )
-from ccproxy.supervisor.listeners import RETRY, SOON, Listeners
-from ccproxy.supervisor.plan import Port
-from ccproxy.supervisor.processes import age_of, boot_id, has_argument, identify, start_of
-from ccproxy.supervisor.server import Server, ask_soon
-from ccproxy.supervisor.watch import Watch
+from ccproxy.supervisor.control.server import Server, ask_soon
+from ccproxy.supervisor.fleet import sockets as listeners
+from ccproxy.supervisor.fleet.plan import Port
+from ccproxy.supervisor.fleet.sockets import RETRY, SOON, Listeners
+from ccproxy.supervisor.processes import identity as processes
+from ccproxy.supervisor.processes.exit_watch import Watch
+from ccproxy.supervisor.processes.identity import age_of, boot_id, has_argument, identify, start_of
 from tests.supervisor.conftest import eventually, listen_as_somebody_else
 
 # The control socket.

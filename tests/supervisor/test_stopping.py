@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from ccproxy.errors import Busy
-from ccproxy.supervisor.examine import FileExamine
-from ccproxy.supervisor.host import Settings
-from ccproxy.supervisor.lock import Lock
-from ccproxy.supervisor.orders import Order
-from ccproxy.supervisor.resident import Resident
+from ccproxy.supervisor.config_check import FileExamine
+from ccproxy.supervisor.control.commands import Order
+from ccproxy.supervisor.main_loop import Resident
+from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.state.lock import Lock
 from tests.supervisor.conftest import STAND_IN, eventually, is_alive
 from tests.supervisor.test_replacing import HELD, stream
 
@@ -171,7 +171,7 @@ from pathlib import Path
 from ccproxy.config.fleet import load_fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.foreground import run_foreground
-from ccproxy.supervisor.host import Settings
+from ccproxy.supervisor.processes.host import Settings
 
 def started(outcome):
     print([(row.label, row.state) for row in outcome.rows], flush=True)

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
-from ccproxy.supervisor.control import NoAnswer
-from ccproxy.supervisor.environment import clean_environment
-from ccproxy.supervisor.examine import FileExamine, examine
-from ccproxy.supervisor.mistakes import mistakes_from_json, mistakes_to_json
-from ccproxy.supervisor.plan import Goal, Phase, Port
-from ccproxy.supervisor.probes import UNREACHABLE, Prober
-from ccproxy.supervisor.processes import Identity, identify
-from ccproxy.supervisor.records import Record, Spec
-from ccproxy.supervisor.row import Row
-from ccproxy.supervisor.rows import row_of, state_of
-from ccproxy.supervisor.unit import Unit
+from ccproxy.supervisor.config_check import FileExamine, examine
+from ccproxy.supervisor.control.config_mistakes import mistakes_from_json, mistakes_to_json
+from ccproxy.supervisor.control.protocol import NoAnswer
+from ccproxy.supervisor.control.row import Row
+from ccproxy.supervisor.control.rows import row_of, state_of
+from ccproxy.supervisor.fleet.health_probe import UNREACHABLE, Prober
+from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
+from ccproxy.supervisor.fleet.unit import Unit
+from ccproxy.supervisor.processes.environment import clean_environment
+from ccproxy.supervisor.processes.identity import Identity, identify
+from ccproxy.supervisor.state.records import Record, Spec
 
 SPEC = Spec(
     label="Kimi", host="127.0.0.1", port=8081, env_file="e", base_url="https://k", digest="d"
@@ -279,7 +279,7 @@ def test_the_digest_names_all_that_a_worker_is_started_from(table, change):
 
 
 async def test_an_unchanged_table_is_not_read_again(table):
-    command = [sys.executable, "-m", "ccproxy.supervisor.examine"]
+    command = [sys.executable, "-m", "ccproxy.supervisor.config_check"]
     reader = FileExamine(table, command=command, environment=clean_environment())
     first = await reader(["A"], cwd=None)
     assert await reader(["a"], cwd=None) is first
@@ -311,10 +311,10 @@ def test_mistakes_cross_a_pipe():
     assert mistakes_from_json(json.loads(json.dumps(mistakes_to_json(mistakes)))) == mistakes
 
 
-@pytest.mark.parametrize("module", ["client", "resident"])
+@pytest.mark.parametrize("module", ["control.client", "main_loop"])
 def test_what_must_be_quick_or_small_imports_nothing_heavy(module):
     heavy = {"aiohttp", "structlog", "msgspec", "psutil", "rich", "uvloop", "dotenv"}
-    heavy |= {"asyncio"} if module == "client" else set()
+    heavy |= {"asyncio"} if module == "control.client" else set()
     code = f"import sys, ccproxy.supervisor.{module}; print(*sys.modules)"
     import subprocess
 

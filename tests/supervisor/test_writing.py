@@ -14,20 +14,20 @@ import pytest
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy
-from ccproxy.supervisor.environment import clean_environment
 from ccproxy.supervisor.journal import FileJournal
-from ccproxy.supervisor.lock import Lock, holder_text
-from ccproxy.supervisor.output import last_lines
-from ccproxy.supervisor.processes import Identity, identify
-from ccproxy.supervisor.records import (
+from ccproxy.supervisor.processes.environment import clean_environment
+from ccproxy.supervisor.processes.identity import Identity, identify
+from ccproxy.supervisor.processes.output import last_lines
+from ccproxy.supervisor.state.lock import Lock, holder_text
+from ccproxy.supervisor.state.records import (
     Record,
     Records,
     Spec,
     read_supervisor,
     write_atomically,
 )
-from ccproxy.supervisor.unwanted import Unwanted
-from ccproxy.supervisor.wallclock import WallClock
+from ccproxy.supervisor.state.stopped_entries import Unwanted
+from ccproxy.supervisor.state.wall_clock import WallClock
 from tests.supervisor.conftest import eventually
 
 SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="/e/kimi.env", models={"big": "k"})
@@ -197,7 +197,7 @@ KILL_ME = """
 import sys, itertools
 from pathlib import Path
 from tests.supervisor.test_writing import record
-from ccproxy.supervisor.records import Records
+from ccproxy.supervisor.state.records import Records
 records = Records(Path(sys.argv[1]))
 print("go", flush=True)
 for number in itertools.count():

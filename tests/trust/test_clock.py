@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from ccproxy.supervisor.host import Settings
-from ccproxy.supervisor.orders import Order
-from ccproxy.supervisor.resident import Resident
+from ccproxy.supervisor.control.commands import Order
+from ccproxy.supervisor.main_loop import Resident
+from ccproxy.supervisor.processes.host import Settings
 from tests.provider import completion, failure
 from tests.supervisor.conftest import STAND_IN
 from tests.trust.sizes import limit, note

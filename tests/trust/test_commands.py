@@ -21,8 +21,8 @@ from click.testing import CliRunner
 
 from ccproxy.cli.main import cli
 from ccproxy.errors import Busy, NotRunning
-from ccproxy.supervisor import client
-from ccproxy.supervisor.records import Records
+from ccproxy.supervisor.control import client
+from ccproxy.supervisor.state.records import Records
 from tests.supervisor.conftest import STAND_IN, Home, eventually, is_alive
 from tests.trust.sizes import note, size
 
@@ -231,7 +231,7 @@ START = """
 import sys
 from pathlib import Path
 from ccproxy.config.fleet import load_fleet
-from ccproxy.supervisor import client
+from ccproxy.supervisor.control import client
 fleet = load_fleet(Path(sys.argv[1]))
 client.ensure_supervisor(fleet, worker_command=sys.argv[2:])
 client.request(fleet, "restart" if len(list(fleet.pids.glob("*.pid"))) > 1 else "start")

@@ -17,8 +17,8 @@ from ccproxy.config.fleet import Entry
 from ccproxy.config.secrets import secrets_of
 from ccproxy.config.worker import load_worker
 from ccproxy.logs import Redactor
-from ccproxy.worker.makeup import make_worker
-from ccproxy.worker.serve import Service, bind
+from ccproxy.worker.assembly import make_worker
+from ccproxy.worker.lifecycle import Service, bind
 from ccproxy.worker.state import Worker
 from tests.fleet import eventually
 from tests.messages import Answer, ask, prompt

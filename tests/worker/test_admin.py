@@ -12,12 +12,12 @@ import json
 import pytest
 
 from ccproxy.config.worker import PLACEHOLDER
-from ccproxy.worker.app import ROUTES
-from ccproxy.worker.endpoints.admin import ADMIN_ROUTES
+from ccproxy.worker.server.app import ROUTES
+from ccproxy.worker.server.endpoints.admin import ADMIN_ROUTES
 from tests.messages import prompt
 from tests.provider import completion, failure
 from tests.store.test_exports import PATHS
-from tests.worker.admin import AUTH, CLIENT_KEY, admin
+from tests.worker.admin_client import AUTH, CLIENT_KEY, admin
 from tests.worker.proxy import KEY
 
 HARMLESS = {"/config", "/v1/stats", "/models"}

@@ -18,13 +18,13 @@ import time
 
 import pytest
 
-from ccproxy.worker import answer as answer_module
-from ccproxy.worker.connections import UNACKNOWLEDGED_SECONDS, _socket
+from ccproxy.worker.upstream import answer as answer_module
+from ccproxy.worker.upstream.connections import UNACKNOWLEDGED_SECONDS, _socket
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt, read_answer
 from tests.provider import chunk, completion, failure, hang_up, raw, stream
 from tests.worker.test_process import Process, settings_for
-from tests.worker.test_upstream import KEYS, ask, fetch, refusal, way
+from tests.worker.upstream.test_client import KEYS, ask, fetch, refusal, way
 
 THREE = ",".join(KEYS)
 

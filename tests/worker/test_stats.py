@@ -11,7 +11,7 @@ from ccproxy.store.usage import summed
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, failure, stream, tool_call
-from tests.worker.admin import admin
+from tests.worker.admin_client import admin
 
 USAGE = {
     "prompt_tokens": 100,

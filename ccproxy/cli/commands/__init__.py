@@ -1,0 +1,1 @@
+"""One file per command, grouped as in the help."""

@@ -1,0 +1,53 @@
+"""`ccproxy check`: what the configuration says, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ccproxy.cli.render.terminal import clean, counted, near, show
+from ccproxy.cli.verb import Options, Verb
+from ccproxy.config.locations import find_config
+
+
+@click.command(
+    cls=Verb,
+    examples=[
+        "ccproxy check",
+        "ccproxy check ~/other/ccproxy.toml",
+        "ccproxy check envs/kimi.env      # a single env file",
+    ],
+)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.pass_obj
+def check(options: Options, file: Path | None) -> None:
+    """
+    Check ccproxy.toml and every env file that it names, or only FILE; start nothing.
+
+    All mistakes are told at once, each with its place and fix. Exits with 78 if there is one.
+    """
+    # Reads presets and conversion settings: too slow to load for --help and completion.
+    from ccproxy.cli.session.environment import window_note
+    from ccproxy.config.answering import map_of
+    from ccproxy.config.check import load_all
+    from ccproxy.config.worker import load_worker
+
+    if file is not None and file.suffix != ".toml" and not file.is_dir():
+        config = load_worker(file)
+        model = clean(config.models.big or "any model")
+        show(f"{near(file)} is in order: {config.provider_name}, {model}")
+        if note := window_note(config):
+            show(f"  note: {clean(note)}")
+        return
+    checked = load_all(find_config(options.config if file is None else str(file)))
+    show(f"{near(checked.fleet.file)} is in order: {counted(len(checked.workers), 'provider')}")
+    labels = max(len(entry.label) for entry in checked.fleet.entries)
+    for entry in checked.fleet.entries:
+        worker = checked.workers[entry.label]
+        keys = counted(len(worker.api_keys), "key")
+        model = clean(worker.models.big or "any model")
+        what = f"{worker.provider_name}, {keys}, {model}"
+        show(f"  {entry.label:<{labels}}  {entry.port:>5}  {near(entry.env_file)}  {what}")
+        if note := window_note(worker, known=map_of(checked.fleet)):
+            show(f"  {'':<{labels}}  note: {clean(note)}")

@@ -1,0 +1,79 @@
+"""`ccproxy completion`: what makes Tab complete verbs, options and labels."""
+
+from __future__ import annotations
+
+import os
+
+import click
+from click.shell_completion import (
+    CompletionItem,
+    ShellComplete,
+    add_completion_class,
+    get_completion_class,
+)
+
+from ccproxy.cli.render.terminal import show
+from ccproxy.cli.verb import Verb
+from ccproxy.errors import UsageError
+
+SHELLS = ("bash", "zsh", "fish", "pwsh")
+VARIABLE = "_CCPROXY_COMPLETE"
+
+_PWSH = """\
+Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+    $words = $commandAst.CommandElements | ForEach-Object { $_.ToString() }
+    $env:COMP_WORDS = ($words -join "`n")
+    $env:COMP_INCOMPLETE = $wordToComplete
+    $env:%(complete_var)s = 'pwsh_complete'
+    try {
+        %(prog_name)s | ForEach-Object {
+            [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+        }
+    } finally {
+        Remove-Item Env:%(complete_var)s, Env:COMP_WORDS, Env:COMP_INCOMPLETE
+    }
+}
+"""
+
+
+class PowerShellComplete(ShellComplete):
+    """Completion for PowerShell, which click does not know."""
+
+    name = "pwsh"
+    source_template = _PWSH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor, and the one that is being typed."""
+        words = os.environ["COMP_WORDS"].split("\n")[1:]
+        incomplete = os.environ.get("COMP_INCOMPLETE", "")
+        if incomplete and words and words[-1] == incomplete:
+            words.pop()
+        return words, incomplete
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """Return what stands on one line of the answer."""
+        return str(item.value)
+
+
+add_completion_class(PowerShellComplete)
+
+
+@click.command(
+    cls=Verb,
+    examples=[
+        'eval "$(ccproxy completion bash)"      # in ~/.bashrc; zsh alike in ~/.zshrc',
+        "ccproxy completion fish > ~/.config/fish/completions/ccproxy.fish",
+        "ccproxy completion pwsh | Out-String | Invoke-Expression      # in $PROFILE",
+    ],
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the completion script of SHELL."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"there is no completion for {shell}")
+    script = kind(ctx.find_root().command, {}, "ccproxy", VARIABLE)
+    # Not script.source(): for bash it runs one, only to complain about its age.
+    show(script.source_template % script.source_vars())

@@ -1,0 +1,1 @@
+"""Start with the machine: systemd, launchd and cron."""

@@ -1,0 +1,1 @@
+"""Adding providers: questions, files and the trial request."""

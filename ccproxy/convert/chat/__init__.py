@@ -1,0 +1,1 @@
+"""Messages API to Chat Completions and back."""

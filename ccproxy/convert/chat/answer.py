@@ -1,0 +1,50 @@
+"""One event or whole body of a provider: an answer, or an error after all."""
+
+from __future__ import annotations
+
+from ccproxy.convert.errors.classify import (
+    ProviderProblem,
+    is_error_body,
+    read_problem,
+    read_stream_error,
+)
+from ccproxy.errors import BadAnswer, Problem
+from ccproxy.protocol import chat, sse
+from ccproxy.providers.quirks import Quirks
+
+
+def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderProblem:
+    """
+    Read one event of a stream.
+
+    Raises:
+        Problem: api_error if it is neither.
+    """
+    data = event.data
+    try:
+        chunk = chat.decode(data)
+    except Problem:
+        if error := read_stream_error(data, quirks=quirks):
+            return error
+        raise
+    if chunk.may_be_error and (error := read_stream_error(data, quirks=quirks)):
+        return error
+    if event.event == b"error":  # LM Studio
+        said = data.decode("utf-8", "replace")
+        raise BadAnswer(f"The provider broke off with an error: {said}")
+    return chunk
+
+
+def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderProblem:
+    """
+    Read a whole answer that came with status 200.
+
+    Raises:
+        Problem: api_error if it is neither.
+    """
+    if is_error_body(body):
+        return read_problem(200, {}, body, quirks=quirks)
+    completion = chat.decode(body)
+    if completion.may_be_error and (error := read_stream_error(body, quirks=quirks)):
+        return error
+    return completion

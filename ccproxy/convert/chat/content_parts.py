@@ -1,0 +1,260 @@
+"""
+Content blocks as the parts of a Chat message.
+
+Every kind of block that a client may send, except tool calls, their results and thinking, becomes
+a list of parts here: text, images and files as the provider takes them, and a note in the text of
+what it does not take. Base64 never gets into text. A block of an unknown type becomes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.errors import Problem
+from ccproxy.protocol.literals import (
+    EMPTY,
+    inside,
+    is_given,
+    is_string,
+    joined,
+    literal,
+    read,
+    required_string,
+    text_of,
+    wrapped,
+)
+from ccproxy.protocol.messages import Block, Source, blocks_of, source_of
+
+Part = dict[str, Any]
+"""A part of a Chat message's content; its texts are `Raw` string literals."""
+
+_ANYTHING = msgspec.json.Decoder()
+_READABLE = ("title", "url", "text", "stdout", "stderr", "tool_name", "error_code", "content")
+"""Keys of a server tool's result that say something to a reader."""
+
+
+def text_part(text: Raw) -> Part:
+    """Make a part of a string literal."""
+    return {"type": "text", "text": text}
+
+
+def texts_of(content: object) -> list[Raw] | None:
+    """Return the string literals of a message's content, None if it is not only text."""
+    if isinstance(content, Raw):
+        return [content]
+    if not isinstance(content, list) or any(part["type"] != "text" for part in content):
+        return None
+    return [part["text"] for part in content]
+
+
+def content_of(parts: list[Part], *, flat: bool) -> Raw | list[Part]:
+    """
+    Return a message's content: one string where that says the same, else the parts.
+
+    A lone text is a string whether the client sent a string or a list: Claude Code sends the same
+    message as a list while it is the last one and as a string afterwards, and the provider's
+    prompt cache must not notice. `flat` makes one string of several texts.
+    """
+    if not parts:
+        return EMPTY
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
+        return _text(parts[0])
+    if flat and all(part["type"] == "text" for part in parts):
+        return joined("\\n\\n", [_text(part) for part in parts])
+    return parts
+
+
+def _text(part: Part) -> Raw:
+    text: Raw = part["text"]
+    return text
+
+
+# From blocks to parts...
+
+
+def to_parts(blocks: list[Block], conversion: Conversion) -> list[Part]:
+    """Convert the *blocks* of a `content`; an error names the block."""
+    parts: list[Part] = []
+    index = 0
+    try:
+        for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
+            parts += block_to_parts(block, conversion)
+    except Problem as problem:
+        raise inside(problem, "content", index) from problem
+    return parts
+
+
+def block_to_parts(block: Block, conversion: Conversion) -> list[Part]:
+    """Convert one block."""
+    parts = _text_block(block) if block.type == "text" else _other_block(block, conversion)
+    if parts and conversion.quirks.cache_control and is_given(block.cache_control):
+        parts[-1]["cache_control"] = block.cache_control
+    return parts
+
+
+def _text_block(block: Block) -> list[Part]:
+    text = required_string(block.text, "text")
+    return [{"type": "text", "text": text}] if text != EMPTY else []
+
+
+def _other_block(block: Block, conversion: Conversion) -> list[Part]:
+    converter = _CONVERTERS.get(block.type)
+    if converter is None and block.type.endswith("_tool_result"):
+        converter = _server_tool_result
+    parts = converter(block, conversion) if converter else []
+    if not parts:
+        conversion.drop(f"messages.{block.type}")
+    return parts
+
+
+def _search_result(block: Block, conversion: Conversion) -> list[Part]:
+    inner = to_parts(blocks_of(block.content), conversion)
+    head = [raw for raw in (block.title, block.source) if is_string(raw)]
+    return _one_text(head, inner)
+
+
+def _tool_reference(block: Block, conversion: Conversion) -> list[Part]:
+    name = text_of(required_string(block.tool_name, "tool_name"))
+    return [text_part(literal(f"Tool {conversion.sent_name(name)} is now available."))]
+
+
+def _compaction(block: Block, _conversion: Conversion) -> list[Part]:
+    return [text_part(block.content)] if is_string(block.content) else []
+
+
+def _one_text(head: list[Raw], parts: list[Part]) -> list[Part]:
+    """Put *head* before the texts of *parts*, all in one text; other parts follow it."""
+    said = [*head, *(_text(part) for part in parts if part["type"] == "text")]
+    texts = [text for text in said if text != EMPTY]
+    others = [part for part in parts if part["type"] != "text"]
+    return [text_part(joined("\\n", texts)), *others] if texts else others
+
+
+# ...images...
+
+
+def _image(block: Block, conversion: Conversion) -> list[Part]:
+    source = source_of(block)
+    if not conversion.quirks.images:
+        conversion.drop("messages.image")
+        return [text_part(Raw(b'"[image omitted: this model does not see images]"'))]
+    if source.type == "base64":
+        url = _data_url(source)
+    elif source.type == "url":
+        url = required_string(source.url, "source.url")
+    elif source.type == "file":
+        return [_file_note("image", source)]
+    else:
+        return []
+    return [{"type": "image_url", "image_url": {"url": url}}]
+
+
+def _data_url(source: Source) -> Raw:
+    media_type = required_string(source.media_type, "source.media_type")
+    data = required_string(source.data, "source.data")
+    kind, inner = memoryview(media_type)[1:-1], memoryview(data)[1:]
+    return Raw(b"".join((b'"data:', kind, b";base64,", inner)))
+
+
+def _file_note(kind: str, source: Source) -> Part:
+    # A file id means something at Anthropic only.
+    return text_part(literal(f"[{kind} {text_of(source.file_id)}: uploaded files are not sent]"))
+
+
+# ...documents...
+
+
+def _document(block: Block, conversion: Conversion) -> list[Part]:
+    source = source_of(block)
+    head = [raw for raw in (block.title, block.context) if is_string(raw) and raw != EMPTY]
+    if source.type == "text":
+        return _one_text(head, [text_part(required_string(source.data, "source.data"))])
+    if source.type == "content":
+        return _one_text(head, to_parts(blocks_of(source.content), conversion))
+    if source.type == "base64" and text_of(source.media_type) != "application/pdf":
+        return _one_text(head, [text_part(_decoded(source))])
+    if source.type in ("base64", "url"):
+        return _pdf(block, source, conversion)
+    return [_file_note("document", source)] if source.type == "file" else []
+
+
+def _decoded(source: Source) -> Raw:
+    """Return the text in a base64 source, or a note where there is none."""
+    try:
+        return literal(base64.b64decode(text_of(source.data), validate=True).decode())
+    except (binascii.Error, ValueError):
+        return literal(f"[document omitted: {text_of(source.media_type)} is not text]")
+
+
+def _pdf(block: Block, source: Source, conversion: Conversion) -> list[Part]:
+    title = block.title if is_string(block.title) and block.title != EMPTY else None
+    context = [text_part(block.context)] if is_string(block.context) else []
+    form = conversion.quirks.pdf
+    if source.type == "url":
+        url = required_string(source.url, "source.url")
+        if form != "document_url":
+            return [*context, text_part(wrapped("[document: ", url, "]"))]
+    else:
+        url = _data_url(source)
+    if form == "document_url":
+        name = {"document_name": title} if title else {}
+        return [*context, {"type": "document_url", "document_url": url, **name}]
+    if form == "file":
+        name = {"filename": title or Raw(b'"document.pdf"')}
+        return [*context, {"type": "file", "file": {**name, "file_data": url}}]
+    conversion.drop("messages.document")
+    note = wrapped("[", title or Raw(b'"document"'), ": this provider takes no PDF files]")
+    return [text_part(note), *context]
+
+
+# ...and what a server tool said.
+
+
+def _server_tool_use(block: Block, _conversion: Conversion) -> list[Part]:
+    name = text_of(block.name) or block.type
+    given = str(memoryview(block.input), "utf-8") if is_given(block.input) else ""
+    return [text_part(literal(f"[used {name}: {given}]" if given else f"[used {name}]"))]
+
+
+def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
+    if is_string(block.content):
+        return [text_part(block.content)] if block.content != EMPTY else []
+    if not is_given(block.content):
+        return []
+    said = _readable(read(_ANYTHING, block.content, "content"))
+    return [text_part(literal("\n".join(said)))] if said else []
+
+
+def _readable(value: object) -> list[str]:
+    """Collect the texts under the keys that say something, in their order."""
+    if isinstance(value, list):
+        return [text for each in value for text in _readable(each)]
+    if not isinstance(value, dict):
+        return []
+    texts: list[str] = []
+    for key, inner in value.items():
+        readable = key in _READABLE or (key == "data" and value.get("type") == "text")
+        if readable and isinstance(inner, str) and inner:
+            texts.append(inner)
+        elif isinstance(inner, (dict, list)):
+            texts += _readable(inner)
+    return texts
+
+
+_Converter = Callable[[Block, Conversion], list[Part]]
+_CONVERTERS: dict[str, _Converter] = {
+    "image": _image,
+    "document": _document,
+    "search_result": _search_result,
+    "tool_reference": _tool_reference,
+    "compaction": _compaction,
+    "server_tool_use": _server_tool_use,
+    "mcp_tool_use": _server_tool_use,
+}

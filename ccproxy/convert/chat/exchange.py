@@ -1,0 +1,160 @@
+"""
+One request to /v1/messages in chat mode and its answer: bytes in, bytes out.
+
+Its methods, in order, are the request: made from the client's body it parses, picks the model and
+converts; then either `whole` takes the provider's answer, or `feed` every read of it, and `close`
+or `fail` ends the stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from ccproxy.convert.chat.relay import ChatRelay
+from ccproxy.convert.chat.request import to_chat
+from ccproxy.convert.chat.whole_answer import to_message
+from ccproxy.convert.common.message_writer import AnswerContext
+from ccproxy.convert.common.token_estimate import estimate
+from ccproxy.convert.context import Rules
+from ccproxy.errors import Problem
+from ccproxy.protocol.messages import read_request, unknown_fields
+
+_STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
+_ENCODER = msgspec.json.Encoder()
+
+
+class Exchange:
+    """
+    One request in chat mode.
+
+    Attributes:
+        requested: The model's name as the client wrote it; the answer bears it, too.
+        model: The model that is asked.
+        body: What is sent to the provider.
+        streams: Whether the client wants a stream.
+        asks_stream: Whether the provider is asked for one.
+        stop_reason: Why the answer ended, once it has.
+
+    """
+
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        rules: Rules,
+        message_id: str,
+        model: str | None = None,
+        requested: str = "",
+    ) -> None:
+        """Read *body*; *model* and *requested* are given where its `model` does not say them."""
+        body, filtered = rules.without_tools(body)
+        text = rules.seen.look(body)
+        request = read_request(text)
+        self.requested = requested or request.model
+        self.model = model or rules.models.pick(request.model).model
+        self.streams = bool(request.stream)
+        request.max_tokens = rules.clamp(request.max_tokens)
+        target = rules.target(self.model)
+        converted = to_chat(request, target, signer=rules.signer, memory=rules.memory)
+        self._estimate = estimate(request, text, tools=converted.tools)
+        rules.check_window(request, self.model, estimated=self._estimate)
+        self.body = converted.body
+        self.asks_stream = converted.stream
+        self._dropped = (*filtered, *converted.dropped)
+        self._asked = body
+        self.stop_reason: str | None = None
+        self._rules = rules
+        self._context = AnswerContext(
+            message_id=message_id,
+            model=self.requested,
+            target=target,
+            signer=rules.signer,
+            tool_names=converted.tool_names,
+            stop_sequences=converted.stop_sequences,
+            hide_thinking=converted.hide_thinking,
+            known_ids=converted.known_ids,
+            input_estimate=rules.calibration.apply(self.model, self._estimate),
+        )
+        self._usage: Mapping[str, Any] | None = None
+
+    @cached_property
+    def _relay(self) -> ChatRelay:
+        # A whole answer that is read as one needs none.
+        return ChatRelay(self._context)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What of the request the provider does not get; looked for when somebody wants to know."""
+        return (*self._dropped, *sorted(unknown_fields(self._asked)))
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The numbers of the answer, as far as they are known."""
+        return self._relay.usage if self._usage is None else self._usage
+
+    @property
+    def stopped(self) -> bool:
+        """True: a stop sequence cut the answer; the provider would go on."""
+        return self._relay.stopped
+
+    @property
+    def ended(self) -> bool:
+        """True: nothing that the provider could still send matters."""
+        return self._relay.ended
+
+    def feed(self, data: bytes) -> bytes:
+        """
+        Turn what was read of the provider's answer into what the client gets.
+
+        Raises:
+            Problem: If the provider's answer turns out to be an error.
+
+        """
+        written = self._relay.feed(data)
+        if self._relay.ended:
+            self._note_end(written)
+        return written
+
+    def close(self) -> bytes:
+        """
+        Return the end of the stream; nothing if it was written already.
+
+        Raises:
+            Problem: If the provider's answer has no end.
+
+        """
+        written = self._relay.close()
+        if written:
+            self._note_end(written)
+        return written
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return the event that ends a stream which has begun."""
+        return self._relay.fail(problem)
+
+    def whole(self, body: bytes) -> bytes:
+        """
+        Turn a whole answer, or all of a stream, into a message.
+
+        Raises:
+            Problem: If it is an error, or no answer.
+
+        """
+        message = to_message(body, self._context)
+        self._usage = message["usage"]
+        self.stop_reason = message["stop_reason"]
+        self._learn()
+        return _ENCODER.encode(message)
+
+    def _note_end(self, written: bytes) -> None:
+        if found := _STOP_REASON.search(written):
+            self.stop_reason = found[1].decode()
+            self._learn()
+
+    def _learn(self) -> None:
+        self._rules.learn(self.model, self._estimate, self.usage)

@@ -1,0 +1,223 @@
+"""
+A provider's stream as the client's: bytes in, bytes out.
+
+Theory of operation: each read is cut into events, each event decoded and put through the state
+machine, and what comes out is encoded and joined. Between two events, chunks that look like the
+last one go a shorter way (`convert/chat/chunk_template.py`).
+
+An error does not swallow what came before it in the same read: `feed` returns that first and
+raises with the next call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgspec
+
+from ccproxy.convert.chat import chunk_template as template
+from ccproxy.convert.chat.answer import read_event
+from ccproxy.convert.chat.stream import ChatToMessageStream
+from ccproxy.convert.chat.whole_answer import to_events
+from ccproxy.convert.common.message_writer import AnswerContext, Event
+from ccproxy.convert.errors.classify import ProviderProblem
+from ccproxy.errors import BadAnswer, Problem
+from ccproxy.protocol import chat, sse
+
+_MAX_MISSES = 16
+"""Templates that fitted no chunk, after which no more are learnt: each chunk is different here."""
+_BODY_LIMIT = 64 * 1024 * 1024
+"""The most bytes that are collected of an answer which is not streamed."""
+_ENCODER = msgspec.json.Encoder()
+
+
+class ChatRelay:
+    """
+    Relays one answer. Created per request, used once.
+
+    The edge feeds it every read until `ended`, then closes it. When the provider breaks off or
+    something else goes wrong it calls `fail` instead.
+    """
+
+    def __init__(self, context: AnswerContext) -> None:
+        self._context = context
+        self._machine = ChatToMessageStream(context)
+        self._decoder = sse.Decoder()
+        self._template: template.Template | None = None
+        self._misses = 0
+        self._body: bytearray | None = None  # of a provider that does not stream
+        self._has_read = False
+        self._problem: Problem | None = None
+        self.provider_problem: ProviderProblem | None = None
+        """What the provider said, if it ended the answer with an error."""
+        self.ended = False
+        """True: nothing that the provider could still send matters."""
+
+    @property
+    def stopped(self) -> bool:
+        """True: a stop sequence cut the answer; hang up on the provider."""
+        return self._machine.stopped
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The usage in the Messages API's sense, as far as it is known."""
+        return self._machine.usage
+
+    def feed(self, data: bytes) -> bytes:
+        """
+        Take one read and return what the client gets for it.
+
+        Raises:
+            Problem: If the answer is an error, unless something else must be sent first.
+        """
+        out: list[bytes] = []
+        at = 0
+        if self._template is not None and self._decoder.idle:
+            at = self._splice(self._template, data, at, out)
+            if at == len(data):
+                return out[0] if out else b""
+        try:
+            self._take(data, at, out)
+        except Problem as problem:
+            self._problem = problem
+            self.ended = True
+            if not out:
+                raise
+        return b"".join(out)
+
+    def close(self) -> bytes:
+        """
+        Return the end of the message; nothing if it was sent already.
+
+        Raises:
+            Problem: If the answer is an error, or has no end.
+        """
+        out: list[bytes] = []
+        if self._problem is not None:
+            raise self._problem
+        if self._body is not None and not self.ended:
+            return self.feed_whole(bytes(self._body))
+        if not self.ended:
+            for event in self._decoder.close():  # one whose blank line never came
+                self._take_event(event, b"", out)
+        if not self.ended:
+            self._end(out)
+        return b"".join(out)
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return the error event for *problem*, or the end of an answer that is complete."""
+        if self.ended and self._problem is None:
+            return b""
+        if self._machine.complete and self._problem is None:
+            with contextlib.suppress(Problem):
+                return self.close()
+        self.ended = True
+        error = {"type": problem.kind, "message": problem.message}
+        return sse.encode(b"error", _ENCODER.encode({"type": "error", "error": error}))
+
+    def feed_whole(self, body: bytes) -> bytes:
+        """
+        Return the stream of an answer that came as one JSON *body* (LM Studio).
+
+        Raises:
+            Problem: If it is an error, or no answer.
+        """
+        out: list[bytes] = []
+        _encode(to_events(body, self._machine, self._context), out)
+        self.ended = True
+        return b"".join(out)
+
+    # The way of a read...
+
+    def _take(self, data: bytes, at: int, out: list[bytes]) -> None:
+        if self._problem is not None:
+            raise self._problem
+        if not self._has_read and not self._is_stream(data):
+            return
+        while at < len(data) and not self.ended:
+            end = data.find(b"\n\n", at) + 2
+            piece = data[at:end] if end > 1 else data[at:]
+            for event in self._decoder.feed(piece):
+                self._take_event(event, piece, out)
+            at += len(piece)
+            if self._template is not None and self._decoder.idle:
+                at = self._splice(self._template, data, at, out)
+
+    def _is_stream(self, data: bytes) -> bool:
+        """Collect *data* instead if it belongs to a JSON body."""
+        if self._body is None and data.lstrip()[:1] in (b"{", b"["):
+            self._body = bytearray()
+        if self._body is not None:
+            self._body += data
+            _check_size(self._body)
+            return False
+        self._has_read = bool(data.strip())
+        return True
+
+    def _splice(self, fitting: template.Template, data: bytes, at: int, out: list[bytes]) -> int:
+        texts: list[str] = []
+        events, at = fitting.splice(data, at, texts)
+        if texts:
+            self._misses = 0
+            out.append(events)
+            self._machine.absorb(texts)
+        return at
+
+    def _take_event(self, event: sse.ServerEvent, read: bytes, out: list[bytes]) -> None:
+        if self.ended:
+            return
+        if self._template is not None and not event.event:
+            # An event that was spread over two reads may fit as well.
+            framed = self._template.framed(event.data)
+            if self._splice(self._template, framed, 0, out) == len(framed):
+                return
+        self._template = None
+        if event.data.strip() == chat.DONE:
+            self._machine.done()
+            self._end(out)
+            return
+        try:
+            chunk = self._read(event)
+        except Problem:
+            if not self._machine.complete:
+                raise
+            self._end(out)  # rags behind the answer do not matter, nor that it broke there
+            return
+        events = self._machine.feed(chunk)
+        if events:
+            _encode(events, out)
+            if len(events) == 1 and self._misses <= _MAX_MISSES:
+                self._learn(chunk, event.data, read, events[0])
+        if self._machine.stopped:
+            self._end(out)
+
+    def _read(self, event: sse.ServerEvent) -> chat.Chunk:
+        chunk = read_event(event, self._context.target.quirks)
+        if isinstance(chunk, ProviderProblem):
+            self.provider_problem = chunk
+            raise chunk.problem
+        return chunk
+
+    def _learn(self, chunk: chat.Chunk, data: bytes, read: bytes, event: Event) -> None:
+        is_delta = event["type"] == "content_block_delta"
+        if is_delta and event["index"] == self._machine.steady_block:
+            self._misses += 1
+            self._template = template.learn(chunk, data, read, event)
+
+    def _end(self, out: list[bytes]) -> None:
+        _encode(self._machine.close(), out)
+        self.ended = True
+
+
+def _check_size(body: bytearray) -> None:
+    if len(body) > _BODY_LIMIT:
+        raise BadAnswer(f"The provider sent more than {_BODY_LIMIT:,} bytes at once")
+
+
+def _encode(events: list[Event], out: list[bytes]) -> None:
+    for event in events:
+        name = event["type"].encode()
+        out.append(b"event: %b\ndata: %b\n\n" % (name, _ENCODER.encode(event)))
+        if name == b"message_start":
+            out.append(sse.PING)

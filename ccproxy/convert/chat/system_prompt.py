@@ -1,0 +1,100 @@
+"""
+What the system says: at the start, and in the middle of a conversation.
+
+Claude Code's prompt begins with an attribution block, `x-anthropic-billing-header: …`, which means
+nothing to other providers and changes from conversation to conversation: it is removed, or no
+prompt would ever be found in a provider's cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from ccproxy.convert.chat.content_parts import Part, content_of, text_part
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.errors import Problem
+from ccproxy.protocol.literals import (
+    EMPTY,
+    inside,
+    is_given,
+    joined,
+    literal,
+    required_string,
+    text_of,
+    wrapped,
+)
+from ccproxy.protocol.messages import Block, blocks_of
+
+_ATTRIBUTION = b'"x-anthropic-billing-header:'
+_ATTRIBUTION_LINE = re.compile(
+    r"x-anthropic-billing-header:(?:(?:[ \t]*[\w.-]+=[^;\n]*;)+|[^\n]*)\s*"
+)
+
+
+def to_system_prompt(
+    system: Raw, conversion: Conversion, *, instructions: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """
+    Convert the system prompt into the first message, None if it says nothing.
+
+    Its blocks are joined with blank lines; *instructions* of ours follow them.
+    """
+    try:
+        blocks = blocks_of(system) if is_given(system) else []
+        said = _parts(blocks, conversion)
+    except Problem as problem:
+        raise inside(problem, "system") from problem
+    parts = [*said, *(text_part(literal(text)) for text in instructions)]
+    return {"role": "system", "content": _content(parts)} if parts else None
+
+
+def to_system_message(
+    blocks: Sequence[Block], conversion: Conversion, *, first: bool
+) -> dict[str, Any] | None:
+    """
+    Convert a system message of the conversation, None if it says nothing.
+
+    `first`: nothing comes before it. Where a provider allows one system message, at the start
+    only, a later one becomes the user text that Claude Code itself uses for such things.
+    """
+    parts = _parts(blocks, conversion)
+    if not parts:
+        return None
+    if first or conversion.quirks.system_messages == "anywhere":
+        return {"role": "system", "content": _content(parts)}
+    text = joined("\\n\\n", [part["text"] for part in parts])
+    if bytes(memoryview(text)[1:18]) != b"<system-reminder>":
+        text = wrapped("<system-reminder>\\n", text, "\\n</system-reminder>")
+    return {"role": "user", "content": text}
+
+
+def _content(parts: list[Part]) -> Raw | list[Part]:
+    """One string, unless a part carries a cache mark."""
+    return content_of(parts, flat=not any("cache_control" in part for part in parts))
+
+
+def _parts(blocks: Sequence[Block], conversion: Conversion) -> list[Part]:
+    parts: list[Part] = []
+    for block in blocks:
+        if block.type != "text":
+            # Claude Code's betas put tool_addition and tool_removal here.
+            conversion.drop(f"system.{block.type}")
+            continue
+        text = _without_attribution(required_string(block.text, "text"))
+        if text == EMPTY:
+            continue
+        part = text_part(text)
+        if conversion.quirks.cache_control and is_given(block.cache_control):
+            part["cache_control"] = block.cache_control
+        parts.append(part)
+    return parts
+
+
+def _without_attribution(text: Raw) -> Raw:
+    if bytes(memoryview(text)[: len(_ATTRIBUTION)]) != _ATTRIBUTION:
+        return text
+    return literal(_ATTRIBUTION_LINE.sub("", text_of(text), count=1))

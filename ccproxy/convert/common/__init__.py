@@ -1,0 +1,1 @@
+"""Parts of the conversion that every dialect shares."""

@@ -1,0 +1,1 @@
+"""Direct mode: the provider serves the Messages API itself."""

@@ -1,0 +1,252 @@
+"""
+Direct mode's exchange: Messages in, Messages out, and only the model's name is another.
+
+The request keeps every byte but the model's name, and max_tokens where it is more than the model
+can put out or the user allows. The answer keeps every byte but the name in `message_start`. What
+goes by is read all the same, but only to know its end and its usage.
+
+Events are passed on whole: half an event waits for its rest, so that a ping or an error can
+always follow, and an answer that breaks off leaves no torn JSON behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ccproxy.convert.context import Rules
+from ccproxy.convert.direct.body_scan import Head, head_at_ends, head_of
+from ccproxy.errors import BadAnswer, Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import replaced
+from ccproxy.protocol.messages import check_model, error_body
+
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
+_FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+_MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|error)"')
+
+_MOST_TOKENS = 2**53
+"""What every reader of JSON knows exactly; no model counts more."""
+
+CUT = "the provider's stream broke off before the end of the answer"
+
+
+class Passthrough:
+    """One request in direct mode and its answer; see `Exchange` for the same in chat mode."""
+
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        rules: Rules,
+        request_id: str,
+        model: str | None = None,
+        requested: str = "",
+    ) -> None:
+        """Read *body*; *model* and *requested* are given where its `model` does not say them."""
+        body, self.dropped = rules.without_tools(body)
+        body, head = _read(body, rules)
+        check_model(head.model)
+        self.requested = requested or head.model
+        self.model = model or rules.models.pick(head.model).model
+        self.streams = self.asks_stream = bool(head.stream)
+        self.body = self._forwarded(body, head, rules)
+        self._usage: dict[str, Any] = {}
+        self.stop_reason: str | None = None
+        self._request_id = request_id
+        self._decoder = sse.Decoder()
+        self._events = WholeEvents()
+        self._named = self.requested == self.model
+        self._ended = False
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The numbers of the answer, as far as they are known."""
+        return self._usage
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the provider's stream, return those that complete events."""
+        if self._is_plain(data):
+            self._decoder.begun = True
+            return data
+        self._look(self._decoder.feed(data))
+        whole = self._events.feed(data)
+        return self._with_name(whole) if whole and not self._named else whole
+
+    def close(self) -> bytes:
+        """
+        Return what was held back, at the end of the provider's stream.
+
+        A message_delta with its stop_reason is an end, too; some servers leave the rest out, and
+        Claude Code does not miss it.
+
+        Raises:
+            Problem: If the answer has no end.
+
+        """
+        self._look(self._decoder.close())
+        if not self._ended and self.stop_reason is None:
+            raise BadAnswer(CUT)
+        return self._events.rest()
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return the event that ends a stream which has begun."""
+        return sse.encode(b"error", error_body(problem, self._request_id))
+
+    def whole(self, body: bytes) -> bytes:
+        """Return a whole answer under the client's name for the model."""
+        if self.requested != self.model:
+            body = replaced(body, ("model",), msgspec.json.encode(self.requested))
+        self._note(body)
+        return body
+
+    def _forwarded(self, body: bytes, head: Head, rules: Rules) -> bytes:
+        if self.model != head.model:
+            body = _renamed(body, head.model, self.model)
+        allowed = rules.clamp(head.max_tokens) or 0
+        allowed = min(allowed, rules.target(self.model).max_output or allowed)
+        if head.max_tokens and allowed != head.max_tokens:
+            body = replaced(body, ("max_tokens",), b"%d" % allowed)
+        return body
+
+    def _is_plain(self, data: bytes) -> bool:
+        """Whether *data* is whole events that neither begin nor end an answer, as nearly always."""
+        return (
+            data.endswith(b"\n\n")
+            and b"message_" not in data
+            and b'"error"' not in data
+            and b"\r" not in data
+            and self._decoder.idle
+            and self._events.is_between
+        )
+
+    def _with_name(self, whole: bytes) -> bytes:
+        """Put the client's name for the model into message_start, the first event that has one."""
+        if b"message_start" not in whole:
+            return whole
+        self._named = True
+        name = msgspec.json.encode(self.requested)
+        return _MODEL.sub(lambda found: found[1] + name, whole, count=1)
+
+    # What goes by...
+
+    def _look(self, events: list[sse.ServerEvent]) -> None:
+        for event in events:
+            if event.event == b"content_block_delta":
+                continue
+            found = _TYPE.search(event.data)
+            if found is None:
+                continue
+            match found[1]:
+                case b"message_stop" | b"error":
+                    self._ended = True
+                case _:
+                    self._note(event.data)
+
+    def _note(self, data: bytes) -> None:
+        """Read usage and stop reason from a message, or from an event that has some of it."""
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if not isinstance(event, dict):
+            return
+        for part in (event, event.get("message"), event.get("delta")):
+            if isinstance(part, dict):
+                self._take(part)
+
+    def _take(self, part: Mapping[str, Any]) -> None:
+        usage, reason = part.get("usage"), part.get("stop_reason")
+        if isinstance(usage, dict):
+            self._usage |= _counts(usage)
+            self._usage |= {
+                name: counts
+                for name, details in usage.items()
+                if not name.endswith("_tokens")
+                and isinstance(details, dict)
+                and (counts := _counts(details))
+            }
+        if isinstance(reason, str):
+            self.stop_reason = reason
+
+
+def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
+    """Return what of *usage* counts tokens; texts, fractions and nonsense do not."""
+    return {
+        name: count
+        for name, count in usage.items()
+        if name.endswith("_tokens") and type(count) is int and 0 < count <= _MOST_TOKENS
+    }
+
+
+class WholeEvents:
+    """Holds back what has come of an event until the rest of it comes, but never without end."""
+
+    def __init__(self, limit: int = sse.LIMIT) -> None:
+        self._limit = limit
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._seam = b""  # the last bytes: an end of an event may be spread over two reads
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing is held back."""
+        return not self._held
+
+    def feed(self, data: bytes) -> bytes:
+        """
+        Return everything up to the last event that ends in *data*.
+
+        Raises:
+            Problem: api_error if an event is larger than the limit.
+
+        """
+        window = self._seam + data
+        end = max(window.rfind(mark) + len(mark) if mark in window else 0 for mark in _EVENT_ENDS)
+        cut = end - len(self._seam)
+        self._seam = window[-3:]
+        if cut <= 0:
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._held_size > self._limit:
+                raise sse.too_large(self._limit)
+            return b""
+        whole = b"".join([*self._held, data[:cut]]) if self._held else data[:cut]
+        rest = data[cut:]
+        self._held, self._held_size = ([rest] if rest else []), len(rest)
+        self._seam = rest[-3:]
+        return whole
+
+    def rest(self) -> bytes:
+        """Return what was held back."""
+        rest, self._held = b"".join(self._held), []
+        return rest
+
+
+def _renamed(body: bytes, old: str, new: str) -> bytes:
+    """Exchange the model's name, with which Claude Code begins its bodies."""
+    name, first = msgspec.json.encode(new), _FIRST_MODEL.match(body)
+    if first is None or first[1] != msgspec.json.encode(old):
+        return replaced(body, ("model",), name)
+    view = memoryview(body)
+    return b"".join((view[: first.start(1)], name, view[first.end(1) :]))
+
+
+def _read(body: bytes, rules: Rules) -> tuple[bytes, Head]:
+    """
+    Read what must be known of *body*; return it as it is, or mended if it cannot be read else.
+
+    Half of an emoji is refused as JSON by Anthropic, too: the session would be at its end.
+    """
+    body = rules.seen.look(body).body
+    if (head := head_at_ends(body)) is not None:
+        return body, head
+    try:
+        return body, head_of(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = f"the request body is not a Messages request: {error}"
+        raise Problem("invalid_request_error", text) from error

@@ -1,0 +1,1 @@
+"""Provider errors: classification, wordings, retry-after and overflow."""

@@ -1,0 +1,1 @@
+"""The key pool: selection, cooldown, limits, breaker, retry policy and display."""

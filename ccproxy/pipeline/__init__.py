@@ -1,1 +1,0 @@
-"""ONE REQUEST, and what requests share. No I/O."""

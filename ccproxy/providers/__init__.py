@@ -1,0 +1,1 @@
+"""Provider facts as data: quirks, presets and model cards."""

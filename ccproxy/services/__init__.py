@@ -1,1 +1,0 @@
-"""What the service managers of operating systems want to be told; texts only, nothing is run."""

@@ -1,0 +1,1 @@
+"""Plan and converge: the decision part of the supervisor."""

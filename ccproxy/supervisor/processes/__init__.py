@@ -1,0 +1,1 @@
+"""Processes: identity, start, signals and exit."""

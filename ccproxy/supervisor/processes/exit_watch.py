@@ -1,0 +1,54 @@
+"""
+Tells when a process ends.
+
+By a pidfd, which works for children and for adopted processes alike and tells at once; where
+there is none, by looking twice a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+
+from ccproxy.supervisor.processes.identity import Identity
+
+POLL = 0.5
+"""Seconds between two looks at a process on systems without pidfds."""
+
+
+class Watch:
+    """Calls back once, when a process ends."""
+
+    def __init__(self, identity: Identity, ended: Callable[[], None]) -> None:
+        self._identity = identity
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pidfd = -1
+        with contextlib.suppress(OSError, AttributeError):
+            self._pidfd = os.pidfd_open(identity.pid)
+        if self._pidfd >= 0:
+            self._loop.add_reader(self._pidfd, self._tell)
+        else:
+            self._look()
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._identity.is_alive():
+            self._timer = self._loop.call_later(POLL, self._look)
+        else:
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self.close()
+        self._ended()

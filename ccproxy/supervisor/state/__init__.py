@@ -1,0 +1,1 @@
+"""State on disk: records, lock and adoption of running workers."""

@@ -1,0 +1,1 @@
+"""History, inspector and session switches."""

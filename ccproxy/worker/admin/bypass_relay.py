@@ -1,0 +1,104 @@
+"""
+The proxy switched off: Claude Code's requests go where they would go without it, unchanged.
+
+Body, query and headers of the client's are sent to TRANSPARENT_URL, but for what belongs to one
+connection, what names the proxy, and the proxy's own client keys, which are nobody else's business,
+or what a session sends where the proxy asks for none.
+Neither the pool's keys nor retries play a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from ccproxy.errors import Problem
+from ccproxy.protocol.headers import for_one_hop
+from ccproxy.worker.server.authentication import Admission, offered_keys
+from ccproxy.worker.upstream.connections import explain, open_session, proxy_for
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+
+READ_SECONDS = 600.0
+"""The longest silence."""
+
+_KEY_HEADERS = frozenset({"authorization", "x-api-key"})
+_NOT_SENT = frozenset({"host", "content-length", "cookie", "accept-encoding", "expect"})
+_NOT_SENT_PREFIXES = ("x-forwarded-", "x-ccproxy-", "proxy-", "sec-fetch-")
+
+
+class Transparent:
+    """The way past the provider, and whether it is taken."""
+
+    def __init__(
+        self, url: str, *, admission: Admission, ca_bundle: Path | None, proxy: str | None
+    ) -> None:
+        self.url = url
+        self.is_taken = False
+        """True: the proxy is disabled."""
+        self._admission = admission
+        self._ca_bundle = ca_bundle
+        self._proxy = proxy_for(url, proxy)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(
+        self, target: str, headers: CIMultiDictProxy[str], body: bytes
+    ) -> aiohttp.ClientResponse:
+        """
+        Send a request for *target*, a path with its query as they came; the caller closes the
+        answer.
+
+        Raises:
+            Problem: If the client has no key of its own, or nobody answers.
+
+        """
+        sent = self._headers(headers)
+        if self._session is None:
+            self._session = open_session(self._ca_bundle)
+        try:
+            return await self._session.post(
+                URL(self.url + target, encoded=True),
+                data=body,
+                headers=sent,
+                skip_auto_headers=("Content-Type", "User-Agent"),
+                allow_redirects=False,
+                proxy=self._proxy,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=READ_SECONDS),
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            text = f"the proxy is disabled, and {self.url} does not answer: {explain(error)}"
+            raise Problem("api_error", text, status=502) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _headers(self, headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
+        ours = {key for key in offered_keys(headers) if self._admission.is_ours(key)}
+        dropped = _NOT_SENT | for_one_hop(headers.items())
+        kept = list(_without(headers.items(), dropped, ours))
+        if ours and not any(name.lower() in _KEY_HEADERS for name, _ in kept):
+            text = (
+                "the proxy is disabled, and the only key that came is the proxy's own: send your "
+                f"key for {self.url} as well, or enable the proxy again"
+            )
+            raise Problem("authentication_error", text, should_retry=False)
+        return [*kept, ("Accept-Encoding", "identity")]
+
+
+def _without(
+    headers: Iterable[tuple[str, str]], dropped: Container[str], ours: Container[str]
+) -> Iterable[tuple[str, str]]:
+    for name, value in headers:
+        lower = name.lower()
+        if lower in dropped or lower.startswith(_NOT_SENT_PREFIXES):
+            continue
+        if lower not in _KEY_HEADERS or value.strip().rpartition(" ")[2] not in ours:
+            yield name, value

@@ -1,0 +1,1 @@
+"""Requests that another entry of the fleet answers."""

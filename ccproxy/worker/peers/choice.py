@@ -1,0 +1,284 @@
+"""
+Who answers a request: this entry or another one, and with which model.
+
+Theory of operation: `config/deciding.py` decides; here is what it must know. Table and switch are
+looked at anew when their files have changed, so a decision never waits for a restart. Without
+rules, switch and labels in the tiers nothing of a request is looked at but the name with which its
+body begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.answering import Map
+from ccproxy.config.choices import Choices, read_choices
+from ccproxy.config.deciding import Decider
+from ccproxy.config.fleet import Entry, Fleet, read_fleet
+from ccproxy.config.switches import NO_SWITCH, Switch, read_switch, switch_path
+from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.errors import ConfigError, Problem
+from ccproxy.providers.models import without_mark
+from ccproxy.providers.quirks import Target
+from ccproxy.routing.names import (
+    TIERS,
+    Place,
+    Tier,
+    Tiers,
+    place_of,
+    tier_named,
+    tier_of,
+)
+from ccproxy.routing.rules import LOOP
+from ccproxy.worker.watched_file import Watched
+
+HOP_HEADER = "x-ccproxy-hop"
+VIA_HEADER = "x-ccproxy-via"
+"""The labels that a request has passed, so that no fallback goes back to one."""
+ASKED_HEADER = "x-ccproxy-asked"
+"""The client's own name for the model, percent-encoded; the answer bears it."""
+ROUTE_HEADER = "x-ccproxy-route"
+MOST_HOPS = 3
+
+_NAME = re.compile(rb'\s*\{\s*"model"\s*:\s*"([^"\\]{1,256})"')
+
+
+class _Head(msgspec.Struct):
+    model: str
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What was decided about one request."""
+
+    body: bytes = field(repr=False)
+    name: str = ""
+    """The model's name in the body."""
+    requested: str = ""
+    """The client's own name for it, where a sibling sent another one."""
+    model: str | None = None
+    """Who answers here; None: as the name says."""
+    place: Place | None = None
+    """Who answers elsewhere."""
+    reason: str = ""
+    hop: int = 0
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The table of the fleet, as far as it can be read."""
+
+    fleet: Fleet | None
+    labels: Mapping[str, str]
+    """By lower case."""
+    choices: Choices
+
+    def entry(self, label: str) -> Entry | None:
+        """Find an entry."""
+        return None if self.fleet is None else self.fleet.entry(label)
+
+
+_NO_TABLE = Table(None, {}, Choices())
+
+
+class Chooser:
+    """Decides for the requests of one worker."""
+
+    def __init__(
+        self, config: WorkerConfig, *, table: Path, state: Path, log: FilteringBoundLogger
+    ) -> None:
+        self.config = config
+        self._log = log
+        self._good = _NO_TABLE
+        self._table = Watched(table, self._read_table)
+        self.switch_file = switch_path(state, config.label)
+        self._switch = Watched(self.switch_file, read_switch)
+        self._siblings: dict[str, Watched[WorkerConfig | None]] = {}
+        self._switches: dict[str, Watched[Switch]] = {}
+        self._has_labelled_tier = any(":" in name for name in config.models.tiers())
+
+    @property
+    def table(self) -> Table:
+        """The table as it is now; the last good one while it has mistakes."""
+        return self._table.get()
+
+    @property
+    def switch(self) -> Switch:
+        """The switch as it is now."""
+        return self._switch.get()
+
+    def sibling(self, label: str) -> WorkerConfig | None:
+        """Return the settings of another entry; None if they cannot be read."""
+        entry = self.table.entry(label)
+        if entry is None:
+            return None
+        if entry.label == self.config.label:
+            return self.config
+        path = entry.env_file
+        watched = self._siblings.get(entry.label)
+        if watched is None:
+            watched = Watched(path, lambda path: _load(path, entry))
+            self._siblings[entry.label] = watched
+        return watched.get()
+
+    def workers(self) -> dict[str, WorkerConfig]:
+        """Return the settings of every entry of the table, its own if there is no table."""
+        fleet = self.table.fleet
+        labels = [entry.label for entry in fleet.entries] if fleet is not None else []
+        found = {label: self.sibling(label) for label in labels}
+        known = {label: config for label, config in found.items() if config is not None}
+        return known if self.config.label in known else {self.config.label: self.config, **known}
+
+    def tiers(self) -> dict[str, str | None]:
+        """Return the models of the tiers by the tiers' names, as they are switched."""
+        models, switched = self.config.models, self.switch.tiers
+        own: dict[Tier, str | None] = {
+            "big": models.big,
+            "middle": models.middle,
+            "small": models.small,
+        }
+        return {tier: switched.of(tier) or own[tier] for tier in TIERS}
+
+    def target(self, name: str) -> Target:
+        """Return what is known about the model *name*, wherever it is."""
+        place = place_of(name, self.table.labels)
+        target = self._map().way(place).target if place is not None else None
+        return target or self.config.target(name)
+
+    def choose(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        is_sibling: bool = False,
+        rules: bool = True,
+    ) -> Chosen:
+        """
+        Decide who answers the request with this *body*; without *rules*, by its name alone.
+
+        Raises:
+            Problem: If it has gone round in circles, or names an entry that there is not.
+
+        """
+        hop, name = _hop(headers), _name_of(body)
+        if not name or (not hop and self._is_plain(name)):
+            return Chosen(body=body, name=name)
+        decider, asked, via = self._decider(), "", ""
+        if is_sibling:
+            asked, via = unquote(headers.get(ASKED_HEADER, "")) or name, headers.get(VIA_HEADER, "")
+            decided = decider.for_sibling(name, asked)
+        else:
+            decided = decider.for_client(name, body, headers if rules else None)
+        return Chosen(
+            body=body,
+            name=name,
+            requested=asked,
+            model=decided.model,
+            place=decided.place,
+            reason=decided.reason,
+            hop=hop,
+            via=tuple(filter(None, via.split(","))),
+        )
+
+    def tier_of(self, chosen: Chosen) -> str:
+        """Return the tier that *chosen* belongs to, by which another entry can stand in."""
+        models = self.config.models
+        if chosen.place is not None and (tier := tier_named(chosen.place.model)) is not None:
+            return tier
+        if chosen.model is not None and chosen.model in models.tiers():
+            return tier_of(models, chosen.model)
+        return tier_of(models, chosen.requested or chosen.name)
+
+    # What is known now.
+
+    def _is_plain(self, name: str) -> bool:
+        """Tell whether nothing but the name decides, and that here."""
+        return (
+            ":" not in name
+            and not self._has_labelled_tier
+            and self.switch is NO_SWITCH
+            and self.table.choices.routing(self.config.label).is_empty
+        )
+
+    def _decider(self) -> Decider:
+        table = self.table
+        return Decider(
+            config=self.config,
+            labels=table.labels,
+            choices=table.choices,
+            switch=self.switch,
+            map=self._map(),
+        )
+
+    def _map(self) -> Map:
+        return Map(labels=self.table.labels, config=self.sibling, tiers=self._tiers_of)
+
+    def _tiers_of(self, label: str) -> Tiers:
+        if label == self.config.label:
+            return self.switch.tiers
+        watched = self._switches.get(label)
+        if watched is None:
+            path = switch_path(self.switch_file.parent, label)
+            watched = self._switches[label] = Watched(path, read_switch)
+        return watched.get().tiers
+
+    def _read_table(self, path: Path) -> Table:
+        if not path.is_file():
+            return _NO_TABLE
+        fleet, mistakes = read_fleet(path)
+        choices, more = read_choices(fleet)
+        if mistakes or more:
+            self._log.warning("table.mistaken", file=str(path), mistake=str([*mistakes, *more][0]))
+            return self._good
+        labels = {entry.label.lower(): entry.label for entry in fleet.entries}
+        self._good = Table(fleet, labels, choices)
+        return self._good
+
+
+def _load(path: Path, entry: Entry) -> WorkerConfig | None:
+    try:
+        config = load_worker(path, entry=entry)
+    except ConfigError:
+        return None
+    # Another entry's keys are none of ours.
+    return replace(config, api_keys=(), client_keys=(), custom_headers={}, upstream_proxy=None)
+
+
+def _hop(headers: Mapping[str, str]) -> int:
+    """
+    Return how many workers of a fleet the request has passed.
+
+    Raises:
+        Problem: 508 if they are too many.
+
+    """
+    said = headers.get(HOP_HEADER, "")
+    hop = int(said) if said.isascii() and said.isdigit() and len(said) < 4 else 0
+    if hop > MOST_HOPS:
+        text = (
+            f"this request has passed {hop} proxies of the fleet: models, fallbacks or base URLs "
+            "lead round in circles"
+        )
+        raise Problem("api_error", text, status=LOOP, should_retry=False)
+    return hop
+
+
+def _name_of(body: bytes) -> str:
+    """Return the model's name; empty where there is none, which is told by who reads it all."""
+    if found := _NAME.match(body):
+        return without_mark(found[1].decode("utf-8", "replace"))
+    try:
+        return without_mark(_HEAD.decode(body).model)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""

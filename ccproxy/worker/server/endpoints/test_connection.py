@@ -1,0 +1,67 @@
+"""GET /test-connection: one real, tiny request, so that a user sees whether key and model work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from ccproxy.convert.chat.exchange import Exchange
+from ccproxy.convert.direct.passthrough import Passthrough
+from ccproxy.errors import Problem
+from ccproxy.worker.server.endpoints.health import json_response, now
+from ccproxy.worker.server.error_response import redacted
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.provider_exchange import note_answer, note_asked, outgoing
+from ccproxy.worker.test_request import trial_exchange, trial_url
+
+_ADVICE = {
+    "authentication_error": "check PROVIDER_API_KEY in the env file: the provider refuses the key",
+    "permission_error": "check that the key may use this model, and this region the provider",
+    "billing_error": "check the balance of the provider's account",
+    "not_found_error": "check SMALL_MODEL and PROVIDER_BASE_URL: the provider has no such model",
+    "rate_limit_error": "wait, or add a second key to PROVIDER_API_KEY",
+    "timeout_error": "check PROVIDER_BASE_URL and the way out (UPSTREAM_PROXY)",
+    "overloaded_error": "wait: the provider is overloaded",
+    "invalid_request_error": "check PROVIDER and SMALL_MODEL: the provider refuses the request",
+}
+_OTHER_ADVICE = "check PROVIDER_BASE_URL; the log file says what the provider answered"
+
+
+async def test_connection(request: ClientRequest) -> web.Response:
+    """Ask the small model for a word."""
+    try:
+        exchange = trial_exchange(request.worker, request_id=request.record.request_id)
+        message = await _ask(request, exchange)
+    except Problem as problem:
+        problem = redacted(problem, request.worker.redact)
+        return json_response(_failed(problem), status=503)
+    body = {
+        "status": "success",
+        "message": f"{request.worker.config.provider_name} answers",
+        "model_used": exchange.model,
+        "timestamp": now(),
+        "response_id": message.get("id"),
+    }
+    return json_response(body)
+
+
+async def _ask(request: ClientRequest, exchange: Exchange | Passthrough) -> dict[str, Any]:
+    worker = request.worker
+    note_asked(request, exchange)
+    url = trial_url(worker, exchange.model)
+    async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
+        note_answer(request, answer)
+        message = msgspec.json.decode(exchange.whole(await answer.read()))
+    return message if isinstance(message, dict) else {}
+
+
+def _failed(problem: Problem) -> dict[str, Any]:
+    return {
+        "status": "failed",
+        "error_type": problem.kind,
+        "message": problem.message,
+        "timestamp": now(),
+        "suggestions": [_ADVICE.get(problem.kind, _OTHER_ADVICE)],
+    }

@@ -1,0 +1,85 @@
+"""
+Our errors -> answers: the edge's one table is `errors.STATUS_OF_KIND`, a problem carries the rest.
+
+The provider's own words are part of most messages, and providers like to quote the key that they
+refuse; therefore nothing goes out unredacted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+
+from ccproxy.errors import Problem
+from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.messages import error_body
+
+JSON = "application/json"
+
+SHUTTING_DOWN = "the proxy is shutting down; ask again"
+
+_log = logging.getLogger(__name__)
+
+
+def unforeseen(error: BaseException | None, *, status: int = 500) -> Problem:
+    """Log what nobody foresaw and return what the client is told of it, which quotes nothing."""
+    _log.error("request failed unforeseen", exc_info=error)
+    return Problem("api_error", "ccproxy made a mistake; its log file says which", status=status)
+
+
+def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:
+    """Return *problem* without keys in its text."""
+    text = redact(problem.message)
+    if text == problem.message:
+        return problem
+    return Problem(
+        problem.kind,
+        text,
+        status=problem.status,
+        retry_after=problem.retry_after,
+        should_retry=problem.should_retry,
+        body=problem.body,
+        headers=problem.headers,
+    )
+
+
+def problem_response(problem: Problem, request_id: str) -> web.Response:
+    """Make the Messages API's error answer; in direct mode the provider's own JSON is kept."""
+    own = problem.body if problem.body is not None and fields_of(problem.body) else None
+    return web.Response(
+        status=problem.status,
+        body=own or error_body(problem, request_id),
+        headers=problem_headers(problem),
+        content_type=JSON,
+    )
+
+
+def openai_problem_response(problem: Problem, request_id: str) -> web.Response:
+    """Make OpenAI's error answer, for clients of `/v1/chat/completions`."""
+    return web.Response(
+        status=problem.status,
+        body=openai_error(problem, request_id),
+        headers=problem_headers(problem),
+        content_type=JSON,
+    )
+
+
+def openai_error(problem: Problem, request_id: str) -> bytes:
+    """Return the body of OpenAI's error envelope."""
+    error = {"message": problem.message, "type": problem.kind, "param": None, "code": None}
+    return msgspec.json.encode({"error": error, "request_id": request_id})
+
+
+def problem_headers(problem: Problem) -> dict[str, str]:
+    """Return the headers by which a client decides whether and when to ask again."""
+    headers = {name.lower(): value for name, value in problem.headers}
+    for ours in ("content-type", "request-id"):
+        headers.pop(ours, None)
+    if problem.retry_after is not None:
+        headers["retry-after"] = str(problem.retry_after)
+    if problem.should_retry is not None:
+        headers["x-should-retry"] = "true" if problem.should_retry else "false"
+    return headers

@@ -1,0 +1,154 @@
+"""
+What every endpoint that asks the provider does around the asking.
+
+Begin an exchange, say what goes out, note what came back; in both modes, whole and streamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Protocol
+
+from ccproxy.errors import Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.messages import error_body
+from ccproxy.worker.server.authentication import offered_keys
+from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted, unforeseen
+from ccproxy.worker.server.event_stream import EventStream
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.state import Worker
+from ccproxy.worker.upstream.client import Answer, Outgoing
+
+ANTHROPIC_KEY_PREFIX = "sk-ant-"
+
+
+class Asked(Protocol):
+    """What chat mode's `Exchange` and direct mode's `Passthrough` have in common."""
+
+    requested: str
+    model: str
+    body: bytes
+    streams: bool
+    asks_stream: bool
+    stop_reason: str | None
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What of the request the provider does not get."""
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The numbers of the answer, as far as they are known."""
+
+
+def note_asked(request: ClientRequest, asked: Asked) -> None:
+    """Put into record and log what is going to be asked."""
+    record = request.record
+    record.requested, record.model, record.stream = asked.requested, asked.model, asked.streams
+    if request.worker.config.log_level != "DEBUG":
+        return  # to find out what was dropped costs more than a line that nobody reads is worth
+    request.worker.request_log.debug(
+        "request.converted",
+        request=record.request_id,
+        requested=asked.requested,
+        model=asked.model,
+        bytes=len(asked.body),
+        dropped=asked.dropped,
+        client_headers=tuple(request.headers),
+    )
+
+
+def note_answer(request: ClientRequest, answer: Answer) -> None:
+    """Put into the record who answered."""
+    request.record.key, request.record.attempts = answer.key, answer.attempts
+
+
+def note_end(request: ClientRequest, asked: Asked) -> None:
+    """Put into the record what the answer came to."""
+    request.record.usage, request.record.stop_reason = asked.usage, asked.stop_reason
+
+
+def outgoing(
+    request: ClientRequest, asked: Asked, url: str, *, headers: Mapping[str, str] | None = None
+) -> Outgoing:
+    """Say what is sent to the provider for *asked*."""
+    return Outgoing(
+        url=url,
+        body=asked.body,
+        model=asked.model,
+        stream=asked.asks_stream,
+        headers=headers or {},
+        client_key=passed_key(request),
+        hop=request.chosen.hop if request.chosen else 0,
+    )
+
+
+def passed_key(request: ClientRequest) -> str | None:
+    """
+    Return the client's own key if the provider is to be asked with it.
+
+    A key of Anthropic's goes to Anthropic only, whatever else is configured, and what stands for
+    no key at all goes nowhere.
+    """
+    config = request.worker.config
+    if not config.pass_client_key:
+        return None
+    is_ours = request.worker.admission.is_ours
+    keys = [key for key in offered_keys(request.headers) if not is_ours(key)]
+    if not config.takes_anthropic_keys:
+        keys = [key for key in keys if not key.startswith(ANTHROPIC_KEY_PREFIX)]
+    return keys[0] if keys else None
+
+
+def told(request: ClientRequest, problem: Problem) -> Problem:
+    """Return *problem* as the client may read it, and note it in the request's record."""
+    problem = redacted(problem, request.worker.redact)
+    request.record.error, request.record.reason = problem.kind, problem.message
+    return problem
+
+
+@asynccontextmanager
+async def telling_mistakes(request: ClientRequest, events: EventStream) -> AsyncIterator[None]:
+    """
+    End a stream that has begun with an error event if something fails that nobody foresaw.
+
+    Before its first byte the connection tells it, with a status; see `worker/server/http.py`.
+    """
+    try:
+        yield
+    except (Problem, ConnectionError):  # the latter says that the client has left
+        raise
+    except Exception as error:
+        if not events.is_open:
+            raise
+        problem = told(request, unforeseen(error))
+        body = error_body(problem, request.record.request_id)
+        await events.write(sse.encode(b"error", body))
+
+
+class ending_as_problem:  # noqa: N801 - reads as a statement, like contextlib's
+    """Turns the cancellation by which the worker's end is told into a Problem for the client."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Look what happened."""
+        if not self._worker.ending or not isinstance(error, asyncio.CancelledError):
+            return
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+            raise Problem("overloaded_error", SHUTTING_DOWN) from None

@@ -1,0 +1,1 @@
+"""HTTP out: connections, requests, retries and key selection."""

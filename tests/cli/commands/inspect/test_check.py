@@ -1,0 +1,120 @@
+"""`ccproxy check` and what the labels mean."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ccproxy.cli.selection import choose, choose_one, known_labels
+from ccproxy.config.fleet import load_fleet
+from ccproxy.errors import UsageError
+from tests.cli.conftest import KIMI, write_env
+
+
+def test_a_fleet_in_order(home, ccproxy):
+    result = ccproxy("check")
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, *lines = result.stdout.splitlines()
+    assert first == "ccproxy.toml is in order: 2 providers"
+    assert lines[0].startswith("  Kimi-K2  18081  envs/kimi.env  Kimi, 1 key, ")
+    assert "secret" not in result.stdout
+
+
+def test_all_mistakes_of_all_files_at_once(home, ccproxy):
+    write_env(home, "kimi", KIMI + "MAX_RETRIES=many\nBIG_MODLE=x\n")
+    write_env(home, "glm", "PROVIDER=zai\n")
+    result = ccproxy("check")
+    assert result.exit_code == 78
+    for words in ("MAX_RETRIES must", "BIG_MODLE is not a setting", "PROVIDER_API_KEY is missing"):
+        assert words in result.stderr
+    for place in ("  envs/kimi.env:3\n", "  envs/kimi.env:4\n", "  envs/glm.env"):
+        assert place in result.stderr
+    assert result.stderr.count("error: ") == result.stderr.count("  fix: ") == 3
+    assert "secret" not in result.stderr
+
+
+def test_a_file_that_others_may_read(home, ccproxy):
+    (home / "envs" / "kimi.env").chmod(0o644)
+    result = ccproxy("check")
+    assert result.exit_code == 78
+    assert "chmod 600" in result.stderr
+
+
+def test_a_single_env_file(home, ccproxy):
+    assert ccproxy("check", "envs/kimi.env").stdout.startswith("envs/kimi.env is in order: Kimi, ")
+    assert ccproxy("check", "envs/none.env").exit_code == 78
+
+
+NOTE = "note: the window of qwen3-coder:30b is unknown"
+
+
+def test_an_unknown_window_is_told(home, ccproxy):
+    file = write_env(home, "kimi", "PROVIDER=ollama\n")
+    for words in ([], ["envs/kimi.env"]):
+        result = ccproxy("check", *words)
+        assert (result.exit_code, result.stdout.count("note: ")) == (0, 1)
+        assert NOTE in result.stdout
+        assert "CONTEXT_WINDOW in kimi.env sets it" in result.stdout
+    file.write_text("PROVIDER=ollama\nCONTEXT_WINDOW=32000\n")
+    assert "note: " not in ccproxy("check").stdout
+
+
+def test_another_table(home, ccproxy, tmp_path_factory):
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert ccproxy("check", home / "ccproxy.toml").exit_code == 0
+    assert ccproxy("check", home).exit_code == 0
+    assert ccproxy("check", "none.toml").exit_code == 78
+
+
+# Labels.
+
+
+@pytest.fixture
+def fleet(home):
+    return load_fleet(home / "ccproxy.toml")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ([], ["Kimi-K2", "GLM-4.6"]),
+        (["kimi-k2"], ["Kimi-K2"]),
+        (["GLM-4.6", "KIMI-K2"], ["Kimi-K2", "GLM-4.6"]),
+        (["*"], ["Kimi-K2", "GLM-4.6"]),
+        (["k*", "kimi-k2"], ["Kimi-K2"]),
+        (["glm-4.?"], ["GLM-4.6"]),
+    ],
+)
+def test_choose(typed, expected, fleet):
+    assert [entry.label for entry in choose(fleet, typed)] == expected
+    if typed != ["*"] and len(expected) == 1:
+        assert choose_one(fleet, typed[0]).label == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("kimi", 'did you mean "Kimi-K2"?'),
+        ("glm4.6", 'did you mean "GLM-4.6"?'),
+        ("zzz", '"zzz" is not in the table\n  fix: use one of: Kimi-K2, GLM-4.6'),
+        ("z*", '"z*" is not in the table'),
+    ],
+)
+def test_what_fits_no_label(typed, words, fleet):
+    with pytest.raises(UsageError) as caught:
+        choose(fleet, ["kimi-k2", typed])
+    assert words in str(caught.value)
+
+
+def test_one_means_one(fleet):
+    with pytest.raises(UsageError, match=r"fits 2 labels: Kimi-K2, GLM-4\.6"):
+        choose_one(fleet, "*")
+
+
+def test_workers_that_left_the_table_are_still_known(fleet):
+    running = ["Kimi-K2", "Old"]
+    assert known_labels(fleet, running, []) == ["Kimi-K2", "Old", "GLM-4.6"]
+    assert known_labels(fleet, running, ["old"]) == ["Old"]
+    with pytest.raises(UsageError, match="is not in the table"):
+        known_labels(fleet, running, ["nobody"])

@@ -1,0 +1,545 @@
+"""`ccproxy doctor`: each trouble is made, found, and mended by what is said to mend it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from ccproxy.cli.doctor import machine
+from ccproxy.cli.doctor.checks import CHECKS
+from ccproxy.cli.main import VERBS
+from ccproxy.cli.session.environment import MANAGED
+from tests.cli.conftest import free_port, write_env
+
+KEY = "sk-kimi-secret-number-one-1111"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path_factory):
+    """A PATH without crontab, systemctl and claude, but with git."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name in ("git", "sh", "env", "cat"):
+        program = next(p for p in ("/usr/bin", "/bin") if Path(p, name).exists())
+        (folder / name).symlink_to(Path(program, name))
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def examine(ccproxy):
+    def run(*args):
+        result = ccproxy("doctor", "--json", *(args or ("--offline",)))
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+        found = json.loads(result.stdout)
+        worst = "fail" in {one["level"] for one in found["checks"]}
+        assert result.exit_code == int(worst)
+        return found["checks"]
+
+    return run
+
+
+def of(checks, name, level=None):
+    """The findings of one check, of one level."""
+    return [c for c in checks if c["name"] == name and level in (None, c["level"])]
+
+
+# A healthy fleet.
+
+
+def test_every_check_says_something_and_nothing_fails(home, examine):
+    checks = examine()
+    assert {one["name"] for one in checks} == {check.name for check in CHECKS}
+    assert len(CHECKS) >= 25
+    assert [one for one in checks if one["level"] == "fail"] == []
+
+
+def test_people_see_only_what_is_not_well(home, ccproxy):
+    shown = ccproxy("doctor", "--offline").stdout
+    assert "✓" not in shown
+    assert "Claude Code is not on PATH" in shown
+    assert "✓ ok" in ccproxy("doctor", "--offline", "-v").stdout
+
+
+# One trouble each: what is made, which check finds it, how bad it is, and what it says.
+
+
+def break_env(home):
+    write_env(home, "kimi", "PROVIDER=kimi\nBIG_MODLE=x\nPROVIDER_API_KEY=" + KEY)
+
+
+def open_env(home):
+    (home / "envs/kimi.env").chmod(0o644)
+
+
+def open_keyless_env(home):
+    write_env(home, "kimi", "PROVIDER=kimi\nPROVIDER_API_KEY=\n").chmod(0o644)
+
+
+def open_env_folder(home):
+    (home / "envs").chmod(0o777)
+
+
+def open_logs(home):
+    (home / "logs").mkdir()
+    (home / "logs").chmod(0o777)
+
+
+def log_is_a_file(home):
+    (home / "logs").write_text("")
+
+
+def open_log_file(home):
+    (home / "logs").mkdir(mode=0o700)
+    (home / "logs/Kimi-K2.log").write_text("x")
+    (home / "logs/Kimi-K2.log").chmod(0o644)
+
+
+def old_archive(home):
+    (home / "logs").mkdir(mode=0o700)
+    file = home / "logs/Kimi-K2.log.20200101_000000"
+    file.write_text("x")
+    os.utime(file, (1, 1))
+
+
+def future_log(home):
+    (home / "logs").mkdir(mode=0o700)
+    (home / "logs/Kimi-K2.log").write_text("x")
+    os.utime(home / "logs/Kimi-K2.log", (time.time() + 10**6,) * 2)
+
+
+def stale_record(home):
+    (home / "pids").mkdir(mode=0o700)
+    (home / "pids/Kimi-K2.pid").write_text("{}")
+
+
+def stale_supervisor(home):
+    (home / "pids").mkdir(mode=0o700)
+    record = {"pid": os.getpid(), "start_time": 1, "boot_id": "another"}
+    (home / "pids/supervisor.pid").write_text(json.dumps(record))
+
+
+def public_without_key(home):
+    write_env(home, "kimi", f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\nHOST=0.0.0.0\nALLOW_PUBLIC=on")
+
+
+def ephemeral_port(home):
+    table = home / "ccproxy.toml"
+    table.write_text(table.read_text().replace("18081", "45000"))
+
+
+def in_git(home):
+    for words in (["init", "-q"], ["add", "-f", "envs/kimi.env"]):
+        subprocess.run(["git", *words], cwd=home, check=True)
+
+
+TROUBLES = [
+    (break_env, "configuration", "fail", "BIG_MODLE is not a setting"),
+    (open_env, "configuration", "fail", "holds a key, and others on this machine can read it"),
+    (open_keyless_env, "env files", "warn", "open to others"),
+    (open_env_folder, "env files", "fail", "others can replace"),
+    (open_logs, "folders", "fail", "others can write to logs"),
+    (log_is_a_file, "folders", "fail", "logs is not a folder"),
+    (open_log_file, "file modes", "warn", "others can read logs/Kimi-K2.log"),
+    (old_archive, "logs", "warn", "1 archive older than 3 days"),
+    (future_log, "log times", "warn", "from the future"),
+    (stale_record, "records", "warn", "pids/Kimi-K2.pid is about a process that is gone"),
+    (stale_supervisor, "records", "warn", "pids/supervisor.pid"),
+    (public_without_key, "reach", "warn", "everybody who reaches 0.0.0.0 can use the keys"),
+    (ephemeral_port, "ports", "warn", "port 45000"),
+    (in_git, "git", "fail", "git keeps envs/kimi.env"),
+]
+
+
+@pytest.mark.parametrize(("make", "check", "level", "text"), TROUBLES)
+def test_a_trouble_is_found_with_what_mends_it(make, check, level, text, home, examine):
+    before = of(examine(), check, level)
+    make(home)
+    found = [one for one in of(examine(), check, level) if one not in before]
+    assert [one for one in found if text in one["text"] and one["fix"]], found
+
+
+def test_folders_that_are_not_made_yet_are_no_trouble(home, examine):
+    assert not any((home / name).exists() for name in ("logs", "pids", "state"))
+    assert [one["level"] for one in of(examine(), "folders")] == ["ok"]
+
+
+def test_an_open_file_with_a_key_is_told_once(home, examine):
+    open_env(home)
+    checks = examine()
+    assert len(of(checks, "configuration", "fail")) == 1
+    assert of(checks, "env files", "warn") == []
+
+
+def test_an_open_file_that_needs_no_key_is_no_trouble(home, examine):
+    write_env(home, "kimi", "PROVIDER=demo\n").chmod(0o644)
+    assert [one["level"] for one in of(examine(), "env files")] == ["ok"]
+
+
+def test_folders_that_cannot_be_written_are_found(home, read_only):
+    found = json.loads(read_only(home, "doctor", "--json", "--offline").stdout)["checks"]
+    folders = [(one["text"], one["fix"]) for one in of(found, "folders", "fail")]
+    assert [text for text, _ in folders] == [
+        "logs cannot be written",
+        "pids cannot be written",
+        "state cannot be written",
+    ]
+    assert all("move ccproxy.toml" in fix for _, fix in folders)
+
+
+@pytest.mark.parametrize(
+    ("make", "check", "level"),
+    [
+        (make, check, level)
+        for make, check, level, _ in TROUBLES
+        if make in (open_env, open_keyless_env, open_logs, open_log_file, old_archive)
+        or make in (stale_record, stale_supervisor)
+    ],
+)
+def test_what_is_harmless_is_mended(make, check, level, home, examine, ccproxy):
+    make(home)
+    assert of(examine(), check, level)
+    result = ccproxy("doctor", "--fix", "--offline")
+    assert "mended: " in result.stderr
+    assert of(examine(), check, level) == []
+    assert (home / "envs/glm.env").read_text(), "and nothing else is touched"
+
+
+@pytest.mark.parametrize("make", [break_env, log_is_a_file, public_without_key, in_git])
+def test_what_is_not_harmless_is_left_to_the_user(make, home, ccproxy):
+    make(home)
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    ccproxy("doctor", "--fix", "--offline")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_mending_does_not_follow_a_link(home, ccproxy, tmp_path_factory):
+    victim = tmp_path_factory.mktemp("theirs") / "victim"
+    victim.write_text(f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n")
+    victim.chmod(0o644)
+    (home / "envs/kimi.env").unlink()
+    (home / "envs/kimi.env").symlink_to(victim)
+    result = ccproxy("doctor", "--fix", "--offline")
+    assert "not mended" in result.stderr
+    assert victim.stat().st_mode & 0o777 == 0o644
+
+
+# The shell.
+
+
+@pytest.mark.parametrize(
+    ("environ", "check", "level", "text"),
+    [
+        ({"HTTPS_PROXY": "http://u:p@x:1"}, "http proxy", "fail", "NO_PROXY does not name"),
+        (
+            {"HTTPS_PROXY": "http://x:1", "NO_PROXY": "localhost,127.0.0.1"},
+            "http proxy",
+            "ok",
+            "not for this machine",
+        ),
+        (
+            {"ANTHROPIC_API_KEY": "sk-ant-1", "ANTHROPIC_AUTH_TOKEN": "x"},
+            "credentials",
+            "warn",
+            "both set",
+        ),
+        ({"ANTHROPIC_API_KEY": "sk-ant-1"}, "credentials", "warn", "a plain `claude` uses"),
+        ({"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "base url", "fail", "names port 9"),
+        ({"ANTHROPIC_BASE_URL": "http://localhost:18081/v1"}, "base url", "warn", "has a path"),
+        ({"ANTHROPIC_BASE_URL": "http://localhost:18081"}, "base url", "ok", "Kimi-K2"),
+        ({"ANTHROPIC_BASE_URL": "https://x.example"}, "base url", "warn", "away from"),
+        ({"ANTHROPIC_BASE_URL": "http://[bad"}, "base url", "warn", "away from"),
+        ({"CLAUDE_CODE_USE_BEDROCK": "1"}, "session", "fail", "goes past ANTHROPIC_BASE_URL"),
+        ({"CCPROXY_ACTIVE": "gone"}, "session", "warn", "is not in the table"),
+    ],
+)
+def test_what_a_shell_holds(environ, check, level, text, home, examine, monkeypatch):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    (found,) = of(examine(), check)
+    assert (found["level"], text in found["text"]) == (level, True), found
+
+
+@pytest.mark.parametrize("name", ["settings.json", "settings.local.json"])
+@pytest.mark.parametrize("key", [key for key in MANAGED if key != "CCPROXY_ACTIVE"])
+def test_every_setting_that_would_win_is_named(key, name, home, examine):
+    folder = home / ".claude"
+    folder.mkdir()
+    (folder / name).write_text(json.dumps({"env": {key: "something else"}}))
+    (found,) = of(examine(), "settings", "fail")
+    assert f"{name} sets {key}," in found["text"]
+
+
+def test_settings_of_the_user_and_of_the_project(home, examine):
+    for folder in (home, Path(os.environ["HOME"])):
+        (folder / ".claude").mkdir()
+        text = json.dumps({"env": {"ANTHROPIC_BASE_URL": "http://elsewhere"}})
+        (folder / ".claude/settings.json").write_text(text)
+    files = [one["text"].partition(" sets ")[0] for one in of(examine(), "settings", "fail")]
+    assert files == ["~/.claude/settings.json", str(home / ".claude/settings.json")]
+
+
+def test_a_foreign_ccproxy_before_ours_and_behind(home, examine, alone, monkeypatch, tmp_path):
+    foreign = alone / "ccproxy"
+    foreign.write_text("#!/bin/sh\necho another\n")
+    foreign.chmod(0o755)
+    (found,) = of(examine(), "path")
+    assert (found["level"], "is another program" in found["text"]) == ("fail", True)
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    (ours / "ccproxy").write_text(f"#!{sys.executable}\nfrom ccproxy.__main__ import main\n")
+    (ours / "ccproxy").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ours}:{alone}")
+    (found,) = of(examine(), "path")
+    assert (found["level"], "another ccproxy" in found["text"]) == ("warn", True)
+
+
+def test_the_version_of_claude(home, examine, alone):
+    program = alone / "claude"
+    program.write_text("#!/bin/sh\necho '2.1.329 (Claude Code)'\n")
+    program.chmod(0o755)
+    (found,) = of(examine(), "claude")
+    assert (found["level"], found["text"]) == ("ok", "2.1.329 (Claude Code)")
+
+
+# The machine.
+
+
+def test_a_port_that_somebody_else_has(home, examine):
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        port = other.getsockname()[1]
+        table = home / "ccproxy.toml"
+        table.write_text(table.read_text().replace("18081", str(port)))
+        found = of(examine(), "workers", "fail")
+    assert len(found) == 1
+    assert "Kimi-K2 is foreign" in found[0]["text"]
+    assert f"pid {os.getpid()}" in found[0]["text"]
+
+
+def test_a_stranger_at_the_other_localhost(home, examine, monkeypatch):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        table = home / "ccproxy.toml"
+        table.write_text(table.read_text().replace("18081", str(port)))
+        real = socket.getaddrinfo
+        six = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
+        # The system's own table of names is the one thing that a test cannot change.
+        monkeypatch.setattr(machine.socket, "getaddrinfo", lambda *a, **k: six + real(*a, **k))
+        (found,) = of(examine(), "localhost", "fail")
+    assert f"port {port}" in found["text"]
+
+
+def test_a_full_disk(home, examine, monkeypatch):
+    usage = machine.shutil.disk_usage(home)
+    for free, level in ((10**6, "fail"), (10**8, "warn"), (10**11, "ok")):
+        now = usage._replace(free=free)
+        monkeypatch.setattr(machine.shutil, "disk_usage", lambda _, now=now: now)
+        assert of(examine(), "disk")[0]["level"] == level
+
+
+def test_a_clock_before_the_installation(home, examine, monkeypatch):
+    monkeypatch.setattr(machine.time, "time", lambda: 1e9)
+    assert of(examine(), "clock")[0]["level"] == "fail"
+
+
+def test_without_a_table(ccproxy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = ccproxy("doctor", "--offline", "--json")
+    checks = json.loads(result.stdout)["checks"]
+    assert result.exit_code == 1
+    assert "there is no ccproxy.toml" in of(checks, "configuration", "fail")[0]["text"]
+
+
+# Providers.
+
+
+def at(home, url, **more):
+    """One proxy before the provider at *url*."""
+    text = "".join(f"{name}={value}\n" for name, value in more.items())
+    write_env(home, "kimi", f"PROVIDER_BASE_URL={url}\nPROVIDER_API_KEY={KEY}\n{text}")
+    (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi"]\n')
+
+
+def test_a_name_that_is_not_known(home, examine):
+    at(home, "https://no-such-host.invalid/v1")
+    (found,) = of(examine("-q"), "providers")
+    assert (found["level"], "(DNS)" in found["text"]) == ("fail", True)
+
+
+def test_nobody_there(home, examine):
+    at(home, f"http://127.0.0.1:{free_port()}/v1")
+    (found,) = of(examine("-q"), "providers")
+    assert (found["level"], "cannot be reached" in found["text"]) == ("fail", True)
+    assert found["fix"] == "start the server there, or correct PROVIDER_BASE_URL"
+
+
+def answer_once(server, date):
+    date = formatdate(usegmt=True) if date == "now" else date
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(f"HTTP/1.1 200 OK\r\nDate: {date}\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("date", "levels"),
+    [
+        ("now", ["ok"]),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", ["ok", "warn"]),
+        ("nonsense", ["ok"]),
+    ],
+)
+def test_a_provider_that_answers_tells_the_time(date, levels, home, examine):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        at(home, f"http://127.0.0.1:{server.getsockname()[1]}/v1")
+        server.settimeout(10)
+        # The connection that is only tried, then the one that asks.
+        thread = threading.Thread(
+            target=lambda: (server.accept()[0].close(), answer_once(server, date))
+        )
+        thread.start()
+        found = of(examine("-q"), "providers")
+        thread.join()
+    assert [one["level"] for one in found] == levels
+
+
+def test_a_certificate_that_is_not_trusted(home, examine, tmp_path):
+    cert, key = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    def serve(server):
+        server.accept()[0].close()
+        with contextlib.suppress(OSError):
+            context.wrap_socket(server.accept()[0], server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        at(home, f"https://localhost:{server.getsockname()[1]}/v1")
+        server.settimeout(10)
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        (found,) = of(examine("-q"), "providers")
+        thread.join()
+    assert (found["level"], "is refused" in found["text"]) == ("fail", True), found
+    assert "CA_BUNDLE" in found["fix"]
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+    ]
+    words += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(
+        ["/usr/bin/openssl", *words, "-keyout", key, "-out", cert], check=True, capture_output=True
+    )
+    return cert, key
+
+
+@pytest.mark.xdist_group("processes")
+def test_a_running_fleet_and_its_keys(demo, process, examine):
+    assert process("start").returncode == 0
+    checks = examine("--online")
+    assert [one["text"] for one in of(checks, "workers", "ok")] != []
+    assert [one["text"] for one in of(checks, "provider keys")] == [
+        "Demo: demo-small answers",
+        "Other: demo-small answers",
+    ]
+    assert of(checks, "supervisor")[0]["text"].startswith("pid ")
+
+
+@pytest.mark.xdist_group("processes")
+def test_a_key_that_is_refused(demo, process, examine, monkeypatch):
+    """The provider is somebody who says 401 to everything."""
+
+    def serve(server):
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                if connection.recv(65536):
+                    body = b'{"error":{"message":"no such key: %s"}}' % KEY.encode()
+                    head = b"HTTP/1.1 401 x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                    connection.sendall(head % len(body) + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        write_env(demo, "demo", f"PROVIDER_BASE_URL={url}\nPROVIDER_API_KEY={KEY}\n")
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        assert process("start").returncode == 0
+        found = of(examine("--online"), "provider keys", "fail")
+        server.shutdown(socket.SHUT_RDWR)
+    assert [one["text"] for one in found] == [
+        "Demo: authentication_error",
+        "Other: authentication_error",
+    ]
+    assert "PROVIDER_API_KEY" in found[0]["fix"]
+
+
+# Reports.
+
+
+def test_no_secret_is_in_any_form_of_it(home, ccproxy, monkeypatch):
+    secrets = {
+        "api key": "sk-canary-000000001111",
+        "client key": "canary-client-key-2222222",
+        "header": "canaryheadervalue33333333",
+        "proxy": "canarypassword4444",
+        "misplaced": "canary-key-as-a-model-555",
+        "token": "canary-token-of-shell-666",
+    }
+    write_env(
+        home,
+        "kimi",
+        f"PROVIDER=kimi\nPROVIDER_API_KEY={secrets['api key']}\n"
+        f"ANTHROPIC_API_KEY={secrets['client key']}\nCUSTOM_HEADER_X_TOKEN={secrets['header']}\n"
+        f"UPSTREAM_PROXY=http://user:{secrets['proxy']}@127.0.0.1:9\n",
+    )
+    write_env(home, "glm", f"PROVIDER={secrets['misplaced']}\nPROVIDER_API_KEY=x y\n")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", secrets["token"])
+    monkeypatch.setenv("ANTHROPIC_API_KEY", secrets["token"])
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", f"https://{secrets['token']}@x.example")
+    for form in ("--report", "--json", "-v"):
+        result = ccproxy("doctor", "--offline", form)
+        for secret in secrets.values():
+            for start in range(len(secret) - 7):
+                assert secret[start : start + 8] not in result.output, (form, secret)
+
+
+def test_the_users_name_is_not_in_the_report(home, ccproxy):
+    assert os.environ["HOME"] not in ccproxy("doctor", "--offline", "--report").stdout
+
+
+def test_fixes_use_only_verbs_that_there_are():
+    folder = Path(machine.__file__).parent
+    fixes = [
+        line
+        for path in folder.glob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"fix ?=", line)
+    ]
+    named = {verb for line in fixes for verb in re.findall(r"\bccproxy ([a-z-]+)", line)}
+    assert len(named) >= 7, "the pattern finds what it looks for"
+    assert named - {"as", "with", "was"} <= set(VERBS)

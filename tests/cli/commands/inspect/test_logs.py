@@ -1,0 +1,251 @@
+"""`ccproxy logs`: the past over all archives, for people; onwards over rotations."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ccproxy.cli.logs.files import Follower, Wanted, backwards, last_lines, logs_of
+from tests.cli.conftest import command
+
+
+def line(event, *, ago=0.0, level="info", **fields):
+    at = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(timespec="milliseconds")
+    return json.dumps({"time": at, "level": level, "event": event, **fields}) + "\n"
+
+
+def write(home, name, *lines):
+    file = home / "logs" / name
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as stream:
+        stream.write("".join(lines))
+    return file
+
+
+def events(result):
+    """The events of the lines shown with --json."""
+    return [json.loads(shown)["event"] for shown in result.stdout.splitlines()]
+
+
+# The past.
+
+
+@pytest.fixture
+def logs(home):
+    write(home, "Kimi-K2.log.20260101_000000", line("oldest", ago=400), line("older", ago=300))
+    write(home, "Kimi-K2.log.20260102_000000", line("old", ago=200))
+    write(home, "Kimi-K2.log", line("new", ago=20, level="warning"), line("newest", ago=1))
+    write(home, "GLM-4.6.log", line("other", ago=10, level="error", request="req_1c5a"))
+    write(home, "supervisor.log", line("fleet", ago=5))
+    write(home, "Kimi-K2.log.notes", "not ours\n")
+    return home
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        pytest.param(
+            [],
+            ["oldest", "older", "old", "new", "other", "newest"],
+            id="all labels in order of time",
+        ),
+        pytest.param(["kimi-k2", "-n", "3"], ["old", "new", "newest"], id="over archives"),
+        pytest.param(["glm*"], ["other"], id="by pattern"),
+        pytest.param(["-n", "0"], [], id="none"),
+        pytest.param(["--since", "1m"], ["new", "other", "newest"], id="by age"),
+        pytest.param(["--since", "250s", "-n", "2"], ["other", "newest"], id="by age and count"),
+        pytest.param(["--level", "warn"], ["new", "other"], id="by level"),
+        pytest.param(["--level", "error"], ["other"], id="by a higher level"),
+        pytest.param(["--request", "1c5a"], ["other"], id="by request"),
+        pytest.param(["--request", "zzzz"], [], id="an unknown request"),
+        pytest.param(["supervisor"], ["fleet"], id="the supervisor"),
+        pytest.param(["supervisor", "glm-4.6"], ["other", "fleet"], id="supervisor and worker"),
+    ],
+)
+def test_which_lines(args, expected, logs, ccproxy):
+    result = ccproxy("logs", "--json", *args)
+    assert result.exit_code == 0
+    assert events(result) == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], ["oldest", "older", "old", "new", "other", "newest"]),
+        (["kimi-k2", "-n", "2"], ["new", "newest"]),
+        (["supervisor"], ["fleet"]),
+    ],
+)
+def test_a_broken_table_hides_no_log(args, expected, logs, ccproxy):
+    (logs / "ccproxy.toml").write_text("this is not TOML\n")
+    write(logs, "GLM-4.6.2.log")
+    result = ccproxy("logs", "--json", *args)
+    assert events(result) == expected
+    assert result.exit_code == 78
+    assert "ccproxy.toml:1" in result.stderr
+
+
+def test_several_processes_of_a_worker_are_one_log(home, ccproxy):
+    write(home, "Kimi-K2.log", line("a", ago=3), line("c", ago=1))
+    write(home, "Kimi-K2.2.log", line("b", ago=2))
+    assert events(ccproxy("logs", "--json", "kimi-k2")) == ["a", "b", "c"]
+
+
+def test_for_people(home, ccproxy):
+    at = datetime.now().replace(hour=9, minute=14, second=2, microsecond=0).astimezone()
+    text = {"time": at.isoformat(), "level": "warning", "event": "key.rested", "key": "…9f2c"}
+    write(home, "Kimi-K2.log", json.dumps({**text, "seconds": 41, "why": "too many requests"}))
+    assert ccproxy("logs", "kimi-k2").stdout == (
+        '09:14:02 WARNING  key.rested key=…9f2c seconds=41 why="too many requests"\n'
+    )
+    assert "09:14:02 WARNING  Kimi-K2  key.rested" in ccproxy("logs").stdout
+
+
+def test_a_line_that_is_no_json_is_shown_behind_its_neighbour(home, ccproxy):
+    write(home, "Kimi-K2.log", line("a", ago=3), "Traceback (most recent call last):\n")
+    write(home, "GLM-4.6.log", line("b", ago=2))
+    shown = ccproxy("logs").stdout.splitlines()
+    assert [text.split("  ", 1)[-1].split()[-1] for text in shown] == ["a", "last):", "b"]
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        pytest.param("\x1b[2Jgone", id="escape sequences"),
+        pytest.param("\x9b31m", id="8-bit escape sequences"),
+        pytest.param("a\rb\x08", id="overwriting"),
+        pytest.param("\u202eevil\u2066", id="turned writing direction"),
+        pytest.param("a\u2028b", id="other line ends"),
+    ],
+)
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_nothing_that_steers_the_terminal_gets_through(evil, how, home, ccproxy):
+    raw = json.dumps({"event": evil, evil: evil, "level": evil}, ensure_ascii=False)
+    at = json.dumps(
+        {"time": datetime.now(UTC).isoformat(), "event": evil, "level": "info", "x": evil}
+    )
+    write(home, "Kimi-K2.log", evil.replace("\r", "") + "\n", raw + "\n", at + "\n")
+    shown = ccproxy("logs", "kimi-k2", *how).stdout
+    assert shown.count("\n") == 3
+    assert all(text.isprintable() for text in shown.split("\n"))
+
+
+def test_nothing_fits(home, ccproxy):
+    result = ccproxy("logs")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "Nothing in logs fits." in result.stderr
+    assert ccproxy("-q", "logs").stderr == ""
+
+
+def test_an_unknown_label(home, ccproxy):
+    result = ccproxy("logs", "kimi-k3")
+    assert result.exit_code == 2
+    assert 'did you mean "Kimi-K2"?' in result.stderr
+
+
+# Reading backwards.
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\n", "a\nb\n", "a\n\nb", "ä" * 50 + "\n" + "b" * 200 + "\nc\n"]
+)
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
+def test_backwards_is_forwards_turned_round(text, block, tmp_path, monkeypatch):
+    monkeypatch.setattr("ccproxy.cli.logs.files._BLOCK", block)
+    file = tmp_path / "x.log"
+    file.write_text(text)
+    expected = [part.encode() for part in text.split("\n") if part]
+    assert list(backwards(file, file.stat().st_size))[::-1] == expected
+
+
+def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "x.log").write_text("".join(line(str(number)) for number in range(100_000)))
+    (log,) = logs_of(tmp_path, "x")
+    parsed = []
+    monkeypatch.setattr("ccproxy.cli.logs.files.json.loads", parsed.append)
+    assert len(last_lines(log, Wanted(), count=10)) == 10
+    assert len(parsed) < 20
+
+
+# Onwards.
+
+
+@pytest.fixture
+def follower_of():
+    with ExitStack() as stack:
+
+        def follower(folder):
+            (log,) = logs_of(folder, "x")
+            return stack.enter_context(closing(Follower(log)))
+
+        yield follower
+
+
+def texts(follower):
+    return [one.text for one in follower.read()]
+
+
+def test_only_new_and_only_whole_lines_are_followed(tmp_path, follower_of):
+    file = tmp_path / "x.log"
+    file.write_text("old\n")
+    follower = follower_of(tmp_path)
+    assert texts(follower) == []
+    with file.open("a") as stream:
+        stream.write("new\nha")
+        stream.flush()
+        assert texts(follower) == ["new"]
+        stream.write("lf\n")
+        stream.flush()
+        assert texts(follower) == ["half"]
+
+
+def test_a_rotation_loses_nothing(tmp_path, follower_of):
+    file = tmp_path / "x.log"
+    file.write_text("old\n")
+    follower = follower_of(tmp_path)
+    with file.open("a") as stream:
+        stream.write("before\n")
+    file.rename(tmp_path / "x.log.20260101_000000")
+    assert texts(follower) == ["before"]
+    with (tmp_path / "x.log.20260101_000000").open("a") as stream:
+        stream.write("last\n")
+    file.write_text("after\n")
+    assert texts(follower) == ["last", "after"]
+    assert texts(follower) == []
+
+
+def test_a_log_that_comes_later_is_followed_from_its_beginning(tmp_path, follower_of):
+    follower = follower_of(tmp_path)
+    assert texts(follower) == []
+    (tmp_path / "x.log").write_text("first\n")
+    assert texts(follower) == ["first"]
+
+
+def test_follow_shows_past_and_future_across_a_rotation(home):
+    file = write(home, "Kimi-K2.log", line("past"))
+    child = subprocess.Popen(
+        command("logs", "-f", "--json", "--level", "info"), stdout=subprocess.PIPE, text=True
+    )
+    with child, child.stdout as shown:
+        try:
+            assert json.loads(shown.readline())["event"] == "past"
+            write(home, "Kimi-K2.log", line("hidden", level="debug"), line("now"))
+            assert json.loads(shown.readline())["event"] == "now"
+            file.rename(home / "logs" / "Kimi-K2.log.20260101_000000")
+            write(home, "Kimi-K2.log", line("later"))
+            write(home, "GLM-4.6.log", line("other"))
+            assert {json.loads(shown.readline())["event"] for _ in range(2)} == {"later", "other"}
+        finally:
+            child.send_signal(2)
+    assert child.returncode == 130
+
+
+def test_a_named_pipe_among_the_logs_does_not_stop_us(home, ccproxy):
+    write(home, "Kimi-K2.log", line("a"))
+    os.mkfifo(home / "logs" / "Kimi-K2.2.log")
+    assert events(ccproxy("logs", "--json", "kimi-k2")) == ["a"]

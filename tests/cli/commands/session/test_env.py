@@ -1,0 +1,237 @@
+"""`ccproxy env`: what each shell makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from ccproxy.cli.commands.session.env import script, shell_of
+from ccproxy.cli.session.environment import MANAGED
+from ccproxy.config.worker import PLACEHOLDER
+from tests.cli.conftest import GLM, KIMI, command, port_of, write_env
+
+CLIENT_KEY = "ccp_client-key-0123456789abcdef"
+NASTY = [
+    "plain",
+    "two words",
+    "it's",
+    'a "quote"',
+    "$HOME `id` $(id) %PATH% !!",
+    "back\\slash\\",
+    "\\'",
+    "semi;colon & # hash",
+    "ünï ‘curly’ ‚low‛",
+    "*?[a]{b,c}~",
+    "",
+]
+SHELLS = {
+    "bash": ["bash", "--norc", "-c"],
+    "zsh": ["zsh", "-f", "-c"],
+    "fish": ["fish", "--no-config", "-c"],
+    "pwsh": ["pwsh", "-NoProfile", "-Command"],
+}
+
+
+def in_shell(shell, text, *, environ=()):
+    """What a variable is after a real shell has run *text*; None where there is none."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} on this machine")
+    ask = f"{shutil.which('env')} -0"
+    done = subprocess.run(
+        [*SHELLS[shell], f"{text}\n{ask}"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, **dict(environ)},
+    )
+    assert done.stderr == b""
+    pairs = (pair.split("=", 1) for pair in done.stdout.decode().split("\0") if pair)
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("value", NASTY)
+def test_a_shell_reads_back_any_value(shell, value):
+    text = script({"CCPROXY_ONE": value, "CCPROXY_TWO": None}, shell)
+    found = in_shell(shell, text, environ={"CCPROXY_TWO": "old"})
+    assert found.get("CCPROXY_ONE", "") == value
+    assert "CCPROXY_TWO" not in found
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_fish_and_powershell_are_quoted_by_their_rules(value):
+    (fish,) = script({"A": value}, "fish").splitlines()
+    (pwsh,) = script({"A": value}, "pwsh").splitlines()
+    assert fish.startswith("set -gx A '")
+    assert fish.endswith("';")
+    inner = fish[len("set -gx A '") : -2]
+    assert inner.replace("\\\\", "\0").replace("\\'", "'").replace("\0", "\\") == value
+    inner = pwsh[len("$env:A = '") : -2]
+    for quote in "'‘’‚‛":
+        inner = inner.replace(quote * 2, quote)
+    assert inner == value
+
+
+def test_a_tier_at_another_entry_counts(home, ccproxy):
+    write_env(home, "glm", GLM + "CONTEXT_WINDOW=60000\nMAX_TOKENS_LIMIT=5000\n")
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000" not in ccproxy("env", "kimi-k2").stdout
+    switched = ccproxy("switch", "kimi-k2", "--small", "GLM-4.6:small")
+    assert switched.exit_code == 0
+    said = ccproxy("env", "kimi-k2").stdout
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000;" in said
+    assert "CLAUDE_CODE_MAX_OUTPUT_TOKENS=5000;" in said
+
+
+@pytest.mark.parametrize("quoted", ["", '"'], ids=["unquoted", "quoted"])
+def test_eval_takes_it_with_and_without_quotes(quoted, home):
+    text = f"eval {quoted}$({' '.join(command('-q', 'env', 'kimi-k2'))}){quoted}"
+    found = in_shell("bash", text, environ={"ANTHROPIC_API_KEY": "old"})
+    assert found["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:18081"
+    assert found["ANTHROPIC_AUTH_TOKEN"] == PLACEHOLDER
+    assert found["CCPROXY_ACTIVE"] == "Kimi-K2"
+    assert "ANTHROPIC_API_KEY" not in found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "pwsh"])
+def test_one_label_after_another_leaves_only_the_second(shell, home, ccproxy):
+    write_env(home, "kimi", KIMI + "CONTEXT_WINDOW=100000\n")
+    plain = (
+        "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=k\nBIG_MODEL=x\nSMALL_MODEL=y\n"
+    )
+    write_env(home, "glm", plain)
+    first = ccproxy("env", "kimi-k2", "--shell", shell).stdout
+    second = ccproxy("env", "glm-4.6", "--shell", shell).stdout
+    assert first.count("\n") == second.count("\n") == len(MANAGED)
+    found = in_shell(shell, first + second)
+    assert found["CCPROXY_ACTIVE"] == "GLM-4.6"
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS" not in found
+
+
+def test_unset_leaves_nothing(home, ccproxy):
+    text = ccproxy("env", "kimi-k2").stdout + ccproxy("env", "--unset").stdout
+    assert set(in_shell("bash", text)) & set(MANAGED) == set()
+
+
+def test_unset_needs_no_table(ccproxy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ccproxy("env", "--unset").exit_code == 0
+
+
+def test_no_label(home, ccproxy):
+    result = ccproxy("env")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "fix: ccproxy env LABEL" in result.stderr
+
+
+def test_a_broken_env_file_prints_nothing_to_evaluate(home, ccproxy):
+    write_env(home, "kimi", KIMI.replace("kimi", "kimmi", 1))
+    result = ccproxy("env", "kimi-k2")
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert "envs/kimi.env:1" in result.stderr
+
+
+# On a terminal.
+
+
+def on_terminal(*args):
+    ours, theirs = pty.openpty()
+    subprocess.run(command(*args), stdout=theirs, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    return shown
+
+
+@pytest.fixture
+def guarded(home):
+    write_env(home, "kimi", KIMI + f"ANTHROPIC_API_KEY={CLIENT_KEY}\n")
+    return home
+
+
+def test_on_a_terminal_the_token_is_masked_with_a_hint(guarded):
+    shown = on_terminal("env", "kimi-k2")
+    assert CLIENT_KEY[4:12] not in shown
+    assert "cdef" in shown
+    assert 'eval "$(ccproxy env Kimi-K2)"' in shown
+
+
+def test_show_shows_it(guarded):
+    assert CLIENT_KEY in on_terminal("env", "kimi-k2", "--show")
+
+
+def test_in_a_pipe_it_is_whole(guarded, ccproxy):
+    assert f"ANTHROPIC_AUTH_TOKEN={CLIENT_KEY};" in ccproxy("env", "kimi-k2").stdout
+
+
+# Settings that would win.
+
+
+def test_a_shadowing_setting_is_named_on_stderr(home, ccproxy):
+    settings = home / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps({"env": {"ANTHROPIC_BASE_URL": "https://elsewhere"}}))
+    result = ccproxy("env", "glm-4.6")
+    assert result.exit_code == 0
+    assert ".claude/settings.json sets ANTHROPIC_BASE_URL" in result.stderr
+    assert "ccproxy run GLM-4.6 -- claude" in result.stderr
+    assert "warning" not in result.stdout
+    assert "sk-" not in result.stdout + result.stderr
+    assert "sk-" in GLM
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"SHELL": "/bin/bash"}, "bash"),
+        ({"SHELL": "/usr/bin/zsh"}, "zsh"),
+        ({"SHELL": "/opt/fish"}, "fish"),
+        ({"SHELL": "/usr/bin/pwsh"}, "pwsh"),
+        ({"SHELL": "/bin/dash"}, "bash"),
+        ({"PSModulePath": "C:\\x"}, "pwsh"),
+        ({}, "bash"),
+    ],
+)
+def test_the_shell_is_the_users(environ, expected):
+    assert shell_of(environ) == expected
+
+
+# Whether anybody would answer.
+
+
+def test_an_unknown_window_is_told(home, ccproxy):
+    write_env(home, "kimi", "PROVIDER=ollama\n")
+    result = ccproxy("env", "kimi-k2")
+    assert "note: the window of qwen3-coder:30b is unknown" in result.stderr
+    assert "unknown" not in result.stdout
+    assert ccproxy("env", "kimi-k2", "-q").stderr == ""
+    assert "window" not in ccproxy("env", "glm-4.6").stderr
+
+
+def test_a_stopped_proxy_is_told(demo, ccproxy):
+    done = ccproxy("env", "demo")
+    assert done.exit_code == 0
+    assert "note: Demo is not running; start it: ccproxy start Demo" in done.stderr
+    assert "is not running" not in done.stdout
+    assert not (demo / "pids").exists()
+
+
+def test_a_port_of_a_strangers_is_told(demo, ccproxy):
+    port = port_of(demo, "Demo")
+    with socket.create_server(("127.0.0.1", port)):
+        done = ccproxy("env", "demo")
+    assert done.exit_code == 0
+    assert f"note: port {port} in use by " in done.stderr
+    assert "in use" not in done.stdout
+
+
+def test_of_a_running_proxy_nothing_is_told(demo, ccproxy, process):
+    assert process("start", "demo").returncode == 0
+    done = ccproxy("env", "demo")
+    assert done.exit_code == 0
+    assert "note:" not in done.stderr
+    assert "note: Other is not running" in ccproxy("env", "other").stderr

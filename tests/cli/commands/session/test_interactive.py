@@ -1,0 +1,160 @@
+"""`ccproxy interactive`: the twelve words, from a pipe and at a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ccproxy.cli.session.interactive_words import WORDS
+from tests.cli.conftest import write_env
+
+
+@pytest.fixture
+def say(ccproxy):
+    """Say some lines; the result has exit_code, stdout and stderr."""
+    return lambda *lines, label="kimi-k2": ccproxy("interactive", label, input="\n".join(lines))
+
+
+def test_there_are_the_twelve_words(home, say):
+    done = say("help", "quit")
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(WORDS)
+    assert set(WORDS) == {
+        *("preset", "config", "toggle", "test", "record", "load"),
+        *("logs", "providers", "presets", "env", "help", "quit"),
+    }
+
+
+def test_config(home, say):
+    done = say("config")
+    lines = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    shown = {name: value.strip() for name, value in lines.items()}
+    assert shown["provider"] == "Kimi"
+    assert (shown["keys"], shown["address"]) == ("1", "http://127.0.0.1:18081")
+    assert "secret" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("confg", 'did you mean "config"?'),
+        ("frobnicate", "`help` lists them"),
+        ("config now", "takes 0 words at most"),
+        ("record perhaps", "neither on nor off"),
+        ("providers nobody", "is not in the table"),
+        ('load "', "cannot be read"),
+        ("load", "which file?"),
+        ("load ../../etc/passwd", "not the name of a file"),
+        ("toggle", "is not running"),
+        ("record", "is not running"),
+        ("test", "does not answer"),
+        ("record", "\n  fix: ccproxy start Kimi-K2"),
+    ],
+)
+def test_a_word_that_fails_says_why_and_the_next_is_heard(home, say, line, said):
+    done = say(line, "help")
+    assert said in done.stderr
+    assert done.exit_code == 1
+    assert "quit" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_lines_without_words_and_what_follows_quit(home, say):
+    done = say("", "# a comment", "   ", "QUIT", "frobnicate")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_going_to_another_proxy(home, say):
+    done = say("providers glm-4.6", "config")
+    assert "about GLM-4.6 from now on" in done.stdout
+    assert "Z.ai" in done.stdout
+
+
+def test_presets_are_those_that_there_are(home, say):
+    done = say("presets")
+    assert done.exit_code == 0
+    assert "openai_premium" in done.stdout
+
+
+def test_env_prints_and_edits_nothing(home, say, monkeypatch):
+    user = home / "user"
+    user.mkdir()
+    monkeypatch.setenv("HOME", str(user))
+    files = (".bashrc", ".zshrc", ".profile")
+    for name in files:
+        (user / name).write_text("mine\n")
+    done = say("env")
+    assert 'eval "$(ccproxy env Kimi-K2)"' in done.stdout
+    assert "ANTHROPIC_BASE_URL" in done.stdout
+    assert {path.name: path.read_text() for path in user.iterdir()} == dict.fromkeys(
+        (".bashrc", ".zshrc", ".profile"), "mine\n"
+    )
+
+
+def test_on_a_fleet_that_runs(demo, process):
+    write_env(demo, "demo", "PROVIDER=demo\n")
+    assert process("start").returncode == 0
+    words = "providers\ntest\ntoggle\ntoggle on\nrecord on\nrecord\nlogs 5\n"
+    done = process("interactive", "demo", input=words)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "all 2 ready",
+        "answers",
+        "Demo is off",
+        "Demo is on",
+        "is kept",
+        "is not kept",
+        "/test-connection",
+    ):
+        assert said in done.stdout, said
+
+
+@pytest.mark.parametrize("with_toolkit", [True, False])
+def test_at_a_terminal(home, with_toolkit):
+    hide = "" if with_toolkit else "sys.modules['prompt_toolkit'] = None;"
+    code = (
+        f"import sys; {hide} from ccproxy.cli.main import cli; cli.main(['interactive', 'kimi-k2'])"
+    )
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env={**os.environ, "TERM": "dumb", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    os.close(theirs)
+    try:
+        read_until(ours, "Kimi-K2> ")
+        os.write(ours, b"frobnicate\r")
+        read_until(ours, "`help` lists them", "Kimi-K2> ")
+        os.write(ours, b"quit\r")
+        assert child.wait(timeout=20) == 0
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+    history = home / "state/interactive.history"
+    assert history.exists() is with_toolkit
+    if with_toolkit:
+        assert stat.S_IMODE(history.stat().st_mode) == 0o600
+        assert "frobnicate" in history.read_text()
+
+
+def read_until(fd, *wanted, within=20.0):
+    """Read until all of *wanted* was seen, one behind the other; else fails with what was seen."""
+    seen, late = "", time.monotonic() + within
+    pattern = re.compile(".*".join(map(re.escape, wanted)), re.DOTALL)
+    while pattern.search(seen) is None:
+        ready, _, _ = select.select([fd], [], [], max(0.0, late - time.monotonic()))
+        assert ready, f"never saw {wanted!r} in {seen!r}"
+        seen += os.read(fd, 4096).decode(errors="replace")

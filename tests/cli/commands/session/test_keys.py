@@ -1,0 +1,144 @@
+"""`ccproxy keys`: what it understands, prints, and ends with."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from ccproxy.cli.commands.session.keys import _understand
+from ccproxy.errors import UsageError
+from tests.cli.conftest import free_port, write_env
+
+GOOD = "sk-a-good-key-for-tests-1111"
+BAD = "sk-a-bad-key-for-tests-2222"
+
+
+@pytest.mark.parametrize(
+    ("words", "order"),
+    [
+        pytest.param((), (None, "list", ()), id="nothing: all keys"),
+        pytest.param(("kimi",), ("kimi", "list", ()), id="a label: its keys"),
+        pytest.param(("test",), (None, "test", ()), id="a deed: with all keys"),
+        pytest.param(("kimi", "test"), ("kimi", "test", ()), id="all keys of a label"),
+        pytest.param(("kimi", "test", "k1", "k3"), ("kimi", "test", ("k1", "k3")), id="some keys"),
+        pytest.param(("test", "test"), ("test", "test", ()), id="a label called like a deed"),
+        pytest.param(("enable", "k1"), (None, "enable", ("k1",)), id="a key of the only label"),
+    ],
+)
+def test_words_are_understood(words, order):
+    assert _understand(words) == order
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        pytest.param(("kimi", "burn"), '"burn" is not something to do', id="an unknown deed"),
+        pytest.param(("kimi", "disable"), "disable needs the key", id="disable everything"),
+    ],
+)
+def test_other_words_are_refused(words, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        _understand(words)
+
+
+def test_without_a_fleet_that_runs_it_ends_with_3(home, ccproxy):
+    done = ccproxy("keys")
+    assert done.exit_code == 3
+    assert "ccproxy start" in done.stderr
+    assert ccproxy("keys", "kimi-k2").exit_code == 3
+
+
+def test_a_key_of_several_labels_is_nobodys(home, ccproxy):
+    done = ccproxy("keys", "disable", "k1")
+    assert done.exit_code == 2
+    assert "ccproxy keys LABEL disable k1" in done.stderr
+
+
+class _Provider(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        good = self.headers["Authorization"] == f"Bearer {GOOD}"
+        choice = {"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}
+        body = {"choices": [choice]} if good else {"error": {"message": "invalid api key"}}
+        data = json.dumps(body).encode()
+        self.send_response(200 if good else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture
+def two_keys(tmp_path, monkeypatch, process):
+    """A fleet of one, whose provider takes one of its two keys."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ccproxy.toml").write_text(f'proxies = ["{free_port()}:envs/a.env:Two"]\n')
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    text = f"PROVIDER_BASE_URL={url}\nPROVIDER_API_KEY={GOOD},{BAD}\nMAX_RETRIES=0\n"
+    write_env(tmp_path, "a", text)
+    assert process("start").returncode == 0
+    yield tmp_path
+    assert process("stop", "--now").returncode == 0
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_refused_key_is_found_told_and_switched_off(two_keys, process):
+    done = process("keys", "two", "test")
+    assert done.returncode == 4
+    assert "✓ k1 …1111" in done.stdout
+    assert "✗ k2 …2222  401" in done.stdout
+    assert GOOD not in done.stdout + done.stderr
+    assert BAD not in done.stdout + done.stderr
+
+    (said,) = (line for line in process("-v", "keys").stdout.splitlines() if "refusal: " in line)
+    assert said.endswith("(401): invalid api key")
+    assert "refusal: " not in process("keys").stdout
+
+    status = process("status")
+    assert status.returncode == 1
+    assert "degraded" in status.stdout
+    assert "1/2" in status.stdout
+    assert "1 of 2 keys out: k2 …2222 rejected 401 since" in status.stdout
+    assert "fix: ccproxy keys Two test k2" in status.stdout
+
+    done = process("keys", "disable", "k2", "--json")
+    assert done.returncode == 0
+    (row,) = json.loads(done.stdout)["proxies"]
+    assert [key["state"] for key in row["keys"]] == ["ready", "disabled"]
+
+    assert process("keys", "two", "enable", "k2").returncode == 0
+    listed = process("keys")
+    assert listed.returncode == 0
+    assert [line.split()[:3] for line in listed.stdout.splitlines()[2:]] == [
+        ["k1", "…1111", "ready"],
+        ["k2", "…2222", "ready"],
+    ]
+    done = process("keys", "two", "test", "k7")
+    assert done.returncode == 1
+    assert "there are k1, k2" in done.stderr
+
+
+def test_what_could_not_be_saved_is_told_and_holds_for_now(two_keys, process):
+    with closing(sqlite3.connect(two_keys / "state" / "two.keys.sqlite")) as store, store:
+        store.execute("DROP TABLE keys")
+    done = process("keys", "two", "disable", "k2", "--json")
+    assert done.returncode == 1
+    assert done.stderr.startswith("warning: Two: not saved (no such table: keys)")
+    assert done.stderr.endswith("; it holds until the proxy restarts\n")
+    (row,) = json.loads(done.stdout)["proxies"]
+    assert [key["state"] for key in row["keys"]] == ["ready", "disabled"]
+    assert row["unsaved"] == "no such table: keys"
+    assert process("keys", "two").returncode == 0, "to look changes nothing"

@@ -1,0 +1,142 @@
+"""Tab: verbs, options and labels, in each shell, fast."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from ccproxy.cli.commands.setup.completion import SHELLS
+from tests.cli.conftest import command
+
+HEAVY = {"aiohttp", "structlog", "msgspec", "rich", "psutil", "uvloop", "asyncio"}
+
+
+def complete(shell, *words, code="from ccproxy.cli.main import main; main()", **environ):
+    """What the shell is told when the last of *words* is being typed."""
+    asked = {
+        "_CCPROXY_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": "\n".join(words) if shell == "pwsh" else " ".join(words),
+        "COMP_CWORD": words[-1] if shell == "fish" else str(len(words) - 1),
+        "COMP_INCOMPLETE": words[-1],
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **asked, **environ},
+    )
+
+
+def answers(shell, *words):
+    done = complete(shell, *words)
+    assert done.stderr == ""
+    lines = [line for line in done.stdout.splitlines() if line]
+    if shell == "zsh":
+        return lines[1::3]
+    values = [line if shell == "pwsh" else line.split(",", 1)[1] for line in lines]
+    return [value.split("\t")[0] for value in values]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["ccproxy", "sta"], ["start", "status"], id="a verb"),
+        pytest.param(["ccproxy", "start", "k"], ["Kimi-K2"], id="a label, whatever its case"),
+        pytest.param(["ccproxy", "env", "GLM"], ["GLM-4.6"], id="another verb's label"),
+        pytest.param(["ccproxy", "run", "z"], [], id="no such label"),
+        pytest.param(["ccproxy", "start", "--no"], ["--no-wait"], id="an option"),
+    ],
+)
+def test_answers(shell, words, expected, home):
+    assert [one for one in answers(shell, *words) if one != "--no-color"] == expected
+
+
+def test_labels_come_from_the_table_that_was_named(home, tmp_path_factory):
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    table = str(home / "ccproxy.toml")
+    assert answers("bash", "ccproxy", "-c", table, "start", "k") == ["Kimi-K2"]
+    assert answers("bash", "ccproxy", "start", "k") == []
+
+
+def test_a_broken_table_completes_what_can_be_read(home):
+    (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi", "0:x:Bad"]')
+    assert answers("bash", "ccproxy", "start", "") == ["Kimi"]
+
+
+def test_nothing_heavy_is_loaded_for_a_label(home):
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        "from ccproxy.cli.main import main; main()"
+    )
+    done = complete("bash", "ccproxy", "stop", "k", code=code)
+    assert done.stdout == "plain,Kimi-K2\n"
+    assert set(done.stderr.split()) & (HEAVY - {"asyncio"}) == set()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_is_one_of_that_shell(shell, process, tmp_path):
+    done = process("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_CCPROXY_COMPLETE" in done.stdout
+    if shell != "pwsh" and shutil.which(shell):
+        file = tmp_path / "script"
+        file.write_text(done.stdout)
+        check = subprocess.run([shell, "-n", str(file)], capture_output=True, check=False)
+        assert (check.returncode, check.stderr) == (0, b"")
+
+
+def test_bash_completes_with_the_script(home, process):
+    folder = home / "bin"
+    folder.mkdir()
+    (folder / "ccproxy").write_text("#!/bin/sh\nexec " + " ".join(command()) + ' "$@"\n')
+    (folder / "ccproxy").chmod(0o755)
+    script = process("completion", "bash").stdout
+    line = "COMP_WORDS=(ccproxy logs GL); COMP_CWORD=2; _ccproxy_completion ccproxy"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f'{script}\n{line}; echo "${{COMPREPLY[@]}}"'],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+    )
+    assert done.stdout == "GLM-4.6\n", done.stderr
+
+
+def test_an_unknown_shell(ccproxy):
+    result = ccproxy("completion", "tcsh")
+    assert result.exit_code == 2
+    assert "bash" in result.stderr
+
+
+# Speed. The figures are those of an idle machine; tests share theirs with others.
+
+
+@pytest.mark.parametrize(
+    ("limit", "run"),
+    [
+        pytest.param(
+            0.15, lambda: subprocess.run(command("--help"), capture_output=True), id="help"
+        ),
+        pytest.param(
+            0.30, lambda: subprocess.run(command("status"), capture_output=True), id="status"
+        ),
+        pytest.param(0.15, lambda: complete("bash", "ccproxy", "start", "k"), id="completion"),
+    ],
+)
+def test_it_costs_no_more_processor_time_than(limit, run, home):
+    def cost():
+        before = os.times()
+        run()
+        after = os.times()
+        return (after.children_user - before.children_user) + (
+            after.children_system - before.children_system
+        )
+
+    assert min(cost() for _ in range(5)) <= limit

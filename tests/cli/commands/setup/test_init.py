@@ -1,0 +1,701 @@
+"""`ccproxy init`: from a key to an answer; what is there already is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from ccproxy.cli.setup import new_proxy as newproxy
+from ccproxy.config.check import load_all
+from ccproxy.config.fleet import Fleet, load_fleet
+from ccproxy.config.worker import load_worker
+from ccproxy.providers.presets import load_presets
+from tests.cli.conftest import TABLE, command, free_port, write_env
+from tests.fleet import FleetHome
+from tests.provider import completion, failure
+
+KEY = "sk-the-provider-0123456789abcdef"
+OTHER = "sk-the-second-fedcba9876543210"
+ASK = """
+import os, urllib.request
+request = urllib.request.Request(
+    os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages",
+    data=b'{"model":"claude-opus-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}',
+    headers={"x-api-key": os.environ.get("KEY", os.environ["ANTHROPIC_AUTH_TOKEN"])},
+)
+print(urllib.request.urlopen(request).read().decode())
+"""
+
+
+@pytest.fixture
+def init(ccproxy):
+    """Run the verb as scripts do; *stdin* is what --key-stdin reads."""
+
+    def run(*words, stdin=KEY):
+        return ccproxy("init", "--no-input", *words, input=stdin)
+
+    return run
+
+
+def env_of(folder: Path, label: str):
+    entry = load_fleet(folder / "ccproxy.toml").entry(label)
+    return load_worker(entry.env_file, entry=entry)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# From nothing to an answer.
+
+
+@pytest.mark.xdist_group("processes")
+async def test_two_commands_are_enough(tmp_path, provider):
+    async with FleetHome(tmp_path) as home:
+        words = ["--preset", "custom", "--base-url", provider.url, "--model", "m1"]
+        done = await with_stdin(home, KEY, "init", "--no-input", "--key-stdin", *words)
+        assert done.returncode == 0, done.stderr
+        assert "Next:  ccproxy run custom -- claude" in done.stderr
+        run = ("run", "custom", "--", sys.executable, "-c", ASK)
+        said = await home.ccproxy(*run)
+        assert (said.code, json.loads(said.out)["type"]) == (0, "message"), said.err
+        assert [(call.key, call.json["model"]) for call in provider.calls] == [(KEY, "m1")]
+        for wrong in ("", "ccp_wrong"):
+            refused = await home.ccproxy(*run, KEY=wrong)
+            assert "401" in refused.err
+        assert len(provider.calls) == 1
+
+
+async def with_stdin(home, typed, *words):
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "ccproxy", *words],
+        cwd=home.path,
+        env=home.environ,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        pytest.param([], "user/.config/ccproxy/ccproxy.toml", id="the user's config folder"),
+        pytest.param(["-c", "new/my.toml"], "here/new/my.toml", id="where --config says"),
+    ],
+)
+def test_a_table_is_begun(words, place, init, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    old = os.umask(0)
+    try:
+        done = init("--preset", "kimi", "--key-stdin", *words)
+    finally:
+        os.umask(old)
+    assert done.exit_code == 0, done.stderr
+    table = tmp_path / place
+    checked = load_all(table)
+    assert [entry.label for entry in checked.fleet.entries] == ["kimi"]
+    assert '"8081:envs/kimi.env:kimi"' in table.read_text() or checked.fleet.entries[0].port > 8081
+    written = [path for path in tmp_path.rglob("*") if path.name != "here"]
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in written}
+    assert modes == {path: 0o700 if path.is_dir() else 0o600 for path in written}
+
+
+# The table is found, wherever the user is.
+
+PROGRAM = "#!{python}\nfrom ccproxy.cli.main import main\nmain()\n"
+
+
+@pytest.fixture
+def program(home, monkeypatch):
+    """The command as `make run` leaves it beside the table; the user is in another folder."""
+    environment = home / ".venv"
+    venv.create(environment, symlinks=True)
+    program = environment / "bin/ccproxy"
+    program.write_text(PROGRAM.format(python=environment / "bin/python"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    elsewhere = Path(os.environ["HOME"], "my-project")
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return program
+
+
+def test_no_second_fleet_is_begun_beside_the_first(program, home):
+    words = ["init", "--no-input", "--preset", "demo", "--label", "New"]
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Config   {home}/ccproxy.toml\n" in done.stderr
+    assert not Path(os.environ["HOME"], ".config").exists()
+    assert [entry.label for entry in load_fleet(home / "ccproxy.toml").entries][-1] == "New"
+
+
+@pytest.mark.xdist_group("processes")
+def test_run_finds_the_table_beside_its_program(program, home):
+    entry = f'["{free_port()}:envs/demo.env:Demo"]'
+    (home / "ccproxy.toml").write_text(f"proxies = {entry}\n")
+    write_env(home, "demo", "PROVIDER=demo\n")
+    words = ["run", "demo", "--", "printenv", "ANTHROPIC_BASE_URL"]
+    try:
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"Config   {home}/ccproxy.toml\n" in done.stderr
+    finally:
+        subprocess.run([program, "stop", "--now"], capture_output=True, check=True)
+
+
+def test_the_table_keeps_every_line(init, home):
+    before = "# mine\n" + TABLE + "\n[fallback]   # my comment\nKimi-K2 = ['GLM-4.6']\n"
+    (home / "ccproxy.toml").write_text(before)
+    (home / "ccproxy.toml").chmod(0o644)
+    done = init("--preset", "deepseek", "--key-stdin", "--port", str(port := free_port()))
+    assert done.exit_code == 0, done.stderr
+    table = home / "ccproxy.toml"
+    assert table.read_text().startswith(before)
+    assert stat.S_IMODE(table.stat().st_mode) == 0o644
+    added = load_all(table).fleet.entries[2]
+    assert (added.label, added.port, added.env_file) == (
+        *("deepseek", port),
+        home / "envs/deepseek.env",
+    )
+    assert not [path for path in home.iterdir() if path.name.startswith("tmp")]
+
+
+@pytest.mark.parametrize("table", ["", "# nothing yet\n", "proxies = []\n"])
+def test_a_table_without_a_proxy_gets_its_first(table, init, home):
+    (home / "ccproxy.toml").write_text(table)
+    assert init("--preset", "kimi", "--label", "Moon", "--key-stdin").exit_code == 0
+    assert [entry.label for entry in load_fleet(home / "ccproxy.toml").entries] == ["Moon"]
+    assert (home / "ccproxy.toml").read_text().startswith(table)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(
+            ["--preset", "zai", "--key-stdin"],
+            ("zai", "https://api.z.ai/api/paas/v4", "glm-5.3", "glm-5.3-flash"),
+            id="the preset says it all",
+        ),
+        pytest.param(
+            ["--preset", "zai", "--key-stdin", "--model", "glm-4.6"],
+            ("zai", "https://api.z.ai/api/paas/v4", "glm-4.6", "glm-4.6"),
+            id="a model of the user's answers in every tier",
+        ),
+        pytest.param(
+            ["--preset", "KIMI", "--key-stdin", "--base-url", "https://api.moonshot.cn/v1"],
+            ("kimi", "https://api.moonshot.cn/v1", "kimi-k3", "kimi-k2.6"),
+            id="a preset elsewhere",
+        ),
+        pytest.param(
+            ["--base-url", "http://10.0.0.5:8000/v1", "--model", "q", "--key-stdin"],
+            ("", "http://10.0.0.5:8000/v1", "q", "q"),
+            id="an address alone is a server of the user's own",
+        ),
+        pytest.param(
+            ["--preset", "ollama"],
+            ("ollama", "http://127.0.0.1:11434/v1", "qwen3-coder:30b", "qwen3-coder:30b"),
+            id="no key where none is needed",
+        ),
+        pytest.param(
+            ["--preset", "anthropic", "--key-stdin"],
+            ("anthropic", "https://api.anthropic.com", None, None),
+            id="a preset without models sends names on",
+        ),
+    ],
+)
+def test_what_is_written(words, expected, init, home):
+    done = init("--label", "New", *words)
+    assert done.exit_code == 0, done.stderr
+    config = env_of(home, "new")
+    said = (config.provider, config.base_url, config.models.big, config.models.small)
+    assert said == expected
+    assert config.api_keys == ((KEY,) if "--key-stdin" in words else ("ollama",))
+
+
+@pytest.mark.parametrize(
+    ("words", "window"),
+    [
+        pytest.param([], None, id="unknown"),
+        pytest.param(["--context-window", "40000"], 40000, id="as the user says"),
+    ],
+)
+def test_the_window_of_a_server_that_only_the_user_knows(words, window, init, home):
+    server = ["--base-url", "http://10.0.0.5:8000/v1", "--model", "m1", "--label", "New"]
+    done = init("--key-stdin", *server, *words)
+    assert done.exit_code == 0, done.stderr
+    assert env_of(home, "new").context_window == window
+
+
+@pytest.mark.parametrize("name", load_presets())
+def test_every_preset_can_be_added(name, init, home):
+    words = [] if load_presets()[name].base_url else ["--base-url", "https://x.example.com"]
+    done = init("--preset", name, "--label", "New", "--key-stdin", *words)
+    assert done.exit_code == 0, done.stderr
+    assert load_all(home / "ccproxy.toml").workers["New"].provider == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        pytest.param(f"{KEY}\n{OTHER}\n", (KEY, OTHER), id="one a line"),
+        pytest.param(f"{KEY}, {OTHER},{KEY}", (KEY, OTHER), id="split by commas, each once"),
+        pytest.param(f"\r\n  {KEY}\r\n\r\n", (KEY,), id="blank lines and ends of other systems"),
+        pytest.param("sk-a#b'c\\d$e\"f`g-0123", ("sk-a#b'c\\d$e\"f`g-0123",), id="odd signs"),
+    ],
+)
+def test_keys_come_as_they_are(typed, expected, init, home):
+    assert init("--preset", "deepseek", "--key-stdin", stdin=typed).exit_code == 0
+    assert env_of(home, "deepseek").api_keys == expected
+
+
+def test_each_proxy_gets_a_client_key_of_256_bits(init, home):
+    for label in ("one", "two"):
+        assert init("--preset", "demo", "--label", label).exit_code == 0
+    keys = [env_of(home, label).client_keys for label in ("one", "two")]
+    assert all(re.fullmatch(r"ccp_[A-Za-z0-9_-]{43}", key) for (key,) in keys)
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["-v"]])
+def test_no_key_is_shown(words, init, home):
+    typed = f"{KEY}\n{OTHER}"
+    done = init("--preset", "deepseek", "--key-stdin", *words, stdin=typed)
+    config = env_of(home, "deepseek")
+    for secret in (*config.api_keys, *config.client_keys):
+        assert secret[:8] not in done.stdout + done.stderr
+        assert secret[8:-4] not in done.stdout + done.stderr
+    if words == ["--json"]:
+        assert json.loads(done.stdout) == {
+            "schema": 1,
+            "proxy": {
+                "label": "deepseek",
+                "port": config.port,
+                "env_file": str(home / "envs/deepseek.env"),
+                "table": str(home / "ccproxy.toml"),
+            },
+        }
+
+
+# What cannot be: nothing is written, and the error says what to do.
+
+DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "code", "said"),
+    [
+        (["--preset", "deepsek"], KEY, 2, 'not a preset (did you mean "deepseek"?)'),
+        ([], KEY, 2, "--preset is missing"),
+        (["--preset", "deepseek"], "", 2, "--key-stdin is missing: DeepSeek asks for a key"),
+        (["--preset", "custom", "--key-stdin", "--model", "m"], KEY, 2, "--base-url is missing"),
+        (["--preset", "azure", "--key-stdin"], KEY, 2, "--base-url is missing"),
+        (["--base-url", "https://x.example/v1", "--key-stdin"], KEY, 2, "--model is missing"),
+        ([*DEEPSEEK, "--base-url", "http://x.example/v1"], KEY, 2, "send the key in the clear"),
+        ([*DEEPSEEK, "--base-url", "x.example"], KEY, 2, "must be an http:// or https://"),
+        ([*DEEPSEEK, "--context-window", "1M"], KEY, 2, "must be a whole number of tokens"),
+        ([*DEEPSEEK, "--model", "a,b"], KEY, 2, "must be the name of one model"),
+        ([*DEEPSEEK, "--label", "kimi-k2"], KEY, 2, "Kimi-K2 is in the table already (ccproxy.to"),
+        ([*DEEPSEEK, "--label", "../x"], KEY, 2, '"../x" cannot be a label'),
+        ([*DEEPSEEK, "--label", "Supervisor"], KEY, 2, '"Supervisor" cannot be a label'),
+        ([*DEEPSEEK, "--label", "glm"], KEY, 2, "nothing is overwritten, but there is envs/glm"),
+        ([*DEEPSEEK, "--port", "18082"], KEY, 2, "port 18082 is that of GLM-4.6 in the table"),
+        ([*DEEPSEEK, "--port", "0"], KEY, 2, "the port must be a port from 1 to 65535"),
+        ([*DEEPSEEK, "--base-url", "http://127.0.0.1:18082/v1"], KEY, 78, "the proxy GLM-4.6"),
+        ([*DEEPSEEK, "--model", OTHER], KEY, 2, "the model cannot be a key"),
+        ([*DEEPSEEK, "--model", "https://x.example/v1"], KEY, 2, "the model cannot be an address"),
+        (DEEPSEEK, "", 2, "no key was given"),
+        (DEEPSEEK, "\n \n", 2, "no key was given"),
+        (DEEPSEEK, ",", 2, "stdin holds no key, only commas"),
+        (DEEPSEEK, "your-api-key", 2, "stdin holds a placeholder, not a key"),
+        (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin holds as key 2 of 2 a placeholder"),
+        (DEEPSEEK, "changeme", 2, "stdin holds a placeholder, not a key"),
+        (DEEPSEEK, "sk-two words-0123456789", 2, "another sign that keys never have"),
+    ],
+)
+def test_mistakes(words, typed, code, said, init, home):
+    before = everything(home)
+    done = init(*words, stdin=typed)
+    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
+    assert "fix: " in done.stderr
+    for key in (KEY, OTHER):
+        assert key[:10] not in done.stderr
+    assert everything(home) == before
+
+
+def test_a_port_that_somebody_has_is_not_taken(init, home):
+    before = everything(home)
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        done = init(*DEEPSEEK, "--port", str(port))
+    assert done.exit_code == 5
+    assert f"port {port} in use" in done.stderr
+    assert everything(home) == before
+
+
+def test_a_port_that_somebody_has_is_not_proposed(tmp_path):
+    fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
+    first = newproxy.propose_port(fleet)
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", first))
+        stranger.listen()
+        assert newproxy.propose_port(fleet) > first
+
+
+def test_a_port_of_an_example_is_not_proposed(tmp_path):
+    table = tmp_path / "ccproxy.toml"
+    fleet = Fleet(home=tmp_path, file=table, entries=())
+    first = newproxy.propose_port(fleet)
+    table.write_text(f"""\
+proxies = [
+  # "{first}:envs/kimi.env:Kimi",
+]
+# [[proxy]]
+# port = {first + 1}
+""")
+    assert newproxy.propose_port(fleet) > first + 1
+
+
+@pytest.mark.parametrize("table", [TABLE, None], ids=["added to", "begun"])
+def test_what_is_shown_is_what_was_written(table, init, home):
+    if table is None:
+        (home / "ccproxy.toml").unlink()
+    done = init("-c", "ccproxy.toml", "--preset", "demo")
+    _, shown = done.stdout.split("and in ccproxy.toml\n")
+    written = (home / "ccproxy.toml").read_text()
+    assert written.endswith("\n".join(line[2:] for line in shown.splitlines() if line) + "\n")
+
+
+def test_a_table_with_mistakes_is_left_alone(init, home):
+    (home / "ccproxy.toml").write_text(TABLE.replace("18082", "18081"))
+    before = everything(home)
+    done = init(*DEEPSEEK)
+    assert (done.exit_code, "port 18081 is used twice" in done.stderr) == (78, True)
+    assert everything(home) == before
+
+
+def test_a_table_that_ends_in_another_form_is_left_alone(init, home):
+    row = '{port = 18081, env_file = "envs/kimi.env", label = "K"}'
+    (home / "ccproxy.toml").write_text(f"proxy = [{row}]\n")
+    before = everything(home)
+    done = init(*DEEPSEEK)
+    assert (done.exit_code, "add by hand" in done.stderr) == (1, True)
+    assert everything(home) == before
+
+
+def test_a_planted_link_is_not_followed(init, home):
+    victim = home / "victim"
+    (home / "envs/deepseek.env").symlink_to(victim)
+    assert init(*DEEPSEEK).exit_code == 2
+    assert not victim.exists()
+
+
+def test_a_pipe_in_the_place_of_the_table_is_not_waited_for(init, home):
+    (home / "ccproxy.toml").unlink()
+    os.mkfifo(home / "ccproxy.toml")
+    done = init(*DEEPSEEK, "-c", "ccproxy.toml")
+    assert (done.exit_code, "not a regular file" in done.stderr) == (78, True)
+    assert not (home / "envs/deepseek.env").exists()
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from ccproxy.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [pytest.param(0, "", id="env file"), pytest.param(2000, "#" * 2000, id="table")],
+)
+def test_a_full_disk_leaves_nothing_by_half(room, kept, home):
+    (home / "ccproxy.toml").write_text(f"{TABLE}{kept}\n")
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    words = ["init", "--no-input", *DEEPSEEK]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", LIMITED, str(room), *words],
+        input=KEY.encode(),
+        capture_output=True,
+    )
+    assert (done.returncode, b"too large" in done.stderr) == (1, True), done
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+# Several at once.
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("table", [TABLE, None], ids=["added to", "begun"])
+def test_many_commands_at_once_lose_nothing(table, home):
+    if table is None:
+        (home / "ccproxy.toml").unlink()
+    labels = [f"L{number}" for number in range(6)]
+    words = ["-c", "ccproxy.toml", "init", "--no-input", "--preset", "kimi", "--key-stdin"]
+    running = [
+        subprocess.Popen(
+            command(*words, "--label", label, "--port", free_port()),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for label in labels
+    ]
+    said = [one.communicate(KEY.encode())[0] for one in running]
+    assert [one.returncode for one in running] == [0] * len(labels), said
+    written = [entry.label for entry in load_fleet(home / "ccproxy.toml").entries]
+    assert sorted(written) == sorted(labels + (["Kimi-K2", "GLM-4.6"] if table else []))
+
+
+def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
+    sync = os.fsync
+    saved = ["# saved by hand\n", "# and again\n"]
+
+    def save_first(fd):
+        sync(fd)
+        if saved:
+            with (home / "ccproxy.toml").open("a") as table:
+                table.write(saved.pop(0))
+
+    monkeypatch.setattr(os, "fsync", save_first)
+    assert init(*DEEPSEEK).exit_code == 0
+    table = (home / "ccproxy.toml").read_text()
+    assert "# saved by hand\n# and again\n" in table
+    assert "deepseek" in table
+    assert not [path for path in home.iterdir() if path.name.startswith("tmp")]
+
+
+# One request, before anything is written.
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (None, 0, "✓ m1 answers after"),
+        (failure(401, "no such key"), 4, "no such key"),
+        (failure(402, "no money"), 4, "no money"),
+        (failure(404, "no such model"), 1, "no such model"),
+    ],
+)
+async def test_the_provider_is_asked_first(answer, code, said, tmp_path, provider):
+    if answer is not None:
+        provider.script(answer)
+    async with FleetHome(tmp_path) as home:
+        words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, f"{KEY}\n", "init", "--no-input", *words)
+        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+        assert {call.key for call in provider.calls} == {KEY}
+        assert (tmp_path / ".config/ccproxy").exists() is (code == 0)
+        assert home.processes() == []
+        assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.xdist_group("processes")
+async def test_each_key_is_tried(tmp_path, provider):
+    provider.script(completion("ok"), failure(401, "no such key"))
+    async with FleetHome(tmp_path) as home:
+        words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, f"{KEY}\n{OTHER}\n", "init", "--no-input", *words)
+    assert done.returncode == 4, done.stderr
+    assert "key 1 of 2 (…cdef): m1 answers" in done.stderr
+    assert "key 2 of 2 (…3210): " in done.stderr
+    assert [call.key for call in provider.calls] == [KEY, OTHER]
+
+
+@pytest.mark.xdist_group("processes")
+async def test_advice_names_what_is_there_already(tmp_path):
+    async with FleetHome(tmp_path) as home:
+        address = f"http://127.0.0.1:{free_port()}/v1"
+        words = ["--base-url", address, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, KEY, "init", "--no-input", *words)
+    assert done.returncode == 1
+    assert "connection refused: does a server run there?" in done.stderr
+    assert "fix: check the address (--base-url)" in done.stderr
+    assert "log file" not in done.stderr
+
+
+# At a terminal.
+
+
+class Terminal:
+    """A person before `ccproxy init`."""
+
+    def __init__(self, *words: str) -> None:
+        self.ours, theirs = pty.openpty()
+        self.child = subprocess.Popen(
+            command("init", *words),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "dumb"},
+        )
+        os.close(theirs)
+        self.seen = ""
+        self._read = 0
+
+    def wait_for(self, text: str) -> None:
+        """Read until *text* comes after what was waited for before."""
+        while (at := self.seen.find(text, self._read)) < 0:
+            said = self._listen()
+            assert said, self.seen
+            self.seen += said
+        self._read = at + len(text)
+
+    def type(self, text: str) -> None:
+        """Type some lines."""
+        os.write(self.ours, text.encode())
+
+    def end(self) -> int:
+        """Wait until it is over; return the exit code."""
+        while said := self._listen():
+            self.seen += said
+        os.close(self.ours)
+        return self.child.wait(timeout=30)
+
+    def _listen(self) -> str:
+        """Return what is shown next; nothing if it has ended, or says nothing for too long."""
+        if not select.select([self.ours], [], [], 30)[0]:
+            self.child.kill()
+            return ""
+        try:
+            return os.read(self.ours, 65536).decode(errors="replace")
+        except OSError:  # so does Linux say that the other end is closed
+            return ""
+
+
+def a_conversation(url: str) -> Terminal:
+    terminal = Terminal()
+    for question, answer in [
+        ("name or number: ", "kimmi\n"),
+        ('did you mean "kimi"', "custom\n"),
+        ("Base URL: ", f"{url}\n"),
+        ("(not shown; an empty line ends):", "your-api-key\n\n"),
+        ("placeholder", ""),
+        ("(not shown; an empty line ends):", "\n"),
+        ("no key was given", ""),
+        ("(not shown; an empty line ends):", f"{KEY}\n{OTHER}\n\n"),
+        ("Model (such as scripted-big, scripted-small): ", "sk-another-0123456789abcdef\n"),
+        ("cannot be a key", ""),
+        ("Model (such as scripted-big, scripted-small): ", "m1\n"),
+        ("Label [custom]: ", "kimi-k2\n"),
+        ("is in the table already", ""),
+        ("Label [custom]: ", "Mine\n"),
+        ("Port [", "\n"),
+        ("Context window of m1 in tokens (empty: I do not know): ", "many\n"),
+        ("must be a whole number of tokens", ""),
+        ("Context window of m1 in tokens (empty: I do not know): ", "\n"),
+        ("for a word now? [Y/n]: ", "\n"),
+        ("key 1 of 2 (…cdef): m1 answers after", ""),
+        ("key 2 of 2 (…3210): m1 answers after", ""),
+        ("run Mine -- claude", ""),
+    ]:
+        terminal.wait_for(question)
+        terminal.type(answer)
+    return terminal
+
+
+@pytest.mark.xdist_group("processes")
+async def test_a_conversation(home, provider):
+    terminal = await asyncio.to_thread(a_conversation, provider.url)
+    assert await asyncio.to_thread(terminal.end) == 0
+    config = env_of(home, "mine")
+    assert (config.base_url, config.models.big) == (provider.url, "m1")
+    assert config.api_keys == (KEY, OTHER)
+    assert KEY[3:] not in terminal.seen
+    assert OTHER[3:] not in terminal.seen
+    assert [call.key for call in provider.calls] == [KEY, OTHER]
+
+
+def test_whoever_has_no_key_is_not_asked_for_ever(home):
+    before = everything(home)
+    terminal = Terminal("--preset", "deepseek")
+    for _ in range(2):
+        terminal.wait_for("an empty line ends):")
+        terminal.type("\n")
+    assert terminal.end() == 2
+    assert terminal.seen.count("no key was given") == 2
+    assert everything(home) == before
+
+
+def refused(url: str) -> Terminal:
+    words = ["--preset", "custom", "--base-url", url, "--model", "m1", "--context-window", "9000"]
+    terminal = Terminal(*words, "--label", "new", "--port", str(free_port()))
+    terminal.wait_for("an empty line ends):")
+    terminal.type(f"{KEY}\n\n")
+    terminal.wait_for("for a word now? [Y/n]: ")
+    terminal.type("y\n")
+    terminal.wait_for("all the same? [y/N]: ")
+    return terminal
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize(("answer", "code"), [("\n", 4), ("y\n", 0)])
+async def test_a_refused_key_may_be_kept(answer, code, home, provider):
+    provider.script(failure(401, "no such key"))
+    terminal = await asyncio.to_thread(refused, provider.url)
+    terminal.type(answer)
+    assert await asyncio.to_thread(terminal.end) == code
+    assert (home / "envs/new.env").exists() is (code == 0)
+
+
+def test_the_menu_numbers_what_can_be_typed(home):
+    terminal = Terminal("--label", "New", "--no-test")
+    terminal.wait_for("name or number: ")
+    menu = dict(re.findall(r"(\d+) ([a-z]+) ", terminal.seen))
+    assert [*menu.values()].count("demo") == 1
+    assert set(menu.values()) == {*load_presets(), newproxy.CUSTOM}
+    rows = re.findall(r"^ +\d+ [a-z]+ .*?( \d+ [a-z]+ .*)\r$", terminal.seen, re.MULTILINE)
+    lines = [line.rstrip("\r") for line in terminal.seen.split("\n")]
+    columns = {line.index(row) for row in rows for line in lines if line.endswith(row)}
+    assert (len(rows) > 10, len(columns)) == (True, 1), terminal.seen
+    number = next(number for number, name in menu.items() if name == "demo")
+    terminal.type(f"{number}\n\n\n")
+    assert terminal.end() == 0, terminal.seen
+    assert env_of(home, "new").provider == "demo"
+
+
+@pytest.mark.parametrize(
+    "give_up",
+    [
+        pytest.param(lambda one: one.child.send_signal(signal.SIGINT), id="Ctrl-C"),
+        pytest.param(lambda one: one.type("\x04"), id="Ctrl-D"),
+    ],
+)
+def test_giving_up_leaves_nothing_behind(give_up, home):
+    before = everything(home)
+    terminal = Terminal("--preset", "deepseek", "--model", "m")
+    terminal.wait_for("an empty line ends):")
+    terminal.type(f"{KEY}\n")
+    give_up(terminal)
+    assert terminal.end() == 130
+    assert KEY not in terminal.seen
+    assert everything(home) == before
+
+
+def test_without_a_terminal_nobody_is_asked(ccproxy, home):
+    done = ccproxy("init", "--preset", "demo")
+    assert (done.exit_code, "nobody can be asked" in done.stderr) == (2, True)
+    assert "--no-input" in done.stderr.split("fix:")[1]

@@ -1,0 +1,227 @@
+"""How a fleet looks, and what came of a start: lines and exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy import __version__
+from ccproxy.build import installed_build
+from ccproxy.cli.commands.fleet import status
+from ccproxy.cli.render import outcome
+from ccproxy.cli.render.fleet_table import status_text
+from ccproxy.config.fleet import Fleet
+from ccproxy.supervisor.control.client import FleetStatus
+from ccproxy.supervisor.control.row import Row
+
+REFUSED = "failed 7 times, next try in 22 s. Last words: BASE_URL is not a valid URL"
+PORT = "port 8083 in use by node (pid 4411, user root)"
+
+
+def row(
+    label, state="ready", *, port=8081, reason=None, up=3600.0, keys=(2, 2), model="big-1", **more
+):
+    runs = state in ("ready", "degraded", "starting", "stopping")
+    return Row(
+        label=label,
+        port=port,
+        host="127.0.0.1",
+        state=state,
+        pids=(4711,) if runs else (),
+        uptime_s=up if runs else None,
+        keys={"ready": keys[0], "total": keys[1]},
+        in_flight=1,
+        models={"big": model, "middle": model, "small": "small-1"},
+        base_url="https://api.example/v1",
+        log="/x/logs/a.log",
+        reason=reason,
+        **more,
+    )
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """The status of rows as lines."""
+    fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
+
+    def lines(*rows, columns=120, verbose=False, note="", supervisor=True):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        about = {"pid": 812, "uptime_s": 273600.0} if supervisor else None
+        found = FleetStatus(config="x", supervisor=about, proxies=rows, note=note)
+        return status_text(found, fleet, rows=rows, verbose=verbose).splitlines()
+
+    return lines
+
+
+def test_after_an_upgrade_it_says_what_runs_and_how_to_renew_it(text):
+    """R21."""
+    (first, *_) = text(row("kimi", version="0.0.1"), row("glm", version=__version__))
+    assert f"running 0.0.1, installed {__version__} – `ccproxy reload`" in first
+    (first, *_) = text(row("kimi", version=__version__))
+    assert "running" not in first
+
+
+def test_of_the_same_version_an_older_code_is_told(text):
+    told = f"{__version__}, running an older code – `ccproxy reload`"
+    (first, *_) = text(row("kimi", version=__version__, build="0123456789ab"))
+    assert told in first
+    (first, *_) = text(row("kimi", version=__version__, build=installed_build()))
+    assert "running" not in first
+
+
+def test_the_supervisors_own_trouble_stands_beside_its_pid(text):
+    (first, *_) = text(row("kimi"), note="disk full: /srv/logs")
+    assert "supervisor pid 812 · " in first
+    assert "disk full: /srv/logs" in first
+
+
+def test_a_healthy_fleet(text, tmp_path):
+    lines = text(row("claude"), row("kimi", port=8082, up=75.0, keys=(3, 3)))
+    assert lines[0].startswith("ccproxy ")
+    assert " · up 3d 4h · supervisor pid 812 · all 2 ready   config " in lines[0]
+    assert [line.replace("\x1b[32m", "").replace("\x1b[0m", "") for line in lines[2:5]] == [
+        "  LABEL   ADDRESS         STATE  UPTIME  KEYS  IN-FLIGHT   PID  MODEL",
+        "● claude  127.0.0.1:8081  ready  1h       2/2          1  4711  big-1",
+        "● kimi    127.0.0.1:8082  ready  1m 15s   3/3          1  4711  big-1",
+    ]
+    assert lines[-1] == f"Logs 0 B in 0 files (kept 3 days): {tmp_path / 'logs'}"
+
+
+def test_an_unhealthy_fleet_says_why_and_what_to_do(text):
+    lines = text(
+        row("claude"),
+        row("kimi", "degraded", reason="1 of 3 keys rests", keys=(2, 3)),
+        row("glm", "crash-loop", reason=REFUSED),
+        row("deepseek", "foreign", reason=PORT),
+    )
+    shown = "\n".join(lines)
+    assert "1 ready, 1 degraded, 1 crash-loop, 1 foreign" in lines[0]
+    assert f"✗\x1b[0m glm  {REFUSED}\n    fix: ccproxy logs glm" in shown
+    assert f"✗\x1b[0m deepseek  {PORT}\n    fix: end that program, or give deepseek" in shown
+    assert "◐\x1b[0m kimi  1 of 3 keys rests" in shown
+    assert shown.count("fix: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "sign"),
+    [
+        ("ready", "●"),
+        ("starting", "◐"),
+        ("degraded", "◐"),
+        ("stopping", "◐"),
+        ("stopped", "○"),
+        ("crash-loop", "✗"),
+        ("failed", "✗"),
+        ("foreign", "✗"),
+    ],
+)
+def test_a_state_is_a_sign_and_a_word(state, sign, text):
+    line = text(row("a", state))[3]
+    assert sign in line
+    assert f" {state} " in line
+
+
+@pytest.mark.parametrize("columns", [60, 72, 80, 100, 120, 200])
+def test_the_table_fits_the_terminal(columns, text):
+    lines = text(row("a" * 12, model="m" * 30), row("b"), columns=columns)[2:5]
+    plain = [line.replace("\x1b[32m", "").replace("\x1b[0m", "") for line in lines]
+    assert max(map(len, plain)) <= columns
+    assert plain[0].split()[:4] == ["LABEL", "ADDRESS", "STATE", "UPTIME"]
+    assert ("MODEL" in plain[0]) is (columns >= 100)
+
+
+def test_verbose_adds_what_has_no_column(text):
+    shown = "\n".join(text(row("a"), verbose=True))
+    assert "upstream  https://api.example/v1" in shown
+    assert "big big-1, middle big-1, small small-1" in shown
+    assert "/x/logs/a.log" in shown
+
+
+def test_a_dead_supervisor_is_told(text):
+    note = "supervisor down, 1 worker serving"
+    assert note in text(row("a"), note=note, supervisor=False)[0]
+
+
+def test_nothing_from_outside_steers_the_terminal(text):
+    lines = text(row("a", "failed", reason="\x1b[2Jgone", model="m\x1b]0;x\x07"), verbose=True)
+    shown = "\n".join(lines).replace("\x1b[31m", "").replace("\x1b[0m", "")
+    assert "\x1b" not in shown
+    assert "\\x1b[2Jgone" in shown
+
+
+# Exit codes.
+
+
+@pytest.mark.parametrize(
+    ("states", "note", "code"),
+    [
+        (["ready", "ready"], "", 0),
+        (["ready"], "supervisor down, 1 worker serving", 1),
+        (["ready", "degraded"], "", 1),
+        (["ready", "stopped"], "", 1),
+        (["crash-loop"], "", 1),
+        (["starting"], "", 1),
+        (["stopping"], "", 1),
+        (["stopped", "stopped"], "", 3),
+        (["stopped", "foreign"], "", 3),
+    ],
+)
+def test_the_exit_code_of_status(states, note, code):
+    rows = tuple(row(str(number), state) for number, state in enumerate(states))
+    found = FleetStatus(config="x", supervisor=None, proxies=rows, note=note)
+    assert status.exit_code(found, rows) == code
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ([row("a"), row("b", "degraded")], 0),
+        ([row("a"), row("b", "foreign")], 1),
+        ([row("a", "foreign"), row("b", "foreign")], 5),
+        ([row("a", "foreign"), row("b", "failed")], 1),
+        ([row("a"), row("b", "starting")], 7),
+        ([row("a", "failed", late=True)], 7),
+        ([row("a", "failed", late=True), row("b", "crash-loop")], 1),
+        ([row("a", "crash-loop")], 1),
+    ],
+)
+def test_the_exit_code_of_a_start(rows, code):
+    assert outcome.exit_code(rows) == code
+
+
+@pytest.mark.parametrize(
+    ("one", "code"),
+    [
+        (row("a", "foreign", reason=PORT), 5),
+        (row("a", "starting"), 7),
+        (row("a", "failed", reason=REFUSED), 1),
+    ],
+)
+def test_a_single_failure_is_an_error_with_a_fix(one, code):
+    from ccproxy.cli.main import EXIT_CODES
+
+    error = outcome.failure(one)
+    assert EXIT_CODES[type(error)] == code
+    assert str(error).startswith("a did not start: ")
+    assert "\n  fix: " in str(error)
+
+
+def test_the_last_words_of_a_worker_that_was_late_are_shown(tmp_path, capsys):
+    fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
+    fleet.logs.mkdir()
+    for label in ("late", "up", "foreign"):
+        text = "".join(f"{label} {number}\n" for number in range(30))
+        (fleet.logs / f"{label}.log").write_text(text)
+    outcome.show_last_words(fleet, [row("late", "starting"), row("up"), row("x", "foreign")])
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [f"late  late {number}" for number in range(10, 30)]
+
+
+def test_a_start_is_reported_line_by_line(capsys):
+    new, old = row("kimi", up=0.6, keys=(3, 3)), row("glm-4.6", up=7500.0, keys=(1, 1), port=18082)
+    outcome.report([new, old, row("x", "foreign", reason=PORT)], seconds=0.9)
+    assert capsys.readouterr().out == (
+        "  ✓ kimi      127.0.0.1:8081    ready   3 keys   big-1\n"
+        "  ✓ glm-4.6   127.0.0.1:18082   ready since 2h 5m   1 key   big-1\n"
+        f"  ✗ x         127.0.0.1:8081    {PORT}\n"
+        "      fix: end that program, or give x another port in ccproxy.toml\n"
+    )

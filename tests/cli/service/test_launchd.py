@@ -1,0 +1,55 @@
+"""The launchd agent, read back by plistlib, and by plutil where there is one."""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ccproxy.cli.service.launchd import PREFIX, agent_for, table_of
+from ccproxy.config.fleet import Fleet
+from tests.cli.service.test_systemd import ODD
+
+
+def agent_of(folder="/h", name="ccproxy"):
+    fleet = Fleet(home=Path(folder), file=Path(folder) / "ccproxy.toml", entries=())
+    command = [f"{folder}/python", "-m", "ccproxy", "--config", f"{folder}/ccproxy.toml", "up"]
+    return agent_for(fleet, name=name, command=command), command
+
+
+def test_it_is_kept_alive_but_not_in_a_hurry():
+    agent = plistlib.loads(agent_of(name="work")[0])
+    assert agent["Label"] == PREFIX + "work"
+    assert agent["RunAtLoad"] is True
+    assert agent["KeepAlive"] == {"SuccessfulExit": False}
+    assert agent["ThrottleInterval"] >= 10
+    assert agent["ExitTimeOut"] > 30
+    assert agent["Umask"] == 0o077
+    assert agent["HardResourceLimits"]["Core"] == 0
+
+
+@pytest.mark.parametrize("folder", [*ODD, "/<tag>&amp;", "/]]>"])
+def test_any_path_reads_back(folder):
+    data, command = agent_of(folder)
+    agent = plistlib.loads(data)
+    assert agent["ProgramArguments"] == command
+    assert agent["StandardErrorPath"] == f"{folder}/logs/service.out"
+    assert table_of(data) == Path(folder) / "ccproxy.toml"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not xml", plistlib.dumps({"Label": "x"}), plistlib.dumps({"ProgramArguments": ["x"]})],
+)
+def test_a_foreign_agent_is_nobodys(data):
+    assert table_of(data) is None
+
+
+@pytest.mark.skipif(shutil.which("plutil") is None, reason="plutil is macOS's own")
+def test_plutil_takes_it(tmp_path):
+    file = tmp_path / "agent.plist"
+    file.write_bytes(agent_of()[0])
+    assert subprocess.run(["plutil", "-lint", file], check=False).returncode == 0

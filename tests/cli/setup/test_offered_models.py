@@ -1,0 +1,76 @@
+"""Which models a server says it has; whatever it says, nobody waits long and nothing breaks."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import pytest
+
+from ccproxy.cli.setup.offered_models import offered_models
+from tests.cli.conftest import free_port
+
+TWO = json.dumps({"object": "list", "data": [{"id": "a"}, {"id": "b"}]})
+
+
+@pytest.fixture
+def server():
+    """A server that gives the answer it was made with; it remembers who asked for what."""
+
+    class Handler(BaseHTTPRequestHandler):
+        status, body, location = 200, TWO, ""
+        asked: ClassVar[list[tuple[str, str | None]]] = []
+
+        def do_GET(self):
+            self.asked.append((self.path, self.headers.get("authorization")))
+            self.send_response(self.status)
+            if self.location:
+                self.send_header("location", self.location)
+            self.end_headers()
+            self.wfile.write(self.body.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
+        thread = threading.Thread(target=one.serve_forever, args=(0.01,))
+        thread.start()
+        Handler.url = f"http://127.0.0.1:{one.server_port}"
+        yield Handler
+        one.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat/completions"])
+def test_the_names_are_those_of_the_list(path, server):
+    assert offered_models(server.url + path, ["sk-1", "sk-2"]) == ["a", "b"]
+    assert server.asked == [("/v1/models", "Bearer sk-1")]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(404, TWO, id="a server without the list"),
+        pytest.param(200, "<html>", id="a page"),
+        pytest.param(200, "[]", id="another list"),
+        pytest.param(200, '{"data": [{}]}', id="models without names"),
+        pytest.param(200, '{"data": null}', id="nothing"),
+        pytest.param(200, "[" * 100_000, id="a trap"),
+    ],
+)
+def test_what_cannot_be_read_is_no_list(status, body, server):
+    server.status, server.body = status, body
+    assert offered_models(server.url, []) == []
+    assert server.asked == [("/models", None)]
+
+
+def test_a_redirect_is_not_followed(server):
+    server.status, server.location = 302, f"{server.url}/elsewhere"
+    assert offered_models(f"{server.url}/v1", ["sk-1"]) == []
+    assert [path for path, _ in server.asked] == ["/v1/models"]
+
+
+def test_where_nobody_answers_there_is_no_list():
+    assert offered_models(f"http://127.0.0.1:{free_port()}/v1", []) == []

@@ -1,0 +1,251 @@
+"""Which table is used: the order of the places, and whose tables are passed over."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import sys
+from pathlib import Path
+
+import pytest
+
+from ccproxy.config.locations import find_config, place_for_config
+
+TABLE = 'proxies = ["8081:envs/kimi.env:Kimi-K2"]\n'
+NOBODY = 65534
+
+
+@pytest.fixture(autouse=True)
+def closed_to_others():
+    """Folders are the user's alone, whatever the tester's umask is."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def places(write, here):
+    """A table in every place where one is looked for, and folders without one."""
+    for name in (
+        *("option.toml", "variable.toml", "xdg/ccproxy/ccproxy.toml"),
+        *("home/ccproxy.toml", "home/cwd/ccproxy.toml", "clone/ccproxy.toml"),
+    ):
+        write(name, TABLE)
+    for name in ("home/cwd/src/deep", "home/empty/deep", "outside"):
+        (here / name).mkdir(parents=True)
+    return here
+
+
+@pytest.fixture
+def after_make_run(places, monkeypatch):
+    """The command is the one that lies in clone/.venv."""
+    program = places / "clone/.venv/bin/ccproxy"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    monkeypatch.setattr(sys, "prefix", str(places / "clone/.venv"))
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    return program
+
+
+def environ_of(places: Path, **more: str) -> dict[str, str]:
+    return {"HOME": str(places / "home"), "XDG_CONFIG_HOME": str(places / "xdg"), **more}
+
+
+@pytest.mark.parametrize(
+    ("cwd", "option", "variable", "found"),
+    [
+        pytest.param("home/cwd", "../../option.toml", "x", "option.toml", id="option"),
+        pytest.param("home/cwd", None, "../../variable.toml", "variable.toml", id="variable"),
+        pytest.param("home/cwd", None, "", "home/cwd/ccproxy.toml", id="the current folder"),
+        pytest.param("home/cwd/src", None, "", "home/cwd/ccproxy.toml", id="the folder above"),
+        pytest.param("home/cwd/src/deep", None, "", "home/cwd/ccproxy.toml", id="far above"),
+        pytest.param("home/empty/deep", None, "", "home/ccproxy.toml", id="the home folder's"),
+        pytest.param("outside", None, "", "xdg/ccproxy/ccproxy.toml", id="the config folder"),
+        pytest.param("outside", "../home/cwd", "", "home/cwd/ccproxy.toml", id="a folder named"),
+    ],
+)
+@pytest.mark.usefixtures("after_make_run")
+def test_the_order_of_places(places, monkeypatch, cwd, option, variable, found):
+    monkeypatch.chdir(places / cwd)
+    environ = environ_of(places, CCPROXY_CONFIG=variable)
+    assert find_config(option, environ=environ) == places / found
+    assert place_for_config(option, environ=environ) == places / found
+
+
+def test_the_config_folder_without_xdg(write, here, monkeypatch):
+    file = write("home/.config/ccproxy/ccproxy.toml", TABLE)
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    assert find_config(None, environ={"HOME": str(here / "home")}) == file
+
+
+def test_above_the_home_folder_nothing_is_looked_for(write, here, monkeypatch):
+    write("ccproxy.toml", TABLE)
+    (here / "home/cwd").mkdir(parents=True)
+    environ = environ_of(here)
+    for folder in ("home", "home/cwd"):
+        monkeypatch.chdir(here / folder)
+        assert place_for_config(None, environ=environ) == here / "xdg/ccproxy/ccproxy.toml"
+
+
+def test_the_search_ends_with_the_filesystem(write, here, monkeypatch):
+    write("ccproxy.toml", TABLE)
+    (here / "mount/cwd").mkdir(parents=True)
+    monkeypatch.chdir(here / "mount/cwd")
+    assert find_config(None, environ=environ_of(here)) == here / "ccproxy.toml"
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in ("/", str(here / "mount")))
+    assert place_for_config(None, environ=environ_of(here)) != here / "ccproxy.toml"
+
+
+# Beside the virtual environment.
+
+
+def test_the_table_beside_the_environment_is_the_last(after_make_run, places, monkeypatch):
+    monkeypatch.chdir(places / "outside")
+    (places / "xdg/ccproxy/ccproxy.toml").unlink()
+    assert find_config(None, environ=environ_of(places)) == places / "clone/ccproxy.toml"
+    # A link on PATH leads to the same command.
+    link = places / "outside/ccproxy"
+    link.symlink_to(after_make_run)
+    monkeypatch.setattr(sys, "argv", [str(link)])
+    assert place_for_config(None, environ=environ_of(places)) == places / "clone/ccproxy.toml"
+
+
+@pytest.mark.parametrize(
+    ("program", "prefix"),
+    [
+        pytest.param("clone/.venv/bin/pytest", "clone/.venv", id="another command"),
+        pytest.param("clone/bin/ccproxy", "clone/.venv", id="not inside"),
+        pytest.param("clone/.venv/bin/ccproxy", None, id="no virtual environment"),
+    ],
+)
+def test_without_such_a_command_it_is_none(program, prefix, places, monkeypatch):
+    monkeypatch.chdir(places / "outside")
+    prefix = sys.base_prefix if prefix is None else str(places / prefix)
+    monkeypatch.setattr(sys, "prefix", prefix)
+    monkeypatch.setattr(sys, "argv", [str(places / program)])
+    environ = environ_of(places, XDG_CONFIG_HOME=str(places / "none"))
+    own = places / "none/ccproxy/ccproxy.toml"
+    assert place_for_config(None, environ=environ) == own
+
+
+# Who could have put it there.
+
+
+def shared_by(group: str, members: list[str]):
+    """What the system says of the group of the user's files."""
+    return lambda number: grp.struct_group((group, "x", number, members))
+
+
+def user_name() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "mode", "is_used"),
+    [
+        pytest.param(0o755, 0o644, True, id="the user's alone"),
+        pytest.param(0o755, 0o646, False, id="others can write it"),
+        pytest.param(0o777, 0o644, False, id="others can replace it"),
+        pytest.param(0o1777, 0o644, False, id="others can put another beside it"),
+    ],
+)
+def test_a_table_above_must_be_the_user_s(folder_mode, mode, is_used, write, here, monkeypatch):
+    file = write("shared/ccproxy.toml", TABLE)
+    (here / "shared/cwd").mkdir()
+    monkeypatch.chdir(here / "shared/cwd")
+    file.chmod(mode)
+    file.parent.chmod(folder_mode)
+    found = place_for_config(None, environ=environ_of(here))
+    assert (found == file) is is_used
+
+
+def test_a_table_beside_the_environment_must_be_the_user_s(after_make_run, places, monkeypatch):
+    monkeypatch.chdir(places / "outside")
+    (places / "clone").chmod(0o777)
+    own = places / "none/ccproxy/ccproxy.toml"
+    environ = environ_of(places, XDG_CONFIG_HOME=str(places / "none"))
+    assert place_for_config(None, environ=environ) == own
+
+
+@pytest.mark.parametrize(
+    ("group", "members", "is_used"),
+    [
+        pytest.param(user_name(), [], True, id="a group of the user's own"),
+        pytest.param(user_name(), [user_name()], True, id="with nobody else in it"),
+        pytest.param(user_name(), ["somebody"], False, id="with somebody else in it"),
+        pytest.param("staff", [], False, id="another group"),
+    ],
+)
+def test_a_group_that_may_write(group, members, is_used, write, here, monkeypatch):
+    file = write("cwd/ccproxy.toml", TABLE)
+    (here / "cwd/src").mkdir()
+    monkeypatch.chdir(here / "cwd/src")
+    file.chmod(0o664)
+    monkeypatch.setattr(grp, "getgrgid", shared_by(group, members))
+    found = place_for_config(None, environ=environ_of(here))
+    assert (found == file) is is_used
+
+
+def test_a_table_of_somebody_else_s_is_passed_over(write, here, monkeypatch):
+    file = write("cwd/ccproxy.toml", TABLE)
+    (here / "cwd/src").mkdir()
+    monkeypatch.chdir(here / "cwd/src")
+    if os.geteuid() == 0:
+        os.chown(file, NOBODY, NOBODY)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    assert place_for_config(None, environ=environ_of(here)) != file
+
+
+# Where there is none.
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "said"),
+    [
+        pytest.param(
+            "no.toml",
+            {},
+            "no.toml: there is no such file (named by --config)\n      fix: correct --config",
+            id="the option names nothing",
+        ),
+        pytest.param(
+            None,
+            {"CCPROXY_CONFIG": "no.toml"},
+            "no.toml: there is no such file (named by $CCPROXY_CONFIG)\n"
+            "      fix: correct $CCPROXY_CONFIG",
+            id="the variable names nothing",
+        ),
+    ],
+)
+def test_what_was_named_is_not_there(here, complaints, option, environ, said):
+    assert complaints(find_config, option, environ=environ) == [said]
+
+
+def test_every_place_is_told(write, here, complaints, monkeypatch):
+    table = write("home/shared/ccproxy.toml", TABLE)
+    table.chmod(0o666)
+    (here / "home/shared/cwd").mkdir()
+    monkeypatch.chdir(here / "home/shared/cwd")
+    assert complaints(find_config, None, environ=environ_of(here)) == [
+        "ccproxy.toml: there is no ccproxy.toml where one is looked for\n"
+        f"      ccproxy.toml: neither in this folder nor above it, up to {here}/home\n"
+        f"      {here}/xdg/ccproxy/ccproxy.toml: does not exist\n"
+        f"      {table}: passed over, others can change it or its folder\n"
+        "      fix: name yours with -c FILE or $CCPROXY_CONFIG; ccproxy init writes a first one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "place"),
+    [
+        pytest.param("new.toml", {}, "new.toml", id="where the option says"),
+        pytest.param(".", {}, "ccproxy.toml", id="in the folder that the option names"),
+        pytest.param(None, {"CCPROXY_CONFIG": "a/b.toml"}, "a/b.toml", id="as the variable says"),
+        pytest.param(None, {"XDG_CONFIG_HOME": "x"}, "x/ccproxy/ccproxy.toml", id="the user's own"),
+    ],
+)
+def test_where_a_first_table_belongs(here, option, environ, place):
+    assert place_for_config(option, environ=environ) == here / place

@@ -1,0 +1,233 @@
+"""One request in chat mode and its answer, without a network."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.convert.chat.exchange import Exchange
+from ccproxy.errors import Problem
+from ccproxy.providers.quirks import Quirks
+from tests import grammar
+from tests.keys.shared import rules
+from tests.messages import prompt
+from tests.provider import chunk
+from tests.replies import data_line
+
+CACHED = {"cached_tokens": 9}
+USAGE = {"prompt_tokens": 400, "completion_tokens": 3, "prompt_tokens_details": CACHED}
+DONE = b"data: [DONE]\n\n"
+
+
+def exchange(body=None, *, shared=None, **limits):
+    data = body if isinstance(body, bytes) else json.dumps(body or prompt()).encode()
+    return Exchange(data, rules=shared or rules(**limits), message_id="msg_1")
+
+
+def answer_body(text="hi", **more):
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return json.dumps({"choices": [choice], "usage": USAGE, **more}).encode()
+
+
+# The request.
+
+
+@pytest.mark.parametrize(
+    ("requested", "model"),
+    [("claude-opus-4-1", "up-big"), ("claude-haiku-4-5", "up-small"), ("up-small", "up-small")],
+)
+def test_the_model_is_picked_by_name(requested, model):
+    asked = exchange({**prompt(), "model": requested})
+    assert (asked.requested, asked.model) == (requested, model)
+    assert json.loads(asked.body)["model"] == model
+
+
+@pytest.mark.parametrize("streams", [True, False, None])
+def test_a_stream_is_asked_for_as_the_client_does(streams):
+    asked = exchange(prompt(stream=streams))
+    assert asked.streams is bool(streams)
+    assert asked.asks_stream is bool(streams)
+    assert json.loads(asked.body).get("stream", False) is bool(streams)
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "sent"),
+    [
+        pytest.param({}, 50_000, 50_000, id="no limit by default"),
+        pytest.param({"most_tokens": 4096}, 50_000, 4096, id="the user's limit"),
+        pytest.param({"most_tokens": 4096}, 100, 100, id="below it"),
+        pytest.param({"least_tokens": 500}, 100, 500, id="the user's minimum"),
+        pytest.param({"max_output": 8192}, 50_000, 8192, id="the model's limit"),
+        pytest.param({"max_output": 300, "least_tokens": 500}, 100, 300, id="the model's wins"),
+    ],
+)
+def test_max_tokens_are_clamped(limits, wanted, sent):
+    asked = exchange(prompt(max_tokens=wanted), **limits)
+    assert json.loads(asked.body)["max_tokens"] == sent
+
+
+def test_what_is_dropped_is_told():
+    assert "container" in exchange(prompt(container="c1")).dropped
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model":1}', b'{"model":"m","messages":[]}'])
+def test_a_bad_request_is_a_problem(body):
+    with pytest.raises(Problem) as refused:
+        exchange(body)
+    assert refused.value.status == 400
+
+
+# Too long.
+
+LONG = "word " * 3000
+
+
+def test_what_is_far_too_long_is_refused_in_the_words_that_mean_compaction():
+    with pytest.raises(Problem, match=r"prompt is too long: \d+ tokens > 1000 maximum") as refused:
+        exchange(prompt(LONG), window=1000)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [
+        pytest.param(LONG, None, id="unknown window"),
+        pytest.param(LONG, 100_000, id="room enough"),
+        pytest.param(LONG, 3500, id="a doubt is the provider's to decide"),
+        pytest.param("CRITICAL: Respond with TEXT ONLY" + LONG, 1000, id="a compaction"),
+    ],
+)
+def test_everything_else_is_asked(text, window):
+    assert exchange(prompt(text), window=window).body
+
+
+def test_a_compaction_is_known_before_a_system_message_that_follows_it():
+    body = prompt("CRITICAL: Respond with TEXT ONLY" + LONG)
+    body["messages"].append({"role": "system", "content": "The date has changed."})
+    assert exchange(body, window=1000).body
+
+
+def test_a_compaction_long_ago_is_no_reason_to_ask():
+    body = prompt("CRITICAL: Respond with TEXT ONLY" + LONG)
+    body["messages"] += [
+        {"role": "assistant", "content": "<summary>s</summary>"},
+        {"role": "user", "content": "Go on"},
+    ]
+    with pytest.raises(Problem, match="prompt is too long"):
+        exchange(body, window=1000)
+
+
+def test_what_nobody_knows_is_named_among_what_was_dropped():
+    asked = exchange(prompt(next_years_field={"a": 1}, container="c", another=None))
+    assert asked.dropped == ("container", "another", "next_years_field")
+
+
+def test_a_learnt_factor_makes_the_margin_smaller():
+    known = rules(window=3100)
+    known.calibration.learn("up-big", estimated=4000, reported=4000)
+    with pytest.raises(Problem, match="prompt is too long"):
+        exchange(prompt(LONG), shared=known)
+
+
+# The answer.
+
+
+def test_a_whole_answer():
+    asked = exchange()
+    message = json.loads(asked.whole(answer_body()))
+    assert (message["id"], message["model"]) == ("msg_1", "claude-opus-4-1")
+    assert message["content"] == [{"type": "text", "text": "hi"}]
+    assert asked.usage["input_tokens"] == 391
+    assert asked.stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 100_000])
+def test_a_stream_is_the_same_message_however_it_is_cut(size):
+    usage = {**chunk(), "choices": [], "usage": USAGE}
+    chunks = [chunk("", role="assistant"), chunk("h"), chunk("é"), chunk(finish="stop"), usage]
+    data = b"".join(map(data_line, chunks)) + DONE
+    asked = exchange(prompt(stream=True))
+    written = [asked.feed(data[at : at + size]) for at in range(0, len(data), size)]
+    stream = b"".join([*written, asked.close()])
+    assert grammar.check(stream) == []
+    message = grammar.assemble(stream)
+    assert message["content"][0]["text"] == "hé"
+    assert (asked.ended, asked.stopped, asked.stop_reason) == (True, False, "end_turn")
+    assert asked.usage["cache_read_input_tokens"] == 9
+
+
+def test_a_stream_without_an_end_is_a_problem_and_then_an_event():
+    asked = exchange(prompt(stream=True))
+    written = asked.feed(data_line(chunk("h")))
+    with pytest.raises(Problem) as broken:
+        asked.close()
+    stream = written + asked.fail(broken.value)
+    assert grammar.check(stream) == []
+    assert stream.count(b"event: error") == 1
+    assert asked.stop_reason is None
+
+
+def test_a_stream_that_only_breaks_off_after_its_finish_is_whole():
+    asked = exchange(prompt(stream=True))
+    written = asked.feed(data_line(chunk("h")) + data_line(chunk(finish="length")))
+    assert asked.stop_reason is None
+    message = grammar.assemble(written + asked.close())
+    assert message["stop_reason"] == asked.stop_reason == "max_tokens"
+
+
+def test_what_comes_after_the_end_changes_nothing():
+    asked = exchange(prompt(stream=True))
+    asked.feed(data_line(chunk("h", finish="stop")) + DONE)
+    assert asked.feed(data_line(chunk("more", finish="length"))) == b""
+    assert asked.close() == b""
+    assert asked.stop_reason == "end_turn"
+
+
+def test_an_error_in_a_stream_is_a_problem():
+    asked = exchange(prompt(stream=True))
+    asked.feed(data_line(chunk("h")))
+    with pytest.raises(Problem, match="overloaded"):
+        asked.feed(data_line({"error": {"message": "overloaded", "code": 503}}))
+
+
+def test_a_stop_sequence_ends_the_answer():
+    asked = exchange(prompt(stream=True, stop_sequences=["</block>"]))
+    stream = asked.feed(data_line(chunk("yes</bl"))) + asked.feed(data_line(chunk("ock> more")))
+    assert (asked.stopped, asked.ended, asked.stop_reason) == (True, True, "stop_sequence")
+    assert grammar.assemble(stream + asked.close())["content"][0]["text"] == "yes"
+
+
+def test_a_whole_client_is_served_from_a_stream():
+    asked = exchange(
+        prompt(thinking={"type": "adaptive"}),
+        quirks=Quirks(thinking_needs_stream=True, reasoning="enable_thinking"),
+    )
+    assert (asked.streams, asked.asks_stream) == (False, True)
+    data = b"".join(map(data_line, [chunk(reasoning_content="hm"), chunk("hi", finish="stop")]))
+    message = json.loads(asked.whole(data + DONE))
+    assert [block["type"] for block in message["content"]] == ["thinking", "text"]
+
+
+# The numbers.
+
+
+def test_message_start_carries_an_estimate_that_learns():
+    shared = rules()
+    first = exchange(prompt(LONG, stream=True), shared=shared)
+    started = grammar.read(first.feed(data_line(chunk("h"))))[0][1]
+    estimate = started["message"]["usage"]["input_tokens"]
+    assert 2000 < estimate < 8000
+    usage = {**chunk(), "choices": [], "usage": {"prompt_tokens": 2 * estimate}}
+    first.feed(data_line(chunk(finish="stop")) + data_line(usage) + DONE)
+    second = exchange(prompt(LONG, stream=True), shared=shared)
+    started = grammar.read(second.feed(data_line(chunk("h"))))[0][1]
+    assert started["message"]["usage"]["input_tokens"] == pytest.approx(2 * estimate, rel=0.01)
+
+
+def test_counting_uses_what_was_learnt():
+    shared = rules()
+    body = json.dumps(prompt(LONG)).encode()
+    before = shared.count(body)
+    shared.calibration.learn("up-big", estimated=1000, reported=1500)
+    assert shared.count(body) == pytest.approx(1.5 * before, rel=0.01)

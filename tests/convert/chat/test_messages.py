@@ -1,0 +1,695 @@
+"""Conversations: who speaks when, whose result is whose, and what repairs a broken history."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.errors import Problem
+from tests.asking import (
+    PNG,
+    ask,
+    assistant,
+    image,
+    result,
+    system,
+    target,
+    text,
+    tool,
+    use,
+    user,
+)
+
+IMAGE_PART = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+
+
+def tool_answers(asked):
+    """The tool messages as (id, content)."""
+    return [
+        (message["tool_call_id"], message["content"])
+        for message in asked.messages
+        if message["role"] == "tool"
+    ]
+
+
+# Who speaks when...
+
+
+@pytest.mark.parametrize(
+    ("messages", "roles"),
+    [
+        pytest.param([user("a")], "user", id="a lone question"),
+        pytest.param(
+            [user("a"), assistant("b"), user("c")],
+            "user assistant user",
+            id="turns stay turns",
+        ),
+        pytest.param(
+            [user("a"), user("b")],
+            "user user",
+            id="neighbouring user messages stay apart",
+        ),
+        pytest.param(
+            [user("a"), assistant("b"), assistant("c"), user("d")],
+            "user assistant user",
+            id="neighbouring assistant messages are one",
+        ),
+        pytest.param(
+            [user("a"), system("b")],
+            "user system",
+            id="a system message stays in its place",
+        ),
+        pytest.param(
+            [user("a"), system("b"), user("c"), assistant("d"), system("e"), user("f")],
+            "user system user assistant system user",
+            id="several system messages stay in their places",
+        ),
+        pytest.param(
+            [assistant("I was cut"), user("a")],
+            "assistant user",
+            id="a compacted history may begin with the assistant",
+        ),
+        pytest.param(
+            [user("a"), assistant(use("t1")), user(result("t1"))],
+            "user assistant tool",
+            id="a result is a tool message",
+        ),
+        pytest.param(
+            [user("a"), assistant(use("t1")), user(result("t1"), "and now?")],
+            "user assistant tool user",
+            id="text beside a result follows it",
+        ),
+        pytest.param(
+            [user("a"), assistant(use("t1")), user("wait", result("t1"))],
+            "user assistant tool user",
+            id="text before a result follows it, too",
+        ),
+        pytest.param(
+            [user("a"), assistant(use("t1")), system("s"), user(result("t1"))],
+            "user assistant tool system",
+            id="a system message never stands between a call and its result",
+        ),
+        pytest.param(
+            [user("a"), assistant(use("t1")), user(result("t1")), system("s")],
+            "user assistant tool system",
+            id="a system message may follow a result",
+        ),
+        pytest.param(
+            [user("a"), assistant(use("t1"), use("t2")), user(result("t2")), user(result("t1"))],
+            "user assistant tool tool",
+            id="results may come in several messages",
+        ),
+        pytest.param(
+            [
+                user("a"),
+                assistant(use("t1")),
+                assistant(use("t2")),
+                user(result("t1"), result("t2")),
+            ],
+            "user assistant tool tool",
+            id="calls in neighbouring messages are answered together",
+        ),
+        pytest.param(
+            [user("a"), assistant("b")],
+            "user assistant",
+            id="a prefill stays the last message",
+        ),
+        pytest.param(
+            [user("a"), assistant("b", use("t1"))],
+            "user assistant tool",
+            id="a conversation that ends with a call is repaired",
+        ),
+        pytest.param(
+            [user("a"), {"role": "developer", "content": "b"}],
+            "user system",
+            id="developer is another word for system",
+        ),
+        pytest.param(
+            [user("a"), {"role": "narrator", "content": "b"}],
+            "user user",
+            id="an unknown role speaks for the user",
+        ),
+    ],
+)
+def test_order(messages, roles):
+    assert ask(*messages).roles == roles
+
+
+@pytest.mark.parametrize(
+    ("messages", "roles"),
+    [
+        pytest.param(
+            [user("a"), assistant(""), user("b")],
+            "user user",
+            id="an empty answer",
+        ),
+        pytest.param(
+            [
+                user("a"),
+                assistant({"type": "thinking", "thinking": "hm", "signature": ""}),
+                user("b"),
+            ],
+            "user user",
+            id="an answer of thinking only",
+        ),
+        pytest.param(
+            [user("a"), assistant({"type": "redacted_thinking", "data": "x"}), user("b")],
+            "user user",
+            id="an answer of redacted thinking only",
+        ),
+        pytest.param([user("a"), user("")], "user", id="an empty question"),
+        pytest.param([user("a"), user(text(""))], "user", id="a question of an empty block"),
+        pytest.param([user("a"), system("")], "user", id="an empty system message"),
+        pytest.param(
+            [user("a"), {"role": "user", "content": []}],
+            "user",
+            id="a question without blocks",
+        ),
+        pytest.param(
+            [user("a"), user({"type": "container_upload", "file_id": "f"})],
+            "user",
+            id="a question of a block that nobody else knows",
+        ),
+    ],
+)
+def test_nothing_is_empty(messages, roles):
+    assert ask(*messages).roles == roles
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param([user("")], id="one empty message"),
+        pytest.param([user({"type": "container_upload"})], id="one unknown block"),
+        pytest.param([system("s")], id="only the system speaks"),
+    ],
+)
+def test_there_is_always_something_to_answer(messages):
+    assert ask(*messages).messages[-1] == {"role": "user", "content": "(no content)"}
+
+
+# ...what they say...
+
+
+def test_user_text_is_a_string():
+    assert ask(user("alpha")).messages == [{"role": "user", "content": "alpha"}]
+
+
+def test_several_texts_stay_apart():
+    parts = [{"type": "text", "text": "alpha"}, {"type": "text", "text": "beta"}]
+    assert ask(user("alpha", "beta")).messages[0]["content"] == parts
+
+
+def test_several_texts_are_one_string_where_parts_are_not_known():
+    asked = ask(user("alpha", "beta"), to=target(flat_text=True))
+    assert asked.messages[0]["content"] == "alpha\n\nbeta"
+
+
+def test_an_image_stays_a_part_even_where_texts_are_flat():
+    asked = ask(user("look", image()), to=target(flat_text=True))
+    assert asked.messages[0]["content"] == [{"type": "text", "text": "look"}, IMAGE_PART]
+
+
+def test_assistant_texts_are_joined_with_a_blank_line():
+    asked = ask(user("a"), assistant("one", "two"), user("b"))
+    assert asked.messages[1] == {"role": "assistant", "content": "one\n\ntwo"}
+
+
+def test_a_call_has_name_and_arguments():
+    asked = ask(user("a"), assistant("Look.", use("toolu_1", "Read", path="x", n=[1])), user("b"))
+    assert asked.messages[1]["content"] == "Look."
+    (call,) = asked.messages[1]["tool_calls"]
+    assert call["id"] == "toolu_1"
+    assert call["function"]["name"] == "Read"
+    assert json.loads(call["function"]["arguments"]) == {"path": "x", "n": [1]}
+
+
+def test_arguments_are_the_clients_bytes():
+    body = (
+        b'{"model":"m","max_tokens":9,"messages":[{"role":"assistant","content":['
+        b'{"type":"tool_use","id":"t","name":"f","input":{"b": 1.50,"a":"\\u00e9"}}]}]}'
+    )
+    from ccproxy.convert.chat.request import to_chat
+    from ccproxy.protocol.messages import read_request
+    from tests.asking import SIGNER
+
+    sent = json.loads(to_chat(read_request(body), target(), signer=SIGNER).body)
+    arguments = sent["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert arguments == '{"b": 1.50,"a":"\\u00e9"}'
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param(None, id="null"),
+        pytest.param("text", id="a string"),
+        pytest.param([1], id="a list"),
+        pytest.param(7, id="a number"),
+    ],
+)
+def test_arguments_are_always_an_object(given):
+    asked = ask(user("a"), assistant({**use("t"), "input": given}), user("b"))
+    assert json.loads(asked.messages[1]["tool_calls"][0]["function"]["arguments"]) == {}
+
+
+def test_a_call_without_input_has_no_arguments():
+    call = use("t")
+    del call["input"]
+    asked = ask(user("a"), assistant(call), user("b"))
+    assert asked.messages[1]["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+@pytest.mark.parametrize(
+    ("null_content", "content"),
+    [
+        pytest.param(True, None, id="null beside calls"),
+        pytest.param(False, "", id="an empty string where null is refused"),
+    ],
+)
+def test_content_beside_calls(null_content, content):
+    asked = ask(user("a"), assistant(use("t")), user("b"), to=target(null_content=null_content))
+    assert asked.messages[1]["content"] == content
+
+
+def test_long_tool_names_are_the_same_in_history_and_tools():
+    name = "mcp__" + "x" * 90
+    asked = ask(user("a"), assistant(use("t", name)), user(result("t")), tools=[tool(name)])
+    sent = asked.body["tools"][0]["function"]["name"]
+    assert asked.messages[1]["tool_calls"][0]["function"]["name"] == sent
+    assert asked.converted.tool_names == {sent: name}
+
+
+def test_a_shortened_name_of_the_history_alone_is_mapped_back_too():
+    asked = ask(user("a"), assistant(use("t", "files.read")), user(result("t")))
+    sent = asked.messages[1]["tool_calls"][0]["function"]["name"]
+    assert asked.converted.tool_names == {sent: "files.read"}
+
+
+# ...whose result is whose...
+
+
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [
+        pytest.param(
+            [assistant(use("t1"), use("t2")), user(result("t1", "one"), result("t2", "two"))],
+            [("t1", "one"), ("t2", "two")],
+            id="in the order of the calls",
+        ),
+        pytest.param(
+            [assistant(use("t1"), use("t2")), user(result("t2", "two"), result("t1", "one"))],
+            [("t1", "one"), ("t2", "two")],
+            id="results in the order of their completion are put in order",
+        ),
+        pytest.param(
+            [assistant(use("t1"), use("t2")), user(result("t2", "two"))],
+            [("t1", "[no result]"), ("t2", "two")],
+            id="a call without a result gets one",
+        ),
+        pytest.param(
+            [assistant(use("t1")), user("never mind")],
+            [("t1", "[no result]")],
+            id="an interrupted call",
+        ),
+        pytest.param(
+            [user(result("gone", "late"), "go on")],
+            [],
+            id="a result without its call is no tool message",
+        ),
+        pytest.param(
+            [assistant(use("t1")), user(result("t1", "one")), user(result("t1", "again"))],
+            [("t1", "one")],
+            id="a second result of one call is no tool message",
+        ),
+        pytest.param(
+            [assistant(use("t1")), user("no"), assistant("ok"), user(result("t1", "late"))],
+            [("t1", "[no result]")],
+            id="a result after the next answer is no tool message",
+        ),
+    ],
+)
+def test_results(said, answers):
+    assert tool_answers(ask(user("go"), *said)) == answers
+
+
+def test_an_orphan_keeps_its_text():
+    asked = ask(user(result("gone", "late result"), "continue"))
+    said = [part["text"] for part in asked.messages[0]["content"]]
+    assert said == ["[result of an earlier tool call]\nlate result", "continue"]
+
+
+def test_an_orphan_keeps_its_image():
+    asked = ask(user(result("gone", [image()])))
+    assert asked.messages[0]["content"][1] == IMAGE_PART
+
+
+def test_what_stands_beside_results_keeps_its_order():
+    asked = ask(
+        user("go"),
+        assistant(use("t1")),
+        system("first"),
+        user("second", result("t1"), "third"),
+        system("fourth"),
+    )
+    assert asked.roles == "user assistant tool system user system"
+    assert "first" in asked.messages[3]["content"]
+    assert [part["text"] for part in asked.messages[4]["content"]] == ["second", "third"]
+
+
+def test_an_image_in_a_result_follows_with_the_text_beside_it():
+    asked = ask(
+        user("go"),
+        assistant(use("t1"), use("t2")),
+        user(result("t2", [text("page"), image()]), result("t1", "x"), "<system-reminder>"),
+    )
+    assert asked.roles == "user assistant tool tool user"
+    assert tool_answers(asked) == [("t1", "x"), ("t2", "page\n[image follows]")]
+    assert asked.messages[-1]["content"] == [
+        IMAGE_PART,
+        {"type": "text", "text": "<system-reminder>"},
+    ]
+
+
+# ...ids...
+
+
+@pytest.mark.parametrize(
+    "call_id",
+    [
+        pytest.param("toolu_01ABC", id="Anthropic's"),
+        pytest.param("call_abc|1", id="with a bar"),
+        pytest.param("functions.Read:0", id="with a name"),
+        pytest.param("chatcmpl-tool-" + "a" * 50, id="long"),
+        pytest.param('quote"back\\slash', id="with characters that JSON escapes"),
+        pytest.param("ünïcode-标识", id="not ASCII"),
+    ],
+)
+def test_ids_are_kept(call_id):
+    asked = ask(user("a"), assistant(use(call_id)), user(result(call_id)))
+    assert asked.messages[1]["tool_calls"][0]["id"] == call_id
+    assert tool_answers(asked) == [(call_id, "done")]
+    assert asked.converted.known_ids == {call_id}
+
+
+def test_an_id_that_comes_back_is_used_once():
+    turn = [assistant(use("call_0")), user(result("call_0", "x"))]
+    asked = ask(user("a"), *turn, *turn, *turn)
+    ids = [call_id for call_id, _ in tool_answers(asked)]
+    assert ids[0] == "call_0"
+    assert len(set(ids)) == 3
+    assert asked.converted.known_ids == {"call_0"}
+
+
+def test_two_calls_with_one_id_get_the_results_in_their_order():
+    asked = ask(
+        user("a"),
+        assistant(use("c", "Read", n=1), use("c", "Read", n=2)),
+        user(result("c", "one"), result("c", "two")),
+    )
+    calls = asked.messages[1]["tool_calls"]
+    assert [content for _, content in tool_answers(asked)] == ["one", "two"]
+    assert [call["id"] for call in calls] == [call_id for call_id, _ in tool_answers(asked)]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param({**use(""), "id": ""}, id="empty"),
+        pytest.param({**use(""), "id": None}, id="null"),
+        pytest.param({**use(""), "id": 7}, id="a number"),
+    ],
+)
+def test_a_call_without_an_id_gets_one(call):
+    asked = ask(user("a"), assistant(call), user(result("")))
+    (answer,) = tool_answers(asked)
+    assert answer[0] == asked.messages[1]["tool_calls"][0]["id"] != ""
+    assert answer[1] == "done"
+
+
+@pytest.mark.parametrize("form", ["nine", "forty"])
+def test_ids_fit_the_provider(form):
+    long = "toolu_" + "x" * 50
+    asked = ask(
+        user("a"),
+        assistant(use(long), use("ABCdef123")),
+        user(result("ABCdef123", "b"), result(long, "a")),
+        to=target(tool_ids=form),
+    )
+    (first, _), (second, _) = tool_answers(asked)
+    assert second == "ABCdef123"
+    assert first != long
+    assert [call["id"] for call in asked.messages[1]["tool_calls"]] == [first, second]
+    assert asked.converted.known_ids == {long, "ABCdef123"}
+
+
+# ...quirks of the order...
+
+
+def test_text_after_results_moves_into_them_where_a_user_message_is_refused():
+    asked = ask(
+        user("a"),
+        assistant(use("t")),
+        user(result("t", "r"), "go on"),
+        system("note"),
+        to=target(user_after_tool=False, system_messages="first"),
+    )
+    assert asked.roles == "user assistant tool"
+    assert asked.messages[-1]["content"] == (
+        "r\n\ngo on\n\n<system-reminder>\nnote\n</system-reminder>"
+    )
+
+
+def test_an_image_after_results_waits_for_a_word_of_the_assistant():
+    asked = ask(
+        user("a"),
+        assistant(use("t")),
+        user("look", result("t", [image()])),
+        user("well?"),
+        to=target(user_after_tool=False),
+    )
+    assert asked.roles == "user assistant tool assistant user user"
+    assert asked.messages[2]["content"] == "[image follows]"
+    assert asked.messages[4]["content"][0] == IMAGE_PART
+    assert asked.messages[5]["content"] == "well?"
+
+
+def test_texts_before_an_image_still_move():
+    asked = ask(
+        user("a"),
+        assistant(use("t")),
+        user(result("t", "r")),
+        user("read"),
+        user(image()),
+        to=target(user_after_tool=False),
+    )
+    assert asked.messages[2]["content"] == "r\n\nread"
+    assert asked.roles == "user assistant tool assistant user"
+
+
+def test_an_empty_answer_does_not_part_results_from_what_follows():
+    asked = ask(
+        user("a"), assistant(use("t")), user(result("t", "r")), assistant(""), user("b"),
+        to=target(user_after_tool=False),
+    )  # fmt: skip
+    assert asked.roles == "user assistant tool"
+    assert asked.messages[-1]["content"] == "r\n\nb"
+
+
+def test_an_assistant_may_follow_results_anywhere():
+    asked = ask(
+        user("a"), assistant(use("t")), user(result("t")), assistant("b"), user("c"),
+        to=target(user_after_tool=False),
+    )  # fmt: skip
+    assert asked.roles == "user assistant tool assistant user"
+
+
+@pytest.mark.parametrize(
+    ("prefill", "flags"),
+    [
+        pytest.param("plain", set(), id="no flag"),
+        pytest.param("prefix", {"prefix"}, id="prefix"),
+        pytest.param("partial", {"partial"}, id="partial"),
+    ],
+)
+def test_prefill(prefill, flags):
+    asked = ask(user("json"), assistant('{"a":'), to=target(prefill=prefill))
+    last = asked.messages[-1]
+    assert last.keys() - {"role", "content"} == flags
+    assert last["content"] == '{"a":'
+
+
+def test_a_prefill_flag_needs_a_trailing_assistant():
+    asked = ask(user("a"), assistant("b"), user("c"), to=target(prefill="prefix"))
+    assert all("prefix" not in message for message in asked.messages)
+
+
+# ...prompt caches...
+
+SESSION = [
+    user(text("<system-reminder>ctx</system-reminder>"), text("fix it")),
+    system("environment"),
+    assistant("Looking.", use("t1", path="a"), use("t2", "mcp__" + "y" * 80)),
+    user(result("t2", [text("x"), image()]), result("t1", "y", is_error=True), "todo"),
+    system("tools changed"),
+    assistant(use("t1")),
+    user(result("t1")),
+    assistant("Done."),
+    user("thanks"),
+    user("one more", image()),
+    assistant("a", "b"),
+    user("bye"),
+]
+
+
+@pytest.mark.parametrize(
+    "quirks",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"system_messages": "first", "user_after_tool": False}, id="strict order"),
+        pytest.param({"tool_ids": "nine", "flat_text": True, "null_content": False}, id="nine"),
+        pytest.param({"history": "reasoning_content", "history_required": True}, id="reasoning"),
+        pytest.param({"images": False, "thought_signatures": True}, id="blind"),
+    ],
+)
+@pytest.mark.parametrize("turn", [1, 4, 5, 7, 9, 10])
+def test_the_beginning_of_a_conversation_is_stable(quirks, turn):
+    earlier = ask(*SESSION[:turn], system="prompt", to=target(**quirks)).messages
+    later = ask(*SESSION, system="prompt", to=target(**quirks)).messages
+    assert earlier == later[: len(earlier)]
+
+
+@pytest.mark.parametrize("role", [pytest.param(user, id="user"), pytest.param(system, id="system")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("plain", id="plain"),
+        pytest.param('quotes " and \\ and \n and \t', id="escapes"),
+        pytest.param("naïve → 数据 😀 \u2028", id="not ASCII"),
+    ],
+)
+@pytest.mark.parametrize(
+    "quirks", [pytest.param({}, id="plain"), pytest.param({"system_messages": "first"}, id="first")]
+)
+def test_string_and_list_of_one_text_are_the_same_bytes(role, words, quirks):
+    string = ask(user("a"), role(words), to=target(**quirks)).converted.body
+    marked = text(words, cache_control={"type": "ephemeral"})
+    listed = ask(user("a"), role(marked), to=target(**quirks)).converted.body
+    assert string == listed
+
+
+def test_escapes_of_the_client_are_copied():
+    from ccproxy.convert.chat.request import to_chat
+    from ccproxy.protocol.messages import read_request
+    from tests.asking import SIGNER
+
+    words = r'"caf\u00e9 \/ \ud83d\ude00"'
+    forms = [words, f'[{{"type":"text","text":{words}}}]']
+    bodies = [
+        to_chat(
+            read_request(
+                f'{{"model":"m","max_tokens":1,"messages":[{{"role":"user","content":{form}}}]}}'.encode()
+            ),
+            target(),
+            signer=SIGNER,
+        ).body
+        for form in forms
+    ]
+    assert bodies[0] == bodies[1]
+    assert words.encode() in bodies[0]
+
+
+# ...cache marks, and mistakes.
+
+
+def test_cache_marks_are_left_out():
+    marked = text("big", cache_control={"type": "ephemeral"})
+    asked = ask(user(marked), system=[marked], tools=[tool(cache_control={"type": "ephemeral"})])
+    assert b"cache_control" not in asked.converted.body
+
+
+def test_cache_marks_are_kept_where_they_are_known():
+    mark = {"cache_control": {"type": "ephemeral"}}
+    asked = ask(
+        user("a"),
+        assistant(use("t")),
+        user(result("t", "r", **mark), text("b", **mark)),
+        system=[text("s1"), text("s2", **mark)],
+        to=target(cache_control=True),
+    )
+    assert asked.messages[0]["content"] == [text("s1"), text("s2", **mark)]
+    assert asked.messages[3]["content"] == [text("r", **mark)]
+    assert asked.messages[4]["content"] == [text("b", **mark)]
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        pytest.param(
+            {"role": "user", "content": 7},
+            "messages.1.content: Input should be a valid string or list of blocks",
+            id="content is a number",
+        ),
+        pytest.param(
+            user({"type": "text", "text": 7}),
+            "messages.1.content.0.text: Input should be a valid string",
+            id="text is a number",
+        ),
+        pytest.param(
+            user(text("a"), {"type": "text"}),
+            "messages.1.content.1.text: Field required",
+            id="text is missing",
+        ),
+        pytest.param(
+            user({"text": "a"}),
+            "messages.1.content.0.type: Field required",
+            id="type is missing",
+        ),
+        pytest.param(
+            {"role": "user", "content": ["a"]},
+            "messages.1.content.0: Input should be a valid dictionary",
+            id="a block is a string",
+        ),
+        pytest.param(
+            user({"type": "image"}),
+            "messages.1.content.0.source: Field required",
+            id="an image without a source",
+        ),
+        pytest.param(
+            user({"type": "image", "source": {"type": "base64", "media_type": "image/png"}}),
+            "messages.1.content.0.source.data: Field required",
+            id="an image without data",
+        ),
+        pytest.param(
+            user(result("x", [text("a"), {"type": "text", "text": {}}])),
+            "messages.1.content.0.content.1.text: Input should be a valid string",
+            id="inside a result",
+        ),
+        pytest.param(
+            assistant({"type": "tool_use", "id": "t", "input": {}}),
+            "messages.1.content.name: Field required",
+            id="a call without a name",
+        ),
+    ],
+)
+def test_mistakes_are_told_with_their_place(message, complaint):
+    with pytest.raises(Problem) as caught:
+        ask(user("a"), message, user("b"))
+    assert caught.value.kind == "invalid_request_error"
+    assert caught.value.message == complaint
+
+
+def test_a_bomb_of_documents_is_refused():
+    deep = text("x")
+    for _ in range(300):
+        deep = {"type": "document", "source": {"type": "content", "content": [deep]}}
+    with pytest.raises(Problem, match="nested too deeply"):
+        ask(user(deep))
+
+
+def test_a_document_in_a_document_is_read():
+    deep = text("x")
+    for _ in range(20):
+        deep = {"type": "document", "source": {"type": "content", "content": [deep]}}
+    assert ask(user(deep)).messages[0]["content"] == "x"

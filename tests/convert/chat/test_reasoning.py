@@ -1,0 +1,399 @@
+"""Thinking and effort in each provider's words."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy.convert.chat.reasoning import nearest_effort
+from tests.asking import ask, target, tool, user
+
+ON = {"type": "enabled", "budget_tokens": 2048}
+ADAPTIVE = {"type": "adaptive", "display": "updates"}
+OFF = {"type": "disabled"}
+FIELDS = {
+    *("reasoning_effort", "thinking", "enable_thinking", "thinking_budget", "reasoning"),
+    *("chat_template_kwargs", "reasoning_split"),
+}
+
+
+def asked_for(thinking=None, effort=None, *, tools=None, **quirks):
+    fields = {"thinking": thinking} if thinking else {}
+    fields |= {"output_config": {"effort": effort}} if effort else {}
+    fields |= {"tools": tools} if tools else {}
+    body = ask(to=target(**quirks), stream=True, **fields).body
+    return {key: value for key, value in body.items() if key in FIELDS}
+
+
+KIMI_3 = ("low", "high", "max")
+GROQ_QWEN = ("none", "default")
+GPT = ("none", "low", "medium", "high", "xhigh")
+
+
+@pytest.mark.parametrize(
+    ("form", "thinking", "effort", "fields"),
+    [
+        # nothing is known, nothing is sent
+        pytest.param({}, ON, "high", {}, id="unknown provider"),
+        pytest.param({"reasoning": "effort", "efforts": GPT}, None, None, {}, id="nothing said"),
+        # reasoning_effort
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            ADAPTIVE,
+            "high",
+            {"reasoning_effort": "high"},
+            id="effort as said",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            ADAPTIVE,
+            "max",
+            {"reasoning_effort": "xhigh"},
+            id="effort moves to the nearest",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": KIMI_3},
+            ADAPTIVE,
+            "medium",
+            {"reasoning_effort": "high"},
+            id="between two, the greater",
+        ),
+        pytest.param(
+            {"reasoning": "effort"}, ADAPTIVE, "xhigh", {"reasoning_effort": "xhigh"}, id="any word"
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN},
+            ADAPTIVE,
+            "max",
+            {"reasoning_effort": "default"},
+            id="effort is on or off",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN},
+            ADAPTIVE,
+            None,
+            {"reasoning_effort": "default"},
+            id="on without a word",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN},
+            OFF,
+            None,
+            {"reasoning_effort": "none"},
+            id="off",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GROQ_QWEN}, None, None, {}, id="left to the model"
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            None,
+            "low",
+            {"reasoning_effort": "low"},
+            id="effort without thinking",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            {"type": "enabled", "budget_tokens": 2048},
+            None,
+            {"reasoning_effort": "low"},
+            id="a small budget",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            {"type": "enabled", "budget_tokens": 10_000},
+            None,
+            {"reasoning_effort": "medium"},
+            id="a middle budget",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            {"type": "enabled", "budget_tokens": 31_999},
+            None,
+            {"reasoning_effort": "high"},
+            id="a great budget",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            ADAPTIVE,
+            None,
+            {"reasoning_effort": "medium"},
+            id="a model that must be told to think",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": ("low", "high")},
+            ADAPTIVE,
+            None,
+            {},
+            id="a model that thinks by itself",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT},
+            OFF,
+            "high",
+            {"reasoning_effort": "none"},
+            id="off",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": ("minimal", "low", "high")},
+            OFF,
+            None,
+            {"reasoning_effort": "minimal"},
+            id="as good as off",
+        ),
+        pytest.param(
+            {"reasoning": "effort", "efforts": ("high", "low")},
+            OFF,
+            None,
+            {"reasoning_effort": "low"},
+            id="the least",
+        ),
+        pytest.param({"reasoning": "effort"}, OFF, None, {}, id="off, but no word for it"),
+        # thinking{type}
+        pytest.param(
+            {"reasoning": "thinking_type"},
+            ON,
+            None,
+            {"thinking": {"type": "enabled"}},
+            id="type on",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type"},
+            ADAPTIVE,
+            "low",
+            {"thinking": {"type": "enabled"}},
+            id="type adaptive",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type"},
+            {"type": "between_tools"},
+            None,
+            {"thinking": {"type": "enabled"}},
+            id="type between tools",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type"},
+            OFF,
+            None,
+            {"thinking": {"type": "disabled"}},
+            id="type off",
+        ),
+        pytest.param({"reasoning": "thinking_type"}, None, None, {}, id="type not said"),
+        pytest.param(
+            {"reasoning": "thinking_type", "always_reasons": True}, OFF, None, {}, id="type always"
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type", "thinking_keep": "clear_thinking"},
+            ON,
+            None,
+            {"thinking": {"type": "enabled", "clear_thinking": False}},
+            id="kept by clear_thinking",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type", "thinking_keep": "keep_all"},
+            ON,
+            None,
+            {"thinking": {"type": "enabled", "keep": "all"}},
+            id="kept by keep",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type", "thinking_keep": "keep_all"},
+            OFF,
+            None,
+            {"thinking": {"type": "disabled"}},
+            id="nothing to keep",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type", "efforts": KIMI_3},
+            ADAPTIVE,
+            "xhigh",
+            {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
+            id="type and effort",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type", "efforts": KIMI_3},
+            OFF,
+            None,
+            {"thinking": {"type": "disabled"}},
+            id="no effort while off",
+        ),
+        pytest.param(
+            {"reasoning": "thinking_type", "efforts": KIMI_3, "always_reasons": True},
+            OFF,
+            None,
+            {"reasoning_effort": "low"},
+            id="the least where it is always on",
+        ),
+        # enable_thinking
+        pytest.param(
+            {"reasoning": "enable_thinking"},
+            ON,
+            None,
+            {"enable_thinking": True, "thinking_budget": 2048},
+            id="switch with a budget",
+        ),
+        pytest.param(
+            {"reasoning": "enable_thinking"},
+            ADAPTIVE,
+            "max",
+            {"enable_thinking": True},
+            id="switch",
+        ),
+        pytest.param(
+            {"reasoning": "enable_thinking"}, OFF, None, {"enable_thinking": False}, id="switch off"
+        ),
+        pytest.param({"reasoning": "enable_thinking"}, None, None, {}, id="switch untouched"),
+        pytest.param(
+            {"reasoning": "enable_thinking", "always_reasons": True}, OFF, None, {}, id="no switch"
+        ),
+        # reasoning{}
+        pytest.param(
+            {"reasoning": "openrouter"},
+            ADAPTIVE,
+            "max",
+            {"reasoning": {"effort": "xhigh"}},
+            id="object with effort",
+        ),
+        pytest.param(
+            {"reasoning": "openrouter"},
+            ON,
+            None,
+            {"reasoning": {"max_tokens": 2048}},
+            id="object with a budget",
+        ),
+        pytest.param(
+            {"reasoning": "openrouter"},
+            ADAPTIVE,
+            None,
+            {"reasoning": {"enabled": True}},
+            id="object on",
+        ),
+        pytest.param(
+            {"reasoning": "openrouter"},
+            OFF,
+            None,
+            {"reasoning": {"enabled": False}},
+            id="object off",
+        ),
+        pytest.param(
+            {"reasoning": "openrouter", "always_reasons": True}, OFF, None, {}, id="object always"
+        ),
+        pytest.param({"reasoning": "openrouter"}, None, None, {}, id="no object"),
+        # thinking{adaptive}
+        pytest.param(
+            {"reasoning": "minimax"}, ON, None, {"thinking": {"type": "adaptive"}}, id="adaptive"
+        ),
+        pytest.param(
+            {"reasoning": "minimax"},
+            OFF,
+            None,
+            {"thinking": {"type": "disabled"}},
+            id="not adaptive",
+        ),
+        pytest.param(
+            {"reasoning": "minimax", "always_reasons": True}, OFF, None, {}, id="adaptive always"
+        ),
+        pytest.param(
+            {"reasoning_split": True}, None, None, {"reasoning_split": True}, id="split always"
+        ),
+        # chat_template_kwargs
+        pytest.param(
+            {"reasoning": "template_kwargs"},
+            ON,
+            None,
+            {"chat_template_kwargs": {"enable_thinking": True, "thinking": True}},
+            id="template on",
+        ),
+        pytest.param(
+            {"reasoning": "template_kwargs"},
+            OFF,
+            None,
+            {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
+            id="template off",
+        ),
+        pytest.param({"reasoning": "template_kwargs"}, None, None, {}, id="template untouched"),
+        pytest.param(
+            {"reasoning": "template_kwargs", "always_reasons": True},
+            OFF,
+            None,
+            {},
+            id="no template",
+        ),
+    ],
+)
+def test_forms(form, thinking, effort, fields):
+    assert asked_for(thinking, effort, **form) == fields
+
+
+@pytest.mark.parametrize(
+    ("efforts", "tools", "fields"),
+    [
+        pytest.param(GPT, [tool()], {"reasoning_effort": "none"}, id="switched off"),
+        pytest.param(("low", "high"), [tool()], {}, id="left out"),
+        pytest.param(GPT, None, {"reasoning_effort": "high"}, id="sent without tools"),
+    ],
+)
+def test_effort_refused_with_tools(efforts, tools, fields):
+    sent = asked_for(
+        ADAPTIVE, "high", tools=tools, reasoning="effort", efforts=efforts, effort_with_tools=False
+    )
+    assert sent == fields
+
+
+@pytest.mark.parametrize(
+    ("wanted", "allowed", "nearest"),
+    [
+        pytest.param("low", ("low", "high"), "low", id="allowed"),
+        pytest.param("max", ("low", "medium", "high"), "high", id="above"),
+        pytest.param("low", ("medium", "high"), "medium", id="below"),
+        pytest.param("low", ("none", "high"), "high", id="none is no effort"),
+        pytest.param("xhigh", ("high", "max"), "max", id="of two the greater"),
+        pytest.param("max", (), "max", id="nothing known"),
+        pytest.param("max", ("none",), "max", id="nothing to choose from"),
+        pytest.param("gigantic", ("low", "high"), "high", id="a word of the future is much"),
+        pytest.param("gigantic", (), "gigantic", id="unless nothing is known"),
+    ],
+)
+def test_nearest_effort(wanted, allowed, nearest):
+    assert nearest_effort(wanted, allowed) == nearest
+
+
+def test_the_last_effort_of_the_conversation_counts():
+    said = {**user("b"), "output_config": {"effort": "low"}}
+    asked = ask(
+        user("a"), said, user("c"),
+        output_config={"effort": "high"}, to=target(reasoning="effort", efforts=GPT),
+    )  # fmt: skip
+    assert asked.body["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("stream", "thinking", "streams", "enabled"),
+    [
+        pytest.param(True, ON, True, True, id="a stream thinks"),
+        pytest.param(False, ON, True, True, id="a whole answer is streamed to think"),
+        pytest.param(False, OFF, False, False, id="a whole answer without thinking"),
+        pytest.param(False, None, False, False, id="thinking is off unless asked for"),
+        pytest.param(True, None, True, None, id="a stream is left to the default"),
+    ],
+)
+def test_thinking_that_needs_a_stream(stream, thinking, streams, enabled):
+    to = target(reasoning="enable_thinking", thinking_needs_stream=True)
+    asked = ask(to=to, stream=stream, thinking=thinking)
+    assert asked.converted.stream is asked.body.get("stream", False) is streams
+    assert asked.body.get("enable_thinking") is enabled
+
+
+def test_a_model_that_always_reasons_is_always_streamed_there():
+    to = target(reasoning="enable_thinking", thinking_needs_stream=True, always_reasons=True)
+    assert ask(to=to).converted.stream is True
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param({"thinking": ADAPTIVE}, id="thinking"),
+        pytest.param({"output_config": {"effort": "high"}}, id="effort"),
+    ],
+)
+def test_what_nobody_asks_for_is_noted(field):
+    assert ask(**field).converted.dropped == ("thinking",)

@@ -1,0 +1,341 @@
+"""A whole request: what goes in, what comes out, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+import pytest
+
+from ccproxy.convert.chat.request import to_chat
+from ccproxy.errors import Problem
+from ccproxy.protocol.messages import read_request
+from tests.asking import (
+    PNG,
+    SIGNER,
+    ask,
+    assistant,
+    encode,
+    image,
+    request,
+    result,
+    target,
+    text,
+    thinking,
+    tool,
+    use,
+    user,
+)
+
+# The body...
+
+
+def test_the_least_request():
+    assert ask(user("Hi"), to=target("gpt-4.1")).body == {
+        "model": "gpt-4.1",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1024,
+    }
+
+
+@pytest.mark.parametrize(
+    ("client", "asked_for", "streams"),
+    [
+        pytest.param(True, None, True, id="the client streams"),
+        pytest.param(False, None, False, id="the client does not"),
+        pytest.param(None, None, False, id="null"),
+        pytest.param(True, False, False, id="the edge decides otherwise"),
+        pytest.param(False, True, True, id="the edge decides to stream"),
+    ],
+)
+def test_stream(client, asked_for, streams):
+    read = read_request(encode(request(stream=client)))
+    converted = to_chat(read, target(), signer=SIGNER, stream=asked_for)
+    body = json.loads(converted.body)
+    assert converted.stream is streams
+    assert body.get("stream", False) is streams
+    assert body.get("stream_options") == ({"include_usage": True} if streams else None)
+
+
+def test_usage_is_not_asked_for_where_that_is_refused():
+    assert "stream_options" not in ask(stream=True, to=target(stream_options=False)).body
+
+
+def test_chunks_are_not_padded():
+    asked = ask(stream=True, to=target(obfuscation=True))
+    assert asked.body["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    assert "stream_options" not in ask(to=target(obfuscation=True)).body
+    assert (
+        "stream_options"
+        not in ask(stream=True, to=target(obfuscation=True, stream_options=False)).body
+    )
+
+
+@pytest.mark.parametrize(
+    ("stream", "tools", "sent"),
+    [
+        pytest.param(True, [tool()], True, id="a stream with tools"),
+        pytest.param(False, [tool()], None, id="no stream"),
+        pytest.param(True, [], None, id="no tools"),
+    ],
+)
+def test_tool_stream(stream, tools, sent):
+    asked = ask(stream=stream, tools=tools, to=target(tool_stream=True))
+    assert asked.body.get("tool_stream") is sent
+
+
+def test_extra_fields_go_with_every_request():
+    extra = {"provider": {"order": ["a"]}, "max_tokens": 7}
+    body = ask(to=target(extra_body=extra)).body
+    assert body["provider"] == {"order": ["a"]}
+    assert body["max_tokens"] == 7
+
+
+# ...what is left behind...
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param("context_management", {"edits": []}, id="context_management"),
+        pytest.param("safeguards", [{"type": "dangerous_tool_use"}], id="safeguards"),
+        pytest.param("service_tier", "auto", id="service_tier"),
+        pytest.param("container", "c", id="container"),
+        pytest.param("mcp_servers", [{"url": "x"}], id="mcp_servers"),
+        pytest.param("speed", "fast", id="speed"),
+        pytest.param("inference_geo", "eu", id="inference_geo"),
+        pytest.param("betas", ["x"], id="betas"),
+        pytest.param("cache_control", {"type": "ephemeral"}, id="cache_control"),
+        pytest.param("diagnostics", {"previous_message_id": "m"}, id="diagnostics"),
+        pytest.param("fallbacks", 5, id="a value of any type"),
+    ],
+)
+def test_fields_of_anthropics(field, value):
+    asked = ask(**{field: value})
+    assert field not in asked.body
+    assert asked.converted.dropped == (field,)
+
+
+def test_unknown_fields_are_ignored():
+    assert ask(next_years_field={"a": [1]}).body == ask().body
+
+
+def test_null_fields_are_not_noted():
+    assert ask(context_management=None, service_tier=None).converted.dropped == ()
+
+
+# ...a whole turn of Claude Code...
+
+TURN = {
+    "model": "claude-opus-5-5",
+    "max_tokens": 32000,
+    "stream": True,
+    "temperature": 1,
+    "thinking": {"type": "adaptive", "display": "updates"},
+    "output_config": {"effort": "high"},
+    "metadata": {"user_id": "u" * 190},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "system": [
+        text("x-anthropic-billing-header: cc_version=2.1.240.abc; cc_entrypoint=cli;"),
+        text("You are Claude Code.", cache_control={"type": "ephemeral"}),
+        text("Env: linux"),
+    ],
+    "tools": [
+        tool("Bash"),
+        tool("DeferredToolPlaceholder", defer_loading=True),
+        tool("Read", cache_control={"type": "ephemeral"}),
+        tool("mcp__plugin__" + "take_a_screenshot_" * 4, defer_loading=True),
+    ],
+    "messages": [
+        user("<system-reminder>ctx</system-reminder>", text("fix", cache_control={})),
+        {"role": "system", "content": "Deferred tools: …", "output_config": {"effort": "high"}},
+        assistant(
+            thinking("look first"),
+            "I'll look.",
+            use("toolu_A", "Read", file_path="/a.py"),
+            use("toolu_B", "mcp__plugin__" + "take_a_screenshot_" * 4),
+        ),
+        user(
+            result("toolu_B", [text("page"), image()]),
+            result("toolu_A", "     1→print(1)", cache_control={"type": "ephemeral"}),
+            "<system-reminder>todo</system-reminder>",
+        ),
+        assistant(thinking("now run"), use("toolu_C", "Bash", command="pytest -q")),
+        user(result("toolu_C", "2 failed", is_error=True)),
+        {"role": "system", "content": [text("The date changed.")]},
+    ],
+}
+
+SHAPES = [
+    pytest.param({}, id="plain"),
+    pytest.param(
+        {"max_tokens_field": "max_completion_tokens", "sampling": False, "tool_ids": "forty"},
+        id="gpt",
+    ),
+    pytest.param(
+        {
+            "reasoning": "thinking_type",
+            "history": "reasoning_content",
+            "history_required": True,
+            "images": False,
+            "flat_text": True,
+        },
+        id="deepseek",
+    ),
+    pytest.param(
+        {
+            "system_messages": "first",
+            "user_after_tool": False,
+            "tool_ids": "nine",
+            "schema": "no_meta",
+            "stream_options": False,
+            "prefill": "prefix",
+        },
+        id="mistral",
+    ),
+    pytest.param({"schema": "gemini", "thought_signatures": True}, id="gemini"),
+    pytest.param(
+        {
+            "reasoning": "minimax",
+            "reasoning_split": True,
+            "history": "reasoning_details",
+            "temperature_range": (0.01, 1.0),
+        },
+        id="minimax",
+    ),
+    pytest.param(
+        {"reasoning": "openrouter", "cache_control": True, "top_k": True}, id="openrouter"
+    ),
+    pytest.param({"reasoning": "enable_thinking", "history": "think_tags"}, id="qwen"),
+    pytest.param({"tool_choices": ("auto",), "tool_stream": True}, id="glm"),
+]
+
+
+def turn(**quirks):
+    fields = {key: value for key, value in TURN.items() if key not in ("model", "messages")}
+    return ask(*TURN["messages"], to=target(**quirks), **fields)
+
+
+@pytest.mark.parametrize("quirks", SHAPES)
+def test_a_whole_turn(quirks):
+    asked = turn(**quirks)
+    dump = json.dumps(asked.body, ensure_ascii=False)
+    assert asked.messages[0]["role"] == "system"
+    assert "x-anthropic" not in dump
+    assert "EpAbForeign" not in dump
+    assert "2 failed" in dump
+    assert "<system-reminder>todo</system-reminder>" in dump
+    assert "The date changed." in dump
+    assert len(asked.body["tools"]) == 3
+    (renamed,) = asked.converted.tool_names
+    assert asked.body["tools"][2]["function"]["name"] == renamed
+    first = next(message for message in asked.messages if message["role"] == "assistant")
+    assert first["tool_calls"][1]["function"]["name"] == renamed
+    assert asked.converted.known_ids == {"toolu_A", "toolu_B", "toolu_C"}
+    assert "context_management" in asked.converted.dropped
+    assert "tools.DeferredToolPlaceholder" in asked.converted.dropped
+
+
+def test_the_order_of_a_whole_turn():
+    asked = turn()
+    assert asked.roles == ("system user system assistant tool tool user assistant tool system")
+    assert asked.messages[6]["content"][0]["image_url"]["url"].endswith(PNG)
+
+
+@pytest.mark.parametrize("quirks", SHAPES)
+def test_the_same_request_gives_the_same_bytes(quirks):
+    assert turn(**quirks).converted.body == turn(**quirks).converted.body
+
+
+# ...and what it must not do.
+
+
+def test_a_request_is_not_changed_by_its_conversion():
+    read = read_request(encode(TURN))
+    bodies = [to_chat(read, target(), signer=SIGNER).body for _ in range(2)]
+    assert bodies[0] == bodies[1]
+
+
+def test_a_lone_surrogate_does_not_reach_the_provider():
+    raw = rb'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"cut \ud83d end"}]}'
+    body = to_chat(read_request(raw), target(), signer=SIGNER).body
+    assert json.loads(body)["messages"][0]["content"] == "cut \ufffd end"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param('"tools":[{"name":"f","input_schema":{"a":%s}}]', id="schema"),
+        pytest.param(
+            '"output_config":{"format":{"type":"json_schema","schema":{"a":%s}}}', id="form"
+        ),
+        pytest.param('"tools":[{"name":"f","input_schema":%s}]', id="schema of lists"),
+    ],
+)
+@pytest.mark.parametrize("depth", [300, 900, 50_000])
+def test_deep_json_is_a_problem_at_most(field, depth):
+    bomb = field.replace("%s", '{"properties":{"a":' * depth + "{}" + "}}" * depth)
+    raw = f'{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"a"}}],{bomb}}}'
+    try:
+        read = read_request(raw.encode())
+        converted = to_chat(read, target(schema="gemini"), signer=SIGNER)
+    except Problem as problem:
+        complaint = problem.message
+    else:
+        complaint = ""
+        assert json.loads(converted.body)["model"] == "m"
+    assert complaint == "" or "nested too deeply" in complaint
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param("1" * 400, id="long"),
+        pytest.param("-1" + "0" * 30, id="negative"),
+        pytest.param("1.5e300", id="great"),
+        pytest.param("1e-999", id="tiny"),
+    ],
+)
+def test_numbers_of_any_size_in_arguments_are_copied(number):
+    raw = (
+        '{"model":"m","max_tokens":9,"messages":[{"role":"assistant","content":[{"type":"tool_use",'
+        f'"id":"t","name":"f","input":{{"n":{number}}}}}]}}]}}'
+    )
+    sent = json.loads(to_chat(read_request(raw.encode()), target(), signer=SIGNER).body)
+    assert sent["messages"][0]["tool_calls"][0]["function"]["arguments"] == f'{{"n":{number}}}'
+
+
+def long_session(size):
+    """A body like Claude Code's after some turns: 20 tools, 60 messages, *size* bytes."""
+    dice = random.Random(7)
+    words = 'def class "path" return\n  naïve → {"x": 1} read the file\t' * 4
+
+    def prose(length):
+        start = dice.randrange(100)
+        return (words * (length // len(words) + 2))[start : start + length]
+
+    properties = {f"p{i}": {"type": "string", "description": prose(100)} for i in range(6)}
+    schema = {"$schema": "x", "type": "object", "properties": properties}
+    tools = [{**tool(f"Tool{i}", schema), "description": prose(1500)} for i in range(20)]
+    per = max(200, (size - 65_000) // 60)
+    turns = []
+    for i in range(29):
+        turns.append(assistant(prose(200), use(f"toolu_{i:022}", "Edit", old=prose(per // 2))))
+        turns.append(user(result(f"toolu_{i:022}", prose(per) if i % 2 else [text(prose(per))])))
+    system = [text(prose(200)), text(prose(14_000))]
+    return request(user(prose(400)), *turns, user("continue"), system=system, tools=tools)
+
+
+@pytest.mark.parametrize("size", [148_000, 600_000])
+def test_a_long_session_converts_in_a_moment(size):
+    """The bound is loose, for busy machines: the rig in bench/ measures, this only guards."""
+    body = encode(long_session(size))
+    assert len(body) > size * 0.85
+    to_chat(read_request(body), target(), signer=SIGNER)
+    best = 1.0
+    for _ in range(20):
+        start = time.perf_counter()
+        to_chat(read_request(body), target(), signer=SIGNER)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.000_02 * size / 1_000

@@ -1,0 +1,383 @@
+"""Which call a delta belongs to, its id, and what its arguments are."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls, to_input
+from ccproxy.errors import Problem
+from ccproxy.protocol.chat import Function, ToolCallDelta
+
+
+def piece(arguments=None, *, name=None, **more):
+    return ToolCallDelta(function=Function(name=name, arguments=arguments), **more)
+
+
+def collect(pieces, *, is_whole=False):
+    """The calls that the pieces make, as (provider's id, name, arguments)."""
+    calls, found = ToolCalls("msg_1", ()), []
+    for delta in pieces:
+        call, is_new = calls.find(delta, 0, is_whole=is_whole)
+        assert is_new == (call not in found)
+        if is_new:
+            found.append(call)
+    return [(call.provider_id, call.name, call.arguments) for call in found]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        pytest.param(
+            [piece("", index=0, id="a", name="R"), piece('{"x"', index=0), piece(":1}", index=0)],
+            [("a", "R", '{"x":1}')],
+            id="one call by its index",
+        ),
+        pytest.param(
+            [
+                piece("", index=0, id="a", name="R"),
+                piece("", index=1, id="b", name="G"),
+                piece("1", index=0),
+                piece("2", index=1),
+            ],
+            [("a", "R", "1"), ("b", "G", "2")],
+            id="interleaved calls",
+        ),
+        pytest.param(
+            [piece("{}", index=0, id=i, name="R") for i in "abc"],
+            [(i, "R", "{}") for i in "abc"],
+            id="index always 0: a new id is a new call",
+        ),
+        pytest.param(
+            [piece('{"a":1}', index=0, id="", name="R"), piece('{"a":2}', index=0, name="R")],
+            [("", "R", '{"a":1}'), ("", "R", '{"a":2}')],
+            id="index always 0, no ids: a name after complete arguments",
+        ),
+        pytest.param(
+            [piece("", index=0, name="R"), piece("", index=0, name="G")],
+            [("", "R", ""), ("", "G", "")],
+            id="index always 0, no ids: another name",
+        ),
+        pytest.param(
+            [piece("{}", id="a", name="R"), piece("{}", id="b", name="R")],
+            [("a", "R", "{}"), ("b", "R", "{}")],
+            id="no index: the id",
+        ),
+        pytest.param(
+            [piece("", id="a", name="R"), piece("1"), piece("2")],
+            [("a", "R", "12")],
+            id="no index, no id: the last call goes on",
+        ),
+        pytest.param(
+            [piece("", id="a", name="R"), piece("", id="b", name="G"), piece("1", id="a")],
+            [("a", "R", "1"), ("b", "G", "")],
+            id="no index: an id again",
+        ),
+        pytest.param(
+            [piece("{}", name="R"), piece("{}", name="R")],
+            [("", "R", "{}"), ("", "R", "{}")],
+            id="no index, no id: whole calls of one name",
+        ),
+        pytest.param(
+            [piece("", index=0, id="a", name="R"), piece("1", index=0, id="", name="")],
+            [("a", "R", "1")],
+            id="empty ids and names are absent",
+        ),
+        pytest.param(
+            [piece("", index=0, id="a", name="R"), piece("1", index=0, id="a", name="R")],
+            [("a", "R", "1")],
+            id="ids and names may be repeated",
+        ),
+        pytest.param(
+            [piece(None, index=0, id="a"), piece("1", index=0, name="R")],
+            [("a", "R", "1")],
+            id="a late name",
+        ),
+        pytest.param(
+            [piece("", index=0, name="R"), piece("1", index=0, id="a")],
+            [("a", "R", "1")],
+            id="a late id",
+        ),
+        pytest.param(
+            [piece("", name="R"), piece("1", id="a")], [("a", "R", "1")], id="without an index too"
+        ),
+        pytest.param(
+            [piece("{}", id="same", name="R"), piece("{}", id="same", name="G")],
+            [("same", "R", "{}"), ("same", "G", "{}")],
+            id="one id for two names",
+        ),
+        pytest.param(
+            [piece("1", index="0", id="a", name="R"), piece("2", index=None)],
+            [("a", "R", "12")],
+            id="an index that is no number is none",
+        ),
+        pytest.param(
+            [piece("", index=0, id=7, name="R")], [("7", "R", "")], id="an id that is a number"
+        ),
+        pytest.param(
+            [piece("", index=0, id=True, name=["R"])], [("", "", "")], id="or nothing of use"
+        ),
+        pytest.param([ToolCallDelta(index=0, id="a")], [("a", "", "")], id="no function"),
+        pytest.param(
+            [
+                piece("", index=0, id="a", name="Ba"),
+                piece("", index=0, name="sh"),
+                piece("1", index=0),
+            ],
+            [("a", "Bash", "1")],
+            id="a name in pieces",
+        ),
+        pytest.param(
+            [
+                piece(None, id="a", name="Ba"),
+                piece("", id="a", name="s"),
+                piece("1", id="a", name="h"),
+            ],
+            [("a", "Bash", "1")],
+            id="and its id with each",
+        ),
+        pytest.param(
+            [piece("1", index=0, id="a", name="R"), piece("", index=0, id="a", name="G")],
+            [("a", "R", "1"), ("a", "G", "")],
+            id="behind arguments another name is another call",
+        ),
+        pytest.param(
+            [
+                piece('{"x":1}', index=0, id="a", name="R"),
+                piece('{"x":1}', index=0, id="a", name="R"),
+            ],
+            [("a", "R", '{"x":1}')],
+            id="a call word for word again",
+        ),
+        pytest.param(
+            [piece({"x": 1}, id="a", name="R"), piece({"x": 1}, id="a", name="R")],
+            [("a", "R", '{"x":1}')],
+            id="again without an index",
+        ),
+        pytest.param(
+            [
+                piece('{"x":', index=0, id="a", name="R"),
+                piece("1}", index=0),
+                piece("{}", index=1, id="b", name="R"),
+                piece('{"x":1}', index=0, id="a"),
+            ],
+            [("a", "R", '{"x":1}'), ("b", "R", "{}")],
+            id="again as a whole, after another one",
+        ),
+        pytest.param(
+            [
+                piece('{"x":1}', index=0, id="a", name="R"),
+                piece('{"x":2}', index=0, id="a", name="R"),
+            ],
+            [("a", "R", '{"x":1}'), ("a", "R", '{"x":2}')],
+            id="one id with other arguments",
+        ),
+        pytest.param(
+            [piece('{"x":1}', index=0, name="R"), piece('{"x":1}', index=0, name="R")],
+            [("", "R", '{"x":1}'), ("", "R", '{"x":1}')],
+            id="without ids the same twice may be meant",
+        ),
+        pytest.param(
+            [piece("1", index=0, id="a", name="R"), piece("1", index=0, id="a", name="R")],
+            [("a", "R", "11")],
+            id="the same piece twice",
+        ),
+    ],
+)
+def test_identity(pieces, expected):
+    assert collect(pieces) == expected
+
+
+def test_every_call_of_a_whole_answer_is_its_own():
+    pieces = [piece("{}", id="same", name="R"), piece("", id="same", name="R"), piece("{}")]
+    assert len(collect(pieces, is_whole=True)) == 3
+
+
+def test_choices_have_their_own_indexes():
+    calls = ToolCalls("msg_1", ())
+    first, _ = calls.find(piece("1", index=0, name="R"), 0, is_whole=False)
+    second, is_new = calls.find(piece("2", index=0, name="R"), 1, is_whole=False)
+    assert is_new
+    assert (first.arguments, second.arguments) == ("1", "2")
+
+
+# Ids.
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["call_a", "toolu_01AbC", "chatcmpl-tool-1", "gSIMJiOkT", "0"],
+)
+def test_a_valid_new_id_is_kept(wanted):
+    assert ToolCalls("msg_1", {"other"}).claim_id(wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param("", id="none"),
+        pytest.param("functions.Read:0", id="Kimi's"),
+        pytest.param("a b", id="a blank"),
+        pytest.param("a\n", id="a line end"),
+        pytest.param("é", id="a letter that is not ASCII"),
+        pytest.param("known", id="one that the conversation has"),
+    ],
+)
+def test_any_other_is_replaced(wanted):
+    made = ToolCalls("msg_1", {"known"}).claim_id(wanted)
+    assert made.startswith("toolu_")
+    assert made.replace("toolu_", "").isalnum()
+    assert made == ToolCalls("msg_1", {"known"}).claim_id(wanted)
+    assert made != ToolCalls("msg_2", {"known"}).claim_id(wanted)
+
+
+def test_ids_are_unique_in_the_answer():
+    calls = ToolCalls("msg_1", ())
+    ids = [calls.claim_id(wanted) for wanted in ("a", "a", "", "", "a")]
+    assert ids[0] == "a"
+    assert len(set(ids)) == 5
+
+
+def test_even_a_made_id_may_be_known():
+    made = ToolCalls("msg_1", ()).claim_id("")
+    assert ToolCalls("msg_1", {made}).claim_id("") not in ("", made)
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", {}),
+        ("  ", {}),
+        ("null", {}),
+        ('""', {}),
+        ("[]", {}),
+        ('{"a": 1}', {"a": 1}),
+        ('"{\\"a\\": 1}"', {"a": 1}),
+        ("[1]", {"arguments": [1]}),
+        ("5", {"arguments": 5}),
+        ('"text"', {"arguments": "text"}),
+        ('{"a": 1,}', {"arguments": '{"a": 1,}'}),
+        ('{"a', {"arguments": '{"a'}),
+        ("path=x", {"arguments": "path=x"}),
+    ],
+)
+def test_input_is_always_an_object(arguments, expected):
+    assert to_input(arguments) == expected
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_whatever_the_arguments_are(text):
+    assert isinstance(to_input(text), dict)
+
+
+def relayed(parts):
+    call = ToolCall()
+    sent = []
+    for part in parts:
+        call.add(part)
+        sent.append(call.take())
+    return [*sent, call.rest()]
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param(['{"a"', ":1}"], ['{"a"', ":1}", ""], id="as they come"),
+        pytest.param([" ", '{"a"', ":1}"], ["", ' {"a"', ":1}", ""], id="blanks wait"),
+        pytest.param(['{"a', None, ""], ['{"a', "", "", ""], id="even if they are cut"),
+        pytest.param(["nu", "ll"], ["", "", ""], id="null"),
+        pytest.param(['"{', '}"'], ["", "", ""], id="an empty object, encoded twice"),
+        pytest.param(["{}"], ["", "{}"], id="an empty object waits for a better one"),
+        pytest.param(["{}", '{"a"', ":1}"], ["", '{"a"', ":1}", ""], id="which replaces it"),
+        pytest.param(["{}", "", None], ["", "", "", "{}"], id="or does not come"),
+        pytest.param(["{}", "\n"], ["", "{}\n", ""], id="or is only white space"),
+        pytest.param([{"a": 1}], ['{"a":1}', ""], id="an object"),
+        pytest.param([[1]], ["", '{"arguments":[1]}'], id="a list"),
+        pytest.param(["x", "y"], ["", "", '{"arguments":"xy"}'], id="no JSON"),
+        pytest.param([], [""], id="nothing"),
+    ],
+)
+def test_what_is_sent_on(parts, expected):
+    assert relayed(parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [('{"a":1,}', '{"arguments":"{\\"a\\":1,}"}'), ('{ "a": 1 }', '{ "a": 1 }'), ("", "")],
+)
+def test_whole_arguments_are_sent_when_they_are_an_object(arguments, expected):
+    call, _ = ToolCalls("m", ()).find(piece(arguments, name="R"), 0, is_whole=True)
+    assert (call.take(), call.rest()) == ("", expected)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param([], False, id="nothing"),
+        pytest.param([" "], False, id="blank"),
+        pytest.param(['{"a":'], False, id="half an object"),
+        pytest.param(['{"a":{}'], False, id="a brace that is not the last"),
+        pytest.param(['{"a":{}', "}"], True, id="an object"),
+        pytest.param(['{"a":1}', "\n", ""], True, id="blanks behind it"),
+        pytest.param(["null"], True, id="null"),
+    ],
+)
+def test_completeness(parts, expected):
+    call = ToolCall()
+    for part in parts:
+        call.add(part)
+    assert call.is_complete is expected
+    assert call.is_complete is expected  # also when it is known already
+
+
+def test_more_parts_make_it_incomplete_again():
+    call = ToolCall()
+    call.add("{}")
+    assert call.is_complete
+    call.add('{"a"')
+    assert not call.is_complete
+    call.add(":1}")
+    assert (call.is_complete, call.arguments) == (True, '{"a":1}')
+
+
+def test_absorbed_parts_are_not_sent_again():
+    call = ToolCall()
+    call.add('{"a":"')
+    assert call.take() == '{"a":"'
+    call.absorb(["b", "c"])
+    call.add('"}')
+    assert (call.take(), call.arguments, call.is_complete) == ('"}', '{"a":"bc"}', True)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param(["{}"], False, id="an empty object"),
+        pytest.param(["{}", " "], True, id="white space is no better one"),
+        pytest.param(["{}", '{"a":1}'], True, id="the better one"),
+        pytest.param(['{"a"'], False, id="half an object"),
+        pytest.param(["{", "}"], True, id="an empty object that was relayed"),
+    ],
+)
+def test_whether_more_may_come(parts, expected):
+    call = ToolCall()
+    for part in parts:
+        call.add(part)
+        call.take()
+    assert call.is_settled is expected
+
+
+def test_a_closed_call_takes_nothing():
+    call = ToolCall()
+    call.add("{}")
+    call.is_closed = True
+    for nothing in (None, "", " \n"):
+        call.add(nothing)
+    assert call.arguments == "{}"
+    with pytest.raises(Problem, match="had ended"):
+        call.add("more")

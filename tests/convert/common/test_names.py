@@ -1,0 +1,119 @@
+"""Names and ids that fit a provider."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from ccproxy.convert.common.names import ToolIds, chat_name, id_literal
+from ccproxy.protocol.literals import ABSENT
+from tests.traced import kept_by
+
+FITS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("Read", id="short"),
+        pytest.param("mcp__server__tool-1", id="with both marks"),
+        pytest.param("x" * 64, id="as long as may be"),
+    ],
+)
+def test_a_name_that_fits_stays(name):
+    assert chat_name(name, 64) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        pytest.param("x" * 65, "x" * 55 + "_", id="too long"),
+        pytest.param("files.read/all", "files_read_all_", id="other characters"),
+        pytest.param("工具", "__", id="not ASCII"),
+        pytest.param("", "_", id="empty"),
+        pytest.param("a\n", "a_", id="a line end"),
+    ],
+)
+def test_a_name_that_does_not_keeps_its_head(name, head):
+    sent = chat_name(name, 64)
+    assert sent.startswith(head)
+    assert FITS.fullmatch(sent)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("x" * 70 + "a", "x" * 70 + "b", id="one long beginning"),
+        pytest.param("a.b", "a/b", id="characters that become the same"),
+        pytest.param("a.b", "a_b", id="one that fits"),
+    ],
+)
+def test_different_names_stay_different(one, other):
+    assert chat_name(one, 64) != chat_name(other, 64)
+
+
+def test_the_length_is_the_providers():
+    assert len(chat_name("x" * 40, 32)) == 32
+
+
+@given(st.text(max_size=200))
+def test_any_name_fits_and_is_stable(name):
+    sent = chat_name(name, 64)
+    assert FITS.fullmatch(sent)
+    assert chat_name(name, 64) == sent
+    assert chat_name(sent, 64) == sent
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        pytest.param(b'"toolu_1"', b'"toolu_1"', id="as it is"),
+        pytest.param(b'"a\\/b\\u00e9"', '"a/bé"'.encode(), id="escapes in one form"),
+        pytest.param(b"7", b'""', id="a number is none"),
+        pytest.param(b"null", b'""', id="null is none"),
+    ],
+)
+def test_id_literal(raw, said):
+    assert id_literal(Raw(raw)) == said
+
+
+def test_no_id_is_an_empty_one():
+    assert id_literal(ABSENT) == b'""'
+
+
+@pytest.mark.parametrize(
+    ("form", "client_id", "kept"),
+    [
+        pytest.param("any", b'"functions.Read:0"', True, id="any"),
+        pytest.param("any", b'""', False, id="any but empty"),
+        pytest.param("forty", b'"' + b"x" * 40 + b'"', True, id="forty"),
+        pytest.param("forty", b'"' + b"x" * 41 + b'"', False, id="forty-one"),
+        pytest.param("nine", b'"abcDEF123"', True, id="nine"),
+        pytest.param("nine", b'"abcDEF12"', False, id="eight"),
+        pytest.param("nine", b'"abc_EF123"', False, id="nine with a mark"),
+    ],
+)
+def test_ids_are_kept_where_they_fit(form, client_id, kept):
+    assert (ToolIds(form).take(client_id) == client_id) is kept
+
+
+@pytest.mark.parametrize("form", ["any", "forty", "nine"])
+@given(ids=st.lists(st.sampled_from([b'""', b'"call_0"', b'"abcDEF123"', b'"' + b"y" * 50 + b'"'])))
+def test_ids_occur_once_and_depend_on_the_past_only(form, ids):
+    made = ToolIds(form)
+    sent = [made.take(each) for each in ids]
+    again = ToolIds(form)
+    assert len(set(sent)) == len(sent)
+    assert [again.take(each) for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
+
+
+def test_only_short_names_are_remembered():
+    def work():
+        for number in range(20):
+            assert len(chat_name("x" * 2**20 + str(number), 64)) == 64
+
+    assert kept_by(work) < 2**20

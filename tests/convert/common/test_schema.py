@@ -1,0 +1,337 @@
+"""JSON schemas in the dialects that providers take."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccproxy.convert.common.schema import to_parameters
+
+DIALECTS = ["plain", "no_meta", "bare", "gemini", "kimi"]
+TEXT = {"type": "string"}
+
+
+def obj(**properties):
+    return {"type": "object", "properties": properties}
+
+
+def field(schema, dialect):
+    """What becomes of a property with *schema*."""
+    return to_parameters(obj(x=schema), dialect)["properties"]["x"]
+
+
+# The root is an object...
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param(None, id="null"),
+        pytest.param(True, id="true"),
+        pytest.param("object", id="a string"),
+        pytest.param({"type": "object"}, id="without properties"),
+        pytest.param({"type": "string"}, id="of another type"),
+        pytest.param({"type": ["object", "null"]}, id="of several types"),
+        pytest.param({"type": "object", "properties": None}, id="properties null"),
+        pytest.param({"type": "object", "properties": []}, id="properties a list"),
+    ],
+)
+def test_root_without_properties(dialect, schema):
+    assert to_parameters(schema, dialect) == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("schema", "properties", "required"),
+    [
+        pytest.param(
+            {"anyOf": [obj(a=TEXT) | {"required": ["a"]}, obj(b=TEXT) | {"required": ["b"]}]},
+            {"a", "b"},
+            None,
+            id="alternatives",
+        ),
+        pytest.param(
+            {
+                "oneOf": [
+                    obj(a=TEXT, k=TEXT) | {"required": ["a", "k"]},
+                    obj(b=TEXT, k=TEXT) | {"required": ["k"]},
+                ]
+            },
+            {"a", "b", "k"},
+            ["k"],
+            id="what every alternative requires is required",
+        ),
+        pytest.param(
+            {"allOf": [obj(a=TEXT) | {"required": ["a"]}, obj(b=TEXT) | {"required": ["b"]}]},
+            {"a", "b"},
+            ["a", "b"],
+            id="what holds at once is all required",
+        ),
+        pytest.param(
+            obj(a=TEXT) | {"required": ["a"], "anyOf": [{"required": ["b"]}]},
+            {"a"},
+            ["a"],
+            id="requirements of unknown properties are left out",
+        ),
+        pytest.param(
+            {"$ref": "#/$defs/X", "$defs": {"X": obj(a=TEXT) | {"required": ["a"]}}},
+            {"a"},
+            ["a"],
+            id="a reference at the root",
+        ),
+        pytest.param(
+            {"anyOf": [{"$ref": "#/definitions/X"}], "definitions": {"X": obj(a=TEXT)}},
+            {"a"},
+            None,
+            id="a reference in an alternative",
+        ),
+        pytest.param({"$ref": "#/nowhere"}, set(), None, id="a reference to nothing"),
+        pytest.param({"anyOf": "nonsense"}, set(), None, id="alternatives that are none"),
+        pytest.param({"anyOf": [7, None]}, set(), None, id="alternatives that are no schemas"),
+        pytest.param({"anyOf": []}, set(), None, id="no alternatives"),
+    ],
+)
+def test_root_of_alternatives(dialect, schema, properties, required):
+    parameters = to_parameters(schema, dialect)
+    assert parameters["type"] == "object"
+    assert set(parameters["properties"]) == properties
+    # Where the client's root said so, an empty list stays.
+    assert (parameters.get("required") or None) == required
+    assert not {"anyOf", "oneOf", "allOf", "$ref"} & parameters.keys()
+
+
+@pytest.mark.parametrize("keyword", ["enum", "const", "not", "if", "then", "else"])
+def test_what_is_refused_at_the_root_is_removed(keyword):
+    assert keyword not in to_parameters({**obj(a=TEXT), keyword: {}}, "plain")
+
+
+@pytest.mark.parametrize(
+    ("required", "kept"),
+    [
+        pytest.param(["a"], ["a"], id="a property"),
+        pytest.param([], [], id="none"),
+        pytest.param(["a", "z"], ["a"], id="an unknown one goes"),
+        pytest.param("a", [], id="nonsense"),
+    ],
+)
+def test_required(required, kept):
+    assert to_parameters(obj(a=TEXT) | {"required": required}, "plain")["required"] == kept
+
+
+def test_nothing_is_required_that_was_not():
+    assert "required" not in to_parameters(obj(a=TEXT), "plain")
+
+
+# ...keywords go, names stay...
+
+
+@pytest.mark.parametrize(
+    ("dialect", "keywords"),
+    [
+        pytest.param("plain", ["$schema"], id="plain"),
+        pytest.param("no_meta", ["$schema", "$id", "$comment", "strict", "id"], id="no_meta"),
+        pytest.param("bare", ["$schema", "format", "pattern", "minimum", "examples"], id="bare"),
+        pytest.param(
+            "gemini",
+            ["$schema", "additionalProperties", "propertyNames", "exclusiveMinimum", "if"],
+            id="gemini",
+        ),
+        pytest.param("kimi", ["$schema"], id="kimi"),
+    ],
+)
+def test_keywords_are_removed_everywhere(dialect, keywords):
+    values = {keyword: {"type": "string"} for keyword in keywords}
+    schema = {**obj(inner={**obj(leaf=TEXT), **values}), **values}
+    parameters = to_parameters(schema, dialect)
+    inner = parameters["properties"]["inner"]
+    assert not set(keywords) & parameters.keys()
+    assert not set(keywords) & inner.keys()
+    assert inner["properties"] == {"leaf": TEXT}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "name", ["$schema", "const", "anyOf", "$ref", "properties", "required", "type", "id", "strict"]
+)
+def test_a_property_of_a_keywords_name_survives(dialect, name):
+    schema = obj(**{name: TEXT, "deep": obj(**{name: TEXT})}) | {"required": [name]}
+    parameters = to_parameters(schema, dialect)
+    assert parameters["properties"][name] == TEXT
+    assert parameters["properties"]["deep"]["properties"][name] == TEXT
+    assert parameters["required"] == [name]
+
+
+def test_plain_keeps_everything_else():
+    schema = {
+        **obj(
+            n={"type": "number", "exclusiveMinimum": 0},
+            m={"type": ["string", "null"], "format": "uri", "pattern": "^a"},
+            o={"anyOf": [TEXT, {"type": "null"}], "default": None},
+        ),
+        "additionalProperties": False,
+        "$defs": {"X": TEXT},
+    }
+    assert to_parameters(schema, "plain") == schema
+
+
+@pytest.mark.parametrize(
+    ("given", "becomes"),
+    [
+        pytest.param({"oneOf": [TEXT]}, {"anyOf": [TEXT]}, id="oneOf is anyOf"),
+        pytest.param(
+            {"allOf": [obj(a=TEXT), obj(b=TEXT)]},
+            obj(a=TEXT, b=TEXT),
+            id="allOf is one object",
+        ),
+        pytest.param(
+            {"allOf": [TEXT, {"enum": ["a"]}]}, {**TEXT, "enum": ["a"]}, id="allOf merges"
+        ),
+        pytest.param(
+            {"type": "object", "additionalProperties": True},
+            {"type": "object", "additionalProperties": True},
+            id="additionalProperties stays",
+        ),
+        pytest.param(
+            {"type": "array", "items": {"$ref": "#/$defs/X"}},
+            {"type": "array", "items": {"$ref": "#/$defs/X"}},
+            id="references stay",
+        ),
+    ],
+)
+def test_bare(given, becomes):
+    assert field(given, "bare") == becomes
+
+
+@pytest.mark.parametrize(
+    ("given", "becomes"),
+    [
+        pytest.param(
+            {"type": "string", "anyOf": [{"enum": ["a"]}, {"pattern": "b"}]},
+            {"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "string", "pattern": "b"}]},
+            id="the type goes into the alternatives",
+        ),
+        pytest.param(
+            {"type": "object", "anyOf": [{"type": "string"}, {"$ref": "#/x"}, True]},
+            {"anyOf": [{"type": "string"}, {"$ref": "#/x"}, True]},
+            id="but not over what they say",
+        ),
+        pytest.param(
+            {"type": "array", "items": [TEXT, {"type": "number"}]},
+            {"type": "array", "prefixItems": [TEXT, {"type": "number"}]},
+            id="a tuple",
+        ),
+        pytest.param(
+            {"type": "array", "items": TEXT}, {"type": "array", "items": TEXT}, id="a list"
+        ),
+    ],
+)
+def test_kimi(given, becomes):
+    assert field(given, "kimi") == becomes
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_clients_schema_is_not_changed(dialect):
+    schema = {
+        "$schema": "x",
+        "anyOf": [obj(a={"const": 1, "type": ["string", "null"]})],
+        "properties": {"t": {"type": "array", "items": [TEXT]}},
+    }
+    before = copy.deepcopy(schema)
+    to_parameters(schema, dialect)
+    assert schema == before
+
+
+KEYWORDS = st.sampled_from(
+    [
+        *("type", "properties", "items", "anyOf", "oneOf", "allOf", "enum", "const", "required"),
+        *("$ref", "$defs", "format", "additionalProperties", "prefixItems", "not", "nullable"),
+    ]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from(["string", "object", "array", "null", "#/$defs/a", "a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(KEYWORDS, inner, max_size=4)
+        | st.dictionaries(st.sampled_from("ab"), inner, max_size=2)
+    ),
+    max_leaves=25,
+)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(schema=VALUES)
+def test_any_json_becomes_an_object_schema(dialect, schema):
+    parameters = to_parameters(schema, dialect)
+    assert parameters["type"] == "object"
+    assert isinstance(parameters["properties"], dict)
+    assert set(parameters.get("required", [])) <= set(parameters["properties"])
+    json.dumps(parameters)
+
+
+# Whatever else a client may write...
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *(
+                        "type",
+                        "format",
+                        "items",
+                        "enum",
+                        "const",
+                        "anyOf",
+                        "oneOf",
+                        "allOf",
+                        "$ref",
+                    ),
+                    *("properties", "required", "prefixItems", "nullable", "$defs", "not", "x"),
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(schema=JSON)
+def test_keywords_with_any_json_become_an_object_schema(dialect, schema):
+    before = copy.deepcopy(schema)
+    parameters = to_parameters(schema, dialect)
+    assert parameters["type"] == "object"
+    assert isinstance(parameters["properties"], dict)
+    json.dumps(parameters)
+    assert schema == before, "the client's schema was changed"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"type": None, "format": []}, id="a list as format"),
+        pytest.param({"type": {}, "enum": {}}, id="objects where words belong"),
+        pytest.param({"type": [[], {}], "items": 1}, id="types that are none"),
+        pytest.param({"type": "array", "items": [], "prefixItems": {}}, id="tuples of nothing"),
+        pytest.param({"anyOf": {}, "oneOf": 3, "allOf": [1, None]}, id="no alternatives"),
+        pytest.param({"$ref": ["#"], "$defs": []}, id="a reference to nothing"),
+        pytest.param({"required": {"a": 1}, "properties": [1]}, id="lists and objects swapped"),
+    ],
+)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_nonsense_does_not_raise(dialect, broken):
+    json.dumps(field(broken, dialect))
+    json.dumps(to_parameters(broken, dialect))

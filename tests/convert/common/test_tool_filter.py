@@ -1,0 +1,85 @@
+"""TOOL_FILTER: which tools go, and that nothing else does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.convert.common.tool_filter import without_tools
+from tests.traced import kept_by
+
+BASH = {"name": "Bash", "description": "Runs \u2713", "input_schema": {"type": "object"}}
+FETCH = {"name": "WebFetch", "input_schema": {}}
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+MCP = {"name": "mcp__github__list", "input_schema": {}}
+
+
+def body(*tools, **more):
+    return json.dumps({"model": "m", "tools": tools, "messages": [], **more}).encode()
+
+
+def names(body):
+    return [tool["name"] for tool in json.loads(body).get("tools", [])]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "kept"),
+    [
+        ((), ["Bash", "WebFetch", "web_search", "mcp__github__list"]),
+        (("Web*",), ["Bash", "mcp__github__list"]),
+        (("webfetch",), ["Bash", "web_search", "mcp__github__list"]),
+        (("mcp__*", "Bash"), ["WebFetch", "web_search"]),
+        (("Web",), ["Bash", "WebFetch", "web_search", "mcp__github__list"]),
+        (("nothing",), ["Bash", "WebFetch", "web_search", "mcp__github__list"]),
+        (("*",), []),
+    ],
+)
+def test_tools_go_by_name(patterns, kept):
+    sent, gone = without_tools(body(BASH, FETCH, SEARCH, MCP), patterns)
+    assert names(sent) == kept
+    assert len(gone) == 4 - len(kept)
+    assert all(name.removeprefix("tools.") not in kept for name in gone)
+
+
+def test_what_stays_keeps_its_bytes():
+    raw = b'{ "model" : "m", "x":1.50, "tools":[{"name":"Bash","a":1.0 },{"name":"B"}] }'
+    sent, gone = without_tools(raw, ("B",))
+    assert sent == b'{"model":"m","x":1.50,"tools":[{"name":"Bash","a":1.0 }]}'
+    assert gone == ("tools.B",)
+
+
+def test_where_nothing_goes_nothing_is_touched():
+    raw = b'{ "tools" : [ {"name":"Bash"} ] }'
+    assert without_tools(raw, ("x",)) == (raw, ())
+
+
+@pytest.mark.parametrize(
+    ("choice", "patterns", "stays"),
+    [
+        ({"type": "auto"}, ("WebFetch",), True),
+        ({"type": "tool", "name": "Bash"}, ("WebFetch",), True),
+        ({"type": "tool", "name": "WebFetch"}, ("WebFetch",), False),
+        ({"type": "any"}, ("*",), False),
+    ],
+)
+def test_a_choice_of_what_is_gone_goes_too(choice, patterns, stays):
+    sent, _ = without_tools(body(BASH, FETCH, tool_choice=choice), patterns)
+    assert ("tool_choice" in json.loads(sent)) is stays
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"[]", b"nonsense", b'{"tools":5}', b'{"tools":[5]}', b'{"tools":null}', b"[" * 100_000],
+)
+def test_what_is_no_request_stays_as_it_is(raw):
+    assert without_tools(raw, ("*",)) == (raw, ())
+
+
+def test_only_small_lists_are_remembered():
+    def work():
+        for number in range(20):
+            long = {"name": f"x{number}", "description": "x" * 2**20}
+            assert names(without_tools(body(BASH, long), ("Bash",))[0]) == [long["name"]]
+
+    assert kept_by(work) < 2**20

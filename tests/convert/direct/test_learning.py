@@ -1,0 +1,185 @@
+"""What is learnt from a refusal, and what is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.convert.direct.learning import SIGNATURES_KEPT, Lessons
+from ccproxy.errors import Problem
+from tests.messages import prompt
+
+FLAGS = {"defer_loading": True, "strict": True}
+TOOL = {"name": "Read", "description": "d", "input_schema": {}, **FLAGS}
+FIELDS = {
+    "context_management": {"edits": []},
+    "output_config": {"effort": "low"},
+    "thinking": {"type": "adaptive"},
+    "safeguards": [],
+    "tools": [TOOL],
+}
+
+
+def refused(text, status=400):
+    return Problem("invalid_request_error", text, status=status)
+
+
+def encoded(**fields):
+    return json.dumps(prompt(**fields)).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("context_management: Extra inputs are not permitted", {"context_management"}),
+        ("Unknown field: output_config", {"output_config"}),
+        ("Unsupported parameter 'safeguards'", {"safeguards"}),
+        ("output_config.effort: Extra inputs are not permitted", {"output_config"}),
+        ("thinking.type: Input should be 'enabled' or 'disabled'", {"thinking"}),
+        (
+            "context_management: Extra inputs are not permitted, safeguards: Extra inputs are not "
+            "permitted",
+            {"context_management", "safeguards"},
+        ),
+        ("This model does not support output_config with thinking", {"output_config"}),
+    ],
+)
+def test_the_blamed_field_goes_for_this_model(text, missing):
+    lessons = Lessons()
+    body = encoded(**FIELDS)
+    rest = json.loads(lessons.learn(refused(text), body, "m"))
+    assert set(prompt(**FIELDS)) - set(rest) == missing
+    assert json.loads(lessons.apply(body, "m")) == rest
+    assert lessons.apply(body, "other") == body
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(refused("context_management: not permitted", 401), id="not a 400"),
+        pytest.param(refused("something is wrong with you"), id="nothing named"),
+        pytest.param(refused("messages: not supported"), id="the conversation itself"),
+        pytest.param(refused("model: unknown"), id="the model"),
+        pytest.param(refused("metadata: not permitted"), id="a field that was not sent"),
+        pytest.param(refused("context_management is lovely"), id="no blame"),
+    ],
+)
+def test_other_refusals_teach_nothing(problem):
+    lessons = Lessons()
+    body = encoded(**FIELDS)
+    assert lessons.learn(problem, body, "m") is None
+    assert lessons.apply(body, "m") == body
+
+
+def test_a_tools_field_goes_out_of_all_tools():
+    lessons = Lessons()
+    body = encoded(tools=[TOOL, {**TOOL, "name": "Write"}])
+    problem = refused("tools.0.custom.defer_loading: Extra inputs are not permitted")
+    rest = json.loads(lessons.learn(problem, body, "m"))
+    assert [sorted(tool) for tool in rest["tools"]] == [
+        ["description", "input_schema", "name", "strict"]
+    ] * 2
+    assert json.loads(lessons.apply(body, "m")) == rest
+    plain = encoded()
+    assert lessons.apply(plain, "m") == plain
+
+
+def thought(signature, kind="thinking"):
+    field = "signature" if kind == "thinking" else "data"
+    return {"type": kind, "thinking": "hm", field: signature}
+
+
+def conversation(*blocks):
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": list(blocks)},
+        {"role": "user", "content": "b"},
+    ]
+    return json.dumps({**prompt(), "messages": messages}).encode()
+
+
+TEXT = {"type": "text", "text": "thinking aloud"}
+BAD_SIGNATURE = refused("messages.1.content.0: Invalid `signature` in `thinking` block")
+
+
+@pytest.mark.parametrize("kind", ["thinking", "redacted_thinking"])
+def test_foreign_thinking_goes_and_own_thinking_stays(kind):
+    lessons = Lessons()
+    rest = json.loads(lessons.learn(BAD_SIGNATURE, conversation(thought("old", kind), TEXT), "m"))
+    assert rest["messages"][1]["content"] == [TEXT]
+    later = json.loads(lessons.apply(conversation(thought("old", kind), thought("new")), "other"))
+    assert later["messages"][1]["content"] == [thought("new")]
+
+
+def test_a_turn_of_nothing_but_thinking_keeps_its_place():
+    rest = json.loads(Lessons().learn(BAD_SIGNATURE, conversation(thought("old")), "m"))
+    assert rest["messages"][1]["content"] == [{"type": "text", "text": "(thinking omitted)"}]
+
+
+def test_signatures_of_our_own_are_suspected_first():
+    """A session that was elsewhere in between comes back to its native endpoint."""
+    lessons = Lessons()
+    body = conversation(thought("native"), thought("ccproxy1.AAAA"), TEXT)
+    rest = lessons.learn(BAD_SIGNATURE, body, "m")
+    assert json.loads(rest)["messages"][1]["content"] == [thought("native"), TEXT]
+    again = lessons.learn(BAD_SIGNATURE, rest, "m")
+    assert json.loads(again)["messages"][1]["content"] == [TEXT]
+    assert lessons.learn(BAD_SIGNATURE, again, "m") is None
+
+
+def test_a_signature_that_is_known_to_be_foreign_cannot_be_the_reason_again():
+    lessons = Lessons()
+    body = conversation(thought("old"), TEXT)
+    assert lessons.learn(BAD_SIGNATURE, body, "m") is not None
+    assert lessons.learn(BAD_SIGNATURE, lessons.apply(body, "m"), "m") is None
+
+
+def test_signatures_are_forgotten_before_they_are_too_many():
+    lessons = Lessons()
+    many = [thought(f"s{number}") for number in range(SIGNATURES_KEPT + 5)]
+    lessons.learn(BAD_SIGNATURE, conversation(*many), "m")
+    kept = json.loads(lessons.apply(conversation(*many), "m"))["messages"][1]["content"]
+    assert len(kept) == 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"messages":3,"thinking":1}',
+        b'{"messages":[3,{"content":[3,{"type":4},"thinking"]}]}',
+        b'{"tools":{"a":1}}',
+    ],
+)
+def test_odd_bodies_do_no_harm(body):
+    lessons = Lessons()
+    assert lessons.learn(BAD_SIGNATURE, body, "m") is None
+    lessons.learn(refused("tools.0.strict: not permitted"), encoded(tools=[TOOL]), "m")
+    assert lessons.apply(body, "m") == body
+
+
+def test_what_was_learnt_can_be_kept():
+    lessons = Lessons()
+    body = encoded(**FIELDS)
+    lessons.learn(refused("context_management: Extra inputs are not permitted"), body, "m")
+    lessons.learn(refused("tools.0.custom.defer_loading: Extra inputs not permitted"), body, "n")
+    kept = json.loads(json.dumps(lessons.export()))
+    again = Lessons()
+    again.restore(kept)
+    assert again.export() == lessons.export()
+    for model in ("m", "n", "o"):
+        assert again.apply(body, model) == lessons.apply(body, model)
+
+
+@pytest.mark.parametrize("kept", [[], {}, {"fields": 1, "tool_fields": {}, "foreign": []}])
+def test_what_was_kept_by_somebody_else_is_refused(kept):
+    with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
+        Lessons().restore(kept)
+
+
+def test_no_lesson_takes_away_what_makes_a_request():
+    lessons = Lessons()
+    lessons.restore({"fields": {"m": ["messages", "x"]}, "tool_fields": {}, "foreign": []})
+    assert "messages" in json.loads(lessons.apply(encoded(), "m"))

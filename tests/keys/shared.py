@@ -1,0 +1,28 @@
+"""What the tests of an exchange have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.common.token_estimate import Calibration
+from ccproxy.convert.context import Rules
+from ccproxy.providers.models import ModelMap
+from ccproxy.providers.quirks import Quirks, Target
+
+
+def rules(*, window: int | None = None, max_output: int | None = None, **more: Any) -> Rules:
+    """Rules for the models up-big and up-small."""
+    quirks = more.pop("quirks", Quirks())
+
+    def target(model: str) -> Target:
+        limits = {"window": window, "max_output": max_output}
+        return Target(provider="up", model=model, quirks=quirks, **limits)
+
+    fixed = {
+        "models": ModelMap(big="up-big", middle="up-big", small="up-small"),
+        "target": target,
+        "signer": Signer(b"key"),
+        "calibration": Calibration(),
+    }
+    return Rules(**{**fixed, **more})

@@ -1,0 +1,5 @@
+"""Fixtures for files of the user."""
+
+from tests.user_files import complaints, here, templates, write
+
+__all__ = ["complaints", "here", "templates", "write"]

@@ -1,0 +1,110 @@
+"""What is special about providers: a plain server by default, and no word that nothing reads."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+import ccproxy.convert
+from ccproxy.providers import quirks
+from ccproxy.providers.presets import load_presets
+from ccproxy.providers.quirks import PLAIN, EffortWord, Quirks, Target
+from tests.asking import ask, target, text, tool, user
+
+FIELDS = msgspec.structs.fields(Quirks)
+SOURCES = "".join(path.read_text() for path in Path(*ccproxy.convert.__path__).rglob("*.py"))
+
+
+def test_a_plain_server_is_the_default():
+    assert Quirks() == PLAIN
+    assert Target(provider="x", model="m").quirks == PLAIN
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_every_quirk_is_read_somewhere(field):
+    """One that nothing reads would be a setting without effect."""
+    assert re.search(rf"\.{field.name}\b", SOURCES)
+
+
+def test_every_quirk_says_what_it_means():
+    module = ast.parse(Path(quirks.__file__).read_text())
+    (fields,) = (node.body for node in module.body if getattr(node, "name", "") == "Quirks")
+    silent = [
+        ast.unparse(field.target)
+        for field, following in zip(fields, [*fields[1:], None], strict=True)
+        if isinstance(field, ast.AnnAssign) and not is_text(following)
+    ]
+    assert silent == []
+
+
+def is_text(node):
+    value = getattr(node, "value", None)
+    return isinstance(node, ast.Expr) and isinstance(getattr(value, "value", None), str)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"max_stop": 4}, id="a field that does not exist"),
+        pytest.param({"reasoning": "maybe"}, id="a word that is none"),
+        pytest.param({"efforts": ["high", "ultra"]}, id="an effort that is none"),
+        pytest.param({"images": 1}, id="a number for a truth"),
+        pytest.param({"temperature_range": [0.0]}, id="half a range"),
+    ],
+)
+def test_what_is_none_is_refused(wrong):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(wrong, Quirks)
+
+
+# The presets keep to what the fields mean.
+
+PRESETS = {
+    name: [preset.unknown().quirks, *(card.quirks for card in preset.cards())]
+    for name, preset in load_presets().items()
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_agree_with_themselves(preset):
+    for found in PRESETS[preset]:
+        low, high = found.temperature_range
+        assert 0 <= low < high <= 2
+        assert found.max_stops >= 1
+        assert 16 <= found.tool_name_length <= 128
+        assert "auto" in found.tool_choices
+        assert not (found.always_reasons and "none" in found.efforts)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_efforts_rise(preset):
+    words = get_args(EffortWord)
+    for found in PRESETS[preset]:
+        degrees = [words.index(word) for word in found.efforts if word != "default"]
+        assert degrees == sorted(set(degrees))
+
+
+# A server of which nothing is known gets what every server takes.
+
+
+def test_a_plain_server_gets_nothing_that_only_some_know():
+    asked = ask(
+        user(text("a")),
+        to=target(),
+        system="s",
+        tools=[tool("f")],
+        thinking={"type": "enabled", "budget_tokens": 2000},
+        top_k=3,
+        metadata={"user_id": "u"},
+        stop_sequences=["x"],
+        temperature=1,
+    )
+    assert asked.body.keys() <= {
+        *("model", "messages", "max_tokens", "temperature", "stop", "tools", "tool_choice"),
+        *("stream", "stream_options"),
+    }

@@ -1,0 +1,118 @@
+"""One way to name a model anywhere in the fleet."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy.providers.models import ModelCard, ModelMap
+from ccproxy.routing.names import (
+    NO_TIERS,
+    Place,
+    Tiers,
+    is_own_name,
+    model_behind_label,
+    model_for,
+    place_of,
+    tier_named,
+    tier_of,
+)
+
+LABELS = {"glm-4.6": "GLM-4.6", "kimi": "Kimi"}
+MODELS = ModelMap(
+    big="k3",
+    middle="K3-mid",
+    small="k3-mini",
+    cards=(ModelCard(pattern="k2.5"),),
+    pass_patterns=("vendor/*",),
+)
+CLAUDE = ModelMap(big=None, middle=None, small=None, pass_patterns=("claude-*",))
+SWITCHED = Tiers(big="GLM-4.6:big", small="k2.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        pytest.param("GLM-4.6:glm-4.6", Place("GLM-4.6", "glm-4.6"), id="a label and a model"),
+        pytest.param("glm-4.6:big", Place("GLM-4.6", "big"), id="labels have no case"),
+        pytest.param(" Kimi :k3", Place("Kimi", "k3"), id="blanks do not count"),
+        pytest.param("kimi:qwen3:8b", Place("Kimi", "qwen3:8b"), id="only the first colon counts"),
+        pytest.param("kimi:k3[1m]", Place("Kimi", "k3"), id="the mark is cut off"),
+        pytest.param("qwen3:8b", None, id="what is no label belongs to the model"),
+        pytest.param("deepseek/r1:free", None, id="a slash is in no label"),
+        pytest.param("kimi", None, id="a label alone names no model"),
+        pytest.param("kimi:", None, id="nothing behind the colon is no model"),
+        pytest.param("", None, id="nothing is no model"),
+    ],
+)
+def test_places(name, place):
+    assert place_of(name, LABELS) == place
+
+
+def test_a_place_is_written_as_it_is_read():
+    assert place_of(str(Place("Kimi", "k3")), LABELS) == Place("Kimi", "k3")
+
+
+@pytest.mark.parametrize(
+    ("name", "tier"),
+    [
+        pytest.param("claude-opus-4-1", "big", id="opus is big"),
+        pytest.param("claude-sonnet-5-5", "middle", id="sonnet is middle"),
+        pytest.param("claude-haiku-5-5", "small", id="haiku is small"),
+        pytest.param("anything", "big", id="the unknown is big"),
+        pytest.param("k3-MID", "middle", id="a tier's own model is its tier"),
+        pytest.param("k3-mini[1m]", "small", id="also with the mark"),
+    ],
+)
+def test_tiers_of_names(name, tier):
+    assert tier_of(MODELS, name) == tier
+
+
+@pytest.mark.parametrize(
+    ("word", "tier"), [("big", "big"), ("Middle", "middle"), ("SMALL", "small"), ("opus", None)]
+)
+def test_words_for_tiers(word, tier):
+    assert tier_named(word) == tier
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "own"),
+    [
+        pytest.param(MODELS, "k2.5", True, id="a model of the preset that is no tier's"),
+        pytest.param(MODELS, "vendor/x", True, id="a name that passes"),
+        pytest.param(MODELS, "k3", False, id="a tier's model stands for the tier"),
+        pytest.param(MODELS, "gpt-4o", False, id="an unknown name is substituted anyway"),
+        pytest.param(CLAUDE, "claude-opus-4-1", False, id="Claude Code's names mean tiers"),
+    ],
+)
+def test_names_that_are_meant(models, name, own):
+    assert is_own_name(models, name) is own
+
+
+@pytest.mark.parametrize(
+    ("switched", "name", "model"),
+    [
+        pytest.param(NO_TIERS, "claude-opus-4-1", "k3", id="without a switch: the env file"),
+        pytest.param(NO_TIERS, "k2.5", "k2.5", id="without a switch: what passes"),
+        pytest.param(SWITCHED, "claude-opus-4-1", "GLM-4.6:big", id="the switch's big"),
+        pytest.param(SWITCHED, "k3", "GLM-4.6:big", id="sessions ask for the old big by its name"),
+        pytest.param(SWITCHED, "claude-haiku-5", "k2.5", id="the switch's small"),
+        pytest.param(SWITCHED, "claude-sonnet-5", "K3-mid", id="what is not switched stays"),
+        pytest.param(SWITCHED, "vendor/x", "vendor/x", id="a model that is meant stays"),
+    ],
+)
+def test_names_without_label(switched, name, model):
+    assert model_for(MODELS, switched, name) == model
+
+
+@pytest.mark.parametrize(
+    ("models", "switched", "name", "asked", "model"),
+    [
+        pytest.param(MODELS, NO_TIERS, "small", "", "k3-mini", id="a tier"),
+        pytest.param(MODELS, SWITCHED, "small", "", "k2.5", id="a switched tier"),
+        pytest.param(MODELS, NO_TIERS, "brand-new", "", "brand-new", id="never substituted"),
+        pytest.param(MODELS, NO_TIERS, "claude-haiku-5", "", "k3-mini", id="Claude's word"),
+        pytest.param(CLAUDE, NO_TIERS, "big", "claude-opus-5", "claude-opus-5", id="sent on"),
+    ],
+)
+def test_names_behind_a_label(models, switched, name, asked, model):
+    assert model_behind_label(models, switched, name, asked=asked) == model

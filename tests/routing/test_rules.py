@@ -1,0 +1,301 @@
+"""The user's rules: what a request is, and which model it gets for that."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ccproxy.errors import Problem
+from ccproxy.protocol.messages import read_request
+from ccproxy.routing.rules import (
+    NO_ROUTING,
+    UNDECIDED,
+    Decision,
+    Facts,
+    LongContext,
+    Routing,
+    decide,
+    facts_of,
+    is_out,
+)
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aa"}}
+PDF = {
+    "type": "document",
+    "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+}
+TEXT_FILE = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "x"},
+}
+READ = {"name": "Read", "input_schema": {"type": "object"}}
+TITLE = {"format": {"type": "json_schema", "schema": {}}}
+COMPACT = "CRITICAL: Respond with TEXT ONLY. Do NOT call any tools."
+
+
+def facts(headers: dict[str, str] | None = None, **fields: Any) -> Facts:
+    body = {
+        "model": "claude-opus-5-5",
+        "max_tokens": 10,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [READ],
+        **fields,
+    }
+    return facts_of(read_request(json.dumps(body).encode()), headers or {})
+
+
+def said(*content: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(content)}]
+
+
+def result(*content: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": "t1", "content": list(content)}
+
+
+# What a request is...
+
+
+@pytest.mark.parametrize(
+    ("headers", "fields", "kind"),
+    [
+        pytest.param({}, {}, "main", id="main is what nothing else is"),
+        pytest.param({"x-claude-code-agent-id": "a1"}, {}, "subagent", id="an agent's id"),
+        pytest.param({}, {"messages": said({"type": "text", "text": COMPACT})}, "compaction"),
+        pytest.param(
+            {}, {"tools": [], "output_config": TITLE}, "auxiliary", id="a session's title"
+        ),
+        pytest.param({}, {"output_config": TITLE}, "main", id="with tools it is no title"),
+        pytest.param(
+            {},
+            {"tools": [], "system": "Write a session title for this."},
+            "auxiliary",
+            id="a prompt that asks for a title",
+        ),
+        pytest.param({}, {"tools": []}, "main", id="a plain question without tools"),
+        pytest.param({"x-claude-code-request-class": "workflow"}, {}, "subagent", id="workflows"),
+        pytest.param({"x-claude-code-request-class": "side_reply"}, {}, "auxiliary", id="/btw"),
+        pytest.param(
+            {"x-claude-code-request-class": "main", "x-claude-code-agent-id": "a1"},
+            {"output_config": TITLE, "tools": []},
+            "main",
+            id="the hint wins over every sign",
+        ),
+        pytest.param(
+            {"x-claude-code-request-class": "news", "x-claude-code-agent-id": "a1"},
+            {},
+            "subagent",
+            id="an unknown hint is none",
+        ),
+        pytest.param(
+            {},
+            {
+                "messages": [
+                    {"role": "user", "content": COMPACT},
+                    {"role": "assistant", "content": "ok"},
+                    {"role": "user", "content": "go on"},
+                ]
+            },
+            "main",
+            id="a compaction that is over",
+        ),
+    ],
+)
+def test_classes(headers, fields, kind):
+    assert facts(headers, **fields).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        pytest.param({}, set(), id="nothing special"),
+        pytest.param({"messages": said(IMAGE)}, {"image"}, id="an image"),
+        pytest.param({"messages": said(result(IMAGE))}, {"image"}, id="an image that a tool read"),
+        pytest.param(
+            {"messages": said({"type": "text", "text": json.dumps(IMAGE)})},
+            set(),
+            id="an image that is only talked about",
+        ),
+        pytest.param(
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "content": [
+                            {"type": "tool_use", "id": "t", "name": "X", "input": {"a": [IMAGE]}}
+                        ],
+                    },
+                    *said(result({"type": "text", "text": "x"})),
+                ]
+            },
+            set(),
+            id="the arguments of a call show nothing",
+        ),
+        pytest.param({"messages": said(PDF)}, {"pdf"}, id="a PDF"),
+        pytest.param({"messages": said(result(PDF))}, {"pdf"}, id="a PDF that a tool read"),
+        pytest.param({"messages": said(TEXT_FILE)}, set(), id="a document of text"),
+        pytest.param(
+            {"messages": said({"type": "document", "source": {"type": "url", "url": "https://e"}})},
+            {"pdf"},
+            id="a PDF somewhere else",
+        ),
+        pytest.param(
+            {"messages": said({"type": "document"})}, set(), id="a document without a source"
+        ),
+        pytest.param(
+            {"messages": said({"type": "document", "source": ["application/pdf"]})},
+            set(),
+            id="a source that is none: the conversion will say so",
+        ),
+        pytest.param(
+            {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+            {"web_search"},
+            id="the server's web search",
+        ),
+        pytest.param(
+            {"tools": [{"name": "web_search", "input_schema": {}}]}, set(), id="a tool of that name"
+        ),
+        pytest.param({"thinking": {"type": "adaptive"}}, {"thinking"}, id="adaptive thinking"),
+        pytest.param(
+            {"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"thinking"}, id="thinking"
+        ),
+        pytest.param({"thinking": {"type": "disabled"}}, set(), id="no thinking"),
+        pytest.param({"model": "claude-haiku-5-5"}, {"background"}, id="haiku"),
+    ],
+)
+def test_signs(fields, found):
+    seen = facts(**fields)
+    names = ("image", "pdf", "web_search", "thinking", "background")
+    assert {name for name in names if getattr(seen, name)} == found
+
+
+def test_the_agents_type_is_told_by_a_header():
+    assert facts({"x-claude-code-agent-type": "Explore"}).agent == "explore"
+
+
+@pytest.mark.parametrize("field", ["system", "tools"])
+def test_system_and_tools_are_counted(field):
+    long = "word " * 4000
+    given = {"system": long, "tools": [{**READ, "description": long}]}[field]
+    assert facts(**{field: given}).tokens > facts().tokens + 3000
+
+
+# ...and what it gets.
+
+ALL = Routing(
+    rules={
+        name: name.upper()
+        for name in (
+            *("pdf", "image", "web_search", "compaction", "auxiliary", "subagent"),
+            *("thinking", "background", "main"),
+        )
+    },
+    agents={"explore": "EXPLORER"},
+    long_context=LongContext(over=1000, model="LONG"),
+)
+
+
+def no_window(_model: str | None) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("seen", "model"),
+    [
+        pytest.param(Facts(kind="main"), "MAIN", id="main"),
+        pytest.param(Facts(kind="main", background=True), "BACKGROUND", id="background > main"),
+        pytest.param(
+            Facts(kind="main", background=True, thinking=True), "THINKING", id="think > background"
+        ),
+        pytest.param(Facts(kind="subagent", thinking=True), "SUBAGENT", id="subagent > thinking"),
+        pytest.param(Facts(kind="compaction", thinking=True), "COMPACTION", id="compaction"),
+        pytest.param(Facts(kind="auxiliary", background=True), "AUXILIARY", id="auxiliary"),
+        pytest.param(Facts(kind="subagent", agent="explore"), "EXPLORER", id="agent > subagent"),
+        pytest.param(Facts(kind="subagent", agent="plan"), "SUBAGENT", id="another agent"),
+        pytest.param(Facts(kind="subagent", agent="explore", image=True), "IMAGE", id="image"),
+        pytest.param(Facts(kind="main", image=True, pdf=True), "PDF", id="pdf > image"),
+        pytest.param(Facts(kind="main", web_search=True), "WEB_SEARCH", id="web search"),
+        pytest.param(Facts(kind="main", thinking=True, tokens=1001), "LONG", id="long > all"),
+        pytest.param(Facts(kind="main", tokens=1000), "MAIN", id="the threshold is not over it"),
+    ],
+)
+def test_order(seen, model):
+    assert decide(ALL, seen, window=no_window).model == model
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (Facts(kind="main", web_search=True), "web search"),
+        (Facts(kind="subagent", agent="explore"), "agent explore"),
+        (Facts(kind="main", tokens=72000), "long context: 72000 tokens > 1000"),
+    ],
+)
+def test_reasons(seen, reason):
+    assert decide(ALL, seen, window=no_window).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("tokens", "decision"),
+    [
+        pytest.param(200, Decision("SMALL", "background"), id="it fits"),
+        pytest.param(
+            201, Decision("LONG", "long context: 201 tokens > window 200"), id="it does not"
+        ),
+    ],
+)
+def test_the_window_of_the_chosen_model_counts(tokens, decision):
+    routing = Routing(rules={"background": "SMALL"}, long_context=LongContext(model="LONG"))
+    windows = {"SMALL": 200, None: 100000}
+    seen = Facts(kind="main", background=True, tokens=tokens)
+    assert decide(routing, seen, window=windows.get) == decision
+
+
+@pytest.mark.parametrize("seen", [Facts(kind="main"), Facts(kind="subagent", thinking=True)])
+def test_without_rules_nothing_is_decided(seen):
+    assert decide(NO_ROUTING, seen, window=no_window) == UNDECIDED
+    assert NO_ROUTING.is_empty
+
+
+@pytest.mark.parametrize(
+    ("long", "tokens", "after"),
+    [
+        pytest.param(LongContext(model="L"), 500, LongContext(model="L", over=500), id="set"),
+        pytest.param(
+            LongContext(model="L", over=9), 500, LongContext(model="L", over=9), id="own wins"
+        ),
+        pytest.param(LongContext(model="L"), None, LongContext(model="L"), id="none is given"),
+        pytest.param(None, 500, None, id="nobody gets long requests"),
+    ],
+)
+def test_a_threshold_from_elsewhere_is_for_rules_without_one(long, tokens, after):
+    routing = Routing(rules={"main": "M"}, long_context=long)
+    assert routing.with_threshold(tokens) == Routing(rules={"main": "M"}, long_context=after)
+
+
+def test_a_rule_that_does_not_fit_decides_nothing():
+    routing = Routing(rules={"image": "SEES"})
+    assert decide(routing, Facts(kind="main"), window=no_window) == UNDECIDED
+
+
+# Whether somebody else may answer.
+
+
+@pytest.mark.parametrize(
+    ("problem", "out"),
+    [
+        (Problem("rate_limit_error", ""), True),
+        (Problem("overloaded_error", ""), True),
+        (Problem("api_error", "", status=502), True),
+        (Problem("timeout_error", ""), True),
+        (Problem("authentication_error", ""), True),
+        (Problem("billing_error", ""), True),
+        (Problem("invalid_request_error", ""), False),
+        (Problem("not_found_error", ""), False),
+        (Problem("request_too_large", ""), False),
+        (Problem("api_error", "", status=508), False),
+    ],
+)
+def test_who_is_out(problem, out):
+    assert is_out(problem) is out

@@ -1,0 +1,208 @@
+"""Workers that are forked: children like any other, and spawned where forking fails."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager, suppress
+
+import psutil
+import pytest
+
+from ccproxy.supervisor.control.commands import Order
+from ccproxy.supervisor.main_loop import Resident
+from ccproxy.supervisor.processes.fork_client import Limits
+from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.processes.identity import has_argument
+from ccproxy.supervisor.state.records import Spec
+from tests.fleet import FleetHome, eventually
+from tests.supervisor.conftest import STAND_IN, is_alive
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned"),
+    pytest.mark.xdist_group("processes"),
+]
+
+DEMO = {"PROVIDER": "demo"}
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@pytest.fixture(autouse=True)
+def orphans():
+    """The orphans of other tests are none of this process's."""
+    yield
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@asynccontextmanager
+async def serving(home, **settings):
+    """A supervisor in this process."""
+    examine = settings.pop("examine", None)
+    resident = Resident(home.fleet, settings=Settings(**settings), examine=examine)
+    begun = asyncio.Event()
+    life = asyncio.create_task(resident.run(begun.set))
+    await begun.wait()
+    try:
+        yield resident
+    finally:
+        home.records()
+        resident.end(drain=1.0)
+        await asyncio.wait_for(life, 10.0)
+
+
+def records(path):
+    return [json.loads(file.read_text()) for file in path.glob("pids/*.pid")]
+
+
+def events(path, name):
+    lines = (path / "logs/supervisor.log").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
+def servers_of(supervisor: int) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(supervisor).children():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found += [child] * ("--fork-server" in child.cmdline())
+    return found
+
+
+# What comes of a start.
+
+
+async def test_forked_workers_are_the_supervisors_own(tmp_path):
+    """By their parent, session and arguments they are no different from spawned ones."""
+    async with FleetHome(tmp_path) as fleet:
+        fleet.write(kimi=DEMO, glm=DEMO)
+        assert (await fleet.ccproxy("start")).code == 0
+        supervisor = await fleet.supervisor_pid()
+        assert len(servers_of(supervisor)) == 1
+        workers = [record for record in records(tmp_path) if "nonce" in record]
+        assert len(workers) == 2
+        for worker in workers:
+            assert psutil.Process(worker["pid"]).ppid() == supervisor
+            assert os.getsid(worker["pid"]) == worker["pid"]
+            assert has_argument(worker["pid"], worker["nonce"])
+
+
+async def test_a_forked_workers_end_is_told_with_its_code(tmp_path):
+    async with FleetHome(tmp_path) as fleet:
+        fleet.write(kimi=DEMO)
+        assert (await fleet.ccproxy("start")).code == 0
+        pid = await fleet.worker_pid("kimi")
+        os.kill(pid, signal.SIGKILL)
+        exited = await eventually(lambda: events(tmp_path, "worker.exited"))
+        assert [(event["pid"], event["code"]) for event in exited] == [(pid, -signal.SIGKILL)]
+        await eventually(lambda: len(events(tmp_path, "worker.ready")) == 2)
+        assert await fleet.worker_pid("kimi") != pid
+        assert not psutil.pid_exists(pid), "somebody has to reap it"
+
+
+async def test_workers_outlive_supervisor_and_fork_server(tmp_path):
+    async with FleetHome(tmp_path) as fleet:
+        fleet.write(kimi=DEMO)
+        assert (await fleet.ccproxy("start")).code == 0
+        pid, supervisor = await fleet.worker_pid("kimi"), await fleet.supervisor_pid()
+        (server,) = servers_of(supervisor)
+        os.kill(supervisor, signal.SIGKILL)
+        await eventually(lambda: not server.is_running() or not is_alive(server.pid))
+        assert (await fleet.ccproxy("start")).code == 0
+        assert await fleet.worker_pid("kimi") == pid
+        assert await fleet.supervisor_pid() != supervisor
+
+
+async def test_a_forked_worker_that_calls_its_settings_wrong_is_not_tried_again(home):
+    """Its exit code 78 arrives; what it said is shown."""
+    home.add("Kimi", PROVIDER="kimi", PROVIDER_API_KEY="")
+
+    async def examine(labels, *, cwd):
+        (entry,) = home.fleet.entries
+        spec = Spec(label="Kimi", host="127.0.0.1", port=entry.port, env_file=str(entry.env_file))
+        return [spec]
+
+    async with serving(home, examine=examine) as resident:
+        (row,) = (await resident.order(Order(op="start"))).rows
+    assert row.state == "failed"
+    assert "PROVIDER_API_KEY" in row.reason
+    assert [event["code"] for event in home.events("worker.exited")] == [78]
+    assert home.events("forkserver.lost") == []
+
+
+# When it fails.
+
+SAYS = "import socket, sys; c = socket.socket(fileno=int(sys.argv[1])); "
+
+
+def command(does: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", SAYS + does)
+
+
+@pytest.mark.parametrize(
+    ("server", "failed_starts"),
+    [
+        pytest.param(("/no/such/program",), 0, id="it cannot be started"),
+        pytest.param(command("sys.exit(1)"), 0, id="it ends while it loads"),
+        pytest.param(command("c.send(b'hello?')"), 0, id="it says something else"),
+        pytest.param(command("c.recv(9)"), 0, id="it never has loaded"),
+        pytest.param(command("c.send(b'ready'); c.recv(9)"), 1, id="it ends with the order"),
+        pytest.param(
+            command("c.send(b'ready'); c.recv(9); c.recv(9)"), 1, id="it never answers an order"
+        ),
+        pytest.param(
+            command("c.send(b'ready'); c.recv(9); c.send(b'no'); c.recv(9)"),
+            1,
+            id="it answers an order with nonsense",
+        ),
+    ],
+)
+async def test_without_it_workers_are_spawned(home, server, failed_starts):
+    home.add("Kimi")
+    limits = Limits(load=0.5, answer=0.5)
+    settings = {"worker_command": STAND_IN, "fork_server": server, "fork_limits": limits}
+    async with serving(home, **settings) as resident:
+        (row,) = (await resident.order(Order(op="start"))).rows
+    assert row.state == "ready"
+    assert len(home.events("forkserver.lost")) == 1
+    assert len(home.events("worker.refused")) == failed_starts
+
+
+# How long there is one.
+
+
+async def test_it_ends_soon_after_its_last_use(home):
+    home.add("Kimi")
+    async with serving(home, fork_limits=Limits(linger=0.2)) as resident:
+        await resident.order(Order(op="start"))
+        await eventually(lambda: not servers_of(os.getpid()))
+        assert home.status() == {"Kimi": "ready"}
+        assert home.events("forkserver.lost") == []
+
+
+async def test_every_order_has_one_of_its_own(home):
+    """The code may have changed since the last, and a reload is there to bring the new."""
+    home.add("Kimi")
+    async with serving(home) as resident:
+        await resident.order(Order(op="start"))
+        (first,) = servers_of(os.getpid())
+        await resident.order(Order(op="restart", drain=0.0))
+        (second,) = servers_of(os.getpid())
+        assert first.pid != second.pid
+    assert servers_of(os.getpid()) == []
+
+
+async def test_a_start_that_finds_all_running_has_none(home):
+    home.add("Kimi")
+    async with serving(home, fork_limits=Limits(linger=0.2)) as resident:
+        await resident.order(Order(op="start"))
+        await eventually(lambda: not servers_of(os.getpid()))
+        started = asyncio.create_task(resident.order(Order(op="start")))
+        seen = set()
+        while not started.done():
+            seen |= {server.pid for server in servers_of(os.getpid())}
+            await asyncio.sleep(0)
+        assert (await started).ok
+        assert seen == set()

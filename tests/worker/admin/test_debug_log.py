@@ -1,0 +1,110 @@
+"""The ring behind /debug_logs: bounded, without bodies unless somebody looks, for a day at most."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy.logs import Redactor
+from ccproxy.worker.admin.debug_log import INSPECTION_SECONDS, LONGEST_BODY, MOST_ENTRIES, DebugLog
+from ccproxy.worker.server.access_record import Record
+
+KEY = "sk-provider-0123456789"
+
+
+class Clock:
+    now = 1e9
+
+    def __call__(self):
+        return self.now
+
+
+def log(clock=None, **how):
+    return DebugLog(redact=Redactor([KEY]), wall=clock or Clock(), **how)
+
+
+def record(**more):
+    fields = {"requested": "claude", "model": "k2", "status": 200, **more}
+    return Record(request_id="req_1", method="POST", path="/v1/messages", **fields)
+
+
+def types(log, **how):
+    return [entry["type"] for entry in log.entries(**how)]
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        (record(stop_reason="end_turn"), ["request", "model_mapping", "response"]),
+        (record(error="api_error", reason="no"), ["request", "model_mapping", "error"]),
+    ],
+)
+def test_a_request_is_three_entries(ended, expected):
+    ring = log()
+    ring.note_request(ended)
+    assert types(ring) == expected
+    assert all(entry["data"]["request"] == "req_1" for entry in ring.entries())
+
+
+def test_it_is_bounded():
+    ring = log()
+    for number in range(MOST_ENTRIES + 50):
+        ring.note("config", number=number)
+    found = ring.entries(limit=10**6)
+    assert len(found) == MOST_ENTRIES
+    assert found[-1]["data"]["number"] == MOST_ENTRIES + 49
+
+
+def test_kinds_and_limits():
+    ring = log()
+    ring.note("model_switch", to="GLM-4.6:big")
+    ring.note_request(record())
+    assert types(ring, kind="model_switch") == ["model_switch"]
+    assert types(ring, limit=1) == ["response"]
+    assert types(ring, limit=0) == []
+    assert ring.clear() == 4
+    assert types(ring) == []
+
+
+def test_bodies_are_not_even_held():
+    ring, ended = log(), record(asked=b"secret", answer=b"secret")
+    ring.note_request(ended)
+    assert (ended.asked, ended.answer) == (b"", b"")
+    assert "body" not in ring.entries()[0]["data"]
+
+
+def test_inspection_shows_the_beginning_without_keys():
+    ring = log(inspects_since=Clock.now)
+    ring.note_request(record(asked=f"my key {KEY} ".encode() + b"x" * LONGEST_BODY * 2))
+    body = ring.entries(kind="request")[0]["data"]["body"]
+    assert body.startswith("my key …6789 x")
+    assert len(body) <= LONGEST_BODY
+
+
+def test_inspection_ends_after_a_day():
+    clock = Clock()
+    ring = log(clock, inspects_since=clock.now)
+    ring.note_request(kept := record(asked=b"sooner", answer=b"said"))
+    clock.now += INSPECTION_SECONDS - 1
+    assert (ring.inspects, ring.inspects_for) == (True, 1.0)
+    assert ring.entries(kind="request")[0]["data"]["body"] == "sooner"
+    clock.now += 1
+    assert (ring.inspects, ring.inspects_for) == (False, 0.0)
+    ring.note_request(record(asked=b"later"))
+    assert ["body" in entry["data"] for entry in ring.entries(kind="request")] == [False, False]
+    assert (kept.asked, kept.answer) == (b"", b""), "what was kept is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("age", "left"),
+    [
+        pytest.param(None, 0, id="never switched on"),
+        pytest.param(0, INSPECTION_SECONDS, id="just now"),
+        pytest.param(3600, INSPECTION_SECONDS - 3600, id="an hour before the start"),
+        pytest.param(INSPECTION_SECONDS, 0, id="a day before: a restart begins no new one"),
+        pytest.param(10 * INSPECTION_SECONDS, 0, id="long ago"),
+        pytest.param(-3600, INSPECTION_SECONDS, id="a date to come is now"),
+    ],
+)
+def test_the_day_begins_when_it_is_switched_on(age, left):
+    ring = log(inspects_since=None if age is None else Clock.now - age)
+    assert (ring.inspects_for, ring.inspects) == (left, left > 0)

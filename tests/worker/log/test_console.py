@@ -1,0 +1,102 @@
+"""The log on stderr: what a line looks like, and that no reader holds a request up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import suppress
+
+import pytest
+
+from ccproxy.worker.log.console import MOST_WAITING, Echo, EchoedLog
+
+LINE = {"time": "2026-11-21T09:00:00.000+00:00", "level": "warning", "event": "x.happened"}
+
+
+def line(**fields):
+    return json.dumps({**LINE, **fields}).encode()
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with suppress(OSError):
+            os.close(end)
+
+
+def all_of(reading):
+    os.set_blocking(reading, False)
+    pieces = []
+    with suppress(BlockingIOError):
+        while piece := os.read(reading, 65536):
+            pieces.append(piece)
+    return b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize(
+    ("style", "shown"),
+    [
+        pytest.param("text", "WARNING  x.happened a=1", id="for people"),
+        pytest.param("color", "\x1b[33mWARNING \x1b[0m \x1b[1mx.happened\x1b[0m a=1", id="colours"),
+        pytest.param("json", line(a=1).decode(), id="as it is in the file"),
+    ],
+)
+async def test_styles(pipe, style, shown):
+    echo = Echo(style, fd=pipe[1], encoding="utf-8")
+    echo(line(a=1))
+    echo.close()
+    assert all_of(pipe[0]).endswith(f"{shown}\n")
+
+
+async def test_a_line_may_not_steer_the_terminal(pipe):
+    echo = Echo("color", fd=pipe[1], encoding="utf-8")
+    echo(line(a="\x1b]0;title\x07"))
+    echo.close()
+    assert "\x1b]" not in all_of(pipe[0])
+
+
+async def test_lines_come_without_being_asked_for(pipe):
+    echo = Echo("json", fd=pipe[1], encoding="utf-8")
+    echo(line(n=1))
+    echo(line(n=2))
+    seen = b""
+    while seen.count(b"\n") < 2:
+        seen += await asyncio.to_thread(os.read, pipe[0], 4096)
+    assert [json.loads(one)["n"] for one in seen.splitlines()] == [1, 2]
+
+
+async def test_a_reader_that_stopped_holds_nobody_up_and_hears_what_it_missed(pipe):
+    echo = Echo("json", fd=pipe[1], encoding="utf-8")
+    long = line(text="x" * 60_000)
+    for _ in range(2 * MOST_WAITING // len(long)):
+        echo(long)
+    echo.say("full")  # returns although nobody reads
+    seen = ""
+    while "only in the log file" not in seen:
+        seen += all_of(pipe[0])
+        echo.say("")
+    shown = seen.count("x.happened")
+    left_out = int(seen.partition(" lines are only")[0].rpartition("(")[2])
+    assert left_out > 0
+    assert shown + left_out == 2 * MOST_WAITING // len(long)
+
+
+async def test_a_reader_that_went_is_no_trouble(pipe):
+    echo = Echo("json", fd=pipe[1], encoding="utf-8")
+    os.close(pipe[0])
+    echo(line())
+    echo.say("nobody hears")
+    echo(line())
+    echo.close()
+
+
+async def test_the_file_holds_every_line_too(pipe, tmp_path):
+    echo = Echo("json", fd=pipe[1], encoding="utf-8")
+    log = EchoedLog(tmp_path / "x.log", echo)
+    log.write(line())
+    log.close()
+    echo.close()
+    assert (tmp_path / "x.log").read_text() == all_of(pipe[0]) == f"{line().decode()}\n"

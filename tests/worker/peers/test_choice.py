@@ -1,0 +1,260 @@
+"""Rules and switches, as a client of one worker meets them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.config.switches import (
+    NO_SWITCH,
+    Switch,
+    read_switch,
+    switch_path,
+    write_switch,
+)
+from ccproxy.routing.names import NO_TIERS, Tiers
+from tests.messages import prompt
+from tests.worker.family import Family
+
+RULES = """
+[routes.Kimi]
+subagent = "GLM:big"
+background = "DeepSeek:small"
+thinking = "kimi-thinks"
+auxiliary = "small"
+long_context = { over = 3000, model = "GLM:glm-long" }
+
+[routes.Kimi.agents]
+Explore = "DeepSeek:explorer"
+"""
+IMAGE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+}
+
+
+@pytest.fixture
+async def family(tmp_path):
+    async with Family(tmp_path) as family:
+        yield family
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("headers", "fields", "asked", "route"),
+    [
+        pytest.param({}, {}, {"Kimi": ["kimi-big"]}, None, id="no rule: as ever"),
+        pytest.param(
+            {"x-claude-code-agent-id": "a1"},
+            {},
+            {"GLM": ["glm-big"]},
+            "GLM:big (subagent)",
+            id="a subagent",
+        ),
+        pytest.param(
+            {"X-Claude-Code-Request-Class": "subagent", "X-Claude-Code-Agent-Type": "Explore"},
+            {},
+            {"DeepSeek": ["explorer"]},
+            "DeepSeek:explorer (agent explore)",
+            id="a type of agent",
+        ),
+        pytest.param(
+            {},
+            {"model": "claude-haiku-5-5"},
+            {"DeepSeek": ["deepseek-small"]},
+            "DeepSeek:small (background)",
+            id="background",
+        ),
+        pytest.param(
+            {},
+            {"model": "claude-haiku-5-5", "thinking": {"type": "adaptive"}},
+            {"Kimi": ["kimi-thinks"]},
+            "Kimi:kimi-thinks (thinking)",
+            id="thinking before background, at home",
+        ),
+        pytest.param(
+            {},
+            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
+            {"Kimi": ["kimi-small"]},
+            "Kimi:kimi-small (auxiliary)",
+            id="a tier of one's own",
+        ),
+        pytest.param(
+            {"x-claude-code-agent-id": "a1"},
+            {"model": "GLM:small"},
+            {"GLM": ["glm-small"]},
+            "GLM:small (named)",
+            id="a named model wins",
+        ),
+    ],
+)
+async def test_rules(family, headers, fields, asked, route, streams):
+    await family.start(RULES, Kimi={}, GLM={}, DeepSeek={})
+    kimi = family.proxies["Kimi"]
+    answer = await kimi.ask(prompt(**{"stream": streams, **fields}), headers=headers)
+    assert answer.text == "ok"
+    assert answer.message["model"] == fields.get("model", "claude-opus-4-1")
+    assert family.asked() == asked
+    assert answer.headers.get("x-ccproxy-route") == route
+    assert (await kimi.logged("request.finished")).get("route") == route
+
+
+async def test_long_requests_go_to_their_model(family):
+    await family.start(RULES, Kimi={}, GLM={}, DeepSeek={})
+    answer = await family.proxies["Kimi"].ask(prompt("word " * 4000))
+    assert family.asked() == {"GLM": ["glm-long"]}
+    assert answer.headers["x-ccproxy-route"].startswith("GLM:glm-long (long context: ")
+
+
+@pytest.mark.parametrize("name", ["claude-opus-5", "claude-haiku-5", "kimi-middle", "unknown"])
+@pytest.mark.parametrize(
+    ("rule", "route"),
+    [
+        pytest.param('"GLM:long"', "GLM:long (long context: ", id="the setting counts"),
+        pytest.param('{ model = "GLM:long", over = 90000 }', None, id="the table's own wins"),
+    ],
+)
+async def test_the_threshold_of_the_env_file_holds_for_every_model(family, name, rule, route):
+    """M19."""
+    table = f"[routes.Kimi]\nlong_context = {rule}"
+    await family.start(table, Kimi={"LONG_CONTEXT_THRESHOLD": "2000"}, GLM={})
+    answer = await family.proxies["Kimi"].ask(prompt("word " * 4000, model=name))
+    told = answer.headers.get("x-ccproxy-route")
+    assert told is None if route is None else told.startswith(route)
+    short = await family.proxies["Kimi"].ask(prompt(model=name))
+    assert "x-ccproxy-route" not in short.headers
+
+
+async def test_the_window_of_a_model_elsewhere_counts(family):
+    rules = '[routes.Kimi]\nmain = "GLM:big"\nlong_context = "DeepSeek:big"'
+    await family.start(rules, Kimi={}, GLM={"CONTEXT_WINDOW": "2000"}, DeepSeek={})
+    kimi = family.proxies["Kimi"]
+    await kimi.ask(prompt())
+    await kimi.ask(prompt("word " * 4000))
+    assert family.asked() == {"GLM": ["glm-big"], "DeepSeek": ["deepseek-big"]}
+
+
+async def test_a_model_by_its_own_name_is_not_routed(family):
+    await family.start(RULES, Kimi={"PASS_MODELS": "kimi-*"}, GLM={}, DeepSeek={})
+    await family.proxies["Kimi"].ask(
+        prompt(model="kimi-special"), headers={"x-claude-code-agent-id": "a1"}
+    )
+    assert family.asked() == {"Kimi": ["kimi-special"]}
+
+
+async def test_a_siblings_rules_are_not_asked_again(family):
+    rules = '[routes.Kimi]\nmain = "GLM:big"\n[routes.GLM]\nmain = "Kimi:big"'
+    await family.start(rules, Kimi={}, GLM={})
+    await family.proxies["Kimi"].ask()
+    await family.proxies["GLM"].ask()
+    assert family.asked() == {"GLM": ["glm-big"], "Kimi": ["kimi-big"]}
+
+
+async def test_rules_hold_in_direct_mode(family):
+    rules = '[routes.Kimi]\nimage = "GLM:big"\nthinking = "thinker"'
+    await family.start(rules, Kimi={"PROVIDER_API": "messages"}, GLM={})
+    kimi = family.proxies["Kimi"]
+    messages = [{"role": "user", "content": [IMAGE]}]
+    await kimi.ask(prompt(messages=messages))
+    answer = await kimi.ask(prompt(thinking={"type": "adaptive"}))
+    assert family.asked() == {"GLM": ["glm-big"], "Kimi": ["thinker"]}
+    assert answer.message["model"] == "claude-opus-4-1"
+
+
+async def test_rules_are_read_anew_when_they_change(family):
+    await family.start(Kimi={}, GLM={})
+    kimi = family.proxies["Kimi"]
+    await kimi.ask()
+    family.write('[routes.Kimi]\nmain = "GLM:big"')
+    await kimi.ask()
+    family.write("")
+    await kimi.ask()
+    assert family.asked() == {"Kimi": ["kimi-big", "kimi-big"], "GLM": ["glm-big"]}
+
+
+async def test_a_body_that_is_none_is_told_as_ever(family):
+    await family.start(RULES, Kimi={}, GLM={}, DeepSeek={})
+    for body in (b"", b"[]", b'{"model":3}', b'{"model":"x"', b'{"messages":[]}', b'{"model":""}'):
+        answer = await family.proxies["Kimi"].ask(body)
+        assert (answer.status, answer.error["type"]) == (400, "invalid_request_error"), body
+
+
+# The switch.
+
+
+def switch(family: Family, label: str, **tiers: str) -> None:
+    write_switch(switch_path(family.home / "state", label), Switch(tiers=Tiers(**tiers)))
+
+
+async def test_the_next_request_uses_the_switch(family):
+    await family.start(Kimi={}, GLM={})
+    kimi = family.proxies["Kimi"]
+    await kimi.ask()
+    switch(family, "Kimi", big="GLM:small", small="kimi-tiny")
+    answer = await kimi.ask()
+    assert answer.headers["x-ccproxy-route"] == "GLM:small (big of switched)"
+    await kimi.ask(prompt(model="claude-haiku-5-5"))
+    await kimi.ask(prompt(model="claude-sonnet-5-5"))
+    await kimi.ask(prompt(model="kimi-small"))
+    assert family.asked() == {
+        "Kimi": ["kimi-big", "kimi-tiny", "kimi-middle", "kimi-tiny"],
+        "GLM": ["glm-small"],
+    }
+    write_switch(kimi.worker.chooser.switch_file, NO_SWITCH)
+    await kimi.ask()
+    assert family.asked()["Kimi"][-1] == "kimi-big"
+
+
+async def test_a_tier_behind_a_label_is_the_switched_one(family):
+    await family.start(Kimi={}, GLM={})
+    switch(family, "GLM", big="glm-other")
+    await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
+    assert family.asked() == {"GLM": ["glm-other"]}
+
+
+async def test_a_running_stream_ends_as_it_began(family):
+    await family.start(Kimi={}, GLM={})
+    kimi = family.proxies["Kimi"]
+    async with kimi.post("/v1/messages", prompt(stream=True)) as got:
+        begun = await got.content.readany()
+        switch(family, "Kimi", big="GLM:big")
+        rest = await got.content.read()
+    assert b"message_stop" in begun + rest
+    assert family.asked() == {"Kimi": ["kimi-big"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", '{"big": 3}', '{"big": ["x"]}', '{"big": "x", "preset": 7}', "\x00"],
+)
+def test_a_torn_switch_is_none(tmp_path, text):
+    file = tmp_path / "kimi.switch.json"
+    file.write_text(text)
+    assert read_switch(file) == NO_SWITCH
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        Switch(tiers=Tiers(big="GLM:big", small="x"), preset="fast"),
+        Switch(tiers=Tiers(middle="x")),
+    ],
+)
+def test_a_switch_is_read_as_it_was_written(tmp_path, kept):
+    file = switch_path(tmp_path / "state", "Kimi")
+    write_switch(file, kept)
+    assert read_switch(file) == kept
+    assert (file.stat().st_mode & 0o777, json.loads(file.read_text())["middle"]) == (
+        0o600,
+        kept.tiers.middle,
+    )
+    assert [path.name for path in file.parent.iterdir()] == ["kimi.switch.json"]
+
+
+def test_no_switch_leaves_no_file(tmp_path):
+    file = switch_path(tmp_path, "Kimi")
+    write_switch(file, Switch(tiers=Tiers(big="x")))
+    write_switch(file, Switch(tiers=NO_TIERS))
+    write_switch(file, NO_SWITCH)
+    assert not file.exists()

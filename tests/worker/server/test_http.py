@@ -1,0 +1,228 @@
+"""The HTTP server itself: limits, bad requests, and nothing said that need not be."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+
+import pytest
+
+from ccproxy.worker.server import http
+from ccproxy.worker.server.app import ROUTES, route_of
+from tests.messages import prompt
+from tests.provider import completion
+from tests.worker.proxy import Proxy
+
+HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+SECRET = b"sk-canary-0123456789abcdef"
+
+
+async def test_a_large_body_passes(proxy, provider):
+    body = io.BytesIO(json.dumps(prompt("x" * 3_000_000)).encode())
+    async with proxy.session.post(proxy.url + "/v1/messages", data=body) as response:
+        assert response.status == 200
+    assert len(provider.calls[0].body) > 3_000_000
+
+
+async def test_a_declared_length_over_the_limit_is_refused_unread(proxy):
+    answer = await proxy.exchange(HEAD + b"Content-Length: %d\r\n\r\n" % (http.BODY_LIMIT + 1))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"request_too_large" in answer
+
+
+async def test_an_undeclared_length_is_refused_while_it_is_read(proxy: Proxy):
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    sent = 0
+    # What has been written stays below the limit by what is still on its way.
+    while not reader._buffer and sent <= 80:
+        writer.write(piece)
+        await asyncio.wait({asyncio.ensure_future(writer.drain())}, timeout=1)
+        sent += 1
+    answer = await reader.readuntil(b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert sent > 64
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("packing", ["gzip", "br", "zstd"])
+async def test_packed_bodies_are_refused(proxy, packing):
+    answer = await proxy.ask(b"\x1f\x8b...", headers={"Content-Encoding": packing})
+    assert answer.status == 415
+
+
+async def test_who_asks_whether_to_go_on_is_told_to(proxy):
+    body = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}]}'
+    head = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    answer = await proxy.exchange(head + body)
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"GARBAGE\r\n\r\n", id="no HTTP"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + SECRET * 5000 + b"\r\n\r\n", id="a huge header"),
+        pytest.param(HEAD + b"Bad Header: " + SECRET + b"\r\n\r\n", id="a bad header name"),
+        pytest.param(HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{", id="two lengths"),
+        pytest.param(
+            HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            id="length and chunks",
+        ),
+        pytest.param(HEAD + b"X-A: 1\r\n " + SECRET + b"\r\n\r\n", id="a folded header"),
+    ],
+)
+async def test_what_is_not_http_is_a_400_that_quotes_nothing(
+    proxy, provider, request_bytes, caplog
+):
+    answer = await proxy.exchange(request_bytes)
+    assert answer.split(b" ")[1] == b"400"
+    assert b"invalid_request_error" in answer
+    assert SECRET not in answer
+    assert SECRET.decode() not in caplog.text
+    assert provider.calls == []
+
+
+async def test_broken_chunks_are_a_400(proxy):
+    answer = await proxy.exchange(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert answer.split(b" ")[1] == b"400"
+
+
+async def test_headers_of_64_kib_are_read(proxy):
+    answer = await proxy.ask(headers={"X-Long": "x" * 60_000})
+    assert answer.status == 200
+
+
+async def test_half_a_request_is_given_up(proxy, monkeypatch):
+    monkeypatch.setattr(http, "HEADER_SECONDS", 0.05)
+    assert (await proxy.exchange(b"GET / HTTP/1.1\r\nHost:")).startswith(b"HTTP/1.1 408 ")
+    assert (await proxy.exchange(b"")).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_half_a_second_request_is_given_up_too(proxy, monkeypatch):
+    monkeypatch.setattr(http, "HEADER_SECONDS", 0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+    writer.write(b"GET /livez HTTP/1.1\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_a_connection_between_requests_is_not_hurried(proxy, monkeypatch):
+    monkeypatch.setattr(http, "HEADER_SECONDS", 0.05)
+    ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        writer.write(ask)
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+        passed = loop.create_future()
+        loop.call_later(4 * http.HEADER_SECONDS, passed.set_result, None)
+        await passed
+    writer.close()
+
+
+async def test_a_body_that_trickles_is_given_up(proxy, monkeypatch):
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    answer = await proxy.exchange(HEAD + b"Content-Length: 9\r\n\r\n{")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"timeout_error" in answer
+
+
+async def test_too_many_connections_are_refused(start):
+    proxy = await start(MAX_CONNECTIONS="1")
+    held, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    assert (await proxy.exchange(b"")).startswith(b"HTTP/1.1 503 ")
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert (await held.read()).endswith(b"ok")
+    writer.close()
+
+
+async def test_an_unforeseen_failure_is_a_500_that_quotes_nothing(proxy, caplog):
+    class Broken:
+        def pick(self, _name):
+            raise ZeroDivisionError(SECRET.decode())
+
+    proxy.worker.rules = type(proxy.worker.rules)(
+        models=Broken(), target=None, signer=None, calibration=None
+    )
+    answer = await proxy.ask()
+    assert answer.status == 500
+    assert answer.error["type"] == "api_error"
+    assert SECRET not in answer.body
+    assert (await proxy.logged("request.finished"))["status"] == 500
+    assert "ZeroDivisionError" in caplog.text
+
+
+# Routes.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("POST", "/v1", 404),
+        ("GET", "/v1/models/", 200),
+        ("GET", "/admin", 404),
+        ("GET", "/v1/messages", 405),
+        ("POST", "/health", 405),
+        ("DELETE", "/v1/messages", 405),
+        ("OPTIONS", "/v1/messages", 405),
+        ("PUT", "/v1/chat/completions", 405),
+    ],
+)
+async def test_what_is_not_served(proxy, method, path, status):
+    async with proxy.session.request(method, proxy.url + path) as response:
+        assert response.status == status
+        if status != 200:
+            assert "error" in await response.json()
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://evil.example/v1/messages", 421),
+        ("http://localhost@evil.example/v1/messages", 421),
+        ("http://localhost/v1/messages", 401),
+        ("http://localhost/health", 200),
+        ("/v1/messages?x=/health", 401),
+        ("/v1/messages#/health", 401),
+    ],
+)
+async def test_the_path_alone_decides(start, target, status):
+    proxy = await start(ANTHROPIC_API_KEY="client-key-0123456789")
+    request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert (await proxy.exchange(request.encode())).startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("path", ["/V1/messages", "/health/../v1/messages", "/%2e%2e/x", "/;/x"])
+async def test_odd_paths_are_nowhere_or_protected(start, path):
+    proxy = await start(ANTHROPIC_API_KEY="client-key-0123456789")
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert (await proxy.exchange(request.encode()))[:12] in (b"HTTP/1.1 404", b"HTTP/1.1 401")
+
+
+def test_only_probes_are_open():
+    open_paths = {path for path, route in ROUTES.items() if route.is_open}
+    probes = {"/", "/health", "/livez", "/readyz", "/api/hello", "/api/event_logging/batch"}
+    assert open_paths == probes
+    assert not route_of("/v1/models/x").is_open
+
+
+class FullDisk:
+    """A log that cannot be written."""
+
+    def info(self, event, **fields):
+        raise OSError(28, "No space left on device")
+
+
+async def test_an_answer_that_was_given_is_not_undone_by_its_record(start, provider):
+    provider.script(completion("ok"))
+    proxy = await start(LOG_LEVEL="INFO")
+    proxy.worker.request_log = FullDisk()
+    answer = await proxy.ask()
+    assert (answer.status, answer.text) == (200, "ok")
+    assert (await proxy.logged("request.unrecorded"))["request"]

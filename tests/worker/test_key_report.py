@@ -1,0 +1,169 @@
+"""The keys over the control socket: what is shown, tested, switched off and on again."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ccproxy.worker.control_socket import ControlSocket
+from ccproxy.worker.key_report import reason
+from tests.provider import completion, failure
+from tests.worker.test_lifecycle import say
+
+KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
+
+
+@pytest.fixture
+async def proxy(start):
+    return await start(PROVIDER_API_KEY=",".join(KEYS))
+
+
+@pytest.fixture
+async def control(proxy, tmp_path):
+    socket_file = ControlSocket(tmp_path / "c.sock", proxy.worker, proxy.service, nonce="n1")
+    socket_file.open()
+    yield tmp_path / "c.sock"
+    socket_file.close()
+
+
+async def about_keys(control, deed="list", key_id=None):
+    return await say(control, {"op": "keys", "do": deed, "id": key_id})
+
+
+def by_key(answers, otherwise=None):
+    """A provider that answers each key in its own way."""
+    return lambda call: answers.get(call.key, otherwise or completion("ok"))
+
+
+async def test_the_rows_show_use_and_never_the_key(proxy, control):
+    await proxy.ask()
+    answer = await about_keys(control)
+    assert [(row["id"], row["tail"], row["state"]) for row in answer["keys"]] == [
+        ("k1", "…aaaa", "ready"),
+        ("k2", "…bbbb", "ready"),
+        ("k3", "…cccc", "ready"),
+    ]
+    assert [row["used_today"] for row in answer["keys"]] == [1, 0, 0]
+    assert not any(key in str(answer) for key in KEYS)
+
+
+async def test_a_disabled_key_is_not_asked_until_it_is_enabled(proxy, control, provider):
+    answer = await about_keys(control, "disable", "k1")
+    assert [row["state"] for row in answer["keys"]] == ["disabled", "ready", "ready"]
+    for _ in range(4):
+        await proxy.ask()
+    assert KEYS[0] not in [call.key for call in provider.calls]
+    assert reason(proxy.worker) == "1 of 3 keys out: k1 …aaaa disabled by the user"
+    await about_keys(control, "enable", "k1")
+    await proxy.ask()
+    assert provider.calls[-1].key == KEYS[0]
+    assert proxy.lines("keys.disable")[0]["keys"] == ["k1"]
+
+
+async def test_what_will_be_forgotten_by_a_restart_is_told(proxy, control):
+    assert "unsaved" not in await about_keys(control, "disable", "k1")
+    proxy.worker.keeper = None
+    assert "could not be opened" in (await about_keys(control, "enable", "k1"))["unsaved"]
+    assert "unsaved" not in await about_keys(control)
+
+
+async def test_a_reset_forgets_why_one_key_or_all_rest(proxy, control, provider):
+    limits = {key: failure(401) for key in KEYS[:2]}
+    provider.script(by_key(limits))
+    await proxy.ask()
+    states = [row["state"] for row in (await about_keys(control))["keys"]]
+    assert states == ["rejected", "rejected", "ready"]
+    states = [row["state"] for row in (await about_keys(control, "reset", "k2"))["keys"]]
+    assert states == ["rejected", "ready", "ready"]
+    states = [row["state"] for row in (await about_keys(control, "reset"))["keys"]]
+    assert states == ["ready", "ready", "ready"]
+
+
+async def test_a_test_asks_with_the_very_key_and_the_pool_learns_from_it(proxy, control, provider):
+    provider.script(by_key({KEYS[1]: failure(401, "no such key")}))
+    answer = await about_keys(control, "test")
+    assert [call.key for call in provider.calls] == list(KEYS)
+    assert [test["ok"] for test in answer["tests"]] == [True, False, True]
+    bad = answer["tests"][1]
+    assert (bad["id"], bad["kind"], bad["status"]) == ("k2", "authentication_error", 401)
+    assert [row["state"] for row in answer["keys"]] == ["ready", "rejected", "ready"]
+    assert all(row["in_flight"] == 0 for row in answer["keys"])
+    # The key works again: a test is believed at once, whatever rest there was.
+    provider.script(completion("ok"))
+    answer = await about_keys(control, "test", "k2")
+    assert [row["state"] for row in answer["keys"]] == ["ready", "ready", "ready"]
+
+
+async def test_a_disabled_key_can_be_tested_and_stays_disabled(control):
+    await about_keys(control, "disable", "k3")
+    answer = await about_keys(control, "test", "k3")
+    assert answer["tests"][0]["ok"]
+    assert answer["keys"][2]["state"] == "disabled"
+
+
+async def test_a_test_that_fails_again_makes_the_rest_no_longer(proxy, control, provider):
+    provider.script(by_key({KEYS[0]: failure(401)}))
+    await proxy.ask()
+    for _ in range(3):
+        await about_keys(control, "test", "k1")
+    (rest,) = (await about_keys(control))["keys"][0]["rests"]
+    assert rest["seconds"] <= 60
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        pytest.param({"do": "burn"}, "there are list, test", id="an unknown deed"),
+        pytest.param({"do": "test", "id": "k9"}, "there are k1, k2, k3", id="an unknown key"),
+        pytest.param({"do": "test", "id": ["k1"]}, "there are k1, k2, k3", id="a list of keys"),
+    ],
+)
+async def test_what_cannot_be_done_is_told(control, asked, complaint):
+    answer = await say(control, {"op": "keys", **asked})
+    assert answer["ok"] is False
+    assert complaint in answer["error"]
+
+
+async def test_the_reason_tells_cause_and_time_of_every_key_that_is_out(proxy, control, provider):
+    provider.script(
+        by_key({KEYS[0]: failure(429, retry_after=41), KEYS[2]: failure(401)}, completion("ok"))
+    )
+    for _ in range(3):
+        await proxy.ask()
+    said = (await say(control, {"op": "state"}))["reason"]
+    assert re.fullmatch(
+        r"2 of 3 keys out: k1 …aaaa cooling 4[01] s \(429, retry-after\) · "
+        r"k3 …cccc rejected 401 since \d\d:\d\d",
+        said,
+    )
+
+
+async def test_an_open_breaker_is_told(start, provider):
+    proxy = await start(PROVIDER_API_KEY=",".join(KEYS))
+    provider.script(failure(500))
+    for _ in range(5):
+        await proxy.ask()
+    assert re.fullmatch(r"\S+ fails and is asked again in (9|10) s", reason(proxy.worker) or "")
+
+
+async def test_money_is_told_with_the_time_of_the_next_try(proxy, control, provider):
+    provider.script(by_key({KEYS[0]: failure(402, "credit balance is too low")}))
+    await proxy.ask()
+    assert re.search(
+        r"k1 …aaaa out of money \(402\) since \d\d:\d\d, tried again in (59|60) min",
+        reason(proxy.worker) or "",
+    )
+
+
+async def test_every_request_hears_what_the_provider_said(start, provider):
+    proxy = await start(PROVIDER_API_KEY=",".join(KEYS))
+    provider.script(failure(402, f"Insufficient Balance of {KEYS[1]}"))
+    answers = [await proxy.ask() for _ in range(3)]
+    assert len(provider.calls) == len(KEYS), "later requests ask nobody"
+    for answer in answers:
+        said = answer.error["message"]
+        assert "The provider's last answer: " in said
+        assert "Insufficient Balance" in said
+        assert KEYS[1] not in said
+    assert all("Insufficient Balance" in key.said for key in proxy.worker.pool.snapshot())

@@ -1,0 +1,341 @@
+"""The keys' state on disk: it survives a restart and a kill -9, and never costs a request (G20)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from ccproxy.convert.common.token_estimate import Calibration
+from ccproxy.convert.direct.learning import Lessons
+from ccproxy.convert.errors.classify import Cause
+from ccproxy.errors import Problem
+from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.verdict import GOOD, Effect, Next, Verdict
+from ccproxy.store.keys import KeyStore
+from ccproxy.worker.key_store import LESSONS_LAST, Keeper, Kept, keys_path, open_keeper
+
+KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
+LOG = structlog.get_logger()
+REJECTED = Verdict(effect=Effect.SUSPECT, next=Next.OTHER_KEY, cause=Cause.BAD_KEY, status=401)
+LIMITED = Verdict(
+    effect=Effect.REST,
+    next=Next.OTHER_KEY,
+    cause=Cause.RATE_LIMIT,
+    status=429,
+    seconds=100.0,
+    per_model=True,
+)
+
+
+class Time:
+    """A machine's clocks; `wall` goes on over a restart, the monotonic one begins anew."""
+
+    def __init__(self, wall=1_700_000_000.0, now=50.0):
+        self.wall_now, self.now = wall, now
+
+
+def pool_at(time, keys=KEYS):
+    return KeyPool(
+        keys,
+        provider="Test",
+        clock=lambda: time.now,
+        wall=lambda: time.wall_now,
+        jitter=lambda: 0.5,
+    )
+
+
+def refuse(pool, key_id, verdict):
+    lease = pool.take("big", skip={key.id for key in pool.snapshot()} - {key_id})
+    pool.settle(lease, verdict)
+    pool.release(lease)
+
+
+def keeper_of(path, pool, calibration=None, lessons=None, *, save_after=0.0):
+    kept = Kept(pool, calibration or Calibration(), lessons or Lessons())
+    keeper = Keeper(kept, KeyStore(path), log=LOG, save_after=save_after)
+    keeper.restore()
+    return keeper
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "kimi.keys.sqlite"
+
+
+async def test_a_restart_forgets_nothing(path):
+    before = pool_at(Time())
+    calibration = Calibration()
+    keeper = keeper_of(path, before, calibration)
+    refuse(before, "k1", LIMITED)
+    refuse(before, "k2", REJECTED)
+    before.disable("k3")
+    calibration.learn("big", estimated=1000, reported=1200)
+    await keeper.close()
+
+    after, learnt = pool_at(Time(wall=1_700_000_040.0, now=3.0)), Calibration()
+    await keeper_of(path, after, learnt).close()
+    first, second, third = after.snapshot()
+    assert first.rests[0].seconds == pytest.approx(60.0)
+    assert (second.state, second.rests[0].seconds) == ("rejected", pytest.approx(20.0))
+    assert third.state == "disabled"
+    assert [key.used_today for key in after.snapshot()] == [1, 1, 0]
+    assert learnt.factor("big") == 1.2
+
+
+async def test_changes_are_saved_by_themselves(path):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    refuse(pool, "k2", REJECTED)
+    reader = KeyStore(path)
+    async with asyncio.timeout(5):
+        while not any(row["rests"] for row in reader.load().values()):
+            await asyncio.sleep(0.01)
+    reader.close()
+    refuse(pool, "k1", GOOD)
+    await keeper.close()
+    again = pool_at(Time())
+    await keeper_of(path, again).close()
+    assert [key.state for key in again.snapshot()] == ["ready", "rejected", "ready"]
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from tests.worker.test_key_store import *
+async def main():
+    pool = pool_at(Time())
+    keeper = keeper_of(Path(sys.argv[1]), pool)
+    refuse(pool, "k2", REJECTED)
+    reader = KeyStore(Path(sys.argv[1]))
+    while not any(row["rests"] for row in reader.load().values()):
+        await asyncio.sleep(0.01)
+    print("saved", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def test_a_kill_forgets_nothing(path):
+    command = [sys.executable, "-c", KILLED, str(path)]
+    root = Path(__file__).parent.parent.parent
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout.readline() == "saved\n"
+        process.send_signal(signal.SIGKILL)
+    store = KeyStore(path)
+    states = [row["rests"][0]["cause"] for row in store.load().values() if row["rests"]]
+    store.close()
+    assert states == ["bad_key"]
+
+
+def test_only_the_owner_may_read_it(path):
+    previous = os.umask(0)
+    try:
+        store = KeyStore(path)
+        store.save({"a": {}})
+    finally:
+        os.umask(previous)
+    files = list(path.parent.iterdir())
+    store.close()
+    assert path in files
+    assert {stat.S_IMODE(file.stat().st_mode) for file in [path]} == {0o600}
+
+
+async def test_no_key_is_in_the_file(path):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    refuse(pool, "k1", REJECTED)
+    await keeper.close()
+    for file in path.parent.iterdir():
+        data = file.read_bytes()
+        assert not any(key.encode()[3:] in data for key in KEYS)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(
+            lambda path: path.write_bytes(b"no database at all" * 100), id="not a database"
+        ),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:5000]), id="cut"),
+    ],
+)
+async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    refuse(pool, "k1", REJECTED)
+    await keeper.close()
+    damage(path)
+    with capture_logs() as lines:
+        again = pool_at(Time())
+        keeper = open_keeper(path, Kept(again, Calibration(), Lessons()), log=LOG)
+        refuse(again, "k2", REJECTED)
+        await keeper.close()
+    assert [line["event"] for line in lines] == ["store.set_aside"]
+    assert [key.state for key in again.snapshot()] == ["ready", "rejected", "ready"]
+    assert len(list(path.parent.glob("*.damaged.*"))) >= 1
+    after = pool_at(Time())
+    await keeper_of(path, after).close()
+    assert [key.state for key in after.snapshot()] == ["ready", "rejected", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "warnings"),
+    [
+        pytest.param("INSERT INTO keys VALUES ('x', '{')", 0, id="no JSON in a row of nobody"),
+        pytest.param("INSERT INTO keys VALUES ('x', '5')", 0, id="no object in a row of nobody"),
+        pytest.param("UPDATE keys SET state = '{}'", 1, id="not our object"),
+        pytest.param(
+            "INSERT OR REPLACE INTO meta VALUES ('calibration', x'5b315d')", 1, id="not our factors"
+        ),
+        pytest.param(
+            "INSERT OR REPLACE INTO meta VALUES ('lessons', x'5b315d')", 1, id="not our lessons"
+        ),
+    ],
+)
+async def test_what_cannot_be_read_costs_itself_only(path, statement, warnings):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    refuse(pool, "k1", REJECTED)
+    await keeper.close()
+    sql(path, statement)
+    with capture_logs() as lines:
+        again = pool_at(Time())
+        keeper = keeper_of(path, again)
+        refuse(again, "k2", REJECTED)
+        await keeper.close()
+    assert [line["event"] for line in lines] == ["store.row_unreadable"] * warnings
+    assert again.snapshot()[1].state == "rejected"
+
+
+def sql(path, statement):
+    with sqlite3.connect(path) as db:
+        db.execute(statement)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        pytest.param(lambda path: path.mkdir(), id="a directory"),
+        pytest.param(lambda path: path.symlink_to("/dev/null"), id="a link"),
+    ],
+)
+async def test_what_cannot_be_used_is_done_without(path, prepare):
+    prepare(path)
+    pool = pool_at(Time())
+    with capture_logs() as lines:
+        assert open_keeper(path, Kept(pool, Calibration(), Lessons()), log=LOG) is None
+        refuse(pool, "k1", REJECTED)
+    assert [line["event"] for line in lines] == ["store.unusable"]
+
+
+async def test_a_disk_that_refuses_costs_a_warning_only(path):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    other = sqlite3.connect(path)
+    other.execute("DROP TABLE keys")
+    other.commit()
+    other.close()
+    with capture_logs() as lines:
+        refuse(pool, "k1", REJECTED)
+        await asyncio.sleep(0)
+        refuse(pool, "k2", REJECTED)
+        await keeper.close()
+    assert {line["event"] for line in lines} == {"store.unwritable"}
+    assert [key.state for key in pool.snapshot()] == ["rejected", "rejected", "ready"]
+
+
+async def test_who_wants_it_saved_now_is_told_whether_it_is(path):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    pool.disable("k1")
+    assert await keeper.save_now() == ""
+    stored = sqlite3.connect(path)
+    stored.execute("ALTER TABLE keys RENAME TO elsewhere")
+    pool.disable("k2")
+    assert await keeper.save_now() == "no such table: keys"
+    assert await keeper.save_now() == "no such table: keys", "nor is it now"
+    stored.execute("ALTER TABLE elsewhere RENAME TO keys")
+    stored.close()
+    assert await keeper.save_now() == ""
+    await keeper.close()
+    again = pool_at(Time())
+    await keeper_of(path, again).close()
+    assert [key.state for key in again.snapshot()] == ["disabled", "disabled", "ready"]
+
+
+async def test_a_key_that_is_gone_is_remembered_if_it_comes_back(path):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    refuse(pool, "k1", REJECTED)
+    await keeper.close()
+    await keeper_of(path, pool_at(Time(), keys=KEYS[1:])).close()
+    again = pool_at(Time())
+    await keeper_of(path, again).close()
+    assert again.snapshot()[0].state == "rejected"
+
+
+def test_values_besides_the_keys(path):
+    store = KeyStore(path)
+    assert store.load_value("x") is None
+    store.save_value("x", {"a": [1]})
+    salt = store.salt
+    store.close()
+    store = KeyStore(path)
+    assert store.load_value("x") == {"a": [1]}
+    assert store.salt == salt
+    assert len(salt) == 16
+    store.close()
+
+
+async def test_lessons_are_kept_for_a_week(path, monkeypatch):
+    body = b'{"model":"m","messages":[],"context_management":{}}'
+    lessons = Lessons()
+    keeper = keeper_of(path, pool_at(Time()), lessons=lessons)
+    problem = Problem("invalid_request_error", "context_management: not permitted", status=400)
+    lessons.learn(problem, body, "m")
+    await keeper.close()
+    after = Lessons()
+    await keeper_of(path, pool_at(Time()), lessons=after).close()
+    assert b"context_management" not in after.apply(body, "m")
+    later = time.time() + LESSONS_LAST
+    monkeypatch.setattr("ccproxy.worker.key_store.time.time", lambda: later)
+    forgotten = Lessons()
+    await keeper_of(path, pool_at(Time()), lessons=forgotten).close()
+    assert forgotten.apply(body, "m") == body
+
+
+async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_others_rests(path):
+    time_of_both = Time()
+    old = pool_at(time_of_both)
+    keeper_of_old = keeper_of(path, old, save_after=60.0)
+    refuse(old, "k1", GOOD)
+    await keeper_of_old._save()
+    new = pool_at(time_of_both)
+    keeper_of_new = keeper_of(path, new, save_after=60.0)
+    refuse(new, "k2", LIMITED)
+    refuse(new, "k1", GOOD)
+    await keeper_of_new._save()
+    refuse(old, "k1", GOOD)
+    time_of_both.wall_now += 0.01  # the clocks are never read at the very same moment
+    await keeper_of_old.close()
+    await keeper_of_new.close()
+    after = pool_at(time_of_both)
+    await keeper_of(path, after).close()
+    assert [key.used_today for key in after.snapshot()] == [3, 1, 0]
+    assert [key.state for key in after.snapshot()] == ["ready", "resting", "ready"]
+
+
+def test_labels_that_differ_by_case_share_a_file(tmp_path):
+    assert keys_path(tmp_path, "Kimi") == keys_path(tmp_path, "kimi")

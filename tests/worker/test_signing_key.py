@@ -1,0 +1,39 @@
+"""One signing key per fleet, whoever needs it first."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ccproxy.worker.signing_key import KEY_BYTES, load_signing_key
+
+
+def test_the_key_is_made_once_and_is_private(tmp_path):
+    state = tmp_path / "state"
+    key = load_signing_key(state)
+    assert len(key) == KEY_BYTES
+    assert load_signing_key(state) == key
+    assert stat.S_IMODE((state / "signing.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert [path.name for path in state.iterdir()] == ["signing.key"]
+
+
+def test_two_fleets_have_two_keys(tmp_path):
+    assert load_signing_key(tmp_path / "a") != load_signing_key(tmp_path / "b")
+
+
+def test_workers_that_start_together_agree(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: load_signing_key(tmp_path), range(40)))
+    assert len(set(keys)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["signing.key"]
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
+def test_what_is_no_key_is_replaced(tmp_path, content):
+    (tmp_path / "signing.key").write_bytes(content)
+    key = load_signing_key(tmp_path)
+    assert len(key) == KEY_BYTES
+    assert load_signing_key(tmp_path) == key

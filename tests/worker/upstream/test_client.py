@@ -1,0 +1,781 @@
+"""The way to the provider, on a real socket: which key, how often, and what is said in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.errors import Problem
+from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.state import KeyLimits
+from ccproxy.providers.models import ModelMap
+from ccproxy.worker.upstream.client import Outgoing, Upstream
+from tests.provider import chunk, completion, failure, hang_up, raw, stream
+
+KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def config_for(provider, **changes):
+    settings = {
+        "label": "test",
+        "host": "127.0.0.1",
+        "port": 0,
+        "provider": "",
+        "title": "",
+        "api": "chat",
+        "base_url": provider.url,
+        "auth": "bearer",
+        "api_keys": KEYS,
+        "client_keys": (),
+        "pass_client_key": False,
+        "models": ModelMap(big="big", middle="big", small="small"),
+        "log_level": "INFO",
+        "max_tokens_limit": None,
+        "min_tokens_limit": None,
+        "context_window": None,
+        "request_timeout": 30.0,
+        "max_retries": 0,
+        "early_commit": 15.0,
+        "upstream_proxy": None,
+        "ca_bundle": None,
+        "custom_headers": {},
+        "azure_api_version": "",
+        "env_file": None,
+    }
+    return WorkerConfig(**{**settings, **changes})
+
+
+@asynccontextmanager
+async def way(provider, *, limits=None, **changes):
+    config = config_for(provider, **changes)
+    clock = Clock()
+    pool = KeyPool(
+        config.api_keys,
+        provider="Test",
+        clock=clock,
+        wall=lambda: 1_700_000_000 + clock.now,
+        jitter=lambda: 0.5,
+        limits=limits or KeyLimits(),
+    )
+    # So much jitter that nothing is left of the delay between repeats.
+    upstream = Upstream(config, pool=pool, clock=clock, jitter=lambda: 4.0)
+    upstream.pool, upstream.clock, upstream.config = pool, clock, config
+    await upstream.open()
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+def ask(provider, *, streams=False, **changes):
+    path = changes.pop("path", "/chat/completions")
+    fields = {
+        "url": provider.url + path,
+        "body": b'{"model":"big","stream":%s}' % (b"true" if streams else b"false"),
+        "model": "big",
+        "stream": streams,
+        "headers": {},
+    }
+    return Outgoing(**{**fields, **changes})
+
+
+async def fetch(upstream, outgoing):
+    async with upstream.send(outgoing) as answer:
+        return answer, await answer.read()
+
+
+async def refusal(upstream, outgoing):
+    with pytest.raises(Problem) as caught:
+        await fetch(upstream, outgoing)
+    return caught.value
+
+
+def keys_of(provider):
+    return [call.key for call in provider.calls]
+
+
+async def test_a_whole_answer_is_read_and_says_who_gave_it(provider):
+    provider.script(completion("hello"))
+    async with way(provider) as upstream:
+        answer, body = await fetch(upstream, ask(provider))
+    assert b"hello" in body
+    assert (answer.key, answer.attempts, answer.is_stream, answer.status) == (
+        "…aaaa",
+        1,
+        False,
+        200,
+    )
+
+
+@pytest.fixture
+def every_level():
+    """A worker in this process, such as another test's, may have left a level behind."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("every_level")
+@pytest.mark.parametrize("own_key", [None, "sk-the-clients-own-key-9999"])
+async def test_at_debug_what_is_sent_is_shown_without_any_key(own_key, provider):
+    changes = {"log_level": "DEBUG", "custom_headers": {"X-Team": "blue"}, "api_keys": KEYS[:1]}
+    outgoing = ask(provider, path="/chat/completions?key=hidden", client_key=own_key)
+    with capture_logs() as lines:
+        async with way(provider, **changes) as upstream:
+            await fetch(upstream, outgoing)
+    [sent] = [line for line in lines if line["event"] == "upstream.sent"]
+    assert sent["log_level"] == "debug"
+    assert sent["url"] == f"{provider.url}/chat/completions?key=…"
+    assert (sent["model"], sent["stream"], sent["bytes"]) == ("big", False, len(outgoing.body))
+    assert sent["headers"]["Authorization"] == sent["headers"]["X-Team"] == "…"
+    assert sent["headers"]["Accept"] == "application/json"
+    assert not any(secret in str(lines) for secret in (KEYS[0], "the-clients-own", "hidden"))
+
+
+async def test_at_info_nothing_of_that_is_put_together(provider):
+    with capture_logs() as lines:
+        async with way(provider) as upstream:
+            await fetch(upstream, ask(provider))
+    assert lines == []
+
+
+async def test_a_stream_comes_as_it_is_sent(provider):
+    gate = asyncio.Event()
+    provider.script(stream(chunk("one"), gate, chunk("two", finish="stop")))
+    async with way(provider) as upstream, upstream.send(ask(provider, streams=True)) as answer:
+        assert answer.is_stream
+        pieces = answer.chunks()
+        assert b"one" in await anext(pieces)
+        gate.set()
+        rest = b"".join([piece async for piece in pieces])
+    assert b"two" in rest
+    assert rest.endswith(b"data: [DONE]\n\n")
+
+
+async def test_keys_take_turns(provider):
+    async with way(provider) as upstream:
+        for _ in range(6):
+            await fetch(upstream, ask(provider))
+    assert keys_of(provider) == [*KEYS, *KEYS]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(failure(401, "no"), id="401"),
+        pytest.param(failure(402, "no"), id="402"),
+        pytest.param(failure(403, "no"), id="403"),
+        pytest.param(failure(429, "slow down"), id="429"),
+        pytest.param(raw('{"choices":null,"base_resp":{"status_code":1008}}'), id="in a 200"),
+        pytest.param(stream({"error": {"code": 429, "message": "x"}}), id="in a stream"),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_another_key_serves_what_the_first_may_not(provider, first, streams):
+    provider.script(first, completion("served"))
+    async with way(provider) as upstream:
+        answer, body = await fetch(upstream, ask(provider, streams=streams))
+    assert keys_of(provider) == [KEYS[0], KEYS[1]]
+    assert (answer.key, answer.attempts) == ("…bbbb", 2)
+    assert b"ser" in body
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_what_is_wrong_with_the_request_is_asked_once(provider, status):
+    provider.script(failure(status, "your fault"))
+    async with way(provider, max_retries=3) as upstream:
+        problem = await refusal(upstream, ask(provider))
+        assert upstream.pool.counts() == (3, 3)
+    assert len(provider.calls) == 1
+    assert "your fault" in problem.message
+
+
+async def test_a_403_is_tried_with_one_other_key_and_then_told(provider):
+    provider.script(failure(403, "not for you"))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider))
+        assert upstream.pool.counts() == (3, 3)
+    assert len(provider.calls) == 2
+    assert (problem.status, problem.kind) == (403, "permission_error")
+    assert "not for you" in problem.message
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+@pytest.mark.parametrize("answer", [failure(500, "oops"), failure(529, "busy"), hang_up()])
+async def test_repeats_are_exactly_max_retries(provider, retries, answer):
+    provider.script(answer)
+    async with way(provider, max_retries=retries) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert len(provider.calls) == 1 + retries
+    assert problem.status >= 500
+
+
+async def test_nobody_listening_is_told_with_the_address(provider, unused_tcp_port):
+    url = f"http://127.0.0.1:{unused_tcp_port}/v1"
+    async with way(provider, base_url=url) as upstream:
+        problem = await refusal(upstream, ask(provider, url=f"{url}/chat/completions"))
+    assert (problem.kind, problem.status) == ("api_error", 502)
+    assert f"127.0.0.1:{unused_tcp_port}" in problem.message
+
+
+async def test_silence_before_the_first_byte_is_a_504_and_not_repeated(provider):
+    never = asyncio.Event()
+    provider.script(completion(gate=never))
+    async with way(provider, request_timeout=0.05, max_retries=2) as upstream:
+        problem = await refusal(upstream, ask(provider))
+        assert (problem.kind, problem.status) == ("timeout_error", 504)
+        await provider.calls[0].gone.wait()
+    assert len(provider.calls) == 1
+
+
+async def test_keys_all_rejected_are_told_as_such(provider):
+    provider.script(failure(401, "bad key"))
+    async with way(provider) as upstream:
+        first = await refusal(upstream, ask(provider))
+        second = await refusal(upstream, ask(provider))
+    assert len(provider.calls) == 3
+    for problem in (first, second):
+        assert (problem.kind, problem.status) == ("authentication_error", 401)
+        assert problem.should_retry is False
+        assert "all 3 keys of Test rejected (401)" in problem.message
+    assert "bad key" in first.message
+
+
+async def test_one_key_never_rests(provider):
+    provider.script(failure(429, "slow down", retry_after=7), completion("ok"))
+    async with way(provider, api_keys=KEYS[:1]) as upstream:
+        problem = await refusal(upstream, ask(provider))
+        assert (problem.status, problem.retry_after) == (429, 7)
+        await fetch(upstream, ask(provider))
+    assert len(provider.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        pytest.param(
+            raw("<html>hi</html>", headers={"Content-Type": "text/html"}), "JSON", id="html"
+        ),
+        pytest.param(raw(""), "JSON", id="nothing"),
+        pytest.param(raw("{{{{"), "JSON", id="braces"),
+        pytest.param(raw("null"), "JSON", id="null"),
+        pytest.param(raw("it works!"), "JSON", id="some text"),
+        pytest.param(stream(), "JSON", id="a stream without events"),
+        pytest.param(stream(": hello\n\n", end="eof"), "JSON", id="comments only"),
+        pytest.param(
+            raw(b"\x1f\x8bbroken", headers={"Content-Encoding": "gzip"}), "broke", id="broken gzip"
+        ),
+    ],
+)
+async def test_what_is_no_answer_is_an_api_error(provider, answer, words):
+    provider.script(answer)
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider, streams=True))
+    assert problem.kind == "api_error"
+    assert words in problem.message
+
+
+@pytest.mark.parametrize("end", ["cut", "reset"])
+async def test_a_broken_stream_is_a_problem_after_what_came(provider, end):
+    provider.script(stream(chunk("half"), end=end))
+    async with (
+        way(provider, max_retries=2) as upstream,
+        upstream.send(ask(provider, streams=True)) as answer,
+    ):
+        with pytest.raises(Problem) as caught:
+            await answer.read()
+    assert caught.value.kind == "api_error"
+    assert "broke off" in caught.value.message
+    assert len(provider.calls) == 1
+
+
+async def test_leaving_hangs_up_and_gives_the_permit_back(provider):
+    never = asyncio.Event()
+    provider.script(stream(chunk("one"), never))
+    async with way(provider) as upstream:
+        async with upstream.send(ask(provider, streams=True)) as answer:
+            await anext(answer.chunks())
+            assert sum(key.in_flight for key in upstream.pool.snapshot()) == 1
+        await asyncio.wait_for(provider.calls[0].gone.wait(), 1)
+        assert sum(key.in_flight for key in upstream.pool.snapshot()) == 0
+
+
+async def test_cancelling_while_the_provider_is_silent_hangs_up(provider):
+    provider.script(completion(gate=asyncio.Event()))
+    async with way(provider) as upstream:
+        task = asyncio.create_task(fetch(upstream, ask(provider)))
+        call = await provider.called()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(call.gone.wait(), 1)
+        assert sum(key.in_flight for key in upstream.pool.snapshot()) == 0
+
+
+# Connections.
+
+
+async def test_a_pooled_connection_that_died_is_replaced_in_silence(provider):
+    provider.script(
+        lambda call: hang_up() if call.number in (1, 3) else completion(f"answer {call.number}")
+    )
+    async with way(provider) as upstream:
+        for _ in range(3):
+            answer, _ = await fetch(upstream, ask(provider))
+            assert answer.attempts == 1
+    connections = [call.connection for call in provider.calls]
+    assert connections[0] == connections[1]  # the dead one had served before
+    assert len(provider.calls) == 5
+
+
+async def test_a_connection_that_never_served_is_not_replaced(provider):
+    provider.script(hang_up(), completion("never asked"))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert "closed the connection without an answer" in problem.message
+    assert len(provider.calls) == 1
+
+
+async def test_connections_that_the_provider_closed_when_idle_do_no_harm(provider):
+    async with way(provider) as upstream:
+        for _ in range(20):
+            await fetch(upstream, ask(provider))
+            provider.drop_connections()
+    assert len(provider.calls) == 20
+
+
+async def test_connections_are_used_again(provider):
+    async with way(provider) as upstream:
+        for streams in (False, True, False, True):
+            await fetch(upstream, ask(provider, streams=streams))
+    assert {call.connection for call in provider.calls} == {0}
+
+
+async def test_a_body_of_three_mebibytes_goes_out_whole(provider):
+    body = b'{"x":"%s"}' % (b"y" * 3 * 2**20)
+    async with way(provider) as upstream:
+        await fetch(upstream, ask(provider, body=body))
+    assert provider.calls[0].body == body
+    assert provider.calls[0].headers["content-length"] == str(len(body))
+
+
+async def test_redirects_are_not_followed(provider):
+    provider.script(failure(307, "", headers={"Location": f"{provider.url}/elsewhere"}))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert "redirects" in problem.message
+    assert len(provider.calls) == 1
+    assert provider.other == []
+
+
+async def test_cookies_are_not_kept(provider):
+    provider.script(completion("x", headers={"Set-Cookie": "a=b"}))
+    async with way(provider) as upstream:
+        await fetch(upstream, ask(provider))
+        await fetch(upstream, ask(provider))
+    assert "cookie" not in provider.calls[1].headers
+
+
+@pytest.mark.parametrize(("size", "passes"), [(60_000, True), (70_000, False)])
+async def test_headers_of_64_kib(provider, size, passes):
+    provider.script(completion("x", headers={"X-Large": "y" * size}))
+    async with way(provider) as upstream:
+        if passes:
+            answer, _ = await fetch(upstream, ask(provider))
+            assert len(answer.headers["X-Large"]) == size
+        else:
+            problem = await refusal(upstream, ask(provider))
+            assert problem.kind == "api_error"
+
+
+# What is sent.
+
+
+async def test_chat_headers(provider):
+    async with way(provider, custom_headers={"X-Mine": "v"}) as upstream:
+        await fetch(upstream, ask(provider, headers={"x-api-key": "client", "cookie": "c"}))
+    headers = provider.calls[0].headers
+    assert headers["authorization"] == f"Bearer {KEYS[0]}"
+    assert headers["x-mine"] == "v"
+    assert "x-api-key" not in headers
+    assert "cookie" not in headers
+    assert headers["accept-encoding"] == "identity"
+
+
+async def test_direct_headers(provider):
+    client = {"anthropic-beta": "b1", "authorization": "Bearer client", "cookie": "c"}
+    async with way(provider, api="messages", auth="x-api-key") as upstream:
+        await fetch(upstream, ask(provider, path="/messages", headers=client))
+    headers = provider.calls[0].headers
+    assert headers["x-api-key"] == KEYS[0]
+    assert headers["anthropic-beta"] == "b1"
+    assert "authorization" not in headers
+    assert "cookie" not in headers
+
+
+async def test_the_clients_own_key_goes_instead_of_the_pools(provider):
+    provider.script(completion("x"), failure(401, "bad key"))
+    async with way(provider, pass_client_key=True) as upstream:
+        answer, _ = await fetch(upstream, ask(provider, client_key="sk-of-the-client-9999"))
+        assert (provider.calls[0].key, answer.key) == ("sk-of-the-client-9999", "…9999")
+        problem = await refusal(upstream, ask(provider, client_key="sk-of-the-client-9999"))
+        assert upstream.pool.counts() == (3, 3)
+    assert (problem.status, problem.should_retry) == (401, False)
+    assert len(provider.calls) == 2
+
+
+async def test_no_key_at_all_is_a_401(provider):
+    async with way(provider, api_keys=(), pass_client_key=True) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert (problem.status, problem.kind) == (401, "authentication_error")
+    assert problem.should_retry is False
+    assert provider.calls == []
+
+
+# Waiting.
+
+
+async def test_signs_of_life_renew_the_patience(provider):
+    ticks = [asyncio.Event() for _ in range(5)]
+    parts = [part for tick in ticks for part in (": working\n\n", tick)]
+    provider.script(stream(*parts, chunk("at last", finish="stop")))
+    async with way(provider, request_timeout=0.3) as upstream:
+        task = asyncio.create_task(fetch(upstream, ask(provider, streams=True)))
+        await provider.called()
+        begun = asyncio.get_running_loop().time()
+        for tick in ticks:
+            await asyncio.sleep(0.1)  # real time is what is tested here
+            tick.set()
+        _, body = await task
+        assert asyncio.get_running_loop().time() - begun > 0.3
+    assert b"at last" in body
+
+
+async def test_pings_before_the_answer_are_no_answer(provider):
+    ping = 'event: ping\ndata: {"type": "ping"}\n\n'
+    error = 'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
+    provider.script(stream(ping, error, end="eof"), completion("ok"))
+    async with way(provider, api="messages", max_retries=1) as upstream:
+        answer, _ = await fetch(upstream, ask(provider, path="/messages", streams=True))
+    assert answer.attempts == 2
+
+
+PING = b"event: ping\ndata: {}\n\n"
+MANY = 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("begin", "part"),
+    [
+        # Every write ends in the middle of an event.
+        pytest.param(PING[:9], PING[9:] + PING * (MANY // len(PING)) + PING[:9], id="pings"),
+        pytest.param(b"event: x\n", b": still here\n" * (MANY // 13), id="comments in an event"),
+        pytest.param(b"", b": still here\n" * (MANY // 13), id="comments that do not end"),
+    ],
+)
+async def test_signs_of_life_do_not_fill_the_memory(provider, begin, part):
+    """18 MiB of them: more than one event may have. Whoever reads on falls into silence (504)."""
+    provider.script(stream(begin, *[part] * 300, asyncio.Event()))
+    async with way(provider, api="messages", request_timeout=5) as upstream:
+        problem = await refusal(upstream, ask(provider, path="/messages", streams=True))
+    assert (problem.kind, problem.status) == ("api_error", 502)
+
+
+async def test_pings_before_the_answer_may_go_on(provider):
+    parts = [PING * (MANY // len(PING))] * 272
+    start = 'event: message_start\ndata: {"type":"message_start"}\n\n'
+    provider.script(stream(*parts, start, end="eof"))
+    async with way(provider, api="messages") as upstream:
+        _, body = await fetch(upstream, ask(provider, path="/messages", streams=True))
+    assert body.endswith(start.encode())
+    assert len(body) < 1024 * 1024
+
+
+async def test_a_stream_under_another_name_is_still_a_stream(provider):
+    provider.script(stream(chunk("x", finish="stop"), headers={"Content-Type": "text/plain"}))
+    async with way(provider) as upstream:
+        answer, body = await fetch(upstream, ask(provider, streams=True))
+    assert answer.is_stream
+    assert b"[DONE]" in body
+
+
+async def test_a_whole_answer_to_a_streaming_request_is_whole(provider):
+    provider.script(raw('{"choices":[{"message":{"content":"x"}}]}'))
+    async with way(provider) as upstream:
+        answer, body = await fetch(upstream, ask(provider, streams=True))
+    assert not answer.is_stream
+    assert body.startswith(b'{"choices"')
+
+
+async def test_json_under_the_name_of_a_stream_is_read_as_an_error(provider):
+    error = '{"error":{"code":429,"message":"slow down"}}'
+    provider.script(raw(error, headers={"Content-Type": "text/event-stream"}))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider, streams=True))
+    assert problem.status == 429
+    assert "slow down" in problem.message
+
+
+async def test_a_short_retry_after_of_an_overload_is_waited_for(provider):
+    provider.script(failure(503, "busy", retry_after=0.01), completion("ok"))
+    async with way(provider, max_retries=1) as upstream:
+        answer, _ = await fetch(upstream, ask(provider))
+    assert answer.attempts == 2
+
+
+async def test_a_long_retry_after_of_an_overload_is_the_clients_to_wait(provider):
+    provider.script(failure(503, "busy", retry_after=30))
+    async with way(provider, max_retries=2) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert (problem.status, problem.retry_after) == (529, 30)
+    assert len(provider.calls) == 1
+
+
+# Rests, limits, breaker.
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "20"},
+        {"Retry-After": "19.5"},
+        {"Retry-After-Ms": "20000"},
+        {"X-RateLimit-Reset-Requests": "20s"},
+    ],
+)
+async def test_a_limited_key_is_left_alone_until_its_time(provider, headers):
+    provider.script(failure(429, "slow", headers=headers), completion("ok"))
+    async with way(provider, api_keys=KEYS[:2]) as upstream:
+        for _ in range(5):
+            await fetch(upstream, ask(provider))
+        upstream.clock.now += 19.4
+        await fetch(upstream, ask(provider))
+        assert keys_of(provider) == [KEYS[0], *[KEYS[1]] * 6]
+        upstream.clock.now += 1
+        await fetch(upstream, ask(provider))
+        assert provider.calls[-1].key == KEYS[0]
+
+
+async def test_nothing_left_is_told_without_asking(provider):
+    provider.script(failure(429, "slow", retry_after=41))
+    async with way(provider) as upstream:
+        await refusal(upstream, ask(provider))
+        asked = len(provider.calls)
+        problem = await refusal(upstream, ask(provider))
+        assert len(provider.calls) == asked == 3
+    assert (problem.status, problem.retry_after) == (429, 41)
+
+
+async def test_a_limit_of_the_address_costs_three_calls_and_no_key(provider):
+    provider.script(failure(429, "too many requests from your IP"))
+    keys = tuple(f"sk-key-number-{n:02}" for n in range(10))
+    async with way(provider, api_keys=keys) as upstream:
+        problem = await refusal(upstream, ask(provider))
+        assert upstream.pool.counts() == (10, 10)
+        await refusal(upstream, ask(provider))
+    assert len(provider.calls) == 3
+    assert problem.status == 429
+    assert "from your IP" in problem.message
+
+
+async def test_a_failing_provider_is_left_alone_after_five_requests(provider):
+    provider.script(failure(500, "down"))
+    async with way(provider) as upstream:
+        for _ in range(20):
+            problem = await refusal(upstream, ask(provider))
+        assert len(provider.calls) == 5
+        assert upstream.pool.counts() == (3, 3)
+        assert problem.kind == "overloaded_error"
+        assert problem.retry_after == 10
+        upstream.clock.now += 10
+        provider.script(completion("back"))
+        await fetch(upstream, ask(provider))
+        assert upstream.breaker.is_closed
+
+
+async def test_requests_that_are_wrong_do_not_open_the_breaker(provider):
+    provider.script(failure(400, "wrong"))
+    async with way(provider) as upstream:
+        for _ in range(20):
+            await refusal(upstream, ask(provider))
+    assert len(provider.calls) == 20
+
+
+async def test_no_key_has_more_in_flight_than_allowed(provider):
+    gate = asyncio.Event()
+    provider.script(completion("x", gate=gate))
+    async with way(provider, api_keys=KEYS[:2], limits=KeyLimits(in_flight=4)) as upstream:
+        tasks = [asyncio.create_task(fetch(upstream, ask(provider))) for _ in range(40)]
+        await provider.called(8)
+        assert [key.in_flight for key in upstream.pool.snapshot()] == [4, 4]
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert [key.in_flight for key in upstream.pool.snapshot()] == [0, 0]
+    assert len(provider.calls) == 40
+
+
+# Clients that leave.
+
+
+async def phase_queued(provider, upstream):
+    gate = asyncio.Event()
+    provider.script(completion("x", gate=gate))
+    first = asyncio.create_task(fetch(upstream, ask(provider)))
+    await provider.called(1)
+    task = asyncio.create_task(fetch(upstream, ask(provider)))
+    await asyncio.sleep(0)
+    return task, [first, gate]
+
+
+async def phase_before_headers(provider, upstream):
+    provider.script(completion("x", gate=asyncio.Event()))
+    task = asyncio.create_task(fetch(upstream, ask(provider)))
+    await provider.called(1)
+    return task, None
+
+
+async def phase_before_the_first_event(provider, upstream):
+    provider.script(stream(": wait\n\n", asyncio.Event()))
+    task = asyncio.create_task(fetch(upstream, ask(provider, streams=True)))
+    await provider.called(1)
+    return task, None
+
+
+async def phase_in_the_stream(provider, upstream):
+    provider.script(stream(chunk("x"), asyncio.Event()))
+    begun = asyncio.Event()
+
+    async def read():
+        async with upstream.send(ask(provider, streams=True)) as answer:
+            async for _ in answer.chunks():
+                begun.set()
+
+    task = asyncio.create_task(read())
+    await begun.wait()
+    return task, None
+
+
+async def phase_before_a_repeat(provider, upstream):
+    provider.script(failure(503, "busy", retry_after=4))
+    task = asyncio.create_task(fetch(upstream, ask(provider)))
+    await provider.called(1)
+    await provider.calls[0].done.wait()
+    return task, None
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        phase_queued,
+        phase_before_headers,
+        phase_before_the_first_event,
+        phase_in_the_stream,
+        phase_before_a_repeat,
+    ],
+)
+async def test_who_leaves_takes_everything_along(provider, phase):
+    limits = KeyLimits(in_flight=1)
+    async with way(provider, api_keys=KEYS[:1], limits=limits, max_retries=1) as upstream:
+        task, others = await phase(provider, upstream)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if others:
+            first, gate = others
+            gate.set()
+            await first
+        else:
+            call = provider.calls[-1]
+            if not call.done.is_set():
+                await asyncio.wait_for(call.gone.wait(), 1)
+        assert upstream.pool.snapshot()[0].in_flight == 0
+        assert len(provider.calls) == 1
+        assert upstream.breaker.is_closed
+
+
+# What may be seen.
+
+
+@pytest.mark.parametrize("api", ["chat", "messages"])
+async def test_a_key_that_the_provider_echoes_is_masked(provider, api):
+    provider.script(failure(401, f"Incorrect key {KEYS[0]} and {KEYS[0][:14]}…"))
+    async with way(provider, api=api, api_keys=KEYS[:1]) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    told = problem.message + (problem.body or b"").decode()
+    assert not any(KEYS[0][at : at + 8] in told for at in range(len(KEYS[0]) - 7))
+    assert "…aaaa" in told
+
+
+async def test_direct_mode_relays_status_and_body(provider):
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": "m", "x": 1}}
+    provider.script(failure(422, body))
+    async with way(provider, api="messages") as upstream:
+        problem = await refusal(upstream, ask(provider, path="/messages"))
+    assert problem.status == 422
+    assert problem.body == json.dumps(body).encode()
+
+
+async def test_chat_mode_relays_no_body(provider):
+    provider.script(failure(400, "x"))
+    async with way(provider) as upstream:
+        assert (await refusal(upstream, ask(provider))).body is None
+
+
+async def test_the_log_tells_what_happened_without_the_key(provider):
+    provider.script(failure(429, "slow"), failure(401, KEYS[1]), completion("ok"))
+    with capture_logs() as lines:
+        async with way(provider) as upstream:
+            await fetch(upstream, ask(provider))
+    assert [line["event"] for line in lines] == [
+        "upstream.refused",
+        "key.rested",
+        "upstream.refused",
+        "key.retired",
+    ]
+    assert [line["key"] for line in lines] == ["…aaaa", "…aaaa", "…bbbb", "…bbbb"]
+    assert not any(key in str(lines) for key in KEYS)
+
+
+async def test_the_one_that_was_limited_and_the_one_that_was_rejected_do_not_cost_a_request(
+    provider,
+):
+    def answer(call):
+        if call.key == KEYS[0]:
+            return failure(429, "slow")
+        return failure(401, "bad") if call.key == KEYS[1] else completion("ok")
+
+    provider.script(answer)
+    async with way(provider) as upstream:
+        results = await asyncio.gather(*(fetch(upstream, ask(provider)) for _ in range(200)))
+        assert [key.in_flight for key in upstream.pool.snapshot()] == [0, 0, 0]
+    assert {answer.key for answer, _ in results} == {"…cccc"}
+    good = [call for call in provider.calls if call.key == KEYS[2]]
+    assert len(good) == 200
+
+
+async def test_500_streams_at_once(provider):
+    gate = asyncio.Event()
+    provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
+    async with way(provider) as upstream:
+        tasks = [
+            asyncio.create_task(fetch(upstream, ask(provider, streams=True))) for _ in range(500)
+        ]
+        await provider.called(500)
+        gate.set()
+        results = await asyncio.gather(*tasks)
+    assert all(body.endswith(b"data: [DONE]\n\n") for _, body in results)

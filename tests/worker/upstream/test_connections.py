@@ -1,0 +1,133 @@
+"""The way out: which forward proxy, and errors in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+
+import aiohttp
+import pytest
+
+from ccproxy.worker.upstream.connections import explain, proxy_for
+
+WORLD = {"HTTPS_PROXY": "http://corp:3128", "http_proxy": "other:8080"}
+
+
+@pytest.mark.parametrize(
+    ("url", "configured", "environ", "proxy"),
+    [
+        pytest.param("https://api.x.ai/v1", None, {}, None, id="none"),
+        pytest.param("https://api.x.ai/v1", None, WORLD, "http://corp:3128", id="HTTPS_PROXY"),
+        pytest.param("http://gpu.lan/v1", None, WORLD, "http://other:8080", id="by scheme, bare"),
+        pytest.param("https://api.x.ai", "http://mine:1", WORLD, "http://mine:1", id="ours wins"),
+        pytest.param("http://127.0.0.1:8000", "http://mine:1", WORLD, None, id="never loopback"),
+        pytest.param("http://localhost:8000", None, WORLD, None, id="never localhost"),
+        pytest.param("http://[::1]:8000/v1", None, WORLD, None, id="never ::1"),
+        pytest.param(
+            "https://a.x.ai", None, {"all_proxy": "http://all:1"}, "http://all:1", id="ALL_PROXY"
+        ),
+        pytest.param(
+            "https://a.x.ai", None, {"ALL_PROXY": "socks5://s:1"}, None, id="no SOCKS here"
+        ),
+    ],
+)
+def test_forward_proxy(url, configured, environ, proxy):
+    assert proxy_for(url, configured, environ or {"PATH": "/bin"}) == proxy
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "excepted"),
+    [
+        ("api.x.ai", True),
+        ("x.ai", True),
+        (".x.ai", True),
+        ("*.x.ai", True),
+        ("other.com, API.X.AI:443", True),
+        ("*", True),
+        ("i.x.ai", False),
+        ("ai.com", False),
+        ("", False),
+        (",", False),
+        ("10.0.0.0/8", False),
+    ],
+)
+def test_no_proxy(no_proxy, excepted):
+    environ = {**WORLD, "NO_PROXY": no_proxy}
+    assert (proxy_for("https://api.x.ai/v1", None, environ) is None) is excepted
+
+
+@pytest.mark.parametrize(
+    ("host", "excepted"), [("10.1.2.3", True), ("11.1.2.3", False), ("ten.example", False)]
+)
+def test_no_proxy_knows_networks(host, excepted):
+    environ = {**WORLD, "NO_PROXY": "10.0.0.0/8"}
+    assert (proxy_for(f"https://{host}/v1", None, environ) is None) is excepted
+
+
+def connector_error(kind, number=errno.ECONNREFUSED):
+    key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
+    return kind(key, OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (connector_error(aiohttp.ClientConnectorError), "refused: does a server run there?"),
+        (connector_error(aiohttp.ClientConnectorError, errno.EHOSTUNREACH), "No route to host"),
+        (connector_error(aiohttp.ClientConnectorDNSError), "DNS"),
+        (connector_error(aiohttp.ClientProxyConnectionError), "forward proxy does not answer"),
+        (aiohttp.ServerDisconnectedError(), "closed the connection"),
+        (aiohttp.ClientPayloadError("x"), "middle of the answer"),
+        (aiohttp.ConnectionTimeoutError(), "no connection in time"),
+        (aiohttp.ClientConnectionError(), "connection failed"),
+        (OSError(), "connection failed"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+    ],
+)
+def test_errors_are_explained(error, words):
+    assert words in explain(error)
+
+
+def certificate_error(code, message):
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, message
+    key = connector_error(aiohttp.ClientConnectorError)._conn_key
+    return aiohttp.ClientConnectorCertificateError(key, error)
+
+
+def handshake_error(words, reason=None):
+    error = ssl.SSLError(1, words)
+    error.reason = reason
+    key = connector_error(aiohttp.ClientConnectorError)._conn_key
+    return aiohttp.ClientConnectorSSLError(key, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        pytest.param(certificate_error(9, ""), "is not valid yet; check the clock", id="too early"),
+        pytest.param(certificate_error(10, ""), "has expired", id="too late"),
+        pytest.param(certificate_error(62, ""), "is for another name", id="another host"),
+        pytest.param(certificate_error(64, ""), "is for another name", id="another address"),
+        pytest.param(certificate_error(18, ""), "set CA_BUNDLE", id="signed by itself"),
+        pytest.param(certificate_error(20, ""), "set CA_BUNDLE", id="signed by an unknown"),
+        pytest.param(certificate_error(23, "revoked"), "is refused (revoked)", id="else"),
+        pytest.param(
+            handshake_error("x", "WRONG_VERSION_NUMBER"), "it speaks no TLS", id="HTTP, say"
+        ),
+        pytest.param(
+            handshake_error("[SSL] record layer failure (_ssl.c:1000)"),
+            "it speaks no TLS",
+            id="the same in newer words",
+        ),
+        pytest.param(
+            handshake_error("x", "TLSV1_ALERT_PROTOCOL_VERSION"),
+            "the TLS handshake failed (tlsv1 alert protocol version)",
+            id="another reason",
+        ),
+    ],
+)
+def test_each_trouble_with_tls_has_words_of_its_own(error, words):
+    assert words in explain(error)

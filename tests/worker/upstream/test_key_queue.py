@@ -1,0 +1,165 @@
+"""Waiting for a permit: in turn, bounded, and no permit or wake-up is ever lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from ccproxy.errors import Problem
+from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.state import KeyLimits
+from ccproxy.worker.upstream import key_queue as turns
+from ccproxy.worker.upstream.key_queue import Turns
+
+
+def pool_of(keys=1, in_flight=1):
+    return KeyPool(
+        [f"sk-key-number-{n}" for n in range(keys)],
+        provider="Test",
+        clock=lambda: 100.0,
+        wall=lambda: 1_700_000_000.0,
+        jitter=lambda: 0.5,
+        limits=KeyLimits(in_flight=in_flight),
+    )
+
+
+def in_flight(pool):
+    return [key.in_flight for key in pool.snapshot()]
+
+
+async def settle_down():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_nobody_waits_while_there_are_permits():
+    line = Turns(pool_of(keys=2))
+    first, second = await line.take("m"), await line.take("m")
+    assert {first.id, second.id} == {"k1", "k2"}
+
+
+async def test_those_who_wait_are_served_in_turn():
+    pool = pool_of()
+    line = Turns(pool)
+    lease = await line.take("m")
+    served = []
+
+    async def wait(name):
+        lease = await line.take("m")
+        served.append(name)
+        line.give_back(lease)
+
+    tasks = []
+    for name in range(5):
+        tasks.append(asyncio.create_task(wait(name)))
+        await settle_down()
+    line.give_back(lease)
+    await asyncio.gather(*tasks)
+    assert served == [0, 1, 2, 3, 4]
+    assert in_flight(pool) == [0]
+
+
+async def test_a_newcomer_does_not_overtake():
+    line = Turns(pool_of())
+    lease = await line.take("m")
+    first = asyncio.create_task(line.take("m"))
+    await settle_down()
+    line.give_back(lease)
+    newcomer = asyncio.create_task(line.take("m"))
+    await settle_down()
+    assert first.done()
+    assert not newcomer.done()
+    line.give_back(await first)
+    line.give_back(await newcomer)
+
+
+async def test_the_line_is_not_longer_than_a_hundred():
+    line = Turns(pool_of())
+    lease = await line.take("m")
+    waiting = [asyncio.create_task(line.take("m")) for _ in range(turns.LONGEST_LINE)]
+    await settle_down()
+    with pytest.raises(Problem) as caught:
+        await line.take("m")
+    assert (caught.value.status, caught.value.retry_after) == (429, 1)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    line.give_back(lease)
+
+
+async def test_the_wait_ends_with_the_truth():
+    line = Turns(pool_of(), longest_wait=0.01)
+    await line.take("m")
+    with pytest.raises(Problem) as caught:
+        await line.take("m")
+    assert caught.value.status == 429
+    assert "in flight" in caught.value.message
+
+
+async def test_one_who_leaves_when_woken_passes_the_wake_on():
+    pool = pool_of()
+    line = Turns(pool)
+    lease = await line.take("m")
+    first = asyncio.create_task(line.take("m"))
+    second = asyncio.create_task(line.take("m"))
+    await settle_down()
+    line.give_back(lease)  # wakes the first ...
+    first.cancel()  # ... which leaves before it could take
+    line.give_back(await asyncio.wait_for(second, 1))
+    assert in_flight(pool) == [0]
+
+
+async def test_what_is_not_a_missing_permit_is_not_waited_for():
+    pool = pool_of(keys=2)
+    for key in pool.snapshot():
+        pool.disable(key.id)
+    with pytest.raises(Problem):
+        await Turns(pool).take("m")
+
+
+async def test_40_at_once_with_4_permits_are_never_more_than_4():
+    pool = pool_of(keys=2, in_flight=2)
+    line = Turns(pool)
+    most = 0
+
+    async def work():
+        nonlocal most
+        lease = await line.take("m")
+        most = max(most, *in_flight(pool))
+        await asyncio.sleep(0)
+        line.give_back(lease)
+
+    await asyncio.gather(*(work() for _ in range(40)))
+    assert most == 2
+    assert in_flight(pool) == [0, 0]
+
+
+async def test_permits_are_back_after_10_000_random_cancels():
+    pool = pool_of(keys=3, in_flight=2)
+    line = Turns(pool)
+    chance = random.Random(1)
+
+    async def work(rounds):
+        lease = await line.take("m")
+        try:
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+        finally:
+            line.give_back(lease)
+
+    running: set[asyncio.Task[None]] = set()
+    for _ in range(10_000):
+        task = asyncio.create_task(work(chance.randrange(4)))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+        if running and chance.random() < 0.5:
+            chance.choice(list(running)).cancel()
+        while len(running) > 60:
+            await asyncio.sleep(0)
+    await asyncio.gather(*running, return_exceptions=True)
+    assert in_flight(pool) == [0, 0, 0]
+    line.give_back(await asyncio.wait_for(line.take("m"), 1))

@@ -1,0 +1,317 @@
+"""Requests on aiohttp's connections, before a scripted provider on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from ccproxy.worker.upstream import connections
+from ccproxy.worker.upstream.connections import open_wire
+from ccproxy.worker.upstream.wire import READ_BUFFER, Line
+from tests.provider import hang_up, raw, stream
+from tests.traced import kept_by
+
+HEADERS = (("Authorization", "Bearer sk-1"), ("Content-Type", "application/json"))
+
+
+@asynccontextmanager
+async def wire(proxy=None):
+    opened = open_wire(None, proxy=proxy)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def post(way, provider, *, body=b"{}", patience=5.0, headers=HEADERS):
+    return await way.post(f"{provider.url}/x?a=b", headers, body, patience=patience)
+
+
+async def rest_of(reply):
+    pieces = []
+    assert await reply.pump(lambda data: pieces.append(data) is None)
+    return b"".join(pieces)
+
+
+async def test_head_and_body_arrive_as_they_were_given(provider):
+    body = b'{"a":"%b"}' % (b"x" * 200_000)
+    async with wire() as way:
+        reply = await post(way, provider, body=body)
+        await rest_of(reply)
+    (call,) = provider.calls
+    assert (call.method, call.path, call.query, call.body) == ("POST", "/v1/x", "a=b", body)
+    assert call.headers["authorization"] == "Bearer sk-1"
+    assert call.headers["content-length"] == str(len(body))
+    assert call.headers["host"] == provider.url.split("/")[2]
+
+
+async def test_a_read_answer_leaves_its_connection_to_the_next(provider):
+    async with wire() as way:
+        for _ in range(3):
+            reply = await post(way, provider)
+            await rest_of(reply)
+            assert reply.is_over
+    assert {call.connection for call in provider.calls} == {provider.calls[0].connection}
+
+
+async def test_an_answer_that_is_given_up_takes_its_connection_with_it(provider):
+    gate = asyncio.Event()
+    provider.script(stream("data: 1\n\n", gate), raw(b"{}"))
+    async with wire() as way:
+        reply = await post(way, provider)
+        assert await reply.read() == b"data: 1\n\n"
+        reply.close()
+        async with asyncio.timeout(5):
+            await provider.calls[0].gone.wait()
+        await rest_of(await post(way, provider))
+    assert provider.calls[0].connection != provider.calls[1].connection
+
+
+async def test_a_connection_that_died_unused_is_replaced_in_silence(provider):
+    provider.script(raw(b"{}"), hang_up(), raw(b'{"again":1}'))
+    async with wire() as way:
+        await rest_of(await post(way, provider))
+        assert await rest_of(await post(way, provider)) == b'{"again":1}'
+
+
+async def test_a_fresh_connection_that_dies_is_an_error(provider):
+    provider.script(hang_up())
+    async with wire() as way:
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await post(way, provider)
+    assert len(provider.calls) == 1
+
+
+async def test_silence_before_the_answer_ends_the_patience(provider):
+    provider.script(raw(b"{}", gate=asyncio.Event()))
+    async with wire() as way:
+        with pytest.raises(TimeoutError):
+            await post(way, provider, patience=0.05)
+
+
+async def read_on(reply):
+    while await reply.read():
+        pass
+
+
+@pytest.mark.parametrize("how", [read_on, rest_of], ids=["read", "pump"])
+async def test_silence_within_the_answer_ends_the_patience(provider, how):
+    provider.script(stream("data: 1\n\n", asyncio.Event()))
+    async with wire() as way:
+        reply = await post(way, provider)
+        reply.allow(0.05)
+        with pytest.raises(TimeoutError):
+            await how(reply)
+
+
+async def test_time_in_which_nobody_reads_is_not_the_providers(provider):
+    gate = asyncio.Event()
+    provider.script(stream("data: 1\n\n", gate, "data: 2\n\n"))
+    async with wire() as way:
+        reply = await post(way, provider)
+        reply.allow(0.05)
+        await reply.read()
+        loop = asyncio.get_running_loop()
+        passed = loop.create_future()
+        loop.call_later(0.2, passed.set_result, None)
+        await passed
+        gate.set()
+        assert (await reply.read()).startswith(b"data: 2\n\n")
+        reply.close()
+
+
+async def test_a_pump_pauses_when_it_is_told_and_goes_on_where_it_was(provider):
+    pieces = [f"data: {number} {'x' * READ_BUFFER}\n\n" for number in range(12)]
+    provider.script(stream(*pieces))
+    got = []
+
+    def take(data):
+        got.append(data)
+        return len(got) % 2 == 1
+
+    async with wire() as way:
+        reply = await post(way, provider)
+        pauses = 0
+        while not await reply.pump(take):
+            pauses += 1
+    sent = "".join(pieces).encode()
+    assert b"".join(got)[: len(sent)] == sent
+    assert pauses == len(got) // 2
+
+
+async def test_nothing_is_resumed_that_was_not_paused(provider, monkeypatch):
+    reads = []
+    received = Line.data_received
+    monkeypatch.setattr(
+        Line, "data_received", lambda line, data: (reads.append(data), received(line, data))
+    )
+    provider.script(stream(*("data: 1\n\n" for _ in range(20))))
+    async with wire() as way:
+        await rest_of(await post(way, provider))
+    assert b"" not in reads
+    assert b"".join(reads).count(b"data: 1") == 20
+
+
+async def test_what_the_taker_raises_is_raised_by_the_pump(provider):
+    provider.script(stream("data: 1\n\n", asyncio.Event()))
+
+    def take(_data):
+        raise KeyError("no")
+
+    async with wire() as way:
+        reply = await post(way, provider)
+        with pytest.raises(KeyError):
+            await reply.pump(take)
+        reply.close()
+
+
+async def test_a_pump_tells_of_an_answer_that_breaks_off(provider):
+    provider.script(stream("data: 1\n\n", end="cut"))
+    async with wire() as way:
+        reply = await post(way, provider)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await rest_of(reply)
+        reply.close()
+
+
+async def test_a_line_break_in_a_header_is_never_sent(provider):
+    async with wire() as way:
+        with pytest.raises(ValueError, match="line break"):
+            await post(way, provider, headers=(("X-A", "1\r\nX-B: 2"),))
+    assert not provider.calls
+
+
+async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
+    address = provider.url.split("/")[2]
+    async with wire(proxy=f"http://me:se%20cret@{address}") as way:
+        reply = await way.post("http://api.example:1/v1/x", HEADERS, b"{}", patience=5)
+        await rest_of(reply)
+    (call,) = provider.calls
+    assert call.headers["host"] == "api.example:1"
+    assert call.headers["proxy-authorization"] == "Basic bWU6c2UgY3JldA=="
+
+
+# A provider that says what nobody asked for.
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OTHER = ANSWER.replace(b"ok", b"no")
+
+
+class Odd:
+    """A server that answers each request with the bytes it is given, and may go on unasked."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.lines: list[asyncio.StreamWriter] = []
+        """Every connection that was made."""
+        self.ended = asyncio.Event()
+        """One of them was closed by who had made it."""
+
+    @property
+    def url(self):
+        host, port = self.server.sockets[0].getsockname()
+        return f"http://{host}:{port}/v1"
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        for line in self.lines:
+            line.close()
+
+    async def _serve(self, reader, writer):
+        self.lines.append(writer)
+        try:
+            while await reader.readuntil(b"\r\n\r\n{}"):
+                writer.write(self.pieces.pop(0) if self.pieces else ANSWER)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.ended.set()
+
+
+async def asked(way, odd, patience=5.0):
+    reply = await post(way, odd, patience=patience)
+    body = b"".join([piece async for piece in pieces_of(reply)])
+    return reply.status, body
+
+
+async def pieces_of(reply):
+    while data := await reply.read():
+        yield data
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(OTHER, id="an answer"),
+        pytest.param(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", id="a 408"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-", id="the half of one"),
+        pytest.param(b"garbage", id="garbage"),
+    ],
+)
+async def test_what_comes_unasked_answers_nobody(more):
+    async with Odd(ANSWER) as odd, wire() as way:
+        assert await asked(way, odd) == (200, b"ok")
+        odd.lines[0].write(more)
+        async with asyncio.timeout(5):
+            await odd.ended.wait()
+        for _ in range(3):
+            assert await asked(way, odd) == (200, b"ok")
+        assert len(odd.lines) == 2
+
+
+@pytest.mark.parametrize("cut", [0, len(ANSWER) - 1, len(ANSWER) - 2])
+async def test_what_comes_behind_an_answer_answers_nobody(cut):
+    async with Odd(ANSWER[: cut or None] + (b"" if cut else OTHER)) as odd, wire() as way:
+        reply = await post(way, odd)
+        if cut:
+            odd.lines[0].write(ANSWER[cut:] + OTHER)
+        assert b"".join([piece async for piece in pieces_of(reply)]) == b"ok"
+        assert await asked(way, odd) == (200, b"ok")
+        assert len(odd.lines) == 2
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, id="interim answers without end"),
+        pytest.param(
+            b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            id="another protocol",
+        ),
+        pytest.param(ANSWER.replace(b"200", b"000"), id="status 0"),
+        pytest.param(ANSWER.replace(b"200", b"600"), id="status 600"),
+    ],
+)
+async def test_what_is_no_answer_is_an_error_at_once(head):
+    async with Odd(head) as odd, wire() as way:
+        with pytest.raises(aiohttp.ClientResponseError):
+            await post(way, odd, patience=60)
+
+
+async def test_a_few_interim_answers_are_waited_out():
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    async with Odd(hints * 3 + ANSWER) as odd, wire() as way:
+        assert await asked(way, odd) == (200, b"ok")
+
+
+async def test_connecting_has_an_end_in_all(monkeypatch):
+    """A forward proxy that takes CONNECT and is silent."""
+    monkeypatch.setattr(connections, "_TIMEOUT", aiohttp.ClientTimeout(connect=0.05))
+    async with Odd() as odd, wire(proxy=odd.url) as way:
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            await way.post("https://api.example/v1/x", HEADERS, b"{}", patience=60)
+
+
+async def test_only_small_heads_are_remembered():
+    async with wire() as way:
+
+        def work():
+            for number in range(40):
+                way.head("http://api.example/x", (("x-a", f"{number}" + "x" * 2**16),))
+
+        assert kept_by(work) < 2**20
