@@ -15,7 +15,8 @@ from ccproxy.config.switches import read_switch, switch_path
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.providers.quirks import Target
-from ccproxy.routing.names import NO_TIERS, TIERS, Place, Tiers, model_behind_label, place_of
+from ccproxy.routing.names import NO_TIERS, Place, Tiers, model_behind_label, place_of
+from ccproxy.routing.tiers import TIERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from ccproxy.config.reader import Given, read_file
 from ccproxy.config.switching import has_model
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Mistake
-from ccproxy.routing.names import NO_TIERS, TIERS, Place, model_behind_label, tier_named
+from ccproxy.routing.names import NO_TIERS, Place, model_behind_label, tier_named
+from ccproxy.routing.tiers import TIERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

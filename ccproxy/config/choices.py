@@ -32,9 +32,9 @@ from typing import Any
 
 from ccproxy.config.fleet import Fleet, shown
 from ccproxy.errors import Mistake
-from ccproxy.providers.models import without_mark
-from ccproxy.routing.names import TIERS, Place, Tiers, place_of, tier_named
+from ccproxy.routing.names import Place, Tiers, place_of, tier_named
 from ccproxy.routing.rules import NO_ROUTING, ORDER, LongContext, Routing
+from ccproxy.routing.tiers import TIERS, without_mark
 
 PRESETS_FILE = Path(__file__).with_name("switches.toml")
 _RULES = tuple(name for name in ORDER if name != "agents")

@@ -12,8 +12,8 @@ from ccproxy.config.deciding import Decider
 from ccproxy.config.switches import read_switch, switch_path
 from ccproxy.errors import Problem, UsageError
 from ccproxy.protocol.messages import read_request
-from ccproxy.providers.models import without_mark
 from ccproxy.routing.rules import facts_of
+from ccproxy.routing.tiers import without_mark
 
 
 def explain(

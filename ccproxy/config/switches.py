@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccproxy.routing.names import NO_TIERS, TIERS, Tiers
+from ccproxy.routing.names import NO_TIERS, Tiers
+from ccproxy.routing.tiers import TIERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,9 @@ from ccproxy.config.choices import Choices, unknown_place
 from ccproxy.config.switches import Switch
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import UsageError
-from ccproxy.providers.models import without_mark
 from ccproxy.providers.presets import load_presets
-from ccproxy.routing.names import NO_TIERS, TIERS, Place, Tier, Tiers, place_of, tier_named
+from ccproxy.routing.names import NO_TIERS, Place, Tiers, place_of, tier_named
+from ccproxy.routing.tiers import TIERS, Tier, without_mark
 
 Workers = Mapping[str, WorkerConfig]
 """The settings of the fleet's entries by label."""

@@ -24,7 +24,6 @@ from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.errors import ConfigError
 from ccproxy.keys.state import KeyLimits
 from ccproxy.protocol.headers import AuthStyle
-from ccproxy.providers.models import ModelMap, Price
 from ccproxy.providers.presets import (
     DEMO_ADDRESS,
     Preset,
@@ -36,7 +35,9 @@ from ccproxy.providers.presets import (
     with_auto_cache,
     with_extra_body,
 )
+from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import Target
+from ccproxy.routing.tiers import ModelMap
 
 Api = Literal["chat", "messages"]
 T = TypeVar("T")

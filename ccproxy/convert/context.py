@@ -13,7 +13,6 @@ from ccproxy.convert.common.tool_filter import without_tools
 from ccproxy.errors import Problem
 from ccproxy.protocol.block_cache import SeenTexts
 from ccproxy.protocol.messages import MessagesRequest, read_request
-from ccproxy.providers.models import ModelMap
 from ccproxy.providers.quirks import Target
 
 CLEARLY_TOO_LONG = 1.25
@@ -27,10 +26,11 @@ _INPUT_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_inpu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class ConversionContext:
     """Models, limits and what was learnt; shared by the exchanges of one worker."""
 
-    models: ModelMap
+    pick_model: Callable[[str], str]
+    """Returns the model that answers a request for a name."""
     target: Callable[[str], Target]
     """What is known about a model of the provider's."""
     signer: Signer
@@ -66,7 +66,7 @@ class Rules:
         """
         text = self.seen.look(self.without_tools(body)[0])
         request = read_request(text, counting=True)
-        model = model or self.models.pick(request.model).model
+        model = model or self.pick_model(request.model)
         return self.calibration.apply(model, estimate(request, text))
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:

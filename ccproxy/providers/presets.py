@@ -20,7 +20,8 @@ from typing import Any, Literal
 import msgspec
 
 from ccproxy.protocol.headers import AuthStyle
-from ccproxy.providers.models import ModelCard, Price
+from ccproxy.providers.cards import ModelCard
+from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import PLAIN, Quirks
 
 DEMO_ADDRESS = "demo:"

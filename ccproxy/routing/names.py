@@ -7,20 +7,17 @@ Rules:
     2. Behind the label stands a model of that entry, which is asked for as it is written, or one
        of the words big, middle and small: what the entry uses for that tier just then.
     3. A name of Claude's (`claude-…`) behind a label means the tier that it means anywhere.
-    4. A name without a label means a model of the entry that is asked, as `providers/models.py`
-       says; a switch exchanges the tiers, not the models that are asked for by their own names.
+    4. A name without a label means a model of the entry that is asked, as `routing/tiers.py`
+       describes; a switch replaces the tiers, not the models requested by their own names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
-from ccproxy.providers.models import ModelMap, without_mark
-
-Tier = Literal["big", "middle", "small"]
-TIERS: tuple[Tier, ...] = ("big", "middle", "small")
+from ccproxy.routing.tiers import TIERS, ModelMap, Tier, tier_named_in, without_mark
 
 _CLAUDE = "claude-"
 
@@ -77,9 +74,7 @@ def tier_of(models: ModelMap, name: str) -> Tier:
     for tier in TIERS:
         if (Tiers.of(_tiers(models), tier) or "").lower() == wanted:
             return tier
-    if "haiku" in wanted:
-        return "small"
-    return "middle" if "sonnet" in wanted else "big"
+    return tier_named_in(wanted)
 
 
 def is_own_name(models: ModelMap, name: str) -> bool:
@@ -93,8 +88,8 @@ def is_own_name(models: ModelMap, name: str) -> bool:
 def model_for(models: ModelMap, switched: Tiers, name: str) -> str:
     """Return who answers for a *name* without a label."""
     if switched == NO_TIERS or is_own_name(models, name):
-        return models.pick(name).model
-    return switched.of(tier_of(models, name)) or models.pick(name).model
+        return models.pick(name)
+    return switched.of(tier_of(models, name)) or models.pick(name)
 
 
 def model_behind_label(models: ModelMap, switched: Tiers, name: str, *, asked: str = "") -> str:
@@ -106,7 +101,7 @@ def model_behind_label(models: ModelMap, switched: Tiers, name: str, *, asked: s
     tier = tier_named(name)
     if tier is not None:
         found = switched.of(tier) or _tiers(models).of(tier)
-        return found or models.pick(asked or name).model
+        return found or models.pick(asked or name)
     if name.lower().startswith(_CLAUDE):
         return model_for(models, switched, name)
     return name

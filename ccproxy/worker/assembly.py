@@ -11,7 +11,7 @@ from ccproxy.config.fleet import FILE_NAME
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
-from ccproxy.convert.context import Rules
+from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.logs import Redactor
 from ccproxy.worker.admin.session import make_session
@@ -51,8 +51,8 @@ def make_worker(
     calibration, lessons = Calibration(), Lessons()
     kept = Kept(pool, calibration, lessons)
     signing_key = load_signing_key(home / "state")
-    rules = Rules(
-        models=config.models,
+    rules = ConversionContext(
+        pick_model=config.models.pick,
         target=lru_cache(maxsize=MODELS_KEPT)(config.target),
         signer=Signer(signing_key),
         calibration=calibration,

@@ -11,7 +11,7 @@ from itertools import count
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.convert.context import Rules
+from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
 from ccproxy.logs import Redactor
@@ -36,7 +36,7 @@ class Worker:
     config: WorkerConfig
     pool: KeyPool
     upstream: Upstream
-    rules: Rules
+    rules: ConversionContext
     admission: Admission
     log: FilteringBoundLogger
     request_log: RequestLog | FilteringBoundLogger

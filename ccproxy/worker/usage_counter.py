@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.providers.models import Price
+from ccproxy.providers.pricing import Price
 from ccproxy.store.usage import Totals, Used
 from ccproxy.store.writer import Writer
 from ccproxy.worker.server.access_record import Record

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ccproxy.providers.models import ModelMap
 from ccproxy.providers.presets import load_presets
+from ccproxy.routing.tiers import ModelMap
 from tests.chat_rules import violations
 from tests.claude.conftest import on_proxy
 from tests.provider import Call, chunk, completion, stream, tool_call

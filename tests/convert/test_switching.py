@@ -18,9 +18,9 @@ from ccproxy.convert.chat.request import to_chat
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol.messages import read_request
-from ccproxy.providers.models import ModelMap
 from ccproxy.providers.presets import load_presets
 from ccproxy.providers.quirks import Target
+from ccproxy.routing.tiers import ModelMap
 from tests.chat_rules import violations
 from tests.grammar import assemble
 from tests.shapes import SEALED, SHAPES, SIGNED, Turn, shows_thinking, streamed

@@ -15,9 +15,9 @@ from bench import payloads
 from ccproxy.convert.chat.exchange import Exchange
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
-from ccproxy.convert.context import Rules
-from ccproxy.providers.models import ModelMap
+from ccproxy.convert.context import ConversionContext
 from ccproxy.providers.quirks import Target
+from ccproxy.routing.tiers import ModelMap
 
 _CHUNK = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,'
@@ -37,8 +37,8 @@ Work = Callable[[], object]
 def make() -> dict[str, Work]:
     """Return every work by its name; each is warm."""
     target = Target(provider="bench", model="gpt-4o")
-    rules = Rules(
-        models=ModelMap(big="gpt-4o", middle="gpt-4o", small="gpt-4o"),
+    rules = ConversionContext(
+        pick_model=ModelMap(big="gpt-4o", middle="gpt-4o", small="gpt-4o").pick,
         target=lambda _: target,
         signer=Signer(b"a key for tests"),
         calibration=Calibration(),

@@ -6,13 +6,15 @@ from typing import Any
 
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
-from ccproxy.convert.context import Rules
-from ccproxy.providers.models import ModelMap
+from ccproxy.convert.context import ConversionContext
 from ccproxy.providers.quirks import Quirks, Target
+from ccproxy.routing.tiers import ModelMap
 
 
-def rules(*, window: int | None = None, max_output: int | None = None, **more: Any) -> Rules:
-    """Rules for the models up-big and up-small."""
+def rules(
+    *, window: int | None = None, max_output: int | None = None, **more: Any
+) -> ConversionContext:
+    """Return the context for the models up-big and up-small."""
     quirks = more.pop("quirks", Quirks())
 
     def target(model: str) -> Target:
@@ -20,9 +22,9 @@ def rules(*, window: int | None = None, max_output: int | None = None, **more: A
         return Target(provider="up", model=model, quirks=quirks, **limits)
 
     fixed = {
-        "models": ModelMap(big="up-big", middle="up-big", small="up-small"),
+        "pick_model": ModelMap(big="up-big", middle="up-big", small="up-small").pick,
         "target": target,
         "signer": Signer(b"key"),
         "calibration": Calibration(),
     }
-    return Rules(**{**fixed, **more})
+    return ConversionContext(**{**fixed, **more})

@@ -49,7 +49,7 @@ def test_a_preset_works_with_nothing_but_a_key(name):
     assert config.provider == name
     assert config.provider_name == load_presets()[name].title
     for model in config.models.tiers():
-        assert config.models.pick(model).model == model
+        assert config.models.pick(model) == model
         assert config.target(model).provider == name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.providers.models import ModelCard, ModelMap
+from ccproxy.providers.cards import ModelCard
 from ccproxy.routing.names import (
     NO_TIERS,
     Place,
@@ -16,6 +16,7 @@ from ccproxy.routing.names import (
     tier_named,
     tier_of,
 )
+from ccproxy.routing.tiers import ModelMap
 
 LABELS = {"glm-4.6": "GLM-4.6", "kimi": "Kimi"}
 MODELS = ModelMap(

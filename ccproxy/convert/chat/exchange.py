@@ -20,7 +20,7 @@ from ccproxy.convert.chat.request import to_chat
 from ccproxy.convert.chat.whole_answer import to_message
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.common.token_estimate import estimate
-from ccproxy.convert.context import Rules
+from ccproxy.convert.context import ConversionContext
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import read_request, unknown_fields
 
@@ -46,7 +46,7 @@ class Exchange:
         self,
         body: bytes,
         *,
-        rules: Rules,
+        rules: ConversionContext,
         message_id: str,
         model: str | None = None,
         requested: str = "",
@@ -56,7 +56,7 @@ class Exchange:
         text = rules.seen.look(body)
         request = read_request(text)
         self.requested = requested or request.model
-        self.model = model or rules.models.pick(request.model).model
+        self.model = model or rules.pick_model(request.model)
         self.streams = bool(request.stream)
         request.max_tokens = rules.clamp(request.max_tokens)
         target = rules.target(self.model)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.convert.context import Rules
+from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.body_scan import Head, head_at_ends, head_of
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
@@ -42,7 +42,7 @@ class Passthrough:
         self,
         body: bytes,
         *,
-        rules: Rules,
+        rules: ConversionContext,
         request_id: str,
         model: str | None = None,
         requested: str = "",
@@ -52,7 +52,7 @@ class Passthrough:
         body, head = _read(body, rules)
         check_model(head.model)
         self.requested = requested or head.model
-        self.model = model or rules.models.pick(head.model).model
+        self.model = model or rules.pick_model(head.model)
         self.streams = self.asks_stream = bool(head.stream)
         self.body = self._forwarded(body, head, rules)
         self._usage: dict[str, Any] = {}
@@ -104,7 +104,7 @@ class Passthrough:
         self._note(body)
         return body
 
-    def _forwarded(self, body: bytes, head: Head, rules: Rules) -> bytes:
+    def _forwarded(self, body: bytes, head: Head, rules: ConversionContext) -> bytes:
         if self.model != head.model:
             body = _renamed(body, head.model, self.model)
         allowed = rules.clamp(head.max_tokens) or 0
@@ -236,7 +236,7 @@ def _renamed(body: bytes, old: str, new: str) -> bytes:
     return b"".join((view[: first.start(1)], name, view[first.end(1) :]))
 
 
-def _read(body: bytes, rules: Rules) -> tuple[bytes, Head]:
+def _read(body: bytes, rules: ConversionContext) -> tuple[bytes, Head]:
     """
     Read what must be known of *body*; return it as it is, or mended if it cannot be read else.
 

@@ -25,18 +25,16 @@ from ccproxy.config.fleet import Entry, Fleet, read_fleet
 from ccproxy.config.switches import NO_SWITCH, Switch, read_switch, switch_path
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
-from ccproxy.providers.models import without_mark
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.names import (
-    TIERS,
     Place,
-    Tier,
     Tiers,
     place_of,
     tier_named,
     tier_of,
 )
 from ccproxy.routing.rules import LOOP
+from ccproxy.routing.tiers import TIERS, Tier, without_mark
 from ccproxy.worker.watched_file import Watched
 
 HOP_HEADER = "x-ccproxy-hop"

@@ -14,7 +14,7 @@ from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.state import KeyLimits
-from ccproxy.providers.models import ModelMap
+from ccproxy.routing.tiers import ModelMap
 from ccproxy.worker.upstream.client import Outgoing, Upstream
 from tests.provider import chunk, completion, failure, hang_up, raw, stream
 

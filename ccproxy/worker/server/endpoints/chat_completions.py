@@ -73,7 +73,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
         raise Problem("invalid_request_error", text) from error
     check_model(head.model)
     chosen = request.chosen
-    model = (chosen.model if chosen else None) or config.models.pick(head.model).model
+    model = (chosen.model if chosen else None) or config.models.pick(head.model)
     record.requested, record.model, record.stream = head.model, model, bool(head.stream)
     if model != head.model:
         body = replaced(body, ("model",), msgspec.json.encode(model))

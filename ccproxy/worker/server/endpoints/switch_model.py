@@ -11,7 +11,7 @@ from aiohttp import web
 from ccproxy.config.switches import NO_SWITCH, Switch, write_switch
 from ccproxy.config.switching import wanted_switch
 from ccproxy.errors import Problem, UsageError
-from ccproxy.routing.names import TIERS
+from ccproxy.routing.tiers import TIERS
 from ccproxy.worker.server.endpoints.conversation import json_of
 from ccproxy.worker.server.endpoints.health import json_response
 from ccproxy.worker.server.http import ClientRequest

@@ -1,0 +1,127 @@
+"""
+The choice of the model that answers a request.
+
+Rules, in order:
+
+1. `[1m]`, Claude Code's mark for its long context window, is removed.
+2. The name of a tier's model, a model listed by the preset, or a name that matches a pass pattern
+   is sent to the provider unchanged.
+3. A name that contains "haiku" selects SMALL, "sonnet" selects MIDDLE; every other name,
+   "opus" and unknown names alike, selects BIG.
+4. A tier without a model sends the client's name.
+
+Names are compared without regard to case; the case of a name that is sent is preserved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Literal, cast
+
+from ccproxy.providers.cards import UNKNOWN_MODEL, ModelCard, NameMatcher, name_matcher
+from ccproxy.providers.pricing import Price
+
+Tier = Literal["big", "middle", "small"]
+TIERS: tuple[Tier, ...] = ("big", "middle", "small")
+
+LONG_WINDOW_MARK = "[1m]"
+_CACHED_NAMES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMap:
+    """The models of one entry: three tiers, the names sent unchanged, and the model cards."""
+
+    big: str | None
+    """None: the client's model name is sent (the `anthropic` preset)."""
+    middle: str | None
+    small: str | None
+    pass_patterns: tuple[str, ...] = ()
+    cards: tuple[ModelCard, ...] = ()
+    """The first card whose pattern matches applies."""
+    unknown: ModelCard = UNKNOWN_MODEL
+    """The card of a model that matches none of `cards`."""
+    prices: tuple[tuple[str, Price], ...] = ()
+    """The user's prices by name pattern; they override those of the cards."""
+
+    def pick(self, requested: str) -> str:
+        """Return the model that answers a request for *requested*."""
+        return self._cached_pick(requested)
+
+    @cached_property
+    def _cached_pick(self) -> Callable[[str], str]:
+        return lru_cache(maxsize=_CACHED_NAMES)(self._pick)
+
+    def _pick(self, requested: str) -> str:
+        name = without_mark(requested)
+        return name if self._passes(name) else self.tier(tier_named_in(name)) or name
+
+    def tier(self, tier: Tier) -> str | None:
+        """Return the model of *tier*."""
+        return cast("str | None", getattr(self, tier))
+
+    def card(self, model: str) -> ModelCard:
+        """Return the card of *model*, a name at the provider."""
+        return next((card for matches, card in self._by_pattern if matches(model)), self.unknown)
+
+    def price(self, model: str) -> Price | None:
+        """Return the price of *model*, None if it is unknown."""
+        own = (price for matches, price in self._own_prices if matches(model))
+        return next(own, self.card(model).price)
+
+    def knows(self, name: str) -> bool:
+        """Return True if *name* is sent to the provider unchanged."""
+        return self._passes(without_mark(name))
+
+    def lists(self, name: str) -> bool:
+        """Return True if *name* is a tier's model or one that the preset names."""
+        return without_mark(name).lower() in self._listed_names
+
+    def listed(self) -> tuple[str, ...]:
+        """Return the models of the tiers, then those that the preset names."""
+        patterns = (card.pattern for card in self.cards)
+        names = (pattern for pattern in patterns if not any(char in pattern for char in "*?["))
+        return tuple(dict.fromkeys((*self.tiers(), *names)))
+
+    def tiers(self) -> tuple[str, ...]:
+        """Return the models of the tiers, each once, biggest first."""
+        return tuple(dict.fromkeys(name for name in (self.big, self.middle, self.small) if name))
+
+    # Built once, because every request looks them up.
+
+    @cached_property
+    def _by_pattern(self) -> tuple[tuple[NameMatcher, ModelCard], ...]:
+        return tuple((name_matcher(card.pattern), card) for card in self.cards)
+
+    @cached_property
+    def _own_prices(self) -> tuple[tuple[NameMatcher, Price], ...]:
+        return tuple((name_matcher(pattern), price) for pattern, price in self.prices)
+
+    @cached_property
+    def _listed_names(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in self.listed())
+
+    @cached_property
+    def _pass(self) -> tuple[NameMatcher, ...]:
+        return tuple(name_matcher(pattern) for pattern in self.pass_patterns)
+
+    def _passes(self, name: str) -> bool:
+        return name.lower() in self._listed_names or any(matches(name) for matches in self._pass)
+
+
+def tier_named_in(name: str) -> Tier:
+    """Return the tier that a Claude model's *name* stands for."""
+    lower = name.lower()
+    if "haiku" in lower:
+        return "small"
+    return "middle" if "sonnet" in lower else "big"
+
+
+def without_mark(name: str) -> str:
+    """Return *name* without Claude Code's `[1m]` and surrounding blanks."""
+    stripped = name.strip()
+    if stripped.lower().endswith(LONG_WINDOW_MARK):
+        return stripped[: -len(LONG_WINDOW_MARK)].rstrip()
+    return stripped
