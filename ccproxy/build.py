@@ -1,4 +1,4 @@
-"""Which code this is: after a `git pull` the version may be the same and the code another."""
+"""Hash of the installed source; detects upgrades without a version bump, such as a `git pull`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def build_of(package: Path) -> str:
-    """Name what the Python files of *package* say; twelve signs."""
+    """Return a hash over the Python files of *package*: twelve hexadecimal characters."""
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         digest.update(str(file.relative_to(package)).encode() + b"\0")
@@ -16,5 +16,5 @@ def build_of(package: Path) -> str:
 
 
 def installed_build() -> str:
-    """Name the code that lies on the disk now; a process that asks at its start gets its own."""
+    """Return the hash of the source on disk now; a process calls this at start for its own."""
     return build_of(Path(__file__).parent)

@@ -1,37 +1,63 @@
 """
-Regular files, and nothing else that may stand in the place of one.
+Files of the user and of the fleet: regular files only, private, replaced atomically.
 
-Whoever opens a pipe waits for its other end, maybe for ever; so nothing here waits.
+Every function refuses pipes, folders, sockets and devices, and never blocks on a FIFO. A file that
+is created is readable by its owner only.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_LOCK_POLL = 0.05
+"""Seconds between two attempts to take a lock with a timeout; flock itself has none."""
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
     """
-    Open *path* as `os.open` does; a file that is made is for its owner alone.
+    Open *path* like `os.open` and return the descriptor; a new file gets mode 0600.
 
     Raises:
-        OSError: If the system refuses, or if it is a pipe, a folder, a socket or a device.
+        OSError: If the system refuses, or if *path* is a pipe, folder, socket or device.
 
     """
     try:
+        # O_NONBLOCK: opening a FIFO would otherwise wait for its other end.
         fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno != errno.ENXIO:  # a pipe without a reader, or a socket
+        if error.errno != errno.ENXIO:  # a FIFO without a reader, or a socket
             raise
-        raise _odd(path) from error
+        raise _not_regular(path) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise _odd(path)
+        raise _not_regular(path)
     return fd
+
+
+def open_private(path: Path, flags: int) -> int:
+    """
+    Open *path* for writing, for its owner only and never through a symbolic link.
+
+    Raises:
+        OSError: As `open_regular`; for a symbolic link the message names the fix.
+
+    """
+    try:
+        return open_regular(path, flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        text = f"{path} is a symbolic link; ccproxy does not write through links: remove it"
+        raise OSError(errno.ELOOP, text) from error
 
 
 def read_regular(path: Path, *, encoding: str = "utf-8") -> str:
@@ -40,16 +66,16 @@ def read_regular(path: Path, *, encoding: str = "utf-8") -> str:
 
     Raises:
         OSError: If it cannot be opened or read.
-        UnicodeDecodeError: If it is not of that encoding.
+        UnicodeDecodeError: If it is not valid in *encoding*.
 
     """
     with os.fdopen(open_regular(path), encoding=encoding) as file:
         return file.read()
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - it may be anything
+def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
     """
-    Return what *path* holds as JSON.
+    Return the JSON value in *path*.
 
     Raises:
         OSError: If it cannot be opened or read.
@@ -62,5 +88,70 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - it may be anything
         raise ValueError("nested too deeply") from error
 
 
-def _odd(path: Path) -> OSError:
+def write_atomically(path: Path, text: str) -> None:
+    """
+    Replace the content of *path* by *text*, or leave the file as it was.
+
+    A kill at any moment leaves the old content or the new one: a temporary file is written,
+    synced and renamed. Missing folders are created with mode 0700.
+
+    Raises:
+        OSError: If the disk does not take it.
+        UnicodeEncodeError: If *text* has lone surrogates.
+
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.unlink(missing_ok=True)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except (OSError, UnicodeError):
+        draft.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(path: Path, *, timeout: float | None = None) -> Iterator[int]:
+    """
+    Hold an exclusive lock on *path*, which is created if needed; yields its descriptor.
+
+    The lock ends with the context or with the process. *timeout* is in seconds; None waits
+    without limit, 0 tries once.
+
+    Raises:
+        TimeoutError: If another process holds the lock for longer than *timeout*.
+        OSError: If the file cannot be opened.
+
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = open_private(path, os.O_RDWR | os.O_CREAT)
+    try:
+        _lock(fd, path, timeout)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, path: Path, timeout: float | None) -> None:
+    if timeout is None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"{path} is locked by another process") from None
+            time.sleep(_LOCK_POLL)
+        else:
+            return
+
+
+def _not_regular(path: Path) -> OSError:
     return OSError(errno.EINVAL, "not a regular file", os.fspath(path))

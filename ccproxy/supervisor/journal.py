@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from ccproxy.logs import LogFile, Redactor, archive, log_path
+from ccproxy.logs import LogFile, archive, log_path
+from ccproxy.redaction import Redactor
 
 
 class Journal(Protocol):

@@ -45,7 +45,8 @@ from ccproxy.config.secrets import secrets_of
 from ccproxy.config.settings import is_setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
-from ccproxy.logs import LogFile, Redactor, crash_file, log_path
+from ccproxy.logs import LogFile, crash_file, log_path
+from ccproxy.redaction import Redactor
 from ccproxy.worker.assembly import make_worker
 from ccproxy.worker.control_socket import ControlSocket
 from ccproxy.worker.demo.server import DemoProvider

@@ -13,7 +13,7 @@ from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.learning import Lessons
-from ccproxy.logs import Redactor
+from ccproxy.redaction import Redactor
 from ccproxy.worker.admin.session import make_session
 from ccproxy.worker.key_pool import make_pool
 from ccproxy.worker.key_store import Kept, keys_path, open_keeper

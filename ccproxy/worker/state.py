@@ -14,7 +14,7 @@ from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
-from ccproxy.logs import Redactor
+from ccproxy.redaction import Redactor
 from ccproxy.worker.admin.session import Session
 from ccproxy.worker.key_store import Keeper
 from ccproxy.worker.log.lines import RequestLog

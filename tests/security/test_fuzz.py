@@ -22,10 +22,11 @@ from ccproxy.config.parsers import without_keys
 from ccproxy.config.worker import load_worker
 from ccproxy.convert.errors.classify import read_problem
 from ccproxy.errors import ConfigError, Problem
-from ccproxy.logs import Redactor, log_path
+from ccproxy.logs import log_path
 from ccproxy.protocol.headers import UpstreamHeaders, is_forbidden, is_token, is_value
 from ccproxy.protocol.sse import Decoder
 from ccproxy.providers.quirks import Quirks
+from ccproxy.redaction import Redactor
 from ccproxy.supervisor.control.protocol import NoAnswer, from_line, socket_path
 
 MANY = settings(

@@ -14,6 +14,7 @@ import pytest
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy
+from ccproxy.files import write_atomically
 from ccproxy.supervisor.journal import FileJournal
 from ccproxy.supervisor.processes.environment import clean_environment
 from ccproxy.supervisor.processes.identity import Identity, identify
@@ -24,7 +25,6 @@ from ccproxy.supervisor.state.records import (
     Records,
     Spec,
     read_supervisor,
-    write_atomically,
 )
 from ccproxy.supervisor.state.stopped_entries import Unwanted
 from ccproxy.supervisor.state.wall_clock import WallClock

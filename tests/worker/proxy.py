@@ -16,7 +16,7 @@ import structlog
 from ccproxy.config.fleet import Entry
 from ccproxy.config.secrets import secrets_of
 from ccproxy.config.worker import load_worker
-from ccproxy.logs import Redactor
+from ccproxy.redaction import Redactor
 from ccproxy.worker.assembly import make_worker
 from ccproxy.worker.lifecycle import Service, bind
 from ccproxy.worker.state import Worker

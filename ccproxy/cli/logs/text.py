@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
-from ccproxy import readable
 from ccproxy.cli.logs.files import Follower, Line, Log, by_time
-from ccproxy.readable import clean
+from ccproxy.log_format import format_record
+from ccproxy.text import printable as clean
 
 _POLL = 0.1
 
@@ -18,7 +18,7 @@ def for_people(line: Line, *, many: bool) -> str:
     source = line.source if many else ""
     if line.at is None or "event" not in line.fields:
         return clean(f"{source}  {line.text}" if many else line.text)
-    return readable.for_people(line.fields, at=line.at, source=source)
+    return format_record(line.fields, at=line.at, source=source)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ import click
 
 from ccproxy.cli.render.pasted import pasted
 from ccproxy.cli.verb import Options
-from ccproxy.readable import clean as clean
+from ccproxy.text import printable
+
+clean = printable
 
 MARKS = {
     "ready": ("●", "green"),

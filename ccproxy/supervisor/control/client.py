@@ -21,7 +21,8 @@ from ccproxy import __version__, errors
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, ConfigError, NotRunning
-from ccproxy.logs import log_path, open_own
+from ccproxy.files import open_private
+from ccproxy.logs import APPEND, log_path
 from ccproxy.supervisor.control.protocol import NoAnswer, ask, socket_path
 from ccproxy.supervisor.control.row import Row
 from ccproxy.supervisor.processes.environment import clean_environment
@@ -255,7 +256,7 @@ def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:
         command += ["--worker-command", *worker_command]
     out = fleet.logs / "supervisor.out"
     out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(open_own(out), "wb") as crash_file:
+    with os.fdopen(open_private(out, APPEND), "wb") as crash_file:
         crash_file.truncate(0)
         try:
             subprocess.run(  # noqa: S603 - our own program

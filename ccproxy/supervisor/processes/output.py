@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from ccproxy.files import open_regular
-from ccproxy.logs import crash_file, log_path, open_own
+from ccproxy.files import open_private, open_regular
+from ccproxy.logs import APPEND, crash_file, log_path
 
 WORDS = 20
 """Lines that are quoted when a worker failed without telling why."""
@@ -33,7 +33,7 @@ def output_of(logs: Path, label: str, index: int) -> Output:
 def open_out(path: Path) -> BinaryIO:
     """Open the crash output for appending; what has grown too long is begun anew."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.fdopen(open_own(path), "ab")
+    file = os.fdopen(open_private(path, APPEND), "ab")
     if os.fstat(file.fileno()).st_size > OUT_LIMIT:
         file.truncate(0)
     return file

@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable
 
 from ccproxy import __version__
 from ccproxy.config.fleet import Fleet
+from ccproxy.files import write_atomically
 from ccproxy.supervisor.control.server import Server
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.processes.identity import identify
 from ccproxy.supervisor.state.lock import Lock
-from ccproxy.supervisor.state.records import read_supervisor, write_atomically
+from ccproxy.supervisor.state.records import read_supervisor
 
 PERIOD = 1.0
 """Seconds between two looks; `client.RECOVERY` is longer."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy.config.fleet import LABEL
-from ccproxy.files import read_json, read_regular
+from ccproxy.files import read_json, read_regular, write_atomically
 from ccproxy.supervisor.processes.identity import Identity
 
 
@@ -141,23 +141,6 @@ class Records:
                 yield path, _read(path)
             except (OSError, ValueError):
                 yield path, None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace *path* by a file that holds *text*, or leave it as it was."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def identity_of(fields: Mapping[str, Any]) -> Identity:

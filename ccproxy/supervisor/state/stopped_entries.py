@@ -13,8 +13,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ccproxy.files import read_json
-from ccproxy.supervisor.state.records import write_atomically
+from ccproxy.files import read_json, write_atomically
 
 NAME = "unwanted.json"
 

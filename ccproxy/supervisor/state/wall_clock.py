@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ccproxy.files import read_json
+from ccproxy.files import read_json, write_atomically
 from ccproxy.supervisor.processes.identity import boot_id
-from ccproxy.supervisor.state.records import write_atomically
 
 NAME = "clock.json"
 LEAP = 3600.0

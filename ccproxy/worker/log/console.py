@@ -20,8 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from ccproxy.log_format import format_record
 from ccproxy.logs import LogFile
-from ccproxy.readable import clean, for_people
+from ccproxy.text import printable
 
 Style = Literal["text", "color", "json"]
 STYLES: tuple[Style, ...] = ("text", "color", "json")
@@ -94,10 +95,10 @@ class Echo:
     def _text(self, line: bytes) -> str:
         text = line.decode(errors="replace")
         if self._style == "json":
-            return f"{clean(text)}\n"
+            return f"{printable(text)}\n"
         fields = json.loads(text)
         at = datetime.fromisoformat(fields["time"]).timestamp()
-        return f"{for_people(fields, at=at, color=self._style == 'color')}\n"
+        return f"{format_record(fields, at=at, color=self._style == 'color')}\n"
 
     def _write(self, patience: int) -> None:
         while self._is_open and self._waiting and self._poll.poll(patience):

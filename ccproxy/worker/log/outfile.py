@@ -7,7 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ccproxy.logs import open_own
+from ccproxy.files import open_private
+from ccproxy.logs import APPEND
 
 LOOK_SECONDS = 1.0
 """Between two looks whether somebody removed the file."""
@@ -39,7 +40,7 @@ def _leads_to(path: Path) -> bool:
 
 def _turn_to(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = open_own(path)
+    fd = open_private(path, APPEND)
     for number in (_STDOUT, _STDERR):
         os.dup2(fd, number)
     os.close(fd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.logs import Redactor
+from ccproxy.redaction import Redactor
 from ccproxy.worker.admin.debug_log import INSPECTION_SECONDS, LONGEST_BODY, MOST_ENTRIES, DebugLog
 from ccproxy.worker.server.access_record import Record
 

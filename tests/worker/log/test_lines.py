@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ccproxy.logs import LogFile, Redactor
-from ccproxy.readable import for_people
+from ccproxy.log_format import format_record
+from ccproxy.logs import LogFile
+from ccproxy.redaction import Redactor
 from ccproxy.worker.log.lines import RequestLog, set_up, stamp
 from tests.steering import STEERING
 
@@ -71,7 +72,7 @@ async def test_any_text_is_one_line_of_json(tmp_path, root_logger):
         assert fields["event"] in ("x.seen", "library.logged")
         assert fields["text" if "text" in fields else "message"] == Redactor()(text)
         assert b"\x1b" not in line
-        shown = for_people(fields, at=0.0, color=False)
+        shown = format_record(fields, at=0.0, color=False)
         assert "\n" not in shown
         assert not STEERING.search(shown), ascii(shown)
 

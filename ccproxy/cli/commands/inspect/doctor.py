@@ -121,7 +121,7 @@ def _mend(options: Options, found: Found) -> bool:
 def _redactor(scene: Scene) -> Callable[[str], str]:
     """Findings hold no secret; should one ever get in, it does not get out."""
     from ccproxy.config.secrets import secrets_of
-    from ccproxy.logs import Redactor
+    from ccproxy.redaction import Redactor
 
     secrets = [secret for config in scene.workers.values() for secret in secrets_of(config)]
     return Redactor(secrets)

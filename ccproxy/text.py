@@ -1,0 +1,113 @@
+"""
+Text for people: suggestions, masked keys, durations, sizes, and safe output.
+
+Pure functions without dependencies inside ccproxy. Each exists once; other packages import them
+from here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MASKABLE_LENGTH = 12
+"""A shorter secret is hidden completely: four characters would be too large a part of it."""
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|[smhdw]?)")
+_SECONDS_PER_UNIT = {
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604800.0,
+    "": 1.0,
+}
+# Zero-width joiners are format characters, but harmless and needed by many scripts.
+_HARMLESS = {"\t", "\u200c", "\u200d"}
+
+
+def closest(name: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """
+    Return the candidate that *name* is most likely a misspelling of, or None.
+
+    The comparison ignores case. *cutoff* is the least similarity, from 0 to 1.
+    """
+    from difflib import get_close_matches  # only needed for errors; slow to import
+
+    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=cutoff)
+    return by_lower_case[matches[0]] if matches else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return ` (did you mean "start"?)`, or an empty string if no candidate is close."""
+    match = closest(name, candidates, cutoff=cutoff)
+    return f' (did you mean "{match}"?)' if match else ""
+
+
+def mask_key(secret: str) -> str:
+    """Return `…` and the last four characters: the only form in which a secret is ever shown."""
+    return f"…{secret[-4:]}" if len(secret) >= MASKABLE_LENGTH else "…"
+
+
+def printable(text: str) -> str:
+    """
+    Return *text* with control and format characters replaced by visible escapes.
+
+    Text from providers, log files and users passes through here before it reaches a terminal, so
+    that it cannot move the cursor or change colours.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
+
+
+def parse_duration(text: str) -> float:
+    """
+    Return the seconds in `15s`, `10m`, `12h`, `3d`, `500ms` or `90` (seconds).
+
+    Raises:
+        ValueError: If *text* is not a duration; the message completes "NAME ...".
+
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError(f'must be a duration such as 15s, 10m, 12h or 3d, got "{text}"')
+    return float(match[1]) * _SECONDS_PER_UNIT[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units: `3d 4h`, `2h 10m`, `41s`."""
+    left = max(0, int(seconds))
+    units = [("d", 86400), ("h", 3600), ("m", 60), ("s", 1)]
+    while len(units) > 1 and left < units[0][1]:
+        units.pop(0)
+    counts = []
+    for unit, length in units[:2]:
+        count, left = divmod(left, length)
+        counts.append(f"{count}{unit}")
+    return counts[0] if counts[-1].startswith("0") else " ".join(counts)
+
+
+def format_size(count: int) -> str:
+    """Return *count* bytes in the largest unit that leaves a whole number: `41 MB`."""
+    number, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1000 and len(units) > 1:
+        number /= 1000
+        units.pop(0)
+    return f"{number:.0f} {units[0]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 worker` or `3 workers`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _is_harmless(char: str) -> bool:
+    return char in _HARMLESS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()

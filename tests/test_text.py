@@ -1,0 +1,79 @@
+"""Text for people: suggestions, masks, durations, sizes, printable output."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy import text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("strat", ' (did you mean "start"?)', id="a misspelling"),
+        pytest.param("STATUS", ' (did you mean "status"?)', id="another case"),
+        pytest.param("xyz", "", id="nothing close"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_suggestions(name, expected):
+    assert text.did_you_mean(name, ["start", "status", "stop"]) == expected
+
+
+def test_a_suggestion_keeps_the_candidate_s_case():
+    assert text.closest("kimi-k", ["Kimi-K3", "GLM-5"]) == "Kimi-K3"
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [("sk-abcdefgh-1234", "…1234"), ("short-1234", "…"), ("", "…")],
+)
+def test_a_key_is_shown_by_its_last_four_characters(secret, expected):
+    assert text.mask_key(secret) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        pytest.param("plain text, äöü 中文", "plain text, äöü 中文", id="letters of any script"),
+        pytest.param("a\tb", "a\tb", id="a tab"),
+        pytest.param("\x1b[31mred", "\\x1b[31mred", id="an escape sequence"),
+        pytest.param("a\nb\r", "a\\nb\\r", id="line ends"),
+        pytest.param("\u202eevil", "\\u202eevil", id="a direction override"),
+    ],
+)
+def test_control_characters_are_escaped(raw, expected):
+    assert text.printable(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [("15s", 15), ("10m", 600), ("1.5h", 5400), ("3d", 259200), ("500ms", 0.5), (" 90 ", 90)],
+)
+def test_durations_are_parsed(typed, seconds):
+    assert text.parse_duration(typed) == seconds
+
+
+@pytest.mark.parametrize("typed", ["", "soon", "-1s", "1y", "1 2", "9" * 20, "1e5"])
+def test_what_is_no_duration_is_refused(typed):
+    with pytest.raises(ValueError, match="must be a duration such as"):
+        text.parse_duration(typed)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0s"), (41.9, "41s"), (600, "10m"), (7800, "2h 10m"), (273600, "3d 4h"), (-5, "0s")],
+)
+def test_durations_are_shown_in_two_units(seconds, expected):
+    assert text.format_duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, "0 B"), (999, "999 B"), (41_000_000, "41 MB"), (10**15, "1000 TB")]
+)
+def test_sizes_are_shown_in_decimal_units(count, expected):
+    assert text.format_size(count) == expected
+
+
+def test_a_count_comes_with_its_noun():
+    assert [text.counted(n, "worker") for n in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]
