@@ -45,7 +45,7 @@ def _row(preset: Preset) -> str:
         "✓" if thinks or preset.api == "messages" else "as it comes²",
         _some([q.images for q in quirks]),
         "✓" if preset.api == "messages" or any(q.pdf != "text" for q in quirks) else "note³",
-        "✓" if preset.tells_cached else "–",
+        "✓" if preset.reports_cached_input else "–",
         "always" if preset.api == "messages" else "✓" if direct else "–",
     )
     return " | ".join(cells)

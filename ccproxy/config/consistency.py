@@ -15,7 +15,7 @@ from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry, shown
 from ccproxy.config.parsers import is_loopback, masked
 from ccproxy.config.reader import EnvReader, Given, is_open_to_others
-from ccproxy.protocol.headers import is_forbidden, is_token, is_value
+from ccproxy.protocol.headers import is_framing_header, is_header_name, is_header_value
 from ccproxy.providers.presets import Preset, load_presets
 
 SHORTEST_PUBLIC_KEY = 16
@@ -70,7 +70,7 @@ def api_keys(env: EnvReader, preset: Preset, *, passes: bool) -> tuple[str, ...]
             near=_first(env, s.PROVIDER),
             value=f"your key{where}",
         )
-    return (preset.stand_in,)
+    return (preset.placeholder_key,)
 
 
 def custom_headers(env: EnvReader) -> dict[str, str]:
@@ -79,13 +79,13 @@ def custom_headers(env: EnvReader) -> dict[str, str]:
     for given in env.prefixed(s.HEADER_PREFIX):
         written = given.name.removeprefix(s.HEADER_PREFIX)
         name = "-".join(word.capitalize() for word in written.split("_"))
-        if not written or not is_token(name):
+        if not written or not is_header_name(name):
             text = f"{given.name} does not name a header: only letters, digits and _ may follow"
             env.note(given, text, fix=f"write for example {s.HEADER_PREFIX}X_TEAM=blue")
-        elif is_forbidden(name):
+        elif is_framing_header(name):
             text = f"{given.name} is not allowed: {name} belongs to the connection, not to you"
             env.note(given, text, fix="remove it")
-        elif not is_value(given.value):
+        elif not is_header_value(given.value):
             text = f"{given.name} holds a line break or another control sign"
             env.note(given, text, fix="write its value on one line")
         else:

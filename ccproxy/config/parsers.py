@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, ip_address
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from ccproxy.protocol.headers import is_value
+from ccproxy.protocol.headers import is_header_value
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ON = ("on", "true", "yes", "1")
@@ -49,7 +49,7 @@ _KEY_LIKE = re.compile(
 
 def text(value: str) -> str:
     """Any text on one line."""
-    if not is_value(value):
+    if not is_header_value(value):
         raise ValueError("must be one line without control signs")
     return value
 
@@ -172,7 +172,7 @@ def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
 
 def model(value: str) -> str:
     """The name of a model."""
-    if not is_value(value) or len(value) > 256 or "," in value:
+    if not is_header_value(value) or len(value) > 256 or "," in value:
         raise ValueError(f'must be the name of one model, got "{value}"')
     return value
 

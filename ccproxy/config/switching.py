@@ -113,7 +113,7 @@ def has_model(config: WorkerConfig, name: str) -> bool:
     it, at one with more models than anybody lists.
     """
     preset = load_presets().get(config.provider)
-    if preset is None or not preset.knows_models or config.models.knows(name):
+    if preset is None or not preset.lists_all_models or config.models.knows(name):
         return True
     # PASS_MODELS says what is not exchanged for a tier's model, not what there is.
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in preset.pass_models)

@@ -27,11 +27,11 @@ from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.presets import (
     DEMO_ADDRESS,
     Preset,
-    any_server,
+    bypass_url,
+    generic_preset,
     load_presets,
-    recognise,
-    recognise_by_auth,
-    transparent_url,
+    preset_for_auth,
+    preset_for_host,
     with_auto_cache,
     with_extra_body,
 )
@@ -199,8 +199,8 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
     named = rules.named_preset(env)
     provider = named or _recognised(env)
     # What deviates is known by name and by host alike; addresses and models only by name.
-    preset = load_presets()[provider] if provider else any_server()
-    chosen = preset if named else any_server()
+    preset = load_presets()[provider] if provider else generic_preset()
+    chosen = preset if named else generic_preset()
     api = cast(Api, env.read(s.PROVIDER_API) or chosen.api)
     passes = env.read(s.PASS_CLIENT_KEY) or False
     return WorkerConfig(
@@ -240,7 +240,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         history=env.read(s.HISTORY) or False,
         admin_api=_or(env.read(s.ADMIN_API), True),
         inspect=env.read(s.INSPECT) or False,
-        transparent_url=env.read(s.TRANSPARENT_URL) or transparent_url(),
+        transparent_url=env.read(s.TRANSPARENT_URL) or bypass_url(),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
     )
 
@@ -248,13 +248,13 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
 def _recognised(env: EnvReader) -> str:
     """Find the provider without its name: by Azure's own setting, or by the base URL's host."""
     if env.given(s.AZURE_API_VERSION):
-        return recognise_by_auth("api-key")
+        return preset_for_auth("api-key")
     given = env.given(s.PROVIDER_BASE_URL)
     try:
-        host = urlsplit(given.value.strip() if given else any_server().base_url).hostname
+        host = urlsplit(given.value.strip() if given else generic_preset().base_url).hostname
     except ValueError:  # the address itself is judged where it is read
         return ""
-    return recognise(host or "")
+    return preset_for_host(host or "")
 
 
 def _models(env: EnvReader, preset: Preset, chosen: Preset) -> ModelMap:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ccproxy.protocol.messages import BASE64, Text, text_of_request
+from ccproxy.protocol.messages import BASE64, ScannedBody, scan_body
 
 _STEP: Final = 8 * 1024
 """Bytes that are compared at once; the difference may seem larger by so much at both ends."""
@@ -20,22 +20,22 @@ _ROOM: Final = 8 * 1024 * 1024
 
 
 class SeenTexts:
-    """The bodies that one worker saw last; `look` is `text_of_request`, only cheaper."""
+    """The bodies that one worker saw last; `look` is `scan_body`, only cheaper."""
 
     def __init__(
         self,
         *,
         step: int = _STEP,
         room: int = _ROOM,
-        look: Callable[[bytes], Text] = text_of_request,
+        look: Callable[[bytes], ScannedBody] = scan_body,
     ) -> None:
         self._look = look
         self._step = step
         self._room = room
         # The last one seen is the first.
-        self._texts: list[Text] = []
+        self._texts: list[ScannedBody] = []
 
-    def look(self, body: bytes) -> Text:
+    def look(self, body: bytes) -> ScannedBody:
         """
         Look over the *body* of a request.
 
@@ -53,7 +53,7 @@ class SeenTexts:
             self._keep(text, instead_of=like)
         return text
 
-    def _by_difference(self, like: Text, body: bytes) -> Text | None:
+    def _by_difference(self, like: ScannedBody, body: bytes) -> ScannedBody | None:
         """Look at what differs only; None if that is not enough."""
         start, rest = self._in_common(like.body, body)
         end = len(body) - rest
@@ -66,7 +66,7 @@ class SeenTexts:
         old = self._look(like.body[start : len(like.body) - rest])
         around = len(BASE64) - 1
         new_base64 = BASE64 in body[max(0, start - around) : end + around]
-        return Text(
+        return ScannedBody(
             body,
             like.characters - old.characters + new.characters,
             has_escapes=False,
@@ -90,7 +90,7 @@ class SeenTexts:
             rest -= 1
         return start, rest
 
-    def _keep(self, text: Text, *, instead_of: Text | None) -> None:
+    def _keep(self, text: ScannedBody, *, instead_of: ScannedBody | None) -> None:
         others = [kept for kept in self._texts if kept is not instead_of]
         self._texts = [text, *others[: _MOST - 1]]
         while sum(len(kept.body) for kept in self._texts) > self._room:

@@ -63,18 +63,18 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def is_forbidden(name: str) -> bool:
+def is_framing_header(name: str) -> bool:
     """Whether no custom header may have the *name*: it would break the request's framing."""
     lower = name.lower()
     return lower in HOP_BY_HOP or lower in _FRAMING or lower.startswith("proxy-")
 
 
-def is_token(name: str) -> bool:
+def is_header_name(name: str) -> bool:
     """Whether *name* can be a header's name (RFC 9110, 5.6.2)."""
     return _TOKEN.fullmatch(name) is not None
 
 
-def is_value(text: str) -> bool:
+def is_header_value(text: str) -> bool:
     """Whether *text* can be a header's value: no line breaks, NUL or other control signs."""
     return _CONTROL.search(text) is None
 
@@ -130,7 +130,7 @@ class UpstreamHeaders:
         return {} if key is None or name.lower() in self._custom_names else {name: value}
 
 
-def for_one_hop(headers: Collection[tuple[str, str]]) -> frozenset[str]:
+def hop_by_hop_names(headers: Collection[tuple[str, str]]) -> frozenset[str]:
     """Return the names, in lower case, of what belongs to one connection only (RFC 9110, 7.6.1)."""
     named = (value.split(",") for name, value in headers if name.lower() == "connection")
     return HOP_BY_HOP.union(name.strip().lower() for name in chain.from_iterable(named))
@@ -138,7 +138,7 @@ def for_one_hop(headers: Collection[tuple[str, str]]) -> frozenset[str]:
 
 def messages_headers(client: Collection[tuple[str, str]]) -> dict[str, str]:
     """Return those of the *client's* headers that Messages servers act on, in lower case."""
-    dropped = for_one_hop(client)
+    dropped = hop_by_hop_names(client)
     kept: dict[str, str] = {}
     for name, value in client:
         lower = name.lower()
@@ -159,7 +159,7 @@ def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
         (name, value)
         for name, value in provider
         if (name.lower() in _ANSWER_NAMES or name.lower().startswith(_ANSWER_PREFIXES))
-        and is_value(value)
+        and is_header_value(value)
     ]
 
 

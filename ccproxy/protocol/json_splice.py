@@ -1,5 +1,5 @@
 """
-Exchanging one value of a JSON object without touching any other byte of it.
+Exchanging one value of a JSON object without_fields touching any other byte of it.
 
 Whether a key that was found in the text is a key of the object itself, and not of something deep
 inside it, is not scanned for but tried: a mark is put in its place, and a decoder is asked whether
@@ -30,7 +30,7 @@ def fields_of(body: bytes | Raw) -> dict[str, Raw] | None:
         return None
 
 
-def replaced(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
+def replace_value(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
     """
     Return *body* with the scalar at *path* exchanged for the JSON *value*.
 
@@ -44,7 +44,7 @@ def replaced(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
     return body
 
 
-def without(body: bytes, names: Collection[str]) -> bytes:
+def without_fields(body: bytes, names: Collection[str]) -> bytes:
     """Return the object *body* without the fields *names*; the other values keep their bytes."""
     fields = fields_of(body)
     if fields is None or not any(name in fields for name in names):

@@ -42,7 +42,7 @@ _STRING = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 
 
-def is_given(raw: Raw) -> bool:
+def is_present(raw: Raw) -> bool:
     """Whether there is a value, null being none."""
     return raw is not ABSENT and raw != _NULL
 
@@ -67,7 +67,7 @@ def literal(text: str) -> Raw:
     return Raw(_encode(text))
 
 
-def joined(separator: str, literals: Sequence[Raw]) -> Raw:
+def join_literals(separator: str, literals: Sequence[Raw]) -> Raw:
     """Join string literals; *separator* is written as it stands in JSON, escapes and all."""
     if len(literals) == 1:
         return literals[0]
@@ -75,7 +75,7 @@ def joined(separator: str, literals: Sequence[Raw]) -> Raw:
     return Raw(b'"%b"' % inner)
 
 
-def wrapped(before: str, raw: Raw, after: str = "") -> Raw:
+def wrap_literal(before: str, raw: Raw, after: str = "") -> Raw:
     """Put words around a string literal; both are written as they stand in JSON."""
     return Raw(b"".join((b'"', before.encode(), memoryview(raw)[1:-1], after.encode(), b'"')))
 
@@ -97,11 +97,11 @@ def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | 
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         complaint, inner_path = _complaint(str(error))
-        raise invalid(complaint, *path, inner_path) from error
+        raise invalid_request(complaint, *path, inner_path) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise invalid(f"The request body is not valid JSON: {error}", *path) from error
+        raise invalid_request(f"The request body is not valid JSON: {error}", *path) from error
     except RecursionError as error:
-        raise invalid("The JSON is nested too deeply", *path) from error
+        raise invalid_request("The JSON is nested too deeply", *path) from error
 
 
 def required_string(raw: Raw, field: str) -> Raw:
@@ -113,16 +113,18 @@ def required_string(raw: Raw, field: str) -> Raw:
     """
     if is_string(raw):
         return raw
-    raise invalid("Input should be a valid string" if is_given(raw) else "Field required", field)
+    raise invalid_request(
+        "Input should be a valid string" if is_present(raw) else "Field required", field
+    )
 
 
-def invalid(text: str, *path: str | int) -> Problem:
+def invalid_request(text: str, *path: str | int) -> Problem:
     """Build the error about the value at *path*; no path means the whole body."""
     where = ".".join(str(step) for step in path if step != "")
     return Problem("invalid_request_error", f"{where}: {text}" if where else text)
 
 
-def inside(problem: Problem, *path: str | int) -> Problem:
+def with_path(problem: Problem, *path: str | int) -> Problem:
     """Build the same error, its path continued outwards by *path*."""
     return Problem(problem.kind, f"{'.'.join(map(str, path))}.{problem.message}")
 

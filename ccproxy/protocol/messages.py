@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.errors import Problem
-from ccproxy.protocol.literals import ABSENT, BRACKET, QUOTE, invalid, is_given, read
+from ccproxy.protocol.literals import ABSENT, BRACKET, QUOTE, invalid_request, is_present, read
 
 Event = dict[str, Any]
 """One event of a Messages stream; its `type` is also the SSE event name."""
@@ -198,7 +198,7 @@ _ESCAPES = re.compile(
 )
 
 
-class Text(NamedTuple):
+class ScannedBody(NamedTuple):
     """The body of a request, and what a look at every byte of it has told; one look is enough."""
 
     body: bytes
@@ -210,7 +210,7 @@ class Text(NamedTuple):
     """Whether a picture or a document may be in it: `"base64"` is."""
 
 
-def text_of_request(body: bytes) -> Text:
+def scan_body(body: bytes) -> ScannedBody:
     """
     Look over the *body* of a request.
 
@@ -220,12 +220,12 @@ def text_of_request(body: bytes) -> Text:
     try:
         characters = len(body) if body.isascii() else _characters(body)
     except UnicodeDecodeError as error:
-        raise invalid("The request body is not valid UTF-8") from error
+        raise invalid_request("The request body is not valid UTF-8") from error
     # Base64 has no backslashes, and to look for one byte costs next to nothing.
     has_escapes = b"\\" in body and _ESCAPE.search(body) is not None
     if has_escapes and _SURROGATE.search(body):
-        body = mended(body)
-    return Text(body, characters, has_escapes, BASE64 in body)
+        body = replace_lone_surrogates(body)
+    return ScannedBody(body, characters, has_escapes, BASE64 in body)
 
 
 def _characters(body: bytes) -> int:
@@ -239,32 +239,32 @@ def _characters(body: bytes) -> int:
     return characters
 
 
-def read_request(body: bytes | Text, *, counting: bool = False) -> MessagesRequest:
+def read_request(body: bytes | ScannedBody, *, counting: bool = False) -> MessagesRequest:
     """
     Read a request's *body*; `counting` requests (count_tokens) have no max_tokens.
 
     Raises:
         Problem: invalid_request_error with the path of the field that is wrong.
     """
-    text = body if isinstance(body, Text) else text_of_request(body)
+    text = body if isinstance(body, ScannedBody) else scan_body(body)
     request = read(_REQUEST, text.body)
     check_model(request.model)
     if not request.messages:
-        raise invalid("at least one message is required", "messages")
+        raise invalid_request("at least one message is required", "messages")
     if request.max_tokens is None and not counting:
-        raise invalid("Field required", "max_tokens")
+        raise invalid_request("Field required", "max_tokens")
     if request.max_tokens is not None and request.max_tokens < 0:
-        raise invalid("Input should be greater than or equal to 0", "max_tokens")
+        raise invalid_request("Input should be greater than or equal to 0", "max_tokens")
     return request
 
 
 def check_model(name: str) -> None:
     """Raise a Problem if *name* is too long for a model's; much is remembered by them."""
     if len(name) > _LONGEST_NAME:
-        raise invalid(f"String should have at most {_LONGEST_NAME} characters", "model")
+        raise invalid_request(f"String should have at most {_LONGEST_NAME} characters", "model")
 
 
-def mended(body: bytes) -> bytes:
+def replace_lone_surrogates(body: bytes) -> bytes:
     """Return *body* with U+FFFD for every half of a surrogate pair, which no decoder takes."""
     return _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
 
@@ -284,7 +284,7 @@ def blocks_of(content: Raw) -> list[Block]:
             return read(_BLOCKS, content, "content")  # again, to say what is wrong
     if opening == QUOTE:
         return [Block("text", content)]
-    raise invalid("Input should be a valid string or list of blocks", "content")
+    raise invalid_request("Input should be a valid string or list of blocks", "content")
 
 
 def tools_of(tools: Raw) -> list[Tool]:
@@ -294,8 +294,8 @@ def tools_of(tools: Raw) -> list[Tool]:
 
 def source_of(block: Block) -> Source:
     """Read where an image or document comes from."""
-    if not is_given(block.source):
-        raise invalid("Field required", "source")
+    if not is_present(block.source):
+        raise invalid_request("Field required", "source")
     return _picture(bytes(block.source)) or read(_SOURCE, block.source, "source")
 
 

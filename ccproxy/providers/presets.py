@@ -61,9 +61,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where a user gets a key."""
     example_url: str = ""
     """What to write as base URL where the preset has none of its own."""
-    tells_cached: bool = False
+    reports_cached_input: bool = False
     """Whether its usage says how many input tokens came from its cache."""
-    stand_in: str = ""
+    placeholder_key: str = ""
     """The key that is sent when the user has none; empty: a key is needed."""
     big: str | None = None
     """The model of the tier; None: the provider gets the name that the client sent."""
@@ -84,10 +84,10 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def needs_key(self) -> bool:
         """Whether the provider refuses requests without a key of the user's."""
-        return not self.stand_in
+        return not self.placeholder_key
 
     @property
-    def knows_models(self) -> bool:
+    def lists_all_models(self) -> bool:
         """Whether a name that it neither lists nor sends on is wrong, and not just new or local."""
         is_open = any(pattern.startswith("*") for pattern in self.pass_models)
         return bool(self.models and self.big) and not is_open
@@ -112,7 +112,7 @@ def load_presets() -> Mapping[str, Preset]:
 
 
 @cache
-def any_server() -> Preset:
+def generic_preset() -> Preset:
     """
     Return what is assumed of a server without a preset: rows M01 and M02.
 
@@ -133,7 +133,7 @@ def any_server() -> Preset:
     )
 
 
-def recognise(host: str) -> str:
+def preset_for_host(host: str) -> str:
     """Find the preset whose provider answers at *host*; empty if none is known to."""
     name = host.lower()
     for word, preset in load_presets().items():
@@ -142,13 +142,13 @@ def recognise(host: str) -> str:
     return ""
 
 
-def recognise_by_auth(auth: AuthStyle) -> str:
+def preset_for_auth(auth: AuthStyle) -> str:
     """Find the preset that authenticates by *auth*; empty if none does."""
     return next((word for word, preset in load_presets().items() if preset.auth == auth), "")
 
 
 @cache
-def transparent_url() -> str:
+def bypass_url() -> str:
     """Return where Claude Code's own keys are good: where it would ask without a proxy."""
     presets = load_presets().values()
     return next(preset.native_url for preset in presets if preset.takes_anthropic_keys)

@@ -29,7 +29,7 @@ import msgspec
 
 from ccproxy.convert.common.token_estimate import estimate
 from ccproxy.errors import Problem
-from ccproxy.protocol.literals import is_given
+from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import Block, Message, MessagesRequest, blocks_of, tools_of
 
 Class = Literal["main", "subagent", "compaction", "auxiliary"]
@@ -196,7 +196,7 @@ def _class_of(request: MessagesRequest, headers: Mapping[str, str]) -> Class:
 
 
 def _is_auxiliary(request: MessagesRequest) -> bool:
-    if is_given(request.tools) and bytes(request.tools).strip() != b"[]":
+    if is_present(request.tools) and bytes(request.tools).strip() != b"[]":
         return False
     config = request.output_config
     if request.output_format is not None or (config is not None and config.format is not None):
@@ -206,7 +206,7 @@ def _is_auxiliary(request: MessagesRequest) -> bool:
 
 
 def _searches(request: MessagesRequest) -> bool:
-    if not is_given(request.tools) or b"web_search" not in bytes(request.tools):
+    if not is_present(request.tools) or b"web_search" not in bytes(request.tools):
         return False
     return any((tool.type or "").startswith("web_search") for tool in tools_of(request.tools))
 
@@ -220,7 +220,7 @@ def _has(messages: list[Message], sign: re.Pattern[bytes], fits: Callable[[Block
 def _holds(block: Block, fits: Callable[[Block], bool]) -> bool:
     if fits(block):
         return True
-    if block.type != "tool_result" or not is_given(block.content):
+    if block.type != "tool_result" or not is_present(block.content):
         return False
     return any(fits(inner) for inner in blocks_of(block.content))
 
@@ -234,7 +234,7 @@ _SOURCE = msgspec.json.Decoder(_Source)
 
 
 def _is_pdf(block: Block) -> bool:
-    if block.type != "document" or not is_given(block.source):
+    if block.type != "document" or not is_present(block.source):
         return False
     try:
         source = _SOURCE.decode(block.source)

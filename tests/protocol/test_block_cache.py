@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ccproxy.errors import Problem
 from ccproxy.protocol.block_cache import SeenTexts
-from ccproxy.protocol.messages import text_of_request
+from ccproxy.protocol.messages import scan_body
 
 PIECES = st.lists(
     st.sampled_from(
@@ -50,7 +50,7 @@ def test_it_says_the_same(head, middles, tail, step):
     texts = SeenTexts(step=step)
     for middle in [*middles, middles[0]]:
         body = head + middle + tail
-        assert said_by(texts.look, body) == said_by(text_of_request, body)
+        assert said_by(texts.look, body) == said_by(scan_body, body)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_it_says_the_same(head, middles, tail, step):
 def test_what_is_cut_badly(first, second, step):
     texts = SeenTexts(step=step)
     for body in (first.encode(), second.encode(), first.encode()):
-        assert texts.look(body) == text_of_request(body)
+        assert texts.look(body) == scan_body(body)
 
 
 def counting(**options):
@@ -79,7 +79,7 @@ def counting(**options):
 
     def look(body):
         sizes.append(len(body))
-        return text_of_request(body)
+        return scan_body(body)
 
     return SeenTexts(look=look, **options), sizes
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy.protocol.json_splice import fields_of, replaced, without
+from ccproxy.protocol.json_splice import fields_of, replace_value, without_fields
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ from ccproxy.protocol.json_splice import fields_of, replaced, without
     ],
 )
 def test_only_the_objects_own_field_is_exchanged(body, expected):
-    assert replaced(body, ("model",), b'"N"') == expected
+    assert replace_value(body, ("model",), b'"N"') == expected
 
 
 def test_a_deeper_field():
     body = b'{"model":"top","message":{"usage":{"model":"x"},"model":"a"}}'
     expected = b'{"model":"top","message":{"usage":{"model":"x"},"model":"N"}}'
-    assert replaced(body, ("message", "model"), b'"N"') == expected
-    assert replaced(body, ("nothing", "model"), b'"N"') == body
+    assert replace_value(body, ("message", "model"), b'"N"') == expected
+    assert replace_value(body, ("nothing", "model"), b'"N"') == body
 
 
 JSON = st.recursive(
@@ -56,7 +56,7 @@ JSON = st.recursive(
 )
 def test_any_object_keeps_all_but_the_field(fields, old, new, indent, ascii_only):
     body = json.dumps({**fields, "model": old}, indent=indent, ensure_ascii=ascii_only)
-    changed = replaced(body.encode(), ("model",), json.dumps(new).encode())
+    changed = replace_value(body.encode(), ("model",), json.dumps(new).encode())
     assert json.loads(changed) == {**fields, "model": new}
     assert len(changed) == len(body.encode()) + len(json.dumps(new).encode()) - len(
         json.dumps(old, ensure_ascii=ascii_only).encode()
@@ -74,7 +74,7 @@ def test_any_object_keeps_all_but_the_field(fields, old, new, indent, ascii_only
     ],
 )
 def test_fields_are_left_out(body, names, expected):
-    assert without(body, names) == expected
+    assert without_fields(body, names) == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b'{"a":\xff}', b"[" * 100_000])

@@ -13,18 +13,18 @@ from msgspec import Raw
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     ABSENT,
-    inside,
-    invalid,
-    is_given,
+    invalid_request,
     is_object,
+    is_present,
     is_string,
-    joined,
+    join_literals,
     literal,
     read,
     required_string,
     text_of,
     to_arguments,
-    wrapped,
+    with_path,
+    wrap_literal,
 )
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -47,7 +47,7 @@ def raw(value):
     ],
 )
 def test_kinds(value, string, an_object, given_):
-    assert (is_string(value), is_object(value), is_given(value)) == (string, an_object, given_)
+    assert (is_string(value), is_object(value), is_present(value)) == (string, an_object, given_)
 
 
 @given(TEXT)
@@ -63,17 +63,17 @@ def test_what_is_no_string_has_no_text(value):
 
 @given(st.lists(TEXT, min_size=1, max_size=4))
 def test_joined(texts):
-    assert text_of(joined("\\n\\n", [raw(text) for text in texts])) == "\n\n".join(texts)
+    assert text_of(join_literals("\\n\\n", [raw(text) for text in texts])) == "\n\n".join(texts)
 
 
 def test_one_literal_is_not_copied():
     one = raw("a")
-    assert joined("\\n", [one]) is one
+    assert join_literals("\\n", [one]) is one
 
 
 @given(TEXT)
 def test_wrapped(text):
-    assert text_of(wrapped("<\\n", raw(text), ">")) == f"<\n{text}>"
+    assert text_of(wrap_literal("<\\n", raw(text), ">")) == f"<\n{text}>"
 
 
 @given(st.dictionaries(TEXT, st.integers() | TEXT | st.none()))
@@ -147,10 +147,10 @@ def test_read():
     ],
 )
 def test_invalid(path, message):
-    assert invalid("wrong", *path).message == message
+    assert invalid_request("wrong", *path).message == message
 
 
 def test_inside_continues_the_path():
-    problem = inside(invalid("wrong", "text"), "messages", 3, "content")
+    problem = with_path(invalid_request("wrong", "text"), "messages", 3, "content")
     assert problem.message == "messages.3.content.text: wrong"
     assert problem.kind == "invalid_request_error"

@@ -32,7 +32,7 @@ from ccproxy.config.settings import Setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, PortInUse, UsageError
 from ccproxy.files import read_regular
-from ccproxy.providers.presets import Preset, any_server, load_presets
+from ccproxy.providers.presets import Preset, generic_preset, load_presets
 
 CUSTOM = "custom"
 """Stands for no preset: any OpenAI-compatible server."""
@@ -148,7 +148,7 @@ def open_or_begin(table: Path) -> Fleet:
 
 def preset_of(word: str) -> Preset:
     """Return the preset that *word* names, or what is assumed of any server."""
-    return any_server() if word == CUSTOM else load_presets()[word]
+    return generic_preset() if word == CUSTOM else load_presets()[word]
 
 
 def env_name(label: str) -> str:

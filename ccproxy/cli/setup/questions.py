@@ -24,7 +24,7 @@ from ccproxy.cli.setup.offered_models import offered_models
 from ccproxy.config import settings
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
-from ccproxy.providers.presets import Preset, any_server, load_presets
+from ccproxy.providers.presets import Preset, generic_preset, load_presets
 
 KEY_BYTES = 32
 """256 bits: nobody guesses a client key."""
@@ -151,7 +151,7 @@ def _base_url(given: Given, preset: Preset, *, is_custom: bool) -> str:
 
 def _model(given: Given, preset: Preset, *, base_url: str, keys: Sequence[str]) -> str:
     """Return the model; whoever has a server of their own sees what it offers."""
-    is_custom = preset is any_server()
+    is_custom = preset is generic_preset()
     names = offered_models(base_url, keys) if is_custom and given.asks and not given.model else []
     hint = f" (such as {', '.join(map(clean, names[:_MOST_NAMES]))})" * bool(names)
     default = None if is_custom else preset.big

@@ -20,15 +20,15 @@ from ccproxy.convert.common.conversion import Conversion
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     EMPTY,
-    inside,
-    is_given,
+    is_present,
     is_string,
-    joined,
+    join_literals,
     literal,
     read,
     required_string,
     text_of,
-    wrapped,
+    with_path,
+    wrap_literal,
 )
 from ccproxy.protocol.messages import Block, Source, blocks_of, source_of
 
@@ -67,7 +67,7 @@ def content_of(parts: list[Part], *, flat: bool) -> Raw | list[Part]:
     if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
         return _text(parts[0])
     if flat and all(part["type"] == "text" for part in parts):
-        return joined("\\n\\n", [_text(part) for part in parts])
+        return join_literals("\\n\\n", [_text(part) for part in parts])
     return parts
 
 
@@ -87,14 +87,14 @@ def to_parts(blocks: list[Block], conversion: Conversion) -> list[Part]:
         for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
             parts += block_to_parts(block, conversion)
     except Problem as problem:
-        raise inside(problem, "content", index) from problem
+        raise with_path(problem, "content", index) from problem
     return parts
 
 
 def block_to_parts(block: Block, conversion: Conversion) -> list[Part]:
     """Convert one block."""
     parts = _text_block(block) if block.type == "text" else _other_block(block, conversion)
-    if parts and conversion.quirks.cache_control and is_given(block.cache_control):
+    if parts and conversion.quirks.cache_control and is_present(block.cache_control):
         parts[-1]["cache_control"] = block.cache_control
     return parts
 
@@ -134,7 +134,7 @@ def _one_text(head: list[Raw], parts: list[Part]) -> list[Part]:
     said = [*head, *(_text(part) for part in parts if part["type"] == "text")]
     texts = [text for text in said if text != EMPTY]
     others = [part for part in parts if part["type"] != "text"]
-    return [text_part(joined("\\n", texts)), *others] if texts else others
+    return [text_part(join_literals("\\n", texts)), *others] if texts else others
 
 
 # ...images...
@@ -200,7 +200,7 @@ def _pdf(block: Block, source: Source, conversion: Conversion) -> list[Part]:
     if source.type == "url":
         url = required_string(source.url, "source.url")
         if form != "document_url":
-            return [*context, text_part(wrapped("[document: ", url, "]"))]
+            return [*context, text_part(wrap_literal("[document: ", url, "]"))]
     else:
         url = _data_url(source)
     if form == "document_url":
@@ -210,7 +210,7 @@ def _pdf(block: Block, source: Source, conversion: Conversion) -> list[Part]:
         name = {"filename": title or Raw(b'"document.pdf"')}
         return [*context, {"type": "file", "file": {**name, "file_data": url}}]
     conversion.drop("messages.document")
-    note = wrapped("[", title or Raw(b'"document"'), ": this provider takes no PDF files]")
+    note = wrap_literal("[", title or Raw(b'"document"'), ": this provider takes no PDF files]")
     return [text_part(note), *context]
 
 
@@ -219,14 +219,14 @@ def _pdf(block: Block, source: Source, conversion: Conversion) -> list[Part]:
 
 def _server_tool_use(block: Block, _conversion: Conversion) -> list[Part]:
     name = text_of(block.name) or block.type
-    given = str(memoryview(block.input), "utf-8") if is_given(block.input) else ""
+    given = str(memoryview(block.input), "utf-8") if is_present(block.input) else ""
     return [text_part(literal(f"[used {name}: {given}]" if given else f"[used {name}]"))]
 
 
 def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
     if is_string(block.content):
         return [text_part(block.content)] if block.content != EMPTY else []
-    if not is_given(block.content):
+    if not is_present(block.content):
         return []
     said = _readable(read(_ANYTHING, block.content, "content"))
     return [text_part(literal("\n".join(said)))] if said else []

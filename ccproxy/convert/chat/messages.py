@@ -42,12 +42,12 @@ from ccproxy.convert.common.names import ToolIds, id_literal
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     EMPTY,
-    inside,
-    is_given,
-    joined,
+    is_present,
+    join_literals,
     required_string,
     text_of,
     to_arguments,
+    with_path,
 )
 from ccproxy.protocol.messages import Block, Message, blocks_of
 
@@ -135,7 +135,7 @@ class Conversation:
             else:
                 said = self._user(blocks)
         except Problem as problem:
-            raise inside(problem, "messages", index) from problem
+            raise with_path(problem, "messages", index) from problem
         if said is not None:
             (self._waiting if self._calls else self._messages).append(said)
 
@@ -183,7 +183,7 @@ class Conversation:
                 else:
                     parts += block_to_parts(block, self._conversion)
         except Problem as problem:
-            raise inside(problem, "content", index) from problem
+            raise with_path(problem, "content", index) from problem
         if shown:
             parts = shown + parts
         if not parts:
@@ -197,7 +197,7 @@ class Conversation:
             if open_id == client_id and answer["content"] is None:
                 answer["content"], others = to_result(block, self._conversion)
                 shown += others
-                if self._quirks.cache_control and is_given(block.cache_control):
+                if self._quirks.cache_control and is_present(block.cache_control):
                     mark = {"cache_control": block.cache_control}
                     answer["content"] = [{"type": "text", "text": answer["content"], **mark}]
                 return
@@ -212,7 +212,7 @@ class Conversation:
         try:
             message = self._assistant(said, in_tool_turn=bool(before))
         except Problem as problem:
-            raise inside(problem, "messages", self._said_at, "content") from problem
+            raise with_path(problem, "messages", self._said_at, "content") from problem
         if message is None:
             self._calls = before
             return False
@@ -224,7 +224,7 @@ class Conversation:
         texts, calls, thoughts = self._taken_apart(said)
         if not texts and not calls:
             return None
-        content = joined("\\n\\n", texts) if texts else None
+        content = join_literals("\\n\\n", texts) if texts else None
         message: ChatMessage = {"role": "assistant", "content": content}
         required = self._quirks.history_required and (in_tool_turn or bool(calls))
         if thoughts or required:
@@ -325,6 +325,6 @@ def _folded_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMe
             break
         texts += said
         movable += 1
-    answer["content"] = joined("\\n\\n", texts)
+    answer["content"] = join_literals("\\n\\n", texts)
     rest = waiting[movable:]
     return [{"role": "assistant", "content": _ACKNOWLEDGED}, *rest] if rest else []

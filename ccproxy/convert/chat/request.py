@@ -31,7 +31,7 @@ from ccproxy.convert.chat.tools import NO_TOOLS, Choice, ToolSet, to_chat_choice
 from ccproxy.convert.common.classifier import ROOM_TO_REASON, is_classifier
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.convert.common.thinking import Signer
-from ccproxy.protocol.literals import ABSENT, invalid, is_given
+from ccproxy.protocol.literals import ABSENT, invalid_request, is_present
 from ccproxy.protocol.messages import ANTHROPIC_ONLY, Message, MessagesRequest
 from ccproxy.providers.quirks import Target
 
@@ -80,7 +80,7 @@ def to_chat(
     try:
         return _convert(request, Conversion(target=target, signer=signer), stream, memory)
     except RecursionError as error:
-        raise invalid("The JSON is nested too deeply") from error
+        raise invalid_request("The JSON is nested too deeply") from error
 
 
 def _convert(
@@ -174,7 +174,7 @@ def _note_dropped(request: MessagesRequest, conversion: Conversion) -> None:
     values = _anthropic_only(request)
     if values != _ALL_ABSENT:
         for name, value in zip(ANTHROPIC_ONLY, values, strict=True):
-            if is_given(value):
+            if is_present(value):
                 conversion.drop(name)
     if (request.thinking or request.output_config) and conversion.quirks.reasoning == "none":
         conversion.drop("thinking")

@@ -19,13 +19,13 @@ from ccproxy.convert.common.conversion import Conversion
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     EMPTY,
-    inside,
-    is_given,
-    joined,
+    is_present,
+    join_literals,
     literal,
     required_string,
     text_of,
-    wrapped,
+    with_path,
+    wrap_literal,
 )
 from ccproxy.protocol.messages import Block, blocks_of
 
@@ -44,10 +44,10 @@ def to_system_prompt(
     Its blocks are joined with blank lines; *instructions* of ours follow them.
     """
     try:
-        blocks = blocks_of(system) if is_given(system) else []
+        blocks = blocks_of(system) if is_present(system) else []
         said = _parts(blocks, conversion)
     except Problem as problem:
-        raise inside(problem, "system") from problem
+        raise with_path(problem, "system") from problem
     parts = [*said, *(text_part(literal(text)) for text in instructions)]
     return {"role": "system", "content": _content(parts)} if parts else None
 
@@ -66,9 +66,9 @@ def to_system_message(
         return None
     if first or conversion.quirks.system_messages == "anywhere":
         return {"role": "system", "content": _content(parts)}
-    text = joined("\\n\\n", [part["text"] for part in parts])
+    text = join_literals("\\n\\n", [part["text"] for part in parts])
     if bytes(memoryview(text)[1:18]) != b"<system-reminder>":
-        text = wrapped("<system-reminder>\\n", text, "\\n</system-reminder>")
+        text = wrap_literal("<system-reminder>\\n", text, "\\n</system-reminder>")
     return {"role": "user", "content": text}
 
 
@@ -88,7 +88,7 @@ def _parts(blocks: Sequence[Block], conversion: Conversion) -> list[Part]:
         if text == EMPTY:
             continue
         part = text_part(text)
-        if conversion.quirks.cache_control and is_given(block.cache_control):
+        if conversion.quirks.cache_control and is_present(block.cache_control):
             part["cache_control"] = block.cache_control
         parts.append(part)
     return parts

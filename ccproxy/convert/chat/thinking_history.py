@@ -21,7 +21,7 @@ from ccproxy.convert.common.thinking import (
     Origin,
     unpack_details,
 )
-from ccproxy.protocol.literals import EMPTY, is_string, joined, text_of, wrapped
+from ccproxy.protocol.literals import EMPTY, is_string, join_literals, text_of, wrap_literal
 from ccproxy.protocol.messages import Block
 
 UNKNOWN_SIGNATURE = "skip_thought_signature_validator"
@@ -31,7 +31,7 @@ UNKNOWN_SIGNATURE = "skip_thought_signature_validator"
 def thought_text(thoughts: Sequence[Block]) -> Raw | None:
     """Return what was thought as one string literal, None if there is no text."""
     texts = [block.thinking for block in thoughts if _has_text(block)]
-    return joined("\\n\\n", texts) if texts else None
+    return join_literals("\\n\\n", texts) if texts else None
 
 
 def reasoning_fields(
@@ -64,8 +64,8 @@ def content_with_thoughts(
     if thought is None:
         return content
     if form == "think_tags":
-        tagged = wrapped("<think>\\n", thought, "\\n</think>\\n\\n")
-        return tagged if content is None else joined("", [tagged, content])
+        tagged = wrap_literal("<think>\\n", thought, "\\n</think>\\n\\n")
+        return tagged if content is None else join_literals("", [tagged, content])
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": thought}]}
     return [thinking] if content is None else [thinking, {"type": "text", "text": content}]
 

@@ -15,10 +15,10 @@ from ccproxy.protocol.literals import (
     ABSENT,
     EMPTY,
     TRUE,
-    is_given,
+    is_present,
     is_string,
-    joined,
-    wrapped,
+    join_literals,
+    wrap_literal,
 )
 from ccproxy.protocol.messages import Block, blocks_of
 
@@ -42,21 +42,21 @@ def to_result(block: Block, conversion: Conversion) -> tuple[Raw, list[Part]]:
     others: list[Part] = []
     if is_string(block.content):
         text = block.content
-    elif is_given(block.content):
+    elif is_present(block.content):
         text, others = _of_blocks(block.content, conversion)
     else:
         text = EMPTY
     if text == EMPTY:
         text = _NO_OUTPUT
     if block.is_error is not ABSENT and block.is_error == TRUE:
-        text = wrapped("Error: ", text)
+        text = wrap_literal("Error: ", text)
     return text, others
 
 
 def to_orphan(block: Block, conversion: Conversion) -> list[Part]:
     """Convert a tool_result whose call is gone: a tool message without its call is refused."""
     text, others = to_result(block, conversion)
-    return [text_part(wrapped("[result of an earlier tool call]\\n", text)), *others]
+    return [text_part(wrap_literal("[result of an earlier tool call]\\n", text)), *others]
 
 
 def _of_blocks(content: Raw, conversion: Conversion) -> tuple[Raw, list[Part]]:
@@ -66,4 +66,4 @@ def _of_blocks(content: Raw, conversion: Conversion) -> tuple[Raw, list[Part]]:
     parts = to_parts(blocks, conversion)
     texts = [part["text"] if part["type"] == "text" else _FOLLOWS[part["type"]] for part in parts]
     others = [part for part in parts if part["type"] != "text"]
-    return joined("\\n", texts) if texts else EMPTY, others
+    return join_literals("\\n", texts) if texts else EMPTY, others

@@ -25,9 +25,16 @@ from msgspec import Raw
 
 from ccproxy.convert.common.client_tools import client_tool
 from ccproxy.convert.common.conversion import Conversion
-from ccproxy.convert.common.names import chat_name
+from ccproxy.convert.common.names import tool_name
 from ccproxy.convert.common.schema import to_parameters
-from ccproxy.protocol.literals import invalid, is_given, is_object, is_string, literal, read
+from ccproxy.protocol.literals import (
+    invalid_request,
+    is_object,
+    is_present,
+    is_string,
+    literal,
+    read,
+)
 from ccproxy.protocol.messages import Tool, ToolChoice, tools_of
 from ccproxy.providers.quirks import Quirks
 
@@ -72,7 +79,7 @@ NO_TOOLS: Final = ToolSet(definitions=Raw(b"[]"), sent_names={}, dropped=())
 
 def to_chat_tools(tools: Raw, conversion: Conversion) -> ToolSet:
     """Convert the tools of a request."""
-    if not is_given(tools):
+    if not is_present(tools):
         return NO_TOOLS
     quirks = conversion.quirks
     tool_set = _tool_set(tools, quirks.schema, quirks.tool_name_length)
@@ -108,8 +115,8 @@ def _converted(tools: Raw, dialect: str, longest: int) -> ToolSet:
             dropped[f"tools.{tool.name or tool.type}"] = None
             continue
         if not tool.name:
-            raise invalid("Field required", "tools", index, "name")
-        names[tool.name] = chat_name(tool.name, longest)
+            raise invalid_request("Field required", "tools", index, "name")
+        names[tool.name] = tool_name(tool.name, longest)
         definitions.append({"type": "function", "function": {"name": names[tool.name], **function}})
         dropped |= {f"tools.*.{name}": None for name in fields[index] if name not in _HANDLED}
     encoded = Raw(msgspec.json.encode(definitions))
@@ -129,8 +136,10 @@ def _function(tool: Tool, dialect: str, index: int) -> dict[str, Any] | None:
         convert = _kept_parameters if len(raw) <= _LARGEST_SCHEMA else _parameters
         parameters = convert(raw, dialect)
     elif tool.type in (None, "custom") and not tool.defer_loading:
-        if is_given(tool.input_schema):
-            raise invalid("Input should be a valid dictionary", "tools", index, "input_schema")
+        if is_present(tool.input_schema):
+            raise invalid_request(
+                "Input should be a valid dictionary", "tools", index, "input_schema"
+            )
         parameters = Raw(b'{"type":"object","properties":{}}')
     else:
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ccproxy.protocol.literals import is_given
+from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import MessagesRequest
 
 ROOM_TO_REASON: Final = 4_096
@@ -26,8 +26,8 @@ _SHORT: Final = 1_024
 
 def is_classifier(request: MessagesRequest) -> bool:
     """Whether this is auto mode's question: by its prompt, or by its stops and its shortness."""
-    if is_given(request.system) and _OPENING in bytes(memoryview(request.system)[:2_048]):
+    if is_present(request.system) and _OPENING in bytes(memoryview(request.system)[:2_048]):
         return True
     stops = set(request.stop_sequences or ())
     short = request.max_tokens is not None and request.max_tokens <= _SHORT
-    return bool(stops & _STOPS) and short and not is_given(request.tools)
+    return bool(stops & _STOPS) and short and not is_present(request.tools)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ccproxy.convert.common.names import chat_name
+from ccproxy.convert.common.names import tool_name
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.providers.quirks import Quirks, Target
 
@@ -32,7 +32,7 @@ class Conversion(msgspec.Struct, kw_only=True):
 
     def sent_name(self, name: str) -> str:
         """Return the name under which the provider knows the tool."""
-        sent = chat_name(name, self.target.quirks.tool_name_length)
+        sent = tool_name(name, self.target.quirks.tool_name_length)
         if sent != name:
             self.tool_names[sent] = name
         return sent

@@ -29,7 +29,7 @@ _LONGEST_KEPT = 256
 """Characters; the API itself takes names of 128."""
 
 
-def chat_name(name: str, longest: int) -> str:
+def tool_name(name: str, longest: int) -> str:
     """Return the tool's name as the provider gets it: `[a-zA-Z0-9_-]`, at most *longest*."""
     made = _kept_name if len(name) <= _LONGEST_KEPT else _name
     return made(name, longest)

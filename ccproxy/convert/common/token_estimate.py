@@ -21,8 +21,8 @@ from ccproxy.protocol.messages import (
     BASE64,
     Message,
     MessagesRequest,
-    Text,
-    text_of_request,
+    ScannedBody,
+    scan_body,
 )
 
 ASCII_PER_TOKEN = 3.7
@@ -45,7 +45,7 @@ _DEEPEST = 4
 
 
 def estimate(
-    request: MessagesRequest, text: Text | None = None, *, tools: int | None = None
+    request: MessagesRequest, text: ScannedBody | None = None, *, tools: int | None = None
 ) -> int:
     """
     Return about how many tokens *request* puts into the model's window, at least one.
@@ -55,7 +55,7 @@ def estimate(
     """
     counted = [request.system, request.tools, *(message.content for message in request.messages)]
     if text is None:
-        text = text_of_request(b"".join(counted))
+        text = scan_body(b"".join(counted))
     size = sum([len(memoryview(part)) for part in counted])
     if tools is None:
         # Every tool has one schema; counting the words is cheaper than decoding the list.

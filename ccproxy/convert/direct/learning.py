@@ -22,7 +22,7 @@ from msgspec import Raw
 
 from ccproxy.convert.common.thinking import PREFIX
 from ccproxy.errors import Problem
-from ccproxy.protocol.json_splice import fields_of, without
+from ccproxy.protocol.json_splice import fields_of, without_fields
 
 NEVER_DROPPED = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
 """Without these a request is another one, or none."""
@@ -59,9 +59,9 @@ class Lessons:
         self._foreign: OrderedDict[str, None] = OrderedDict()
 
     def apply(self, body: bytes, model: str) -> bytes:
-        """Return *body* without what is known to be refused for *model*."""
+        """Return *body* without_fields what is known to be refused for *model*."""
         if model in self._fields:
-            body = without(body, self._fields[model])
+            body = without_fields(body, self._fields[model])
         if model in self._tool_fields:
             body = _without_in_tools(body, self._tool_fields[model])
         return self._without_foreign(body) if self._foreign else body
@@ -157,7 +157,7 @@ def _seal(block: _Block) -> str:
 
 
 def _map_blocks(body: bytes, keep: Callable[[_Block], bool]) -> bytes:
-    """Return the request without those content blocks that *keep* denies."""
+    """Return the request without_fields those content blocks that *keep* denies."""
     fields = fields_of(body)
     if fields is None or b"thinking" not in body:
         return body
@@ -206,5 +206,5 @@ def _without_in_tools(body: bytes, names: Collection[str]) -> bytes:
     if not _tool_fields(body) & set(names):
         return body
     fields = fields_of(body) or {}
-    tools = [Raw(without(bytes(tool), names)) for tool in _tools(body)]
+    tools = [Raw(without_fields(bytes(tool), names)) for tool in _tools(body)]
     return msgspec.json.encode({**fields, "tools": tools})

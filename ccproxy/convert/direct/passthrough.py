@@ -21,7 +21,7 @@ from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.body_scan import Head, head_at_ends, head_of
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
-from ccproxy.protocol.json_splice import replaced
+from ccproxy.protocol.json_splice import replace_value
 from ccproxy.protocol.messages import check_model, error_body
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
@@ -100,7 +100,7 @@ class Passthrough:
     def whole(self, body: bytes) -> bytes:
         """Return a whole answer under the client's name for the model."""
         if self.requested != self.model:
-            body = replaced(body, ("model",), msgspec.json.encode(self.requested))
+            body = replace_value(body, ("model",), msgspec.json.encode(self.requested))
         self._note(body)
         return body
 
@@ -110,7 +110,7 @@ class Passthrough:
         allowed = rules.clamp(head.max_tokens) or 0
         allowed = min(allowed, rules.target(self.model).max_output or allowed)
         if head.max_tokens and allowed != head.max_tokens:
-            body = replaced(body, ("max_tokens",), b"%d" % allowed)
+            body = replace_value(body, ("max_tokens",), b"%d" % allowed)
         return body
 
     def _is_plain(self, data: bytes) -> bool:
@@ -231,7 +231,7 @@ def _renamed(body: bytes, old: str, new: str) -> bytes:
     """Exchange the model's name, with which Claude Code begins its bodies."""
     name, first = msgspec.json.encode(new), _FIRST_MODEL.match(body)
     if first is None or first[1] != msgspec.json.encode(old):
-        return replaced(body, ("model",), name)
+        return replace_value(body, ("model",), name)
     view = memoryview(body)
     return b"".join((view[: first.start(1)], name, view[first.end(1) :]))
 

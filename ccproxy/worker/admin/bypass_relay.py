@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from ccproxy.errors import Problem
-from ccproxy.protocol.headers import for_one_hop
+from ccproxy.protocol.headers import hop_by_hop_names
 from ccproxy.worker.server.authentication import Admission, offered_keys
 from ccproxy.worker.upstream.connections import explain, open_session, proxy_for
 
@@ -82,7 +82,7 @@ class Transparent:
 
     def _headers(self, headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
         ours = {key for key in offered_keys(headers) if self._admission.is_ours(key)}
-        dropped = _NOT_SENT | for_one_hop(headers.items())
+        dropped = _NOT_SENT | hop_by_hop_names(headers.items())
         kept = list(_without(headers.items(), dropped, ours))
         if ours and not any(name.lower() in _KEY_HEADERS for name, _ in kept):
             text = (

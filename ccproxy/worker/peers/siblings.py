@@ -26,7 +26,7 @@ from yarl import URL
 
 from ccproxy.errors import Problem
 from ccproxy.protocol.headers import messages_headers
-from ccproxy.protocol.json_splice import replaced
+from ccproxy.protocol.json_splice import replace_value
 from ccproxy.routing.names import Place
 from ccproxy.worker.peers.choice import ASKED_HEADER, HOP_HEADER, VIA_HEADER, Chooser, Chosen
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
@@ -76,7 +76,7 @@ class Siblings:
         """
         site = self._url(place)
         url = URL(site + path, encoded=True)
-        body = replaced(chosen.body, ("model",), msgspec.json.encode(place.model))
+        body = replace_value(chosen.body, ("model",), msgspec.json.encode(place.model))
         # A connection for each: a sibling that was restarted leaves no dead one behind.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.patience)
         async with aiohttp.ClientSession(

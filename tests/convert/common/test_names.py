@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ccproxy.convert.common.names import ToolIds, chat_name, id_literal
+from ccproxy.convert.common.names import ToolIds, id_literal, tool_name
 from ccproxy.protocol.literals import ABSENT
 from tests.traced import kept_by
 
@@ -25,7 +25,7 @@ FITS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
     ],
 )
 def test_a_name_that_fits_stays(name):
-    assert chat_name(name, 64) == name
+    assert tool_name(name, 64) == name
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_name_that_fits_stays(name):
     ],
 )
 def test_a_name_that_does_not_keeps_its_head(name, head):
-    sent = chat_name(name, 64)
+    sent = tool_name(name, 64)
     assert sent.startswith(head)
     assert FITS.fullmatch(sent)
 
@@ -53,19 +53,19 @@ def test_a_name_that_does_not_keeps_its_head(name, head):
     ],
 )
 def test_different_names_stay_different(one, other):
-    assert chat_name(one, 64) != chat_name(other, 64)
+    assert tool_name(one, 64) != tool_name(other, 64)
 
 
 def test_the_length_is_the_providers():
-    assert len(chat_name("x" * 40, 32)) == 32
+    assert len(tool_name("x" * 40, 32)) == 32
 
 
 @given(st.text(max_size=200))
 def test_any_name_fits_and_is_stable(name):
-    sent = chat_name(name, 64)
+    sent = tool_name(name, 64)
     assert FITS.fullmatch(sent)
-    assert chat_name(name, 64) == sent
-    assert chat_name(sent, 64) == sent
+    assert tool_name(name, 64) == sent
+    assert tool_name(sent, 64) == sent
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,6 @@ def test_ids_occur_once_and_depend_on_the_past_only(form, ids):
 def test_only_short_names_are_remembered():
     def work():
         for number in range(20):
-            assert len(chat_name("x" * 2**20 + str(number), 64)) == 64
+            assert len(tool_name("x" * 2**20 + str(number), 64)) == 64
 
     assert kept_by(work) < 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 from aiohttp import web
 
-from ccproxy.protocol.headers import for_one_hop
+from ccproxy.protocol.headers import hop_by_hop_names
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.upstream.connections import explain
 
@@ -24,7 +24,7 @@ async def forward(request: ClientRequest) -> web.StreamResponse:
 
 
 async def _returned(request: ClientRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    dropped = _NOT_TOLD | for_one_hop(answer.headers.items())
+    dropped = _NOT_TOLD | hop_by_hop_names(answer.headers.items())
     headers = {name: value for name, value in answer.headers.items() if name.lower() not in dropped}
     response = web.StreamResponse(status=answer.status, headers=headers)
     if request.worker.draining:

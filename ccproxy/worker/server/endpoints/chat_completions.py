@@ -17,7 +17,7 @@ from aiohttp import web
 from ccproxy.convert.common.usage import to_usage
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
-from ccproxy.protocol.json_splice import replaced
+from ccproxy.protocol.json_splice import replace_value
 from ccproxy.protocol.messages import check_model
 from ccproxy.worker.peers.forward import answer_elsewhere, choose
 from ccproxy.worker.server.error_response import JSON, openai_error
@@ -76,7 +76,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
     model = (chosen.model if chosen else None) or config.models.pick(head.model)
     record.requested, record.model, record.stream = head.model, model, bool(head.stream)
     if model != head.model:
-        body = replaced(body, ("model",), msgspec.json.encode(model))
+        body = replace_value(body, ("model",), msgspec.json.encode(model))
     return Outgoing(
         url=config.chat_url(model),
         body=body,
