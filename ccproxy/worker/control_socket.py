@@ -1,13 +1,9 @@
 """
-The worker's control socket: one JSON line in, one out.
+The worker's control socket: one request and one reply per connection.
 
-    {"op": "state"}                  who this is and how it is
-    {"op": "drain", "seconds": 30}   take nothing new, finish what runs, end
-    {"op": "listener"}               {"ok": true}, and the listening socket as SCM_RIGHTS
-    {"op": "keys", "do": "test", "id": "k2"}    the keys' rows; no id: every key
-
-Only the user's own processes reach it: its mode is 0600. A new supervisor takes over by it what
-an old one left behind, so it answers as long as the worker lives, also in a drain.
+The messages are in `ccproxy/ipc/control_messages.py`. The socket file has mode 0600, so only processes
+of the same user reach it. It answers until the worker exits, also during a drain, because a new
+supervisor takes over running workers through it.
 """
 
 from __future__ import annotations
@@ -15,36 +11,48 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ccproxy import __version__
 from ccproxy.build import installed_build
+from ccproxy.ipc.control_messages import (
+    Done,
+    DrainRequest,
+    KeyCounts,
+    KeysRequest,
+    ListenerRequest,
+    MessageError,
+    Refusal,
+    Reply,
+    Request,
+    SessionRequest,
+    WorkerState,
+    decode_request,
+    encode,
+)
 from ccproxy.logs import LogFile
 from ccproxy.worker.admin.session_switches import answer_session
-from ccproxy.worker.key_report import answer_keys, reason
-from ccproxy.worker.lifecycle import DRAIN_SECONDS, Service
+from ccproxy.worker.key_report import answer_keys, faulty_key, reason
+from ccproxy.worker.lifecycle import Service
 from ccproxy.worker.state import Worker
 
 _BUILD = installed_build()
-"""Of this process: read as it starts, before somebody changes the files."""
+"""Computed at import: an upgrade may replace the files while the process runs."""
 
-PATIENCE_SECONDS = 5.0
-AGAIN_SECONDS = 0.1
-LOOK_SECONDS = 1.0
-"""Between two looks whether somebody removed the socket's file."""
-LINE_LIMIT = 64 * 1024
-
-Reply = tuple[dict[str, Any], list[int]]
-"""What is answered, and the file descriptors that go with it."""
+IO_SECONDS = 5.0
+"""Limit for reading a request and for writing a reply."""
+ACCEPT_RETRY_SECONDS = 0.1
+FILE_CHECK_SECONDS = 1.0
+"""Time between two checks that the socket's file still exists."""
+MAX_LINE = 64 * 1024
+MAX_DRAIN_SECONDS = 86400
 
 
 class ControlSocket:
-    """Answers whoever connects, one request per connection."""
+    """Listens at *path* and answers requests about *worker*."""
 
     def __init__(
         self,
@@ -54,25 +62,20 @@ class ControlSocket:
         *,
         nonce: str,
         log_file: LogFile | None = None,
-        look_seconds: float = LOOK_SECONDS,
+        file_check_seconds: float = FILE_CHECK_SECONDS,
     ) -> None:
         self._path = path
         self._worker = worker
         self._service = service
         self._nonce = nonce
         self._log_file = log_file
-        self._look_seconds = look_seconds
+        self._file_check_seconds = file_check_seconds
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ops: Mapping[str, Callable[[Mapping[str, Any]], Reply]] = {
-            "state": self._state,
-            "drain": self._drain,
-            "listener": self._listener,
-        }
 
     def open(self) -> None:
-        """Bind the socket, in place of one that a dead worker left, and answer from now on."""
+        """Bind the socket, replacing the file of a dead worker, and start to answer."""
         self._bind()
-        self._start(self._stay())
+        self._start(self._restore_file())
 
     def close(self) -> None:
         """Stop answering and remove the socket."""
@@ -93,16 +96,16 @@ class ControlSocket:
         self._socket.setblocking(False)
         self._accepting = self._start(self._accept())
 
-    async def _stay(self) -> None:
-        """Make the socket anew where its file was removed: no command would reach us any more."""
+    async def _restore_file(self) -> None:
+        """Bind again whenever the file was removed: without it no command reaches the worker."""
         while True:
-            await asyncio.sleep(self._look_seconds)
+            await asyncio.sleep(self._file_check_seconds)
             if self._path.exists():
                 continue
             self._accepting.cancel()
             await asyncio.wait({self._accepting})
             self._socket.close()
-            with suppress(OSError):  # no room, or a folder that is not ours; the next look tries
+            with suppress(OSError):  # a full disk or missing permission; the next check tries again
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._bind()
 
@@ -111,66 +114,74 @@ class ControlSocket:
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._socket)
-            except OSError:  # out of descriptors: whoever asks has to wait, not to give up on us
-                await asyncio.sleep(AGAIN_SECONDS)
+            except OSError:  # out of file descriptors: the connection stays in the backlog
+                await asyncio.sleep(ACCEPT_RETRY_SECONDS)
                 continue
             self._start(self._serve(connection))
 
     async def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError, TimeoutError):
             connection.setblocking(False)
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(IO_SECONDS):
                 line = await _read_line(connection)
             reply, fds = await self._answer(line)
-            said = msgspec.json.encode(reply) + b"\n"
+            data = encode(reply)
             if fds:
-                # Small enough for any socket buffer, so this neither blocks nor is cut.
-                socket.send_fds(connection, [said], fds)
+                # Fits into any socket buffer, so this neither blocks nor is cut.
+                socket.send_fds(connection, [data], fds)
                 return
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await asyncio.get_running_loop().sock_sendall(connection, said)
+            async with asyncio.timeout(IO_SECONDS):
+                await asyncio.get_running_loop().sock_sendall(connection, data)
 
-    async def _answer(self, line: bytes) -> Reply:
+    async def _answer(self, line: bytes) -> tuple[Reply, list[int]]:
+        """Return the reply and the file descriptors to send with it."""
         try:
-            asked = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError:
-            return {"ok": False, "error": "not a JSON object"}, []
-        if asked.get("op") == "keys":
-            return await answer_keys(self._worker, asked), []
-        if asked.get("op") == "session":
-            return await answer_session(self._worker, asked), []
-        op = self._ops.get(str(asked.get("op")))
-        if op is None:
-            names = ", ".join([*self._ops, "keys", "session"])
-            return {"ok": False, "error": f"no such op; there are {names}"}, []
-        return op(asked)
+            request = decode_request(line)
+        except MessageError as error:
+            return Refusal(error=str(error)), []
+        if isinstance(request, ListenerRequest):
+            return self._listener()
+        return await self._reply(request), []
 
-    def _state(self, _asked: Mapping[str, Any]) -> Reply:
+    async def _reply(self, request: Request) -> Reply:
+        match request:
+            case KeysRequest():
+                return await answer_keys(self._worker, request)
+            case SessionRequest():
+                return await answer_session(self._worker, request)
+            case DrainRequest():
+                return self._drain(request.seconds)
+            case _:
+                return self._state()
+
+    def _state(self) -> WorkerState:
         worker = self._worker
         session = worker.session
         session.switches.catch_up()
-        return {
-            "ok": True,
-            "pid": os.getpid(),
-            "nonce": self._nonce,
-            "label": worker.config.label,
-            "port": worker.config.port,
-            "state": "draining" if worker.draining else "ready",
-            "in_flight": len(worker.running),
-            "keys": worker.key_counts(),
-            "reason": "; ".join(filter(None, (reason(worker), self._log_trouble()))) or None,
-            "log_dropped_total": self._log_file.dropped_total if self._log_file else 0,
-            "models": worker.tiers(),
-            "switched": worker.chooser.switch.name,
-            "passes_to": session.transparent.url if session.transparent.is_taken else "",
-            "keeps_history": session.conversation.is_on,
-            "inspects": session.debug_log.inspects,
-            "inspects_s": round(session.debug_log.inspects_for),
-            "base_url": worker.config.base_url,
-            "started": worker.started,
-            "version": __version__,
-            "build": _BUILD,
-        }, []
+        ready, total = worker.pool.counts()
+        reasons = filter(None, (reason(worker), self._log_trouble()))
+        return WorkerState(
+            pid=os.getpid(),
+            nonce=self._nonce,
+            label=worker.config.label,
+            port=worker.config.port,
+            state="draining" if worker.draining else "ready",
+            in_flight=len(worker.running),
+            keys=KeyCounts(ready=ready, total=total),
+            reason="; ".join(reasons) or None,
+            faulty_key=faulty_key(worker),
+            log_dropped_total=self._log_file.dropped_total if self._log_file else 0,
+            models=worker.tiers(),
+            switched=worker.chooser.switch.name,
+            passes_to=session.transparent.url if session.transparent.is_taken else "",
+            keeps_history=session.conversation.is_on,
+            inspects=session.debug_log.inspects,
+            inspects_s=round(session.debug_log.inspects_for),
+            base_url=worker.config.base_url,
+            started=worker.started,
+            version=__version__,
+            build=_BUILD,
+        )
 
     def _log_trouble(self) -> str:
         file = self._log_file
@@ -178,17 +189,16 @@ class ControlSocket:
             return ""
         return f"{file.trouble} ({file.dropped_total} log lines lost)"
 
-    def _drain(self, asked: Mapping[str, Any]) -> Reply:
-        seconds = asked.get("seconds", DRAIN_SECONDS)
-        if not isinstance(seconds, int | float) or not 0 <= seconds <= 86400:
-            return {"ok": False, "error": '"seconds" must be a number from 0 to 86400'}, []
+    def _drain(self, seconds: float) -> Reply:
+        if not 0 <= seconds <= MAX_DRAIN_SECONDS:  # also refuses NaN
+            return Refusal(error=f"seconds: must be from 0 to {MAX_DRAIN_SECONDS}")
         self._service.drain(float(seconds))
-        return {"ok": True}, []
+        return Done()
 
-    def _listener(self, _asked: Mapping[str, Any]) -> Reply:
+    def _listener(self) -> tuple[Reply, list[int]]:
         if self._worker.draining:
-            return {"ok": False, "error": "draining: the listening socket is closed"}, []
-        return {"ok": True}, [self._service.listener.fileno()]
+            return Refusal(error="the worker is draining and has closed its listening socket"), []
+        return Done(), [self._service.listener.fileno()]
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -200,7 +210,7 @@ class ControlSocket:
 async def _read_line(connection: socket.socket) -> bytes:
     loop = asyncio.get_running_loop()
     line = b""
-    while b"\n" not in line and len(line) < LINE_LIMIT:
+    while b"\n" not in line and len(line) < MAX_LINE:
         data = await loop.sock_recv(connection, 4096)
         if not data:
             break

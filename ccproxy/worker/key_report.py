@@ -1,115 +1,158 @@
 """
-The keys as their owner sees them: why some are out, and what may be done about it.
+The state of the keys for their owner: `ccproxy keys` and the reason lines of `ccproxy status`.
 
-Behind `ccproxy keys` and the reason lines of `status`. A key is never shown, only its last four
-characters. A test asks the provider for a word with one key, whatever is known about it, and the
-pool learns from the answer like from any other.
+A key is shown by its last four characters only. A test sends one small request with the key,
+whatever its state is, and the pool learns from the response as from any other.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
+from ccproxy.ipc.control_messages import (
+    KeyCooldown,
+    KeyRow,
+    KeysReply,
+    KeysRequest,
+    KeyTest,
+    Refusal,
+)
 from ccproxy.convert.errors.classify import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.display import KeyShown, RestShown, span
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.state import Worker
-from ccproxy.worker.test_request import trial
+from ccproxy.worker.test_request import send_test_request
 
-NO_STORE = "the file of its keys' state could not be opened when it started"
+NO_STORE = "the file for the state of the keys could not be opened at the start"
 
-DEEDS = ("list", "test", "enable", "disable", "reset")
+_FAULTS = (Cause.BAD_KEY.value, Cause.MONEY.value)
+"""Causes that last until the user does something."""
+_LONG = {*_FAULTS, Cause.QUOTA.value}
 
 
-async def answer_keys(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what *asked* says (`do` and `id`) and return the keys as they are then."""
-    deed, key_id = asked.get("do", "list"), asked.get("id")
-    known = [key.id for key in worker.pool.snapshot()]
-    if deed not in DEEDS:
-        return {"ok": False, "error": f"no such thing to do; there are {', '.join(DEEDS)}"}
-    if key_id is not None and key_id not in known:
-        return {"ok": False, "error": f"no such key; there are {', '.join(known)}"}
-    ids = known if key_id is None else [key_id]
-    answer: dict[str, Any] = {"ok": True}
-    match deed:
+async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refusal:
+    """Apply the action of *request* and return the keys after it."""
+    ids = [key.id for key in worker.pool.snapshot()]
+    if request.id is not None:
+        if request.id not in ids:
+            return Refusal(error=f"there is no key {request.id}; the keys are {', '.join(ids)}")
+        ids = [request.id]
+    tests: tuple[KeyTest, ...] = ()
+    match request.action:
         case "test":
-            answer["tests"] = [await _test(worker, one) for one in ids]
+            tests = tuple([await _test(worker, key_id) for key_id in ids])
         case "enable":
-            for one in ids:
-                worker.pool.enable(one)
+            for key_id in ids:
+                worker.pool.enable(key_id)
         case "disable":
-            for one in ids:
-                worker.pool.disable(one)
+            for key_id in ids:
+                worker.pool.disable(key_id)
         case "reset":
-            worker.pool.reset(key_id)
-    if deed not in ("list", "test"):
-        worker.log.info(f"keys.{deed}", keys=ids)
-        answer |= await _save(worker)
-    return {**answer, "keys": [asdict(key) for key in worker.pool.snapshot()]}
+            worker.pool.reset(request.id)
+    unsaved = ""
+    if request.action not in ("list", "test"):
+        worker.log.info(f"keys.{request.action}", keys=ids)
+        unsaved = await _save(worker)
+    keys = tuple(_row(key) for key in worker.pool.snapshot())
+    return KeysReply(keys=keys, tests=tests, unsaved=unsaved)
 
 
-async def _save(worker: Worker) -> dict[str, str]:
-    """Save what the user wants of the keys; say under `unsaved` why a restart will forget it."""
+def _row(key: KeyShown) -> KeyRow:
+    return KeyRow(
+        id=key.id,
+        tail=key.tail,
+        state=key.state,
+        cooldowns=tuple(
+            KeyCooldown(
+                model=rest.model,
+                cause=rest.cause,
+                status=rest.status,
+                seconds=rest.seconds,
+                since=rest.since,
+            )
+            for rest in key.rests
+        ),
+        used_today=key.used_today,
+        in_flight=key.in_flight,
+        last_error=key.said,
+    )
+
+
+async def _save(worker: Worker) -> str:
+    """Save the state of the keys; return why a restart will undo the change, empty if saved."""
     if worker.keeper is not None:
-        unsaved = await worker.keeper.save_now()
-    else:  # where another process of the entry keeps the pool, that one is told, too
-        unsaved = NO_STORE if worker.pool.is_kept_here else ""
-    return {"unsaved": unsaved} if unsaved else {}
+        return await worker.keeper.save_now()
+    # Another process of the entry may own the file; the same action is sent to it.
+    return NO_STORE if worker.pool.is_kept_here else ""
 
 
-async def _test(worker: Worker, key_id: str) -> dict[str, Any]:
-    began = time.monotonic()
+async def _test(worker: Worker, key_id: str) -> KeyTest:
+    start = time.monotonic()
+    kind, status, message = None, 200, "the provider answers"
     try:
-        await trial(worker, request_id=worker.new_id("req"), key_id=key_id)
-    except Problem as problem:
-        told = redacted(problem, worker.redact)
-        found = {"ok": False, "kind": told.kind, "status": told.status, "message": told.message}
-    else:
-        found = {"ok": True, "kind": None, "status": 200, "message": "the provider answers"}
-    return {"id": key_id, **found, "seconds": round(time.monotonic() - began, 3)}
+        await send_test_request(worker, request_id=worker.new_id("req"), key_id=key_id)
+    except Problem as error:
+        problem = redacted(error, worker.redact)
+        kind, status, message = problem.kind, problem.status, problem.message
+    return KeyTest(
+        id=key_id,
+        ok=kind is None,
+        kind=kind,
+        status=status,
+        message=message,
+        seconds=round(time.monotonic() - start, 3),
+    )
+
+
+def faulty_key(worker: Worker) -> str:
+    """Return the id of the first key that was rejected or is out of credit; empty if none is."""
+    for key in worker.pool.snapshot():
+        if key.state != "disabled" and any(rest.cause in _FAULTS for rest in key.rests):
+            return key.id
+    return ""
 
 
 def reason(worker: Worker) -> str | None:
-    """Say why not all is well with keys and provider, for the user; None if it is."""
+    """Describe for the user what is wrong with keys and provider; None if nothing is."""
     parts = []
     name = worker.config.provider_name
     if (seconds := worker.upstream.breaker.seconds_open) > 0:
-        parts.append(f"{name} fails and is asked again in {span(seconds)}")
-    if (resting := worker.pool.provider_rests_for) is not None:
-        parts.append(f"{name} limits this address or account: cooling {span(resting)}")
+        parts.append(f"{name} is failing; next attempt in {span(seconds)}")
+    if (seconds_left := worker.pool.provider_rests_for) is not None:
+        parts.append(
+            f"{name} limits this address or account: cooling down for {span(seconds_left)}"
+        )
     keys = worker.pool.snapshot()
-    out = [key for key in keys if key.state != "ready"]
-    if out:
-        said = " · ".join(f"{key.id} {key.tail} {_said(key)}" for key in out)
-        parts.append(f"{len(out)} of {len(keys)} keys out: {said}")
+    unavailable = [key for key in keys if key.state != "ready"]
+    if unavailable:
+        details = " · ".join(f"{key.id} {key.tail} {_describe(key)}" for key in unavailable)
+        parts.append(f"{len(unavailable)} of {len(keys)} keys out: {details}")
     return " · ".join(parts) or None
 
 
-def _said(key: KeyShown) -> str:
+def _describe(key: KeyShown) -> str:
     if key.state == "disabled":
         return "disabled by the user"
-    return _why(max(key.rests, key=lambda rest: (rest.cause in _LASTING, rest.seconds)))
+    return _describe_cooldown(max(key.rests, key=lambda rest: (rest.cause in _LONG, rest.seconds)))
 
 
-def _why(rest: RestShown) -> str:
+def _describe_cooldown(rest: RestShown) -> str:
     since = time.strftime("%H:%M", time.localtime(rest.since))
     match rest.cause:
         case Cause.BAD_KEY.value:
-            return f"rejected {rest.status} since {since}"
+            return f"rejected ({rest.status}) since {since}"
         case Cause.MONEY.value:
-            return f"out of money ({rest.status}) since {since}, {_again(rest)}"
+            return f"out of credit ({rest.status}) since {since}, {_next_attempt(rest)}"
         case Cause.QUOTA.value:
-            return f"at the plan's limit ({rest.status}) since {since}, {_again(rest)}"
-    told = ", retry-after" if rest.told else ""
-    return f"cooling {span(rest.seconds)} ({rest.status}{told})"
+            return f"out of quota ({rest.status}) since {since}, {_next_attempt(rest)}"
+    source = ", retry-after" if rest.told else ""
+    return f"cooling down for {span(rest.seconds)} ({rest.status}{source})"
 
 
-def _again(rest: RestShown) -> str:
-    return f"tried again in {span(rest.seconds)}" if rest.seconds else "tried again next"
-
-
-_LASTING = {Cause.BAD_KEY.value, Cause.MONEY.value, Cause.QUOTA.value}
+def _next_attempt(rest: RestShown) -> str:
+    return (
+        f"next attempt in {span(rest.seconds)}"
+        if rest.seconds
+        else "next attempt with the next request"
+    )

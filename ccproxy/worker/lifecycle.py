@@ -15,12 +15,12 @@ import signal
 import socket
 from contextlib import suppress
 
+from ccproxy.ipc.control_messages import DRAIN_SECONDS
 from ccproxy.worker.server.app import answer
 from ccproxy.worker.server.http import ClientServer
 from ccproxy.worker.state import Worker
 
 BACKLOG = 1024
-DRAIN_SECONDS = 30.0
 IDLE_SECONDS = 1.0
 """How long a connection without a request stays open in a drain."""
 LOOK_EVERY_SECONDS = 0.05

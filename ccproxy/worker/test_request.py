@@ -1,4 +1,4 @@
-"""One real, tiny request, by which a user sees whether key and model work."""
+"""One small request to the provider, which shows a user whether key and model work."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream.client import Outgoing
 
 _TIER = "claude-haiku"
-_MOST_TOKENS = 16
+_MAX_TOKENS = 16
 
 
-def trial_exchange(worker: Worker, *, request_id: str) -> Exchange | Passthrough:
-    """Return the question: the small model is asked for a word."""
-    question = {
+def build_test_request(worker: Worker, *, request_id: str) -> Exchange | Passthrough:
+    """Return a request for one word to the small model."""
+    fields = {
         "model": worker.config.models.small or _TIER,
-        "max_tokens": _MOST_TOKENS,
+        "max_tokens": _MAX_TOKENS,
         "messages": [{"role": "user", "content": "Say: ok"}],
         "thinking": {"type": "disabled"},
     }
-    body = msgspec.json.encode(question)
+    body = msgspec.json.encode(fields)
     if worker.config.api == "messages":
         return Passthrough(body, rules=worker.rules, request_id=request_id)
     return Exchange(body, rules=worker.rules, message_id=worker.new_id("msg"))
 
 
-def trial_url(worker: Worker, model: str) -> str:
-    """Return where the question goes."""
+def url_of_test_request(worker: Worker, model: str) -> str:
+    """Return the URL for a request to *model*."""
     config = worker.config
     return config.chat_url(model) if config.api == "chat" else config.messages_url()
 
 
-async def trial(worker: Worker, *, request_id: str, key_id: str) -> None:
+async def send_test_request(worker: Worker, *, request_id: str, key_id: str) -> None:
     """
-    Ask with the key *key_id*, whatever is known about it.
+    Send the request with the key *key_id*, whatever its state is.
 
     Raises:
-        Problem: If the provider does not answer as it should.
+        Problem: If the provider returns anything but a model's answer.
 
     """
-    exchange = trial_exchange(worker, request_id=request_id)
+    exchange = build_test_request(worker, request_id=request_id)
     outgoing = Outgoing(
-        url=trial_url(worker, exchange.model),
+        url=url_of_test_request(worker, exchange.model),
         body=exchange.body,
         model=exchange.model,
         stream=exchange.asks_stream,

@@ -27,8 +27,8 @@ async def control(proxy, tmp_path):
     socket_file.close()
 
 
-async def about_keys(control, deed="list", key_id=None):
-    return await say(control, {"op": "keys", "do": deed, "id": key_id})
+async def about_keys(control, action="list", key_id=None):
+    return await say(control, {"op": "keys", "action": action, "id": key_id})
 
 
 def by_key(answers, otherwise=None):
@@ -62,10 +62,10 @@ async def test_a_disabled_key_is_not_asked_until_it_is_enabled(proxy, control, p
 
 
 async def test_what_will_be_forgotten_by_a_restart_is_told(proxy, control):
-    assert "unsaved" not in await about_keys(control, "disable", "k1")
+    assert (await about_keys(control, "disable", "k1"))["unsaved"] == ""
     proxy.worker.keeper = None
     assert "could not be opened" in (await about_keys(control, "enable", "k1"))["unsaved"]
-    assert "unsaved" not in await about_keys(control)
+    assert (await about_keys(control))["unsaved"] == ""
 
 
 async def test_a_reset_forgets_why_one_key_or_all_rest(proxy, control, provider):
@@ -107,16 +107,20 @@ async def test_a_test_that_fails_again_makes_the_rest_no_longer(proxy, control, 
     await proxy.ask()
     for _ in range(3):
         await about_keys(control, "test", "k1")
-    (rest,) = (await about_keys(control))["keys"][0]["rests"]
+    (rest,) = (await about_keys(control))["keys"][0]["cooldowns"]
     assert rest["seconds"] <= 60
 
 
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
-        pytest.param({"do": "burn"}, "there are list, test", id="an unknown deed"),
-        pytest.param({"do": "test", "id": "k9"}, "there are k1, k2, k3", id="an unknown key"),
-        pytest.param({"do": "test", "id": ["k1"]}, "there are k1, k2, k3", id="a list of keys"),
+        pytest.param(
+            {"action": "burn"}, "action: must be one of list, test", id="an unknown action"
+        ),
+        pytest.param(
+            {"action": "test", "id": "k9"}, "the keys are k1, k2, k3", id="an unknown key"
+        ),
+        pytest.param({"action": "test", "id": ["k1"]}, "id: must be str", id="a list of keys"),
     ],
 )
 async def test_what_cannot_be_done_is_told(control, asked, complaint):
@@ -133,8 +137,8 @@ async def test_the_reason_tells_cause_and_time_of_every_key_that_is_out(proxy, c
         await proxy.ask()
     said = (await say(control, {"op": "state"}))["reason"]
     assert re.fullmatch(
-        r"2 of 3 keys out: k1 …aaaa cooling 4[01] s \(429, retry-after\) · "
-        r"k3 …cccc rejected 401 since \d\d:\d\d",
+        r"2 of 3 keys out: k1 …aaaa cooling down for 4[01] s \(429, retry-after\) · "
+        r"k3 …cccc rejected \(401\) since \d\d:\d\d",
         said,
     )
 
@@ -144,14 +148,14 @@ async def test_an_open_breaker_is_told(start, provider):
     provider.script(failure(500))
     for _ in range(5):
         await proxy.ask()
-    assert re.fullmatch(r"\S+ fails and is asked again in (9|10) s", reason(proxy.worker) or "")
+    assert re.fullmatch(r"\S+ is failing; next attempt in (9|10) s", reason(proxy.worker) or "")
 
 
 async def test_money_is_told_with_the_time_of_the_next_try(proxy, control, provider):
     provider.script(by_key({KEYS[0]: failure(402, "credit balance is too low")}))
     await proxy.ask()
     assert re.search(
-        r"k1 …aaaa out of money \(402\) since \d\d:\d\d, tried again in (59|60) min",
+        r"k1 …aaaa out of credit \(402\) since \d\d:\d\d, next attempt in (59|60) min",
         reason(proxy.worker) or "",
     )
 

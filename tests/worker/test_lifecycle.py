@@ -40,7 +40,9 @@ async def say(path, line):
 async def test_a_control_socket_that_was_removed_is_made_anew(proxy, tmp_path):
     path = tmp_path / "away/c.sock"
     path.parent.mkdir()
-    socket_file = ControlSocket(path, proxy.worker, proxy.service, nonce="n1", look_seconds=0.01)
+    socket_file = ControlSocket(
+        path, proxy.worker, proxy.service, nonce="n1", file_check_seconds=0.01
+    )
     socket_file.open()
     for _ in range(2):
         shutil.rmtree(path.parent)
@@ -222,5 +224,6 @@ async def test_a_drained_worker_has_no_socket_to_hand_over(control, proxy, provi
     proxy.service.drain(20)
     await eventually(lambda: proxy.worker.draining)
     answer = await say(control, {"op": "listener"})
-    assert (answer["ok"], answer["error"].split(":")[0]) == (False, "draining")
+    assert answer["ok"] is False
+    assert "is draining" in answer["error"]
     asking.cancel()

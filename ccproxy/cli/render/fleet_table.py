@@ -128,7 +128,7 @@ def _unusual(row: Row) -> list[str]:
     return [click.style(line, fg="yellow") for line in lines]
 
 
-_REFUSED_KEY = re.compile(r"\b(k\d+) \S+ (?:rejected|out of money)")
+_REFUSED_KEY = re.compile(r"\b(k\d+) \S+ (?:rejected|out of credit)")
 
 
 def _trouble(row: Row) -> list[str]:

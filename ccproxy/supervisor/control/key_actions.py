@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import asdict, replace
 
 from ccproxy.config.fleet import Fleet
+from ccproxy.ipc.control_messages import KeyAction, KeysReply, KeysRequest, from_fields
 from ccproxy.errors import CcproxyError, NotRunning
 from ccproxy.supervisor.control.client import known_records
 from ccproxy.supervisor.control.protocol import NoAnswer, ask
@@ -17,35 +18,36 @@ TEST_LIMIT = 900.0
 
 
 def ask_about_keys(
-    fleet: Fleet, label: str, deed: str, *, key_id: str | None = None
-) -> dict[str, Any]:
+    fleet: Fleet, label: str, action: KeyAction, *, key_id: str | None = None
+) -> KeysReply:
     """
-    Have *deed* (`list`, `test`, `enable`, `disable`, `reset`) done; return what a worker said.
+    Apply *action* to the keys of an entry and return the keys after it.
 
-    Every process of the entry is told; a test is made by the first one only.
+    Every process of the entry carries it out; `list` and `test` are for the first one only.
 
     Raises:
         NotRunning: If no process of the entry answers.
         CcproxyError: If there is no such key.
 
     """
-    asked = {"op": "keys", "do": deed, "id": key_id}
+    request = asdict(KeysRequest(action=action, id=key_id))
     answers = []
     for record in living_processes(fleet, label):
         try:
-            answer = ask(record.control, asked, timeout=TEST_LIMIT if deed == "test" else LIMIT)
+            answer = ask(record.control, request, timeout=TEST_LIMIT if action == "test" else LIMIT)
         except NoAnswer:
             continue
         answers.append(answer)
-        if deed in ("list", "test"):
+        if action in ("list", "test"):
             break
     if not answers:
         raise NotRunning(f"{label} is not running\n  fix: ccproxy start {label}")
     refused = next((answer for answer in answers if not answer.get("ok")), None)
     if refused is not None:
         raise CcproxyError(f"{label}: {refused.get('error')}\n  fix: ccproxy keys {label}")
-    unsaved = [answer["unsaved"] for answer in answers if "unsaved" in answer]
-    return answers[0] | ({"unsaved": unsaved[0]} if unsaved else {})
+    replies = [from_fields(KeysReply, answer) for answer in answers]
+    unsaved = next((reply.unsaved for reply in replies if reply.unsaved), "")
+    return replace(replies[0], unsaved=unsaved)
 
 
 def living_processes(fleet: Fleet, label: str) -> list[Record]:

@@ -1,33 +1,25 @@
-"""The switches of a worker's session, as the control socket offers them to the command line."""
+"""The switches of a worker's session on its control socket: bypass and history."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from ccproxy.ipc.control_messages import SessionReply, SessionRequest
 from ccproxy.worker.state import Worker
 
-PROXY_DEEDS = ("on", "off", "toggle")
 
-
-async def answer_session(worker: Worker, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what *asked* says (`proxy` and `history`) and return how the switches stand then."""
+async def answer_session(worker: Worker, request: SessionRequest) -> SessionReply:
+    """Change the switches that *request* names and return the state of all."""
     session = worker.session
     session.switches.catch_up()
-    proxy, history = asked.get("proxy"), asked.get("history")
-    if proxy not in (None, *PROXY_DEEDS) or history not in (None, "on", "off"):
-        return {"ok": False, "error": f'"proxy" is one of {", ".join(PROXY_DEEDS)}'}
-    if proxy is not None:
+    if request.proxy is not None:
         is_taken = session.transparent.is_taken
-        disabled = not is_taken if proxy == "toggle" else proxy == "off"
+        disabled = not is_taken if request.proxy == "toggle" else request.proxy == "off"
         await session.switches.switch_proxy(disabled=disabled)
         worker.log.info("proxy.switched", enabled=not session.transparent.is_taken)
-    if history is not None:
+    if request.history is not None:
         switches = session.switches
-        await (switches.keep_history() if history == "on" else switches.end_history())
-    return {
-        "ok": True,
-        "proxy": not session.transparent.is_taken,
-        "history": session.conversation.is_on,
-        "goes_to": session.transparent.url,
-    }
+        await (switches.keep_history() if request.history == "on" else switches.end_history())
+    return SessionReply(
+        proxy=not session.transparent.is_taken,
+        history=session.conversation.is_on,
+        goes_to=session.transparent.url,
+    )

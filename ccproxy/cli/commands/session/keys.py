@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import click
@@ -13,10 +14,10 @@ from ccproxy.cli.render.terminal import clean, complain, duration, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
+from ccproxy.ipc.control_messages import KEY_ACTIONS, KeyAction
 from ccproxy.errors import NotRunning, UsageError
 from ccproxy.supervisor.control.key_actions import ask_about_keys
 
-DEEDS = ("list", "test", "enable", "disable", "reset")
 REFUSALS = {"authentication_error", "permission_error", "billing_error"}
 """The errors that blame the key, not the request or the moment."""
 _HEADS = ("KEY", "TAIL", "STATE", "TODAY", "IN-FLIGHT", "WHY")
@@ -26,7 +27,7 @@ _COLORS = {"ready": "green", "resting": "yellow", "disabled": "bright_black"}
 
 class _Order(NamedTuple):
     label: str | None
-    deed: str
+    deed: KeyAction
     ids: tuple[str, ...]
 
 
@@ -72,15 +73,16 @@ def _understand(words: Sequence[str]) -> _Order:
     match list(words):
         case []:
             return _Order(None, "list", ())
-        case [label, deed, *ids] if deed in DEEDS:
+        case [label, deed, *ids] if deed in KEY_ACTIONS:
             return _checked(_Order(label, deed, tuple(ids)))
-        case [deed, *ids] if deed in DEEDS:
+        case [deed, *ids] if deed in KEY_ACTIONS:
             return _checked(_Order(None, deed, tuple(ids)))
         case [label]:
             return _Order(label, "list", ())
         case _:
             raise UsageError(
-                f'"{words[1]}" is not something to do with keys\n  fix: use {", ".join(DEEDS)}'
+                f'"{words[1]}" is not something to do with keys'
+                f"\n  fix: use {', '.join(KEY_ACTIONS)}"
             )
 
 
@@ -112,14 +114,14 @@ def _carry_out(fleet: Fleet, order: _Order) -> list[dict[str, Any]]:
 
 
 def _of_one(fleet: Fleet, label: str, order: _Order) -> dict[str, Any]:
-    answers = [
+    replies = [
         ask_about_keys(fleet, label, order.deed, key_id=key_id) for key_id in order.ids or (None,)
     ]
-    one: dict[str, Any] = {"label": label, "keys": answers[-1]["keys"]}
-    if "unsaved" in answers[-1]:
-        one["unsaved"] = answers[-1]["unsaved"]
+    one: dict[str, Any] = {"label": label, "keys": [asdict(key) for key in replies[-1].keys]}
+    if replies[-1].unsaved:
+        one["unsaved"] = replies[-1].unsaved
     if order.deed == "test":
-        one["tests"] = [test for answer in answers for test in answer["tests"]]
+        one["tests"] = [asdict(test) for reply in replies for test in reply.tests]
     return one
 
 
@@ -145,15 +147,14 @@ def _lines(one: Mapping[str, Any], *, verbose: bool) -> list[str]:
         if number:
             texts[2] = click.style(texts[2], fg=_COLORS.get(cells[2], "red"))
         lines.append(f"  {'  '.join(texts)}".rstrip())
-        # A worker of an older version does not tell it.
-        if verbose and number and (said := one["keys"][number - 1].get("said")):
+        if verbose and number and (said := one["keys"][number - 1]["last_error"]):
             lines.append(f"      last refusal: {clean(said)}")
     tails = {key["id"]: key["tail"] for key in one["keys"]}
     return lines + [_tested(test, tails[test["id"]]) for test in one.get("tests", ())]
 
 
 def _cells(key: Mapping[str, Any]) -> tuple[str, ...]:
-    why = " · ".join(_why(rest) for rest in key["rests"])
+    why = " · ".join(_why(rest) for rest in key["cooldowns"])
     today, flying = str(key["used_today"]), str(key["in_flight"])
     return key["id"], clean(key["tail"]), key["state"], today, flying, why
 

@@ -14,7 +14,7 @@ from ccproxy.worker.server.endpoints.health import json_response, now
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import note_answer, note_asked, outgoing
-from ccproxy.worker.test_request import trial_exchange, trial_url
+from ccproxy.worker.test_request import build_test_request, url_of_test_request
 
 _ADVICE = {
     "authentication_error": "check PROVIDER_API_KEY in the env file: the provider refuses the key",
@@ -32,7 +32,7 @@ _OTHER_ADVICE = "check PROVIDER_BASE_URL; the log file says what the provider an
 async def test_connection(request: ClientRequest) -> web.Response:
     """Ask the small model for a word."""
     try:
-        exchange = trial_exchange(request.worker, request_id=request.record.request_id)
+        exchange = build_test_request(request.worker, request_id=request.record.request_id)
         message = await _ask(request, exchange)
     except Problem as problem:
         problem = redacted(problem, request.worker.redact)
@@ -50,7 +50,7 @@ async def test_connection(request: ClientRequest) -> web.Response:
 async def _ask(request: ClientRequest, exchange: Exchange | Passthrough) -> dict[str, Any]:
     worker = request.worker
     note_asked(request, exchange)
-    url = trial_url(worker, exchange.model)
+    url = url_of_test_request(worker, exchange.model)
     async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
         note_answer(request, answer)
         message = msgspec.json.decode(exchange.whole(await answer.read()))

@@ -111,7 +111,7 @@ def test_a_refused_key_is_found_told_and_switched_off(two_keys, process):
     assert status.returncode == 1
     assert "degraded" in status.stdout
     assert "1/2" in status.stdout
-    assert "1 of 2 keys out: k2 …2222 rejected 401 since" in status.stdout
+    assert "1 of 2 keys out: k2 …2222 rejected (401) since" in status.stdout
     assert "fix: ccproxy keys Two test k2" in status.stdout
 
     done = process("keys", "disable", "k2", "--json")
@@ -128,7 +128,7 @@ def test_a_refused_key_is_found_told_and_switched_off(two_keys, process):
     ]
     done = process("keys", "two", "test", "k7")
     assert done.returncode == 1
-    assert "there are k1, k2" in done.stderr
+    assert "the keys are k1, k2" in done.stderr
 
 
 def test_what_could_not_be_saved_is_told_and_holds_for_now(two_keys, process):

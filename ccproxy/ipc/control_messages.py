@@ -1,0 +1,328 @@
+"""
+The messages between a worker and the programs that control it.
+
+A worker has a control socket, on which every connection carries one request and one reply, and a
+readiness pipe, on which it writes one message at its start. Each message is one line of JSON.
+Worker and supervisor do not import each other; both import this module.
+
+Unknown fields are ignored and missing ones have defaults, because a new supervisor takes over the
+workers of the previous release.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+KeyAction = Literal["list", "test", "enable", "disable", "reset"]
+KEY_ACTIONS: tuple[KeyAction, ...] = get_args(KeyAction)
+
+DRAIN_SECONDS = 30.0
+"""Default limit for the requests that are running when a drain begins."""
+
+
+class MessageError(ValueError):
+    """A line is not the expected message; the text names the field."""
+
+
+# Requests to a worker.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRequest:
+    """Asks for a `WorkerState`."""
+
+    op: Literal["state"] = "state"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainRequest:
+    """Stops accepting; the worker exits when its requests have ended, at most `seconds` later."""
+
+    op: Literal["drain"] = "drain"
+    seconds: float = DRAIN_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerRequest:
+    """Asks for a duplicate of the listening socket, sent as SCM_RIGHTS with a `Done`."""
+
+    op: Literal["listener"] = "listener"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysRequest:
+    """Applies an action to one key, or to all if `id` is None; returns a `KeysReply`."""
+
+    op: Literal["keys"] = "keys"
+    action: KeyAction = "list"
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest:
+    """Changes those switches that are not None; returns a `SessionReply`."""
+
+    op: Literal["session"] = "session"
+    proxy: Literal["on", "off", "toggle"] | None = None
+    history: Literal["on", "off"] | None = None
+
+
+Request = StateRequest | DrainRequest | ListenerRequest | KeysRequest | SessionRequest
+REQUESTS: Mapping[str, type[Request]] = {
+    "state": StateRequest,
+    "drain": DrainRequest,
+    "listener": ListenerRequest,
+    "keys": KeysRequest,
+    "session": SessionRequest,
+}
+
+
+# Replies of a worker. `ok` is False in a `Refusal` only.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The request was refused; the text is for the user."""
+
+    ok: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The request was carried out and returns nothing else."""
+
+    ok: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCounts:
+    """How many keys a worker has, and how many of them can serve a request now."""
+
+    ready: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """The state of one worker process, as status and the health probe use it."""
+
+    ok: bool = True
+    pid: int = 0
+    nonce: str = ""
+    """Identifies the process; the supervisor chose it when it started the worker."""
+    label: str = ""
+    port: int = 0
+    state: str = ""
+    """`ready` or `draining`; empty if unknown."""
+    in_flight: int = 0
+    keys: KeyCounts | None = None
+    reason: str | None = None
+    """Why the worker cannot serve as it should, for the user."""
+    faulty_key: str = ""
+    """Id of the first key that was rejected or is out of credit, which the user can test."""
+    connections: int = 0
+    """Open client connections, of which there are at most `max_connections`."""
+    max_connections: int = 0
+    log_dropped_total: int = 0
+    """Log lines lost since the start because the disk was full."""
+    models: Mapping[str, str | None] = field(default_factory=dict)
+    """Model names by tier."""
+    switched: str = ""
+    """Name of the active switch of models; empty if the env file's models are used."""
+    passes_to: str = ""
+    """Where requests go unchanged in bypass mode; empty if bypass is off."""
+    keeps_history: bool = False
+    inspects: bool = False
+    """Whether INSPECT makes request bodies readable now."""
+    inspects_s: float = 0.0
+    """Seconds until that ends."""
+    base_url: str = ""
+    started: float = 0.0
+    """Seconds since the epoch."""
+    version: str = ""
+    build: str = ""
+    """Hash of the source that the process runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCooldown:
+    """One reason why a key is not used."""
+
+    model: str | None = None
+    """None: it applies to every model."""
+    cause: str = ""
+    status: int = 0
+    seconds: float = 0.0
+    """Until the next attempt; 0 if the next request makes it."""
+    since: float = 0.0
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """One key, of which no more than the last four characters leave the worker."""
+
+    id: str
+    tail: str = ""
+    state: str = ""
+    cooldowns: tuple[KeyCooldown, ...] = ()
+    used_today: int = 0
+    in_flight: int = 0
+    last_error: str = ""
+    """The provider's text when it last refused the key; empty if the key has no cooldown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyTest:
+    """The result of one test request with one key."""
+
+    id: str
+    ok: bool = False
+    kind: str | None = None
+    """The Messages API's error type; None after a success."""
+    status: int = 0
+    message: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysReply:
+    """The keys after an action."""
+
+    ok: bool = True
+    keys: tuple[KeyRow, ...] = ()
+    tests: tuple[KeyTest, ...] = ()
+    unsaved: str = ""
+    """Why a restart will undo the action; empty if it is saved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionReply:
+    """The switches of a session."""
+
+    ok: bool = True
+    proxy: bool = True
+    """False: bypass is on."""
+    history: bool = False
+    goes_to: str = ""
+    """Where requests go in bypass mode."""
+
+
+Reply = Refusal | Done | WorkerState | KeysReply | SessionReply
+
+
+# The readiness pipe.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """The first and only message of a worker on its readiness pipe."""
+
+    ready: bool = False
+    pid: int = 0
+    nonce: str = ""
+    error: str = ""
+    """Why the worker exits; empty if it is ready."""
+    errno: int | None = None
+    """The system's error number, if that is the reason."""
+
+
+# Encoding.
+
+
+def encode(message: Request | Reply | Readiness) -> bytes:
+    """Return *message* as one line of JSON."""
+    return json.dumps(asdict(message)).encode() + b"\n"
+
+
+def decode(kind: type[T], line: bytes) -> T:
+    """
+    Read one line as a message of *kind*.
+
+    Raises:
+        MessageError: If it is not a JSON object, or a field has the wrong type.
+
+    """
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("not JSON") from error
+    return from_fields(kind, fields)
+
+
+def decode_request(line: bytes) -> Request:
+    """
+    Read one line as a request; `op` selects its type.
+
+    Raises:
+        MessageError: If it is not a request.
+
+    """
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("not JSON") from error
+    op = fields.get("op") if isinstance(fields, dict) else None
+    kind = REQUESTS.get(op) if isinstance(op, str) else None
+    if kind is None:
+        raise MessageError(f"op: must be one of {', '.join(REQUESTS)}")
+    return from_fields(kind, fields)
+
+
+def from_fields(kind: type[T], fields: object) -> T:
+    """
+    Build a message of *kind* from parsed JSON.
+
+    Raises:
+        MessageError: If it is not a JSON object, or a field has the wrong type.
+
+    """
+    if not isinstance(fields, dict):
+        raise MessageError("not a JSON object")
+    hashable: Any = kind  # mypy does not take type[T] for one
+    hints = _hints(hashable)
+    try:
+        return kind(
+            **{
+                name: _checked(hints[name], value, name)
+                for name, value in fields.items()
+                if name in hints
+            }
+        )
+    except TypeError as error:  # a field without a default is missing
+        raise MessageError(str(error)) from error
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _checked(hint: Any, value: object, name: str) -> Any:  # noqa: ANN401 - any field's type
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (UnionType, Union):
+        if value is None:
+            return None
+        return _checked(options[0], value, name)  # every union here is `X | None`
+    if origin is Literal:
+        if value not in options:
+            raise MessageError(f"{name}: must be one of {', '.join(map(str, options))}")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_checked(options[0], item, name) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _checked(options[1], item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return from_fields(hint, value)
+    kind = float | int if hint is float else (origin or hint)
+    if not isinstance(value, kind) or (isinstance(value, bool) and hint is not bool):
+        raise MessageError(f"{name}: must be {getattr(hint, '__name__', hint)}")
+    return value
