@@ -1,8 +1,8 @@
 """
 The worker's control socket: one request and one reply per connection.
 
-The messages are in `ccproxy/ipc/control_messages.py`. The socket file has mode 0600, so only processes
-of the same user reach it. It answers until the worker exits, also during a drain, because a new
+The messages are in `ccproxy/ipc/control_messages.py`. The socket file has mode 0600, so only
+processes of the same user reach it. It answers until the worker exits, also during a drain: a new
 supervisor takes over running workers through it.
 """
 

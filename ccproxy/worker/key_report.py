@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 
+from ccproxy.convert.errors.classify import Cause
+from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import (
     KeyCooldown,
     KeyRow,
@@ -17,8 +19,6 @@ from ccproxy.ipc.control_messages import (
     KeyTest,
     Refusal,
 )
-from ccproxy.convert.errors.classify import Cause
-from ccproxy.errors import Problem
 from ccproxy.keys.display import KeyShown, RestShown, span
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.state import Worker

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.ipc.control_messages import KeyAction, KeysReply, KeysRequest, from_fields
 from ccproxy.errors import CcproxyError, NotRunning
+from ccproxy.ipc.control_messages import KeyAction, KeysReply, KeysRequest, from_fields
 from ccproxy.supervisor.control.client import known_records
 from ccproxy.supervisor.control.protocol import NoAnswer, ask
 from ccproxy.supervisor.state.records import Record, Records

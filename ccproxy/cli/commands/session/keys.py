@@ -14,8 +14,8 @@ from ccproxy.cli.render.terminal import clean, complain, duration, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
-from ccproxy.ipc.control_messages import KEY_ACTIONS, KeyAction
 from ccproxy.errors import NotRunning, UsageError
+from ccproxy.ipc.control_messages import KEY_ACTIONS, KeyAction
 from ccproxy.supervisor.control.key_actions import ask_about_keys
 
 REFUSALS = {"authentication_error", "permission_error", "billing_error"}
