@@ -31,7 +31,7 @@ def closure(name: str) -> set[str]:
 
 
 def listed() -> dict[str, str]:
-    _, _, table = TEXT.partition("## What ccproxy needs at run time")
+    _, _, table = TEXT.partition("## Run-time dependencies")
     return dict(re.findall(r"^\| ([a-z0-9-]+) \| (.+) \|$", table, re.MULTILINE)[1:])
 
 
