@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.terminal import clean, tilde
+from ccproxy.cli.session.claude_settings import Conflict, find_conflicts
 from ccproxy.cli.session.environment import MANAGED, TOKEN, session
-from ccproxy.cli.session.settings_files import Shadow, find_shadows
 
 PATIENCE = 10.0
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -92,18 +92,19 @@ def base_url(scene: Scene) -> Iterator[Finding]:
 
 def settings(scene: Scene) -> Iterator[Finding]:
     """Claude Code's own files win over the environment: each setting that would, by its name."""
-    found: dict[Shadow, None] = {}
+    conflicts: dict[Conflict, None] = {}
     for config in scene.workers.values():
         wanted = session(config, scene.environ)
-        found |= dict.fromkeys(find_shadows(wanted, environ=scene.environ, here=scene.here))
-    for shadow in found:
-        text = f"{tilde(shadow.file)} sets {shadow.key}, which wins over `ccproxy env`"
-        if shadow.managed:
+        conflicts |= dict.fromkeys(find_conflicts(wanted, environ=scene.environ, cwd=scene.here))
+    for conflict in conflicts:
+        text = f"{tilde(conflict.file)} sets {conflict.variable}, which wins over `ccproxy env`"
+        if conflict.is_managed:
             yield fail(text, fix="ask the administrator to remove it")
         else:
-            fix = f'remove "{shadow.key}" from env in {tilde(shadow.file)}, or use ccproxy run'
+            entry = f'"{conflict.variable}" from env in {tilde(conflict.file)}'
+            fix = f"remove {entry}, or use ccproxy run"
             yield fail(text, fix=fix)
-    if not found:
+    if not conflicts:
         yield ok("no settings file of Claude Code is in the way")
 
 

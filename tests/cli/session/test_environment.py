@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ccproxy.cli.session.claude_settings import find_conflicts
 from ccproxy.cli.session.environment import MANAGED, no_session, session, window_note
-from ccproxy.cli.session.settings_files import find_shadows
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import PLACEHOLDER, load_worker
@@ -121,7 +121,7 @@ def test_a_tier_at_another_entry_has_that_entrys_limits(tiers, window, answer):
         for label, environ in workers.items()
     }
     labels = {"kimi": "Kimi", "glm": "GLM", "gone": "Gone"}
-    settings = session(found["Kimi"], {}, known=Map(labels=labels, config=found.get))
+    settings = session(found["Kimi"], {}, fleet_map=Map(labels=labels, config=found.get))
     assert settings["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
     assert settings["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
 
@@ -150,12 +150,12 @@ def test_a_window_that_nobody_knows_is_told(given, is_told):
         )
         for label, environ in (("Kimi", given), ("GLM", zai))
     }
-    known = Map(labels={"kimi": "Kimi", "glm": "GLM"}, config=found.get)
-    note = window_note(found["Kimi"], known=known)
+    fleet_map = Map(labels={"kimi": "Kimi", "glm": "GLM"}, config=found.get)
+    note = window_note(found["Kimi"], fleet_map=fleet_map)
     assert (note is None) is is_told
     if note is not None:
-        assert note.startswith(f"the window of {found['Kimi'].models.big} is unknown")
-        assert "CONTEXT_WINDOW in the environment" in note
+        assert note.startswith(f"the context window of {found['Kimi'].models.big} is unknown")
+        assert "Set CONTEXT_WINDOW in the environment" in note
         assert "\n" not in note
 
 
@@ -222,7 +222,7 @@ def test_the_token(given, environ, expected):
 )
 def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(given, token):
     config = load_worker(None, entry=ENTRY, environ=given)
-    found = session(config, {"ANTHROPIC_API_KEY": "sk-the-users-own"}, is_off=True)
+    found = session(config, {"ANTHROPIC_API_KEY": "sk-the-users-own"}, is_bypassed=True)
     assert set(MANAGED) - set(found) == {"ANTHROPIC_API_KEY"}
     assert found["ANTHROPIC_AUTH_TOKEN"] == token
 
@@ -260,11 +260,11 @@ def write(file, env):
     file.write_text(json.dumps({"env": env}))
 
 
-def shadows(tmp_path, values, **environ):
-    found = find_shadows(
-        values, environ={"HOME": str(tmp_path / "home"), **environ}, here=tmp_path / "project"
+def conflicts(tmp_path, values, **environ):
+    found = find_conflicts(
+        values, environ={"HOME": str(tmp_path / "home"), **environ}, cwd=tmp_path / "project"
     )
-    return [(str(one.file.relative_to(tmp_path)), one.key) for one in found]
+    return [(str(one.file.relative_to(tmp_path)), one.variable) for one in found]
 
 
 WANTED = {"ANTHROPIC_BASE_URL": "http://x", "ANTHROPIC_API_KEY": None, "API_TIMEOUT_MS": "1"}
@@ -274,7 +274,7 @@ def test_each_file_and_key_that_would_win_is_named(tmp_path):
     write(tmp_path / "home/.claude/settings.json", {"ANTHROPIC_BASE_URL": "http://y", "X": "1"})
     write(tmp_path / "project/.claude/settings.json", {"ANTHROPIC_API_KEY": "k"})
     write(tmp_path / "project/.claude/settings.local.json", {"API_TIMEOUT_MS": 5})
-    assert shadows(tmp_path, WANTED) == [
+    assert conflicts(tmp_path, WANTED) == [
         ("home/.claude/settings.json", "ANTHROPIC_BASE_URL"),
         ("project/.claude/settings.json", "ANTHROPIC_API_KEY"),
         ("project/.claude/settings.local.json", "API_TIMEOUT_MS"),
@@ -284,13 +284,13 @@ def test_each_file_and_key_that_would_win_is_named(tmp_path):
 def test_the_same_value_is_no_shadow(tmp_path):
     same = {"ANTHROPIC_BASE_URL": "http://x", "ANTHROPIC_API_KEY": "", "API_TIMEOUT_MS": 1}
     write(tmp_path / "home/.claude/settings.json", same)
-    assert shadows(tmp_path, WANTED) == []
+    assert conflicts(tmp_path, WANTED) == []
 
 
 def test_claudes_own_folder_may_lie_elsewhere(tmp_path):
     write(tmp_path / "home/.claude/settings.json", {"API_TIMEOUT_MS": 5})
     write(tmp_path / "other/settings.json", {"ANTHROPIC_BASE_URL": "http://y"})
-    found = shadows(tmp_path, WANTED, CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
+    found = conflicts(tmp_path, WANTED, CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
     assert found == [("other/settings.json", "ANTHROPIC_BASE_URL")]
 
 
@@ -299,4 +299,4 @@ def test_what_cannot_be_read_is_claudes_to_complain_about(text, tmp_path):
     file = tmp_path / "home/.claude/settings.json"
     file.parent.mkdir(parents=True)
     file.write_text(text, encoding="latin-1")
-    assert shadows(tmp_path, WANTED) == []
+    assert conflicts(tmp_path, WANTED) == []

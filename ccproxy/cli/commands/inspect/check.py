@@ -49,5 +49,5 @@ def check(options: Options, file: Path | None) -> None:
         model = clean(worker.models.big or "any model")
         what = f"{worker.provider_name}, {keys}, {model}"
         show(f"  {entry.label:<{labels}}  {entry.port:>5}  {near(entry.env_file)}  {what}")
-        if note := window_note(worker, known=map_of(checked.fleet)):
+        if note := window_note(worker, fleet_map=map_of(checked.fleet)):
             show(f"  {'':<{labels}}  note: {clean(note)}")

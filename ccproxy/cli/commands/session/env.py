@@ -1,4 +1,4 @@
-"""`ccproxy env`: what points a shell at a provider."""
+"""`ccproxy env`: print the variables that connect a shell to a provider."""
 
 from __future__ import annotations
 
@@ -6,79 +6,105 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.render.terminal import clean, near, say, show
+from ccproxy.cli.render.terminal import clean, say, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
 
+if TYPE_CHECKING:
+    from ccproxy.cli.session.environment import Session
+
+SHELLS = ("bash", "zsh", "fish", "pwsh")
+_SHORTEST_MASKED = 16
+"""Characters. A shorter key is hidden completely: four characters would reveal too much of it."""
 _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"})
 
 
 @click.command(
     cls=Verb,
     examples=[
-        'eval "$(ccproxy env kimi)"      # this shell talks to Kimi from now on',
-        'eval "$(ccproxy env --unset)"   # and no longer',
+        'eval "$(ccproxy env kimi)"      # use Kimi in this shell',
+        'eval "$(ccproxy env --unset)"   # undo it',
         "ccproxy env kimi --shell fish | source",
     ],
 )
 @click.argument("label", required=False, shell_complete=complete_label)
-@click.option(
-    "--shell",
-    type=click.Choice(("bash", "zsh", "fish", "pwsh")),
-    help="The shell that reads it. Default: the one of $SHELL.",
-)
-@click.option("--unset", is_flag=True, help="Remove everything that any label set.")
-@click.option("--show", "reveal", is_flag=True, help="Print the token on a terminal, too.")
+@click.option("--shell", type=click.Choice(SHELLS), help="The shell's syntax. Default: $SHELL.")
+@click.option("--unset", is_flag=True, help="Unset every variable that ccproxy env sets.")
+@click.option("--show", "reveal", is_flag=True, help="Show the token even on a terminal.")
 @click.pass_obj
 def env(
     options: Options, label: str | None, *, shell: str | None, unset: bool, reveal: bool
 ) -> None:
     """
-    Print the settings that point this shell's Claude Code at LABEL.
+    Print the settings that connect Claude Code in this shell to LABEL.
 
-    They are the base URL, the token, the provider's model names and their limits; what another
-    label set is removed. On a terminal, where nobody evaluates them, the token is masked.
+    They are the base URL, the token, and the provider's model names and limits. Variables that
+    another label set are unset. On a terminal the token is masked.
     """
-    # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.cli.session.bypass_notice import is_off, warn_of_passing
-    from ccproxy.cli.session.environment import TOKEN, no_session, session, window_note
-    from ccproxy.config.answering import map_of
-    from ccproxy.config.worker import load_worker
-
-    shell = shell or shell_of(os.environ)
+    shell = shell or detect_shell(os.environ)
     if unset:
+        from ccproxy.cli.session.environment import no_session
+
         show(script(no_session(), shell))
         return
     if label is None:
-        raise UsageError("which provider?\n  fix: ccproxy env LABEL; ccproxy status lists them")
+        raise UsageError("no label\n  fix: ccproxy env LABEL; ccproxy status lists the labels")
+    plan = _plan(options, label)
+    is_masked = sys.stdout.isatty() and not reveal
+    show(script(plan.masked() if is_masked else plan.session, shell))
+    _warn_if_not_running(options, plan.fleet, plan.entry)
+    if is_masked:
+        say(options, f"\nTo apply these settings:  {_command(shell, plan.entry.label)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    fleet: Fleet
+    entry: Entry
+    session: Session
+    has_client_key: bool
+
+    def masked(self) -> Session:
+        """Return the session with the client key masked."""
+        from ccproxy.cli.session.environment import TOKEN
+
+        token = self.session[TOKEN]
+        if not (self.has_client_key and token):
+            return self.session
+        return {**self.session, TOKEN: f"…{token[-4:] if len(token) >= _SHORTEST_MASKED else ''}"}
+
+
+def _plan(options: Options, label: str) -> _Plan:
+    """Read the entry's settings and print the warnings about them."""
+    # Reads presets and conversion settings: too slow to load for --help and completion.
+    from ccproxy.cli.session.environment import session
+    from ccproxy.cli.session.notices import is_bypassed, warn_about_conflicts, warn_about_proxy
+    from ccproxy.config.answering import map_of
+    from ccproxy.config.worker import load_worker
+
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
     config = load_worker(entry.env_file, entry=entry)
-    passes_by = is_off(fleet, entry)
-    settings = dict(session(config, os.environ, known=map_of(fleet), is_off=passes_by))
-    if passes_by:
-        warn_of_passing(options, config, os.environ)
-    elif note := window_note(config, known=map_of(fleet)):
-        say(options, f"note: {clean(note)}")
-    warn_of_shadows(options, settings)
-    token = settings[TOKEN]
-    masked = sys.stdout.isatty() and not reveal
-    if masked and config.client_keys and token:
-        settings[TOKEN] = f"…{token[-4:]}" if len(token) >= 16 else "…"
-    show(script(settings, shell))
-    _warn_of_silence(options, fleet, entry)
-    if masked:
-        say(options, f"\nThis only shows them. To use them:  {_how_to_use(shell, entry.label)}")
+    fleet_map = map_of(fleet)
+    bypassed = is_bypassed(fleet, entry)
+    variables = session(config, os.environ, fleet_map=fleet_map, is_bypassed=bypassed)
+    warn_about_proxy(options, config, fleet_map, bypassed=bypassed)
+    warn_about_conflicts(options, variables)
+    return _Plan(
+        fleet=fleet, entry=entry, session=variables, has_client_key=bool(config.client_keys)
+    )
 
 
-def _warn_of_silence(options: Options, fleet: Fleet, entry: Entry) -> None:
-    """Say so if nobody, or a stranger, would answer on the port of *entry*."""
+def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:
+    """Note that the proxy is stopped, or that another program has its port."""
     from ccproxy.supervisor.control.client import fleet_status
 
     rows = [row for row in fleet_status(fleet).proxies if row.label == entry.label]
@@ -86,42 +112,26 @@ def _warn_of_silence(options: Options, fleet: Fleet, entry: Entry) -> None:
         reason = rows[0].reason or f"port {entry.port} is in use by another program"
         say(options, f"note: {clean(reason)}")
     elif all(row.state == "stopped" for row in rows):
-        say(
-            options,
-            f"note: {entry.label} is not running; start it: ccproxy start {entry.label}",
-        )
+        label = entry.label
+        say(options, f"note: {label} is not running; start it: ccproxy start {label}")
 
 
-def warn_of_shadows(options: Options, settings: Mapping[str, str | None]) -> None:
-    """Name every setting of Claude Code's files that would win over *settings*."""
-    from ccproxy.cli.session.environment import ACTIVE
-    from ccproxy.cli.session.settings_files import find_shadows
-
-    for shadow in find_shadows(settings, environ=os.environ, here=Path.cwd()):
-        instead = f", or use: ccproxy run {settings[ACTIVE]} -- claude"
-        fix = "remove it there" + ("" if shadow.managed else instead)
-        say(
-            options,
-            f"warning: {near(shadow.file)} sets {shadow.key} and wins over the shell\n  fix: {fix}",
-        )
+def script(session: Mapping[str, str | None], shell: str) -> str:
+    """Return the statements that apply *session* in *shell*; None unsets a variable."""
+    statement = _STATEMENTS.get(shell, _posix)
+    return "\n".join(statement(name, value) for name, value in session.items())
 
 
-def script(settings: Mapping[str, str | None], shell: str) -> str:
-    """Write *settings* in the language of *shell*; None removes a variable."""
-    write = _WRITERS.get(shell, _posix)
-    return "\n".join(write(name, value) for name, value in settings.items())
-
-
-def shell_of(environ: Mapping[str, str]) -> str:
-    """Return the shell of the user, as far as the environment tells."""
+def detect_shell(environ: Mapping[str, str]) -> str:
+    """Return the user's shell according to $SHELL; bash if it is another one."""
     name = Path(environ.get("SHELL", "")).name
-    if name in ("bash", "zsh", "fish", "pwsh"):
+    if name in SHELLS:
         return name
     return "pwsh" if not name and "PSModulePath" in environ else "bash"
 
 
-# One variable in each language. The semicolon keeps an unquoted `eval $(ccproxy env …)` whole,
-# and there are no comments: an interactive zsh would run them.
+# The semicolons keep an unquoted `eval $(ccproxy env …)` working. There are no comments, because an
+# interactive zsh would run them as commands.
 
 
 def _posix(name: str, value: str | None) -> str:
@@ -141,10 +151,10 @@ def _pwsh(name: str, value: str | None) -> str:
     return f"$env:{name} = '{value.translate(_PWSH_QUOTES)}';"
 
 
-_WRITERS: Mapping[str, Callable[[str, str | None], str]] = {"fish": _fish, "pwsh": _pwsh}
+_STATEMENTS: Mapping[str, Callable[[str, str | None], str]] = {"fish": _fish, "pwsh": _pwsh}
 
 
-def _how_to_use(shell: str, label: str) -> str:
+def _command(shell: str, label: str) -> str:
     match shell:
         case "fish":
             return f"ccproxy env {label} --shell fish | source"

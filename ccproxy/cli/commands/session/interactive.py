@@ -1,18 +1,33 @@
-"""`ccproxy interactive`: the words of `cli/session/interactive_words.py` at a prompt."""
+"""
+`ccproxy interactive`: manage one proxy at a prompt.
+
+The twelve commands of the prompt act on the current proxy. Every other verb of ccproxy works as on
+the command line; the current label is added where a verb needs one. A command that fails reports
+why and the prompt goes on.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 
 import click
 
-from ccproxy.cli.render.terminal import say
+from ccproxy.cli.render.pasted import pasted
+from ccproxy.cli.render.terminal import address, clean, complain, counted, near, say, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.session.interactive_words import WORDS, Desk
 from ccproxy.cli.verb import Options, Verb
-from ccproxy.config.fleet import Fleet
+from ccproxy.cli.verbs import ALIASES as VERB_ALIASES
+from ccproxy.cli.verbs import VERBS
+from ccproxy.config.fleet import Entry, Fleet
+from ccproxy.errors import CcproxyError, UsageError
+
+_WITH_LABEL = ("history", "keys", "logs", "route", "run", "switch")
+"""Verbs that get the current label if none is typed."""
 
 
 @click.command(
@@ -27,76 +42,280 @@ from ccproxy.config.fleet import Fleet
 @click.pass_context
 def interactive(ctx: click.Context, label: str | None) -> None:
     """
-    Look after the proxy LABEL at a prompt; `help` lists the words.
+    Manage the proxy LABEL at a prompt; `help` lists the commands.
 
-    Without a terminal the words are read from stdin, one line each; the exit code is then 1 if one
-    of them failed. No file of a shell's is ever edited.
+    Without a terminal, commands are read from stdin, one per line, and the exit code is 1 if one
+    of them failed. Shell start-up files are never edited.
     """
     options: Options = ctx.ensure_object(Options)
     fleet = open_fleet(options)
     entry = choose_one(fleet, label) if label else fleet.entries[0]
-    desk = Desk(fleet=fleet, entry=entry, run=_runner(ctx, options, fleet))
+    prompt = Prompt(fleet=fleet, entry=entry, run_verb=_verb_runner(ctx, options, fleet))
     is_terminal = sys.stdin.isatty()
     if is_terminal:
-        say(options, "`help` lists the words, `quit` leaves.")
+        say(options, "Type help for a list of commands, quit to leave.")
     failed = False
-    for line in _lines(desk) if is_terminal else sys.stdin:
-        failed = not desk.say(line) or failed
-        if desk.is_over:
+    for line in _typed_lines(prompt) if is_terminal else sys.stdin:
+        failed = not prompt.execute(line) or failed
+        if prompt.is_closed:
             break
     raise SystemExit(1 if failed and not is_terminal else 0)
 
 
-def _runner(ctx: click.Context, options: Options, fleet: Fleet) -> Callable[..., int]:
-    """Return what runs another verb of ours, as if it had been typed."""
+def _verb_runner(ctx: click.Context, options: Options, fleet: Fleet) -> Callable[..., int]:
+    """Return a function that runs another verb of ccproxy and returns its exit code."""
     group = ctx.find_root().command
 
-    def run(*words: str) -> int:
+    def run_verb(*arguments: str) -> int:
         common = ["--config", str(fleet.file), *(["--no-color"] if options.no_color else [])]
         try:
-            group.main([*common, *words])
-        except SystemExit as done:
-            return done.code if isinstance(done.code, int) else 1
+            group.main([*common, *arguments])
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 1
         return 0
 
-    return run
+    return run_verb
 
 
-def _lines(desk: Desk) -> Iterator[str]:
-    """Ask for lines until the user has had enough; Ctrl-C only gives up the line."""
-    ask: Callable[[str], str] = _asker(desk)
+@dataclass(slots=True, kw_only=True)
+class Prompt:
+    """The state of the prompt: the fleet and the current proxy."""
+
+    fleet: Fleet
+    entry: Entry
+    run_verb: Callable[..., int]
+    """Runs a verb of ccproxy and returns its exit code."""
+    is_closed: bool = False
+
+    def execute(self, line: str) -> bool:
+        """Run the command in *line*; return False if it failed."""
+        try:
+            words = shlex.split(line, comments=True)
+            return self._execute(words) if words else True
+        except (CcproxyError, OSError) as error:
+            complain("\n".join(map(clean, f"error: {error}".splitlines())))
+        except ValueError as error:
+            complain(f"error: cannot parse this line: {error}")
+        return False
+
+    def _execute(self, words: list[str]) -> bool:
+        name, arguments = words[0], words[1:]
+        key = _ALIASES.get(name.lower(), name.lower())
+        command = COMMANDS.get(key)
+        if command is not None:
+            if len(arguments) > command.max_arguments:
+                limit = counted(command.max_arguments, "argument")
+                raise UsageError(f"{name} takes at most {limit}")
+            return command.action(self, *arguments)
+        verb = VERB_ALIASES.get(key, key)
+        if verb not in VERBS or verb == "interactive":
+            close = get_close_matches(key, [*COMMANDS, *VERBS], n=1)
+            hint = f' (did you mean "{close[0]}"?)' if close else ""
+            raise UsageError(f'unknown command "{name}"{hint}; type help')
+        return self._run(verb, arguments)
+
+    def _run(self, verb: str, arguments: list[str]) -> bool:
+        has_label = bool(arguments) and self.fleet.entry(arguments[0]) is not None
+        if verb in _WITH_LABEL and not has_label:
+            arguments = [self.entry.label, *arguments]
+        # `status` reports a stopped fleet by its exit code; showing that is no failure.
+        return self.run_verb(verb, *arguments) in ((0, 1, 3) if verb == "status" else (0,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command of the prompt."""
+
+    action: Callable[..., bool]
+    help: str
+    metavar: str = ""
+    max_arguments: int = 0
+
+
+# Commands that show the current proxy...
+
+
+def _config(prompt: Prompt) -> bool:
+    from ccproxy.config.worker import load_worker
+
+    config = load_worker(prompt.entry.env_file, entry=prompt.entry)
+    models = config.models
+    rows = {
+        "provider": config.provider_name,
+        "base URL": config.base_url,
+        "API": config.api,
+        "address": f"http://{config.host}:{config.port}",
+        "env file": near(prompt.entry.env_file),
+        "keys": str(len(config.api_keys)),
+        "client key": "required" if config.client_keys else "not required",
+        "big, middle, small": ", ".join(
+            name or "as requested" for name in (models.big, models.middle, models.small)
+        ),
+        "history": "on" if config.history else "off",
+    }
+    for name, value in rows.items():
+        show(f"{name:<18}  {clean(value)}")
+    return True
+
+
+def _providers(prompt: Prompt, label: str = "") -> bool:
+    if not label:
+        return prompt.run_verb("status") in (0, 1, 3)
+    prompt.entry = choose_one(prompt.fleet, label)
+    show(f"Now managing {prompt.entry.label}.")
+    return True
+
+
+def _test(prompt: Prompt) -> bool:
+    from ccproxy.cli.test_connection import try_connection
+    from ccproxy.config.worker import load_worker
+
+    config = load_worker(prompt.entry.env_file, entry=prompt.entry)
+    try:
+        report = try_connection(config)
+    except (OSError, ValueError) as error:
+        text = f"{address(config)} does not respond: {getattr(error, 'reason', error)}"
+        raise CcproxyError(f"{text}\n  fix: ccproxy start") from error
+    show(clean(str(report.get("message", report))))
+    for suggestion in report.get("suggestions", ()):
+        show(pasted(f"  fix: {clean(str(suggestion))}"))
+    return report.get("status") == "success"
+
+
+def _logs(prompt: Prompt, count: str = "20") -> bool:
+    return prompt.run_verb("logs", prompt.entry.label, "-n", count) == 0
+
+
+def _env(prompt: Prompt) -> bool:
+    show(pasted(f'# in a shell: eval "$(ccproxy env {prompt.entry.label})"'))
+    return prompt.run_verb("env", prompt.entry.label) == 0
+
+
+# ...and commands that change it.
+
+
+def _presets(prompt: Prompt) -> bool:
+    from ccproxy.config.choices import read_choices
+
+    choices, mistakes = read_choices(prompt.fleet)
+    for name, tiers in sorted(choices.presets.items()):
+        models = (tiers.big, tiers.middle, tiers.small)
+        show(f"{clean(name):<18}  {clean(', '.join(model for model in models if model))}")
+    for mistake in mistakes:
+        complain(f"error: {clean(str(mistake))}")
+    return not mistakes
+
+
+def _preset(prompt: Prompt, name: str = "") -> bool:
+    if not name:
+        return _presets(prompt)
+    return prompt.run_verb("switch", prompt.entry.label, name) == 0
+
+
+def _toggle(prompt: Prompt, action: str = "toggle") -> bool:
+    return prompt.run_verb("toggle", prompt.entry.label, action) == 0
+
+
+def _record(prompt: Prompt, action: str = "") -> bool:
+    if not action:
+        from ccproxy.supervisor.control.session_actions import switch_session
+
+        action = "off" if switch_session(prompt.fleet, prompt.entry.label).history else "on"
+    if action not in ("on", "off"):
+        raise UsageError(f'record takes on or off, not "{action}"')
+    return prompt.run_verb("history", prompt.entry.label, action) == 0
+
+
+def _load(prompt: Prompt, name: str = "") -> bool:
+    arguments = [name] if name else []
+    return prompt.run_verb("history", prompt.entry.label, "import", *arguments) == 0
+
+
+def _help(_prompt: Prompt) -> bool:
+    for name, command in COMMANDS.items():
+        show(f"{f'{name} {command.metavar}':<22}  {command.help}")
+    others = [verb for verb in VERBS if verb not in COMMANDS and verb != "interactive"]
+    show("The other ccproxy commands work here as well:")
+    show(click.wrap_text(", ".join(others), 78, "  ", "  "))
+    return True
+
+
+def _quit(prompt: Prompt) -> bool:
+    prompt.is_closed = True
+    return True
+
+
+COMMANDS: Mapping[str, Command] = {
+    "preset": Command(
+        action=_preset, metavar="[NAME]", max_arguments=1, help="use the models of a preset"
+    ),
+    "config": Command(action=_config, help="show the proxy's configuration"),
+    "toggle": Command(
+        action=_toggle,
+        metavar="[on|off]",
+        max_arguments=1,
+        help="bypass the proxy (straight to Anthropic), or undo that",
+    ),
+    "test": Command(action=_test, help="send a test request to the provider"),
+    "record": Command(
+        action=_record, metavar="[on|off]", max_arguments=1, help="record conversations"
+    ),
+    "load": Command(
+        action=_load, metavar="NAME", max_arguments=1, help="import a file from exports/"
+    ),
+    "logs": Command(
+        action=_logs, metavar="[COUNT]", max_arguments=1, help="show the last lines of the log"
+    ),
+    "providers": Command(
+        action=_providers,
+        metavar="[LABEL]",
+        max_arguments=1,
+        help="show all proxies; with a label, manage that one",
+    ),
+    "presets": Command(action=_presets, help="list the presets"),
+    "env": Command(action=_env, help="print the settings for a shell"),
+    "help": Command(action=_help, help="show this list"),
+    "quit": Command(action=_quit, help="leave"),
+}
+_ALIASES = {"exit": "quit", "q": "quit", "?": "help"}
+
+
+# Reading lines at a terminal.
+
+
+def _typed_lines(prompt: Prompt) -> Iterator[str]:
+    """Read lines until end of input; Ctrl-C discards the line."""
+    read_line = _line_reader(prompt)
     while True:
         try:
-            yield ask(f"{desk.entry.label}> ")
+            yield read_line(f"{prompt.entry.label}> ")
         except KeyboardInterrupt:
             continue
         except EOFError:
             return
 
 
-def _asker(desk: Desk) -> Callable[[str], str]:
-    """Return a prompt: with completion and history where prompt_toolkit is there."""
+def _line_reader(prompt: Prompt) -> Callable[[str], str]:
+    """Return a reader with completion and history if prompt_toolkit is installed, else `input`."""
     try:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import NestedCompleter
         from prompt_toolkit.history import FileHistory
     except ImportError:
         return input
-    labels = dict.fromkeys(entry.label for entry in desk.fleet.entries)
-    below = {
-        "providers": labels,
-        "toggle": {"on": None, "off": None},
-        "record": {"on": None, "off": None},
-    }
-    words = {word: below.get(word) for word in WORDS}
+    labels = dict.fromkeys(entry.label for entry in prompt.fleet.entries)
+    on_or_off = {"on": None, "off": None}
+    arguments = {"providers": labels, "toggle": on_or_off, "record": on_or_off}
+    names = {name: arguments.get(name) for name in [*COMMANDS, *VERBS]}
     session: PromptSession[str] = PromptSession(
-        completer=NestedCompleter.from_nested_dict(words), history=FileHistory(_history(desk.fleet))
+        completer=NestedCompleter.from_nested_dict(names),
+        history=FileHistory(_history_file(prompt.fleet)),
     )
     return session.prompt
 
 
-def _history(fleet: Fleet) -> str:
-    """Return the file of the lines that were typed; they hold words, labels and names."""
+def _history_file(fleet: Fleet) -> str:
+    """Create the file of typed lines, readable only by the user, and return its path."""
     fleet.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = fleet.state / "interactive.history"
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

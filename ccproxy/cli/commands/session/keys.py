@@ -1,11 +1,11 @@
-"""`ccproxy keys`: the providers' keys, their state, and what may be done about it."""
+"""`ccproxy keys`: show, test, enable, disable and reset the providers' keys."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import click
@@ -15,20 +15,49 @@ from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning, UsageError
-from ccproxy.ipc.control_messages import KEY_ACTIONS, KeyAction
+from ccproxy.ipc.control_messages import (
+    KEY_ACTIONS,
+    KeyAction,
+    KeyCooldown,
+    KeyRow,
+    KeysReply,
+    KeyTest,
+)
 from ccproxy.supervisor.control.key_actions import ask_about_keys
 
-REFUSALS = {"authentication_error", "permission_error", "billing_error"}
-"""The errors that blame the key, not the request or the moment."""
+KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
+"""The error types that are caused by the key, not by the request or the time."""
 _HEADS = ("KEY", "TAIL", "STATE", "TODAY", "IN-FLIGHT", "WHY")
 _RIGHT = {"TODAY", "IN-FLIGHT"}
 _COLORS = {"ready": "green", "resting": "yellow", "disabled": "bright_black"}
 
 
-class _Order(NamedTuple):
+class _Request(NamedTuple):
     label: str | None
-    deed: KeyAction
+    """None: every proxy."""
+    action: KeyAction
     ids: tuple[str, ...]
+    """Empty: every key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proxy:
+    """The keys of one proxy after the action."""
+
+    label: str
+    keys: Sequence[KeyRow]
+    unsaved: str
+    """Why a restart will undo the action; empty if it is saved."""
+    tests: Sequence[KeyTest] | None
+    """None if the action was not a test."""
+
+    def as_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"label": self.label, "keys": [asdict(key) for key in self.keys]}
+        if self.unsaved:
+            row["unsaved"] = self.unsaved
+        if self.tests is not None:
+            row["tests"] = [asdict(test) for test in self.tests]
+        return row
 
 
 @click.command(
@@ -36,9 +65,9 @@ class _Order(NamedTuple):
     examples=[
         "ccproxy keys",
         "ccproxy keys kimi",
-        "ccproxy keys kimi test k3        # asks the provider with this key",
+        "ccproxy keys kimi test k3        # one request with this key",
         "ccproxy keys kimi disable k2     # until it is enabled",
-        "ccproxy keys kimi reset          # forget every rest",
+        "ccproxy keys kimi reset          # clear all cooldowns",
     ],
 )
 @click.argument(
@@ -48,125 +77,126 @@ class _Order(NamedTuple):
 @click.pass_obj
 def keys(options: Options, words: tuple[str, ...], *, as_json: bool) -> None:
     """
-    Show the keys of LABEL, or of all: state, cause, until when, and how often used today.
+    Show the keys of LABEL, or of every proxy: state, cause, next attempt, and requests today.
 
-    ACTION is list, test, enable, disable or reset; ID is k1, k2 …, none means every key. A key is
-    only ever shown by its last four characters; with -v, why it was refused last, too. Exits
-    with 4 if a test finds a refused key, with 1 if another test fails or what was switched could
-    not be saved.
+    ACTION is list, test, enable, disable or reset. ID is k1, k2 and so on; without one, the action
+    applies to every key. Only the last four characters of a key are shown; -v adds the last
+    refusal. Exits with 4 if a test finds a refused key, with 1 if another test fails or a change
+    could not be saved.
     """
     fleet = open_fleet(options)
-    order = _understand(words)
-    found = _carry_out(fleet, order)
+    proxies = _perform(fleet, _parse(words))
     if as_json:
-        show(json.dumps({"schema": 1, "proxies": found}, indent=2))
+        show(json.dumps({"schema": 1, "proxies": [proxy.as_json() for proxy in proxies]}, indent=2))
     else:
-        show("\n\n".join("\n".join(_lines(one, verbose=options.verbose)) for one in found))
-    for one in found:
-        if why := one.get("unsaved"):
-            text = f"warning: {one['label']}: not saved ({why}); it holds until the proxy restarts"
-            complain(clean(text))
-    raise SystemExit(_exit_code(found))
+        show("\n\n".join("\n".join(_lines(proxy, verbose=options.verbose)) for proxy in proxies))
+    for proxy in proxies:
+        if proxy.unsaved:
+            text = f"{proxy.label}: not saved ({proxy.unsaved}); a restart of the proxy undoes it"
+            complain(clean(f"warning: {text}"))
+    raise SystemExit(_exit_code(proxies))
 
 
-def _understand(words: Sequence[str]) -> _Order:
+def _parse(words: Sequence[str]) -> _Request:
     match list(words):
         case []:
-            return _Order(None, "list", ())
-        case [label, deed, *ids] if deed in KEY_ACTIONS:
-            return _checked(_Order(label, deed, tuple(ids)))
-        case [deed, *ids] if deed in KEY_ACTIONS:
-            return _checked(_Order(None, deed, tuple(ids)))
+            return _Request(None, "list", ())
+        case [label, action, *ids] if action in KEY_ACTIONS:
+            return _checked(_Request(label, action, tuple(ids)))
+        case [action, *ids] if action in KEY_ACTIONS:
+            return _checked(_Request(None, action, tuple(ids)))
         case [label]:
-            return _Order(label, "list", ())
+            return _Request(label, "list", ())
         case _:
-            raise UsageError(
-                f'"{words[1]}" is not something to do with keys'
-                f"\n  fix: use {', '.join(KEY_ACTIONS)}"
-            )
+            raise UsageError(f'unknown action "{words[1]}"\n  fix: use {", ".join(KEY_ACTIONS)}')
 
 
-def _checked(order: _Order) -> _Order:
-    """Refuse what would switch off more than was meant."""
-    if order.deed == "disable" and not order.ids:
-        raise UsageError("disable needs the key\n  fix: ccproxy keys LABEL disable k1")
-    return order
+def _checked(request: _Request) -> _Request:
+    """Refuse `disable` without a key: it would stop the proxy."""
+    if request.action == "disable" and not request.ids:
+        raise UsageError("disable needs a key\n  fix: ccproxy keys LABEL disable k1")
+    return request
 
 
-def _carry_out(fleet: Fleet, order: _Order) -> list[dict[str, Any]]:
-    if order.label is not None:
-        labels = [choose_one(fleet, order.label).label]
+def _perform(fleet: Fleet, request: _Request) -> list[_Proxy]:
+    if request.label is not None:
+        labels = [choose_one(fleet, request.label).label]
     else:
         labels = [entry.label for entry in fleet.entries]
-        if order.ids and len(labels) > 1:
-            command = f"ccproxy keys LABEL {order.deed} {order.ids[0]}"
-            raise UsageError(f"whose key is {order.ids[0]}?\n  fix: {command}")
-    found = []
+        if request.ids and len(labels) > 1:
+            key, action = request.ids[0], request.action
+            fix = f"ccproxy keys LABEL {action} {key}"
+            raise UsageError(f"more than one proxy has a key {key}\n  fix: {fix}")
+    proxies = []
     for label in labels:
         try:
-            found.append(_of_one(fleet, label, order))
+            proxies.append(_perform_on(fleet, label, request))
         except NotRunning:
-            if order.label is not None:
+            if request.label is not None:
                 raise
-    if not found:
-        raise NotRunning("nothing is running\n  fix: ccproxy start")
-    return found
+    if not proxies:
+        raise NotRunning("no proxy is running\n  fix: ccproxy start")
+    return proxies
 
 
-def _of_one(fleet: Fleet, label: str, order: _Order) -> dict[str, Any]:
-    replies = [
-        ask_about_keys(fleet, label, order.deed, key_id=key_id) for key_id in order.ids or (None,)
+def _perform_on(fleet: Fleet, label: str, request: _Request) -> _Proxy:
+    replies: list[KeysReply] = [
+        ask_about_keys(fleet, label, request.action, key_id=key_id)
+        for key_id in request.ids or (None,)
     ]
-    one: dict[str, Any] = {"label": label, "keys": [asdict(key) for key in replies[-1].keys]}
-    if replies[-1].unsaved:
-        one["unsaved"] = replies[-1].unsaved
-    if order.deed == "test":
-        one["tests"] = [asdict(test) for reply in replies for test in reply.tests]
-    return one
+    tests = [test for reply in replies for test in reply.tests]
+    return _Proxy(
+        label=label,
+        keys=replies[-1].keys,
+        unsaved=replies[-1].unsaved,
+        tests=tests if request.action == "test" else None,
+    )
 
 
-def _exit_code(found: Sequence[Mapping[str, Any]]) -> int:
-    failed = [test for one in found for test in one.get("tests", ()) if not test["ok"]]
-    if any(test["kind"] in REFUSALS for test in failed):
+def _exit_code(proxies: Sequence[_Proxy]) -> int:
+    failed = [test for proxy in proxies for test in proxy.tests or () if not test.ok]
+    if any(test.kind in KEY_ERRORS for test in failed):
         return 4
-    return 1 if failed or any("unsaved" in one for one in found) else 0
+    return 1 if failed or any(proxy.unsaved for proxy in proxies) else 0
 
 
-# As text.
+# Output.
 
 
-def _lines(one: Mapping[str, Any], *, verbose: bool) -> list[str]:
-    table = [_HEADS, *(_cells(key) for key in one["keys"])]
+def _lines(proxy: _Proxy, *, verbose: bool) -> list[str]:
+    table = [_HEADS, *(_cells(key) for key in proxy.keys)]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEADS))]
-    lines = [str(one["label"])]
+    lines = [proxy.label]
     for number, cells in enumerate(table):
         texts = [
-            f"{cell:>{wide}}" if head in _RIGHT else f"{cell:<{wide}}"
-            for cell, wide, head in zip(cells, widths, _HEADS, strict=True)
+            f"{cell:>{width}}" if head in _RIGHT else f"{cell:<{width}}"
+            for cell, width, head in zip(cells, widths, _HEADS, strict=True)
         ]
         if number:
             texts[2] = click.style(texts[2], fg=_COLORS.get(cells[2], "red"))
         lines.append(f"  {'  '.join(texts)}".rstrip())
-        if verbose and number and (said := one["keys"][number - 1]["last_error"]):
-            lines.append(f"      last refusal: {clean(said)}")
-    tails = {key["id"]: key["tail"] for key in one["keys"]}
-    return lines + [_tested(test, tails[test["id"]]) for test in one.get("tests", ())]
+        if verbose and number and (refusal := proxy.keys[number - 1].last_error):
+            lines.append(f"      last refusal: {clean(refusal)}")
+    tails = {key.id: key.tail for key in proxy.keys}
+    return lines + [_test_line(test, tails[test.id]) for test in proxy.tests or ()]
 
 
-def _cells(key: Mapping[str, Any]) -> tuple[str, ...]:
-    why = " · ".join(_why(rest) for rest in key["cooldowns"])
-    today, flying = str(key["used_today"]), str(key["in_flight"])
-    return key["id"], clean(key["tail"]), key["state"], today, flying, why
+def _cells(key: KeyRow) -> tuple[str, ...]:
+    causes = " · ".join(map(_cause, key.cooldowns))
+    return key.id, clean(key.tail), key.state, str(key.used_today), str(key.in_flight), causes
 
 
-def _why(rest: Mapping[str, Any]) -> str:
-    which = f" for {clean(rest['model'])}" if rest["model"] else ""
-    since = time.strftime("%H:%M", time.localtime(rest["since"]))
-    again = f"again in {duration(rest['seconds'])}" if rest["seconds"] else "the next request tries"
-    return f"{clean(rest['cause'])} ({rest['status']}){which} since {since}, {again}"
+def _cause(cooldown: KeyCooldown) -> str:
+    model = f" for {clean(cooldown.model)}" if cooldown.model else ""
+    since = time.strftime("%H:%M", time.localtime(cooldown.since))
+    attempt = "tried by the next request"
+    if cooldown.seconds:
+        attempt = f"next attempt in {duration(cooldown.seconds)}"
+    return f"{clean(cooldown.cause)} ({cooldown.status}){model} since {since}, {attempt}"
 
 
-def _tested(test: Mapping[str, Any], tail: str) -> str:
-    sign = click.style("✓", fg="green") if test["ok"] else click.style("✗", fg="red")
-    said = clean(test["message"]) if test["ok"] else f"{test['status']} {clean(test['message'])}"
-    return f"  {sign} {test['id']} {clean(tail)}  {said}  ({test['seconds']:.1f} s)"
+def _test_line(test: KeyTest, tail: str) -> str:
+    mark = click.style("✓", fg="green") if test.ok else click.style("✗", fg="red")
+    status = "" if test.ok else f"{test.status} "
+    message = f"{status}{clean(test.message)}"
+    return f"  {mark} {test.id} {clean(tail)}  {message}  ({test.seconds:.1f} s)"

@@ -1,4 +1,4 @@
-"""`ccproxy route`: the rules of an entry, and what they make of a recorded request."""
+"""`ccproxy route`: show the routing rules of a proxy, or explain a recorded request."""
 
 from __future__ import annotations
 
@@ -28,39 +28,41 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("label", shell_complete=complete_label)
-@click.option("--explain", "file", metavar="FILE", help="A recorded request; - is stdin.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE")
+@click.option("--explain", "file", metavar="FILE", help="A recorded request; - reads stdin.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A request header."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
 @click.pass_obj
 def route(
     options: Options, label: str, file: str | None, headers: Sequence[str], *, as_json: bool
 ) -> None:
     """
-    Show the rules by which LABEL chooses models, or what they make of a request; nothing is sent.
+    Show the routing rules of LABEL, or which model they select for a request. Sends nothing.
 
-    FILE holds the JSON of a request to /v1/messages, or an object with its headers and body.
+    FILE contains the JSON body of a request to /v1/messages, or an object with its headers and
+    body.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.config.check import check_fleet
     from ccproxy.config.explaining import explain
 
     fleet = open_fleet(options)
-    name = choose_one(fleet, label).label
+    label = choose_one(fleet, label).label
     checked = check_fleet(fleet.file)
     if checked.mistakes:
         raise ConfigError(checked.mistakes)
     if file is None:
-        found: dict[str, Any] = {"rules": dict(_rules(checked, name))}
-        found["fallback"] = list(checked.choices.fallback(name))
-        lines = [f"{rule:<16}  {clean(model)}" for rule, model in found["rules"].items()]
-        lines = lines or ["no rules: every request goes to the model of its tier"]
-        if found["fallback"]:
-            lines.append(f"{'fallback':<16}  {', '.join(found['fallback'])}")
+        rules = dict(_rules(checked, label))
+        fallback = list(checked.choices.fallback(label))
+        result: dict[str, Any] = {"rules": rules, "fallback": fallback}
+        lines = _rule_lines(rules, fallback)
     else:
-        body, told = _recorded(file)
-        found = explain(checked, name, body, told | _headers(headers))
-        lines = [f"{clean(found['model'])}   {clean(found['reason'])}", *_seen(found["facts"])]
-    show(json.dumps({"schema": 1, "label": name, **found}) if as_json else "\n".join(lines))
+        body, recorded_headers = _read_request(file)
+        result = explain(checked, label, body, recorded_headers | _parse_headers(headers))
+        lines = [f"{clean(result['model'])}   {clean(result['reason'])}"]
+        lines += _fact_lines(result["facts"])
+    show(json.dumps({"schema": 1, "label": label, **result}) if as_json else "\n".join(lines))
 
 
 def _rules(checked: Checked, label: str) -> Iterator[tuple[str, str]]:
@@ -73,14 +75,29 @@ def _rules(checked: Checked, label: str) -> Iterator[tuple[str, str]]:
         yield f"long context{over}", long.model
 
 
-def _seen(facts: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in facts.items():
-        if value:
-            yield f"  {name.replace('_', ' '):<10}  {'yes' if value is True else clean(str(value))}"
+def _rule_lines(rules: Mapping[str, str], fallback: Sequence[str]) -> list[str]:
+    rows = {rule: clean(model) for rule, model in rules.items()}
+    if fallback:
+        rows["fallback"] = ", ".join(fallback)
+    width = max(map(len, rows), default=0)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    if not rules:
+        lines.insert(0, "no rules: every request uses the model of its tier")
+    return lines
 
 
-def _recorded(file: str) -> tuple[bytes, dict[str, str]]:
-    """Read a body, or an object that holds headers and a body."""
+def _fact_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    values = {
+        name.replace("_", " "): "yes" if value is True else clean(str(value))
+        for name, value in facts.items()
+        if value
+    }
+    width = max(map(len, values), default=0)
+    return (f"  {name:<{width}}  {value}" for name, value in values.items())
+
+
+def _read_request(file: str) -> tuple[bytes, dict[str, str]]:
+    """Read a body, or an object with headers and a body."""
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
         content = json.loads(data)
@@ -90,14 +107,17 @@ def _recorded(file: str) -> tuple[bytes, dict[str, str]]:
         headers = content.get("headers") or {}
         if not isinstance(headers, dict):
             raise UsageError(f"{file}: headers must be an object")
-        told = {str(name): str(value) for name, value in headers.items()}
-        return json.dumps(content["body"]).encode(), told
+        return json.dumps(content["body"]).encode(), {
+            str(name): str(value) for name, value in headers.items()
+        }
     return data, {}
 
 
-def _headers(given: Sequence[str]) -> dict[str, str]:
-    pairs = [line.partition(":") for line in given]
-    for line, (name, colon, _) in zip(given, pairs, strict=True):
+def _parse_headers(lines: Sequence[str]) -> dict[str, str]:
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
         if not (name.strip() and colon):
             raise UsageError(f'"{line}" is not a header\n  fix: write -H "name: value"')
-    return {name.strip(): value.strip() for name, _, value in pairs}
+        headers[name.strip()] = value.strip()
+    return headers

@@ -1,4 +1,4 @@
-"""`ccproxy run`: one command on one provider."""
+"""`ccproxy run`: run one command with the settings of one provider."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.render.terminal import clean, near, say
+from ccproxy.cli.render.terminal import near, say
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.cli.verb import Options, Verb
+from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
+
+if TYPE_CHECKING:
+    from ccproxy.cli.session.environment import Session
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-class NoSuchCommand(click.ClickException):
-    """The command is not there; a shell's exit code for it."""
+class CommandNotFound(click.ClickException):
+    """The command does not exist. Exits like a shell."""
 
     exit_code = 127
 
@@ -37,7 +41,7 @@ class NoSuchCommand(click.ClickException):
     examples=[
         "ccproxy run kimi -- claude",
         'ccproxy run glm -- claude -p "What does this project do?"',
-        "ccproxy run kimi -- bash      # a shell that talks to Kimi",
+        "ccproxy run kimi -- bash      # a shell that uses Kimi",
     ],
 )
 @click.argument("label", shell_complete=complete_label)
@@ -45,75 +49,79 @@ class NoSuchCommand(click.ClickException):
 @click.pass_obj
 def run(options: Options, label: str, command: tuple[str, ...]) -> None:
     """
-    Run CMD (default: claude) with everything that makes it talk to LABEL.
+    Run CMD (default: claude) with every setting that makes it use LABEL.
 
-    The worker is started if it does not run. Claude Code also gets the settings by --settings, so
-    that its own settings.json does not win. The exit code is that of CMD.
+    The worker is started if it is not running. Claude Code also gets the settings through
+    --settings, so that its own settings.json does not override them. The exit code is that of CMD.
     """
-    # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.cli.commands.fleet.start import bring_up
-    from ccproxy.cli.session.bypass_notice import is_off, warn_of_passing
-    from ccproxy.cli.session.environment import session, window_note
-    from ccproxy.config.answering import map_of
-    from ccproxy.config.worker import load_worker
-
     words = [*(command[1:] if command[:1] == ("--",) else command)] or ["claude"]
     program = shutil.which(words[0])
     if program is None:
-        raise NoSuchCommand(f"there is no command {words[0]}\n  fix: install it, or correct PATH")
+        raise CommandNotFound(f"command not found: {words[0]}\n  fix: install it, or correct PATH")
     fleet = open_fleet(options)
+    session = _prepare(options, fleet, label)
+    environ = {name: value for name, value in os.environ.items() if name not in session}
+    environ |= {name: value for name, value in session.items() if value is not None}
+    if not is_claude(program, words[0]):
+        sys.stdout.flush()
+        os.execve(program, words, environ)  # noqa: S606 - the command is the user's own
+    with _settings_file(_claude_env(options, session), words[1:]) as arguments:
+        sys.exit(_run_child([program, *arguments], environ))
+
+
+def _prepare(options: Options, fleet: Fleet, label: str) -> Session:
+    """Start the proxy of *label* and return the variables of a session on it."""
+    # Reads presets and conversion settings: too slow to load for --help and completion.
+    from ccproxy.cli.commands.fleet.start import bring_up
+    from ccproxy.cli.session.environment import session
+    from ccproxy.cli.session.notices import is_bypassed, warn_about_proxy
+    from ccproxy.config.answering import map_of
+    from ccproxy.config.worker import load_worker
+
     entry = choose_one(fleet, label)
     if fleet.home != Path.cwd():
         say(options, f"Config   {near(fleet.file)}")
     config = load_worker(entry.env_file, entry=entry)
-    passes_by = is_off(fleet, entry)
-    settings = session(config, os.environ, known=map_of(fleet), is_off=passes_by)
-    if passes_by:
-        warn_of_passing(options, config, os.environ)
-    elif note := window_note(config, known=map_of(fleet)):
-        say(options, f"note: {clean(note)}")
+    fleet_map = map_of(fleet)
+    bypassed = is_bypassed(fleet, entry)
+    warn_about_proxy(options, config, fleet_map, bypassed=bypassed)
     bring_up(options, fleet, entry)
-    environ = {name: value for name, value in os.environ.items() if name not in settings}
-    environ |= {name: value for name, value in settings.items() if value is not None}
-    if not is_claude(program, words[0]):
-        sys.stdout.flush()
-        os.execve(program, words, environ)  # noqa: S606 - the command is the user's own
-    overriding = _overriding(options, settings)
-    with _settings_file(overriding, words[1:]) as arguments:
-        sys.exit(_wait_for([program, *arguments], environ))
+    return session(config, os.environ, fleet_map=fleet_map, is_bypassed=bypassed)
 
 
 def is_claude(program: str, typed: str) -> bool:
-    """Tell whether a command is Claude Code, as it was typed or as what the link leads to."""
+    """Return True if the command is Claude Code, by the typed name or by the resolved path."""
     names = {Path(typed).name, Path(program).name}
     return bool(names & {"claude", "claude.exe", "claude.cmd"})
 
 
-# What Claude Code is told by --settings, because its own files win over the environment...
+# Settings for Claude Code: its own settings files override the environment, but not --settings.
 
 
-def _overriding(options: Options, settings: Mapping[str, str | None]) -> dict[str, str]:
-    from ccproxy.cli.session.settings_files import find_shadows
+def _claude_env(options: Options, session: Session) -> dict[str, str]:
+    """Return `env` for --settings, and note which settings files it overrides."""
+    from ccproxy.cli.session.claude_settings import find_conflicts
 
-    env = {name: value for name, value in settings.items() if value is not None}
-    for shadow in find_shadows(settings, environ=os.environ, here=Path.cwd()):
-        if shadow.managed:
-            what = "and nothing overrides it\n  fix: ask the administrator to remove it"
-            say(options, f"warning: {near(shadow.file)} sets {shadow.key}, {what}")
+    env = {name: value for name, value in session.items() if value is not None}
+    for conflict in find_conflicts(session, environ=os.environ, cwd=Path.cwd()):
+        text = f"{near(conflict.file)} sets {conflict.variable}"
+        if conflict.is_managed:
+            fix = "ask the administrator to remove it"
+            say(options, f"warning: {text}, which nothing can override\n  fix: {fix}")
             continue
-        env.setdefault(shadow.key, "")  # a settings file cannot remove a variable, only empty it
-        what = "and would win over the shell; using --settings for this session."
-        say(options, f"note: {near(shadow.file)} sets {shadow.key} {what}")
+        # A settings file cannot unset a variable, only set it to an empty value.
+        env.setdefault(conflict.variable, "")
+        say(options, f"note: {text}; this session overrides it with --settings")
     return env
 
 
 @contextmanager
 def _settings_file(env: Mapping[str, str], arguments: Sequence[str]) -> Iterator[list[str]]:
     """
-    Return Claude Code's *arguments* with a settings file of ours, which is removed at the end.
+    Return Claude Code's *arguments* with a temporary --settings file in front.
 
-    A file of mode 0600, because arguments are there for every user of the machine to read. The
-    user's own --settings go into it.
+    It is a file of mode 0600 because every user of the machine can read a process's arguments. The
+    user's own --settings are merged into it.
     """
     own, rest = _split_settings(arguments)
     merged = {**own, "env": {**_mapping(own.get("env")), **env}}
@@ -124,28 +132,28 @@ def _settings_file(env: Mapping[str, str], arguments: Sequence[str]) -> Iterator
 
 
 def _split_settings(arguments: Sequence[str]) -> tuple[Mapping[str, Any], list[str]]:
-    """Take the user's own --settings out of *arguments*."""
+    """Split the user's own --settings from *arguments*."""
     rest = list(arguments)
-    for number, word in enumerate(rest):
-        if word == "--":
+    for number, argument in enumerate(rest):
+        if argument == "--":
             break
-        if word == "--settings" and number + 1 < len(rest):
+        if argument == "--settings" and number + 1 < len(rest):
             value = rest[number + 1]
             del rest[number : number + 2]
             return _read_settings(value), rest
-        if word.startswith("--settings="):
+        if argument.startswith("--settings="):
             del rest[number]
-            return _read_settings(word.removeprefix("--settings=")), rest
+            return _read_settings(argument.removeprefix("--settings=")), rest
     return {}, rest
 
 
 def _read_settings(value: str) -> Mapping[str, Any]:
-    """Read what may follow --settings: JSON, or the path of a file that holds it."""
+    """Read the value of --settings: JSON, or the path of a JSON file."""
     text = value if value.lstrip().startswith("{") else Path(value).read_text(encoding="utf-8")
     try:
         settings = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"what follows --settings is not JSON: {error}") from error
+        raise UsageError(f"the value of --settings is not JSON: {error}") from error
     return _mapping(settings)
 
 
@@ -153,32 +161,32 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-# ...and waiting for it, as if we were not there.
+# The child process.
 
 
-def _wait_for(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run *command* until it ends and return its exit code; signals to us are meant for it."""
+def _run_child(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run *command*, forward signals to it, and return its exit code."""
     try:
         child = subprocess.Popen(command, env=environ)  # noqa: S603 - the user's own
     except OSError as error:
-        raise CcproxyError(f"{command[0]} cannot be run: {error.strerror}") from error
+        raise CcproxyError(f"cannot run {command[0]}: {error.strerror}") from error
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        # The keyboard's signals reach the whole foreground group: the child has them already.
-        if number not in (signal.SIGINT, signal.SIGQUIT) or not _has_terminal():
+        # The terminal sends the keyboard's signals to the whole group: the child has them already.
+        if number not in (signal.SIGINT, signal.SIGQUIT) or not _is_foreground():
             child.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    previous = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
         code = child.wait()
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
     return code if code >= 0 else 128 - code
 
 
-def _has_terminal() -> bool:
-    """Tell whether we are the foreground job of a terminal."""
+def _is_foreground() -> bool:
+    """Return True if this process is in the foreground group of a terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:

@@ -1,9 +1,10 @@
-"""`ccproxy switch`: other models for an entry, from its next request on."""
+"""`ccproxy switch`: change the models of a running proxy."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -21,73 +22,91 @@ if TYPE_CHECKING:
 @click.command(
     cls=Verb,
     examples=[
-        "ccproxy switch kimi                                # what is, and what could be",
+        "ccproxy switch kimi                                # current models and presets",
         "ccproxy switch kimi cross_premium",
         "ccproxy switch kimi --big GLM-4.6:big --small DeepSeek:deepseek-chat",
-        "ccproxy switch kimi --reset                        # back to its env file",
+        "ccproxy switch kimi --reset                        # use the models of its env file",
     ],
 )
 @click.argument("label", shell_complete=complete_label)
 @click.argument("preset", required=False)
-@click.option("--big", metavar="MODEL", help="Who answers for opus and unknown names.")
-@click.option("--middle", metavar="MODEL", help="Who answers for sonnet.")
-@click.option("--small", metavar="MODEL", help="Who answers for haiku.")
-@click.option("--reset", is_flag=True, help="Back to the models of the env file.")
+@click.option("--big", metavar="MODEL", help="For opus and unknown model names.")
+@click.option("--middle", metavar="MODEL", help="For sonnet.")
+@click.option("--small", metavar="MODEL", help="For haiku.")
+@click.option("--reset", is_flag=True, help="Use the models of the env file again.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
 @click.pass_obj
 def switch(
     options: Options,
+    /,
     label: str,
-    preset: str | None,
     *,
-    big: str | None,
-    middle: str | None,
-    small: str | None,
     reset: bool,
     as_json: bool,
+    **models: str | None,
 ) -> None:
     """
-    Have LABEL answer with other models, its own or another entry's.
+    Let other models answer for LABEL, its own or those of another entry.
 
-    PRESET is one of [presets.NAME] in ccproxy.toml, or one that is shipped. MODEL is LABEL:model,
-    or LABEL:big, middle or small. Running streams end as they began, and no restart undoes it.
+    PRESET is the name of a [presets.NAME] table in ccproxy.toml or of a built-in preset. MODEL is
+    LABEL:model, LABEL:big, LABEL:middle or LABEL:small. Running streams are not affected, and the
+    switch stays in effect after a restart.
     """
     from ccproxy.config.check import check_fleet  # reads presets: too slow to load for --help
 
     fleet = open_fleet(options)
-    name = choose_one(fleet, label).label
+    label = choose_one(fleet, label).label
     checked = check_fleet(fleet.file)
-    if name not in checked.workers:
+    if label not in checked.workers:
         raise ConfigError(checked.mistakes)
-    words = {"preset": preset, "big": big, "middle": middle, "small": small}
-    given = {word: value for word, value in words.items() if value}
-    if reset and given:
-        raise UsageError("--reset goes alone\n  fix: leave the models out")
-    now = _change(checked, name, given, reset=reset)
-    models = checked.workers[name].models
-    own = {"big": models.big, "middle": models.middle, "small": models.small}
-    found = {tier: getattr(now.tiers, tier) or model for tier, model in own.items()}
+    wanted = {name: value for name, value in models.items() if value}
+    if reset and wanted:
+        raise UsageError("--reset cannot be combined with models\n  fix: leave the models out")
+    result = _Result(label=label, switch=_apply(checked, label, wanted, reset=reset))
+    tiers = result.tiers(checked)
     if as_json:
-        show(json.dumps({"schema": 1, "label": name, "preset": now.preset, "models": found}))
+        show(json.dumps(result.as_json(tiers)))
         return
-    what = f"is switched to {now.preset}" if now.preset else "is switched"
-    show(f"{name} {what if now.name else 'has the models of its env file'}")
-    for tier, model in found.items():
-        show(f"  {tier:<6}  {clean(model or 'as the client says')}")
-    if not (reset or given):
+    show("\n".join(result.lines(tiers)))
+    if not (reset or wanted):
         show(f"presets: {', '.join(checked.choices.presets)}")
 
 
-def _change(checked: Checked, label: str, given: Mapping[str, str], *, reset: bool) -> Switch:
-    """Keep what is *given*, and return what holds then."""
+def _apply(checked: Checked, label: str, wanted: Mapping[str, str], *, reset: bool) -> Switch:
+    """Save the *wanted* models, and return the switch that is in effect."""
     from ccproxy.config.switches import NO_SWITCH, read_switch, switch_path, write_switch
     from ccproxy.config.switching import wanted_switch
 
     path = switch_path(checked.fleet.state, label)
-    now = NO_SWITCH if reset else read_switch(path)
-    if given:
+    current = NO_SWITCH if reset else read_switch(path)
+    if wanted:
         workers, choices = checked.workers, checked.choices
-        now = wanted_switch(given, label=label, workers=workers, choices=choices, current=now)
-    if reset or given:
-        write_switch(path, now)
-    return now
+        current = wanted_switch(
+            wanted, label=label, workers=workers, choices=choices, current=current
+        )
+    if reset or wanted:
+        write_switch(path, current)
+    return current
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    label: str
+    switch: Switch
+
+    def tiers(self, checked: Checked) -> dict[str, str | None]:
+        """Return the model of each tier: of the switch, else of the env file."""
+        own = checked.workers[self.label].models
+        models = {"big": own.big, "middle": own.middle, "small": own.small}
+        return {tier: getattr(self.switch.tiers, tier) or name for tier, name in models.items()}
+
+    def as_json(self, tiers: Mapping[str, str | None]) -> dict[str, object]:
+        return {"schema": 1, "label": self.label, "preset": self.switch.preset, "models": tiers}
+
+    def lines(self, tiers: Mapping[str, str | None]) -> list[str]:
+        source = "uses the models in its env file"
+        if self.switch.name:
+            preset = self.switch.preset
+            source = f"is switched to {preset}" if preset else "is switched"
+        models = {tier: clean(model or "as the client requests") for tier, model in tiers.items()}
+        return [f"{self.label} {source}", *(f"  {tier:<6}  {models[tier]}" for tier in models)]

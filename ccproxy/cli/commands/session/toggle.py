@@ -1,4 +1,4 @@
-"""`ccproxy toggle`: lets requests pass a proxy by, to Anthropic, and back."""
+"""`ccproxy toggle`: bypass a proxy, so that requests go straight to Anthropic, or undo that."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ccproxy.supervisor.control.session_actions import switch_session
 )
 @click.argument("label", shell_complete=complete_label)
 @click.argument(
-    "deed", required=False, default="toggle", type=click.Choice(["on", "off", "toggle"])
+    "action", required=False, default="toggle", type=click.Choice(["on", "off", "toggle"])
 )
 @click.pass_obj
-def toggle(options: Options, label: str, deed: Literal["on", "off", "toggle"]) -> None:
+def toggle(options: Options, label: str, action: Literal["on", "off", "toggle"]) -> None:
     """
-    Switch the proxy LABEL off or on; it keeps running.
+    Turn the proxy LABEL off (bypass it) or on. It keeps running.
 
-    While it is off, requests go on to Anthropic unchanged, with the client's own key. It stays off
-    through restarts until it is switched on again; `ccproxy status` says so.
+    While it is off, requests go unchanged to Anthropic with the client's own key. It stays off
+    after a restart until it is turned on; `ccproxy status` shows it.
     """
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
-    now = switch_session(fleet, entry.label, proxy=deed)
-    if now.proxy:
-        show(f"{entry.label} is on: it answers as its env file says.")
+    switches = switch_session(fleet, entry.label, proxy=action)
+    if switches.proxy:
+        show(f"{entry.label} is on: it answers with the models in its env file.")
     else:
-        show(f"{entry.label} is off: requests go to {clean(now.goes_to)} unchanged.")
+        show(f"{entry.label} is bypassed: requests go to {clean(switches.goes_to)} unchanged.")

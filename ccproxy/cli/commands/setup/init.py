@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.commands.session.keys import REFUSALS
+from ccproxy.cli.commands.session.keys import KEY_ERRORS
 from ccproxy.cli.render.pasted import pasted
 from ccproxy.cli.render.terminal import clean, complain, near, say, show
 from ccproxy.cli.verb import Options, Verb
@@ -117,7 +117,7 @@ def _try(options: Options, proxy: NewProxy, fleet: Fleet, *, asks: bool) -> None
     if not failed or (asks and agrees("Add the proxy all the same?", default=False)):
         return
     say(options, "Nothing was written.")
-    raise SystemExit(4 if any(said.get("error_type") in REFUSALS for said in failed) else 1)
+    raise SystemExit(4 if any(said.get("error_type") in KEY_ERRORS for said in failed) else 1)
 
 
 def _trials(options: Options, proxy: NewProxy, fleet: Fleet) -> Iterator[Mapping[str, Any]]:

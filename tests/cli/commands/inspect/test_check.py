@@ -46,7 +46,7 @@ def test_a_single_env_file(home, ccproxy):
     assert ccproxy("check", "envs/none.env").exit_code == 78
 
 
-NOTE = "note: the window of qwen3-coder:30b is unknown"
+NOTE = "note: the context window of qwen3-coder:30b is unknown"
 
 
 def test_an_unknown_window_is_told(home, ccproxy):
@@ -55,7 +55,7 @@ def test_an_unknown_window_is_told(home, ccproxy):
         result = ccproxy("check", *words)
         assert (result.exit_code, result.stdout.count("note: ")) == (0, 1)
         assert NOTE in result.stdout
-        assert "CONTEXT_WINDOW in kimi.env sets it" in result.stdout
+        assert "Set CONTEXT_WINDOW in kimi.env" in result.stdout
     file.write_text("PROVIDER=ollama\nCONTEXT_WINDOW=32000\n")
     assert "note: " not in ccproxy("check").stdout
 

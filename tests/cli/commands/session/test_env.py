@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from ccproxy.cli.commands.session.env import script, shell_of
+from ccproxy.cli.commands.session.env import detect_shell, script
 from ccproxy.cli.session.environment import MANAGED
 from ccproxy.config.worker import PLACEHOLDER
 from tests.cli.conftest import GLM, KIMI, command, port_of, write_env
@@ -197,7 +197,7 @@ def test_a_shadowing_setting_is_named_on_stderr(home, ccproxy):
     ],
 )
 def test_the_shell_is_the_users(environ, expected):
-    assert shell_of(environ) == expected
+    assert detect_shell(environ) == expected
 
 
 # Whether anybody would answer.
@@ -206,7 +206,7 @@ def test_the_shell_is_the_users(environ, expected):
 def test_an_unknown_window_is_told(home, ccproxy):
     write_env(home, "kimi", "PROVIDER=ollama\n")
     result = ccproxy("env", "kimi-k2")
-    assert "note: the window of qwen3-coder:30b is unknown" in result.stderr
+    assert "note: the context window of qwen3-coder:30b is unknown" in result.stderr
     assert "unknown" not in result.stdout
     assert ccproxy("env", "kimi-k2", "-q").stderr == ""
     assert "window" not in ccproxy("env", "glm-4.6").stderr

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ccproxy.cli.session.interactive_words import WORDS
+from ccproxy.cli.commands.session.interactive import COMMANDS
 from tests.cli.conftest import write_env
 
 
@@ -26,8 +26,10 @@ def say(ccproxy):
 def test_there_are_the_twelve_words(home, say):
     done = say("help", "quit")
     assert done.exit_code == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(WORDS)
-    assert set(WORDS) == {
+    listed = done.stdout.splitlines()
+    assert [line.split()[0] for line in listed[: len(COMMANDS)]] == list(COMMANDS)
+    assert listed[len(COMMANDS)] == "The other ccproxy commands work here as well:"
+    assert set(COMMANDS) == {
         *("preset", "config", "toggle", "test", "record", "load"),
         *("logs", "providers", "presets", "env", "help", "quit"),
     }
@@ -46,16 +48,16 @@ def test_config(home, say):
     ("line", "said"),
     [
         ("confg", 'did you mean "config"?'),
-        ("frobnicate", "`help` lists them"),
-        ("config now", "takes 0 words at most"),
-        ("record perhaps", "neither on nor off"),
+        ("frobnicate", "type help"),
+        ("config now", "takes at most 0 arguments"),
+        ("record perhaps", "record takes on or off, not"),
         ("providers nobody", "is not in the table"),
-        ('load "', "cannot be read"),
+        ('load "', "cannot parse this line"),
         ("load", "which file?"),
         ("load ../../etc/passwd", "not the name of a file"),
         ("toggle", "is not running"),
         ("record", "is not running"),
-        ("test", "does not answer"),
+        ("test", "does not respond"),
         ("record", "\n  fix: ccproxy start Kimi-K2"),
     ],
 )
@@ -74,7 +76,7 @@ def test_lines_without_words_and_what_follows_quit(home, say):
 
 def test_going_to_another_proxy(home, say):
     done = say("providers glm-4.6", "config")
-    assert "about GLM-4.6 from now on" in done.stdout
+    assert "Now managing GLM-4.6." in done.stdout
     assert "Z.ai" in done.stdout
 
 
@@ -108,7 +110,7 @@ def test_on_a_fleet_that_runs(demo, process):
     for said in (
         "all 2 ready",
         "answers",
-        "Demo is off",
+        "Demo is bypassed",
         "Demo is on",
         "is kept",
         "is not kept",
@@ -136,7 +138,7 @@ def test_at_a_terminal(home, with_toolkit):
     try:
         read_until(ours, "Kimi-K2> ")
         os.write(ours, b"frobnicate\r")
-        read_until(ours, "`help` lists them", "Kimi-K2> ")
+        read_until(ours, "type help", "Kimi-K2> ")
         os.write(ours, b"quit\r")
         assert child.wait(timeout=20) == 0
     finally:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ccproxy.cli.commands.session.keys import _understand
+from ccproxy.cli.commands.session.keys import _parse
 from ccproxy.errors import UsageError
 from tests.cli.conftest import free_port, write_env
 
@@ -31,19 +31,19 @@ BAD = "sk-a-bad-key-for-tests-2222"
     ],
 )
 def test_words_are_understood(words, order):
-    assert _understand(words) == order
+    assert _parse(words) == order
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        pytest.param(("kimi", "burn"), '"burn" is not something to do', id="an unknown deed"),
-        pytest.param(("kimi", "disable"), "disable needs the key", id="disable everything"),
+        pytest.param(("kimi", "burn"), 'unknown action "burn"', id="an unknown deed"),
+        pytest.param(("kimi", "disable"), "disable needs a key", id="disable everything"),
     ],
 )
 def test_other_words_are_refused(words, complaint):
     with pytest.raises(UsageError, match=complaint):
-        _understand(words)
+        _parse(words)
 
 
 def test_without_a_fleet_that_runs_it_ends_with_3(home, ccproxy):
@@ -137,7 +137,7 @@ def test_what_could_not_be_saved_is_told_and_holds_for_now(two_keys, process):
     done = process("keys", "two", "disable", "k2", "--json")
     assert done.returncode == 1
     assert done.stderr.startswith("warning: Two: not saved (no such table: keys)")
-    assert done.stderr.endswith("; it holds until the proxy restarts\n")
+    assert done.stderr.endswith("; a restart of the proxy undoes it\n")
     (row,) = json.loads(done.stdout)["proxies"]
     assert [key["state"] for key in row["keys"]] == ["ready", "disabled"]
     assert row["unsaved"] == "no such table: keys"

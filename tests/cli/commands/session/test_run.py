@@ -79,7 +79,7 @@ def test_claude_gets_settings_that_win_and_no_secret_in_its_arguments(demo, proc
     assert "OTHER" not in env
     assert "client-key-1234567890" not in told["cmdline"]
     for key in ("ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"):
-        assert f".claude/settings.json sets {key} and would win over the shell" in done.stderr
+        assert f".claude/settings.json sets {key}; this session overrides it" in done.stderr
 
 
 def test_the_users_own_settings_are_kept(demo, process, claude):
@@ -128,7 +128,10 @@ def test_what_is_claude(program, typed, expected):
     ("args", "code", "words"),
     [
         pytest.param(
-            ["kimi-k2", "--", "no-such-thing"], 127, "no command no-such-thing", id="command"
+            ["kimi-k2", "--", "no-such-thing"],
+            127,
+            "command not found: no-such-thing",
+            id="command",
         ),
         pytest.param(["kimi-k3", "true"], 2, 'did you mean "Kimi-K2"', id="label"),
         pytest.param(["*", "true"], 2, "fits 2 labels", id="several labels"),
@@ -146,7 +149,7 @@ def test_an_unknown_window_is_told(demo, process):
     assert "window" not in process("run", "demo", "--", "true").stderr
     write_env(demo, "demo", "PROVIDER=ollama\n")
     told = process("run", "demo", "--", "true").stderr
-    assert "note: the window of qwen3-coder:30b is unknown" in told
+    assert "note: the context window of qwen3-coder:30b is unknown" in told
     assert process("-q", "run", "demo", "--", "true").stderr == ""
 
 

@@ -62,13 +62,13 @@ def test_single_models_and_the_way_back(fleet, ccproxy):
         "models": {"big": "GLM-4.6:big", "middle": "kimi-big", "small": "GLM-4.6:glm-small"},
     }
     result = ccproxy("switch", "kimi-k2", "--reset")
-    assert result.stdout.startswith("Kimi-K2 has the models of its env file\n  big     kimi-big\n")
+    assert result.stdout.startswith("Kimi-K2 uses the models in its env file\n  big     kimi-big\n")
     assert not switch_path(fleet / "state", "Kimi-K2").exists()
 
 
 def test_without_more_it_tells_what_there_is(fleet, ccproxy):
     result = ccproxy("switch", "kimi-k2")
-    assert result.stdout.splitlines()[0] == "Kimi-K2 has the models of its env file"
+    assert result.stdout.splitlines()[0] == "Kimi-K2 uses the models in its env file"
     presets = result.stdout.splitlines()[-1]
     assert presets.startswith("presets: openai_premium, ")
     assert presets.endswith(", cross_speed, night")
@@ -81,7 +81,7 @@ def test_without_more_it_tells_what_there_is(fleet, ccproxy):
         (["--big", "GLM:big"], ['there is no proxy "GLM" (did you mean GLM-4.6?)', "Kimi-K2: "]),
         (["--big", "nonesuch"], ['nobody has a model "nonesuch"', "GLM-4.6: glm-big"]),
         (["night", "--big", "glm-big"], ["name either a preset, or models"]),
-        (["night", "--reset"], ["--reset goes alone"]),
+        (["night", "--reset"], ["--reset cannot be combined"]),
     ],
 )
 def test_what_means_nothing_changes_nothing(fleet, ccproxy, words, said):
@@ -110,10 +110,10 @@ def request(**fields):
 def test_the_rules_of_an_entry(fleet, ccproxy):
     result = ccproxy("route", "kimi-k2")
     assert result.stdout.splitlines() == [
-        "subagent          GLM-4.6:big",
-        "agent explore     small",
+        "subagent                GLM-4.6:big",
+        "agent explore           small",
         "long context over 5000  GLM-4.6:long",
-        "fallback          GLM-4.6",
+        "fallback                GLM-4.6",
     ]
     assert ccproxy("route", "glm-4.6").stdout.startswith("no rules: ")
 

@@ -36,7 +36,7 @@ def test_off_and_on(demo, ccproxy, process):
     assert ask(port)[0] == 200
 
     done = ccproxy("toggle", "demo")
-    assert done.stdout == "Demo is off: requests go to http://127.0.0.1:9 unchanged.\n"
+    assert done.stdout == "Demo is bypassed: requests go to http://127.0.0.1:9 unchanged.\n"
     status, said = ask(port)
     assert (status, "the proxy is disabled" in said) == (502, True)
     assert ccproxy("toggle", "demo", "off").stdout == done.stdout
@@ -86,14 +86,14 @@ async def test_a_session_on_it_asks_with_the_users_own_key(settings, tmp_path, p
         assert done.out == "200\n", done.err
         (call,) = provider.calls
         assert (call.headers["x-api-key"], "authorization" in call.headers) == (OWN, False)
-        warning = f"warning: Demo is off: requests go to {goes_to} with your own key"
+        warning = f"warning: Demo is bypassed: requests go to {goes_to} with your own key"
         assert f"{warning}, ANTHROPIC_API_KEY\n" in done.err
         assert "ccproxy toggle Demo on" in done.err
 
         done = await home.ccproxy(*ASKED)
         assert done.out.startswith("401 ")
         assert "the only key that came is the proxy's own" in done.out
-        assert f"{warning}; ANTHROPIC_API_KEY holds none\n" in done.err
+        assert f"{warning}, but ANTHROPIC_API_KEY is not set\n" in done.err
         assert len(provider.calls) == 1, "neither a client key nor a placeholder goes anywhere"
 
         done = await home.ccproxy("env", "demo", ANTHROPIC_API_KEY=OWN)

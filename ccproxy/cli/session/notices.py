@@ -1,0 +1,50 @@
+"""Warnings and notes that `run` and `env` print before a session starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ccproxy.cli.render.terminal import clean, near, say
+from ccproxy.cli.session.claude_settings import find_conflicts
+from ccproxy.cli.session.environment import ACTIVE, OWN_KEY, Session, window_note
+from ccproxy.cli.verb import Options
+from ccproxy.config.answering import Map
+from ccproxy.config.fleet import Entry, Fleet
+from ccproxy.config.overrides import read_standing, standing_path
+from ccproxy.config.worker import WorkerConfig
+
+
+def is_bypassed(fleet: Fleet, entry: Entry) -> bool:
+    """Return True if *entry* is bypassed, whether it is running or not."""
+    return read_standing(standing_path(fleet.state, entry.label)).is_off
+
+
+def warn_about_proxy(
+    options: Options, config: WorkerConfig, fleet_map: Map, *, bypassed: bool
+) -> None:
+    """Warn if the proxy is bypassed, or note that its model's context window is unknown."""
+    if bypassed:
+        _warn_about_bypass(options, config, os.environ)
+    elif note := window_note(config, fleet_map=fleet_map):
+        say(options, f"note: {clean(note)}")
+
+
+def warn_about_conflicts(options: Options, session: Session) -> None:
+    """Warn about each variable of *session* that a settings file of Claude Code overrides."""
+    for conflict in find_conflicts(session, environ=os.environ, cwd=Path.cwd()):
+        alternative = f", or use: ccproxy run {session[ACTIVE]} -- claude"
+        fix = "remove it there" + ("" if conflict.is_managed else alternative)
+        text = f"{near(conflict.file)} sets {conflict.variable} and overrides the shell"
+        say(options, f"warning: {text}\n  fix: {fix}")
+
+
+def _warn_about_bypass(options: Options, config: WorkerConfig, environ: Mapping[str, str]) -> None:
+    label, url = config.label, clean(config.transparent_url)
+    text = f"warning: {label} is bypassed: requests go to {url} with your own key"
+    fix = f"ccproxy toggle {label} on"
+    if environ.get(OWN_KEY):
+        say(options, f"{text}, {OWN_KEY}\n  fix: to use {label} again: {fix}")
+    else:
+        say(options, f"{text}, but {OWN_KEY} is not set\n  fix: export {OWN_KEY}=…, or: {fix}")
