@@ -1,4 +1,4 @@
-"""The load rig: its figures must mean what they say."""
+"""The load rig: its figures are correct."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_calls_and_results_of_a_conversation_match():
 
 @pytest.fixture
 async def provider_port():
-    """The rig's own upstream, in this process."""
+    """The rig's upstream, in this process."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: upstream.Connection(loop), "127.0.0.1", 0)
     async with server:

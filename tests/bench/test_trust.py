@@ -1,4 +1,4 @@
-"""What the runs of `bench.trust` take for an answer and for a goal that is met."""
+"""The criteria of `bench.trust`: what counts as an answer, when a goal is met."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ STREAM = (
     ("status", "body", "complete"),
     [
         pytest.param(200, STREAM, True, id="a stream to its end"),
-        pytest.param(200, STREAM.partition(b"event: message_stop")[0], False, id="broken off"),
+        pytest.param(200, STREAM.partition(b"event: message_stop")[0], False, id="cut off"),
         pytest.param(200, STREAM + b"event: error\ndata: {}\n\n", False, id="ended by an error"),
-        pytest.param(200, STREAM.replace(b"mark-7", b"mark-8"), False, id="another's answer"),
+        pytest.param(
+            200, STREAM.replace(b"mark-7", b"mark-8"), False, id="another request's answer"
+        ),
         pytest.param(200, STREAM.replace(b"mark-7", b"mark-71"), False, id="of a longer number"),
         pytest.param(200, b'{"stop_reason":"end_turn","text":"mark-7"}', True, id="whole"),
         pytest.param(529, b'{"text":"mark-7 end_turn"}', False, id="an error"),

@@ -1,10 +1,10 @@
 """
-Fuzzing by coverage, on demand; what CI runs is tests/security/test_fuzz.py.
+Coverage-guided fuzzing, on demand; CI runs tests/security/test_fuzz.py.
 
     pip install atheris
     python -m tests.fuzz sse -max_total_time=3600        # or table, env, problem, request
 
-Everything behind the target's name is libFuzzer's. A crash leaves its input in the folder.
+Arguments after the target's name go to libFuzzer. A crash leaves its input in the current folder.
 """
 
 from __future__ import annotations

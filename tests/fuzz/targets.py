@@ -1,7 +1,7 @@
 """
-What is fuzzed: functions from bytes to nothing, which raise only what they must not.
+Fuzz targets: functions that take bytes and raise only on a defect.
 
-Each swallows the one error that its reader promises.
+Each ignores the one error that its parser documents.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TARGET = Target(provider="x", model="m", quirks=Quirks(), window=None, max_outp
 
 
 def sse(data: bytes) -> None:
-    """The event stream, cut where the first byte says."""
+    """Decode an event stream, cut at the position given by the first byte."""
     size = (data[0] if data else 0) + 1
     decoder = Decoder(limit=1 << 16)
     with contextlib.suppress(Problem):
@@ -52,13 +52,13 @@ def env(data: bytes) -> None:
 
 
 def problem(data: bytes) -> None:
-    """A provider's error."""
+    """Classify a provider's error."""
     status = 400 + (data[0] if data else 0)
     read_problem(status, {"retry-after": data[1:9].decode("latin-1")}, data[9:], quirks=Quirks())
 
 
 def request(data: bytes) -> None:
-    """A request of the client's, to the provider's."""
+    """Convert a client's request."""
     with contextlib.suppress(Problem):
         to_chat(read_request(data), _TARGET, signer=Signer(b"k" * 32), stream=None)
 

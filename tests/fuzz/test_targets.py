@@ -1,4 +1,4 @@
-"""The targets of the fuzzer still fit what they aim at."""
+"""The fuzz targets work with the current code."""
 
 from __future__ import annotations
 

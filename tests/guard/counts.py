@@ -1,9 +1,9 @@
 """
-Counts of what a work costs, which are the same on every machine, however busy it is.
+Two cost figures that do not depend on the load of the machine.
 
-Two of them. Calls of functions, Python's and C's: they depend on nothing but the source and the
-minor version of Python. Instructions, by callgrind: they see what C code does with the bytes, too,
-but belong to one build of Python, since compilers differ by more than a slide that matters.
+Function calls, of Python and C functions, depend only on the source and the minor version of
+Python. Instructions, counted by callgrind, include the work of C code, but are comparable only for
+one build of Python: compilers differ by more than a regression that matters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLLECTED = re.compile(rb"Collected : (\d+)")
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """Return how many functions one run of *work* calls."""
+    """Return the number of function calls in one run of *work*."""
     count = 0
 
     def note(_frame: object, event: str, _arg: object) -> None:
@@ -41,7 +41,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def instructions_of_each() -> dict[str, int]:
-    """Return the instructions of one run of every work, counted by callgrind."""
+    """Return the instructions in one run of each workload, counted by callgrind."""
     runs = [("turn", 0), *TIMES.items()]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         nothing, *counted = pool.map(_instructions, runs)

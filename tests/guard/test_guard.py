@@ -1,8 +1,8 @@
 """
-A slide in the cost of a request or a chunk, seen without timing anything.
+Regressions in the cost of a request or a chunk, found without timing.
 
-The counts of `baseline.json` may grow by a tenth. What makes them grow more is a slide, or it is
-worth its cost; then `python -m tests.guard.record` writes the new counts.
+The figures in `baseline.json` may grow by 10 %. If a larger growth is worth its cost, run
+`python -m tests.guard.record` to record the new figures.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-The work whose cost is guarded: one request of Claude Code's converted, one chunk relayed.
+The guarded workloads: convert one Claude Code request, relay one chunk.
 
     python -m tests.guard.work NAME TIMES
 
-does the work NAME so many times after a warm-up, for callgrind to count the instructions.
+runs the workload NAME that many times after a warm-up, so that callgrind can count instructions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Work = Callable[[], object]
 
 
 def make() -> dict[str, Work]:
-    """Return every work by its name; each is warm."""
+    """Return the workloads by name, each after a warm-up."""
     target = Target(provider="bench", model="gpt-4o")
     rules = ConversionContext(
         pick_model=ModelMap(big="gpt-4o", middle="gpt-4o", small="gpt-4o").pick,

@@ -1,4 +1,4 @@
-"""Fixtures of the attacks; each test names the row of the threat model that it shows."""
+"""Fixtures of the security tests."""
 
 from __future__ import annotations
 

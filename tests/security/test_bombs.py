@@ -1,8 +1,8 @@
 """
-S12: what a worker's memory does when somebody sends much in little.
+Decompression bombs and oversized bodies: the worker's memory stays bounded.
 
-The worker is a process of its own, so that its memory is nobody else's; `test_http.py` has the
-same bombs one by one, with their answers and their time.
+The worker runs in its own process, so that its memory can be measured. `test_http.py` sends the
+same bodies one by one and checks the answers and their time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATHS = ("/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions")
 
 
 def packed(size: int) -> bytes:
-    """Return *size* zeros, packed to a thousandth."""
+    """Return *size* zero bytes, compressed to about a thousandth."""
     packer = zlib.compressobj(9, wbits=31)
     return b"".join([*(packer.compress(bytes(MIB)) for _ in range(size // MIB)), packer.flush()])
 
@@ -46,7 +46,7 @@ def image(data: bytes) -> bytes:
 
 
 UNPACKED = 500 * MIB
-# A picture that says of itself that it is as large as pictures can be.
+# An image whose header claims the largest possible size.
 HUGE_PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(
     ">I4sIIBBBBB", 13, b"IHDR", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0
 )
@@ -68,7 +68,7 @@ VALID = {
 
 
 class Target:
-    """A worker in a process of its own, and what its memory was before."""
+    """A worker in its own process, and its memory before the attack."""
 
     def __init__(self, home: FleetHome, pid: int) -> None:
         self.port = home.ports["one"]
@@ -84,7 +84,7 @@ class Target:
         return status_of(answer)
 
     def growth(self) -> int:
-        """Return the bytes by which its memory grew at most, where the system knows the peak."""
+        """Return the growth of its peak memory in bytes, where the system reports the peak."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text()
         except FileNotFoundError:
@@ -108,7 +108,7 @@ async def target(tmp_path, provider):
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "br"])
-async def test_nothing_is_unpacked(packing, target, provider):
+async def test_bodies_are_never_decompressed(packing, target, provider):
     bomb = packed(UNPACKED)
     assert len(bomb) < UNPACKED / 900
     for path in PATHS:
@@ -117,7 +117,7 @@ async def test_nothing_is_unpacked(packing, target, provider):
     assert target.growth() <= MOST_GROWTH
 
 
-async def test_what_is_refused_is_refused_cheaply(target, provider):
+async def test_refused_bodies_cost_little_memory(target, provider):
     for name, body in REFUSED.items():
         for path in PATHS:
             assert await target.ask(body, path) in (400, 413), f"{name} to {path}"
@@ -125,7 +125,7 @@ async def test_what_is_refused_is_refused_cheaply(target, provider):
     assert len(provider.calls) == 1, "nothing but the greeting"
 
 
-async def test_what_may_be_said_costs_little_more_than_its_size(target):
+async def test_accepted_bodies_cost_little_more_than_their_size(target):
     for name, body in VALID.items():
         for path in PATHS:
             assert await target.ask(body, path) in (200, 400), f"{name} to {path}"

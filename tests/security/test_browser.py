@@ -1,9 +1,9 @@
 """
-S2 with a real browser: pages of other origins, and a name that is rebound to 127.0.0.1.
+Pages of other origins and DNS rebinding, in a real browser.
 
-Chromium is told that evil.example is this machine: what DNS rebinding ends with. The pages try
-everything that a page can: fetch in all modes, forms, images, scripts, event sources, and report
-to their own server what they could read.
+Chromium resolves evil.example to this machine, which is the result of DNS rebinding. The pages try
+fetch in all modes, forms, images, scripts and event sources, and report to their own server what
+they could read.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ all();
 
 
 async def visit(url: str, folder: Path, reported: asyncio.Event) -> None:
-    """Open *url* in a browser of its own until the page has reported."""
+    """Open *url* in a new browser until the page has reported."""
     assert CHROMIUM is not None
     browser = await asyncio.create_subprocess_exec(
         *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
@@ -73,7 +73,7 @@ async def visit(url: str, folder: Path, reported: asyncio.Event) -> None:
 
 
 @pytest.mark.parametrize("rebound", [False, True], ids=["another origin", "a rebound name"])
-async def test_a_real_page_reaches_nothing(rebound, proxy, provider, tmp_path):
+async def test_a_page_in_a_real_browser_reads_nothing(rebound, proxy, provider, tmp_path):
     got: dict[str, str] = {}
     reported = asyncio.Event()
     target = f"http://{'evil.example' if rebound else '127.0.0.1'}:{proxy.port}"

@@ -1,8 +1,8 @@
 """
-S6: secrets are planted wherever secrets can enter; none comes out, in whole or in part.
+Secrets are planted wherever secrets can enter; none may come out, in whole or in part.
 
-A real fleet is led through its failures. Then everything that it wrote or said is searched for
-every piece of eight characters of every secret.
+A real fleet runs through its failures. Then everything it wrote and answered is searched for every
+run of eight characters of every secret.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIECE = 8
 
 
 def canary(name: str, prefix: str = "") -> str:
-    """A secret that looks like none of our words; the same in every run."""
+    """A secret that shares no eight characters with other text; the same in every run."""
     return prefix + hashlib.sha256(name.encode()).hexdigest()[:40]
 
 
@@ -74,7 +74,7 @@ def pieces(secret: str) -> Iterator[str]:
 
 
 def leaks(said: dict[str, bytes]) -> list[str]:
-    """Which secret is found where."""
+    """A secret and the place in which it was found."""
     found = []
     for place, data in said.items():
         for name, secret in SECRETS.items():
@@ -83,14 +83,14 @@ def leaks(said: dict[str, bytes]) -> list[str]:
     return found
 
 
-def test_the_search_finds_what_is_there():
+def test_the_search_finds_planted_secrets():
     key = SECRETS["first key"]
     assert leaks({"x": f"...{key[5:13]}...".encode()}) == ["first key in x"]
     assert leaks({"x": f"...{key[5:12]}...".encode()}) == []
 
 
 class Run:
-    """One fleet, and everything that it said."""
+    """One fleet, and everything it wrote or answered."""
 
     def __init__(self, home: FleetHome) -> None:
         self.home = home
@@ -116,7 +116,7 @@ class Run:
         async with session.post(url, json=body, headers=headers, **how) as answer:
             text = await answer.read()
             name = f"{len(self.said)} answer of {label}"
-            # The prompt and the model's words are the client's own.
+            # The prompt and the model's text belong to the client.
             self.said[name] = text + repr(sorted(answer.headers.items())).encode()
             return answer.status
 
@@ -141,7 +141,7 @@ class Run:
 
 
 def echo(status: int = 401):
-    """A provider that quotes everything that it was sent."""
+    """A provider that quotes the whole request."""
 
     def answer(call):
         text = f"refused: {json.dumps(dict(call.headers))} {call.path}?{call.query}"
@@ -215,7 +215,7 @@ async def fail_in_every_way(run: Run, provider) -> None:
             assert await run.ask(session, label) == 200
         for fault in FAULTS:
             provider.script(fault)
-            # The bytes of a success are relayed as they are, but where they are converted.
+            # A successful answer is relayed unchanged, except where it is converted.
             relays = fault not in (echo_in_a_stream, echo_then_break)
             for label in ("chat", "bearer", *(["direct"] if relays else [])):
                 await run.ask(session, label)
@@ -261,7 +261,7 @@ async def break_the_files(run: Run) -> None:
     good = file.read_text()
     for number, text in enumerate(BROKEN):
         file.write_text(text)
-        # The line of its own is not ours to judge, and what follows it may be enough to run.
+        # The lines after the broken one may form a valid configuration.
         for words in (["check"], ["reload"]):
             await run.ccproxy(*words)
         await run.ccproxy("doctor", "--offline", ["--report", "--json", "-v"][number % 3])
@@ -276,7 +276,7 @@ async def break_the_files(run: Run) -> None:
     file.write_text(good)
 
 
-async def test_no_secret_comes_out_of_a_fleet(tmp_path, provider):
+async def test_a_fleet_reveals_no_secret(tmp_path, provider):
     async with FleetHome(tmp_path) as home:
         run = Run(home)
         write(home, provider)
@@ -291,9 +291,9 @@ async def test_no_secret_comes_out_of_a_fleet(tmp_path, provider):
         await run.ccproxy("logs", "--json", "-n", "5000")
         await break_the_files(run)
         await run.ccproxy("env", "chat", "--shell", "bash")
-        del run.said[[*run.said][-1]]  # that is what it is for
+        del run.said[[*run.said][-1]]  # its purpose
         worker = await home.worker_pid("direct")
-        psutil.Process(worker).send_signal(signal.SIGABRT)  # a crash, with its last words
+        psutil.Process(worker).send_signal(signal.SIGABRT)  # a crash with output
         await eventually(lambda: not psutil.pid_exists(worker))
         await run.ccproxy("stop", code=0)
         run.look_at_files()
@@ -306,7 +306,7 @@ async def test_no_secret_comes_out_of_a_fleet(tmp_path, provider):
     "verb", [["check"], ["start"], ["up"], ["up", "--env", "envs/chat.env", "--port", "1"]]
 )
 @pytest.mark.parametrize("text", BROKEN)
-async def test_no_mistake_quotes_a_secret(verb, text, tmp_path):
+async def test_configuration_errors_quote_no_secret(verb, text, tmp_path):
     async with FleetHome(tmp_path) as home:
         home.write(chat={})
         (tmp_path / "envs/chat.env").write_text(text)

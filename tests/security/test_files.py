@@ -1,4 +1,4 @@
-"""S1, S7, S8, S18, S20: what is open, who may read what was written, and what links lead to."""
+"""Listening addresses, file permissions, and symbolic links."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ async def home(tmp_path):
         yield home
 
 
-# S1: who can come in.
+# Addresses.
 
 
 def listening(home: FleetHome) -> set[str]:
-    """The addresses at which the fleet's processes listen."""
+    """Return the addresses on which the fleet's processes listen."""
     return {
         connection.laddr.ip
         for process in home.processes()
@@ -59,14 +59,14 @@ STRONG = "a-client-key-of-32-characters-00"
 @pytest.mark.parametrize(
     "key", ["", "short-key", "your-api-key", "sk-xxxxxxxxxxxxxxxxxxxx", "changeme-changeme", " ,, "]
 )
-async def test_an_open_address_wants_a_key_worth_the_name(host, key, home):
+async def test_a_public_address_requires_a_strong_client_key(host, key, home):
     home.write(demo={"PROVIDER": "demo", "HOST": host, "ANTHROPIC_API_KEY": key})
     done = await home.ccproxy("check")
     assert done.code == 78, done
     assert "fix: " in done.err
 
 
-async def test_the_environment_alone_opens_nothing(home):
+async def test_environment_variables_alone_open_no_address(home):
     done = await home.ccproxy("up", "--port", str(free()), PROVIDER="demo", HOST="0.0.0.0")
     assert done.code == 78
     assert "no client key is asked for" in done.err
@@ -78,11 +78,11 @@ def free() -> int:
         return one.getsockname()[1]
 
 
-# S7: who may read.
+# Permissions.
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """Everything below *folder* that others may touch."""
+    """Return everything below *folder* that others can read or write."""
     return {
         str(path.relative_to(folder)): oct(stat.S_IMODE(path.lstat().st_mode))
         for path in folder.rglob("*")
@@ -90,7 +90,7 @@ def modes(folder: Path) -> dict[str, str]:
     }
 
 
-async def test_whatever_is_written_is_closed_to_others(home, provider):
+async def test_written_files_are_private(home, provider):
     home.write(
         chat={"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": "sk-0123456789abcdef"},
         two={"PROVIDER": "demo"},
@@ -115,7 +115,7 @@ async def test_whatever_is_written_is_closed_to_others(home, provider):
     assert {name: mode for name, mode in found.items() if name not in before} == {}
 
 
-async def test_a_key_that_others_can_read_is_refused(home):
+async def test_an_env_file_readable_by_others_is_refused(home):
     home.write(kimi={"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-0123456789abcdef"})
     file = home.path / "envs/kimi.env"
     for mode in (0o640, 0o604, 0o660, 0o644):
@@ -126,7 +126,7 @@ async def test_a_key_that_others_can_read_is_refused(home):
     assert home.processes() == []
 
 
-# S8: links in the place of our files.
+# Symbolic links in place of files.
 
 PLANTED = [
     "logs/demo.log",
@@ -154,7 +154,7 @@ SECRET = b"somebody else's bytes, thirty-two"
 
 
 @pytest.mark.parametrize("name", PLANTED)
-async def test_a_link_in_the_place_of_a_file_harms_nobody(name, home, tmp_path_factory):
+async def test_a_link_in_place_of_a_file_is_not_followed(name, home, tmp_path_factory):
     theirs = tmp_path_factory.mktemp("theirs") / "victim"
     theirs.write_bytes(SECRET)
     theirs.chmod(0o640)
@@ -164,7 +164,7 @@ async def test_a_link_in_the_place_of_a_file_harms_nobody(name, home, tmp_path_f
     link.parent.mkdir(mode=0o700, exist_ok=True)
     link.symlink_to(theirs)
     home.write(demo={"PROVIDER": "demo"})
-    # Whether it starts is another question; most of all it must not do harm.
+    # It may fail to start, but must not change the target.
     for words in (["start"], ["status"], ["cleanup"], ["doctor", "--fix", "--offline"], ["stop"]):
         done = await home.ccproxy(*words)
         assert "Traceback" not in done.err, done
@@ -178,7 +178,7 @@ async def test_a_link_in_the_place_of_a_file_harms_nobody(name, home, tmp_path_f
     )
 
 
-async def test_a_link_to_nowhere_makes_no_file(home, tmp_path_factory):
+async def test_a_dangling_link_creates_no_file(home, tmp_path_factory):
     target = tmp_path_factory.mktemp("theirs") / "made"
     for name in ("logs/demo.log", "logs/supervisor.out", "state/signing.key"):
         (home.path / name).parent.mkdir(mode=0o700, exist_ok=True)
@@ -189,10 +189,10 @@ async def test_a_link_to_nowhere_makes_no_file(home, tmp_path_factory):
     assert not target.exists()
 
 
-# S18, S20: nothing in arguments, no core files, no new rights.
+# Arguments, core files, privileges.
 
 
-async def test_a_session_gets_its_token_by_no_argument(home):
+async def test_a_session_s_token_is_in_no_argument(home):
     key = "ccp_0123456789abcdef0123456789abcdef"
     home.write(demo={"PROVIDER": "demo", "ANTHROPIC_API_KEY": key})
     show = (
@@ -213,7 +213,7 @@ async def test_a_session_gets_its_token_by_no_argument(home):
     assert not Path(words[2]).exists(), "and is removed at the end"
 
 
-async def test_env_shows_no_token_to_a_terminal_without_being_asked(home):
+async def test_env_masks_the_token_on_a_terminal(home):
     key = "ccp_0123456789abcdef0123456789abcdef"
     home.write(demo={"PROVIDER": "demo", "ANTHROPIC_API_KEY": key})
     ours, theirs = pty.openpty()
@@ -239,7 +239,7 @@ async def test_a_worker_leaves_no_core_file(home):
     assert line.split()[4:6] == ["0", "0"]
 
 
-async def test_a_worker_has_no_file_of_the_shell(home):
+async def test_a_worker_inherits_no_descriptor_of_the_shell(home):
     home.write(demo={"PROVIDER": "demo"})
     await home.ccproxy("start")
     pid = await home.worker_pid("demo")

@@ -1,7 +1,7 @@
 """
-S9, S10, S21: anything at all into everything that reads; it may refuse, but not fall over.
+Random input for every parser.
 
-A reader may raise the one error that it promises and nothing else, and must end.
+A parser may raise the one error that it documents and nothing else, and it must terminate.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def test_any_bytes_as_an_env_file(tmp_path, data):
         assert load_worker(file).env_file == file
 
 
-# S9: labels are parts of paths.
+# Labels are parts of paths.
 
 TRAPS = ["..", "../x", "a/b", "/etc/passwd", "a\0b", "a\nb", ".hidden", "-x", "con\\x", "ａ", "а",
          "a b", "", "~", "$HOME", "%h", "a" * 33, "a/../../b", "\u202ex", "x\u0301"]  # fmt: skip
@@ -107,7 +107,7 @@ def test_a_label_never_leaves_its_folder(label):
 
 
 @pytest.mark.parametrize("label", TRAPS)
-def test_a_label_that_is_a_trap_is_refused(label, tmp_path):
+def test_a_hostile_label_is_refused(label, tmp_path):
     (tmp_path / "e").mkdir()
     (tmp_path / "e/x.env").write_text("PROVIDER=demo\n")
     file = tmp_path / "ccproxy.toml"
@@ -117,7 +117,7 @@ def test_a_label_that_is_a_trap_is_refused(label, tmp_path):
     assert (fleet.entries, len(mistakes)) == ((), 1)
 
 
-# S10: headers.
+# Headers.
 
 FORBIDDEN = ["HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING", "CONNECTION", "TE", "TRAILER",
              "UPGRADE", "KEEP_ALIVE", "PROXY_AUTHORIZATION", "PROXY_CONNECTION",
@@ -126,27 +126,27 @@ VALUES = ["a\r\nX: b", "a\nb", "a\rb", "a\0b", "\x7f", "\x1b[31m"]
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_a_header_of_the_connection_cannot_be_set(name):
+def test_connection_headers_cannot_be_configured(name):
     environ = {"PROVIDER": "demo", f"CUSTOM_HEADER_{name}": "x"}
     with pytest.raises(ConfigError, match="belongs to the connection"):
         load_worker(None, environ=environ)
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_a_value_that_would_begin_a_line_is_refused(value):
+def test_a_header_value_with_a_line_end_is_refused(value):
     with pytest.raises(ConfigError, match="line break or another control sign"):
         load_worker(None, environ={"PROVIDER": "demo", "CUSTOM_HEADER_X": value})
 
 
 @pytest.mark.parametrize("name", ["", "A:B", "A B", "Ä", "A\r\nB", "A\0", "A/B", "(A)"])
-def test_a_name_that_is_none_is_refused(name):
+def test_an_invalid_header_name_is_refused(name):
     with pytest.raises(ConfigError):
         load_worker(None, environ={"PROVIDER": "demo", f"CUSTOM_HEADER_{name}": "x"})
 
 
 @MANY
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=8), TEXT)
-def test_what_is_sent_upstream_is_headers(pairs, connection):
+def test_upstream_headers_are_valid(pairs, connection):
     client = [*pairs, ("Authorization", "Bearer secret"), ("X-Api-Key", "secret"),
               ("Cookie", "secret"), ("X-Forwarded-For", "secret"), ("TE", "x")]  # fmt: skip
     headers = UpstreamHeaders("bearer", custom={})
@@ -160,13 +160,13 @@ def test_what_is_sent_upstream_is_headers(pairs, connection):
 
 @MANY
 @given(st.text(max_size=20))
-def test_token_and_value_know_control_signs(text):
+def test_control_characters_are_refused_in_tokens_and_values(text):
     if any(sign in text for sign in "\r\n\0"):
         assert not is_header_value(text)
         assert not is_header_name(text)
 
 
-# S21: what comes over the wire.
+# Data from the network.
 
 
 @MANY
@@ -182,7 +182,7 @@ def test_any_bytes_as_an_event_stream(parts):
 
 
 @pytest.mark.parametrize("line", [b"data: ", b"x" * 100, b"data: x\n"])
-def test_an_endless_event_is_not_kept(line):
+def test_an_endless_event_is_not_buffered(line):
     decoder = Decoder(limit=100_000)
     with pytest.raises(Problem):
         deque((decoder.feed(line * 10) for _ in range(3000)), maxlen=0)
@@ -230,7 +230,7 @@ async def test_any_json_as_a_request(start, provider, body):
                   "stop_sequences": JSON, "temperature": JSON, "stream": JSON, "metadata": JSON},
     )
 )  # fmt: skip
-async def test_almost_a_request(start, provider, body):
+async def test_a_slightly_damaged_request(start, provider, body):
     proxy = await _shared(start)
     data = msgspec.json.encode(body)
     async with proxy.session.post(proxy.url + "/v1/messages", data=data) as answer:
@@ -241,7 +241,7 @@ _running: dict[int, object] = {}
 
 
 async def _shared(start):
-    """One worker for all examples of a test."""
+    """Return one worker for all examples of a test."""
     if id(start) not in _running:
         _running.clear()
         _running[id(start)] = await start()
@@ -255,7 +255,7 @@ SECRET = "s3cr3t-of-a-kind-0123456789"
 
 @MANY
 @given(TEXT, TEXT)
-def test_a_known_secret_never_survives(before, after):
+def test_a_configured_secret_is_always_masked(before, after):
     redact = Redactor([SECRET])
     for text in (before + SECRET + after, json.dumps(before + SECRET + after)):
         assert SECRET not in redact(text)
@@ -263,5 +263,5 @@ def test_a_known_secret_never_survives(before, after):
 
 @MANY
 @given(st.from_regex(r"sk-[A-Za-z0-9]{20,40}", fullmatch=True), TEXT)
-def test_no_mistake_shows_a_key_whole(key, around):
+def test_configuration_errors_mask_keys(key, around):
     assert key not in without_keys(f'{around} "{key}" {around}')

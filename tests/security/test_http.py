@@ -1,7 +1,7 @@
 """
-Attacks by HTTP on a worker's port: pages, forged hosts, confused paths, smuggled requests.
+HTTP attacks on a worker's port: web pages, forged hosts, ambiguous paths, smuggled requests.
 
-Everything goes over raw sockets, because a well-behaved client would tidy it up.
+All requests are sent over raw sockets, because an HTTP client would normalise them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BODY = json.dumps(prompt()).encode()
 
 
 def request(target="/v1/messages", *headers, method="POST", host="localhost", body=BODY) -> bytes:
-    """A request as an attacker writes it."""
+    """A raw request."""
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"Host: {host}"] if host is not None else []
     lines += [*headers, f"Content-Length: {len(body)}", "Connection: close", "", ""]
@@ -32,7 +32,7 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-# S2: pages in a browser on the same machine. A page cannot choose Host, Origin or Sec-Fetch-*.
+# Web pages on the same machine. A page cannot choose Host, Origin or Sec-Fetch-*.
 
 FOREIGN_HOSTS = [
     "evil.example",
@@ -74,7 +74,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
-async def test_a_foreign_host_is_misdirected(host, proxy, provider):
+async def test_a_foreign_host_gets_421(host, proxy, provider):
     answer = await proxy.exchange(request(host=host))
     assert status_of(answer) in (400, 421)
     assert provider.calls == []
@@ -83,14 +83,14 @@ async def test_a_foreign_host_is_misdirected(host, proxy, provider):
 @pytest.mark.parametrize("scheme", ["http", "HTTP", "https", "ftp"])
 @pytest.mark.parametrize("path", ["", "/livez", "/health?x", "/v1/messages"])
 @pytest.mark.parametrize("host", ["evil", "localhost@evil", "evil:80", "localhost.evil.example"])
-async def test_a_foreign_host_in_the_request_line_is_misdirected(scheme, host, path, proxy):
-    """It wins over the Host header, by HTTP's rules: whoever sends it means that host."""
+async def test_a_foreign_host_in_the_request_line_gets_421(scheme, host, path, proxy):
+    """An absolute target takes precedence over the Host header (RFC 9112, 3.2.2)."""
     answer = await proxy.exchange(request(f"{scheme}://{host}{path}", method="GET", body=b""))
     assert status_of(answer) in (400, 421)
 
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
-async def test_where_hosts_are_listed_another_is_misdirected_on_any_address(host, start, provider):
+async def test_a_host_outside_allowed_hosts_gets_421_on_any_address(host, start, provider):
     proxy = await start(HOST="0.0.0.0", ANTHROPIC_API_KEY=KEY, ALLOWED_HOSTS="box.lan,10.0.0.5")
     answer = await proxy.exchange(request("/v1/messages", f"x-api-key: {KEY}", host=host))
     assert status_of(answer) in (400, 421)
@@ -109,7 +109,7 @@ async def test_a_listed_host_is_answered(listens, host, start):
 
 @pytest.mark.parametrize("headers", PAGES, ids=", ".join)
 @pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
-async def test_a_page_gets_nothing(headers, method, proxy, provider):
+async def test_a_page_is_refused(headers, method, proxy, provider):
     target = "/v1/messages" if method == "POST" else "/health"
     answer = await proxy.exchange(request(target, *headers, method=method))
     assert status_of(answer) == 403
@@ -118,7 +118,7 @@ async def test_a_page_gets_nothing(headers, method, proxy, provider):
 
 
 @pytest.mark.parametrize("target", sorted(ROUTES))
-async def test_no_answer_ever_allows_another_origin(target, proxy):
+async def test_no_answer_allows_another_origin(target, proxy):
     for method in ("GET", "OPTIONS"):
         answer = await proxy.exchange(request(target, method=method, body=b""))
         assert b"access-control-" not in answer.lower()
@@ -126,8 +126,8 @@ async def test_no_answer_ever_allows_another_origin(target, proxy):
 
 
 @pytest.mark.parametrize("headers", PAGES, ids=", ".join)
-async def test_a_page_gets_nothing_from_a_proxy_that_is_open_to_all(headers, start, provider):
-    """A browser inside the user's network would be the way in for everybody outside."""
+async def test_a_page_is_refused_by_a_public_proxy_without_key(headers, start, provider):
+    """Otherwise a browser inside the user's network would give access to outsiders."""
     proxy = await start(HOST="0.0.0.0", ALLOW_PUBLIC="on")
     answer = await proxy.exchange(request("/v1/messages", *headers, host="proxy.lan"))
     assert status_of(answer) == 403
@@ -135,14 +135,14 @@ async def test_a_page_gets_nothing_from_a_proxy_that_is_open_to_all(headers, sta
     assert status_of(await proxy.exchange(request(host="proxy.lan"))) == 200
 
 
-async def test_two_hosts_are_none(proxy, provider):
+async def test_two_host_headers_are_refused(proxy, provider):
     answer = await proxy.exchange(request("/v1/messages", "Host: evil.example"))
     assert status_of(answer) in (400, 421)
     assert provider.calls == []
 
 
-async def test_the_ways_in_that_there_are(proxy, provider):
-    """The tables above would also pass if nothing were ever let in."""
+async def test_legitimate_hosts_are_answered(proxy, provider):
+    """The tests above would also pass if every request were refused."""
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8081", "localhost."):
         assert status_of(await proxy.exchange(request(host=host))) == 200
     for target in ("http://localhost/v1/messages", "http://[::1]:8081/v1/messages"):
@@ -152,7 +152,7 @@ async def test_the_ways_in_that_there_are(proxy, provider):
     assert len(provider.calls) == 8
 
 
-# S3: who is asked for a key is decided by the very path by which the handler is found.
+# Authentication uses the same path that selects the handler.
 
 TARGETS = [
     "/v1/messages",
@@ -196,7 +196,9 @@ SPOOFS = [
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("spoof", SPOOFS, ids=["plain", "spoofed"])
-async def test_nothing_reaches_the_provider_without_the_key(target, host, spoof, start, provider):
+async def test_without_the_key_no_request_reaches_the_provider(
+    target, host, spoof, start, provider
+):
     proxy = await start(ANTHROPIC_API_KEY=KEY)
     answer = await proxy.exchange(request(target, *spoof, host=host))
     assert status_of(answer) in (400, 401, 404, 405, 421)
@@ -204,8 +206,8 @@ async def test_nothing_reaches_the_provider_without_the_key(target, host, spoof,
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_target_means_the_same_with_and_without_the_key(target, start, provider):
-    """What the key opens, its absence closes: no target has two meanings."""
+async def test_a_target_has_one_meaning_with_and_without_the_key(target, start, provider):
+    """Every target that works with the key is refused without it."""
     proxy = await start(ANTHROPIC_API_KEY=KEY)
     shut = status_of(await proxy.exchange(request(target)))
     open_ = status_of(await proxy.exchange(request(target, f"x-api-key: {KEY}")))
@@ -218,18 +220,18 @@ PROTECTED = sorted(path for path, route in ROUTES.items() if not route.is_open)
 
 @pytest.mark.parametrize("path", PROTECTED)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "HEAD"])
-async def test_every_protected_path_asks_before_anything_else(path, method, start):
+async def test_every_protected_path_checks_the_key_first(path, method, start):
     proxy = await start(ANTHROPIC_API_KEY=KEY)
     answer = await proxy.exchange(request(path, method=method, body=b""))
-    # An admin route that is not switched on is not there at all.
+    # A disabled admin route does not exist.
     assert status_of(answer) in (401, 404)
 
 
-def test_there_is_something_to_protect():
+def test_the_list_of_protected_paths_is_not_empty():
     assert {"/v1/messages", "/v1/chat/completions", "/test-connection"} <= set(PROTECTED)
 
 
-# S4: two readers of one connection must not see two different requests.
+# Request smuggling: two parsers of one connection must see the same requests.
 
 HIDDEN = request("/v1/messages")
 SMUGGLED = [
@@ -260,7 +262,7 @@ SMUGGLED = [
     ),
     pytest.param(
         b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length : 0\r\n\r\n" + HIDDEN,
-        id="a blank before the colon",
+        id="a space before the colon",
     ),
     pytest.param(
         b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n"
@@ -327,14 +329,14 @@ async def test_an_ambiguous_request_is_refused_and_the_connection_closed(data, p
     assert provider.calls == []
 
 
-async def test_two_plain_requests_on_one_connection_are_two(proxy, provider):
+async def test_two_valid_requests_on_one_connection_get_two_answers(proxy, provider):
     first = HIDDEN.replace(b"Connection: close", b"Connection: keep-alive")
     answer = await proxy.exchange(first + HIDDEN)
     assert answer.count(b"HTTP/1.1 200 ") == 2
     assert len(provider.calls) == 2
 
 
-async def test_a_long_chunk_extension_is_no_part_of_the_body(proxy, provider):
+async def test_a_long_chunk_extension_is_not_part_of_the_body(proxy, provider):
     head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked"
     chunk = (
         b"\r\nConnection: close\r\n\r\n1;"
@@ -342,14 +344,14 @@ async def test_a_long_chunk_extension_is_no_part_of_the_body(proxy, provider):
         + b"x" * 2_000_000
         + b"\r\nx\r\n0\r\n\r\n"
     )
-    with contextlib.suppress(ConnectionResetError):  # refused before the end of it was sent
+    with contextlib.suppress(ConnectionResetError):  # refused before it was sent completely
         answer = await asyncio.wait_for(proxy.exchange(head + chunk), 10)
         assert status_of(answer) == 400
     assert provider.calls == []
     assert status_of(await proxy.exchange(HIDDEN)) == 200, "others are served on"
 
 
-# S5: the client's key.
+# The client key.
 
 
 @pytest.mark.parametrize(
@@ -373,7 +375,7 @@ async def test_a_long_chunk_extension_is_no_part_of_the_body(proxy, provider):
     ],
     ids=lambda headers: ", ".join(headers)[:40] or "none",
 )
-async def test_every_other_key_is_a_401(headers, start, provider):
+async def test_a_wrong_key_gets_401(headers, start, provider):
     proxy = await start(ANTHROPIC_API_KEY=KEY)
     answer = await proxy.exchange(request("/v1/messages", *headers))
     assert status_of(answer) == 401
@@ -382,7 +384,7 @@ async def test_every_other_key_is_a_401(headers, start, provider):
     assert proxy.lines("library.logged") == [], "and no trace of an exception"
 
 
-async def test_the_clients_key_and_cookies_stay_here(start, provider):
+async def test_client_key_and_cookies_are_not_forwarded(start, provider):
     proxy = await start(ANTHROPIC_API_KEY=KEY)
     secrets = [f"x-api-key: {KEY}", "Cookie: session=canary-cookie", "X-Forwarded-For: 10.9.8.7"]
     assert status_of(await proxy.exchange(request("/v1/messages", *secrets))) == 200
@@ -392,7 +394,7 @@ async def test_the_clients_key_and_cookies_stay_here(start, provider):
         assert secret not in seen
 
 
-# S12: small requests that would cost much. The limits of time are those of a busy machine.
+# Small requests with a high cost. The time limits allow for a busy machine.
 
 
 def deep(depth: int) -> bytes:
@@ -450,7 +452,7 @@ BOMBS = [
 @pytest.mark.parametrize(
     "path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions"]
 )
-async def test_a_bomb_is_a_bad_request(body, path, proxy, provider):
+async def test_an_expensive_body_gets_400(body, path, proxy, provider):
     begun = time.monotonic()
     answer = await asyncio.wait_for(proxy.exchange(request(path, body=body)), 10)
     took = time.monotonic() - begun
@@ -473,8 +475,8 @@ async def test_a_bomb_is_a_bad_request(body, path, proxy, provider):
         ),
     ],
 )  # fmt: skip
-async def test_a_heavy_request_does_not_stop_the_others(body, proxy):
-    """Large but valid: it may take its time, the health of the proxy may not."""
+async def test_a_large_request_does_not_block_others(body, proxy):
+    """A large valid request may take long, but the health endpoint must still answer."""
     heavy = asyncio.create_task(proxy.exchange(request(body=body)))
     begun = time.monotonic()
     async with proxy.get("/livez") as answer:
@@ -484,7 +486,7 @@ async def test_a_heavy_request_does_not_stop_the_others(body, proxy):
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "x"])
-async def test_nothing_is_unpacked(packing, proxy, provider):
+async def test_bodies_are_never_decompressed(packing, proxy, provider):
     header = f"Content-Encoding: {packing}"
     assert status_of(await proxy.exchange(request("/v1/messages", header))) == 415
     assert provider.calls == []

@@ -1,4 +1,4 @@
-"""SECURITY.md says nothing that is not so."""
+"""SECURITY.md is consistent with the tests and the installed packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_EVERYWHERE = {"typing-extensions"}
 
 
 def closure(name: str) -> set[str]:
-    """Every package that comes with *name*, without extras, on this Python."""
+    """Return every package that *name* depends on, without extras, on this Python."""
     found: set[str] = set()
     todo = [name]
     while todo:
@@ -46,7 +46,7 @@ NAMED = re.findall(r"`((?:tests/)?[a-z_/]*test_\w+\.py)(?:::(\w+))?`", TEXT)
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
-def test_every_test_that_is_named_exists(file, name):
+def test_named_tests_exist(file, name):
     path = ROOT / (file if file.startswith("tests/") else f"tests/security/{file}")
     assert path.is_file()
     assert not name or re.search(rf"^(async )?def {name}\(", path.read_text(), re.MULTILINE)

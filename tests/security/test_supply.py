@@ -1,4 +1,4 @@
-"""What is installed with ccproxy, and what ccproxy installs: nothing that nobody looked at."""
+"""Supply chain: pinned dependencies, a reproducible wheel that runs nothing at installation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNTIME, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
 GROUPS = ("test", "lint")
 
 
-# The locks. What they say is renewed by `make lock`.
+# The lock files; `make lock` updates them.
 
 
 class Pin(NamedTuple):
@@ -31,7 +31,7 @@ class Pin(NamedTuple):
 
 
 def pins(file: str) -> dict[str, Pin]:
-    """Every package of a lock; whatever is no pin of one is not understood."""
+    """Return the pinned packages of a lock file; any other line is an error."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / file).read_text(), flags=re.MULTILINE)
     found = {}
     for line in text.replace("\\\n", " ").splitlines():
@@ -56,7 +56,7 @@ def test_every_pin_has_its_hashes(file):
 
 
 @pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT])
-def test_a_lock_says_what_the_project_says(file):
+def test_the_lock_matches_the_project(file):
     locked = pins(file)
     for one in wanted(file):
         name = re.sub(r"[-_.]+", "-", one.name).lower()
@@ -64,20 +64,20 @@ def test_a_lock_says_what_the_project_says(file):
         assert one.specifier.contains(locked[name].version), f"{one} is locked else: make lock"
 
 
-def test_the_lock_is_the_closure_and_no_more():
-    """A package that is gone from the project is gone from the lock, one that is new is in it."""
+def test_the_lock_is_exactly_the_closure():
+    """Removed dependencies leave the lock file, new ones enter it."""
     assert set(pins(RUNTIME)) == set(listed())
     assert closure("ccproxy-fleet") <= set(pins(RUNTIME))
     assert len(pins(RUNTIME)) <= MOST_PACKAGES
 
 
-def test_development_runs_what_users_run():
+def test_development_uses_the_users_versions():
     development = pins(DEVELOPMENT)
     assert {name: development.get(name) for name in pins(RUNTIME)} == pins(RUNTIME)
 
 
 @pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT])
-def test_a_lock_names_no_machine(file):
+def test_the_lock_names_no_host_or_path(file):
     text = (ROOT / file).read_text()
     assert "://" not in text
     assert not re.search(r"(^|[\s(])/\w", text)
@@ -98,7 +98,7 @@ def build(source, out):
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
-    """The wheel, built from two copies of the source of different age."""
+    """The wheel, built from two copies of the source with different timestamps."""
     built = []
     for age in (0, 10**6):
         source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("out")
@@ -112,14 +112,14 @@ def wheels(tmp_path_factory):
     return built
 
 
-def test_the_same_source_makes_the_same_wheel(wheels):
+def test_the_wheel_is_reproducible(wheels):
     one, other = wheels
     assert one.name == other.name
     assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_wheel_runs_nothing_by_being_installed(wheels):
-    """No .pth file, no script but the command, nothing outside of the package."""
+    """No .pth file, no script except the command, nothing outside the package."""
     with zipfile.ZipFile(wheels[0]) as wheel:
         names = wheel.namelist()
         (entries,) = (name for name in names if name.endswith("/entry_points.txt"))

@@ -1,4 +1,4 @@
-"""S15: nothing that a client, a provider or a file says steers the terminal of who looks at it."""
+"""Text from clients, providers and files cannot control the user's terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.steering import STEERING
 
 pytestmark = pytest.mark.xdist_group("processes")
 
-# Clears the screen, names the window, turns the writing direction, begins a line of its own.
+# Clears the screen, sets the window title, changes the text direction, starts a new line.
 SIGNS = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\u2066\u200f\r\nforged\u2028line\x08"
 MODEL = f"model-{SIGNS}"
 TURNED = "m\u202eledom\u2066"
@@ -45,7 +45,7 @@ COMMANDS = [
 
 @pytest.fixture
 async def home(tmp_path, provider):
-    """A fleet that has heard nothing but ill, from its client and from its provider."""
+    """A fleet whose client and provider send only hostile text."""
     async with FleetHome(tmp_path) as home:
         home.write(
             one={
@@ -83,7 +83,7 @@ async def home(tmp_path, provider):
         yield home
 
 
-async def test_no_command_passes_it_on(home):
+async def test_no_command_prints_control_characters(home):
     said = {}
     for command in COMMANDS:
         done = await home.ccproxy(*command.split())
@@ -91,7 +91,7 @@ async def test_no_command_passes_it_on(home):
         found = STEERING.search(said[command])
         assert not found, f"{command}: {said[command]!a}"
         assert "Traceback" not in said[command]
-    # It was there to be shown.
+    # The hostile text was shown, escaped.
     assert "ledom" in said["status"]
     assert "\\u001b[2J" in said["logs -n 500"]
     assert "\\x1b[2J" in said["history"]
@@ -99,7 +99,7 @@ async def test_no_command_passes_it_on(home):
     assert "no such key" in said["keys one test"]
 
 
-async def test_the_log_is_one_line_for_each_event(home):
+async def test_each_event_is_one_log_line(home):
     def lines() -> list[bytes]:
         content = (home.path / "logs/one.log").read_bytes()
         return content.removesuffix(b"\n").split(b"\n")

@@ -1,4 +1,4 @@
-"""S11, S17: the provider is who its certificate says, and no answer leads us elsewhere."""
+"""TLS: certificates are verified, redirects are not followed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORD += b'"finish_reason":"stop"}]}'
 
 
 def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
-    """A certificate that nobody has signed but itself, and its key."""
+    """A self-signed certificate and its key."""
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     names = "DNS:localhost,IP:127.0.0.1" if name == "localhost" else f"DNS:{name}"
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
@@ -32,7 +32,7 @@ def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
 
 
 def expired(folder: Path) -> tuple[Path, Path]:
-    """A certificate that was good until yesterday, and its key."""
+    """A certificate that expired yesterday, and its key."""
     cert, key = certificate(folder, "localhost")
     again = ["openssl", "x509", "-in", cert, "-signkey", key, "-days", "-1", "-out", cert]
     subprocess.run(again, check=True, capture_output=True)
@@ -40,7 +40,7 @@ def expired(folder: Path) -> tuple[Path, Path]:
 
 
 class Impostor:
-    """A TLS server that would answer, and notes what it was sent."""
+    """A TLS server that answers and records the requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -66,7 +66,7 @@ async def impostor(cert: Path, key: Path) -> AsyncIterator[Impostor]:
 
 
 @needs_openssl
-async def test_a_certificate_that_nobody_vouches_for_is_refused(start, tmp_path):
+async def test_an_untrusted_certificate_is_refused(start, tmp_path):
     async with impostor(*certificate(tmp_path, "localhost")) as server:
         proxy = await start(server.url)
         answer = await proxy.ask()
@@ -76,7 +76,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(start, tmp_path)
 
 
 @needs_openssl
-async def test_a_certificate_of_somebody_else_is_refused(start, tmp_path):
+async def test_a_certificate_for_another_name_is_refused(start, tmp_path):
     cert, key = certificate(tmp_path, "evil.example")
     async with impostor(cert, key) as server:
         proxy = await start(server.url, CA_BUNDLE=str(cert))
@@ -87,7 +87,7 @@ async def test_a_certificate_of_somebody_else_is_refused(start, tmp_path):
 
 
 @needs_openssl
-async def test_a_certificate_that_has_expired_is_refused(start, tmp_path):
+async def test_an_expired_certificate_is_refused(start, tmp_path):
     cert, key = expired(tmp_path)
     async with impostor(cert, key) as server:
         proxy = await start(server.url, CA_BUNDLE=str(cert))
@@ -97,7 +97,7 @@ async def test_a_certificate_that_has_expired_is_refused(start, tmp_path):
     assert server.heard == b""
 
 
-async def test_who_speaks_no_tls_is_no_matter_of_trust(start, provider):
+async def test_a_server_without_tls_is_reported_as_such(start, provider):
     proxy = await start(provider.url.replace("http://", "https://"))
     answer = await proxy.ask()
     assert answer.status == 502
@@ -105,7 +105,7 @@ async def test_who_speaks_no_tls_is_no_matter_of_trust(start, provider):
 
 
 @needs_openssl
-async def test_ones_own_authority_is_trusted_when_named(start, tmp_path):
+async def test_an_authority_in_ca_bundle_is_trusted(start, tmp_path):
     cert, key = certificate(tmp_path, "localhost")
     async with impostor(cert, key) as server:
         proxy = await start(server.url, CA_BUNDLE=str(cert))
@@ -116,13 +116,13 @@ async def test_ones_own_authority_is_trusted_when_named(start, tmp_path):
 
 @needs_openssl
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-async def test_an_old_protocol_is_not_spoken(version, start, tmp_path, recwarn):
+async def test_old_tls_versions_are_refused(version, start, tmp_path, recwarn):
     cert, key = certificate(tmp_path, "localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    recwarn.clear()  # Python itself warns of them
+    recwarn.clear()  # Python itself deprecates them
     server = Impostor()
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
     async with listener:
@@ -133,7 +133,7 @@ async def test_an_old_protocol_is_not_spoken(version, start, tmp_path, recwarn):
     assert server.heard == b""
 
 
-def test_there_is_no_switch_that_turns_it_off():
+def test_verification_cannot_be_switched_off():
     for name in ("INSECURE_SKIP_VERIFY", "VERIFY", "SSL_VERIFY", "PROVIDER_SKIP_VERIFY"):
         environ = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-0123456789", name: "off"}
         assert load_worker(None, environ=environ).base_url.startswith("https://")
@@ -156,7 +156,7 @@ def test_there_is_no_switch_that_turns_it_off():
         "https://api exam.ple/v1",
     ],
 )
-def test_an_address_that_would_give_keys_away_is_refused(url):
+def test_plain_http_to_a_public_address_is_refused(url):
     environ = {"PROVIDER_BASE_URL": url, "PROVIDER_API_KEY": "sk-0123456789"}
     with pytest.raises(ConfigError):
         load_worker(None, environ=environ)
@@ -184,7 +184,7 @@ async def test_a_redirect_is_not_followed(status, start, provider):
         "https://evil.example/x.png",
     ],
 )
-async def test_a_pictures_address_is_passed_on_and_never_fetched(url, start, provider):
+async def test_an_image_url_is_passed_on_and_never_fetched(url, start, provider):
     proxy = await start()
     picture = {"type": "image", "source": {"type": "url", "url": url}}
     provider.script(completion("ok"))
