@@ -19,7 +19,7 @@ TIMED = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", "per_day", "in
 _SAID = {
     Cause.RATE_LIMIT.value: "rate-limited",
     Cause.QUOTA.value: "at the plan's usage limit",
-    Cause.MONEY.value: "out of money",
+    Cause.OUT_OF_CREDIT.value: "out of money",
     Cause.BAD_KEY.value: "rejected",
     "per_minute": "at the limit of requests per minute that is set here",
     "per_day": "at the limit of requests per day that is set here",
@@ -29,7 +29,7 @@ _SAID = {
 _STATE_OF_CAUSE: dict[Cause, StateWord] = {
     Cause.RATE_LIMIT: "resting",
     Cause.QUOTA: "out",
-    Cause.MONEY: "out",
+    Cause.OUT_OF_CREDIT: "out",
     Cause.BAD_KEY: "rejected",
 }
 _WORST: tuple[StateWord, ...] = ("rejected", "out", "resting")

@@ -234,7 +234,7 @@ class KeyPool:
         if waits:
             return limited(f"{text}.{said}", min(waits))
         whys = {obstacle.why for obstacle in found}
-        kind = "billing_error" if Cause.MONEY.value in whys else "authentication_error"
+        kind = "billing_error" if Cause.OUT_OF_CREDIT.value in whys else "authentication_error"
         if skip and not found:
             text = f"{self._provider} refused this request with every key that could be tried"
         return Problem(kind, f"{text}.{said}", should_retry=False)

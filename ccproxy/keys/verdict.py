@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ccproxy.convert.errors.classify import Cause, ProviderProblem
+from ccproxy.convert.errors.classify import Cause, ProviderError
 
 
 class Effect(enum.Enum):
@@ -69,7 +69,7 @@ GOOD = Verdict(effect=Effect.GOOD, next=Next.END)
 _CONSEQUENCES: dict[Cause, tuple[Effect, Next]] = {
     Cause.RATE_LIMIT: (Effect.REST, Next.OTHER_KEY),
     Cause.QUOTA: (Effect.OUT, Next.OTHER_KEY),
-    Cause.MONEY: (Effect.OUT, Next.OTHER_KEY),
+    Cause.OUT_OF_CREDIT: (Effect.OUT, Next.OTHER_KEY),
     Cause.BAD_KEY: (Effect.SUSPECT, Next.OTHER_KEY),
     Cause.PERMISSION: (Effect.NONE, Next.ONE_OTHER_KEY),
     Cause.OVERLOAD: (Effect.NONE, Next.REPEAT),
@@ -82,7 +82,7 @@ _CONSEQUENCES: dict[Cause, tuple[Effect, Next]] = {
 _PER_MODEL = {Cause.RATE_LIMIT, Cause.QUOTA}
 
 
-def judge(problem: ProviderProblem) -> Verdict:
+def judge(problem: ProviderError) -> Verdict:
     """Say what *problem* means for key, provider and request."""
     effect, following = _CONSEQUENCES.get(problem.cause, (Effect.NONE, Next.END))
     return Verdict(
@@ -91,7 +91,7 @@ def judge(problem: ProviderProblem) -> Verdict:
         provider_failed=following is Next.REPEAT,
         per_model=problem.cause in _PER_MODEL,
         seconds=problem.retry_after,
-        maybe_shared=problem.cause is Cause.RATE_LIMIT and not problem.counts_key,
+        maybe_shared=problem.cause is Cause.RATE_LIMIT and not problem.has_limit_headers,
         status=problem.status,
         cause=problem.cause,
         said=problem.problem.message,

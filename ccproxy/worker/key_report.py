@@ -26,7 +26,7 @@ from ccproxy.worker.test_request import send_test_request
 
 NO_STORE = "the file for the state of the keys could not be opened at the start"
 
-_FAULTS = (Cause.BAD_KEY.value, Cause.MONEY.value)
+_FAULTS = (Cause.BAD_KEY.value, Cause.OUT_OF_CREDIT.value)
 """Causes that last until the user does something."""
 _LONG = {*_FAULTS, Cause.QUOTA.value}
 
@@ -142,7 +142,7 @@ def _describe_cooldown(rest: RestShown) -> str:
     match rest.cause:
         case Cause.BAD_KEY.value:
             return f"rejected ({rest.status}) since {since}"
-        case Cause.MONEY.value:
+        case Cause.OUT_OF_CREDIT.value:
             return f"out of credit ({rest.status}) since {since}, {_next_attempt(rest)}"
         case Cause.QUOTA.value:
             return f"out of quota ({rest.status}) since {since}, {_next_attempt(rest)}"

@@ -9,10 +9,10 @@ import pytest
 
 from ccproxy.convert.errors.classify import (
     Cause,
-    ProviderProblem,
+    ProviderError,
+    classify_error,
+    classify_event,
     is_error_body,
-    read_problem,
-    read_stream_error,
 )
 from ccproxy.providers.presets import load_presets
 from ccproxy.providers.quirks import PLAIN, Quirks
@@ -26,8 +26,8 @@ def quirks_of(provider: str) -> Quirks:
     return presets[provider].unknown().quirks if provider in presets else PLAIN
 
 
-def read(provider: str, status: int, body: Any, headers: dict[str, str]) -> ProviderProblem:
-    return read_problem(status, headers, encoded(body), quirks=quirks_of(provider), now=NOW)
+def read(provider: str, status: int, body: Any, headers: dict[str, str]) -> ProviderError:
+    return classify_error(status, headers, encoded(body), quirks=quirks_of(provider), now=NOW)
 
 
 def encoded(body: Any) -> bytes:
@@ -38,7 +38,7 @@ def encoded(body: Any) -> bytes:
 
 TOLD = {
     Cause.OVERFLOW: ("invalid_request_error", 400),
-    Cause.MONEY: ("billing_error", 402),
+    Cause.OUT_OF_CREDIT: ("billing_error", 402),
     Cause.QUOTA: ("rate_limit_error", 429),
     Cause.BAD_KEY: ("authentication_error", 401),
     Cause.OVERLOAD: ("overloaded_error", 529),
@@ -50,9 +50,9 @@ TOLD = {
     Cause.CONFLICT: ("conflict_error", 409),
     Cause.CONTENT: ("invalid_request_error", 400),
     Cause.BAD_REQUEST: ("invalid_request_error", 400),
-    Cause.ADDRESS: ("api_error", 502),
+    Cause.WRONG_URL: ("api_error", 502),
 }
-POINTLESS = {Cause.MONEY, Cause.QUOTA, Cause.BAD_KEY, Cause.ADDRESS}
+POINTLESS = {Cause.OUT_OF_CREDIT, Cause.QUOTA, Cause.BAD_KEY, Cause.WRONG_URL}
 """To ask again is of no use, and Claude Code must be told so: it would go on for minutes."""
 
 
@@ -103,7 +103,7 @@ def words(found: Any) -> list[str]:
 def test_the_same_inside_a_stream(provider, status, body, headers, cause, wait):
     """There is no status there, so only causes that words or codes tell can be the same."""
     assert is_error_body(encoded(body))
-    found = read_stream_error(encoded(body), quirks=quirks_of(provider))
+    found = classify_event(encoded(body), quirks=quirks_of(provider))
     assert found is not None
     if cause is Cause.OVERFLOW:
         assert found.cause is cause

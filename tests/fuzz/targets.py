@@ -15,7 +15,7 @@ from ccproxy.config.fleet import read_fleet
 from ccproxy.config.worker import load_worker
 from ccproxy.convert.chat.request import to_chat
 from ccproxy.convert.common.thinking import Signer
-from ccproxy.convert.errors.classify import read_problem
+from ccproxy.convert.errors.classify import classify_error
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.protocol.messages import read_request
 from ccproxy.protocol.sse import Decoder
@@ -54,7 +54,7 @@ def env(data: bytes) -> None:
 def problem(data: bytes) -> None:
     """Classify a provider's error."""
     status = 400 + (data[0] if data else 0)
-    read_problem(status, {"retry-after": data[1:9].decode("latin-1")}, data[9:], quirks=Quirks())
+    classify_error(status, {"retry-after": data[1:9].decode("latin-1")}, data[9:], quirks=Quirks())
 
 
 def request(data: bytes) -> None:

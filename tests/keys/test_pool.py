@@ -65,7 +65,7 @@ def rejected():
 
 
 def broke(seconds=None):
-    return refusal(Cause.MONEY, effect=Effect.OUT, status=402, seconds=seconds)
+    return refusal(Cause.OUT_OF_CREDIT, effect=Effect.OUT, status=402, seconds=seconds)
 
 
 NOT_THE_KEYS_FAULT = Verdict(effect=Effect.NONE, next=Next.REPEAT, provider_failed=True)

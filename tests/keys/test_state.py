@@ -69,7 +69,7 @@ def test_the_end_of_a_probe_of_a_rest_that_was_reset_is_nothing():
     ("cause", "left"),
     [
         pytest.param(Cause.RATE_LIMIT, False, id="a rate limit was the address's after all"),
-        pytest.param(Cause.MONEY, True, id="what is not a rate limit stays"),
+        pytest.param(Cause.OUT_OF_CREDIT, True, id="what is not a rate limit stays"),
     ],
 )
 def test_only_rate_limits_are_forgiven(cause, left):
@@ -93,9 +93,9 @@ def test_another_cause_begins_anew():
     for now in (0.0, 61.0):
         refuse(key, Cause.BAD_KEY, now=now, effect=Effect.SUSPECT)
     assert key.rests[WHOLE_KEY].failures == 2
-    refuse(key, Cause.MONEY, now=700.0, effect=Effect.OUT)
+    refuse(key, Cause.OUT_OF_CREDIT, now=700.0, effect=Effect.OUT)
     rest = key.rests[WHOLE_KEY]
-    assert (rest.cause, rest.failures, rest.until) == (Cause.MONEY, 1, 700.0 + 3600.0)
+    assert (rest.cause, rest.failures, rest.until) == (Cause.OUT_OF_CREDIT, 1, 700.0 + 3600.0)
 
 
 def test_a_minute_is_shared_by_all_models():
@@ -131,7 +131,7 @@ def test_what_is_shared_comes_back_as_it_was():
 )
 def test_what_was_said_is_kept_over_a_restart(said, kept):
     key, again = key_of(), key_of()
-    refuse(key, Cause.MONEY, effect=Effect.OUT, said=said)
+    refuse(key, Cause.OUT_OF_CREDIT, effect=Effect.OUT, said=said)
     assert obstacle(key).said == (WALL, kept)
     again.restore(key.export(now=0.0, wall=WALL), now=0.0, wall=WALL)
     assert again.said == key.said
@@ -146,7 +146,7 @@ def test_what_was_kept_before_words_were_is_understood():
 
 def test_the_last_words_count():
     key = key_of()
-    refuse(key, Cause.MONEY, effect=Effect.OUT, said="no money")
+    refuse(key, Cause.OUT_OF_CREDIT, effect=Effect.OUT, said="no money")
     refuse(key, Cause.RATE_LIMIT, now=5.0, model=MODEL, said="too fast")
     assert obstacle(key, now=5.0).said == (WALL + 5.0, "too fast")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.convert.errors.classify import Cause, ProviderProblem
+from ccproxy.convert.errors.classify import Cause, ProviderError
 from ccproxy.errors import Problem
 from ccproxy.keys.verdict import GOOD, Effect, Next, judge
 
 
 def said(cause, **more):
     fields = {"status": 418, "problem": Problem("api_error", "x"), **more}
-    return ProviderProblem(cause=cause, **fields)
+    return ProviderError(cause=cause, **fields)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def said(cause, **more):
     [
         (Cause.RATE_LIMIT, Effect.REST, Next.OTHER_KEY, False, True),
         (Cause.QUOTA, Effect.OUT, Next.OTHER_KEY, False, True),
-        (Cause.MONEY, Effect.OUT, Next.OTHER_KEY, False, False),
+        (Cause.OUT_OF_CREDIT, Effect.OUT, Next.OTHER_KEY, False, False),
         (Cause.BAD_KEY, Effect.SUSPECT, Next.OTHER_KEY, False, False),
         (Cause.PERMISSION, Effect.NONE, Next.ONE_OTHER_KEY, False, False),
         (Cause.OVERLOAD, Effect.NONE, Next.REPEAT, True, False),
@@ -31,7 +31,7 @@ def said(cause, **more):
         (Cause.TOO_LARGE, Effect.NONE, Next.END, False, False),
         (Cause.CONTENT, Effect.NONE, Next.END, False, False),
         (Cause.BAD_REQUEST, Effect.NONE, Next.END, False, False),
-        (Cause.ADDRESS, Effect.NONE, Next.END, False, False),
+        (Cause.WRONG_URL, Effect.NONE, Next.END, False, False),
     ],
 )
 def test_consequences(cause, effect, following, failed, per_model):
@@ -51,7 +51,7 @@ def test_the_time_that_was_told_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("cause", "counts_key", "shared"),
+    ("cause", "has_limit_headers", "shared"),
     [
         (Cause.RATE_LIMIT, False, True),
         (Cause.RATE_LIMIT, True, False),
@@ -59,8 +59,8 @@ def test_the_time_that_was_told_is_kept():
         (Cause.OVERLOAD, False, False),
     ],
 )
-def test_only_a_limit_without_a_keys_numbers_may_be_the_addresss(cause, counts_key, shared):
-    assert judge(said(cause, counts_key=counts_key)).maybe_shared is shared
+def test_only_a_limit_without_a_keys_numbers_may_be_the_addresss(cause, has_limit_headers, shared):
+    assert judge(said(cause, has_limit_headers=has_limit_headers)).maybe_shared is shared
 
 
 def test_an_answer_is_good():

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ccproxy.config.fleet import LABEL, read_fleet
 from ccproxy.config.parsers import without_keys
 from ccproxy.config.worker import load_worker
-from ccproxy.convert.errors.classify import read_problem
+from ccproxy.convert.errors.classify import classify_error
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.logs import log_path
 from ccproxy.protocol.headers import (
@@ -198,7 +198,7 @@ def test_an_endless_event_is_not_buffered(line):
 @example(400, {}, {"error": {"message": "{" * 2000}})
 def test_any_error_of_a_provider(status, headers, body):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    said = read_problem(status, headers, data, quirks=Quirks(), now=0.0)
+    said = classify_error(status, headers, data, quirks=Quirks(), now=0.0)
     assert 400 <= said.problem.status < 600
     assert said.problem.message
     assert said.retry_after is None or 0 <= said.retry_after < 10**9

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from ccproxy.convert.errors.classify import (
-    ProviderProblem,
+    ProviderError,
+    classify_error,
+    classify_event,
     is_error_body,
-    read_problem,
-    read_stream_error,
 )
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import chat, sse
 from ccproxy.providers.quirks import Quirks
 
 
-def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderProblem:
+def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderError:
     """
     Read one event of a stream.
 
@@ -24,10 +24,10 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderP
     try:
         chunk = chat.decode(data)
     except Problem:
-        if error := read_stream_error(data, quirks=quirks):
+        if error := classify_event(data, quirks=quirks):
             return error
         raise
-    if chunk.may_be_error and (error := read_stream_error(data, quirks=quirks)):
+    if chunk.may_be_error and (error := classify_event(data, quirks=quirks)):
         return error
     if event.event == b"error":  # LM Studio
         said = data.decode("utf-8", "replace")
@@ -35,7 +35,7 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderP
     return chunk
 
 
-def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderProblem:
+def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderError:
     """
     Read a whole answer that came with status 200.
 
@@ -43,8 +43,8 @@ def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderPr
         Problem: api_error if it is neither.
     """
     if is_error_body(body):
-        return read_problem(200, {}, body, quirks=quirks)
+        return classify_error(200, {}, body, quirks=quirks)
     completion = chat.decode(body)
-    if completion.may_be_error and (error := read_stream_error(body, quirks=quirks)):
+    if completion.may_be_error and (error := classify_event(body, quirks=quirks)):
         return error
     return completion

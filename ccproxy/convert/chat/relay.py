@@ -21,7 +21,7 @@ from ccproxy.convert.chat.answer import read_event
 from ccproxy.convert.chat.stream import ChatToMessageStream
 from ccproxy.convert.chat.whole_answer import to_events
 from ccproxy.convert.common.message_writer import AnswerContext, Event
-from ccproxy.convert.errors.classify import ProviderProblem
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import chat, sse
 
@@ -49,7 +49,7 @@ class ChatRelay:
         self._body: bytearray | None = None  # of a provider that does not stream
         self._has_read = False
         self._problem: Problem | None = None
-        self.provider_problem: ProviderProblem | None = None
+        self.provider_problem: ProviderError | None = None
         """What the provider said, if it ended the answer with an error."""
         self.ended = False
         """True: nothing that the provider could still send matters."""
@@ -194,7 +194,7 @@ class ChatRelay:
 
     def _read(self, event: sse.ServerEvent) -> chat.Chunk:
         chunk = read_event(event, self._context.target.quirks)
-        if isinstance(chunk, ProviderProblem):
+        if isinstance(chunk, ProviderError):
             self.provider_problem = chunk
             raise chunk.problem
         return chunk

@@ -23,7 +23,7 @@ from typing import Any
 
 from ccproxy.convert.chat.think_tags import ThinkTags
 from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls
-from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, Spoken
+from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, TextKind
 from ccproxy.convert.common.stop_sequences import StopCutter
 from ccproxy.convert.common.thinking import ReasoningReader
 from ccproxy.convert.common.usage import is_usage, to_usage
@@ -52,7 +52,7 @@ class ChatToMessageStream:
         self._tags = ThinkTags() if context.target.quirks.think_tags else None
         self._stops = StopCutter(context.stop_sequences)
         self._calls = ToolCalls(context.message_id, context.known_ids)
-        self._queue: deque[ToolCall | tuple[Spoken, str]] = deque()
+        self._queue: deque[ToolCall | tuple[TextKind, str]] = deque()
         self._has_deltas = False
         self._finished: set[int] = set()  # choices that have their finish_reason
         self._done = False
@@ -141,7 +141,7 @@ class ChatToMessageStream:
         self._drain(force=True)
         if self._writer.call is not None:
             self._check_whole(self._writer.call)
-        self._writer.pay_late()
+        self._writer.flush_pending()
         stop_reason = self._stop_reason()
         matched = self._stops.matched or self._named_stop
         sequence = matched if stop_reason == "stop_sequence" else None
@@ -177,7 +177,7 @@ class ChatToMessageStream:
         details: list[dict[str, Any]] = []
         if delta.reasoning_details is not None:
             details = _objects(delta.reasoning_details)
-            self._writer.owe_details(details)
+            self._writer.queue_details(details)
         if details or delta.reasoning_content is not None or delta.reasoning is not None:
             plain = (delta.reasoning_content, delta.reasoning)
             self._say("thinking", self._reasoning.read(plain, details))
@@ -201,7 +201,7 @@ class ChatToMessageStream:
         if self._tags.is_decided:
             self._tags = None
 
-    def _take_tagged(self, kind: Spoken, text: str) -> None:
+    def _take_tagged(self, kind: TextKind, text: str) -> None:
         if kind == "text":
             self._show(text)
         elif not self._reasoning.plain_seen:  # else it is the same reasoning once more
@@ -227,7 +227,7 @@ class ChatToMessageStream:
             self._flush_text()
             self._queue.append(call)
         elif call.id:
-            self._writer.owe_signature(call)
+            self._writer.queue_signature(call)
         if call is self._writer.call:
             self._writer.continue_call()
         if self._queue:
@@ -258,7 +258,7 @@ class ChatToMessageStream:
                 self._tags = None
         self._say("text", self._stops.flush())
 
-    def _say(self, kind: Spoken, text: str) -> None:
+    def _say(self, kind: TextKind, text: str) -> None:
         if not text:
             return
         if self._writer.call is None and not self._queue:

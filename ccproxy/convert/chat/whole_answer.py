@@ -15,7 +15,7 @@ from ccproxy.convert.chat.plain_answer import plain_message
 from ccproxy.convert.chat.stream import ChatToMessageStream
 from ccproxy.convert.chat.tool_calls import to_input
 from ccproxy.convert.common.message_writer import AnswerContext, Event
-from ccproxy.convert.errors.classify import ProviderProblem
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
 from ccproxy.protocol import chat, sse
 
@@ -49,7 +49,7 @@ def to_events(body: bytes, machine: ChatToMessageStream, context: AnswerContext)
 
 def _completion(body: bytes, context: AnswerContext) -> chat.Completion:
     completion = read_completion(body, context.target.quirks)
-    if isinstance(completion, ProviderProblem):
+    if isinstance(completion, ProviderError):
         raise completion.problem
     return completion
 
@@ -81,7 +81,7 @@ def fold_stream(body: bytes, context: AnswerContext) -> dict[str, Any]:
 
 def _chunk(event: sse.ServerEvent, context: AnswerContext) -> chat.Chunk:
     chunk = read_event(event, context.target.quirks)
-    if isinstance(chunk, ProviderProblem):
+    if isinstance(chunk, ProviderError):
         raise chunk.problem
     return chunk
 

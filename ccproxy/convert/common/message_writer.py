@@ -22,8 +22,8 @@ from ccproxy.convert.common.thinking import (
     THOUGHT_SIGNATURES,
     Origin,
     Signer,
-    is_owed,
-    is_sealed,
+    has_content,
+    is_opaque,
     merge_detail,
     pack_details,
 )
@@ -31,7 +31,7 @@ from ccproxy.providers.quirks import Target
 
 Event = dict[str, Any]
 """An event of the Messages stream; its "type" is its name."""
-Spoken = Literal["thinking", "text"]
+TextKind = Literal["thinking", "text"]
 
 
 class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ class MessageWriter:
 
     # Blocks...
 
-    def write(self, kind: Spoken, text: str) -> None:
+    def write(self, kind: TextKind, text: str) -> None:
         """Add *text* to the block of this *kind*; opens it if there is something to see."""
         if kind == "thinking" and self._context.hide_thinking:
             self.chars += len(text)
@@ -124,8 +124,8 @@ class MessageWriter:
     def open_call(self, call: ToolCall, call_id: str) -> None:
         """Open the block of *call*, behind whatever must go back with it."""
         call.id = call_id
-        self.owe_signature(call)
-        owed = self._signatures or any(map(is_owed, self._details))
+        self.queue_signature(call)
+        owed = self._signatures or any(map(has_content, self._details))
         if owed and self.block != "thinking":
             self._open_spoken("thinking")
         name = self._context.tool_names.get(call.name, call.name)
@@ -153,7 +153,7 @@ class MessageWriter:
         self._out.append({"type": "content_block_stop", "index": self.index})
         self.block = None
 
-    def _open_spoken(self, kind: Spoken) -> None:
+    def _open_spoken(self, kind: TextKind) -> None:
         if kind == "thinking":
             self._open({"type": "thinking", "thinking": "", "signature": ""})
         else:
@@ -183,19 +183,19 @@ class MessageWriter:
 
     # ...and what their signatures carry.
 
-    def owe_details(self, details: list[dict[str, Any]]) -> None:
+    def queue_details(self, details: list[dict[str, Any]]) -> None:
         """Carry reasoning *details* with the next signature."""
         if not self._context.hide_thinking:
             for detail in details:
                 merge_detail(self._details, detail)
 
-    def owe_signature(self, call: ToolCall) -> None:
+    def queue_signature(self, call: ToolCall) -> None:
         """Carry the thought signature of *call*, whose id is known by now."""
         if call.thought_signature is not None and not call.is_signed:
             self._signatures[call.id] = call.thought_signature
             call.is_signed = True
 
-    def pay_late(self) -> None:
+    def flush_pending(self) -> None:
         """
         Carry what must go back but came when the block that it belongs to was open already.
 
@@ -204,7 +204,7 @@ class MessageWriter:
         2.1.329). An answer without calls owes nothing.
         """
         self.end_block()
-        if self._signatures or (self.has_tools and any(map(is_sealed, self._details))):
+        if self._signatures or (self.has_tools and any(map(is_opaque, self._details))):
             self._open_spoken("thinking")
             self.end_block()
 

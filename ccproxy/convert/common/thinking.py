@@ -125,12 +125,12 @@ def merge_detail(details: list[dict[str, Any]], new: Mapping[str, Any]) -> None:
             last[key] = value
 
 
-def is_owed(detail: Mapping[str, Any]) -> bool:
+def has_content(detail: Mapping[str, Any]) -> bool:
     """Tell whether *detail* holds anything but labels, so that it is worth a block of its own."""
     return any(value for key, value in detail.items() if key not in _LABELS)
 
 
-def is_sealed(detail: Mapping[str, Any]) -> bool:
+def is_opaque(detail: Mapping[str, Any]) -> bool:
     """Tell whether *detail* holds what only its maker can read, and nothing else can replace."""
     return bool(detail.get("data") or detail.get("signature"))
 

@@ -4,7 +4,7 @@ What a provider's refusal says, whatever the form of its body.
 The forms: `{"error": {…}}`, `{"error": "text"}` beside a code, an array of them, flat objects of
 several kinds, FastAPI's `detail`, `errors`, a problem document with a `title`, `base_resp` inside a
 200, errors relayed as text inside errors, plain text, HTML and nothing. All are read into one
-`Refusal`; what it means is decided elsewhere.
+`ErrorBody`; what it means is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEEPEST = 5
 
 
 @dataclass(slots=True)
-class Refusal:
+class ErrorBody:
     """What a body says, whatever its form."""
 
     text: str = ""
@@ -36,9 +36,9 @@ class Refusal:
     """Whether there is a JSON object in it, as in whatever an API says."""
 
 
-def read_refusal(body: bytes) -> Refusal:
+def parse_error_body(body: bytes) -> ErrorBody:
     """Read a body of any form; never raises."""
-    said = Refusal()
+    said = ErrorBody()
     found = decode(body)
     text = "" if found is not None else body[: 64 * 1024].decode("utf-8", "replace").strip()
     if found is None and text[:1] in ("{", "["):
@@ -71,7 +71,7 @@ _CODE_FIELDS = ("code", "type", "status", "reason", "statusCode", "http_code", "
 _TEXT_FIELDS = ("message", "msg", "detail", "status_msg", "error_message", "error_msg", "title")
 
 
-def _read(value: object, said: Refusal, *, depth: int) -> None:
+def _read(value: object, said: ErrorBody, *, depth: int) -> None:
     """Collect text, codes, delays and numbers of any known form; depth bounds hostile bodies."""
     if depth > _DEEPEST:
         return
@@ -84,7 +84,7 @@ def _read(value: object, said: Refusal, *, depth: int) -> None:
         _read_object(value, said, depth=depth)
 
 
-def _add_text(text: str, said: Refusal, *, depth: int) -> None:
+def _add_text(text: str, said: ErrorBody, *, depth: int) -> None:
     """Add words; a text that is JSON itself (a relayed error) is read as such."""
     inner = decode(text) if text[:1] in ("{", "[") else None
     if isinstance(inner, dict | list):
@@ -93,7 +93,7 @@ def _add_text(text: str, said: Refusal, *, depth: int) -> None:
         said.text = f"{said.text}: {text}" if said.text else text
 
 
-def _read_object(found: dict[str, Any], said: Refusal, *, depth: int) -> None:
+def _read_object(found: dict[str, Any], said: ErrorBody, *, depth: int) -> None:
     said.has_object = True
     _read_codes(found, said)
     for name in ("error", "errors"):
@@ -111,7 +111,7 @@ def _read_object(found: dict[str, Any], said: Refusal, *, depth: int) -> None:
             _read_more(found[name], said, depth=depth + 1)
 
 
-def _read_codes(found: dict[str, Any], said: Refusal) -> None:
+def _read_codes(found: dict[str, Any], said: ErrorBody) -> None:
     for name in _CODE_FIELDS:
         value = found.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int):
@@ -125,7 +125,7 @@ def _read_codes(found: dict[str, Any], said: Refusal) -> None:
             setattr(said, "limit" if name == "n_ctx" else "prompt", found[name])
 
 
-def _read_more(value: object, said: Refusal, *, depth: int) -> None:
+def _read_more(value: object, said: ErrorBody, *, depth: int) -> None:
     """Details (Google), metadata with the raw error (OpenRouter), base_resp (MiniMax)."""
     if isinstance(value, list):
         for part in value[:20]:
@@ -152,7 +152,7 @@ def decode(body: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
         return None
 
 
-def mask(text: str, secrets: Sequence[str]) -> str:
+def mask_keys(text: str, secrets: Sequence[str]) -> str:
     """
     Replace every word of *text* that holds eight or more characters of a secret in a row.
 

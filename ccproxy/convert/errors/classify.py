@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.convert.errors import wordings
-from ccproxy.convert.errors.body import Refusal, decode, mask, read_refusal
+from ccproxy.convert.errors.body import ErrorBody, decode, mask_keys, parse_error_body
 from ccproxy.convert.errors.overflow import overflow_message
 from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wait_until_reset
 from ccproxy.errors import Problem
@@ -39,7 +39,7 @@ class Cause(enum.Enum):
     """What the provider means."""
 
     OVERFLOW = "overflow"
-    MONEY = "money"
+    OUT_OF_CREDIT = "out_of_credit"
     QUOTA = "quota"
     """A plan's allowance (per day, per five hours) is used up; money is not the point."""
     BAD_KEY = "bad_key"
@@ -53,12 +53,12 @@ class Cause(enum.Enum):
     CONTENT = "content"
     BAD_REQUEST = "bad_request"
     SERVER = "server"
-    ADDRESS = "address"
+    WRONG_URL = "wrong_url"
     """A page, or the way to another address: what answers there is no provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderProblem:
+class ProviderError:
     """An error of the provider's: what it means, and what the client is told."""
 
     cause: Cause
@@ -67,11 +67,11 @@ class ProviderProblem:
     """The provider's HTTP status; inside a 200 the one that the error itself names, else 502."""
     retry_after: float | None = None
     """Seconds until the provider may be asked again, exact, None where it does not say."""
-    counts_key: bool = False
+    has_limit_headers: bool = False
     """True: headers speak of limits, so that the refusal is about this key and not the address."""
 
 
-def read_problem(
+def classify_error(
     status: int,
     headers: Mapping[str, str],
     body: bytes,
@@ -80,7 +80,7 @@ def read_problem(
     max_tokens: int | None = None,
     now: float | None = None,
     secrets: Sequence[str] = (),
-) -> ProviderProblem:
+) -> ProviderError:
     """
     Read the error *body* that came with *status*.
 
@@ -88,8 +88,8 @@ def read_problem(
     (seconds since 1970), without it dates in headers are not understood. *secrets* never appear in
     the message, whatever the provider echoes. Never raises.
     """
-    said = read_refusal(body)
-    said.text = mask(said.text, secrets)
+    said = parse_error_body(body)
+    said.text = mask_keys(said.text, secrets)
     if status < 400:
         status = said.status or (status if status >= 300 else 0)
     lower = {name.lower(): value for name, value in headers.items()}
@@ -99,12 +99,12 @@ def read_problem(
         problem = Problem("invalid_request_error", overflow_message(said, max_tokens))
     else:
         problem = _problem(cause, status, said, wait)
-    return ProviderProblem(
+    return ProviderError(
         cause=cause,
         problem=problem,
         status=status or problem.status,
         retry_after=wait,
-        counts_key=any("ratelimit-" in name for name in lower),
+        has_limit_headers=any("ratelimit-" in name for name in lower),
     )
 
 
@@ -126,14 +126,14 @@ def is_error_body(body: bytes) -> bool:
     return not has_answer and bool(outline.detail or outline.errors or outline.message)
 
 
-def read_stream_error(
+def classify_event(
     data: bytes,
     *,
     quirks: Quirks,
     max_tokens: int | None = None,
     now: float | None = None,
     secrets: Sequence[str] = (),
-) -> ProviderProblem | None:
+) -> ProviderError | None:
     """Read one event of a stream; None unless it is an error."""
     if b'"error"' not in data and b"base_resp" not in data:
         return None
@@ -147,7 +147,7 @@ def read_stream_error(
             data = _choice_error(outline)
             if not data:
                 return None
-    return read_problem(
+    return classify_error(
         200, {}, data, quirks=quirks, max_tokens=max_tokens, now=now, secrets=secrets
     )
 
@@ -208,7 +208,7 @@ def _choice_error(outline: _Outline) -> bytes:
 
 _CAUSE_OF_STATUS = {
     401: Cause.BAD_KEY,
-    402: Cause.MONEY,
+    402: Cause.OUT_OF_CREDIT,
     403: Cause.PERMISSION,
     404: Cause.NOT_FOUND,
     408: Cause.TIMEOUT,
@@ -224,7 +224,7 @@ _CAUSE_OF_STATUS = {
 }
 
 
-def _cause(status: int, said: Refusal, quirks: Quirks) -> Cause:
+def _cause(status: int, said: ErrorBody, quirks: Quirks) -> Cause:
     """Decide, in the order of the module's docstring; *status* 0: none is known."""
     if _is_overflow(status, said):
         return Cause.OVERFLOW
@@ -240,44 +240,44 @@ def _cause(status: int, said: Refusal, quirks: Quirks) -> Cause:
     if said.is_html and status == 503:
         return Cause.SERVER
     if 300 <= status < 400 or (said.is_html and not status):
-        return Cause.ADDRESS
+        return Cause.WRONG_URL
     if cause := _CAUSE_OF_STATUS.get(status):
         return cause
     return Cause.BAD_REQUEST if 400 <= status < 500 else Cause.SERVER
 
 
-def _matches(said: Refusal, codes: frozenset[str], words: re.Pattern[str]) -> bool:
+def _matches(said: ErrorBody, codes: frozenset[str], words: re.Pattern[str]) -> bool:
     return bool(said.codes & codes) or words.search(said.text) is not None
 
 
-def _is_overflow(status: int, said: Refusal) -> bool:
+def _is_overflow(status: int, said: ErrorBody) -> bool:
     if said.codes & wordings.OVERFLOW_CODES:
         return True
     telling = status in (0, 400, 413, 422, 429) or status >= 500
     return telling and wordings.OVERFLOW.search(said.text) is not None
 
 
-def _money(status: int, said: Refusal, quirks: Quirks) -> Cause | None:
+def _money(status: int, said: ErrorBody, quirks: Quirks) -> Cause | None:
     if quirks.quota_means_rate and status == 429 and wordings.SOFT_QUOTA.search(said.text):
         return Cause.RATE_LIMIT
     if _matches(said, wordings.MONEY_CODES, wordings.MONEY) and status != 404:
         rate_only = quirks.quota_means_rate and said.codes & {"insufficient_quota"}
-        return Cause.RATE_LIMIT if rate_only else Cause.MONEY
+        return Cause.RATE_LIMIT if rate_only else Cause.OUT_OF_CREDIT
     if status == 402:
-        return Cause.MONEY
+        return Cause.OUT_OF_CREDIT
     if wordings.SOFT_QUOTA.search(said.text):
-        return Cause.RATE_LIMIT if _says_when(said) else Cause.MONEY
+        return Cause.RATE_LIMIT if _says_when(said) else Cause.OUT_OF_CREDIT
     in_doubt = status in (0, 403, 429)
     if in_doubt and _matches(said, wordings.QUOTA_CODES, wordings.QUOTA):
         return Cause.QUOTA
     return None
 
 
-def _says_when(said: Refusal) -> bool:
+def _says_when(said: ErrorBody) -> bool:
     return bool(said.delays) or wait_in_body(said.text, ()) is not None
 
 
-def _key(status: int, said: Refusal) -> Cause | None:
+def _key(status: int, said: ErrorBody) -> Cause | None:
     if status == 401:
         return Cause.BAD_KEY
     telling = status in (0, 400, 403)
@@ -286,7 +286,7 @@ def _key(status: int, said: Refusal) -> Cause | None:
     return None
 
 
-def _load(status: int, said: Refusal) -> Cause | None:
+def _load(status: int, said: ErrorBody) -> Cause | None:
     """Overload before rate limit: the first is not the key's fault."""
     if status not in (0, 403, 408, 413, 429, 498, 499) and status < 500:
         return None
@@ -298,13 +298,13 @@ def _load(status: int, said: Refusal) -> Cause | None:
     return None
 
 
-_WAITING = {Cause.RATE_LIMIT, Cause.OVERLOAD, Cause.QUOTA, Cause.MONEY, Cause.SERVER}
+_WAITING = {Cause.RATE_LIMIT, Cause.OVERLOAD, Cause.QUOTA, Cause.OUT_OF_CREDIT, Cause.SERVER}
 _LIMITED = {Cause.RATE_LIMIT, Cause.QUOTA}
 """Only here do the reset headers matter: providers send them with every answer."""
 
 
 def _wait(
-    cause: Cause, said: Refusal, headers: Mapping[str, str], now: float | None
+    cause: Cause, said: ErrorBody, headers: Mapping[str, str], now: float | None
 ) -> float | None:
     """The seconds until the provider may be asked again, None where it does not say."""
     if cause not in _WAITING:
@@ -320,7 +320,7 @@ def _wait(
 # What is the client told?
 
 _KIND = {
-    Cause.MONEY: "billing_error",
+    Cause.OUT_OF_CREDIT: "billing_error",
     Cause.QUOTA: "rate_limit_error",
     Cause.BAD_KEY: "authentication_error",
     Cause.OVERLOAD: "overloaded_error",
@@ -333,12 +333,12 @@ _KIND = {
     Cause.CONTENT: "invalid_request_error",
     Cause.BAD_REQUEST: "invalid_request_error",
     Cause.SERVER: "api_error",
-    Cause.ADDRESS: "api_error",
+    Cause.WRONG_URL: "api_error",
 }
 
 _ODD_HINT = "The provider did not answer with JSON. Check PROVIDER_BASE_URL and any proxy between"
 _HINT = {
-    Cause.MONEY: "The provider wants money: the account behind this key has no balance, credit or "
+    Cause.OUT_OF_CREDIT: "The provider wants money: the account behind this key has no balance, credit or "
     "plan for this request. Top it up, or use another key",
     Cause.QUOTA: "The usage limit of the plan behind this key is reached for now",
     Cause.BAD_KEY: "The provider refused the API key. Check PROVIDER_API_KEY and that it "
@@ -354,17 +354,17 @@ _HINT = {
     Cause.CONTENT: "The provider's content filter refused the request",
     Cause.BAD_REQUEST: "The provider refused the request",
     Cause.SERVER: "The provider failed",
-    Cause.ADDRESS: _ODD_HINT,
+    Cause.WRONG_URL: _ODD_HINT,
 }
 _REGION_HINT = "The provider does not serve this country or region"
 _REDIRECT_HINT = "The provider redirects elsewhere, which is not followed. Check PROVIDER_BASE_URL"
 
 
-def _problem(cause: Cause, status: int, said: Refusal, wait: float | None) -> Problem:
+def _problem(cause: Cause, status: int, said: ErrorBody, wait: float | None) -> Problem:
     kept = None
-    if cause in (Cause.SERVER, Cause.ADDRESS):
+    if cause in (Cause.SERVER, Cause.WRONG_URL):
         kept = status if 500 <= status < 520 else 502
-    told = None if wait is None or cause is Cause.MONEY else math.ceil(wait)
+    told = None if wait is None or cause is Cause.OUT_OF_CREDIT else math.ceil(wait)
     return Problem(
         _KIND[cause],
         _message(_hint(cause, status, said), status, said.text),
@@ -375,12 +375,12 @@ def _problem(cause: Cause, status: int, said: Refusal, wait: float | None) -> Pr
 
 
 def _should_retry(cause: Cause, wait: int | None) -> bool | None:
-    if cause in (Cause.MONEY, Cause.BAD_KEY, Cause.QUOTA, Cause.ADDRESS):
+    if cause in (Cause.OUT_OF_CREDIT, Cause.BAD_KEY, Cause.QUOTA, Cause.WRONG_URL):
         return False
     return False if wait is not None and wait > LONGEST_CLIENT_WAIT else None
 
 
-def _hint(cause: Cause, status: int, said: Refusal) -> str:
+def _hint(cause: Cause, status: int, said: ErrorBody) -> str:
     if 300 <= status < 400:
         return _REDIRECT_HINT
     about_address = cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST)

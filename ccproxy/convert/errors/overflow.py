@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping
 
 from ccproxy.convert.errors import wordings
-from ccproxy.convert.errors.body import Refusal
+from ccproxy.convert.errors.body import ErrorBody
 
 
-def overflow_message(said: Refusal, max_tokens: int | None) -> str:
+def overflow_message(said: ErrorBody, max_tokens: int | None) -> str:
     """The wording that Claude Code knows, with the numbers that are known and no others."""
     prompt, output, limit = _numbers(said)
     if prompt is not None and limit is not None:
@@ -42,7 +42,7 @@ def _start_with_numbers(prompt: int, output: int | None, limit: int) -> str:
     )
 
 
-def _numbers(said: Refusal) -> tuple[int | None, int | None, int | None]:
+def _numbers(said: ErrorBody) -> tuple[int | None, int | None, int | None]:
     """Prompt, asked-for output and limit, each None where the provider does not tell it."""
     if said.prompt is not None and said.limit is not None:
         return said.prompt, None, said.limit

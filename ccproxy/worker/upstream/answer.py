@@ -21,12 +21,12 @@ from typing import Literal
 import aiohttp
 
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.convert.errors.body import mask
+from ccproxy.convert.errors.body import mask_keys
 from ccproxy.convert.errors.classify import (
-    ProviderProblem,
+    ProviderError,
+    classify_error,
+    classify_event,
     is_error_body,
-    read_problem,
-    read_stream_error,
 )
 from ccproxy.errors import Problem
 from ccproxy.keys.verdict import Verdict, judge
@@ -53,7 +53,7 @@ Form = Literal["whole", "stream", "neither"]
 class Refused(Exception):
     """The provider refused an attempt or could not be reached; what that means is judged."""
 
-    def __init__(self, said: ProviderProblem, verdict: Verdict | None = None) -> None:
+    def __init__(self, said: ProviderError, verdict: Verdict | None = None) -> None:
         super().__init__(said.problem.message)
         self.problem = said.problem
         self.verdict = judge(said) if verdict is None else verdict
@@ -72,7 +72,7 @@ class Reader:
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> Refused:
         """Read an error answer."""
         asked = _MAX_TOKENS.search(self.body)
-        said = read_problem(
+        said = classify_error(
             status,
             headers,
             body,
@@ -90,7 +90,7 @@ class Reader:
 
     def _masked(self, body: bytes) -> bytes:
         text = body.decode("utf-8", "surrogateescape")
-        return mask(text, self.secrets).encode("utf-8", "surrogateescape")
+        return mask_keys(text, self.secrets).encode("utf-8", "surrogateescape")
 
 
 class Answer:
@@ -264,7 +264,7 @@ def _check_first(events: list[ServerEvent], body: _Body, reader: Reader) -> bool
     """Tell whether the first of *events* begins an answer."""
     if not events or events[0].data == b"[DONE]":
         return False
-    if read_stream_error(events[0].data, quirks=PLAIN) is not None:
+    if classify_event(events[0].data, quirks=PLAIN) is not None:
         raise reader.refused(200, body.headers, events[0].data)
     return True
 

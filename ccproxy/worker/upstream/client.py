@@ -28,7 +28,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.convert.errors.classify import Cause, ProviderProblem
+from ccproxy.convert.errors.classify import Cause, ProviderError
 from ccproxy.errors import Problem
 from ccproxy.keys.breaker import Breaker
 from ccproxy.keys.display import shown
@@ -234,7 +234,7 @@ class Upstream:
         seconds = self._config.request_timeout
         text = f"{self._config.provider_name} sent nothing for {seconds:g} s (REQUEST_TIMEOUT)"
         problem = Problem("timeout_error", text)
-        said = ProviderProblem(cause=Cause.TIMEOUT, problem=problem, status=504)
+        said = ProviderError(cause=Cause.TIMEOUT, problem=problem, status=504)
         # Whoever has waited for so long is not made to wait for it again.
         return Refused(said, replace(judge(said), next=Next.END))
 
@@ -244,7 +244,7 @@ class Upstream:
         who = name if name == host else f"{name} at {host}"
         text = f"no answer from {who}: {explain(error)}"
         problem = Problem("api_error", text, status=502)
-        return Refused(ProviderProblem(cause=Cause.SERVER, problem=problem, status=502))
+        return Refused(ProviderError(cause=Cause.SERVER, problem=problem, status=502))
 
     def _note_sent(self, outgoing: Outgoing, lease: Lease, headers: Headers) -> None:
         self._log.debug(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy.convert.chat.answer import read_completion, read_event
-from ccproxy.convert.errors.classify import Cause, ProviderProblem
+from ccproxy.convert.errors.classify import Cause, ProviderError
 from ccproxy.errors import Problem
 from ccproxy.protocol.chat import Chunk
 from ccproxy.protocol.sse import ServerEvent
@@ -53,7 +53,7 @@ def test_chunks(data):
             {**say("a"), "error": {"code": 502, "message": "m"}}, Cause.SERVER, id="beside choices"
         ),
         pytest.param(IN_CHOICE, Cause.RATE_LIMIT, id="in a choice"),
-        pytest.param(BALANCE, Cause.MONEY, id="MiniMax"),
+        pytest.param(BALANCE, Cause.OUT_OF_CREDIT, id="MiniMax"),
         pytest.param(
             [{"error": {"code": 503, "message": "m", "status": "UNAVAILABLE"}}],
             Cause.OVERLOAD,
@@ -73,9 +73,9 @@ def test_chunks(data):
 )
 def test_errors_in_a_stream(data, cause):
     found = read_event(event(data), PLAIN)
-    if not isinstance(found, ProviderProblem):  # vLLM's has no "error" key: known by its event
+    if not isinstance(found, ProviderError):  # vLLM's has no "error" key: known by its event
         found = read_completion(json.dumps(data).encode(), PLAIN)
-    assert isinstance(found, ProviderProblem)
+    assert isinstance(found, ProviderError)
     assert found.cause is cause
 
 
@@ -87,7 +87,7 @@ def test_an_error_event_without_an_error_is_one_all_the_same():
 
 def test_an_error_event_with_an_error_says_what_it_is():
     found = read_event(event({"error": {"message": "Rate limit", "code": 429}}, b"error"), PLAIN)
-    assert isinstance(found, ProviderProblem)
+    assert isinstance(found, ProviderError)
     assert found.cause is Cause.RATE_LIMIT
 
 
@@ -105,8 +105,10 @@ def test_what_is_neither_is_a_problem(data):
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
-        pytest.param({"error": {"code": 402, "message": "m"}}, Cause.MONEY, id="OpenRouter"),
-        pytest.param(BALANCE, Cause.MONEY, id="MiniMax"),
+        pytest.param(
+            {"error": {"code": 402, "message": "m"}}, Cause.OUT_OF_CREDIT, id="OpenRouter"
+        ),
+        pytest.param(BALANCE, Cause.OUT_OF_CREDIT, id="MiniMax"),
         pytest.param({"detail": "Not Found"}, Cause.SERVER, id="FastAPI"),
         pytest.param({"errors": {"message": "Request limit exceeded."}}, Cause.RATE_LIMIT, id="ms"),
         pytest.param(
@@ -118,7 +120,7 @@ def test_what_is_neither_is_a_problem(data):
 )
 def test_errors_under_a_200(body, cause):
     found = read_completion(json.dumps(body).encode(), PLAIN)
-    assert isinstance(found, ProviderProblem)
+    assert isinstance(found, ProviderError)
     assert found.cause is cause
 
 
@@ -140,7 +142,7 @@ def test_answers_under_a_200(body):
 def test_a_quirk_decides_what_a_quota_is():
     data = {"error": {"message": "You exceeded your current quota", "code": 429}}
     quirks = Quirks(quota_means_rate=True)
-    assert read_event(event(data), PLAIN).cause is Cause.MONEY
+    assert read_event(event(data), PLAIN).cause is Cause.OUT_OF_CREDIT
     assert read_event(event(data), quirks).cause is Cause.RATE_LIMIT
     assert read_completion(json.dumps(data).encode(), quirks).cause is Cause.RATE_LIMIT
 
@@ -152,4 +154,4 @@ def test_any_bytes_are_read_or_refused(data, name):
         lambda: read_completion(data, PLAIN),
     ):
         with contextlib.suppress(Problem):  # and nothing else
-            assert isinstance(read(), Chunk | ProviderProblem)
+            assert isinstance(read(), Chunk | ProviderError)

@@ -35,7 +35,7 @@ def played(write, **settings: Any) -> dict[str, Any]:
     made = writer(**settings)
     made.start()
     write(made)
-    made.pay_late()
+    made.flush_pending()
     made.end("end_turn", None, USAGE)
     return assemble(made.take())
 
@@ -156,7 +156,7 @@ def test_what_is_said(said, expected):
 def test_hidden_thinking_is_counted_and_not_shown():
     made = writer(hide_thinking=True)
     made.write("thinking", "secret")
-    made.owe_details([SEALED])
+    made.queue_details([SEALED])
     made.write("text", "yes")
     made.end_block()
     assert screenplay(made.take()) == ["0 text", "0 + yes", "0 ."]
@@ -246,7 +246,7 @@ def test_a_signature_says_who_thought():
             id="or goes with the thinking that is open",
         ),
         pytest.param(
-            lambda made: (made.owe_details([SEALED]), made.open_call(called(), "c1")),
+            lambda made: (made.queue_details([SEALED]), made.open_call(called(), "c1")),
             ["thinking", "tool_use"],
             {"reasoning_details": [SEALED]},
             id="so does a sealed detail",
@@ -254,7 +254,7 @@ def test_a_signature_says_who_thought():
         pytest.param(
             lambda made: (
                 made.write("text", "a"),
-                made.owe_details([SEALED]),
+                made.queue_details([SEALED]),
                 made.open_call(called(), "c1"),
             ),
             ["text", "thinking", "tool_use"],
@@ -262,7 +262,7 @@ def test_a_signature_says_who_thought():
             id="between text and call",
         ),
         pytest.param(
-            lambda made: (made.open_call(called(), "c1"), made.owe_details([SEALED])),
+            lambda made: (made.open_call(called(), "c1"), made.queue_details([SEALED])),
             ["tool_use", "thinking"],
             {"reasoning_details": [SEALED]},
             id="one that comes late stands behind the call",
@@ -278,16 +278,16 @@ def test_what_must_go_back_with_a_call(write, kinds, goods):
 @pytest.mark.parametrize(
     "write",
     [
-        pytest.param(lambda made: made.owe_details([SEALED]), id="an answer of nothing"),
+        pytest.param(lambda made: made.queue_details([SEALED]), id="an answer of nothing"),
         pytest.param(
-            lambda made: (made.owe_details([SEALED]), made.write("text", "a")), id="of text alone"
+            lambda made: (made.queue_details([SEALED]), made.write("text", "a")), id="of text alone"
         ),
         pytest.param(
-            lambda made: (made.owe_details([LABEL]), made.open_call(called(), "c1")),
+            lambda made: (made.queue_details([LABEL]), made.open_call(called(), "c1")),
             id="labels before a call",
         ),
         pytest.param(
-            lambda made: (made.open_call(called(), "c1"), made.owe_details([LABEL])),
+            lambda made: (made.open_call(called(), "c1"), made.queue_details([LABEL])),
             id="labels behind a call",
         ),
     ],
@@ -300,8 +300,8 @@ def test_each_call_is_signed_once():
     made = writer()
     call = called(signature="S")
     made.open_call(call, "c1")
-    made.owe_signature(call)
-    made.pay_late()
+    made.queue_signature(call)
+    made.flush_pending()
     blocks = [line for line in screenplay(made.take()) if line.endswith("thinking")]
     assert blocks == ["0 thinking"]
 
@@ -343,7 +343,7 @@ def test_the_grammar_holds_whatever_is_written(steps):
             if kind == "call":
                 made.open_call(called(text, signature="S" if number % 2 else None), f"c{number}")
             elif kind == "sealed":
-                made.owe_details([SEALED])
+                made.queue_details([SEALED])
             else:
                 said[kind] += text
                 made.write(kind, text)

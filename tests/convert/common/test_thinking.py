@@ -13,7 +13,7 @@ from ccproxy.convert.common.thinking import (
     Origin,
     ReasoningReader,
     Signer,
-    is_owed,
+    has_content,
     merge_detail,
     pack_details,
     text_of_detail,
@@ -189,4 +189,4 @@ def test_details_without_a_text_come_back_too():
     ],
 )
 def test_what_is_worth_a_block(detail, expected):
-    assert is_owed(detail) is expected
+    assert has_content(detail) is expected

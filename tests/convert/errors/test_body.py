@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy.convert.errors.body import Refusal, decode, mask, read_refusal
+from ccproxy.convert.errors.body import ErrorBody, decode, mask_keys, parse_error_body
 
 KEY = "sk-proj-0123456789abcdef"
 
 
-def read(body) -> Refusal:
-    return read_refusal(body if isinstance(body, bytes) else json.dumps(body).encode())
+def read(body) -> ErrorBody:
+    return parse_error_body(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 # Words...
@@ -244,7 +244,7 @@ def test_any_json_is_read(body):
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read(body):
-    assert isinstance(read_refusal(body).text, str)
+    assert isinstance(parse_error_body(body).text, str)
 
 
 def test_depth_is_bounded():
@@ -275,7 +275,7 @@ def test_long_lists_are_bounded():
     ],
 )
 def test_mask(text, shown):
-    assert mask(text, [KEY]) == shown
+    assert mask_keys(text, [KEY]) == shown
 
 
 @pytest.mark.parametrize(
@@ -291,15 +291,15 @@ def test_mask(text, shown):
     ],
 )
 def test_of_keys_that_begin_alike_the_right_one_is_shown(text, shown):
-    assert mask(text, ["sk-or-v1-aaaa0000AAAA", "sk-or-v1-bbbb0000BBBB"]) == shown
+    assert mask_keys(text, ["sk-or-v1-aaaa0000AAAA", "sk-or-v1-bbbb0000BBBB"]) == shown
 
 
 def test_short_secrets_are_words():
-    assert mask("the demo key", ["demo", ""]) == "the demo key"
+    assert mask_keys("the demo key", ["demo", ""]) == "the demo key"
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.integers(0, 16))
 def test_no_eight_characters_of_a_secret_survive(before, after, at):
-    shown = mask(f"{before}{KEY[at:]}{after}", [KEY])
+    shown = mask_keys(f"{before}{KEY[at:]}{after}", [KEY])
     pieces = {KEY[start : start + 8] for start in range(len(KEY) - 7)}
     assert not any(piece in shown for piece in pieces)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy.convert.errors.classify import Cause, is_error_body, read_problem, read_stream_error
+from ccproxy.convert.errors.classify import Cause, classify_error, classify_event, is_error_body
 from ccproxy.errors import STATUS_OF_KIND
 from ccproxy.providers.quirks import Quirks
 
@@ -32,7 +32,7 @@ def google(message, code, status, *details):
 
 def read(status, body, *, headers=None, quirks=PLAIN, **more):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_problem(status, headers or {}, data, quirks=quirks, **more)
+    return classify_error(status, headers or {}, data, quirks=quirks, **more)
 
 
 # What is meant, provider by provider.
@@ -364,7 +364,7 @@ def test_too_long(status, body, numbers):
 def test_too_long_is_told_inside_a_stream_as_well(status, body, numbers):
     if isinstance(body, dict) and "error" not in body:
         body = {"error": body}
-    found = read_stream_error(json.dumps(body).encode(), quirks=PLAIN)
+    found = classify_event(json.dumps(body).encode(), quirks=PLAIN)
     assert found is not None
     assert found.cause is Cause.OVERFLOW
     assert numbers in found.problem.message
@@ -541,7 +541,7 @@ MONEY = [
 @pytest.mark.parametrize(("status", "body"), MONEY)
 def test_no_money(status, body):
     found = read(status, body)
-    assert found.cause is Cause.MONEY
+    assert found.cause is Cause.OUT_OF_CREDIT
     assert (found.problem.kind, found.problem.status) == ("billing_error", 402)
     assert found.problem.should_retry is False
     assert found.problem.retry_after is None
@@ -768,7 +768,7 @@ def test_rate_limit(status, body, wait):
     ids=["by code", "by words"],
 )
 def test_a_quirk_decides_what_a_quota_is(body):
-    assert read(429, body).cause is Cause.MONEY
+    assert read(429, body).cause is Cause.OUT_OF_CREDIT
     assert read(429, body, quirks=QUOTA_IS_RATE).cause is Cause.RATE_LIMIT
 
 
@@ -833,8 +833,8 @@ REST = [
     pytest.param(503, b"<html>nginx</html>", Cause.SERVER, "api_error", 503, id="503 in HTML"),
     pytest.param(500, b"", Cause.SERVER, "api_error", 500, id="nothing"),
     pytest.param(520, b"", Cause.SERVER, "api_error", 502, id="Cloudflare's 520"),
-    pytest.param(302, b"", Cause.ADDRESS, "api_error", 502, id="a redirect"),
-    pytest.param(200, b"<html>login</html>", Cause.ADDRESS, "api_error", 502, id="HTML in a 200"),
+    pytest.param(302, b"", Cause.WRONG_URL, "api_error", 502, id="a redirect"),
+    pytest.param(200, b"<html>login</html>", Cause.WRONG_URL, "api_error", 502, id="HTML in a 200"),
     pytest.param(
         500,
         openai("max_tokens is too large: 128000. This model supports at most 16384"),
@@ -1100,7 +1100,7 @@ def test_what_no_client_waits_for_is_not_to_be_repeated(seconds, retry):
     ],
 )
 def test_headers_tell_whether_the_limit_is_the_keys(headers, counts):
-    assert read(429, openai("x"), headers=headers).counts_key is counts
+    assert read(429, openai("x"), headers=headers).has_limit_headers is counts
 
 
 # An error inside a 200.
@@ -1169,13 +1169,13 @@ def test_what_is_not_json_is_no_error_body(body):
     ],
 )
 def test_a_stream_event_may_be_an_error(data, cause):
-    found = read_stream_error(json.dumps(data).encode(), quirks=PLAIN)
+    found = classify_event(json.dumps(data).encode(), quirks=PLAIN)
     assert (found.cause if found else None) is cause
 
 
 @pytest.mark.parametrize("data", [b"[DONE]", b'{"error"', b'"error"', b'["error"]', b"base_resp"])
 def test_an_event_that_is_no_object_is_no_error(data):
-    assert read_stream_error(data, quirks=PLAIN) is None
+    assert classify_event(data, quirks=PLAIN) is None
 
 
 def test_a_status_inside_a_200_is_the_status():
@@ -1205,20 +1205,20 @@ JSON = st.recursive(
 @given(st.integers(100, 599), JSON)
 def test_any_json_is_read(status, body):
     data = json.dumps(body).encode()
-    found = read_problem(status, {}, data, quirks=PLAIN)
+    found = classify_error(status, {}, data, quirks=PLAIN)
     assert found.problem.status >= 400
     assert found.problem.kind in STATUS_OF_KIND
     assert is_error_body(data) in (True, False)
-    read_stream_error(data, quirks=PLAIN)
+    classify_event(data, quirks=PLAIN)
 
 
 @given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=30))
 def test_any_bytes_are_read(status, body, header):
-    found = read_problem(status, {"retry-after": header}, body, quirks=PLAIN, now=NOW)
+    found = classify_error(status, {"retry-after": header}, body, quirks=PLAIN, now=NOW)
     assert found.problem.message
     assert found.retry_after is None or found.retry_after >= 0
 
 
 def test_a_bomb_of_brackets_is_read():
     body = b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    assert read_problem(500, {}, body, quirks=PLAIN).cause is Cause.SERVER
+    assert classify_error(500, {}, body, quirks=PLAIN).cause is Cause.SERVER

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy.convert.errors.body import Refusal
+from ccproxy.convert.errors.body import ErrorBody
 from ccproxy.convert.errors.overflow import overflow_message
 
 KNOWN = re.compile(
@@ -18,7 +18,7 @@ KNOWN = re.compile(
 
 def told(text, max_tokens=None, **numbers):
     """What stands before the provider's own words."""
-    message = overflow_message(Refusal(text=text, **numbers), max_tokens)
+    message = overflow_message(ErrorBody(text=text, **numbers), max_tokens)
     ours, _, theirs = message.partition(". The provider says: ")
     assert theirs == (text or "nothing more")
     return ours
@@ -166,4 +166,4 @@ def test_one_number_in_a_field_is_not_enough(numbers):
 
 @given(st.text(max_size=200), st.none() | st.integers(0, 10**6))
 def test_claude_code_knows_every_wording(text, max_tokens):
-    assert KNOWN.match(overflow_message(Refusal(text=text), max_tokens))
+    assert KNOWN.match(overflow_message(ErrorBody(text=text), max_tokens))
