@@ -338,8 +338,8 @@ _KIND = {
 
 _ODD_HINT = "The provider did not answer with JSON. Check PROVIDER_BASE_URL and any proxy between"
 _HINT = {
-    Cause.OUT_OF_CREDIT: "The provider wants money: the account behind this key has no balance, credit or "
-    "plan for this request. Top it up, or use another key",
+    Cause.OUT_OF_CREDIT: "Out of credit: the account behind this key has no balance or plan for "
+    "this request. Top it up, or use another key",
     Cause.QUOTA: "The usage limit of the plan behind this key is reached for now",
     Cause.BAD_KEY: "The provider refused the API key. Check PROVIDER_API_KEY and that it "
     "belongs to this base URL",

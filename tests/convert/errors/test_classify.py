@@ -931,7 +931,7 @@ def test_the_providers_text_is_kept_in_every_form(status, body, text):
     ("status", "body", "hint"),
     [
         (401, openai("x"), "refused the API key"),
-        (402, openai("x"), "wants money"),
+        (402, openai("x"), "Out of credit"),
         (429, openai("x"), "rate limit is reached"),
         (404, openai("x"), "does not know this model"),
         (403, openai("Country, region, or territory not supported"), "does not serve this country"),
