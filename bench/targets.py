@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import peers
-from ccproxy.supervisor.processes.environment import ALLOCATOR
+from ccproxy.supervisor.processes.child_environment import ALLOCATOR
 
 ROOT = Path(__file__).parent.parent
 SERVER_CPU = "1"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
-from ccproxy.supervisor.main_loop import Resident
-from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.fleet.host import Settings
+from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
 
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     fleet = Fleet(home=file.parent, file=file, entries=())
     try:
         with Lock(fleet, command="ccproxy supervisor", fd=options.lock_fd) as lock:
-            resident = Resident(fleet, lock=lock, settings=settings)
+            resident = Supervisor(fleet, lock=lock, settings=settings)
             asyncio.run(_serve(resident, options.ready_fd))
     except CcproxyError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-async def _serve(resident: Resident, ready_fd: int | None) -> None:
+async def _serve(resident: Supervisor, ready_fd: int | None) -> None:
     def ready() -> None:
         if ready_fd is not None:
             with contextlib.suppress(OSError):

@@ -33,7 +33,7 @@ from ccproxy.supervisor.state.records import Spec
 COMMAND = (sys.executable, "-P", "-m", "ccproxy.supervisor.config_check")
 
 
-class Examine(Protocol):
+class ConfigCheck(Protocol):
     """Reads the table and the env files of *labels* (all, if none is named)."""
 
     async def __call__(self, labels: Sequence[str], *, cwd: str | None) -> list[Spec]:
@@ -48,7 +48,7 @@ class Examine(Protocol):
         """
 
 
-class FileExamine:
+class ChildConfigCheck:
     """The real one: asks a child process, and only if a file has changed since."""
 
     def __init__(

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.control.client import let_recover
-from ccproxy.supervisor.control.commands import Order, Outcome
-from ccproxy.supervisor.main_loop import Resident
+from ccproxy.supervisor.control.operations import Command, Outcome
+from ccproxy.supervisor.fleet.host import Settings
+from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.notify import Notifier
-from ccproxy.supervisor.processes.host import Settings
 from ccproxy.supervisor.state.lock import Lock
 
 
@@ -37,14 +37,14 @@ def run_foreground(
     """
     let_recover(fleet)
     with Lock(fleet, command="ccproxy up") as lock:
-        order = Order(op="start", labels=tuple(map(str.lower, labels)), timeout=patience)
+        order = Command(op="start", labels=tuple(map(str.lower, labels)), timeout=patience)
         return asyncio.run(
-            _run(Resident(fleet, lock=lock, settings=settings, in_front=True), order, on_started)
+            _run(Supervisor(fleet, lock=lock, settings=settings, in_front=True), order, on_started)
         )
 
 
 async def _run(
-    resident: Resident, order: Order, on_started: Callable[[Outcome], None] | None
+    resident: Supervisor, order: Command, on_started: Callable[[Outcome], None] | None
 ) -> bool:
     starting: list[asyncio.Task[bool]] = []
     notifier = Notifier(os.environ)

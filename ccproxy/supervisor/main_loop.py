@@ -17,23 +17,23 @@ from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
-from ccproxy.supervisor.config_check import Examine, FileExamine
-from ccproxy.supervisor.control.commands import Order, Orders, Outcome
+from ccproxy.supervisor.config_check import ChildConfigCheck, ConfigCheck
 from ccproxy.supervisor.control.config_mistakes import mistakes_to_json
-from ccproxy.supervisor.control.protocol import socket_path
-from ccproxy.supervisor.control.server import Server
+from ccproxy.supervisor.control.operations import Command, Operations, Outcome
+from ccproxy.supervisor.fleet.adoption import adopt_all
 from ccproxy.supervisor.fleet.converge import Loop
 from ccproxy.supervisor.fleet.health_probe import Prober
+from ccproxy.supervisor.fleet.host import LocalHost, Settings
 from ccproxy.supervisor.fleet.plan import Goal
-from ccproxy.supervisor.fleet.retention import Caretaker
-from ccproxy.supervisor.fleet.unit import Unit
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.journal import FileJournal
-from ccproxy.supervisor.processes.host import LocalHost, Settings
 from ccproxy.supervisor.processes.identity import age_of, identify
-from ccproxy.supervisor.state.adoption import adopt_all
-from ccproxy.supervisor.state.foothold import Foothold
+from ccproxy.supervisor.retention import Retention
+from ccproxy.supervisor.sockets.unix_server import Server
+from ccproxy.supervisor.sockets.unix_socket import socket_path
+from ccproxy.supervisor.state.file_guard import FileGuard
 from ccproxy.supervisor.state.lock import Lock
-from ccproxy.supervisor.state.records import Record
+from ccproxy.supervisor.state.records import WorkerRecord
 
 _BUILD = installed_build()
 """Of this process: read as it starts, before somebody changes the files."""
@@ -42,7 +42,7 @@ FRESH = 0.4
 """Seconds that `status` waits for workers to tell how they are."""
 
 
-class Resident:
+class Supervisor:
     """The supervisor of one fleet. The caller holds the fleet's *lock*, and hands it over."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Resident:
         *,
         lock: Lock | None = None,
         settings: Settings | None = None,
-        examine: Examine | None = None,
+        examine: ConfigCheck | None = None,
         echo: Callable[[str], None] | None = None,
         in_front: bool = False,
     ) -> None:
@@ -61,7 +61,7 @@ class Resident:
         self._fleet = fleet
         self._in_front = in_front
         self._journal = FileJournal(fleet.logs, echo=echo)
-        self._units: list[Unit] = []
+        self._units: list[WorkerSlot] = []
         self._host = LocalHost(fleet, journal=self._journal, wake=self._wake, settings=settings)
         self._loop = Loop(self._units, self._host)
         self._prober = Prober(
@@ -70,15 +70,15 @@ class Resident:
             period=settings.probe_period,
             limit=settings.probe_limit,
         )
-        self._orders = Orders(
+        self._orders = Operations(
             fleet,
             self._units,
             loop=self._loop,
-            examine=examine or FileExamine(fleet.file, environment=settings.environment()),
+            examine=examine or ChildConfigCheck(fleet.file, environment=settings.environment()),
             refresh=lambda: self._prober.refresh(FRESH),
         )
         self._server = Server(socket_path(fleet.home), self.answer)
-        self._foothold = Foothold(
+        self._foothold = FileGuard(
             fleet,
             self._server,
             lock=lock,
@@ -103,7 +103,7 @@ class Resident:
                     group.create_task(self._loop.run()),
                     group.create_task(self._prober.run()),
                     group.create_task(self._foothold.run()),
-                    group.create_task(Caretaker(self._fleet, self._journal).run()),
+                    group.create_task(Retention(self._fleet, self._journal).run()),
                 ]
                 if ready is not None:
                     ready()
@@ -119,7 +119,7 @@ class Resident:
         self._orders.ending = True
         self._begin(self._stop_all(hurried))
 
-    async def order(self, order: Order) -> Outcome:
+    async def order(self, order: Command) -> Outcome:
         """
         Carry out one order.
 
@@ -182,7 +182,7 @@ class Resident:
 
     async def _stop_all(self, drain: float) -> Outcome:
         self._orders.ending = True
-        outcome = await self._orders.stop(Order(op="stop", drain=drain))
+        outcome = await self._orders.stop(Command(op="stop", drain=drain))
         if not any(unit.goal is Goal.RUNNING for unit in self._units):
             self._orders.forget()
             # Not before the answer is on its way.
@@ -208,7 +208,7 @@ class Resident:
         self._orders.ending = True
         self._ended.set()
 
-    def _records(self) -> list[Record]:
+    def _records(self) -> list[WorkerRecord]:
         """Return what is known of the workers that are to run, whether the disk took it or not."""
         units = [unit for unit in self._units if unit.goal is Goal.RUNNING]
         return [unit.record for unit in units if unit.record is not None]
@@ -257,8 +257,8 @@ class Resident:
         self._journal.close()
 
 
-def _read_order(request: dict[str, Any]) -> Order:
-    return Order(
+def _read_order(request: dict[str, Any]) -> Command:
+    return Command(
         op=str(request.get("op", "")),
         labels=tuple(str(label).lower() for label in request.get("labels") or ()),
         timeout=float(15.0 if request.get("timeout") is None else request["timeout"]),

@@ -22,7 +22,7 @@ from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.errors import CcproxyError
 from ccproxy.keys.pool import KeyPool
-from ccproxy.store.keys import KeyStore, Rows
+from ccproxy.store.key_database import KeyStore, Rows
 
 SAVE_AFTER = 0.2
 """Seconds in which changes are gathered; so much is lost at most."""

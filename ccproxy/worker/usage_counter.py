@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.providers.pricing import Price
-from ccproxy.store.usage import Totals, Used
+from ccproxy.store.usage_totals import Totals, Used
 from ccproxy.store.writer import Writer
 from ccproxy.worker.server.access_record import Record
 

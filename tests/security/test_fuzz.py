@@ -32,7 +32,7 @@ from ccproxy.protocol.headers import (
 from ccproxy.protocol.sse import Decoder
 from ccproxy.providers.quirks import Quirks
 from ccproxy.redaction import Redactor
-from ccproxy.supervisor.control.protocol import NoAnswer, from_line, socket_path
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, from_line, socket_path
 
 MANY = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")),

@@ -22,7 +22,7 @@ import pytest
 from ccproxy.config.fleet import Fleet, load_fleet
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.processes.identity import Identity
-from ccproxy.supervisor.state.records import Record, Records, read_supervisor
+from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
 
 STAND_IN = (sys.executable, "-I", "-S", str(Path(__file__).with_name("stand_in.py")))
 
@@ -105,8 +105,8 @@ class Home:
 
     # ...and what comes of it.
 
-    def records(self) -> list[Record]:
-        found = [record for _, record in Records(self.path / "pids").read() if record]
+    def records(self) -> list[WorkerRecord]:
+        found = [record for _, record in RecordFolder(self.path / "pids").read() if record]
         self._seen |= {record.identity for record in found}
         return found
 

@@ -17,9 +17,9 @@ import pytest
 
 from ccproxy.errors import Busy, ConfigError, NotRunning, UsageError
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.commands import Order
-from ccproxy.supervisor.main_loop import Resident
-from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.control.operations import Command
+from ccproxy.supervisor.fleet.host import Settings
+from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
 from tests.supervisor.conftest import STAND_IN, Home, Load, ask, eventually, is_alive
 
@@ -204,11 +204,11 @@ async def test_clients_of_a_crash_loop_are_told_until_it_is_mended(home):
     home.add("Kimi", CRASH="1")
     nearly_at_once = -4.9
     resident, life = await running(home, jitter=lambda: nearly_at_once)
-    await resident.order(Order(op="start", timeout=0.0))
+    await resident.order(Command(op="start", timeout=0.0))
     said = await asyncio.to_thread(home.ask, "Kimi")
     assert said["error"]["message"].startswith("the proxy Kimi is down: it ended ")
     home.set("Kimi")
-    await resident.order(Order(op="restart"))
+    await resident.order(Command(op="restart"))
     assert (await asyncio.to_thread(home.ask, "Kimi"))["label"] == "Kimi"
     home.records()
     await ended(resident, life)
@@ -217,29 +217,29 @@ async def test_clients_of_a_crash_loop_are_told_until_it_is_mended(home):
 # Hanging, with the clock of the probes turned up.
 
 
-async def running(home: Home, **more: Any) -> tuple[Resident, asyncio.Task[None]]:
+async def running(home: Home, **more: Any) -> tuple[Supervisor, asyncio.Task[None]]:
     settings = Settings(worker_command=STAND_IN, fork_server=(), **more)
-    resident = Resident(home.fleet, settings=settings)
+    resident = Supervisor(home.fleet, settings=settings)
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()
     return resident, life
 
 
-async def ended(resident: Resident, life: asyncio.Task[None]) -> None:
+async def ended(resident: Supervisor, life: asyncio.Task[None]) -> None:
     resident.end(drain=1.0)
     await asyncio.wait_for(life, 10.0)
 
 
-async def state_of(resident: Resident, label: str) -> str:
-    outcome = await resident.order(Order(op="status"))
+async def state_of(resident: Supervisor, label: str) -> str:
+    outcome = await resident.order(Command(op="status"))
     return next(row.state for row in outcome.rows if row.label == label)
 
 
 async def test_a_stopped_worker_is_found_shows_its_stack_and_is_replaced(home):
     home.add("Kimi")
     resident, life = await running(home, probe_period=0.3, probe_limit=0.1)
-    await resident.order(Order(op="start"))
+    await resident.order(Command(op="start"))
     pid = home.pid("Kimi")
     os.kill(pid, signal.SIGSTOP)
     await asyncio.to_thread(eventually, lambda: not is_alive(pid))
@@ -254,10 +254,10 @@ async def test_a_stopped_worker_is_found_shows_its_stack_and_is_replaced(home):
 async def test_status_calls_a_stopped_worker_degraded_before_its_turn_comes(home):
     home.add("Kimi")
     resident, life = await running(home, probe_period=600.0, probe_limit=0.1)
-    await resident.order(Order(op="start"))
+    await resident.order(Command(op="start"))
     pid = home.pid("Kimi")
     os.kill(pid, signal.SIGSTOP)
-    (row,) = (await resident.order(Order(op="status"))).rows
+    (row,) = (await resident.order(Command(op="status"))).rows
     assert (row.state, row.reason) == ("degraded", "does not answer")
     os.kill(pid, signal.SIGCONT)
     async with asyncio.timeout(5):
@@ -270,7 +270,7 @@ async def test_a_worker_that_answers_late_is_not_hung(home):
     """Three missed probes in a row are needed, and a late answer clears them."""
     home.add("Kimi")
     resident, life = await running(home, probe_period=0.3, probe_limit=0.1)
-    await resident.order(Order(op="start"))
+    await resident.order(Command(op="start"))
     pid = home.pid("Kimi")
     for _ in range(4):
         os.kill(pid, signal.SIGSTOP)

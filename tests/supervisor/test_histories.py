@@ -10,9 +10,9 @@ import pytest
 from ccproxy.errors import ConfigError, Mistake
 from ccproxy.supervisor.fleet.converge import settle, step
 from ccproxy.supervisor.fleet.plan import Action, Goal, Phase, Port, Sent
-from ccproxy.supervisor.fleet.unit import ABORT_GRACE, DRAIN_GRACE, READY_LIMIT, Unit
+from ccproxy.supervisor.fleet.worker_slot import ABORT_GRACE, DRAIN_GRACE, READY_LIMIT, WorkerSlot
 from ccproxy.supervisor.processes.identity import Identity
-from ccproxy.supervisor.state.records import Record, Spec
+from ccproxy.supervisor.state.records import Spec, WorkerRecord
 
 SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="envs/kimi.env")
 
@@ -26,22 +26,22 @@ class ScriptedHost:
         self.can_bind = True
         self.can_spawn = True
         self.said: list[str] = []
-        self.closed: list[list[Unit]] = []
+        self.closed: list[list[WorkerSlot]] = []
         self._pids = iter(range(1, 1000))
 
     def now(self) -> float:
         return self.clock
 
-    def port(self, unit: Unit) -> Port:
+    def port(self, unit: WorkerSlot) -> Port:
         return self.has
 
     def next_wake(self, now: float) -> float:
         return math.inf
 
-    def tend_ports(self, units: list[Unit]) -> None:
+    def tend_ports(self, units: list[WorkerSlot]) -> None:
         self.closed.append(list(units))
 
-    def perform(self, action: Action, unit: Unit) -> None:
+    def perform(self, action: Action, unit: WorkerSlot) -> None:
         self.said.append(action.value)
         match action:
             case Action.BIND:
@@ -50,7 +50,7 @@ class ScriptedHost:
                 pid = next(self._pids)
                 identity = Identity(pid, 1.0, "boot")
                 nonce = f"nonce{pid}"
-                record = Record(
+                record = WorkerRecord(
                     identity=identity, nonce=nonce, control="c", index=unit.index, spec=unit.spec
                 )
                 unit.spawned(record, self.clock)
@@ -71,7 +71,7 @@ class History:
 
     def __init__(self) -> None:
         self.host = ScriptedHost()
-        self.unit = Unit(SPEC, 1)
+        self.unit = WorkerSlot(SPEC, 1)
         self.units = [self.unit]
 
     def settles(self) -> str:
@@ -320,7 +320,9 @@ def test_a_worker_that_was_stopped_did_not_crash(running):
 
 
 def test_an_adopted_worker_is_served_by_the_same_rules(history):
-    record = Record(identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC)
+    record = WorkerRecord(
+        identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC
+    )
     history.unit.adopted(record, history.host.clock, {"state": "ready"})
     assert history.settles() == ""
     assert history.phase == "ready"
@@ -329,7 +331,9 @@ def test_an_adopted_worker_is_served_by_the_same_rules(history):
 
 
 def test_an_adopted_worker_that_drains_goes_on_draining(history):
-    record = Record(identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC)
+    record = WorkerRecord(
+        identity=Identity(77, 5.0, "boot"), nonce="n", control="c", index=1, spec=SPEC
+    )
     history.unit.adopted(record, history.host.clock, {"state": "draining"})
     assert history.unit.goal is Goal.STOPPED
     assert history.settles() == ""

@@ -14,8 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.supervisor.control import protocol as control
-from ccproxy.supervisor.control.protocol import (
+from ccproxy.supervisor.fleet.plan import Port
+from ccproxy.supervisor.processes import identity as processes
+from ccproxy.supervisor.processes.exit_watch import ExitWatch
+from ccproxy.supervisor.processes.identity import age_of, boot_id, has_argument, identify, start_of
+from ccproxy.supervisor.sockets import listeners
+from ccproxy.supervisor.sockets import unix_socket as control
+from ccproxy.supervisor.sockets.listeners import RETRY, SOON, Listeners
+from ccproxy.supervisor.sockets.unix_server import Server, ask_soon
+from ccproxy.supervisor.sockets.unix_socket import (
     NoAnswer,
     ask,
     ask_who,
@@ -23,13 +30,6 @@ from ccproxy.supervisor.control.protocol import (
     take_listener,
     worker_sockets,
 )
-from ccproxy.supervisor.control.server import Server, ask_soon
-from ccproxy.supervisor.fleet import sockets as listeners
-from ccproxy.supervisor.fleet.plan import Port
-from ccproxy.supervisor.fleet.sockets import RETRY, SOON, Listeners
-from ccproxy.supervisor.processes import identity as processes
-from ccproxy.supervisor.processes.exit_watch import Watch
-from ccproxy.supervisor.processes.identity import age_of, boot_id, has_argument, identify, start_of
 from tests.supervisor.conftest import eventually, listen_as_somebody_else
 
 # The control socket.
@@ -377,7 +377,7 @@ async def test_an_end_is_told_once_and_at_once(monkeypatch, pidfd):
         monkeypatch.delattr(os, "pidfd_open")
     with subprocess.Popen(["sleep", "60"]) as child:
         told = asyncio.Event()
-        watch = Watch(identify(child.pid), told.set)
+        watch = ExitWatch(identify(child.pid), told.set)
         assert not told.is_set()
         child.kill()
         await asyncio.wait_for(told.wait(), 0.2 if pidfd else 2.0)

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from ccproxy.errors import Busy
-from ccproxy.supervisor.config_check import FileExamine
-from ccproxy.supervisor.control.commands import Order
-from ccproxy.supervisor.main_loop import Resident
-from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.config_check import ChildConfigCheck
+from ccproxy.supervisor.control.operations import Command
+from ccproxy.supervisor.fleet.host import Settings
+from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
 from tests.supervisor.conftest import STAND_IN, eventually, is_alive
 from tests.supervisor.test_replacing import HELD, stream
@@ -131,7 +131,7 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
     home.add("Kimi")
     reading, may_go_on = asyncio.Event(), asyncio.Event()
     settings = Settings(worker_command=STAND_IN, fork_server=())
-    examine = FileExamine(home.fleet.file, environment=settings.environment())
+    examine = ChildConfigCheck(home.fleet.file, environment=settings.environment())
 
     async def slowly(labels, *, cwd):
         specs = await examine(labels, cwd=cwd)
@@ -139,13 +139,13 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
         await may_go_on.wait()
         return specs
 
-    resident = Resident(home.fleet, settings=settings, examine=slowly)
+    resident = Supervisor(home.fleet, settings=settings, examine=slowly)
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()
-    late = asyncio.create_task(resident.order(Order(op=op)))
+    late = asyncio.create_task(resident.order(Command(op=op)))
     await reading.wait()
-    stopping = asyncio.create_task(resident.order(Order(op="stop")))
+    stopping = asyncio.create_task(resident.order(Command(op="stop")))
     await asyncio.sleep(0)  # it has begun
     may_go_on.set()
     with pytest.raises(Busy, match="stopping"):
@@ -171,7 +171,7 @@ from pathlib import Path
 from ccproxy.config.fleet import load_fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.foreground import run_foreground
-from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.fleet.host import Settings
 
 def started(outcome):
     print([(row.label, row.state) for row in outcome.rows], flush=True)

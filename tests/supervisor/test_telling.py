@@ -11,27 +11,27 @@ from pathlib import Path
 import pytest
 
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
-from ccproxy.supervisor.config_check import FileExamine, examine
+from ccproxy.supervisor.config_check import ChildConfigCheck, examine
 from ccproxy.supervisor.control.config_mistakes import mistakes_from_json, mistakes_to_json
-from ccproxy.supervisor.control.protocol import NoAnswer
 from ccproxy.supervisor.control.row import Row
-from ccproxy.supervisor.control.rows import row_of, state_of
+from ccproxy.supervisor.control.status_rows import row_of, state_of
 from ccproxy.supervisor.fleet.health_probe import UNREACHABLE, Prober
 from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
-from ccproxy.supervisor.fleet.unit import Unit
-from ccproxy.supervisor.processes.environment import clean_environment
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
+from ccproxy.supervisor.processes.child_environment import clean_environment
 from ccproxy.supervisor.processes.identity import Identity, identify
-from ccproxy.supervisor.state.records import Record, Spec
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer
+from ccproxy.supervisor.state.records import Spec, WorkerRecord
 
 SPEC = Spec(
     label="Kimi", host="127.0.0.1", port=8081, env_file="e", base_url="https://k", digest="d"
 )
 
 
-def unit(*, index=1, nonce="n", identity=None, state=None, spec=SPEC) -> Unit:
-    made = Unit(spec, index)
+def unit(*, index=1, nonce="n", identity=None, state=None, spec=SPEC) -> WorkerSlot:
+    made = WorkerSlot(spec, index)
     identity = identity or Identity(4711, 1.0, "boot")
-    record = Record(identity=identity, nonce=nonce, control="c", index=index, spec=spec)
+    record = WorkerRecord(identity=identity, nonce=nonce, control="c", index=index, spec=spec)
     made.adopted(record, 0.0, state or {})
     return made
 
@@ -206,7 +206,7 @@ def test_a_row_sums_up_and_the_poorest_pool_counts():
 
 
 def test_a_ready_entry_has_no_reason_whatever_its_successor_says():
-    failed = Unit(SPEC, 1)
+    failed = WorkerSlot(SPEC, 1)
     failed.refused, failed.words = True, "no such model"
     assert row(unit(), failed).reason is None
     assert row(failed).reason == "no such model"
@@ -280,7 +280,7 @@ def test_the_digest_names_all_that_a_worker_is_started_from(table, change):
 
 async def test_an_unchanged_table_is_not_read_again(table):
     command = [sys.executable, "-m", "ccproxy.supervisor.config_check"]
-    reader = FileExamine(table, command=command, environment=clean_environment())
+    reader = ChildConfigCheck(table, command=command, environment=clean_environment())
     first = await reader(["A"], cwd=None)
     assert await reader(["a"], cwd=None) is first
     (table.parent / "a.env").write_text("PROVIDER=demo\n\n")
@@ -289,7 +289,7 @@ async def test_an_unchanged_table_is_not_read_again(table):
 
 
 async def test_mistakes_come_back_as_they_were(table):
-    reader = FileExamine(table, environment=clean_environment())
+    reader = ChildConfigCheck(table, environment=clean_environment())
     with pytest.raises(ConfigError, match="MAX_RETRIES") as caught:
         await reader([], cwd=str(table.parent))
     (mistake,) = caught.value.mistakes
@@ -298,7 +298,7 @@ async def test_mistakes_come_back_as_they_were(table):
 
 async def test_a_reader_that_breaks_is_told_with_its_last_words(table):
     command = [sys.executable, "-c", "raise RuntimeError('no disk')"]
-    reader = FileExamine(table, command=command, environment=clean_environment())
+    reader = ChildConfigCheck(table, command=command, environment=clean_environment())
     with pytest.raises(CcproxyError, match="could not be read: RuntimeError: no disk"):
         await reader([], cwd=None)
 

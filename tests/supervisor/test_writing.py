@@ -16,17 +16,17 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy
 from ccproxy.files import write_atomically
 from ccproxy.supervisor.journal import FileJournal
-from ccproxy.supervisor.processes.environment import clean_environment
+from ccproxy.supervisor.processes.child_environment import clean_environment
 from ccproxy.supervisor.processes.identity import Identity, identify
 from ccproxy.supervisor.processes.output import last_lines
 from ccproxy.supervisor.state.lock import Lock, holder_text
 from ccproxy.supervisor.state.records import (
-    Record,
-    Records,
+    RecordFolder,
     Spec,
+    WorkerRecord,
     read_supervisor,
 )
-from ccproxy.supervisor.state.stopped_entries import Unwanted
+from ccproxy.supervisor.state.stopped_entries import StoppedEntries
 from ccproxy.supervisor.state.wall_clock import WallClock
 from tests.supervisor.conftest import eventually
 
@@ -34,20 +34,20 @@ SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="/e/kimi.env", m
 DEAD = Identity(2**22 + 1, 1.0, "another boot")
 
 
-def record(**more) -> Record:
+def record(**more) -> WorkerRecord:
     fields = {"identity": DEAD, "nonce": "a" * 32, "control": "/c", "index": 1, "spec": SPEC}
-    return Record(**{**fields, **more})
+    return WorkerRecord(**{**fields, **more})
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-# Records.
+# RecordFolder.
 
 
 def test_a_record_is_read_as_it_was_written():
-    assert Record.from_json(record(index=3).to_json()) == record(index=3)
+    assert WorkerRecord.from_json(record(index=3).to_json()) == record(index=3)
 
 
 def test_a_record_tells_other_tools_the_essentials():
@@ -79,7 +79,7 @@ def test_a_record_tells_other_tools_the_essentials():
 )
 def test_what_is_no_record_is_said_to_be_none(text):
     with pytest.raises(ValueError, match="not a pid record"):
-        Record.from_json(text)
+        WorkerRecord.from_json(text)
 
 
 def bind(path):
@@ -98,7 +98,7 @@ ODD = {
 
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
 def test_what_is_no_file_is_no_record(tmp_path, make):
-    records = Records(tmp_path)
+    records = RecordFolder(tmp_path)
     for name in ("Kimi.pid", "supervisor.pid"):
         make(tmp_path / name)
     assert read_supervisor(tmp_path) is None
@@ -113,7 +113,7 @@ def test_what_is_no_file_says_nothing(fleet, make):
     for name in ("clock.json", "unwanted.json", "supervisor.lock"):
         make(fleet.state / name)
     assert WallClock(fleet.state).leap() == 0.0
-    assert Unwanted(fleet.state).labels == frozenset()
+    assert StoppedEntries(fleet.state).labels == frozenset()
     assert holder_text(fleet).startswith("busy: another")
 
 
@@ -126,7 +126,7 @@ def test_there_are_no_last_words_in_what_is_no_file(tmp_path, make):
 
 
 def test_each_position_has_its_file(tmp_path):
-    records = Records(tmp_path)
+    records = RecordFolder(tmp_path)
     records.write(record())
     records.write(record(index=2, nonce="b" * 32))
     assert names(tmp_path) == ["Kimi.pid", "Kimi@2.pid"]
@@ -135,14 +135,14 @@ def test_each_position_has_its_file(tmp_path):
 
 
 def test_a_dead_predecessor_is_written_over(tmp_path):
-    records = Records(tmp_path)
+    records = RecordFolder(tmp_path)
     records.write(record())
     records.write(record(nonce="b" * 32))
     assert [one.nonce for _, one in records.read()] == ["b" * 32]
 
 
 def test_a_living_predecessor_is_kept_aside_until_it_goes(tmp_path):
-    records = Records(tmp_path)
+    records = RecordFolder(tmp_path)
     old = record(identity=identify(os.getpid()))
     new = record(nonce="b" * 32)
     records.write(old)
@@ -153,14 +153,14 @@ def test_a_living_predecessor_is_kept_aside_until_it_goes(tmp_path):
 
 
 def test_only_ones_own_record_is_removed(tmp_path):
-    records = Records(tmp_path)
+    records = RecordFolder(tmp_path)
     records.write(record(nonce="b" * 32))
     records.remove(record())
     assert names(tmp_path) == ["Kimi.pid"]
 
 
 def test_no_two_labels_share_a_file(tmp_path):
-    records = Records(tmp_path)
+    records = RecordFolder(tmp_path)
     for label, index in (("a", 1), ("a", 2), ("a.2", 1), ("a-2", 1)):
         spec = dataclasses.replace(SPEC, label=label)
         records.write(record(spec=spec, index=index))
@@ -171,7 +171,7 @@ def test_unreadable_records_are_shown_and_links_are_not_followed(tmp_path):
     (tmp_path / "Kimi.pid").write_text("{")
     (tmp_path / "supervisor.pid").write_text("{}")
     (tmp_path / "Glm.pid").symlink_to("/etc/passwd")
-    assert list(Records(tmp_path).read()) == [(tmp_path / "Kimi.pid", None)]
+    assert list(RecordFolder(tmp_path).read()) == [(tmp_path / "Kimi.pid", None)]
 
 
 def test_a_planted_link_is_not_written_through(tmp_path):
@@ -197,8 +197,8 @@ KILL_ME = """
 import sys, itertools
 from pathlib import Path
 from tests.supervisor.test_writing import record
-from ccproxy.supervisor.state.records import Records
-records = Records(Path(sys.argv[1]))
+from ccproxy.supervisor.state.records import RecordFolder
+records = RecordFolder(Path(sys.argv[1]))
 print("go", flush=True)
 for number in itertools.count():
     records.write(record(nonce=f"{number:032x}", control="c" * (number * 997 % 50000)))
@@ -213,9 +213,9 @@ def test_kill_9_at_any_moment_leaves_a_readable_record(tmp_path):
             writer.stdout.readline()
             seen = set()
             while len(seen) <= wait:  # so that each is killed at another moment
-                seen |= {one.nonce for _, one in Records(tmp_path).read() if one}
+                seen |= {one.nonce for _, one in RecordFolder(tmp_path).read() if one}
             writer.kill()
-        assert [one is not None for _, one in Records(tmp_path).read()] == [True]
+        assert [one is not None for _, one in RecordFolder(tmp_path).read()] == [True]
 
 
 def test_no_record_of_a_supervisor_is_none(tmp_path):

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from ccproxy.supervisor.control.commands import Order
-from ccproxy.supervisor.main_loop import Resident
-from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.control.operations import Command
+from ccproxy.supervisor.fleet.host import Settings
+from ccproxy.supervisor.main_loop import Supervisor
 from tests.provider import completion, failure
 from tests.supervisor.conftest import STAND_IN
 from tests.trust.sizes import limit, note
@@ -52,16 +52,16 @@ async def test_the_supervisor_does_not_care(home, leap, moved):
         probe_limit=0.1,
         jitter=lambda: 0.0,
     )
-    resident = Resident(home.fleet, settings=settings)
+    resident = Supervisor(home.fleet, settings=settings)
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()
-    (before,) = (await resident.order(Order(op="start"))).rows
+    (before,) = (await resident.order(Command(op="start"))).rows
     lived = await _uptime(resident)
     leap(moved)
     begun = time.monotonic()
     while time.monotonic() - begun < 1.0:  # five rounds of probes
-        (row,) = (await resident.order(Order(op="status"))).rows
+        (row,) = (await resident.order(Command(op="status"))).rows
         assert (row.state, row.pids) == ("ready", before.pids)
         assert 0.0 <= row.uptime_s < 60.0
         assert 0.0 <= await _uptime(resident) - lived < 60.0

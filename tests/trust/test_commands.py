@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from ccproxy.cli.main import cli
 from ccproxy.errors import Busy, NotRunning
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.state.records import Records
+from ccproxy.supervisor.state.records import RecordFolder
 from tests.supervisor.conftest import STAND_IN, Home, eventually, is_alive
 from tests.trust.sizes import note, size
 
@@ -258,7 +258,7 @@ def test_killed_at_any_moment(home):
         starting.wait()
         eventually(lambda victim=victim: not is_alive(victim))
         if (home.path / "pids").is_dir():
-            found = [record for _, record in Records(home.path / "pids").read()]
+            found = [record for _, record in RecordFolder(home.path / "pids").read()]
             unreadable += found.count(None)
         home.records()
     assert home.start() == {"Kimi": "ready", "Glm": "ready"}

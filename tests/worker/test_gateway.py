@@ -377,7 +377,7 @@ async def test_a_new_process_knows_what_the_old_one_learnt(tmp_path, provider, h
 
 
 def _rests_in(path):
-    from ccproxy.store.keys import KeyStore
+    from ccproxy.store.key_database import KeyStore
 
     store = KeyStore(path)
     found = sum(len(row["rests"]) for row in store.load().values())

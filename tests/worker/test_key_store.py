@@ -22,7 +22,7 @@ from ccproxy.convert.errors.classify import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.verdict import GOOD, Effect, Next, Verdict
-from ccproxy.store.keys import KeyStore
+from ccproxy.store.key_database import KeyStore
 from ccproxy.worker.key_store import LESSONS_LAST, Keeper, Kept, keys_path, open_keeper
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")

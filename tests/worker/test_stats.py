@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ccproxy.store.usage import summed
+from ccproxy.store.usage_totals import summed
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, failure, stream, tool_call

@@ -18,7 +18,7 @@ from ccproxy.config.reader import is_open_to_others
 from ccproxy.errors import Mistake
 from ccproxy.files import read_json
 from ccproxy.logs import RETENTION, prune
-from ccproxy.supervisor.state.records import Record, Records, identity_of
+from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, identity_of
 
 MUCH_LOG = 2_000_000_000
 DAY = 86400
@@ -122,7 +122,7 @@ def records(scene: Scene) -> Iterator[Finding]:
     """A record of a process that is gone misleads nobody, but tidy is tidy."""
     if scene.fleet is None:
         return
-    stale = [path for path, record in Records(scene.fleet.pids).read() if _is_stale(record)]
+    stale = [path for path, record in RecordFolder(scene.fleet.pids).read() if _is_stale(record)]
     supervisor = scene.fleet.pids / "supervisor.pid"
     if supervisor.is_file() and not _lives(supervisor):
         stale.append(supervisor)
@@ -220,7 +220,7 @@ def _holds_key(file: Path) -> bool:
         return False
 
 
-def _is_stale(record: Record | None) -> bool:
+def _is_stale(record: WorkerRecord | None) -> bool:
     return record is None or not record.identity.is_alive()
 
 

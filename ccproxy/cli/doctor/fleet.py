@@ -15,7 +15,7 @@ from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import launchd_service, lingers, systemd_service
 from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import CcproxyError
-from ccproxy.supervisor.control.protocol import socket_path
+from ccproxy.supervisor.sockets.unix_socket import socket_path
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST_FREE_PORT = 1024

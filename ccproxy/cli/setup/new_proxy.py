@@ -215,7 +215,9 @@ def read_port(typed: str, fleet: Fleet) -> int:
         text = f"port {port} is that of {entry.label} in the table ({where})"
         raise UsageError(f"{text}\n  fix: {fix}")
     if not _is_free(port):
-        from ccproxy.supervisor.fleet.sockets import name_holder_of  # rarely needed, and costs time
+        from ccproxy.supervisor.sockets.listeners import (
+            name_holder_of,  # rarely needed, and costs time
+        )
 
         raise PortInUse(f"{name_holder_of(port)}\n  fix: {fix}")
     return port

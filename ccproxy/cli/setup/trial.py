@@ -19,7 +19,7 @@ from ccproxy.cli.setup.user_files import write_new
 from ccproxy.cli.test_connection import try_connection
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import CcproxyError, NotReady
-from ccproxy.supervisor.processes.environment import clean_environment
+from ccproxy.supervisor.processes.child_environment import clean_environment
 
 _PATIENCE = 30.0
 """Seconds until the worker must be ready; it is a matter of one or two."""

@@ -23,12 +23,12 @@ from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, ConfigError, NotRunning
 from ccproxy.files import open_private
 from ccproxy.logs import APPEND, log_path
-from ccproxy.supervisor.control.protocol import NoAnswer, ask, socket_path
 from ccproxy.supervisor.control.row import Row
-from ccproxy.supervisor.processes.environment import clean_environment
+from ccproxy.supervisor.processes.child_environment import clean_environment
 from ccproxy.supervisor.processes.identity import start_of
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask, socket_path
 from ccproxy.supervisor.state.lock import Lock
-from ccproxy.supervisor.state.records import Record, read_supervisor
+from ccproxy.supervisor.state.records import WorkerRecord, read_supervisor
 
 LOOK_LIMIT = 0.7
 """Seconds that a supervisor may take to tell the state before we look ourselves."""
@@ -91,7 +91,7 @@ def fleet_status(fleet: Fleet) -> FleetStatus:
         note = str(answer["supervisor"].get("trouble") or "")
     except (NoAnswer, KeyError, TypeError):
         # Costs more to import, and is only needed where no supervisor answers.
-        from ccproxy.supervisor.state.survey import supervisor_pid, survey
+        from ccproxy.supervisor.control.offline_status import supervisor_pid, survey
 
         rows, supervisor = survey(fleet), None
         serving = sum(row.state in ("ready", "degraded") for row in rows)
@@ -103,11 +103,11 @@ def fleet_status(fleet: Fleet) -> FleetStatus:
     return FleetStatus(config=str(fleet.file), supervisor=supervisor, proxies=proxies, note=note)
 
 
-def known_records(fleet: Fleet) -> list[Record]:
+def known_records(fleet: Fleet) -> list[WorkerRecord]:
     """Ask the supervisor for the records of its workers; empty if it does not answer."""
     try:
         answer = ask(_socket(fleet), {"op": "records"}, timeout=LOOK_LIMIT)
-        return [Record.from_json(text) for text in answer.get("records", ())]
+        return [WorkerRecord.from_json(text) for text in answer.get("records", ())]
     except (NoAnswer, ValueError):
         return []
 
@@ -240,7 +240,7 @@ def let_recover(fleet: Fleet, *, patience: float = RECOVERY) -> None:
     """
     until = time.monotonic() + patience
     while not _ping(fleet).get("ok") and time.monotonic() < until:
-        from ccproxy.supervisor.state.survey import supervisor_pid  # as above
+        from ccproxy.supervisor.control.offline_status import supervisor_pid  # as above
 
         if supervisor_pid(fleet) is None:
             return

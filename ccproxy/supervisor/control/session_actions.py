@@ -7,8 +7,8 @@ from typing import Literal
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotRunning
-from ccproxy.supervisor.control.key_actions import living_processes
-from ccproxy.supervisor.control.protocol import NoAnswer, ask
+from ccproxy.supervisor.control.worker_requests import living_processes
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask
 
 LIMIT = 5.0
 """Seconds that a worker may take."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ccproxy.supervisor.fleet.plan import Action, Goal, Port, next_action
-from ccproxy.supervisor.fleet.unit import Unit
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 
 
 class Host(Protocol):
@@ -23,16 +23,16 @@ class Host(Protocol):
     def now(self) -> float:
         """Return the seconds of a clock that only goes forward."""
 
-    def port(self, unit: Unit) -> Port:
+    def port(self, unit: WorkerSlot) -> Port:
         """Look who has the unit's port."""
 
     def next_wake(self, now: float) -> float:
         """Return the next moment at which a port is worth another try."""
 
-    def perform(self, action: Action, unit: Unit) -> None:
+    def perform(self, action: Action, unit: WorkerSlot) -> None:
         """Do it, and tell the unit what happened."""
 
-    def tend_ports(self, units: list[Unit]) -> None:
+    def tend_ports(self, units: list[WorkerSlot]) -> None:
         """Close the ports that none of *units* wants open, and answer where nobody will soon."""
 
     def expect(self) -> None:
@@ -42,9 +42,9 @@ class Host(Protocol):
         """Wait until workers can be started quickly, if that was expected."""
 
 
-def step(units: list[Unit], host: Host) -> list[tuple[Unit, Action]]:
+def step(units: list[WorkerSlot], host: Host) -> list[tuple[WorkerSlot, Action]]:
     """Look at every unit once, decide, act; return what was done."""
-    taken: list[tuple[Unit, Action]] = []
+    taken: list[tuple[WorkerSlot, Action]] = []
     for unit in units:
         action = next_action(unit.goal, unit.facts(host.now(), host.port(unit)))
         if action is not Action.NOTHING:
@@ -53,7 +53,7 @@ def step(units: list[Unit], host: Host) -> list[tuple[Unit, Action]]:
     return taken
 
 
-def settle(units: list[Unit], host: Host) -> None:
+def settle(units: list[WorkerSlot], host: Host) -> None:
     """Step until there is nothing to do but wait, and let go of what has come to its end."""
     while step(units, host):
         # In place: the list is shared with whoever gives the orders.
@@ -65,7 +65,7 @@ def settle(units: list[Unit], host: Host) -> None:
 class Loop:
     """Settles whenever it is woken, and whenever time alone changes a fact."""
 
-    def __init__(self, units: list[Unit], host: Host) -> None:
+    def __init__(self, units: list[WorkerSlot], host: Host) -> None:
         self._units = units
         self.host = host
         self._news = asyncio.Event()

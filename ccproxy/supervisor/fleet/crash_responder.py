@@ -17,8 +17,8 @@ import socket
 from collections.abc import Callable, Sequence
 
 from ccproxy.supervisor.fleet.plan import Phase, Port
-from ccproxy.supervisor.fleet.sockets import Address, Listeners
-from ccproxy.supervisor.fleet.unit import Unit
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
+from ccproxy.supervisor.sockets.listeners import Address, Listeners
 
 LIMIT = 5.0
 """Seconds that a client gets to send its request and to take the answer."""
@@ -30,7 +30,7 @@ _CHUNK = 65536
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})\r\n", re.IGNORECASE)
 
 
-class Absences:
+class CrashResponder:
     """The ports at which the supervisor answers instead of a worker."""
 
     def __init__(self, listeners: Listeners, clock: Callable[[], float]) -> None:
@@ -40,7 +40,7 @@ class Absences:
         """Copies of the listening sockets, so that they can be closed in any order."""
         self._talks: set[asyncio.Task[None]] = set()
 
-    def update(self, units: Sequence[Unit]) -> None:
+    def update(self, units: Sequence[WorkerSlot]) -> None:
         """Begin to answer where all of *units* are in a crash loop, and end it elsewhere."""
         present = {unit.spec.address for unit in units if not self._is_absent(unit)}
         absent = {unit.spec.address: unit for unit in units if unit.spec.address not in present}
@@ -57,11 +57,11 @@ class Absences:
             talk.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
 
-    def _is_absent(self, unit: Unit) -> bool:
+    def _is_absent(self, unit: WorkerSlot) -> bool:
         looping = unit.phase(self._clock(), Port.OURS) is Phase.CRASH_LOOP
         return looping and unit.record is None and self._listeners.has(unit.spec.address)
 
-    def _open(self, unit: Unit) -> None:
+    def _open(self, unit: WorkerSlot) -> None:
         door = socket.socket(fileno=os.dup(self._listeners.fileno(unit.spec.address)))
         self._doors[unit.spec.address] = door
         asyncio.get_running_loop().add_reader(door, self._let_in, door, unit)
@@ -71,7 +71,7 @@ class Absences:
         asyncio.get_running_loop().remove_reader(door)
         door.close()
 
-    def _let_in(self, door: socket.socket, unit: Unit) -> None:
+    def _let_in(self, door: socket.socket, unit: WorkerSlot) -> None:
         try:
             client, _ = door.accept()
         except BlockingIOError:  # gone again
@@ -87,7 +87,7 @@ class Absences:
         self._talks.add(talk)
         talk.add_done_callback(self._talks.discard)
 
-    async def _answer(self, client: socket.socket, unit: Unit) -> None:
+    async def _answer(self, client: socket.socket, unit: WorkerSlot) -> None:
         reader, writer = await asyncio.open_connection(sock=client)
         try:
             async with asyncio.timeout(LIMIT):
@@ -112,7 +112,7 @@ async def _read_request(reader: asyncio.StreamReader) -> None:
         left -= len(data)
 
 
-def _refusal(unit: Unit, now: float) -> bytes:
+def _refusal(unit: WorkerSlot, now: float) -> bytes:
     """Say in the Messages API's words that nobody is there, and when to come back."""
     label = unit.spec.label
     wait = max(1, math.ceil(unit.rest_until - now))

@@ -14,10 +14,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ccproxy.supervisor.control.protocol import NoAnswer
-from ccproxy.supervisor.control.server import ask_soon
-from ccproxy.supervisor.fleet.unit import Unit
-from ccproxy.supervisor.state.records import Record
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
+from ccproxy.supervisor.sockets.unix_server import ask_soon
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer
+from ccproxy.supervisor.state.records import WorkerRecord
 
 PERIOD = 5.0
 LIMIT = 2.0
@@ -33,7 +33,7 @@ class Prober:
 
     def __init__(
         self,
-        units: list[Unit],
+        units: list[WorkerSlot],
         *,
         changed: Callable[[], None],
         period: float = PERIOD,
@@ -105,7 +105,7 @@ class Prober:
                 task = asyncio.ensure_future(self._probe(unit, record))
                 self._asking[record.nonce] = task
 
-    async def _probe(self, unit: Unit, record: Record) -> None:
+    async def _probe(self, unit: WorkerSlot, record: WorkerRecord) -> None:
         try:
             state = await self._ask(record.control, {"op": "state"})
         except NoAnswer:

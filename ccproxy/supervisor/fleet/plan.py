@@ -1,5 +1,5 @@
 """
-Facts -> Phase -> Action: what a worker's position is in, and what is done about it.
+WorkerFacts -> Phase -> Action: what a worker's position is in, and what is done about it.
 
 Rules:
 
@@ -97,7 +97,7 @@ class Sent(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class WorkerFacts:
     """What is known of a unit at one moment."""
 
     port: Port = Port.OURS
@@ -119,7 +119,7 @@ class Facts:
     """The last process did not become ready in time."""
 
 
-def next_action(goal: Goal, facts: Facts) -> Action:
+def next_action(goal: Goal, facts: WorkerFacts) -> Action:
     """Decide one step towards *goal*."""
     match goal, facts.life, facts.sent:
         case _, Life.ENDED, _:
@@ -142,7 +142,7 @@ def next_action(goal: Goal, facts: Facts) -> Action:
             return Action.ABORT if _is_hung(facts) else Action.NOTHING
 
 
-def phase_of(goal: Goal, facts: Facts) -> Phase:
+def phase_of(goal: Goal, facts: WorkerFacts) -> Phase:
     """Name what *facts* amount to."""
     match goal, facts.life:
         case Goal.STOPPED, Life.NONE:
@@ -173,7 +173,7 @@ def restart_delay(failures: int, jitter: float) -> float:
     return min(doubled, LONGEST_DELAY) * (1 + SPREAD * jitter)
 
 
-def _revival(facts: Facts) -> Action:
+def _revival(facts: WorkerFacts) -> Action:
     """Decide what brings a unit without a process to life."""
     if facts.refused or not facts.rested:
         return Action.NOTHING
@@ -186,5 +186,5 @@ def _revival(facts: Facts) -> Action:
             return Action.NOTHING
 
 
-def _is_hung(facts: Facts) -> bool:
+def _is_hung(facts: WorkerFacts) -> bool:
     return facts.misses >= MISSES_OF_THE_HUNG

@@ -18,7 +18,7 @@ POLL = 0.5
 """Seconds between two looks at a process on systems without pidfds."""
 
 
-class Watch:
+class ExitWatch:
     """Calls back once, when a process ends."""
 
     def __init__(self, identity: Identity, ended: Callable[[], None]) -> None:

@@ -46,7 +46,7 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class WorkerRecord:
     """One worker process, and what it was started from."""
 
     identity: Identity
@@ -56,7 +56,7 @@ class Record:
     spec: Spec
 
     @classmethod
-    def from_json(cls, text: str) -> Record:
+    def from_json(cls, text: str) -> WorkerRecord:
         """
         Read a record.
 
@@ -92,13 +92,13 @@ class Record:
         return json.dumps(fields, indent=1) + "\n"
 
 
-class Records:
+class RecordFolder:
     """The folder of pid records."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, record: Record) -> None:
+    def write(self, record: WorkerRecord) -> None:
         """
         Write *record* as the current one of its position; a living predecessor is kept aside.
 
@@ -115,7 +115,7 @@ class Records:
             path.rename(self._folder / _name(before, leaving=True))
         write_atomically(path, record.to_json())
 
-    def renew(self, record: Record) -> None:
+    def renew(self, record: WorkerRecord) -> None:
         """Write *record* if nothing is written at its place: it was removed, or the disk full."""
         if (self._folder / _name(record)).exists():
             return
@@ -123,7 +123,7 @@ class Records:
             with contextlib.suppress(OSError):  # there will be another time
                 self.write(record)
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: WorkerRecord) -> None:
         """Remove what was written about *record*'s process, and nothing else."""
         for path in (self._folder / _name(record), self._folder / _name(record, leaving=True)):
             try:
@@ -132,7 +132,7 @@ class Records:
             except (OSError, ValueError):
                 continue
 
-    def read(self) -> Iterator[tuple[Path, Record | None]]:
+    def read(self) -> Iterator[tuple[Path, WorkerRecord | None]]:
         """Read every record of a worker; None stands for what cannot be read."""
         for path in sorted(self._folder.glob("*.pid")):
             if path.name == "supervisor.pid" or path.is_symlink():
@@ -166,8 +166,8 @@ def read_supervisor(folder: Path) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def _read(path: Path) -> Record:
-    return Record.from_json(read_regular(path))
+def _read(path: Path) -> WorkerRecord:
+    return WorkerRecord.from_json(read_regular(path))
 
 
 def _spec_of(fields: Mapping[str, Any]) -> Spec:
@@ -197,7 +197,7 @@ def _count(value: object) -> int:
     return value
 
 
-def _name(record: Record, *, leaving: bool = False) -> str:
+def _name(record: WorkerRecord, *, leaving: bool = False) -> str:
     label, index = record.spec.label, record.index
     if leaving:
         return f"{label}@{index}~{record.nonce[:12]}.pid"

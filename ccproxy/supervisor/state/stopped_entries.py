@@ -18,7 +18,7 @@ from ccproxy.files import read_json, write_atomically
 NAME = "unwanted.json"
 
 
-class Unwanted:
+class StoppedEntries:
     """The labels, in lower case; read once, written whenever they change."""
 
     def __init__(self, folder: Path) -> None:

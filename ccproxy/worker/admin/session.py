@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from ccproxy.config.overrides import standing_path
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.redaction import Redactor
-from ccproxy.store.usage import usage_writer
+from ccproxy.store.usage_totals import usage_writer
 from ccproxy.store.writer import Note
 from ccproxy.worker.admin.bypass_relay import Transparent
 from ccproxy.worker.admin.debug_log import DebugLog

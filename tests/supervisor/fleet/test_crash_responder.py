@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ccproxy.supervisor.fleet.crash_responder import MOST_CLIENTS, Absences
-from ccproxy.supervisor.fleet.sockets import Listeners
-from ccproxy.supervisor.fleet.unit import Unit
+from ccproxy.supervisor.fleet.crash_responder import MOST_CLIENTS, CrashResponder
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.processes.identity import Identity
-from ccproxy.supervisor.state.records import Record, Spec
+from ccproxy.supervisor.sockets.listeners import Listeners
+from ccproxy.supervisor.state.records import Spec, WorkerRecord
 from tests.supervisor.conftest import free_port
 
 HELLO = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -26,20 +26,20 @@ class Place:
 
     spec: Spec
     listeners: Listeners
-    absences: Absences
-    units: list[Unit] = field(default_factory=list)
+    absences: CrashResponder
+    units: list[WorkerSlot] = field(default_factory=list)
 
-    def unit(self, crashes: int) -> Unit:
+    def unit(self, crashes: int) -> WorkerSlot:
         """Add a unit that has crashed so often and rests."""
-        unit = Unit(self.spec, len(self.units) + 1)
+        unit = WorkerSlot(self.spec, len(self.units) + 1)
         for _ in range(crashes):
             unit.could_not_spawn(NOW, jitter=0.0, words="exited with code 1")
         self.units.append(unit)
         self.absences.update(self.units)
         return unit
 
-    def spawn(self, unit: Unit) -> None:
-        record = Record(
+    def spawn(self, unit: WorkerSlot) -> None:
+        record = WorkerRecord(
             identity=Identity(1, 1.0, "boot"), nonce="n", control="c", index=1, spec=self.spec
         )
         unit.spawned(record, NOW)
@@ -69,7 +69,7 @@ async def place():
     listeners = Listeners(clock=lambda: NOW)
     spec = Spec(label="Kimi", host="127.0.0.1", port=free_port(), env_file="envs/kimi.env")
     assert listeners.bind(spec.address) is None
-    absences = Absences(listeners, lambda: NOW)
+    absences = CrashResponder(listeners, lambda: NOW)
     yield Place(spec, listeners, absences)
     await absences.close()
     listeners.keep_only(())

@@ -10,12 +10,12 @@ import pytest
 
 from ccproxy.supervisor.fleet.plan import (
     Action,
-    Facts,
     Goal,
     Life,
     Phase,
     Port,
     Sent,
+    WorkerFacts,
     next_action,
     phase_of,
     restart_delay,
@@ -88,12 +88,12 @@ TABLE = [
     [pytest.param(*row[1:], id=row[0]) for row in TABLE],
 )
 def test_table(goal, life, port, more, phase, action):
-    facts = Facts(life=life, port=port, **more)
+    facts = WorkerFacts(life=life, port=port, **more)
     assert (phase_of(goal, facts), next_action(goal, facts)) == (phase, action)
 
 
 EVERYTHING = [
-    (goal, Facts(port=port, life=life, sent=sent, misses=misses, **dict(zip(names, flags, strict=True))))
+    (goal, WorkerFacts(port=port, life=life, sent=sent, misses=misses, **dict(zip(names, flags, strict=True))))
     for names in [("late", "refused", "rested", "never_ready")]
     for goal, port, life, sent, misses in itertools.product(Goal, Port, Life, Sent, (0, 3))
     for flags in itertools.product((False, True), repeat=4)

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager, suppress
 import psutil
 import pytest
 
-from ccproxy.supervisor.control.commands import Order
-from ccproxy.supervisor.main_loop import Resident
+from ccproxy.supervisor.control.operations import Command
+from ccproxy.supervisor.fleet.host import Settings
+from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.processes.fork_client import Limits
-from ccproxy.supervisor.processes.host import Settings
 from ccproxy.supervisor.processes.identity import has_argument
 from ccproxy.supervisor.state.records import Spec
 from tests.fleet import FleetHome, eventually
@@ -42,7 +42,7 @@ def orphans():
 async def serving(home, **settings):
     """A supervisor in this process."""
     examine = settings.pop("examine", None)
-    resident = Resident(home.fleet, settings=Settings(**settings), examine=examine)
+    resident = Supervisor(home.fleet, settings=Settings(**settings), examine=examine)
     begun = asyncio.Event()
     life = asyncio.create_task(resident.run(begun.set))
     await begun.wait()
@@ -125,7 +125,7 @@ async def test_a_forked_worker_that_calls_its_settings_wrong_is_not_tried_again(
         return [spec]
 
     async with serving(home, examine=examine) as resident:
-        (row,) = (await resident.order(Order(op="start"))).rows
+        (row,) = (await resident.order(Command(op="start"))).rows
     assert row.state == "failed"
     assert "PROVIDER_API_KEY" in row.reason
     assert [event["code"] for event in home.events("worker.exited")] == [78]
@@ -164,7 +164,7 @@ async def test_without_it_workers_are_spawned(home, server, failed_starts):
     limits = Limits(load=0.5, answer=0.5)
     settings = {"worker_command": STAND_IN, "fork_server": server, "fork_limits": limits}
     async with serving(home, **settings) as resident:
-        (row,) = (await resident.order(Order(op="start"))).rows
+        (row,) = (await resident.order(Command(op="start"))).rows
     assert row.state == "ready"
     assert len(home.events("forkserver.lost")) == 1
     assert len(home.events("worker.refused")) == failed_starts
@@ -176,7 +176,7 @@ async def test_without_it_workers_are_spawned(home, server, failed_starts):
 async def test_it_ends_soon_after_its_last_use(home):
     home.add("Kimi")
     async with serving(home, fork_limits=Limits(linger=0.2)) as resident:
-        await resident.order(Order(op="start"))
+        await resident.order(Command(op="start"))
         await eventually(lambda: not servers_of(os.getpid()))
         assert home.status() == {"Kimi": "ready"}
         assert home.events("forkserver.lost") == []
@@ -186,9 +186,9 @@ async def test_every_order_has_one_of_its_own(home):
     """The code may have changed since the last, and a reload is there to bring the new."""
     home.add("Kimi")
     async with serving(home) as resident:
-        await resident.order(Order(op="start"))
+        await resident.order(Command(op="start"))
         (first,) = servers_of(os.getpid())
-        await resident.order(Order(op="restart", drain=0.0))
+        await resident.order(Command(op="restart", drain=0.0))
         (second,) = servers_of(os.getpid())
         assert first.pid != second.pid
     assert servers_of(os.getpid()) == []
@@ -197,9 +197,9 @@ async def test_every_order_has_one_of_its_own(home):
 async def test_a_start_that_finds_all_running_has_none(home):
     home.add("Kimi")
     async with serving(home, fork_limits=Limits(linger=0.2)) as resident:
-        await resident.order(Order(op="start"))
+        await resident.order(Command(op="start"))
         await eventually(lambda: not servers_of(os.getpid()))
-        started = asyncio.create_task(resident.order(Order(op="start")))
+        started = asyncio.create_task(resident.order(Command(op="start")))
         seen = set()
         while not started.done():
             seen |= {server.pid for server in servers_of(os.getpid())}

@@ -212,7 +212,7 @@ def _become_worker(one: _One, home: Path, *, style: str, quiet: bool) -> NoRetur
 def _listen(host: str, port: int) -> int:
     """Return a descriptor that listens there, and outlives an exec."""
     from ccproxy.supervisor.fleet.plan import Port
-    from ccproxy.supervisor.fleet.sockets import Listeners  # rarely needed, and costs time
+    from ccproxy.supervisor.sockets.listeners import Listeners  # rarely needed, and costs time
 
     listeners = Listeners(clock=time.monotonic)
     trouble = listeners.bind((host, port))

@@ -15,7 +15,7 @@ from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.cli.verb import Options, Verb
 
 if TYPE_CHECKING:
-    from ccproxy.store.usage import By, Line, Totals
+    from ccproxy.store.usage_totals import By, Totals, UsageRow
 
 _HEADS = ("REQUESTS", "ERRORS", "INPUT", "CACHED", "OUTPUT", "REASONING", "FIRST BYTE", "COST")
 _LESS_WANTED = ("REASONING", "ERRORS", "CACHED", "FIRST BYTE")
@@ -55,7 +55,7 @@ def usage(
     INPUT is without what came from the cache, OUTPUT holds the reasoning. A cost is shown where
     the model's price is known; `+` behind it means that it is not known for all.
     """
-    from ccproxy.store.usage import GROUPS, Totals, summed  # SQLite
+    from ccproxy.store.usage_totals import GROUPS, Totals, summed  # SQLite
 
     fleet = open_fleet(options)
     by = [group for group in GROUPS if group in (groups or ("label", "model"))]
@@ -94,7 +94,7 @@ def _as_json(totals: Totals) -> dict[str, object]:
 # As text...
 
 
-def _table(by: Sequence[str], lines: Sequence[Line], total: Totals) -> str:
+def _table(by: Sequence[str], lines: Sequence[UsageRow], total: Totals) -> str:
     heads = (*(name.upper() for name in by), *_HEADS)
     rows = [(*(clean(word) or "–" for word in line.group), *_cells(line.totals)) for line in lines]
     if len(rows) > 1:

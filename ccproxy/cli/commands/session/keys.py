@@ -23,7 +23,7 @@ from ccproxy.ipc.control_messages import (
     KeysReply,
     KeyTest,
 )
-from ccproxy.supervisor.control.key_actions import ask_about_keys
+from ccproxy.supervisor.control.worker_requests import ask_about_keys
 
 KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
 """The error types that are caused by the key, not by the request or the time."""

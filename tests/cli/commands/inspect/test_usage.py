@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ccproxy.store.usage import Used, usage_writer
+from ccproxy.store.usage_totals import Used, usage_writer
 
 NOW = time.time()
 DAY = 86400.0

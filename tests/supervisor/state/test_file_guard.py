@@ -11,12 +11,12 @@ import pytest
 
 from ccproxy.errors import Busy
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.commands import Order
-from ccproxy.supervisor.control.key_actions import living_processes
-from ccproxy.supervisor.control.server import Server, ask_soon
+from ccproxy.supervisor.control.operations import Command
+from ccproxy.supervisor.control.worker_requests import living_processes
+from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.foreground import run_foreground
-from ccproxy.supervisor.main_loop import Resident
-from ccproxy.supervisor.processes.host import Settings
+from ccproxy.supervisor.main_loop import Supervisor
+from ccproxy.supervisor.sockets.unix_server import Server, ask_soon
 from ccproxy.supervisor.state.lock import Lock
 from tests.supervisor.conftest import STAND_IN, eventually, is_alive
 
@@ -130,7 +130,7 @@ async def test_a_superseded_supervisor_starts_no_worker(home):
     home.add("Kimi")
     with Lock(home.fleet, command="first") as first:
         settings = Settings(worker_command=STAND_IN, fork_server=())
-        resident = Resident(home.fleet, lock=first, settings=settings)
+        resident = Supervisor(home.fleet, lock=first, settings=settings)
         serving = asyncio.Event()
         life = asyncio.create_task(resident.run(serving.set))
         await serving.wait()
@@ -149,7 +149,7 @@ async def test_without_room_for_records_workers_are_found_and_written_down_later
     home.add("Kimi")
     pids = home.path / "pids"
     with Lock(home.fleet, command="first") as lock:
-        resident = Resident(
+        resident = Supervisor(
             home.fleet, lock=lock, settings=Settings(worker_command=STAND_IN, fork_server=())
         )
         pids.rmdir()
@@ -157,7 +157,7 @@ async def test_without_room_for_records_workers_are_found_and_written_down_later
         serving = asyncio.Event()
         life = asyncio.create_task(resident.run(serving.set))
         await serving.wait()
-        assert (await resident.order(Order(op="start"))).ok
+        assert (await resident.order(Command(op="start"))).ok
         (found,) = await asyncio.to_thread(living_processes, home.fleet, "kimi")
         assert (found.spec.label, is_alive(found.identity.pid)) == ("Kimi", True)
         pids.unlink()

@@ -15,16 +15,16 @@ from typing import Any
 from ccproxy.supervisor.fleet.plan import (
     HEALTHY_AFTER,
     MISSES_OF_THE_HUNG,
-    Facts,
     Goal,
     Life,
     Phase,
     Port,
     Sent,
+    WorkerFacts,
     phase_of,
     restart_delay,
 )
-from ccproxy.supervisor.state.records import Record, Spec
+from ccproxy.supervisor.state.records import Spec, WorkerRecord
 
 READY_LIMIT = 15.0
 """Seconds that a worker may take to become ready."""
@@ -39,14 +39,14 @@ CODE_OF_WRONG_SETTINGS = 78
 """EX_CONFIG of sysexits.h."""
 
 
-class Unit:
+class WorkerSlot:
     """One worker position of an entry, with its process if it has one."""
 
     def __init__(self, spec: Spec, index: int) -> None:
         self.spec = spec
         self.index = index
         self.goal = Goal.RUNNING
-        self.record: Record | None = None
+        self.record: WorkerRecord | None = None
         """The process; None if there is none."""
         self.state: Mapping[str, Any] = {}
         """What the worker last said about itself."""
@@ -81,9 +81,9 @@ class Unit:
         """Whether there is a process that has become ready and has not ended."""
         return self._life is Life.SERVING
 
-    def facts(self, now: float, port: Port) -> Facts:
+    def facts(self, now: float, port: Port) -> WorkerFacts:
         """Tell what is known at *now*."""
-        return Facts(
+        return WorkerFacts(
             port=port,
             life=self._life,
             sent=self._sent,
@@ -135,12 +135,12 @@ class Unit:
 
     # ...and what happened.
 
-    def spawned(self, record: Record, now: float) -> None:
+    def spawned(self, record: WorkerRecord, now: float) -> None:
         """A process was started; it is not ready yet."""
         self._new_process(record)
         self.deadline = now + self.patience
 
-    def adopted(self, record: Record, now: float, state: Mapping[str, Any]) -> None:
+    def adopted(self, record: WorkerRecord, now: float, state: Mapping[str, Any]) -> None:
         """A process was found running; an empty *state* says that it does not answer."""
         self._new_process(record)
         self.ready_at = now
@@ -212,7 +212,7 @@ class Unit:
         self.failures = 1 if served >= HEALTHY_AFTER else self.failures + 1
         self.rest_until = now + restart_delay(self.failures, jitter)
 
-    def _new_process(self, record: Record) -> None:
+    def _new_process(self, record: WorkerRecord) -> None:
         self.record = record
         self.state = {}
         self.misses = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ccproxy.supervisor.processes.identity import own_command_lines
-from ccproxy.supervisor.processes.peer_credentials import Peer, trusted_peer
+from ccproxy.supervisor.sockets.peer_credentials import Peer, trusted_peer
 
 LONGEST_PATH = 100
 """Bytes; systems take 104 to 108 in a unix address."""

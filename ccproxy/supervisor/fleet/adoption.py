@@ -27,7 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.supervisor.control.protocol import (
+from ccproxy.supervisor.fleet.host import LocalHost
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
+from ccproxy.supervisor.journal import Journal
+from ccproxy.supervisor.processes.identity import has_argument, identify
+from ccproxy.supervisor.sockets.unix_socket import (
     NoAnswer,
     ask,
     ask_who,
@@ -35,11 +39,7 @@ from ccproxy.supervisor.control.protocol import (
     take_listener,
     worker_sockets,
 )
-from ccproxy.supervisor.fleet.unit import Unit
-from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.processes.host import LocalHost
-from ccproxy.supervisor.processes.identity import has_argument, identify
-from ccproxy.supervisor.state.records import Record, Spec
+from ccproxy.supervisor.state.records import Spec, WorkerRecord
 
 PATIENCE = 2.0
 """Seconds that a worker may take to answer before it is taken for hung."""
@@ -54,18 +54,20 @@ _POLL = 0.05
 class Found:
     """A living worker of ours; an empty state says that it does not answer."""
 
-    record: Record
+    record: WorkerRecord
     state: dict[str, Any]
 
 
-async def adopt_all(fleet: Fleet, units: list[Unit], host: LocalHost, journal: Journal) -> None:
+async def adopt_all(
+    fleet: Fleet, units: list[WorkerSlot], host: LocalHost, journal: Journal
+) -> None:
     """Make a unit of every worker that runs, and take over its listening socket."""
     found = await find_workers(fleet, host, journal)
     await asyncio.gather(*(_adopt_listener(one, host, journal) for one in found))
     newest: set[tuple[str, int]] = set()
     for one in sorted(found, key=lambda one: one.record.identity.start, reverse=True):
         record = one.record
-        unit = Unit(record.spec, record.index)
+        unit = WorkerSlot(record.spec, record.index)
         unit.adopted(record, host.now(), one.state)
         units.append(unit)
         host.adopt(unit, record)
@@ -109,7 +111,7 @@ def _completed(rebuilt: Found, known: Found | None) -> Found:
     return Found(replace(known.record, control=rebuilt.record.control), rebuilt.state)
 
 
-def _living_records(host: LocalHost, journal: Journal) -> Iterable[Record]:
+def _living_records(host: LocalHost, journal: Journal) -> Iterable[WorkerRecord]:
     for path, record in host.records.read():
         if record is None:
             journal("record.unreadable", level="warning", file=path.name)
@@ -126,7 +128,7 @@ def _clear(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-async def _ask(record: Record) -> Found | None:
+async def _ask(record: WorkerRecord) -> Found | None:
     """Return the worker of *record*; None if somebody else answers in its place."""
     try:
         state = await asyncio.to_thread(ask, record.control, {"op": "state"}, timeout=PATIENCE)
@@ -166,7 +168,7 @@ def _rebuild(path: Path, fleet: Fleet) -> Found | None:
         return None
     except (KeyError, TypeError, ValueError, IndexError, OSError):
         return None
-    record = Record(identity=identity, nonce=nonce, control=str(path), index=index, spec=spec)
+    record = WorkerRecord(identity=identity, nonce=nonce, control=str(path), index=index, spec=spec)
     return Found(record, state)
 
 

@@ -19,7 +19,7 @@ import pytest
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.processes.identity import Identity, boot_id, identify
-from ccproxy.supervisor.state.records import Record, Records, Spec
+from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
 from tests.supervisor.conftest import (
     STAND_IN,
     Load,
@@ -199,7 +199,7 @@ def test_no_stranger_is_signalled_or_believed(home):
             )
             spec = Spec(label=f"L{number}", host="127.0.0.1", port=port, env_file="x")
             control = chance.choice([str(home.path / "nothing.sock"), "", "/dev/null"])
-            record = Record(
+            record = WorkerRecord(
                 identity=wrong, nonce=f"{number:032x}", control=control, index=1, spec=spec
             )
             (pids / f"L{number}.pid").write_text(record.to_json())
@@ -220,7 +220,7 @@ def test_somebody_else_at_the_control_socket_is_not_our_worker(home):
     with subprocess.Popen(["sleep", "600"]) as stranger:
         forged = dataclasses.replace(record, identity=identify(stranger.pid), nonce="f" * 32)
         forged = dataclasses.replace(forged, spec=dataclasses.replace(record.spec, label="Forged"))
-        Records(home.path / "pids").write(forged)
+        RecordFolder(home.path / "pids").write(forged)
         assert home.start() == {"Kimi": "ready"}
         assert [row.label for row in client.fleet_status(home.fleet).proxies] == ["Kimi"]
         assert home.request("stop", drain=0.0).ok

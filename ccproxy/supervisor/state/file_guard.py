@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable
 from ccproxy import __version__
 from ccproxy.config.fleet import Fleet
 from ccproxy.files import write_atomically
-from ccproxy.supervisor.control.server import Server
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.processes.identity import identify
+from ccproxy.supervisor.sockets.unix_server import Server
 from ccproxy.supervisor.state.lock import Lock
 from ccproxy.supervisor.state.records import read_supervisor
 
@@ -27,7 +27,7 @@ PERIOD = 1.0
 """Seconds between two looks; `client.RECOVERY` is longer."""
 
 
-class Foothold:
+class FileGuard:
     """Keeps the supervisor's files in place; calls *lost* when another one has taken over."""
 
     def __init__(

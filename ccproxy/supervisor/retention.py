@@ -20,7 +20,7 @@ DAY = 86400.0
 """Seconds that a clock which was moved is mistrusted: its owner may put it right."""
 
 
-class Caretaker:
+class Retention:
     """Goes round at once and then every hour."""
 
     def __init__(

@@ -26,20 +26,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.supervisor.control.protocol import NoAnswer, prepare_folder, socket_path
-from ccproxy.supervisor.control.server import ask_soon
-from ccproxy.supervisor.fleet.crash_responder import Absences
+from ccproxy.supervisor.fleet.crash_responder import CrashResponder
 from ccproxy.supervisor.fleet.health_probe import LIMIT, PERIOD
 from ccproxy.supervisor.fleet.plan import Action, Goal, Port, Sent
-from ccproxy.supervisor.fleet.sockets import Listeners
-from ccproxy.supervisor.fleet.unit import ABORT_GRACE, DRAIN_GRACE, Unit
+from ccproxy.supervisor.fleet.worker_slot import ABORT_GRACE, DRAIN_GRACE, WorkerSlot
 from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.processes.environment import clean_environment
-from ccproxy.supervisor.processes.exit_watch import Watch
+from ccproxy.supervisor.processes.child_environment import clean_environment
+from ccproxy.supervisor.processes.exit_watch import ExitWatch
 from ccproxy.supervisor.processes.fork_client import Forked, ForkServer, Limits
 from ccproxy.supervisor.processes.identity import identify
 from ccproxy.supervisor.processes.output import Output, crash_path, last_lines, open_out, output_of
-from ccproxy.supervisor.state.records import Record, Records
+from ccproxy.supervisor.sockets.listeners import Listeners
+from ccproxy.supervisor.sockets.unix_server import ask_soon
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, prepare_folder, socket_path
+from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
 # -P: a fleet's home is any folder, and no file that lies in it may pass for a module.
 # faulthandler from the first moment on: a worker that hangs while it loads shows where.
@@ -54,7 +54,7 @@ DRAIN_ANSWER = 1.0
 class _Process:
     """What is held open for a living worker."""
 
-    watch: Watch
+    watch: ExitWatch
     port: int
     child: Forked | subprocess.Popen[bytes] | None = None
     ready_fd: int = -1
@@ -87,8 +87,8 @@ class LocalHost:
         self, fleet: Fleet, *, journal: Journal, wake: Callable[[], None], settings: Settings
     ) -> None:
         self.listeners = Listeners(clock=settings.clock)
-        self._absences = Absences(self.listeners, settings.clock)
-        self.records = Records(fleet.pids)
+        self._absences = CrashResponder(self.listeners, settings.clock)
+        self.records = RecordFolder(fleet.pids)
         self.may_spawn: Callable[[], bool] = lambda: True
         """Asked before every spawn: whether the fleet is still this supervisor's."""
         self._fleet = fleet
@@ -111,7 +111,7 @@ class LocalHost:
         """Return the seconds of a clock that only goes forward."""
         return self._settings.clock()
 
-    def port(self, unit: Unit) -> Port:
+    def port(self, unit: WorkerSlot) -> Port:
         """Look who has the unit's port."""
         if self.listeners.has(unit.spec.address):
             return Port.OURS
@@ -126,7 +126,7 @@ class LocalHost:
 
     # ...and acting.
 
-    def perform(self, action: Action, unit: Unit) -> None:
+    def perform(self, action: Action, unit: WorkerSlot) -> None:
         """Do it, and tell the unit what happened."""
         match action:
             case Action.BIND:
@@ -143,7 +143,7 @@ class LocalHost:
             case Action.BURY:
                 self._bury(unit)
 
-    def tend_ports(self, units: list[Unit]) -> None:
+    def tend_ports(self, units: list[WorkerSlot]) -> None:
         """Have clients of ports that nobody serves, or will soon, refused or told: not hang."""
         self._absences.update(units)
         wanted = {
@@ -162,11 +162,11 @@ class LocalHost:
         """Wait until workers can be started quickly, if that was expected."""
         await self._forks.loaded()
 
-    def adopt(self, unit: Unit, record: Record) -> None:
+    def adopt(self, unit: WorkerSlot, record: WorkerRecord) -> None:
         """Watch a worker that somebody else started."""
         self._watch(unit, record)
 
-    def send(self, record: Record, number: int) -> None:
+    def send(self, record: WorkerRecord, number: int) -> None:
         """Signal one process, by itself and not by its number."""
         record.identity.signal(number)
 
@@ -184,7 +184,7 @@ class LocalHost:
 
     # The port...
 
-    def _bind(self, unit: Unit) -> None:
+    def _bind(self, unit: WorkerSlot) -> None:
         host, port = unit.spec.address
         before = self.listeners.trouble(unit.spec.address)
         leaving = any(process.port == port for process in self._processes.values())
@@ -202,7 +202,7 @@ class LocalHost:
 
     # ...the process...
 
-    def _spawn(self, unit: Unit) -> None:
+    def _spawn(self, unit: WorkerSlot) -> None:
         if not self.may_spawn():
             words = "another supervisor has taken over"
             unit.could_not_spawn(self.now(), jitter=self._settings.jitter(), words=words)
@@ -229,7 +229,7 @@ class LocalHost:
                 self.now(), jitter=self._settings.jitter(), words=f"exited with {child.wait()}"
             )
             return
-        record = Record(
+        record = WorkerRecord(
             identity=identity, nonce=nonce, control=str(control), index=unit.index, spec=unit.spec
         )
         unit.spawned(record, self.now())
@@ -240,7 +240,7 @@ class LocalHost:
         self._journal("worker.spawned", label=unit.spec.label, index=unit.index, pid=child.pid)
 
     def _start(
-        self, unit: Unit, nonce: str, control: Path, told: int
+        self, unit: WorkerSlot, nonce: str, control: Path, told: int
     ) -> Forked | subprocess.Popen[bytes]:
         spec = unit.spec
         listen = self.listeners.fileno(spec.address)
@@ -277,7 +277,7 @@ class LocalHost:
             umask=0o077,
         )
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: WorkerRecord) -> None:
         try:
             self.records.write(record)
         except OSError as error:
@@ -287,7 +287,7 @@ class LocalHost:
 
     # ...its readiness...
 
-    def _hear(self, unit: Unit, record: Record, process: _Process) -> None:
+    def _hear(self, unit: WorkerSlot, record: WorkerRecord, process: _Process) -> None:
         """Take in what the worker writes to its readiness pipe."""
         try:
             data = os.read(process.ready_fd, 65536)
@@ -318,7 +318,7 @@ class LocalHost:
 
     # ...and its end.
 
-    async def _drain(self, unit: Unit) -> None:
+    async def _drain(self, unit: WorkerSlot) -> None:
         record = unit.record
         if record is None:
             return
@@ -331,7 +331,7 @@ class LocalHost:
                     return
         self.send(record, signal.SIGTERM)
 
-    def _abort(self, unit: Unit) -> None:
+    def _abort(self, unit: WorkerSlot) -> None:
         unit.sent(Sent.ABORT, self.now() + ABORT_GRACE)
         if unit.record is None:
             return
@@ -341,7 +341,7 @@ class LocalHost:
         # A stopped process only writes its stack when it goes on.
         self.send(unit.record, signal.SIGCONT)
 
-    def _kill(self, unit: Unit) -> None:
+    def _kill(self, unit: WorkerSlot) -> None:
         unit.sent(Sent.KILL, math.inf)
         if unit.record is None:
             return
@@ -350,14 +350,14 @@ class LocalHost:
         if not unit.record.identity.signal_group(signal.SIGKILL):
             self.send(unit.record, signal.SIGKILL)
 
-    def _watch(self, unit: Unit, record: Record) -> _Process:
+    def _watch(self, unit: WorkerSlot, record: WorkerRecord) -> _Process:
         process = _Process(
-            Watch(record.identity, lambda: self._ended(unit, record)), record.spec.port
+            ExitWatch(record.identity, lambda: self._ended(unit, record)), record.spec.port
         )
         self._processes[record.nonce] = process
         return process
 
-    def _ended(self, unit: Unit, record: Record) -> None:
+    def _ended(self, unit: WorkerSlot, record: WorkerRecord) -> None:
         process = self._processes.pop(record.nonce)
         if process.ready_fd >= 0:
             self._hear(unit, record, process)
@@ -375,7 +375,7 @@ class LocalHost:
         self._journal("worker.exited", level=level, label=unit.spec.label, pid=pid, code=code)
         self._wake()
 
-    def _bury(self, unit: Unit) -> None:
+    def _bury(self, unit: WorkerSlot) -> None:
         record = unit.record
         if record is None:
             return

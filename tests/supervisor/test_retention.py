@@ -13,8 +13,8 @@ import pytest
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.store.history import FILE_NAME, Turn, add_new_turns
-from ccproxy.supervisor.fleet.retention import DAY, PERIOD, Caretaker
-from ccproxy.supervisor.state.stopped_entries import Unwanted
+from ccproxy.supervisor.retention import DAY, PERIOD, Retention
+from ccproxy.supervisor.state.stopped_entries import StoppedEntries
 from ccproxy.supervisor.state.wall_clock import WallClock, leap_text
 
 
@@ -42,7 +42,7 @@ def keeper(fleet, notes, clock, **more):
     def note(event, *, level="info", **fields):
         notes.append((event, fields))
 
-    return Caretaker(fleet, note, clock=WallClock(fleet.state, wall=clock), **more)
+    return Retention(fleet, note, clock=WallClock(fleet.state, wall=clock), **more)
 
 
 def archive(fleet, age):
@@ -146,13 +146,13 @@ def test_a_leap_in_words():
 
 
 def test_what_is_unwanted_is_known_to_the_next(tmp_path):
-    Unwanted(tmp_path).note(["glm", "kimi"])
-    assert Unwanted(tmp_path).labels == {"glm", "kimi"}
-    Unwanted(tmp_path).note([])
+    StoppedEntries(tmp_path).note(["glm", "kimi"])
+    assert StoppedEntries(tmp_path).labels == {"glm", "kimi"}
+    StoppedEntries(tmp_path).note([])
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "5", "\x00"])
 def test_what_cannot_be_read_names_nobody(tmp_path, text):
     (tmp_path / "unwanted.json").write_text(text)
-    assert Unwanted(tmp_path).labels == frozenset()
+    assert StoppedEntries(tmp_path).labels == frozenset()

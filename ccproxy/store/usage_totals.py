@@ -121,7 +121,7 @@ class Totals:
         return self.cost if self.cost or not self.unpriced else None
 
 
-class Line(NamedTuple):
+class UsageRow(NamedTuple):
     """The sums of one group."""
 
     group: tuple[str, ...]
@@ -154,7 +154,7 @@ def add(connection: sqlite3.Connection, batch: Sequence[Used]) -> None:
 
 def summed(
     state: Path, *, by: Sequence[By], since: float = 0.0, labels: Sequence[str] | None = None
-) -> list[Line]:
+) -> list[UsageRow]:
     """
     Read the sums of every group, from the day of *since* on, of all *labels* if None.
 
@@ -183,6 +183,6 @@ def day_of(at: float) -> str:
     return datetime.fromtimestamp(at).date().isoformat()
 
 
-def _line(row: sqlite3.Row) -> Line:
+def _line(row: sqlite3.Row) -> UsageRow:
     width = len(row) - len(_COLUMNS)
-    return Line(tuple(row[:width]), Totals(**dict(zip(_COLUMNS, row[width:], strict=True))))
+    return UsageRow(tuple(row[:width]), Totals(**dict(zip(_COLUMNS, row[width:], strict=True))))

@@ -3,7 +3,7 @@ What can be asked of the supervisor.
 
 An order changes what is wanted (goals, and which units there are) and waits until the loop has
 brought it about. Everything that could be wrong with the user's files is found before anything
-changes. Orders that replace workers wait for each other; `stop` waits for nobody and wins.
+changes. Operations that replace workers wait for each other; `stop` waits for nobody and wins.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy, UsageError
 from ccproxy.logs import archive_label
-from ccproxy.supervisor.config_check import Examine
+from ccproxy.supervisor.config_check import ConfigCheck
 from ccproxy.supervisor.control.row import Row
-from ccproxy.supervisor.control.rows import row_of
+from ccproxy.supervisor.control.status_rows import row_of
 from ccproxy.supervisor.fleet.converge import Loop
 from ccproxy.supervisor.fleet.plan import Goal, Phase
-from ccproxy.supervisor.fleet.unit import READY_LIMIT, Unit
+from ccproxy.supervisor.fleet.worker_slot import READY_LIMIT, WorkerSlot
 from ccproxy.supervisor.state.records import Spec
-from ccproxy.supervisor.state.stopped_entries import Unwanted
+from ccproxy.supervisor.state.stopped_entries import StoppedEntries
 
 TURN = 25.0
 """Seconds that an order waits for another one to finish."""
@@ -37,7 +37,7 @@ AFTER_DRAIN = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Command:
     """One request."""
 
     op: str
@@ -67,11 +67,17 @@ Refresh = Callable[[], Awaitable[None]]
 """Asks the workers how they are."""
 
 
-class Orders:
+class Operations:
     """Carries out what is asked."""
 
     def __init__(
-        self, fleet: Fleet, units: list[Unit], *, loop: Loop, examine: Examine, refresh: Refresh
+        self,
+        fleet: Fleet,
+        units: list[WorkerSlot],
+        *,
+        loop: Loop,
+        examine: ConfigCheck,
+        refresh: Refresh,
     ) -> None:
         self._fleet = fleet
         self._units = units
@@ -80,7 +86,7 @@ class Orders:
         self._refresh = refresh
         self._examine = examine
         self._table: dict[str, Spec] = {}
-        self._unwanted = Unwanted(fleet.state)
+        self._unwanted = StoppedEntries(fleet.state)
         self._turn = asyncio.Lock()
         self._holder = ""
         self._since = 0.0
@@ -88,7 +94,7 @@ class Orders:
 
     # The orders...
 
-    async def start(self, order: Order) -> Outcome:
+    async def start(self, order: Command) -> Outcome:
         """Want the entries running; what runs already is left alone."""
         async with self._in_turn(order):
             if self._lacks_workers(order):
@@ -105,7 +111,7 @@ class Orders:
         await self._loop.until(lambda: self._has_settled(self._wanted(labels)), patience)
         return await self._outcome(labels)
 
-    async def stop(self, order: Order) -> Outcome:
+    async def stop(self, order: Command) -> Outcome:
         """Want the entries gone, and wait until they are."""
         leaving = [unit for unit in self._units if self._is_chosen(unit, order)]
         for unit in leaving:
@@ -120,7 +126,7 @@ class Orders:
         ]
         return Outcome(ok=gone, rows=rows)
 
-    async def restart(self, order: Order) -> Outcome:
+    async def restart(self, order: Command) -> Outcome:
         """Replace the workers of the entries, the old ones going when the new ones are ready."""
         async with self._in_turn(order):
             self._host.expect()
@@ -130,12 +136,12 @@ class Orders:
         outcome = await self._outcome([spec.label for spec in specs])
         return Outcome(ok=outcome.ok and not error, rows=outcome.rows, error=error)
 
-    async def plan(self, order: Order) -> Outcome:
+    async def plan(self, order: Command) -> Outcome:
         """Say what `reload` would do."""
         specs = await self._examine((), cwd=order.cwd)
         return Outcome(ok=True, rows=[], plan=self._plan(specs))
 
-    async def reload(self, order: Order) -> Outcome:
+    async def reload(self, order: Command) -> Outcome:
         """Replace what changed, start what is new, stop what is no longer in the table."""
         async with self._in_turn(order):
             self._host.expect()
@@ -173,14 +179,14 @@ class Orders:
 
     # ...what they want...
 
-    def _want(self, spec: Spec, order: Order) -> None:
+    def _want(self, spec: Spec, order: Command) -> None:
         units = [unit for unit in self._of(spec.label) if unit.goal is Goal.RUNNING]
         if not any(unit.record for unit in self._of(spec.label)):
             archive_label(self._fleet.logs, spec.label)
         for index in range(1, spec.workers + 1):
             unit = next((unit for unit in units if unit.index == index), None)
             if unit is None:
-                unit = Unit(spec, index)
+                unit = WorkerSlot(spec, index)
                 self._units.append(unit)
             elif unit.record is None:
                 unit.spec = spec
@@ -188,7 +194,7 @@ class Orders:
             unit.patience = max(READY_LIMIT, order.timeout)
         self._loop.wake()
 
-    async def _roll(self, specs: Sequence[Spec], order: Order) -> str:
+    async def _roll(self, specs: Sequence[Spec], order: Command) -> str:
         """
         Replace the units of each spec by new ones; return what went wrong.
 
@@ -205,7 +211,7 @@ class Orders:
             for unit in old[spec.label]:
                 if not unit.serves:
                     unit.stop(0.0, self._host.now())
-            new[spec.label] = [Unit(spec, index) for index in range(1, spec.workers + 1)]
+            new[spec.label] = [WorkerSlot(spec, index) for index in range(1, spec.workers + 1)]
             self._units += new[spec.label]
         fresh = [unit for units in new.values() for unit in units]
         await self._loop.until(lambda: self._has_settled(fresh), order.timeout)
@@ -221,7 +227,7 @@ class Orders:
                 self._leave(units, 0.0)
         return "\n".join(errors)
 
-    async def _clear_ports(self, specs: Sequence[Spec], order: Order) -> None:
+    async def _clear_ports(self, specs: Sequence[Spec], order: Command) -> None:
         """Stop whoever listens on a wanted port under another host: both cannot be had at once."""
         hosts = {spec.port: spec.host for spec in specs}
         in_the_way = [
@@ -236,7 +242,7 @@ class Orders:
                 order.drain + AFTER_DRAIN,
             )
 
-    def _leave(self, units: Iterable[Unit], drain: float) -> None:
+    def _leave(self, units: Iterable[WorkerSlot], drain: float) -> None:
         for unit in units:
             unit.stop(drain, self._host.now())
         self._loop.wake()
@@ -268,7 +274,7 @@ class Orders:
 
     # ...and who is meant.
 
-    def _chosen(self, specs: Sequence[Spec], order: Order) -> list[Spec]:
+    def _chosen(self, specs: Sequence[Spec], order: Command) -> list[Spec]:
         known = {spec.label.lower(): spec for spec in specs}
         if unknown := set(order.labels) - set(known):
             labels = ", ".join(spec.label for spec in specs)
@@ -289,19 +295,19 @@ class Orders:
                 raise UsageError(f"port {spec.port} still serves {holder}\n  fix: ccproxy reload")
 
     @staticmethod
-    def _is_chosen(unit: Unit, order: Order) -> bool:
+    def _is_chosen(unit: WorkerSlot, order: Command) -> bool:
         return not order.labels or unit.spec.label.lower() in order.labels
 
-    def _lacks_workers(self, order: Order) -> bool:
+    def _lacks_workers(self, order: Command) -> bool:
         """Say whether an entry may have none; which there are is not known before the first."""
         asked = order.labels or self._table
         running = {unit.spec.label.lower() for unit in self._units if unit.record}
         return not asked or not running.issuperset(asked)
 
-    def _of(self, label: str) -> list[Unit]:
+    def _of(self, label: str) -> list[WorkerSlot]:
         return [unit for unit in self._units if unit.spec.label.lower() == label.lower()]
 
-    def _wanted(self, labels: Iterable[str]) -> list[Unit]:
+    def _wanted(self, labels: Iterable[str]) -> list[WorkerSlot]:
         keys = {label.lower() for label in labels}
         return [
             unit
@@ -309,7 +315,7 @@ class Orders:
             if unit.spec.label.lower() in keys and unit.goal is Goal.RUNNING
         ]
 
-    def _has_settled(self, units: Iterable[Unit]) -> bool:
+    def _has_settled(self, units: Iterable[WorkerSlot]) -> bool:
         now = self._host.now()
         phases = (unit.phase(now, self._host.port(unit)) for unit in units)
         return Phase.STARTING not in phases
@@ -326,7 +332,7 @@ class Orders:
 
     # One at a time, and nothing once the end has begun.
 
-    async def _read(self, labels: Sequence[str], order: Order) -> list[Spec]:
+    async def _read(self, labels: Sequence[str], order: Command) -> list[Spec]:
         specs = await self._examine(labels, cwd=order.cwd)
         # Meanwhile a stop may have come: what was started now would outlive it.
         self._refuse_at_the_end()
@@ -337,7 +343,7 @@ class Orders:
             raise Busy("busy: the supervisor is stopping\n  fix: try again when it is gone")
 
     @asynccontextmanager
-    async def _in_turn(self, order: Order) -> AsyncIterator[None]:
+    async def _in_turn(self, order: Command) -> AsyncIterator[None]:
         self._refuse_at_the_end()
         try:
             async with asyncio.timeout(TURN):

@@ -9,8 +9,8 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotRunning
 from ccproxy.ipc.control_messages import KeyAction, KeysReply, KeysRequest, from_fields
 from ccproxy.supervisor.control.client import known_records
-from ccproxy.supervisor.control.protocol import NoAnswer, ask
-from ccproxy.supervisor.state.records import Record, Records
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask
+from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
 LIMIT = 5.0
 TEST_LIMIT = 900.0
@@ -50,7 +50,7 @@ def ask_about_keys(
     return replace(replies[0], unsaved=unsaved)
 
 
-def living_processes(fleet: Fleet, label: str) -> list[Record]:
+def living_processes(fleet: Fleet, label: str) -> list[WorkerRecord]:
     """
     Return the living processes of an entry, the first one first; replaced ones are left out.
 
@@ -58,14 +58,14 @@ def living_processes(fleet: Fleet, label: str) -> list[Record]:
     """
     records = [
         record
-        for path, record in Records(fleet.pids).read()
+        for path, record in RecordFolder(fleet.pids).read()
         if record is not None and "~" not in path.name
     ]
     ours = _living(records, label)
     return ours or _living(known_records(fleet), label)
 
 
-def _living(records: Iterable[Record], label: str) -> list[Record]:
+def _living(records: Iterable[WorkerRecord], label: str) -> list[WorkerRecord]:
     ours = [record for record in records if record.spec.label.lower() == label.lower()]
     return sorted(
         (record for record in ours if record.identity.is_alive()), key=lambda one: one.index

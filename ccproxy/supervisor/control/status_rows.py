@@ -8,7 +8,7 @@ from pathlib import Path
 from ccproxy.logs import log_path
 from ccproxy.supervisor.control.row import Row
 from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
-from ccproxy.supervisor.fleet.unit import Unit
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.processes.identity import age_of
 from ccproxy.supervisor.state.records import Spec
 
@@ -20,7 +20,12 @@ _SERVING = (Phase.READY, Phase.DEGRADED)
 
 
 def row_of(
-    spec: Spec, units: Sequence[Unit], *, port: Callable[[Unit], Port], now: float, logs: Path
+    spec: Spec,
+    units: Sequence[WorkerSlot],
+    *,
+    port: Callable[[WorkerSlot], Port],
+    now: float,
+    logs: Path,
 ) -> Row:
     """Tell how the entry *spec* is doing; *units* are those of its label, which know better."""
     current = [unit for unit in units if unit.goal is Goal.RUNNING]
@@ -75,7 +80,7 @@ def state_of(phases: Iterable[tuple[int, Phase]], *, leaving: bool = False) -> P
     return Phase.DEGRADED if serves and worst is not Phase.READY else worst
 
 
-def _keys(serving: Sequence[Unit]) -> Mapping[str, int] | None:
+def _keys(serving: Sequence[WorkerSlot]) -> Mapping[str, int] | None:
     # Every process has a pool of its own over the same keys; the poorest one counts.
     pools = [unit.state["keys"] for unit in serving if unit.state.get("keys")]
     return min(pools, key=lambda pool: pool.get("ready", 0), default=None)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ccproxy.store.usage import Totals, Used, add, day_of, summed, usage_writer
+from ccproxy.store.usage_totals import Totals, Used, add, day_of, summed, usage_writer
 
 NOON = datetime(2026, 11, 21, 12, 0).timestamp()
 DAY = timedelta(days=1).total_seconds()

@@ -8,7 +8,8 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from ccproxy.supervisor.control.protocol import (
+from ccproxy.supervisor.sockets.peer_credentials import trusted_peer
+from ccproxy.supervisor.sockets.unix_socket import (
     LONGEST_LINE,
     Answer,
     NoAnswer,
@@ -16,7 +17,6 @@ from ccproxy.supervisor.control.protocol import (
     prepare_folder,
     to_line,
 )
-from ccproxy.supervisor.processes.peer_credentials import trusted_peer
 from ccproxy.supervisor.state.lock import is_at
 
 

@@ -12,14 +12,19 @@ from pathlib import Path
 
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.logs import log_path
-from ccproxy.supervisor.control.protocol import NoAnswer, ask, promised_sockets
 from ccproxy.supervisor.control.row import Row
-from ccproxy.supervisor.control.rows import row_of
+from ccproxy.supervisor.control.status_rows import row_of
 from ccproxy.supervisor.fleet.plan import Port
-from ccproxy.supervisor.fleet.sockets import name_holder_of
-from ccproxy.supervisor.fleet.unit import Unit
+from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.processes.identity import has_argument
-from ccproxy.supervisor.state.records import Record, Records, identity_of, read_supervisor
+from ccproxy.supervisor.sockets.listeners import name_holder_of
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask, promised_sockets
+from ccproxy.supervisor.state.records import (
+    RecordFolder,
+    WorkerRecord,
+    identity_of,
+    read_supervisor,
+)
 
 LIMIT = 0.3
 """Seconds that a worker may take to answer; all are asked at once."""
@@ -27,7 +32,7 @@ LIMIT = 0.3
 
 def survey(fleet: Fleet) -> list[Row]:
     """Return a row for every entry of the table and for every other worker that lives."""
-    units: dict[str, list[Unit]] = {}
+    units: dict[str, list[WorkerSlot]] = {}
     for unit in _living(fleet.pids):
         units.setdefault(unit.spec.label.lower(), []).append(unit)
     rows = [
@@ -58,10 +63,10 @@ def supervisor_pid(fleet: Fleet) -> int | None:
     return identity.pid if identity.is_alive() else None
 
 
-def _living(folder: Path) -> list[Unit]:
-    records = [record for _, record in Records(folder).read() if record is not None]
+def _living(folder: Path) -> list[WorkerSlot]:
+    records = [record for _, record in RecordFolder(folder).read() if record is not None]
     living = [record for record in records if record.identity.is_alive()]
-    units: list[Unit] = []
+    units: list[WorkerSlot] = []
     threads = [threading.Thread(target=_look, args=(record, units)) for record in living]
     for thread in threads:
         thread.start()
@@ -70,8 +75,8 @@ def _living(folder: Path) -> list[Unit]:
     return units
 
 
-def _look(record: Record, units: list[Unit]) -> None:
-    unit = Unit(record.spec, record.index)
+def _look(record: WorkerRecord, units: list[WorkerSlot]) -> None:
+    unit = WorkerSlot(record.spec, record.index)
     try:
         state = ask(record.control, {"op": "state"}, timeout=LIMIT)
     except NoAnswer:

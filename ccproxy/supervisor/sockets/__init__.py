@@ -1,0 +1,1 @@
+"""Sockets: the TCP ports of the fleet and the unix sockets of its control plane."""
