@@ -1,20 +1,20 @@
 """
-The load rig: what ccproxy costs, beside limits and peers, measured in one run.
+The benchmark: the cost of ccproxy next to a bare relay and to other proxies, in one run.
 
-`python -m bench` (or `make bench`) starts a scripted upstream and everything that is compared,
-plays one scenario after the other on each of them in turn, and prints medians and ratios. The
-figure to trust is CPU time: of the target's whole process tree, read from the kernel's clock of
-each process, per request or per streamed chunk.
-Wall-clock figures compare only inside one run. Linux only.
+`python -m bench` (or `make bench`) starts a scripted upstream and all targets, plays each scenario
+on every target in turn, and prints medians and ratios. The main figure is the CPU time of the
+target's process tree per request or per streamed chunk, read from the kernel's clock of each
+process.
+Wall-clock figures are comparable only within one run. Linux only.
 
     payloads   the requests that a client sends
-    upstream   the provider: a process of its own that sends bytes written beforehand
-    relay      the limit: an aiohttp relay that converts nothing
-    targets    starts and stops what is measured
-    peers      how other proxies are installed and set up
+    upstream   the provider: a separate process that sends prepared bytes
+    relay      the lower bound: an aiohttp relay that converts nothing
+    targets    starts and stops the measured processes
+    peers      installs and configures other proxies
     clocks     CPU time and memory of a process tree
     load       the client: connections that keep a target busy
-    scenarios  what is measured, and how one sample of it is taken
+    scenarios  the measurements, and how one sample is taken
     fleet      start-up, memory of many workers, commands
     report     tables and JSON
 """

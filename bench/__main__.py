@@ -19,7 +19,7 @@ import uvloop
 
 from bench import fleet, report, targets
 from bench.scenarios import QUICK, SCENARIOS, Rig, Sample, Scenario, take_sample
-from bench.targets import NotStarted, Place, Target
+from bench.targets import NotStarted, Setup, Target
 
 FLEETS = (1, 4, 32)
 
@@ -39,13 +39,18 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", nargs="+", choices=names, metavar="SCENARIO", help=", ".join(names))
     add("--quick", action="store_true", help="a few scenarios, one minute")
-    add("--targets", nargs="+", metavar="NAME", help="leave out all others but the bare relay")
+    add("--targets", nargs="+", metavar="NAME", help="measure only these and the bare relay")
     add("--peers", action="store_true", help="also LiteLLM and claude-code-router (installs them)")
     add("--no-fleet", action="store_true", help="leave out start-up and commands")
     add("--results", type=Path, default=report.RESULTS, help="folder for the JSON")
     add("--rounds", type=int, default=3, help="samples of each figure (3)")
     add("--seconds", type=float, default=1.5, help="length of one sample (1.5)")
-    add("--minutes", type=float, default=15, help="end after this time with what there is (15)")
+    add(
+        "--minutes",
+        type=float,
+        default=15,
+        help="end after this time with the samples taken so far (15)",
+    )
     return parser.parse_args()
 
 
@@ -53,8 +58,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     deadline = time.monotonic() + options.minutes * 60
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(targets.upstream(folder, options.minutes * 60 + 120))
-        place = Place(folder=folder, upstream_port=port)
-        running = list(_started(stack, place, options))
+        setup = Setup(folder=folder, upstream_port=port)
+        running = list(_started(stack, setup, options))
         if (os.cpu_count() or 1) > 1:
             os.sched_setaffinity(0, {0})
         rig = Rig(upstream_port=port, seconds=options.seconds)
@@ -62,7 +67,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         measuring = _measure(rig, scenarios, running, rounds=options.rounds, deadline=deadline)
         samples = uvloop.run(measuring)
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
-        fleets = {} if options.only or options.no_fleet else _measure_fleets(place)
+        fleets = {} if options.only or options.no_fleet else _measure_fleets(setup)
     content = _report(scenarios, running, samples, fleets)
     print(f"\n{report.write_json(options.results, content)}")
 
@@ -72,19 +77,19 @@ def _all(options: argparse.Namespace) -> Sequence[str]:
 
 
 def _started(
-    stack: contextlib.ExitStack, place: Place, options: argparse.Namespace
+    stack: contextlib.ExitStack, setup: Setup, options: argparse.Namespace
 ) -> Iterator[Target]:
-    """Start what can be started, and say what cannot."""
+    """Start every available target, and report the others."""
     makers = {
-        "bare": targets.bare(place),
-        "ccproxy": targets.ccproxy(place, direct=False),
-        "ccproxy-direct": targets.ccproxy(place, direct=True),
-        "nginx": targets.nginx(place),
+        "bare": targets.bare(setup),
+        "ccproxy": targets.ccproxy(setup, direct=False),
+        "ccproxy-direct": targets.ccproxy(setup, direct=True),
+        "nginx": targets.nginx(setup),
     }
     if options.peers:
         makers |= {
-            "litellm": targets.litellm(place),
-            "router": targets.claude_code_router(place),
+            "litellm": targets.litellm(setup),
+            "router": targets.claude_code_router(setup),
         }
     for name, maker in makers.items():
         if options.targets and name not in ("bare", *options.targets):
@@ -103,7 +108,7 @@ async def _measure(
     rounds: int,
     deadline: float,
 ) -> dict[tuple[str, str], list[Sample]]:
-    """Take every sample; the targets take turns, so that a slow moment hits them all."""
+    """Take every sample; the targets take turns, so that a slow moment affects all of them."""
     gc.freeze()
     samples: dict[tuple[str, str], list[Sample]] = {}
     overloaded: set[tuple[str, str]] = set()
@@ -123,12 +128,12 @@ async def _measure(
     return samples
 
 
-def _measure_fleets(place: Place) -> dict[str, dict[str, dict[str, float]]]:
+def _measure_fleets(setup: Setup) -> dict[str, dict[str, dict[str, float]]]:
     found: dict[str, dict[str, dict[str, float]]] = {"start": {}}
     for workers in FLEETS:
         _progress(f"start {workers}")
-        found["start"][f"{workers} workers"] = fleet.start_up(place, workers)
-    found["commands"] = {"fastest": fleet.commands(place)}
+        found["start"][f"{workers} workers"] = fleet.start_up(setup, workers)
+    found["commands"] = {"fastest": fleet.commands(setup)}
     return found
 
 
@@ -138,7 +143,7 @@ def _report(
     samples: dict[tuple[str, str], list[Sample]],
     fleets: dict[str, dict[str, dict[str, float]]],
 ) -> dict[str, Any]:
-    """Print the tables; returns what goes into the JSON."""
+    """Print the tables; return the content of the JSON file."""
     machine = report.machine()
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()), end="\n\n")
     print(report.table(scenarios, running, samples))

@@ -11,7 +11,7 @@ MIB = 2**20
 
 
 def tree(pid: int) -> list[int]:
-    """The process and its descendants; empty if it is gone."""
+    """Return the process and its descendants; empty if it has exited."""
     try:
         process = psutil.Process(pid)
         return [pid, *(child.pid for child in process.children(recursive=True))]
@@ -21,13 +21,13 @@ def tree(pid: int) -> list[int]:
 
 def cpu_seconds(pids: Sequence[int]) -> float:
     """
-    CPU time that *pids* have used, all threads, user and kernel.
+    Return the CPU seconds used by *pids*: all threads, user and kernel time.
 
-    Reads each process's own POSIX clock (nanoseconds), where /proc counts in hundredths.
+    Reads each process's POSIX clock, in nanoseconds; /proc counts in hundredths of a second.
     """
     total = 0.0
     for pid in pids:
-        clock = (~pid << 3) | 2  # clock_getcpuclockid(3), as the kernel encodes it
+        clock = (~pid << 3) | 2  # the encoding of clock_getcpuclockid(3)
         try:
             total += time.clock_gettime(clock)
         except OSError:
@@ -36,12 +36,12 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def resident_mib(pids: Sequence[int]) -> float:
-    """Resident memory; pages that two of *pids* share count twice."""
+    """Return the resident memory; pages shared by two of *pids* count twice."""
     return sum(_memory(pid, "rss") for pid in pids)
 
 
 def proportional_mib(pids: Sequence[int]) -> float:
-    """Memory in which a shared page counts once, divided among those that share it."""
+    """Return the proportional memory: a shared page is divided among its users."""
     return sum(_memory(pid, "pss") for pid in pids)
 
 

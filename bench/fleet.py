@@ -1,4 +1,4 @@
-"""Start-up, memory of many workers, and commands: measured through the command line."""
+"""Start-up, memory of many workers, and commands, measured through the command line."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 from bench import clocks
-from bench.targets import Place, free_ports, write_settings
+from bench.targets import Setup, free_ports, write_settings
 
 CCPROXY = (sys.executable, "-m", "ccproxy")
 REPEATS = 7
 
 
-def commands(place: Place) -> dict[str, float]:
-    """Milliseconds that commands take, the fastest of some runs: the rest is the machine's."""
-    home = _home(place, workers=1)
+def commands(setup: Setup) -> dict[str, float]:
+    """Return the milliseconds of each command: the fastest of several runs."""
+    home = _home(setup, workers=1)
     _ccproxy(home, "start")
     try:
         return {
@@ -29,9 +29,9 @@ def commands(place: Place) -> dict[str, float]:
         _ccproxy(home, "stop")
 
 
-def start_up(place: Place, workers: int) -> dict[str, float]:
-    """Start a fleet of *workers*; what it took, and what it holds at rest."""
-    home = _home(place, workers=workers)
+def start_up(setup: Setup, workers: int) -> dict[str, float]:
+    """Start a fleet of *workers*; return its start time and its memory when idle."""
+    home = _home(setup, workers=workers)
     try:
         seconds = _timed(home, "start")
         status = json.loads(_ccproxy(home, "status", "--json"))
@@ -47,10 +47,10 @@ def start_up(place: Place, workers: int) -> dict[str, float]:
         _ccproxy(home, "stop")
 
 
-def _home(place: Place, *, workers: int) -> Path:
-    home = place.folder / f"fleet-{workers}-{time.monotonic_ns()}"
+def _home(setup: Setup, *, workers: int) -> Path:
+    home = setup.folder / f"fleet-{workers}-{time.monotonic_ns()}"
     (home / "envs").mkdir(parents=True)
-    write_settings(home / "envs/bench.env", place.upstream)
+    write_settings(home / "envs/bench.env", setup.upstream)
     ports = free_ports(workers)
     lines = [f'  "{port}:envs/bench.env:bench-{n}",' for n, port in enumerate(ports)]
     (home / "ccproxy.toml").write_text("\n".join(["proxies = [", *lines, "]", ""]))

@@ -1,7 +1,7 @@
 """
-The client: connections that keep a target busy and note what comes back.
+The client: connections that keep a target busy and record the answers.
 
-Written on bare protocols, so that the client costs little beside what it measures.
+It uses asyncio protocols directly, so that it costs little compared with the target.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HEADERS = (
 
 
 def post(port: int, path: str, body: bytes) -> bytes:
-    """Write the request as the bytes that go over the wire."""
+    """Return the request as bytes."""
     first = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
     return f"{first}{_HEADERS}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -37,10 +37,11 @@ def post(port: int, path: str, body: bytes) -> bytes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """
-    How hard, and for how long.
+    The load of one sample.
 
-    With `seconds`, each connection asks again as soon as it has its answer; with `requests`,
-    this many are made in all. `marks` is how many marked chunks a complete answer holds.
+    With `seconds`, each connection sends its next request as soon as it has an answer; with
+    `requests`, this many are made in total. `marks` is the number of marked chunks in a complete
+    answer.
     """
 
     connections: int = 1
@@ -57,7 +58,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it. Times in seconds."""
+    """The results of a plan. Times are in seconds."""
 
     answers: int = 0
     failures: int = 0
@@ -150,7 +151,7 @@ class _Answer:
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection; counts marks instead of keeping bodies."""
+    """One keep-alive connection; counts marks instead of storing bodies."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -220,7 +221,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def get(port: int, path: str) -> bytes:
-    """Fetch *path*; returns whatever came, head and body."""
+    """Fetch *path*; return the response, head and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     try:
@@ -232,7 +233,7 @@ async def get(port: int, path: str) -> bytes:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which *share* of *values* lie; NaN without any."""
+    """Return the quantile *share* of *values*; NaN if there are none."""
     if not values:
         return float("nan")
     ordered = sorted(values)

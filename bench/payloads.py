@@ -10,7 +10,7 @@ from typing import Any
 
 MODEL = "claude-sonnet-4-20250514"
 SIZES = {"turn": 150_000, "long": 2_200_000, "endless": 8_000_000}
-"""Bytes of a conversation: an ordinary turn of Claude Code, a long session, and far beyond."""
+"""Sizes of a conversation in bytes: an ordinary turn, a long session, an extreme one."""
 
 _VOCABULARY = (
     "module worker request stream buffer token parser server client timeout retry queue index "
@@ -32,7 +32,7 @@ def request(name: str, *, stream: bool) -> bytes:
     `small` (150 bytes), `turn`, `long`, `endless` (conversations, see `SIZES`) or `image`
     (500 KB, nearly all of it one picture).
     """
-    # Not for secrets: the seed makes every run send the same.
+    # Not for secrets: with a fixed seed every run sends the same bytes.
     random_ = random.Random(name)
     if name == "small":
         body = _body([{"role": "user", "content": "Say hello in one short sentence."}])
@@ -79,25 +79,28 @@ def _conversation(random_: random.Random, size: int) -> dict[str, Any]:
 
 
 def _round(random_: random.Random, number: int, room: int) -> list[dict[str, Any]]:
-    """Return a call and its result; every third call is an edit, with text on both sides."""
+    """Return a call and its result; every third call is an edit with old and new text."""
     identity = f"toolu_{number:022d}"
     path = f"/home/dev/src/module_{number}.py"
     if number % 3 == 0:
         call = {"file_path": path, "old_string": _text(random_, room // 4)}
         call |= {"new_string": _text(random_, room // 4), "replace_all": False}
-        name, left = "Edit", room // 2
+        name, size_left = "Edit", room // 2
     else:
         call = {"file_path": path, "offset": number * 10, "limit": 200}
-        name, left = "Read", room
-    content: Any = _text(random_, left)
+        name, size_left = "Read", room
+    content: Any = _text(random_, size_left)
     if number % 2:
         content = [{"type": "text", "text": content}]
     result = {"type": "tool_result", "tool_use_id": identity, "content": content}
     if number % 7 == 6:
         result["is_error"] = True
-    said = {"type": "text", "text": _text(random_, 200)}
+    text = {"type": "text", "text": _text(random_, 200)}
     use = {"type": "tool_use", "id": identity, "name": name, "input": call}
-    return [{"role": "assistant", "content": [said, use]}, {"role": "user", "content": [result]}]
+    return [
+        {"role": "assistant", "content": [text, use]},
+        {"role": "user", "content": [result]},
+    ]
 
 
 def _tool(random_: random.Random, number: int, name: str) -> dict[str, Any]:
@@ -125,12 +128,12 @@ def _tool(random_: random.Random, number: int, name: str) -> dict[str, Any]:
 
 
 def _text(random_: random.Random, size: int) -> str:
-    """About *size* bytes of words and lines."""
+    """Return about *size* bytes of words and lines."""
     vocabulary = _VOCABULARY.split()
     words: list[str] = []
     length = 0
     while length < size:
-        word = random_.choice(vocabulary) + ("\n" if random_.random() < 0.06 else "")
-        words.append(word)
-        length += len(word.encode()) + 1
+        token = random_.choice(vocabulary) + ("\n" if random_.random() < 0.06 else "")
+        words.append(token)
+        length += len(token.encode()) + 1
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Other proxies to compare with: how they are installed and set up. Nothing here is shipped."""
+"""Installation and configuration of other proxies for comparison. Nothing here is shipped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results" / "peers"
-"""Beside the results, and like them not under version control."""
+"""Next to the results, and like them not under version control."""
 
 LITELLM = "litellm[proxy]"
 ROUTER = "@musistudio/claude-code-router"
@@ -21,7 +21,7 @@ LITELLM_ENVIRON = {
 
 
 def install_litellm() -> Path:
-    """Install LiteLLM unless it is there; returns its program."""
+    """Install LiteLLM if it is missing; return its program."""
     venv = FOLDER / "litellm"
     program = venv / "bin/litellm"
     if not program.exists():
@@ -31,7 +31,7 @@ def install_litellm() -> Path:
 
 
 def install_router() -> Path:
-    """Install claude-code-router unless it is there; returns its script."""
+    """Install claude-code-router if it is missing; return its script."""
     prefix = FOLDER / "router"
     script = prefix / "node_modules" / ROUTER / "dist/cli.js"
     if not script.exists():
@@ -69,7 +69,7 @@ def router_config(upstream: str, port: int) -> dict[str, Any]:
 
 
 def nginx_conf(port: int, upstream_port: int, folder: Path) -> str:
-    """Write a relay that passes every byte on at once."""
+    """Write the configuration of a relay that forwards every byte at once."""
     return f"""
 daemon off;
 master_process off;

@@ -1,11 +1,11 @@
 """
-The limit: aiohttp on both sides and nothing in between.
+The lower bound: aiohttp on both sides and nothing in between.
 
     python -m bench.relay PORT UPSTREAM
 
-Takes a Messages request and hands its bytes to the upstream's Chat Completions endpoint (below
-`/direct`: to its Messages endpoint), and the answer's bytes back. Whatever converts on top of
-aiohttp in the ordinary way costs more than this.
+Forwards the bytes of a Messages request to the upstream's Chat Completions endpoint (below
+`/direct`: to its Messages endpoint), and the bytes of the answer back. A proxy that converts on top
+of aiohttp costs more than this.
 """
 
 from __future__ import annotations

@@ -26,10 +26,9 @@ def median(samples: Iterable[Sample], field: str) -> float:
 
 def ratio(samples: Sequence[Sample], base: Sequence[Sample], field: str) -> float:
     """
-    Return the median of what *field* is to its *base* in the same round; NaN if there is none.
+    Return the median ratio of *field* to its *base* in the same round; NaN if there is none.
 
-    A machine is faster in one minute than in the next, and what is measured side by side is so
-    in the same minute.
+    The speed of a shared machine varies from minute to minute; samples of one round are comparable.
     """
     both = [(one.get(field), other.get(field)) for one, other in zip(samples, base, strict=False)]
     return _median(ours / theirs for ours, theirs in both if ours is not None and theirs)
@@ -41,7 +40,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def table(scenarios: Sequence[Scenario], targets: Sequence[Target], samples: Samples) -> str:
-    """Write one line per figure, one column per target; in brackets its `ratio` to bare aiohttp."""
+    """Return one line per figure, one column per target, with its `ratio` to bare aiohttp."""
     rows = [["", "", *(target.name for target in targets)]]
     for scenario in scenarios:
         for field, unit in {scenario.figure: scenario.unit, **scenario.others}.items():
@@ -53,7 +52,7 @@ def table(scenarios: Sequence[Scenario], targets: Sequence[Target], samples: Sam
 
 
 def pairs(title: str, values: Mapping[str, Mapping[str, float]]) -> str:
-    """Write one line per key of *values*, one column per key of these."""
+    """Return one line per key of *values*, one column per inner key."""
     columns = list(dict.fromkeys(name for row in values.values() for name in row))
     rows = [[title, *columns]]
     for name, row in values.items():
@@ -62,7 +61,7 @@ def pairs(title: str, values: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def write_json(folder: Path, content: Mapping[str, Any]) -> Path:
-    """Write *content* beside what earlier runs have left in *folder*; returns the file."""
+    """Write *content* to a new file in *folder*; return the file."""
     folder.mkdir(exist_ok=True)
     file = folder / time.strftime("%Y%m%d-%H%M%S.json")
     file.write_text(json.dumps(content, indent=1))
@@ -70,7 +69,7 @@ def write_json(folder: Path, content: Mapping[str, Any]) -> Path:
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on besides the code."""
+    """Return the versions and the machine that the figures depend on."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -85,13 +84,13 @@ def machine() -> dict[str, str]:
 
 
 def failures(samples: Samples) -> list[str]:
-    """Sentences about requests that came to nothing."""
+    """Return a sentence for each target with failed requests."""
     lines = []
-    for (scenario, target), taken in samples.items():
-        failed = sum(sample.get("failures", 0) for sample in taken)
+    for (scenario, target), runs in samples.items():
+        failed = sum(sample.get("failures", 0) for sample in runs)
         if failed:
-            answers = sum(sample.get("answers", 0) for sample in taken)
-            lines.append(f"{target}, {scenario}: {failed:.0f} failed beside {answers:.0f} answers")
+            answers = sum(sample.get("answers", 0) for sample in runs)
+            lines.append(f"{target}, {scenario}: {failed:.0f} failed, {answers:.0f} answered")
     return lines
 
 

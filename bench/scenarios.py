@@ -1,4 +1,4 @@
-"""What is measured, and how one sample of it is taken."""
+"""The scenarios, and how one sample is taken."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from bench.load import Outcome, Plan, get, percentile, play, post
 from bench.targets import Target
 
 CHUNK_DELAY_MS = 20
-"""Time between two chunks of a paced stream: about fifty tokens a second."""
+"""Milliseconds between two chunks of a paced stream: about fifty tokens a second."""
 
 Sample = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rig:
-    """What every scenario needs to know."""
+    """The state that every scenario needs."""
 
     upstream_port: int
     seconds: float
     """How long one sample of a busy scenario lasts."""
 
     async def set_mode(self, **mode: int | str) -> None:
-        """Tell the upstream how to stream from now on."""
+        """Set how the upstream streams from now on."""
         query = "&".join(f"{name}={value}" for name, value in mode.items())
         await get(self.upstream_port, f"/mode?{query}")
 
@@ -40,12 +40,12 @@ class Scenario:
     One line of the table.
 
     Attributes:
-        figure: The field of a sample that is compared; lower is better.
-        unit: What a reader should read after the figure.
-        others: More fields worth a line, with their unit.
-        family: Scenarios of one family grow harder: who fails one is spared the next.
-        converts_only: Leaves out direct mode.
-        ours_only: Leaves out everybody but ccproxy.
+        figure: The compared field of a sample; lower is better.
+        unit: The unit shown after the figure.
+        others: Further fields to show, with their units.
+        family: Scenarios of one family in rising order; after a failure the rest is skipped.
+        converts_only: Skip direct mode.
+        ours_only: Measure ccproxy only.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Scenario:
     ours_only: bool = False
 
     def suits(self, target: Target) -> bool:
-        """Whether *target* takes part."""
+        """Return whether *target* takes part."""
         if target.direct and self.converts_only:
             return False
         return not self.ours_only or target.name.startswith("ccproxy")
 
 
 async def measured(target: Target, request: bytes, plan: Plan) -> tuple[Outcome, float]:
-    """Play *plan* and return what came of it, with the CPU seconds that it cost the target."""
+    """Play *plan*; return its results and the target's CPU seconds."""
     pids = clocks.tree(target.pid)
     before = clocks.cpu_seconds(pids)
     outcome = await play(target.port, request, plan)
@@ -91,7 +91,7 @@ def _sample(outcome: Outcome, cpu: float) -> Sample:
 
 
 def whole(name: str, payload: str, *, at_once: int, figure: str = "cpu_us_request") -> Scenario:
-    """Whole answers, each connection asking again at once."""
+    """Whole answers; each connection repeats at once."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request(payload, stream=False))
@@ -108,7 +108,7 @@ def whole(name: str, payload: str, *, at_once: int, figure: str = "cpu_us_reques
 
 
 def streamed(kind: str, chunks: int, *, at_once: int = 8) -> Scenario:
-    """Streams as fast as they go."""
+    """Streams at full speed."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request("small", stream=True))
@@ -130,7 +130,7 @@ def streamed(kind: str, chunks: int, *, at_once: int = 8) -> Scenario:
 
 
 def paced(streams: int) -> Scenario:
-    """Streams as a model sends them, each chunk stamped with the time it was sent."""
+    """Streams at the speed of a model, each chunk with the time at which it was sent."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request("small", stream=True))
@@ -152,7 +152,7 @@ def paced(streams: int) -> Scenario:
 
 
 def first_token(payload: str) -> Scenario:
-    """Streams one after the other: how long the first chunk takes."""
+    """Streams one after the other: the time to the first chunk."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request(payload, stream=True))
@@ -173,7 +173,7 @@ def first_token(payload: str) -> Scenario:
 
 
 def count_tokens(payload: str) -> Scenario:
-    """Estimates of a request's tokens, which ccproxy makes itself."""
+    """Token estimates, which ccproxy computes itself."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         body = payloads.request(payload, stream=False)
@@ -195,7 +195,7 @@ def count_tokens(payload: str) -> Scenario:
 
 
 def memory(streams: int) -> Scenario:
-    """Memory at rest, and what every open stream adds."""
+    """Memory when idle, and per open stream."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         idle = clocks.resident_mib(clocks.tree(target.pid))
@@ -230,7 +230,7 @@ def _bytes(size: int) -> str:
 
 
 SCENARIOS = (
-    # Memory first: a worker that has never been busy is what rests on a user's machine.
+    # Memory first: an idle worker on a user's machine has rarely been this busy.
     memory(800),
     whole("request-small", "small", at_once=32),
     whole("request-turn", "turn", at_once=8),
@@ -250,11 +250,11 @@ SCENARIOS = (
     count_tokens("turn"),
 )
 QUICK = ("request-small", "request-turn", "text-500", "tool-500", "paced-200", "first-turn")
-"""Enough to see a slide, in about a minute."""
+"""A selection that shows a regression in about a minute."""
 
 
 async def take_sample(rig: Rig, scenario: Scenario, target: Target) -> Sample:
-    """Take one sample; a target that has died gives none of its figures."""
+    """Take one sample; a target that has exited gives no figures."""
     if not clocks.tree(target.pid):
         return {"failures": 1.0}
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is measured: processes that this run starts, and that it alone ends."""
+"""The measured processes; this run starts them and ends only these."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ccproxy.supervisor.processes.child_environment import ALLOCATOR
 
 ROOT = Path(__file__).parent.parent
 SERVER_CPU = "1"
-"""Where servers run if there are two processors; client and upstream have the other."""
+"""The processor of the servers, if there are two; client and upstream use the other."""
 
 
 class NotStarted(Exception):
-    """A target did not come up; the text says why."""
+    """A target did not start; the message gives the cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Something that answers Messages requests."""
+    """A server that answers Messages requests."""
 
     name: str
     port: int
@@ -40,13 +40,13 @@ class Target:
 
     @property
     def baseline(self) -> str:
-        """The target that its figures are divided by."""
+        """The target by which its figures are divided."""
         return "bare-direct" if self.direct else "bare"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a target's files go, and which upstream it talks to."""
+class Setup:
+    """The folder of a target's files, and its upstream."""
 
     folder: Path
     upstream_port: int
@@ -58,7 +58,7 @@ class Place:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find *count* ports that nobody listens on."""
+    """Return *count* free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -114,7 +114,7 @@ def _last_words(log: Path) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the session that was started here, politely and then not."""
+    """End the session that was started here: SIGTERM, then SIGKILL."""
     for number, patience in ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 5)):
         if child.poll() is not None:
             break
@@ -125,7 +125,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def pinned(command: Sequence[str]) -> list[str]:
-    """Keep *command* off the client's processor, where there are two."""
+    """Run *command* on the servers' processor, where there are two."""
     if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
         return ["taskset", "--cpu-list", SERVER_CPU, *command]
     return list(command)
@@ -136,7 +136,7 @@ def pinned(command: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def upstream(folder: Path, seconds: float) -> Iterator[int]:
-    """Run the scripted provider, for at most *seconds*; yields its port."""
+    """Run the scripted provider for at most *seconds*; yield its port."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "bench.upstream", str(port), str(seconds)]
     with process(command, log=folder / "upstream.log", port=port):
@@ -144,11 +144,11 @@ def upstream(folder: Path, seconds: float) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def bare(place: Place) -> Iterator[list[Target]]:
+def bare(setup: Setup) -> Iterator[list[Target]]:
     """Run the aiohttp relay that converts nothing."""
     (port,) = free_ports(1)
-    command = pinned([sys.executable, "-m", "bench.relay", str(port), place.upstream])
-    with process(command, log=place.folder / "bare.log", port=port) as pid:
+    command = pinned([sys.executable, "-m", "bench.relay", str(port), setup.upstream])
+    with process(command, log=setup.folder / "bare.log", port=port) as pid:
         path = "/direct/v1/messages"
         yield [
             Target(name="bare", port=port, pid=pid),
@@ -157,28 +157,28 @@ def bare(place: Place) -> Iterator[list[Target]]:
 
 
 @contextlib.contextmanager
-def nginx(place: Place) -> Iterator[list[Target]]:
+def nginx(setup: Setup) -> Iterator[list[Target]]:
     """Run nginx as a relay, one process, unbuffered."""
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         raise NotStarted("nginx is not installed")
     (port,) = free_ports(1)
-    file = place.folder / "nginx.conf"
-    file.write_text(peers.nginx_conf(port, place.upstream_port, place.folder))
-    command = pinned([program, "-c", str(file), "-p", str(place.folder)])
-    with process(command, log=place.folder / "nginx.log", port=port) as pid:
+    file = setup.folder / "nginx.conf"
+    file.write_text(peers.nginx_conf(port, setup.upstream_port, setup.folder))
+    command = pinned([program, "-c", str(file), "-p", str(setup.folder)])
+    with process(command, log=setup.folder / "nginx.log", port=port) as pid:
         yield [Target(name="nginx", port=port, pid=pid)]
 
 
 @contextlib.contextmanager
-def ccproxy(place: Place, *, direct: bool) -> Iterator[list[Target]]:
-    """Run one ccproxy worker by hand, with the allocator's settings that a fleet gives it."""
+def ccproxy(setup: Setup, *, direct: bool) -> Iterator[list[Target]]:
+    """Run one ccproxy worker without a supervisor, with the allocator settings of a fleet."""
     name = "ccproxy-direct" if direct else "ccproxy"
     (port,) = free_ports(1)
-    home = place.folder / name
+    home = setup.folder / name
     home.mkdir()
     env_file = home / "bench.env"
-    write_settings(env_file, place.upstream, direct=direct)
+    write_settings(env_file, setup.upstream, direct=direct)
     command = [sys.executable, "-m", "ccproxy.worker", "--home", str(home), "--label", name]
     command += ["--env-file", str(env_file), "--port", str(port), "--nonce", "00"]
     log = home / "worker.out"
@@ -197,33 +197,33 @@ def write_settings(file: Path, upstream_url: str, *, direct: bool = False) -> No
         "SMALL_MODEL=gpt-4o-mini",
     ]
     file.write_text("\n".join(lines) + "\n")
-    file.chmod(0o600)  # it holds a key, if only for show
+    file.chmod(0o600)  # it contains a key, though a dummy
 
 
 @contextlib.contextmanager
-def litellm(place: Place) -> Iterator[list[Target]]:
-    """Run LiteLLM's proxy, installed from PyPI into an environment of its own."""
+def litellm(setup: Setup) -> Iterator[list[Target]]:
+    """Run LiteLLM's proxy, installed from PyPI into its own environment."""
     (port,) = free_ports(1)
-    file = place.folder / "litellm.json"  # JSON is YAML
-    file.write_text(json.dumps(peers.litellm_config(place.upstream)))
+    file = setup.folder / "litellm.json"  # JSON is YAML
+    file.write_text(json.dumps(peers.litellm_config(setup.upstream)))
     command = [str(peers.install_litellm()), "--config", str(file), "--port", str(port)]
     command += ["--host", "127.0.0.1", "--num_workers", "1"]
-    log = place.folder / "litellm.log"
+    log = setup.folder / "litellm.log"
     environ = peers.LITELLM_ENVIRON
     with process(pinned(command), log=log, port=port, environ=environ, patience=90) as pid:
         yield [Target(name="litellm", port=port, pid=pid)]
 
 
 @contextlib.contextmanager
-def claude_code_router(place: Place) -> Iterator[list[Target]]:
-    """Run claude-code-router, installed from npm, with a home of its own."""
+def claude_code_router(setup: Setup) -> Iterator[list[Target]]:
+    """Run claude-code-router, installed from npm, with its own home."""
     (port,) = free_ports(1)
-    home = place.folder / "router"
+    home = setup.folder / "router"
     settings_file = home / ".claude-code-router/config.json"
     settings_file.parent.mkdir(parents=True)
-    settings_file.write_text(json.dumps(peers.router_config(place.upstream, port)))
+    settings_file.write_text(json.dumps(peers.router_config(setup.upstream, port)))
     command = pinned(["node", str(peers.install_router()), "start"])
     environ = {"HOME": str(home)}
-    log = place.folder / "router.log"
+    log = setup.folder / "router.log"
     with process(command, log=log, port=port, environ=environ, patience=60) as pid:
         yield [Target(name="router", port=port, pid=pid)]

@@ -1,12 +1,12 @@
 """
-The provider: a process of its own that answers with bytes written beforehand.
+The provider: a separate process that answers with prepared bytes.
 
     python -m bench.upstream PORT SECONDS
 
-It knows Chat Completions and Messages, whole and streamed. Every streamed chunk carries the mark
-`~k`, which the client counts. `GET /mode?chunks=500&delay_ms=20&kind=tool&stamp=1` sets how
-streams are sent from then on: how many chunks, one every so many milliseconds (0: as fast as
-they go), text or tool call, and whether each carries the time at which it was sent.
+It serves Chat Completions and Messages, whole and streamed. Every streamed chunk contains the mark
+`~k`, which the client counts. `GET /mode?chunks=500&delay_ms=20&kind=tool&stamp=1` sets how streams
+are sent from then on: the number of chunks, the milliseconds between them (0: full speed), text or
+tool call, and whether each contains the time at which it was sent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SAID = MARK + " Hello there! " + "word " * 120
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How streams are sent."""
+    """The form of streams."""
 
     chunks: int = 50
     delay_ms: float = 0
@@ -172,7 +172,7 @@ def _message_around(kind: str) -> tuple[list[bytes], list[bytes]]:
 
 @lru_cache(maxsize=32)
 def script(api: str, kind: str, chunks: int) -> tuple[bytes, ...]:
-    """Every write of a stream: the head, each marked chunk, the tail."""
+    """Return every write of a stream: the head, each marked chunk, the tail."""
     around, delta = (
         (_chat_around, _chat_delta) if api == "chat" else (_message_around, _message_delta)
     )
@@ -187,21 +187,21 @@ def script(api: str, kind: str, chunks: int) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=4)
 def stamped(api: str, kind: str) -> tuple[bytes, bytes]:
-    """A chunk, cut where its time stamp goes."""
+    """A chunk, split at the position of its time stamp."""
     delta = _chat_delta if api == "chat" else _message_delta
     head, tail = _frame(delta(kind, f"{STAMP}{0:016d}")).split(b"@" + b"0" * 16)
     return head + b"@", tail
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a proxy; requests on it come one after the other."""
+    """One connection of a proxy; its requests arrive one after the other."""
 
     mode = Mode()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._buffer = bytearray()
-        self._left = -1  # bytes of the body that have not come; -1 while the head is read
+        self._left = -1  # missing bytes of the body; -1 while the head is read
         self._head = b""
         self._writes: tuple[bytes, ...] = ()
         self._next = 0
@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._write_next)
 
     def _write_next(self) -> None:
-        """Write a chunk, and the next one in the loop's next turn: each has its own packet."""
+        """Write a chunk, and the next one in the loop's next iteration: each is one packet."""
         if self._paused or not self._writes:
             return
         self._transport.write(self._writes[self._next])
@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
 
     def _write_paced(self, writes: tuple[bytes, ...]) -> None:
         if writes is not self._writes:
-            return  # the proxy went away
+            return  # the proxy closed the connection
         last = self._next == len(writes) - 1
         if self._mode.stamp and not last:
             head, tail = stamped(self._api, self._mode.kind)
@@ -298,9 +298,9 @@ class Connection(asyncio.Protocol):
 
 
 def _read_mode(path: str) -> Mode:
-    given = dict(parse_qsl(urlsplit(path).query))
-    numbers = {name: int(value) for name, value in given.items() if name != "kind"}
-    return replace(Mode(kind=given.get("kind", "text")), **numbers)
+    query = dict(parse_qsl(urlsplit(path).query))
+    numbers = {name: int(value) for name, value in query.items() if name != "kind"}
+    return replace(Mode(kind=query.get("kind", "text")), **numbers)
 
 
 async def serve(port: int, seconds: float) -> None:

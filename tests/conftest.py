@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.provider import Provider
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    """A scripted model provider on a port of its own; see tests/provider.py."""
+    """A scripted model provider on its own port; see tests/provider.py."""
     async with Provider() as provider:
         yield provider

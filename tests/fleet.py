@@ -1,5 +1,5 @@
 """
-A fleet in a folder of its own, driven through the command line: real processes, real signals.
+A fleet in its own folder, driven through the command line: real processes, real signals.
 
     async with FleetHome(tmp_path) as home:
         home.write(kimi={"PROVIDER_BASE_URL": provider.url})
@@ -32,10 +32,10 @@ PATIENCE = 20.0
 
 async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PATIENCE) -> T:
     """
-    Look until there is something to see, and return it.
+    Poll until the result is true, and return it.
 
     Raises:
-        TimeoutError: With what was seen last.
+        TimeoutError: With the last result.
     """
     late = time.monotonic() + within
     while True:
@@ -50,7 +50,7 @@ async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PA
 
 
 def free_ports(count: int) -> list[int]:
-    """Find *count* ports that nobody listens on."""
+    """Return *count* free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -60,7 +60,7 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended and what it said."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -69,9 +69,9 @@ class Done:
 
 class FleetHome:
     """
-    A fleet's home below *folder*, driven by the ccproxy that lies in *package*.
+    A fleet's home below *folder*, driven by the ccproxy in *package*.
 
-    On leaving it stops the fleet; whatever of it still runs then is killed and fails the test.
+    On exit it stops the fleet; processes that still run then are killed and fail the test.
     """
 
     def __init__(self, folder: Path, *, package: Path = ROOT) -> None:
@@ -86,7 +86,7 @@ class FleetHome:
         }
 
     def write(self, **entries: dict[str, str]) -> None:
-        """Write the table and an env file for each label, on ports that are kept afterwards."""
+        """Write the table and an env file for each label; the ports stay the same afterwards."""
         new = [label for label in entries if label not in self.ports]
         self.ports |= dict(zip(new, free_ports(len(new)), strict=True))
         (self.path / "envs").mkdir(exist_ok=True)
@@ -100,11 +100,11 @@ class FleetHome:
         (self.path / "ccproxy.toml").write_text("proxies = [\n" + "".join(lines) + "]\n")
 
     def url(self, label: str) -> str:
-        """Where the proxy called *label* answers."""
+        """Return the URL of the proxy *label*."""
         return f"http://127.0.0.1:{self.ports[label]}"
 
     async def ccproxy(self, *words: str, **environ: str) -> Done:
-        """Run a command to its end."""
+        """Run a command and return its result."""
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ccproxy", *words),
             cwd=self.path,
@@ -118,27 +118,27 @@ class FleetHome:
         return Done(child.returncode, out.decode(), err.decode())
 
     async def status(self) -> dict[str, Any]:
-        """What `status --json` says."""
+        """Return the output of `status --json`."""
         done = await self.ccproxy("status", "--json")
         content: dict[str, Any] = json.loads(done.out)
         return content
 
     async def proxy(self, label: str) -> dict[str, Any]:
-        """The row of one proxy."""
+        """Return the row of one proxy."""
         rows = (await self.status())["proxies"]
         return next(row for row in rows if row["label"] == label)
 
     async def worker_pid(self, label: str) -> int:
-        """The pid of a proxy with one process."""
+        """Return the pid of a proxy with one process."""
         (pid,) = (await self.proxy(label))["pids"]
         return int(pid)
 
     async def supervisor_pid(self) -> int:
-        """The pid of the supervisor that answers."""
+        """Return the pid of the supervisor."""
         return int((await self.status())["supervisor"]["pid"])
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process of this fleet: the home's path stands in its command line."""
+        """Return every process of this fleet: its command line contains the home's path."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

@@ -1,11 +1,11 @@
 """
-The grammar of a Messages stream, as a checker: what is wrong with these events?
+A checker for the grammar of a Messages stream.
 
     ping*, message_start, (ping | block)*, message_delta, message_stop
     block = content_block_start(i), content_block_delta(i)*, content_block_stop(i); i = 0, 1, 2 …
 
 Never two blocks open, `event:` equals the data's type, nothing after message_stop or error, no
-`[DONE]`. `check` returns the faults in words, `assemble` the message that a client would see.
+`[DONE]`. `check` returns the faults as text, `assemble` the message that a client would see.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TOOL_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def read(raw: bytes | Iterable[Event]) -> list[tuple[str, Event]]:
-    """Return the events with their names; events that are no bytes name themselves."""
+    """Return the events with their names; decoded events contain their name."""
     if not isinstance(raw, bytes):
         return [(event["type"], event) for event in raw]
     events = []
@@ -58,7 +58,7 @@ def check(raw: bytes | Iterable[Event]) -> list[str]:
 
 
 def assemble(raw: bytes | Iterable[Event]) -> dict[str, Any]:
-    """Return the message that the stream *raw* makes; fails if the stream is wrong."""
+    """Return the message assembled from the stream *raw*; fails if the stream is invalid."""
     events = read(raw)
     faults = check(raw if isinstance(raw, bytes) else [event for _, event in events])
     assert faults == []
@@ -100,7 +100,7 @@ class _Checker:
         self._begun = False
 
     def take(self, event: Event) -> None:
-        """Check one event in its place."""
+        """Check one event at its position."""
         if self._phase in ("stopped", "failed"):
             self._fault(f"{event['type']} after the end")
         handler = getattr(self, f"_on_{event['type']}", None)

@@ -1,8 +1,8 @@
 """
-A strict client of the Messages API: what it makes of an answer, and what it complains about.
+A strict client of the Messages API.
 
-`read_stream` is the checker of the stream grammar: every rule of the event order is an assertion,
-so a test that reads a stream with it fails on the first breach.
+`read_stream` checks the stream grammar: every rule of the event order is an assertion, so a test
+that reads a stream with it fails at the first violation.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back for one request, read with every rule of the API."""
+    """The answer to one request, checked against every rule of the API."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,7 +66,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """All text blocks in one."""
+        """The text of all text blocks."""
         blocks = (self.message or {}).get("content", ())
         return "".join(block["text"] for block in blocks if block["type"] == "text")
 
@@ -84,7 +84,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     path: str = "/v1/messages",
 ) -> Answer:
-    """Send *body* and read the answer, whole or streamed, with every rule of the API."""
+    """Send *body* and read the answer, whole or streamed, checking every rule of the API."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"Content-Type": "application/json", "anthropic-version": "2023-06-01"}
     async with session.post(base_url + path, data=data, headers={**sent, **(headers or {})}) as got:
@@ -98,7 +98,7 @@ def prompt(text: str = "hello", **fields: Any) -> dict[str, Any]:
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Read an answer of the Messages endpoint; fails on whatever breaks a rule."""
+    """Read an answer of the Messages endpoint; fails if it breaks a rule."""
     lower = {name.lower(): value for name, value in headers.items()}
     answer = {"status": status, "headers": lower, "body": body}
     if lower.get("content-type", "").startswith("text/event-stream"):
@@ -163,7 +163,7 @@ class Stream:
     _arguments: str = ""
 
     def take(self, event: Event) -> None:
-        """Read the next event; fails if it must not come here."""
+        """Read the next event; fails if it is not allowed here."""
         kind = event["type"]
         if kind == "ping":
             return
@@ -259,7 +259,7 @@ _READERS = {
 
 
 def read_stream(data: bytes) -> Stream:
-    """Read a complete stream; fails on whatever breaks the grammar, its end included."""
+    """Read a complete stream; fails if it breaks the grammar or is incomplete."""
     stream = Stream()
     for event in parse_events(data):
         stream.take(event)
@@ -268,7 +268,7 @@ def read_stream(data: bytes) -> Stream:
 
 
 def parse_events(data: bytes) -> Iterator[Event]:
-    """Take a stream apart; every event must be named for what it carries."""
+    """Split a stream into events; the name of each must match its data."""
     assert data.endswith(b"\n\n"), f"the last event is not closed: {data[-80:]!r}"
     for text in data.decode().split("\n\n")[:-1]:
         name, _, line = text.partition("\n")

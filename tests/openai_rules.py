@@ -1,4 +1,4 @@
-"""What a strict Chat Completions server refuses: the rules that api.openai.com answers 400 to."""
+"""The rules of a strict Chat Completions server: api.openai.com answers 400 to a violation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE = re.compile(r"https?://|data:image/(png|jpeg|gif|webp);base64,")
 
 
 def violations(body: Mapping[str, Any]) -> list[str]:
-    """Everything in *body* that would be refused."""
+    """Return everything in *body* that would be refused."""
     found = list(_check_fields(body))
     names = [tool["function"]["name"] for tool in body.get("tools", ())]
     found += _check_tools(body.get("tools"), names)
@@ -125,7 +125,7 @@ def _check_call(call: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_pairing(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Every call is answered by tool messages that follow at once, and nothing else is."""
+    """Every call is answered by a tool message directly after it, and no other call is."""
     waiting: list[str] = []
     for index, message in enumerate([*messages, {"role": "end"}]):
         if message["role"] == "tool":

@@ -1,5 +1,5 @@
 """
-What README must say because the code says it: its tables, made from settings and presets.
+The tables of README that are generated from settings and presets.
 
     python -m tests.readme      write them into README.md
 """
@@ -61,7 +61,7 @@ TABLES = {"settings": settings, "providers": providers}
 
 
 def written(text: str) -> str:
-    """Return *text* with every marked table as it must be."""
+    """Return *text* with every marked table generated anew from the code."""
     return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", text)
 
 

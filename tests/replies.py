@@ -1,7 +1,7 @@
 """
-What a scripted model says, rendered for one of the two APIs, whole or as a stream.
+Answers of a scripted model, rendered for one of the two APIs, whole or as a stream.
 
-`tests/provider.py` is the server that sends it.
+`tests/provider.py` is the server that sends them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CHAT_ID = "chatcmpl-scripted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a model says."""
+    """An answer of a model."""
 
     text: str
     reasoning: str

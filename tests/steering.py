@@ -1,4 +1,4 @@
-"""What no line for a person's eyes may hold."""
+"""Text that no output for people may contain."""
 
 from __future__ import annotations
 

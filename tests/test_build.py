@@ -1,4 +1,4 @@
-"""Which code this is."""
+"""The hash of the source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def package(tmp_path):
     return tmp_path
 
 
-def test_the_same_code_has_the_same_name_whenever_it_was_written(package):
+def test_equal_source_has_an_equal_hash_whatever_its_timestamps(package):
     before = build_of(package)
     os.utime(package / "__init__.py", (1, 1))
     (package / "providers.toml").write_text("x")
@@ -29,11 +29,11 @@ def test_the_same_code_has_the_same_name_whenever_it_was_written(package):
     [
         pytest.param(lambda p: (p / "worker" / "serve.py").write_text("B = 2\n"), id="a line"),
         pytest.param(lambda p: (p / "more.py").write_text(""), id="a new file"),
-        pytest.param(lambda p: (p / "__init__.py").unlink(), id="a file less"),
-        pytest.param(lambda p: (p / "__init__.py").rename(p / "init.py"), id="another name"),
+        pytest.param(lambda p: (p / "__init__.py").unlink(), id="a removed file"),
+        pytest.param(lambda p: (p / "__init__.py").rename(p / "init.py"), id="a renamed file"),
     ],
 )
-def test_other_code_has_another_name(change, package):
+def test_different_source_has_a_different_hash(change, package):
     before = build_of(package)
     change(package)
     assert build_of(package) != before

@@ -37,7 +37,7 @@ async def session():
 
 @pytest.fixture
 async def home(tmp_path):
-    """A fleet of two before two providers; kimi is served by two processes."""
+    """A fleet of two proxies for two providers; kimi has two processes."""
     async with AsyncExitStack() as stack:
         home = await stack.enter_async_context(FleetHome(tmp_path))
         home.providers = {
@@ -74,10 +74,10 @@ def models(home: FleetHome, label: str) -> list[str]:
     return [call.json["model"] for call in home.providers[label].calls]
 
 
-async def test_a_switch_is_seen_by_every_process_and_outlives_them(home, session):
+async def test_a_switch_applies_to_every_process_and_survives_a_restart(home, session):
     done = await home.ccproxy("switch", "kimi", "night")
     assert done.code == 0, done.err
-    for _ in range(12):  # the kernel spreads connections over both processes
+    for _ in range(12):  # the kernel distributes connections over both processes
         async with aiohttp.ClientSession() as anew:
             answer = await kimi(home, anew)
             assert answer.headers["x-ccproxy-route"] == "glm:big (big of night)"
@@ -99,7 +99,7 @@ async def test_a_switch_is_seen_by_every_process_and_outlives_them(home, session
     assert models(home, "kimi") == ["kimi-big"]
 
 
-async def test_http_and_command_line_switch_the_same(home, session):
+async def test_http_and_the_command_line_set_the_same_switch(home, session):
     headers = {"x-api-key": CLIENT_KEY + "kimi"}
     url = home.url("kimi") + "/switch_model"
     async with session.post(url, json={"preset": "night"}, headers=headers) as got:
@@ -108,7 +108,7 @@ async def test_http_and_command_line_switch_the_same(home, session):
     assert told.startswith("kimi is switched to night\n  big     glm:big\n")
 
 
-async def test_fallback_and_relays_need_no_client_key_of_the_sibling(home, session):
+async def test_fallback_and_peer_requests_need_no_client_key_of_the_peer(home, session):
     home.providers["kimi"].script(failure(503))
     answers = await asyncio.gather(*(kimi(home, session, stream=True) for _ in range(20)))
     assert {answer.text for answer in answers} == {"ok"}
@@ -120,7 +120,7 @@ async def test_fallback_and_relays_need_no_client_key_of_the_sibling(home, sessi
     assert "some-model" in log
 
 
-async def test_a_table_by_another_name_is_found_too(home, session):
+async def test_a_table_with_another_file_name_works(home, session):
     assert (await home.ccproxy("stop")).code == 0
     (home.path / "ccproxy.toml").rename(home.path / "other.toml")
     done = await home.ccproxy("--config", "other.toml", "start")

@@ -1,7 +1,7 @@
 """
-The whole product as its user has it: the command line, the supervisor, workers, a provider.
+The whole product: command line, supervisor, workers, and a scripted provider.
 
-Real processes in a home of their own; waits are for facts, never for time.
+Real processes in their own home; tests wait for facts, never for a fixed time.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def settings(provider, **more):
 
 @dataclass
 class Load:
-    """What a few clients that ask all the time have met."""
+    """The results of clients that send requests continuously."""
 
     answers: int = 0
     answered_at: float = 0.0
@@ -79,7 +79,7 @@ class Load:
 
 @asynccontextmanager
 async def load(session, base_url, *, clients=4) -> AsyncIterator[Load]:
-    """Keep *clients* asking until the block ends."""
+    """Send requests from *clients* clients until the block ends."""
     seen, over = Load(), asyncio.Event()
 
     async def client() -> None:
@@ -111,7 +111,7 @@ async def grows(seen: Load, by: int = 20) -> None:
     await eventually(lambda: seen.answers >= enough)
 
 
-# A day without trouble.
+# Normal operation.
 
 
 async def test_from_start_to_stop(home, provider, session):
@@ -148,7 +148,7 @@ async def test_from_start_to_stop(home, provider, session):
     assert [row["state"] for row in (await home.status())["proxies"]] == ["stopped", "stopped"]
 
 
-async def test_a_second_start_changes_nothing(kimi):
+async def test_a_second_start_has_no_effect(kimi):
     before = await kimi.worker_pid("kimi"), await kimi.supervisor_pid()
     assert (await kimi.ccproxy("start")).code == 0
     assert (await kimi.worker_pid("kimi"), await kimi.supervisor_pid()) == before
@@ -185,7 +185,7 @@ async def test_status_starts_nothing(home, provider):
 # Stopping and restarting.
 
 
-async def test_a_stop_lets_streams_finish(kimi, provider, session):
+async def test_a_stop_waits_for_open_streams(kimi, provider, session):
     rest = asyncio.Event()
     provider.script(stream(chunk("one "), rest, chunk("two"), chunk(finish="stop")))
     asking = asyncio.create_task(ask(session, kimi.url("kimi"), prompt(stream=True)))
@@ -198,7 +198,7 @@ async def test_a_stop_lets_streams_finish(kimi, provider, session):
     assert (await stopping).code == 0
 
 
-async def test_a_restart_refuses_nobody(kimi, session):
+async def test_a_restart_refuses_no_connection(kimi, session):
     before = await kimi.worker_pid("kimi")
     async with load(session, kimi.url("kimi")) as seen:
         done = await kimi.ccproxy("restart")
@@ -212,10 +212,10 @@ async def is_stopping(home):
     return (await home.proxy("kimi"))["state"] == "stopping"
 
 
-# Sudden deaths.
+# Crashes.
 
 
-async def test_a_killed_worker_is_back_and_no_connection_was_refused(kimi, session):
+async def test_a_killed_worker_restarts_without_a_refused_connection(kimi, session):
     before = await kimi.worker_pid("kimi")
     async with load(session, kimi.url("kimi")) as seen:
         answers = seen.answers
@@ -233,7 +233,7 @@ async def test_a_killed_worker_is_back_and_no_connection_was_refused(kimi, sessi
     assert row["pids"] != [before]
 
 
-async def test_workers_outlive_their_supervisor_and_are_adopted(kimi, session):
+async def test_workers_survive_their_supervisor_and_are_adopted(kimi, session):
     worker, supervisor = await kimi.worker_pid("kimi"), await kimi.supervisor_pid()
     async with load(session, kimi.url("kimi")) as seen:
         os.kill(supervisor, signal.SIGKILL)
@@ -264,7 +264,7 @@ async def test_an_adopted_worker_is_restarted_on_the_same_port(kimi, session):
     assert seen.refused == [], "the new supervisor holds the old listening socket"
 
 
-async def test_twenty_starts_at_once_make_one_fleet(home, provider):
+async def test_twenty_concurrent_starts_make_one_fleet(home, provider):
     home.write(kimi=settings(provider), glm=settings(provider))
     done = await asyncio.gather(*(home.ccproxy("start") for _ in range(20)))
     assert [one for one in done if one.code != 0] == []
@@ -274,10 +274,10 @@ async def test_twenty_starts_at_once_make_one_fleet(home, provider):
     assert len(pids) == 3
 
 
-# Strangers.
+# Other programs.
 
 
-async def test_a_port_held_by_a_stranger_is_named_and_the_others_start(home, provider, session):
+async def test_a_port_in_use_is_reported_and_the_others_start(home, provider, session):
     home.write(kimi=settings(provider), glm=settings(provider))
     async with stranger(home.ports["kimi"]) as pid:
         done = await home.ccproxy("start")
@@ -293,7 +293,7 @@ async def test_a_port_held_by_a_stranger_is_named_and_the_others_start(home, pro
 
 @asynccontextmanager
 async def stranger(port) -> AsyncIterator[int]:
-    """A program of somebody else's that listens on *port*."""
+    """Another program that listens on *port*."""
     code = (
         "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
         "print('up', flush=True); sys.stdin.read()"
@@ -310,8 +310,8 @@ async def stranger(port) -> AsyncIterator[int]:
         await asyncio.wait_for(child.wait(), PATIENCE)
 
 
-async def test_a_pid_that_belongs_to_somebody_else_is_left_alone(kimi, provider):
-    """A record that outlived its process must never lead a signal to whoever has the pid now."""
+async def test_a_recycled_pid_is_not_signalled(kimi, provider):
+    """A stale record never leads to a signal to the process that has its pid now."""
     worker, supervisor = await kimi.worker_pid("kimi"), await kimi.supervisor_pid()
     record = kimi.path / "pids/kimi.pid"
     text = record.read_text()

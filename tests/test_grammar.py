@@ -41,7 +41,7 @@ TEXT = [opened(0, "text", text=""), delta(0, "text", "a"), closed(0)]
 CALL = opened(0, "tool_use", id="c1", name="Read", input={})
 
 
-def test_a_right_stream_has_no_faults_and_makes_a_message():
+def test_a_valid_stream_has_no_faults_and_assembles_to_a_message():
     events = [
         {"type": "ping"},
         START,

@@ -1,4 +1,4 @@
-"""M18: the models of a models.yaml, imported, started and asked: real processes, two providers."""
+"""Models imported from a models.yaml: real processes, two providers."""
 
 from __future__ import annotations
 

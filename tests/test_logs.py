@@ -201,7 +201,7 @@ def test_lost_lines_of_one_batch_are_counted_singly(tmp_path, clock, monkeypatch
 
 
 def test_a_full_disk_at_start_is_reported_and_not_fatal(tmp_path, clock, monkeypatch):
-    """R12: the file cannot even be made; once there is room, it is, and the loss is told."""
+    """The file cannot be created at first; once there is space it is, and the loss is reported."""
     real = os.open
 
     def full(path, flags, mode=0o777):
@@ -297,7 +297,6 @@ def aged(path, seconds, text="x"):
     [(3 * DAY + 1, True), (3 * DAY - 1, False), (3 * DAY, False), (0, False), (30 * DAY, True)],
 )
 def test_archives_are_deleted_after_exactly_three_days(tmp_path, seconds, goes):
-    """R14."""
     path = aged(tmp_path / "Kimi-K2.log.20260101_000000", seconds, "hello")
     removed = prune(tmp_path, now=NOON)
     assert [(one.path, one.size) for one in removed] == ([(path, 5)] if goes else [])
@@ -320,7 +319,6 @@ def test_archives_are_deleted_after_exactly_three_days(tmp_path, seconds, goes):
     ],
 )
 def test_files_that_are_not_archives_are_kept(tmp_path, name):
-    """R14."""
     path = aged(tmp_path / name, 100 * DAY)
     assert prune(tmp_path, now=NOON) == ()
     assert path.exists()
@@ -333,7 +331,6 @@ def test_every_form_of_archive_name_is_deleted(tmp_path, name):
 
 
 def test_links_and_folders_are_not_followed(tmp_path):
-    """R14."""
     victim = aged(tmp_path / "victim", 100 * DAY)
     (tmp_path / "a.log.20260101_000000").symlink_to(victim)
     (tmp_path / "b.log.20260101_000000").mkdir()

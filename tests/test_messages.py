@@ -1,4 +1,4 @@
-"""The checker of the stream grammar: it lets a right stream pass and every wrong one fail."""
+"""The checker of the stream grammar accepts valid streams and refuses invalid ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def wire(*events):
     return "".join(lines).encode()
 
 
-def test_a_right_stream_is_put_together():
+def test_a_valid_stream_is_assembled():
     stream = read_stream(
         wire(
             PING,
@@ -123,7 +123,7 @@ def test_an_error_may_end_a_stream_anywhere(before):
         pytest.param([START, {"type": "made_up"}], id="unknown event"),
     ],
 )
-def test_a_wrong_stream_fails(events):
+def test_an_invalid_stream_fails(events):
     with pytest.raises((AssertionError, LookupError, ValueError)):
         read_stream(wire(*events))
 
@@ -136,7 +136,7 @@ def test_a_wrong_stream_fails(events):
         pytest.param(wire(START, END, STOP) + b"data: [DONE]\n\n", id="chat's end"),
     ],
 )
-def test_wrong_bytes_fail(data):
+def test_invalid_bytes_fail(data):
     with pytest.raises((AssertionError, ValueError)):
         read_stream(data)
 

@@ -1,4 +1,4 @@
-"""The scripted provider itself: what other tests rely on."""
+"""The scripted provider itself."""
 
 from __future__ import annotations
 
@@ -114,14 +114,14 @@ async def test_an_eof_ends_the_body_without_done(client, provider):
     assert b"[DONE]" not in body
 
 
-async def test_hanging_up_gives_no_answer(client, provider):
+async def test_a_closed_connection_gives_no_answer(client, provider):
     provider.script(hang_up())
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await ask(client, provider)
 
 
 @pytest.mark.parametrize("commits", [True, False], ids=["in mid-stream", "before the status"])
-async def test_a_client_that_goes_away_is_seen(provider, commits):
+async def test_a_client_that_disconnects_is_recorded(provider, commits):
     never = asyncio.Event()
     provider.script(stream(chunk("one"), never, gate=None if commits else never))
     async with aiohttp.ClientSession() as session:
@@ -137,7 +137,7 @@ async def test_a_client_that_goes_away_is_seen(provider, commits):
     assert not call.done.is_set()
 
 
-async def test_a_fault_in_the_tests_own_script_comes_out_again(client):
+async def test_an_error_in_the_script_is_raised_at_the_end(client):
     def script(call):
         raise LookupError(call.path)
 

@@ -1,4 +1,4 @@
-"""README is true: its tables are the code's, its verbs exist, its files are there."""
+"""README matches the code: its tables, its commands and its links."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMANDS = sorted(
 )
 
 
-def test_its_tables_are_what_the_code_says():
+def test_the_tables_match_the_code():
     assert written(TEXT) == TEXT, "run: python -m tests.readme"
 
 
@@ -37,10 +37,10 @@ def test_every_command_exists(verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_is_told(verb):
+def test_every_command_is_described(verb):
     assert f"ccproxy {verb}" in TEXT
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
-def test_every_file_that_it_links_to_exists(path):
+def test_every_linked_file_exists(path):
     assert (README.parent / path).exists()

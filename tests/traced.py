@@ -1,4 +1,4 @@
-"""How much memory a piece of work leaves behind."""
+"""Memory that remains allocated after a piece of work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def kept_by(work: Callable[[], object]) -> int:
-    """Return how many bytes are still allocated when *work* is done and its result is gone."""
+    """Return the bytes still allocated after *work* has ended and its result is released."""
     tracemalloc.start()
     try:
         work()

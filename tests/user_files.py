@@ -1,4 +1,4 @@
-"""Files of a user's, written into a folder of the test's own."""
+"""Fixtures that write the user's files into a temporary folder."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ CCqGSM49BAMCA0gAMEUCIQC+0rW4GzlHNEQ0xHUxHB12UYmrYawS1XOONS3fspDj
 rAIgQyP4fnGoC/fOyCD5wgQIhfE8OKq6wjAryM46+O3NPPs=
 -----END CERTIFICATE-----
 """
-"""A certificate that vouches for nobody: its private key was never kept."""
+"""A certificate authority whose private key was deleted."""
 
 ENVS = Path(__file__).parents[1] / "envs"
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The folder that the user is in: files in it are called by their short names."""
+    """The current folder of the user; its files are shown by their short names."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def write(here):
-    """Write a file as its owner's alone, folders included."""
+    """Write a private file, with its folders."""
 
     def write(name, text):
         file = here / name
@@ -49,7 +49,7 @@ def write(here):
 
 @pytest.fixture
 def complaints():
-    """Run something that must fail, and return what is said about it."""
+    """Run a function that must raise ConfigError, and return the texts of its errors."""
 
     def complaints(act, *args, **more):
         with pytest.raises(ConfigError) as caught:
@@ -61,5 +61,5 @@ def complaints():
 
 @pytest.fixture
 def templates():
-    """The folder of the env files that are shipped."""
+    """The folder of the shipped env templates."""
     return ENVS

@@ -1,4 +1,4 @@
-"""The command: run what is named, all if nothing is; exit with 1 if a goal was missed."""
+"""The command: run the named runs, or all; exit with 1 if a goal was missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything at once: mixed streams, a limited and a refused key, clients that leave."""
+"""Everything at once: mixed streams, a limited and a refused key, clients that disconnect."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LIMITED, REFUSED = "sk-limited-key-of-trust-0429", "sk-refused-key-of-trust-0401
 
 
 async def one_good_key() -> list[Figure]:
-    """3 keys, one always 429, one always 401: 2,000 requests, 5 % of clients leave."""
+    """3 keys, one always 429, one always 401: 2,000 requests, 5 % of clients disconnect."""
     return await _run([LIMITED, REFUSED, GOOD[0]])
 
 
 async def three_good_keys() -> list[Figure]:
-    """The same with three good keys: fair among them."""
+    """The same with three good keys: an even distribution."""
     return await _run([GOOD[0], LIMITED, GOOD[1], REFUSED, GOOD[2]])
 
 
@@ -44,10 +44,10 @@ async def _run(keys: list[str]) -> list[Figure]:
         before = worker.resident()
         provider.by_key.clear()
         ends = await _load(worker)
-        left = await worker.settled()
+        leases = await worker.settled()
         await worker.session.close()
         await asyncio.sleep(0.5)
-        return _figures(provider, worker, ends, left=left, before=before)
+        return _figures(provider, worker, ends, leases=leases, before=before)
 
 
 async def _load(worker: Worker) -> Counter[str]:
@@ -73,18 +73,18 @@ async def _load(worker: Worker) -> Counter[str]:
 
 
 async def _leave(worker: Worker, mark: int, stream: bool, *, after: float) -> None:
-    """Ask, and be gone *after* some seconds, with the connection."""
-    asking = asyncio.ensure_future(
+    """Send a request and close the connection *after* some seconds."""
+    request = asyncio.ensure_future(
         worker.session.post(
             worker.url, json=question(mark, stream), headers={"Connection": "close"}
         )
     )
-    await asyncio.wait([asking], timeout=after)
-    if asking.done():
-        asking.result().close()
+    await asyncio.wait([request], timeout=after)
+    if request.done():
+        request.result().close()
     else:
-        asking.cancel()
-        await asyncio.wait([asking])
+        request.cancel()
+        await asyncio.wait([request])
 
 
 def _figures(
@@ -92,21 +92,21 @@ def _figures(
     worker: Worker,
     ends: Counter[str],
     *,
-    left: int,
+    leases: int,
     before: float,
 ) -> list[Figure]:
-    asked = {key: count for key, count in provider.by_key.items() if key in GOOD}
-    mean = sum(asked.values()) / len(asked)
-    spread = max(abs(count - mean) / mean for count in asked.values())
-    bad = {text: count for text, count in ends.items() if text not in ("whole", "left")}
+    by_key = {key: count for key, count in provider.by_key.items() if key in GOOD}
+    mean = sum(by_key.values()) / len(by_key)
+    spread = max(abs(count - mean) / mean for count in by_key.values())
+    bad = {text: count for text, count in ends.items() if text not in ("whole", "leases")}
     again = sum(count > 1 for mark, count in provider.by_mark.items() if mark < REQUESTS)
     return [
         exactly("requests that failed though a key was good", sum(bad.values()), 0, str(bad or "")),
         exactly("answers begun twice for one request", again, 0),
-        at_most("unfairness among good keys", round(spread, 3), 0.05, str(sorted(asked.values()))),
-        exactly("permits out at the end", left, 0),
+        at_most("unfairness among good keys", round(spread, 3), 0.05, str(sorted(by_key.values()))),
+        exactly("leases at the end", leases, 0),
         exactly("answers still open at the provider", provider.open, 0),
-        at_most("MiB of memory more than before", round(worker.resident() - before, 1), 64),
+        at_most("MiB of additional memory than before", round(worker.resident() - before, 1), 64),
         at_most("calls with the limited key", provider.by_key[LIMITED], 100),
         at_most("calls with the refused key", provider.by_key[REFUSED], 100),
     ]

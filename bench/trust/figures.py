@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured, and whether it is good enough."""
+    """A measured value and whether it meets its goal."""
 
     what: str
     value: float
@@ -22,10 +22,10 @@ class Figure:
 
 
 def exactly(what: str, value: float, goal: float, note: str = "") -> Figure:
-    """A figure that has to be *goal*."""
+    """Return a figure that must equal *goal*."""
     return Figure(what, value, f"{goal:g}", value == goal, note)
 
 
 def at_most(what: str, value: float, goal: float, note: str = "") -> Figure:
-    """A figure that must not be more than *goal*."""
+    """Return a figure that must not exceed *goal*."""
     return Figure(what, value, f"≤ {goal:g}", value <= goal, note)

@@ -1,4 +1,4 @@
-"""Keys and repeats under load: fairness, a limited address, a dead provider, dying connections."""
+"""Keys and retries under load: fairness, limits, a dead provider, closing connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = [f"sk-a-key-of-trust-{n:04}" for n in range(10)]
 
 
 async def fairness() -> list[Figure]:
-    """G7: 3 keys, 3,000 requests, 100 at once, random latencies; then one by one."""
+    """3 keys, 3,000 requests, 100 at once, random latencies; then one by one."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         return await provider.good(request, call, chunks=1, pause=random.uniform(0, slowest))
@@ -40,7 +40,7 @@ async def fairness() -> list[Figure]:
 
 
 async def failover() -> list[Figure]:
-    """G5: what it costs to go on to another key, in the middle of 200 tries."""
+    """The delay of a switch to another key: median of 200."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         if call.mark % 2 == 0 and call.mark not in limited:
@@ -50,19 +50,20 @@ async def failover() -> list[Figure]:
 
     async with serving(behave) as provider, running(provider.url, KEYS[:2]) as worker:
         limited: set[int] = set()
-        taken: dict[bool, list[float]] = {True: [], False: []}
+        durations: dict[bool, list[float]] = {True: [], False: []}
         for mark in range(400):
             began = time.perf_counter()
             await worker.post(mark, stream=False)
             seconds = time.perf_counter() - began
-            taken[mark in limited].append(seconds * 1000)
-        added = statistics.median(taken[True]) - statistics.median(taken[False])
-        note = f"{len(taken[True])} times; an answer takes {statistics.median(taken[False]):.1f} ms"
+            durations[mark in limited].append(seconds * 1000)
+        added = statistics.median(durations[True]) - statistics.median(durations[False])
+        usual = statistics.median(durations[False])
+        note = f"{len(durations[True])} times; an answer takes {usual:.1f} ms"
         return [at_most("ms that another key costs", round(added, 1), 20, note)]
 
 
 async def limited_address() -> list[Figure]:
-    """G10: 10 keys behind an address that is limited: few calls, no key blamed."""
+    """10 keys at a limited address: few calls, no key is cooled down."""
 
     async def behave(_request: web.Request, _call: Call) -> web.StreamResponse:
         return failure(429, "too many requests", **{"Retry-After": "12"})
@@ -83,11 +84,13 @@ async def limited_address() -> list[Figure]:
 
 
 async def dead_provider() -> list[Figure]:
-    """G12: 100 requests a second for a minute, before a provider that fails, always or often."""
+    """100 requests a second for a minute to a provider that fails always or often."""
     figures = []
     for share, name in ((1.0, "always"), (0.33, "a third of the time")):
-        asked, calls = await _pour(share)
-        figures.append(at_most(f"calls per request, failing {name}", round(calls / asked, 3), 1.2))
+        requests, calls = await _pour(share)
+        figures.append(
+            at_most(f"calls per request, failing {name}", round(calls / requests, 3), 1.2)
+        )
     return figures
 
 
@@ -110,13 +113,13 @@ async def _pour(share: float, *, seconds: float = 60.0, rate: float = 100.0) -> 
 
 
 async def dying_connections() -> list[Figure]:
-    """G18: the provider closes each pooled connection after its answer, 1,000 times."""
+    """The provider closes each pooled connection after its answer, 1,000 times."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         response = await provider.good(request, call, chunks=1)
         transport = request.transport
         assert transport is not None
-        # Between two requests, once just when the next one comes: the answer is out by then.
+        # Between two requests, at once when the next one arrives: the answer has been sent by then.
         asyncio.get_running_loop().call_later(0.0005 * (call.mark % 4), transport.close)
         return response
 
@@ -125,7 +128,7 @@ async def dying_connections() -> list[Figure]:
         for mark in range(1000):
             status, body = await worker.post(mark, stream=mark % 2 == 0)
             worker_failures += not is_complete(status, body, mark)
-        # A request that meets the closing is sent once more: nothing of an answer had come.
+        # A request on a closing connection is sent again: no part of an answer had arrived.
         again = sum(count > 2 for count in provider.by_mark.values())
         return [
             exactly("requests that failed", worker_failures, 0),
@@ -134,7 +137,7 @@ async def dying_connections() -> list[Figure]:
 
 
 async def _asked(worker: Worker, marks: range, gate: asyncio.Semaphore) -> int:
-    """Ask for every mark; return how many were not answered in full."""
+    """Send a request for every mark; return the number of incomplete answers."""
 
     async def one(mark: int) -> bool:
         async with gate:

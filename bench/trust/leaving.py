@@ -1,4 +1,4 @@
-"""G2: clients that leave, in every phase of a request."""
+"""Clients that disconnect, in every phase of a request."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ KEYS = ["sk-a-key-of-trust-0000"]
 TIMES = 100
 AT_ONCE = 20
 OTHERS = 10**6
-"""From this mark on, clients stay."""
+"""From this mark on, clients wait for the answer."""
 
 
 async def six_phases() -> list[Figure]:
-    """G2: 100 clients leave in each of six phases; the provider's work ends with them."""
+    """100 clients disconnect in each of six phases; the provider's work ends with them."""
     figures = []
     for phase in ("upload", "queued", "headers", "backoff", "stream", "whole"):
         figures += await _in(phase)
@@ -29,7 +29,7 @@ async def six_phases() -> list[Figure]:
 
 
 async def _in(phase: str) -> list[Figure]:
-    """Have clients leave in *phase*, and see what is left of them a second later."""
+    """Disconnect clients in *phase*, and return what remains a second later."""
     settings = {"MAX_RETRIES": "3", "KEY_MAX_IN_FLIGHT": "1" if phase == "queued" else "1000"}
     holding = asyncio.Event()
 
@@ -51,7 +51,7 @@ async def _in(phase: str) -> list[Figure]:
         if phase == "queued":
             holder = asyncio.ensure_future(worker.post(-5, stream=False))
             await _until(lambda: provider.open == 1)
-        if phase == "backoff":  # a budget for repeats comes from requests that go well
+        if phase == "backoff":  # successful requests fill the retry budget
             await asyncio.gather(*(worker.post(OTHERS + n, stream=False) for n in range(600)))
         before = sum(provider.by_key.values())
         slowest = 0.0
@@ -61,23 +61,23 @@ async def _in(phase: str) -> list[Figure]:
         holding.set()
         if holder is not None:
             await holder
-        left = await worker.settled()
+        leases = await worker.settled()
         expected = {"upload": 0, "queued": 0}.get(phase, TIMES)
         return [
-            at_most(f"{phase}: seconds until the last one was let go of", round(slowest, 2), 1.0),
-            exactly(f"{phase}: permits out", left, 0),
+            at_most(f"{phase}: seconds until the last one was released", round(slowest, 2), 1.0),
+            exactly(f"{phase}: leases", leases, 0),
             exactly(f"{phase}: calls of the provider", calls, expected),
         ]
 
 
 async def _leave(worker: Worker, provider: Provider, phase: str, start: int) -> float:
-    """Let some clients come and go; return how long the provider noticed them still."""
-    base, seen = provider.open, sum(provider.by_key.values())
+    """Connect and disconnect clients; return how long the provider's connections stayed open."""
+    base, requests = provider.open, sum(provider.by_key.values())
     writers = [await _come(worker, phase, start + n) for n in range(AT_ONCE)]
     if phase in ("headers", "stream", "whole"):
         await _until(lambda: provider.open == base + AT_ONCE)
     elif phase == "backoff":
-        await _until(lambda: sum(provider.by_key.values()) == seen + AT_ONCE)
+        await _until(lambda: sum(provider.by_key.values()) == requests + AT_ONCE)
         await _until(lambda: provider.open == base)
     else:
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A scripted provider for load: behaves by key, counts what it was asked, knows who left."""
+"""A scripted provider for load: behaves by key, counts requests and disconnects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _USAGE = {"prompt_tokens": 10, "completion_tokens": 20}
 
 @dataclass(slots=True)
 class Call:
-    """One request as it came."""
+    """One received request."""
 
     key: str
     mark: int
@@ -34,24 +34,24 @@ Behave = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 
 @dataclass(slots=True)
 class Provider:
-    """What a run looks at."""
+    """The records of a run."""
 
     behave: Behave
     url: str = ""
     by_key: Counter[str] = field(default_factory=Counter)
     by_mark: Counter[int] = field(default_factory=Counter)
     """Answers that were begun, by the mark in the prompt."""
-    gone: int = 0
+    aborted: int = 0
     """Answers that the worker hung up on."""
     open: int = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one call."""
+        """Answer one request."""
         body = await request.read()
-        found = MARK.search(body)
+        match = MARK.search(body)
         call = Call(
             key=request.headers["Authorization"].removeprefix("Bearer "),
-            mark=int(found[1]) if found else -1,
+            mark=int(match[1]) if match else -1,
             streams=b'"stream":true' in body.replace(b" ", b""),
         )
         self.by_key[call.key] += 1
@@ -59,7 +59,7 @@ class Provider:
         try:
             return await self.behave(request, call)
         except (ConnectionError, asyncio.CancelledError):
-            self.gone += 1
+            self.aborted += 1
             raise
         finally:
             self.open -= 1
@@ -67,7 +67,7 @@ class Provider:
     async def good(
         self, request: web.Request, call: Call, *, chunks: int = 20, pause: float = 0.0
     ) -> web.StreamResponse:
-        """Answer as a model does, whole or as *chunks* pieces with a *pause* between."""
+        """Answer like a model, whole or as *chunks* chunks with a *pause* between them."""
         self.by_mark[call.mark] += 1
         if not call.streams:
             await asyncio.sleep(chunks * pause)
@@ -84,14 +84,14 @@ class Provider:
 
 
 def failure(status: int, text: str, **headers: str) -> web.Response:
-    """An error of OpenAI's form."""
+    """Return an error in OpenAI's form."""
     return web.json_response(
         {"error": {"message": text, "type": "error", "code": None}}, status=status, headers=headers
     )
 
 
 def whole(text: str) -> dict[str, object]:
-    """A whole answer."""
+    """Return a whole answer."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": text},
@@ -101,7 +101,7 @@ def whole(text: str) -> dict[str, object]:
 
 
 def piece(text: str) -> bytes:
-    """One piece of a stream."""
+    """Return one chunk of a stream."""
     return _line({"choices": [{"index": 0, "delta": {"content": text}}]})
 
 
@@ -111,8 +111,8 @@ def _line(content: object) -> bytes:
 
 @asynccontextmanager
 async def serving(behave: Behave | None = None) -> AsyncIterator[Provider]:
-    """Run a provider; without *behave* every call gets a good answer."""
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # who leaves is no news here
+    """Run a provider; without *behave* every request succeeds."""
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # disconnects are expected here
     provider = Provider(behave=behave or _unset)
     if behave is None:
         provider.behave = provider.good

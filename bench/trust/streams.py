@@ -22,7 +22,7 @@ _STAMP = re.compile(rb"at-(\d+)-")
 
 
 async def stalled_readers() -> list[Figure]:
-    """G13: 20 readers that stall before 300 MB each."""
+    """20 readers that stall, each with a stream of 300 MB."""
 
     async def behave(request: web.Request, _call: Call) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -30,29 +30,29 @@ async def stalled_readers() -> list[Figure]:
         chunk = piece("x" * 60_000)
         for _ in range(300_000_000 // len(chunk)):
             await response.write(chunk)
-            sent[0] += len(chunk)
+            progress[0] += len(chunk)
         return response
 
-    sent = [0]
+    progress = [0]
     async with serving(behave) as provider, running(provider.url, KEYS) as worker:
         before = worker.resident()
         writers = [await _stalled(worker, mark) for mark in range(STALLED)]
-        await _until_still(sent)
+        await _until_still(progress)
         most = worker.resident() - before
         still_open = provider.open
         for writer in writers:
             writer.transport.abort()
         await asyncio.sleep(1)
         return [
-            at_most("MiB of memory more", round(most, 1), 64),
+            at_most("MiB of additional memory", round(most, 1), 64),
             exactly("streams that wait", still_open, STALLED),
-            exactly("streams open a second after the readers left", provider.open, 0),
-            exactly("permits out", await worker.settled(), 0),
+            exactly("streams open a second after the readers disconnected", provider.open, 0),
+            exactly("leases", await worker.settled(), 0),
         ]
 
 
 async def _stalled(worker: Worker, mark: int) -> asyncio.StreamWriter:
-    """Ask for a stream and read nothing of it."""
+    """Request a stream and read nothing of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port, limit=1024)
     body = json.dumps(question(mark, True)).encode()
     head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -61,16 +61,16 @@ async def _stalled(worker: Worker, mark: int) -> asyncio.StreamWriter:
     return writer
 
 
-async def _until_still(sent: list[int]) -> None:
+async def _until_still(progress: list[int]) -> None:
     """Wait until the provider cannot write any more."""
     last = -1
-    while sent[0] != last:
-        last = sent[0]
+    while progress[0] != last:
+        last = progress[0]
         await asyncio.sleep(1)
 
 
 async def many_streams() -> list[Figure]:
-    """G17: 500 streams at once, an event of each every 250 ms."""
+    """500 streams at once, with an event every 250 ms each."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -95,7 +95,7 @@ async def many_streams() -> list[Figure]:
 
 
 async def _lags(worker: Worker, url: str) -> list[float]:
-    """Read 500 streams; return how late each event was, in ms."""
+    """Read 500 streams; return the delay of each event in ms."""
     lags: list[float] = []
 
     async def one(mark: int) -> None:
@@ -119,7 +119,7 @@ def _middle(lags: list[float]) -> float:
 
 
 async def silent_clients() -> list[Figure]:
-    """G16: 500 half requests and 500 silent connections; what the others feel, and their end."""
+    """500 partial requests and 500 silent connections; the effect on others."""
     async with serving() as provider, running(provider.url, KEYS) as worker:
         alone = await _latencies(worker)
         crowd = [
@@ -131,23 +131,23 @@ async def silent_clients() -> list[Figure]:
         seconds = time.monotonic() - began
         for _, writer in crowd:
             writer.transport.abort()
-        told = sum(line.startswith(b"HTTP/1.1 408") for line in last)
+        timeouts = sum(line.startswith(b"HTTP/1.1 408") for line in last)
         longer = (_middle(among) / _middle(alone) - 1) * 100
         slowest = f"slowest hundredth {_p99(alone):.1f}, then {_p99(among):.1f} ms"
         return [
             at_most("per cent that an answer takes longer", round(longer, 1), 10, slowest),
-            exactly("connections that were not told 408", len(crowd) - told, 0),
+            exactly("connections that did not get 408", len(crowd) - timeouts, 0),
             at_most("seconds until all are closed", round(seconds, 1), 31),
         ]
 
 
 async def _latencies(worker: Worker) -> list[float]:
-    found = []
+    latencies = []
     for mark in range(400):
         began = time.perf_counter()
         await worker.post(mark, stream=False)
-        found.append((time.perf_counter() - began) * 1000)
-    return found
+        latencies.append((time.perf_counter() - began) * 1000)
+    return latencies
 
 
 async def _open(worker: Worker, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -162,14 +162,14 @@ async def _until_closed(reader: asyncio.StreamReader) -> bytes:
 
 
 async def broken_streams() -> list[Figure]:
-    """G1: the provider dies after the first piece, 300 times in three ways."""
+    """The provider fails after the first chunk, 300 times in three ways."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         provider.by_mark[call.mark] += 1
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(piece("begun"))
-        await asyncio.sleep(0.005)  # a reset takes along what has not been read yet
+        await asyncio.sleep(0.005)  # a reset discards data that has not been read yet
         if call.mark % 3 == 0 and request.transport is not None:
             request.transport.abort()
         elif call.mark % 3 == 1:
@@ -186,7 +186,7 @@ async def broken_streams() -> list[Figure]:
             odd += b"message_stop" in body
         return [
             exactly("answers without their one error event", odd, 0),
-            exactly("requests sent twice", sum(n > 1 for n in provider.by_mark.values()), 0),
+            exactly("requests progress twice", sum(n > 1 for n in provider.by_mark.values()), 0),
             at_most("seconds until the end", round(slowest, 2), 1),
-            exactly("permits out", await worker.settled(), 0),
+            exactly("leases", await worker.settled(), 0),
         ]

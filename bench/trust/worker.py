@@ -1,4 +1,4 @@
-"""A worker process of its own, and clients that ask it."""
+"""A worker process, and its clients."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Worker:
     session: aiohttp.ClientSession
 
     async def keys(self) -> list[dict[str, Any]]:
-        """Return the keys' rows, as `ccproxy keys --json` shows them."""
+        """Return the rows of `ccproxy keys --json`."""
         return list((await self._ask({"op": "keys"}))["keys"])
 
     async def permits(self) -> int:
-        """Return how many permits are out."""
+        """Return the number of leases."""
         return sum(row["in_flight"] for row in await self.keys())
 
     async def reason(self) -> str:
-        """Return what `status` says."""
+        """Return the state shown by `status`."""
         return str((await self._ask({"op": "state"}))["reason"])
 
     async def settled(self) -> int:
-        """Wait until all permits are back, for a second; return how many are not."""
+        """Wait up to a second until all leases have ended; return the number of those left."""
         for _ in range(50):
             if not await self.permits():
                 return 0
@@ -56,18 +56,18 @@ class Worker:
         return clocks.resident_mib([self.pid])
 
     async def post(self, mark: int, *, stream: bool, size: int = 0) -> tuple[int, bytes]:
-        """Ask once and read the answer to its end."""
+        """Send one request and read the whole answer."""
         async with self.session.post(self.url, json=question(mark, stream, size)) as answer:
             return answer.status, await answer.read()
 
     @property
     def url(self) -> str:
-        """Where messages are asked for."""
+        """The URL of the messages endpoint."""
         return f"http://127.0.0.1:{self.port}/v1/messages"
 
-    async def _ask(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         reader, writer = await asyncio.open_unix_connection(self.control)
-        writer.write(json.dumps(asked).encode() + b"\n")
+        writer.write(json.dumps(message).encode() + b"\n")
         line = await reader.read()
         writer.close()
         answer: dict[str, Any] = json.loads(line)
@@ -75,14 +75,14 @@ class Worker:
 
 
 def question(mark: int, stream: bool, size: int = 0) -> dict[str, Any]:
-    """A request that can be recognised by its *mark*."""
+    """Return a request that is identified by its *mark*."""
     text = f"mark-{mark} " + "x" * size
     messages = [{"role": "user", "content": text}]
     return {"model": "claude-opus-4", "max_tokens": 64, "stream": stream, "messages": messages}
 
 
 def is_complete(status: int, body: bytes, mark: int) -> bool:
-    """Tell whether an answer is whole, and the one to this question."""
+    """Return whether an answer is complete and belongs to this request."""
     ended = b"event: message_stop" in body if body.startswith(b"event:") else b'"end_turn"' in body
     ours = re.search(rb"mark-%d\b" % mark, body) is not None
     return status == 200 and ended and ours and b"event: error" not in body
@@ -90,21 +90,25 @@ def is_complete(status: int, body: bytes, mark: int) -> bool:
 
 @asynccontextmanager
 async def running(provider_url: str, keys: list[str], **settings: str) -> AsyncIterator[Worker]:
-    """Run a worker before the provider."""
+    """Run a worker in front of the provider."""
     with tempfile.TemporaryDirectory(prefix="ccproxy-trust-") as folder:
         home = Path(folder)
-        given = {"PROVIDER_BASE_URL": provider_url, "PROVIDER_API_KEY": ",".join(keys), **settings}
+        variables = {
+            "PROVIDER_BASE_URL": provider_url,
+            "PROVIDER_API_KEY": ",".join(keys),
+            **settings,
+        }
         file = home / "a.env"
-        file.write_text("".join(f"{name}={value}\n" for name, value in given.items()))
+        file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
         file.chmod(0o600)
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-            ready, told = os.pipe()
-            child = await _spawn(home, listener, told)
-            os.close(told)
+            ready, ready_fd = os.pipe()
+            child = await _spawn(home, listener, ready_fd)
+            os.close(ready_fd)
             with os.fdopen(ready) as pipe:
-                said = await asyncio.to_thread(pipe.readline)
-            if '"ready": true' not in said:
-                raise RuntimeError(f"the worker did not start: {said}")
+                line = await asyncio.to_thread(pipe.readline)
+            if '"ready": true' not in line:
+                raise RuntimeError(f"the worker did not start: {line}")
             connector = aiohttp.TCPConnector(limit=0)
             timeout = aiohttp.ClientTimeout(total=300)
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -116,12 +120,12 @@ async def running(provider_url: str, keys: list[str], **settings: str) -> AsyncI
                     await child.wait()
 
 
-async def _spawn(home: Path, listener: socket.socket, told: int) -> asyncio.subprocess.Process:
+async def _spawn(home: Path, listener: socket.socket, ready_fd: int) -> asyncio.subprocess.Process:
     words = ["--home", str(home), "--label", "trust", "--env-file", "a.env"]
     words += ["--port", str(listener.getsockname()[1]), "--listen-fd", str(listener.fileno())]
-    words += ["--ready-fd", str(told), "--control", str(home / "c.sock"), "--nonce", "n"]
+    words += ["--ready-fd", str(ready_fd), "--control", str(home / "c.sock"), "--nonce", "n"]
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ccproxy.worker", *words),
-        pass_fds=(listener.fileno(), told),
+        pass_fds=(listener.fileno(), ready_fd),
         start_new_session=True,
     )
