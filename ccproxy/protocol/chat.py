@@ -8,13 +8,12 @@ skeleton is typed. A whole completion is a chunk whose choices have a `message`.
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
 import msgspec
 
 from ccproxy.errors import BadAnswer
+from ccproxy.protocol.lenient_json import decode_leniently
 
 
 class Function(msgspec.Struct, gc=False):
@@ -104,7 +103,7 @@ def decode(data: bytes) -> Chunk:
     try:
         return _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_mended(data)
+        return decode_leniently(data, Chunk)
 
 
 def is_answer(data: bytes) -> bool:
@@ -114,25 +113,3 @@ def is_answer(data: bytes) -> bool:
     except BadAnswer:
         return False
     return True
-
-
-# JSON that is only slightly wrong: half of a surrogate pair, bytes that are not UTF-8, a BOM. One
-# character becomes U+FFFD, the answer goes on. Raw control characters in strings and NaN are no
-# JSON either, but self-made servers write them.
-
-_SURROGATES = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
-
-
-def _decode_mended(data: bytes) -> Chunk:
-    text = data.decode("utf-8-sig", "replace").encode()
-    text = _SURROGATES.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
-    try:
-        return msgspec.convert(json.loads(text, strict=False), Chunk)
-    except (ValueError, RecursionError) as error:
-        shown = data[:200].decode("utf-8", "replace")
-        raise BadAnswer(
-            f"The provider sent something that is no answer: {shown} ({error})"
-        ) from error

@@ -16,6 +16,9 @@ import msgspec
 EffortWord = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
 """Rising, but for Groq's "default", which only says that a model shall reason."""
 
+Api = Literal["chat", "responses", "messages"]
+"""A dialect: Chat Completions, Responses, or Messages (direct mode)."""
+
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is special about a provider or one of its models; see each field."""
@@ -50,9 +53,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Mistral calls it "any"."""
     parallel_tool_calls: bool = True
     """False: the key `parallel_tool_calls` is refused."""
-    tool_ids: Literal["any", "forty", "nine"] = "any"
+    tool_ids: Literal["any", "forty", "nine", "responses"] = "any"
     """nine: tool call ids are exactly nine alphanumerics (Mistral, error 3280). forty: no longer
-    than that (OpenAI: "string too long. Expected a string with maximum length 40")."""
+    than that (OpenAI: "string too long. Expected a string with maximum length 40"). responses: 1 to
+    64 of [A-Za-z0-9_-] (`call_id` of the Responses API)."""
     tool_name_length: int = 64
     """Longest tool name; the alphabet is always [a-zA-Z0-9_-]."""
     schema: Literal["plain", "gemini", "kimi", "bare", "no_meta"] = "plain"
@@ -118,6 +122,23 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     thought_signatures: bool = False
     """Gemini: tool calls must return extra_content.google.thought_signature."""
 
+    # The request: Responses API only.
+
+    system_role: Literal["system", "developer"] = "system"
+    """The role of system text in `input`; OpenAI's own models call it developer."""
+    output_parts: bool = False
+    """True: the output of a call may be a list with images and files; else they follow it."""
+    encrypted_reasoning: bool = False
+    """True: `reasoning.encrypted_content` can be asked for and sent back."""
+    reasoning_summary: bool = False
+    """True: `reasoning.summary` is understood; without it reasoning has no visible text."""
+    message_phase: bool = False
+    """True: messages of the assistant have a `phase`, which the API asks to send back."""
+    web_search: bool = False
+    """True: the provider searches the web itself, with the tool `web_search`."""
+    cache_key: bool = False
+    """True: `prompt_cache_key` is understood; requests with the same key share a cache."""
+
     # The request: the rest.
 
     response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
@@ -161,3 +182,7 @@ class Target:
     """Context window in tokens, None where it is not known."""
     max_output: int | None = None
     """The most tokens that the model can put out, None where it is not known."""
+    api: Api = "chat"
+    """The dialect in which the model is asked."""
+    endpoint: str = ""
+    """A short name of the base URL; encrypted reasoning can be read nowhere else."""

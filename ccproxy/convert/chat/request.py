@@ -94,7 +94,7 @@ def _convert(
     wish, streams = _streamed_to_think(wish, streams, target)
 
     conversion.thinks = wish.thinks is not False
-    _note_dropped(request, conversion)
+    note_dropped(request, conversion)
     tools = to_chat_tools(request.tools, conversion)
     choice = to_chat_choice(request.tool_choice, tools, conversion)
     if choice.without_tools:
@@ -170,7 +170,8 @@ def _streamed_to_think(wish: Wish, streams: bool, target: Target) -> tuple[Wish,
     return replace(wish, thinks=False), False
 
 
-def _note_dropped(request: MessagesRequest, conversion: Conversion) -> None:
+def note_dropped(request: MessagesRequest, conversion: Conversion) -> None:
+    """Note the fields that mean nothing to any provider of another API."""
     values = _anthropic_only(request)
     if values != _ALL_ABSENT:
         for name, value in zip(ANTHROPIC_ONLY, values, strict=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.protocol.literals import is_object, read
@@ -37,7 +36,7 @@ def format_fields(
     if streams and not quirks.response_format_streams:
         form = "none"
     if form == "json_schema":
-        return {"response_format": {"type": form, "json_schema": _named(wanted.schema)}}, None
+        return {"response_format": {"type": form, "json_schema": named_schema(wanted)}}, None
     fields = {"response_format": {"type": "json_object"}} if form == "json_object" else {}
     schema = str(memoryview(wanted.schema), "utf-8")
     instruction = (
@@ -47,8 +46,9 @@ def format_fields(
     return fields, instruction
 
 
-def _named(schema: Raw) -> dict[str, Any]:
+def named_schema(wanted: OutputFormat) -> dict[str, Any]:
     """Name the schema, and let it bind where OpenAI's rules for that are met."""
+    schema = wanted.schema
     strict = {"strict": True} if _is_strict(read(_ANYTHING, schema, "output_config")) else {}
     return {"name": _NAME, "schema": schema, **strict}
 

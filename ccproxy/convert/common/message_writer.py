@@ -89,6 +89,7 @@ class MessageWriter:
         self._blank = {"thinking": "", "text": ""}
         self._details: list[dict[str, Any]] = []
         self._signatures: dict[str, str] = {}
+        self._carried: dict[str, Any] = {}
 
     def take(self) -> list[Event]:
         """Return the new events."""
@@ -153,6 +154,13 @@ class MessageWriter:
         self._out.append({"type": "content_block_stop", "index": self.index})
         self.block = None
 
+    def add_block(self, block: Event, *, input_json: str = "") -> None:
+        """Write a whole block of a kind of its own, such as a server tool's call or result."""
+        self._open(block)
+        if input_json:
+            self._add_delta({"type": "input_json_delta", "partial_json": input_json})
+        self._out.append({"type": "content_block_stop", "index": self.index})
+
     def _open_spoken(self, kind: TextKind) -> None:
         if kind == "thinking":
             self._open({"type": "thinking", "thinking": "", "signature": ""})
@@ -195,6 +203,18 @@ class MessageWriter:
             self._signatures[call.id] = call.thought_signature
             call.is_signed = True
 
+    def carry(self, name: str, value: object) -> None:
+        """Carry *value* with the signature of the next thinking block that closes."""
+        if not self._context.hide_thinking:
+            self._carried[name] = value
+
+    def close_thinking(self) -> None:
+        """Close the thinking block; write an empty one if something must be carried."""
+        if self._carried and self.block != "thinking":
+            self._open_spoken("thinking")
+        if self.block == "thinking":
+            self.end_block()
+
     def flush_pending(self) -> None:
         """
         Carry what must go back but came when the block that it belongs to was open already.
@@ -209,7 +229,7 @@ class MessageWriter:
             self.end_block()
 
     def _sign(self) -> str:
-        carried: dict[str, Any] = {}
+        carried, self._carried = self._carried, {}
         if self._signatures:
             carried[THOUGHT_SIGNATURES] = self._signatures
         if self._details:

@@ -22,6 +22,7 @@ _FITS: dict[str, Callable[[bytes], object]] = {
     "any": (b'""').__ne__,
     "forty": re.compile(rb'".{1,40}"', re.DOTALL).fullmatch,
     "nine": re.compile(rb'"[a-zA-Z0-9]{9}"').fullmatch,
+    "responses": re.compile(rb'"[a-zA-Z0-9_-]{1,64}"').fullmatch,
 }
 _HASH_LENGTH = 8
 _NAMES_KEPT = 4096

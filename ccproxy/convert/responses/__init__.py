@@ -1,0 +1,1 @@
+"""Messages API to OpenAI's Responses API and back."""

@@ -1,0 +1,70 @@
+"""Parts of a Chat message as parts of Responses items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Raw
+
+from ccproxy.convert.chat.content_parts import Part, content_of, to_parts
+from ccproxy.convert.chat.tool_results import to_result
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.protocol.literals import ABSENT, EMPTY, TRUE, is_present, is_string, wrap_literal
+from ccproxy.protocol.messages import Block, blocks_of
+
+Item = dict[str, Any]
+"""An item of `input`; its texts are `Raw` string literals."""
+
+_PDF_SUFFIX: Final = b".pdf"
+
+
+def input_content(parts: Sequence[Part], *, flat: bool) -> Raw | list[Item]:
+    """Return the content of a user, system or developer message: one string, or input parts."""
+    content = content_of(list(parts), flat=flat)
+    return [_input_part(part) for part in content] if isinstance(content, list) else content
+
+
+def _input_part(part: Part) -> Item:
+    match part["type"]:
+        case "text":
+            return {"type": "input_text", "text": part["text"]}
+        case "image_url":
+            return {"type": "input_image", "image_url": part["image_url"]["url"]}
+        case _:
+            file = part["file"]
+            name = _with_suffix(file["filename"])
+            return {"type": "input_file", "filename": name, "file_data": file["file_data"]}
+
+
+def _with_suffix(name: Raw) -> Raw:
+    """Return *name* as that of a PDF file; the API decides by the suffix."""
+    inner = bytes(name)[1:-1]
+    return name if inner.lower().endswith(_PDF_SUFFIX) else Raw(b'"%b%b"' % (inner, _PDF_SUFFIX))
+
+
+def tool_output(block: Block, conversion: Conversion) -> tuple[Raw | list[Item], list[Part]]:
+    """
+    Convert a tool_result into the output of a call and the parts that must follow it.
+
+    Images and files are part of the output where the provider accepts lists; elsewhere they follow
+    in a user message.
+    """
+    if conversion.quirks.output_parts and _has_blocks(block):
+        parts = to_parts(blocks_of(block.content), conversion)
+        if any(part["type"] != "text" for part in parts):
+            return [_input_part(part) for part in _marked(parts, block)], []
+    return to_result(block, conversion)
+
+
+def _has_blocks(block: Block) -> bool:
+    return is_present(block.content) and not is_string(block.content)
+
+
+def _marked(parts: list[Part], block: Block) -> list[Part]:
+    """Put "Error:" in front of *parts* if the tool failed: an output has no field for that."""
+    if block.is_error is ABSENT or block.is_error != TRUE:
+        return parts
+    if parts[0]["type"] == "text":
+        return [{"type": "text", "text": wrap_literal("Error: ", parts[0]["text"])}, *parts[1:]]
+    return [{"type": "text", "text": wrap_literal("Error: ", EMPTY)}, *parts]

@@ -1,0 +1,202 @@
+"""
+A Messages request as a Responses request.
+
+The request is stateless: nothing is stored, the whole conversation is sent, and reasoning travels
+encrypted. The system prompt is the first item of the input and not `instructions`: some providers
+ignore those, and newer models read and bill them after the input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.chat.checkpoint import Memory
+from ccproxy.convert.chat.reasoning import NO_THINKING, Wish, wish_of
+from ccproxy.convert.chat.request import Converted, note_dropped
+from ccproxy.convert.chat.response_format import format_of, named_schema
+from ccproxy.convert.chat.sampling import limit_fields, sampling_fields, stops_of
+from ccproxy.convert.chat.system_prompt import to_system_prompt
+from ccproxy.convert.common.classifier import ROOM_TO_REASON, is_classifier
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.responses.content import Item, input_content
+from ccproxy.convert.responses.conversation import InputWriter, message_item
+from ccproxy.convert.responses.learning import NOTHING_REFUSED, Refusals
+from ccproxy.convert.responses.reasoning import reasoning_object
+from ccproxy.convert.responses.tools import (
+    NO_RESPONSES_TOOLS,
+    ResponsesTools,
+    to_responses_choice,
+    to_responses_tools,
+)
+from ccproxy.protocol.literals import invalid_request
+from ccproxy.protocol.messages import Message, MessagesRequest
+from ccproxy.providers.quirks import Target
+
+LEAST_OUTPUT_TOKENS: Final = 16
+""""Expected a value >= 16" (code integer_below_min_value); Claude Code probes with 1."""
+
+_SESSION = re.compile(r"session[\w\\\"': ]*?[_\"' ]([0-9a-fA-F-]{8,})")
+_KEY_LENGTH: Final = 32
+_ENCODER = msgspec.json.Encoder()
+
+
+def to_responses(
+    request: MessagesRequest,
+    target: Target,
+    *,
+    signer: Signer,
+    stream: bool | None = None,
+    memory: Memory | None = None,
+    refusals: Refusals = NOTHING_REFUSED,
+) -> Converted:
+    """
+    Convert *request* for *target*; `stream` None: stream if the client does.
+
+    *memory* makes it cheaper, not different, to convert the next request of a conversation.
+    *refusals* is what the provider refused before.
+
+    Raises:
+        Problem: invalid_request_error if the request is one that the Messages API refuses, too.
+    """
+    try:
+        conversion = Conversion(target=target, signer=signer)
+        return _convert(request, conversion, stream, memory, refusals)
+    except RecursionError as error:
+        raise invalid_request("The JSON is nested too deeply") from error
+
+
+def _convert(
+    request: MessagesRequest,
+    conversion: Conversion,
+    stream: bool | None,
+    memory: Memory | None,
+    refusals: Refusals,
+) -> Converted:
+    target, quirks = conversion.target, conversion.quirks
+    classifies = is_classifier(request)
+    wish = NO_THINKING if classifies else wish_of(request)
+    hide = classifies and quirks.always_reasons
+    streams = bool(request.stream if stream is None else stream)
+    conversion.thinks = wish.thinks is not False
+    note_dropped(request, conversion)
+    tools = to_responses_tools(request.tools, conversion)
+    choice = to_responses_choice(request.tool_choice, tools, conversion)
+    if choice.without_tools:
+        tools = NO_RESPONSES_TOOLS
+    instructions = [choice.instruction] if choice.instruction else []
+    system = _system_item(request.system, conversion, instructions)
+    items, known_ids = _to_input(
+        request.messages, system, conversion, memory, refusals.refused_reasoning
+    )
+    reasoning = reasoning_object(wish, quirks, hide=hide)
+    body = {
+        "model": target.model,
+        "input": items,
+        "store": False,
+        **_limit(request, target, hide=hide),
+        **sampling_fields(request, conversion, effort=reasoning.get("effort")),
+        **({"tools": tools.definitions, **choice.fields} if tools.count else {}),
+        **({"reasoning": reasoning} if reasoning else {}),
+        **_include(conversion, tools),
+        **_text_format(request),
+        **_cache_key(request, conversion),
+        **_stream_fields(target, streams=streams),
+        **quirks.extra_body,
+    }
+    return Converted(
+        body=_ENCODER.encode(refusals.apply(body, target.model)),
+        dropped=tuple(conversion.dropped),
+        tool_names=conversion.tool_names,
+        stop_sequences=stops_of(request),
+        stream=streams,
+        hide_thinking=hide,
+        known_ids=known_ids,
+        tools=tools.count,
+    )
+
+
+def _system_item(system: Raw, conversion: Conversion, instructions: list[str]) -> Item | None:
+    message = to_system_prompt(system, conversion, instructions=instructions)
+    if message is None:
+        return None
+    content = message["content"]
+    if isinstance(content, list):
+        content = input_content(content, flat=True)
+    return message_item(conversion.quirks.system_role, content)
+
+
+def _to_input(
+    messages: list[Message],
+    system: Item | None,
+    conversion: Conversion,
+    memory: Memory | None,
+    refused_reasoning: Collection[str],
+) -> tuple[list[Item | Raw], frozenset[str]]:
+    """Convert the messages after *system*; return the ids of the calls in them, too."""
+    target, signer, thinks = conversion.target, conversion.signer, conversion.thinks
+    own = Conversion(target=target, signer=signer, thinks=thinks)
+    writer = InputWriter(own, system=system, refused_reasoning=refused_reasoning)
+    prompted = system is not None
+    known = memory.find(messages, own, prompted=prompted) if memory else None
+    first = writer.resume(known) if known else 0
+    for index, message in enumerate(messages[first:], first):
+        writer.add(message, index)
+    items = writer.finish()
+    start = writer.start() if memory else None
+    if memory and start:
+        memory.keep(messages, own, prompted=prompted, start=start)
+    conversion.dropped |= own.dropped
+    conversion.tool_names |= own.tool_names
+    return items, writer.known_ids()
+
+
+def _limit(request: MessagesRequest, target: Target, *, hide: bool) -> dict[str, int]:
+    least = ROOM_TO_REASON if hide else LEAST_OUTPUT_TOKENS
+    (limit,) = limit_fields(request, target, least=least).values()
+    return {"max_output_tokens": max(limit, LEAST_OUTPUT_TOKENS)}
+
+
+def _include(conversion: Conversion, tools: ResponsesTools) -> dict[str, list[str]]:
+    quirks = conversion.quirks
+    include = []
+    if quirks.encrypted_reasoning and quirks.reasoning != "none":
+        include.append("reasoning.encrypted_content")
+    if tools.search_name is not None:
+        include.append("web_search_call.action.sources")
+    return {"include": include} if include else {}
+
+
+def _text_format(request: MessagesRequest) -> dict[str, Any]:
+    wanted = format_of(request)
+    if wanted is None:
+        return {}
+    return {"text": {"format": {"type": "json_schema", "strict": False, **named_schema(wanted)}}}
+
+
+def _cache_key(request: MessagesRequest, conversion: Conversion) -> dict[str, str]:
+    """Return the key of the session's prompt cache: a hash, never a part of the user's id."""
+    user_id = request.metadata.user_id if request.metadata else None
+    if request.metadata and not (user_id and conversion.quirks.cache_key):
+        conversion.drop("metadata")
+    if not user_id or not conversion.quirks.cache_key:
+        return {}
+    session = _SESSION.search(user_id)
+    name = session[1] if session else user_id
+    return {"prompt_cache_key": hashlib.sha256(name.encode()).hexdigest()[:_KEY_LENGTH]}
+
+
+def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:
+    if not streams:
+        return {}
+    plain = {"stream_options": {"include_obfuscation": False}} if target.quirks.obfuscation else {}
+    return {"stream": True, **plain}
+
+
+__all__ = ["LEAST_OUTPUT_TOKENS", "Wish", "to_responses"]

@@ -1,0 +1,422 @@
+"""
+A Responses answer as a Messages stream: the state machine.
+
+Theory of operation: an answer is a list of items, and each item becomes a block (reasoning,
+function call) or several (text). The events of an item are found by its `output_index`: item ids
+are different in every event at some servers (Copilot). Items are written in the order of their
+indexes, one at a time; what arrives for a later item waits until the earlier ones are complete.
+
+Rules:
+
+* Deltas of text and summaries are written as they arrive. What a `done` event or the final
+  response contains beyond them is written then, so an answer without deltas loses nothing.
+* A function call is written when its arguments are complete. Deltas are previews: some servers
+  encrypt them, and a call that the token limit cut off must not reach the client at all.
+* Encrypted reasoning is taken from the `done` event of its item, or from the final response.
+* An answer ends with a final event. Without one, `close` raises.
+
+A whole answer uses the same machine: its items are given to it as if they had just been completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ccproxy.convert.chat.think_tags import ThinkTags
+from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, TextKind
+from ccproxy.convert.common.stop_sequences import StopCutter
+from ccproxy.convert.common.usage import to_usage
+from ccproxy.convert.responses.output_items import (
+    FunctionCall,
+    HostedSearch,
+    MessageItem,
+    OutputItem,
+    ReasoningItem,
+    UnknownItem,
+    answer_calls,
+)
+from ccproxy.convert.responses.reasoning_items import LATE_ITEMS, REASONING_ITEM, pack
+from ccproxy.errors import BadAnswer
+from ccproxy.protocol.responses import FINAL_EVENTS, Item, Response, StreamEvent, string
+
+_ITEM_TYPES: Mapping[str, type[OutputItem]] = {
+    "message": MessageItem,
+    "reasoning": ReasoningItem,
+    "function_call": FunctionCall,
+    "web_search_call": HostedSearch,
+}
+_FAILED = frozenset(("queued", "in_progress", "cancelled", "failed"))
+_UNFINISHED = _FAILED | {"incomplete"}
+"""Statuses that count whatever the type of the final event is."""
+_INCOMPLETE_REASONS = {"content_filter": "refusal"}
+"""Reason of an incomplete answer -> stop_reason; every other reason means max_tokens."""
+
+
+class ResponsesToMessageStream:
+    """
+    Converts one answer.
+
+    Feed it every event, or the whole response, then close it; feeding and closing return the
+    events to send. Created per request, used once, not thread-safe.
+    """
+
+    def __init__(self, context: AnswerContext) -> None:
+        self._context = context
+        self._writer = MessageWriter(context)
+        self._items: list[OutputItem] = []
+        self._by_index: dict[int, OutputItem] = {}
+        self._next = 0  # position of the item that is being written
+        self._tags = ThinkTags() if context.target.quirks.think_tags else None
+        self._stops = StopCutter(context.stop_sequences)
+        self._calls = answer_calls(context)
+        self._late: list[tuple[int, dict[str, Any]]] = []
+        self._begun = False
+        self._ended = False
+        self._final: Response | None = None
+        self._status = ""
+        self._refused = False
+        self.removed_reasoning: list[dict[str, Any]] = []
+        """Reasoning items of the request that the API reports as removed."""
+
+    @property
+    def stopped(self) -> bool:
+        """True: a stop sequence cut the answer, nothing more of it is needed."""
+        return self._stops.matched is not None
+
+    @property
+    def complete(self) -> bool:
+        """True: the answer has its end, and `close` will not raise."""
+        return self._final is not None or self.stopped or self._ended
+
+    @property
+    def steady_text(self) -> tuple[int, int] | None:
+        """
+        The output index and the block of the text that is being written.
+
+        None unless a delta of that text does nothing but become a delta of that block.
+        """
+        writer = self._writer
+        if writer.block != "text" or self._stops.is_active or self._tags is not None:
+            return None
+        item = self._items[self._next] if self._next < len(self._items) else None
+        return (item.index, writer.index) if isinstance(item, MessageItem) else None
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The usage in the Messages API's sense; estimates where none was reported."""
+        return to_usage(
+            _chat_usage(self._final.usage if self._final else None),
+            self._context.target.quirks,
+            input_estimate=self._context.input_estimate,
+            chars=self._writer.chars,
+        )
+
+    def feed(self, event: StreamEvent) -> list[Event]:
+        """Take one event that is not an error and return the events that it causes."""
+        self._start()
+        if event.type in FINAL_EVENTS:
+            self._take_final(event.response or Response(), event.type.removeprefix("response."))
+        elif not self.complete and (handler := _HANDLERS.get(event.type)):
+            handler(self, event)
+            self._advance()
+        return self._writer.take()
+
+    def absorb(self, event: StreamEvent, text: str) -> None:
+        """Take note of a delta of the steady text that was sent to the client directly."""
+        self._writer.chars += len(text)
+        item = self._items[self._next]
+        item.add_delta(("content", event.content_index), text)
+        item.pieces.clear()
+
+    def feed_response(self, response: Response) -> list[Event]:
+        """Take a whole answer and return its events, apart from its end."""
+        self._start()
+        self._take_final(response, string(response.status) or "completed")
+        return self._writer.take()
+
+    def close(self) -> list[Event]:
+        """
+        Return the events that end the message; nothing if it has ended.
+
+        Raises:
+            BadAnswer: If the answer has no end.
+        """
+        if self._ended:
+            return []
+        if not self.complete:
+            raise BadAnswer("The provider's answer broke off before its end")
+        if self._status in _FAILED:
+            raise BadAnswer(f"The provider ended its answer with the status {self._status}")
+        self._flush_text()
+        self._writer.end_block()
+        if self._late:
+            self._writer.carry(LATE_ITEMS, self._late)
+            self._writer.close_thinking()
+        stop_reason = self._stop_reason()
+        self._writer.end(stop_reason, self._stops.matched, self.usage)
+        self._ended = True
+        return self._writer.take()
+
+    def _start(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._writer.start()
+
+    # Events of items...
+
+    def _item_added(self, event: StreamEvent) -> None:
+        if event.item is not None:
+            self._add_item(event.item, event.output_index)
+
+    def _item_done(self, event: StreamEvent) -> None:
+        if event.item is None:
+            return
+        item = self._by_index.get(_index(event.output_index, default=-1))
+        if item is None or item.type != event.item.type:
+            item = self._add_item(event.item, event.output_index)
+        if not item.is_done:
+            item.finish(event.item)
+
+    def _text_delta(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "message")
+        item.add_delta(("content", event.content_index), string(event.delta))
+
+    def _text_done(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "message")
+        item.add_rest(("content", event.content_index), string(event.text))
+
+    def _refusal_delta(self, event: StreamEvent) -> None:
+        self._refused = True
+        self._text_delta(event)
+
+    def _refusal_done(self, event: StreamEvent) -> None:
+        self._refused = True
+        item = self._item_of(event, "message")
+        item.add_rest(("content", event.content_index), string(event.refusal))
+
+    def _summary_delta(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "reasoning")
+        item.add_delta(("summary", event.summary_index), string(event.delta))
+
+    def _summary_done(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "reasoning")
+        item.add_rest(("summary", event.summary_index), string(event.text))
+
+    def _reasoning_delta(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "reasoning")
+        item.add_delta(("content", event.content_index), string(event.delta))
+
+    def _reasoning_done(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "reasoning")
+        item.add_rest(("content", event.content_index), string(event.text))
+
+    def _arguments_delta(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "function_call")
+        item.add_delta(("arguments", 0), string(event.delta))
+
+    def _arguments_done(self, event: StreamEvent) -> None:
+        item = self._item_of(event, "function_call")
+        if isinstance(item, FunctionCall):
+            item.set_arguments(event.arguments)
+
+    def _item_of(self, event: StreamEvent, item_type: str) -> OutputItem:
+        """Return the item of a delta; one that was not announced begins here (LM Studio)."""
+        index = _index(event.output_index, default=max(self._by_index, default=0))
+        item = self._by_index.get(index)
+        if item is None or item.type != item_type or item.is_done:
+            item = self._add_item(Item(type=item_type), index)
+        return item
+
+    def _add_item(self, item: Item, index: object) -> OutputItem:
+        number = _index(index, default=max(self._by_index, default=-1) + 1)
+        kind = _ITEM_TYPES.get(string(item.type), UnknownItem)
+        added = kind(item, number)
+        self._by_index[number] = added
+        # Behind what is written or being written, and behind all lower indexes.
+        position = len(self._items)
+        begun = self._next + (self._writer.block is not None)
+        while position > begun and self._items[position - 1].index > number:
+            position -= 1
+        self._items.insert(position, added)
+        return added
+
+    # ...and the end of the answer.
+
+    def _take_final(self, response: Response, status: str) -> None:
+        if self._final is not None:
+            return
+        self._final = response
+        self._status = status if response.status not in _UNFINISHED else string(response.status)
+        if isinstance(response.input_transformations, list):
+            self.removed_reasoning = response.input_transformations
+        if self.stopped:
+            return
+        self._match_output(response.output or [])
+        for item in self._items[self._next :]:
+            item.finish(None)
+        self._advance()
+
+    def _match_output(self, output: list[Item]) -> None:
+        """
+        Complete the items with those of the final response, and add those that are missing.
+
+        Items are matched by type and order, because some servers do not number them.
+        """
+        unmatched = list(self._items)
+        for final in output:
+            item = next((each for each in unmatched if each.type == final.type), None)
+            if item is not None:
+                unmatched.remove(item)
+                if not item.is_done:
+                    item.finish(final)
+                elif isinstance(item, ReasoningItem):
+                    self._take_late(item, final)
+            elif not self._is_repeated(final):
+                self._add_item(final, None).finish(final)
+
+    def _is_repeated(self, final: Item) -> bool:
+        """Return True if the stream already had *final*, in another form or place."""
+        if final.type == "message":
+            return any(isinstance(item, MessageItem) for item in self._items)
+        return final.type == "reasoning" and bool(self._items)
+
+    def _take_late(self, item: ReasoningItem, final: Item) -> None:
+        """Keep encrypted content that came after its block was closed (Azure)."""
+        encrypted = string(final.encrypted_content)
+        if encrypted and not item.encrypted_content and item.block is not None:
+            packed = pack(encrypted, item.summary_lengths(), self._context.target)
+            self._late.append((item.block, packed))
+
+    # Writing items in their order...
+
+    def _advance(self) -> None:
+        while self._next < len(self._items) and not self.stopped:
+            item = self._items[self._next]
+            self._write_pieces(item)
+            if not item.is_done or not self._write_end(item):
+                return
+            self._next += 1
+
+    def _write_pieces(self, item: OutputItem) -> None:
+        if isinstance(item, FunctionCall):
+            return
+        pieces, item.pieces = item.pieces, []
+        for piece in pieces:
+            if isinstance(item, ReasoningItem):
+                self._writer.write("thinking", piece)
+            elif isinstance(item, MessageItem):
+                self._show(piece)
+
+    def _write_end(self, item: OutputItem) -> bool:
+        """Write the end of *item*; False if it must wait for the end of the answer."""
+        match item:
+            case MessageItem():
+                self._refused = self._refused or item.is_refusal
+                self._flush_text()
+                self._writer.end_block()
+            case ReasoningItem():
+                self._end_reasoning(item)
+            case FunctionCall():
+                return self._write_call(item)
+            case HostedSearch():
+                for block, input_json in item.blocks():
+                    self._writer.add_block(block, input_json=input_json)
+        return True
+
+    def _end_reasoning(self, item: ReasoningItem) -> None:
+        writer = self._writer
+        item.block = writer.index if writer.block == "thinking" else writer.index + 1
+        if item.encrypted_content and not self._context.hide_thinking:
+            target = self._context.target
+            packed = pack(item.encrypted_content, item.summary_lengths(), target)
+            writer.carry(REASONING_ITEM, packed)
+        writer.close_thinking()
+
+    def _write_call(self, item: FunctionCall) -> bool:
+        if item.is_doubtful:
+            if self._final is None:
+                return False
+            if self._status == "incomplete":
+                return True  # the limit cut it off: a part of a call must not be run
+        if not item.name:
+            raise BadAnswer("The provider sent a tool call without a name")
+        for call in item.calls():
+            self._writer.open_call(call, self._calls.claim_id(call.provider_id))
+            self._writer.end_block()
+        return True
+
+    # ...and their text.
+
+    def _show(self, text: str) -> None:
+        if self._tags is None:
+            self._write_text(text)
+            return
+        for kind, piece in self._tags.feed(text):
+            self._write_tagged(kind, piece)
+        if self._tags.is_decided:
+            self._tags = None
+
+    def _flush_text(self) -> None:
+        """Write the text that was held back."""
+        if self._tags is not None:
+            for kind, piece in self._tags.flush():
+                self._write_tagged(kind, piece)
+            if self._tags.is_decided:
+                self._tags = None
+        if held := self._stops.flush():
+            self._writer.write("text", held)
+
+    def _write_tagged(self, kind: TextKind, text: str) -> None:
+        if kind == "text":
+            self._write_text(text)
+        else:
+            self._writer.write("thinking", text)
+
+    def _write_text(self, text: str) -> None:
+        if shown := self._stops.feed(text):
+            self._writer.write("text", shown)
+
+    def _stop_reason(self) -> str:
+        if self.stopped:
+            return "stop_sequence"
+        if self._status == "incomplete":
+            details = self._final.incomplete_details if self._final else None
+            return _INCOMPLETE_REASONS.get(string(details and details.reason), "max_tokens")
+        if self._writer.has_tools:
+            return "tool_use"
+        return "refusal" if self._refused else "end_turn"
+
+
+_Handler = Callable[[ResponsesToMessageStream, StreamEvent], None]
+_HANDLERS: Mapping[str, _Handler] = {
+    "response.output_item.added": ResponsesToMessageStream._item_added,
+    "response.output_item.done": ResponsesToMessageStream._item_done,
+    "response.output_text.delta": ResponsesToMessageStream._text_delta,
+    "response.output_text.done": ResponsesToMessageStream._text_done,
+    "response.refusal.delta": ResponsesToMessageStream._refusal_delta,
+    "response.refusal.done": ResponsesToMessageStream._refusal_done,
+    "response.reasoning_summary_text.delta": ResponsesToMessageStream._summary_delta,
+    "response.reasoning_summary_text.done": ResponsesToMessageStream._summary_done,
+    "response.reasoning_text.delta": ResponsesToMessageStream._reasoning_delta,
+    "response.reasoning_text.done": ResponsesToMessageStream._reasoning_done,
+    "response.function_call_arguments.delta": ResponsesToMessageStream._arguments_delta,
+    "response.function_call_arguments.done": ResponsesToMessageStream._arguments_done,
+}
+
+
+def _index(value: object, *, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _chat_usage(usage: object) -> dict[str, Any] | None:
+    """Return *usage* under the names of Chat Completions, which the shared reader knows."""
+    if not isinstance(usage, dict):
+        return None
+    return {
+        "prompt_tokens": usage.get("input_tokens"),
+        "completion_tokens": usage.get("output_tokens"),
+        "total_tokens": usage.get("total_tokens"),
+        "prompt_tokens_details": usage.get("input_tokens_details"),
+        "completion_tokens_details": usage.get("output_tokens_details"),
+    }

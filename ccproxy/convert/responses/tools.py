@@ -1,0 +1,144 @@
+"""
+Tool definitions and tool_choice of the Responses API.
+
+Functions are flat here, and `strict` is always sent: left out, the API tries strict mode and
+rewrites the schema so that every optional property becomes required. A web search that the client
+leaves to its provider becomes the provider's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.chat.tools import NO_TOOLS, ToolSet, to_chat_choice, to_chat_tools
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.protocol.literals import is_present, read
+from ccproxy.protocol.messages import ToolChoice
+
+_SEARCH_TYPE: Final = "web_search_"
+_SEARCH: Final = {"type": "web_search"}
+_CLIENT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
+_CHAT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
+_SETS_KEPT: Final = 16
+_LARGEST_SET: Final = 1024 * 1024
+"""Bytes of a tool list that is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesTools:
+    """The converted tools of a request."""
+
+    definitions: Raw
+    """The JSON list, ready to be sent."""
+    functions: ToolSet
+    search_name: str | None
+    """The client's name of the web search; None if there is none."""
+
+    @property
+    def count(self) -> int:
+        """The number of tools that are sent."""
+        return len(self.functions.sent_names) + (self.search_name is not None)
+
+
+NO_RESPONSES_TOOLS: Final = ResponsesTools(Raw(b"[]"), NO_TOOLS, None)
+
+
+class _Kept(NamedTuple):
+    tools: Raw
+    quirks: tuple[Any, ...]
+    converted: ResponsesTools
+
+
+_kept: list[_Kept] = []
+"""The last one used is the first."""
+
+
+def to_responses_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
+    """Convert the tools of a request; a client sends the same ones with every request."""
+    if not is_present(tools):
+        return NO_RESPONSES_TOOLS
+    converted = _kept_or_converted(tools, conversion)
+    if converted.search_name is not None:
+        conversion.dropped.pop(f"tools.{converted.search_name}", None)
+    return converted
+
+
+def _kept_or_converted(tools: Raw, conversion: Conversion) -> ResponsesTools:
+    functions = to_chat_tools(tools, conversion)
+    key = (conversion.quirks.web_search, conversion.quirks.schema)
+    for position, kept in enumerate(_kept):
+        if kept.converted.functions is functions and kept.quirks == key and kept.tools == tools:
+            _kept.insert(0, _kept.pop(position))
+            return kept.converted
+    converted = _converted(tools, functions, conversion)
+    if len(memoryview(tools)) <= _LARGEST_SET:
+        _kept.insert(0, _Kept(tools.copy(), key, converted))
+        del _kept[_SETS_KEPT:]
+    return converted
+
+
+def _converted(tools: Raw, functions: ToolSet, conversion: Conversion) -> ResponsesTools:
+    client_tools = read(_CLIENT_TOOLS, tools, "tools")
+    strict_names = {tool.get("name") for tool in client_tools if tool.get("strict") is True}
+    client_names = {sent: name for name, sent in functions.sent_names.items()}
+    definitions: list[dict[str, Any]] = []
+    for tool in _CHAT_TOOLS.decode(functions.definitions):
+        function = tool["function"]
+        is_strict = client_names[function["name"]] in strict_names
+        definitions.append({"type": "function", **function, "strict": is_strict})
+    search_name = None
+    for tool in client_tools if conversion.quirks.web_search else ():
+        if str(tool.get("type")).startswith(_SEARCH_TYPE):
+            search_name = str(tool.get("name"))
+            definitions.append(_search(tool))
+            break
+    return ResponsesTools(Raw(msgspec.json.encode(definitions)), functions, search_name)
+
+
+def _search(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the client's web search; `max_uses` has no counterpart."""
+    search: dict[str, Any] = dict(_SEARCH)
+    if isinstance(tool.get("allowed_domains"), list) and tool["allowed_domains"]:
+        search["filters"] = {"allowed_domains": tool["allowed_domains"]}
+    if isinstance(tool.get("user_location"), dict):
+        search["user_location"] = tool["user_location"]
+    return search
+
+
+class ResponsesChoice(NamedTuple):
+    """What tool_choice becomes."""
+
+    fields: Mapping[str, Any]
+    instruction: str | None
+    without_tools: bool
+
+
+def to_responses_choice(
+    choice: ToolChoice | None, tools: ResponsesTools, conversion: Conversion
+) -> ResponsesChoice:
+    """Convert tool_choice, which means something only if there are *tools*."""
+    if choice is None or not tools.count:
+        return ResponsesChoice({}, None, without_tools=False)
+    if choice.type == "tool" and choice.name == tools.search_name:
+        return ResponsesChoice({"tool_choice": _forced_search(tools)}, None, without_tools=False)
+    if not tools.functions.sent_names:
+        required = "required" if choice.type == "any" else "auto"
+        kind = "none" if choice.type == "none" else required
+        return ResponsesChoice({"tool_choice": kind}, None, without_tools=False)
+    converted = to_chat_choice(choice, tools.functions, conversion)
+    fields = dict(converted.fields)
+    if isinstance(forced := fields.get("tool_choice"), dict):
+        fields["tool_choice"] = {"type": "function", "name": forced["function"]["name"]}
+    return ResponsesChoice(fields, converted.instruction, converted.without_tools)
+
+
+def _forced_search(tools: ResponsesTools) -> Any:  # noqa: ANN401 - a word or an object
+    """Force the search; tool_choice cannot name it unless it is the only tool."""
+    if tools.count == 1:
+        return "required"
+    return {"type": "allowed_tools", "mode": "required", "tools": [_SEARCH]}

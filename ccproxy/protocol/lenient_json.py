@@ -1,0 +1,42 @@
+"""
+JSON that is only slightly wrong, as self-made servers write it.
+
+Repaired are half of a surrogate pair, bytes that are not UTF-8 and a byte order mark; one character
+becomes U+FFFD and the answer continues. Accepted are raw control characters in strings and NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TypeVar
+
+import msgspec
+
+from ccproxy.errors import BadAnswer
+
+T = TypeVar("T")
+
+_SURROGATES = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_SHOWN_BYTES = 200
+
+
+def decode_leniently(data: bytes, struct: type[T]) -> T:
+    """
+    Decode *data*, which the strict decoder refused, as *struct*.
+
+    Raises:
+        BadAnswer: If it is not JSON, or not of this form.
+    """
+    text = data.decode("utf-8-sig", "replace").encode()
+    text = _SURROGATES.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], text)
+    try:
+        return msgspec.convert(json.loads(text, strict=False), struct)
+    except (ValueError, RecursionError) as error:
+        excerpt = data[:_SHOWN_BYTES].decode("utf-8", "replace")
+        raise BadAnswer(
+            f"The provider sent something that is no answer: {excerpt} ({error})"
+        ) from error

@@ -1,0 +1,156 @@
+"""
+Wire types of OpenAI's Responses API: stream events, output items and whole responses.
+
+Only what the conversion reads is decoded. Servers put nearly anything into the leaves (null, "",
+objects instead of strings), so leaves are `Any` and their readers check the type; the skeleton is
+typed. A whole answer is a `Response`; a stream ends with an event that contains one.
+
+Source: the `openai` package, `openai/types/responses/`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from ccproxy.protocol.lenient_json import decode_leniently
+
+
+class Item(msgspec.Struct, gc=False):
+    """One entry of `output`: a message, a function call, reasoning, a hosted tool's call."""
+
+    type: Any = None
+    id: Any = None
+    status: Any = None
+    content: Any = None
+    """Parts of a message (`output_text`, `refusal`) or of open reasoning (`reasoning_text`)."""
+    summary: Any = None
+    """Parts of a reasoning summary (`summary_text`)."""
+    encrypted_content: Any = None
+    call_id: Any = None
+    name: Any = None
+    arguments: Any = None
+    input: Any = None
+    """The free text of a custom tool call."""
+    action: Any = None
+    """What a `web_search_call` did."""
+
+
+class IncompleteDetails(msgspec.Struct, gc=False):
+    """Why a response ended early."""
+
+    reason: Any = None
+
+
+class Response(msgspec.Struct, gc=False):
+    """A whole answer, or its state in the first and the last event of a stream."""
+
+    status: Any = None
+    output: list[Item] | None = None
+    usage: Any = None
+    incomplete_details: IncompleteDetails | None = None
+    error: Any = None
+    input_transformations: Any = None
+    """Reasoning items of the request that the API removed, with the reasons."""
+
+
+class StreamEvent(msgspec.Struct, gc=False):
+    """One event of a stream; which fields are set depends on `type`."""
+
+    type: str = ""
+    output_index: Any = None
+    content_index: Any = None
+    summary_index: Any = None
+    delta: Any = None
+    text: Any = None
+    refusal: Any = None
+    arguments: Any = None
+    item: Item | None = None
+    response: Response | None = None
+
+
+FINAL_EVENTS: Final = frozenset(
+    ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+)
+"""Exactly one of these ends a stream."""
+PREAMBLE_EVENTS: Final = frozenset(
+    ("response.created", "response.queued", "response.in_progress", "keepalive", "ping")
+)
+"""Events before the first output; an error may still follow them."""
+HANDLED_EVENTS: Final = FINAL_EVENTS | frozenset(
+    (
+        "error",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.refusal.delta",
+        "response.refusal.done",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.done",
+        "response.reasoning_text.delta",
+        "response.reasoning_text.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+    )
+)
+"""Events that the conversion reads; some sixty other types exist."""
+DONE: Final = b"[DONE]"
+"""OpenAI sends no such event; gateways do."""
+
+
+class _EventType(msgspec.Struct, gc=False):
+    type: str = ""
+
+
+_EVENT = msgspec.json.Decoder(StreamEvent)
+_EVENT_TYPE = msgspec.json.Decoder(_EventType)
+_RESPONSE = msgspec.json.Decoder(Response)
+
+
+def decode_event(data: bytes) -> StreamEvent:
+    """
+    Decode one event of a stream; of an unknown type only the type.
+
+    Raises:
+        BadAnswer: If *data* is not JSON, or not of this form.
+    """
+    try:
+        return _EVENT.decode(data)
+    except msgspec.ValidationError:
+        if (event_type := _type_of(data)) and event_type not in HANDLED_EVENTS:
+            return StreamEvent(type=event_type)
+        return decode_leniently(data, StreamEvent)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_leniently(data, StreamEvent)
+
+
+def decode_response(data: bytes) -> Response:
+    """
+    Decode a whole answer.
+
+    Raises:
+        BadAnswer: If *data* is not JSON, or not of this form.
+    """
+    try:
+        return _RESPONSE.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_leniently(data, Response)
+
+
+def _type_of(data: bytes) -> str:
+    try:
+        return _EVENT_TYPE.decode(data).type
+    except msgspec.ValidationError:
+        return ""
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """Return the objects in *value* if it is a list, else nothing."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def string(value: object) -> str:
+    """Return *value* if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
