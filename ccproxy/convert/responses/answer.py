@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ccproxy.convert.errors.classify import ProviderProblem, is_error_body, read_problem
+from ccproxy.convert.errors.classify import ProviderError, classify_error, is_error_body
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 from ccproxy.protocol.responses import (
@@ -29,7 +29,7 @@ _FAILURE = (
 )
 
 
-def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | ProviderProblem:
+def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | ProviderError:
     """
     Read one event of a stream.
 
@@ -39,10 +39,10 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | Provider
     found = decode_event(event.data)
     found.type = found.type or event.event.decode("ascii", "replace")
     error = _error_in(found, event.data)
-    return found if error is None else read_problem(200, {}, error, quirks=quirks)
+    return found if error is None else classify_error(200, {}, error, quirks=quirks)
 
 
-def read_response(body: bytes, quirks: Quirks) -> Response | ProviderProblem:
+def read_response(body: bytes, quirks: Quirks) -> Response | ProviderError:
     """
     Read a whole answer that came with status 200.
 
@@ -50,10 +50,10 @@ def read_response(body: bytes, quirks: Quirks) -> Response | ProviderProblem:
         BadAnswer: If it is no answer.
     """
     if is_error_body(body):
-        return read_problem(200, {}, body, quirks=quirks)
+        return classify_error(200, {}, body, quirks=quirks)
     response = decode_response(body)
     if response.status == "failed":
-        return read_problem(200, {}, _FAILURE, quirks=quirks)
+        return classify_error(200, {}, _FAILURE, quirks=quirks)
     if response.output is None and response.status is None:
         raise BadAnswer("The provider's answer is not a response: it has neither output nor status")
     return response

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.convert.common.message_writer import AnswerContext, Event
-from ccproxy.convert.errors.classify import ProviderProblem
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.convert.responses.answer import read_event
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.convert.responses.whole_answer import to_events
@@ -136,7 +136,7 @@ class ResponsesRelay:
             self._end(out)
             return
         event = read_event(received, self._context.target.quirks)
-        if isinstance(event, ProviderProblem):
+        if isinstance(event, ProviderError):
             raise event.problem
         if event.type == "response.output_text.delta" and self._write_directly(event, out):
             return

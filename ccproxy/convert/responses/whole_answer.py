@@ -6,7 +6,7 @@ from typing import Any
 
 from ccproxy.convert.chat.whole_answer import fold, is_stream
 from ccproxy.convert.common.message_writer import AnswerContext, Event
-from ccproxy.convert.errors.classify import ProviderProblem
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.convert.responses.answer import read_event, read_response
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.protocol import sse
@@ -31,7 +31,7 @@ def to_events(
 ) -> list[Event]:
     """Return all events of the whole answer *body*; raises as `to_message` does."""
     response = read_response(body, context.target.quirks)
-    if isinstance(response, ProviderProblem):
+    if isinstance(response, ProviderError):
         raise response.problem
     return machine.feed_response(response) + machine.close()
 
@@ -45,7 +45,7 @@ def _events_of_stream(
         if received.data.strip() == DONE or machine.complete:
             break
         event = read_event(received, context.target.quirks)
-        if isinstance(event, ProviderProblem):
+        if isinstance(event, ProviderError):
             raise event.problem
         events += machine.feed(event)
     return events + machine.close()
