@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from ccproxy.convert.errors.classify import LONGEST_CLIENT_WAIT, Cause
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import LONGEST_CLIENT_WAIT
 from ccproxy.errors import Problem
 from ccproxy.keys.state import WHOLE_KEY, KeyState, Obstacle
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.display import TIMED, KeyShown, describe, limited, quoted, show, shown
 from ccproxy.keys.state import (

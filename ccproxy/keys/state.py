@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.verdict import Effect, Verdict
 
 LONGEST_REST = 3600.0

@@ -19,7 +19,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ccproxy.convert.errors.classify import Cause, ProviderError
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import ProviderError
 
 
 class Effect(enum.Enum):

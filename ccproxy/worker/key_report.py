@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import (
     KeyCooldown,

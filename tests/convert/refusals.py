@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 
 
 def openai(message: str, *, kind: str | None = None, code: str | None = None) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import (
-    Cause,
     ProviderError,
     classify_error,
     classify_event,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.display import shown
 from ccproxy.keys.pool import KeyPool, PoolLive, salted

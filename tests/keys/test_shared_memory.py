@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.shared_memory import SharedPool, Table
 from ccproxy.keys.state import KeyLimits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.display import show
 from ccproxy.keys.state import NOTHING, WHOLE_KEY, KeyLimits, KeyState, Obstacle
 from ccproxy.keys.verdict import Effect, Next, Verdict

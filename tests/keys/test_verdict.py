@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.convert.errors.classify import Cause, ProviderError
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
 from ccproxy.keys.verdict import GOOD, Effect, Next, judge
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.direct.learning import Lessons
-from ccproxy.convert.errors.classify import Cause
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.verdict import GOOD, Effect, Next, Verdict

@@ -1,171 +1,228 @@
 """
-What a provider's refusal says, whatever the form of its body.
+Parser for the body of a provider's error, whatever its form.
 
-The forms: `{"error": {…}}`, `{"error": "text"}` beside a code, an array of them, flat objects of
-several kinds, FastAPI's `detail`, `errors`, a problem document with a `title`, `base_resp` inside a
-200, errors relayed as text inside errors, plain text, HTML and nothing. All are read into one
-`ErrorBody`; what it means is decided elsewhere.
+The known forms are `{"error": {…}}`, `{"error": "text"}` with a code next to it, an array of
+these, several kinds of flat objects, FastAPI's `detail`, `errors`, a problem document with a
+`title`, `base_resp` inside a 200, errors relayed as text inside errors, plain text, HTML and an
+empty body. What an error means is decided in `classify.py`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-_LONGEST_TEXT = 2000
+_TEXT_LIMIT = 2000
+_HTML_TEXT_LIMIT = 300
+_PLAIN_LIMIT = 64 * 1024
 _SHORTEST_SECRET = 8
-_DEEPEST = 5
+_MAX_DEPTH = 5
+_MAX_VALUES = 200
+"""Values that are read of one body: a hostile one holds millions."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody:
-    """What a body says, whatever its form."""
+    """The content of an error body."""
 
     text: str = ""
-    codes: set[str] = field(default_factory=set)
+    codes: frozenset[str] = frozenset()
+    """Codes and types, in lower case."""
     status: int | None = None
-    delays: list[str] = field(default_factory=list)
+    delays: tuple[str, ...] = ()
+    """Google's retry delays, such as "34s"."""
     prompt: int | None = None
     limit: int | None = None
     is_html: bool = False
     has_object: bool = False
-    """Whether there is a JSON object in it, as in whatever an API says."""
+    """True if the body holds a JSON object, as every API's error does."""
 
 
 def parse_error_body(body: bytes) -> ErrorBody:
-    """Read a body of any form; never raises."""
-    said = ErrorBody()
-    found = decode(body)
-    text = "" if found is not None else body[: 64 * 1024].decode("utf-8", "replace").strip()
-    if found is None and text[:1] in ("{", "["):
-        found = decode(text)
-    if found is not None:
-        _read(found, said, depth=0)
-        if not said.text:
-            said.text = body.decode("utf-8", "replace")
-    elif text[:1] == "<":
-        said.is_html = True
-        said.text = _text_of_html(text)
-    else:
-        said.text = text
-    said.text = _printable(said.text)
-    return said
-
-
-def _text_of_html(text: str) -> str:
-    bare = re.sub(r"(?is)<(script|style)\b.*?</\1>|<!--.*?-->|<[^>]*>", " ", text)
-    return " ".join(bare.split())[:300]
-
-
-def _printable(text: str) -> str:
-    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * _LONGEST_TEXT])
-    shown = shown.strip()
-    return shown if len(shown) <= _LONGEST_TEXT else f"{shown[:_LONGEST_TEXT]}…"
-
-
-_CODE_FIELDS = ("code", "type", "status", "reason", "statusCode", "http_code", "title")
-_TEXT_FIELDS = ("message", "msg", "detail", "status_msg", "error_message", "error_msg", "title")
-
-
-def _read(value: object, said: ErrorBody, *, depth: int) -> None:
-    """Collect text, codes, delays and numbers of any known form; depth bounds hostile bodies."""
-    if depth > _DEEPEST:
-        return
-    if isinstance(value, str):
-        _add_text(value, said, depth=depth)
-    elif isinstance(value, list):
-        for part in value[:20]:
-            _read(part, said, depth=depth + 1)
-    elif isinstance(value, dict):
-        _read_object(value, said, depth=depth)
-
-
-def _add_text(text: str, said: ErrorBody, *, depth: int) -> None:
-    """Add words; a text that is JSON itself (a relayed error) is read as such."""
-    inner = decode(text) if text[:1] in ("{", "[") else None
-    if isinstance(inner, dict | list):
-        _read(inner, said, depth=depth + 1)
-    elif text and text not in said.text:
-        said.text = f"{said.text}: {text}" if said.text else text
-
-
-def _read_object(found: dict[str, Any], said: ErrorBody, *, depth: int) -> None:
-    said.has_object = True
-    _read_codes(found, said)
-    for name in ("error", "errors"):
-        if found.get(name):
-            _read(found[name], said, depth=depth + 1)
-    for name in _TEXT_FIELDS:
-        value = found.get(name)
-        if value and not (name == "title" and said.text):
-            _read(value, said, depth=depth + 1)
-    location = found.get("loc")
-    if isinstance(location, list) and location:  # FastAPI: which field
-        said.text = f"{said.text} ({'.'.join(map(str, location))})"
-    for name in ("details", "metadata", "base_resp"):
-        if isinstance(found.get(name), dict | list):
-            _read_more(found[name], said, depth=depth + 1)
-
-
-def _read_codes(found: dict[str, Any], said: ErrorBody) -> None:
-    for name in _CODE_FIELDS:
-        value = found.get(name)
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            continue
-        said.codes.add(str(value).lower())
-        number = int(value) if str(value).isascii() and str(value).isdigit() else 0
-        if 400 <= number < 600 and said.status is None:
-            said.status = number
-    for name in ("n_prompt_tokens", "n_ctx"):  # llama.cpp
-        if isinstance(found.get(name), int):
-            setattr(said, "limit" if name == "n_ctx" else "prompt", found[name])
-
-
-def _read_more(value: object, said: ErrorBody, *, depth: int) -> None:
-    """Details (Google), metadata with the raw error (OpenRouter), base_resp (MiniMax)."""
-    if isinstance(value, list):
-        for part in value[:20]:
-            _read_more(part, said, depth=depth + 1)
-        return
-    if not isinstance(value, dict):
-        return
-    if isinstance(delay := value.get("retryDelay"), str):
-        said.delays.append(delay)
-    if isinstance(reason := value.get("reason"), str):
-        said.codes.add(reason.lower())
-    if isinstance(code := value.get("status_code"), int) and code:
-        said.codes.add(f"base_resp:{code}")
-    for name in ("raw", "status_msg"):
-        if isinstance(value.get(name), str):
-            _add_text(value[name], said, depth=depth)
+    """Parse a body of any form; never raises, in time linear in *body*."""
+    value = decode(body)
+    text = "" if value is not None else body[:_PLAIN_LIMIT].decode("utf-8", "replace").strip()
+    if value is None and text[:1] in ("{", "["):
+        value = decode(text)
+    if value is not None:
+        collector = _Collector()
+        collector.read(value, depth=0)
+        return collector.result(default_text=body[: 4 * _TEXT_LIMIT].decode("utf-8", "replace"))
+    if text[:1] == "<":
+        return ErrorBody(text=_printable(_text_of_html(text)), is_html=True)
+    return ErrorBody(text=_printable(text))
 
 
 def decode(body: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
-    """Read JSON; None where it is none."""
+    """Return the JSON value of *body*, or None if it is not JSON."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+
+
+# JSON
+
+_CODE_FIELDS = ("code", "type", "status", "reason", "statusCode", "http_code", "title")
+_TEXT_FIELDS = ("message", "msg", "detail", "status_msg", "error_message", "error_msg", "title")
+_CODE_LIMIT = 200
+_ERROR_STATUS = re.compile(r"[45]\d\d")
+
+
+class _Collector:
+    """Collects text, codes, delays and numbers from a JSON value of any known form."""
+
+    def __init__(self) -> None:
+        self._values_left = _MAX_VALUES
+        self._text = ""
+        self._codes: set[str] = set()
+        self._status: int | None = None
+        self._delays: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._has_object = False
+
+    def result(self, *, default_text: str) -> ErrorBody:
+        return ErrorBody(
+            text=_printable(self._text or default_text),
+            codes=frozenset(self._codes),
+            status=self._status,
+            delays=tuple(self._delays),
+            prompt=self._numbers.get("n_prompt_tokens"),
+            limit=self._numbers.get("n_ctx"),
+            has_object=self._has_object,
+        )
+
+    def read(self, value: object, *, depth: int) -> None:
+        self._values_left -= 1
+        if depth > _MAX_DEPTH or self._values_left < 0:
+            return
+        if isinstance(value, str):
+            self._add_text(value, depth=depth)
+        elif isinstance(value, list):
+            for part in value[:20]:
+                self.read(part, depth=depth + 1)
+        elif isinstance(value, dict):
+            self._read_object(value, depth=depth)
+
+    def _add_text(self, text: str, *, depth: int) -> None:
+        """Add *text*; one that is JSON itself (a relayed error) is parsed."""
+        inner = decode(text) if text[:1] in ("{", "[") else None
+        text = text[: 4 * _TEXT_LIMIT]
+        if isinstance(inner, dict | list):
+            self.read(inner, depth=depth + 1)
+        elif text and text not in self._text and len(self._text) < 4 * _TEXT_LIMIT:
+            self._text = f"{self._text}: {text}" if self._text else text
+
+    def _read_object(self, fields: dict[str, Any], *, depth: int) -> None:
+        self._has_object = True
+        self._read_codes(fields)
+        for name in ("error", "errors"):
+            if fields.get(name):
+                self.read(fields[name], depth=depth + 1)
+        for name in _TEXT_FIELDS:
+            value = fields.get(name)
+            if value and not (name == "title" and self._text):
+                self.read(value, depth=depth + 1)
+        location = fields.get("loc")
+        if isinstance(location, list) and location:  # FastAPI: the path of the field
+            path = ".".join(str(part) for part in location[:10] if isinstance(part, str | int))
+            self._text = f"{self._text} ({path[:_CODE_LIMIT]})"
+        for name in ("details", "metadata", "base_resp"):
+            self._read_details(fields.get(name), depth=depth + 1)
+
+    def _read_codes(self, fields: dict[str, Any]) -> None:
+        for name in _CODE_FIELDS:
+            value = fields.get(name)
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                continue
+            code = str(value)[:_CODE_LIMIT].lower()
+            self._codes.add(code)
+            if self._status is None and _ERROR_STATUS.fullmatch(code):
+                self._status = int(code)
+        for name in ("n_prompt_tokens", "n_ctx"):  # llama.cpp
+            if isinstance(fields.get(name), int):
+                self._numbers[name] = fields[name]
+
+    def _read_details(self, value: object, *, depth: int) -> None:
+        """Read details (Google), metadata with the raw error (OpenRouter), base_resp (MiniMax)."""
+        self._values_left -= 1
+        if self._values_left < 0:
+            return
+        if isinstance(value, list):
+            for part in value[:20]:
+                self._read_details(part, depth=depth + 1)
+        if not isinstance(value, dict):
+            return
+        if isinstance(delay := value.get("retryDelay"), str):
+            self._delays.append(delay[:_CODE_LIMIT])
+        if isinstance(reason := value.get("reason"), str):
+            self._codes.add(reason[:_CODE_LIMIT].lower())
+        if isinstance(code := value.get("status_code"), int) and code:
+            self._codes.add(f"base_resp:{code}")
+        for name in ("raw", "status_msg"):
+            if isinstance(value.get(name), str):
+                self._add_text(value[name], depth=depth)
+
+
+# Text
+
+_INVISIBLE_ELEMENT = re.compile(r"<(script|style)\b|<!--", re.IGNORECASE)
+_ENDS = {
+    "script": re.compile("</script>", re.IGNORECASE),
+    "style": re.compile("</style>", re.IGNORECASE),
+    None: re.compile("-->"),
+}
+_TAG_END = re.compile(">")
+
+
+def _text_of_html(page: str) -> str:
+    """Return the visible text of *page*. Every character is looked at once."""
+    texts, at = [], 0
+    while (start := page.find("<", at)) >= 0:
+        texts.append(page[at:start])
+        invisible = _INVISIBLE_ELEMENT.match(page, start)
+        closing = _closing_of(invisible)
+        end = closing.search(page, start)
+        if end is None:
+            break
+        at = end.end()
+    else:
+        texts.append(page[at:])
+    return " ".join(" ".join(texts).split())[:_HTML_TEXT_LIMIT]
+
+
+def _closing_of(invisible: re.Match[str] | None) -> re.Pattern[str]:
+    """Return what ends the tag or the invisible element that begins with *invisible*."""
+    return _TAG_END if invisible is None else _ENDS[invisible[1] and invisible[1].lower()]
+
+
+def _printable(text: str) -> str:
+    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * _TEXT_LIMIT])
+    shown = shown.strip()
+    return shown if len(shown) <= _TEXT_LIMIT else f"{shown[:_TEXT_LIMIT]}…"
 
 
 def mask_keys(text: str, secrets: Sequence[str]) -> str:
     """
-    Replace every word of *text* that holds eight or more characters of a secret in a row.
+    Replace every word of *text* that holds eight or more consecutive characters of a secret.
 
-    What is left of it is its last four characters, as everywhere. Keys of one provider begin
-    alike (sk-or-v1-): the one that a word holds the most of is shown, none where that is open.
+    The last four characters of the secret remain, as everywhere. Keys of one provider begin alike
+    (sk-or-v1-): the key that a word holds the most of is shown; none is shown if that is ambiguous.
     """
-    found = {secret: pieces for secret in secrets if (pieces := _pieces_in(text, secret))}
-    if not found:
+    pieces_of = {secret: pieces for secret in secrets if (pieces := _pieces_in(text, secret))}
+    if not pieces_of:
         return text
 
     def replace(word: re.Match[str]) -> str:
-        held = {secret: sum(piece in word[0] for piece in found[secret]) for secret in found}
-        return _tail(word[0], held) if any(held.values()) else word[0]
+        counts = {
+            secret: sum(piece in word[0] for piece in pieces)
+            for secret, pieces in pieces_of.items()
+        }
+        return _tail(word[0], counts) if any(counts.values()) else word[0]
 
     return re.sub(r"[^\s\"'<>,;(){}\[\]]+", replace, text)
 
@@ -175,9 +232,9 @@ def _pieces_in(text: str, secret: str) -> set[str]:
     return {piece for at in starts if (piece := secret[at : at + _SHORTEST_SECRET]) in text}
 
 
-def _tail(word: str, held: Mapping[str, int]) -> str:
-    """Return how the secret of *word* is shown; *held* says how many pieces of each are in it."""
-    marks = {secret: (number, secret[-4:] in word) for secret, number in held.items()}
-    best = max(marks.values())
-    tails = {secret[-4:] for secret, mark in marks.items() if mark == best}
+def _tail(word: str, counts: Mapping[str, int]) -> str:
+    """Return the masked form of *word*; *counts* is the number of pieces of each secret in it."""
+    ranks = {secret: (number, secret[-4:] in word) for secret, number in counts.items()}
+    best = max(ranks.values())
+    tails = {secret[-4:] for secret, rank in ranks.items() if rank == best}
     return f"…{tails.pop()}" if len(tails) == 1 else "…"

@@ -1,31 +1,27 @@
 """
-A provider's error -> an Anthropic error.
+Classification of provider errors, and their translation to errors of the Messages API.
 
-Providers say the same few things in a dozen body forms and with contradicting statuses: a bad key
-is a 400 at one, no money a 429 at another, and some put the error into a 200. So the words and
-codes decide before the status does, in this order:
+Providers report the same few causes in a dozen body forms and with contradicting statuses: a bad
+key is a 400 at one, a missing balance a 429 at another, and some put the error into a 200. So
+phrases and codes are tried before the status. `_RULES` is the whole decision: the first rule that
+matches gives the cause.
 
-1. too long -> 400 with the wording on which Claude Code compacts the conversation,
-2. no money -> 402, 3. a bad key -> 401, both never to be retried,
-4. overload -> 529, 5. rate limit -> 429 with the time to wait,
-6. the status.
-
-The message begins with what it means for the user; the provider's own text always follows.
+The message begins with an explanation for the user; the provider's own text always follows.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from ccproxy.convert.errors import wordings
+from ccproxy.convert.errors import phrases, wordings
 from ccproxy.convert.errors.body import ErrorBody, decode, mask_keys, parse_error_body
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.overflow import overflow_message
 from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wait_until_reset
 from ccproxy.errors import Problem
@@ -35,40 +31,18 @@ LONGEST_CLIENT_WAIT = 60
 """Claude Code and the SDKs give up at once on a longer retry-after (seconds, measured)."""
 
 
-class Cause(enum.Enum):
-    """What the provider means."""
-
-    OVERFLOW = "overflow"
-    OUT_OF_CREDIT = "out_of_credit"
-    QUOTA = "quota"
-    """A plan's allowance (per day, per five hours) is used up; money is not the point."""
-    BAD_KEY = "bad_key"
-    OVERLOAD = "overload"
-    RATE_LIMIT = "rate_limit"
-    PERMISSION = "permission"
-    NOT_FOUND = "not_found"
-    TOO_LARGE = "too_large"
-    TIMEOUT = "timeout"
-    CONFLICT = "conflict"
-    CONTENT = "content"
-    BAD_REQUEST = "bad_request"
-    SERVER = "server"
-    WRONG_URL = "wrong_url"
-    """A page, or the way to another address: what answers there is no provider."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderError:
-    """An error of the provider's: what it means, and what the client is told."""
+    """An error of the provider: its cause, and the error that the client gets."""
 
     cause: Cause
     problem: Problem
     status: int
     """The provider's HTTP status; inside a 200 the one that the error itself names, else 502."""
     retry_after: float | None = None
-    """Seconds until the provider may be asked again, exact, None where it does not say."""
+    """Seconds until the next attempt may succeed, exact; None if the provider does not say."""
     has_limit_headers: bool = False
-    """True: headers speak of limits, so that the refusal is about this key and not the address."""
+    """True: there are rate-limit headers, so that the limit is this key's and not the address's."""
 
 
 def classify_error(
@@ -82,23 +56,20 @@ def classify_error(
     secrets: Sequence[str] = (),
 ) -> ProviderError:
     """
-    Read the error *body* that came with *status*.
+    Classify the error *body* that came with *status*; never raises.
 
-    A status below 400 means an error inside an answer that began well. *now* is the wall clock
-    (seconds since 1970), without it dates in headers are not understood. *secrets* never appear in
-    the message, whatever the provider echoes. Never raises.
+    A status below 400 means an error inside an answer that began well. *max_tokens* is what the
+    request asked for. *now* is the wall clock (seconds since 1970), needed for dates in headers.
+    *secrets* are masked in the message.
     """
-    said = parse_error_body(body)
-    said.text = mask_keys(said.text, secrets)
+    error = parse_error_body(body)
+    error = replace(error, text=mask_keys(error.text, secrets))
     if status < 400:
-        status = said.status or (status if status >= 300 else 0)
+        status = error.status or (status if status >= 300 else 0)
     lower = {name.lower(): value for name, value in headers.items()}
-    cause = _cause(status, said, quirks)
-    wait = _wait(cause, said, lower, now)
-    if cause is Cause.OVERFLOW:
-        problem = Problem("invalid_request_error", overflow_message(said, max_tokens))
-    else:
-        problem = _problem(cause, status, said, wait)
+    cause = _cause(status, error, quirks)
+    wait = _wait(cause, error, lower, now)
+    problem = _problem(cause, status, error, wait=wait, max_tokens=max_tokens)
     return ProviderError(
         cause=cause,
         problem=problem,
@@ -106,24 +77,6 @@ def classify_error(
         retry_after=wait,
         has_limit_headers=any("ratelimit-" in name for name in lower),
     )
-
-
-def is_error_body(body: bytes) -> bool:
-    """
-    Tell whether a whole 200 answer is an error after all.
-
-    Cheap for good answers: their content is never decoded.
-    """
-    if b'"error"' not in body and b"base_resp" not in body and b'"choices"' in body:
-        return False
-    try:
-        outline = _OUTLINE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _is_error_list(body)
-    if _says_error(outline):
-        return True
-    has_answer = any(part != _NOTHING for part in (outline.choices, outline.content))
-    return not has_answer and bool(outline.detail or outline.errors or outline.message)
 
 
 def classify_event(
@@ -134,7 +87,7 @@ def classify_event(
     now: float | None = None,
     secrets: Sequence[str] = (),
 ) -> ProviderError | None:
-    """Read one event of a stream; None unless it is an error."""
+    """Classify one event of a stream; None if it is no error."""
     if b'"error"' not in data and b"base_resp" not in data:
         return None
     try:
@@ -143,7 +96,7 @@ def classify_event(
         if not _is_error_list(data):
             return None
     else:
-        if not _says_error(outline):
+        if not _has_error(outline):
             data = _choice_error(outline)
             if not data:
                 return None
@@ -152,10 +105,28 @@ def classify_event(
     )
 
 
-# Is it an error?
+# Detection of errors in a 200
 
 
-_NOTHING = msgspec.Raw(b"null")
+def is_error_body(body: bytes) -> bool:
+    """
+    Return True if the whole body of a 200 is an error.
+
+    Cheap for good answers: their content is never decoded.
+    """
+    if b'"error"' not in body and b"base_resp" not in body and b'"choices"' in body:
+        return False
+    try:
+        outline = _OUTLINE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _is_error_list(body)
+    if _has_error(outline):
+        return True
+    has_answer = any(part != _NULL for part in (outline.choices, outline.content))
+    return not has_answer and bool(outline.detail or outline.errors or outline.message)
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 class _BaseResp(msgspec.Struct):
@@ -163,14 +134,14 @@ class _BaseResp(msgspec.Struct):
 
 
 class _Outline(msgspec.Struct):
-    """As little of an answer as tells whether it is one."""
+    """The fields that distinguish an answer from an error."""
 
     error: Any = None
     base_resp: _BaseResp | None = None
     object: Any = None
     type: Any = None
-    choices: msgspec.Raw = _NOTHING
-    content: msgspec.Raw = _NOTHING
+    choices: msgspec.Raw = _NULL
+    content: msgspec.Raw = _NULL
     detail: Any = None
     errors: Any = None
     message: Any = None
@@ -179,221 +150,246 @@ class _Outline(msgspec.Struct):
 _OUTLINE = msgspec.json.Decoder(_Outline)
 
 
-def _says_error(outline: _Outline) -> bool:
+def _has_error(outline: _Outline) -> bool:
     if outline.base_resp is not None and outline.base_resp.status_code != 0:
         return True
     return bool(outline.error) or "error" in (outline.object, outline.type)
 
 
 def _is_error_list(body: bytes) -> bool:
-    """Gemini puts its errors into an array."""
-    found = decode(body) if body.lstrip()[:1] == b"[" else None
-    return (
-        isinstance(found, list)
-        and bool(found)
-        and isinstance(found[0], dict)
-        and (bool(found[0].get("error")))
-    )
+    """Return True for Gemini's form: an array of errors."""
+    items = decode(body) if body.lstrip()[:1] == b"[" else None
+    first = items[0] if isinstance(items, list) and items else None
+    return isinstance(first, dict) and bool(first.get("error"))
 
 
 def _choice_error(outline: _Outline) -> bytes:
-    """An error inside the first choice (OpenRouter's upstreams), as a body, else b""."""
+    """Return an error inside the first choice (OpenRouter's upstreams) as a body, else b""."""
     choices = decode(bytes(outline.choices))
     first = choices[0] if isinstance(choices, list) and choices else None
     error = first.get("error") if isinstance(first, dict) else None
     return msgspec.json.encode({"error": error}) if error else b""
 
 
-# What does it mean?
+# The cause
 
-_CAUSE_OF_STATUS = {
-    401: Cause.BAD_KEY,
-    402: Cause.OUT_OF_CREDIT,
-    403: Cause.PERMISSION,
-    404: Cause.NOT_FOUND,
-    408: Cause.TIMEOUT,
-    409: Cause.CONFLICT,
-    413: Cause.TOO_LARGE,
-    429: Cause.RATE_LIMIT,
-    451: Cause.PERMISSION,
-    498: Cause.OVERLOAD,  # Groq
-    503: Cause.OVERLOAD,
-    504: Cause.TIMEOUT,
-    524: Cause.TIMEOUT,  # Cloudflare
-    529: Cause.OVERLOAD,
+_UNKNOWN = 0
+"""The status of an error inside a 200 that names none."""
+_ALL = range(1000)
+_SERVER_ERRORS = range(500, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """
+    Gives *cause* for one of *statuses*, if also a code or the text fits.
+
+    A rule without codes and patterns depends on the status alone.
+    """
+
+    cause: Cause
+    statuses: Container[int] = _ALL
+    codes: frozenset[str] = frozenset()
+    text: re.Pattern[str] | None = None
+    code_pattern: re.Pattern[str] | None = None
+    condition: Callable[[ErrorBody, Quirks], bool] = lambda _error, _quirks: True
+
+    def matches(self, status: int, error: ErrorBody, quirks: Quirks) -> bool:
+        return (
+            status in self.statuses
+            and self.condition(error, quirks)
+            and (self._is_unspecific or self._fits(error))
+        )
+
+    @property
+    def _is_unspecific(self) -> bool:
+        return not self.codes and self.text is None and self.code_pattern is None
+
+    def _fits(self, error: ErrorBody) -> bool:
+        if error.codes & self.codes or (self.text is not None and self.text.search(error.text)):
+            return True
+        return self.code_pattern is not None and any(map(self.code_pattern.search, error.codes))
+
+
+def _statuses(*parts: int | range) -> frozenset[int]:
+    return frozenset(
+        status for part in parts for status in (part if isinstance(part, range) else (part,))
+    )
+
+
+def _quota_means_rate(_error: ErrorBody, quirks: Quirks) -> bool:
+    return quirks.quota_means_rate
+
+
+def _names_a_time(error: ErrorBody, _quirks: Quirks) -> bool:
+    return bool(error.delays) or wait_in_body(error.text, ()) is not None
+
+
+def _is_html(error: ErrorBody, _quirks: Quirks) -> bool:
+    return error.is_html
+
+
+_NOT_404 = _statuses(_UNKNOWN, range(1, 404), range(405, 1000))
+
+_RULES: tuple[_Rule, ...] = (
+    # Too long: Claude Code compacts the conversation.
+    _Rule(cause=Cause.OVERFLOW, codes=phrases.OVERFLOW_CODES),
+    _Rule(
+        cause=Cause.OVERFLOW,
+        statuses=_statuses(_UNKNOWN, 400, 413, 422, 429, _SERVER_ERRORS),
+        text=phrases.OVERFLOW,
+    ),
+    # No credit, or a plan's allowance used up: neither is to be retried.
+    _Rule(
+        cause=Cause.RATE_LIMIT,
+        statuses=_statuses(429),
+        text=phrases.SOFT_QUOTA,
+        condition=_quota_means_rate,
+    ),
+    _Rule(
+        cause=Cause.RATE_LIMIT,
+        statuses=_NOT_404,
+        codes=frozenset({"insufficient_quota"}),
+        condition=_quota_means_rate,
+    ),
+    _Rule(
+        cause=Cause.OUT_OF_CREDIT,
+        statuses=_NOT_404,
+        codes=phrases.CREDIT_CODES,
+        text=phrases.CREDIT,
+    ),
+    _Rule(cause=Cause.OUT_OF_CREDIT, statuses=_statuses(402)),
+    _Rule(cause=Cause.RATE_LIMIT, text=phrases.SOFT_QUOTA, condition=_names_a_time),
+    _Rule(cause=Cause.OUT_OF_CREDIT, text=phrases.SOFT_QUOTA),
+    _Rule(
+        cause=Cause.QUOTA,
+        statuses=_statuses(_UNKNOWN, 403, 429),
+        codes=phrases.QUOTA_CODES,
+        text=phrases.QUOTA,
+    ),
+    # A bad key.
+    _Rule(cause=Cause.BAD_KEY, statuses=_statuses(401)),
+    _Rule(
+        cause=Cause.BAD_KEY,
+        statuses=_statuses(_UNKNOWN, 400, 403),
+        codes=phrases.BAD_KEY_CODES,
+        text=phrases.BAD_KEY,
+    ),
+    # Overload before rate limit: an overload is not the key's.
+    _Rule(
+        cause=Cause.OVERLOAD,
+        statuses=_statuses(_UNKNOWN, 403, 408, 413, 429, 498, 499, _SERVER_ERRORS),
+        codes=phrases.OVERLOAD_CODES,
+        text=phrases.OVERLOAD,
+    ),
+    _Rule(
+        cause=Cause.RATE_LIMIT,
+        statuses=_statuses(_UNKNOWN, 403, 429, range(500, 503), range(504, 1000)),
+        codes=phrases.RATE_CODES,
+        text=phrases.RATE,
+    ),
+    # The request.
+    _Rule(cause=Cause.CONTENT, codes=phrases.CONTENT_CODES, code_pattern=phrases.CONTENT),
+    _Rule(
+        cause=Cause.NOT_FOUND,
+        statuses=_statuses(_UNKNOWN, 400),
+        codes=phrases.NOT_FOUND_CODES,
+        text=phrases.NOT_FOUND,
+    ),
+    _Rule(cause=Cause.BAD_REQUEST, statuses=_statuses(_UNKNOWN), codes=phrases.BAD_REQUEST_CODES),
+    # The status.
+    _Rule(cause=Cause.SERVER, statuses=_statuses(503), condition=_is_html),
+    _Rule(cause=Cause.WRONG_URL, statuses=range(300, 400)),
+    _Rule(cause=Cause.WRONG_URL, statuses=_statuses(_UNKNOWN), condition=_is_html),
+    _Rule(cause=Cause.PERMISSION, statuses=_statuses(403, 451)),
+    _Rule(cause=Cause.NOT_FOUND, statuses=_statuses(404)),
+    _Rule(cause=Cause.TIMEOUT, statuses=_statuses(408, 504, 524)),  # 524: Cloudflare
+    _Rule(cause=Cause.CONFLICT, statuses=_statuses(409)),
+    _Rule(cause=Cause.TOO_LARGE, statuses=_statuses(413)),
+    _Rule(cause=Cause.RATE_LIMIT, statuses=_statuses(429)),
+    _Rule(cause=Cause.OVERLOAD, statuses=_statuses(498, 503, 529)),  # 498: Groq
+    _Rule(cause=Cause.BAD_REQUEST, statuses=range(400, 500)),
+    _Rule(cause=Cause.SERVER),
+)
+
+
+def _cause(status: int, error: ErrorBody, quirks: Quirks) -> Cause:
+    for rule in _RULES:
+        if rule.matches(status, error, quirks):
+            return rule.cause
+    return Cause.SERVER
+
+
+# The time to wait
+
+_WAITING = {
+    Cause.RATE_LIMIT,
+    Cause.OVERLOAD,
+    Cause.QUOTA,
+    Cause.OUT_OF_CREDIT,
+    Cause.SERVER,
 }
-
-
-def _cause(status: int, said: ErrorBody, quirks: Quirks) -> Cause:
-    """Decide, in the order of the module's docstring; *status* 0: none is known."""
-    if _is_overflow(status, said):
-        return Cause.OVERFLOW
-    for cause in (_money(status, said, quirks), _key(status, said), _load(status, said)):
-        if cause is not None:
-            return cause
-    if said.codes & wordings.CONTENT_CODES or any(map(wordings.CONTENT.search, said.codes)):
-        return Cause.CONTENT
-    if status in (0, 400) and _matches(said, wordings.NOT_FOUND_CODES, wordings.NOT_FOUND):
-        return Cause.NOT_FOUND
-    if not status and said.codes & wordings.BAD_REQUEST_CODES:
-        return Cause.BAD_REQUEST
-    if said.is_html and status == 503:
-        return Cause.SERVER
-    if 300 <= status < 400 or (said.is_html and not status):
-        return Cause.WRONG_URL
-    if cause := _CAUSE_OF_STATUS.get(status):
-        return cause
-    return Cause.BAD_REQUEST if 400 <= status < 500 else Cause.SERVER
-
-
-def _matches(said: ErrorBody, codes: frozenset[str], words: re.Pattern[str]) -> bool:
-    return bool(said.codes & codes) or words.search(said.text) is not None
-
-
-def _is_overflow(status: int, said: ErrorBody) -> bool:
-    if said.codes & wordings.OVERFLOW_CODES:
-        return True
-    telling = status in (0, 400, 413, 422, 429) or status >= 500
-    return telling and wordings.OVERFLOW.search(said.text) is not None
-
-
-def _money(status: int, said: ErrorBody, quirks: Quirks) -> Cause | None:
-    if quirks.quota_means_rate and status == 429 and wordings.SOFT_QUOTA.search(said.text):
-        return Cause.RATE_LIMIT
-    if _matches(said, wordings.MONEY_CODES, wordings.MONEY) and status != 404:
-        rate_only = quirks.quota_means_rate and said.codes & {"insufficient_quota"}
-        return Cause.RATE_LIMIT if rate_only else Cause.OUT_OF_CREDIT
-    if status == 402:
-        return Cause.OUT_OF_CREDIT
-    if wordings.SOFT_QUOTA.search(said.text):
-        return Cause.RATE_LIMIT if _says_when(said) else Cause.OUT_OF_CREDIT
-    in_doubt = status in (0, 403, 429)
-    if in_doubt and _matches(said, wordings.QUOTA_CODES, wordings.QUOTA):
-        return Cause.QUOTA
-    return None
-
-
-def _says_when(said: ErrorBody) -> bool:
-    return bool(said.delays) or wait_in_body(said.text, ()) is not None
-
-
-def _key(status: int, said: ErrorBody) -> Cause | None:
-    if status == 401:
-        return Cause.BAD_KEY
-    telling = status in (0, 400, 403)
-    if telling and _matches(said, wordings.BAD_KEY_CODES, wordings.BAD_KEY):
-        return Cause.BAD_KEY
-    return None
-
-
-def _load(status: int, said: ErrorBody) -> Cause | None:
-    """Overload before rate limit: the first is not the key's fault."""
-    if status not in (0, 403, 408, 413, 429, 498, 499) and status < 500:
-        return None
-    if _matches(said, wordings.OVERLOAD_CODES, wordings.OVERLOAD):
-        return Cause.OVERLOAD
-    telling = status in (0, 403, 429) or (status >= 500 and status != 503)
-    if telling and _matches(said, wordings.RATE_CODES, wordings.RATE):
-        return Cause.RATE_LIMIT
-    return None
-
-
-_WAITING = {Cause.RATE_LIMIT, Cause.OVERLOAD, Cause.QUOTA, Cause.OUT_OF_CREDIT, Cause.SERVER}
 _LIMITED = {Cause.RATE_LIMIT, Cause.QUOTA}
-"""Only here do the reset headers matter: providers send them with every answer."""
+"""Only with these do the reset headers matter: providers send them with every answer."""
 
 
 def _wait(
-    cause: Cause, said: ErrorBody, headers: Mapping[str, str], now: float | None
+    cause: Cause, error: ErrorBody, headers: Mapping[str, str], now: float | None
 ) -> float | None:
-    """The seconds until the provider may be asked again, None where it does not say."""
+    """Return the seconds until the next attempt, or None if the provider does not say."""
     if cause not in _WAITING:
         return None
     wait = wait_in_headers(headers, now)
     if wait is None:
-        wait = wait_in_body(said.text, said.delays)
+        wait = wait_in_body(error.text, error.delays)
     if wait is None and cause in _LIMITED:
         wait = wait_until_reset(headers, now)
     return wait
 
 
-# What is the client told?
+# The client's error
 
-_KIND = {
-    Cause.OUT_OF_CREDIT: "billing_error",
-    Cause.QUOTA: "rate_limit_error",
-    Cause.BAD_KEY: "authentication_error",
-    Cause.OVERLOAD: "overloaded_error",
-    Cause.RATE_LIMIT: "rate_limit_error",
-    Cause.PERMISSION: "permission_error",
-    Cause.NOT_FOUND: "not_found_error",
-    Cause.TOO_LARGE: "request_too_large",
-    Cause.TIMEOUT: "timeout_error",
-    Cause.CONFLICT: "conflict_error",
-    Cause.CONTENT: "invalid_request_error",
-    Cause.BAD_REQUEST: "invalid_request_error",
-    Cause.SERVER: "api_error",
-    Cause.WRONG_URL: "api_error",
-}
-
-_ODD_HINT = "The provider did not answer with JSON. Check PROVIDER_BASE_URL and any proxy between"
-_HINT = {
-    Cause.OUT_OF_CREDIT: "Out of credit: the account behind this key has no balance or plan for "
-    "this request. Top it up, or use another key",
-    Cause.QUOTA: "The usage limit of the plan behind this key is reached for now",
-    Cause.BAD_KEY: "The provider refused the API key. Check PROVIDER_API_KEY and that it "
-    "belongs to this base URL",
-    Cause.OVERLOAD: "The provider is overloaded. Try again in a while",
-    Cause.RATE_LIMIT: "The provider's rate limit is reached. Wait, or add keys to PROVIDER_API_KEY",
-    Cause.PERMISSION: "The provider does not permit this request to this key",
-    Cause.NOT_FOUND: "The provider does not know this model or address. Check BIG_MODEL, "
-    "MIDDLE_MODEL, SMALL_MODEL and PROVIDER_BASE_URL",
-    Cause.TOO_LARGE: "The request is larger than the provider takes",
-    Cause.TIMEOUT: "The provider took too long",
-    Cause.CONFLICT: "The provider has a conflict with this request",
-    Cause.CONTENT: "The provider's content filter refused the request",
-    Cause.BAD_REQUEST: "The provider refused the request",
-    Cause.SERVER: "The provider failed",
-    Cause.WRONG_URL: _ODD_HINT,
-}
-_REGION_HINT = "The provider does not serve this country or region"
-_REDIRECT_HINT = "The provider redirects elsewhere, which is not followed. Check PROVIDER_BASE_URL"
+_NEVER_RETRIED = {Cause.OUT_OF_CREDIT, Cause.BAD_KEY, Cause.QUOTA, Cause.WRONG_URL}
 
 
-def _problem(cause: Cause, status: int, said: ErrorBody, wait: float | None) -> Problem:
-    kept = None
+def _problem(
+    cause: Cause, status: int, error: ErrorBody, *, wait: float | None, max_tokens: int | None
+) -> Problem:
+    if cause is Cause.OVERFLOW:
+        return Problem(wordings.KINDS[cause], overflow_message(error, max_tokens))
+    own_status = None
     if cause in (Cause.SERVER, Cause.WRONG_URL):
-        kept = status if 500 <= status < 520 else 502
-    told = None if wait is None or cause is Cause.OUT_OF_CREDIT else math.ceil(wait)
+        own_status = status if 500 <= status < 520 else 502
+    retry_after = None if wait is None or cause is Cause.OUT_OF_CREDIT else math.ceil(wait)
     return Problem(
-        _KIND[cause],
-        _message(_hint(cause, status, said), status, said.text),
-        status=kept,
-        retry_after=told,
-        should_retry=_should_retry(cause, told),
+        wordings.KINDS[cause],
+        _message(_explanation(cause, status, error), status, error.text),
+        status=own_status,
+        retry_after=retry_after,
+        should_retry=_should_retry(cause, retry_after),
     )
 
 
-def _should_retry(cause: Cause, wait: int | None) -> bool | None:
-    if cause in (Cause.OUT_OF_CREDIT, Cause.BAD_KEY, Cause.QUOTA, Cause.WRONG_URL):
+def _should_retry(cause: Cause, retry_after: int | None) -> bool | None:
+    if cause in _NEVER_RETRIED:
         return False
-    return False if wait is not None and wait > LONGEST_CLIENT_WAIT else None
+    return False if retry_after is not None and retry_after > LONGEST_CLIENT_WAIT else None
 
 
-def _hint(cause: Cause, status: int, said: ErrorBody) -> str:
+def _explanation(cause: Cause, status: int, error: ErrorBody) -> str:
     if 300 <= status < 400:
-        return _REDIRECT_HINT
-    about_address = cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST)
-    # Words beside a status explain it; instead of an answer they are some other server's.
-    is_odd = said.is_html or not said.text or not (status or said.has_object)
-    if about_address and is_odd:
-        return _ODD_HINT
-    asks_for_region = cause in (Cause.PERMISSION, Cause.BAD_REQUEST)
-    if asks_for_region and any(map(wordings.REGION.search, (said.text, *said.codes))):
-        return _REGION_HINT
-    return _HINT[cause]
+        return wordings.REDIRECT
+    # A text with a status explains the status; without one it comes from some other server.
+    is_no_api = error.is_html or not error.text or not (status or error.has_object)
+    if is_no_api and cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST):
+        return wordings.EXPLANATIONS[Cause.WRONG_URL]
+    if cause in (Cause.PERMISSION, Cause.BAD_REQUEST) and any(
+        map(phrases.REGION.search, (error.text, *error.codes))
+    ):
+        return wordings.REGION
+    return wordings.EXPLANATIONS[cause]
 
 
-def _message(hint: str, status: int, text: str) -> str:
-    shown = f" ({status})" if status else ""
-    return f"{hint}{shown}: {text or 'no text came with it'}"
+def _message(explanation: str, status: int, text: str) -> str:
+    suffix = f" ({status})" if status else ""
+    return f"{explanation}{suffix}: {text or '(empty body)'}"

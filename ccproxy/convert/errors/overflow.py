@@ -1,9 +1,9 @@
 """
-Too long, said so that Claude Code compacts the conversation and goes on.
+Context-overflow errors, worded so that Claude Code compacts the conversation and continues.
 
-It knows `prompt is too long: N tokens > M maximum`, and for a prompt that fits by itself
-`input length and `max_tokens` exceed context limit: A + B > C` (measured). The numbers are the
-provider's; where it tells none, none are invented.
+Claude Code recognises `prompt is too long: N tokens > M maximum` and, for a prompt that fits by
+itself, `input length and `max_tokens` exceed context limit: A + B > C` (measured). The numbers are
+the provider's; numbers that it does not report are left out.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ccproxy.convert.errors import wordings
+from ccproxy.convert.errors import phrases
 from ccproxy.convert.errors.body import ErrorBody
 
+_THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3}(?!\d))")
+_OUTPUT = re.compile("completion|output", re.IGNORECASE)
 
-def overflow_message(said: ErrorBody, max_tokens: int | None) -> str:
-    """The wording that Claude Code knows, with the numbers that are known and no others."""
-    prompt, output, limit = _numbers(said)
+
+def overflow_message(error: ErrorBody, max_tokens: int | None) -> str:
+    """Return the text for *error*; *max_tokens* is what the request asked for."""
+    prompt, output, limit = _numbers(error)
     if prompt is not None and limit is not None:
         output = max_tokens if output is None else output
-        start = _start_with_numbers(prompt, output, limit)
+        explanation = _explain_numbers(prompt, output, limit)
     elif limit is not None:
-        start = f"prompt is too long: the provider's limit is {limit} tokens"
+        explanation = f"prompt is too long: the provider's limit is {limit} tokens"
     else:
-        start = "prompt is too long for this model"
-    return f"{start}. The provider says: {said.text or 'nothing more'}"
+        explanation = "prompt is too long for this model"
+    return f"{explanation}. The provider's message: {error.text or '(empty)'}"
 
 
-def _start_with_numbers(prompt: int, output: int | None, limit: int) -> str:
+def _explain_numbers(prompt: int, output: int | None, limit: int) -> str:
     if prompt > limit:
         return f"prompt is too long: {prompt} tokens > {limit} maximum"
     if output is None or prompt + output <= limit:
@@ -42,30 +45,30 @@ def _start_with_numbers(prompt: int, output: int | None, limit: int) -> str:
     )
 
 
-def _numbers(said: ErrorBody) -> tuple[int | None, int | None, int | None]:
-    """Prompt, asked-for output and limit, each None where the provider does not tell it."""
-    if said.prompt is not None and said.limit is not None:
-        return said.prompt, None, said.limit
-    text = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", said.text)
-    for pattern in wordings.OVERFLOW_NUMBERS:
-        if found := pattern.search(text):
-            told = found.groupdict()
-            prompt, output = _prompt_and_output(text, told)
-            return prompt, output, int(told["limit"])
+def _numbers(error: ErrorBody) -> tuple[int | None, int | None, int | None]:
+    """Return prompt, requested output and limit in tokens; None for what is not reported."""
+    if error.prompt is not None and error.limit is not None:
+        return error.prompt, None, error.limit
+    text = _THOUSANDS_SEPARATOR.sub("", error.text)
+    for pattern in phrases.OVERFLOW_NUMBERS:
+        if match := pattern.search(text):
+            numbers = match.groupdict()
+            prompt, output = _prompt_and_output(text, numbers)
+            return prompt, output, int(numbers["limit"])
     return None, None, None
 
 
-def _prompt_and_output(text: str, told: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """A breakdown in brackets counts more than the sum before it."""
-    parts = wordings.BREAKDOWN.search(text)
-    if parts is None:
+def _prompt_and_output(text: str, numbers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Return prompt and output; a breakdown in brackets is preferred to the sum before it."""
+    breakdown = phrases.BREAKDOWN.search(text)
+    if breakdown is None:
         return (
-            int(told["prompt"]) if "prompt" in told else None,
-            int(told["output"]) if "output" in told else None,
+            int(numbers["prompt"]) if "prompt" in numbers else None,
+            int(numbers["output"]) if "output" in numbers else None,
         )
     prompt = output = 0
-    for number, what in wordings.BREAKDOWN_PART.findall(parts[1]):
-        if re.search("completion|output", what, re.IGNORECASE):
+    for number, kind in phrases.BREAKDOWN_PART.findall(breakdown[1]):
+        if _OUTPUT.search(kind):
             output += int(number)
         else:
             prompt += int(number)

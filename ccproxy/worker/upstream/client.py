@@ -28,7 +28,8 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.convert.errors.classify import Cause, ProviderError
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
 from ccproxy.keys.breaker import Breaker
 from ccproxy.keys.display import shown

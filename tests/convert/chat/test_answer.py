@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy.convert.chat.answer import read_completion, read_event
-from ccproxy.convert.errors.classify import Cause, ProviderError
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
 from ccproxy.protocol.chat import Chunk
 from ccproxy.protocol.sse import ServerEvent

@@ -193,12 +193,12 @@ def test_status(body, status):
 @pytest.mark.parametrize("details", [["words"], [5, None], [[]], {}, "words"])
 def test_details_that_are_none_say_nothing(details):
     said = read({"error": {"message": "m", "details": details}})
-    assert (said.text, said.codes, said.delays) == ("m", set(), [])
+    assert (said.text, said.codes, said.delays) == ("m", set(), ())
 
 
 def test_googles_delay():
     info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}
-    assert read([{"error": {"message": "m", "details": [{"x": 1}, info]}}]).delays == ["34.07s"]
+    assert read([{"error": {"message": "m", "details": [{"x": 1}, info]}}]).delays == ("34.07s",)
 
 
 def test_llama_cpps_numbers():

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy.convert.errors.classify import Cause, classify_error, classify_event, is_error_body
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import classify_error, classify_event, is_error_body
 from ccproxy.errors import STATUS_OF_KIND
 from ccproxy.providers.quirks import Quirks
 
@@ -357,7 +358,7 @@ def test_too_long(status, body, numbers):
     assert found.cause is Cause.OVERFLOW
     assert (found.problem.kind, found.problem.status) == ("invalid_request_error", 400)
     assert found.problem.message.startswith("prompt is too long")
-    assert numbers in found.problem.message.partition(". The provider says: ")[0]
+    assert numbers in found.problem.message.partition(". The provider's message: ")[0]
 
 
 @pytest.mark.parametrize(("status", "body", "numbers"), OVERFLOW)
@@ -916,7 +917,7 @@ def test_the_status_decides_the_rest(status, body, cause, kind, told):
             b"<html><head><title>Bad</title></head><body>Gate <b>way</b></body></html>",
             "Bad Gate way",
         ),
-        (400, b"", "no text came with it"),
+        (400, b"", "(empty body)"),
         (400, b'{"broken', '{"broken'),
         (400, b'{"message": "half \xff utf-8"}', "half"),
     ],
@@ -930,10 +931,10 @@ def test_the_providers_text_is_kept_in_every_form(status, body, text):
 @pytest.mark.parametrize(
     ("status", "body", "hint"),
     [
-        (401, openai("x"), "refused the API key"),
+        (401, openai("x"), "rejected the API key"),
         (402, openai("x"), "Out of credit"),
         (429, openai("x"), "rate limit is reached"),
-        (404, openai("x"), "does not know this model"),
+        (404, openai("x"), "does not have this model"),
         (403, openai("Country, region, or territory not supported"), "does not serve this country"),
         (
             403,

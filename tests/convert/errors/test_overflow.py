@@ -19,8 +19,8 @@ KNOWN = re.compile(
 def told(text, max_tokens=None, **numbers):
     """What stands before the provider's own words."""
     message = overflow_message(ErrorBody(text=text, **numbers), max_tokens)
-    ours, _, theirs = message.partition(". The provider says: ")
-    assert theirs == (text or "nothing more")
+    ours, _, theirs = message.partition(". The provider's message: ")
+    assert theirs == (text or "(empty)")
     return ours
 
 

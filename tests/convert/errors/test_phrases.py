@@ -11,7 +11,7 @@ from itertools import combinations
 
 import pytest
 
-from ccproxy.convert.errors import wordings
+from ccproxy.convert.errors import phrases
 
 
 def alternatives(pattern):
@@ -26,7 +26,7 @@ def alternatives(pattern):
     return found
 
 
-def phrases(pattern, texts):
+def phrases_of(pattern, texts):
     """Each phrase of *pattern* with the text of its own."""
     return [pytest.param(each, texts, id=each) for each in alternatives(pattern)]
 
@@ -65,7 +65,7 @@ OVERFLOW = [
     "capability_rejected: prompt_too_long",  # Claude Code's gateway protocol
     "输入超长",
 ]
-MONEY = [
+CREDIT = [
     "Insufficient Balance",  # DeepSeek
     "Your credit balance is too low to access the API.",  # Anthropic
     "You have used all available credits",  # xAI
@@ -137,11 +137,10 @@ REGION = [
     "User location is not supported for the API use.",  # Gemini
     "This service is not available in your region",
 ]
-TIMEOUT = ["Request timed out."]
 
 TABLES = {
     "OVERFLOW": OVERFLOW,
-    "MONEY": MONEY,
+    "CREDIT": CREDIT,
     "QUOTA": QUOTA,
     "SOFT_QUOTA": SOFT_QUOTA,
     "BAD_KEY": BAD_KEY,
@@ -150,18 +149,17 @@ TABLES = {
     "CONTENT": CONTENT,
     "NOT_FOUND": NOT_FOUND,
     "REGION": REGION,
-    "TIMEOUT": TIMEOUT,
 }
 
 
 def test_every_table_has_its_texts():
-    tables = {name for name, found in vars(wordings).items() if isinstance(found, re.Pattern)}
+    tables = {name for name, found in vars(phrases).items() if isinstance(found, re.Pattern)}
     assert tables - {"BREAKDOWN", "BREAKDOWN_PART"} == TABLES.keys()
 
 
 @pytest.mark.parametrize(
     ("phrase", "texts"),
-    [row for name, texts in TABLES.items() for row in phrases(getattr(wordings, name), texts)],
+    [row for name, texts in TABLES.items() for row in phrases_of(getattr(phrases, name), texts)],
 )
 def test_every_phrase_is_somebodys(phrase, texts):
     assert [text for text in texts if re.search(phrase, text, re.IGNORECASE)]
@@ -172,7 +170,7 @@ def test_every_phrase_is_somebodys(phrase, texts):
 )
 @pytest.mark.parametrize("change", [str, str.upper, str.lower])
 def test_every_text_is_found_in_any_case(name, text, change):
-    assert getattr(wordings, name).search(f"Error: {change(text)} (request x)")
+    assert getattr(phrases, name).search(f"Error: {change(text)} (request x)")
 
 
 # What is said about a request that is merely wrong.
@@ -201,12 +199,12 @@ HARMLESS = [
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_is_merely_wrong_means_nothing_else(text):
-    assert [name for name in TABLES if getattr(wordings, name).search(text)] == []
+    assert [name for name in TABLES if getattr(phrases, name).search(text)] == []
 
 
 # The codes.
 
-CODES = {name: found for name, found in vars(wordings).items() if name.endswith("_CODES")}
+CODES = {name: found for name, found in vars(phrases).items() if name.endswith("_CODES")}
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(CODES, 2)))
@@ -307,11 +305,11 @@ def test_numbers(text, numbers):
 
 def test_every_row_of_the_numbers_is_needed():
     met = {first_row(row.values[0])[0] for row in NUMBERS}
-    rows = [pattern.pattern for pattern in wordings.OVERFLOW_NUMBERS]
+    rows = [pattern.pattern for pattern in phrases.OVERFLOW_NUMBERS]
     assert [rows[at] for at in range(len(rows)) if at not in met] == []
 
 
 def first_row(text):
     """The row that reads *text*, by its place, and what it finds."""
-    rows = enumerate(wordings.OVERFLOW_NUMBERS)
+    rows = enumerate(phrases.OVERFLOW_NUMBERS)
     return next((row, found) for row, pattern in rows if (found := pattern.search(text)))

@@ -1,0 +1,294 @@
+"""
+The codes and phrases by which provider errors are recognised.
+
+Each row was seen at one provider and is safe for all, because the phrase or code means the same
+everywhere. Codes are compared as a whole and in lower case; phrases are searched in the text. Texts
+that mean different things at different providers are decided by a field of `Quirks`, in
+`classify.py`.
+
+Sources: the vendors' error pages and the issues named in the provider tables (OpenAI, Azure, Kimi,
+Z.ai, MiniMax, Gemini, DeepSeek, DashScope, ModelScope, Volcengine, OpenRouter, Groq, Cerebras,
+Mistral, xAI, NVIDIA, Ollama, LM Studio, vLLM, SGLang, llama.cpp, TGI, Copilot, LiteLLM).
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def _any_of(*phrases: str) -> re.Pattern[str]:
+    """One pattern for several phrases, case does not matter."""
+    return re.compile("|".join(phrases), re.IGNORECASE)
+
+
+# 1. The conversation is longer than the model's window.
+
+OVERFLOW_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "contextwindowexceedederror",
+        "exceed_context_size_error",
+        "model_max_prompt_tokens_exceeded",
+        "context_window_exceeded",
+        "tokens_limit_reached",  # GitHub Models
+        "1261",  # Z.ai: prompt exceeds max length
+    }
+)
+
+OVERFLOW = _any_of(
+    r"prompt is too long",
+    r"input length and `?max_tokens`? exceed",
+    r"maximum context length",
+    r"maximum (?:prompt|input) length",
+    r"context[ _-](?:length|window|size|limit)[^.]{0,40}exceed",
+    r"exceed[^.]{0,60}context[ _-](?:length|window|size|limit)",
+    r"model'?s context (?:length|window) is only",
+    r"longer than the (?:model|context)",
+    r"exceed\w* (?:the )?(?:model'?s? )?(?:maximum )?(?:model )?token limit",
+    r"input tokens? exceed",
+    r"input token count[^.]{0,40}exceeds",
+    r"exceeds the maximum number of tokens",
+    r"input (?:token )?length (?:is )?too long",
+    r"input is too long",
+    r"too many input tokens",
+    r"range of input length should be",
+    r"(?:input|prompt) length \(?\d+\)? exceeds",
+    r"current length is \d+ while limit is \d+",
+    r"tokens to keep from the initial prompt is greater",
+    r"trying to keep the first \d+ tokens",
+    r"prompt token count of \d+ exceeds",
+    r"prompt (?:contains|has) \d+ tokens[^.]*too large",
+    r"prompt exceeds max(?:imum)? length",
+    r"too large for model with \d+ maximum context",
+    r"prompt_tokens \(\d+\) must be less than max_seq_len",
+    r"`inputs` tokens \+ `max_new_tokens` must be",
+    r"tokens in the prompt cannot exceed",
+    r"exceed max message tokens",
+    r"reduce the length of (?:the|your) (?:messages|prompt|input)",
+    r"request too large for [^.]{0,200}tokens per min",  # one request over a limit (Groq, OpenAI)
+    r"capability_rejected: prompt_too_long",
+    r"(?:输入|上下文|prompt)[^。]{0,12}(?:超长|过长|超过|超出)",
+)
+
+_N = r"\(?`?~?(?P<prompt>\d+)`?\)?"
+_M = r"\(?`?(?P<limit>\d+)`?\)?"
+
+OVERFLOW_NUMBERS = tuple(
+    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    for pattern in (
+        rf"prompt is too long: {_N}(?: tokens > |, model maximum context length: ){_M}",
+        r"exceed context limit: (?P<prompt>\d+) \+ (?P<output>\d+) > (?P<limit>\d+)",
+        # vLLM from 0.9 and from 0.16 on
+        r"is too large: (?P<output>\d+)\. .*maximum context length is (?P<limit>\d+) tokens and "
+        r"your request has (?P<prompt>\d+) input",
+        r"passed (?P<prompt>\d+) input tokens and requested (?P<output>\d+) output tokens.*"
+        r"context length is only (?P<limit>\d+)",
+        # SGLang, TGI
+        r"context length of (?P<limit>\d+) tokens.*: (?P<prompt>\d+) tokens from the input "
+        r"messages and (?P<output>\d+) tokens for the completion",
+        r"must be <= (?P<limit>\d+)\. given: (?P<prompt>\d+) `inputs` tokens and (?P<output>\d+)",
+        rf"(?:resulted in|contains at least|contains|has) {_N} (?:input )?tokens.*"
+        rf"(?:with|limit of|length is|length of) {_M}",
+        rf"maximum (?:context|prompt|input) length (?:is|of) {_M}.*"
+        rf"(?:resulted in|contains at least|contains|has|requested(?: about)?) {_N} ",
+        rf"limit of {_M} tokens.*resulted in {_N} tokens",
+        rf"token limit: {_M} \(requested: {_N}\)",
+        rf"input token count {_N} exceeds .* allowed {_M}",
+        rf"length is {_N} while limit is {_M}",
+        rf"keep the first {_N} tokens.*length of only {_M}",
+        rf"token count of {_N} exceeds the limit of {_M}",
+        r"\((?P<prompt>\d+) tokens\)[^(]*context (?:size|length|window) \((?P<limit>\d+) tokens\)",
+        rf"length {_N} exceeds the maximum (?:length )?{_M}",
+        r"prompt_tokens \((?P<prompt>\d+)\) must be less than max_seq_len \((?P<limit>\d+)\)",
+        rf"cannot exceed {_M} - received {_N}",
+        rf"limit:? {_M}, requested:? {_N}",
+        # Only the limit is reported.
+        rf"input length should be \[\d+, {_M}\]",
+        rf"number of tokens allowed {_M}",
+        rf"maximum (?:context|prompt|input) length (?:is|of) {_M}",
+        rf"configured limit of {_M} tokens",
+        rf"max size: {_M} tokens",
+    )
+)
+"""The numbers of an overflow text: `prompt`, `output` (requested) and `limit`."""
+
+BREAKDOWN = re.compile(r"\(([^()]*\b(?:completion|output)\b[^()]*)\)", re.IGNORECASE)
+"""OpenAI's and OpenRouter's "(99645 in the messages, 8192 in the completion)"."""
+BREAKDOWN_PART = re.compile(r"(\d+)\s+(?:of|in|for)\s+([^,]*)", re.IGNORECASE)
+
+# 2. The account has no credit, or no plan.
+
+CREDIT_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
+        "insufficient_user_quota",  # new-api
+        "budget_exceeded",  # LiteLLM
+        "exceeded_current_quota_error",  # Kimi
+        "billing_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "enforced_spend_limit_reached",
+        "payment_required",
+        "arrearage",  # DashScope
+        "allocationquota.freetieronly",
+        "accountoverdueerror",  # Volcengine
+        "1113",  # Z.ai, HTTP 429
+        "1309",  # Z.ai: the plan has expired
+        "base_resp:1008",  # MiniMax
+    }
+)
+
+CREDIT = _any_of(
+    r"insufficient[ _](?:account )?(?:balance|credit|fund|quota)",
+    r"credit balance",
+    r"(?:no|any|enough|out of|more|used all available|available|purchase|remaining) credits",
+    r"balance[^.]{0,20} (?:insufficient|not enough|too low)",
+    r"credits? (?:exhausted|depleted|used up)|credits are depleted",
+    r"spend(?:ing)?[ _](?:limit|cap)",
+    r"billing (?:hard limit|cycle)",
+    r"you have no quota",
+    r"(?:is )?in arrears|arrearage|overdue (?:balance|payment|account)|account[^.]{0,20}overdue",
+    r"please (?:recharge|top up)",
+    r"payment required",
+    r"membership",
+    r"(?:余额|额度)不足|欠费|充值",
+)
+
+QUOTA_CODES = frozenset(
+    {
+        "usage_limit_reached",
+        "1304",  # Z.ai: daily limit
+        "1308",  # Z.ai: the plan's window is used up
+        "1310",  # Z.ai: weekly or monthly limit
+        "base_resp:2056",  # MiniMax: plan limit
+        "quotaexceeded",
+        "setlimitexceeded",  # Volcengine: the limit that the user set
+    }
+)
+QUOTA = _any_of(
+    r"usage limit",
+    r"(?:daily|weekly|monthly)[a-z ]{0,20} (?:limit|quota)",
+    r"limit (?:for|per) (?:today|the day|this month)",
+)
+
+SOFT_QUOTA = _any_of(r"exceeded your current quota", r"check your plan and billing")
+"""No credit, unless the provider also names a time to wait (Gemini's free tier does)."""
+
+# 3. The key is not accepted.
+
+BAD_KEY_CODES = frozenset(
+    {
+        "invalid_api_key",
+        "api_key_invalid",
+        "wrong_api_key",  # Cerebras
+        "incorrect_api_key_error",  # Kimi
+        "invalid_authentication_error",  # Kimi
+        "authentication_error",
+        "authenticationerror",
+        "unauthenticated",
+        "account_deactivated",
+        "1000",  # Z.ai: 1000-1004
+        "1001",
+        "1002",
+        "1003",
+        "1004",
+        "base_resp:1004",  # MiniMax
+        "base_resp:2049",
+    }
+)
+BAD_KEY = _any_of(
+    r"(?:incorrect|invalid|wrong|expired|missing|unknown|revoked|disabled) (?:x-)?api[ _-]?key",
+    r"api[ _-]?key (?:provided )?(?:is )?(?:not valid|invalid|incorrect|expired|wrong|missing)",
+    r"api[ _-]?key[^.]{0,30}(?:revoked|disabled|suspended|deactivated|not found)",
+    r"(?:account|organi[sz]ation|user|key)[^.]{0,40}(?:suspended|revoked|deactivated)",
+    r"invalid authentication",
+    r"authentication (?:failed|fails)",
+    r"(?:令牌|密钥|身份验证)[^。]{0,8}(?:无效|失败|错误|过期)",
+)
+
+# 4. The provider is overloaded.
+
+OVERLOAD_CODES = frozenset(
+    {
+        "overloaded_error",
+        "engine_overloaded_error",  # Kimi, HTTP 429
+        "engine_overloaded",
+        "queue_exceeded",  # Cerebras
+        "capacity_exceeded",
+        "service_unavailable_error",
+        "serveroverloaded",
+        "1305",  # Z.ai, HTTP 429
+        "1312",
+        "base_resp:1000",  # MiniMax
+        "base_resp:1001",
+    }
+)
+OVERLOAD = _any_of(
+    r"overloaded",
+    r"(?:at|over|out of|exceeded|insufficient|no) capacity|capacity (?:exceeded|reached)",
+    r"(?:server|service|system|engine|model)[^.]{0,20}(?:too )?busy",
+    r"(?:high|heavy) (?:demand|traffic|load)",
+    r"过载|繁忙|饱和|访问量过大",
+)
+
+# 5. Too many requests or tokens in a period.
+
+RATE_CODES = frozenset(
+    {
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "rate_limit_reached_error",
+        "rate_limit",
+        "too_many_requests",
+        "resource_exhausted",
+        "limit_requests",
+        "throttling",
+        "throttling.ratequota",
+        "throttling.allocationquota",
+        "1302",
+        "1303",
+        "base_resp:1002",
+        "base_resp:1039",
+        "base_resp:1041",
+    }
+)
+RATE = _any_of(
+    r"rate[ _-]?limit",
+    r"too many requests",
+    r"(?:requests?|tokens?) per (?:second|minute|hour|day)",
+    r"request limit exceeded",
+    r"throttl",
+)
+
+# 6. Others.
+
+CONTENT_CODES = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",
+        "1301",
+        "base_resp:1026",
+        "base_resp:1027",
+    }
+)
+CONTENT = _any_of(r"sensitivecontent|riskdetection|content (?:management )?policy")
+
+BAD_REQUEST_CODES = frozenset({"base_resp:2013", "invalid_request_error"})
+"""Inside a 200, where no status shows that a retry is pointless."""
+
+NOT_FOUND_CODES = frozenset({"model_not_found", "model_not_exist", "not_found_error"})
+NOT_FOUND = _any_of(
+    r"model not exist",
+    r"model [^.]{0,80}(?:does not exist|not found|is not available)",
+    r"(?:unknown|no such) model",
+)
+
+REGION = _any_of(
+    r"unsupported_country",
+    r"(?:country|region|territory|location)[^.]{0,60}(?:not supported|unsupported|not available)",
+    r"not available in your (?:country|region)",
+)
