@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
-from ccproxy.cli.session.environment import base_url
+from ccproxy.cli.session.claude_environment import base_url
 from ccproxy.config.worker import WorkerConfig
 
 LIMIT = 120.0

@@ -128,11 +128,11 @@ def service(scene: Scene) -> Iterator[Finding]:
     )
     found = [unit for unit in units if unit.owner == scene.fleet.file]
     for unit in found:
-        if unit.file.read_bytes() != unit.content:
-            text = f"{tilde(unit.file)} was made by another version or Python"
+        if unit.path.read_bytes() != unit.content:
+            text = f"{tilde(unit.path)} was made by another version or Python"
             yield warn(text, fix="ccproxy install-service")
         else:
-            yield ok(tilde(unit.file))
+            yield ok(tilde(unit.path))
     if units[0] in found and not lingers(scene.environ):
         yield warn("the service ends with your last logout", fix="loginctl enable-linger")
     if not found:

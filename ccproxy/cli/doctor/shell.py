@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.terminal import clean, tilde
+from ccproxy.cli.session.claude_environment import MANAGED, TOKEN, session
 from ccproxy.cli.session.claude_settings import Conflict, find_conflicts
-from ccproxy.cli.session.environment import MANAGED, TOKEN, session
 
 PATIENCE = 10.0
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")

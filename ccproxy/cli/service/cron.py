@@ -1,8 +1,9 @@
 """
-The lines in the user's crontab: one that cleans up daily, one that starts the fleet at boot.
+The lines in the user's crontab: one for the daily cleanup, one for the start at boot.
 
-A line is found again by the comment at its end, which names the table; every other line keeps its
-bytes. The texts are pure; `read` and `write` run the `crontab` program.
+A comment at the end of a line names the table and identifies the line. Every other line keeps its
+bytes, which python-crontab does not guarantee: it parses and reformats the whole crontab. `read`
+and `write` run the `crontab` program; everything else is pure.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PERCENT = "\\%"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What cron does, when, and the log that it writes."""
+    """A verb of ccproxy that cron runs, its schedule, and its log file."""
 
     schedule: str
     verb: str
@@ -33,23 +34,23 @@ START = Job(schedule="@reboot", verb="start", log="start-cron.log")
 
 def line_for(fleet: Fleet, *, python: str, job: Job = CLEANUP) -> bytes:
     """
-    Return the crontab line that does *job* for *fleet*, with absolute paths only.
+    Return the crontab line that runs *job* for *fleet*, with absolute paths only.
 
     Raises:
-        CcproxyError: If a path holds a line end, which no crontab can.
+        CcproxyError: If a path contains a line break, which a crontab cannot represent.
 
     """
-    words = [python, "-m", "ccproxy", "--config", str(fleet.file), job.verb]
+    command = [python, "-m", "ccproxy", "--config", str(fleet.file), job.verb]
     log = shlex.quote(str(fleet.logs / job.log))
-    line = f"{shlex.join(words)} >> {log} 2>&1 {_marker(fleet, job)}"
+    line = f"{shlex.join(command)} >> {log} 2>&1 {_marker(fleet, job)}"
     if "\n" in line or "\r" in line:
-        raise CcproxyError(f"{fleet.file!r} holds a line end; cron cannot call it")
-    # cron takes a bare % for a line end, even between quotes.
+        raise CcproxyError(f"{fleet.file!r} contains a line break, which cron does not support")
+    # cron treats an unescaped % as a line break, even inside quotes.
     return f"{job.schedule} {line.replace('%', PERCENT)}\n".encode()
 
 
 def with_line(crontab: bytes, line: bytes, fleet: Fleet, *, job: Job = CLEANUP) -> bytes:
-    """Return *crontab* with *line* in it, once."""
+    """Return *crontab* with exactly one *line* of *fleet* and *job*."""
     rest = without_line(crontab, fleet, job=job)
     if rest and not rest.endswith(b"\n"):
         rest += b"\n"
@@ -67,7 +68,7 @@ def _marker(fleet: Fleet, job: Job) -> str:
     return f"# ccproxy {job.verb} of {fleet.file}"
 
 
-# The crontab program...
+# The crontab program.
 
 
 def read() -> bytes:
@@ -75,16 +76,16 @@ def read() -> bytes:
     Return the user's crontab; empty if there is none.
 
     Raises:
-        CcproxyError: If there is no `crontab`, or it refuses.
+        CcproxyError: If `crontab` is not installed or fails.
 
     """
     done = _crontab("-l")
     if done.returncode == 0:
         return done.stdout
-    said = done.stderr.decode(errors="replace").strip()
-    if not done.stdout and ("no crontab" in said or "No such file" in said):
+    message = done.stderr.decode(errors="replace").strip()
+    if not done.stdout and ("no crontab" in message or "No such file" in message):
         return b""
-    raise CcproxyError(f"crontab -l failed: {said or done.returncode}")
+    raise CcproxyError(f"crontab -l failed: {message or done.returncode}")
 
 
 def write(crontab: bytes) -> None:
@@ -92,21 +93,21 @@ def write(crontab: bytes) -> None:
     Replace the user's crontab.
 
     Raises:
-        CcproxyError: If `crontab` refuses.
+        CcproxyError: If `crontab` is not installed or fails.
 
     """
     done = _crontab("-", text=crontab)
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip()
-        raise CcproxyError(f"crontab did not take the line: {said or done.returncode}")
+        message = done.stderr.decode(errors="replace").strip()
+        raise CcproxyError(f"crontab rejected the line: {message or done.returncode}")
 
 
 def _crontab(argument: str, *, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     program = shutil.which("crontab")
     if program is None:
         raise CcproxyError(
-            "there is no crontab program on this machine\n"
-            "  fix: install cron, or have `ccproxy cleanup` called daily in another way"
+            "crontab is not installed\n"
+            "  fix: install cron, or run `ccproxy cleanup` daily by other means"
         )
     return subprocess.run(  # noqa: S603 - the path is from which()
         [program, argument], input=text, capture_output=True, check=False

@@ -1,8 +1,8 @@
 """
-A fleet as a service: what is written where, and which commands make the manager take note.
+Install a fleet as a service: the service file, and the commands that register it.
 
-A service file belongs to one table. A name that another table's file has is refused, so no
-fleet ever replaces or removes the service of another one.
+A service file belongs to one table. A name that is used for another table is refused, so that no
+fleet replaces or removes the service of another.
 """
 
 from __future__ import annotations
@@ -32,23 +32,22 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One service file and the commands around it."""
+class ServiceFile:
+    """One service file, and the commands that register, start and remove it."""
 
-    file: Path
+    path: Path
     content: bytes
     owner: Path | None
-    """The table that the file on disk belongs to; None if there is no file, or a foreign one."""
+    """The table that the file on disk belongs to; None without a file, or if it is not ours."""
     enable: tuple[tuple[str, ...], ...]
     start: tuple[str, ...]
     stop: tuple[tuple[str, ...], ...]
-    """Before the file is removed."""
-    forget: tuple[tuple[str, ...], ...] = ()
-    """After it."""
+    """Run before the file is removed."""
+    after_removal: tuple[tuple[str, ...], ...] = ()
 
 
-def kind_of_machine() -> Kind:
-    """Return which manager this machine has."""
+def detect_kind() -> Kind:
+    """Return the service manager of this machine."""
     if sys.platform == "darwin":
         return "launchd"
     return (
@@ -57,15 +56,15 @@ def kind_of_machine() -> Kind:
 
 
 def command_of(fleet: Fleet) -> list[str]:
-    """Return the command that a service runs, from anywhere and without a shell's PATH."""
+    """Return the command that a service runs; independent of the current folder and PATH."""
     return [sys.executable, "-P", "-m", "ccproxy", "--config", str(fleet.file), "up"]
 
 
 def systemd_service(
     fleet: Fleet, *, name: str, system: bool, environ: Mapping[str, str]
-) -> Service:
-    """Return the systemd unit *name* of the user, or of the whole *system*."""
-    unit = f"{_checked(name)}.service"
+) -> ServiceFile:
+    """Return the systemd unit *name*, a user unit or a *system* unit."""
+    unit = f"{_valid_name(name)}.service"
     home = Path(environ.get("HOME") or Path.home())
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     folder = SYSTEM_UNITS if system else config / "systemd" / "user"
@@ -74,25 +73,25 @@ def systemd_service(
         fleet, command=command_of(fleet), user=owner_of(fleet) if system else None
     )
     file = folder / unit
-    return Service(
-        file=file,
+    return ServiceFile(
+        path=file,
         content=text.encode(),
         owner=systemd.table_of(_text(file)),
         enable=((*control, "daemon-reload"), (*control, "enable", unit)),
         start=(*control, "start", unit),
         stop=((*control, "disable", "--now", unit),),
-        forget=((*control, "daemon-reload"),),
+        after_removal=((*control, "daemon-reload"),),
     )
 
 
-def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> Service:
+def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> ServiceFile:
     """Return the launchd agent *name* of the user."""
-    label = launchd.PREFIX + _checked(name)
+    label = launchd.PREFIX + _valid_name(name)
     home = Path(environ.get("HOME") or Path.home())
     file = home / "Library" / "LaunchAgents" / f"{label}.plist"
     domain = f"gui/{os.getuid()}"
-    return Service(
-        file=file,
+    return ServiceFile(
+        path=file,
         content=launchd.agent_for(fleet, name=name, command=command_of(fleet)),
         owner=launchd.table_of(_text(file).encode()),
         enable=(("launchctl", "enable", f"{domain}/{label}"),),
@@ -102,73 +101,75 @@ def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> S
 
 
 def owner_of(fleet: Fleet) -> systemd.SystemUser:
-    """Return who owns the table: a system service runs as that user."""
-    facts = fleet.file.stat()
+    """Return the owner of the table, as whom a system service runs."""
+    uid = fleet.file.stat().st_uid
     try:
-        name = pwd.getpwuid(facts.st_uid).pw_name
-        group = grp.getgrgid(pwd.getpwuid(facts.st_uid).pw_gid).gr_name
+        account = pwd.getpwuid(uid)
+        group = grp.getgrgid(account.pw_gid).gr_name
     except KeyError as error:
         raise CcproxyError(
-            f"{fleet.file} belongs to user {facts.st_uid}, whom this machine does not know\n"
-            f"  fix: chown it to the user that the service is to run as"
+            f"{fleet.file} belongs to the unknown user {uid}\n"
+            f"  fix: chown it to the user that the service should run as"
         ) from error
-    return systemd.SystemUser(name=name, group=group)
+    return systemd.SystemUser(name=account.pw_name, group=group)
 
 
 def lingers(environ: Mapping[str, str]) -> bool:
-    """Whether the user's services run on after the last logout."""
+    """Return True if the user's services keep running after the last logout."""
     user = environ.get("USER") or pwd.getpwuid(os.getuid()).pw_name
     return (LINGER / user).exists()
 
 
-# Acting...
+# Installing.
 
 
-def check_owner(service: Service, fleet: Fleet) -> None:
+def check_owner(service: ServiceFile, fleet: Fleet) -> None:
     """
-    Be sure that the file on disk is this fleet's, or none.
+    Check that the file on disk belongs to this fleet, or does not exist.
 
     Raises:
-        UsageError: If it is not.
+        UsageError: If it does not.
 
     """
-    if service.owner == fleet.file or not os.path.lexists(service.file):
+    if service.owner == fleet.file or not os.path.lexists(service.path):
         return
-    whose = f"belongs to the fleet of {service.owner}" if service.owner else "is not ccproxy's"
-    raise UsageError(f"{service.file} {whose}\n  fix: choose another name: --name ccproxy-2")
+    owner = service.owner
+    reason = f"belongs to the fleet of {owner}" if owner else "was not written by ccproxy"
+    raise UsageError(f"{service.path} {reason}\n  fix: choose another name: --name ccproxy-2")
 
 
-def write(service: Service) -> bool:
-    """Write the file, whole or not at all; return whether that changed anything."""
-    if _text(service.file).encode() == service.content:
+def write(service: ServiceFile) -> bool:
+    """Write the file atomically; return False if it has the same content already."""
+    if _text(service.path).encode() == service.content:
         return False
-    service.file.parent.mkdir(parents=True, exist_ok=True)
-    fd, draft = tempfile.mkstemp(dir=service.file.parent, prefix=".ccproxy-")
+    service.path.parent.mkdir(parents=True, exist_ok=True)
+    fd, draft = tempfile.mkstemp(dir=service.path.parent, prefix=".ccproxy-")
     with os.fdopen(fd, "wb") as file:
         file.write(service.content)
-        os.fchmod(file.fileno(), 0o644)  # holds no secret, and systemd complains about 0600
-    Path(draft).rename(service.file)
+        os.fchmod(file.fileno(), 0o644)  # contains no secret, and systemd warns about 0600
+    Path(draft).rename(service.path)
     return True
 
 
-def call(commands: Sequence[Sequence[str]]) -> str:
-    """Run *commands* until one fails; return what that one said, empty if none did."""
+def run_commands(commands: Sequence[Sequence[str]]) -> str:
+    """Run *commands* until one fails; return its error message, empty if all succeed."""
     for command in commands:
         program = shutil.which(command[0])
         if program is None:
-            return f"there is no {command[0]} on this machine"
+            return f"{command[0]} is not installed"
         done = subprocess.run(  # noqa: S603 - the path is from which()
             [program, *command[1:]], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            return f"{shlex.join(command)}: {said[-1] if said else f'exit code {done.returncode}'}"
+            output = (done.stderr or done.stdout).strip().splitlines()
+            message = output[-1] if output else f"exit code {done.returncode}"
+            return f"{shlex.join(command)}: {message}"
     return ""
 
 
-def _checked(name: str) -> str:
+def _valid_name(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise UsageError(f'"{name}" cannot name a service: letters, digits, ., _ and - only')
+        raise UsageError(f'"{name}" is not a valid service name: use letters, digits, ., _ and -')
     return name
 
 

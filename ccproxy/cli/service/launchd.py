@@ -1,9 +1,8 @@
 """
-The launchd agent that keeps a fleet running on a Mac.
+The launchd agent that keeps a fleet running on macOS.
 
-launchd starts it again unless it ended well (`ccproxy stop` does), ten seconds after the last
-start at the earliest, also after a wrong configuration: it knows no exit code that means "do
-not". XML quoting is plistlib's business.
+launchd restarts the supervisor unless it exits with 0, as after `ccproxy stop`, at most every ten
+seconds. It also restarts it after a configuration error: no exit code prevents that.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ STOP_SECONDS = 45
 
 
 def agent_for(fleet: Fleet, *, name: str, command: Sequence[str]) -> bytes:
-    """Return the property list of the agent *name*; *command* begins with an absolute path."""
+    """Return the property list of the agent *name*; *command* starts with an absolute path."""
     agent = {
         "Label": PREFIX + name,
         "ProgramArguments": list(command),
@@ -37,9 +36,9 @@ def agent_for(fleet: Fleet, *, name: str, command: Sequence[str]) -> bytes:
 
 
 def table_of(agent: bytes) -> Path | None:
-    """Return the table whose fleet *agent* keeps; None if it is not ours."""
+    """Return the table of the fleet that *agent* runs; None if it is not an agent of ccproxy."""
     try:
-        words = plistlib.loads(agent)["ProgramArguments"]
-        return Path(words[words.index("--config") + 1])
+        arguments = plistlib.loads(agent)["ProgramArguments"]
+        return Path(arguments[arguments.index("--config") + 1])
     except (plistlib.InvalidFileException, ValueError, KeyError, IndexError, AttributeError):
         return None

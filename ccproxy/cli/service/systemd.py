@@ -1,16 +1,15 @@
 """
 The systemd unit that keeps a fleet running.
 
-The supervisor is the main process. It tells systemd when the fleet is up and that it is alive
-(`supervisor/notify.py`), and drains on SIGTERM. What systemd cannot know from that:
+The supervisor is the main process. It notifies systemd when the fleet is ready and sends the
+watchdog's keep-alive (`supervisor/notify.py`), and it drains on SIGTERM. The unit adds:
 
-* A wrong configuration (exit 78) is not mended by another try.
-* The delay between tries grows from 1 s to 30 s, without a limit that gives up for ever.
-  RestartSteps= and RestartMaxDelaySec= came with systemd 254; an older one says that it ignores
-  them, and tries every second.
-* TimeoutStopSec= is longer than a drain.
+* No restart after a configuration error (exit code 78).
+* A restart delay that grows from 1 s to 30 s, without a limit on the number of restarts.
+  RestartSteps= and RestartMaxDelaySec= need systemd 254; older versions restart every second.
+* A TimeoutStopSec= longer than a drain.
 
-Every setting of the sandbox that a user's own systemd cannot grant is in the system unit only.
+Sandbox settings that a user's own systemd instance cannot apply are in the system unit only.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ START_SECONDS = 90
 WATCHDOG_SECONDS = 30
 MARK = "# The fleet of "
 LONGEST_HOME = 50
-"""Bytes. With a longer one the control sockets lie in /tmp, which must then be everybody's."""
+"""Bytes. With a longer path the control sockets are in /tmp, which must not be private then."""
 
 _SANDBOX_OF_ALL = """\
 UMask=0077
@@ -70,7 +69,7 @@ AmbientCapabilities=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemUser:
-    """Whom a system unit runs as: never root, unless the table is root's."""
+    """The account that a system unit runs as: the owner of the table."""
 
     name: str
     group: str
@@ -78,22 +77,22 @@ class SystemUser:
 
 def unit_for(fleet: Fleet, *, command: Sequence[str], user: SystemUser | None = None) -> str:
     """
-    Return the unit of *fleet*: of the whole system if a *user* is named, else of a user's own.
+    Return the unit of *fleet*: a system unit that runs as *user*, or a user unit without one.
 
-    *command* begins with an absolute path.
+    *command* starts with an absolute path.
 
     Raises:
-        CcproxyError: If a path holds a line end, which no unit can.
+        CcproxyError: If a path contains a control character, which a unit cannot represent.
 
     """
-    # systemd refuses a program whose own name needs quotes, but not an argument that does.
-    way = ["/usr/bin/env"] if set(command[0]) & set("\\\"'") else []
-    words = " ".join(map(quoted, [*way, *command]))
-    # With ":" nothing is taken for a variable, so a dollar sign is a dollar sign.
+    # systemd rejects a program whose path needs quotes, but accepts such an argument.
+    prefix = ["/usr/bin/env"] if set(command[0]) & set("\\\"'") else []
+    exec_start = " ".join(map(quoted, [*prefix, *command]))
+    # The ":" in ExecStart= turns off variable expansion, so that a dollar sign is literal.
     lines = [
         f"{MARK}{_plain(fleet.file)}",
-        "# Made by `ccproxy install-service`, which replaces it; your own settings go into a",
-        "# drop-in: systemctl edit.",
+        "# Written by `ccproxy install-service`, which overwrites it. Put your own settings into a",
+        "# drop-in file: systemctl edit",
         "[Unit]",
         "Description=ccproxy: Claude Code on any model provider",
         "StartLimitIntervalSec=0",
@@ -102,7 +101,7 @@ def unit_for(fleet: Fleet, *, command: Sequence[str], user: SystemUser | None = 
         "[Service]",
         "Type=notify",
         "NotifyAccess=main",
-        f"ExecStart=:{words}",
+        f"ExecStart=:{exec_start}",
         "ExecReload=/bin/kill -HUP $MAINPID",
         *([f"User={user.name}", f"Group={user.group}"] if user else []),
         "Restart=on-failure",
@@ -125,25 +124,26 @@ def unit_for(fleet: Fleet, *, command: Sequence[str], user: SystemUser | None = 
 
 
 def table_of(unit: str) -> Path | None:
-    """Return the table whose fleet *unit* keeps; None if the unit is not ours."""
+    """Return the table of the fleet that *unit* runs; None if it is not a unit of ccproxy."""
     first = unit.partition("\n")[0]
     return Path(first.removeprefix(MARK)) if first.startswith(MARK) else None
 
 
-def quoted(word: str) -> str:
+def quoted(argument: str) -> str:
     """
-    Return *word* as systemd reads it back (systemd.syntax(7), systemd.unit(5) for the percent).
+    Return *argument* quoted for a unit (systemd.syntax(7); systemd.unit(5) for the percent sign).
 
     Raises:
-        CcproxyError: If it holds a line end.
+        CcproxyError: If it contains a control character.
 
     """
-    text = _plain(word).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    text = _plain(argument).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'
 
 
 def _plain(text: str | Path) -> str:
     line = str(text)
-    if any(ord(sign) < 32 or ord(sign) == 127 for sign in line):
-        raise CcproxyError(f"{line!r} holds a line end or control sign; no service can name it")
+    if any(ord(char) < 32 or ord(char) == 127 for char in line):
+        text = f"{line!r} contains a line break or control character"
+        raise CcproxyError(f"{text}, which a service file cannot represent")
     return line

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccproxy.cli.session.environment import Session
+from ccproxy.cli.session.claude_environment import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

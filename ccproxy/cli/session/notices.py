@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ccproxy.cli.render.terminal import clean, near, say
+from ccproxy.cli.session.claude_environment import ACTIVE, OWN_KEY, Session, window_note
 from ccproxy.cli.session.claude_settings import find_conflicts
-from ccproxy.cli.session.environment import ACTIVE, OWN_KEY, Session, window_note
 from ccproxy.cli.verb import Options
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry, Fleet

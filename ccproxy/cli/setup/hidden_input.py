@@ -1,23 +1,27 @@
-"""Reads secrets from a terminal without showing them."""
+"""Read secrets from a terminal without echo."""
 
 from __future__ import annotations
 
 import sys
 import termios
+from collections.abc import Callable
 
 import click
 
 from ccproxy.cli.render.terminal import complain
 
 
-def read_hidden_lines(question: str) -> list[str]:
+def read_hidden_lines(
+    question: str, *, on_line: Callable[[str], None] = lambda _: None
+) -> list[str]:
     """
-    Return the lines that are typed or pasted up to an empty one, none of them shown.
+    Return the typed or pasted lines up to an empty one. None of them is echoed.
 
-    `getpass` reads one line and throws away what was pasted behind it.
+    *on_line* is called with each line, for feedback. `getpass` cannot be used: it reads one line
+    and discards the rest of what was pasted.
 
     Raises:
-        click.Abort: If the terminal is closed, or its user ends the input.
+        click.Abort: If the terminal is closed, or the user ends the input.
 
     """
     terminal = sys.stdin.fileno()
@@ -32,6 +36,7 @@ def read_hidden_lines(question: str) -> list[str]:
             if not line.strip():
                 return lines
             lines.append(line.strip())
+            on_line(line.strip())
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
     raise click.Abort

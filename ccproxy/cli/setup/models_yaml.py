@@ -1,9 +1,9 @@
 """
-A models.yaml of the direct-mode ancestor -> entries and env files.
+Convert a models.yaml to entries of the table and env files.
 
-Both of its forms are read: a list of models, and a mapping from the model's id to the rest (either
-one also below `models:`). Every model becomes a proxy of its own, since key, address, limits and
-extra fields are the model's there. Sizes may end in `k` (1024) or `m` (1024²).
+The file is a list of models, or a mapping from a model's id to its other fields; either may be the
+value of `models:`. Key, address, limits and extra fields belong to a model there, so every model
+becomes a proxy of its own. Sizes may end in `k` (1024) or `m` (1024²).
 """
 
 from __future__ import annotations
@@ -15,68 +15,66 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccproxy.cli.setup.user_files import env_line
+from ccproxy.cli.setup.config_edit import env_line
 from ccproxy.config import parsers
 from ccproxy.config.fleet import LABEL
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmM]?)")
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
-_NAMES = {
+_FIELDS = {
     *("model_id", "model_name", "api_base", "api_key_name", "api_key", "max_tokens"),
     *("max_input_tokens", "reasoning_effort", "extra_headers", "extra_body", "direct"),
 }
-_CLIENTS_CHOICE = {"can_stream", "enable_thinking"}
-"""What the client decides with every request here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class ImportedModel:
     """One model as an entry of the table and the settings of its env file."""
 
     label: str
     settings: Mapping[str, str]
     key_name: str
-    """The environment variable that held the key; empty where the file has the key itself."""
-    left_out: tuple[str, ...]
-    """Fields that mean nothing here."""
+    """The environment variable with the key; empty if the file contains the key itself."""
+    ignored: tuple[str, ...]
+    """Fields that have no equivalent in an env file."""
 
 
-def read_models(file: Path, *, taken: Iterable[str]) -> list[Imported]:
+def read_models(file: Path, *, existing_labels: Iterable[str]) -> list[ImportedModel]:
     """
-    Read *file*; labels are made of the models' ids and differ from those that are *taken*.
+    Read *file*; labels are derived from the models' ids and differ from *existing_labels*.
 
     Raises:
-        ConfigError: With every mistake in the file.
-        CcproxyError: If there is no reader for YAML.
+        ConfigError: With every error in the file.
+        CcproxyError: If PyYAML is not installed.
 
     """
-    labels = {label.lower() for label in taken}
+    labels = {label.lower() for label in existing_labels}
     mistakes: list[Mistake] = []
-    found = []
+    models = []
     for number, fields in enumerate(_models(_document(file), file), 1):
         try:
-            found.append(_imported(fields, labels))
+            models.append(_import_model(fields, labels))
         except ValueError as error:
             text = f"model {fields.get('model_id') or number}: {error}"
             mistakes.append(Mistake(file=file, line=None, text=text, fix="correct it in the file"))
     if mistakes:
         raise ConfigError(mistakes)
-    return found
+    return models
 
 
-def env_text(imported: Imported, *, key: str | None) -> str:
-    """Return the env file of *imported*; without a *key* a line says where to put one."""
-    lines = [f"# Imported from models.yaml: {imported.label}"]
+def env_text(model: ImportedModel, *, key: str | None) -> str:
+    """Return the env file of *model*; without a *key*, a commented line is its place."""
+    lines = [f"# Imported from models.yaml: {model.label}"]
     if key is not None:
         lines.append(f"PROVIDER_API_KEY={key}")
-    elif imported.key_name:
-        lines.append(f"# The key that was in ${imported.key_name}:\n# PROVIDER_API_KEY=")
-    lines += [env_line(name, value) for name, value in imported.settings.items()]
+    elif model.key_name:
+        lines.append(f"# The key from ${model.key_name}:\n# PROVIDER_API_KEY=")
+    lines += [env_line(name, value) for name, value in model.settings.items()]
     return "\n".join(lines) + "\n"
 
 
-# The file...
+# Parsing the file.
 
 
 def _document(file: Path) -> object:
@@ -90,13 +88,13 @@ def _document(file: Path) -> object:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
-        said = getattr(error, "problem", None) or "cannot be read"
-        mistake = Mistake(file=file, line=line, text=f"is not YAML: {said}", fix="correct it")
+        cause = getattr(error, "problem", None) or "cannot be parsed"
+        mistake = Mistake(file=file, line=line, text=f"is not YAML: {cause}", fix="correct it")
         raise ConfigError([mistake]) from error
 
 
 def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
-    """Give the fields of each model, in either form."""
+    """Yield the fields of each model, from either form."""
     if isinstance(document, dict) and isinstance(document.get("models"), dict | list):
         document = document["models"]
     if isinstance(document, dict):
@@ -106,20 +104,21 @@ def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
         ]
     is_list = isinstance(document, list) and document
     if not is_list or not all(isinstance(fields, dict) for fields in document):  # type: ignore[attr-defined]
-        text = "holds no models: neither a list of them nor a mapping from their ids"
-        raise ConfigError([Mistake(file=file, line=None, text=text, fix="name another file")])
+        text = "contains no models: expected a list, or a mapping from model ids"
+        fix = "see the format in: ccproxy import --help"
+        raise ConfigError([Mistake(file=file, line=None, text=text, fix=fix)])
     yield from document  # type: ignore[misc]
 
 
-# ...and a model of it.
+# Parsing one model.
 
 
-def _imported(fields: Mapping[str, Any], labels: set[str]) -> Imported:
-    model = _word(fields, "model_id")
+def _import_model(fields: Mapping[str, Any], labels: set[str]) -> ImportedModel:
+    model = _text(fields, "model_id")
     if not model:
         raise ValueError("model_id is missing")
-    upstream = parsers.model(_word(fields, "model_name") or model)
-    address = _word(fields, "api_base")
+    upstream = parsers.model(_text(fields, "model_name") or model)
+    address = _text(fields, "api_base")
     if not address:
         raise ValueError("api_base is missing")
     settings = {
@@ -129,48 +128,48 @@ def _imported(fields: Mapping[str, Any], labels: set[str]) -> Imported:
     }
     if fields.get("direct") is True:
         settings["PROVIDER_API"] = "messages"
-    for ours, theirs in (
+    for setting, name in (
         ("MAX_TOKENS_LIMIT", "max_tokens"),
         ("CONTEXT_WINDOW", "max_input_tokens"),
     ):
-        if fields.get(theirs) is not None:
-            settings[ours] = str(size(fields[theirs], theirs))
+        if fields.get(name) is not None:
+            settings[setting] = str(parse_size(fields[name], name))
     settings |= _headers(fields.get("extra_headers") or {})
     if body := _body(fields):
         settings["EXTRA_BODY"] = json.dumps(body, ensure_ascii=False)
-    if key := _word(fields, "api_key"):
+    if key := _text(fields, "api_key"):
         settings["PROVIDER_API_KEY"] = ",".join(parsers.keys(key))
-    return Imported(
+    return ImportedModel(
         label=_label(model, labels),
         settings=settings,
-        key_name="" if key else _word(fields, "api_key_name"),
-        left_out=tuple(name for name in fields if name not in _NAMES),
+        key_name="" if key else _text(fields, "api_key_name"),
+        ignored=tuple(name for name in fields if name not in _FIELDS),
     )
 
 
-def size(value: object, name: str) -> int:
+def parse_size(value: object, name: str) -> int:
     """
-    Read a number of tokens: 8192, "8192" or "8k".
+    Parse a number of tokens: 8192, "8192" or "8k".
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not a number of tokens.
 
     """
-    found = _SIZE.fullmatch(str(value).strip())
-    if found is None or isinstance(value, bool) or float(found[1]) <= 0:
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None or isinstance(value, bool) or float(match[1]) <= 0:
         raise ValueError(f'{name} must be a number of tokens such as 8192 or 8k, got "{value}"')
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def _headers(given: object) -> dict[str, str]:
-    if not isinstance(given, dict):
+def _headers(headers: object) -> dict[str, str]:
+    if not isinstance(headers, dict):
         raise ValueError("extra_headers must be a mapping")
     settings = {}
-    for name, value in given.items():
+    for name, value in headers.items():
         if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
-            raise ValueError(f'extra_headers: "{name}" cannot be the name of a header')
-        word = str(name).upper().replace("-", "_")
-        settings[f"CUSTOM_HEADER_{word}"] = parsers.text(str(value))
+            raise ValueError(f'extra_headers: "{name}" is not a header name')
+        suffix = str(name).upper().replace("-", "_")
+        settings[f"CUSTOM_HEADER_{suffix}"] = parsers.text(str(value))
     return settings
 
 
@@ -184,13 +183,13 @@ def _body(fields: Mapping[str, Any]) -> dict[str, Any]:
     return parsers.extra_body(json.dumps(body, default=str)) if body else {}
 
 
-def _word(fields: Mapping[str, Any], name: str) -> str:
+def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     return "" if value is None else str(value).strip()
 
 
 def _label(model: str, labels: set[str]) -> str:
-    """Make a label of the model's id, and take it."""
+    """Derive an unused label from the model's id, and add it to *labels*."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("._-")[:29] or "model"
     label, count = stem, 1
     while label.lower() in labels or LABEL.fullmatch(label) is None:

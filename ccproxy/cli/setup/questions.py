@@ -1,8 +1,8 @@
 """
-What `ccproxy init` asks: each thing that no option says, until the answer can be read.
+The questions of `ccproxy init`: every value that no option gives, asked until it is valid.
 
-The key is asked for before the model: whoever has copied one pastes it at the first chance, and
-what is typed as a model is seen. It is not taken for a model's name, either.
+The key is asked for before the model: a user who has just copied a key pastes it at the first
+prompt, and the answer to "Model" is echoed. A pasted key is not accepted as a model either.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from typing import TypeVar
 import click
 
 from ccproxy.cli.render.terminal import clean, complain
-from ccproxy.cli.session.environment import window_note
-from ccproxy.cli.setup import new_proxy as newproxy
+from ccproxy.cli.session.claude_environment import window_note
+from ccproxy.cli.setup import new_proxy
 from ccproxy.cli.setup.hidden_input import read_hidden_lines
 from ccproxy.cli.setup.new_proxy import CUSTOM, NewProxy, preset_of
-from ccproxy.cli.setup.offered_models import offered_models
+from ccproxy.cli.setup.server_models import list_models
 from ccproxy.config import settings
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.providers.presets import Preset, generic_preset, load_presets
+from ccproxy.text import counted, mask_key
 
 KEY_BYTES = 32
-"""256 bits: nobody guesses a client key."""
-_MOST_EMPTY_PASTES = 2
-_MOST_NAMES = 5
+"""256 bits of randomness in a client key."""
+_MAX_EMPTY_PASTES = 2
+_MAX_SUGGESTIONS = 5
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """What the options say; None where they say nothing."""
+class InitOptions:
+    """The values of the options; None where the option is missing."""
 
     preset: str | None
     base_url: str | None
@@ -45,74 +46,104 @@ class Given:
     port: str | None
     context_window: str | None
     key_stdin: bool
-    asks: bool
-    """Whether somebody can be asked for what is missing."""
+    is_interactive: bool
+    """True if missing values can be asked for."""
 
     def get(
-        self, option: str, question: str, read: Callable[[str], T], *, default: str | None = None
+        self, option: str, question: str, parse: Callable[[str], T], *, default: str | None = None
     ) -> T:
         """
-        Return what *option* says, else what the user answers, else the *default*.
+        Return the value of *option*, else the user's answer, else *default*.
 
         Raises:
-            CcproxyError: If what was said cannot be, or nothing was and there is no default.
+            CcproxyError: If the value is not valid, or missing without a default.
 
         """
         typed: str | None = getattr(self, option)
-        if typed is None and self.asks:
-            return _ask(question, read, default=default)
+        if typed is None and self.is_interactive:
+            return _ask(question, parse, default=default)
         if typed is None:
             typed = default
         if typed is None:
             name = f"--{option.replace('_', '-')}"
             raise UsageError(f"{name} is missing\n  fix: add {name}, or leave out --no-input")
-        return read(typed)
+        return parse(typed)
 
 
-def describe(given: Given, fleet: Fleet) -> NewProxy:
+def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
     """
-    Put the proxy together from the options and the user's answers.
+    Build the new proxy from the options and the user's answers.
 
     Raises:
-        CcproxyError: If an option says what cannot be, nobody can be asked for what is missing, or
-            all of it together cannot be.
+        CcproxyError: If an option is not valid, a value is missing and cannot be asked for, or the
+            combination is not valid.
         click.Abort: If the user gives up.
 
     """
-    if given.asks and given.preset is None:
+    if options.is_interactive and options.preset is None:
         complain(_menu())
-    word = CUSTOM if given.base_url else None
-    word = given.get("preset", "Provider, its name or number", newproxy.read_preset, default=word)
-    preset, is_custom = preset_of(word), word == CUSTOM
-    base_url = _base_url(given, preset, is_custom=is_custom)
-    keys = _keys(given, preset)
-    name = given.model or ""
-    if name or is_custom or preset.big:
-        name = _model(given, preset, base_url=base_url, keys=keys)
+    name = CUSTOM if options.base_url else None
+    name = options.get("preset", "Provider, name or number", new_proxy.parse_preset, default=name)
+    preset, is_custom = preset_of(name), name == CUSTOM
+    base_url = _base_url(options, preset, is_custom=is_custom)
+    keys = _keys(options, preset)
+    model = options.model or ""
+    if model or is_custom or preset.big:
+        model = _model(options, preset, base_url=base_url, keys=keys)
     proxy = NewProxy(
-        preset=word,
+        preset=name,
         base_url=base_url,
-        model="" if name == preset.big and not is_custom else name,
+        model="" if model == preset.big and not is_custom else model,
         keys=keys,
-        label=given.get(
+        label=options.get(
             "label",
             "Label",
-            lambda typed: newproxy.read_label(typed, fleet),
-            default=newproxy.propose_label(word, fleet) if given.asks else word,
+            lambda typed: new_proxy.parse_label(typed, fleet),
+            default=new_proxy.propose_label(name, fleet) if options.is_interactive else name,
         ),
-        port=_port(given, fleet),
+        port=_port(options, fleet),
         client_key=f"ccp_{secrets.token_urlsafe(KEY_BYTES)}",
     )
-    return _with_window(given, proxy, fleet)
+    return _with_window(options, proxy, fleet)
 
 
-def agrees(question: str, *, default: bool = True) -> bool:
-    """Ask a question that is answered with yes or no."""
+def confirm(question: str, *, default: bool = True) -> bool:
+    """Ask a yes-or-no question on stderr."""
     return click.confirm(question, default=default, err=True)
 
 
+def paste_keys() -> tuple[str, ...]:
+    """
+    Ask for keys without echo until they are valid.
+
+    Raises:
+        UsageError: If nothing is pasted twice.
+        click.Abort: If the user gives up.
+
+    """
+    empty_pastes = 0
+    while True:
+        count = 0
+
+        def acknowledge(line: str) -> None:
+            nonlocal count
+            for key in filter(None, map(str.strip, line.split(","))):
+                count += 1
+                complain(f"  {counted(count, 'key')}: {mask_key(key)}")
+
+        question = "Paste one or more keys, one per line; finish with an empty line (not shown):"
+        lines = read_hidden_lines(question, on_line=acknowledge)
+        empty_pastes += not lines
+        try:
+            return _parse_keys(lines, "the input")
+        except UsageError as error:
+            if empty_pastes == _MAX_EMPTY_PASTES:
+                raise
+            complain(f"Error: {str(error).partition(chr(10))[0]}")
+
+
 def _menu() -> str:
-    """Return the presets in two columns, numbered as `read_preset` counts them."""
+    """Return the provider presets in two columns, with the numbers that `parse_preset` takes."""
     titles = {name: preset.title for name, preset in load_presets().items()}
     titles[CUSTOM] = "any other server"
     cells = [f"{n:>3} {name:<10} {title}" for n, (name, title) in enumerate(titles.items(), 1)]
@@ -122,12 +153,12 @@ def _menu() -> str:
     return "\n".join(f"{left:<{width}}{right}".rstrip() for left, right in columns)
 
 
-def _ask(question: str, read: Callable[[str], T], *, default: str | None) -> T:
-    """Ask until the answer can be read."""
+def _ask(question: str, parse: Callable[[str], T], *, default: str | None) -> T:
+    """Ask until the answer is valid."""
 
     def convert(typed: str) -> T:
         try:
-            return read(typed)
+            return parse(typed)
         except CcproxyError as error:
             raise click.UsageError(clean(str(error).partition("\n")[0])) from error
 
@@ -137,79 +168,72 @@ def _ask(question: str, read: Callable[[str], T], *, default: str | None) -> T:
     return answer
 
 
-def _base_url(given: Given, preset: Preset, *, is_custom: bool) -> str:
-    """Return where the provider answers; empty: where the preset says."""
-    if not (given.base_url or is_custom or not preset.base_url):
+def _base_url(options: InitOptions, preset: Preset, *, is_custom: bool) -> str:
+    """Return the provider's base URL; empty for the preset's own."""
+    if not (options.base_url or is_custom or not preset.base_url):
         return ""
     hint = f" (such as {preset.example_url})" * bool(preset.example_url)
 
-    def read(typed: str) -> str:
-        return newproxy.read_setting(settings.PROVIDER_BASE_URL, typed, "the base URL")
+    def parse(typed: str) -> str:
+        return new_proxy.parse_setting(settings.PROVIDER_BASE_URL, typed, "the base URL")
 
-    return given.get("base_url", f"Base URL{hint}", read)
+    return options.get("base_url", f"Base URL{hint}", parse)
 
 
-def _model(given: Given, preset: Preset, *, base_url: str, keys: Sequence[str]) -> str:
-    """Return the model; whoever has a server of their own sees what it offers."""
+def _model(options: InitOptions, preset: Preset, *, base_url: str, keys: Sequence[str]) -> str:
+    """Return the model; at the prompt a custom server's models are suggested."""
     is_custom = preset is generic_preset()
-    names = offered_models(base_url, keys) if is_custom and given.asks and not given.model else []
-    hint = f" (such as {', '.join(map(clean, names[:_MOST_NAMES]))})" * bool(names)
+    names = []
+    if is_custom and options.is_interactive and not options.model:
+        names = list_models(base_url, keys)[:_MAX_SUGGESTIONS]
+    hint = f" (such as {', '.join(map(clean, names))})" * bool(names)
     default = None if is_custom else preset.big
-    return given.get("model", f"Model{hint}", newproxy.read_model, default=default)
+    return options.get("model", f"Model{hint}", new_proxy.parse_model, default=default)
 
 
-def _port(given: Given, fleet: Fleet) -> int:
-    proposed = newproxy.propose_port(fleet)
+def _port(options: InitOptions, fleet: Fleet) -> int:
+    proposed = new_proxy.propose_port(fleet)
 
-    def read(typed: str) -> int:
-        # What was found free just now is not asked for again: it might not be a moment later.
-        return proposed if typed == str(proposed) else newproxy.read_port(typed, fleet)
+    def parse(typed: str) -> int:
+        # The proposed port was free a moment ago; it is not probed a second time.
+        return proposed if typed == str(proposed) else new_proxy.parse_port(typed, fleet)
 
-    return given.get("port", "Port", read, default=str(proposed))
+    return options.get("port", "Port", parse, default=str(proposed))
 
 
-def _with_window(given: Given, proxy: NewProxy, fleet: Fleet) -> NewProxy:
-    """Add the window of the model; unless it is known, or the user does not know it either."""
+def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProxy:
+    """Add the model's context window if it is not known from the provider preset."""
     config = proxy.config(fleet)
-    if given.context_window is None and window_note(config) is None:
+    if options.context_window is None and window_note(config) is None:
         return proxy
 
-    def read(typed: str) -> int | None:
+    def parse(typed: str) -> int | None:
         setting = settings.CONTEXT_WINDOW
-        return newproxy.read_setting(setting, typed, "the context window") if typed else None
+        return new_proxy.parse_setting(setting, typed, "the context window") if typed else None
 
-    question = f"Context window of {config.models.big} in tokens (empty: I do not know)"
-    window = given.get("context_window", question, read, default="")
+    question = f"Context window of {config.models.big} in tokens (empty: unknown)"
+    window = options.get("context_window", question, parse, default="")
     return replace(proxy, context_window=window)
 
 
-def _keys(given: Given, preset: Preset) -> tuple[str, ...]:
-    """Read the provider's keys; none where none are needed."""
-    if given.key_stdin:
-        return _read_keys(sys.stdin, "stdin")
+def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
+    """Return the provider's keys; empty if it needs none."""
+    if options.key_stdin:
+        return _parse_keys(sys.stdin, "stdin")
     if not preset.needs_key:
         return ()
-    if not given.asks:
-        text = f"--key-stdin is missing: {preset.title} asks for a key"
-        where = f"; get one at {preset.key_page}" * bool(preset.key_page)
-        raise UsageError(f"{text}\n  fix: hand it over on stdin with --key-stdin{where}")
+    if not options.is_interactive:
+        page = f"; get one at {preset.key_page}" * bool(preset.key_page)
+        text = f"--key-stdin is missing: {preset.title} needs a key"
+        raise UsageError(f"{text}\n  fix: pass it on stdin with --key-stdin{page}")
     if preset.key_page:
-        complain(f"Keys are at {preset.key_page}")
-    empty = 0
-    while True:
-        typed = read_hidden_lines("Key, or several, one a line (not shown; an empty line ends):")
-        empty += not typed
-        try:
-            return _read_keys(typed, "what was pasted")
-        except UsageError as error:
-            if empty == _MOST_EMPTY_PASTES:
-                raise
-            complain(f"Error: {str(error).partition(chr(10))[0]}")
+        complain(f"Get a key at {preset.key_page}")
+    return paste_keys()
 
 
-def _read_keys(lines: Iterable[str], source: str) -> tuple[str, ...]:
-    said = ",".join(line for line in lines if line.strip())
-    if not said:
-        fix = "give the provider's key; a server that asks for none takes any word"
-        raise UsageError(f"no key was given\n  fix: {fix}")
-    return newproxy.read_setting(settings.PROVIDER_API_KEY, said, source)
+def _parse_keys(lines: Iterable[str], source: str) -> tuple[str, ...]:
+    text = ",".join(line for line in lines if line.strip())
+    if not text:
+        fix = "enter the provider's key; for a server without keys, any word"
+        raise UsageError(f"no key was entered\n  fix: {fix}")
+    return new_proxy.parse_setting(settings.PROVIDER_API_KEY, text, source)

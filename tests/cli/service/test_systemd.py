@@ -117,9 +117,9 @@ def test_any_path_reads_back(folder):
 
 @pytest.mark.parametrize("sign", ["\n", "\r", "\0", "\x1b"])
 def test_a_path_that_would_add_a_line_is_refused(sign):
-    with pytest.raises(CcproxyError, match="line end"):
+    with pytest.raises(CcproxyError, match="line break"):
         unit_for(fleet_at(f"/a{sign}ExecStartPre=/bin/evil"), command=["/x"])
-    with pytest.raises(CcproxyError, match="line end"):
+    with pytest.raises(CcproxyError, match="line break"):
         quoted(f"a{sign}b")
 
 

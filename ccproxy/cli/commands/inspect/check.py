@@ -28,7 +28,7 @@ def check(options: Options, file: Path | None) -> None:
     All mistakes are told at once, each with its place and fix. Exits with 78 if there is one.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.cli.session.environment import window_note
+    from ccproxy.cli.session.claude_environment import window_note
     from ccproxy.config.answering import map_of
     from ccproxy.config.check import load_all
     from ccproxy.config.worker import load_worker

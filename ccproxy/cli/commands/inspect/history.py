@@ -107,10 +107,10 @@ def _clear(fleet: Fleet, entry: Entry, *, asks: bool) -> None:
 
 
 def _is_meant(entry: Entry) -> bool:
-    from ccproxy.cli.setup.questions import agrees  # knows the presets
+    from ccproxy.cli.setup.questions import confirm  # knows the presets
 
     question = f"Forget all that was said at {entry.label}? There is no way back."
-    return agrees(question, default=False)
+    return confirm(question, default=False)
 
 
 def _export(fleet: Fleet, entry: Entry, name: str) -> None:

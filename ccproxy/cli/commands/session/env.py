@@ -19,7 +19,7 @@ from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
 
 if TYPE_CHECKING:
-    from ccproxy.cli.session.environment import Session
+    from ccproxy.cli.session.claude_environment import Session
 
 SHELLS = ("bash", "zsh", "fish", "pwsh")
 _SHORTEST_MASKED = 16
@@ -51,7 +51,7 @@ def env(
     """
     shell = shell or detect_shell(os.environ)
     if unset:
-        from ccproxy.cli.session.environment import no_session
+        from ccproxy.cli.session.claude_environment import no_session
 
         show(script(no_session(), shell))
         return
@@ -74,7 +74,7 @@ class _Plan:
 
     def masked(self) -> Session:
         """Return the session with the client key masked."""
-        from ccproxy.cli.session.environment import TOKEN
+        from ccproxy.cli.session.claude_environment import TOKEN
 
         token = self.session[TOKEN]
         if not (self.has_client_key and token):
@@ -85,7 +85,7 @@ class _Plan:
 def _plan(options: Options, label: str) -> _Plan:
     """Read the entry's settings and print the warnings about them."""
     # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.cli.session.environment import session
+    from ccproxy.cli.session.claude_environment import session
     from ccproxy.cli.session.notices import is_bypassed, warn_about_conflicts, warn_about_proxy
     from ccproxy.config.answering import map_of
     from ccproxy.config.worker import load_worker

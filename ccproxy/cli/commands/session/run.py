@@ -24,7 +24,7 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 
 if TYPE_CHECKING:
-    from ccproxy.cli.session.environment import Session
+    from ccproxy.cli.session.claude_environment import Session
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -73,7 +73,7 @@ def _prepare(options: Options, fleet: Fleet, label: str) -> Session:
     """Start the proxy of *label* and return the variables of a session on it."""
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.commands.fleet.start import bring_up
-    from ccproxy.cli.session.environment import session
+    from ccproxy.cli.session.claude_environment import session
     from ccproxy.cli.session.notices import is_bypassed, warn_about_proxy
     from ccproxy.config.answering import map_of
     from ccproxy.config.worker import load_worker

@@ -1,4 +1,4 @@
-"""`ccproxy completion`: what makes Tab complete verbs, options and labels."""
+"""`ccproxy completion`: print the script that completes verbs, options and labels on Tab."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
 
 
 class PowerShellComplete(ShellComplete):
-    """Completion for PowerShell, which click does not know."""
+    """Completion for PowerShell, which click does not support."""
 
     name = "pwsh"
     source_template = _PWSH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the cursor, and the one that is being typed."""
+        """Return the complete words, and the incomplete one at the cursor."""
         words = os.environ["COMP_WORDS"].split("\n")[1:]
         incomplete = os.environ.get("COMP_INCOMPLETE", "")
         if incomplete and words and words[-1] == incomplete:
@@ -52,7 +52,7 @@ class PowerShellComplete(ShellComplete):
         return words, incomplete
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Return what stands on one line of the answer."""
+        """Return one line of the output."""
         return str(item.value)
 
 
@@ -62,7 +62,7 @@ add_completion_class(PowerShellComplete)
 @click.command(
     cls=Verb,
     examples=[
-        'eval "$(ccproxy completion bash)"      # in ~/.bashrc; zsh alike in ~/.zshrc',
+        'eval "$(ccproxy completion bash)"      # in ~/.bashrc; for zsh in ~/.zshrc',
         "ccproxy completion fish > ~/.config/fish/completions/ccproxy.fish",
         "ccproxy completion pwsh | Out-String | Invoke-Expression      # in $PROFILE",
     ],
@@ -71,9 +71,9 @@ add_completion_class(PowerShellComplete)
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of SHELL."""
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise UsageError(f"there is no completion for {shell}")
-    script = kind(ctx.find_root().command, {}, "ccproxy", VARIABLE)
-    # Not script.source(): for bash it runs one, only to complain about its age.
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
+        raise UsageError(f"no completion for {shell}")
+    script = completion_class(ctx.find_root().command, {}, "ccproxy", VARIABLE)
+    # Not script.source(): that starts a bash, only to check its version.
     show(script.source_template % script.source_vars())

@@ -1,4 +1,4 @@
-"""`ccproxy import`: takes over the models of a models.yaml."""
+"""`ccproxy import`: add the models of a models.yaml."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from pathlib import Path
 import click
 
 from ccproxy.cli.render.pasted import pasted
-from ccproxy.cli.render.terminal import clean, counted, near, show
+from ccproxy.cli.render.terminal import clean, near, show
 from ccproxy.cli.selection import open_fleet
-from ccproxy.cli.setup.models_yaml import Imported, env_text, read_models
-from ccproxy.cli.setup.user_files import (
-    alone,
+from ccproxy.cli.setup.config_edit import (
     append,
     check_new,
     entry_text,
-    ports_besides,
+    exclusive,
+    free_ports,
     without_secrets,
     write_new,
 )
+from ccproxy.cli.setup.models_yaml import ImportedModel, env_text, read_models
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
+from ccproxy.text import counted
 
 
 @click.command(
@@ -31,44 +32,57 @@ from ccproxy.config.fleet import Fleet
     examples=["ccproxy import models.yaml", "ccproxy import models.yaml --write"],
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--write", is_flag=True, help="Write the files; without it they are only shown.")
+@click.option("--write", is_flag=True, help="Write the files instead of only showing them.")
 @click.pass_obj
 def import_(options: Options, file: Path, *, write: bool) -> None:
     """
-    Turn the models of FILE, a models.yaml in either form, into entries and env files.
+    Convert the models in FILE, a models.yaml, to entries and env files.
 
-    Each model becomes a proxy of its own. Keys come from the environment variables that FILE
-    names. Nothing is overwritten, and nothing written without --write.
-    """
+    Each model becomes a proxy of its own. Keys are read from the environment variables that FILE
+    names. Existing files are never overwritten, and without --write nothing is written.
+
+    \b
+    FILE is a list of models, or a mapping from model ids to the other fields:
+      - model_id: deepseek-chat                   # required
+        api_base: https://api.deepseek.com/v1     # required
+        api_key_name: DEEPSEEK_API_KEY            # or api_key: sk-…
+        model_name: deepseek-chat                 # at the provider; default: model_id
+        max_tokens: 8k                            # longest answer
+        max_input_tokens: 128k                    # context window
+        reasoning_effort: high
+        extra_headers: {X-Team: blue}
+        extra_body: {top_k: 40}
+        direct: false                             # true: a Messages API, no conversion
+    """  # noqa: D301 - \b makes click keep the lines
     fleet = open_fleet(options)
-    found = read_models(file, taken=[entry.label for entry in fleet.entries])
-    found = [one for one in found if not _is_there(fleet, one)]
-    if not found:
+    models = read_models(file, existing_labels=[entry.label for entry in fleet.entries])
+    models = [model for model in models if not _exists(fleet, model)]
+    if not models:
         return
-    files = [fleet.home / "envs" / f"{one.label.lower()}.env" for one in found]
-    check_new(files)
-    table = _table(fleet, found, files)
-    for one, path in zip(found, files, strict=True):
-        show(click.style(f"{near(path)}", bold=True))
-        show(without_secrets(env_text(one, key=_key(one))))
-        _note(one)
-    show(click.style(f"{near(fleet.file)}, at its end", bold=True))
+    paths = [fleet.home / "envs" / f"{model.label.lower()}.env" for model in models]
+    check_new(paths)
+    table = _entries(fleet, models, paths)
+    for model, path in zip(models, paths, strict=True):
+        show(click.style(near(path), bold=True))
+        show(without_secrets(env_text(model, key=_key(model))))
+        _show_notes(model)
+    show(click.style(f"at the end of {near(fleet.file)}", bold=True))
     show(table)
     if not write:
         show(pasted(f"Nothing was written.  Next:  ccproxy import {near(file)} --write"))
         return
-    with alone(fleet.home):
-        _write(fleet, table, {path: one for one, path in zip(found, files, strict=True)})
-    wrote = f"Wrote {counted(len(files), 'env file')} and {near(fleet.file)}."
-    show(pasted(f"{wrote}  Next:  ccproxy check"))
+    with exclusive(fleet.home):
+        _write(fleet, table, dict(zip(paths, models, strict=True)))
+    written = f"Wrote {counted(len(paths), 'env file')} and {near(fleet.file)}."
+    show(pasted(f"{written}  Next:  ccproxy check"))
 
 
-def _write(fleet: Fleet, table: str, files: Mapping[Path, Imported]) -> None:
-    """Write the env files and the entries; if that fails, none of them is there."""
+def _write(fleet: Fleet, table: str, files: Mapping[Path, ImportedModel]) -> None:
+    """Write the env files and the entries, all or none of them."""
     written = []
     try:
-        for path, one in files.items():
-            write_new(path, env_text(one, key=_key(one)))
+        for path, model in files.items():
+            write_new(path, env_text(model, key=_key(model)))
             written.append(path)
         append(fleet.file, table)
     except BaseException:
@@ -77,36 +91,36 @@ def _write(fleet: Fleet, table: str, files: Mapping[Path, Imported]) -> None:
         raise
 
 
-def _is_there(fleet: Fleet, one: Imported) -> bool:
-    """Tell whether an entry asks the same model at the same address, and say so."""
+def _exists(fleet: Fleet, model: ImportedModel) -> bool:
+    """Return True, and report it, if an entry has the same model and address."""
     from ccproxy.config import settings
     from ccproxy.config.reader import read_file
 
-    wanted = (one.settings["PROVIDER_BASE_URL"], one.settings["BIG_MODEL"])
+    address, name = model.settings["PROVIDER_BASE_URL"], model.settings["BIG_MODEL"]
     for entry in fleet.entries:
         env = read_file(entry.env_file, entry=entry)
-        if (env.read(settings.PROVIDER_BASE_URL), env.read(settings.BIG_MODEL)) == wanted:
-            show(f"{clean(wanted[1])} is there already, as {entry.label}")
+        if (env.read(settings.PROVIDER_BASE_URL), env.read(settings.BIG_MODEL)) == (address, name):
+            show(f"{clean(name)} already exists as {entry.label}")
             return True
     return False
 
 
-def _key(one: Imported) -> str | None:
-    """Return the key that the environment holds for *one*; None if none is there."""
-    return os.environ.get(one.key_name) or None
+def _key(model: ImportedModel) -> str | None:
+    """Return the key from the model's environment variable; None if it is not set."""
+    return os.environ.get(model.key_name) or None
 
 
-def _note(one: Imported) -> None:
-    if one.key_name and _key(one) is None:
-        show(f"  ! ${clean(one.key_name)} is not set: put the key into the file\n")
-    if one.left_out:
-        show(f"  ! left out: {clean(', '.join(one.left_out))}\n")
+def _show_notes(model: ImportedModel) -> None:
+    if model.key_name and _key(model) is None:
+        show(f"  ! ${clean(model.key_name)} is not set: add the key to the file\n")
+    if model.ignored:
+        show(f"  ! ignored: {clean(', '.join(model.ignored))}\n")
 
 
-def _table(fleet: Fleet, found: Sequence[Imported], files: Sequence[Path]) -> str:
-    """Return the entries of what was *found*."""
-    ports = ports_besides({entry.port for entry in fleet.entries})
+def _entries(fleet: Fleet, models: Sequence[ImportedModel], paths: Sequence[Path]) -> str:
+    """Return the entries of *models*, with free ports."""
+    ports = free_ports({entry.port for entry in fleet.entries})
     return "\n".join(
-        entry_text(port, f"envs/{path.name}", one.label)
-        for one, path, port in zip(found, files, ports, strict=False)
+        entry_text(port, f"envs/{path.name}", model.label)
+        for model, path, port in zip(models, paths, ports, strict=False)
     )

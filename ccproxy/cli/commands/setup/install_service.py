@@ -1,4 +1,4 @@
-"""`ccproxy install-service`: the fleet starts with the machine, or with its user's session."""
+"""`ccproxy install-service`: start the fleet at boot or at login."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import (
     Kind,
-    Service,
-    call,
+    ServiceFile,
     check_owner,
-    kind_of_machine,
+    detect_kind,
     launchd_service,
     lingers,
     owner_of,
+    run_commands,
     systemd_service,
     write,
 )
@@ -32,32 +32,32 @@ from ccproxy.errors import CcproxyError, UsageError
     cls=Verb,
     name="install-service",
     examples=[
-        "ccproxy install-service --now      # this user's systemd, or launchd on a Mac",
-        "ccproxy install-service --system   # the whole machine's systemd; as root",
-        "ccproxy install-service --cron     # a line in the crontab: start at boot",
+        "ccproxy install-service --now      # your own systemd, or launchd on macOS",
+        "ccproxy install-service --system   # the system's systemd; as root",
+        "ccproxy install-service --cron     # a crontab line that starts it at boot",
         "ccproxy install-service --dry-run",
     ],
 )
 @click.option("--systemd", "kind", flag_value="systemd", help="A systemd unit.")
 @click.option("--launchd", "kind", flag_value="launchd", help="A launchd agent (macOS).")
 @click.option("--cron", "kind", flag_value="cron", help="A @reboot line in the crontab.")
-@click.option("--system", is_flag=True, help="systemd: for the whole machine, not only this user.")
+@click.option("--system", is_flag=True, help="A system unit instead of a user unit (systemd).")
 @click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
-@click.option("--now", is_flag=True, help="Also start it now.")
+@click.option("--now", is_flag=True, help="Start it now as well.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
 @click.pass_obj
 def install_service(
     options: Options, *, kind: Kind | None, system: bool, name: str, now: bool, dry_run: bool
 ) -> None:
     """
-    Have the fleet started, watched and started again by the system's own manager.
+    Let the system's service manager start, watch and restart the fleet.
 
-    Without an option it takes what the machine has. Installing twice is the same as once.
+    The default is the service manager of this machine. Installing again changes nothing.
     """
     fleet = open_fleet(options)
-    chosen = kind or kind_of_machine()
+    chosen = kind or detect_kind()
     if system and chosen != "systemd":
-        raise UsageError("--system goes with --systemd only")
+        raise UsageError("--system can only be used with --systemd")
     if chosen == "cron":
         _install_cron(options, fleet, dry_run=dry_run, now=now)
         return
@@ -67,14 +67,14 @@ def install_service(
         else launchd_service(fleet, name=name, environ=os.environ)
     )
     if dry_run:
-        show(f"# {tilde(service.file)}\n{service.content.decode()}".rstrip())
+        show(f"# {tilde(service.path)}\n{service.content.decode()}".rstrip())
         return
     _install(options, fleet, service, now=now)
     if chosen == "systemd":
         _advise(options, fleet, system=system)
 
 
-def _install(options: Options, fleet: Fleet, service: Service, *, now: bool) -> None:
+def _install(options: Options, fleet: Fleet, service: ServiceFile, *, now: bool) -> None:
     check_owner(service, fleet)
     _check(fleet)
     fleet.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,20 +83,20 @@ def _install(options: Options, fleet: Fleet, service: Service, *, now: bool) -> 
     except PermissionError as error:
         again = shlex.join(["sudo", sys.executable, "-m", "ccproxy", *sys.argv[1:]])
         raise CcproxyError(
-            f"{service.file.parent} is not yours to write\n  fix: {again}"
+            f"no permission to write to {service.path.parent}\n  fix: {again}"
         ) from error
-    show(f"{'Wrote' if changed else 'Unchanged:'} {tilde(service.file)}")
+    show(f"{'Wrote' if changed else 'Unchanged:'} {tilde(service.path)}")
     commands = [*service.enable, *([service.start] if now else [])]
-    if said := call(commands):
-        by_hand = " && ".join(map(shlex.join, commands))
-        raise CcproxyError(f"the service is written, but not switched on: {said}\n  fix: {by_hand}")
-    show("It is started now." if now else "It starts at the next boot or login.")
+    if error_text := run_commands(commands):
+        fix = " && ".join(map(shlex.join, commands))
+        raise CcproxyError(f"the service is installed but not enabled: {error_text}\n  fix: {fix}")
+    show("Started." if now else "It starts at the next boot or login.")
     if not now:
         say(options, f"Next:  ccproxy stop; {shlex.join(service.start)}")
 
 
 def _check(fleet: Fleet) -> None:
-    """Be sure that the fleet can start: a service that cannot is not installed."""
+    """Check the configuration: a fleet that cannot start is not installed as a service."""
     from ccproxy.config.check import load_all  # reads presets: too slow to load for --help
 
     load_all(fleet.file)
@@ -104,10 +104,12 @@ def _check(fleet: Fleet) -> None:
 
 def _advise(options: Options, fleet: Fleet, *, system: bool) -> None:
     if system and owner_of(fleet).name == "root":
-        say(options, "warning: it runs as root, because root owns the table")
-        say(options, f"  fix: chown -R a user of its own to {fleet.home}, and install again")
+        text = "warning: the service runs as root because root owns the table"
+        fix = f"chown -R USER {fleet.home} to an account of its own, and install again"
+        say(options, f"{text}\n  fix: {fix}")
     elif not system and not lingers(os.environ):
-        say(options, "note: it ends with your last logout; to keep it:  loginctl enable-linger")
+        text = "note: the service stops when you log out; to keep it running"
+        say(options, f"{text}:  loginctl enable-linger")
 
 
 def _install_cron(options: Options, fleet: Fleet, *, dry_run: bool, now: bool) -> None:
@@ -121,7 +123,7 @@ def _install_cron(options: Options, fleet: Fleet, *, dry_run: bool, now: bool) -
     after = cron.with_line(before, line, fleet, job=cron.START)
     fleet.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     if after == before:
-        show(f"The line is in your crontab already:\n  {text}")
+        show(f"This line is already in your crontab:\n  {text}")
     else:
         cron.write(after)
         show(f"Added to your crontab:\n  {text}")

@@ -1,4 +1,4 @@
-"""`ccproxy uninstall-service`: takes back what install-service did, and nothing else."""
+"""`ccproxy uninstall-service`: remove what install-service installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import click
 from ccproxy.cli.render.terminal import say, show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
-from ccproxy.cli.service.install import Service, call, launchd_service, systemd_service
+from ccproxy.cli.service.install import (
+    ServiceFile,
+    launchd_service,
+    run_commands,
+    systemd_service,
+)
 from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
@@ -29,21 +34,20 @@ from ccproxy.errors import CcproxyError
 @click.pass_obj
 def uninstall_service(options: Options, *, name: str, dry_run: bool) -> None:
     """
-    Remove this fleet's service, wherever it was installed; the fleet is stopped by its manager.
+    Remove every service of this fleet; the service manager stops the fleet.
 
-    Services of other fleets stay, and every other line of the crontab keeps its bytes.
+    Services of other fleets and all other lines of the crontab are not changed.
     """
     fleet = open_fleet(options)
-    found = False
-    for service in _installed(fleet, name):
-        found = True
+    services = list(_installed(fleet, name))
+    for service in services:
         _remove(options, service, dry_run=dry_run)
-    found = _remove_cron(fleet, dry_run=dry_run) or found
-    if not found:
+    has_cron_line = _remove_cron(fleet, dry_run=dry_run)
+    if not (services or has_cron_line):
         show("No service of this fleet is installed.")
 
 
-def _installed(fleet: Fleet, name: str) -> Iterator[Service]:
+def _installed(fleet: Fleet, name: str) -> Iterator[ServiceFile]:
     services = (
         systemd_service(fleet, name=name, system=False, environ=os.environ),
         systemd_service(fleet, name=name, system=True, environ=os.environ),
@@ -52,29 +56,30 @@ def _installed(fleet: Fleet, name: str) -> Iterator[Service]:
     return (service for service in services if service.owner == fleet.file)
 
 
-def _remove(options: Options, service: Service, *, dry_run: bool) -> None:
+def _remove(options: Options, service: ServiceFile, *, dry_run: bool) -> None:
     if dry_run:
-        show(f"Would remove {tilde(service.file)}")
+        show(f"Would remove {tilde(service.path)}")
         return
-    if said := call(service.stop):
-        say(options, f"note: {said}")
+    if error_text := run_commands(service.stop):
+        say(options, f"note: {error_text}")
     try:
-        service.file.unlink()
+        service.path.unlink()
     except PermissionError as error:
-        raise CcproxyError(f"{service.file} is not yours to remove\n  fix: use sudo") from error
-    call(service.forget)
-    show(f"Removed {tilde(service.file)}")
+        raise CcproxyError(f"no permission to remove {service.path}\n  fix: use sudo") from error
+    run_commands(service.after_removal)
+    show(f"Removed {tilde(service.path)}")
 
 
 def _remove_cron(fleet: Fleet, *, dry_run: bool) -> bool:
     try:
         before = cron.read()
     except CcproxyError:
-        return False  # where there is no crontab there is no line
+        return False  # cron is not installed
     after = cron.without_line(before, fleet, job=cron.START)
     if after == before:
         return False
     if not dry_run:
         cron.write(after)
-    show(f"{'Would take' if dry_run else 'Took'} the start at boot out of your crontab.")
+    verb = "Would remove" if dry_run else "Removed"
+    show(f"{verb} the start at boot from your crontab.")
     return True

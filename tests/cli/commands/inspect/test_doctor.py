@@ -20,7 +20,7 @@ import pytest
 from ccproxy.cli.doctor import machine
 from ccproxy.cli.doctor.checks import CHECKS
 from ccproxy.cli.main import VERBS
-from ccproxy.cli.session.environment import MANAGED
+from ccproxy.cli.session.claude_environment import MANAGED
 from tests.cli.conftest import free_port, write_env
 
 KEY = "sk-kimi-secret-number-one-1111"

@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from ccproxy.cli.commands.session.env import detect_shell, script
-from ccproxy.cli.session.environment import MANAGED
+from ccproxy.cli.session.claude_environment import MANAGED
 from ccproxy.config.worker import PLACEHOLDER
 from tests.cli.conftest import GLM, KIMI, command, port_of, write_env
 

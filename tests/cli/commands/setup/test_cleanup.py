@@ -94,9 +94,9 @@ def stored(state):
 @pytest.mark.parametrize(
     ("words", "said", "left"),
     [
-        pytest.param([], "Forgot 1 turn of history older than 3d.", ["b"], id="old turns go"),
+        pytest.param([], "Deleted 1 turn of history older than 3d.", ["b"], id="old turns go"),
         pytest.param(
-            ["--dry-run"], "Would forget 1 turn of history", ["a", "b"], id="a dry run keeps them"
+            ["--dry-run"], "Would delete 1 turn of history", ["a", "b"], id="a dry run keeps them"
         ),
         pytest.param(["--older-than", "9d"], "Removed 0 arch", ["a", "b"], id="none is so old"),
     ],
@@ -130,7 +130,7 @@ def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, mov
     result = ccproxy("cleanup", "--dry-run")
     assert said in result.stderr
     result = ccproxy("cleanup")
-    assert result.stderr == f"{said}; skipped, run again or --force\n"
+    assert result.stderr == f"{said}; nothing was removed. Run it again, or use --force.\n"
     assert (result.exit_code, names(logs)) == (0, before)
     assert "Removed 2 archives" in ccproxy("cleanup").stdout
 
@@ -210,9 +210,9 @@ def test_others_keep_their_bytes(before, home, crontab, ccproxy):
     assert once.count(b"\n") == before.count(b"\n") + 1
     assert "already" in ccproxy("cleanup", "--install-cron").stdout
     assert crontab.read_bytes() == once
-    assert "Took the line of ccproxy.toml out" in ccproxy("cleanup", "--remove-cron").stdout
+    assert "Removed the line for ccproxy.toml" in ccproxy("cleanup", "--remove-cron").stdout
     assert crontab.read_bytes() == before
-    assert "There is no line" in ccproxy("cleanup", "--remove-cron").stdout
+    assert "has no line for this fleet" in ccproxy("cleanup", "--remove-cron").stdout
 
 
 def test_an_old_line_of_ours_is_replaced(home, crontab, ccproxy):
@@ -241,7 +241,7 @@ def test_without_a_crontab_program(home, ccproxy, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     result = ccproxy("cleanup", "--install-cron")
     assert result.exit_code == 1
-    assert "there is no crontab program" in result.stderr
+    assert "crontab is not installed" in result.stderr
     assert "fix: install cron" in result.stderr
 
 
@@ -283,5 +283,5 @@ def test_any_folder_comes_back_out_of_cron_and_shell(folder, tmp_path):
 
 def test_a_path_with_a_line_end_is_refused(tmp_path):
     fleet = Fleet(home=tmp_path, file=tmp_path / "a\nb" / "ccproxy.toml", entries=())
-    with pytest.raises(Exception, match="line end"):
+    with pytest.raises(Exception, match="line break"):
         cron.line_for(fleet, python="python3")

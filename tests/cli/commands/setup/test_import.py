@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ccproxy.cli.setup.models_yaml import size
+from ccproxy.cli.setup.models_yaml import parse_size
 from ccproxy.config.check import load_all
 from ccproxy.config.fleet import load_fleet
 from ccproxy.config.worker import load_worker
@@ -113,7 +113,7 @@ def test_it_is_shown_first_without_keys(home, ccproxy, write):
     assert "MAX_TOKENS_LIMIT=8192" in done.stdout
     assert "PROVIDER_API_KEY=…abcd" in done.stdout
     assert 'label = "deepseek-chat"' in done.stdout
-    assert "left out: can_stream" in done.stdout
+    assert "ignored: can_stream" in done.stdout
     assert "Nothing was written" in done.stdout
     for secret in (KEY, "sk-local-0123456789", "blue sky"):
         assert secret not in done.stdout + done.stderr
@@ -143,7 +143,7 @@ def test_a_table_that_cannot_be_added_to_leaves_no_env_file(home, ccproxy, write
     (home / "ccproxy.toml").write_text(f"proxy = [{row}]\n")
     before = sorted(home.rglob("*"))
     done = ccproxy("import", source := write(LIST), "--write")
-    assert (done.exit_code, "add by hand" in done.stderr) == (1, True)
+    assert (done.exit_code, "add this by hand" in done.stderr) == (1, True)
     assert sorted(home.rglob("*")) == sorted([*before, source])
 
 
@@ -158,11 +158,11 @@ def test_labels_are_made_and_differ(home, ccproxy, write):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no models"),
-        ("[]", "holds no models"),
-        ("just text", "holds no models"),
-        ("- 5", "holds no models"),
-        ("a: 5", "holds no models"),
+        ("", "contains no models"),
+        ("[]", "contains no models"),
+        ("just text", "contains no models"),
+        ("- 5", "contains no models"),
+        ("a: 5", "contains no models"),
         ("- {model_id: a", "models.yaml:1"),
         ("- {api_base: 'https://x.example'}", "model_id is missing"),
         ("- {model_id: a}", "api_base is missing"),
@@ -204,7 +204,7 @@ def test_what_is_there_is_not_imported_twice(home, ccproxy, write):
     assert ccproxy("import", file, "--write").exit_code == 0
     before = (home / "ccproxy.toml").read_text()
     again = ccproxy("import", file, "--write")
-    assert (again.exit_code, again.stdout) == (0, "m is there already, as m\n")
+    assert (again.exit_code, again.stdout) == (0, "m already exists as m\n")
     assert (home / "ccproxy.toml").read_text() == before
 
 
@@ -225,10 +225,10 @@ def test_without_a_yaml_reader_it_says_what_to_install(ccproxy, write, monkeypat
     [("8k", 8192), ("8K", 8192), (" 128 k", 131072), ("1m", 1048576), ("1.5k", 1536), (4096, 4096)],
 )
 def test_sizes(value, tokens):
-    assert size(value, "max_tokens") == tokens
+    assert parse_size(value, "max_tokens") == tokens
 
 
 @pytest.mark.parametrize("value", ["", "k", "8kk", "-1", 0, True, "8g", None, [8]])
 def test_no_sizes(value):
     with pytest.raises(ValueError, match="such as 8192"):
-        size(value, "max_tokens")
+        parse_size(value, "max_tokens")

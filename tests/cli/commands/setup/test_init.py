@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.setup import new_proxy as newproxy
+from ccproxy.cli.setup import new_proxy
 from ccproxy.config.check import load_all
 from ccproxy.config.fleet import Fleet, load_fleet
 from ccproxy.config.worker import load_worker
@@ -302,9 +302,9 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
 @pytest.mark.parametrize(
     ("words", "typed", "code", "said"),
     [
-        (["--preset", "deepsek"], KEY, 2, 'not a preset (did you mean "deepseek"?)'),
+        (["--preset", "deepsek"], KEY, 2, 'unknown provider "deepsek" (did you mean "deepseek"?)'),
         ([], KEY, 2, "--preset is missing"),
-        (["--preset", "deepseek"], "", 2, "--key-stdin is missing: DeepSeek asks for a key"),
+        (["--preset", "deepseek"], "", 2, "--key-stdin is missing: DeepSeek needs a key"),
         (["--preset", "custom", "--key-stdin", "--model", "m"], KEY, 2, "--base-url is missing"),
         (["--preset", "azure", "--key-stdin"], KEY, 2, "--base-url is missing"),
         (["--base-url", "https://x.example/v1", "--key-stdin"], KEY, 2, "--model is missing"),
@@ -312,17 +312,17 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         ([*DEEPSEEK, "--base-url", "x.example"], KEY, 2, "must be an http:// or https://"),
         ([*DEEPSEEK, "--context-window", "1M"], KEY, 2, "must be a whole number of tokens"),
         ([*DEEPSEEK, "--model", "a,b"], KEY, 2, "must be the name of one model"),
-        ([*DEEPSEEK, "--label", "kimi-k2"], KEY, 2, "Kimi-K2 is in the table already (ccproxy.to"),
-        ([*DEEPSEEK, "--label", "../x"], KEY, 2, '"../x" cannot be a label'),
-        ([*DEEPSEEK, "--label", "Supervisor"], KEY, 2, '"Supervisor" cannot be a label'),
-        ([*DEEPSEEK, "--label", "glm"], KEY, 2, "nothing is overwritten, but there is envs/glm"),
-        ([*DEEPSEEK, "--port", "18082"], KEY, 2, "port 18082 is that of GLM-4.6 in the table"),
+        ([*DEEPSEEK, "--label", "kimi-k2"], KEY, 2, "the label Kimi-K2 already exists (ccproxy.to"),
+        ([*DEEPSEEK, "--label", "../x"], KEY, 2, '"../x" is not a valid label: use 1 to 32'),
+        ([*DEEPSEEK, "--label", "Supervisor"], KEY, 2, 'the label "Supervisor" is reserved'),
+        ([*DEEPSEEK, "--label", "glm"], KEY, 2, "refusing to overwrite envs/glm"),
+        ([*DEEPSEEK, "--port", "18082"], KEY, 2, "port 18082 belongs to GLM-4.6"),
         ([*DEEPSEEK, "--port", "0"], KEY, 2, "the port must be a port from 1 to 65535"),
         ([*DEEPSEEK, "--base-url", "http://127.0.0.1:18082/v1"], KEY, 78, "the proxy GLM-4.6"),
         ([*DEEPSEEK, "--model", OTHER], KEY, 2, "the model cannot be a key"),
         ([*DEEPSEEK, "--model", "https://x.example/v1"], KEY, 2, "the model cannot be an address"),
-        (DEEPSEEK, "", 2, "no key was given"),
-        (DEEPSEEK, "\n \n", 2, "no key was given"),
+        (DEEPSEEK, "", 2, "no key was entered"),
+        (DEEPSEEK, "\n \n", 2, "no key was entered"),
         (DEEPSEEK, ",", 2, "stdin holds no key, only commas"),
         (DEEPSEEK, "your-api-key", 2, "stdin holds a placeholder, not a key"),
         (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin holds as key 2 of 2 a placeholder"),
@@ -354,18 +354,18 @@ def test_a_port_that_somebody_has_is_not_taken(init, home):
 
 def test_a_port_that_somebody_has_is_not_proposed(tmp_path):
     fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
-    first = newproxy.propose_port(fleet)
+    first = new_proxy.propose_port(fleet)
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stranger.bind(("127.0.0.1", first))
         stranger.listen()
-        assert newproxy.propose_port(fleet) > first
+        assert new_proxy.propose_port(fleet) > first
 
 
-def test_a_port_of_an_example_is_not_proposed(tmp_path):
+def test_a_port_in_a_comment_can_be_proposed(tmp_path):
     table = tmp_path / "ccproxy.toml"
     fleet = Fleet(home=tmp_path, file=table, entries=())
-    first = newproxy.propose_port(fleet)
+    first = new_proxy.propose_port(fleet)
     table.write_text(f"""\
 proxies = [
   # "{first}:envs/kimi.env:Kimi",
@@ -373,7 +373,7 @@ proxies = [
 # [[proxy]]
 # port = {first + 1}
 """)
-    assert newproxy.propose_port(fleet) > first + 1
+    assert new_proxy.propose_port(fleet) == first
 
 
 @pytest.mark.parametrize("table", [TABLE, None], ids=["added to", "begun"])
@@ -381,7 +381,7 @@ def test_what_is_shown_is_what_was_written(table, init, home):
     if table is None:
         (home / "ccproxy.toml").unlink()
     done = init("-c", "ccproxy.toml", "--preset", "demo")
-    _, shown = done.stdout.split("and in ccproxy.toml\n")
+    _, shown = done.stdout.split("Added to ccproxy.toml\n")
     written = (home / "ccproxy.toml").read_text()
     assert written.endswith("\n".join(line[2:] for line in shown.splitlines() if line) + "\n")
 
@@ -399,7 +399,7 @@ def test_a_table_that_ends_in_another_form_is_left_alone(init, home):
     (home / "ccproxy.toml").write_text(f"proxy = [{row}]\n")
     before = everything(home)
     done = init(*DEEPSEEK)
-    assert (done.exit_code, "add by hand" in done.stderr) == (1, True)
+    assert (done.exit_code, "add this by hand" in done.stderr) == (1, True)
     assert everything(home) == before
 
 
@@ -493,7 +493,7 @@ def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "code", "said"),
     [
-        (None, 0, "✓ m1 answers after"),
+        (None, 0, "✓ …cdef  works  ("),
         (failure(401, "no such key"), 4, "no such key"),
         (failure(402, "no money"), 4, "no money"),
         (failure(404, "no such model"), 1, "no such model"),
@@ -519,8 +519,8 @@ async def test_each_key_is_tried(tmp_path, provider):
         words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
         done = await with_stdin(home, f"{KEY}\n{OTHER}\n", "init", "--no-input", *words)
     assert done.returncode == 4, done.stderr
-    assert "key 1 of 2 (…cdef): m1 answers" in done.stderr
-    assert "key 2 of 2 (…3210): " in done.stderr
+    assert "✓ key 1 of 2 …cdef  works  (" in done.stderr
+    assert "✗ key 2 of 2 …3210  401 " in done.stderr
     assert [call.key for call in provider.calls] == [KEY, OTHER]
 
 
@@ -592,24 +592,24 @@ def a_conversation(url: str) -> Terminal:
         ("name or number: ", "kimmi\n"),
         ('did you mean "kimi"', "custom\n"),
         ("Base URL: ", f"{url}\n"),
-        ("(not shown; an empty line ends):", "your-api-key\n\n"),
+        ("an empty line (not shown):", "your-api-key\n\n"),
         ("placeholder", ""),
-        ("(not shown; an empty line ends):", "\n"),
-        ("no key was given", ""),
-        ("(not shown; an empty line ends):", f"{KEY}\n{OTHER}\n\n"),
+        ("an empty line (not shown):", "\n"),
+        ("no key was entered", ""),
+        ("an empty line (not shown):", f"{KEY}\n{OTHER}\n\n"),
         ("Model (such as scripted-big, scripted-small): ", "sk-another-0123456789abcdef\n"),
         ("cannot be a key", ""),
         ("Model (such as scripted-big, scripted-small): ", "m1\n"),
         ("Label [custom]: ", "kimi-k2\n"),
-        ("is in the table already", ""),
+        ("already exists", ""),
         ("Label [custom]: ", "Mine\n"),
         ("Port [", "\n"),
-        ("Context window of m1 in tokens (empty: I do not know): ", "many\n"),
+        ("Context window of m1 in tokens (empty: unknown): ", "many\n"),
         ("must be a whole number of tokens", ""),
-        ("Context window of m1 in tokens (empty: I do not know): ", "\n"),
-        ("for a word now? [Y/n]: ", "\n"),
-        ("key 1 of 2 (…cdef): m1 answers after", ""),
-        ("key 2 of 2 (…3210): m1 answers after", ""),
+        ("Context window of m1 in tokens (empty: unknown): ", "\n"),
+        ("Send a test request now? [Y/n]: ", "\n"),
+        ("key 1 of 2 …cdef  works  (", ""),
+        ("key 2 of 2 …3210  works  (", ""),
         ("run Mine -- claude", ""),
     ]:
         terminal.wait_for(question)
@@ -633,26 +633,26 @@ def test_whoever_has_no_key_is_not_asked_for_ever(home):
     before = everything(home)
     terminal = Terminal("--preset", "deepseek")
     for _ in range(2):
-        terminal.wait_for("an empty line ends):")
+        terminal.wait_for("an empty line (not shown):")
         terminal.type("\n")
     assert terminal.end() == 2
-    assert terminal.seen.count("no key was given") == 2
+    assert terminal.seen.count("no key was entered") == 2
     assert everything(home) == before
 
 
 def refused(url: str) -> Terminal:
     words = ["--preset", "custom", "--base-url", url, "--model", "m1", "--context-window", "9000"]
     terminal = Terminal(*words, "--label", "new", "--port", str(free_port()))
-    terminal.wait_for("an empty line ends):")
+    terminal.wait_for("an empty line (not shown):")
     terminal.type(f"{KEY}\n\n")
-    terminal.wait_for("for a word now? [Y/n]: ")
+    terminal.wait_for("Send a test request now? [Y/n]: ")
     terminal.type("y\n")
-    terminal.wait_for("all the same? [y/N]: ")
+    terminal.wait_for("What now? (retype, add, cancel) [cancel]: ")
     return terminal
 
 
 @pytest.mark.xdist_group("processes")
-@pytest.mark.parametrize(("answer", "code"), [("\n", 4), ("y\n", 0)])
+@pytest.mark.parametrize(("answer", "code"), [("\n", 4), ("add\n", 0)])
 async def test_a_refused_key_may_be_kept(answer, code, home, provider):
     provider.script(failure(401, "no such key"))
     terminal = await asyncio.to_thread(refused, provider.url)
@@ -666,7 +666,7 @@ def test_the_menu_numbers_what_can_be_typed(home):
     terminal.wait_for("name or number: ")
     menu = dict(re.findall(r"(\d+) ([a-z]+) ", terminal.seen))
     assert [*menu.values()].count("demo") == 1
-    assert set(menu.values()) == {*load_presets(), newproxy.CUSTOM}
+    assert set(menu.values()) == {*load_presets(), new_proxy.CUSTOM}
     rows = re.findall(r"^ +\d+ [a-z]+ .*?( \d+ [a-z]+ .*)\r$", terminal.seen, re.MULTILINE)
     lines = [line.rstrip("\r") for line in terminal.seen.split("\n")]
     columns = {line.index(row) for row in rows for line in lines if line.endswith(row)}
@@ -687,7 +687,7 @@ def test_the_menu_numbers_what_can_be_typed(home):
 def test_giving_up_leaves_nothing_behind(give_up, home):
     before = everything(home)
     terminal = Terminal("--preset", "deepseek", "--model", "m")
-    terminal.wait_for("an empty line ends):")
+    terminal.wait_for("an empty line (not shown):")
     terminal.type(f"{KEY}\n")
     give_up(terminal)
     assert terminal.end() == 130
@@ -697,5 +697,5 @@ def test_giving_up_leaves_nothing_behind(give_up, home):
 
 def test_without_a_terminal_nobody_is_asked(ccproxy, home):
     done = ccproxy("init", "--preset", "demo")
-    assert (done.exit_code, "nobody can be asked" in done.stderr) == (2, True)
+    assert (done.exit_code, "init cannot ask" in done.stderr) == (2, True)
     assert "--no-input" in done.stderr.split("fix:")[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ccproxy.cli.session.claude_environment import MANAGED, no_session, session, window_note
 from ccproxy.cli.session.claude_settings import find_conflicts
-from ccproxy.cli.session.environment import MANAGED, no_session, session, window_note
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import PLACEHOLDER, load_worker

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from ccproxy.cli.setup.offered_models import offered_models
+from ccproxy.cli.setup.server_models import list_models
 from tests.cli.conftest import free_port
 
 TWO = json.dumps({"object": "list", "data": [{"id": "a"}, {"id": "b"}]})
@@ -45,7 +45,7 @@ def server():
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat/completions"])
 def test_the_names_are_those_of_the_list(path, server):
-    assert offered_models(server.url + path, ["sk-1", "sk-2"]) == ["a", "b"]
+    assert list_models(server.url + path, ["sk-1", "sk-2"]) == ["a", "b"]
     assert server.asked == [("/v1/models", "Bearer sk-1")]
 
 
@@ -62,15 +62,15 @@ def test_the_names_are_those_of_the_list(path, server):
 )
 def test_what_cannot_be_read_is_no_list(status, body, server):
     server.status, server.body = status, body
-    assert offered_models(server.url, []) == []
+    assert list_models(server.url, []) == []
     assert server.asked == [("/models", None)]
 
 
 def test_a_redirect_is_not_followed(server):
     server.status, server.location = 302, f"{server.url}/elsewhere"
-    assert offered_models(f"{server.url}/v1", ["sk-1"]) == []
+    assert list_models(f"{server.url}/v1", ["sk-1"]) == []
     assert [path for path, _ in server.asked] == ["/v1/models"]
 
 
 def test_where_nobody_answers_there_is_no_list():
-    assert offered_models(f"http://127.0.0.1:{free_port()}/v1", []) == []
+    assert list_models(f"http://127.0.0.1:{free_port()}/v1", []) == []

@@ -1,0 +1,141 @@
+"""Test the keys of a new proxy with one request each, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import click
+
+from ccproxy.cli.commands.session.keys import KEY_ERRORS
+from ccproxy.cli.render.terminal import clean, complain, say
+from ccproxy.cli.setup.new_proxy import NewProxy
+from ccproxy.cli.setup.questions import paste_keys
+from ccproxy.cli.setup.temporary_worker import temporary_worker
+from ccproxy.cli.verb import Options
+from ccproxy.config.fleet import Fleet
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.ipc.control_messages import KeyTest
+from ccproxy.text import counted, mask_key
+
+_FIXES = {
+    "authentication_error": "check the key, and that it is a key of this provider",
+    "permission_error": "check that the key may use this model",
+    "billing_error": "check the balance of the account",
+    "not_found_error": "check the model, and the address (--base-url)",
+    "invalid_request_error": "check the provider and the model (--preset, --model)",
+    "rate_limit_error": "wait, or add a second key",
+}
+_OTHER_FIX = "check the address (--base-url), and that the provider can be reached from here"
+_PER_KEY = {*KEY_ERRORS, "rate_limit_error"}
+"""Failures that another key may not have. Any other failure would repeat with every key."""
+
+
+class Cancelled(Exception):
+    """Keys failed and nothing is to be written; carries the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Results:
+    passed: Sequence[str]
+    failed: Sequence[str]
+    """Keys; also those that were not tested because the failure is not about the key."""
+    is_key_error: bool
+
+    @property
+    def exit_code(self) -> int:
+        return 4 if self.is_key_error else 1
+
+
+def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive: bool) -> NewProxy:
+    """
+    Test every key and return the proxy with the keys that the user wants to keep.
+
+    Raises:
+        Cancelled: If a key failed and the user cannot be asked, or gives up.
+
+    """
+    while True:
+        results = _run_tests(options, proxy, fleet)
+        if not results.failed:
+            return proxy
+        action = _choose(results) if is_interactive else "cancel"
+        match action:
+            case "keep":
+                return replace(proxy, keys=tuple(results.passed))
+            case "add":
+                return proxy
+            case "retype":
+                proxy = replace(proxy, keys=(*results.passed, *paste_keys()))
+            case _:
+                raise Cancelled(results.exit_code)
+
+
+def _choose(results: _Results) -> str:
+    """Ask what to do about keys that failed."""
+    actions = {
+        "retype": "enter other keys",
+        "add": "add all keys anyway",
+        "cancel": "write nothing",
+    }
+    default = "cancel"
+    if results.passed:
+        actions = {"keep": f"keep the {counted(len(results.passed), 'working key')}", **actions}
+        default = "keep"
+    if not (results.is_key_error or results.passed):
+        del actions["retype"]
+    complain("".join(f"  {name:<7} {text}\n" for name, text in actions.items()).rstrip())
+    choice = click.Choice(list(actions), case_sensitive=False)
+    answer: str = click.prompt("What now?", type=choice, default=default, err=True)
+    return answer
+
+
+def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet) -> _Results:
+    """Send one request per key and report each result as it arrives."""
+    config = proxy.config(fleet)
+    passed: list[str] = []
+    failed: list[str] = []
+    is_key_error = False
+    keys = proxy.keys or ("",)  # a provider without keys is tested as well
+    with temporary_worker(config, proxy.env_text) as test_key:
+        for number, key in enumerate(keys, 1):
+            result = test_key(f"k{number}")
+            _report(options, result, key, number=number, count=len(keys))
+            if result.ok:
+                passed.append(key)
+                continue
+            failed.append(key)
+            is_key_error = is_key_error or result.kind in KEY_ERRORS
+            if result.kind not in _PER_KEY:
+                rest = keys[number:]
+                failed += rest
+                if rest:
+                    say(options, f"  {counted(len(rest), 'other key')} not tested")
+                break
+    if passed and (line := _price_line(config)):
+        say(options, line)
+    return _Results(passed=passed, failed=failed, is_key_error=is_key_error)
+
+
+def _report(options: Options, result: KeyTest, key: str, *, number: int, count: int) -> None:
+    name = "" if not key else f"key {number} of {count} " * (count > 1) + f"{mask_key(key)}  "
+    if result.ok:
+        mark = click.style("✓", fg="green")
+        say(options, f"  {mark} {name}works  ({result.seconds:.1f} s)")
+        return
+    mark = click.style("✗", fg="red")
+    text = f"{result.status} {clean(result.message)}"
+    complain(f"  {mark} {name}{text}\n    fix: {_FIXES.get(str(result.kind), _OTHER_FIX)}")
+
+
+def _price_line(config: WorkerConfig) -> str:
+    """Return the main model's price; empty if it is unknown."""
+    model = config.models.big
+    price = config.models.price(model) if model else None
+    if price is None:
+        return ""
+    return f"  {model}: ${price.input:g} in, ${price.output:g} out per 1M tokens"

@@ -1,0 +1,116 @@
+"""Run a worker for a few test requests, before anything is written to the user's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from ccproxy.cli.setup.config_edit import write_new
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.errors import CcproxyError, NotReady
+from ccproxy.ipc.control_messages import KeysReply, KeysRequest, KeyTest, from_fields
+from ccproxy.supervisor.processes.child_environment import clean_environment
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask
+
+_READY_TIMEOUT = 30.0
+_TEST_TIMEOUT = 120.0
+_EXIT_TIMEOUT = 5.0
+"""Seconds, all three."""
+
+TestKey = Callable[[str], KeyTest]
+"""Sends one request with the key of that id (`k1` is the first)."""
+
+
+@contextmanager
+def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
+    """
+    Run a worker with *config*, whose env file is *env_text*, and yield a function that tests keys.
+
+    The keys are in a folder of mode 0700 meanwhile, and in no argument and no environment.
+
+    Raises:
+        CcproxyError: If the worker does not start, or does not reply.
+
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="ccproxy-") as folder,
+        # A free port: another program may have the configured one at the moment.
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        _worker(config, Path(folder), env_text, listener) as control,
+    ):
+
+        def test_key(key_id: str) -> KeyTest:
+            try:
+                request = asdict(KeysRequest(action="test", id=key_id))
+                reply = ask(control, request, timeout=_TEST_TIMEOUT)
+                (test,) = from_fields(KeysReply, reply).tests
+            except (NoAnswer, ValueError) as error:
+                raise CcproxyError(f"the test worker did not reply: {error}") from error
+            return test
+
+        yield test_key
+
+
+@contextmanager
+def _worker(
+    config: WorkerConfig, home: Path, env_text: str, listener: socket.socket
+) -> Iterator[Path]:
+    """Run a worker in *home* that accepts at *listener*; yield its control socket."""
+    write_new(home / "test.env", env_text)
+    control = home / "control.sock"
+    read_end, write_end = os.pipe()
+    arguments = {
+        "--home": home,
+        "--label": config.label,
+        "--env-file": "test.env",
+        "--port": config.port,
+        "--listen-fd": listener.fileno(),
+        "--ready-fd": write_end,
+        "--control": control,
+        "--nonce": secrets.token_hex(8),
+    }
+    command = [f"{name}={value}" for name, value in arguments.items()]
+    child = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-P", "-m", "ccproxy.worker", *command],
+        env=clean_environment(),
+        pass_fds=[listener.fileno(), write_end],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        umask=0o077,
+    )
+    os.close(write_end)
+    try:
+        with os.fdopen(read_end, "rb") as pipe:
+            _wait_until_ready(pipe.fileno())
+        yield control
+    finally:
+        _stop(child)
+
+
+def _wait_until_ready(pipe: int) -> None:
+    if not select.select([pipe], [], [], _READY_TIMEOUT)[0]:
+        text = f"the test worker was not ready within {_READY_TIMEOUT:.0f} s"
+        raise NotReady(f"{text}\n  fix: --no-test")
+    message = json.loads(os.read(pipe, 65536) or b"{}")
+    if not message.get("ready"):
+        raise CcproxyError(f"the test worker did not start: {message.get('error', 'it exited')}")
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(_EXIT_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
