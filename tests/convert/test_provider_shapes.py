@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ccproxy.convert.chat.answer import to_message
 from ccproxy.convert.chat.relay import ChatRelay
-from ccproxy.convert.chat.whole_answer import to_message
 from tests.chat_answers import SIGNER, context
 from tests.grammar import assemble
 

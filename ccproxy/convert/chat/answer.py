@@ -1,7 +1,19 @@
-"""One event or whole body of a provider: an answer, or an error after all."""
+"""
+Reading of a Chat Completions answer: one event, a whole body, or a body of events.
+
+A whole answer goes through the same state machine as a stream; its events are folded into one
+message. So both forms of an answer give the same message, whichever of them the client requested
+and the provider sends.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+from ccproxy.convert.chat.stream import ChatToMessageStream
+from ccproxy.convert.chat.tool_calls import to_input
+from ccproxy.convert.common.message_writer import AnswerContext, Event
 from ccproxy.convert.errors.classify import (
     ProviderError,
     classify_error,
@@ -12,13 +24,15 @@ from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import chat, sse
 from ccproxy.providers.quirks import Quirks
 
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
 
 def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderError:
     """
     Read one event of a stream.
 
     Raises:
-        Problem: api_error if it is neither.
+        Problem: api_error if it is neither a chunk nor an error.
     """
     data = event.data
     try:
@@ -30,8 +44,8 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderE
     if chunk.may_be_error and (error := classify_event(data, quirks=quirks)):
         return error
     if event.event == b"error":  # LM Studio
-        said = data.decode("utf-8", "replace")
-        raise BadAnswer(f"The provider broke off with an error: {said}")
+        text = data.decode("utf-8", "replace")
+        raise BadAnswer(f"The provider ended the answer with an error: {text}")
     return chunk
 
 
@@ -40,7 +54,7 @@ def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderEr
     Read a whole answer that came with status 200.
 
     Raises:
-        Problem: api_error if it is neither.
+        Problem: api_error if it is neither a completion nor an error.
     """
     if is_error_body(body):
         return classify_error(200, {}, body, quirks=quirks)
@@ -48,3 +62,88 @@ def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderEr
     if completion.may_be_error and (error := classify_event(body, quirks=quirks)):
         return error
     return completion
+
+
+def is_stream(body: bytes) -> bool:
+    """Return True if *body* begins like a stream of events, regardless of its headers."""
+    return body[:256].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_SSE_STARTS)
+
+
+def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:
+    """
+    Convert the answer *body*, a completion or server-sent events, to a message.
+
+    Raises:
+        Problem: If it is an error, no answer, or incomplete.
+    """
+    if is_stream(body):
+        return fold_stream(body, context)
+    return fold(to_events(body, ChatToMessageStream(context), context))
+
+
+def to_events(body: bytes, machine: ChatToMessageStream, context: AnswerContext) -> list[Event]:
+    """Convert the completion *body* to all events of a message; raises as `to_message` does."""
+    completion = read_completion(body, context.target.quirks)
+    if isinstance(completion, ProviderError):
+        raise completion.problem
+    events = machine.feed(completion)
+    machine.done()
+    return events + machine.close()
+
+
+def fold_stream(body: bytes, context: AnswerContext) -> dict[str, Any]:
+    """Convert the server-sent events in *body* to a message; raises as `to_message` does."""
+    machine = ChatToMessageStream(context)
+    decoder = sse.Decoder(limit=max(sse.LIMIT, len(body)))
+    events: list[Event] = []
+    for received in decoder.feed(body) + decoder.close():
+        if received.data.strip() == chat.DONE:
+            machine.done()
+            break
+        try:
+            chunk = read_event(received, context.target.quirks)
+            if isinstance(chunk, ProviderError):
+                raise chunk.problem
+        except Problem:
+            if not machine.complete:
+                raise
+            break
+        events += machine.feed(chunk)
+    return fold(events + machine.close())
+
+
+def fold(events: Iterable[Event]) -> dict[str, Any]:
+    """Return the message that *events* stream, from message_start to message_stop."""
+    message: dict[str, Any] = {}
+    block: dict[str, Any] = {}
+    pieces: list[str] = []
+    for event in events:
+        match event["type"]:
+            case "message_start":
+                start = event["message"]
+                message = {**start, "content": [], "usage": {**start["usage"]}}
+            case "content_block_start":
+                block, pieces = dict(event["content_block"]), []
+                message["content"].append(block)
+            case "content_block_delta":
+                _add_delta(block, pieces, event["delta"])
+            case "content_block_stop":
+                _finish_block(block, "".join(pieces))
+            case "message_delta":
+                message |= event["delta"]
+                message["usage"] |= event["usage"]
+    return message
+
+
+def _add_delta(block: dict[str, Any], pieces: list[str], delta: dict[str, str]) -> None:
+    if delta["type"] == "signature_delta":
+        block["signature"] = delta["signature"]
+        return
+    pieces.append(delta.get("text") or delta.get("thinking") or delta.get("partial_json") or "")
+
+
+def _finish_block(block: dict[str, Any], text: str) -> None:
+    if block["type"] == "tool_use":
+        block["input"] = to_input(text)
+    else:
+        block[block["type"]] = text

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.convert.chat.answer import to_message
 from ccproxy.convert.chat.relay import ChatRelay
 from ccproxy.convert.chat.request import to_chat
-from ccproxy.convert.chat.whole_answer import to_message
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.common.token_estimate import estimate
 from ccproxy.convert.context import ConversionContext

@@ -17,9 +17,8 @@ from typing import Any
 import msgspec
 
 from ccproxy.convert.chat import chunk_template as template
-from ccproxy.convert.chat.answer import read_event
+from ccproxy.convert.chat.answer import read_event, to_events
 from ccproxy.convert.chat.stream import ChatToMessageStream
-from ccproxy.convert.chat.whole_answer import to_events
 from ccproxy.convert.common.message_writer import AnswerContext, Event
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import BadAnswer, Problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ccproxy.convert.chat.whole_answer import fold, is_stream
+from ccproxy.convert.chat.answer import fold, is_stream
 from ccproxy.convert.common.message_writer import AnswerContext, Event
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.convert.responses.answer import read_event, read_response

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.convert.chat import chunk_template as template
+from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.chat.relay import ChatRelay
-from ccproxy.convert.chat.whole_answer import fold
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse as server_events
 from tests.chat_answers import USAGE, call, context, end, say, sse, whole

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from ccproxy.convert.chat.whole_answer import to_message
+from ccproxy.convert.chat.answer import to_message
 from ccproxy.convert.common import vocabulary
 from ccproxy.errors import STATUS_OF_KIND
 from ccproxy.providers.quirks import EffortWord
