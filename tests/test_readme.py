@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from ccproxy.cli.main import VERBS
+from ccproxy.cli.command import commands
 from tests.readme import README, TABLES, written
 
+VERBS = list(commands())
 TEXT = README.read_text(encoding="utf-8")
 COMMANDS = sorted(
     {

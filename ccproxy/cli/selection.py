@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import click
 
-from ccproxy.cli.verb import Options
+from ccproxy.cli.command import Options
 from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
 from ccproxy.config.locations import find_config
 from ccproxy.errors import ConfigError, UsageError

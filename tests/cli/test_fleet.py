@@ -232,7 +232,7 @@ def test_a_link_in_the_place_of_the_supervisors_own_file_is_told_as_well(name, d
     (demo / "logs" / name).symlink_to(demo / "elsewhere")
     done = process("start")
     assert done.returncode == 1
-    assert f"/logs/{name} is a symbolic link, and nothing is written" in done.stderr
+    assert f"/logs/{name} is a symbolic link; ccproxy does not write through links" in done.stderr
     assert not (demo / "elsewhere").exists()
 
 
@@ -269,7 +269,7 @@ def test_an_unknown_label_is_a_mistake_in_the_command(verb, home, ccproxy):
     result = ccproxy(verb, "kimi-k3")
     assert result.exit_code == 2
     assert result.stderr == (
-        'error: "kimi-k3" is not in the table (did you mean "Kimi-K2"?)\n'
+        'Error: "kimi-k3" is not in the table (did you mean "Kimi-K2"?)\n'
         "  fix: use one of: Kimi-K2, GLM-4.6\n"
     )
 
@@ -280,7 +280,7 @@ def test_an_unknown_label_is_a_mistake_in_the_command(verb, home, ccproxy):
 def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(words, demo, read_only):
     done = read_only(demo, *words)
     assert done.returncode == 1
-    assert f"error: {demo}/state: Read-only file system\n  fix: move ccproxy.toml" in done.stderr
+    assert f"Error: {demo}/state: Read-only file system\n  fix: move ccproxy.toml" in done.stderr
 
 
 def test_a_folder_that_is_not_ours_is_told_with_whose_it_is(demo, process):
@@ -291,5 +291,5 @@ def test_a_folder_that_is_not_ours_is_told_with_whose_it_is(demo, process):
     done = process("start")
     (demo / "state").unlink()
     assert done.returncode == 1
-    assert f"error: {demo}/state/supervisor.lock: Permission denied\n  fix: " in done.stderr
+    assert f"Error: {demo}/state/supervisor.lock: Permission denied\n  fix: " in done.stderr
     assert f"ls -ld {demo}/state\n" in done.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import pty
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +17,10 @@ from click.testing import CliRunner
 
 from ccproxy import __version__, errors
 from ccproxy.cli import main
-from ccproxy.cli.main import EXIT_CODES, MEANINGS, cli
-from ccproxy.cli.verbs import ALIASES, PACKAGES, VERBS
+from ccproxy.cli.command import ALIASES, FOLDER, commands
+from ccproxy.cli.exit_codes import MEANINGS, exit_code_of
+from ccproxy.cli.main import cli
+from ccproxy.cli.suggestions import READ_ONLY
 from ccproxy.errors import ConfigError, Mistake
 from tests.cli.conftest import command
 
@@ -42,72 +46,156 @@ def imported_by(*args, **environ):
     return set(done.stderr.split())
 
 
-# The verbs.
+# The commands.
 
 
-def test_help_lists_every_verb_and_imports_none():
+def test_help_lists_every_command_with_its_summary_and_imports_none(ccproxy):
     modules = imported_by("--help")
     assert modules & HEAVY == set()
-    assert {f"ccproxy.cli.{verb.replace('-', '_')}" for verb in VERBS} & modules == set()
+    assert not [name for name in modules if name.startswith("ccproxy.cli.commands.")]
+    shown = ccproxy("--help").stdout
+    for name, file in commands().items():
+        assert re.search(rf"^  {name} +{re.escape(file.summary())}$", shown, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_needs_no_table_and_shows_examples(verb, ccproxy, tmp_path, monkeypatch):
+def test_help_groups_the_commands_and_fits_a_screen(ccproxy):
+    shown = ccproxy("--help").stdout
+    titles = re.findall(r"^(\S[^:]*):$", shown, re.MULTILINE)
+    assert titles == ["Options", "Daily use", "Sessions", "Inspect", "Set-up", "Service"]
+    assert len(shown.splitlines()) <= 55
+
+
+def test_a_new_file_is_a_new_command(tmp_path):
+    """No other file needs a change: not for the help, not to run the command."""
+    package = tmp_path / "ccproxy"
+    shutil.copytree(Path(main.__file__).parents[1], package)
+    file = package / "cli" / "commands" / "inspect" / "greet_me.py"
+    file.write_text(
+        '"""Print a greeting."""\n'
+        "import click\n"
+        "from ccproxy.cli.command import Command\n"
+        "@click.command(cls=Command, examples=['ccproxy greet-me'])\n"
+        "def greet_me():\n"
+        '    """Print a greeting."""\n'
+        "    click.echo('hello')\n"
+    )
+    run = [sys.executable, "-P", "-m", "ccproxy"]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    shown = subprocess.check_output([*run, "--help"], env=environ, text=True)
+    assert re.search(r"^  greet-me +Print a greeting\.$", shown, re.MULTILINE)
+    assert subprocess.check_output([*run, "greet-me"], env=environ, text=True) == "hello\n"
+
+
+def test_the_help_of_every_command_needs_no_table_and_shows_examples(
+    ccproxy, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    result = ccproxy(verb, "--help")
-    assert result.exit_code == 0
-    assert result.stdout.split("Examples:")[1].count("ccproxy ") >= 2
+    for name in commands():
+        result = ccproxy(name, "--help")
+        assert result.exit_code == 0, name
+        assert result.stdout.split("Examples:")[1].count("ccproxy ") >= 2, name
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_is_a_module_of_its_name(verb):
-    command = cli.get_command(click.Context(cli), verb)
-    # A word of Python's, such as import, gets a tail.
-    module = f"ccproxy.cli.commands.{PACKAGES[verb]}.{verb.replace('-', '_')}"
-    assert command.callback.__module__.rstrip("_") == module
-    assert command.name == verb
+def test_every_command_has_the_name_of_its_file_and_a_summary():
+    for name, file in commands().items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        assert command.name == name
+        assert command.callback.__module__.endswith(f".{file.group}.{file.path.stem}")
+        assert file.summary().endswith("."), name
+        assert len(file.summary()) <= 58, name  # one line of 80 columns in the main help
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *ALIASES])
-def test_the_help_of_a_verb_loads_nothing_heavy(verb):
-    assert imported_by(verb, "--help") & HEAVY == set()
+def test_every_group_of_commands_has_a_title():
+    groups = {file.group for file in commands().values()}
+    assert groups == {path.name for path in FOLDER.iterdir() if (path / "__init__.py").is_file()}
+    assert groups <= set(main.GROUPS)
 
 
-def test_every_verb_has_a_file_and_every_file_of_a_command_is_a_verb():
-    folder = Path(main.__file__).parent / "commands"
-    commands = {
-        f"{path.parent.name}.{path.stem.rstrip('_')}"
-        for path in folder.rglob("*.py")
-        if path.stem != "__init__"
-    }
-    assert commands == {f"{PACKAGES[verb]}.{verb.replace('-', '_')}" for verb in VERBS}
+@pytest.mark.parametrize("name", [*commands(), *ALIASES])
+def test_the_help_of_a_command_loads_nothing_heavy(name):
+    assert imported_by(name, "--help") & HEAVY == set()
+
+
+# Unknown commands.
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
-    [("strat", "start"), ("statsu", "status"), ("log", "logs"), ("reastart", "restart")],
+    ("typed", "meant"), [("statsu", "status"), ("lgos", "logs"), ("usgae", "usage")]
 )
-def test_a_mistyped_verb_is_answered_with_the_likeliest(typed, meant, ccproxy):
+def test_a_misspelt_command_is_answered_with_the_closest_one(typed, meant, ccproxy):
     result = ccproxy(typed)
     assert result.exit_code == 2
     expected = (
-        f'error: "{typed}" is not a command (did you mean "{meant}"?)\n  fix: ccproxy {meant}'
+        f'Error: "{typed}" is not a command (did you mean "{meant}"?)\n  fix: ccproxy {meant}\n'
     )
-    assert result.stderr.strip() == expected
+    assert result.stderr == expected
 
 
-def test_a_word_like_no_verb_leads_to_the_help(ccproxy):
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("watch", "top" if "top" in commands() else "status --watch"),
+        ("monitor", "top" if "top" in commands() else "status --watch"),
+        ("stat", "status"),
+        ("list", "status"),
+        ("config", "check"),
+        ("add", "init"),
+        ("tail", "logs -f"),
+        ("log", "logs -f"),
+        ("test", "doctor --online"),
+        ("models", "route"),
+        ("code", "run LABEL -- claude"),
+        ("claude", "run LABEL -- claude"),
+        ("cost", "usage"),
+    ],
+)
+def test_the_name_of_something_else_leads_to_the_command_that_does_it(typed, line, ccproxy):
+    result = ccproxy(typed)
+    assert result.exit_code == 2
+    assert result.stderr == f'Error: "{typed}" is not a command\n  fix: ccproxy {line}\n'
+
+
+def test_update_names_how_to_upgrade(ccproxy):
+    result = ccproxy("update")
+    assert result.exit_code == 2
+    assert "pip install --upgrade ccproxy-fleet" in result.stderr
+
+
+CHANGES_STATE = {
+    *("start", "stop", "restart", "reload", "switch", "toggle", "cleanup", "import"),
+    *("install-service", "uninstall-service", "up", "interactive"),
+}
+
+
+def test_no_suggestion_names_a_command_that_changes_something(ccproxy):
+    """Of a misspelling, too: `stat` must not lead to `start`, nor `top` to `stop`."""
+    assert not set(READ_ONLY) & CHANGES_STATE
+    typed = [
+        *("top", "watch", "monitor", "stat", "list", "config", "add", "rm", "tail", "test"),
+        *("models", "code", "ui", "update", "statr", "sto", "strat", "reastart", "swich", "cleanp"),
+    ]
+    for word in (word for word in typed if word not in commands()):
+        result = ccproxy(word)
+        suggested = re.findall(
+            r"(?:did you mean \"|fix: ccproxy )([a-z-]+)(?! --help)", result.stderr
+        )
+        assert result.exit_code == 2, word
+        assert not set(suggested) & CHANGES_STATE, result.stderr
+
+
+def test_a_word_that_resembles_no_command_leads_to_the_help(ccproxy):
     result = ccproxy("xyzzy")
     assert (result.exit_code, result.stderr) == (
         2,
-        'error: "xyzzy" is not a command\n  fix: ccproxy --help\n',
+        'Error: "xyzzy" is not a command\n  fix: ccproxy --help\n',
     )
 
 
 def test_a_wrong_option_names_the_help_of_its_verb(ccproxy):
     result = ccproxy("cleanup", "--older-than", "soon")
     assert result.exit_code == 2
-    assert '"soon" is not a length of time such as 15s' in result.stderr
+    assert 'must be a duration such as 15s, 10m, 12h or 3d, got "soon"' in result.stderr
     assert "fix: ccproxy cleanup --help" in result.stderr
 
 
@@ -190,24 +278,28 @@ def test_each_error_has_its_exit_code_and_no_traceback(error, code):
     result = CliRunner().invoke(raising(error), ["broken"])
     assert result.exit_code == code
     assert "Traceback" not in result.output
-    assert result.stderr.startswith(("error: ", "interrupted", "\ninterrupted"))
+    assert result.stderr.startswith(("Error: ", "interrupted", "\ninterrupted"))
 
 
 @pytest.mark.parametrize(
     ("number", "fix"),
     [
-        pytest.param(errno.EROFS, "move ccproxy.toml and envs/ to a folder", id="for reading only"),
-        pytest.param(errno.EACCES, "; ls -ld {place}\n", id="somebody else's"),
-        pytest.param(errno.EPERM, "; ls -ld {place}\n", id="not permitted"),
-        pytest.param(errno.ENOSPC, "make room on that disk; df -h {place}\n", id="full"),
-        pytest.param(errno.EDQUOT, "make room on that disk; df -h {place}\n", id="no quota left"),
+        pytest.param(
+            errno.EROFS, "move ccproxy.toml and envs/ to a writable folder", id="for reading only"
+        ),
+        pytest.param(errno.EACCES, "; ls -ld {path}\n", id="somebody else's"),
+        pytest.param(errno.EPERM, "; ls -ld {path}\n", id="not permitted"),
+        pytest.param(errno.ENOSPC, "free some space on that disk; df -h {path}\n", id="full"),
+        pytest.param(
+            errno.EDQUOT, "free some space on that disk; df -h {path}\n", id="no quota left"
+        ),
     ],
 )
 def test_what_the_system_refuses_comes_with_a_fix(number, fix, tmp_path):
     file = tmp_path / "is not" / "there"
     result = CliRunner().invoke(raising(OSError(number, "No", str(file))), ["broken"])
-    assert result.stderr.startswith(f"error: {file}: No\n  fix: ")
-    assert fix.format(place=tmp_path) in result.stderr
+    assert result.stderr.startswith(f"Error: {file}: No\n  fix: ")
+    assert fix.format(path=tmp_path) in result.stderr
 
 
 STEERING = "a\x1b]0;pwned\x07"
@@ -250,10 +342,22 @@ def test_no_folder_steers_the_terminal(tmp_path, monkeypatch, process):
         assert "a\\x1b]0;pwned" in said.stdout + said.stderr, verb
 
 
-def test_every_exit_code_is_explained_in_the_help(ccproxy):
-    shown = ccproxy("--help").stdout
-    for code in {0, 2, *EXIT_CODES.values()}:
-        assert f"\n  {code:<5}{MEANINGS[code]}\n" in shown
+def test_every_exit_code_is_explained(ccproxy):
+    shown = ccproxy("help", "exit-codes").stdout
+    for code, meaning in MEANINGS.items():
+        assert f"{code:>5}  {meaning}\n" in shown
+    ours = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    raised = {kind for kind in ours if issubclass(kind, errors.CcproxyError)}
+    codes = {exit_code_of(kind.__new__(kind)) for kind in raised}
+    assert codes <= set(MEANINGS)
+
+
+def test_help_of_a_command_is_that_of_its_option(ccproxy):
+    assert ccproxy("help", "status").stdout == ccproxy("status", "--help").stdout
+    assert ccproxy("help").stdout == ccproxy("--help").stdout
+    result = ccproxy("help", "statsu")
+    assert result.exit_code == 2
+    assert '"statsu" is not a command (did you mean "status"?)' in result.stderr
 
 
 def test_without_a_verb_there_is_help(ccproxy):
@@ -262,19 +366,12 @@ def test_without_a_verb_there_is_help(ccproxy):
     assert result.stdout == ccproxy("--help").stdout
 
 
-def test_every_error_of_ours_has_an_exit_code():
-    ours = {kind for kind in vars(errors).values() if isinstance(kind, type)}
-    edge = {kind for kind in ours if issubclass(kind, errors.CcproxyError)}
-    answers = {kind for kind in edge if issubclass(kind, errors.Problem)}
-    assert edge - answers <= set(EXIT_CODES)
-
-
 def test_a_mistake_is_told_with_place_and_fix(ccproxy, home):
     (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi", "0:a:b"]')
     result = ccproxy("cleanup")
     assert result.exit_code == 78
     assert result.stderr == (
-        'error: the port must be from 1 to 65535, got "0"\n'
+        'Error: the port must be from 1 to 65535, got "0"\n'
         "  ccproxy.toml:1\n"
         "  fix: choose a whole number from 1 to 65535\n"
     )
@@ -302,7 +399,7 @@ def test_a_fault_of_ours_is_a_sentence_too():
         [*run, code.format(", '--debug'")], capture_output=True, text=True, check=False
     )
     assert quiet.returncode == loud.returncode == 1
-    assert "error: ccproxy itself failed: ZeroDivisionError" in quiet.stderr
+    assert "Error: internal error in ccproxy: ZeroDivisionError" in quiet.stderr
     assert "Traceback" not in quiet.stderr
     assert "Traceback" in loud.stderr
 
@@ -324,9 +421,3 @@ def test_signs_are_ascii_where_the_encoding_has_no_others(process, home):
     result = process("env", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 2
     assert result.stderr.isascii()
-
-
-def test_what_resembles_no_command_is_answered_with_the_help(ccproxy):
-    said = ccproxy("frobnicate")
-    assert said.exit_code == 2
-    assert said.stderr == 'error: "frobnicate" is not a command\n  fix: ccproxy --help\n'

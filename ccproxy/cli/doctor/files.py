@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
-from ccproxy.cli.render.terminal import counted, near, size, tilde
+from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.reader import is_open_to_others
 from ccproxy.errors import Mistake
 from ccproxy.files import read_json
 from ccproxy.logs import RETENTION, prune
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, identity_of
+from ccproxy.text import counted, format_size
 
 MUCH_LOG = 2_000_000_000
 DAY = 86400
@@ -27,7 +28,7 @@ DAY = 86400
 def configuration(scene: Scene) -> Iterator[Finding]:
     """Every mistake in the table and the env files."""
     for mistake in scene.mistakes:
-        where = near(mistake.file) + (f":{mistake.line}" if mistake.line is not None else "")
+        where = short_path(mistake.file) + (f":{mistake.line}" if mistake.line is not None else "")
         # What was found is not repeated: a key may stand where a model should.
         text, fix = mistake.text.splitlines()[0].partition(', got "')[0], mistake.fix
         words = shlex.split(fix) if _is_closing(mistake) else []
@@ -42,24 +43,24 @@ def env_files(scene: Scene) -> Iterator[Finding]:
     """They hold keys: nobody else may read them, and nobody else replace them."""
     if scene.fleet is None:
         return
-    told = {near(mistake.file) for mistake in scene.mistakes if _is_closing(mistake)}
+    told = {short_path(mistake.file) for mistake in scene.mistakes if _is_closing(mistake)}
     complete = {scene.fleet.entry(label) for label in scene.workers}
     # What works, and holds no key of which the configuration would complain, needs none.
     quiet = {entry.env_file for entry in complete if entry is not None}
     files = sorted({entry.env_file for entry in scene.fleet.entries if entry.env_file.is_file()})
     wrong = 0
     for file in files:
-        if is_open_to_others(file) and file not in quiet and near(file) not in told:
+        if is_open_to_others(file) and file not in quiet and short_path(file) not in told:
             wrong += 1
             yield warn(
-                f"{near(file)} is open to others (it holds no key yet)",
-                fix=f"chmod 600 {shlex.quote(near(file))}",
+                f"{short_path(file)} is open to others (it holds no key yet)",
+                fix=f"chmod 600 {shlex.quote(short_path(file))}",
                 mend=_closing(file),
             )
         if file.parent.stat().st_mode & 0o022:
             wrong += 1
-            folder = shlex.quote(near(file.parent))
-            yield fail(f"others can replace {near(file)}", fix=f"chmod go-w {folder}")
+            folder = shlex.quote(short_path(file.parent))
+            yield fail(f"others can replace {short_path(file)}", fix=f"chmod go-w {folder}")
     if not wrong:
         yield ok(f"{counted(len(files), 'env file')}, with no key that others can read")
 
@@ -85,8 +86,8 @@ def file_modes(scene: Scene) -> Iterator[Finding]:
         if path.name != ".gitkeep"
     ]
     for path in wrong:
-        fix = f"chmod 600 {shlex.quote(near(path))}"
-        yield warn(f"others can read {near(path)}", fix=fix, mend=_closing(path))
+        fix = f"chmod 600 {shlex.quote(short_path(path))}"
+        yield warn(f"others can read {short_path(path)}", fix=fix, mend=_closing(path))
     if not wrong:
         yield ok("every log, record and key is closed to others")
 
@@ -111,9 +112,9 @@ def version_control(scene: Scene) -> Iterator[Finding]:
             tracked.append(entry.env_file)
     for file in tracked:
         fix = (
-            f"git rm --cached {shlex.quote(near(file))}, add it to .gitignore, and change its keys"
+            f"git rm --cached {shlex.quote(short_path(file))}; add it to .gitignore; renew its keys"
         )
-        yield fail(f"git keeps {near(file)} and the keys in it", fix=fix)
+        yield fail(f"git keeps {short_path(file)} and the keys in it", fix=fix)
     if not tracked:
         yield ok("no env file with a key is in git")
 
@@ -127,8 +128,10 @@ def records(scene: Scene) -> Iterator[Finding]:
     if supervisor.is_file() and not _lives(supervisor):
         stale.append(supervisor)
     for path in stale:
-        fix = f"rm {shlex.quote(near(path))}"
-        yield warn(f"{near(path)} is about a process that is gone", fix=fix, mend=_removing(path))
+        fix = f"rm {shlex.quote(short_path(path))}"
+        yield warn(
+            f"{short_path(path)} is about a process that is gone", fix=fix, mend=_removing(path)
+        )
     if not stale:
         yield ok("no stale records")
 
@@ -146,9 +149,9 @@ def log_size(scene: Scene) -> Iterator[Finding]:
         text = f"{counted(len(old), 'archive')} older than {days} days"
         yield warn(text, fix="ccproxy cleanup --install-cron", mend=lambda: _prune(folder))
     elif total > MUCH_LOG:
-        yield warn(f"{size(total)} of logs", fix="ccproxy cleanup --older-than 12h")
+        yield warn(f"{format_size(total)} of logs", fix="ccproxy cleanup --older-than 12h")
     else:
-        yield ok(f"{size(total)} of logs")
+        yield ok(f"{format_size(total)} of logs")
 
 
 def log_times(scene: Scene) -> Iterator[Finding]:
@@ -162,7 +165,7 @@ def log_times(scene: Scene) -> Iterator[Finding]:
     ]
     if ahead:
         fix = "timedatectl set-ntp true"
-        yield warn(f"{near(ahead[0])} is from the future: the clock was turned back", fix=fix)
+        yield warn(f"{short_path(ahead[0])} is from the future: the clock was turned back", fix=fix)
     else:
         yield ok("no file is from the future")
 
@@ -172,20 +175,24 @@ def _folders(fleet: Fleet) -> tuple[Path, ...]:
 
 
 def _folder(path: Path) -> Finding | None:
-    name = shlex.quote(near(path))
+    name = shlex.quote(short_path(path))
     if not os.access(path if os.path.lexists(path) else path.parent, os.W_OK):
         fix = "move ccproxy.toml and envs/ to a folder that can be written"
-        return fail(f"{near(path)} cannot be written", fix=fix)
+        return fail(f"{short_path(path)} cannot be written", fix=fix)
     if not os.path.lexists(path):
         return None  # made when it is needed
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode):
-        return fail(f"{near(path)} is not a folder", fix=f"remove {name}")
+        return fail(f"{short_path(path)} is not a folder", fix=f"remove {name}")
     if facts.st_uid != os.getuid() and os.getuid() != 0:
-        return fail(f"{near(path)} belongs to somebody else", fix=f"sudo chown -R $USER {name}")
+        return fail(
+            f"{short_path(path)} belongs to somebody else", fix=f"sudo chown -R $USER {name}"
+        )
     if facts.st_mode & 0o022:
         fix = f"chmod 700 {name}"
-        return fail(f"others can write to {near(path)}", fix=fix, mend=lambda: path.chmod(0o700))
+        return fail(
+            f"others can write to {short_path(path)}", fix=fix, mend=lambda: path.chmod(0o700)
+        )
     return None
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from ccproxy import __version__
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.outcome import UP, fix
-from ccproxy.cli.render.terminal import clean, near, tilde
+from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import launchd_service, lingers, systemd_service
 from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.sockets.unix_socket import socket_path
+from ccproxy.text import printable
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST_FREE_PORT = 1024
@@ -41,7 +42,7 @@ def workers(scene: Scene) -> Iterator[Finding]:
     """Each is as it should be."""
     rows = scene.status.proxies if scene.status else ()
     for row in rows:
-        reason = f": {clean(row.reason)}" if row.reason else ""
+        reason = f": {printable(row.reason)}" if row.reason else ""
         if row.state == "ready":
             yield ok(f"{row.label} ready on port {row.port}")
         elif row.state == "stopped":
@@ -157,7 +158,8 @@ def crontab(scene: Scene) -> Iterator[Finding]:
         if not Path(python).exists():
             what = "cleanup --install-cron" if "# ccproxy cleanup" in line else "install-service"
             yield fail(
-                f"the crontab calls {near(Path(python))}, which is gone", fix=f"ccproxy {what}"
+                f"the crontab calls {short_path(Path(python))}, which is gone",
+                fix=f"ccproxy {what}",
             )
         else:
             yield ok(line.rpartition("# ")[2].partition(" of ")[0])

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ccproxy import __version__
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
-from ccproxy.cli.render.terminal import size, tilde
+from ccproxy.cli.render.terminal import tilde
+from ccproxy.text import format_size
 
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = ("aiohttp", "click", "dotenv", "msgspec", "psutil", "structlog", "uvloop")
@@ -91,7 +92,7 @@ def disk(scene: Scene) -> Iterator[Finding]:
     if scene.fleet is None:
         return
     free = shutil.disk_usage(scene.fleet.home).free
-    text = f"{size(free)} free at {tilde(scene.fleet.home)}"
+    text = f"{format_size(free)} free at {tilde(scene.fleet.home)}"
     if free < NO_SPACE:
         yield fail(text, fix="ccproxy cleanup --older-than 1h")
     elif free < LITTLE_SPACE:
@@ -111,10 +112,11 @@ def memory(scene: Scene) -> Iterator[Finding]:
     running = scene.status is not None and any(row.pids for row in scene.status.proxies)
     if free < needed and not running:
         yield warn(
-            f"{size(free)} of memory for {size(needed)} of workers", fix="start fewer labels"
+            f"{format_size(free)} of memory for {format_size(needed)} of workers",
+            fix="start fewer labels",
         )
     else:
-        yield ok(f"{size(free)} of memory available")
+        yield ok(f"{format_size(free)} of memory available")
 
 
 def localhost(scene: Scene) -> Iterator[Finding]:

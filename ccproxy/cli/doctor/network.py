@@ -12,10 +12,10 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
-from ccproxy.cli.render.terminal import clean
 from ccproxy.cli.test_connection import try_connection
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.text import printable
 
 LIMIT = 3.0
 """Seconds for each step; the providers are looked at all at once."""
@@ -123,10 +123,10 @@ def _key(label: str, config: WorkerConfig) -> Finding:
     except (OSError, ValueError):
         return fail(f"{label}: its worker does not answer", fix=f"ccproxy logs {label}")
     if said.get("status") == "success":
-        return ok(f"{label}: {clean(str(said.get('model_used')))} answers")
-    kind = clean(str(said.get("error_type") or "no answer"))
+        return ok(f"{label}: {printable(str(said.get('model_used')))} answers")
+    kind = printable(str(said.get("error_type") or "no answer"))
     advice = [str(text) for text in said.get("suggestions") or ()]
-    return fail(f"{label}: {kind}", fix=clean(advice[0]) if advice else f"ccproxy logs {label}")
+    return fail(f"{label}: {kind}", fix=printable(advice[0]) if advice else f"ccproxy logs {label}")
 
 
 def _words(error: OSError) -> str:

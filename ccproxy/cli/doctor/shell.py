@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
-from ccproxy.cli.render.terminal import clean, tilde
+from ccproxy.cli.render.terminal import tilde
 from ccproxy.cli.session.claude_environment import MANAGED, TOKEN, session
 from ccproxy.cli.session.claude_settings import Conflict, find_conflicts
+from ccproxy.text import printable
 
 PATIENCE = 10.0
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -117,7 +118,7 @@ def leftovers(scene: Scene) -> Iterator[Finding]:
     active = scene.environ.get("CCPROXY_ACTIVE")
     if active and scene.fleet is not None and scene.fleet.entry(active) is None:
         fix = 'eval "$(ccproxy env --unset)"'
-        yield warn(f"this shell is set to {clean(active)}, which is not in the table", fix=fix)
+        yield warn(f"this shell is set to {printable(active)}, which is not in the table", fix=fix)
     elif not found:
         count = sum(name in scene.environ for name in MANAGED)
         yield ok(f"{count} variables of a session are set" if count else "a clean shell")
@@ -146,7 +147,7 @@ def claude(_scene: Scene) -> Iterator[Finding]:
     if done.returncode or not version:
         yield warn(f"{tilde(Path(program))} --version fails", fix="claude doctor")
     else:
-        yield ok(clean(version[0])[:60])
+        yield ok(printable(version[0])[:60])
 
 
 def _is_ours(file: Path) -> bool:

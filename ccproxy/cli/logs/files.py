@@ -24,7 +24,7 @@ _POLL = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     """One line of a log; `fields` is empty where it is not JSON, as after a crash."""
 
     source: str
@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class LogFilter:
     """Which lines to show."""
 
     level: int = 0
@@ -55,7 +55,7 @@ class Wanted:
     since: float = 0.0
     """Seconds since the epoch; what bears no time belongs to the line before it."""
 
-    def has(self, line: Line) -> bool:
+    def has(self, line: LogLine) -> bool:
         """Tell whether to show *line*."""
         if line.level < self.level:
             return False
@@ -64,14 +64,14 @@ class Wanted:
         return line.at is None or line.at >= self.since
 
 
-def parse(source: str, raw: bytes) -> Line:
+def parse(source: str, raw: bytes) -> LogLine:
     """Read one line of the log of *source*."""
     text = raw.decode(errors="replace").rstrip("\r\n")
     try:
         fields = json.loads(text)
     except ValueError:
         fields = None
-    return Line(source, text, fields if isinstance(fields, dict) else {})
+    return LogLine(source, text, fields if isinstance(fields, dict) else {})
 
 
 # Backwards...
@@ -106,9 +106,9 @@ def logs_of(folder: Path, label: str) -> list[Log]:
     ]
 
 
-def last_lines(log: Log, wanted: Wanted, *, count: int) -> list[Line]:
+def last_lines(log: Log, wanted: LogFilter, *, count: int) -> list[LogLine]:
     """Return the last *count* wanted lines of *log*, as it was when it was opened."""
-    lines: list[Line] = []
+    lines: list[LogLine] = []
     for line in _newest_first(log):
         if len(lines) >= count or (line.at is not None and line.at < wanted.since):
             break
@@ -117,7 +117,7 @@ def last_lines(log: Log, wanted: Wanted, *, count: int) -> list[Line]:
     return lines[::-1]
 
 
-def _newest_first(log: Log) -> Iterator[Line]:
+def _newest_first(log: Log) -> Iterator[LogLine]:
     for file, size in log.parts:
         with suppress(FileNotFoundError):  # removed under our eyes
             yield from (parse(log.source, raw) for raw in backwards(file, size))
@@ -163,7 +163,7 @@ class Follower:
             self._file.close()
             self._file = None
 
-    def read(self) -> list[Line]:
+    def read(self) -> list[LogLine]:
         """Return the whole lines that have come since the last call."""
         # Look first, read then: what was written before the rename is in the old file.
         rotated = self._is_rotated()
@@ -190,7 +190,7 @@ class Follower:
         ours = os.fstat(self._file.fileno())
         return (known.st_dev, known.st_ino) != (ours.st_dev, ours.st_ino)
 
-    def _read_on(self) -> list[Line]:
+    def _read_on(self) -> list[LogLine]:
         if self._file is None:
             return []
         *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
@@ -199,18 +199,18 @@ class Follower:
 
 def follow(
     followers: Sequence[Follower], *, sleep: Callable[[float], None] = time.sleep
-) -> Iterator[Line]:
+) -> Iterator[LogLine]:
     """Give back lines as they are written, for ever."""
     while True:
-        lines = by_time(line for follower in followers for line in follower.read())
+        lines = sorted_by_time(line for follower in followers for line in follower.read())
         yield from lines
         if not lines:
             sleep(_POLL)
 
 
-def by_time(lines: Iterable[Line]) -> list[Line]:
+def sorted_by_time(lines: Iterable[LogLine]) -> list[LogLine]:
     """Sort the lines of several logs; one without a time stays behind the one before it."""
-    timed: list[tuple[float, Line]] = []
+    timed: list[tuple[float, LogLine]] = []
     for line in lines:
         timed.append((line.at or (timed[-1][0] if timed else 0.0), line))
     return [line for _, line in sorted(timed, key=lambda pair: pair[0])]

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.logs.files import Wanted, last_lines, logs_of
+from ccproxy.cli.logs.files import LogFilter, last_lines, logs_of
 from ccproxy.cli.logs.text import for_people
-from ccproxy.cli.render.pasted import pasted
-from ccproxy.cli.render.terminal import address, clean, complain, duration, show
+from ccproxy.cli.render.command_lines import callable_here
+from ccproxy.cli.render.terminal import address, print_error, show
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotReady, PortInUse
 from ccproxy.supervisor.control.row import Row
+from ccproxy.text import format_duration, printable
 
 UP = ("ready", "degraded")
 SERVING_BEFORE = 2.0
@@ -37,7 +38,7 @@ def exit_code(rows: Sequence[Row]) -> int:
 
 def failure(row: Row) -> CcproxyError:
     """Return the error for a single worker that is not up."""
-    text = f"{row.label} did not start: {clean(row.reason or row.state)}\n  fix: {fix(row)}"
+    text = f"{row.label} did not start: {printable(row.reason or row.state)}\n  fix: {fix(row)}"
     if row.state == "foreign":
         return PortInUse(text)
     return NotReady(text) if _is_late(row) else CcproxyError(text)
@@ -50,10 +51,10 @@ def report(rows: Sequence[Row], *, seconds: float) -> None:
     for row in rows:
         is_up = row.state in UP
         sign = click.style("✓", fg="green") if is_up else click.style("✗", fg="red")
-        said = _said(row, seconds) if is_up else clean(row.reason or row.state)
+        said = _said(row, seconds) if is_up else printable(row.reason or row.state)
         show(f"  {sign} {row.label:<{labels}}   {address(row):<{places}}   {said}")
         if not is_up:
-            show(pasted(f"      fix: {fix(row)}"))
+            show(callable_here(f"      fix: {fix(row)}"))
 
 
 def show_last_words(fleet: Fleet, rows: Sequence[Row]) -> None:
@@ -64,13 +65,13 @@ def show_last_words(fleet: Fleet, rows: Sequence[Row]) -> None:
         logs = logs_of(fleet.logs, row.label)
         # Archives are of earlier starts, and say nothing about this one.
         now = [replace(log, parts=tuple(p for p in log.parts if p[0] == log.path)) for log in logs]
-        found = [line for log in now for line in last_lines(log, Wanted(), count=LAST_WORDS)]
+        found = [line for log in now for line in last_lines(log, LogFilter(), count=LAST_WORDS)]
         words = [for_people(line, many=True) for line in found]
-        words += [clean(text) for log in logs for text in _crash_output(log.path)]
+        words += [printable(text) for log in logs for text in _crash_output(log.path)]
         for text in words[-LAST_WORDS:]:
-            complain(text)
+            print_error(text)
         if not words:
-            complain(f"{row.label} has written nothing, not even to {row.log}")
+            print_error(f"{row.label} has written nothing, not even to {row.log}")
 
 
 def _crash_output(log: Path) -> list[str]:
@@ -99,9 +100,9 @@ def keys_of(row: Row) -> str:
 def _said(row: Row, seconds: float) -> str:
     since = ""
     if row.uptime_s is not None and row.uptime_s > seconds + SERVING_BEFORE:
-        since = f" since {duration(row.uptime_s)}"
-    reason = f" ({clean(row.reason)})" if row.reason else ""
-    model = clean(row.models.get("big") or "")
+        since = f" since {format_duration(row.uptime_s)}"
+    reason = f" ({printable(row.reason)})" if row.reason else ""
+    model = printable(row.models.get("big") or "")
     return f"{row.state}{since}{reason}   {keys_of(row)}   {model}".rstrip()
 
 

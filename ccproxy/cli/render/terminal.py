@@ -1,7 +1,8 @@
 """
-What reaches a person's eyes: marks, colours, paths and times.
+Output to the terminal: streams, colors, state marks, paths and widths.
 
-Nothing a provider or a log file says may steer the terminal: `clean` comes between.
+Text from providers, log files and users passes through `ccproxy.text.printable` before it is
+printed, so that it cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ from typing import Protocol, TextIO
 
 import click
 
-from ccproxy.cli.render.pasted import pasted
-from ccproxy.cli.verb import Options
+from ccproxy.cli.command import Options
+from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.text import printable
-
-clean = printable
 
 MARKS = {
     "ready": ("●", "green"),
@@ -30,31 +29,44 @@ MARKS = {
     "failed": ("✗", "red"),
     "foreign": ("✗", "red"),
 }
-"""The mark and the colour of each state; the word always stands beside them."""
+"""The mark and the color of each state. The state itself is always printed as well."""
 
 _ASCII = str.maketrans(
-    {"●": "*", "◐": "~", "○": "o", "✗": "x", "✓": "+", "·": "-", "…": "...", "–": "-", "→": "->"}
+    {
+        "●": "*",
+        "◐": "~",
+        "○": "o",
+        "✗": "x",
+        "✓": "+",
+        "·": "-",
+        "…": "...",
+        "–": "-",
+        "→": "->",
+        "█": "#",
+        "▏": "|",
+    }
 )
+_LEAST_WIDTH = 60
 
 
 def show(text: str) -> None:
-    """Write a line of the result to stdout."""
-    click.echo(_fitted(text, sys.stdout))
+    """Print a line of the result to stdout."""
+    click.echo(_encodable(text, sys.stdout))
 
 
-def say(options: Options, text: str) -> None:
-    """Write a line of talk to stderr, unless the user asked for quiet."""
+def notify(options: Options, text: str) -> None:
+    """Print a message to stderr, unless --quiet is set."""
     if not options.quiet:
-        complain(text)
+        print_error(text)
 
 
-def complain(text: str, *, color: bool | None = None) -> None:
-    """Write to stderr, whatever the options are: errors are never silenced."""
-    click.echo(_fitted(pasted(text), sys.stderr), err=True, color=color)
+def print_error(text: str, *, color: bool | None = None) -> None:
+    """Print to stderr, also with --quiet."""
+    click.echo(_encodable(callable_here(text), sys.stderr), err=True, color=color)
 
 
 def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:
-    """Return whether to colour; None leaves it to whether the stream is a terminal."""
+    """Return whether to use colors; None means only if the stream is a terminal."""
     if no_color or environ.get("NO_COLOR"):
         return False
     if _is_on(environ.get("FORCE_COLOR")) or _is_on(environ.get("CLICOLOR_FORCE")):
@@ -62,58 +74,57 @@ def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:
     return False if environ.get("TERM") == "dumb" else None
 
 
-def mark(state: str) -> str:
-    """Return the coloured mark of *state*."""
-    sign, color = MARKS.get(state, ("?", "yellow"))
-    return click.style(sign, fg=color)
+def state_mark(state: str) -> str:
+    """Return the colored mark of *state*."""
+    character, color = MARKS.get(state, ("?", "yellow"))
+    return click.style(character, fg=color)
 
 
 def tilde(path: Path) -> str:
-    """Return *path* as a person would write it."""
+    """Return *path* with `~` for the home folder."""
     home = Path.home()
-    return clean(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
+    return printable(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
 
 
-def near(path: Path) -> str:
-    """Return *path* from the current folder where it lies inside, else as `tilde`."""
+def short_path(path: Path) -> str:
+    """Return *path* relative to the current folder if it is inside, else as `tilde` does."""
     here = Path.cwd()
     is_below = here != here.parent and path.is_relative_to(here)
-    return clean(str(path.relative_to(here))) if is_below else tilde(path)
+    return printable(str(path.relative_to(here))) if is_below else tilde(path)
 
 
-class Placed(Protocol):
-    """Whatever has a host and a port."""
+class HasAddress(Protocol):
+    """An object with a host and a port."""
 
     @property
     def host(self) -> str:
-        """Where it listens."""
+        """The host on which it listens."""
 
     @property
     def port(self) -> int:
-        """On which port."""
+        """The port on which it listens."""
 
 
-def address(placed: Placed) -> str:
+def address(listener: HasAddress) -> str:
     """Return `127.0.0.1:8081`, or `[::1]:8081`."""
-    host = f"[{placed.host}]" if ":" in placed.host else placed.host
-    return f"{host}:{placed.port}"
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    return f"{host}:{listener.port}"
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time in its two largest units: `3d 4h`, `2h 10m`, `41s`."""
-    left = max(0, int(seconds))
-    units = [("d", 86400), ("h", 3600), ("m", 60), ("s", 1)]
-    while len(units) > 1 and left < units[0][1]:
-        units.pop(0)
-    counts = []
-    for unit, length in units[:2]:
-        count, left = divmod(left, length)
-        counts.append(f"{count}{unit}")
-    return counts[0] if counts[-1].startswith("0") else " ".join(counts)
+def columns() -> int | None:
+    """Return how many columns a table may fill; None, without a limit, for a pipe or a file."""
+    try:
+        # `watch` pipes the output and sets COLUMNS to the width of the terminal.
+        width = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
+    except (ValueError, OSError):
+        if not sys.stdout.isatty():
+            return None
+        width = os.get_terminal_size().columns
+    return max(_LEAST_WIDTH, width)
 
 
-def _fitted(text: str, stream: TextIO) -> str:
-    """Return *text* in characters that the stream's encoding has."""
+def _encodable(text: str, stream: TextIO) -> str:
+    """Return *text* with the characters that the encoding of *stream* lacks replaced."""
     encoding = stream.encoding or "ascii"
     if encoding.lower().replace("-", "") == "utf8":
         return text
@@ -122,26 +133,3 @@ def _fitted(text: str, stream: TextIO) -> str:
 
 def _is_on(value: str | None) -> bool:
     return bool(value) and value != "0"
-
-
-def width() -> int:
-    """Return the columns to fill: the terminal's, never under 60, 120 where there is none."""
-    try:
-        columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
-    except (ValueError, OSError):
-        columns = os.get_terminal_size().columns if sys.stdout.isatty() else 120
-    return max(60, columns)
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in the largest unit that leaves a whole number: `41 MB`."""
-    number, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while number >= 1000 and len(units) > 1:
-        number /= 1000
-        units.pop(0)
-    return f"{number:.0f} {units[0]}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return `1 worker`, `3 workers`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

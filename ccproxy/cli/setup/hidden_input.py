@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import click
 
-from ccproxy.cli.render.terminal import complain
+from ccproxy.cli.render.terminal import print_error
 
 
 def read_hidden_lines(
@@ -31,7 +31,7 @@ def read_hidden_lines(
     lines: list[str] = []
     try:
         termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
-        complain(question)
+        print_error(question)
         while line := sys.stdin.readline():
             if not line.strip():
                 return lines

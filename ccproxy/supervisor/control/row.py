@@ -33,6 +33,8 @@ class Row:
     base_url: str = ""
     log: str = ""
     reason: str | None = None
+    faulty_key: str = ""
+    """Id of a key that was rejected or is out of credit, which the user can test."""
     late: bool = False
     """It did not become ready in time."""
     version: str = ""

@@ -57,6 +57,7 @@ def row_of(
         base_url=said.get("base_url") or spec.base_url,
         log=str(log_path(logs, spec.label)),
         reason=reason,
+        faulty_key=next((key for unit in serving if (key := unit.state.get("faulty_key"))), ""),
         late=any(unit.never_ready for unit in current),
         version=said.get("version") or "",
         build=said.get("build") or "",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
 from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.cli.commands.fleet import status
+from ccproxy.cli.exit_codes import exit_code_of
 from ccproxy.cli.render import outcome
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.config.fleet import Fleet
@@ -55,13 +57,13 @@ def text(tmp_path, monkeypatch):
 def test_after_an_upgrade_it_says_what_runs_and_how_to_renew_it(text):
     """R21."""
     (first, *_) = text(row("kimi", version="0.0.1"), row("glm", version=__version__))
-    assert f"running 0.0.1, installed {__version__} – `ccproxy reload`" in first
+    assert f"running 0.0.1, installed {__version__}: `ccproxy reload`" in first
     (first, *_) = text(row("kimi", version=__version__))
     assert "running" not in first
 
 
 def test_of_the_same_version_an_older_code_is_told(text):
-    told = f"{__version__}, running an older code – `ccproxy reload`"
+    told = f"{__version__}, running older code: `ccproxy reload`"
     (first, *_) = text(row("kimi", version=__version__, build="0123456789ab"))
     assert told in first
     (first, *_) = text(row("kimi", version=__version__, build=installed_build()))
@@ -120,13 +122,22 @@ def test_a_state_is_a_sign_and_a_word(state, sign, text):
     assert f" {state} " in line
 
 
-@pytest.mark.parametrize("columns", [60, 72, 80, 100, 120, 200])
-def test_the_table_fits_the_terminal(columns, text):
-    lines = text(row("a" * 12, model="m" * 30), row("b"), columns=columns)[2:5]
-    plain = [line.replace("\x1b[32m", "").replace("\x1b[0m", "") for line in lines]
+@pytest.mark.parametrize(
+    ("columns", "hidden"),
+    [
+        pytest.param(120, [], id="all fit"),
+        pytest.param(80, ["IN-FLIGHT", "PID"], id="80 columns leave the model visible"),
+        pytest.param(60, ["ADDRESS", "UPTIME", "IN-FLIGHT", "PID"], id="60 columns"),
+    ],
+)
+def test_a_narrow_terminal_leaves_out_whole_columns_and_names_them(columns, hidden, text):
+    lines = text(row("a" * 12, model="m" * 18), row("b"), columns=columns)[2:6]
+    plain = [click.unstyle(line) for line in lines]
     assert max(map(len, plain)) <= columns
-    assert plain[0].split()[:4] == ["LABEL", "ADDRESS", "STATE", "UPTIME"]
-    assert ("MODEL" in plain[0]) is (columns >= 100)
+    heads = ["LABEL", "ADDRESS", "STATE", "UPTIME", "KEYS", "IN-FLIGHT", "PID", "MODEL"]
+    assert plain[0].split() == [head for head in heads if head not in hidden]
+    assert plain[1].endswith("m" * 18)
+    assert plain[3] == (f"(terminal too narrow for: {', '.join(hidden)})" if hidden else "")
 
 
 def test_verbose_adds_what_has_no_column(text):
@@ -134,6 +145,11 @@ def test_verbose_adds_what_has_no_column(text):
     assert "upstream  https://api.example/v1" in shown
     assert "big big-1, middle big-1, small small-1" in shown
     assert "/x/logs/a.log" in shown
+
+
+def test_a_key_that_the_user_can_test_is_the_fix(text):
+    lines = text(row("kimi", "degraded", reason="any wording", keys=(2, 3), faulty_key="k2"))
+    assert "    fix: ccproxy keys kimi test k2" in lines
 
 
 def test_a_dead_supervisor_is_told(text):
@@ -197,10 +213,8 @@ def test_the_exit_code_of_a_start(rows, code):
     ],
 )
 def test_a_single_failure_is_an_error_with_a_fix(one, code):
-    from ccproxy.cli.main import EXIT_CODES
-
     error = outcome.failure(one)
-    assert EXIT_CODES[type(error)] == code
+    assert exit_code_of(error) == code
     assert str(error).startswith("a did not start: ")
     assert "\n  fix: " in str(error)
 

@@ -1,4 +1,4 @@
-"""`ccproxy reload`."""
+"""Apply changes in ccproxy.toml and the env files."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import time
 
 import click
 
-from ccproxy.cli.durations import SPAN
+from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.outcome import exit_code, report
-from ccproxy.cli.render.terminal import clean, complain, show
-from ccproxy.cli.verb import Options, Verb
+from ccproxy.cli.render.terminal import print_error, show
 from ccproxy.config.locations import find_config
 from ccproxy.supervisor.control.client import request
+from ccproxy.text import printable
 
 _SIGNS = {"~": "yellow", "+": "green", "-": "red"}
 
 
-@click.command(cls=Verb, examples=["ccproxy reload", "ccproxy reload --dry-run"])
+@click.command(cls=Command, examples=["ccproxy reload", "ccproxy reload --dry-run"])
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option(
     "--drain",
-    type=SPAN,
+    type=DURATION,
     default="30s",
     show_default=True,
     help="How long requests on an old worker may take to finish.",
 )
 @click.option(
-    "--timeout", type=SPAN, default="15s", show_default=True, help="How long to wait for the new."
+    "--timeout",
+    type=DURATION,
+    default="15s",
+    show_default=True,
+    help="How long to wait for the new.",
 )
 @click.pass_obj
 def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> None:
@@ -53,5 +57,5 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     answer = request(fleet, "reload", timeout=timeout, drain=drain)
     report(answer.proxies, seconds=time.monotonic() - begun)
     if answer.error:
-        complain(f"error: {clean(answer.error)}")
+        print_error(f"Error: {printable(answer.error)}")
     raise SystemExit(exit_code(answer.proxies) or (0 if answer.ok else 1))

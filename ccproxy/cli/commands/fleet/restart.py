@@ -1,4 +1,4 @@
-"""`ccproxy restart`."""
+"""Restart proxies without closing their ports."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import time
 
 import click
 
-from ccproxy.cli.durations import SPAN
+from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.outcome import exit_code, report
-from ccproxy.cli.render.terminal import clean, complain
+from ccproxy.cli.render.terminal import print_error
 from ccproxy.cli.selection import choose, complete_label
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.locations import find_config
 from ccproxy.errors import NotRunning
 from ccproxy.supervisor.control.client import request
+from ccproxy.text import printable
 
 
-@click.command(cls=Verb, examples=["ccproxy restart", "ccproxy restart kimi --drain 2m"])
+@click.command(cls=Command, examples=["ccproxy restart", "ccproxy restart kimi --drain 2m"])
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option(
     "--drain",
-    type=SPAN,
+    type=DURATION,
     default="30s",
     show_default=True,
     help="How long requests on the old worker may take to finish.",
 )
 @click.option(
-    "--timeout", type=SPAN, default="15s", show_default=True, help="How long to wait for the new."
+    "--timeout",
+    type=DURATION,
+    default="15s",
+    show_default=True,
+    help="How long to wait for the new.",
 )
 @click.pass_obj
 def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout: float) -> None:
@@ -48,5 +52,5 @@ def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout:
         answer = request(fleet, "start", labels=chosen, timeout=timeout)
     report(answer.proxies, seconds=time.monotonic() - begun)
     if answer.error:
-        complain(f"error: {clean(answer.error)}")
+        print_error(f"Error: {printable(answer.error)}")
     raise SystemExit(exit_code(answer.proxies) or (0 if answer.ok else 1))

@@ -1,4 +1,4 @@
-"""`ccproxy start`, and what `run` needs of it."""
+"""Start the fleet or the given proxies."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 import click
 
-from ccproxy.cli.durations import SPAN
+from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.outcome import UP, exit_code, failure, report, show_last_words
-from ccproxy.cli.render.terminal import counted, near, say
+from ccproxy.cli.render.terminal import notify, short_path
 from ccproxy.cli.selection import choose, complete_label
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.locations import find_config
 from ccproxy.supervisor.control.client import fleet_status, request
 from ccproxy.supervisor.control.row import Row
+from ccproxy.text import counted
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy start",
         "ccproxy start kimi 'glm*'      # only these; patterns work",
@@ -29,7 +29,7 @@ from ccproxy.supervisor.control.row import Row
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option("--wait/--no-wait", default=True, help="Return when all are ready, or at once.")
 @click.option(
-    "--timeout", type=SPAN, default="15s", show_default=True, help="How long to wait for them."
+    "--timeout", type=DURATION, default="15s", show_default=True, help="How long to wait for them."
 )
 @click.pass_obj
 def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: float) -> None:
@@ -45,7 +45,9 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
 
     fleet = load_all(find_config(options.config)).fleet
     entries = choose(fleet, labels)
-    say(options, f"Config   {near(fleet.file)} ({counted(len(fleet.entries), 'provider')})")
+    notify(
+        options, f"Config   {short_path(fleet.file)} ({counted(len(fleet.entries), 'provider')})"
+    )
     begun = time.monotonic()
     answer = request(
         fleet,
@@ -59,7 +61,7 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
     up = [row for row in rows if row.state in UP]
     if not wait:
         raise SystemExit(0 if all(row.state in (*UP, "starting") for row in rows) else 1)
-    say(options, f"{len(up)} of {len(rows)} running after {seconds:.1f} s.{_next(up)}")
+    notify(options, f"{len(up)} of {len(rows)} running after {seconds:.1f} s.{_next(up)}")
     code = exit_code(rows)
     show_last_words(fleet, rows)
     raise SystemExit(code)
@@ -80,7 +82,7 @@ def bring_up(options: Options, fleet: Fleet, entry: Entry) -> None:
 
     if found():
         return
-    say(options, f"Starting {entry.label} …")
+    notify(options, f"Starting {entry.label} …")
     rows = request(fleet, "start", labels=[entry.label]).proxies
     for row in rows:
         if row.label == entry.label and row.state not in UP:

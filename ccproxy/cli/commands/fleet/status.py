@@ -1,4 +1,4 @@
-"""`ccproxy status`, also called ps and ls."""
+"""Show the state of every proxy (also: ps, ls)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import click
 
+from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.fleet_table import status_text
-from ccproxy.cli.render.terminal import complain, say, show
+from ccproxy.cli.render.terminal import notify, print_error, show
 from ccproxy.cli.selection import complete_label, known_labels, open_to_look
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control.client import FleetStatus, fleet_status
 from ccproxy.supervisor.control.row import Row
@@ -22,7 +22,7 @@ _TO_THE_TOP = "\x1b[H\x1b[J"
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy status",
         "ccproxy status kimi -v",
@@ -44,7 +44,7 @@ def status(options: Options, labels: tuple[str, ...], *, as_json: bool, watch: b
     """
     fleet, mistakes = open_to_look(options)
     if watch and mistakes is not None:
-        complain(f"error: the table has mistakes:\n{mistakes}")
+        print_error(f"Error: the table has mistakes:\n{mistakes}")
     code = _look(options, fleet, labels, as_json=as_json, clear=watch)
     while watch:
         time.sleep(EVERY)
@@ -69,7 +69,7 @@ def _look(
         show(top + status_text(found, fleet, rows=rows, verbose=options.verbose))
     code = exit_code(found, rows)
     if code == 3 and not as_json:
-        say(options, "Nothing is running.  Next:  ccproxy start")
+        notify(options, "Nothing is running.  Next:  ccproxy start")
     return code
 
 

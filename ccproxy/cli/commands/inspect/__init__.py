@@ -1,1 +1,1 @@
-"""Commands of the group 'inspect'."""
+"""Inspect."""

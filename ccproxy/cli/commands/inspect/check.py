@@ -1,4 +1,4 @@
-"""`ccproxy check`: what the configuration says, and what is wrong with it."""
+"""Check the configuration without starting anything."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.render.terminal import clean, counted, near, show
-from ccproxy.cli.verb import Options, Verb
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import short_path, show
 from ccproxy.config.locations import find_config
+from ccproxy.text import counted, printable
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy check",
         "ccproxy check ~/other/ccproxy.toml",
@@ -35,19 +36,21 @@ def check(options: Options, file: Path | None) -> None:
 
     if file is not None and file.suffix != ".toml" and not file.is_dir():
         config = load_worker(file)
-        model = clean(config.models.big or "any model")
-        show(f"{near(file)} is in order: {config.provider_name}, {model}")
+        model = printable(config.models.big or "any model")
+        show(f"{short_path(file)} is in order: {config.provider_name}, {model}")
         if note := window_note(config):
-            show(f"  note: {clean(note)}")
+            show(f"  note: {printable(note)}")
         return
     checked = load_all(find_config(options.config if file is None else str(file)))
-    show(f"{near(checked.fleet.file)} is in order: {counted(len(checked.workers), 'provider')}")
+    show(
+        f"{short_path(checked.fleet.file)} is in order: {counted(len(checked.workers), 'provider')}"
+    )
     labels = max(len(entry.label) for entry in checked.fleet.entries)
     for entry in checked.fleet.entries:
         worker = checked.workers[entry.label]
         keys = counted(len(worker.api_keys), "key")
-        model = clean(worker.models.big or "any model")
+        model = printable(worker.models.big or "any model")
         what = f"{worker.provider_name}, {keys}, {model}"
-        show(f"  {entry.label:<{labels}}  {entry.port:>5}  {near(entry.env_file)}  {what}")
+        show(f"  {entry.label:<{labels}}  {entry.port:>5}  {short_path(entry.env_file)}  {what}")
         if note := window_note(worker, fleet_map=map_of(checked.fleet)):
-            show(f"  {'':<{labels}}  note: {clean(note)}")
+            show(f"  {'':<{labels}}  note: {printable(note)}")

@@ -1,4 +1,4 @@
-"""`ccproxy doctor`: what is wrong, and what mends it."""
+"""Diagnose problems and suggest fixes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy import __version__
-from ccproxy.cli.render.pasted import pasted
-from ccproxy.cli.render.terminal import clean, say, show
-from ccproxy.cli.verb import Options, Verb
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.command_lines import callable_here
+from ccproxy.cli.render.terminal import notify, show
+from ccproxy.text import printable
 
 if TYPE_CHECKING:
     from ccproxy.cli.doctor.finding import Check, Finding, Scene
@@ -24,7 +25,7 @@ _SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy doctor",
         "ccproxy doctor --fix      # permissions, folders, stale records, old logs",
@@ -111,10 +112,10 @@ def _mend(options: Options, found: Found) -> bool:
         try:
             finding.mend()
         except OSError as error:
-            say(options, f"not mended: {finding.text}: {error.strerror}")
+            notify(options, f"not mended: {finding.text}: {error.strerror}")
         else:
             mended = True
-            say(options, f"mended: {clean(finding.text)}  ({clean(finding.fix)})")
+            notify(options, f"mended: {printable(finding.text)}  ({printable(finding.fix)})")
     return mended
 
 
@@ -136,13 +137,13 @@ def _print(found: Found, redact: Callable[[str], str], *, verbose: bool) -> None
         if finding.level == "ok" and not verbose:
             continue
         sign, color = _SIGNS[finding.level]
-        text = redact(clean(finding.text))
+        text = redact(printable(finding.text))
         show(f"{click.style(sign, fg=color)} {finding.level:<4}  {check.name}: {text}")
         if finding.fix:
-            show(pasted(f"        fix: {redact(clean(finding.fix))}"))
+            show(callable_here(f"        fix: {redact(printable(finding.fix))}"))
     show(f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed.")
     if any(finding.mend for _, finding in found):
-        show(pasted("Some of it can be mended at once:  ccproxy doctor --fix"))
+        show(callable_here("Some of it can be mended at once:  ccproxy doctor --fix"))
 
 
 def _report(scene: Scene, found: Found) -> str:
@@ -150,7 +151,10 @@ def _report(scene: Scene, found: Found) -> str:
     rows = scene.status.proxies if scene.status else ()
     lines = [
         f"ccproxy {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        *(f"{finding.level:<4}  {check.name}: {clean(finding.text)}" for check, finding in found),
+        *(
+            f"{finding.level:<4}  {check.name}: {printable(finding.text)}"
+            for check, finding in found
+        ),
         *(f"      {row.label}: {row.state}, keys {dict(row.keys or {})}" for row in rows),
     ]
     return _replaced("\n".join(lines), names)

@@ -1,4 +1,4 @@
-"""`ccproxy history`: what was said at a proxy whose env file says HISTORY=on."""
+"""Show, export or delete recorded conversations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import sys
 
 import click
 
-from ccproxy.cli.render.terminal import clean, counted, near, say, show
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import choose, choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.text import counted, printable
 
 DEEDS = ("show", "clear", "export", "import", "on", "off")
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy history kimi",
         "ccproxy history kimi export talk.jsonl    # into exports/talk.jsonl",
@@ -83,11 +84,11 @@ def _show(
                 show(json.dumps({"label": label, **line}, ensure_ascii=False))
                 continue
             who = f"{turn.role} ({turn.model})" if turn.role == "assistant" else turn.role
-            head = f"{line['timestamp'][:19].replace('T', ' ')}  {clean(who)}"
+            head = f"{line['timestamp'][:19].replace('T', ' ')}  {printable(who)}"
             show(click.style(head, dim=True))
-            show("\n".join(f"  {clean(text)}" for text in turn.content.splitlines()))
+            show("\n".join(f"  {printable(text)}" for text in turn.content.splitlines()))
     if not any(turns for _, turns in found):
-        say(options, "Nothing is kept.  Is there HISTORY=on in the env file?")
+        notify(options, "Nothing is kept.  Is there HISTORY=on in the env file?")
 
 
 def _switch(fleet: Fleet, entry: Entry, *, on: bool) -> None:
@@ -117,7 +118,7 @@ def _export(fleet: Fleet, entry: Entry, name: str) -> None:
     from ccproxy.store import exports
     from ccproxy.store.history import read_turns
 
-    where = near(fleet.home / exports.FOLDER / name)
+    where = short_path(fleet.home / exports.FOLDER / name)
     try:
         count = exports.export(fleet.home, name, read_turns(fleet.state, entry.label))
     except FileExistsError as error:

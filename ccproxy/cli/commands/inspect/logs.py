@@ -1,4 +1,4 @@
-"""`ccproxy logs`: what the workers logged, for people."""
+"""Show the logs of the proxies."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from itertools import chain
 
 import click
 
-from ccproxy.cli.durations import SPAN
+from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.logs.files import (
     LEVELS,
     Follower,
-    Line,
     Log,
-    Wanted,
-    by_time,
+    LogFilter,
+    LogLine,
     follow,
     last_lines,
     logs_of,
+    sorted_by_time,
 )
 from ccproxy.cli.logs.text import for_people
-from ccproxy.cli.render.terminal import clean, complain, near, say, show
+from ccproxy.cli.render.terminal import notify, print_error, short_path, show
 from ccproxy.cli.selection import complete_label, known_labels, open_to_look
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
+from ccproxy.text import printable
 
 SUPERVISOR = "supervisor"
 _NUMBER = re.compile(r"\.\d+$")
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"\.\d+$")
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy logs -f",
         "ccproxy logs kimi --since 10m --level warn",
@@ -51,7 +51,7 @@ _NUMBER = re.compile(r"\.\d+$")
     type=click.IntRange(min=0),
     help="How many of the last lines.  [default: 100; all with --since or --request]",
 )
-@click.option("--since", type=SPAN, help="Only what is younger, such as 10m.")
+@click.option("--since", type=DURATION, help="Only what is younger, such as 10m.")
 @click.option(
     "--level",
     type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
@@ -79,8 +79,8 @@ def logs(
     fleet, mistakes = open_to_look(options)
     sources = _sources(fleet, labels, known=_known(fleet, whole=mistakes is None))
     if onwards and mistakes is not None:
-        complain(f"error: the table has mistakes:\n{mistakes}")
-    wanted = Wanted(
+        print_error(f"Error: the table has mistakes:\n{mistakes}")
+    wanted = LogFilter(
         level=LEVELS["warning"] if level == "warn" else LEVELS.get(level or "", 0),
         request=request,
         since=0.0 if since is None else time.time() - since,
@@ -93,10 +93,10 @@ def logs(
         followers = [open_files.enter_context(closing(Follower(log))) for log in found]
         lines = _past(found, wanted, count=count)
         if not lines and not onwards:
-            say(options, f"Nothing in {near(fleet.logs)} fits.")
+            notify(options, f"Nothing in {short_path(fleet.logs)} fits.")
         coming = (line for line in follow(followers) if wanted.has(line))
         for line in chain(lines, coming if onwards else ()):
-            show(clean(line.text) if as_json else for_people(line, many=len(sources) > 1))
+            show(printable(line.text) if as_json else for_people(line, many=len(sources) > 1))
     if mistakes is not None:
         raise mistakes
 
@@ -118,7 +118,7 @@ def _known(fleet: Fleet, *, whole: bool) -> list[str]:
     return list(dict.fromkeys([*labels, *found]))
 
 
-def _past(found: Sequence[Log], wanted: Wanted, *, count: int) -> list[Line]:
+def _past(found: Sequence[Log], wanted: LogFilter, *, count: int) -> list[LogLine]:
     """Return the last *count* wanted lines of all logs together, in order of time."""
-    lines = by_time(line for log in found for line in last_lines(log, wanted, count=count))
+    lines = sorted_by_time(line for log in found for line in last_lines(log, wanted, count=count))
     return lines[-count:] if count else []

@@ -1,4 +1,4 @@
-"""`ccproxy usage`: tokens, waiting and costs, from the fleet's statistics."""
+"""Show requests, tokens, latency and costs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.durations import SPAN
-from ccproxy.cli.render.terminal import clean, duration, say, show, width
+from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.render.table import Column, table
+from ccproxy.cli.render.terminal import columns, notify, show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
-from ccproxy.cli.verb import Options, Verb
+from ccproxy.text import format_duration, printable
 
 if TYPE_CHECKING:
     from ccproxy.store.usage_totals import By, Totals, UsageRow
 
-_HEADS = ("REQUESTS", "ERRORS", "INPUT", "CACHED", "OUTPUT", "REASONING", "FIRST BYTE", "COST")
-_LESS_WANTED = ("REASONING", "ERRORS", "CACHED", "FIRST BYTE")
-"""What a narrow terminal leaves out, first to last."""
+_COLUMNS = (
+    Column(head="REQUESTS", align_right=True),
+    Column(head="ERRORS", align_right=True, drop_order=2),
+    Column(head="INPUT", align_right=True),
+    Column(head="CACHED", align_right=True, drop_order=3),
+    Column(head="OUTPUT", align_right=True),
+    Column(head="REASONING", align_right=True, drop_order=1),
+    Column(head="FIRST BYTE", align_right=True, drop_order=4),
+    Column(head="COST", align_right=True),
+)
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy usage",
         "ccproxy usage kimi --by day --since 30d",
@@ -38,7 +46,7 @@ _LESS_WANTED = ("REASONING", "ERRORS", "CACHED", "FIRST BYTE")
     type=click.Choice(["model", "key", "day", "label"]),
     help="What to sum by; may be given several times.  [default: label and model]",
 )
-@click.option("--since", type=SPAN, default="7d", show_default=True, help="Whole days count.")
+@click.option("--since", type=DURATION, default="7d", show_default=True, help="Whole days count.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def usage(
@@ -72,7 +80,7 @@ def usage(
     elif lines:
         show(_table(by, lines, total))
     else:
-        say(options, f"Nothing was used in the last {duration(since)}.")
+        notify(options, f"Nothing was used in the last {format_duration(since)}.")
 
 
 def _as_json(totals: Totals) -> dict[str, object]:
@@ -95,12 +103,15 @@ def _as_json(totals: Totals) -> dict[str, object]:
 
 
 def _table(by: Sequence[str], lines: Sequence[UsageRow], total: Totals) -> str:
-    heads = (*(name.upper() for name in by), *_HEADS)
-    rows = [(*(clean(word) or "–" for word in line.group), *_cells(line.totals)) for line in lines]
+    heads = [Column(head=name.upper()) for name in by]
+    rows = [(*_names(line), *_cells(line.totals)) for line in lines]
     if len(rows) > 1:
         rows.append(("total", *("" for _ in by[1:]), *_cells(total)))
-    shown = _fitting(heads, rows)
-    return "\n".join(_row(cells, shown, left=len(by)) for cells in (heads, *rows))
+    return "\n".join(table((*heads, *_COLUMNS), rows, width=columns()))
+
+
+def _names(line: UsageRow) -> list[str]:
+    return [printable(name) or "–" for name in line.group]
 
 
 def _cells(totals: Totals) -> tuple[str, ...]:
@@ -123,23 +134,3 @@ def _cost(totals: Totals) -> str:
         return "–"
     digits = 2 if cost >= 1 or cost == 0 else 4
     return f"${cost:,.{digits}f}{'+' if totals.unpriced else ''}"
-
-
-def _fitting(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
-    """Return the columns that fit the terminal, each with its width."""
-    columns = [
-        (index, max(len(cells[index]) for cells in (heads, *rows))) for index in range(len(heads))
-    ]
-    for unwanted in _LESS_WANTED:
-        if sum(size for _, size in columns) + 2 * (len(columns) - 1) <= width():
-            break
-        columns = [column for column in columns if heads[column[0]] != unwanted]
-    return columns
-
-
-def _row(cells: Sequence[str], shown: Sequence[tuple[int, int]], *, left: int) -> str:
-    parts = (
-        cells[index].ljust(size) if index < left else cells[index].rjust(size)
-        for index, size in shown
-    )
-    return "  ".join(parts).rstrip()

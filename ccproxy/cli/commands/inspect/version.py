@@ -1,4 +1,4 @@
-"""`ccproxy version`."""
+"""Show the version."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from importlib.metadata import version as installed_version
 import click
 
 from ccproxy import __version__
+from ccproxy.cli.command import Command
 from ccproxy.cli.render.terminal import show
-from ccproxy.cli.verb import Verb
 
 LIBRARIES = ("aiohttp", "msgspec", "uvloop", "click", "psutil", "structlog")
 
 
-@click.command(cls=Verb, examples=["ccproxy version", "ccproxy version --json"])
+@click.command(cls=Command, examples=["ccproxy version", "ccproxy version --json"])
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with Python and the libraries.")
 def version(*, as_json: bool) -> None:
     """Show the version."""

@@ -1,4 +1,4 @@
-"""`ccproxy env`: print the variables that connect a shell to a provider."""
+"""Print the settings that point this shell at a provider."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.render.terminal import clean, say, show
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
+from ccproxy.text import printable
 
 if TYPE_CHECKING:
     from ccproxy.cli.session.claude_environment import Session
@@ -28,7 +29,7 @@ _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         'eval "$(ccproxy env kimi)"      # use Kimi in this shell',
         'eval "$(ccproxy env --unset)"   # undo it',
@@ -62,7 +63,7 @@ def env(
     show(script(plan.masked() if is_masked else plan.session, shell))
     _warn_if_not_running(options, plan.fleet, plan.entry)
     if is_masked:
-        say(options, f"\nTo apply these settings:  {_command(shell, plan.entry.label)}")
+        notify(options, f"\nTo apply these settings:  {_command(shell, plan.entry.label)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +111,10 @@ def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:
     rows = [row for row in fleet_status(fleet).proxies if row.label == entry.label]
     if any(row.state == "foreign" for row in rows):
         reason = rows[0].reason or f"port {entry.port} is in use by another program"
-        say(options, f"note: {clean(reason)}")
+        notify(options, f"note: {printable(reason)}")
     elif all(row.state == "stopped" for row in rows):
         label = entry.label
-        say(options, f"note: {label} is not running; start it: ccproxy start {label}")
+        notify(options, f"note: {label} is not running; start it: ccproxy start {label}")
 
 
 def script(session: Mapping[str, str | None], shell: str) -> str:

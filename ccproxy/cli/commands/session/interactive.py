@@ -1,6 +1,5 @@
 """
-`ccproxy interactive`: manage one proxy at a prompt.
-
+Manage a proxy at a prompt.
 The twelve commands of the prompt act on the current proxy. Every other verb of ccproxy works as on
 the command line; the current label is added where a verb needs one. A command that fails reports
 why and the prompt goes on.
@@ -17,21 +16,21 @@ from difflib import get_close_matches
 
 import click
 
-from ccproxy.cli.render.pasted import pasted
-from ccproxy.cli.render.terminal import address, clean, complain, counted, near, say, show
+from ccproxy.cli.command import ALIASES as COMMAND_ALIASES
+from ccproxy.cli.command import Command, Options, commands
+from ccproxy.cli.render.command_lines import callable_here
+from ccproxy.cli.render.terminal import address, notify, print_error, short_path, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
-from ccproxy.cli.verbs import ALIASES as VERB_ALIASES
-from ccproxy.cli.verbs import VERBS
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.text import counted, printable
 
 _WITH_LABEL = ("history", "keys", "logs", "route", "run", "switch")
 """Verbs that get the current label if none is typed."""
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy interactive",
         "ccproxy interactive kimi",
@@ -53,7 +52,7 @@ def interactive(ctx: click.Context, label: str | None) -> None:
     prompt = Prompt(fleet=fleet, entry=entry, run_verb=_verb_runner(ctx, options, fleet))
     is_terminal = sys.stdin.isatty()
     if is_terminal:
-        say(options, "Type help for a list of commands, quit to leave.")
+        notify(options, "Type help for a list of commands, quit to leave.")
     failed = False
     for line in _typed_lines(prompt) if is_terminal else sys.stdin:
         failed = not prompt.execute(line) or failed
@@ -93,9 +92,9 @@ class Prompt:
             words = shlex.split(line, comments=True)
             return self._execute(words) if words else True
         except (CcproxyError, OSError) as error:
-            complain("\n".join(map(clean, f"error: {error}".splitlines())))
+            print_error("\n".join(map(printable, f"Error: {error}".splitlines())))
         except ValueError as error:
-            complain(f"error: cannot parse this line: {error}")
+            print_error(f"Error: cannot parse this line: {error}")
         return False
 
     def _execute(self, words: list[str]) -> bool:
@@ -107,9 +106,9 @@ class Prompt:
                 limit = counted(command.max_arguments, "argument")
                 raise UsageError(f"{name} takes at most {limit}")
             return command.action(self, *arguments)
-        verb = VERB_ALIASES.get(key, key)
-        if verb not in VERBS or verb == "interactive":
-            close = get_close_matches(key, [*COMMANDS, *VERBS], n=1)
+        verb = COMMAND_ALIASES.get(key, key)
+        if verb not in commands() or verb == "interactive":
+            close = get_close_matches(key, [*COMMANDS, *commands()], n=1)
             hint = f' (did you mean "{close[0]}"?)' if close else ""
             raise UsageError(f'unknown command "{name}"{hint}; type help')
         return self._run(verb, arguments)
@@ -123,7 +122,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class PromptCommand:
     """One command of the prompt."""
 
     action: Callable[..., bool]
@@ -145,7 +144,7 @@ def _config(prompt: Prompt) -> bool:
         "base URL": config.base_url,
         "API": config.api,
         "address": f"http://{config.host}:{config.port}",
-        "env file": near(prompt.entry.env_file),
+        "env file": short_path(prompt.entry.env_file),
         "keys": str(len(config.api_keys)),
         "client key": "required" if config.client_keys else "not required",
         "big, middle, small": ", ".join(
@@ -154,7 +153,7 @@ def _config(prompt: Prompt) -> bool:
         "history": "on" if config.history else "off",
     }
     for name, value in rows.items():
-        show(f"{name:<18}  {clean(value)}")
+        show(f"{name:<18}  {printable(value)}")
     return True
 
 
@@ -176,9 +175,9 @@ def _test(prompt: Prompt) -> bool:
     except (OSError, ValueError) as error:
         text = f"{address(config)} does not respond: {getattr(error, 'reason', error)}"
         raise CcproxyError(f"{text}\n  fix: ccproxy start") from error
-    show(clean(str(report.get("message", report))))
+    show(printable(str(report.get("message", report))))
     for suggestion in report.get("suggestions", ()):
-        show(pasted(f"  fix: {clean(str(suggestion))}"))
+        show(callable_here(f"  fix: {printable(str(suggestion))}"))
     return report.get("status") == "success"
 
 
@@ -187,7 +186,7 @@ def _logs(prompt: Prompt, count: str = "20") -> bool:
 
 
 def _env(prompt: Prompt) -> bool:
-    show(pasted(f'# in a shell: eval "$(ccproxy env {prompt.entry.label})"'))
+    show(callable_here(f'# in a shell: eval "$(ccproxy env {prompt.entry.label})"'))
     return prompt.run_verb("env", prompt.entry.label) == 0
 
 
@@ -200,9 +199,9 @@ def _presets(prompt: Prompt) -> bool:
     choices, mistakes = read_choices(prompt.fleet)
     for name, tiers in sorted(choices.presets.items()):
         models = (tiers.big, tiers.middle, tiers.small)
-        show(f"{clean(name):<18}  {clean(', '.join(model for model in models if model))}")
+        show(f"{printable(name):<18}  {printable(', '.join(model for model in models if model))}")
     for mistake in mistakes:
-        complain(f"error: {clean(str(mistake))}")
+        print_error(f"Error: {printable(str(mistake))}")
     return not mistakes
 
 
@@ -234,7 +233,7 @@ def _load(prompt: Prompt, name: str = "") -> bool:
 def _help(_prompt: Prompt) -> bool:
     for name, command in COMMANDS.items():
         show(f"{f'{name} {command.metavar}':<22}  {command.help}")
-    others = [verb for verb in VERBS if verb not in COMMANDS and verb != "interactive"]
+    others = [verb for verb in commands() if verb not in COMMANDS and verb != "interactive"]
     show("The other ccproxy commands work here as well:")
     show(click.wrap_text(", ".join(others), 78, "  ", "  "))
     return True
@@ -245,37 +244,37 @@ def _quit(prompt: Prompt) -> bool:
     return True
 
 
-COMMANDS: Mapping[str, Command] = {
-    "preset": Command(
+COMMANDS: Mapping[str, PromptCommand] = {
+    "preset": PromptCommand(
         action=_preset, metavar="[NAME]", max_arguments=1, help="use the models of a preset"
     ),
-    "config": Command(action=_config, help="show the proxy's configuration"),
-    "toggle": Command(
+    "config": PromptCommand(action=_config, help="show the proxy's configuration"),
+    "toggle": PromptCommand(
         action=_toggle,
         metavar="[on|off]",
         max_arguments=1,
         help="bypass the proxy (straight to Anthropic), or undo that",
     ),
-    "test": Command(action=_test, help="send a test request to the provider"),
-    "record": Command(
+    "test": PromptCommand(action=_test, help="send a test request to the provider"),
+    "record": PromptCommand(
         action=_record, metavar="[on|off]", max_arguments=1, help="record conversations"
     ),
-    "load": Command(
+    "load": PromptCommand(
         action=_load, metavar="NAME", max_arguments=1, help="import a file from exports/"
     ),
-    "logs": Command(
+    "logs": PromptCommand(
         action=_logs, metavar="[COUNT]", max_arguments=1, help="show the last lines of the log"
     ),
-    "providers": Command(
+    "providers": PromptCommand(
         action=_providers,
         metavar="[LABEL]",
         max_arguments=1,
         help="show all proxies; with a label, manage that one",
     ),
-    "presets": Command(action=_presets, help="list the presets"),
-    "env": Command(action=_env, help="print the settings for a shell"),
-    "help": Command(action=_help, help="show this list"),
-    "quit": Command(action=_quit, help="leave"),
+    "presets": PromptCommand(action=_presets, help="list the presets"),
+    "env": PromptCommand(action=_env, help="print the settings for a shell"),
+    "help": PromptCommand(action=_help, help="show this list"),
+    "quit": PromptCommand(action=_quit, help="leave"),
 }
 _ALIASES = {"exit": "quit", "q": "quit", "?": "help"}
 
@@ -306,7 +305,7 @@ def _line_reader(prompt: Prompt) -> Callable[[str], str]:
     labels = dict.fromkeys(entry.label for entry in prompt.fleet.entries)
     on_or_off = {"on": None, "off": None}
     arguments = {"providers": labels, "toggle": on_or_off, "record": on_or_off}
-    names = {name: arguments.get(name) for name in [*COMMANDS, *VERBS]}
+    names = {name: arguments.get(name) for name in [*COMMANDS, *commands()]}
     session: PromptSession[str] = PromptSession(
         completer=NestedCompleter.from_nested_dict(names),
         history=FileHistory(_history_file(prompt.fleet)),

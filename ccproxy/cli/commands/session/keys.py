@@ -1,4 +1,4 @@
-"""`ccproxy keys`: show, test, enable, disable and reset the providers' keys."""
+"""Show, test, disable and enable API keys."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from ccproxy.cli.render.terminal import clean, complain, duration, show
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import print_error, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning, UsageError
 from ccproxy.ipc.control_messages import (
@@ -24,6 +24,7 @@ from ccproxy.ipc.control_messages import (
     KeyTest,
 )
 from ccproxy.supervisor.control.worker_requests import ask_about_keys
+from ccproxy.text import format_duration, printable
 
 KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
 """The error types that are caused by the key, not by the request or the time."""
@@ -61,7 +62,7 @@ class _Proxy:
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy keys",
         "ccproxy keys kimi",
@@ -93,7 +94,7 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool) -> None:
     for proxy in proxies:
         if proxy.unsaved:
             text = f"{proxy.label}: not saved ({proxy.unsaved}); a restart of the proxy undoes it"
-            complain(clean(f"warning: {text}"))
+            print_error(printable(f"warning: {text}"))
     raise SystemExit(_exit_code(proxies))
 
 
@@ -176,27 +177,27 @@ def _lines(proxy: _Proxy, *, verbose: bool) -> list[str]:
             texts[2] = click.style(texts[2], fg=_COLORS.get(cells[2], "red"))
         lines.append(f"  {'  '.join(texts)}".rstrip())
         if verbose and number and (refusal := proxy.keys[number - 1].last_error):
-            lines.append(f"      last refusal: {clean(refusal)}")
+            lines.append(f"      last refusal: {printable(refusal)}")
     tails = {key.id: key.tail for key in proxy.keys}
     return lines + [_test_line(test, tails[test.id]) for test in proxy.tests or ()]
 
 
 def _cells(key: KeyRow) -> tuple[str, ...]:
     causes = " · ".join(map(_cause, key.cooldowns))
-    return key.id, clean(key.tail), key.state, str(key.used_today), str(key.in_flight), causes
+    return key.id, printable(key.tail), key.state, str(key.used_today), str(key.in_flight), causes
 
 
 def _cause(cooldown: KeyCooldown) -> str:
-    model = f" for {clean(cooldown.model)}" if cooldown.model else ""
+    model = f" for {printable(cooldown.model)}" if cooldown.model else ""
     since = time.strftime("%H:%M", time.localtime(cooldown.since))
     attempt = "tried by the next request"
     if cooldown.seconds:
-        attempt = f"next attempt in {duration(cooldown.seconds)}"
-    return f"{clean(cooldown.cause)} ({cooldown.status}){model} since {since}, {attempt}"
+        attempt = f"next attempt in {format_duration(cooldown.seconds)}"
+    return f"{printable(cooldown.cause)} ({cooldown.status}){model} since {since}, {attempt}"
 
 
 def _test_line(test: KeyTest, tail: str) -> str:
     mark = click.style("✓", fg="green") if test.ok else click.style("✗", fg="red")
     status = "" if test.ok else f"{test.status} "
-    message = f"{status}{clean(test.message)}"
-    return f"  {mark} {test.id} {clean(tail)}  {message}  ({test.seconds:.1f} s)"
+    message = f"{status}{printable(test.message)}"
+    return f"  {mark} {test.id} {printable(tail)}  {message}  ({test.seconds:.1f} s)"

@@ -1,4 +1,4 @@
-"""`ccproxy route`: show the routing rules of a proxy, or explain a recorded request."""
+"""Show how a proxy chooses models, and why."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.render.terminal import clean, show
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.errors import ConfigError, UsageError
+from ccproxy.text import printable
 
 if TYPE_CHECKING:
     from ccproxy.config.check import Checked
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy route kimi                                  # its rules",
         "ccproxy route kimi --explain request.json           # a body, or {headers, body}",
@@ -60,7 +61,7 @@ def route(
     else:
         body, recorded_headers = _read_request(file)
         result = explain(checked, label, body, recorded_headers | _parse_headers(headers))
-        lines = [f"{clean(result['model'])}   {clean(result['reason'])}"]
+        lines = [f"{printable(result['model'])}   {printable(result['reason'])}"]
         lines += _fact_lines(result["facts"])
     show(json.dumps({"schema": 1, "label": label, **result}) if as_json else "\n".join(lines))
 
@@ -76,7 +77,7 @@ def _rules(checked: Checked, label: str) -> Iterator[tuple[str, str]]:
 
 
 def _rule_lines(rules: Mapping[str, str], fallback: Sequence[str]) -> list[str]:
-    rows = {rule: clean(model) for rule, model in rules.items()}
+    rows = {rule: printable(model) for rule, model in rules.items()}
     if fallback:
         rows["fallback"] = ", ".join(fallback)
     width = max(map(len, rows), default=0)
@@ -88,7 +89,7 @@ def _rule_lines(rules: Mapping[str, str], fallback: Sequence[str]) -> list[str]:
 
 def _fact_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     values = {
-        name.replace("_", " "): "yes" if value is True else clean(str(value))
+        name.replace("_", " "): "yes" if value is True else printable(str(value))
         for name, value in facts.items()
         if value
     }

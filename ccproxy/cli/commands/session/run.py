@@ -1,4 +1,4 @@
-"""`ccproxy run`: run one command with the settings of one provider."""
+"""Run a command, such as claude, with a provider."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.render.terminal import near, say
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import notify, short_path
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 
@@ -36,7 +36,7 @@ class CommandNotFound(click.ClickException):
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     examples=[
         "ccproxy run kimi -- claude",
@@ -80,7 +80,7 @@ def _prepare(options: Options, fleet: Fleet, label: str) -> Session:
 
     entry = choose_one(fleet, label)
     if fleet.home != Path.cwd():
-        say(options, f"Config   {near(fleet.file)}")
+        notify(options, f"Config   {short_path(fleet.file)}")
     config = load_worker(entry.env_file, entry=entry)
     fleet_map = map_of(fleet)
     bypassed = is_bypassed(fleet, entry)
@@ -104,14 +104,14 @@ def _claude_env(options: Options, session: Session) -> dict[str, str]:
 
     env = {name: value for name, value in session.items() if value is not None}
     for conflict in find_conflicts(session, environ=os.environ, cwd=Path.cwd()):
-        text = f"{near(conflict.file)} sets {conflict.variable}"
+        text = f"{short_path(conflict.file)} sets {conflict.variable}"
         if conflict.is_managed:
             fix = "ask the administrator to remove it"
-            say(options, f"warning: {text}, which nothing can override\n  fix: {fix}")
+            notify(options, f"warning: {text}, which nothing can override\n  fix: {fix}")
             continue
         # A settings file cannot unset a variable, only set it to an empty value.
         env.setdefault(conflict.variable, "")
-        say(options, f"note: {text}; this session overrides it with --settings")
+        notify(options, f"note: {text}; this session overrides it with --settings")
     return env
 
 

@@ -1,4 +1,4 @@
-"""`ccproxy switch`: change the models of a running proxy."""
+"""Change the models a proxy uses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.render.terminal import clean, show
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.errors import ConfigError, UsageError
+from ccproxy.text import printable
 
 if TYPE_CHECKING:
     from ccproxy.config.check import Checked
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy switch kimi                                # current models and presets",
         "ccproxy switch kimi cross_premium",
@@ -108,5 +109,7 @@ class _Result:
         if self.switch.name:
             preset = self.switch.preset
             source = f"is switched to {preset}" if preset else "is switched"
-        models = {tier: clean(model or "as the client requests") for tier, model in tiers.items()}
+        models = {
+            tier: printable(model or "as the client requests") for tier, model in tiers.items()
+        }
         return [f"{self.label} {source}", *(f"  {tier:<6}  {models[tier]}" for tier in models)]

@@ -1,4 +1,4 @@
-"""`ccproxy toggle`: bypass a proxy, so that requests go straight to Anthropic, or undo that."""
+"""Bypass a proxy (straight to Anthropic), or undo that."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Literal
 
 import click
 
-from ccproxy.cli.render.terminal import clean, show
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.supervisor.control.session_actions import switch_session
+from ccproxy.text import printable
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy toggle kimi          # off if it is on, on if it is off",
         "ccproxy toggle kimi on",
@@ -37,4 +38,4 @@ def toggle(options: Options, label: str, action: Literal["on", "off", "toggle"])
     if switches.proxy:
         show(f"{entry.label} is on: it answers with the models in its env file.")
     else:
-        show(f"{entry.label} is bypassed: requests go to {clean(switches.goes_to)} unchanged.")
+        show(f"{entry.label} is bypassed: requests go to {printable(switches.goes_to)} unchanged.")

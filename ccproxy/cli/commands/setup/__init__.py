@@ -1,1 +1,1 @@
-"""Commands of the group 'setup'."""
+"""Set-up."""

@@ -30,7 +30,7 @@ def test_all_mistakes_of_all_files_at_once(home, ccproxy):
         assert words in result.stderr
     for place in ("  envs/kimi.env:3\n", "  envs/kimi.env:4\n", "  envs/glm.env"):
         assert place in result.stderr
-    assert result.stderr.count("error: ") == result.stderr.count("  fix: ") == 3
+    assert result.stderr.count("Error: ") == result.stderr.count("  fix: ") == 3
     assert "secret" not in result.stderr
 
 

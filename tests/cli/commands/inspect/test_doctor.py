@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from ccproxy.cli.command import commands
 from ccproxy.cli.doctor import machine
 from ccproxy.cli.doctor.checks import CHECKS
-from ccproxy.cli.main import VERBS
 from ccproxy.cli.session.claude_environment import MANAGED
 from tests.cli.conftest import free_port, write_env
 
@@ -542,4 +542,4 @@ def test_fixes_use_only_verbs_that_there_are():
     ]
     named = {verb for line in fixes for verb in re.findall(r"\bccproxy ([a-z-]+)", line)}
     assert len(named) >= 7, "the pattern finds what it looks for"
-    assert named - {"as", "with", "was"} <= set(VERBS)
+    assert named - {"as", "with", "was"} <= set(commands())

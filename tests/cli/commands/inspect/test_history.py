@@ -71,7 +71,7 @@ def test_nothing_is_overwritten(filled, ccproxy):
     done = ccproxy("history", "kimi-k2", "export", "x")
     assert done.exit_code == 1
     assert done.stderr == (
-        "error: exports/x exists\n  fix: choose another name, or remove it: rm exports/x\n"
+        "Error: exports/x exists\n  fix: choose another name, or remove it: rm exports/x\n"
     )
 
 
@@ -141,7 +141,7 @@ def test_switched_on_and_off_while_it_runs(demo, ccproxy, process):
     assert ccproxy("history", "demo", "on").stdout == "What is said at Demo is kept.\n"
     port = port_of(demo, "Demo")
     assert process("restart", "demo").returncode == 0
-    assert "what is said is kept" in ccproxy("-v", "status", "demo").stdout
+    assert "history   recorded" in ccproxy("-v", "status", "demo").stdout
     for _ in range(2):
         say(port, "remember me")
         assert ccproxy("history", "demo", "off").stdout == "What is said at Demo is not kept.\n"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ccproxy.cli.logs.files import Follower, Wanted, backwards, last_lines, logs_of
+from ccproxy.cli.logs.files import Follower, LogFilter, backwards, last_lines, logs_of
 from tests.cli.conftest import command
 
 
@@ -168,7 +168,7 @@ def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
     (log,) = logs_of(tmp_path, "x")
     parsed = []
     monkeypatch.setattr("ccproxy.cli.logs.files.json.loads", parsed.append)
-    assert len(last_lines(log, Wanted(), count=10)) == 10
+    assert len(last_lines(log, LogFilter(), count=10)) == 10
     assert len(parsed) < 20
 
 

@@ -210,7 +210,7 @@ def test_what_is_there_is_not_imported_twice(home, ccproxy, write):
 
 def test_all_mistakes_are_told_at_once(ccproxy, write):
     done = ccproxy("import", write("- {model_id: a}\n- {api_base: x}\n"))
-    assert done.stderr.count("error:") == 2
+    assert done.stderr.count("Error:") == 2
 
 
 def test_without_a_yaml_reader_it_says_what_to_install(ccproxy, write, monkeypatch):

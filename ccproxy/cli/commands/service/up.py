@@ -1,4 +1,4 @@
-"""`ccproxy up`: in the foreground, for containers, services and a quick try."""
+"""Run the fleet or a single proxy in the foreground."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import NoReturn
 
 import click
 
-from ccproxy.cli.logs.files import Line, Log
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.logs.files import Log, LogLine
 from ccproxy.cli.logs.text import echoing, for_people
 from ccproxy.cli.render.outcome import report
-from ccproxy.cli.render.terminal import clean, complain, near
+from ccproxy.cli.render.terminal import print_error, short_path
 from ccproxy.cli.selection import choose, complete_label, open_fleet
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import LABEL, Entry
 from ccproxy.errors import Busy, CcproxyError, PortInUse, UsageError
 from ccproxy.logs import log_path
+from ccproxy.text import printable
 
 
-class Up(Verb):
+class Up(Command):
     """Its help also lists the settings, since a proxy can be run by them alone."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -199,7 +200,7 @@ def _become_worker(one: _One, home: Path, *, style: str, quiet: bool) -> NoRetur
         "--echo": style,
     }
     if not quiet:
-        ready = f"{one.entry.label} is ready on port {one.entry.port}; logs in {near(path)}"
+        ready = f"{one.entry.label} is ready on port {one.entry.port}; logs in {short_path(path)}"
         arguments["--greeting"] = ready
     command = [sys.executable, "-P", "-m", "ccproxy.worker"]
     for name, value in arguments.items():
@@ -234,5 +235,5 @@ def _log(path: Path, label: str) -> Log:
     return Log(source=label, path=path, parts=present)
 
 
-def _echo(line: Line, *, many: bool, as_json: bool) -> None:
-    complain(clean(line.text) if as_json else for_people(line, many=many))
+def _echo(line: LogLine, *, many: bool, as_json: bool) -> None:
+    print_error(printable(line.text) if as_json else for_people(line, many=many))

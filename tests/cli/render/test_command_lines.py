@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.render.pasted import pasted, program
+from ccproxy.cli.render.command_lines import callable_here, program
 
 SCRIPT = f"#!{sys.executable}\nfrom ccproxy.cli.main import main\n\nmain()\n"
 
@@ -70,7 +70,7 @@ def test_a_path_with_blanks_can_be_pasted(installed, tmp_path):
 )
 def test_only_commands_are_renamed(text, expected, installed, monkeypatch):
     monkeypatch.setattr("sys.argv", ["bin/ccproxy"])
-    assert pasted(text) == expected
+    assert callable_here(text) == expected
 
 
 def test_a_command_shows_how_to_call_it_again(installed, home):

@@ -160,7 +160,7 @@ def test_a_taken_port_ends_it(state, process, monkeypatch):
     with running("--port", port, until="worker.started", PROVIDER="demo"):
         done = process("up", "--port", port, "--label", "second")
     assert done.returncode == 5
-    assert f"error: port {port} in use by " in done.stderr
+    assert f"Error: port {port} in use by " in done.stderr
     assert "another --port" in done.stderr
 
 

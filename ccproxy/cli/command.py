@@ -1,0 +1,158 @@
+"""
+The commands: how they are found, and what they have in common.
+
+A command is the file `commands/GROUP/NAME.py`. The first line of its docstring is its line in the
+help, and it defines a `Command` of the same name. Adding a file adds the command. Listing the
+commands reads file names only and imports nothing, which keeps `--help` and completion fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ccproxy.text import parse_duration
+
+FOLDER = Path(__file__).parent / "commands"
+ALIASES = {"ps": "status", "ls": "status"}
+_SUMMARY = re.compile(r'"""\s*(.+?)\s*(?:"""|\n)')
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFile:
+    """The file that defines a command."""
+
+    name: str
+    group: str
+    path: Path
+
+    def summary(self) -> str:
+        """Return the command's line in the help: the first line of the file's docstring."""
+        return _first_docstring_line(self.path)
+
+    def load(self) -> click.Command:
+        """Import the file and return its command."""
+        module = importlib.import_module(f"{__package__}.commands.{self.group}.{self.path.stem}")
+        command: click.Command = getattr(module, self.path.stem)
+        return command
+
+
+@cache
+def commands() -> Mapping[str, CommandFile]:
+    """Return every command by its name."""
+    # `import_.py` is the command `import`, which cannot be the name of a Python module.
+    return {
+        (name := path.stem.rstrip("_").replace("_", "-")): CommandFile(name, path.parent.name, path)
+        for path in sorted(FOLDER.glob("*/[a-z]*.py"))
+    }
+
+
+def group_title(group: str) -> str:
+    """Return the heading of *group* in the help."""
+    return _first_docstring_line(FOLDER / group / "__init__.py").rstrip(".")
+
+
+def _first_docstring_line(path: Path) -> str:
+    match = _SUMMARY.match(path.read_text(encoding="utf-8"))
+    return match[1] if match else ""
+
+
+@dataclass(slots=True)
+class Options:
+    """
+    The options that every command accepts; filled in while click parses.
+
+    `config` is the path as typed. `quiet` suppresses messages but not errors, `verbose` adds
+    detail, `debug` shows tracebacks.
+    """
+
+    config: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+    no_color: bool = False
+    debug: bool = False
+
+
+class Command(click.Command):
+    """A command that accepts the common options and ends its help with examples."""
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - the arguments of click.Command
+        examples: Sequence[str],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        own_flags = {flag for param in self.params for flag in param.opts}
+        self.params += [
+            option for option in common_options(hidden=True) if not own_flags & set(option.opts)
+        ]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"):
+            formatter.write("".join(f"  {example}\n" for example in self.examples))
+        super().format_epilog(ctx, formatter)
+
+
+class Duration(click.ParamType[float]):
+    """A duration such as `10m`, as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds of *value*."""
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = Duration()
+
+_FLAGS = (
+    ("quiet", ["-q", "--quiet"], "Print results and errors only."),
+    ("verbose", ["-v", "--verbose"], "Show more detail."),
+    ("no_color", ["--no-color"], "Disable colors, as $NO_COLOR does."),
+    ("debug", ["--debug"], "Show tracebacks."),
+)
+
+
+def common_options(*, hidden: bool) -> list[click.Parameter]:
+    """Return the options that every command accepts; only the main help shows them."""
+    config = click.Option(
+        ["-c", "--config"],
+        metavar="FILE",
+        help="The fleet table.  [default: $CCPROXY_CONFIG, else the nearest ccproxy.toml]",
+        expose_value=False,
+        hidden=hidden,
+        callback=_store("config"),
+    )
+    flags = [
+        click.Option(
+            names, is_flag=True, help=text, expose_value=False, hidden=hidden, callback=_store(name)
+        )
+        for name, names, text in _FLAGS
+    ]
+    return [config, *flags]
+
+
+def _store(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
+    def store(ctx: click.Context, _param: click.Parameter, value: object) -> None:
+        # An option before the command stays in force when it is absent after the command.
+        if value:
+            setattr(ctx.ensure_object(Options), name, value)
+            if name == "no_color":
+                ctx.color = False
+
+    return store

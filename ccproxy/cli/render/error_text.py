@@ -1,0 +1,73 @@
+"""Errors as text: `Error: what`, then where, then `fix: what to do`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from ccproxy.cli.render.terminal import short_path
+from ccproxy.errors import ConfigError, Mistake
+from ccproxy.text import printable
+
+_FIX_OWNER = "run this as the owner of {path}, or use a folder that you own; ls -ld {path}"
+_FIX_SPACE = "free some space on that disk; df -h {path}"
+_FIX_BY_ERRNO = {
+    errno.EROFS: "move ccproxy.toml and envs/ to a writable folder: logs/, pids/ and state/ are "
+    "created next to them",
+    errno.EACCES: _FIX_OWNER,
+    errno.EPERM: _FIX_OWNER,
+    errno.ENOSPC: _FIX_SPACE,
+    errno.EDQUOT: _FIX_SPACE,
+}
+
+
+def error_text(error: Exception) -> str:
+    """Return what is printed for *error*; no control characters of user input get through."""
+    match error:
+        case ConfigError():
+            return "\n".join(_labelled(_mistake_text(mistake)) for mistake in error.mistakes)
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx is not None else "ccproxy"
+            text = _printable_lines(error.format_message()).rstrip(".")
+            return _labelled(f"{text[:1].lower()}{text[1:]}\n  fix: {path} --help")
+        case click.ClickException():
+            return _labelled(_printable_lines(error.format_message()))
+        case click.Abort():
+            return "interrupted"
+        case OSError(filename=str(name)):
+            path = shlex.quote(str(_existing_part(name)))
+            fix = _FIX_BY_ERRNO.get(error.errno or 0, "").format(path=path)
+            text = f"{printable(name)}: {error.strerror}"
+            return _labelled(f"{text}\n  fix: {printable(fix)}" if fix else text)
+        case OSError(strerror=str(text)):
+            return _labelled(text)
+        case _:
+            return _labelled(_printable_lines(str(error)))
+
+
+def _labelled(text: str) -> str:
+    return f"{click.style('Error:', fg='red', bold=True)} {text}"
+
+
+def _mistake_text(mistake: Mistake) -> str:
+    where = short_path(mistake.file) + (f":{mistake.line}" if mistake.line is not None else "")
+    text, *rest = (printable(line.strip()) for line in mistake.text.splitlines())
+    if not any(line.startswith(where) for line in rest):
+        rest.append(where)
+    if mistake.fix:
+        rest.append(f"fix: {_printable_lines(mistake.fix)}")
+    return "\n  ".join([text, *rest])
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _existing_part(name: str) -> Path:
+    """Return the path *name*, or the nearest folder above it that exists."""
+    path = Path(name)
+    return next((part for part in (path, *path.parents) if os.path.lexists(part)), path)
