@@ -6,14 +6,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccproxy.cli.render.terminal import clean, near, say
+from ccproxy.cli.command import Options
+from ccproxy.cli.render.terminal import notify, short_path
 from ccproxy.cli.session.claude_environment import ACTIVE, OWN_KEY, Session, window_note
 from ccproxy.cli.session.claude_settings import find_conflicts
-from ccproxy.cli.verb import Options
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.overrides import read_standing, standing_path
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.text import printable
 
 
 def is_bypassed(fleet: Fleet, entry: Entry) -> bool:
@@ -28,7 +29,7 @@ def warn_about_proxy(
     if bypassed:
         _warn_about_bypass(options, config, os.environ)
     elif note := window_note(config, fleet_map=fleet_map):
-        say(options, f"note: {clean(note)}")
+        notify(options, f"note: {printable(note)}")
 
 
 def warn_about_conflicts(options: Options, session: Session) -> None:
@@ -36,15 +37,15 @@ def warn_about_conflicts(options: Options, session: Session) -> None:
     for conflict in find_conflicts(session, environ=os.environ, cwd=Path.cwd()):
         alternative = f", or use: ccproxy run {session[ACTIVE]} -- claude"
         fix = "remove it there" + ("" if conflict.is_managed else alternative)
-        text = f"{near(conflict.file)} sets {conflict.variable} and overrides the shell"
-        say(options, f"warning: {text}\n  fix: {fix}")
+        text = f"{short_path(conflict.file)} sets {conflict.variable} and overrides the shell"
+        notify(options, f"warning: {text}\n  fix: {fix}")
 
 
 def _warn_about_bypass(options: Options, config: WorkerConfig, environ: Mapping[str, str]) -> None:
-    label, url = config.label, clean(config.transparent_url)
+    label, url = config.label, printable(config.transparent_url)
     text = f"warning: {label} is bypassed: requests go to {url} with your own key"
     fix = f"ccproxy toggle {label} on"
     if environ.get(OWN_KEY):
-        say(options, f"{text}, {OWN_KEY}\n  fix: to use {label} again: {fix}")
+        notify(options, f"{text}, {OWN_KEY}\n  fix: to use {label} again: {fix}")
     else:
-        say(options, f"{text}, but {OWN_KEY} is not set\n  fix: export {OWN_KEY}=…, or: {fix}")
+        notify(options, f"{text}, but {OWN_KEY} is not set\n  fix: export {OWN_KEY}=…, or: {fix}")

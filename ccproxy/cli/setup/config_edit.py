@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccproxy.cli.render.terminal import clean, near
+from ccproxy.cli.render.terminal import short_path
 from ccproxy.config.fleet import load_fleet
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.files import open_private, read_regular
-from ccproxy.text import mask_key
+from ccproxy.text import mask_key, printable
 
 _FIRST_PORT = 8081
 _SECRETS = ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY")
@@ -37,7 +37,7 @@ def without_secrets(text: str) -> str:
             value = mask_key(value)
         elif name in _SECRETS:
             value = ",".join(mask_key(key.strip()) for key in value.split(","))
-        lines.append(f"  {clean(name + equals + value)}")
+        lines.append(f"  {printable(name + equals + value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +62,7 @@ def check_new(files: Sequence[Path]) -> None:
     # lexists: a dangling symbolic link counts as a file, too.
     existing = [path for path in files if os.path.lexists(path)]
     if existing:
-        names = ", ".join(near(path) for path in existing)
+        names = ", ".join(short_path(path) for path in existing)
         raise UsageError(f"refusing to overwrite {names}\n  fix: move it away")
 
 
@@ -130,7 +130,7 @@ def _try_append(table: Path, text: str) -> bool:
         draft.replace(table)
     except CcproxyError as error:
         raise CcproxyError(
-            f"cannot append to {near(table)}\n  fix: add this by hand\n{text.rstrip()}"
+            f"cannot append to {short_path(table)}\n  fix: add this by hand\n{text.rstrip()}"
         ) from error
     finally:
         draft.unlink(missing_ok=True)

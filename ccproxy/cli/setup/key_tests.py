@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import click
 
+from ccproxy.cli.command import Options
 from ccproxy.cli.commands.session.keys import KEY_ERRORS
-from ccproxy.cli.render.terminal import clean, complain, say
+from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.setup.new_proxy import NewProxy
 from ccproxy.cli.setup.questions import paste_keys
 from ccproxy.cli.setup.temporary_worker import temporary_worker
-from ccproxy.cli.verb import Options
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.ipc.control_messages import KeyTest
-from ccproxy.text import counted, mask_key
+from ccproxy.text import counted, mask_key, printable
 
 _FIXES = {
     "authentication_error": "check the key, and that it is a key of this provider",
@@ -88,7 +88,7 @@ def _choose(results: _Results) -> str:
         default = "keep"
     if not (results.is_key_error or results.passed):
         del actions["retype"]
-    complain("".join(f"  {name:<7} {text}\n" for name, text in actions.items()).rstrip())
+    print_error("".join(f"  {name:<7} {text}\n" for name, text in actions.items()).rstrip())
     choice = click.Choice(list(actions), case_sensitive=False)
     answer: str = click.prompt("What now?", type=choice, default=default, err=True)
     return answer
@@ -114,10 +114,10 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet) -> _Results:
                 rest = keys[number:]
                 failed += rest
                 if rest:
-                    say(options, f"  {counted(len(rest), 'other key')} not tested")
+                    notify(options, f"  {counted(len(rest), 'other key')} not tested")
                 break
     if passed and (line := _price_line(config)):
-        say(options, line)
+        notify(options, line)
     return _Results(passed=passed, failed=failed, is_key_error=is_key_error)
 
 
@@ -125,11 +125,11 @@ def _report(options: Options, result: KeyTest, key: str, *, number: int, count: 
     name = "" if not key else f"key {number} of {count} " * (count > 1) + f"{mask_key(key)}  "
     if result.ok:
         mark = click.style("✓", fg="green")
-        say(options, f"  {mark} {name}works  ({result.seconds:.1f} s)")
+        notify(options, f"  {mark} {name}works  ({result.seconds:.1f} s)")
         return
     mark = click.style("✗", fg="red")
-    text = f"{result.status} {clean(result.message)}"
-    complain(f"  {mark} {name}{text}\n    fix: {_FIXES.get(str(result.kind), _OTHER_FIX)}")
+    text = f"{result.status} {printable(result.message)}"
+    print_error(f"  {mark} {name}{text}\n    fix: {_FIXES.get(str(result.kind), _OTHER_FIX)}")
 
 
 def _price_line(config: WorkerConfig) -> str:

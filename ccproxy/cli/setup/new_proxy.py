@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ccproxy.cli.render.terminal import near
+from ccproxy.cli.render.terminal import short_path
 from ccproxy.cli.setup.config_edit import (
     append,
     check_new,
@@ -98,7 +98,7 @@ class NewProxy:
         try:
             return load_worker(None, entry=entry, environ=self.settings, ports=ports)
         except ConfigError as error:
-            file = Path(near(entry.env_file))
+            file = Path(short_path(entry.env_file))
             mistakes = [replace(mistake, file=file) for mistake in error.mistakes]
             raise ConfigError(mistakes) from error
 
@@ -186,7 +186,7 @@ def parse_label(typed: str, fleet: Fleet) -> str:
         raise UsageError(f'the label "{typed}" is reserved by ccproxy\n  fix: choose another')
     entry = fleet.entry(typed)
     if entry is not None:
-        text = f"the label {entry.label} already exists ({near(fleet.file)}:{entry.line})"
+        text = f"the label {entry.label} already exists ({short_path(fleet.file)}:{entry.line})"
         free = propose_label(typed, fleet)
         raise UsageError(f"{text}\n  fix: choose another, for example --label {free}")
     check_new([fleet.home / env_name(typed)])
@@ -208,7 +208,7 @@ def parse_port(typed: str, fleet: Fleet) -> int:
     entry = next((entry for entry in fleet.entries if entry.port == port), None)
     fix = f"choose another, for example --port {propose_port(fleet)}"
     if entry is not None:
-        text = f"port {port} belongs to {entry.label} ({near(fleet.file)}:{entry.line})"
+        text = f"port {port} belongs to {entry.label} ({short_path(fleet.file)}:{entry.line})"
         raise UsageError(f"{text}\n  fix: {fix}")
     if not _is_free(port):
         # rarely needed, slow to import

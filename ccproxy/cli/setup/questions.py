@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import click
 
-from ccproxy.cli.render.terminal import clean, complain
+from ccproxy.cli.render.terminal import print_error
 from ccproxy.cli.session.claude_environment import window_note
 from ccproxy.cli.setup import new_proxy
 from ccproxy.cli.setup.hidden_input import read_hidden_lines
@@ -25,7 +25,7 @@ from ccproxy.config import settings
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.providers.presets import Preset, generic_preset, load_presets
-from ccproxy.text import counted, mask_key
+from ccproxy.text import counted, mask_key, printable
 
 KEY_BYTES = 32
 """256 bits of randomness in a client key."""
@@ -81,7 +81,7 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
 
     """
     if options.is_interactive and options.preset is None:
-        complain(_menu())
+        print_error(_menu())
     name = CUSTOM if options.base_url else None
     name = options.get("preset", "Provider, name or number", new_proxy.parse_preset, default=name)
     preset, is_custom = preset_of(name), name == CUSTOM
@@ -129,7 +129,7 @@ def paste_keys() -> tuple[str, ...]:
             nonlocal count
             for key in filter(None, map(str.strip, line.split(","))):
                 count += 1
-                complain(f"  {counted(count, 'key')}: {mask_key(key)}")
+                print_error(f"  {counted(count, 'key')}: {mask_key(key)}")
 
         question = "Paste one or more keys, one per line; finish with an empty line (not shown):"
         lines = read_hidden_lines(question, on_line=acknowledge)
@@ -139,7 +139,7 @@ def paste_keys() -> tuple[str, ...]:
         except UsageError as error:
             if empty_pastes == _MAX_EMPTY_PASTES:
                 raise
-            complain(f"Error: {str(error).partition(chr(10))[0]}")
+            print_error(f"Error: {str(error).partition(chr(10))[0]}")
 
 
 def _menu() -> str:
@@ -160,7 +160,7 @@ def _ask(question: str, parse: Callable[[str], T], *, default: str | None) -> T:
         try:
             return parse(typed)
         except CcproxyError as error:
-            raise click.UsageError(clean(str(error).partition("\n")[0])) from error
+            raise click.UsageError(printable(str(error).partition("\n")[0])) from error
 
     answer: T = click.prompt(
         question, default=default, show_default=bool(default), value_proc=convert, err=True
@@ -186,7 +186,7 @@ def _model(options: InitOptions, preset: Preset, *, base_url: str, keys: Sequenc
     names = []
     if is_custom and options.is_interactive and not options.model:
         names = list_models(base_url, keys)[:_MAX_SUGGESTIONS]
-    hint = f" (such as {', '.join(map(clean, names))})" * bool(names)
+    hint = f" (such as {', '.join(map(printable, names))})" * bool(names)
     default = None if is_custom else preset.big
     return options.get("model", f"Model{hint}", new_proxy.parse_model, default=default)
 
@@ -227,7 +227,7 @@ def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
         text = f"--key-stdin is missing: {preset.title} needs a key"
         raise UsageError(f"{text}\n  fix: pass it on stdin with --key-stdin{page}")
     if preset.key_page:
-        complain(f"Get a key at {preset.key_page}")
+        print_error(f"Get a key at {preset.key_page}")
     return paste_keys()
 
 

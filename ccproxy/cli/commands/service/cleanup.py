@@ -1,4 +1,4 @@
-"""`ccproxy cleanup`: remove old logs and old history, now or every night."""
+"""Delete logs older than three days."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.durations import SPAN
-from ccproxy.cli.render.terminal import complain, near, show
+from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.render.terminal import print_error, short_path, show
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
 from ccproxy.logs import Removed, prune
@@ -22,7 +21,7 @@ from ccproxy.text import counted, format_duration, format_size
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy cleanup --dry-run",
         "ccproxy cleanup --older-than 12h",
@@ -32,7 +31,7 @@ from ccproxy.text import counted, format_duration, format_size
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option(
     "--older-than",
-    type=SPAN,
+    type=DURATION,
     default="3d",
     show_default=True,
     help="Age of an archive's last line, or of a turn in the history.",
@@ -76,18 +75,18 @@ def _is_clock_steady(fleet: Fleet, *, dry_run: bool) -> bool:
     if fleet.state.is_dir() and not dry_run:
         clock.note()
     if leap:
-        complain(f"{leap_text(leap)}; nothing was removed. Run it again, or use --force.")
+        print_error(f"{leap_text(leap)}; nothing was removed. Run it again, or use --force.")
     return not leap
 
 
 def _report(removed: Sequence[Removed], folder: Path, *, older_than: float, dry_run: bool) -> None:
     for archive in removed:
-        show(f"  {near(archive.path)}   {format_size(archive.size)}")
+        show(f"  {short_path(archive.path)}   {format_size(archive.size)}")
     total = f" ({format_size(sum(archive.size for archive in removed))})" if removed else ""
     verb = "Would remove" if dry_run else "Removed"
     archives = counted(len(removed), "archive")
     age = f"older than {format_duration(older_than)}"
-    show(f"{verb} {archives}{total} {age} from {near(folder)}.")
+    show(f"{verb} {archives}{total} {age} from {short_path(folder)}.")
 
 
 def _prune_history(fleet: Fleet, *, older_than: float, dry_run: bool) -> None:
@@ -127,4 +126,4 @@ def _remove(fleet: Fleet, *, dry_run: bool) -> None:
     if not dry_run:
         cron.write(after)
     verb = "Would remove" if dry_run else "Removed"
-    show(f"{verb} the line for {near(fleet.file)} from your crontab.")
+    show(f"{verb} the line for {short_path(fleet.file)} from your crontab.")

@@ -1,4 +1,4 @@
-"""`ccproxy install-service`: start the fleet at boot or at login."""
+"""Start the fleet at boot with systemd, launchd or cron."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 
 import click
 
-from ccproxy.cli.render.terminal import say, show, tilde
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import (
@@ -23,13 +24,12 @@ from ccproxy.cli.service.install import (
     systemd_service,
     write,
 )
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     name="install-service",
     examples=[
         "ccproxy install-service --now      # your own systemd, or launchd on macOS",
@@ -92,7 +92,7 @@ def _install(options: Options, fleet: Fleet, service: ServiceFile, *, now: bool)
         raise CcproxyError(f"the service is installed but not enabled: {error_text}\n  fix: {fix}")
     show("Started." if now else "It starts at the next boot or login.")
     if not now:
-        say(options, f"Next:  ccproxy stop; {shlex.join(service.start)}")
+        notify(options, f"Next:  ccproxy stop; {shlex.join(service.start)}")
 
 
 def _check(fleet: Fleet) -> None:
@@ -106,10 +106,10 @@ def _advise(options: Options, fleet: Fleet, *, system: bool) -> None:
     if system and owner_of(fleet).name == "root":
         text = "warning: the service runs as root because root owns the table"
         fix = f"chown -R USER {fleet.home} to an account of its own, and install again"
-        say(options, f"{text}\n  fix: {fix}")
+        notify(options, f"{text}\n  fix: {fix}")
     elif not system and not lingers(os.environ):
         text = "note: the service stops when you log out; to keep it running"
-        say(options, f"{text}:  loginctl enable-linger")
+        notify(options, f"{text}:  loginctl enable-linger")
 
 
 def _install_cron(options: Options, fleet: Fleet, *, dry_run: bool, now: bool) -> None:
@@ -128,4 +128,4 @@ def _install_cron(options: Options, fleet: Fleet, *, dry_run: bool, now: bool) -
         cron.write(after)
         show(f"Added to your crontab:\n  {text}")
     if now:
-        say(options, "cron starts it at the next boot.  Next:  ccproxy start")
+        notify(options, "cron starts it at the next boot.  Next:  ccproxy start")

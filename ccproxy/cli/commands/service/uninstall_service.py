@@ -1,4 +1,4 @@
-"""`ccproxy uninstall-service`: remove what install-service installed."""
+"""Undo install-service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import click
 
-from ccproxy.cli.render.terminal import say, show, tilde
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import (
@@ -16,13 +17,12 @@ from ccproxy.cli.service.install import (
     run_commands,
     systemd_service,
 )
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     name="uninstall-service",
     examples=[
         "ccproxy uninstall-service",
@@ -61,7 +61,7 @@ def _remove(options: Options, service: ServiceFile, *, dry_run: bool) -> None:
         show(f"Would remove {tilde(service.path)}")
         return
     if error_text := run_commands(service.stop):
-        say(options, f"note: {error_text}")
+        notify(options, f"note: {error_text}")
     try:
         service.path.unlink()
     except PermissionError as error:

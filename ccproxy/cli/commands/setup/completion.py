@@ -1,4 +1,4 @@
-"""`ccproxy completion`: print the script that completes verbs, options and labels on Tab."""
+"""Print the completion script of a shell."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from click.shell_completion import (
     get_completion_class,
 )
 
+from ccproxy.cli.command import Command
 from ccproxy.cli.render.terminal import show
-from ccproxy.cli.verb import Verb
 from ccproxy.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish", "pwsh")
@@ -60,7 +60,7 @@ add_completion_class(PowerShellComplete)
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         'eval "$(ccproxy completion bash)"      # in ~/.bashrc; for zsh in ~/.zshrc',
         "ccproxy completion fish > ~/.config/fish/completions/ccproxy.fish",

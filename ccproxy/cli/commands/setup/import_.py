@@ -1,4 +1,4 @@
-"""`ccproxy import`: add the models of a models.yaml."""
+"""Import models from another tool's configuration."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.render.pasted import pasted
-from ccproxy.cli.render.terminal import clean, near, show
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.command_lines import callable_here
+from ccproxy.cli.render.terminal import short_path, show
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.setup.config_edit import (
     append,
@@ -21,14 +22,13 @@ from ccproxy.cli.setup.config_edit import (
     write_new,
 )
 from ccproxy.cli.setup.models_yaml import ImportedModel, env_text, read_models
-from ccproxy.cli.verb import Options, Verb
 from ccproxy.config.fleet import Fleet
-from ccproxy.text import counted
+from ccproxy.text import counted, printable
 
 
 @click.command(
     "import",
-    cls=Verb,
+    cls=Command,
     examples=["ccproxy import models.yaml", "ccproxy import models.yaml --write"],
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -63,18 +63,20 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
     check_new(paths)
     table = _entries(fleet, models, paths)
     for model, path in zip(models, paths, strict=True):
-        show(click.style(near(path), bold=True))
+        show(click.style(short_path(path), bold=True))
         show(without_secrets(env_text(model, key=_key(model))))
         _show_notes(model)
-    show(click.style(f"at the end of {near(fleet.file)}", bold=True))
+    show(click.style(f"at the end of {short_path(fleet.file)}", bold=True))
     show(table)
     if not write:
-        show(pasted(f"Nothing was written.  Next:  ccproxy import {near(file)} --write"))
+        show(
+            callable_here(f"Nothing was written.  Next:  ccproxy import {short_path(file)} --write")
+        )
         return
     with exclusive(fleet.home):
         _write(fleet, table, dict(zip(paths, models, strict=True)))
-    written = f"Wrote {counted(len(paths), 'env file')} and {near(fleet.file)}."
-    show(pasted(f"{written}  Next:  ccproxy check"))
+    written = f"Wrote {counted(len(paths), 'env file')} and {short_path(fleet.file)}."
+    show(callable_here(f"{written}  Next:  ccproxy check"))
 
 
 def _write(fleet: Fleet, table: str, files: Mapping[Path, ImportedModel]) -> None:
@@ -100,7 +102,7 @@ def _exists(fleet: Fleet, model: ImportedModel) -> bool:
     for entry in fleet.entries:
         env = read_file(entry.env_file, entry=entry)
         if (env.read(settings.PROVIDER_BASE_URL), env.read(settings.BIG_MODEL)) == (address, name):
-            show(f"{clean(name)} already exists as {entry.label}")
+            show(f"{printable(name)} already exists as {entry.label}")
             return True
     return False
 
@@ -112,9 +114,9 @@ def _key(model: ImportedModel) -> str | None:
 
 def _show_notes(model: ImportedModel) -> None:
     if model.key_name and _key(model) is None:
-        show(f"  ! ${clean(model.key_name)} is not set: add the key to the file\n")
+        show(f"  ! ${printable(model.key_name)} is not set: add the key to the file\n")
     if model.ignored:
-        show(f"  ! ignored: {clean(', '.join(model.ignored))}\n")
+        show(f"  ! ignored: {printable(', '.join(model.ignored))}\n")
 
 
 def _entries(fleet: Fleet, models: Sequence[ImportedModel], paths: Sequence[Path]) -> str:

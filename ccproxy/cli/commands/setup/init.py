@@ -1,4 +1,4 @@
-"""`ccproxy init`: add a provider without an editor."""
+"""Add a provider: choose it, paste its keys, done."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.render.pasted import pasted
-from ccproxy.cli.render.terminal import near, say, show
-from ccproxy.cli.verb import Options, Verb
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.command_lines import callable_here
+from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.locations import place_for_config
 from ccproxy.errors import UsageError
@@ -28,7 +28,7 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
 
 
 @click.command(
-    cls=Verb,
+    cls=Command,
     examples=[
         "ccproxy init",
         'echo "$KEY" | ccproxy init --no-input --preset kimi --key-stdin',
@@ -72,14 +72,16 @@ def init(
     is_interactive = not (no_input or values["key_stdin"])
     if is_interactive and not sys.stdin.isatty():
         fix = 'echo "$KEY" | ccproxy init --no-input --preset NAME --key-stdin'
-        raise UsageError(pasted(f"stdin is not a terminal, so init cannot ask\n  fix: {fix}"))
+        raise UsageError(
+            callable_here(f"stdin is not a terminal, so init cannot ask\n  fix: {fix}")
+        )
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.setup.key_tests import Cancelled, test_keys
     from ccproxy.cli.setup.new_proxy import open_or_create
     from ccproxy.cli.setup.questions import InitOptions, confirm, describe
 
     fleet = open_or_create(place_for_config(options.config))
-    say(options, f"Config   {near(fleet.file)}{'' if fleet.file.exists() else ' (new)'}")
+    notify(options, f"Config   {short_path(fleet.file)}{'' if fleet.file.exists() else ' (new)'}")
     proxy = describe(InitOptions(is_interactive=is_interactive, **values), fleet)
     if test is None:
         test = is_interactive and confirm("Send a test request now?")
@@ -87,11 +89,11 @@ def init(
         try:
             proxy = test_keys(options, proxy, fleet, is_interactive=is_interactive)
         except Cancelled as cancelled:
-            say(options, "Nothing was written.")
+            notify(options, "Nothing was written.")
             raise SystemExit(cancelled.code) from cancelled
     entry = proxy.write(fleet)
     _report(proxy, fleet, entry, as_json=as_json)
-    say(options, f"Next:  ccproxy run {proxy.label} -- claude")
+    notify(options, f"Next:  ccproxy run {proxy.label} -- claude")
 
 
 def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None:
@@ -107,5 +109,5 @@ def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None
         }
         show(json.dumps({"schema": 1, "proxy": row}, indent=2))
     else:
-        show(f"Wrote {near(env_file)}\n{without_secrets(proxy.env_text)}")
-        show(f"Added to {near(fleet.file)}\n{indent(entry, '  ')}")
+        show(f"Wrote {short_path(env_file)}\n{without_secrets(proxy.env_text)}")
+        show(f"Added to {short_path(fleet.file)}\n{indent(entry, '  ')}")
