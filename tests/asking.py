@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ccproxy.convert.chat.request import Converted, to_chat
+from ccproxy.convert.chat.request import ConvertedRequest, to_chat
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol.messages import read_request
 from ccproxy.providers.quirks import Quirks, Target
@@ -22,7 +22,7 @@ class Asked:
     """What was sent to the provider, decoded, and what came with it."""
 
     body: dict[str, Any]
-    converted: Converted
+    converted: ConvertedRequest
 
     @property
     def messages(self) -> list[dict[str, Any]]:

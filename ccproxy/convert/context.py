@@ -1,4 +1,4 @@
-"""What holds for every request of one worker, and the numbers that it learns."""
+"""What all conversions of one worker share: limits, caches and learnt figures."""
 
 from __future__ import annotations
 
@@ -6,95 +6,94 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccproxy.convert.chat.checkpoint import Memory
+from ccproxy.convert.common.request_cache import RequestCache
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration, estimate
 from ccproxy.convert.common.tool_filter import without_tools
 from ccproxy.errors import Problem
-from ccproxy.protocol.block_cache import SeenTexts
 from ccproxy.protocol.messages import MessagesRequest, read_request
 from ccproxy.providers.quirks import Target
 
-CLEARLY_TOO_LONG = 1.25
-"""Times the window, by an estimate whose factor was learnt: then nobody needs to be asked."""
-PROBABLY_TOO_LONG = 1.5
-"""Times the window, by an estimate that nobody has confirmed."""
+CALIBRATED_MARGIN = 1.25
+"""A request is refused above this multiple of the window, by a calibrated estimate."""
+UNCALIBRATED_MARGIN = 1.5
+"""The same by an estimate that no answer has confirmed."""
 
 _COMPACTION = b"CRITICAL: Respond with TEXT ONLY"
-"""How Claude Code begins the request that makes the conversation shorter; never refused."""
+"""Claude Code's compaction request begins with this; it is never refused."""
 _INPUT_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionContext:
-    """Models, limits and what was learnt; shared by the exchanges of one worker."""
+    """The state and limits that the exchanges of one worker share."""
 
     pick_model: Callable[[str], str]
     """Returns the model that answers a request for a name."""
     target: Callable[[str], Target]
-    """What is known about a model of the provider's."""
+    """Returns what conversion needs to know about a model."""
     signer: Signer
     calibration: Calibration
-    memory: Memory = field(default_factory=Memory)
-    """Of the conversations so far."""
-    seen: SeenTexts = field(default_factory=SeenTexts)
-    """The bodies so far."""
+    cache: RequestCache = field(default_factory=RequestCache)
     most_tokens: int | None = None
+    """The user's upper bound of max_tokens."""
     least_tokens: int | None = None
     tool_filter: tuple[str, ...] = ()
-    """Patterns of tools that are left out of every request."""
+    """Patterns of tools that are removed from every request."""
 
     def without_tools(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
-        """Return *body* without the tools that the user does not want sent, and what went."""
+        """Return *body* without the filtered tools, and the paths of the removed ones."""
         return without_tools(body, self.tool_filter) if self.tool_filter else (body, ())
 
-    def clamp(self, wanted: int | None) -> int | None:
-        """Return what the user allows for *wanted*; None and 0 (a warm-up) stay as they are."""
-        if not wanted:
-            return wanted
+    def clamp(self, max_tokens: int | None) -> int | None:
+        """Return *max_tokens* within the user's bounds; None and 0 (a warm-up) are unchanged."""
+        if not max_tokens:
+            return max_tokens
         if self.least_tokens is not None:
-            wanted = max(wanted, self.least_tokens)
-        return wanted if self.most_tokens is None else min(wanted, self.most_tokens)
+            max_tokens = max(max_tokens, self.least_tokens)
+        return max_tokens if self.most_tokens is None else min(max_tokens, self.most_tokens)
 
     def count(self, body: bytes, *, model: str | None = None) -> int:
         """
-        Count the tokens of a count_tokens *body*, for *model* if that is not the one it names.
+        Count the tokens of a count_tokens *body*, for *model* if it differs from the body's.
 
         Raises:
-            Problem: If it is not a request.
+            Problem: If the body is not a request.
 
         """
-        text = self.seen.look(self.without_tools(body)[0])
-        request = read_request(text, counting=True)
+        scanned = self.cache.scans.scan(self.without_tools(body)[0])
+        request = read_request(scanned, counting=True)
         model = model or self.pick_model(request.model)
-        return self.calibration.apply(model, estimate(request, text))
+        return self.calibration.apply(model, estimate(request, scanned))
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:
         """
-        Refuse a request that is clearly too long for *model*, in the words that mean compaction.
+        Refuse a request that is clearly too long for *model*.
+
+        The text makes Claude Code compact the conversation.
 
         Raises:
             Problem: "prompt is too long: N tokens > M maximum".
 
         """
         window = self.target(model).window
-        # Nothing has more tokens than twice the estimate, so most requests are done with here.
+        # A calibrated figure is at most 2.5 times the estimate, so most requests return here.
         if window is None or estimated * 2.5 < window:
             return
         tokens = self.calibration.apply(model, estimated)
-        margin = CLEARLY_TOO_LONG if self.calibration.knows(model) else PROBABLY_TOO_LONG
-        if tokens > window * margin and not _compacts(request):
+        margin = CALIBRATED_MARGIN if self.calibration.knows(model) else UNCALIBRATED_MARGIN
+        if tokens > window * margin and not _is_compaction(request):
             text = f"prompt is too long: {tokens} tokens > {window} maximum"
             raise Problem("invalid_request_error", text)
 
     def learn(self, model: str, estimated: int, usage: Mapping[str, Any]) -> None:
-        """Compare an estimate with what the provider reports."""
+        """Calibrate by the input tokens that the provider reports."""
         reported = sum(usage.get(name) or 0 for name in _INPUT_FIELDS)
         self.calibration.learn(model, estimated=estimated, reported=reported)
 
 
-def _compacts(request: MessagesRequest) -> bool:
-    """Tell whether this is the compaction; a system message may follow what the user says last."""
-    said = (message for message in reversed(request.messages) if message.role == "user")
-    last = next(said, None)
+def _is_compaction(request: MessagesRequest) -> bool:
+    """Return True if the last user message asks for compaction; a system message may follow it."""
+    users = (message for message in reversed(request.messages) if message.role == "user")
+    last = next(users, None)
     return last is not None and _COMPACTION in bytes(last.content)

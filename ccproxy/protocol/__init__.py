@@ -1,1 +1,1 @@
-"""THE WIRE: what the two APIs look like. Pure."""
+"""Wire formats: Messages, Chat Completions, server-sent events and headers. Pure."""

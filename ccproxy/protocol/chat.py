@@ -1,9 +1,9 @@
 """
-What a Chat Completions provider answers: a chunk of a stream, or a whole completion.
+Answers of Chat Completions providers: chunks of a stream, and whole completions.
 
-Only what conversion looks at is decoded. Providers fill the leaves with nearly anything (null,
-"", objects where strings belong), so leaves are `Any` and their readers ask for the type; the
-skeleton is typed. A whole completion is a chunk whose choices have a `message`.
+Only the fields that conversion reads are decoded. Containers are typed; leaves are `Any`, because
+providers send null, "" or objects where strings belong, and their readers check the type. A whole
+completion is a chunk whose choices have a `message`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ccproxy.protocol.lenient_json import decode_leniently
 
 
 class Function(msgspec.Struct, gc=False):
-    """Name and arguments of a call; each may be missing, null, late or in pieces."""
+    """Name and arguments of a call; each may be missing, null or split over chunks."""
 
     name: Any = None
     arguments: Any = None
 
 
 class ToolCallDelta(msgspec.Struct, gc=False):
-    """A tool call, or a piece of one."""
+    """A tool call or a part of one."""
 
     index: Any = None
     id: Any = None
@@ -34,7 +34,7 @@ class ToolCallDelta(msgspec.Struct, gc=False):
 
 
 class Delta(msgspec.Struct, gc=False):
-    """What the model said: a stream's `delta` or a whole answer's `message`."""
+    """Model output: the `delta` of a chunk or the `message` of a whole completion."""
 
     content: Any = None
     """A string, or a list of parts (Mistral)."""
@@ -48,14 +48,14 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One of the answers, or a part of the one answer (Copilot splits it over several)."""
+    """An answer, or a part of it (Copilot splits one answer over several choices)."""
 
     index: Any = None
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: Any = None
     stop_reason: Any = None
-    """vLLM: the stop string that matched, or a token id."""
+    """vLLM: the stop string that matched, or a token ID."""
     matched_stop: Any = None
     """SGLang: the same."""
     usage: Any = None
@@ -76,7 +76,7 @@ class Chunk(msgspec.Struct, gc=False):
 
     @property
     def may_be_error(self) -> bool:
-        """False for every chunk that is certainly an answer."""
+        """Return False if the chunk is certainly an answer."""
         if self.choices is None or self.error is not None or self.base_resp is not None:
             return True
         for choice in self.choices:  # noqa: SIM110 - a generator costs more than the chunk
@@ -88,7 +88,7 @@ class Chunk(msgspec.Struct, gc=False):
 Completion = Chunk
 
 DONE = b"[DONE]"
-"""The data of the event with which a stream ends."""
+"""Data of the event that ends a stream."""
 
 _DECODER = msgspec.json.Decoder(Chunk)
 
@@ -107,7 +107,7 @@ def decode(data: bytes) -> Chunk:
 
 
 def is_answer(data: bytes) -> bool:
-    """Tell whether *data* can be decoded, as a whole answer of any API can: it is an object."""
+    """Return True if *data* can be decoded; so can a whole answer of any API, an object."""
     try:
         decode(data)
     except BadAnswer:

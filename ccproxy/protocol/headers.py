@@ -1,14 +1,13 @@
 """
-The headers of a request to the provider, and of its answer to the client.
+Headers of requests to the provider, and of its answers to the client.
 
-Nothing of the client's goes on unless it is named here. What it authenticates with
-(authorization, x-api-key, cookie), what tells where it is (x-forwarded-*) and what belongs to
-one connection only (RFC 9110, 7.6.1) never does. In chat mode no header of the client's is sent
-at all; in direct mode those that Messages servers act on are.
+Only the headers of the client that are listed here are forwarded. Credentials (authorization,
+x-api-key, cookie), forwarding information (x-forwarded-*) and hop-by-hop headers (RFC 9110,
+7.6.1) never are. Chat mode forwards no header of the client; direct mode forwards those that
+Messages servers use.
 
-The user's CUSTOM_HEADER_ settings win over everything that ccproxy would send, User-Agent and
-Authorization included. Those that would break the framing of the request are refused when the
-configuration is read.
+The user's CUSTOM_HEADER_ settings override every header that ccproxy sends, including User-Agent
+and Authorization. The configuration check refuses those that would break the request's framing.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ _CREDENTIAL: Mapping[AuthStyle, tuple[str, str]] = {
     "x-api-key": ("x-api-key", ""),
     "api-key": ("api-key", ""),
 }
-"""The header that carries the key, and what stands before the key in it."""
+"""The header that carries the key, and the text before the key."""
 
 USER_AGENT = f"ccproxy/{__version__}"
 ANTHROPIC_VERSION = "2023-06-01"
-_CLIENTS_KEPT = 256
-_LARGEST_KEPT = 4 * 1024
-"""Characters of a client's headers that are remembered; Claude Code sends some 1,500."""
+_CACHED_CLIENTS = 256
+_LARGEST_CACHED = 4 * 1024
+"""Characters. Larger sets of client headers are not cached; Claude Code sends about 1,500."""
 
 HOP_BY_HOP = frozenset(
     (
@@ -48,12 +47,13 @@ HOP_BY_HOP = frozenset(
 )
 _FRAMING = frozenset(("host", "content-length"))
 
-# Direct mode keeps these of the client's: what the Messages API is steered by (anthropic-*), what
-# gateways attribute by (x-claude-code-*), and who asks: some plans serve coding agents only.
+# Direct mode forwards these of the client: parameters of the Messages API (anthropic-*),
+# attribution for gateways (x-claude-code-*), and the client's name, because some plans serve coding
+# agents only.
 _DIRECT_NAMES = frozenset(("accept", "user-agent", "x-app"))
 _DIRECT_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
 
-# Direct mode keeps these of the provider's: the rest describes a body that is framed anew.
+# Direct mode returns these of the provider; the others describe the framing of the original body.
 _ANSWER_NAMES = frozenset(
     ("content-type", "request-id", "retry-after", "retry-after-ms", "x-should-retry")
 )
@@ -64,26 +64,26 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def is_framing_header(name: str) -> bool:
-    """Whether no custom header may have the *name*: it would break the request's framing."""
+    """Return True if a custom header *name* would break the request's framing."""
     lower = name.lower()
     return lower in HOP_BY_HOP or lower in _FRAMING or lower.startswith("proxy-")
 
 
 def is_header_name(name: str) -> bool:
-    """Whether *name* can be a header's name (RFC 9110, 5.6.2)."""
+    """Return True if *name* is a valid header name (RFC 9110, 5.6.2)."""
     return _TOKEN.fullmatch(name) is not None
 
 
 def is_header_value(text: str) -> bool:
-    """Whether *text* can be a header's value: no line breaks, NUL or other control signs."""
+    """Return True if *text* is a valid header value: no control characters except tab."""
     return _CONTROL.search(text) is None
 
 
 class UpstreamHeaders:
     """
-    Writes the headers of every request to one provider.
+    Builds the headers of requests to one provider.
 
-    Made once per worker; what is the same for all requests is put together here.
+    Created once per worker; the headers that all requests share are prepared here.
     """
 
     def __init__(self, auth: AuthStyle, *, custom: Mapping[str, str]) -> None:
@@ -99,61 +99,61 @@ class UpstreamHeaders:
         self._stream = _overlay({**own, "Accept": "text/event-stream"}, self._custom)
         self._custom_names = {name.lower() for name in self._custom}
         # A client sends the same headers with every request.
-        self._kept = lru_cache(maxsize=_CLIENTS_KEPT)(self._kept_of)
+        self._cached_forwarded = lru_cache(maxsize=_CACHED_CLIENTS)(self._forwarded)
 
     def chat(self, key: str | None, *, stream: bool) -> dict[str, str]:
-        """Return the headers of a Chat Completions request with *key*; None sends none."""
+        """Return the headers of a Chat Completions request; *key* None sends no credential."""
         prepared = self._stream if stream else self._whole
         return {**prepared, **self._credential(key)}
 
     def direct(self, key: str | None, client: Iterable[tuple[str, str]]) -> dict[str, str]:
         """
-        Return the headers of a Messages request with *key*, with those of the *client's* that
-        Messages servers act on.
+        Return the headers of a Messages request with *key*, including the forwarded headers of
+        the *client*.
         """
         headers = tuple(client)
         size = sum(map(len, chain.from_iterable(headers)))
-        kept = self._kept if size <= _LARGEST_KEPT else self._kept_of
-        return {**kept(headers), **self._credential(key)}
+        forwarded = self._cached_forwarded if size <= _LARGEST_CACHED else self._forwarded
+        return {**forwarded(headers), **self._credential(key)}
 
-    def _kept_of(self, client: tuple[tuple[str, str], ...]) -> dict[str, str]:
-        kept = messages_headers(client)
-        kept.setdefault("anthropic-version", ANTHROPIC_VERSION)
-        kept.setdefault("user-agent", USER_AGENT)
-        kept |= {"content-type": "application/json", "accept-encoding": "identity"}
-        return _overlay(kept, self._custom)
+    def _forwarded(self, client: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        headers = messages_headers(client)
+        headers.setdefault("anthropic-version", ANTHROPIC_VERSION)
+        headers.setdefault("user-agent", USER_AGENT)
+        headers |= {"content-type": "application/json", "accept-encoding": "identity"}
+        return _overlay(headers, self._custom)
 
     def _credential(self, key: str | None) -> dict[str, str]:
         name, scheme = _CREDENTIAL[self._auth]
         value = f"{scheme}{key or ''}"
-        # An Authorization of the user's own is the credential then.
+        # A custom header of that name replaces the credential.
         return {} if key is None or name.lower() in self._custom_names else {name: value}
 
 
 def hop_by_hop_names(headers: Collection[tuple[str, str]]) -> frozenset[str]:
-    """Return the names, in lower case, of what belongs to one connection only (RFC 9110, 7.6.1)."""
+    """Return the lower-case names of the hop-by-hop headers (RFC 9110, 7.6.1)."""
     named = (value.split(",") for name, value in headers if name.lower() == "connection")
     return HOP_BY_HOP.union(name.strip().lower() for name in chain.from_iterable(named))
 
 
 def messages_headers(client: Collection[tuple[str, str]]) -> dict[str, str]:
-    """Return those of the *client's* headers that Messages servers act on, in lower case."""
+    """Return the headers of the *client* that Messages servers use, with lower-case names."""
     dropped = hop_by_hop_names(client)
-    kept: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for name, value in client:
         lower = name.lower()
         if lower in dropped or not (lower in _DIRECT_NAMES or lower.startswith(_DIRECT_PREFIXES)):
             continue
-        # A list such as anthropic-beta may come as several headers (RFC 9110, 5.3).
-        kept[lower] = f"{kept[lower]}, {value}" if lower in kept else value
-    return kept
+        # A list such as anthropic-beta may be split over several headers (RFC 9110, 5.3).
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    return headers
 
 
 def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """
-    Return those of the *provider's* headers that a client in direct mode may see.
+    Return the headers of the *provider* that a client in direct mode receives.
 
-    A value with a control sign in it, which a lenient parser lets through, is left out.
+    Values with control characters, which lenient parsers accept, are left out.
     """
     return [
         (name, value)
@@ -164,7 +164,7 @@ def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
 
 
 def _overlay(headers: Mapping[str, str], custom: Mapping[str, str]) -> dict[str, str]:
-    """Put *custom* over *headers*; names are compared without regard to case."""
+    """Return *headers* overridden by *custom*; the case of names is ignored."""
     names = {name.lower() for name in custom}
-    kept = {name: value for name, value in headers.items() if name.lower() not in names}
-    return {**kept, **custom}
+    rest = {name: value for name, value in headers.items() if name.lower() not in names}
+    return {**rest, **custom}

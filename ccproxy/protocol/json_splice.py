@@ -1,9 +1,9 @@
 """
-Exchanging one value of a JSON object without_fields touching any other byte of it.
+Replacement and removal of fields of a JSON object; all other bytes are preserved.
 
-Whether a key that was found in the text is a key of the object itself, and not of something deep
-inside it, is not scanned for but tried: a mark is put in its place, and a decoder is asked whether
-the object's field is the mark now.
+A pattern finds the candidates for a key but not their depth. So every candidate's value is
+replaced by a numbered marker, and the object is decoded once: the marker that the field decodes to
+is the number of the right candidate.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import msgspec
 from msgspec import Raw
 
 SCALAR = rb'(?:"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|true|false|null)'
-"""A pattern of JSON's strings, numbers and words."""
+"""Pattern of JSON strings, numbers, booleans and null."""
 _VALUE = rb"\s*:\s*(%b)" % SCALAR
-_MARK = b'"\\u0000ccproxy"'
+_MARKER = b'"\\u0000ccproxy %d"'
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
 def fields_of(body: bytes | Raw) -> dict[str, Raw] | None:
-    """Return the fields of the object *body* undecoded, None if it is not an object."""
+    """Return the undecoded fields of the object *body*, None if it is not an object."""
     try:
         return _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -32,32 +32,36 @@ def fields_of(body: bytes | Raw) -> dict[str, Raw] | None:
 
 def replace_value(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
     """
-    Return *body* with the scalar at *path* exchanged for the JSON *value*.
+    Return *body* with the JSON *value* instead of the scalar at *path*.
 
-    Without such a field, or where it holds an object or a list, *body* comes back as it was.
+    *body* is returned unchanged if the field is missing or holds an object or a list.
     """
     key = re.compile(b'"' + re.escape(path[-1].encode()) + b'"' + _VALUE)
-    for found in key.finditer(body):
-        before, after = body[: found.start(1)], body[found.end(1) :]
-        if _at(before + _MARK + after, path) == _MARK:
-            return before + value + after
-    return body
+    spans = {_MARKER % number: match.span(1) for number, match in enumerate(key.finditer(body))}
+    marked: list[bytes] = []
+    position = 0
+    for marker, (start, end) in spans.items():
+        marked += body[position:start], marker
+        position = end
+    marked.append(body[position:])
+    span = spans.get(_value_at(b"".join(marked), path) or b"") if spans else None
+    return body if span is None else body[: span[0]] + value + body[span[1] :]
 
 
 def without_fields(body: bytes, names: Collection[str]) -> bytes:
-    """Return the object *body* without the fields *names*; the other values keep their bytes."""
+    """Return the object *body* without the fields *names*; other values keep their bytes."""
     fields = fields_of(body)
     if fields is None or not any(name in fields for name in names):
         return body
-    kept = (
+    rest = (
         b"%b:%b" % (msgspec.json.encode(name), raw)
         for name, raw in fields.items()
         if name not in names
     )
-    return b"{" + b",".join(kept) + b"}"
+    return b"{" + b",".join(rest) + b"}"
 
 
-def _at(body: bytes, path: tuple[str, ...]) -> bytes | None:
+def _value_at(body: bytes, path: tuple[str, ...]) -> bytes | None:
     value: bytes | Raw = body
     for name in path:
         fields = fields_of(value)

@@ -37,6 +37,4 @@ def decode_leniently(data: bytes, struct: type[T]) -> T:
         return msgspec.convert(json.loads(text, strict=False), struct)
     except (ValueError, RecursionError) as error:
         excerpt = data[:_SHOWN_BYTES].decode("utf-8", "replace")
-        raise BadAnswer(
-            f"The provider sent something that is no answer: {excerpt} ({error})"
-        ) from error
+        raise BadAnswer(f"The provider's answer is not valid: {excerpt} ({error})") from error

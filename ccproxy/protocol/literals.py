@@ -1,9 +1,9 @@
 """
-JSON values that are carried, not decoded.
+JSON literals that are copied without being decoded.
 
-A conversation is mostly text that nobody on the way has to understand. Its JSON literals are
-copied from the client's bytes into the provider's: `msgspec.Raw` keeps a view of them, the
-functions here look at their first byte, join them and put words around them.
+Most of a conversation is text that conversion does not need to interpret. Its JSON literals are
+copied from the client's bytes into the provider's. `msgspec.Raw` holds a view of a literal; the
+functions here test its first byte, join literals and add text around them.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ _NAMES = {
     "array": "list",
     "object": "dictionary",
 }
-"""msgspec's names of types -> the Messages API's."""
+"""Type names of msgspec -> type names in error messages of the Messages API."""
 
 _STRING = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 
 
 def is_present(raw: Raw) -> bool:
-    """Whether there is a value, null being none."""
+    """Return True if there is a value other than null."""
     return raw is not ABSENT and raw != _NULL
 
 
 def is_string(raw: Raw) -> bool:
-    """Whether the value is a string."""
+    """Return True if the value is a string."""
     return raw is not ABSENT and memoryview(raw)[0] == QUOTE
 
 
 def is_object(raw: Raw) -> bool:
-    """Whether the value is an object."""
+    """Return True if the value is an object."""
     return raw is not ABSENT and memoryview(raw)[0] == BRACE
 
 
 def text_of(raw: Raw) -> str:
-    """Decode a string; anything else, an absent value too, reads as no text."""
+    """Decode a string; any other value, also an absent one, becomes ""."""
     return _STRING.decode(raw) if is_string(raw) else ""
 
 
@@ -68,7 +68,7 @@ def literal(text: str) -> Raw:
 
 
 def join_literals(separator: str, literals: Sequence[Raw]) -> Raw:
-    """Join string literals; *separator* is written as it stands in JSON, escapes and all."""
+    """Join string literals; *separator* must already be escaped for JSON."""
     if len(literals) == 1:
         return literals[0]
     inner = separator.encode().join([memoryview(each)[1:-1] for each in literals])
@@ -76,22 +76,22 @@ def join_literals(separator: str, literals: Sequence[Raw]) -> Raw:
 
 
 def wrap_literal(before: str, raw: Raw, after: str = "") -> Raw:
-    """Put words around a string literal; both are written as they stand in JSON."""
+    """Add text around a string literal; both texts must already be escaped for JSON."""
     return Raw(b"".join((b'"', before.encode(), memoryview(raw)[1:-1], after.encode(), b'"')))
 
 
 def to_arguments(raw: Raw) -> Raw:
-    """Turn an object into the string that holds its JSON; anything else is an empty object."""
+    """Return an object as a string that contains its JSON; other values become "{}"."""
     text = str(raw, "utf-8")
     return Raw(_encode(text)) if text[:1] == "{" else _NO_ARGUMENTS
 
 
 def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | int) -> Decoded:
     """
-    Decode a value that stands at *path* in the request.
+    Decode the value at *path* in the request.
 
     Raises:
-        Problem: Worded as the Messages API does, `messages.0.role: Input should be …`.
+        Problem: In the words of the Messages API, `messages.0.role: Input should be …`.
     """
     try:
         return decoder.decode(raw)
@@ -119,20 +119,20 @@ def required_string(raw: Raw, field: str) -> Raw:
 
 
 def invalid_request(text: str, *path: str | int) -> Problem:
-    """Build the error about the value at *path*; no path means the whole body."""
+    """Return the error about the value at *path*; without a path, about the whole body."""
     where = ".".join(str(step) for step in path if step != "")
     return Problem("invalid_request_error", f"{where}: {text}" if where else text)
 
 
 def with_path(problem: Problem, *path: str | int) -> Problem:
-    """Build the same error, its path continued outwards by *path*."""
+    """Return *problem* with its path prefixed by *path*."""
     return Problem(problem.kind, f"{'.'.join(map(str, path))}.{problem.message}")
 
 
-def _complaint(words: str) -> tuple[str, str]:
+def _complaint(message: str) -> tuple[str, str]:
     """Split msgspec's "Expected `int`, got `str` - at `$.a[0].b`" into the API's text and path."""
-    complaint, _, place = words.partition(" - at `$")
-    path = place.rstrip("`").replace("[", ".").replace("]", "").strip(".")
+    complaint, _, location = message.partition(" - at `$")
+    path = location.rstrip("`").replace("[", ".").replace("]", "").strip(".")
     if complaint.startswith("Object missing required field `"):
         field = complaint.split("`")[1]
         return "Field required", f"{path}.{field}" if path else field

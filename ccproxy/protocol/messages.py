@@ -1,14 +1,14 @@
 r"""
-The Messages API: what a client sends, and the body of an error.
+The Messages API: requests of clients, and error bodies.
 
-Only what conversion must look at is decoded; the rest stays `Raw`. Unknown fields, blocks, roles
-and tool types are never an error: the API grows faster than its clients are updated, and Claude
-Code's beta fields come and go. What the API itself would refuse is refused in its own words.
+Only the fields that conversion reads are decoded; the rest stays `Raw`. Unknown fields, blocks,
+roles and tool types are never an error, because the API grows and Claude Code's beta fields change
+with every release. Requests that the API itself refuses are refused in its words.
 
 Rules:
-    1. A body is JSON in UTF-8, an object with `model` and at least one message.
-    2. A lone surrogate (`\ud83d` of a cut emoji) becomes U+FFFD, because no encoder takes it.
-    3. No body raises anything but `Problem`, whatever its nesting or its numbers.
+    1. A body is a JSON object in UTF-8 with `model` and at least one message.
+    2. A lone surrogate (`\ud83d` of a truncated emoji) becomes U+FFFD; encoders refuse it.
+    3. Invalid bodies of any kind raise `Problem` and nothing else.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.literals import ABSENT, BRACKET, QUOTE, invalid_request, is_present, read
 
 Event = dict[str, Any]
-"""One event of a Messages stream; its `type` is also the SSE event name."""
+"""An event of a Messages stream; its `type` is also the SSE event name."""
 
 
 class Block(msgspec.Struct, gc=False):
-    """A content block of any type; a field that its type does not have is absent."""
+    """A content block of any type; fields that it does not have are ABSENT."""
 
     type: str
     text: Raw = ABSENT
@@ -53,7 +53,7 @@ class Block(msgspec.Struct, gc=False):
 
 
 class Source(msgspec.Struct, gc=False):
-    """Where an image or a document comes from."""
+    """The source of an image or a document."""
 
     type: str = ""
     media_type: Raw = ABSENT
@@ -64,14 +64,14 @@ class Source(msgspec.Struct, gc=False):
 
 
 class OutputFormat(msgspec.Struct, gc=False):
-    """The form that the whole answer must have."""
+    """The required format of the whole answer."""
 
     type: str
     schema: Raw = ABSENT
 
 
 class OutputConfig(msgspec.Struct, gc=False):
-    """How much effort, and in which form."""
+    """Effort and format of the answer."""
 
     effort: str | None = None
     format: OutputFormat | None = None
@@ -96,7 +96,7 @@ class Tool(msgspec.Struct, gc=False):
 
 
 class ToolChoice(msgspec.Struct, gc=False):
-    """Whether and which tool the model must use."""
+    """Which tool the model may or must call."""
 
     type: str
     name: str | None = None
@@ -104,20 +104,20 @@ class ToolChoice(msgspec.Struct, gc=False):
 
 
 class Thinking(msgspec.Struct, gc=False):
-    """enabled (with a budget), disabled, adaptive, between_tools, or what comes next."""
+    """The type is enabled (with a budget), disabled, adaptive, between_tools or a future value."""
 
     type: str
     budget_tokens: int | None = None
 
 
 class Metadata(msgspec.Struct, gc=False):
-    """About the request; Claude Code's user_id is a JSON text of some 190 characters."""
+    """Metadata; Claude Code's user_id is a JSON text of about 190 characters."""
 
     user_id: str | None = None
 
 
 class MessagesRequest(msgspec.Struct, gc=False):
-    """A request; the second half is only there to say that it was dropped."""
+    """A request; the second half of its fields is decoded only to report that it was dropped."""
 
     model: str
     messages: list[Message]
@@ -169,10 +169,7 @@ ANTHROPIC_ONLY: Final = (
     "speed",
     "thread",
 )
-"""Fields that mean nothing to a Chat Completions provider."""
-
-
-# Reading a request...
+"""Fields without an equivalent in other APIs."""
 
 _REQUEST = msgspec.json.Decoder(MessagesRequest)
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
@@ -182,7 +179,7 @@ _TOOLS = msgspec.json.Decoder(list[Tool])
 _SOURCE = msgspec.json.Decoder(Source)
 
 BASE64: Final = b'"base64"'
-_PICTURE = re.compile(
+_BASE64_SOURCE = re.compile(
     rb'\{\s*"type"\s*:\s*"base64"\s*,\s*"media_type"\s*:\s*("[\w/+.-]*")\s*,\s*"data"\s*:\s*"'
 )
 
@@ -192,27 +189,27 @@ _SLICE = 32 * 1024
 _ESCAPE = re.compile(rb"\\u[0-9a-fA-F]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPES = re.compile(
-    rb"(\\[^u]"  # an escaped backslash must not lend its partner to what follows
+    rb"(\\[^u]"  # consumes escaped backslashes as pairs
     rb"|\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 
 
 class ScannedBody(NamedTuple):
-    """The body of a request, and what a look at every byte of it has told; one look is enough."""
+    """A request's body and facts about its bytes, so that they are scanned only once."""
 
     body: bytes
     """UTF-8 without lone surrogates."""
     characters: int
     has_escapes: bool
-    r"""Whether there is any `\u…`."""
+    r"""True if it contains any `\u…`."""
     has_base64: bool
-    """Whether a picture or a document may be in it: `"base64"` is."""
+    """True if it contains `"base64"`, so that it may hold images or documents."""
 
 
 def scan_body(body: bytes) -> ScannedBody:
     """
-    Look over the *body* of a request.
+    Scan the *body* of a request.
 
     Raises:
         Problem: invalid_request_error if it is not UTF-8.
@@ -221,7 +218,7 @@ def scan_body(body: bytes) -> ScannedBody:
         characters = len(body) if body.isascii() else _characters(body)
     except UnicodeDecodeError as error:
         raise invalid_request("The request body is not valid UTF-8") from error
-    # Base64 has no backslashes, and to look for one byte costs next to nothing.
+    # A search for one byte is cheap, and rules out escapes in bodies that are mostly base64.
     has_escapes = b"\\" in body and _ESCAPE.search(body) is not None
     if has_escapes and _SURROGATE.search(body):
         body = replace_lone_surrogates(body)
@@ -229,13 +226,13 @@ def scan_body(body: bytes) -> ScannedBody:
 
 
 def _characters(body: bytes) -> int:
-    """Count the characters, slice by slice: one string of them all would be twice the body."""
-    view, at, characters = memoryview(body), 0, 0
-    while at < len(body):
-        rest = len(body) - at
-        decoded, used = utf_8_decode(view[at : at + _SLICE], "strict", rest <= _SLICE)
+    """Count characters in slices: decoding the whole body would double its memory."""
+    view, position, characters = memoryview(body), 0, 0
+    while position < len(body):
+        is_last = len(body) - position <= _SLICE
+        decoded, used = utf_8_decode(view[position : position + _SLICE], "strict", is_last)
         characters += len(decoded)
-        at += used
+        position += used
     return characters
 
 
@@ -244,7 +241,7 @@ def read_request(body: bytes | ScannedBody, *, counting: bool = False) -> Messag
     Read a request's *body*; `counting` requests (count_tokens) have no max_tokens.
 
     Raises:
-        Problem: invalid_request_error with the path of the field that is wrong.
+        Problem: invalid_request_error with the path of the invalid field.
     """
     text = body if isinstance(body, ScannedBody) else scan_body(body)
     request = read(_REQUEST, text.body)
@@ -259,65 +256,67 @@ def read_request(body: bytes | ScannedBody, *, counting: bool = False) -> Messag
 
 
 def check_model(name: str) -> None:
-    """Raise a Problem if *name* is too long for a model's; much is remembered by them."""
+    """
+    Check the length of a model's *name*, because caches use names as keys.
+
+    Raises:
+        Problem: If it is too long.
+    """
     if len(name) > _LONGEST_NAME:
         raise invalid_request(f"String should have at most {_LONGEST_NAME} characters", "model")
 
 
 def replace_lone_surrogates(body: bytes) -> bytes:
-    """Return *body* with U+FFFD for every half of a surrogate pair, which no decoder takes."""
-    return _ESCAPES.sub(lambda found: found[1] or rb"\ufffd", body)
+    """Return *body* with U+FFFD for every lone surrogate, which decoders refuse."""
+    return _ESCAPES.sub(lambda match: match[1] or rb"\ufffd", body)
 
 
 def unknown_fields(body: bytes) -> tuple[str, ...]:
-    """Return the names of a request's fields that nobody here knows; for the log."""
+    """Return the names of the request's unknown fields, for the log."""
     return tuple(_FIELDS.decode(body).keys() - _KNOWN)
 
 
 def blocks_of(content: Raw) -> list[Block]:
-    """Read `content` that is a string or a list of blocks; a string is one text block."""
+    """Decode `content`, a string or a list of blocks; a string is one text block."""
     opening = memoryview(content)[0] if content is not ABSENT else 0
     if opening == BRACKET:
         try:
             return _BLOCKS.decode(content)
         except (msgspec.MsgspecError, RecursionError):
-            return read(_BLOCKS, content, "content")  # again, to say what is wrong
+            return read(_BLOCKS, content, "content")  # decodes again for the error's text
     if opening == QUOTE:
         return [Block("text", content)]
     raise invalid_request("Input should be a valid string or list of blocks", "content")
 
 
 def tools_of(tools: Raw) -> list[Tool]:
-    """Read the tools of a request."""
+    """Decode the tools of a request."""
     return read(_TOOLS, tools, "tools")
 
 
 def source_of(block: Block) -> Source:
-    """Read where an image or document comes from."""
+    """Decode the source of an image or document."""
     if not is_present(block.source):
         raise invalid_request("Field required", "source")
-    return _picture(bytes(block.source)) or read(_SOURCE, block.source, "source")
+    return _base64_source(bytes(block.source)) or read(_SOURCE, block.source, "source")
 
 
-def _picture(source: bytes) -> Source | None:
+def _base64_source(source: bytes) -> Source | None:
     """
-    Read a picture as clients write it, None if it is written otherwise.
+    Decode a base64 source with the usual fields in the usual order; None for any other source.
 
-    That it is JSON is known already; to look for the quote at the end of half a megabyte of base64
-    is ten times cheaper than to decode it once more.
+    The JSON was validated before. Searching the closing quote in 500 KB of base64 is ten times
+    cheaper than decoding it again.
     """
-    found = _PICTURE.match(source)
-    if found is None or source.find(QUOTE, found.end()) != len(source) - len(b'"}'):
+    match = _BASE64_SOURCE.match(source)
+    if match is None or source.find(QUOTE, match.end()) != len(source) - len(b'"}'):
         return None
-    data = memoryview(source)[found.end() - 1 : -1]
-    return Source("base64", media_type=Raw(found[1]), data=Raw(data))
-
-
-# ...and answering with an error.
+    data = memoryview(source)[match.end() - 1 : -1]
+    return Source("base64", media_type=Raw(match[1]), data=Raw(data))
 
 
 def error_body(problem: Problem, request_id: str | None = None) -> bytes:
-    """Encode *problem* as the body of an HTTP answer, which is also the data of an error event."""
+    """Encode *problem* as the body of an HTTP response or the data of an error event."""
     body: dict[str, Any] = {
         "type": "error",
         "error": {"type": problem.kind, "message": problem.message},

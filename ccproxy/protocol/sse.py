@@ -1,13 +1,13 @@
 """
-Server-sent events: bytes in, events out, and back.
+Decoder and encoder of server-sent events.
 
-Theory of operation: `Decoder.feed` cuts whatever it is given into lines; the last, unfinished one
-waits in pieces, so that a line of 4 MiB costs the same in one read as in four thousand. Lines end
-in LF, CRLF or CR and nothing else (U+2028, U+0085, VT and FF are text). A CR ends its line at once;
-an LF that follows in the next read belongs to it.
+`Decoder.feed` splits its input into lines. The last, unfinished line is stored in pieces, so that
+the cost of a line of 4 MiB does not depend on the number of reads. Lines end in LF, CRLF or CR
+only (U+2028, U+0085, VT and FF are text). A CR ends its line at once; an LF at the start of the
+next read belongs to it.
 
-The rules are those of the HTML standard ("Interpreting an event stream"), but for one: an event
-whose blank line never came is delivered by `close`, since several providers end so.
+The rules are those of the HTML standard ("Interpreting an event stream") with one exception:
+`close` delivers an event whose blank line is missing, because several providers end so.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import NamedTuple
 from ccproxy.errors import BadAnswer
 
 LIMIT = 16 * 1024 * 1024
-"""The most bytes that one event may have, comments and unknown fields among them."""
+"""Largest size of one event in bytes, including comments and unknown fields."""
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-"""Says nothing but that we are still there (Messages API, "Ping events")."""
+"""Keep-alive event (Messages API, "Ping events")."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 
 class ServerEvent(NamedTuple):
-    """One event; `event` is b"" where the provider gave no name."""
+    """One event; `event` is b"" if it has no name."""
 
     event: bytes
     data: bytes
@@ -39,34 +39,34 @@ def encode(event: bytes, data: bytes) -> bytes:
 
 
 def too_large(limit: int = LIMIT) -> BadAnswer:
-    """Return what is raised for an event of more than *limit* bytes."""
+    """Return the error about an event of more than *limit* bytes."""
     return BadAnswer(f"The provider sent an event of more than {limit:,} bytes")
 
 
 class Decoder:
     """
-    Cuts one stream into events.
+    Splits one stream into events.
 
-    Feed it every read, then close it; both give back the events that became complete. An event
-    larger than *limit* bytes raises a Problem; the decoder is of no use afterwards.
+    Feed every read, then close; both return the events that became complete. An event larger than
+    *limit* bytes raises a Problem; the decoder cannot be used afterwards.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._unread: list[bytes] = []  # pieces of the line that has not ended
+        self._unread: list[bytes] = []  # pieces of the unfinished line
         self._unread_size = 0
         self._after_cr = False
         self._event = b""
         self._data: list[bytes] = []
-        self._size = 0  # of the lines that have ended since the last blank one
+        self._size = 0  # bytes of the lines since the last blank one
         self.begun = False
-        """True when a byte order mark would be text. To be set where bytes were passed by."""
+        """True after the first line: a byte order mark is text now. Set it if bytes are skipped."""
         self.idle = True
-        """True between two events: nothing of the next one has been seen."""
+        """True between two events: no byte of the next one has been read."""
 
     def feed(self, data: bytes) -> list[ServerEvent]:
         """
-        Take one read and return the events that end in it.
+        Process one read and return the events that end in it.
 
         Raises:
             Problem: api_error if an event is larger than the limit.
@@ -96,7 +96,7 @@ class Decoder:
         return events
 
     def close(self) -> list[ServerEvent]:
-        """Return the last event, if the stream ended without its blank line."""
+        """Return the last event if the stream ended without its blank line."""
         events: list[ServerEvent] = []
         self._take_lines([b"", b""], events)
         return events
@@ -137,7 +137,7 @@ class Decoder:
 
 
 def _is_one_line(data: bytes) -> bool:
-    """Tell whether *data* is the event that comes most often: one data line and a blank one."""
+    """Return True if *data* is the most frequent event: one data line and a blank line."""
     return (
         data.startswith(b"data: ")
         and data.find(b"\n") == len(data) - 2

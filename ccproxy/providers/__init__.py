@@ -1,1 +1,1 @@
-"""Provider facts as data: quirks, presets and model cards."""
+"""Providers as data: presets, quirks, model cards and prices. Pure."""

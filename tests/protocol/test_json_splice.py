@@ -1,4 +1,4 @@
-"""One value exchanged, every other byte kept."""
+"""Tests of replacement and removal of fields: all other bytes are preserved."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccproxy.protocol import json_splice
 from ccproxy.protocol.json_splice import fields_of, replace_value, without_fields
 
 
@@ -24,16 +25,27 @@ from ccproxy.protocol.json_splice import fields_of, replace_value, without_field
         (b'{"model":-1.5e3,"y":2}', b'{"model":"N","y":2}'),
         (b'{"x":{"model":"a"}}', b'{"x":{"model":"a"}}'),
         (b'{"model":{"a":1}}', b'{"model":{"a":1}}'),
+        (b'{"x":{"model":1},"mod\\u0065l":"\\u0000ccproxy 5"}',) * 2,
         (b"{}", b"{}"),
         (b"no json", b"no json"),
         (b"", b""),
     ],
 )
-def test_only_the_objects_own_field_is_exchanged(body, expected):
+def test_only_the_top_level_field_is_replaced(body, expected):
     assert replace_value(body, ("model",), b'"N"') == expected
 
 
-def test_a_deeper_field():
+def test_the_object_is_decoded_once_however_often_the_key_occurs(monkeypatch):
+    decoded = []
+    monkeypatch.setattr(json_splice, "fields_of", lambda body: decoded.append(1) or fields_of(body))
+    nested = b",".join([b'{"model":"a"}'] * 1000)
+    body = b'{"x":[' + nested + b'],"model":"a"}'
+    expected = b'{"x":[' + nested + b'],"model":"N"}'
+    assert replace_value(body, ("model",), b'"N"') == expected
+    assert len(decoded) == 1
+
+
+def test_a_nested_field_is_replaced():
     body = b'{"model":"top","message":{"usage":{"model":"x"},"model":"a"}}'
     expected = b'{"model":"top","message":{"usage":{"model":"x"},"model":"N"}}'
     assert replace_value(body, ("message", "model"), b'"N"') == expected
@@ -54,7 +66,7 @@ JSON = st.recursive(
     st.sampled_from([None, 1]),
     st.booleans(),
 )
-def test_any_object_keeps_all_but_the_field(fields, old, new, indent, ascii_only):
+def test_every_other_field_of_any_object_is_preserved(fields, old, new, indent, ascii_only):
     body = json.dumps({**fields, "model": old}, indent=indent, ensure_ascii=ascii_only)
     changed = replace_value(body.encode(), ("model",), json.dumps(new).encode())
     assert json.loads(changed) == {**fields, "model": new}
@@ -73,10 +85,10 @@ def test_any_object_keeps_all_but_the_field(fields, old, new, indent, ascii_only
         (b"x", {"a"}, b"x"),
     ],
 )
-def test_fields_are_left_out(body, names, expected):
+def test_fields_are_removed(body, names, expected):
     assert without_fields(body, names) == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b'{"a":\xff}', b"[" * 100_000])
-def test_what_is_no_object_has_no_fields(body):
+def test_a_body_that_is_not_an_object_has_no_fields(body):
     assert fields_of(body) is None

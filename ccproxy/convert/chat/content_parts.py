@@ -1,9 +1,12 @@
 """
-Content blocks as the parts of a Chat message.
+Content blocks converted to the parts of a Chat message, and tool results to tool messages.
 
-Every kind of block that a client may send, except tool calls, their results and thinking, becomes
-a list of parts here: text, images and files as the provider takes them, and a note in the text of
-what it does not take. Base64 never gets into text. A block of an unknown type becomes nothing.
+Every type of block except tool calls and thinking becomes a list of parts: text, images and files
+in the form that the provider accepts, and a note in the text instead of what it does not accept.
+Base64 never gets into text. Blocks of unknown types are dropped.
+
+Tool messages hold text only (OpenAI's `ChatCompletionToolMessageParam`). An image or a file in a
+tool result leaves a note in the text and goes into the user message that follows.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from msgspec import Raw
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
+    ABSENT,
     EMPTY,
+    TRUE,
     is_present,
     is_string,
     join_literals,
@@ -37,7 +42,16 @@ Part = dict[str, Any]
 
 _ANYTHING = msgspec.json.Decoder()
 _READABLE = ("title", "url", "text", "stdout", "stderr", "tool_name", "error_code", "content")
-"""Keys of a server tool's result that say something to a reader."""
+"""Keys of a server tool's result whose texts are readable."""
+
+NO_RESULT = Raw(b'"[no result]"')
+"""The result of an interrupted call; providers refuse a call without a result."""
+_NO_OUTPUT = Raw(b'"(no output)"')
+_FOLLOWS = {
+    "image_url": Raw(b'"[image follows]"'),
+    "file": Raw(b'"[document follows]"'),
+    "document_url": Raw(b'"[document follows]"'),
+}
 
 
 def text_part(text: Raw) -> Part:
@@ -56,11 +70,10 @@ def texts_of(content: object) -> list[Raw] | None:
 
 def content_of(parts: list[Part], *, flat: bool) -> Raw | list[Part]:
     """
-    Return a message's content: one string where that says the same, else the parts.
+    Return a message's content: a string for a single text, else the parts.
 
-    A lone text is a string whether the client sent a string or a list: Claude Code sends the same
-    message as a list while it is the last one and as a string afterwards, and the provider's
-    prompt cache must not notice. `flat` makes one string of several texts.
+    Claude Code sends a message as a list while it is the last one and as a string afterwards; both
+    must become the same bytes for the provider's prompt cache. `flat` joins several texts.
     """
     if not parts:
         return EMPTY
@@ -76,11 +89,8 @@ def _text(part: Part) -> Raw:
     return text
 
 
-# From blocks to parts...
-
-
 def to_parts(blocks: list[Block], conversion: Conversion) -> list[Part]:
-    """Convert the *blocks* of a `content`; an error names the block."""
+    """Convert the *blocks* of a `content`; errors contain the index of the block."""
     parts: list[Part] = []
     index = 0
     try:
@@ -130,14 +140,11 @@ def _compaction(block: Block, _conversion: Conversion) -> list[Part]:
 
 
 def _one_text(head: list[Raw], parts: list[Part]) -> list[Part]:
-    """Put *head* before the texts of *parts*, all in one text; other parts follow it."""
-    said = [*head, *(_text(part) for part in parts if part["type"] == "text")]
-    texts = [text for text in said if text != EMPTY]
+    """Join *head* and the texts of *parts* to one text; other parts follow it."""
+    literals = [*head, *(_text(part) for part in parts if part["type"] == "text")]
+    texts = [text for text in literals if text != EMPTY]
     others = [part for part in parts if part["type"] != "text"]
     return [text_part(join_literals("\\n", texts)), *others] if texts else others
-
-
-# ...images...
 
 
 def _image(block: Block, conversion: Conversion) -> list[Part]:
@@ -164,11 +171,8 @@ def _data_url(source: Source) -> Raw:
 
 
 def _file_note(kind: str, source: Source) -> Part:
-    # A file id means something at Anthropic only.
+    # File IDs are valid at Anthropic only.
     return text_part(literal(f"[{kind} {text_of(source.file_id)}: uploaded files are not sent]"))
-
-
-# ...documents...
 
 
 def _document(block: Block, conversion: Conversion) -> list[Part]:
@@ -186,7 +190,7 @@ def _document(block: Block, conversion: Conversion) -> list[Part]:
 
 
 def _decoded(source: Source) -> Raw:
-    """Return the text in a base64 source, or a note where there is none."""
+    """Return the text in a base64 source, or a note if it is not text."""
     try:
         return literal(base64.b64decode(text_of(source.data), validate=True).decode())
     except (binascii.Error, ValueError):
@@ -214,13 +218,13 @@ def _pdf(block: Block, source: Source, conversion: Conversion) -> list[Part]:
     return [text_part(note), *context]
 
 
-# ...and what a server tool said.
+# Results of server tools.
 
 
 def _server_tool_use(block: Block, _conversion: Conversion) -> list[Part]:
     name = text_of(block.name) or block.type
-    given = str(memoryview(block.input), "utf-8") if is_present(block.input) else ""
-    return [text_part(literal(f"[used {name}: {given}]" if given else f"[used {name}]"))]
+    arguments = f": {str(memoryview(block.input), 'utf-8')}" if is_present(block.input) else ""
+    return [text_part(literal(f"[used {name}{arguments}]"))]
 
 
 def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
@@ -228,14 +232,14 @@ def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
         return [text_part(block.content)] if block.content != EMPTY else []
     if not is_present(block.content):
         return []
-    said = _readable(read(_ANYTHING, block.content, "content"))
-    return [text_part(literal("\n".join(said)))] if said else []
+    texts = _readable_texts(read(_ANYTHING, block.content, "content"))
+    return [text_part(literal("\n".join(texts)))] if texts else []
 
 
-def _readable(value: object) -> list[str]:
-    """Collect the texts under the keys that say something, in their order."""
+def _readable_texts(value: object) -> list[str]:
+    """Return the texts under the readable keys, in their order."""
     if isinstance(value, list):
-        return [text for each in value for text in _readable(each)]
+        return [text for each in value for text in _readable_texts(each)]
     if not isinstance(value, dict):
         return []
     texts: list[str] = []
@@ -244,7 +248,7 @@ def _readable(value: object) -> list[str]:
         if readable and isinstance(inner, str) and inner:
             texts.append(inner)
         elif isinstance(inner, (dict, list)):
-            texts += _readable(inner)
+            texts += _readable_texts(inner)
     return texts
 
 
@@ -258,3 +262,42 @@ _CONVERTERS: dict[str, _Converter] = {
     "server_tool_use": _server_tool_use,
     "mcp_tool_use": _server_tool_use,
 }
+
+
+# Tool results.
+
+
+def tool_result(block: Block, conversion: Conversion) -> tuple[Raw, list[Part]]:
+    """
+    Convert a tool_result into the text of a tool message and the parts that must follow it.
+
+    The text is never empty or null, because some providers refuse either.
+    """
+    others: list[Part] = []
+    if is_string(block.content):
+        text = block.content
+    elif is_present(block.content):
+        text, others = _result_of_blocks(block.content, conversion)
+    else:
+        text = EMPTY
+    if text == EMPTY:
+        text = _NO_OUTPUT
+    if block.is_error is not ABSENT and block.is_error == TRUE:
+        text = wrap_literal("Error: ", text)
+    return text, others
+
+
+def orphan_result(block: Block, conversion: Conversion) -> list[Part]:
+    """Convert a tool_result without its call to text; as a tool message it would be refused."""
+    text, others = tool_result(block, conversion)
+    return [text_part(wrap_literal("[result of an earlier tool call]\\n", text)), *others]
+
+
+def _result_of_blocks(content: Raw, conversion: Conversion) -> tuple[Raw, list[Part]]:
+    blocks = blocks_of(content)
+    if len(blocks) == 1 and is_string(blocks[0].text) and blocks[0].type == "text":
+        return blocks[0].text, []
+    parts = to_parts(blocks, conversion)
+    texts = [part["text"] if part["type"] == "text" else _FOLLOWS[part["type"]] for part in parts]
+    others = [part for part in parts if part["type"] != "text"]
+    return join_literals("\\n", texts) if texts else EMPTY, others

@@ -53,14 +53,14 @@ class Exchange:
     ) -> None:
         """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, filtered = rules.without_tools(body)
-        text = rules.seen.look(body)
+        text = rules.cache.scans.scan(body)
         request = read_request(text)
         self.requested = requested or request.model
         self.model = model or rules.pick_model(request.model)
         self.streams = bool(request.stream)
         request.max_tokens = rules.clamp(request.max_tokens)
         target = rules.target(self.model)
-        converted = to_chat(request, target, signer=rules.signer, memory=rules.memory)
+        converted = to_chat(request, target, signer=rules.signer, cache=rules.cache.conversations)
         self._estimate = estimate(request, text, tools=converted.tools)
         rules.check_window(request, self.model, estimated=self._estimate)
         self.body = converted.body

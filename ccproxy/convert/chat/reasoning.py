@@ -1,159 +1,108 @@
 """
-How much a model shall think: `thinking` and effort, in each provider's own words.
+Reasoning: the parameters that request it, and earlier thinking sent back in the history.
 
-What the client wants is read once into a `Wish`; each form (`Quirks.reasoning`) says it with its
-own fields. A client that says nothing gets the provider's default: nothing is sent.
+Each form of the parameters (`Quirks.reasoning`) is one function. If the client requests nothing,
+nothing is sent and the provider's default applies.
+
+Some providers require earlier thinking, some refuse it, most ignore it; `Quirks.history` selects
+the form. The text of any thinking block is sent, whichever provider produced it, so that sessions
+survive a change of provider. Data that only its producer can read (thought signatures, encrypted
+details) is sent to the same model of the same provider only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from ccproxy.protocol.messages import MessagesRequest
-from ccproxy.providers.quirks import EffortWord, Quirks
+from msgspec import Raw
 
-_EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)[:-1]
-"""The words of effort, rising."""
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.convert.common.effort import EFFORTS, ReasoningRequest, nearest_effort
+from ccproxy.convert.common.thinking import (
+    REASONING_DETAILS,
+    THOUGHT_SIGNATURES,
+    Origin,
+    unpack_details,
+)
+from ccproxy.protocol.literals import EMPTY, is_string, join_literals, text_of, wrap_literal
+from ccproxy.protocol.messages import Block
+from ccproxy.providers.quirks import Quirks
 
-_LOW_BUDGET = 4_096
-_MEDIUM_BUDGET = 16_384
-"""Budgets of thinking tokens up to these read as low and medium effort, greater ones as high."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the client wants."""
-
-    thinks: bool | None = None
-    """None: the client did not say."""
-    effort: str | None = None
-    budget: int | None = None
-    """Thinking tokens, where the client set a number."""
+UNKNOWN_SIGNATURE = "skip_thought_signature_validator"
+"""Gemini accepts this instead of an unknown signature (ai.google.dev, thought signatures)."""
 
 
-NOTHING: Final = Wish()
-NO_THINKING: Final = Wish(thinks=False)
-
-
-def wish_of(request: MessagesRequest) -> Wish:
-    """
-    Read what the client wants.
-
-    Claude Code repeats the effort on messages when it changes during a conversation
-    (per-turn-control): the last one counts.
-    """
-    configs = [request.output_config, *[message.output_config for message in request.messages]]
-    efforts = [config.effort for config in configs if config and config.effort]
-    effort = efforts[-1] if efforts else None
-    thinking = request.thinking
-    if thinking is None:
-        return Wish(effort=effort) if effort else NOTHING
-    if thinking.type == "disabled":
-        return NO_THINKING
-    budget = thinking.budget_tokens
-    return Wish(thinks=True, effort=effort, budget=budget if budget and budget > 0 else None)
-
-
-def reasoning_fields(wish: Wish, quirks: Quirks, *, with_tools: bool) -> dict[str, Any]:
-    """Return the fields that ask the provider for what the client wants."""
+def reasoning_fields(
+    request: ReasoningRequest, quirks: Quirks, *, with_tools: bool
+) -> dict[str, Any]:
+    """Return the fields that request the reasoning from the provider."""
     if not quirks.effort_with_tools and with_tools:
         # gpt-5.4 and later: "set reasoning_effort to 'none'" or leave it out.
         return {"reasoning_effort": "none"} if "none" in quirks.efforts else {}
-    fields = _FORMS[quirks.reasoning](wish, quirks)
+    fields = _FORMS[quirks.reasoning](request, quirks)
     if quirks.reasoning_split:
         fields["reasoning_split"] = True
     return fields
 
 
-def nearest_effort(wanted: str, allowed: tuple[str, ...]) -> str:
-    """
-    Return the allowed word that is nearest to *wanted*, of two the greater one.
-
-    "none" is never near to a wish for thinking. Without a list every word is allowed.
-    """
-    if "default" in allowed:
-        return "default"
-    rising = [word for word in _EFFORTS if word in allowed and word != "none"]
-    if not rising:
-        return wanted
-    # A word that nobody knows yet is meant to be much.
-    place = _EFFORTS.index(wanted) if wanted in _EFFORTS else _EFFORTS.index("high")
-    return min(reversed(rising), key=lambda word: abs(_EFFORTS.index(word) - place))
-
-
-def _effort_of(wish: Wish) -> str | None:
-    if wish.effort:
-        return wish.effort
-    if wish.budget is None:
-        return None
-    if wish.budget <= _LOW_BUDGET:
-        return "low"
-    return "medium" if wish.budget <= _MEDIUM_BUDGET else "high"
-
-
-# The forms...
-
-
-def _nothing(_wish: Wish, _quirks: Quirks) -> dict[str, Any]:
+def _no_fields(_request: ReasoningRequest, _quirks: Quirks) -> dict[str, Any]:
     return {}
 
 
-def _by_effort(wish: Wish, quirks: Quirks) -> dict[str, Any]:
-    if wish.thinks is False:
-        off = next((word for word in ("none", "minimal") if word in quirks.efforts), None)
-        lowest = next((word for word in _EFFORTS if word in quirks.efforts), None)
+def _effort(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
+    if request.thinks is False:
+        off = next((value for value in ("none", "minimal") if value in quirks.efforts), None)
+        lowest = next((value for value in EFFORTS if value in quirks.efforts), None)
         return {"reasoning_effort": off or lowest} if off or lowest else {}
-    effort = _effort_of(wish)
-    if effort is None and wish.thinks and "none" in quirks.efforts:
-        effort = "medium"  # such a model does not think unless it is told how much
+    effort = request.effort_or_budget()
+    if effort is None and request.thinks and "none" in quirks.efforts:
+        effort = "medium"  # the default of such a model is not to reason
     return {"reasoning_effort": nearest_effort(effort, quirks.efforts)} if effort else {}
 
 
-def _by_type(wish: Wish, quirks: Quirks) -> dict[str, Any]:
+def _thinking_type(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if wish.thinks is not None and not (wish.thinks is False and quirks.always_reasons):
-        fields["thinking"] = {"type": "enabled" if wish.thinks else "disabled"}
-    if wish.thinks and quirks.thinking_keep:
+    if request.thinks is not None and not (request.thinks is False and quirks.always_reasons):
+        fields["thinking"] = {"type": "enabled" if request.thinks else "disabled"}
+    if request.thinks and quirks.thinking_keep:
         fields["thinking"] |= _KEEP[quirks.thinking_keep]
-    if quirks.efforts and (wish.thinks is not False or quirks.always_reasons):
-        fields |= _by_effort(wish, quirks)
+    if quirks.efforts and (request.thinks is not False or quirks.always_reasons):
+        fields |= _effort(request, quirks)
     return fields
 
 
-def _by_switch(wish: Wish, quirks: Quirks) -> dict[str, Any]:
-    if wish.thinks is None or (not wish.thinks and quirks.always_reasons):
+def _enable_thinking(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
+    if request.thinks is None or (not request.thinks and quirks.always_reasons):
         return {}
-    if not wish.thinks:
+    if not request.thinks:
         return {"enable_thinking": False}
-    return {"enable_thinking": True} | (
-        {"thinking_budget": wish.budget} if wish.budget is not None else {}
-    )
+    budget = {"thinking_budget": request.budget} if request.budget is not None else {}
+    return {"enable_thinking": True, **budget}
 
 
-def _for_openrouter(wish: Wish, quirks: Quirks) -> dict[str, Any]:
-    if wish.thinks is False:
+def _reasoning_object(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
+    if request.thinks is False:
         return {} if quirks.always_reasons else {"reasoning": {"enabled": False}}
-    if wish.effort:
-        allowed = quirks.efforts or tuple(word for word in _EFFORTS if word != "max")
-        return {"reasoning": {"effort": nearest_effort(wish.effort, allowed)}}
-    if wish.budget is not None:
-        return {"reasoning": {"max_tokens": wish.budget}}
-    return {"reasoning": {"enabled": True}} if wish.thinks else {}
+    if request.effort:
+        allowed = quirks.efforts or tuple(value for value in EFFORTS if value != "max")
+        return {"reasoning": {"effort": nearest_effort(request.effort, allowed)}}
+    if request.budget is not None:
+        return {"reasoning": {"max_tokens": request.budget}}
+    return {"reasoning": {"enabled": True}} if request.thinks else {}
 
 
-def _for_minimax(wish: Wish, quirks: Quirks) -> dict[str, Any]:
-    if wish.thinks is None or quirks.always_reasons:
+def _adaptive_type(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
+    if request.thinks is None or quirks.always_reasons:
         return {}
-    return {"thinking": {"type": "adaptive" if wish.thinks else "disabled"}}
+    return {"thinking": {"type": "adaptive" if request.thinks else "disabled"}}
 
 
-def _by_template(wish: Wish, quirks: Quirks) -> dict[str, Any]:
-    if wish.thinks is None or (not wish.thinks and quirks.always_reasons):
+def _template_kwargs(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
+    if request.thinks is None or (not request.thinks and quirks.always_reasons):
         return {}
-    # Templates call it one or the other (Qwen, GLM: enable_thinking; DeepSeek, Kimi: thinking).
-    switch = {"enable_thinking": wish.thinks, "thinking": wish.thinks}
+    # Both names are in use (Qwen, GLM: enable_thinking; DeepSeek, Kimi: thinking).
+    switch = {"enable_thinking": request.thinks, "thinking": request.thinks}
     return {"chat_template_kwargs": switch}
 
 
@@ -161,12 +110,87 @@ _KEEP: Final[dict[str, dict[str, Any]]] = {
     "clear_thinking": {"clear_thinking": False},
     "keep_all": {"keep": "all"},
 }
-_FORMS: Final[dict[str, Callable[[Wish, Quirks], dict[str, Any]]]] = {
-    "none": _nothing,
-    "effort": _by_effort,
-    "thinking_type": _by_type,
-    "enable_thinking": _by_switch,
-    "openrouter": _for_openrouter,
-    "minimax": _for_minimax,
-    "template_kwargs": _by_template,
+_FORMS: Final[dict[str, Callable[[ReasoningRequest, Quirks], dict[str, Any]]]] = {
+    "none": _no_fields,
+    "effort": _effort,
+    "thinking_type": _thinking_type,
+    "enable_thinking": _enable_thinking,
+    "openrouter": _reasoning_object,
+    "minimax": _adaptive_type,
+    "template_kwargs": _template_kwargs,
 }
+
+
+# Earlier thinking.
+
+
+def thinking_text(blocks: Sequence[Block]) -> Raw | None:
+    """Return the text of thinking *blocks* as one string literal, None if there is none."""
+    texts = [block.thinking for block in blocks if _has_text(block)]
+    return join_literals("\\n\\n", texts) if texts else None
+
+
+def history_fields(
+    thinking: Sequence[Block], conversion: Conversion, *, required: bool
+) -> dict[str, Any]:
+    """
+    Return the fields of an assistant message that contain its earlier *thinking*.
+
+    `required`: the provider refuses the message without the field; "" is accepted (DeepSeek,
+    Kimi: "reasoning_content is missing in assistant tool call message").
+    """
+    form = conversion.quirks.history
+    if form in ("reasoning_content", "reasoning"):
+        text = thinking_text(thinking) or (EMPTY if required else None)
+        return {} if text is None else {form: text}
+    if form == "reasoning_details":
+        details = [detail for block in thinking for detail in _details(block, conversion)]
+        return {"reasoning_details": details} if details else {}
+    if form == "drop" and thinking:
+        conversion.drop("messages.thinking")
+    return {}
+
+
+def content_with_thinking(
+    content: Raw | None, thinking: Sequence[Block], conversion: Conversion
+) -> Raw | list[dict[str, Any]] | None:
+    """Return an assistant message's content, with its *thinking* if that belongs into it."""
+    form = conversion.quirks.history
+    text = thinking_text(thinking) if form in ("think_tags", "thinking_parts") else None
+    if text is None:
+        return content
+    if form == "think_tags":
+        tagged = wrap_literal("<think>\\n", text, "\\n</think>\\n\\n")
+        return tagged if content is None else join_literals("", [tagged, content])
+    part = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+    return [part] if content is None else [part, {"type": "text", "text": content}]
+
+
+def thought_signatures(thinking: Sequence[Block], conversion: Conversion) -> dict[str, str]:
+    """Return the signature of each tool call in *thinking*, by the client's ID of the call."""
+    signatures: dict[str, str] = {}
+    for block in thinking:
+        origin = _origin(block, conversion)
+        signatures |= origin.carried.get(THOUGHT_SIGNATURES, {}) if origin else {}
+    return signatures
+
+
+def _details(block: Block, conversion: Conversion) -> list[dict[str, Any]]:
+    origin = _origin(block, conversion)
+    packed = origin.carried.get(REASONING_DETAILS) if origin else None
+    if packed:
+        return unpack_details(packed, text_of(block.thinking))
+    return [{"type": "reasoning.text", "text": block.thinking}] if _has_text(block) else []
+
+
+def _origin(block: Block, conversion: Conversion) -> Origin | None:
+    """Return the origin of *block* if it is the target itself."""
+    origin = conversion.signer.open(text_of(block.signature))
+    target = conversion.target
+    if origin is None or (origin.provider, origin.model) != (target.provider, target.model):
+        return None
+    return origin
+
+
+def _has_text(block: Block) -> bool:
+    return is_string(block.thinking) and block.thinking != EMPTY

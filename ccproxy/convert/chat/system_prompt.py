@@ -1,9 +1,9 @@
 """
-What the system says: at the start, and in the middle of a conversation.
+The system prompt, and system messages in the middle of a conversation.
 
-Claude Code's prompt begins with an attribution block, `x-anthropic-billing-header: …`, which means
-nothing to other providers and changes from conversation to conversation: it is removed, or no
-prompt would ever be found in a provider's cache.
+Claude Code's prompt begins with an attribution block, `x-anthropic-billing-header: …`. It changes
+with every conversation and has no meaning at other providers; it is removed because it would defeat
+their prompt caches.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def to_system_prompt(
     system: Raw, conversion: Conversion, *, instructions: Sequence[str] = ()
 ) -> dict[str, Any] | None:
     """
-    Convert the system prompt into the first message, None if it says nothing.
+    Convert the system prompt to the first message, None if it is empty.
 
-    Its blocks are joined with blank lines; *instructions* of ours follow them.
+    *instructions* of ccproxy follow its blocks.
     """
     try:
         blocks = blocks_of(system) if is_present(system) else []
-        said = _parts(blocks, conversion)
+        parts = _parts(blocks, conversion)
     except Problem as problem:
         raise with_path(problem, "system") from problem
-    parts = [*said, *(text_part(literal(text)) for text in instructions)]
+    parts += [text_part(literal(text)) for text in instructions]
     return {"role": "system", "content": _content(parts)} if parts else None
 
 
@@ -56,10 +56,10 @@ def to_system_message(
     blocks: Sequence[Block], conversion: Conversion, *, first: bool
 ) -> dict[str, Any] | None:
     """
-    Convert a system message of the conversation, None if it says nothing.
+    Convert a system message of the conversation, None if it is empty.
 
-    `first`: nothing comes before it. Where a provider allows one system message, at the start
-    only, a later one becomes the user text that Claude Code itself uses for such things.
+    `first`: nothing precedes it. If the provider accepts a system message at the start only, a
+    later one becomes user text in the `<system-reminder>` tags that Claude Code uses.
     """
     parts = _parts(blocks, conversion)
     if not parts:
@@ -73,7 +73,7 @@ def to_system_message(
 
 
 def _content(parts: list[Part]) -> Raw | list[Part]:
-    """One string, unless a part carries a cache mark."""
+    """Return one string, unless a part has a cache mark."""
     return content_of(parts, flat=not any("cache_control" in part for part in parts))
 
 
@@ -81,7 +81,7 @@ def _parts(blocks: Sequence[Block], conversion: Conversion) -> list[Part]:
     parts: list[Part] = []
     for block in blocks:
         if block.type != "text":
-            # Claude Code's betas put tool_addition and tool_removal here.
+            # Betas of Claude Code send tool_addition and tool_removal here.
             conversion.drop(f"system.{block.type}")
             continue
         text = _without_attribution(required_string(block.text, "text"))

@@ -1,11 +1,10 @@
 """
-Claude Code's auto mode asks a model whether a command is dangerous, and that must work anywhere.
+Requests of Claude Code's auto mode, which classify whether a command is dangerous.
 
-The question has few tokens for its answer, `<block>yes</block>` or `<block>no</block>`, and the
-client fails closed: without a readable answer every command is refused. So reasoning, which
-would eat the tokens, is switched off; where a model always reasons, it gets room to do so, its
-reasoning is hidden and the stop sequence is ours to enforce (the provider would find it in the
-reasoning). It is never answered without asking a model.
+The answer, `<block>yes</block>` or `<block>no</block>`, is limited to few tokens, and Claude Code
+refuses every command without a valid answer. Reasoning would use up the tokens, so it is disabled.
+A model that always reasons gets a larger limit, its reasoning is hidden, and ccproxy enforces the
+stop sequence, because the provider would find it in the reasoning.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import MessagesRequest
 
 ROOM_TO_REASON: Final = 4_096
-"""Tokens that a model which always reasons gets at least."""
+"""Lower bound of max_tokens for models that always reason."""
 
 _OPENING: Final = b"You are a security monitor for autonomous AI coding agents"
 _STOPS: Final = frozenset({"</block>", "</severity>"})
 _SHORT: Final = 1_024
-"""Tokens; the classifier asks for 64, and anything with room for a report is something else."""
+"""Tokens; the classifier requests 64, longer answers are something else."""
 
 
 def is_classifier(request: MessagesRequest) -> bool:
-    """Whether this is auto mode's question: by its prompt, or by its stops and its shortness."""
+    """Return True for a classification, by its prompt or by its stop sequences and short limit."""
     if is_present(request.system) and _OPENING in bytes(memoryview(request.system)[:2_048]):
         return True
     stops = set(request.stop_sequences or ())

@@ -1,8 +1,8 @@
 """
-The tools that the Messages API defines and the client runs, as ordinary functions.
+Definitions of the tools that the Messages API defines by type and the client runs.
 
-Claude knows them by their type; any other model needs to be told (API reference: bash, text
-editor, memory and computer use tools).
+Other models need a description and a schema (API reference: bash, text editor, memory and computer
+use tools).
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ CLIENT_TOOLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         ),
     ),
 }
-"""Beginning of a tool's type (a date follows) -> what it is for, and its input."""
+"""Prefix of a tool's type (a date follows) -> description and input schema."""
 
 
 def client_tool(kind: str) -> tuple[str, dict[str, Any]] | None:
-    """Return description and schema of a tool of type *kind*, None if it is not the client's."""
-    for beginning, definition in CLIENT_TOOLS.items():
-        if kind.startswith(beginning):
+    """Return description and schema of a tool of type *kind*, None for other types."""
+    for prefix, definition in CLIENT_TOOLS.items():
+        if kind.startswith(prefix):
             return definition
     return None

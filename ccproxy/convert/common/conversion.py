@@ -1,38 +1,78 @@
-"""What holds for one request while it is converted, and what is told about it afterwards."""
+"""The state and the result of one request's conversion."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import attrgetter
+
 import msgspec
 
-from ccproxy.convert.common.names import tool_name
 from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.common.tool_names import tool_name
+from ccproxy.protocol.literals import ABSENT, is_present
+from ccproxy.protocol.messages import ANTHROPIC_ONLY, MessagesRequest
 from ccproxy.providers.quirks import Quirks, Target
+
+_anthropic_only = attrgetter(*ANTHROPIC_ONLY)
+_ALL_ABSENT = (ABSENT,) * len(ANTHROPIC_ONLY)
 
 
 class Conversion(msgspec.Struct, kw_only=True):
-    """Who will answer, and the notes that the parts of a conversion leave."""
+    """The target of a conversion, and what its parts record."""
 
     target: Target
     signer: Signer
     thinks: bool = True
-    """False: the client switched thinking off."""
+    """False: the client disabled thinking."""
     tool_names: dict[str, str] = {}
-    """Sent name -> the client's, of the tools whose names had to change."""
+    """Sent name -> client's name, of the tools whose names were changed."""
     dropped: dict[str, None] = {}
-    """What was left out, by kind and in order (a dict because it is an ordered set)."""
+    """Paths of what was left out; a dict is an ordered set."""
 
     @property
     def quirks(self) -> Quirks:
-        """What is special about who will answer."""
+        """The quirks of the target."""
         return self.target.quirks
 
-    def drop(self, what: str) -> None:
-        """Note that *what* does not reach the provider."""
-        self.dropped[what] = None
+    def drop(self, path: str) -> None:
+        """Record that *path* is not sent to the provider."""
+        self.dropped[path] = None
 
     def sent_name(self, name: str) -> str:
-        """Return the name under which the provider knows the tool."""
+        """Return the name under which the tool is sent."""
         sent = tool_name(name, self.target.quirks.tool_name_length)
         if sent != name:
             self.tool_names[sent] = name
         return sent
+
+
+class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for the provider, and what the conversion of its answer needs."""
+
+    body: bytes
+    """The whole JSON body."""
+    dropped: tuple[str, ...] = ()
+    """Paths of what was left out, for the log."""
+    tool_names: Mapping[str, str] = {}
+    """Sent tool name -> client's name, of the names that were changed."""
+    stop_sequences: tuple[str, ...] = ()
+    """All stop sequences of the client; the answer must end before any of them."""
+    stream: bool = False
+    """True if the provider streams, which it may do although the client does not."""
+    hide_thinking: bool = False
+    """True: reasoning in the answer is not sent to the client."""
+    known_ids: frozenset[str] = frozenset()
+    """Tool call IDs in the conversation; a new call must not repeat one."""
+    tools: int = 0
+    """Number of tools sent."""
+
+
+def record_unsupported(request: MessagesRequest, conversion: Conversion) -> None:
+    """Record the fields of *request* that have no equivalent in other APIs."""
+    values = _anthropic_only(request)
+    if values != _ALL_ABSENT:
+        for name, value in zip(ANTHROPIC_ONLY, values, strict=True):
+            if is_present(value):
+                conversion.drop(name)
+    if (request.thinking or request.output_config) and conversion.quirks.reasoning == "none":
+        conversion.drop("thinking")

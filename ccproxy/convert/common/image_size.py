@@ -1,7 +1,7 @@
 """
-The size of a picture, read from the first bytes of its base64, as far as tokens depend on it.
+The pixel size of an image, read from the first bytes of its base64 data.
 
-Formats: PNG, GIF, WebP and JPEG, which are all that the Messages API takes.
+Formats: PNG, GIF, WebP and JPEG, the only ones that the Messages API accepts.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import base64
 import binascii
 
 _HEAD = 16 * 1024
-"""Characters of base64: a JPEG's size may stand behind a thumbnail."""
+"""Characters of base64; a thumbnail may precede the size of a JPEG."""
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_STANDS_ALONE = frozenset(range(0xD0, 0xDA)) | {0x01, 0xFF}
+_WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA)) | {0x01, 0xFF}
 
 
 def size_of(data: bytes | memoryview) -> tuple[int, int] | None:
-    """Return width and height of the picture whose base64 begins with *data*, if it tells them."""
+    """Return width and height of the image whose base64 begins with *data*, None if unknown."""
     try:
         head = base64.b64decode(data[: min(_HEAD, len(data) // 4 * 4)])
     except (binascii.Error, ValueError):
@@ -43,19 +43,22 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(head: bytes) -> tuple[int, int] | None:
-    """Walk over the segments to the one that holds the size (SOFn)."""
-    at = 2
-    while at + 9 <= len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
+    """Walk the segments to the one with the size (SOFn)."""
+    offset = 2
+    while offset + 9 <= len(head) and head[offset] == 0xFF:
+        marker = head[offset + 1]
         if marker in _JPEG_SIZES:
-            return _big(head, at + 7, 2), _big(head, at + 5, 2)
-        at += 1 if marker == 0xFF else 2 if marker in _STANDS_ALONE else 2 + _big(head, at + 2, 2)
+            return _big(head, offset + 7, 2), _big(head, offset + 5, 2)
+        if marker == 0xFF:
+            offset += 1
+        else:
+            offset += 2 if marker in _WITHOUT_LENGTH else 2 + _big(head, offset + 2, 2)
     return None
 
 
-def _big(data: bytes, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size], "big")
+def _big(data: bytes, offset: int, size: int) -> int:
+    return int.from_bytes(data[offset : offset + size], "big")
 
 
-def _little(data: bytes, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size], "little")
+def _little(data: bytes, offset: int, size: int) -> int:
+    return int.from_bytes(data[offset : offset + size], "little")

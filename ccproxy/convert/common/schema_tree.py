@@ -1,8 +1,8 @@
 """
-The structure of a JSON schema: where the schemas inside it stand, and what references mean.
+The structure of JSON schemas: subschemas, alternatives and references.
 
-A keyword is told from a property's name by its place only. Whoever walks a schema through
-`map_inner` sees schemas and nothing else.
+Only the position distinguishes a keyword from a property's name. `map_inner` visits subschemas and
+nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SINGLES: Final = frozenset(
 """Keywords whose value is one schema."""
 
 _MOST_REFERENCES: Final = 500
-"""So many references are written out; a schema with more would grow beyond any use."""
+"""References that are inlined; a schema with more would grow without bound."""
 
 _ANYTHING: Final = {"type": "object"}
 
@@ -46,7 +46,7 @@ def map_inner(schema: Schema, change: Callable[[object], object]) -> Schema:
 
 
 def as_schema(value: object) -> Schema:
-    """Return *value* if it is an object; `true`, null and nonsense say nothing."""
+    """Return *value* if it is an object, else an empty schema."""
     return value if isinstance(value, dict) else {}
 
 
@@ -55,29 +55,26 @@ def names_of(value: object) -> list[str]:
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
-# Alternatives...
-
-
-def merged(whole: Schema, branches: list[Schema], *, all_hold: bool) -> Schema:
+def merge(whole: Schema, branches: list[Schema], *, all_hold: bool) -> Schema:
     """
-    Unite the properties of *branches* in *whole*, whose own go first.
+    Merge the properties of *branches* into *whole*, whose own take precedence.
 
-    Required is what every branch requires, or any if all of them hold at once (allOf).
+    A property is required if every branch requires it, or any if all branches apply (allOf).
     """
     properties: Schema = {}
     for branch in branches:
         properties |= as_schema(branch.get("properties"))
     properties |= as_schema(whole.get("properties"))
     lists = [set(names_of(branch.get("required"))) for branch in branches]
-    needed = set.union(set(), *lists) if all_hold or not lists else set.intersection(*lists)
+    required_names = set.union(set(), *lists) if all_hold or not lists else set.intersection(*lists)
     required = names_of(whole.get("required"))
-    required += [name for name in properties if name in needed and name not in required]
-    united = {**whole, "properties": properties}
-    return {**united, "required": required} if required else united
+    required += [name for name in properties if name in required_names and name not in required]
+    result = {**whole, "properties": properties}
+    return {**result, "required": required} if required else result
 
 
 def without_one_of(schema: Schema) -> Schema:
-    """Say oneOf and allOf with what is known everywhere: anyOf, and one merged schema."""
+    """Replace oneOf by anyOf, and allOf by one merged schema."""
     node = dict(schema)
     one_of = node.pop("oneOf", None)
     if isinstance(one_of, list) and "anyOf" not in node:
@@ -87,15 +84,12 @@ def without_one_of(schema: Schema) -> Schema:
     for branch in branches:
         node = {**branch, **node}
     if any("properties" in branch for branch in branches):
-        node = merged(node, branches, all_hold=True)
+        node = merge(node, branches, all_hold=True)
     return node
 
 
-# ...and references.
-
-
 def definitions_of(root: Schema) -> Schema:
-    """Return what the references in *root* may mean, by reference."""
+    """Return the definitions in *root* by reference."""
     return {
         f"#/{keyword}/{name}": schema
         for keyword in ("definitions", "$defs")
@@ -104,28 +98,28 @@ def definitions_of(root: Schema) -> Schema:
 
 
 def target_of(schema: object, definitions: Mapping[str, Any]) -> Schema:
-    """Return what *schema* refers to, nothing if it does not or refers to nothing."""
+    """Return the schema that *schema* refers to, an empty one if there is none."""
     reference = as_schema(schema).get("$ref")
     return as_schema(definitions.get(reference)) if isinstance(reference, str) else {}
 
 
 class Inliner:
-    """Writes references out; one inside its own meaning becomes "some object"."""
+    """Replaces references by their targets, a recursive one by an object without properties."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
         self._left = _MOST_REFERENCES
 
-    def inlined(self, schema: object, *, inside: frozenset[str] = frozenset()) -> object:
-        """Return *schema* without references; `inside` are those that lead to it."""
+    def inline(self, schema: object, *, path: frozenset[str] = frozenset()) -> object:
+        """Return *schema* without references; `path` holds those that lead to it."""
         if not isinstance(schema, dict):
             return schema
         reference = schema.get("$ref")
         if not isinstance(reference, str):
-            return map_inner(schema, lambda inner: self.inlined(inner, inside=inside))
+            return map_inner(schema, lambda inner: self.inline(inner, path=path))
         self._left -= 1
-        if reference in inside or self._left < 0:
+        if reference in path or self._left < 0:
             return dict(_ANYTHING)
         rest = {key: value for key, value in schema.items() if key != "$ref"}
-        meant = {**target_of(schema, self._definitions), **rest}
-        return self.inlined(meant, inside=inside | {reference})
+        target = {**target_of(schema, self._definitions), **rest}
+        return self.inline(target, path=path | {reference})

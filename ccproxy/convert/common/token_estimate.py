@@ -1,14 +1,13 @@
 """
-How many tokens a request has, without a tokenizer and without looking at every character.
+Estimate of a request's tokens without a tokenizer, and its calibration.
 
-Theory of operation: the JSON of a text is measured as it stands, by its bytes and the characters in
-them: ASCII has some 3.7 bytes per token (code fewer, prose more), a character of three bytes in
-UTF-8 (Chinese, Japanese, Korean) is a token. Only where base64 may hide is a message looked into:
-pictures and documents cost by their size, not by their encoding. 148 KB take less than 0.1 ms, so
-that every `message_start` can afford it.
+The JSON of texts is measured by its bytes and characters: ASCII has about 3.7 bytes per token (code
+fewer, prose more), a character of three bytes in UTF-8 (Chinese, Japanese, Korean) is one token.
+Images and documents count by their size instead of their base64, so only messages that contain
+base64 are decoded. 148 KB take less than 0.1 ms, cheap enough for every `message_start`.
 
-What is left of the error is the tokenizer's, which differs from model to model: `Calibration`
-learns a factor from what the provider reports.
+Tokenizers differ from model to model: `Calibration` learns a factor from the usage that the
+provider reports.
 """
 
 from __future__ import annotations
@@ -31,56 +30,56 @@ WIDE_PER_TOKEN = 1.0
 FIXED = 3.0
 PER_MESSAGE = 4.0
 PER_TOOL = 8.0
-UNKNOWN_PICTURE = 1500.0
-LARGEST_PICTURE = 1600.0
+UNKNOWN_IMAGE = 1500.0
+LARGEST_IMAGE = 1600.0
 PIXELS_PER_TOKEN = 750.0
-"""Anthropic, "Vision": tokens = width · height / 750; larger pictures are scaled down."""
+"""Anthropic, "Vision": tokens = width · height / 750; larger images are scaled down."""
 DOCUMENT_FIRST = 1500.0
 BASE64_PER_TOKEN = 34.0
-"""A page of a PDF is some 70 KB of base64 and 2,000 tokens."""
+"""A page of a PDF is about 70 KB of base64 and 2,000 tokens."""
 
-_MAY_HIDE_BASE64 = 2 * 1024
-"""Bytes: in shorter messages a picture counts as the text that it looks like."""
+_SHORT_MESSAGE = 2 * 1024
+"""Bytes; in shorter messages the base64 of an image counts as text."""
 _DEEPEST = 4
 
 
 def estimate(
-    request: MessagesRequest, text: ScannedBody | None = None, *, tools: int | None = None
+    request: MessagesRequest, scanned: ScannedBody | None = None, *, tools: int | None = None
 ) -> int:
     """
-    Return about how many tokens *request* puts into the model's window, at least one.
+    Return an estimate of the input tokens of *request*, at least one.
 
-    *text* is what it was read from and *tools* their number, which saves another look at every
-    byte. Grows with everything that is added. Never raises, whatever the content.
+    *scanned* is its body and *tools* the number of tools; without them, both are determined here.
+    The estimate grows with everything that is added. Invalid content never raises.
     """
     counted = [request.system, request.tools, *(message.content for message in request.messages)]
-    if text is None:
-        text = scan_body(b"".join(counted))
+    if scanned is None:
+        scanned = scan_body(b"".join(counted))
     size = sum([len(memoryview(part)) for part in counted])
     if tools is None:
-        # Every tool has one schema; counting the words is cheaper than decoding the list.
+        # Every tool has one schema; counting the keys is cheaper than decoding the list.
         tools = bytes(request.tools).count(b'"input_schema"')
     tokens = FIXED + PER_TOOL * tools + PER_MESSAGE * len(request.messages)
-    # Encoders write other letters as they are or as escapes. Only where nothing but ASCII is
-    # found may it be the latter, and is worth the search.
-    if text.has_escapes and text.characters == len(text.body):
-        tokens += sum(_of_escapes(bytes(part)) for part in counted)
+    # Encoders write non-ASCII letters either as they are or as escapes, so escapes are counted
+    # only in bodies of ASCII.
+    if scanned.has_escapes and scanned.characters == len(scanned.body):
+        tokens += sum(_escaped_text_tokens(bytes(part)) for part in counted)
     else:
-        # What is not counted, the names of the fields, is ASCII.
-        tokens += _of_size(size, text.characters - (len(text.body) - size))
-    if text.has_base64:
-        tokens += sum(map(_of_hidden, request.messages))
+        # The names of the fields, which are not counted, are ASCII.
+        tokens += _text_tokens(size, scanned.characters - (len(scanned.body) - size))
+    if scanned.has_base64:
+        tokens += sum(map(_media_tokens, request.messages))
     return int(tokens)
 
 
-def _of_size(size: int, characters: int) -> float:
-    """Measure the JSON of texts by its bytes and characters."""
+def _text_tokens(size: int, characters: int) -> float:
+    """Return the tokens of JSON texts by their bytes and characters."""
     wide_or_half = (size - characters) / 2
     return (characters - wide_or_half) / ASCII_PER_TOKEN + wide_or_half / WIDE_PER_TOKEN
 
 
-def _of_escapes(text: bytes) -> float:
-    """The same for other letters written as escapes: those of two bytes begin with a zero."""
+def _escaped_text_tokens(text: bytes) -> float:
+    """Return the tokens of texts with escapes; escapes of two-byte letters begin with a zero."""
     escapes = text.count(b"\\u")
     narrow = text.count(b"\\u0") if escapes else 0
     wide_or_half = escapes - narrow / 2
@@ -88,7 +87,7 @@ def _of_escapes(text: bytes) -> float:
     return rest / ASCII_PER_TOKEN + wide_or_half / WIDE_PER_TOKEN
 
 
-# Pictures and documents: taken out as text, put in by their size.
+# Images and documents: subtracted as text, added by their size.
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -105,96 +104,94 @@ class _Block(msgspec.Struct, gc=False):
 _BLOCKS = msgspec.json.Decoder(list[_Block])
 
 
-_KEPT = 8
-_LONGEST_KEPT = 2 * 1024 * 1024
+_CACHED_MESSAGES = 8
+_LARGEST_CACHED = 2 * 1024 * 1024
+# An image is sent again with every turn, and comparing is cheaper. Most recently used first.
 _measured: list[tuple[Raw, float]] = []
-"""A picture comes again with every turn, and comparing is cheaper. The last used is the first."""
 
 
-def _of_hidden(message: Message) -> float:
-    """Return what a *message* with pictures or documents counts besides its size."""
+def _media_tokens(message: Message) -> float:
+    """Return the tokens of a *message* with images or documents in addition to its size."""
     content = message.content
     size = len(memoryview(content))
-    if message.role != "user" or size <= _MAY_HIDE_BASE64 or BASE64 not in bytes(content):
+    if message.role != "user" or size <= _SHORT_MESSAGE or BASE64 not in bytes(content):
         return 0.0
-    for index, (kept, counted) in enumerate(_measured):
-        if kept == content:
+    for index, (cached, tokens) in enumerate(_measured):
+        if cached == content:
             _measured.insert(0, _measured.pop(index))
-            return counted
-    counted = _difference(content, depth=0)
-    if size <= _LONGEST_KEPT:
-        _measured.insert(0, (content.copy(), counted))
-        del _measured[_KEPT:]
-    return counted
+            return tokens
+    tokens = _difference(content, depth=0)
+    if size <= _LARGEST_CACHED:
+        _measured.insert(0, (content.copy(), tokens))
+        del _measured[_CACHED_MESSAGES:]
+    return tokens
 
 
 def _difference(content: Raw, *, depth: int) -> float:
-    """Return by how much the blocks of *content* are not the text that they look like."""
+    """Return the tokens of the media in *content* minus those of their base64 as text."""
     if depth > _DEEPEST or bytes(memoryview(content)[:1]) != b"[":
         return 0.0
     try:
         blocks = _BLOCKS.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return 0.0  # the conversion will say what is wrong with it
+        return 0.0  # the conversion reports the error
     total = 0.0
     for block in blocks:
         total += _difference(block.content, depth=depth + 1)
         if block.source is not None and block.source.type == "base64":
-            total += _of_source(block.type, memoryview(block.source.data)[1:-1])
+            total += _source_tokens(block.type, memoryview(block.source.data)[1:-1])
     return total
 
 
-def _of_source(kind: str, data: memoryview) -> float:
+def _source_tokens(kind: str, data: memoryview) -> float:
     as_text = len(data) / ASCII_PER_TOKEN
     if kind != "image":
         return DOCUMENT_FIRST + len(data) / BASE64_PER_TOKEN - as_text
     size = size_of(data)
-    pixels = UNKNOWN_PICTURE if size is None else size[0] * size[1] / PIXELS_PER_TOKEN
-    # Never less than it would count in a short message, so that the estimate only ever grows.
-    least = min(as_text, _MAY_HIDE_BASE64 / ASCII_PER_TOKEN)
-    return max(min(pixels, LARGEST_PICTURE), least) - as_text
+    pixels = UNKNOWN_IMAGE if size is None else size[0] * size[1] / PIXELS_PER_TOKEN
+    # At least as much as in a short message, so that the estimate grows with every byte.
+    least = min(as_text, _SHORT_MESSAGE / ASCII_PER_TOKEN)
+    return max(min(pixels, LARGEST_IMAGE), least) - as_text
 
-
-# What is learnt.
 
 _SHARE = 0.2
 _LEAST, _MOST = 0.4, 2.5
 _TOO_SHORT = 500
-"""Tokens: in shorter requests the template around the messages weighs too much."""
-_MODELS_KEPT = 256
+"""Tokens; in shorter requests the template around the messages weighs too much."""
+_MAX_MODELS = 256
 
 
 class Calibration:
     """
     The factor between the estimate and the provider's count, per model.
 
-    An exponential average; the first answers count fully. What says that the estimate is wrong by
-    more than a tokenizer can be (0.4 to 2.5) is nonsense of the provider's, and nothing is learnt.
-    Of very many models those are forgotten about which nothing was learnt for longest.
+    An exponential average in which the first answers count fully. Ratios outside 0.4 to 2.5 are
+    implausible for any tokenizer and ignored. The number of models is bounded; the one that was not
+    updated for longest is removed.
     """
 
     def __init__(self) -> None:
         self._factors: dict[str, tuple[float, int]] = {}
 
     def learn(self, model: str, *, estimated: int, reported: int) -> None:
-        """Take in that *model* counted *reported* input tokens, cached ones among them."""
+        """Update the factor of *model* by its *reported* input tokens, including cached ones."""
         if estimated < _TOO_SHORT:
             return
-        seen = reported / estimated
-        if not _LEAST <= seen <= _MOST:
+        ratio = reported / estimated
+        if not _LEAST <= ratio <= _MOST:
             return
         factor, times = self._factors.pop(model, (1.0, 0))
         share = max(_SHARE, 1 / (times + 1))
-        self._factors[model] = (factor + share * (seen - factor), times + 1)
-        while len(self._factors) > _MODELS_KEPT:
+        self._factors[model] = (factor + share * (ratio - factor), times + 1)
+        while len(self._factors) > _MAX_MODELS:
             del self._factors[next(iter(self._factors))]
 
     def knows(self, model: str) -> bool:
-        """Whether anything was learnt about *model*."""
+        """Return True if *model* is calibrated."""
         return model in self._factors
 
     def factor(self, model: str) -> float:
-        """Return the factor for *model*, 1 while nothing is known."""
+        """Return the factor for *model*, 1 if it is not calibrated."""
         return self._factors.get(model, (1.0, 0))[0]
 
     def apply(self, model: str, estimated: int) -> int:
@@ -202,18 +199,18 @@ class Calibration:
         return max(1, round(estimated * self.factor(model)))
 
     def export(self) -> dict[str, tuple[float, int]]:
-        """Return what was learnt as plain data."""
+        """Return the calibration as plain data."""
         return dict(self._factors)
 
-    def restore(self, kept: dict[str, tuple[float, int]]) -> None:
+    def restore(self, factors: dict[str, tuple[float, int]]) -> None:
         """
-        Take over what `export` returned.
+        Restore the data that `export` returned.
 
         Raises:
-            TypeError, ValueError: If it is something else.
+            TypeError, ValueError: If the data is invalid.
 
         """
         self._factors = {
             str(model): (min(max(float(factor), _LEAST), _MOST), int(times))
-            for model, (factor, times) in kept.items()
+            for model, (factor, times) in factors.items()
         }

@@ -1,9 +1,8 @@
 """
-Tools that the user does not want a model to be told of (TOOL_FILTER, row M22).
+Removal of the tools whose names match the user's TOOL_FILTER.
 
-Decided by the tool's name, without regard to its type. Where nothing is left, neither `tools` nor
-`tool_choice` is sent; a `tool_choice` that names a tool that went goes, too. Every other byte of
-the request stays.
+The type of a tool does not matter. A `tool_choice` that names a removed tool is removed, and both
+`tools` and `tool_choice` are if no tool is left. All other bytes of the request are preserved.
 """
 
 from __future__ import annotations
@@ -24,49 +23,52 @@ class _Named(msgspec.Struct, gc=False):
 
 _TOOLS = msgspec.json.Decoder(list[Raw])
 _TOOL = msgspec.json.Decoder(_Named)
-_LISTS_KEPT = 16
-_LARGEST_KEPT = 512 * 1024
-"""Bytes of a list of tools."""
+_CACHED_LISTS = 16
+_LARGEST_CACHED = 512 * 1024
+"""Bytes of a list of tools; larger ones are not cached."""
 
 
 def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
     """
     Return the request *body* without the tools whose names match one of *patterns*.
 
-    Beside it stands what was left out, as `tools.NAME`. What is no request comes back as it was:
-    whoever reads it next says what is wrong with it.
+    The second value lists the removed ones as `tools.NAME`. A body that is not a request is
+    returned unchanged; reading it reports the error.
     """
     fields = fields_of(body) if patterns else None
     if fields is None or "tools" not in fields:
         return body, ()
     tools = bytes(fields["tools"])
-    kept, gone = (_kept_sorted if len(tools) <= _LARGEST_KEPT else _sorted)(tools, patterns)
-    if not gone:
+    partition = _cached_partition if len(tools) <= _LARGEST_CACHED else _partition
+    remaining, removed = partition(tools, patterns)
+    if not removed:
         return body, ()
-    if kept:
-        fields["tools"] = Raw(b"[" + b",".join(kept) + b"]")
+    if remaining:
+        fields["tools"] = Raw(b"[" + b",".join(remaining) + b"]")
     else:
         del fields["tools"]
-    if "tool_choice" in fields and (not kept or _name(fields["tool_choice"]) in gone):
+    if "tool_choice" in fields and (not remaining or _name(fields["tool_choice"]) in removed):
         del fields["tool_choice"]
     parts = (b"%b:%b" % (msgspec.json.encode(name), raw) for name, raw in fields.items())
-    return b"{" + b",".join(parts) + b"}", tuple(f"tools.{name}" for name in gone)
+    return b"{" + b",".join(parts) + b"}", tuple(f"tools.{name}" for name in removed)
 
 
-def _sorted(tools: bytes, patterns: tuple[str, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """Return the tools that stay, and the names of those that go."""
+def _partition(
+    tools: bytes, patterns: tuple[str, ...]
+) -> tuple[tuple[bytes, ...], dict[str, None]]:
+    """Return the remaining tools and the names of the removed ones."""
     try:
-        found = _TOOLS.decode(tools)
+        decoded = _TOOLS.decode(tools)
     except msgspec.MsgspecError:
-        return (), ()
+        return (), {}
     matches = re.compile("|".join(map(translate, patterns)), re.IGNORECASE).match
-    named = [(_name(tool), bytes(tool)) for tool in found]
-    gone = tuple(name for name, _ in named if name and matches(name))
-    return tuple(tool for name, tool in named if name not in gone), gone
+    named = [(_name(tool), bytes(tool)) for tool in decoded]
+    removed = dict.fromkeys(name for name, _ in named if name and matches(name))
+    return tuple(tool for name, tool in named if name not in removed), removed
 
 
 # A client sends the same tools with every turn.
-_kept_sorted = lru_cache(maxsize=_LISTS_KEPT)(_sorted)
+_cached_partition = lru_cache(maxsize=_CACHED_LISTS)(_partition)
 
 
 def _name(raw: Raw) -> str:

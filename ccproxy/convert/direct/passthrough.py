@@ -242,7 +242,7 @@ def _read(body: bytes, rules: ConversionContext) -> tuple[bytes, Head]:
 
     Half of an emoji is refused as JSON by Anthropic, too: the session would be at its end.
     """
-    body = rules.seen.look(body).body
+    body = rules.cache.scans.scan(body).body
     if (head := head_at_ends(body)) is not None:
         return body, head
     try:

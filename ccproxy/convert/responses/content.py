@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from ccproxy.convert.chat.content_parts import Part, content_of, to_parts
-from ccproxy.convert.chat.tool_results import to_result
+from ccproxy.convert.chat.content_parts import Part, content_of, to_parts, tool_result
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.protocol.literals import ABSENT, EMPTY, TRUE, is_present, is_string, wrap_literal
 from ccproxy.protocol.messages import Block, blocks_of
@@ -54,7 +53,7 @@ def tool_output(block: Block, conversion: Conversion) -> tuple[Raw | list[Item],
         parts = to_parts(blocks_of(block.content), conversion)
         if any(part["type"] != "text" for part in parts):
             return [_input_part(part) for part in _marked(parts, block)], []
-    return to_result(block, conversion)
+    return tool_result(block, conversion)
 
 
 def _has_blocks(block: Block) -> bool:

@@ -21,12 +21,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.chat.checkpoint import Point, Start
-from ccproxy.convert.chat.content_parts import Part, block_to_parts
+from ccproxy.convert.chat.content_parts import NO_RESULT, Part, block_to_parts, orphan_result
 from ccproxy.convert.chat.system_prompt import to_system_message
-from ccproxy.convert.chat.tool_results import NO_RESULT, to_orphan
 from ccproxy.convert.common.conversion import Conversion
-from ccproxy.convert.common.names import ToolIds, id_literal
+from ccproxy.convert.common.request_cache import Checkpoint, ConvertedPrefix
+from ccproxy.convert.common.tool_names import ToolIds, id_literal
 from ccproxy.convert.responses.content import Item, input_content, tool_output
 from ccproxy.convert.responses.output_items import SEARCH_ID_PREFIX
 from ccproxy.convert.responses.reasoning_items import ReasoningItems
@@ -70,7 +69,7 @@ class InputWriter:
         # What cannot change any more, as JSON; and the items after it.
         self._written = bytearray()
         self._items: list[Item] = []
-        self._points: list[Point] = []
+        self._checkpoints: list[Checkpoint] = []
         self._begun_with = 0
         self._ids = ToolIds(self._quirks.tool_ids)
         self._client_ids: list[bytes] = []
@@ -85,30 +84,30 @@ class InputWriter:
         """Return the client's ids of all calls."""
         return frozenset(_IDS.decode(b"[%b]" % b",".join(self._client_ids)))
 
-    def resume(self, start: Start) -> int:
-        """Continue after *start*; return the index of the message that must be added next."""
-        point = start.points[-1]
-        self._points = list(start.points)
-        self._begun_with = len(self._points)
-        self._written += memoryview(start.written)[: point.written]
-        self._client_ids += start.client_ids[: point.calls]
-        self._sent_ids += start.sent_ids[: point.calls]
-        self._ids.know(self._sent_ids)
+    def resume(self, prefix: ConvertedPrefix) -> int:
+        """Continue after *prefix*; return the index of the message that must be added next."""
+        point = prefix.checkpoints[-1]
+        self._checkpoints = list(prefix.checkpoints)
+        self._begun_with = len(self._checkpoints)
+        self._written += memoryview(prefix.written)[: point.written]
+        self._client_ids += prefix.client_ids[: point.calls]
+        self._sent_ids += prefix.sent_ids[: point.calls]
+        self._ids.reserve(self._sent_ids)
         for client_id, sent_id in zip(
             self._client_ids[-point.open :], self._sent_ids[-point.open :], strict=True
         ):
             self._open(client_id, Raw(sent_id))
-        self._conversion.dropped |= dict.fromkeys(start.dropped[: point.dropped])
-        self._conversion.tool_names |= dict(start.tool_names[: point.tool_names])
+        self._conversion.dropped |= dict.fromkeys(prefix.dropped[: point.dropped])
+        self._conversion.tool_names |= dict(prefix.tool_names[: point.tool_names])
         return point.messages
 
-    def start(self) -> Start | None:
+    def prefix(self) -> ConvertedPrefix | None:
         """Return what a later request can continue after, None if nothing was added to it."""
-        if len(self._points) == self._begun_with:
+        if len(self._checkpoints) == self._begun_with:
             return None
-        return Start(
-            points=self._points,
-            written=bytes(memoryview(self._written)[: self._points[-1].written]),
+        return ConvertedPrefix(
+            checkpoints=self._checkpoints,
+            written=bytes(memoryview(self._written)[: self._checkpoints[-1].written]),
             client_ids=self._client_ids,
             sent_ids=self._sent_ids,
             dropped=tuple(self._conversion.dropped),
@@ -148,7 +147,7 @@ class InputWriter:
             self._written += memoryview(_encode(self._items))[1:-1]
             self._items = []
         conversion = self._conversion
-        point = Point(
+        point = Checkpoint(
             messages=messages,
             written=len(self._written),
             calls=len(self._client_ids),
@@ -156,7 +155,7 @@ class InputWriter:
             dropped=len(conversion.dropped),
             tool_names=len(conversion.tool_names),
         )
-        self._points.append(point)
+        self._checkpoints.append(point)
 
     # System and user messages...
 
@@ -198,7 +197,7 @@ class InputWriter:
                 shown += others
                 self._has_results = True
                 return
-        parts += to_orphan(block, self._conversion)
+        parts += orphan_result(block, self._conversion)
 
     # ...what the assistant answered...
 
@@ -247,7 +246,7 @@ class InputWriter:
 
     def _call(self, block: Block) -> Item:
         client_id = id_literal(block.id)
-        sent_id = Raw(self._ids.take(client_id))
+        sent_id = Raw(self._ids.assign(client_id))
         self._client_ids.append(client_id)
         self._sent_ids.append(bytes(sent_id))
         self._open(client_id, sent_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
-from ccproxy.convert.chat.reasoning import Wish
+from ccproxy.convert.common.effort import ReasoningRequest
 from ccproxy.providers.quirks import EffortWord, Quirks
 
 _EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)[:-1]
@@ -14,7 +14,7 @@ _HIGH_BUDGET: Final = 24_000
 """Budgets of thinking tokens from which on the effort is medium and high."""
 
 
-def reasoning_object(wish: Wish, quirks: Quirks, *, hide: bool) -> dict[str, Any]:
+def reasoning_object(wish: ReasoningRequest, quirks: Quirks, *, hide: bool) -> dict[str, Any]:
     """
     Return the object `reasoning`; empty if the model does not reason or nothing is wished for.
 
@@ -30,7 +30,7 @@ def reasoning_object(wish: Wish, quirks: Quirks, *, hide: bool) -> dict[str, Any
     }
 
 
-def _effort(wish: Wish, allowed: tuple[EffortWord, ...]) -> str | None:
+def _effort(wish: ReasoningRequest, allowed: tuple[EffortWord, ...]) -> str | None:
     rising = [word for word in _EFFORTS if word in allowed]
     if wish.thinks is False:
         return rising[0] if rising else None

@@ -16,14 +16,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.chat.checkpoint import Memory
-from ccproxy.convert.chat.reasoning import NO_THINKING, Wish, wish_of
-from ccproxy.convert.chat.request import Converted, note_dropped
-from ccproxy.convert.chat.response_format import format_of, named_schema
-from ccproxy.convert.chat.sampling import limit_fields, sampling_fields, stops_of
+from ccproxy.convert.chat.parameters import limit_fields, sampling_fields, stop_sequences_of
 from ccproxy.convert.chat.system_prompt import to_system_prompt
 from ccproxy.convert.common.classifier import ROOM_TO_REASON, is_classifier
-from ccproxy.convert.common.conversion import Conversion
+from ccproxy.convert.common.conversion import Conversion, ConvertedRequest, record_unsupported
+from ccproxy.convert.common.effort import NO_THINKING, ReasoningRequest, requested_reasoning
+from ccproxy.convert.common.request_cache import ConversationCache
+from ccproxy.convert.common.response_format import named_schema, requested_format
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.responses.content import Item, input_content
 from ccproxy.convert.responses.conversation import InputWriter, message_item
@@ -53,13 +52,13 @@ def to_responses(
     *,
     signer: Signer,
     stream: bool | None = None,
-    memory: Memory | None = None,
+    cache: ConversationCache | None = None,
     refusals: Refusals = NOTHING_REFUSED,
-) -> Converted:
+) -> ConvertedRequest:
     """
     Convert *request* for *target*; `stream` None: stream if the client does.
 
-    *memory* makes it cheaper, not different, to convert the next request of a conversation.
+    *cache* makes it cheaper, not different, to convert the next request of a conversation.
     *refusals* is what the provider refused before.
 
     Raises:
@@ -67,7 +66,7 @@ def to_responses(
     """
     try:
         conversion = Conversion(target=target, signer=signer)
-        return _convert(request, conversion, stream, memory, refusals)
+        return _convert(request, conversion, stream, cache, refusals)
     except RecursionError as error:
         raise invalid_request("The JSON is nested too deeply") from error
 
@@ -76,16 +75,16 @@ def _convert(
     request: MessagesRequest,
     conversion: Conversion,
     stream: bool | None,
-    memory: Memory | None,
+    cache: ConversationCache | None,
     refusals: Refusals,
-) -> Converted:
+) -> ConvertedRequest:
     target, quirks = conversion.target, conversion.quirks
     classifies = is_classifier(request)
-    wish = NO_THINKING if classifies else wish_of(request)
+    wish = NO_THINKING if classifies else requested_reasoning(request)
     hide = classifies and quirks.always_reasons
     streams = bool(request.stream if stream is None else stream)
     conversion.thinks = wish.thinks is not False
-    note_dropped(request, conversion)
+    record_unsupported(request, conversion)
     tools = to_responses_tools(request.tools, conversion)
     choice = to_responses_choice(request.tool_choice, tools, conversion)
     if choice.without_tools:
@@ -93,7 +92,7 @@ def _convert(
     instructions = [choice.instruction] if choice.instruction else []
     system = _system_item(request.system, conversion, instructions)
     items, known_ids = _to_input(
-        request.messages, system, conversion, memory, refusals.refused_reasoning
+        request.messages, system, conversion, cache, refusals.refused_reasoning
     )
     reasoning = reasoning_object(wish, quirks, hide=hide)
     body = {
@@ -110,11 +109,11 @@ def _convert(
         **_stream_fields(target, streams=streams),
         **quirks.extra_body,
     }
-    return Converted(
+    return ConvertedRequest(
         body=_ENCODER.encode(refusals.apply(body, target.model)),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
-        stop_sequences=stops_of(request),
+        stop_sequences=stop_sequences_of(request),
         stream=streams,
         hide_thinking=hide,
         known_ids=known_ids,
@@ -136,7 +135,7 @@ def _to_input(
     messages: list[Message],
     system: Item | None,
     conversion: Conversion,
-    memory: Memory | None,
+    cache: ConversationCache | None,
     refused_reasoning: Collection[str],
 ) -> tuple[list[Item | Raw], frozenset[str]]:
     """Convert the messages after *system*; return the ids of the calls in them, too."""
@@ -144,14 +143,14 @@ def _to_input(
     own = Conversion(target=target, signer=signer, thinks=thinks)
     writer = InputWriter(own, system=system, refused_reasoning=refused_reasoning)
     prompted = system is not None
-    known = memory.find(messages, own, prompted=prompted) if memory else None
+    known = cache.find(messages, own, prompted=prompted) if cache else None
     first = writer.resume(known) if known else 0
     for index, message in enumerate(messages[first:], first):
         writer.add(message, index)
     items = writer.finish()
-    start = writer.start() if memory else None
-    if memory and start:
-        memory.keep(messages, own, prompted=prompted, start=start)
+    prefix = writer.prefix() if cache else None
+    if cache and prefix:
+        cache.store(messages, own, prompted=prompted, prefix=prefix)
     conversion.dropped |= own.dropped
     conversion.tool_names |= own.tool_names
     return items, writer.known_ids()
@@ -174,7 +173,7 @@ def _include(conversion: Conversion, tools: ResponsesTools) -> dict[str, list[st
 
 
 def _text_format(request: MessagesRequest) -> dict[str, Any]:
-    wanted = format_of(request)
+    wanted = requested_format(request)
     if wanted is None:
         return {}
     return {"text": {"format": {"type": "json_schema", "strict": False, **named_schema(wanted)}}}
@@ -199,4 +198,4 @@ def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:
     return {"stream": True, **plain}
 
 
-__all__ = ["LEAST_OUTPUT_TOKENS", "Wish", "to_responses"]
+__all__ = ["LEAST_OUTPUT_TOKENS", "ReasoningRequest", "to_responses"]

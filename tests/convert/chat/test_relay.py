@@ -247,7 +247,7 @@ def test_a_stop_sequence_ends_the_answer():
             "Rate limit",
             id="an error in a list (Gemini)",
         ),
-        pytest.param([b"[1]"], "api_error", "no answer", id="a JSON body that is no answer"),
+        pytest.param([b"[1]"], "api_error", "is not valid", id="a JSON body that is no answer"),
     ],
 )  # fmt: skip
 def test_errors_instead_of_an_answer(pieces, kind, words):

@@ -9,7 +9,7 @@ from ccproxy.convert.common.schema_tree import (
     as_schema,
     definitions_of,
     map_inner,
-    merged,
+    merge,
     names_of,
     target_of,
     without_one_of,
@@ -59,7 +59,7 @@ def test_only_an_object_is_a_schema(value):
 
 def test_own_properties_go_first():
     whole = {"properties": {"a": 1}}
-    assert merged(whole, [{"properties": {"a": 2, "b": 2}}], all_hold=True)["properties"] == {
+    assert merge(whole, [{"properties": {"a": 2, "b": 2}}], all_hold=True)["properties"] == {
         "a": 1,
         "b": 2,
     }
@@ -95,4 +95,4 @@ def test_target_of(schema, target):
 
 def test_a_name_is_no_reference():
     schema = {"properties": {"$ref": {"type": "string"}}}
-    assert Inliner({}).inlined(schema) == schema
+    assert Inliner({}).inline(schema) == schema

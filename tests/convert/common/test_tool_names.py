@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ccproxy.convert.common.names import ToolIds, id_literal, tool_name
+from ccproxy.convert.common.tool_names import ToolIds, id_literal, tool_name
 from ccproxy.protocol.literals import ABSENT
 from tests.traced import kept_by
 
@@ -98,17 +98,17 @@ def test_no_id_is_an_empty_one():
     ],
 )
 def test_ids_are_kept_where_they_fit(form, client_id, kept):
-    assert (ToolIds(form).take(client_id) == client_id) is kept
+    assert (ToolIds(form).assign(client_id) == client_id) is kept
 
 
 @pytest.mark.parametrize("form", ["any", "forty", "nine"])
 @given(ids=st.lists(st.sampled_from([b'""', b'"call_0"', b'"abcDEF123"', b'"' + b"y" * 50 + b'"'])))
 def test_ids_occur_once_and_depend_on_the_past_only(form, ids):
     made = ToolIds(form)
-    sent = [made.take(each) for each in ids]
+    sent = [made.assign(each) for each in ids]
     again = ToolIds(form)
     assert len(set(sent)) == len(sent)
-    assert [again.take(each) for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
+    assert [again.assign(each) for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
 
 
 def test_only_short_names_are_remembered():

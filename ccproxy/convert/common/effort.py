@@ -1,0 +1,76 @@
+"""How much the client wants the model to reason: `thinking` and `output_config.effort`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from ccproxy.protocol.messages import MessagesRequest
+from ccproxy.providers.quirks import EffortWord
+
+EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)[:-1]
+"""The values of effort in rising order; Groq's "default" has no place in it."""
+
+_LOW_BUDGET = 4_096
+_MEDIUM_BUDGET = 16_384
+"""Budgets of thinking tokens up to these count as low and medium effort, greater ones as high."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningRequest:
+    """The reasoning that a client requests."""
+
+    thinks: bool | None = None
+    """None: the client sent neither `thinking` nor anything that implies it."""
+    effort: str | None = None
+    budget: int | None = None
+    """Thinking tokens."""
+
+    def effort_or_budget(self) -> str | None:
+        """Return the effort, else the one that the budget corresponds to."""
+        if self.effort or self.budget is None:
+            return self.effort
+        if self.budget <= _LOW_BUDGET:
+            return "low"
+        return "medium" if self.budget <= _MEDIUM_BUDGET else "high"
+
+
+UNSPECIFIED: Final = ReasoningRequest()
+NO_THINKING: Final = ReasoningRequest(thinks=False)
+
+
+def requested_reasoning(request: MessagesRequest) -> ReasoningRequest:
+    """
+    Return the reasoning that *request* asks for.
+
+    Claude Code sends the effort on messages when it changes during a conversation
+    (per-turn-control); the last one applies.
+    """
+    configs = [request.output_config, *[message.output_config for message in request.messages]]
+    efforts = [config.effort for config in configs if config and config.effort]
+    effort = efforts[-1] if efforts else None
+    thinking = request.thinking
+    if thinking is None:
+        return ReasoningRequest(effort=effort) if effort else UNSPECIFIED
+    if thinking.type == "disabled":
+        return NO_THINKING
+    budget = thinking.budget_tokens
+    budget = budget if budget and budget > 0 else None
+    return ReasoningRequest(thinks=True, effort=effort, budget=budget)
+
+
+def nearest_effort(effort: str, allowed: tuple[str, ...]) -> str:
+    """
+    Return the allowed value nearest to *effort*, the greater one of two.
+
+    "none" never counts as near, because the client wants reasoning. Without a list of allowed
+    values *effort* is returned.
+    """
+    if "default" in allowed:
+        return "default"
+    rising = [value for value in EFFORTS if value in allowed and value != "none"]
+    if not rising:
+        return effort
+    # Unknown values are assumed to be new names for much effort.
+    rank = EFFORTS.index(effort) if effort in EFFORTS else EFFORTS.index("high")
+    return min(reversed(rising), key=lambda value: abs(EFFORTS.index(value) - rank))

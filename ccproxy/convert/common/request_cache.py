@@ -1,0 +1,269 @@
+"""
+Reuse of work between the turns of a conversation.
+
+A client sends the whole conversation with every turn, and everything except its end equals the
+turn before. Two caches use this, behind one seam, `RequestCache`; `to_chat` and `scan_body` return
+the same results without it, and differential tests compare both paths.
+
+- `ScanCache` scans only the bytes that differ from an earlier body: saves 0.2 to 0.4 ms of a
+  148 KB request.
+- `ConversationCache` keeps the converted beginning of conversations: saves 1.0 of 2.05 ms.
+
+Rules:
+    1. Reuse requires equality byte for byte; nothing relies on a hash.
+    2. A converted beginning is reused only for the same target, signing key and thinking mode, and
+       only if a system prompt precedes it in both turns or in neither.
+    3. Both caches are bounded in bytes; the entry that was not used for longest goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.protocol.messages import BASE64, Message, ScannedBody, scan_body
+
+_BLOCK: Final = 8 * 1024
+"""Bytes compared at once; the difference may be larger by as much at both ends."""
+_MAX_BODIES: Final = 8
+_SCAN_ROOM: Final = 8 * 1024 * 1024
+"""Bytes of the bodies in one scan cache."""
+
+CONVERSATION_ROOM: Final = 16 * 1024 * 1024
+"""Bytes of the conversations in one conversation cache."""
+_KEY_BYTES: Final = 4 * 1024
+"""Bytes of the first message that are part of a key; longer keys are slow to hash."""
+_MIN_MESSAGES: Final = 3
+"""Shorter conversations hold no complete tool call, so there is no checkpoint."""
+
+Key = tuple[Any, ...]
+
+
+class ScanCache:
+    r"""
+    The bodies that one worker scanned last; `scan` returns what `scan_body` does.
+
+    Bodies with `\u` escapes are rare and always scanned completely.
+    """
+
+    def __init__(
+        self,
+        *,
+        block: int = _BLOCK,
+        room: int = _SCAN_ROOM,
+        scan: Callable[[bytes], ScannedBody] = scan_body,
+    ) -> None:
+        self._scan = scan
+        self._block = block
+        self._room = room
+        self._bodies: list[ScannedBody] = []  # most recently used first
+
+    def scan(self, body: bytes) -> ScannedBody:
+        """
+        Scan the *body* of a request.
+
+        Raises:
+            Problem: invalid_request_error if it is not UTF-8.
+        """
+        if not 2 * self._block <= len(body) <= self._room // 2:
+            return self._scan(body)
+        head = body[: self._block]
+        similar = next((each for each in self._bodies if each.body.startswith(head)), None)
+        scanned = None if similar is None else self._scan_difference(similar, body)
+        if scanned is None:
+            scanned = self._scan(body)
+        if not scanned.has_escapes:
+            self._store(scanned, replacing=similar)
+        return scanned
+
+    def _scan_difference(self, similar: ScannedBody, body: bytes) -> ScannedBody | None:
+        """Scan the bytes that differ; None if they are not enough."""
+        start, tail = self._common_ends(similar.body, body)
+        end = len(body) - tail
+        # An escape may begin in one part and end in the next.
+        if b"\\" in body[max(0, start - 2) : start] or b"\\" in body[max(0, end - 2) : end]:
+            return None
+        new = self._scan(body[start:end])
+        if new.has_escapes:
+            return None
+        old = self._scan(similar.body[start : len(similar.body) - tail])
+        margin = len(BASE64) - 1
+        has_new_base64 = BASE64 in body[max(0, start - margin) : end + margin]
+        return ScannedBody(
+            body,
+            similar.characters - old.characters + new.characters,
+            has_escapes=False,
+            # The base64 of the similar body may have been in the part that is gone.
+            has_base64=has_new_base64 or (similar.has_base64 and BASE64 in body),
+        )
+
+    def _common_ends(self, old: bytes, new: bytes) -> tuple[int, int]:
+        """Return the numbers of equal bytes at the start and at the end, in whole characters."""
+        block, most = self._block, min(len(old), len(new))
+        start = 0
+        while start < most and old[start : start + block] == new[start : start + block]:
+            start += block
+        start = min(start, most)
+        tail = 0
+        while tail + block <= most - start and (
+            _block_before(old, tail, block) == _block_before(new, tail, block)
+        ):
+            tail += block
+        while start < len(old) and _is_continuation(old[start]):
+            start -= 1
+        while tail and _is_continuation(old[-tail]):
+            tail -= 1
+        return start, tail
+
+    def _store(self, scanned: ScannedBody, *, replacing: ScannedBody | None) -> None:
+        others = [each for each in self._bodies if each is not replacing]
+        self._bodies = [scanned, *others[: _MAX_BODIES - 1]]
+        while sum(len(each.body) for each in self._bodies) > self._room:
+            self._bodies.pop()
+
+
+def _block_before(body: bytes, tail: int, block: int) -> bytes:
+    """Return the *block* bytes before the last *tail* bytes."""
+    end = len(body) - tail
+    return body[end - block : end]
+
+
+def _is_continuation(byte: int) -> bool:
+    """Return True if *byte* is not the first one of a UTF-8 character."""
+    return byte & 0xC0 == 0x80
+
+
+class Checkpoint(NamedTuple):
+    """
+    A position from which conversion can resume: calls were written, none has its result.
+
+    Every field counts the entries of something that only grows.
+    """
+
+    messages: int
+    written: int
+    """Bytes of JSON."""
+    calls: int
+    open: int
+    """The last `open` of the calls have no result yet."""
+    dropped: int
+    tool_names: int
+
+
+class ConvertedPrefix(NamedTuple):
+    """The converted beginning of a conversation, up to the last of its checkpoints."""
+
+    checkpoints: Sequence[Checkpoint]
+    written: bytes
+    """The converted messages as JSON, without the brackets of their list."""
+    client_ids: Sequence[bytes]
+    sent_ids: Sequence[bytes]
+    dropped: Sequence[str]
+    tool_names: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedConversation:
+    conversion: Conversion
+    messages: list[Message]
+    prefix: ConvertedPrefix
+    size: int
+
+
+class ConversationCache:
+    """The conversations that one worker converted last."""
+
+    def __init__(self, room: int = CONVERSATION_ROOM) -> None:
+        self._room = room
+        self._size = 0
+        self._conversations: dict[Key, _CachedConversation] = {}  # least recently used first
+
+    @property
+    def size(self) -> int:
+        """The number of cached bytes."""
+        return self._size
+
+    def find(
+        self, messages: list[Message], conversion: Conversion, *, prompted: bool
+    ) -> ConvertedPrefix | None:
+        """Return the cached beginning of *messages*; *prompted*: a system prompt precedes them."""
+        if len(messages) < _MIN_MESSAGES:
+            return None
+        key = _key(messages, conversion, prompted=prompted)
+        cached = self._conversations.get(key)
+        if cached is None or not _is_compatible(cached.conversion, conversion):
+            return None
+        self._conversations[key] = self._conversations.pop(key)
+        equal = _equal_messages(cached.messages, messages)
+        points = [point for point in cached.prefix.checkpoints if point.messages <= equal]
+        if points and _assistant_continues(messages, points[-1].messages):
+            points.pop()
+        return cached.prefix._replace(checkpoints=points) if points else None
+
+    def store(
+        self,
+        messages: list[Message],
+        conversion: Conversion,
+        *,
+        prompted: bool,
+        prefix: ConvertedPrefix,
+    ) -> None:
+        """Cache the converted beginning of *messages*."""
+        key = _key(messages, conversion, prompted=prompted)
+        known = self._conversations[key].messages if key in self._conversations else []
+        equal, until = _equal_messages(known, messages), prefix.checkpoints[-1].messages
+        # Copied, because a view would keep the whole request in memory.
+        copies = [_copy(message) for message in messages[equal:until]]
+        cached = known[: min(equal, until)] + copies
+        size = len(prefix.written) + sum(len(memoryview(each.content)) for each in cached)
+        self._remove(key)
+        if size > self._room // 2:
+            return
+        self._conversations[key] = _CachedConversation(conversion, cached, prefix, size)
+        self._size += size
+        while self._size > self._room:
+            self._remove(next(iter(self._conversations)))
+
+    def _remove(self, key: Key) -> None:
+        cached = self._conversations.pop(key, None)
+        if cached is not None:
+            self._size -= cached.size
+
+
+def _key(messages: list[Message], conversion: Conversion, *, prompted: bool) -> Key:
+    content = memoryview(messages[0].content)
+    head = bytes(content[:_KEY_BYTES])
+    return head, len(content), conversion.target.model, conversion.thinks, prompted
+
+
+def _is_compatible(one: Conversion, other: Conversion) -> bool:
+    return one.signer is other.signer and one.target == other.target
+
+
+def _equal_messages(some: list[Message], others: list[Message]) -> int:
+    """Return the number of equal messages at the start."""
+    count = 0
+    for one, other in zip(some, others, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _assistant_continues(messages: list[Message], index: int) -> bool:
+    """Return True if the assistant's turn goes on at *index*, so that it changes."""
+    return index < len(messages) and messages[index].role == "assistant"
+
+
+def _copy(message: Message) -> Message:
+    return Message(message.role, message.content.copy(), message.output_config)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCache:
+    """The caches of one worker."""
+
+    scans: ScanCache = field(default_factory=ScanCache)
+    conversations: ConversationCache = field(default_factory=ConversationCache)
