@@ -2,8 +2,8 @@
 Answers of Chat Completions providers: chunks of a stream, and whole completions.
 
 Only the fields that conversion reads are decoded. Containers are typed; leaves are `Any`, because
-providers send null, "" or objects where strings belong, and their readers check the type. A whole
-completion is a chunk whose choices have a `message`.
+providers send null, "" or objects where strings belong, and their readers check the type. In a
+whole completion the choices have a `message`.
 """
 
 from __future__ import annotations

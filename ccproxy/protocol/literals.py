@@ -137,6 +137,6 @@ def _complaint(message: str) -> tuple[str, str]:
         field = complaint.split("`")[1]
         return "Field required", f"{path}.{field}" if path else field
     if complaint.startswith("Expected `"):
-        wanted = complaint.split("`")[1].removesuffix(" | null")
-        return f"Input should be a valid {_NAMES.get(wanted, wanted)}", path
+        expected = complaint.split("`")[1].removesuffix(" | null")
+        return f"Input should be a valid {_NAMES.get(expected, expected)}", path
     return complaint, path

@@ -1,4 +1,4 @@
-"""Model cards: the limits, price and quirks of the models whose names match a pattern."""
+"""Model cards: limits, price and quirks of models, by name pattern."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NameMatcher = Callable[[str], re.Match[str] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """Facts about the models whose names match `pattern`; None where a fact is unknown."""
+    """Facts about the models that `pattern` matches; None where a fact is unknown."""
 
     pattern: str = "*"
     window: int | None = None

@@ -1,9 +1,9 @@
 """
-The presets of `providers.toml`: what is known about each provider, as data.
+The provider presets of `providers.toml`.
 
-A preset's `quirks` hold for all its models; a card of `models` overrides some of them for the
-models whose names match. Cards stand in the order in which they are tried: the first match wins,
-so special names stand above general patterns.
+The `quirks` of a preset apply to all its models; a card in `models` overrides some of them for the
+models that its names match. The first matching card applies, so special names precede general
+patterns.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import PLAIN, Quirks
 
 DEMO_ADDRESS = "demo:"
-"""Stands for the address of the provider that the worker itself serves; filled in by it."""
+"""Placeholder for the address of the demo provider, which the worker serves itself."""
 AUTO_CACHE_FIELD = "requesty"
 
 
 class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known about some models of one provider."""
+    """Facts about some models of one provider."""
 
     names: tuple[str, ...]
-    """Glob patterns; a name without one is a model that is always sent on unchanged."""
+    """Glob patterns; a plain name is always sent unchanged."""
     window: int | None = None
     max_output: int | None = None
     price: tuple[float, ...] = ()
-    """Dollars per million tokens: input, output and, where known, cache reads and writes."""
+    """Dollars per million tokens: input, output and, if published, cache reads and writes."""
     quirks: dict[str, Any] = {}
     everywhere: bool = False
-    """True: the card holds for these names on a server of which nothing is known, too."""
+    """True: the card also applies to these names at servers without a preset."""
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,64 +48,64 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     title: str
     base_url: str = ""
-    """Where Chat Completions are answered; empty: only the user knows."""
+    """Base URL of Chat Completions; empty: the user must set it."""
     native_url: str = ""
-    """Where the Messages API is answered (without /v1/messages); empty: nowhere."""
+    """Base URL of the Messages API (without /v1/messages); empty: not available."""
     api: Literal["chat", "messages"] = "chat"
-    """What PROVIDER_API is if the user does not say."""
+    """The default of PROVIDER_API."""
     auth: AuthStyle = "bearer"
     native_auth: AuthStyle = "bearer"
     hosts: tuple[str, ...] = ()
-    """Glob patterns of further hosts by which the provider is recognised without PROVIDER."""
+    """Glob patterns of hosts that identify the provider without PROVIDER."""
     key_page: str = ""
-    """Where a user gets a key."""
+    """Page where the user gets a key."""
     example_url: str = ""
-    """What to write as base URL where the preset has none of its own."""
+    """Example of a base URL, for presets without one."""
     reports_cached_input: bool = False
-    """Whether its usage says how many input tokens came from its cache."""
+    """True: usage contains the input tokens read from the cache."""
     placeholder_key: str = ""
-    """The key that is sent when the user has none; empty: a key is needed."""
+    """Key that is sent if the user has none; empty: a key is required."""
     big: str | None = None
-    """The model of the tier; None: the provider gets the name that the client sent."""
+    """Model of the tier; None: the client's model name is sent."""
     middle: str | None = None
     """None: the same as big."""
     small: str | None = None
     """None: the same as big."""
     pass_models: tuple[str, ...] = ()
     headers: dict[str, str] = {}
-    """Headers of every request; the user's own win."""
+    """Headers of every request; the user's headers override them."""
     quirks: dict[str, Any] = {}
     models: tuple[PresetCard, ...] = ()
     like: str = ""
-    """The preset whose cards follow this one's own, under this one's quirks."""
+    """Preset with further cards, which follow the own ones, with the quirks of this preset."""
     takes_anthropic_keys: bool = False
-    """Whether a client's key of Anthropic's (`sk-ant-…`) may be passed on."""
+    """True: the client's Anthropic key (`sk-ant-…`) may be forwarded."""
 
     @property
     def needs_key(self) -> bool:
-        """Whether the provider refuses requests without a key of the user's."""
+        """True if the provider requires a key."""
         return not self.placeholder_key
 
     @property
     def lists_all_models(self) -> bool:
-        """Whether a name that it neither lists nor sends on is wrong, and not just new or local."""
+        """True if a name that is neither listed nor sent unchanged must be wrong."""
         is_open = any(pattern.startswith("*") for pattern in self.pass_models)
         return bool(self.models and self.big) and not is_open
 
     def cards(self) -> tuple[ModelCard, ...]:
-        """Return the cards of all models, each with every quirk that holds for it."""
+        """Return the cards of all models, with the quirks of the preset merged in."""
         others = load_presets()[self.like].models if self.like else ()
         return tuple(card for one in (*self.models, *others) for card in _cards(one, self.quirks))
 
     def unknown(self) -> ModelCard:
-        """Return the card of a model that the preset does not know."""
+        """Return the card of models that match no other card."""
         return ModelCard(quirks=_quirks(self.quirks))
 
 
 @cache
 def load_presets() -> Mapping[str, Preset]:
-    """Read `providers.toml`, once per process; the keys are the words that PROVIDER takes."""
-    # Not through importlib.resources: that loads zipfile and tempfile, for 10 ms and 300 KiB.
+    """Read `providers.toml` once per process; the keys are the values of PROVIDER."""
+    # importlib.resources would load zipfile and tempfile, which costs 10 ms and 300 KiB.
     text = Path(__file__).with_name("providers.toml").read_text(encoding="utf-8")
     presets = msgspec.convert(tomllib.loads(text), dict[str, Preset])
     return MappingProxyType(presets)
@@ -114,9 +114,9 @@ def load_presets() -> Mapping[str, Preset]:
 @cache
 def generic_preset() -> Preset:
     """
-    Return what is assumed of a server without a preset: rows M01 and M02.
+    Return the preset of servers without one.
 
-    Nothing but the names of model families that are the same wherever they are served.
+    Its cards are those of model families that are the same at every server.
     """
     return Preset(
         title="an OpenAI-compatible server",
@@ -134,28 +134,29 @@ def generic_preset() -> Preset:
 
 
 def preset_for_host(host: str) -> str:
-    """Find the preset whose provider answers at *host*; empty if none is known to."""
+    """Return the name of the preset for *host*, "" if there is none."""
     name = host.lower()
-    for word, preset in load_presets().items():
+    for preset_name, preset in load_presets().items():
         if any(fnmatchcase(name, pattern) for pattern in preset.hosts):
-            return word
+            return preset_name
     return ""
 
 
 def preset_for_auth(auth: AuthStyle) -> str:
-    """Find the preset that authenticates by *auth*; empty if none does."""
-    return next((word for word, preset in load_presets().items() if preset.auth == auth), "")
+    """Return the name of the first preset that authenticates by *auth*, "" if there is none."""
+    presets = load_presets().items()
+    return next((name for name, preset in presets if preset.auth == auth), "")
 
 
 @cache
 def bypass_url() -> str:
-    """Return where Claude Code's own keys are good: where it would ask without a proxy."""
+    """Return the address that Claude Code uses without a proxy, for its own credentials."""
     presets = load_presets().values()
     return next(preset.native_url for preset in presets if preset.takes_anthropic_keys)
 
 
 def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
-    """Return *card* asking for Requesty's own cache breakpoints, or no longer (row M17)."""
+    """Return *card* with Requesty's automatic cache breakpoints turned on or off."""
     body = {
         name: value for name, value in card.quirks.extra_body.items() if name != AUTO_CACHE_FIELD
     }
@@ -165,7 +166,7 @@ def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
 
 
 def with_extra_body(card: ModelCard, fields: Mapping[str, Any]) -> ModelCard:
-    """Return *card* with these fields in the body of every request."""
+    """Return *card* with *fields* in the body of every request."""
     body = {**card.quirks.extra_body, **fields}
     return replace(card, quirks=msgspec.structs.replace(card.quirks, extra_body=body))
 
@@ -173,8 +174,8 @@ def with_extra_body(card: ModelCard, fields: Mapping[str, Any]) -> ModelCard:
 def _cards(card: PresetCard, common: Mapping[str, Any]) -> tuple[ModelCard, ...]:
     quirks = _quirks({**common, **card.quirks})
     price = Price.of(card.price) if card.price else None
-    known = ModelCard(window=card.window, max_output=card.max_output, price=price, quirks=quirks)
-    return tuple(replace(known, pattern=name) for name in card.names)
+    base = ModelCard(window=card.window, max_output=card.max_output, price=price, quirks=quirks)
+    return tuple(replace(base, pattern=name) for name in card.names)
 
 
 def _quirks(fields: Mapping[str, Any]) -> Quirks:
