@@ -49,12 +49,12 @@ from ccproxy.logs import LogFile, crash_file, log_path
 from ccproxy.redaction import Redactor
 from ccproxy.worker.assembly import make_worker
 from ccproxy.worker.control_socket import ControlSocket
-from ccproxy.worker.demo.server import DemoProvider
+from ccproxy.worker.demo.provider import DemoProvider
 from ccproxy.worker.fork_server import OPTION, serve
 from ccproxy.worker.lifecycle import Service, bind, inherit
-from ccproxy.worker.log import outfile
-from ccproxy.worker.log.console import STYLES, Echo, EchoedLog
+from ccproxy.worker.log.console import STYLES, ConsoleLog, EchoingLogFile
 from ccproxy.worker.log.lines import RequestLog, set_up
+from ccproxy.worker.log.outfile import keep_outfile
 from ccproxy.worker.state import Worker
 
 EXIT_CONFIG = 78
@@ -85,8 +85,8 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     home = Path(options.home)
     redact = Redactor(secrets_of(config))
     path = log_path(home / "logs", options.label, options.index)
-    echo = Echo(options.echo) if options.echo else None
-    file = LogFile(path) if echo is None else EchoedLog(path, echo)
+    echo = ConsoleLog(options.echo) if options.echo else None
+    file = LogFile(path) if echo is None else EchoingLogFile(path, echo)
     request_log = RequestLog(file, level=config.log_level, redact=redact)
     log = set_up(file, level=config.log_level, redact=redact, request_log=request_log)
     listener = _listener(options, config)
@@ -107,13 +107,13 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     service = Service(worker, listener)
     service.listen_to_signals(foreground=echo is not None)
     control = _control(options, worker, service, file)
-    keeping = asyncio.create_task(outfile.stay(crash_file(path)))
+    keeping = asyncio.create_task(keep_outfile(crash_file(path)))
     await service.start()
     _settle_memory()
     log.info("worker.started", label=config.label, port=config.port, provider=config.provider_name)
     _tell(options, {"ready": True, "pid": os.getpid(), "nonce": options.nonce})
     if echo is not None and options.greeting:
-        echo.say(options.greeting)
+        echo.write_text(options.greeting)
     await service.run()
     keeping.cancel()
     if control is not None:

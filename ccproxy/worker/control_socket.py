@@ -34,7 +34,6 @@ from ccproxy.ipc.control_messages import (
     encode,
 )
 from ccproxy.logs import LogFile
-from ccproxy.worker.admin.session_switches import answer_session
 from ccproxy.worker.key_report import answer_keys, faulty_key, reason
 from ccproxy.worker.lifecycle import Service
 from ccproxy.worker.state import Worker
@@ -148,7 +147,7 @@ class ControlSocket:
             case KeysRequest():
                 return await answer_keys(self._worker, request)
             case SessionRequest():
-                return await answer_session(self._worker, request)
+                return await self._worker.session.change(request)
             case DrainRequest():
                 return self._drain(request.seconds)
             case _:
@@ -173,10 +172,10 @@ class ControlSocket:
             log_dropped_total=self._log_file.dropped_total if self._log_file else 0,
             models=worker.tiers(),
             switched=worker.chooser.switch.name,
-            passes_to=session.transparent.url if session.transparent.is_taken else "",
-            keeps_history=session.conversation.is_on,
-            inspects=session.debug_log.inspects,
-            inspects_s=round(session.debug_log.inspects_for),
+            passes_to=session.bypass.url if session.bypass.is_active else "",
+            keeps_history=session.history.is_on,
+            inspects=session.inspector.inspects,
+            inspects_s=round(session.inspector.inspects_for),
             base_url=worker.config.base_url,
             started=worker.started,
             version=__version__,

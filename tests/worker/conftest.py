@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy.worker.demo.server import DemoProvider
+from ccproxy.worker.demo.provider import DemoProvider
 from tests.provider import Provider
 from tests.worker.proxy import Proxy, running
 

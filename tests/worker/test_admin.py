@@ -43,11 +43,11 @@ async def state_of(proxy, home):
     """Everything that an admin route could change or make."""
     session = proxy.worker.session
     return (
-        session.transparent.is_taken,
-        session.conversation.is_on,
-        session.conversation.file_name,
-        (await session.conversation.last(None))[1],
-        session.debug_log.entries("response"),
+        session.bypass.is_active,
+        session.history.is_on,
+        session.history.file_name,
+        (await session.history.last(None))[1],
+        session.inspector.entries("response"),
         proxy.worker.tiers(),
         sorted(path for path in home.rglob("*") if path.parent.name != "state"),
     )
@@ -190,7 +190,7 @@ async def test_a_preflight_is_refused(proxy):
 async def test_the_same_without_tricks_works(proxy):
     got = await proxy.exchange(raw("POST /proxy/disable", HERE, AS_JSON))
     assert b" 200 " in got.split(b"\r\n")[0]
-    assert proxy.worker.session.transparent.is_taken
+    assert proxy.worker.session.bypass.is_active
 
 
 # Paths that look like others (S3).
@@ -387,7 +387,7 @@ async def test_disabled_what_stands_for_no_key_goes_nowhere(start, provider):
     placeholder = {"Authorization": f"Bearer {PLACEHOLDER}"}
     answer = await proxy.ask(prompt(), headers=placeholder)
     assert (answer.status, provider.calls) == (401, [])
-    assert "the only key that came is the proxy's own" in answer.error["message"]
+    assert "the request has only the proxy's own key" in answer.error["message"]
     assert (await proxy.ask(prompt(), headers={**placeholder, "x-api-key": OWN})).status == 200
     assert provider.calls[0].key == OWN
 

@@ -1,1 +1,1 @@
-"""History, inspector and session switches."""
+"""Everything a user can look at and change while a worker runs: history, inspector, bypass."""

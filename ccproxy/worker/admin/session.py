@@ -1,8 +1,8 @@
 """
-What a worker remembers of its requests, and the switch that takes it out of their way.
+History, inspector and bypass of a worker, and the switches between them.
 
-`note` is called once for every request to a model when it has ended. The request path itself only
-appends what was sent to the record, and only where somebody wants to see bodies.
+`note` is called once for every finished request to a model. The request path itself only appends
+bodies to the record, and only if they are wanted.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.overrides import standing_path
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.ipc.control_messages import SessionReply, SessionRequest
 from ccproxy.redaction import Redactor
 from ccproxy.store.usage_totals import usage_writer
 from ccproxy.store.writer import Note
-from ccproxy.worker.admin.bypass_relay import Transparent
-from ccproxy.worker.admin.debug_log import DebugLog
-from ccproxy.worker.admin.history import Conversation
-from ccproxy.worker.admin.switchboard import Switchboard
+from ccproxy.worker.admin.bypass import Bypass
+from ccproxy.worker.admin.history_recorder import HistoryRecorder
+from ccproxy.worker.admin.inspector import Inspector
+from ccproxy.worker.admin.session_switches import SessionSwitches
 from ccproxy.worker.server.access_record import Record
 from ccproxy.worker.server.authentication import Admission
 from ccproxy.worker.usage_counter import Ledger
@@ -32,32 +33,51 @@ from ccproxy.worker.usage_counter import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Everything that the admin routes show and change."""
+    """Everything that the admin routes and the control socket show and change."""
 
     ledger: Ledger
-    conversation: Conversation
-    debug_log: DebugLog
-    transparent: Transparent
-    switches: Switchboard
+    history: HistoryRecorder
+    inspector: Inspector
+    bypass: Bypass
+    switches: SessionSwitches
+    log: FilteringBoundLogger
 
     @property
     def keeps_bodies(self) -> bool:
-        """Whether a request that begins now shall keep what is asked and answered."""
-        return self.conversation.is_on or self.debug_log.inspects
+        """True if the bodies of a request that begins now are wanted."""
+        return self.history.is_on or self.inspector.inspects
 
     def note(self, record: Record, headers: Mapping[str, str]) -> None:
-        """Count and remember a request that has ended; another worker's are its own."""
+        """Count and record a finished request, unless another worker answered it."""
         if record.elsewhere:
             return
         self.ledger.note(record)
-        self.conversation.note(record, headers=headers, ended=time.time())
-        self.debug_log.note_request(record)
+        self.history.note(record, headers=headers, ended=time.time())
+        self.inspector.note_request(record)
+
+    async def change(self, request: SessionRequest) -> SessionReply:
+        """Change the switches that *request* names and return the state of all."""
+        self.switches.catch_up()
+        if request.proxy is not None:
+            active = self.bypass.is_active
+            disabled = not active if request.proxy == "toggle" else request.proxy == "off"
+            await self.switches.switch_proxy(disabled=disabled)
+            self.log.info("proxy.switched", enabled=not self.bypass.is_active)
+        if request.history == "on":
+            await self.switches.enable_history()
+        elif request.history is not None:
+            await self.switches.disable_history()
+        return SessionReply(
+            proxy=not self.bypass.is_active,
+            history=self.history.is_on,
+            goes_to=self.bypass.url,
+        )
 
     async def close(self) -> None:
-        """Write what waits, and let go of everything."""
-        await self.transparent.close()
+        """Write what is pending and close everything."""
+        await self.bypass.close()
         await asyncio.to_thread(self.ledger.close)
-        await asyncio.to_thread(self.conversation.close)
+        await asyncio.to_thread(self.history.close)
 
 
 def make_session(
@@ -70,22 +90,22 @@ def make_session(
 ) -> Session:
     """Make the session of a worker; must be called inside the event loop."""
     warn = _warner(log)
-    debug_log = DebugLog(redact=redact, inspects_since=_inspected_since(config))
-    if debug_log.inspects:
-        log.warning("inspect.on", seconds=round(debug_log.inspects_for), where="GET /debug_logs")
+    inspector = Inspector(redact=redact, inspects_since=_inspected_since(config))
+    if inspector.inspects:
+        log.warning("inspect.on", seconds=round(inspector.inspects_for), where="GET /debug_logs")
     elif config.inspect:
         log.warning("inspect.over", env_file=str(config.env_file), fix="save the file once more")
-    debug_log.note(
+    inspector.note(
         "config",
         label=config.label,
         provider=config.provider_name,
         base_url=config.base_url,
         models=[config.models.big, config.models.middle, config.models.small],
         history=config.history,
-        inspect=debug_log.inspects,
+        inspect=inspector.inspects,
     )
-    conversation = Conversation(home, config.label, redact=redact, on=config.history, warn=warn)
-    transparent = Transparent(
+    history = HistoryRecorder(home, config.label, redact=redact, on=config.history, warn=warn)
+    bypass = Bypass(
         config.transparent_url,
         admission=admission,
         ca_bundle=config.ca_bundle,
@@ -93,22 +113,23 @@ def make_session(
     )
     return Session(
         ledger=Ledger(config, writer=usage_writer(home / "state", warn=warn)),
-        conversation=conversation,
-        debug_log=debug_log,
-        transparent=transparent,
-        switches=Switchboard(
+        history=history,
+        inspector=inspector,
+        bypass=bypass,
+        switches=SessionSwitches(
             standing_path(home / "state", config.label),
-            conversation,
-            transparent,
-            history=config.history,
+            history,
+            bypass,
+            history_setting=config.history,
             warn=warn,
-            note=debug_log.note,
+            note=inspector.note,
         ),
+        log=log,
     )
 
 
 def _warner(log: FilteringBoundLogger) -> Note:
-    """Let the writing threads warn; the log itself belongs to the event loop's thread."""
+    """Return a function by which the writer threads warn; the log belongs to the event loop."""
     loop = asyncio.get_running_loop()
 
     def warn(text: str) -> None:
@@ -119,7 +140,7 @@ def _warner(log: FilteringBoundLogger) -> Note:
 
 
 def _inspected_since(config: WorkerConfig) -> float | None:
-    """Return when INSPECT was switched on: when its file was written, else now."""
+    """Return when INSPECT was switched on: the time its file was saved, else now."""
     if not config.inspect:
         return None
     return time.time() if config.env_file is None else config.env_file.stat().st_mtime

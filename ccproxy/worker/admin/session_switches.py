@@ -1,25 +1,83 @@
-"""The switches of a worker's session on its control socket: bypass and history."""
+"""
+The run-time switches of an entry, bypass and history, shared by all its processes.
+
+A process that changes a switch writes it to the file of `config/overrides.py`; every process looks
+there before each request, so the switches also survive a restart. If the file cannot be written, a
+switch applies to this process only, with a warning.
+"""
 
 from __future__ import annotations
 
-from ccproxy.ipc.control_messages import SessionReply, SessionRequest
-from ccproxy.worker.state import Worker
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from ccproxy.config.overrides import AS_CONFIGURED, Standing, change_standing, read_standing
+from ccproxy.store.writer import Note
+from ccproxy.worker.admin.bypass import Bypass
+from ccproxy.worker.admin.history_recorder import HistoryRecorder
+from ccproxy.worker.watched_file import Watched
 
 
-async def answer_session(worker: Worker, request: SessionRequest) -> SessionReply:
-    """Change the switches that *request* names and return the state of all."""
-    session = worker.session
-    session.switches.catch_up()
-    if request.proxy is not None:
-        is_taken = session.transparent.is_taken
-        disabled = not is_taken if request.proxy == "toggle" else request.proxy == "off"
-        await session.switches.switch_proxy(disabled=disabled)
-        worker.log.info("proxy.switched", enabled=not session.transparent.is_taken)
-    if request.history is not None:
-        switches = session.switches
-        await (switches.keep_history() if request.history == "on" else switches.end_history())
-    return SessionReply(
-        proxy=not session.transparent.is_taken,
-        history=session.conversation.is_on,
-        goes_to=session.transparent.url,
-    )
+class SessionSwitches:
+    """Changes the switches of one entry; *history_setting* is HISTORY in its env file."""
+
+    def __init__(
+        self,
+        path: Path,
+        history: HistoryRecorder,
+        bypass: Bypass,
+        *,
+        history_setting: bool,
+        warn: Note,
+        note: Callable[..., None],
+    ) -> None:
+        self._path = path
+        self._history = history
+        self._bypass = bypass
+        self._history_setting = history_setting
+        self._warn = warn
+        self._note = note
+        self._file = Watched(path, read_standing)
+        self._applied = AS_CONFIGURED
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Apply what was switched by other processes or earlier; one system call if unchanged."""
+        overrides = self._file.get()
+        if overrides != self._applied:
+            self._apply(overrides)
+
+    async def switch_proxy(self, *, disabled: bool) -> None:
+        """Start or end bypassing; running requests end as they began."""
+        self._bypass.is_active = disabled
+        await self._save(is_off=disabled)
+        self._note("config", proxy="disabled" if disabled else "enabled")
+
+    async def enable_history(self, name: str = "") -> None:
+        """Record turns from now on; raises as `HistoryRecorder.enable` does."""
+        await self._history.enable(name)
+        override = None if self._history_setting else True
+        await self._save(history=override, file=self._history.file_name)
+        self._note("config", history="on")
+
+    async def disable_history(self) -> None:
+        """Record no more turns; the recorded ones remain."""
+        await self._history.disable()
+        await self._save(history=False if self._history_setting else None, file="")
+        self._note("config", history="off")
+
+    async def _save(self, **changes: bool | str | None) -> None:
+        try:
+            overrides = await asyncio.to_thread(change_standing, self._path, changes)
+        except OSError as error:
+            text = f"{self._path.name} cannot be written: {error.strerror}"
+            self._warn(f"{text}; the switch applies to this process only, until it ends")
+        else:
+            self._apply(overrides)
+
+    def _apply(self, overrides: Standing) -> None:
+        self._applied = overrides
+        self._bypass.is_active = overrides.is_off
+        on = self._history_setting if overrides.history is None else overrides.history
+        self._history.follow(on=on, name=overrides.file)

@@ -1,1 +1,1 @@
-"""The demo provider."""
+"""The demo provider: a small model without a network, for trying ccproxy out."""

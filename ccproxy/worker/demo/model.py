@@ -1,8 +1,8 @@
 """
-What the demo model says: a function from a Chat Completions request to a reply.
+The demo model: a function from a Chat Completions request to a reply.
 
-It runs a command if the user asks for one and a tool for it is offered, uses the result, and
-otherwise repeats what it was told. The same request always gets the same reply.
+It calls a shell tool if the user wants a command run and there is such a tool, reports the result,
+and otherwise repeats the user's text. The same request always gets the same reply.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ccproxy.worker.admin.turn_text import without_reminders
+
 Json = Mapping[str, Any]
 
-LONGEST_QUOTE = 2000
-"""Characters of a text or a result that the model repeats."""
+MAX_QUOTE_CHARS = 2000
+"""Length to which a text or a tool result is cut before it is repeated."""
 
-_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _COMMAND = re.compile(
     r"\b(?:run|execute)\b[^`:\n]{0,40}(?:`([^`\n]+)`|:[ \t]*([^`\n]+))", re.IGNORECASE
 )
@@ -26,7 +27,7 @@ _SHELL_TOOLS = ("bash", "shell", "run_command")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class DemoReply:
     """Either text or one call of a tool."""
 
     text: str = ""
@@ -40,36 +41,38 @@ class Reply:
         return "tool_calls" if self.tool else "stop"
 
 
-def reply_to(request: Json) -> Reply:
-    """Say what a request deserves."""
-    messages = [one for one in _list(request.get("messages")) if isinstance(one, Mapping)]
-    spoken, results = _last_turn(messages)
+def reply_to(request: Json) -> DemoReply:
+    """Return the reply to *request*."""
+    messages = [item for item in _list(request.get("messages")) if isinstance(item, Mapping)]
+    user_text, results = _last_turn(messages)
     if results:
-        return Reply(text="The command printed:\n\n" + "\n".join(results))
+        return DemoReply(text="The command printed:\n\n" + "\n".join(results))
     if schema := _schema(request):
-        return Reply(text=json.dumps(_example(schema)))
-    if "<summary>" in spoken:
-        return Reply(text="<summary>A session with ccproxy's demo model.</summary>")
-    command, tool = _command(spoken), _shell_tool(request)
+        return DemoReply(text=json.dumps(_example(schema)))
+    if "<summary>" in user_text:
+        return DemoReply(text="<summary>A session with ccproxy's demo model.</summary>")
+    command, tool = _command(user_text), _shell_tool(request)
     if command and tool:
         arguments = {"command": command, "description": "Run what the user asked for"}
-        return Reply(tool=tool, arguments=json.dumps(arguments), call_id=f"call_{len(messages)}")
-    return Reply(text=_small_talk(spoken))
+        return DemoReply(
+            tool=tool, arguments=json.dumps(arguments), call_id=f"call_{len(messages)}"
+        )
+    return DemoReply(text=_small_talk(user_text))
 
 
 def tokens(text: str) -> int:
-    """Count tokens as roughly as a demo may."""
+    """Return a rough number of tokens."""
     return max(1, len(text) // 4)
 
 
 def _last_turn(messages: Sequence[Json]) -> tuple[str, list[str]]:
-    """Return what the user said last, or the results of the tools that ran since."""
+    """Return the user's last text and the tool results after it."""
     results: list[str] = []
     for message in reversed(messages):
-        text = _REMINDER.sub("", _text(message.get("content"))).strip()
+        text = without_reminders(_text(message.get("content"))).strip()
         match message.get("role"):
             case "tool":
-                results.insert(0, text[:LONGEST_QUOTE] or "(nothing)")
+                results.insert(0, text[:MAX_QUOTE_CHARS] or "(nothing)")
             case "user" if text:
                 return text, results
             case "assistant" if results:
@@ -77,9 +80,9 @@ def _last_turn(messages: Sequence[Json]) -> tuple[str, list[str]]:
     return "", results
 
 
-def _command(spoken: str) -> str:
-    found = _COMMAND.search(spoken)
-    return (found[1] or found[2]).strip() if found else ""
+def _command(user_text: str) -> str:
+    match = _COMMAND.search(user_text)
+    return (match[1] or match[2]).strip() if match else ""
 
 
 def _shell_tool(request: Json) -> str:
@@ -99,7 +102,7 @@ def _schema(request: Json) -> Json | None:
 
 
 def _example(schema: Json) -> object:
-    """Return the plainest value that has the form of *schema*."""
+    """Return the simplest value that satisfies *schema*."""
     if options := _list(schema.get("enum")):
         return options[0]
     properties = schema.get("properties")
@@ -117,12 +120,12 @@ def _example(schema: Json) -> object:
     return "ccproxy demo"
 
 
-def _small_talk(spoken: str) -> str:
-    quote = " ".join(spoken.split())[:LONGEST_QUOTE]
-    heard = f"You said: {quote}\n\n" if quote else ""
+def _small_talk(user_text: str) -> str:
+    quote = " ".join(user_text.split())[:MAX_QUOTE_CHARS]
+    echo = f"You said: {quote}\n\n" if quote else ""
     return (
-        "This is ccproxy's demo model: your message went through the whole proxy, there and back. "
-        f"{heard}Ask me to run a command, for example: run `date`"
+        "This is ccproxy's demo model. Your message passed through the whole proxy and back. "
+        f"{echo}Ask me to run a command, for example: run `date`"
     )
 
 

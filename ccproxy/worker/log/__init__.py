@@ -1,1 +1,1 @@
-"""What a worker logs, and where."""
+"""The log of a worker: its lines, the console copy, and the file of stdout and stderr."""

@@ -1,10 +1,10 @@
 """
-The worker's log on stderr too, for one that runs in somebody's foreground.
+A copy of the worker's log on stderr, for a worker in the foreground.
 
-Theory of operation: lines are kept for 20 ms and written together, so that a busy proxy pays for
-one write in many requests. A reader that has stopped (a terminal after Ctrl-S, a full pipe) never
-holds a request up: nothing is written that the system would not take at once, and what does not
-fit into a mebibyte meanwhile is left out and counted. The log file holds every line.
+Lines are collected for 20 ms and written together, so that a busy proxy writes once for many
+requests. A reader that has stopped (a terminal after Ctrl-S, a full pipe) never delays a request:
+writes do not block, and of lines that exceed 1 MiB meanwhile only the number is shown. The log file
+contains every line.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ from ccproxy.text import printable
 Style = Literal["text", "color", "json"]
 STYLES: tuple[Style, ...] = ("text", "color", "json")
 
-TOGETHER_SECONDS = 0.02
-LAST_WORDS_MS = 500
-"""How long the last lines may take when the worker ends."""
-MOST_WAITING = 1024 * 1024
-"""Bytes."""
-_PIECE = select.PIPE_BUF
-"""What the system takes at once from whoever it told that there is room."""
+COLLECT_SECONDS = 0.02
+FINAL_WRITE_MS = 500
+"""Time limit for the last lines when the worker ends."""
+MAX_PENDING_BYTES = 1024 * 1024
+_WRITE_SIZE = select.PIPE_BUF
+"""Bytes that a descriptor accepts without blocking once it is writable."""
 
 
-class Echo:
-    """Writes lines to the descriptor *fd*; made in the event loop, called from any thread."""
+class ConsoleLog:
+    """Writes lines to *fd*; created in the event loop, called from any thread."""
 
     def __init__(self, style: Style, *, fd: int | None = None, encoding: str = "") -> None:
         self._style = style
@@ -47,50 +46,50 @@ class Echo:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
         self._lines: deque[bytes] = deque()
-        self._waiting = bytearray()
-        self._left_out = 0
-        self._is_due = False
+        self._pending = bytearray()
+        self._omitted = 0
+        self._is_scheduled = False
         self._is_open = True
 
     def __call__(self, line: bytes) -> None:
-        """Show a line of the log."""
+        """Show a log line."""
         if not self._is_open:
             return
         self._lines.append(line)
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon_threadsafe(self._later)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon_threadsafe(self._schedule)
 
-    def say(self, text: str) -> None:
-        """Show a sentence that is no line of the log."""
+    def write_text(self, text: str) -> None:
+        """Show a text that is not a log line."""
         self._render()
-        self._waiting += f"{text}\n".encode(self._encoding, "replace")
+        self._pending += f"{text}\n".encode(self._encoding, "replace")
         self._write(0)
 
     def close(self) -> None:
-        """Write what is left, if somebody reads it."""
+        """Write the remaining lines if the reader takes them in time."""
         self._render()
-        self._write(LAST_WORDS_MS)
+        self._write(FINAL_WRITE_MS)
         self._is_open = False
 
-    def _later(self) -> None:
-        self._loop.call_later(TOGETHER_SECONDS, self._flush)
+    def _schedule(self) -> None:
+        self._loop.call_later(COLLECT_SECONDS, self._flush)
 
     def _flush(self) -> None:
-        self._is_due = False
+        self._is_scheduled = False
         self._render()
         self._write(0)
-        if self._waiting and not self._is_due:
-            self._is_due = True
-            self._later()
+        if self._pending and not self._is_scheduled:
+            self._is_scheduled = True
+            self._schedule()
 
     def _render(self) -> None:
         while self._lines:
             line = self._lines.popleft()
-            if len(self._waiting) > MOST_WAITING:
-                self._left_out += 1
+            if len(self._pending) > MAX_PENDING_BYTES:
+                self._omitted += 1
             else:
-                self._waiting += self._text(line).encode(self._encoding, "replace")
+                self._pending += self._text(line).encode(self._encoding, "replace")
 
     def _text(self, line: bytes) -> str:
         text = line.decode(errors="replace")
@@ -100,31 +99,31 @@ class Echo:
         at = datetime.fromisoformat(fields["time"]).timestamp()
         return f"{format_record(fields, at=at, color=self._style == 'color')}\n"
 
-    def _write(self, patience: int) -> None:
-        while self._is_open and self._waiting and self._poll.poll(patience):
+    def _write(self, timeout_ms: int) -> None:
+        while self._is_open and self._pending and self._poll.poll(timeout_ms):
             try:
-                written = os.write(self._fd, self._waiting[:_PIECE])
+                written = os.write(self._fd, self._pending[:_WRITE_SIZE])
             except BlockingIOError:
                 return
-            except OSError:  # nobody is there any more
+            except OSError:  # the reader has closed its end
                 self._is_open = False
-                self._waiting.clear()
+                self._pending.clear()
                 return
-            del self._waiting[:written]
-            if not self._waiting and self._left_out:
-                self._waiting += f"({self._left_out} lines are only in the log file)\n".encode()
-                self._left_out = 0
+            del self._pending[:written]
+            if not self._pending and self._omitted:
+                self._pending += f"({self._omitted} lines are only in the log file)\n".encode()
+                self._omitted = 0
 
 
-class EchoedLog(LogFile):
-    """A log file whose lines are shown, too."""
+class EchoingLogFile(LogFile):
+    """A log file whose lines are also shown on the console."""
 
     def __init__(self, path: Path, echo: Callable[[bytes], None]) -> None:
         super().__init__(path)
         self._echo = echo
 
     def write(self, lines: bytes) -> None:
-        """Append the lines, and show them."""
+        """Append the lines and show them."""
         super().write(lines)
         for line in lines.split(b"\n"):
             self._echo(line)

@@ -1,10 +1,9 @@
 """
-What a worker logs: events by structlog, what libraries say, and a line for every request.
+The worker's log: events through structlog, records of libraries, and one line for each request.
 
-Lines of requests are gathered for a moment and written together, because a system call and a
-search for keys cost the same for one line as for many; every other line is written at once,
-behind those that wait. A process that is killed loses what was gathered, a request's answer never
-waits for it.
+Request lines are collected for 20 ms and written together, because a system call and redaction cost
+the same for one line as for many. Every other line is written at once, after the collected ones. A
+process that is killed loses the collected lines; an answer never waits for them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.logs import LogFile
 
-GATHER_SECONDS = 0.02
+COLLECT_SECONDS = 0.02
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -37,8 +36,8 @@ def set_up(
     """
     Send structlog and the standard library's logging to *file*; return the process's logger.
 
-    Libraries are heard from WARNING on, and through the same redaction: aiohttp's own log would
-    otherwise hold the bytes of an oversized header.
+    Libraries log from WARNING on and pass the same redaction, because aiohttp logs the bytes of an
+    oversized header.
     """
 
     def write(line: bytes) -> None:
@@ -56,44 +55,45 @@ def set_up(
         logger_factory=lambda *_: _Sink(write),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[_Foreign(write, redact)], level=logging.WARNING, force=True)
+    logging.basicConfig(
+        handlers=[_LibraryHandler(write, redact)], level=logging.WARNING, force=True
+    )
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
 
 
 class RequestLog:
     """
-    The short way for the line that every request writes: structlog's costs three times as much.
+    Writes the line of a request at a third of structlog's cost.
 
-    It has no processors and no context, and what is below its level costs a call. To be used
-    inside the event loop.
+    It has no processors and no context. To be used inside the event loop.
     """
 
     def __init__(self, file: LogFile, *, level: str, redact: Redact) -> None:
         self._file = file
         self._redact = redact
-        self._least = logging.getLevelName(level)
+        self._level_number = logging.getLevelName(level)
         self._lines: list[bytes] = []
 
     def debug(self, event: str, **fields: object) -> None:
-        """Write a line that interests only who looks for a mistake."""
-        if self._least <= logging.DEBUG:
-            self._gather("debug", event, fields)
+        """Write a line that is only of interest for debugging."""
+        if self._level_number <= logging.DEBUG:
+            self._collect("debug", event, fields)
 
     def info(self, event: str, **fields: object) -> None:
         """Write a line."""
-        if self._least <= logging.INFO:
-            self._gather("info", event, fields)
+        if self._level_number <= logging.INFO:
+            self._collect("info", event, fields)
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the collected lines."""
         if self._lines:
             lines, self._lines = self._lines, []
             self._file.write(self._redact(b"\n".join(lines).decode()).encode())
 
-    def _gather(self, level: str, event: str, fields: dict[str, object]) -> None:
+    def _collect(self, level: str, event: str, fields: dict[str, object]) -> None:
         if not self._lines:
-            asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
+            asyncio.get_running_loop().call_later(COLLECT_SECONDS, self.flush)
         line = {"time": stamp(time.time()), "level": level, "event": event, **fields}
         self._lines.append(_encode(line))
 
@@ -110,15 +110,15 @@ def _second(at: int) -> str:
 
 
 def _encode(line: Mapping[str, object]) -> bytes:
-    """Return one line of JSON, whatever a header held."""
+    """Return one line of JSON; a header may hold bytes that are not UTF-8."""
     try:
         return _encoder.encode(line)
-    except UnicodeEncodeError:  # bytes that are no UTF-8 arrive as lone surrogates
+    except UnicodeEncodeError:  # such bytes arrive as lone surrogates
         return json.dumps(line, default=str).encode()
 
 
 class _Sink:
-    """What structlog calls with the finished line, by the name of the level."""
+    """Receives finished lines from structlog: one method for each level."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = write
@@ -134,8 +134,8 @@ def _renderer(redact: Redact) -> Callable[[Any, str, MutableMapping[str, Any]], 
     return render
 
 
-class _Foreign(logging.Handler):
-    """Writes what libraries log as lines of the same form."""
+class _LibraryHandler(logging.Handler):
+    """Writes records of libraries as lines of the same form."""
 
     def __init__(self, write: Callable[[bytes], None], redact: Redact) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class _Foreign(logging.Handler):
         self._redact = redact
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; the traceback comes without the values of variables."""
+        """Write one record; its traceback has no values of variables."""
         line = {
             "time": stamp(time.time()),
             "level": record.levelname.lower(),

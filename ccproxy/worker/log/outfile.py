@@ -1,4 +1,4 @@
-"""The file behind stdout and stderr, for what no log catches: the last words of a crash."""
+"""The file behind stdout and stderr, for output that no log catches, such as a crash report."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from pathlib import Path
 from ccproxy.files import open_private
 from ccproxy.logs import APPEND
 
-LOOK_SECONDS = 1.0
-"""Between two looks whether somebody removed the file."""
+CHECK_SECONDS = 1.0
+"""Interval at which a removed file is noticed."""
 
 _STDOUT, _STDERR = 1, 2
 
 
-async def stay(path: Path, *, look_seconds: float = LOOK_SECONDS) -> None:
+async def keep_outfile(path: Path, *, check_seconds: float = CHECK_SECONDS) -> None:
     """
-    Begin the file *path* anew where it is removed (`rm -rf logs`); go on until cancelled.
+    Create the file *path* again whenever it is removed (`rm -rf logs`), until cancelled.
 
-    Returns at once where stderr is something else, such as the terminal of who runs it by hand.
+    Returns at once if stderr is something else, such as a terminal.
     """
-    if not _leads_to(path):
+    if not _is_stderr(path):
         return
     while True:
-        await asyncio.sleep(look_seconds)
-        if not _leads_to(path):
-            with suppress(OSError):  # no room, or no folder of ours: the next look tries again
-                _turn_to(path)
+        await asyncio.sleep(check_seconds)
+        if not _is_stderr(path):
+            with suppress(OSError):  # a full disk or a missing folder: tried again later
+                _redirect_to(path)
 
 
-def _leads_to(path: Path) -> bool:
+def _is_stderr(path: Path) -> bool:
     try:
         return os.path.samestat(path.lstat(), os.fstat(_STDERR))
     except OSError:
         return False
 
 
-def _turn_to(path: Path) -> None:
+def _redirect_to(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = open_private(path, APPEND)
     for number in (_STDOUT, _STDERR):

@@ -126,6 +126,6 @@ def _admitted(request: ClientRequest, route: Route) -> Endpoint:
     if endpoint is None:
         text = f"{request.path[:200]} does not take {request.method}"
         raise Problem("invalid_request_error", text, status=405)
-    if route.is_messages and worker.session.transparent.is_taken:
+    if route.is_messages and worker.session.bypass.is_active:
         return forward
     return endpoint

@@ -1,192 +1,109 @@
-"""GET /models and POST /switch_model (rows H05 to H08), over real HTTP and to real providers."""
+"""Switches that are thrown at one process of an entry hold for all, and for those that follow."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.messages import prompt
+from tests.fleet import eventually
+from tests.provider import Provider
 from tests.worker.admin_client import AUTH, CLIENT_KEY, admin
-from tests.worker.family import Family
-
-KEY = {"ANTHROPIC_API_KEY": CLIENT_KEY}
-OPENAI = {"BIG_MODEL": "gpt-4o", "SMALL_MODEL": "gpt-4o-mini"}
-GEMINI = {"BIG_MODEL": "gemini-1.5-pro", "SMALL_MODEL": "gemini-1.5-flash"}
-PRESET = '[presets.fast]\nbig = "GLM:small"\nsmall = "kimi-small"'
 
 
 @pytest.fixture
-async def family(tmp_path):
-    async with Family(tmp_path) as family:
-        yield family
+async def anthropic():
+    async with Provider() as anthropic:
+        yield anthropic
 
 
-async def ask_both(family: Family, label: str) -> None:
-    for model in ("claude-sonnet-4-5", "claude-haiku-4-5"):
-        answer = await family.proxies[label].ask(prompt(model=model), headers=AUTH)
-        assert answer.message["model"] == model
+@pytest.fixture
+async def process(start, anthropic):
+    """Start one more process of the same entry."""
+
+    async def begin(**settings):
+        url = anthropic.url.removesuffix("/v1")
+        return await start(ANTHROPIC_API_KEY=CLIENT_KEY, TRANSPARENT_URL=url, **settings)
+
+    return begin
 
 
-async def test_a_preset_brings_models_and_providers(family):
-    await family.start(Kimi=KEY, OpenAI=OPENAI, Gemini=GEMINI)
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "cross_premium"})
-    assert said.status == 200
-    assert said.json == {
-        "message": "switched to cross_premium",
-        "preserved_conversation": True,
-        "big_model": "OpenAI:gpt-4o",
-        "middle_model": "OpenAI:gpt-4o",
-        "small_model": "Gemini:gemini-1.5-flash",
-        "preset": "cross_premium",
-    }
-    await ask_both(family, "Kimi")
-    assert family.asked() == {"OpenAI": ["gpt-4o"], "Gemini": ["gemini-1.5-flash"]}
+OWN = {"x-api-key": CLIENT_KEY, "Authorization": "Bearer sk-ant-own-0123456789"}
 
 
-async def test_the_users_presets_and_the_entrys_own_models(family):
-    await family.start(PRESET, Kimi=KEY, GLM={})
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "FAST"})
-    assert (said.json["preset"], said.json["small_model"]) == ("fast", "Kimi:kimi-small")
-    await ask_both(family, "Kimi")
-    assert family.asked() == {"GLM": ["glm-small"], "Kimi": ["kimi-small"]}
+async def status(proxy):
+    return (await admin(proxy, "GET /proxy/status")).json["status"]
 
 
-@pytest.mark.parametrize(
-    ("fields", "now"),
-    [
-        pytest.param(
-            {"big_model": "GLM:glm-big"}, ["GLM:glm-big", "kimi-middle", "kimi-small"], id="one"
-        ),
-        pytest.param(
-            {"big_model": "glm-big", "small_model": "glm-small"},
-            ["GLM:glm-big", "kimi-middle", "GLM:glm-small"],
-            id="plain names find their entry",
-        ),
-        pytest.param({"small": "GLM:big"}, ["kimi-big", "kimi-middle", "GLM:big"], id="a tier"),
-        pytest.param({"big": "small"}, ["kimi-small", "kimi-middle", "kimi-small"], id="own tier"),
-        pytest.param(
-            {"big": "Kimi:big"}, ["kimi-big", "kimi-middle", "kimi-small"], id="no circle"
-        ),
-        pytest.param(
-            {"middle_model": "GLM:anything"},
-            ["kimi-big", "GLM:anything", "kimi-small"],
-            id="of a server without a preset nobody knows the models",
-        ),
-    ],
-)
-async def test_single_models(family, fields, now):
-    await family.start(Kimi=KEY, GLM={})
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", fields)
-    assert [said.json[f"{tier}_model"] for tier in ("big", "middle", "small")] == now
-    answer = await family.proxies["Kimi"].ask(headers=AUTH)
-    assert answer.text == "ok"
+async def test_off_is_off_for_every_process_and_every_later_one(process, provider, anthropic):
+    """H13."""
+    first, second = await process(), await process()
+    await second.ask(headers=OWN)
+    assert (await admin(first, "POST /proxy/disable")).json["enabled"] is False
+    assert await status(second) == "disabled"
+    async with second.post("/v1/messages", {"model": "m"}, headers=OWN):
+        assert (len(provider.calls), len(anthropic.calls)) == (1, 1)
+    third = await process()
+    assert await status(third) == "disabled"
+    assert (await admin(third, "POST /proxy/toggle")).json["enabled"] is True
+    assert [await status(one) for one in (first, second)] == ["enabled", "enabled"]
+    await first.ask(headers=OWN)
+    assert (len(provider.calls), len(anthropic.calls)) == (2, 1)
 
 
-async def test_a_second_switch_keeps_what_it_does_not_name(family):
-    await family.start(Kimi=KEY, GLM={})
-    kimi = family.proxies["Kimi"]
-    await admin(kimi, "POST /switch_model", {"big_model": "GLM:big"})
-    said = await admin(kimi, "POST /switch_model", {"small_model": "GLM:small"})
-    assert (said.json["big_model"], said.json["small_model"]) == ("GLM:big", "GLM:small")
+@pytest.mark.parametrize("configured", ["on", "off"])
+async def test_history_is_kept_or_not_by_every_process(process, configured):
+    first, second = await process(HISTORY=configured), await process(HISTORY=configured)
+    deed, enabled = ("disable", False) if configured == "on" else ("enable", True)
+    await admin(first, f"POST /conversation/{deed}")
+    await second.ask(headers=AUTH)
+    got = (await admin(second, "GET /conversation/status")).json
+    assert (got["enabled"], got["total_count"]) == (enabled, 2 if enabled else 0)
+    third = await process(HISTORY=configured)
+    assert (await admin(third, "GET /conversation/status")).json["enabled"] is enabled
+    back = "enable" if configured == "on" else "disable"
+    await admin(third, f"POST /conversation/{back}")
+    assert (await admin(first, "GET /conversation/status")).json["enabled"] is not enabled
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        pytest.param(
-            {"preset": "fastt"}, ['no preset "fastt" (did you mean fast?)', "cross_speed"]
-        ),
-        pytest.param({"preset": "openai_premium"}, ['nobody has a model "gpt-4o"', "GLM: glm-big"]),
-        pytest.param(
-            {"big_model": "nonesuch"}, ['nobody has a model "nonesuch"', "Kimi: kimi-big"]
-        ),
-        pytest.param(
-            {"big_model": "kimi-small", "small_model": "nonesuch"},
-            ['nobody has a model "nonesuch"'],
-        ),
-        pytest.param({"big_model": "GML:big"}, ['no proxy "GML" (did you mean GLM?)']),
-        pytest.param({"big_model": "Demo:nonesuch"}, ['Demo has no model "nonesuch"']),
-        pytest.param({}, ["name either a preset, or models for big"]),
-        pytest.param({"preset": "fast", "big_model": "kimi-big"}, ["name either a preset"]),
-        pytest.param({"preset": 3}, ["must be names"]),
-        pytest.param({"big_model": ["x"]}, ["must be names"]),
-        pytest.param({"preset": "fast", "preserve_conversation": "no"}, ["true or false"]),
-    ],
-)
-async def test_what_means_nothing_changes_nothing(family, fields, words):
-    await family.start(PRESET, Kimi=KEY | {"PASS_MODELS": "x"}, GLM={"PASS_MODELS": "x"})
-    await family.start(PRESET, Demo={"PROVIDER": "demo", "PASS_MODELS": "x"})
-    kimi = family.proxies["Kimi"]
-    await admin(kimi, "POST /switch_model", {"big_model": "GLM:small"})
-    said = await admin(kimi, "POST /switch_model", fields)
-    assert (said.status, said.error["type"]) == (400, "invalid_request_error")
-    for text in words:
-        assert text in said.error["message"]
-    await kimi.ask(headers=AUTH)
-    assert family.asked() == {"GLM": ["glm-small"]}
+async def test_every_process_writes_to_the_export(process, tmp_path):
+    first, second = await process(), await process()
+    await admin(first, "POST /conversation/enable", {"file_path": "talk.jsonl"})
+    third = await process()
+    for proxy in (first, second, third):
+        await proxy.ask(headers=AUTH)
+
+    async def roles():
+        # A turn is noted a moment after its answer has left.
+        for proxy in (first, second, third):
+            got = (await admin(proxy, "POST /conversation/flush")).json
+            assert got["file_path"] == "talk.jsonl"
+        lines = (tmp_path / "exports/talk.jsonl").read_text().splitlines()
+        return [json.loads(line)["role"] for line in lines]
+
+    async def all_are_there():
+        return len(await roles()) >= 6
+
+    await eventually(all_are_there)
+    assert await roles() == ["user", "assistant"] * 3
+    await admin(second, "POST /conversation/disable")
+    assert (await admin(first, "POST /conversation/flush")).json["file_path"] is None
 
 
-async def test_models_lists_what_there_is(family):
-    await family.start(PRESET, Kimi={}, GLM={})
-    kimi = family.proxies["Kimi"]
-    said = await admin(kimi, "GET /models")
-    assert said.json["models"] == {
-        "Kimi": ["kimi-big", "kimi-middle", "kimi-small"],
-        "GLM": ["glm-big", "glm-middle", "glm-small"],
-    }
-    presets = said.json["presets"]
-    assert presets["cross_speed"]["big"] == "claude-3-5-haiku-20241022"
-    assert presets["fast"] == {"big": "GLM:small", "middle": None, "small": "kimi-small"}
-    assert len(presets) == 8
-    assert said.json["current"]["big_model"] == "kimi-big"
-    assert said.json["current"]["preset"] is None
+async def test_an_export_that_is_gone_is_told_and_the_turns_are_kept(process, tmp_path):
+    first = await process()
+    await admin(first, "POST /conversation/enable", {"file_path": "talk.jsonl"})
+    (tmp_path / "exports/talk.jsonl").unlink()
+    second = await process()
+    await second.ask(headers=AUTH)
+    got = (await admin(second, "POST /conversation/flush")).json
+    assert (got["enabled"], got["file_path"], got["total_count"]) == (True, None, 2)
+    assert "exports/talk.jsonl" in (await second.logged("store.failed"))["reason"]
 
 
-async def test_without_a_client_key_nobody_switches(family):
-    await family.start(PRESET, Kimi={}, GLM={})
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "fast"})
-    assert (said.status, "ANTHROPIC_API_KEY" in said.error["message"]) == (403, True)
-    await family.proxies["Kimi"].ask()
-    assert family.asked() == {"Kimi": ["kimi-big"]}
-
-
-async def test_a_switch_is_everywhere_that_models_are_shown(family):
-    await family.start(PRESET, Kimi=KEY, GLM={"CONTEXT_WINDOW": "12345"})
-    kimi = family.proxies["Kimi"]
-    await admin(kimi, "POST /switch_model", {"preset": "fast"})
-    assert (await admin(kimi, "GET /config")).json["big_model"] == "GLM:small"
-    assert (await admin(kimi, "GET /health")).json["models"]["big_model"] == "GLM:small"
-    listed = {one["id"]: one for one in (await admin(kimi, "GET /v1/models")).json["data"]}
-    assert listed["claude-opus"]["display_name"] == "GLM:small (Kimi)"
-    assert listed["claude-opus"]["max_input_tokens"] == 12345
-    one = (await admin(kimi, "GET /v1/models/claude-opus-4-1")).json
-    assert one["display_name"] == "GLM:small (Kimi)"
-    said = await admin(kimi, "GET /debug_logs?log_type=model_switch")
-    assert said.json["total_count"] == 1
-
-
-async def test_reset_goes_back_to_the_env_file(family):
-    await family.start(PRESET, Kimi=KEY, GLM={})
-    kimi = family.proxies["Kimi"]
-    await admin(kimi, "POST /switch_model", {"preset": "fast"})
-    said = await admin(kimi, "POST /switch_model", {"reset": True})
-    assert said.json["message"] == "back to the env file's models"
-    assert said.json["big_model"] == "kimi-big"
-    assert not kimi.worker.chooser.switch_file.exists()
-
-
-@pytest.mark.parametrize(
-    ("fields", "kept"),
-    [
-        pytest.param({}, 2, id="absent: kept"),
-        pytest.param({"preserve_conversation": True}, 2, id="true: kept"),
-        pytest.param({"preserve_conversation": False}, 0, id="false: cleared"),
-    ],
-)
-async def test_preserve_conversation(family, fields, kept):
-    await family.start(PRESET, Kimi=KEY | {"HISTORY": "on"}, GLM={})
-    kimi = family.proxies["Kimi"]
-    await kimi.ask(headers=AUTH)
-    await admin(kimi, "POST /conversation/flush")
-    said = await admin(kimi, "POST /switch_model", {"preset": "fast", **fields})
-    assert said.status == 200
-    assert (await admin(kimi, "GET /conversation")).json["total_count"] == kept
+async def test_a_state_that_cannot_be_written_is_told_and_the_switch_holds(process, tmp_path):
+    proxy = await process()
+    (tmp_path / "state/test.standing.json.lock").mkdir()
+    assert (await admin(proxy, "POST /proxy/disable")).json["enabled"] is False
+    assert await status(proxy) == "disabled"
+    assert "applies to this process only" in (await proxy.logged("store.failed"))["reason"]

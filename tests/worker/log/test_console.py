@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from ccproxy.worker.log.console import MOST_WAITING, Echo, EchoedLog
+from ccproxy.worker.log.console import MAX_PENDING_BYTES, ConsoleLog, EchoingLogFile
 
 LINE = {"time": "2026-11-21T09:00:00.000+00:00", "level": "warning", "event": "x.happened"}
 
@@ -45,21 +45,21 @@ def all_of(reading):
     ],
 )
 async def test_styles(pipe, style, shown):
-    echo = Echo(style, fd=pipe[1], encoding="utf-8")
+    echo = ConsoleLog(style, fd=pipe[1], encoding="utf-8")
     echo(line(a=1))
     echo.close()
     assert all_of(pipe[0]).endswith(f"{shown}\n")
 
 
 async def test_a_line_may_not_steer_the_terminal(pipe):
-    echo = Echo("color", fd=pipe[1], encoding="utf-8")
+    echo = ConsoleLog("color", fd=pipe[1], encoding="utf-8")
     echo(line(a="\x1b]0;title\x07"))
     echo.close()
     assert "\x1b]" not in all_of(pipe[0])
 
 
 async def test_lines_come_without_being_asked_for(pipe):
-    echo = Echo("json", fd=pipe[1], encoding="utf-8")
+    echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     echo(line(n=1))
     echo(line(n=2))
     seen = b""
@@ -69,33 +69,33 @@ async def test_lines_come_without_being_asked_for(pipe):
 
 
 async def test_a_reader_that_stopped_holds_nobody_up_and_hears_what_it_missed(pipe):
-    echo = Echo("json", fd=pipe[1], encoding="utf-8")
+    echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     long = line(text="x" * 60_000)
-    for _ in range(2 * MOST_WAITING // len(long)):
+    for _ in range(2 * MAX_PENDING_BYTES // len(long)):
         echo(long)
-    echo.say("full")  # returns although nobody reads
+    echo.write_text("full")  # returns although nobody reads
     seen = ""
     while "only in the log file" not in seen:
         seen += all_of(pipe[0])
-        echo.say("")
+        echo.write_text("")
     shown = seen.count("x.happened")
     left_out = int(seen.partition(" lines are only")[0].rpartition("(")[2])
     assert left_out > 0
-    assert shown + left_out == 2 * MOST_WAITING // len(long)
+    assert shown + left_out == 2 * MAX_PENDING_BYTES // len(long)
 
 
 async def test_a_reader_that_went_is_no_trouble(pipe):
-    echo = Echo("json", fd=pipe[1], encoding="utf-8")
+    echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     os.close(pipe[0])
     echo(line())
-    echo.say("nobody hears")
+    echo.write_text("nobody hears")
     echo(line())
     echo.close()
 
 
 async def test_the_file_holds_every_line_too(pipe, tmp_path):
-    echo = Echo("json", fd=pipe[1], encoding="utf-8")
-    log = EchoedLog(tmp_path / "x.log", echo)
+    echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
+    log = EchoingLogFile(tmp_path / "x.log", echo)
     log.write(line())
     log.close()
     echo.close()

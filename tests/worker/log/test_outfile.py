@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import asyncio, os, sys
 from pathlib import Path
-from ccproxy.worker.log.outfile import stay
+from ccproxy.worker.log.outfile import keep_outfile
 
 path = Path(sys.argv[1])
 
@@ -18,7 +18,7 @@ def leads_to(path):
     return path.exists() and os.path.samestat(path.lstat(), os.fstat(2))
 
 async def main():
-    keeping = asyncio.create_task(stay(path, look_seconds=0.01))
+    keeping = asyncio.create_task(keep_outfile(path, check_seconds=0.01))
     await asyncio.sleep(0)
     os.write(2, b"before;")
     if sys.argv[2] == "folder":

@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from ccproxy.errors import Problem
-from ccproxy.worker.admin.debug_log import KINDS
+from ccproxy.worker.admin.inspector import KINDS
 from ccproxy.worker.server.endpoints import conversation
 from ccproxy.worker.server.endpoints import switch_model as switching
 from ccproxy.worker.server.endpoints.health import json_response
@@ -94,7 +94,7 @@ async def debug_logs(request: ClientRequest) -> web.Response:
     if kind != "all" and kind not in KINDS:
         text = f"log_type must be all or one of {', '.join(KINDS)}"
         raise Problem("invalid_request_error", text)
-    log = request.worker.session.debug_log
+    log = request.worker.session.inspector
     entries = log.entries(kind, limit=conversation.limit_of(request, default=100))
     body = {"logs": entries, "total_count": len(log.entries(kind, limit=10**9))}
     return json_response({**body, "bodies": log.inspects})
@@ -102,7 +102,7 @@ async def debug_logs(request: ClientRequest) -> web.Response:
 
 async def clear_debug_logs(request: ClientRequest) -> web.Response:
     """Forget all entries."""
-    cleared = request.worker.session.debug_log.clear()
+    cleared = request.worker.session.inspector.clear()
     return json_response({"message": f"{cleared} entries forgotten", "total_count": 0})
 
 
@@ -126,7 +126,7 @@ async def disable_proxy(request: ClientRequest) -> web.Response:
 
 async def toggle_proxy(request: ClientRequest) -> web.Response:
     """Do the other of the two."""
-    return await _switched(request, disabled=not request.worker.session.transparent.is_taken)
+    return await _switched(request, disabled=not request.worker.session.bypass.is_active)
 
 
 async def _switched(request: ClientRequest, *, disabled: bool) -> web.Response:
@@ -135,11 +135,11 @@ async def _switched(request: ClientRequest, *, disabled: bool) -> web.Response:
 
 
 def _proxy_response(worker: Worker) -> web.Response:
-    transparent = worker.session.transparent
-    goes_to = transparent.url if transparent.is_taken else worker.config.base_url
+    bypass = worker.session.bypass
+    goes_to = bypass.url if bypass.is_active else worker.config.base_url
     body: Mapping[str, Any] = {
-        "enabled": not transparent.is_taken,
-        "status": "disabled" if transparent.is_taken else "enabled",
+        "enabled": not bypass.is_active,
+        "status": "disabled" if bypass.is_active else "enabled",
         "message": f"requests go to {goes_to}",
     }
     return json_response(body)

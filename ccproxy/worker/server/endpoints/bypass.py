@@ -14,7 +14,7 @@ _NOT_TOLD = frozenset({"content-length", "content-encoding", "set-cookie", "serv
 
 async def forward(request: ClientRequest) -> web.StreamResponse:
     """Send the request on, and its answer back."""
-    answer = await request.worker.session.transparent.send(
+    answer = await request.worker.session.bypass.send(
         request.rel_url.raw_path_qs, request.headers, await request.body()
     )
     try:

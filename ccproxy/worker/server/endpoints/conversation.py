@@ -25,31 +25,31 @@ async def show(request: ClientRequest) -> web.Response:
     """Return the last turns."""
     limit = limit_of(request, default=MOST_TURNS)
     with _told_as_problems():
-        turns, count = await request.worker.session.conversation.last(limit)
+        turns, count = await request.worker.session.history.last(limit)
     return json_response({"messages": [turn.as_json() for turn in turns], "total_count": count})
 
 
 async def clear(request: ClientRequest) -> web.Response:
     """Forget everything."""
     with _told_as_problems():
-        forgotten = await request.worker.session.conversation.clear()
+        forgotten = await request.worker.session.history.clear()
     return json_response({"message": f"{forgotten} turns forgotten", "total_count": 0})
 
 
 async def status(request: ClientRequest) -> web.Response:
     """Tell whether turns are kept, and how many are."""
     with _told_as_problems():
-        _, count = await request.worker.session.conversation.last(0)
+        _, count = await request.worker.session.history.last(0)
     return _status(request, count)
 
 
 async def enable(request: ClientRequest) -> web.Response:
     """Keep turns from now on, also in the new export that is named."""
     session = request.worker.session
-    conversation = session.conversation
+    conversation = session.history
     name = await _file_name(request)
     with _told_as_problems():
-        await session.switches.keep_history(name)
+        await session.switches.enable_history(name)
         _, count = await conversation.last(0)
     return _status(request, count)
 
@@ -57,9 +57,9 @@ async def enable(request: ClientRequest) -> web.Response:
 async def disable(request: ClientRequest) -> web.Response:
     """Keep no more turns."""
     session = request.worker.session
-    conversation = session.conversation
+    conversation = session.history
     with _told_as_problems():
-        await session.switches.end_history()
+        await session.switches.disable_history()
         _, count = await conversation.last(0)
     return _status(request, count)
 
@@ -67,13 +67,13 @@ async def disable(request: ClientRequest) -> web.Response:
 async def flush(request: ClientRequest) -> web.Response:
     """Have everything on disk before this answers."""
     with _told_as_problems():
-        count = await request.worker.session.conversation.flush()
+        count = await request.worker.session.history.flush()
     return _status(request, count)
 
 
 async def load(request: ClientRequest) -> web.Response:
     """Add what an export holds."""
-    conversation = request.worker.session.conversation
+    conversation = request.worker.session.history
     name = await _file_name(request)
     if not name:
         raise Problem("invalid_request_error", "file_path must name a file in exports/")
@@ -92,7 +92,7 @@ async def go_on(request: ClientRequest) -> web.StreamResponse:
     if not isinstance(fields.get("messages"), list) or not fields["messages"]:
         raise Problem("invalid_request_error", "messages: at least one message is required")
     with _told_as_problems():
-        turns, _ = await request.worker.session.conversation.last(MOST_TURNS)
+        turns, _ = await request.worker.session.history.last(MOST_TURNS)
     fields["messages"] = [*_as_messages(turns), *fields["messages"]]
     fields.setdefault("model", request.worker.tiers()["big"] or _last_model(turns))
     fields.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
@@ -120,7 +120,7 @@ def _last_model(turns: Sequence[Turn]) -> str:
 
 
 def _status(request: ClientRequest, count: int) -> web.Response:
-    conversation = request.worker.session.conversation
+    conversation = request.worker.session.history
     body = {
         "enabled": conversation.is_on,
         "file_path": conversation.file_name or None,

@@ -52,9 +52,9 @@ async def switch_model(request: ClientRequest) -> web.Response:
         raise Problem("invalid_request_error", str(error)) from error
     await asyncio.to_thread(write_switch, worker.chooser.switch_file, switch)
     if not preserve:
-        await worker.session.conversation.clear()
+        await worker.session.history.clear()
     now = _current(worker)
-    worker.session.debug_log.note("model_switch", **now)
+    worker.session.inspector.note("model_switch", **now)
     worker.log.info("models.switched", **now)
     what = f"switched to {switch.name}" if switch.name else "back to the env file's models"
     return json_response({"message": what, "preserved_conversation": preserve, **now})

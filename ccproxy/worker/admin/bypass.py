@@ -1,10 +1,9 @@
 """
-The proxy switched off: Claude Code's requests go where they would go without it, unchanged.
+Bypass mode: while the proxy is disabled, Claude Code's requests go to TRANSPARENT_URL unchanged.
 
-Body, query and headers of the client's are sent to TRANSPARENT_URL, but for what belongs to one
-connection, what names the proxy, and the proxy's own client keys, which are nobody else's business,
-or what a session sends where the proxy asks for none.
-Neither the pool's keys nor retries play a part.
+Body, query and the client's headers are sent, except for headers of one connection, headers that
+name the proxy, and the proxy's own client keys, which the other server must not learn. The key pool
+and retries are not involved.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ _NOT_SENT = frozenset({"host", "content-length", "cookie", "accept-encoding", "e
 _NOT_SENT_PREFIXES = ("x-forwarded-", "x-ccproxy-", "proxy-", "sec-fetch-")
 
 
-class Transparent:
-    """The way past the provider, and whether it is taken."""
+class Bypass:
+    """Sends requests to *url* while it is active."""
 
     def __init__(
         self, url: str, *, admission: Admission, ca_bundle: Path | None, proxy: str | None
     ) -> None:
         self.url = url
-        self.is_taken = False
+        self.is_active = False
         """True: the proxy is disabled."""
         self._admission = admission
         self._ca_bundle = ca_bundle
@@ -50,21 +49,22 @@ class Transparent:
         self, target: str, headers: CIMultiDictProxy[str], body: bytes
     ) -> aiohttp.ClientResponse:
         """
-        Send a request for *target*, a path with its query as they came; the caller closes the
-        answer.
+        Send a request for *target*, the path with its query as received.
+
+        The caller closes the response.
 
         Raises:
-            Problem: If the client has no key of its own, or nobody answers.
+            Problem: If the client sent no key of its own, or the server does not answer.
 
         """
-        sent = self._headers(headers)
+        upstream_headers = self._upstream_headers(headers)
         if self._session is None:
             self._session = open_session(self._ca_bundle)
         try:
             return await self._session.post(
                 URL(self.url + target, encoded=True),
                 data=body,
-                headers=sent,
+                headers=upstream_headers,
                 skip_auto_headers=("Content-Type", "User-Agent"),
                 allow_redirects=False,
                 proxy=self._proxy,
@@ -80,25 +80,25 @@ class Transparent:
             await self._session.close()
             self._session = None
 
-    def _headers(self, headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-        ours = {key for key in offered_keys(headers) if self._admission.is_ours(key)}
+    def _upstream_headers(self, headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
+        client_keys = {key for key in offered_keys(headers) if self._admission.is_ours(key)}
         dropped = _NOT_SENT | hop_by_hop_names(headers.items())
-        kept = list(_without(headers.items(), dropped, ours))
-        if ours and not any(name.lower() in _KEY_HEADERS for name, _ in kept):
+        passed = list(_without(headers.items(), dropped, client_keys))
+        if client_keys and not any(name.lower() in _KEY_HEADERS for name, _ in passed):
             text = (
-                "the proxy is disabled, and the only key that came is the proxy's own: send your "
+                "the proxy is disabled, and the request has only the proxy's own key: send your "
                 f"key for {self.url} as well, or enable the proxy again"
             )
             raise Problem("authentication_error", text, should_retry=False)
-        return [*kept, ("Accept-Encoding", "identity")]
+        return [*passed, ("Accept-Encoding", "identity")]
 
 
 def _without(
-    headers: Iterable[tuple[str, str]], dropped: Container[str], ours: Container[str]
+    headers: Iterable[tuple[str, str]], dropped: Container[str], client_keys: Container[str]
 ) -> Iterable[tuple[str, str]]:
     for name, value in headers:
         lower = name.lower()
         if lower in dropped or lower.startswith(_NOT_SENT_PREFIXES):
             continue
-        if lower not in _KEY_HEADERS or value.strip().rpartition(" ")[2] not in ours:
+        if lower not in _KEY_HEADERS or value.strip().rpartition(" ")[2] not in client_keys:
             yield name, value

@@ -1,8 +1,8 @@
 """
-The demo provider: the demo model behind a real Chat Completions API on a loopback port.
+The demo provider: the demo model behind a Chat Completions API on a loopback port.
 
-It lives in the worker's process but is reached over HTTP like any other provider, so a newcomer
-who has neither key nor network exercises the whole proxy.
+It runs in the worker's process but is reached over HTTP like any other provider, so that it
+exercises the whole proxy without a key or a network.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from ccproxy.worker.demo.model import Reply, reply_to, tokens
+from ccproxy.worker.demo.model import DemoReply, reply_to, tokens
 
 WORD_SECONDS = 0.01
-"""Pause between two words of a stream."""
+"""Seconds between two words of a stream."""
 
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+")
 _ID = "chatcmpl-demo"
 
 
 class DemoProvider:
-    """The server; `url` is what a worker takes for its base URL."""
+    """Serves the demo model; `url` is the base URL for the worker."""
 
     def __init__(self, *, word_seconds: float = WORD_SECONDS) -> None:
         self.url = ""
@@ -48,28 +48,32 @@ class DemoProvider:
             return _error(404, f"the demo provider has no {request.path[:100]}")
         body = b"".join([chunk async for chunk in request.content.iter_any()])
         try:
-            asked = msgspec.json.decode(body, type=dict[str, Any])
+            fields = msgspec.json.decode(body, type=dict[str, Any])
         except msgspec.DecodeError as error:
             return _error(400, str(error))
-        reply = reply_to(asked)
+        reply = reply_to(fields)
         usage = _usage(body, reply)
-        if asked.get("stream") is True:
-            return await self._stream(request, asked, reply, usage)
-        return _json(_completion(asked, reply, usage))
+        if fields.get("stream") is True:
+            return await self._stream(request, fields, reply, usage)
+        return _json(_completion(fields, reply, usage))
 
     async def _stream(
-        self, request: web.BaseRequest, asked: dict[str, Any], reply: Reply, usage: dict[str, int]
+        self,
+        request: web.BaseRequest,
+        fields: dict[str, Any],
+        reply: DemoReply,
+        usage: dict[str, int],
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        chunk = {"id": _ID, "object": "chat.completion.chunk", "model": asked.get("model")}
+        chunk = {"id": _ID, "object": "chat.completion.chunk", "model": fields.get("model")}
         for delta in _deltas(reply):
             choice = {"index": 0, "delta": delta, "finish_reason": None}
             await response.write(_event({**chunk, "choices": [choice]}))
             await asyncio.sleep(self._word_seconds)
         choice = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
         await response.write(_event({**chunk, "choices": [choice]}))
-        options = asked.get("stream_options")
+        options = fields.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage"):
             await response.write(_event({**chunk, "choices": [], "usage": usage}))
         await response.write(b"data: [DONE]\n\n")
@@ -77,7 +81,7 @@ class DemoProvider:
         return response
 
 
-def _deltas(reply: Reply) -> Iterator[dict[str, Any]]:
+def _deltas(reply: DemoReply) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": "" if reply.text else None}
     for word in _WORD.findall(reply.text):
         yield {"content": word}
@@ -89,7 +93,7 @@ def _deltas(reply: Reply) -> Iterator[dict[str, Any]]:
         yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
 
 
-def _completion(asked: dict[str, Any], reply: Reply, usage: dict[str, int]) -> dict[str, Any]:
+def _completion(fields: dict[str, Any], reply: DemoReply, usage: dict[str, int]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
     if reply.tool:
         function = {"name": reply.tool, "arguments": reply.arguments}
@@ -97,15 +101,19 @@ def _completion(asked: dict[str, Any], reply: Reply, usage: dict[str, int]) -> d
     return {
         "id": _ID,
         "object": "chat.completion",
-        "model": asked.get("model"),
+        "model": fields.get("model"),
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
         "usage": usage,
     }
 
 
-def _usage(body: bytes, reply: Reply) -> dict[str, int]:
-    asked, said = max(1, len(body) // 4), tokens(reply.text + reply.arguments)
-    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+def _usage(body: bytes, reply: DemoReply) -> dict[str, int]:
+    prompt, completion = max(1, len(body) // 4), tokens(reply.text + reply.arguments)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def _event(chunk: dict[str, Any]) -> bytes:

@@ -1,12 +1,12 @@
 """
-The worker's side of history: which turns are kept, and what is done with those that are.
+Recording of conversations by a worker.
 
-Off unless HISTORY or a client's /conversation/enable switches it on. A turn is kept when its
-answer has come to its end, so that a request which failed and was asked again is there once. Only
-the conversation itself is kept: what Claude Code asks besides (titles, summaries) is not.
+Off unless HISTORY or a client's /conversation/enable switches it on. A turn is recorded when its
+answer is complete, so that a request which failed and was sent again is recorded once. Only the
+conversation itself is recorded, not what Claude Code requests for itself (titles, summaries).
 
-Everything that touches a file happens in the writing thread. Beside the database turns can be
-written to a file in `exports/` as they come (`enable` with a name).
+All file access is in the writer's thread. In addition to the database, turns can be written to a
+file in `exports/` as they arrive (`enable` with a name).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ccproxy.convert.common.turn_text import assistant_turn, user_turn
 from ccproxy.errors import Problem, UsageError
 from ccproxy.protocol.messages import read_request
 from ccproxy.routing.rules import facts_of
 from ccproxy.store import exports, history
 from ccproxy.store.history import Turn
 from ccproxy.store.writer import Note, Writer
+from ccproxy.worker.admin.turn_text import assistant_turn, user_turn
 from ccproxy.worker.server.access_record import Record
 
 T = TypeVar("T")
 
 
-class Heard(NamedTuple):
-    """One request and its answer, not yet looked into."""
+class FinishedExchange(NamedTuple):
+    """A request and its answer, before the turns are extracted."""
 
     at: float
     ended: float
@@ -42,39 +42,42 @@ class Heard(NamedTuple):
     is_stream: bool
 
 
-class Conversation:
-    """What was said at one entry of the fleet at *home*."""
+class HistoryRecorder:
+    """Records the conversations of one entry of the fleet at *home*."""
 
     def __init__(
         self, home: Path, label: str, *, redact: Callable[[str], str], on: bool, warn: Note
     ) -> None:
         self.is_on = on
         self.file_name = ""
-        """The export that turns are written to as they come; empty if there is none."""
+        """The export that turns are also written to; empty if there is none."""
         self._home = home
         self._label = label
         self._redact = redact
         self._file: int | None = None
         self._warn = warn
         path = home / "state" / history.FILE_NAME
-        self._writer: Writer[Heard] = Writer(path, history.SCHEMA, write=self._write, warn=warn)
-        if path.exists():  # also where nothing is kept any more, what is there grows old
+        self._writer: Writer[FinishedExchange] = Writer(
+            path, history.SCHEMA, write=self._write, warn=warn
+        )
+        if path.exists():  # old turns expire even where nothing is recorded any more
             self._writer.ask(lambda db: history.prune(db, now=time.time()))
 
     def note(self, record: Record, *, headers: Mapping[str, str], ended: float) -> None:
-        """Keep the turns of a request that has ended well."""
+        """Record the turns of a request that succeeded."""
         if not self.is_on or record.error or not record.stop_reason:
             return
         if not _is_conversation(record.asked, headers):
             return
         user = user_turn(record.asked)
-        heard = Heard(record.at, ended, record.model, user, record.answer, record.stream)
-        self._writer.put(heard)
+        self._writer.put(
+            FinishedExchange(record.at, ended, record.model, user, record.answer, record.stream)
+        )
 
-    # What is asked of it...
+    # For the event loop
 
     async def last(self, limit: int | None) -> tuple[list[Turn], int]:
-        """Return the last *limit* turns, and how many there are."""
+        """Return the last *limit* turns, and the number of all."""
         return await self._ask(
             lambda db: (
                 history.last(db, self._label, limit=limit),
@@ -83,15 +86,15 @@ class Conversation:
         )
 
     async def clear(self) -> int:
-        """Forget everything that was said; return how many turns that were."""
+        """Delete all turns; return their number."""
         return await self._ask(lambda db: history.clear(db, self._label))
 
     async def enable(self, name: str = "") -> None:
         """
-        Keep turns from now on; with a *name* also in the new file of that name.
+        Record turns from now on; with a *name* also to the new file of that name.
 
         Raises:
-            UsageError, FileExistsError, OSError: If there can be no such file.
+            UsageError, FileExistsError, OSError: If the file cannot be created.
 
         """
         if name:
@@ -99,51 +102,51 @@ class Conversation:
         self.is_on = True
 
     async def disable(self) -> None:
-        """Keep no more turns; what is kept stays."""
+        """Record no more turns; the recorded ones remain."""
         self.is_on = False
         await self._ask(lambda _: self._end_file())
 
     def follow(self, *, on: bool, name: str) -> None:
-        """Do what another process of the entry was told: `enable` or `disable`; never waits."""
+        """Take over what another process of the entry was switched to; never blocks."""
         self.is_on = on
         if name != self.file_name:
             self._writer.ask(lambda _: self._join_file(name))
 
     async def flush(self) -> int:
-        """Have everything written that was said until now; return how many turns there are."""
+        """Write everything that is pending; return the number of turns."""
         return await self._ask(self._flush)
 
     async def load(self, name: str) -> int:
         """
-        Add the turns of an export that are not known already; return how many those were.
+        Add the turns of an export that are not recorded yet; return their number.
 
         Raises:
-            UsageError, FileNotFoundError, OSError: If the file is not what it should be.
+            UsageError, FileNotFoundError, OSError: If the file is missing or malformed.
 
         """
         return await self._ask(lambda db: self._load(db, name))
 
     def close(self) -> None:
-        """Write what waits; blocks until it is written."""
+        """Write what is pending; blocks until it is written."""
         self._writer.close()
         self._end_file()
 
     async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.wrap_future(self._writer.ask(work))
 
-    # ...and done in the thread.
+    # In the writer's thread
 
-    def _write(self, connection: sqlite3.Connection, batch: Sequence[Heard]) -> None:
-        turns = [turn for heard in batch for turn in self._turns(heard)]
+    def _write(self, connection: sqlite3.Connection, batch: Sequence[FinishedExchange]) -> None:
+        turns = [turn for exchange in batch for turn in self._turns(exchange)]
         history.add(connection, self._label, turns)
         self._append(turns)
 
-    def _turns(self, heard: Heard) -> Iterable[Turn]:
-        """Make turns of what was heard, without keys; the answer of a mere tool call is none."""
-        if heard.user:
-            yield Turn(heard.at, "user", self._redact(heard.user), heard.model)
-        if said := assistant_turn(heard.answer, is_stream=heard.is_stream):
-            yield Turn(heard.ended, "assistant", self._redact(said), heard.model)
+    def _turns(self, exchange: FinishedExchange) -> Iterable[Turn]:
+        """Return the turns, redacted; an answer that is only a tool call has none."""
+        if exchange.user:
+            yield Turn(exchange.at, "user", self._redact(exchange.user), exchange.model)
+        if text := assistant_turn(exchange.answer, is_stream=exchange.is_stream):
+            yield Turn(exchange.ended, "assistant", self._redact(text), exchange.model)
 
     def _flush(self, connection: sqlite3.Connection) -> int:
         if self._file is not None:
@@ -159,7 +162,7 @@ class Conversation:
         self._file, self.file_name = file, name
 
     def _join_file(self, name: str) -> None:
-        """Write on in the file that another process has made."""
+        """Append to the file that another process has created."""
         self._end_file()
         try:
             if name:
@@ -173,7 +176,7 @@ class Conversation:
         self._file, self.file_name = None, ""
 
     def _append(self, turns: Iterable[Turn]) -> None:
-        """Write to the export; the turns are in the database already, so a failure only ends it."""
+        """Write to the export; a failure only ends it, for the turns are in the database."""
         if self._file is None:
             return
         try:
@@ -185,7 +188,7 @@ class Conversation:
 
 
 def _is_conversation(body: bytes, headers: Mapping[str, str]) -> bool:
-    """Tell whether user and model talk; else an agent asks, or Claude Code for itself."""
+    """Return True if user and model talk, False for subagents and Claude Code's own requests."""
     try:
         return facts_of(read_request(body), headers).kind == "main"
     except Problem:

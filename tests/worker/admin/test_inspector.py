@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.redaction import Redactor
-from ccproxy.worker.admin.debug_log import INSPECTION_SECONDS, LONGEST_BODY, MOST_ENTRIES, DebugLog
+from ccproxy.worker.admin.inspector import INSPECTION_SECONDS, MAX_BODY_BYTES, MAX_NOTES, Inspector
 from ccproxy.worker.server.access_record import Record
 
 KEY = "sk-provider-0123456789"
@@ -19,7 +19,7 @@ class Clock:
 
 
 def log(clock=None, **how):
-    return DebugLog(redact=Redactor([KEY]), wall=clock or Clock(), **how)
+    return Inspector(redact=Redactor([KEY]), wall=clock or Clock(), **how)
 
 
 def record(**more):
@@ -47,11 +47,11 @@ def test_a_request_is_three_entries(ended, expected):
 
 def test_it_is_bounded():
     ring = log()
-    for number in range(MOST_ENTRIES + 50):
+    for number in range(MAX_NOTES + 50):
         ring.note("config", number=number)
     found = ring.entries(limit=10**6)
-    assert len(found) == MOST_ENTRIES
-    assert found[-1]["data"]["number"] == MOST_ENTRIES + 49
+    assert len(found) == MAX_NOTES
+    assert found[-1]["data"]["number"] == MAX_NOTES + 49
 
 
 def test_kinds_and_limits():
@@ -74,10 +74,10 @@ def test_bodies_are_not_even_held():
 
 def test_inspection_shows_the_beginning_without_keys():
     ring = log(inspects_since=Clock.now)
-    ring.note_request(record(asked=f"my key {KEY} ".encode() + b"x" * LONGEST_BODY * 2))
+    ring.note_request(record(asked=f"my key {KEY} ".encode() + b"x" * MAX_BODY_BYTES * 2))
     body = ring.entries(kind="request")[0]["data"]["body"]
     assert body.startswith("my key …6789 x")
-    assert len(body) <= LONGEST_BODY
+    assert len(body) <= MAX_BODY_BYTES
 
 
 def test_inspection_ends_after_a_day():

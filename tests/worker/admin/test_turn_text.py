@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ccproxy.convert.common.turn_text import LONGEST, assistant_turn, user_turn
+from ccproxy.worker.admin.turn_text import MAX_TURN_CHARS, assistant_turn, user_turn
 from tests.asking import (
     assistant,
     encode,
@@ -62,7 +62,7 @@ def test_what_is_no_request_has_no_turn(body):
 
 
 def test_a_turn_is_not_endless():
-    assert len(user_turn(encode(request(user("x" * (LONGEST + 5)))))) == LONGEST
+    assert len(user_turn(encode(request(user("x" * (MAX_TURN_CHARS + 5)))))) == MAX_TURN_CHARS
 
 
 def message(*content):

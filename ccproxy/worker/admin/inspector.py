@@ -1,0 +1,122 @@
+"""
+The last requests and events of a worker, in memory, for GET /debug_logs.
+
+Bodies are included only while INSPECT is on: for 24 hours after it was switched on, the beginning
+of each body, redacted. After that they are deleted. A restart does not extend the period, so that a
+setting that was left in an env file does not record for ever. Nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ccproxy.worker.server.access_record import Record
+
+KINDS = ("request", "response", "error", "config", "model_switch", "model_mapping")
+MAX_NOTES = 500
+INSPECTION_SECONDS = 24 * 3600.0
+MAX_BODY_BYTES = 16 * 1024
+
+Entry = dict[str, Any]
+
+
+class Inspector:
+    """A ring of notes, each shown as one or more entries of `KINDS`."""
+
+    def __init__(
+        self,
+        *,
+        redact: Callable[[str], str],
+        inspects_since: float | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """*inspects_since* is when INSPECT was switched on, by the clock *wall*; None: off."""
+        self._redact = redact
+        self._wall = wall
+        # A file may have a date in the future; that does not make the period longer.
+        start = None if inspects_since is None else min(inspects_since, wall())
+        self._inspects_until = 0.0 if start is None else start + INSPECTION_SECONDS
+        self._notes: deque[tuple[float, str, Mapping[str, Any]] | Record] = deque(maxlen=MAX_NOTES)
+
+    @property
+    def inspects(self) -> bool:
+        """True while bodies are included."""
+        return self.inspects_for > 0
+
+    @property
+    def inspects_for(self) -> float:
+        """The seconds for which bodies will still be included."""
+        return max(0.0, self._inspects_until - self._wall()) if self._inspects_until else 0.0
+
+    def note(self, kind: str, **data: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Add an event of *kind*."""
+        self._notes.append((self._wall(), kind, data))
+
+    def note_request(self, record: Record) -> None:
+        """Add a finished request to a model; its entries are made only when they are read."""
+        self._end_inspection()
+        limit = MAX_BODY_BYTES if self.inspects else 0
+        record.asked, record.answer = record.asked[:limit], record.answer[:limit]
+        self._notes.append(record)
+
+    def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:
+        """Return the last *limit* entries of *kind*, oldest first; `all` is every kind."""
+        self._end_inspection()
+        entries = [entry for note in self._notes for entry in self._entries_of(note)]
+        matches = [entry for entry in entries if kind in ("all", entry["type"])]
+        return matches[-limit:] if limit else []
+
+    def clear(self) -> int:
+        """Delete everything; return the number of entries."""
+        count = len(self.entries(limit=MAX_NOTES * len(KINDS)))
+        self._notes.clear()
+        return count
+
+    def _end_inspection(self) -> None:
+        """Delete the bodies once the period is over."""
+        if not self._inspects_until or self.inspects:
+            return
+        self._inspects_until = 0.0
+        for note in self._notes:
+            if isinstance(note, Record):
+                note.asked = note.answer = b""
+
+    def _entries_of(self, note: tuple[float, str, Mapping[str, Any]] | Record) -> Iterator[Entry]:
+        if isinstance(note, Record):
+            yield from self._request_entries(note)
+            return
+        at, kind, data = note
+        yield _entry(at, kind, data)
+
+    def _request_entries(self, record: Record) -> Iterator[Entry]:
+        request = {"path": record.path, "model": record.requested, "stream": record.stream}
+        yield self._request_entry(record, "request", request, record.asked)
+        mapping = {"requested": record.requested, "model": record.model}
+        yield self._request_entry(record, "model_mapping", mapping)
+        if record.error:
+            error = {"status": record.status, "error": record.error, "reason": record.reason}
+            yield self._request_entry(record, "error", error, record.answer)
+            return
+        response = {
+            "status": record.status,
+            "stop_reason": record.stop_reason,
+            "usage": dict(record.usage),
+            "key": record.key,
+            "attempts": record.attempts,
+        }
+        yield self._request_entry(record, "response", response, record.answer)
+
+    def _request_entry(
+        self, record: Record, kind: str, data: Mapping[str, Any], body: bytes = b""
+    ) -> Entry:
+        more = {"body": self._redact(body.decode("utf-8", "replace"))} if body else {}
+        return _entry(record.at, kind, {"request": record.request_id, **data, **more})
+
+
+def _entry(at: float, kind: str, data: Mapping[str, Any]) -> Entry:
+    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return {"timestamp": stamp, "type": kind, "data": dict(data)}
