@@ -1,4 +1,4 @@
-"""Short ways to write a Messages request and to see what becomes of it."""
+"""Builders for Messages requests, and `ask`, which converts one."""
 
 from __future__ import annotations
 

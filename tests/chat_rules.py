@@ -1,9 +1,8 @@
 """
-The rules that a provider holds a Chat Completions request against.
+Rules by which a strict provider checks a Chat Completions request.
 
-`violations` says what a strict provider with the given quirks would refuse. It is written from the
-providers' documentation and error messages, not from the converter: whatever converts a request
-may be tested with it.
+`violations` lists what a provider with the given quirks refuses. The rules are written from the
+documentation and error messages of providers and do not depend on the converter.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 A strict client of the Messages API.
 
-`read_stream` checks the stream grammar: every rule of the event order is an assertion, so a test
-that reads a stream with it fails at the first violation.
+`read_stream` asserts every rule of the event order, so a test that reads a stream with it fails at
+the first violation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rules of a strict Chat Completions server: api.openai.com answers 400 to a violation."""
+"""Rules of a strict Chat Completions server: api.openai.com answers 400 to a violation."""
 
 from __future__ import annotations
 

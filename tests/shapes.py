@@ -1,10 +1,9 @@
 """
-What a turn of a model looks like at each provider, streamed and whole.
+Turns of a model in the shape of each provider, streamed and whole.
 
-A `Turn` is what the model means; a `Shape` is how a provider says it: where reasoning stands, what
-ids its calls have, whether calls come in pieces, what the last chunk is called, where the usage
-is. The oddities are those of the vendors' recorded answers, as they stand beside the transcripts of
-`tests/convert/test_provider_shapes.py`.
+A `Turn` is the content; a `Shape` describes how a provider sends it: the field of the reasoning,
+the form of call IDs, calls in one or several chunks, the last chunk and the position of the usage.
+The shapes follow recorded answers, see `tests/convert/test_provider_shapes.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SIGNED = "U0lHTkVE"
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What the model thinks, says and calls; calls are pairs of name and arguments."""
+    """Thinking, text and calls of a turn; calls are pairs of name and arguments."""
 
     thought: str = ""
     text: str = ""
@@ -35,7 +34,7 @@ class Turn:
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """
-    How a provider says a turn.
+    The form in which a provider sends a turn.
 
     Attributes:
         model: A model of the preset.
@@ -108,7 +107,7 @@ def shows_thinking(preset: str) -> bool:
 
 
 def plays(preset: str, *turns: Turn) -> list[Callable[[Call], Answer]]:
-    """Return a script that says the *turns*, streamed or whole as the proxy asks for it."""
+    """Return a script that answers with the *turns*, streamed or whole as requested."""
     return [_player(SHAPES[preset], turn, number) for number, turn in enumerate(turns)]
 
 

@@ -1,4 +1,4 @@
-"""Every provider's refusals: what is meant, what the client is told, and in whose words."""
+"""Tests of the classification of every provider's refusals."""
 
 from __future__ import annotations
 

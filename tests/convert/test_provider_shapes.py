@@ -1,7 +1,7 @@
 """
-Answers in the shape of each provider, streamed, and the message that they make.
+Tests of answers in the shape of each provider, streamed and whole.
 
-Each transcript holds the oddities that its provider is known for; the sources stand beside them.
+Each transcript contains the peculiarities of its provider, with their sources.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
-Whatever the Messages API allows converts into what the provider allows; nothing else escapes.
+Property tests: every valid Messages request becomes a valid request for the provider.
 
-`ask` holds every converted request against `tests/chat_rules.py`.
+`ask` checks every converted request against `tests/chat_rules.py`.
 """
 
 from __future__ import annotations
@@ -197,18 +197,18 @@ QUIRKS = st.fixed_dictionaries(
 
 @QUICK
 @given(messages=MESSAGES, fields=FIELDS, quirks=QUIRKS)
-def test_what_the_api_allows_converts_into_what_the_provider_allows(messages, fields, quirks):
-    asked = ask(*messages, to=target(**quirks), **fields)
-    assert asked.converted.stream is asked.body.get("stream", False)
-    assert all(asked.converted.stop_sequences)
+def test_valid_requests_become_valid_chat_requests(messages, fields, quirks):
+    outcome = ask(*messages, to=target(**quirks), **fields)
+    assert outcome.converted.stream is outcome.body.get("stream", False)
+    assert all(outcome.converted.stop_sequences)
 
 
 @QUICK
 @given(messages=MESSAGES, quirks=QUIRKS)
-def test_every_word_of_the_user_arrives(messages, quirks):
-    """Texts of user messages are nowhere lost, whatever stands around them."""
-    asked = ask(*messages, to=target(**quirks))
-    sent = json.dumps(asked.messages, ensure_ascii=False)
+def test_all_user_text_is_sent(messages, quirks):
+    """Texts of user messages are never lost."""
+    outcome = ask(*messages, to=target(**quirks))
+    sent = json.dumps(outcome.messages, ensure_ascii=False)
     for said in messages:
         blocks = said["content"] if isinstance(said["content"], list) else [text(said["content"])]
         for block in blocks:
@@ -298,26 +298,26 @@ def convert(raw, quirks):
 
 @settings(QUICK, max_examples=150)
 @given(body=WRONG_BODIES, quirks=QUIRKS)
-def test_wrong_requests_raise_nothing_but_problems(body, quirks):
+def test_invalid_requests_raise_only_problems(body, quirks):
     if converted := convert(encode(body), quirks):
         assert isinstance(json.loads(converted.body)["messages"], list)
 
 
 @settings(QUICK, max_examples=100)
 @given(body=JSON)
-def test_any_json_raises_nothing_but_problems(body):
+def test_any_json_raises_only_problems(body):
     convert(encode(body), {})
 
 
 @settings(QUICK, max_examples=100)
 @given(raw=st.binary(max_size=60))
-def test_any_bytes_raise_nothing_but_problems(raw):
+def test_any_bytes_raise_only_problems(raw):
     assert convert(raw, {}) is None
 
 
 @settings(QUICK, max_examples=100)
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=3), messages=MESSAGES)
-def test_damaged_requests_raise_nothing_but_problems(cut, junk, messages):
+def test_damaged_requests_raise_only_problems(cut, junk, messages):
     raw = encode(request(*messages))
     convert(raw[:cut] + junk + raw[cut:], {})
     convert(raw[:cut], {})

@@ -1,8 +1,8 @@
 """
-A session that changes its provider: what one model said, told to another.
+Tests of sessions that change their provider.
 
-Every preset's way to say a turn is converted for the client; the client sends it back, and it is
-converted for every other preset. What comes out must be a request that a strict provider takes.
+An answer in the shape of every preset is converted for the client. The client sends it back, and
+it is converted for every other preset. The result must be valid for a strict provider.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def target(preset: str) -> Target:
 
 
 def said(preset: str, turn: Turn, number: int, known: frozenset[str]) -> dict[str, Any]:
-    """What the client gets when *preset*'s model says the *turn*."""
+    """Return what the client gets for the *turn* of *preset*'s model."""
     context = AnswerContext(
         message_id=f"msg_{preset}_{number}",
         model="claude-opus-5-5",
@@ -69,7 +69,7 @@ def answered(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def history(*presets: str) -> list[dict[str, Any]]:
-    """A conversation whose turns were said by *presets* one after the other."""
+    """Return a conversation with turns of *presets*, one after the other."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": "Read them."}]
     known: frozenset[str] = frozenset()
     for number, (preset, turn) in enumerate(zip(presets, TURNS, strict=True)):
@@ -95,7 +95,7 @@ def assistants(sent: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("then", SHAPES)
 @pytest.mark.parametrize("first", SHAPES)
-def test_a_session_goes_on_elsewhere(first, then):
+def test_a_session_continues_at_another_provider(first, then):
     sent = asked(history(first, first, first), then)
     calls = [call for message in assistants(sent) for call in message.get("tool_calls", ())]
     results = [message for message in sent["messages"] if message["role"] == "tool"]
@@ -109,7 +109,7 @@ def test_a_session_goes_on_elsewhere(first, then):
 
 @pytest.mark.parametrize("then", SHAPES)
 @pytest.mark.parametrize("first", [name for name in SHAPES if shows_thinking(name)])
-def test_thinking_goes_along_where_it_is_taken_and_nowhere_else(first, then):
+def test_thinking_is_sent_only_where_it_is_accepted(first, then):
     text = json.dumps(asked(history(first, first, first), then)["messages"])
     takes = target(then).quirks.history in {*TAKES_THINKING, "thinking_parts"}
     for turn in TURNS:
@@ -118,7 +118,7 @@ def test_thinking_goes_along_where_it_is_taken_and_nowhere_else(first, then):
 
 @pytest.mark.parametrize("then", SHAPES)
 @pytest.mark.parametrize("sealed", ["openrouter", "gemini"])
-def test_what_only_its_maker_can_read_goes_to_its_maker_only(sealed, then):
+def test_opaque_reasoning_is_sent_only_to_its_producer(sealed, then):
     text = json.dumps(asked(history(sealed, sealed, sealed), then)["messages"])
     assert (SEALED in text) is (sealed == then == "openrouter")
     assert (SIGNED in text) is (sealed == then == "gemini")
@@ -126,7 +126,7 @@ def test_what_only_its_maker_can_read_goes_to_its_maker_only(sealed, then):
 
 @pytest.mark.parametrize("between", SHAPES)
 @pytest.mark.parametrize("home", ["openrouter", "gemini", "kimi", "deepseek", "minimax", "mistral"])
-def test_there_and_back_again(home, between):
+def test_a_session_that_returns_to_its_provider(home, between):
     """What its maker can read comes back to it, though another answered in between."""
     sent = asked(history(home, between, home), home)
     first = assistants(sent)[0]
@@ -142,8 +142,8 @@ def test_there_and_back_again(home, between):
 
 
 @pytest.mark.parametrize("then", SHAPES)
-def test_thinking_that_was_signed_by_anthropic_itself(then):
-    """Direct mode before, chat mode now: the text is of use, the signature is nobody's."""
+def test_thinking_signed_by_anthropic(then):
+    """After a change from direct to chat mode the text is sent, the signature is not."""
     thought = {"type": "thinking", "thinking": "Opus thought.", "signature": "EqoBCkgIARABGAIiQL"}
     hidden = {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix"}
     call = {"type": "tool_use", "id": "toolu_01A", "name": "Read", "input": {"path": "a"}}
@@ -157,7 +157,7 @@ def test_thinking_that_was_signed_by_anthropic_itself(then):
 
 
 @pytest.mark.parametrize("then", SHAPES)
-def test_the_beginning_stays_byte_for_byte(then):
+def test_the_beginning_keeps_its_bytes(then):
     """A prompt cache lives on it: a later turn only adds to the request."""
     full = history("kimi", "gemini", "openrouter")
     earlier = asked(full[:3], then)["messages"]
@@ -167,7 +167,7 @@ def test_the_beginning_stays_byte_for_byte(then):
 
 @pytest.mark.parametrize("then", [name for name in SHAPES if target(name).quirks.history_required])
 @pytest.mark.parametrize("off", [{"type": "disabled"}, None])
-def test_a_history_without_thinking_is_taken_too(then, off):
+def test_a_history_without_thinking_is_accepted(then, off):
     messages = history("openai", "gemini", "copilot")
     sent = asked(messages, then, thinking=off)
     fields = ["reasoning_content" in message for message in assistants(sent)[:2]]

@@ -1,4 +1,4 @@
-"""Chat Completions answers are read with every oddity that a provider puts into them."""
+"""Tests of decoding Chat Completions answers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_chunk():
         ),
     ],
 )
-def test_oddities_are_read(data):
+def test_unusual_chunks_are_decoded(data):
     assert isinstance(decode(data), Chunk)
 
 
@@ -73,11 +73,11 @@ def test_oddities_are_read(data):
         pytest.param(b'"a\tb\nc"', "a\tb\nc", id="control characters that are not escaped"),
     ],
 )
-def test_slightly_wrong_text_is_mended(literal, text):
+def test_slightly_invalid_json_is_repaired(literal, text):
     assert delta_of(b'{"choices":[{"delta":{"content":%b}}]}' % literal).content == text
 
 
-def test_nan_is_not_worth_an_answer():
+def test_nan_does_not_invalidate_an_answer():
     data = b'{"choices":[{"delta":{"content":"a"},"logprobs":NaN}],"usage":{"cost":Infinity}}'
     assert delta_of(data).content == "a"
 
@@ -99,13 +99,13 @@ def test_a_byte_order_mark_is_skipped():
         pytest.param(b"[" * 100_000, id="endless nesting"),
     ],
 )
-def test_what_is_no_answer_is_an_api_error(data):
+def test_data_that_is_not_an_answer_is_an_api_error(data):
     with pytest.raises(Problem, match="is not valid") as caught:
         decode(data)
     assert caught.value.kind == "api_error"
 
 
-def test_the_message_shows_the_beginning_only():
+def test_the_error_quotes_only_the_beginning():
     with pytest.raises(Problem) as caught:
         decode(b"<html>" + b"x" * 10_000)
     assert "<html>" in caught.value.message
@@ -123,7 +123,7 @@ def test_the_message_shows_the_beginning_only():
         pytest.param(b'{"choices":[],"base_resp":{"status_code":0}}', True, id="MiniMax"),
     ],
 )
-def test_what_may_be_an_error(data, expected):
+def test_chunks_that_may_be_errors(data, expected):
     assert decode(data).may_be_error is expected
 
 
@@ -136,7 +136,7 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(JSON | st.fixed_dictionaries({"choices": JSON}))
-def test_arbitrary_json_is_read_or_refused(found):
+def test_any_json_is_decoded_or_refused(found):
     with contextlib.suppress(Problem):  # and nothing else
         assert isinstance(decode(json.dumps(found).encode()), Chunk)
 
@@ -158,5 +158,5 @@ def test_arbitrary_json_is_read_or_refused(found):
         pytest.param(b'{"a":' + b"[" * 100_000, False, id="nested beyond reason"),
     ],
 )
-def test_an_answer_of_any_api_is_told_from_anything_else(data, expected):
+def test_answers_of_any_api_are_recognised(data, expected):
     assert is_answer(data) is expected

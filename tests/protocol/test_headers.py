@@ -1,4 +1,4 @@
-"""What the provider and the client see of each other's headers (S10, M12)."""
+"""Tests of the headers that provider and client get."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def lower(headers):
         pytest.param("api-key", "api-key", KEY, id="Azure's api-key"),
     ],
 )
-def test_the_key_goes_where_the_provider_looks(auth, name, value):
+def test_the_key_is_in_the_header_of_the_auth_style(auth, name, value):
     headers = lower(UpstreamHeaders(auth, custom={}).chat(KEY, stream=False))
     assert headers[name] == value
     assert {"authorization", "x-api-key", "api-key"} & headers.keys() == {name}
 
 
-def test_a_chat_request_says_who_asks_and_what_for():
+def test_a_chat_request_has_user_agent_and_accept():
     headers = UpstreamHeaders("bearer", custom={}).chat(KEY, stream=False)
     assert headers == {
         "Accept": "application/json",
@@ -80,7 +80,7 @@ def test_a_chat_request_says_who_asks_and_what_for():
     }
 
 
-def test_a_stream_asks_for_events():
+def test_a_stream_accepts_events():
     writer = UpstreamHeaders("bearer", custom={})
     assert writer.chat(KEY, stream=True)["Accept"] == "text/event-stream"
     assert writer.chat(KEY, stream=False)["Accept"] == "application/json"
@@ -97,7 +97,7 @@ def test_each_request_has_its_own_key():
     assert (first["Authorization"], second["Authorization"]) == ("Bearer one", "Bearer two")
 
 
-# Custom headers (M12).
+# Custom headers.
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_each_request_has_its_own_key():
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_users_headers_win_in_chat(custom, name, value, stream):
+def test_custom_headers_override_in_chat_mode(custom, name, value, stream):
     headers = UpstreamHeaders("bearer", custom=custom).chat(KEY, stream=stream)
     assert lower(headers)[name] == value
     assert len(lower(headers)) == len(headers), "a header was sent twice"
@@ -126,14 +126,14 @@ def test_the_users_headers_win_in_chat(custom, name, value, stream):
         ("api-key", {"Api-Key": "mine"}),
     ],
 )
-def test_a_credential_of_the_users_own_replaces_the_key(auth, custom):
+def test_a_custom_credential_replaces_the_key(auth, custom):
     writer = UpstreamHeaders(auth, custom=custom)
     for headers in (writer.chat(KEY, stream=True), writer.direct(KEY, CLAUDE_CODE)):
         assert KEY not in str(headers)
         assert next(iter(custom.values())) in headers.values()
 
 
-def test_the_users_headers_win_in_direct_mode():
+def test_custom_headers_override_in_direct_mode():
     writer = UpstreamHeaders("x-api-key", custom={"User-Agent": "mine", "Anthropic-Beta": "none"})
     headers = writer.direct(KEY, CLAUDE_CODE)
     assert lower(headers)["user-agent"] == "mine"
@@ -144,7 +144,7 @@ def test_the_users_headers_win_in_direct_mode():
 # Direct mode: what Messages servers act on, and nothing else.
 
 
-def test_direct_mode_keeps_what_steers_the_api():
+def test_direct_mode_forwards_api_headers():
     headers = UpstreamHeaders("x-api-key", custom={}).direct(KEY, CLAUDE_CODE)
     assert lower(headers) == {
         "accept": "application/json",
@@ -160,13 +160,13 @@ def test_direct_mode_keeps_what_steers_the_api():
     }
 
 
-def test_direct_mode_never_sends_the_clients_credentials_or_whereabouts():
+def test_direct_mode_never_forwards_credentials_or_addresses():
     sent = str(UpstreamHeaders("bearer", custom={}).direct(KEY, CLAUDE_CODE))
     for secret in ("client-secret", "10.0.0.7", "inside", "evil.example", "8081"):
         assert secret not in sent
 
 
-def test_direct_mode_without_a_client_that_says_anything():
+def test_direct_mode_without_client_headers_uses_defaults():
     headers = UpstreamHeaders("bearer", custom={}).direct(KEY, [])
     assert headers["anthropic-version"] == "2023-06-01"
     assert headers["user-agent"] == f"ccproxy/{__version__}"
@@ -178,7 +178,7 @@ def test_several_headers_of_one_list_are_joined():
     assert headers["anthropic-beta"] == "a-1, b-2"
 
 
-def test_what_the_connection_header_names_is_for_one_hop():
+def test_headers_named_by_connection_are_hop_by_hop():
     client = [
         ("Connection", "keep-alive, X-Claude-Code-Trace"),
         ("anthropic-beta", "a"),
@@ -194,7 +194,7 @@ def test_what_the_connection_header_names_is_for_one_hop():
 # Answers.
 
 
-def test_a_client_sees_what_helps_it_to_go_on():
+def test_the_client_gets_headers_about_retries_and_limits():
     provider = [
         ("Content-Type", "text/event-stream"),
         ("request-id", "req_1"),
@@ -207,7 +207,7 @@ def test_a_client_sees_what_helps_it_to_go_on():
     assert answer_headers(provider) == provider
 
 
-def test_a_client_sees_nothing_of_the_connection_to_the_provider():
+def test_the_client_gets_no_connection_headers_of_the_provider():
     provider = [
         ("Connection", "close"),
         ("Content-Encoding", "gzip"),
@@ -224,7 +224,7 @@ def test_a_client_sees_nothing_of_the_connection_to_the_provider():
 
 
 @pytest.mark.parametrize("value", ["a\rb", "a\x00b", "a\nx: y", "\x1b[2J"])
-def test_a_client_sees_no_control_signs(value):
+def test_the_client_gets_no_control_characters(value):
     provider = [("anthropic-a", value), ("anthropic-b", "a\tb")]
     assert answer_headers(provider) == [("anthropic-b", "a\tb")]
 
@@ -239,36 +239,36 @@ def test_a_client_sees_no_control_signs(value):
         *("Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "proxy-anything", "HOST"),
     ],
 )
-def test_what_frames_a_request_is_not_the_users(name):
+def test_framing_headers_are_forbidden(name):
     assert is_framing_header(name)
 
 
 @pytest.mark.parametrize("name", ["Accept", "Authorization", "User-Agent", "X-Proxy-Team", "Hosts"])
-def test_everything_else_is(name):
+def test_other_headers_are_allowed(name):
     assert not is_framing_header(name)
 
 
 @pytest.mark.parametrize("name", ["X-Team", "a", "x_y", "x.y", "!#$%&'*+-.^_`|~9"])
-def test_names_of_headers(name):
+def test_valid_header_names(name):
     assert is_header_name(name)
 
 
 @pytest.mark.parametrize("name", ["", "X Team", "X:Y", "X\n", "Ä", "X\0", "(x)", "X\r\nHost"])
-def test_names_that_no_header_can_have(name):
+def test_invalid_header_names(name):
     assert not is_header_name(name)
 
 
 @pytest.mark.parametrize("value", ["", "v", "a b", "tab\tin it", "ä", '{"json": 1}'])
-def test_values_of_headers(value):
+def test_valid_header_values(value):
     assert is_header_value(value)
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\r\nHost: x", "a\0", "\x1b[31m", "\x7f"])
-def test_values_that_would_break_out(value):
+def test_invalid_header_values(value):
     assert not is_header_value(value)
 
 
-def test_only_small_headers_are_remembered():
+def test_only_small_headers_are_cached():
     headers = UpstreamHeaders("bearer", custom={})
 
     def work():

@@ -1,4 +1,4 @@
-"""JSON values that are carried, not decoded."""
+"""Tests of JSON literals that are copied without being decoded."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def test_kinds(value, string, an_object, given_):
 
 
 @given(TEXT)
-def test_text_survives(text):
+def test_text_round_trips(text):
     assert text_of(literal(text)) == text
     assert text_of(raw(text)) == text
 
 
 @pytest.mark.parametrize("value", [raw(1), raw(None), raw(["a"]), ABSENT])
-def test_what_is_no_string_has_no_text(value):
+def test_other_values_have_no_text(value):
     assert text_of(value) == ""
 
 
 @given(st.lists(TEXT, min_size=1, max_size=4))
-def test_joined(texts):
+def test_join_literals(texts):
     assert text_of(join_literals("\\n\\n", [raw(text) for text in texts])) == "\n\n".join(texts)
 
 
@@ -72,7 +72,7 @@ def test_one_literal_is_not_copied():
 
 
 @given(TEXT)
-def test_wrapped(text):
+def test_wrap_literal(text):
     assert text_of(wrap_literal("<\\n", raw(text), ">")) == f"<\n{text}>"
 
 
@@ -102,7 +102,7 @@ def test_required_string(value, complaint):
     assert caught.value.message == complaint
 
 
-def test_a_string_is_returned_as_it_is():
+def test_a_string_is_returned_unchanged():
     given_ = raw("a")
     assert required_string(given_, "f") is given_
 
@@ -128,7 +128,7 @@ PAIR = msgspec.json.Decoder(Pair)
         pytest.param(b'{"z":' + b"[" * 99_999, "x.0: The JSON is nested too deeply", id="nested"),
     ],
 )
-def test_read_says_what_is_wrong_and_where(text, complaint):
+def test_read_reports_problem_and_path(text, complaint):
     with pytest.raises(Problem) as caught:
         read(PAIR, text, "x", 0)
     assert caught.value.message.startswith(complaint)
@@ -150,7 +150,7 @@ def test_invalid(path, message):
     assert invalid_request("wrong", *path).message == message
 
 
-def test_inside_continues_the_path():
+def test_with_path_prefixes_the_path():
     problem = with_path(invalid_request("wrong", "text"), "messages", 3, "content")
     assert problem.message == "messages.3.content.text: wrong"
     assert problem.kind == "invalid_request_error"

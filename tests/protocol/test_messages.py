@@ -1,4 +1,4 @@
-"""Reading a Messages request, and the body of an error."""
+"""Tests of decoding Messages requests, and of error bodies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def complaint(raw, **kind):
 # A request...
 
 
-def test_what_is_looked_at_is_decoded_and_the_rest_is_carried():
+def test_known_fields_are_decoded_and_the_rest_stays_raw():
     request = read_request(
         b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[ 1 ]}],"system":"s"}'
     )
@@ -67,11 +67,11 @@ def test_what_is_looked_at_is_decoded_and_the_rest_is_carried():
         pytest.param(dict.fromkeys(ANTHROPIC_ONLY, 7), id="betas in any form"),
     ],
 )
-def test_is_tolerant(fields):
+def test_unknown_fields_blocks_and_types_are_accepted(fields):
     assert isinstance(read_request(body(**fields)), MessagesRequest)
 
 
-def test_every_field_that_is_only_anthropics_is_known():
+def test_every_anthropic_only_field_is_decoded():
     assert set(ANTHROPIC_ONLY) <= set(MessagesRequest.__struct_fields__)
 
 
@@ -146,7 +146,7 @@ def test_every_field_that_is_only_anthropics_is_known():
         ),
     ],
 )
-def test_mistakes_are_told_in_the_apis_words(raw, message):
+def test_errors_use_the_words_of_the_api(raw, message):
     assert complaint(raw).startswith(message)
 
 
@@ -200,7 +200,7 @@ def test_blocks(content, types):
         pytest.param(b"[{}]", "content.0.type: Field required", id="no type"),
     ],
 )
-def test_blocks_that_are_none(content, message):
+def test_invalid_blocks(content, message):
     with pytest.raises(Problem) as caught:
         blocks_of(Raw(content))
     assert caught.value.message.startswith(message)
@@ -227,7 +227,7 @@ def test_error_body(kind):
     assert said == {"type": "error", "error": {"type": kind, "message": 'it said "no"\n'}}
 
 
-def test_error_body_with_the_requests_id():
+def test_error_body_with_a_request_id():
     said = json.loads(error_body(Problem("api_error", "x"), "req_1"))
     assert said["request_id"] == "req_1"
 
@@ -248,7 +248,7 @@ def test_error_body_with_the_requests_id():
         "{}",
     ],
 )
-def test_a_picture_is_read_as_any_source_is(written):
+def test_a_base64_source_decodes_like_any_other(written):
     source = source_of(Block("image", source=Raw(written.encode())))
     decoded = msgspec.json.decode(written, type=Source)
     assert (source.type, bytes(source.media_type), bytes(source.data)) == (

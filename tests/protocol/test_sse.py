@@ -1,4 +1,4 @@
-"""Server-sent events, read at every chunking."""
+"""Tests of server-sent events, with every chunking."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def decode(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
         pytest.param("data: é中😀\n\n".encode(), [(b"", "é中😀".encode())], id="split characters"),
     ],
 )
-def test_reading(raw, expected, size):
+def test_events_are_decoded(raw, expected, size):
     assert decode(cut(raw, size)) == expected
 
 
-def test_events_come_as_soon_as_they_are_whole():
+def test_events_are_returned_as_soon_as_they_are_complete():
     decoder = Decoder()
     assert decoder.feed(b"data: a\n") == []
     assert decoder.feed(b"\ndata") == [ServerEvent(b"", b"a")]
@@ -78,7 +78,7 @@ def test_idle_between_events_only():
     assert story == [True, False, False, True, False, True, False, True]
 
 
-def test_a_long_line_costs_the_same_in_small_reads():
+def test_the_cost_of_a_long_line_does_not_depend_on_reads():
     raw = b"data: " + b"x" * (4 << 20) + b"\n\n"
     begin = time.process_time()
     (event,) = decode(cut(raw, 1024))
@@ -121,7 +121,7 @@ def test_comments_between_events_do_not_add_up():
         assert decoder.feed(b"data: a\n\n") == [ServerEvent(b"", b"a")]
 
 
-def test_a_byte_order_mark_is_text_behind_bytes_that_were_passed_by():
+def test_a_byte_order_mark_after_skipped_bytes_is_text():
     decoder = Decoder()
     decoder.begun = True
     assert decoder.feed(b"\xef\xbb\xbfdata: a\n\ndata: b\n\n") == [ServerEvent(b"", b"b")]

@@ -1,4 +1,4 @@
-"""The presets: each loads, and each deviation of reference and issues is expressed."""
+"""Tests of the provider presets and of every quirk that they set."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def quirks(name, model):
     return configure(name).target(model).quirks
 
 
-def test_the_presets_that_are_promised():
+def test_promised_presets_exist():
     promised = (
         "openai azure kimi zai bigmodel minimax gemini deepseek qwen modelscope doubao openrouter "
         "groq cerebras mistral xai nim copilot ollama lmstudio vllm sglang llamacpp anthropic demo"
@@ -44,7 +44,7 @@ def test_the_presets_that_are_promised():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_preset_works_with_nothing_but_a_key(name):
+def test_a_preset_needs_only_a_key(name):
     config = configure(name)
     assert config.provider == name
     assert config.provider_name == load_presets()[name].title
@@ -54,7 +54,7 @@ def test_a_preset_works_with_nothing_but_a_key(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_preset_is_sound(name):
+def test_presets_are_consistent(name):
     preset = load_presets()[name]
     assert preset.needs_key == bool(preset.key_page)
     assert preset.base_url or preset.example_url
@@ -68,7 +68,7 @@ def test_a_preset_is_sound(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_card_is_sound(name):
+def test_cards_are_consistent(name):
     for card in load_presets()[name].models:
         assert card.names
         assert len(card.price) in (0, 2, 3, 4)
@@ -78,8 +78,8 @@ def test_a_card_is_sound(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_card_is_hidden_by_one_above_it(name):
-    """The first match wins, so a name that stands below its own pattern would never be found."""
+def test_no_card_is_hidden_by_an_earlier_one(name):
+    """The first match applies, so a name after its own pattern would have no effect."""
     models = configure(name).models
     for card in models.cards:
         example = card.pattern.replace("*", "").replace("?", "1")
@@ -89,7 +89,7 @@ def test_no_card_is_hidden_by_one_above_it(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_provider_is_recognised_by_its_own_host(name):
+def test_a_preset_is_selected_by_its_host(name):
     host = urlsplit(load_presets()[name].base_url).hostname or ""
     if host and not is_loopback(host):
         assert preset_for_host(host) == name
@@ -127,7 +127,7 @@ def test_native_endpoints(name, url):
     assert config.messages_url() == url
 
 
-# What is special about whom: providers.md, sections 3 and 4.
+# Expected quirks of models, by preset.
 
 SAID = [
     # OpenAI
@@ -234,12 +234,12 @@ SAID = [
     ("name", "model", "wanted"),
     [pytest.param(*row, id=f"{row[0]} {row[1]} {', '.join(row[2])}") for row in SAID],
 )
-def test_what_is_special(name, model, wanted):
+def test_quirks_of_models(name, model, wanted):
     found = quirks(name, model)
     assert {field: getattr(found, field) for field in wanted} == wanted
 
 
-def test_every_quirk_that_only_data_can_set_is_used_by_somebody():
+def test_every_quirk_is_set_by_a_preset():
     used = {
         field
         for preset in load_presets().values()
@@ -247,7 +247,7 @@ def test_every_quirk_that_only_data_can_set_is_used_by_somebody():
         for field in Quirks.__struct_fields__
         if getattr(card.quirks, field) != getattr(PLAIN, field)
     }
-    # Nobody's yet: as long as OpenAI's longest name, four stops, a user field, and think tags.
+    # Not set by any preset.
     unused = {"tool_name_length", "max_stops", "user_field", "think_tags"}
     assert used >= set(Quirks.__struct_fields__) - unused
 
@@ -279,7 +279,7 @@ def test_prices_are_per_million_tokens():
     assert configure("openai").models.card("gpt-99").price is None
 
 
-def test_a_server_without_a_preset_is_plain_but_for_openai_s_families():
+def test_a_server_without_a_preset_has_no_quirks_except_for_known_families():
     preset = generic_preset()
     assert preset.unknown().quirks == PLAIN
     for card in preset.cards():
@@ -302,8 +302,8 @@ def test_a_template_works_with_a_key_put_in(name, write, templates):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
-def test_what_a_template_has_commented_out_is_right_too(name, write, templates):
-    """Whoever takes a # off must not get a mistake for it."""
+def test_commented_settings_of_a_template_are_valid(name, write, templates):
+    """Removing a # must not cause an error."""
     lines = (templates / f"{name}.env.example").read_text().splitlines()
     settings = [line.removeprefix("# ") for line in lines if line.startswith("# ") and "=" in line]
     settings = [one for one in settings if one.split("=")[0].isupper() and " " not in one]
@@ -313,7 +313,7 @@ def test_what_a_template_has_commented_out_is_right_too(name, write, templates):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", "anthropic")])
-def test_what_a_template_tells_of_the_preset_is_true(name, write, templates):
+def test_a_template_describes_its_preset_correctly(name, write, templates):
     lines = (templates / f"{name}.env.example").read_text().splitlines()
     told = dict(line[2:].split("=", 1) for line in lines if re.match(r"# [A-Z]+_MODELS?=", line))
     models = configure(name).models
@@ -328,13 +328,13 @@ def test_there_is_no_template_without_a_preset(templates):
     assert names == set(NAMES) - {"demo"}
 
 
-def test_as_shipped_the_demo_is_ready(templates):
+def test_the_shipped_table_starts_the_demo(templates):
     checked = load_all(templates.parent / "ccproxy.toml")
     assert [entry.label for entry in checked.fleet.entries] == ["Demo"]
     assert checked.workers["Demo"].serves_demo
 
 
-def test_the_lines_that_are_shipped_commented_out_name_templates(templates):
+def test_commented_lines_of_the_shipped_table_name_templates(templates):
     rows = (templates.parent / "ccproxy.toml").read_text().splitlines()
     files = [row.split(":")[1] for row in rows if row.startswith('  # "')]
     assert len(files) > 8

@@ -19,7 +19,7 @@ def test_a_price_in_the_order_of_the_settings(numbers, price):
     assert Price.of(numbers) == price
 
 
-def test_a_price_need_not_know_the_cache():
+def test_cache_prices_are_optional():
     assert Price(input=1.0, output=2.0).cache_read is None
 
 

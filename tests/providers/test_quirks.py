@@ -1,4 +1,4 @@
-"""What is special about providers: a plain server by default, and no word that nothing reads."""
+"""Tests of quirks: the defaults are a plain server, and every quirk is used."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_a_plain_server_is_the_default():
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_quirk_is_read_somewhere(field):
+def test_every_quirk_is_read(field):
     """One that nothing reads would be a setting without effect."""
     assert re.search(rf"\.{field.name}\b", SOURCES)
 
 
-def test_every_quirk_says_what_it_means():
+def test_every_quirk_is_documented():
     module = ast.parse(Path(quirks.__file__).read_text())
     (fields,) = (node.body for node in module.body if getattr(node, "name", "") == "Quirks")
     silent = [
@@ -57,7 +57,7 @@ def is_text(node):
         pytest.param({"temperature_range": [0.0]}, id="half a range"),
     ],
 )
-def test_what_is_none_is_refused(wrong):
+def test_unknown_quirks_are_refused(wrong):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(wrong, Quirks)
 
@@ -71,7 +71,7 @@ PRESETS = {
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_agree_with_themselves(preset):
+def test_quirks_of_presets_do_not_contradict(preset):
     for found in PRESETS[preset]:
         low, high = found.temperature_range
         assert 0 <= low < high <= 2
@@ -82,7 +82,7 @@ def test_presets_agree_with_themselves(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_efforts_rise(preset):
+def test_efforts_are_in_rising_order(preset):
     words = get_args(EffortWord)
     for found in PRESETS[preset]:
         degrees = [words.index(word) for word in found.efforts if word != "default"]
@@ -92,8 +92,8 @@ def test_efforts_rise(preset):
 # A server of which nothing is known gets what every server takes.
 
 
-def test_a_plain_server_gets_nothing_that_only_some_know():
-    asked = ask(
+def test_a_plain_server_gets_only_common_fields():
+    outcome = ask(
         user(text("a")),
         to=target(),
         system="s",
@@ -104,7 +104,7 @@ def test_a_plain_server_gets_nothing_that_only_some_know():
         stop_sequences=["x"],
         temperature=1,
     )
-    assert asked.body.keys() <= {
+    assert outcome.body.keys() <= {
         *("model", "messages", "max_tokens", "temperature", "stop", "tools", "tool_choice"),
         *("stream", "stream_options"),
     }

@@ -67,7 +67,7 @@ def test_a_name_of_the_provider_is_sent_unchanged(requested, model):
 
 @pytest.mark.parametrize("requested", ["glm-5.2-fast", "glm-4", "k1", "gpt5"])
 def test_only_a_whole_name_or_a_pass_pattern_passes(requested):
-    """A card's glob says what a model is like, not that the provider has it."""
+    """A card's glob describes models; it does not list them."""
     assert MODELS.pick(requested) == "big-1"
 
 

@@ -53,21 +53,21 @@ def test_images(source, url):
         pytest.param({"type": "url", "url": "https://e.x/a.png"}, id="url"),
     ],
 )
-def test_an_image_is_a_note_where_the_model_does_not_see(source):
-    asked = ask(user({"type": "image", "source": source}), to=target(images=False))
-    assert asked.messages[0]["content"] == "[image omitted: this model does not see images]"
-    assert asked.converted.dropped == ("messages.image",)
+def test_an_image_becomes_a_note_for_models_without_vision(source):
+    outcome = ask(user({"type": "image", "source": source}), to=target(images=False))
+    assert outcome.messages[0]["content"] == "[image omitted: this model does not see images]"
+    assert outcome.converted.dropped == ("messages.image",)
 
 
-def test_an_image_in_a_result_is_a_note_where_the_model_does_not_see():
-    asked = ask(
+def test_an_image_in_a_result_becomes_a_note_for_models_without_vision():
+    outcome = ask(
         user("a"),
         assistant(use("t")),
         user(result("t", [text("shot:"), image()])),
         to=target(images=False),
     )
-    assert asked.roles == "user assistant tool"
-    assert asked.messages[2]["content"] == (
+    assert outcome.roles == "user assistant tool"
+    assert outcome.messages[2]["content"] == (
         "shot:\n[image omitted: this model does not see images]"
     )
 
@@ -81,9 +81,9 @@ def test_an_uploaded_file_is_a_note(kind):
 @pytest.mark.parametrize("kind", ["image", "document"])
 def test_a_source_of_an_unknown_type_is_left_out(kind):
     block = {"type": kind, "source": {"type": "telepathy"}}
-    asked = ask(user("a", block))
-    assert asked.messages[0]["content"] == "a"
-    assert asked.converted.dropped == (f"messages.{kind}",)
+    outcome = ask(user("a", block))
+    assert outcome.messages[0]["content"] == "a"
+    assert outcome.converted.dropped == (f"messages.{kind}",)
 
 
 # ...PDF documents...
@@ -177,7 +177,7 @@ def test_pdf(form, block, parts):
     assert content(block, pdf=form) == parts
 
 
-def test_a_pdf_that_cannot_go_is_noted_as_dropped():
+def test_an_unsupported_pdf_is_recorded_as_dropped():
     assert ask(user(pdf())).converted.dropped == ("messages.document",)
 
 
@@ -189,15 +189,15 @@ def test_a_pdf_that_cannot_go_is_noted_as_dropped():
     ],
 )
 def test_a_pdf_in_a_result_follows_it(form, part):
-    asked = ask(
+    outcome = ask(
         user("a"),
         assistant(use("t")),
         user(result("t", [text("read:"), pdf()])),
         to=target(pdf=form),
     )
-    assert asked.roles == "user assistant tool user"
-    assert asked.messages[2]["content"] == "read:\n[document follows]"
-    assert asked.messages[3]["content"][0]["type"] == part
+    assert outcome.roles == "user assistant tool user"
+    assert outcome.messages[2]["content"] == "read:\n[document follows]"
+    assert outcome.messages[3]["content"][0]["type"] == part
 
 
 # ...documents that are text...
@@ -278,7 +278,7 @@ def test_text_documents(block, said):
     assert content(block) == said
 
 
-def test_an_image_in_a_document_stays_beside_its_text():
+def test_an_image_in_a_document_follows_its_text():
     block = {"type": "document", "source": {"type": "content", "content": [text("a"), image()]}}
     assert [part["type"] for part in content(block)] == ["text", "image_url"]
 
@@ -291,14 +291,14 @@ def test_a_document_of_an_image_alone_is_the_image():
 # ...what tool search and server tools say...
 
 
-def test_a_tool_reference_names_the_tool_as_the_provider_knows_it():
+def test_a_tool_reference_contains_the_sent_name():
     reference = {"type": "tool_reference", "tool_name": "mcp__" + "x" * 80}
-    asked = ask(
+    outcome = ask(
         user("a"), assistant(use("t", "ToolSearch")), user(result("t", [reference]), "Tool loaded.")
     )
-    (sent,) = asked.converted.tool_names
-    assert asked.messages[2]["content"] == f"Tool {sent} is now available."
-    assert asked.messages[3]["content"] == "Tool loaded."
+    (sent,) = outcome.converted.tool_names
+    assert outcome.messages[2]["content"] == f"Tool {sent} is now available."
+    assert outcome.messages[3]["content"] == "Tool loaded."
 
 
 @pytest.mark.parametrize(
@@ -391,9 +391,9 @@ def test_a_tool_reference_names_the_tool_as_the_provider_knows_it():
         ),
     ],
 )
-def test_server_blocks_keep_their_words(block, said):
-    asked = ask(user("a"), assistant(block, "and so"), user("b"))
-    assert asked.messages[1]["content"] == f"{said}\n\nand so"
+def test_texts_of_server_blocks_are_kept(block, said):
+    outcome = ask(user("a"), assistant(block, "and so"), user("b"))
+    assert outcome.messages[1]["content"] == f"{said}\n\nand so"
 
 
 @pytest.mark.parametrize(
@@ -410,10 +410,10 @@ def test_server_blocks_keep_their_words(block, said):
         pytest.param({"type": "compaction", "encrypted_content": "x"}, id="a sealed compaction"),
     ],
 )
-def test_blocks_without_words_are_left_out_and_noted(block):
-    asked = ask(user("a"), assistant("b", block), user("c"))
-    assert asked.messages[1]["content"] == "b"
-    assert asked.converted.dropped == (f"messages.{block['type']}",)
+def test_blocks_without_text_are_recorded_as_dropped(block):
+    outcome = ask(user("a"), assistant("b", block), user("c"))
+    assert outcome.messages[1]["content"] == "b"
+    assert outcome.converted.dropped == (f"messages.{block['type']}",)
 
 
 def test_base64_of_a_fetched_pdf_never_gets_into_text():
@@ -421,8 +421,8 @@ def test_base64_of_a_fetched_pdf_never_gets_into_text():
         "type": "web_fetch_tool_result",
         "content": {"url": "https://e.x", "content": pdf(title="T")},
     }
-    asked = ask(user("a"), assistant(fetched), user("b"))
-    assert asked.messages[1]["content"] == "https://e.x\nT"
+    outcome = ask(user("a"), assistant(fetched), user("b"))
+    assert outcome.messages[1]["content"] == "https://e.x\nT"
 
 
 # ...and how parts become content.
@@ -522,5 +522,5 @@ def test_the_order_of_keys_does_not_matter(order):
 
 
 def test_an_orphaned_error_is_visible():
-    asked = ask(user(result("gone", "x", is_error=True)))
-    assert asked.messages[0]["content"] == "[result of an earlier tool call]\nError: x"
+    outcome = ask(user(result("gone", "x", is_error=True)))
+    assert outcome.messages[0]["content"] == "[result of an earlier tool call]\nError: x"

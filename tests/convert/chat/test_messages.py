@@ -1,4 +1,4 @@
-"""Conversations: who speaks when, whose result is whose, and what repairs a broken history."""
+"""Tests of conversations: roles, tool results, IDs and incomplete histories."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.asking import (
 IMAGE_PART = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 
 
-def tool_answers(asked):
+def tool_answers(outcome):
     """The tool messages as (id, content)."""
     return [
         (message["tool_call_id"], message["content"])
-        for message in asked.messages
+        for message in outcome.messages
         if message["role"] == "tool"
     ]
 
@@ -173,7 +173,7 @@ def test_order(messages, roles):
         ),
     ],
 )
-def test_nothing_is_empty(messages, roles):
+def test_empty_messages_are_left_out(messages, roles):
     assert ask(*messages).roles == roles
 
 
@@ -185,7 +185,7 @@ def test_nothing_is_empty(messages, roles):
         pytest.param([system("s")], id="only the system speaks"),
     ],
 )
-def test_there_is_always_something_to_answer(messages):
+def test_a_request_always_has_a_user_message(messages):
     assert ask(*messages).messages[-1] == {"role": "user", "content": "(no content)"}
 
 
@@ -196,30 +196,30 @@ def test_user_text_is_a_string():
     assert ask(user("alpha")).messages == [{"role": "user", "content": "alpha"}]
 
 
-def test_several_texts_stay_apart():
+def test_several_texts_stay_separate_parts():
     parts = [{"type": "text", "text": "alpha"}, {"type": "text", "text": "beta"}]
     assert ask(user("alpha", "beta")).messages[0]["content"] == parts
 
 
-def test_several_texts_are_one_string_where_parts_are_not_known():
-    asked = ask(user("alpha", "beta"), to=target(flat_text=True))
-    assert asked.messages[0]["content"] == "alpha\n\nbeta"
+def test_several_texts_are_joined_if_parts_are_not_supported():
+    outcome = ask(user("alpha", "beta"), to=target(flat_text=True))
+    assert outcome.messages[0]["content"] == "alpha\n\nbeta"
 
 
-def test_an_image_stays_a_part_even_where_texts_are_flat():
-    asked = ask(user("look", image()), to=target(flat_text=True))
-    assert asked.messages[0]["content"] == [{"type": "text", "text": "look"}, IMAGE_PART]
+def test_an_image_stays_a_part_although_texts_are_flat():
+    outcome = ask(user("look", image()), to=target(flat_text=True))
+    assert outcome.messages[0]["content"] == [{"type": "text", "text": "look"}, IMAGE_PART]
 
 
 def test_assistant_texts_are_joined_with_a_blank_line():
-    asked = ask(user("a"), assistant("one", "two"), user("b"))
-    assert asked.messages[1] == {"role": "assistant", "content": "one\n\ntwo"}
+    outcome = ask(user("a"), assistant("one", "two"), user("b"))
+    assert outcome.messages[1] == {"role": "assistant", "content": "one\n\ntwo"}
 
 
 def test_a_call_has_name_and_arguments():
-    asked = ask(user("a"), assistant("Look.", use("toolu_1", "Read", path="x", n=[1])), user("b"))
-    assert asked.messages[1]["content"] == "Look."
-    (call,) = asked.messages[1]["tool_calls"]
+    outcome = ask(user("a"), assistant("Look.", use("toolu_1", "Read", path="x", n=[1])), user("b"))
+    assert outcome.messages[1]["content"] == "Look."
+    (call,) = outcome.messages[1]["tool_calls"]
     assert call["id"] == "toolu_1"
     assert call["function"]["name"] == "Read"
     assert json.loads(call["function"]["arguments"]) == {"path": "x", "n": [1]}
@@ -250,15 +250,15 @@ def test_arguments_are_the_clients_bytes():
     ],
 )
 def test_arguments_are_always_an_object(given):
-    asked = ask(user("a"), assistant({**use("t"), "input": given}), user("b"))
-    assert json.loads(asked.messages[1]["tool_calls"][0]["function"]["arguments"]) == {}
+    outcome = ask(user("a"), assistant({**use("t"), "input": given}), user("b"))
+    assert json.loads(outcome.messages[1]["tool_calls"][0]["function"]["arguments"]) == {}
 
 
 def test_a_call_without_input_has_no_arguments():
     call = use("t")
     del call["input"]
-    asked = ask(user("a"), assistant(call), user("b"))
-    assert asked.messages[1]["tool_calls"][0]["function"]["arguments"] == "{}"
+    outcome = ask(user("a"), assistant(call), user("b"))
+    assert outcome.messages[1]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
 @pytest.mark.parametrize(
@@ -268,23 +268,23 @@ def test_a_call_without_input_has_no_arguments():
         pytest.param(False, "", id="an empty string where null is refused"),
     ],
 )
-def test_content_beside_calls(null_content, content):
-    asked = ask(user("a"), assistant(use("t")), user("b"), to=target(null_content=null_content))
-    assert asked.messages[1]["content"] == content
+def test_content_next_to_calls(null_content, content):
+    outcome = ask(user("a"), assistant(use("t")), user("b"), to=target(null_content=null_content))
+    assert outcome.messages[1]["content"] == content
 
 
 def test_long_tool_names_are_the_same_in_history_and_tools():
     name = "mcp__" + "x" * 90
-    asked = ask(user("a"), assistant(use("t", name)), user(result("t")), tools=[tool(name)])
-    sent = asked.body["tools"][0]["function"]["name"]
-    assert asked.messages[1]["tool_calls"][0]["function"]["name"] == sent
-    assert asked.converted.tool_names == {sent: name}
+    outcome = ask(user("a"), assistant(use("t", name)), user(result("t")), tools=[tool(name)])
+    sent = outcome.body["tools"][0]["function"]["name"]
+    assert outcome.messages[1]["tool_calls"][0]["function"]["name"] == sent
+    assert outcome.converted.tool_names == {sent: name}
 
 
-def test_a_shortened_name_of_the_history_alone_is_mapped_back_too():
-    asked = ask(user("a"), assistant(use("t", "files.read")), user(result("t")))
-    sent = asked.messages[1]["tool_calls"][0]["function"]["name"]
-    assert asked.converted.tool_names == {sent: "files.read"}
+def test_a_shortened_name_in_the_history_is_mapped_back():
+    outcome = ask(user("a"), assistant(use("t", "files.read")), user(result("t")))
+    sent = outcome.messages[1]["tool_calls"][0]["function"]["name"]
+    assert outcome.converted.tool_names == {sent: "files.read"}
 
 
 # ...whose result is whose...
@@ -335,38 +335,38 @@ def test_results(said, answers):
 
 
 def test_an_orphan_keeps_its_text():
-    asked = ask(user(result("gone", "late result"), "continue"))
-    said = [part["text"] for part in asked.messages[0]["content"]]
+    outcome = ask(user(result("gone", "late result"), "continue"))
+    said = [part["text"] for part in outcome.messages[0]["content"]]
     assert said == ["[result of an earlier tool call]\nlate result", "continue"]
 
 
 def test_an_orphan_keeps_its_image():
-    asked = ask(user(result("gone", [image()])))
-    assert asked.messages[0]["content"][1] == IMAGE_PART
+    outcome = ask(user(result("gone", [image()])))
+    assert outcome.messages[0]["content"][1] == IMAGE_PART
 
 
-def test_what_stands_beside_results_keeps_its_order():
-    asked = ask(
+def test_blocks_next_to_results_keep_their_order():
+    outcome = ask(
         user("go"),
         assistant(use("t1")),
         system("first"),
         user("second", result("t1"), "third"),
         system("fourth"),
     )
-    assert asked.roles == "user assistant tool system user system"
-    assert "first" in asked.messages[3]["content"]
-    assert [part["text"] for part in asked.messages[4]["content"]] == ["second", "third"]
+    assert outcome.roles == "user assistant tool system user system"
+    assert "first" in outcome.messages[3]["content"]
+    assert [part["text"] for part in outcome.messages[4]["content"]] == ["second", "third"]
 
 
-def test_an_image_in_a_result_follows_with_the_text_beside_it():
-    asked = ask(
+def test_an_image_in_a_result_follows_with_its_text():
+    outcome = ask(
         user("go"),
         assistant(use("t1"), use("t2")),
         user(result("t2", [text("page"), image()]), result("t1", "x"), "<system-reminder>"),
     )
-    assert asked.roles == "user assistant tool tool user"
-    assert tool_answers(asked) == [("t1", "x"), ("t2", "page\n[image follows]")]
-    assert asked.messages[-1]["content"] == [
+    assert outcome.roles == "user assistant tool tool user"
+    assert tool_answers(outcome) == [("t1", "x"), ("t2", "page\n[image follows]")]
+    assert outcome.messages[-1]["content"] == [
         IMAGE_PART,
         {"type": "text", "text": "<system-reminder>"},
     ]
@@ -387,30 +387,30 @@ def test_an_image_in_a_result_follows_with_the_text_beside_it():
     ],
 )
 def test_ids_are_kept(call_id):
-    asked = ask(user("a"), assistant(use(call_id)), user(result(call_id)))
-    assert asked.messages[1]["tool_calls"][0]["id"] == call_id
-    assert tool_answers(asked) == [(call_id, "done")]
-    assert asked.converted.known_ids == {call_id}
+    outcome = ask(user("a"), assistant(use(call_id)), user(result(call_id)))
+    assert outcome.messages[1]["tool_calls"][0]["id"] == call_id
+    assert tool_answers(outcome) == [(call_id, "done")]
+    assert outcome.converted.known_ids == {call_id}
 
 
-def test_an_id_that_comes_back_is_used_once():
+def test_a_repeated_id_is_used_once():
     turn = [assistant(use("call_0")), user(result("call_0", "x"))]
-    asked = ask(user("a"), *turn, *turn, *turn)
-    ids = [call_id for call_id, _ in tool_answers(asked)]
+    outcome = ask(user("a"), *turn, *turn, *turn)
+    ids = [call_id for call_id, _ in tool_answers(outcome)]
     assert ids[0] == "call_0"
     assert len(set(ids)) == 3
-    assert asked.converted.known_ids == {"call_0"}
+    assert outcome.converted.known_ids == {"call_0"}
 
 
-def test_two_calls_with_one_id_get_the_results_in_their_order():
-    asked = ask(
+def test_two_calls_with_one_id_get_their_results_in_order():
+    outcome = ask(
         user("a"),
         assistant(use("c", "Read", n=1), use("c", "Read", n=2)),
         user(result("c", "one"), result("c", "two")),
     )
-    calls = asked.messages[1]["tool_calls"]
-    assert [content for _, content in tool_answers(asked)] == ["one", "two"]
-    assert [call["id"] for call in calls] == [call_id for call_id, _ in tool_answers(asked)]
+    calls = outcome.messages[1]["tool_calls"]
+    assert [content for _, content in tool_answers(outcome)] == ["one", "two"]
+    assert [call["id"] for call in calls] == [call_id for call_id, _ in tool_answers(outcome)]
 
 
 @pytest.mark.parametrize(
@@ -422,61 +422,61 @@ def test_two_calls_with_one_id_get_the_results_in_their_order():
     ],
 )
 def test_a_call_without_an_id_gets_one(call):
-    asked = ask(user("a"), assistant(call), user(result("")))
-    (answer,) = tool_answers(asked)
-    assert answer[0] == asked.messages[1]["tool_calls"][0]["id"] != ""
+    outcome = ask(user("a"), assistant(call), user(result("")))
+    (answer,) = tool_answers(outcome)
+    assert answer[0] == outcome.messages[1]["tool_calls"][0]["id"] != ""
     assert answer[1] == "done"
 
 
 @pytest.mark.parametrize("form", ["nine", "forty"])
 def test_ids_fit_the_provider(form):
     long = "toolu_" + "x" * 50
-    asked = ask(
+    outcome = ask(
         user("a"),
         assistant(use(long), use("ABCdef123")),
         user(result("ABCdef123", "b"), result(long, "a")),
         to=target(tool_ids=form),
     )
-    (first, _), (second, _) = tool_answers(asked)
+    (first, _), (second, _) = tool_answers(outcome)
     assert second == "ABCdef123"
     assert first != long
-    assert [call["id"] for call in asked.messages[1]["tool_calls"]] == [first, second]
-    assert asked.converted.known_ids == {long, "ABCdef123"}
+    assert [call["id"] for call in outcome.messages[1]["tool_calls"]] == [first, second]
+    assert outcome.converted.known_ids == {long, "ABCdef123"}
 
 
 # ...quirks of the order...
 
 
-def test_text_after_results_moves_into_them_where_a_user_message_is_refused():
-    asked = ask(
+def test_text_after_results_moves_into_them_if_a_user_message_is_refused():
+    outcome = ask(
         user("a"),
         assistant(use("t")),
         user(result("t", "r"), "go on"),
         system("note"),
         to=target(user_after_tool=False, system_messages="first"),
     )
-    assert asked.roles == "user assistant tool"
-    assert asked.messages[-1]["content"] == (
+    assert outcome.roles == "user assistant tool"
+    assert outcome.messages[-1]["content"] == (
         "r\n\ngo on\n\n<system-reminder>\nnote\n</system-reminder>"
     )
 
 
-def test_an_image_after_results_waits_for_a_word_of_the_assistant():
-    asked = ask(
+def test_an_image_after_results_follows_an_assistant_message():
+    outcome = ask(
         user("a"),
         assistant(use("t")),
         user("look", result("t", [image()])),
         user("well?"),
         to=target(user_after_tool=False),
     )
-    assert asked.roles == "user assistant tool assistant user user"
-    assert asked.messages[2]["content"] == "[image follows]"
-    assert asked.messages[4]["content"][0] == IMAGE_PART
-    assert asked.messages[5]["content"] == "well?"
+    assert outcome.roles == "user assistant tool assistant user user"
+    assert outcome.messages[2]["content"] == "[image follows]"
+    assert outcome.messages[4]["content"][0] == IMAGE_PART
+    assert outcome.messages[5]["content"] == "well?"
 
 
 def test_texts_before_an_image_still_move():
-    asked = ask(
+    outcome = ask(
         user("a"),
         assistant(use("t")),
         user(result("t", "r")),
@@ -484,25 +484,25 @@ def test_texts_before_an_image_still_move():
         user(image()),
         to=target(user_after_tool=False),
     )
-    assert asked.messages[2]["content"] == "r\n\nread"
-    assert asked.roles == "user assistant tool assistant user"
+    assert outcome.messages[2]["content"] == "r\n\nread"
+    assert outcome.roles == "user assistant tool assistant user"
 
 
-def test_an_empty_answer_does_not_part_results_from_what_follows():
-    asked = ask(
+def test_an_empty_answer_does_not_separate_results_from_later_messages():
+    outcome = ask(
         user("a"), assistant(use("t")), user(result("t", "r")), assistant(""), user("b"),
         to=target(user_after_tool=False),
     )  # fmt: skip
-    assert asked.roles == "user assistant tool"
-    assert asked.messages[-1]["content"] == "r\n\nb"
+    assert outcome.roles == "user assistant tool"
+    assert outcome.messages[-1]["content"] == "r\n\nb"
 
 
 def test_an_assistant_may_follow_results_anywhere():
-    asked = ask(
+    outcome = ask(
         user("a"), assistant(use("t")), user(result("t")), assistant("b"), user("c"),
         to=target(user_after_tool=False),
     )  # fmt: skip
-    assert asked.roles == "user assistant tool assistant user"
+    assert outcome.roles == "user assistant tool assistant user"
 
 
 @pytest.mark.parametrize(
@@ -514,15 +514,15 @@ def test_an_assistant_may_follow_results_anywhere():
     ],
 )
 def test_prefill(prefill, flags):
-    asked = ask(user("json"), assistant('{"a":'), to=target(prefill=prefill))
-    last = asked.messages[-1]
+    outcome = ask(user("json"), assistant('{"a":'), to=target(prefill=prefill))
+    last = outcome.messages[-1]
     assert last.keys() - {"role", "content"} == flags
     assert last["content"] == '{"a":'
 
 
 def test_a_prefill_flag_needs_a_trailing_assistant():
-    asked = ask(user("a"), assistant("b"), user("c"), to=target(prefill="prefix"))
-    assert all("prefix" not in message for message in asked.messages)
+    outcome = ask(user("a"), assistant("b"), user("c"), to=target(prefill="prefix"))
+    assert all("prefix" not in message for message in outcome.messages)
 
 
 # ...prompt caches...
@@ -605,22 +605,22 @@ def test_escapes_of_the_client_are_copied():
 
 def test_cache_marks_are_left_out():
     marked = text("big", cache_control={"type": "ephemeral"})
-    asked = ask(user(marked), system=[marked], tools=[tool(cache_control={"type": "ephemeral"})])
-    assert b"cache_control" not in asked.converted.body
+    outcome = ask(user(marked), system=[marked], tools=[tool(cache_control={"type": "ephemeral"})])
+    assert b"cache_control" not in outcome.converted.body
 
 
-def test_cache_marks_are_kept_where_they_are_known():
+def test_cache_marks_are_sent_if_supported():
     mark = {"cache_control": {"type": "ephemeral"}}
-    asked = ask(
+    outcome = ask(
         user("a"),
         assistant(use("t")),
         user(result("t", "r", **mark), text("b", **mark)),
         system=[text("s1"), text("s2", **mark)],
         to=target(cache_control=True),
     )
-    assert asked.messages[0]["content"] == [text("s1"), text("s2", **mark)]
-    assert asked.messages[3]["content"] == [text("r", **mark)]
-    assert asked.messages[4]["content"] == [text("b", **mark)]
+    assert outcome.messages[0]["content"] == [text("s1"), text("s2", **mark)]
+    assert outcome.messages[3]["content"] == [text("r", **mark)]
+    assert outcome.messages[4]["content"] == [text("b", **mark)]
 
 
 @pytest.mark.parametrize(
@@ -673,14 +673,14 @@ def test_cache_marks_are_kept_where_they_are_known():
         ),
     ],
 )
-def test_mistakes_are_told_with_their_place(message, complaint):
+def test_errors_contain_the_path(message, complaint):
     with pytest.raises(Problem) as caught:
         ask(user("a"), message, user("b"))
     assert caught.value.kind == "invalid_request_error"
     assert caught.value.message == complaint
 
 
-def test_a_bomb_of_documents_is_refused():
+def test_deeply_nested_documents_are_refused():
     deep = text("x")
     for _ in range(300):
         deep = {"type": "document", "source": {"type": "content", "content": [deep]}}
@@ -688,7 +688,7 @@ def test_a_bomb_of_documents_is_refused():
         ask(user(deep))
 
 
-def test_a_document_in_a_document_is_read():
+def test_a_nested_document_is_converted():
     deep = text("x")
     for _ in range(20):
         deep = {"type": "document", "source": {"type": "content", "content": [deep]}}

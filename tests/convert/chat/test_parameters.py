@@ -32,7 +32,7 @@ def test_limit(wanted, at, sent):
     assert ask(max_tokens=wanted, to=target(**at)).body["max_tokens"] == sent
 
 
-def test_the_limit_has_another_name_for_some():
+def test_the_name_of_the_limit_is_a_quirk():
     body = ask(to=target(max_tokens_field="max_completion_tokens")).body
     assert body["max_completion_tokens"] == 1024
     assert "max_tokens" not in body
@@ -46,11 +46,11 @@ def test_nothing_is_added():
 
 
 @pytest.mark.parametrize("field", ["temperature", "top_p", "top_k", "stop_sequences"])
-def test_null_is_not_said(field):
+def test_null_is_not_sent(field):
     assert not SAMPLING & ask(**{field: None}).body.keys()
 
 
-def test_as_said():
+def test_sampling_is_sent_unchanged():
     body = ask(temperature=0.3, top_p=0.8).body
     assert (body["temperature"], body["top_p"]) == (0.3, 0.8)
 
@@ -65,15 +65,15 @@ def test_as_said():
         pytest.param(-1, (0.0, 2.0), "0", id="negative"),
     ],
 )
-def test_temperature_is_moved_into_range(given, allowed, sent):
-    asked = ask(temperature=given, to=target(temperature_range=allowed))
-    assert f'"temperature":{sent},'.encode() in asked.converted.body.replace(b"}", b",")
+def test_temperature_is_clamped(given, allowed, sent):
+    outcome = ask(temperature=given, to=target(temperature_range=allowed))
+    assert f'"temperature":{sent},'.encode() in outcome.converted.body.replace(b"}", b",")
 
 
-def test_sampling_is_left_out_where_it_is_refused():
-    asked = ask(temperature=1, top_p=0.5, to=target(sampling=False))
-    assert not SAMPLING & asked.body.keys()
-    assert asked.converted.dropped == ("temperature", "top_p")
+def test_refused_sampling_is_left_out():
+    outcome = ask(temperature=1, top_p=0.5, to=target(sampling=False))
+    assert not SAMPLING & outcome.body.keys()
+    assert outcome.converted.dropped == ("temperature", "top_p")
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_sampling_is_left_out_where_it_is_refused():
         pytest.param({"type": "disabled"}, ("minimal", "low"), False, id="it cannot be silenced"),
     ],
 )
-def test_some_models_take_sampling_only_without_effort(thinking, efforts, taken):
+def test_sampling_that_is_supported_only_without_effort(thinking, efforts, taken):
     to = target(sampling=False, sampling_without_effort=True, reasoning="effort", efforts=efforts)
-    asked = ask(temperature=0.3, thinking=thinking, to=to)
-    assert asked.body.get("temperature") == (0.3 if taken else None)
-    assert ("temperature" in asked.converted.dropped) is not taken
+    outcome = ask(temperature=0.3, thinking=thinking, to=to)
+    assert outcome.body.get("temperature") == (0.3 if taken else None)
+    assert ("temperature" in outcome.converted.dropped) is not taken
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_some_models_take_sampling_only_without_effort(thinking, efforts, taken)
     ],
 )
 def test_top_k(top_k, known, fields, dropped):
-    asked = ask(top_k=top_k, to=target(top_k=known))
-    assert {key: asked.body[key] for key in SAMPLING & asked.body.keys()} == fields
-    assert asked.converted.dropped == dropped
+    outcome = ask(top_k=top_k, to=target(top_k=known))
+    assert {key: outcome.body[key] for key in SAMPLING & outcome.body.keys()} == fields
+    assert outcome.converted.dropped == dropped
 
 
 # ...stop sequences...
@@ -123,15 +123,15 @@ def test_top_k(top_k, known, fields, dropped):
     ],
 )
 def test_stops(given, quirks, sent, enforced):
-    asked = ask(stop_sequences=given, to=target(**quirks))
-    assert asked.body.get("stop") == sent
-    assert asked.converted.stop_sequences == enforced
-    assert "stop_sequences" not in asked.body
+    outcome = ask(stop_sequences=given, to=target(**quirks))
+    assert outcome.body.get("stop") == sent
+    assert outcome.converted.stop_sequences == enforced
+    assert "stop_sequences" not in outcome.body
 
 
-def test_refused_stops_are_noted():
-    asked = ask(stop_sequences=["END"], to=target(stop=False))
-    assert asked.converted.dropped == ("stop_sequences",)
+def test_refused_stop_sequences_are_recorded_as_dropped():
+    outcome = ask(stop_sequences=["END"], to=target(stop=False))
+    assert outcome.converted.dropped == ("stop_sequences",)
 
 
 # ...and the user's name.
@@ -141,10 +141,10 @@ LONG = '{"device_id":"' + "a" * 64 + '","session_id":"0d1f0b7e"}'
 
 @pytest.mark.parametrize("field", ["user", "safety_identifier"])
 def test_the_user_is_hashed(field):
-    asked = ask(metadata={"user_id": LONG}, to=target(user_field=field))
-    assert len(asked.body[field]) == 64
-    assert LONG.encode() not in asked.converted.body
-    assert asked.converted.dropped == ()
+    outcome = ask(metadata={"user_id": LONG}, to=target(user_field=field))
+    assert len(outcome.body[field]) == 64
+    assert LONG.encode() not in outcome.converted.body
+    assert outcome.converted.dropped == ()
 
 
 def test_one_user_is_always_the_same():
@@ -163,9 +163,9 @@ def test_one_user_is_always_the_same():
     ],
 )
 def test_metadata_is_left_out(metadata, dropped):
-    asked = ask(metadata=metadata)
-    assert not {"metadata", "user", "safety_identifier"} & asked.body.keys()
-    assert asked.converted.dropped == dropped
+    outcome = ask(metadata=metadata)
+    assert not {"metadata", "user", "safety_identifier"} & outcome.body.keys()
+    assert outcome.converted.dropped == dropped
 
 
 TITLE = {
@@ -214,7 +214,7 @@ def test_json_schema(fields):
         ),
     ],
 )
-def test_a_schema_that_does_not_qualify_is_not_strict(schema):
+def test_open_schemas_are_not_strict(schema):
     form = ask(output_config=wanted(schema)).body["response_format"]
     assert form["json_schema"] == {"name": "answer", "schema": schema}
 
@@ -227,7 +227,7 @@ def test_a_schema_that_does_not_qualify_is_not_strict(schema):
         pytest.param({"type": "string", "enum": ["a"]}, id="a text"),
     ],
 )
-def test_a_schema_that_qualifies_is_strict(schema):
+def test_closed_schemas_are_strict(schema):
     form = ask(output_config=wanted(schema)).body["response_format"]
     assert form["json_schema"]["strict"] is True
 
@@ -239,30 +239,30 @@ def test_a_schema_that_qualifies_is_strict(schema):
         pytest.param("none", None, id="nothing"),
     ],
 )
-def test_the_prompt_says_what_the_provider_cannot(form, response_format):
-    asked = ask(output_config=wanted(), system="prompt", to=target(response_format=form))
-    assert asked.body.get("response_format") == response_format
-    assert asked.prompt.startswith("prompt\n\n")
-    assert "JSON" in asked.prompt
-    assert json.loads(asked.prompt.partition("schema:\n")[2]) == TITLE
+def test_an_instruction_replaces_unsupported_formats(form, response_format):
+    outcome = ask(output_config=wanted(), system="prompt", to=target(response_format=form))
+    assert outcome.body.get("response_format") == response_format
+    assert outcome.prompt.startswith("prompt\n\n")
+    assert "JSON" in outcome.prompt
+    assert json.loads(outcome.prompt.partition("schema:\n")[2]) == TITLE
 
 
-def test_the_prompt_says_it_even_where_there_was_none():
-    asked = ask(output_config=wanted(), to=target(response_format="none"))
-    assert asked.roles == "system user"
+def test_the_instruction_becomes_a_prompt_if_there_is_none():
+    outcome = ask(output_config=wanted(), to=target(response_format="none"))
+    assert outcome.roles == "system user"
 
 
 @pytest.mark.parametrize(
     ("stream", "sent"),
     [
         pytest.param(False, True, id="a whole answer"),
-        pytest.param(True, False, id="a stream is asked in words"),
+        pytest.param(True, False, id="a stream is outcome in words"),
     ],
 )
-def test_where_a_stream_has_no_format(stream, sent):
-    asked = ask(output_config=wanted(), stream=stream, to=target(response_format_streams=False))
-    assert ("response_format" in asked.body) is sent
-    assert ("JSON" in asked.prompt) is not sent
+def test_formats_that_are_refused_in_streams(stream, sent):
+    outcome = ask(output_config=wanted(), stream=stream, to=target(response_format_streams=False))
+    assert ("response_format" in outcome.body) is sent
+    assert ("JSON" in outcome.prompt) is not sent
 
 
 @pytest.mark.parametrize(
@@ -275,6 +275,6 @@ def test_where_a_stream_has_no_format(stream, sent):
     ],
 )
 def test_no_format(config):
-    asked = ask(output_config=config)
-    assert "response_format" not in asked.body
-    assert asked.roles == "user"
+    outcome = ask(output_config=config)
+    assert "response_format" not in outcome.body
+    assert outcome.roles == "user"

@@ -358,13 +358,13 @@ def test_nearest_effort(wanted, allowed, nearest):
     assert nearest_effort(wanted, allowed) == nearest
 
 
-def test_the_last_effort_of_the_conversation_counts():
+def test_the_last_effort_of_the_conversation_applies():
     said = {**user("b"), "output_config": {"effort": "low"}}
-    asked = ask(
+    outcome = ask(
         user("a"), said, user("c"),
         output_config={"effort": "high"}, to=target(reasoning="effort", efforts=GPT),
     )  # fmt: skip
-    assert asked.body["reasoning_effort"] == "low"
+    assert outcome.body["reasoning_effort"] == "low"
 
 
 @pytest.mark.parametrize(
@@ -373,15 +373,15 @@ def test_the_last_effort_of_the_conversation_counts():
         pytest.param(True, ON, True, True, id="a stream thinks"),
         pytest.param(False, ON, True, True, id="a whole answer is streamed to think"),
         pytest.param(False, OFF, False, False, id="a whole answer without thinking"),
-        pytest.param(False, None, False, False, id="thinking is off unless asked for"),
+        pytest.param(False, None, False, False, id="thinking is off unless outcome for"),
         pytest.param(True, None, True, None, id="a stream is left to the default"),
     ],
 )
 def test_thinking_that_needs_a_stream(stream, thinking, streams, enabled):
     to = target(reasoning="enable_thinking", thinking_needs_stream=True)
-    asked = ask(to=to, stream=stream, thinking=thinking)
-    assert asked.converted.stream is asked.body.get("stream", False) is streams
-    assert asked.body.get("enable_thinking") is enabled
+    outcome = ask(to=to, stream=stream, thinking=thinking)
+    assert outcome.converted.stream is outcome.body.get("stream", False) is streams
+    assert outcome.body.get("enable_thinking") is enabled
 
 
 def test_a_model_that_always_reasons_is_always_streamed_there():
@@ -396,7 +396,7 @@ def test_a_model_that_always_reasons_is_always_streamed_there():
         pytest.param({"output_config": {"effort": "high"}}, id="effort"),
     ],
 )
-def test_what_nobody_asks_for_is_noted(field):
+def test_unsupported_reasoning_is_recorded_as_dropped(field):
     assert ask(**field).converted.dropped == ("thinking",)
 
 
@@ -471,33 +471,33 @@ def test_thinking_in_the_content_of_a_bare_call(history, content):
     assert said(thinking("plan"), use("t"), to=target(history=history))["content"] == content
 
 
-def test_several_thoughts_are_joined():
+def test_several_thinking_blocks_are_joined():
     blocks = (thinking("one"), text("ok"), thinking("two"), thinking(""))
     message = said(*blocks, to=target(history="reasoning_content"))
     assert message["reasoning_content"] == "one\n\ntwo"
 
 
 @pytest.mark.parametrize("history", ["drop", "reasoning_content", "think_tags"])
-def test_signatures_never_leave(history):
-    asked = ask(
+def test_signatures_are_never_sent(history):
+    outcome = ask(
         user("q"), assistant(thinking("plan", "sig-xyz"), "ok"), user("n"),
         to=target(history=history),
     )  # fmt: skip
-    assert b"sig-xyz" not in asked.converted.body
+    assert b"sig-xyz" not in outcome.converted.body
 
 
-def test_dropped_thinking_is_noted():
-    asked = ask(user("q"), assistant(thinking("plan"), "ok"), user("n"))
-    assert asked.converted.dropped == ("messages.thinking",)
+def test_dropped_thinking_is_recorded():
+    outcome = ask(user("q"), assistant(thinking("plan"), "ok"), user("n"))
+    assert outcome.converted.dropped == ("messages.thinking",)
 
 
 def test_redacted_thinking_is_always_dropped():
     sealed = {"type": "redacted_thinking", "data": "SEALED"}
-    asked = ask(
+    outcome = ask(
         user("q"), assistant(sealed, "ok"), user("n"), to=target(history="reasoning_content")
     )
-    assert b"SEALED" not in asked.converted.body
-    assert asked.converted.dropped == ("messages.redacted_thinking",)
+    assert b"SEALED" not in outcome.converted.body
+    assert outcome.converted.dropped == ("messages.redacted_thinking",)
 
 
 # Providers that demand it...
@@ -516,12 +516,12 @@ DEMANDS = {"history": "reasoning_content", "history_required": True}
         pytest.param([thinking("plan"), text("ok")], "plan", id="no calls, but known"),
     ],
 )
-def test_demanded_on_tool_turns(blocks, reasoning):
+def test_reasoning_is_required_in_tool_turns(blocks, reasoning):
     assert said(*blocks, to=target(**DEMANDS)).get("reasoning_content") == reasoning
 
 
-def test_demanded_to_the_end_of_the_tool_turn():
-    asked = ask(
+def test_reasoning_is_required_to_the_end_of_the_tool_turn():
+    outcome = ask(
         user("q"),
         assistant(use("t")),
         user(result("t")),
@@ -531,7 +531,7 @@ def test_demanded_to_the_end_of_the_tool_turn():
         user("bye"),
         to=target(**DEMANDS),
     )
-    spoken = [message for message in asked.messages if message["role"] == "assistant"]
+    spoken = [message for message in outcome.messages if message["role"] == "assistant"]
     assert [message.get("reasoning_content") for message in spoken] == ["", "", None]
 
 
@@ -543,7 +543,7 @@ def test_demanded_to_the_end_of_the_tool_turn():
         pytest.param(None, True, id="while nobody said"),
     ],
 )
-def test_demanded_while_thinking(form, demanded):
+def test_reasoning_is_required_only_while_thinking(form, demanded):
     message = said(use("t"), to=target(**DEMANDS, reasoning="thinking_type"), thinking=form)
     assert ("reasoning_content" in message) is demanded
 

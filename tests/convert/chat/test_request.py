@@ -1,4 +1,4 @@
-"""A whole request: what goes in, what comes out, and what is left behind."""
+"""Tests of the conversion of whole requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.asking import (
 # The body...
 
 
-def test_the_least_request():
+def test_the_smallest_request():
     assert ask(user("Hi"), to=target("gpt-4.1")).body == {
         "model": "gpt-4.1",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -58,13 +58,13 @@ def test_stream(client, asked_for, streams):
     assert body.get("stream_options") == ({"include_usage": True} if streams else None)
 
 
-def test_usage_is_not_asked_for_where_that_is_refused():
+def test_stream_options_are_left_out_if_refused():
     assert "stream_options" not in ask(stream=True, to=target(stream_options=False)).body
 
 
 def test_chunks_are_not_padded():
-    asked = ask(stream=True, to=target(obfuscation=True))
-    assert asked.body["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    outcome = ask(stream=True, to=target(obfuscation=True))
+    assert outcome.body["stream_options"] == {"include_usage": True, "include_obfuscation": False}
     assert "stream_options" not in ask(to=target(obfuscation=True)).body
     assert (
         "stream_options"
@@ -81,18 +81,18 @@ def test_chunks_are_not_padded():
     ],
 )
 def test_tool_stream(stream, tools, sent):
-    asked = ask(stream=stream, tools=tools, to=target(tool_stream=True))
-    assert asked.body.get("tool_stream") is sent
+    outcome = ask(stream=stream, tools=tools, to=target(tool_stream=True))
+    assert outcome.body.get("tool_stream") is sent
 
 
-def test_extra_fields_go_with_every_request():
+def test_extra_fields_are_in_every_request():
     extra = {"provider": {"order": ["a"]}, "max_tokens": 7}
     body = ask(to=target(extra_body=extra)).body
     assert body["provider"] == {"order": ["a"]}
     assert body["max_tokens"] == 7
 
 
-# ...what is left behind...
+# Dropped fields.
 
 
 @pytest.mark.parametrize(
@@ -111,17 +111,17 @@ def test_extra_fields_go_with_every_request():
         pytest.param("fallbacks", 5, id="a value of any type"),
     ],
 )
-def test_fields_of_anthropics(field, value):
-    asked = ask(**{field: value})
-    assert field not in asked.body
-    assert asked.converted.dropped == (field,)
+def test_anthropic_only_fields_are_dropped(field, value):
+    outcome = ask(**{field: value})
+    assert field not in outcome.body
+    assert outcome.converted.dropped == (field,)
 
 
 def test_unknown_fields_are_ignored():
     assert ask(next_years_field={"a": [1]}).body == ask().body
 
 
-def test_null_fields_are_not_noted():
+def test_null_fields_are_not_recorded_as_dropped():
     assert ask(context_management=None, service_tier=None).converted.dropped == ()
 
 
@@ -219,28 +219,28 @@ def turn(**quirks):
 
 @pytest.mark.parametrize("quirks", SHAPES)
 def test_a_whole_turn(quirks):
-    asked = turn(**quirks)
-    dump = json.dumps(asked.body, ensure_ascii=False)
-    assert asked.messages[0]["role"] == "system"
+    outcome = turn(**quirks)
+    dump = json.dumps(outcome.body, ensure_ascii=False)
+    assert outcome.messages[0]["role"] == "system"
     assert "x-anthropic" not in dump
     assert "EpAbForeign" not in dump
     assert "2 failed" in dump
     assert "<system-reminder>todo</system-reminder>" in dump
     assert "The date changed." in dump
-    assert len(asked.body["tools"]) == 3
-    (renamed,) = asked.converted.tool_names
-    assert asked.body["tools"][2]["function"]["name"] == renamed
-    first = next(message for message in asked.messages if message["role"] == "assistant")
+    assert len(outcome.body["tools"]) == 3
+    (renamed,) = outcome.converted.tool_names
+    assert outcome.body["tools"][2]["function"]["name"] == renamed
+    first = next(message for message in outcome.messages if message["role"] == "assistant")
     assert first["tool_calls"][1]["function"]["name"] == renamed
-    assert asked.converted.known_ids == {"toolu_A", "toolu_B", "toolu_C"}
-    assert "context_management" in asked.converted.dropped
-    assert "tools.DeferredToolPlaceholder" in asked.converted.dropped
+    assert outcome.converted.known_ids == {"toolu_A", "toolu_B", "toolu_C"}
+    assert "context_management" in outcome.converted.dropped
+    assert "tools.DeferredToolPlaceholder" in outcome.converted.dropped
 
 
 def test_the_order_of_a_whole_turn():
-    asked = turn()
-    assert asked.roles == ("system user system assistant tool tool user assistant tool system")
-    assert asked.messages[6]["content"][0]["image_url"]["url"].endswith(PNG)
+    outcome = turn()
+    assert outcome.roles == ("system user system assistant tool tool user assistant tool system")
+    assert outcome.messages[6]["content"][0]["image_url"]["url"].endswith(PNG)
 
 
 @pytest.mark.parametrize("quirks", SHAPES)
@@ -274,7 +274,7 @@ def test_a_lone_surrogate_does_not_reach_the_provider():
     ],
 )
 @pytest.mark.parametrize("depth", [300, 900, 50_000])
-def test_deep_json_is_a_problem_at_most(field, depth):
+def test_deeply_nested_json_raises_only_problems(field, depth):
     bomb = field.replace("%s", '{"properties":{"a":' * depth + "{}" + "}}" * depth)
     raw = f'{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"a"}}],{bomb}}}'
     try:
@@ -328,7 +328,7 @@ def long_session(size):
 
 
 @pytest.mark.parametrize("size", [148_000, 600_000])
-def test_a_long_session_converts_in_a_moment(size):
+def test_a_long_session_converts(size):
     """The bound is loose, for busy machines: the rig in bench/ measures, this only guards."""
     body = encode(long_session(size))
     assert len(body) > size * 0.85

@@ -1,4 +1,4 @@
-"""The system prompt, and what the system says later."""
+"""Tests of the system prompt and of system messages."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ HEADER = "x-anthropic-billing-header: cc_version=2.1.329.651; cc_entrypoint=sdk-
     ],
 )
 def test_prompt(given, said):
-    asked = ask(user("Hi"), system=given)
-    assert asked.messages == [
+    outcome = ask(user("Hi"), system=given)
+    assert outcome.messages == [
         {"role": "system", "content": said},
         {"role": "user", "content": "Hi"},
     ]
@@ -44,7 +44,7 @@ def test_prompt(given, said):
         pytest.param(HEADER, id="attribution as a string"),
     ],
 )
-def test_a_prompt_that_says_nothing_is_no_message(given):
+def test_an_empty_prompt_is_left_out(given):
     assert ask(user("Hi"), system=given).roles == "user"
 
 
@@ -72,20 +72,20 @@ def test_the_attribution_does_not_change_the_prompt():
         pytest.param(
             [text("a"), {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}],
             "a",
-            id="tools that come are not said",
+            id="tool additions are left out",
         ),
     ],
 )
 def test_in_place(given, said):
-    asked = ask(user("a"), {"role": "system", "content": given}, user("b"))
-    assert asked.messages[1] == {"role": "system", "content": said}
+    outcome = ask(user("a"), {"role": "system", "content": given}, user("b"))
+    assert outcome.messages[1] == {"role": "system", "content": said}
 
 
-def test_what_is_left_out_is_noted():
+def test_dropped_blocks_are_recorded():
     removal = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "f"}}
-    asked = ask(user("a"), system(removal), user("b"))
-    assert asked.roles == "user user"
-    assert asked.converted.dropped == ("system.tool_removal",)
+    outcome = ask(user("a"), system(removal), user("b"))
+    assert outcome.roles == "user user"
+    assert outcome.converted.dropped == ("system.tool_removal",)
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,21 @@ def test_what_is_left_out_is_noted():
         ),
     ],
 )
-def test_where_one_system_message_is_allowed(words, said):
-    asked = ask(
+def test_later_system_messages_become_reminders(words, said):
+    outcome = ask(
         user("a"), system(words), assistant("b"), user("c"),
         system="prompt", to=target(system_messages="first"),
     )  # fmt: skip
-    assert asked.roles == "system user user assistant user"
-    assert asked.messages[2]["content"] == said
+    assert outcome.roles == "system user user assistant user"
+    assert outcome.messages[2]["content"] == said
 
 
 def test_the_first_message_may_be_the_one_system_message():
-    asked = ask(system("prompt"), user("a"), to=target(system_messages="first"))
-    assert asked.messages[0] == {"role": "system", "content": "prompt"}
+    outcome = ask(system("prompt"), user("a"), to=target(system_messages="first"))
+    assert outcome.messages[0] == {"role": "system", "content": "prompt"}
 
 
-def test_a_mistake_in_the_prompt_is_told():
+def test_an_error_in_the_prompt_contains_the_path():
     from ccproxy.errors import Problem
 
     with pytest.raises(Problem, match=r"^system\.text: Input should be a valid string$"):

@@ -1,4 +1,4 @@
-"""Tools and tool_choice."""
+"""Tests of tool definitions and tool_choice."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_fields_of_anthropics_are_left_out(field):
     assert sent(tool("Read", **field)) == sent(tool("Read"))
 
 
-def test_what_is_left_out_of_a_tool_is_named():
+def test_dropped_fields_of_tools_are_recorded():
     first = tool("Read", strict=True, input_examples=[{}], cache_control={"type": "ephemeral"})
     second = tool("Write", strict=False, defer_loading=True)
     gone = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
@@ -63,7 +63,7 @@ def test_what_is_left_out_of_a_tool_is_named():
     "description",
     [pytest.param(None, id="null"), pytest.param(7, id="a number")],
 )
-def test_a_description_is_a_string_or_none(description):
+def test_a_description_that_is_not_a_string_is_left_out(description):
     (function,) = sent({**tool(), "description": description})
     assert "description" not in function
 
@@ -140,11 +140,11 @@ def test_a_tool_without_a_schema_takes_nothing():
     ],
 )
 def test_which_tools_are_sent(given, kept, dropped):
-    asked = ask(tools=given)
-    names = [each["function"]["name"] for each in asked.body.get("tools", [])]
+    outcome = ask(tools=given)
+    names = [each["function"]["name"] for each in outcome.body.get("tools", [])]
     assert names == kept
-    assert asked.converted.dropped == dropped
-    assert ("tools" in asked.body) == bool(kept)
+    assert outcome.converted.dropped == dropped
+    assert ("tools" in outcome.body) == bool(kept)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_which_tools_are_sent(given, kept, dropped):
         pytest.param("computer_20250124", "computer", {"action", "coordinate"}, id="computer"),
     ],
 )
-def test_tools_that_claude_knows_are_explained(kind, name, properties):
+def test_tools_defined_by_type_get_description_and_schema(kind, name, properties):
     (function,) = sent({"type": kind, "name": name})
     assert function["name"] == name
     assert len(function["description"]) > 10
@@ -169,7 +169,7 @@ def test_tools_that_claude_knows_are_explained(kind, name, properties):
     assert all(field["type"] for field in function["parameters"]["properties"].values())
 
 
-def test_a_known_tool_with_its_own_schema_keeps_it():
+def test_a_tool_defined_by_type_keeps_its_own_schema():
     (function,) = sent({"type": "bash_20250124", **tool("bash", {"properties": {"x": {}}})})
     assert function["parameters"]["properties"] == {"x": {}}
 
@@ -190,15 +190,15 @@ def test_schemas_are_in_the_providers_dialect():
     ],
 )
 def test_names_are_mapped_back(names):
-    asked = ask(tools=[tool(name) for name in names])
-    used = [each["function"]["name"] for each in asked.body["tools"]]
+    outcome = ask(tools=[tool(name) for name in names])
+    used = [each["function"]["name"] for each in outcome.body["tools"]]
     assert len(set(used)) == len(names)
-    back = [asked.converted.tool_names.get(name, name) for name in used]
+    back = [outcome.converted.tool_names.get(name, name) for name in used]
     assert back == names
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in used)
 
 
-def test_names_that_fit_are_not_in_the_table():
+def test_valid_names_are_not_in_the_table():
     assert ask(tools=[tool("Read")]).converted.tool_names == {}
 
 
@@ -240,14 +240,14 @@ def test_mistakes(tools, complaint):
     ],
 )
 def test_choice(choice, sent_choice):
-    asked = ask(tools=[tool("Read")], tool_choice=choice)
-    assert asked.body.get("tool_choice") == sent_choice
-    assert asked.roles == "user"
+    outcome = ask(tools=[tool("Read")], tool_choice=choice)
+    assert outcome.body.get("tool_choice") == sent_choice
+    assert outcome.roles == "user"
 
 
-def test_nothing_is_chosen_for_the_client():
-    asked = ask(tools=[tool("Read")])
-    assert not {"tool_choice", "parallel_tool_calls"} & asked.body.keys()
+def test_no_tool_choice_is_sent_by_default():
+    outcome = ask(tools=[tool("Read")])
+    assert not {"tool_choice", "parallel_tool_calls"} & outcome.body.keys()
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def test_nothing_is_chosen_for_the_client():
 @pytest.mark.parametrize("kind", ["auto", "any", "none"])
 def test_choice_needs_tools(tools, kind):
     choice = {"type": kind, "disable_parallel_tool_use": True}
-    asked = ask(tools=tools, tool_choice=choice)
-    assert not {"tool_choice", "parallel_tool_calls", "tools"} & asked.body.keys()
+    outcome = ask(tools=tools, tool_choice=choice)
+    assert not {"tool_choice", "parallel_tool_calls", "tools"} & outcome.body.keys()
 
 
 @pytest.mark.parametrize(
@@ -279,39 +279,39 @@ def test_choice_needs_tools(tools, kind):
         pytest.param((), {"type": "auto"}, None, "", id="auto is the default anyway"),
     ],
 )
-def test_what_cannot_be_chosen_is_asked_for(known, choice, sent_choice, words):
-    asked = ask(
+def test_an_instruction_replaces_unsupported_choices(known, choice, sent_choice, words):
+    outcome = ask(
         tools=[tool("Read")], tool_choice=choice, system="prompt", to=target(tool_choices=known)
     )
-    assert asked.body.get("tool_choice") == sent_choice
-    assert words in asked.prompt
-    assert asked.prompt.startswith("prompt")
+    assert outcome.body.get("tool_choice") == sent_choice
+    assert words in outcome.prompt
+    assert outcome.prompt.startswith("prompt")
 
 
-def test_the_instruction_names_the_tool_as_the_provider_knows_it():
+def test_the_instruction_contains_the_sent_name():
     name = "mcp__" + "x" * 80
-    asked = ask(
+    outcome = ask(
         tools=[tool(name)],
         tool_choice={"type": "tool", "name": name},
         to=target(tool_choices=("auto",)),
     )
-    assert asked.body["tools"][0]["function"]["name"] in asked.prompt
+    assert outcome.body["tools"][0]["function"]["name"] in outcome.prompt
 
 
 def test_a_chosen_tool_has_its_sent_name():
     name = "mcp__" + "x" * 80
-    asked = ask(tools=[tool(name)], tool_choice={"type": "tool", "name": name})
-    chosen = asked.body["tool_choice"]["function"]["name"]
-    assert chosen == asked.body["tools"][0]["function"]["name"] != name
+    outcome = ask(tools=[tool(name)], tool_choice={"type": "tool", "name": name})
+    chosen = outcome.body["tool_choice"]["function"]["name"]
+    assert chosen == outcome.body["tools"][0]["function"]["name"] != name
 
 
 def test_another_word_for_required():
-    asked = ask(tools=[tool()], tool_choice=ANY, to=target(required_word="any"))
-    assert asked.body["tool_choice"] == "any"
+    outcome = ask(tools=[tool()], tool_choice=ANY, to=target(required_word="any"))
+    assert outcome.body["tool_choice"] == "any"
 
 
-def test_tools_are_withheld_where_none_cannot_be_said():
-    asked = ask(
+def test_tools_are_not_sent_if_none_is_unsupported():
+    outcome = ask(
         user("a"),
         assistant(use("t")),
         user(result("t")),
@@ -320,12 +320,12 @@ def test_tools_are_withheld_where_none_cannot_be_said():
         to=target(tool_choices=("auto",), tool_stream=True),
         stream=True,
     )
-    assert not {"tools", "tool_choice", "tool_stream"} & asked.body.keys()
-    assert asked.roles == "user assistant tool"
+    assert not {"tools", "tool_choice", "tool_stream"} & outcome.body.keys()
+    assert outcome.roles == "user assistant tool"
 
 
 @pytest.mark.parametrize("kind", ["auto", "any", "tool"])
-def test_one_call_at_a_time(kind):
+def test_parallel_calls_are_disabled(kind):
     choice = {"type": kind, "name": "Read", "disable_parallel_tool_use": True}
     assert ask(tools=[tool()], tool_choice=choice).body["parallel_tool_calls"] is False
 
@@ -333,7 +333,7 @@ def test_one_call_at_a_time(kind):
 @pytest.mark.parametrize(
     ("choice", "quirks", "dropped"),
     [
-        pytest.param({"disable_parallel_tool_use": False}, {}, (), id="not asked for"),
+        pytest.param({"disable_parallel_tool_use": False}, {}, (), id="not outcome for"),
         pytest.param(
             {"disable_parallel_tool_use": True},
             {"parallel_tool_calls": False},
@@ -342,16 +342,16 @@ def test_one_call_at_a_time(kind):
         ),
     ],
 )
-def test_parallel_calls_are_not_mentioned(choice, quirks, dropped):
-    asked = ask(tools=[tool()], tool_choice={"type": "auto", **choice}, to=target(**quirks))
-    assert "parallel_tool_calls" not in asked.body
-    assert asked.converted.dropped == dropped
+def test_parallel_calls_are_enabled_by_default(choice, quirks, dropped):
+    outcome = ask(tools=[tool()], tool_choice={"type": "auto", **choice}, to=target(**quirks))
+    assert "parallel_tool_calls" not in outcome.body
+    assert outcome.converted.dropped == dropped
 
 
 # ...and that they are converted once.
 
 
-def test_the_same_tools_are_found_again_per_dialect():
+def test_tools_are_cached_per_dialect():
     given = tool("f", {"type": "object", "properties": {"a": {"const": "b"}}})
     plain, gemini = sent(given), sent(given, schema="gemini")
     assert plain != gemini
@@ -359,7 +359,7 @@ def test_the_same_tools_are_found_again_per_dialect():
     assert sent(given, schema="gemini") == gemini
 
 
-def test_names_and_notes_are_told_again_for_known_tools():
+def test_names_and_dropped_paths_of_cached_tools_are_recorded():
     tools = [tool("a.b"), {"type": "web_search_20250305", "name": "web_search"}]
     first, second = ask(tools=tools).converted, ask(tools=tools).converted
     assert first.tool_names == second.tool_names != {}
@@ -382,7 +382,7 @@ def test_names_and_notes_are_told_again_for_known_tools():
         ),
     ],
 )
-def test_only_small_tools_are_remembered(tools):
+def test_only_small_tool_lists_are_cached(tools):
     def work():
         for number in range(20):
             ask(tools=tools(number))

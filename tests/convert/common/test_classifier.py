@@ -1,4 +1,4 @@
-"""Auto mode's question is answered by a model, in the few tokens that it has."""
+"""Tests of auto mode's classification requests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ QUESTION = {"system": OPENING, "stop_sequences": ["</block>"], "max_tokens": 64}
 ALWAYS = {"reasoning": "effort", "efforts": ("low", "high"), "always_reasons": True}
 
 
-def reasoning_of(asked):
-    return asked.body.get("reasoning_effort"), asked.body.get("thinking")
+def reasoning_of(outcome):
+    return outcome.body.get("reasoning_effort"), outcome.body.get("thinking")
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def reasoning_of(asked):
     ],
 )
 def test_reasoning_is_off(question):
-    asked = ask(**question, to=target(reasoning="thinking_type"))
-    assert asked.body["thinking"] == {"type": "disabled"}
-    assert asked.body["max_tokens"] == 64
-    assert not asked.converted.hide_thinking
+    outcome = ask(**question, to=target(reasoning="thinking_type"))
+    assert outcome.body["thinking"] == {"type": "disabled"}
+    assert outcome.body["max_tokens"] == 64
+    assert not outcome.converted.hide_thinking
 
 
 @pytest.mark.parametrize(
@@ -52,27 +52,27 @@ def test_reasoning_is_off(question):
         pytest.param({"system": f"Do not say: {'x' * 3000} {OPENING}"}, id="a quotation"),
     ],
 )
-def test_other_requests_are_left_alone(question):
-    asked = ask(**question, to=target(**ALWAYS, max_output=99_999))
-    assert not asked.converted.hide_thinking
-    assert "reasoning_effort" not in asked.body
-    assert asked.body["max_tokens"] == question.get("max_tokens", 1024)
+def test_other_requests_are_unchanged(question):
+    outcome = ask(**question, to=target(**ALWAYS, max_output=99_999))
+    assert not outcome.converted.hide_thinking
+    assert "reasoning_effort" not in outcome.body
+    assert outcome.body["max_tokens"] == question.get("max_tokens", 1024)
 
 
-def test_a_model_that_always_reasons_gets_room_and_is_cut_here():
-    asked = ask(**QUESTION, to=target(**ALWAYS))
-    assert asked.body["max_tokens"] == 4_096
-    assert asked.body["reasoning_effort"] == "low"
-    assert "stop" not in asked.body
-    assert asked.converted.stop_sequences == ("</block>",)
-    assert asked.converted.hide_thinking
+def test_a_model_that_always_reasons_gets_a_larger_limit():
+    outcome = ask(**QUESTION, to=target(**ALWAYS))
+    assert outcome.body["max_tokens"] == 4_096
+    assert outcome.body["reasoning_effort"] == "low"
+    assert "stop" not in outcome.body
+    assert outcome.converted.stop_sequences == ("</block>",)
+    assert outcome.converted.hide_thinking
 
 
-def test_the_room_ends_where_the_model_does():
+def test_the_larger_limit_respects_the_model():
     assert ask(**QUESTION, to=target(**ALWAYS, max_output=2_048)).body["max_tokens"] == 2_048
 
 
-def test_a_greater_wish_stays():
+def test_a_greater_limit_is_preserved():
     question = {**QUESTION, "max_tokens": 8_000}
     assert ask(**question, to=target(**ALWAYS)).body["max_tokens"] == 8_000
 
@@ -84,10 +84,10 @@ def test_a_greater_wish_stays():
         pytest.param({"stop": False}, None, id="a provider that refuses it"),
     ],
 )
-def test_the_stop_is_enforced_here_in_any_case(quirks, sent):
-    asked = ask(**QUESTION, to=target(**quirks))
-    assert asked.body.get("stop") == sent
-    assert asked.converted.stop_sequences == ("</block>",)
+def test_the_stop_sequence_is_always_enforced(quirks, sent):
+    outcome = ask(**QUESTION, to=target(**quirks))
+    assert outcome.body.get("stop") == sent
+    assert outcome.converted.stop_sequences == ("</block>",)
 
 
 def test_nothing_but_the_limits_changes():

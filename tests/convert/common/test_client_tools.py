@@ -1,4 +1,4 @@
-"""Tools that Claude knows by their type."""
+"""Tests of the tools that the Messages API defines by type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ccproxy.convert.common.schema import to_parameters
         *("computer_20241022", "computer_20250124", "bash_20300101"),
     ],
 )
-def test_known(kind):
+def test_client_tools(kind):
     assert client_tool(kind) is not None
 
 
@@ -27,13 +27,13 @@ def test_known(kind):
         *("browser_toolset_20260801", "custom", ""),
     ],
 )
-def test_not_the_clients(kind):
+def test_other_tools(kind):
     assert client_tool(kind) is None
 
 
 @pytest.mark.parametrize("kind", CLIENT_TOOLS)
 @pytest.mark.parametrize("dialect", ["plain", "no_meta", "bare", "gemini", "kimi"])
-def test_every_dialect_can_say_them(kind, dialect):
+def test_client_tools_are_valid_in_every_dialect(kind, dialect):
     _, schema = CLIENT_TOOLS[kind]
     parameters = to_parameters(schema, dialect)
     assert parameters["properties"].keys() == schema["properties"].keys()

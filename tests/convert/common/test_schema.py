@@ -101,7 +101,7 @@ def test_root_of_alternatives(dialect, schema, properties, required):
     parameters = to_parameters(schema, dialect)
     assert parameters["type"] == "object"
     assert set(parameters["properties"]) == properties
-    # Where the client's root said so, an empty list stays.
+    # An empty list at the client's root is preserved.
     assert (parameters.get("required") or None) == required
     assert not {"anyOf", "oneOf", "allOf", "$ref"} & parameters.keys()
 
@@ -124,7 +124,7 @@ def test_required(required, kept):
     assert to_parameters(obj(a=TEXT) | {"required": required}, "plain")["required"] == kept
 
 
-def test_nothing_is_required_that_was_not():
+def test_nothing_new_is_required():
     assert "required" not in to_parameters(obj(a=TEXT), "plain")
 
 
@@ -159,7 +159,7 @@ def test_keywords_are_removed_everywhere(dialect, keywords):
 @pytest.mark.parametrize(
     "name", ["$schema", "const", "anyOf", "$ref", "properties", "required", "type", "id", "strict"]
 )
-def test_a_property_of_a_keywords_name_survives(dialect, name):
+def test_a_property_named_like_a_keyword_is_preserved(dialect, name):
     schema = obj(**{name: TEXT, "deep": obj(**{name: TEXT})}) | {"required": [name]}
     parameters = to_parameters(schema, dialect)
     assert parameters["properties"][name] == TEXT
@@ -219,7 +219,7 @@ def test_bare(given, becomes):
         pytest.param(
             {"type": "object", "anyOf": [{"type": "string"}, {"$ref": "#/x"}, True]},
             {"anyOf": [{"type": "string"}, {"$ref": "#/x"}, True]},
-            id="but not over what they say",
+            id="but not over their own types",
         ),
         pytest.param(
             {"type": "array", "items": [TEXT, {"type": "number"}]},
@@ -277,7 +277,7 @@ def test_any_json_becomes_an_object_schema(dialect, schema):
     json.dumps(parameters)
 
 
-# Whatever else a client may write...
+# Unusual schemas.
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
@@ -332,7 +332,7 @@ def test_keywords_with_any_json_become_an_object_schema(dialect, schema):
     ],
 )
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_nonsense_does_not_raise(dialect, broken):
+def test_invalid_schemas_do_not_raise(dialect, broken):
     json.dumps(field(broken, dialect))
     json.dumps(to_parameters(broken, dialect))
 
@@ -457,7 +457,7 @@ def test_a_recursive_schema_ends():
     assert inner["properties"]["children"]["items"] == {"type": "object"}
 
 
-def test_references_do_not_multiply_without_end():
+def test_the_number_of_inlined_references_is_bounded():
     """Ten definitions that refer to all the others would write out ten factorial schemas."""
     names = "abcdefghij"
     definitions = {

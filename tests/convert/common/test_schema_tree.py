@@ -1,4 +1,4 @@
-"""Where the schemas inside a schema stand."""
+"""Tests of the structure of JSON schemas."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_only_an_object_is_a_schema(value):
     assert as_schema(value) == {}
 
 
-def test_own_properties_go_first():
+def test_own_properties_take_precedence():
     whole = {"properties": {"a": 1}}
     assert merge(whole, [{"properties": {"a": 2, "b": 2}}], all_hold=True)["properties"] == {
         "a": 1,
@@ -69,7 +69,7 @@ def test_without_one_of_keeps_an_any_of():
     assert without_one_of({"oneOf": [1], "anyOf": [2]}) == {"anyOf": [2]}
 
 
-def test_own_words_go_before_those_of_all_of():
+def test_own_keywords_take_precedence_over_all_of():
     schema = {"description": "mine", "allOf": [{"description": "theirs", "type": "string"}]}
     assert without_one_of(schema) == {"description": "mine", "type": "string"}
 
@@ -93,6 +93,6 @@ def test_target_of(schema, target):
     assert target_of(schema, {"#/$defs/a": {"type": "string"}}) == target
 
 
-def test_a_name_is_no_reference():
+def test_a_property_named_ref_is_not_a_reference():
     schema = {"properties": {"$ref": {"type": "string"}}}
     assert Inliner({}).inline(schema) == schema

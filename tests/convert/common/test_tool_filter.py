@@ -1,4 +1,4 @@
-"""TOOL_FILTER: which tools go, and that nothing else does."""
+"""Tests of TOOL_FILTER: matching tools are removed, everything else is preserved."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def names(body):
         (("*",), []),
     ],
 )
-def test_tools_go_by_name(patterns, kept):
+def test_tools_are_removed_by_name(patterns, kept):
     sent, gone = without_tools(body(BASH, FETCH, SEARCH, MCP), patterns)
     assert names(sent) == kept
     assert len(gone) == 4 - len(kept)
     assert all(name.removeprefix("tools.") not in kept for name in gone)
 
 
-def test_what_stays_keeps_its_bytes():
+def test_the_rest_keeps_its_bytes():
     raw = b'{ "model" : "m", "x":1.50, "tools":[{"name":"Bash","a":1.0 },{"name":"B"}] }'
     sent, gone = without_tools(raw, ("B",))
     assert sent == b'{"model":"m","x":1.50,"tools":[{"name":"Bash","a":1.0 }]}'
     assert gone == ("tools.B",)
 
 
-def test_where_nothing_goes_nothing_is_touched():
+def test_a_body_without_a_match_is_unchanged():
     raw = b'{ "tools" : [ {"name":"Bash"} ] }'
     assert without_tools(raw, ("x",)) == (raw, ())
 
@@ -63,7 +63,7 @@ def test_where_nothing_goes_nothing_is_touched():
         ({"type": "any"}, ("*",), False),
     ],
 )
-def test_a_choice_of_what_is_gone_goes_too(choice, patterns, stays):
+def test_a_choice_of_a_removed_tool_is_removed(choice, patterns, stays):
     sent, _ = without_tools(body(BASH, FETCH, tool_choice=choice), patterns)
     assert ("tool_choice" in json.loads(sent)) is stays
 
@@ -72,11 +72,11 @@ def test_a_choice_of_what_is_gone_goes_too(choice, patterns, stays):
     "raw",
     [b"", b"[]", b"nonsense", b'{"tools":5}', b'{"tools":[5]}', b'{"tools":null}', b"[" * 100_000],
 )
-def test_what_is_no_request_stays_as_it_is(raw):
+def test_a_body_that_is_not_a_request_is_unchanged(raw):
     assert without_tools(raw, ("*",)) == (raw, ())
 
 
-def test_only_small_lists_are_remembered():
+def test_only_small_lists_are_cached():
     def work():
         for number in range(20):
             long = {"name": f"x{number}", "description": "x" * 2**20}

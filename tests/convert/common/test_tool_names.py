@@ -1,4 +1,4 @@
-"""Names and ids that fit a provider."""
+"""Tests of tool names and tool call IDs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FITS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
         pytest.param("x" * 64, id="as long as may be"),
     ],
 )
-def test_a_name_that_fits_stays(name):
+def test_a_valid_name_is_unchanged(name):
     assert tool_name(name, 64) == name
 
 
@@ -38,7 +38,7 @@ def test_a_name_that_fits_stays(name):
         pytest.param("a\n", "a_", id="a line end"),
     ],
 )
-def test_a_name_that_does_not_keeps_its_head(name, head):
+def test_an_invalid_name_keeps_its_head(name, head):
     sent = tool_name(name, 64)
     assert sent.startswith(head)
     assert FITS.fullmatch(sent)
@@ -52,7 +52,7 @@ def test_a_name_that_does_not_keeps_its_head(name, head):
         pytest.param("a.b", "a_b", id="one that fits"),
     ],
 )
-def test_different_names_stay_different(one, other):
+def test_different_names_stay_distinct(one, other):
     assert tool_name(one, 64) != tool_name(other, 64)
 
 
@@ -61,7 +61,7 @@ def test_the_length_is_the_providers():
 
 
 @given(st.text(max_size=200))
-def test_any_name_fits_and_is_stable(name):
+def test_any_name_becomes_valid_and_stable(name):
     sent = tool_name(name, 64)
     assert FITS.fullmatch(sent)
     assert tool_name(name, 64) == sent
@@ -81,7 +81,7 @@ def test_id_literal(raw, said):
     assert id_literal(Raw(raw)) == said
 
 
-def test_no_id_is_an_empty_one():
+def test_a_missing_id_is_an_empty_one():
     assert id_literal(ABSENT) == b'""'
 
 
@@ -97,13 +97,13 @@ def test_no_id_is_an_empty_one():
         pytest.param("nine", b'"abc_EF123"', False, id="nine with a mark"),
     ],
 )
-def test_ids_are_kept_where_they_fit(form, client_id, kept):
+def test_valid_ids_are_unchanged(form, client_id, kept):
     assert (ToolIds(form).assign(client_id) == client_id) is kept
 
 
 @pytest.mark.parametrize("form", ["any", "forty", "nine"])
 @given(ids=st.lists(st.sampled_from([b'""', b'"call_0"', b'"abcDEF123"', b'"' + b"y" * 50 + b'"'])))
-def test_ids_occur_once_and_depend_on_the_past_only(form, ids):
+def test_ids_are_unique_and_depend_only_on_earlier_calls(form, ids):
     made = ToolIds(form)
     sent = [made.assign(each) for each in ids]
     again = ToolIds(form)
@@ -111,7 +111,7 @@ def test_ids_occur_once_and_depend_on_the_past_only(form, ids):
     assert [again.assign(each) for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
 
 
-def test_only_short_names_are_remembered():
+def test_only_short_names_are_cached():
     def work():
         for number in range(20):
             assert len(tool_name("x" * 2**20 + str(number), 64)) == 64
