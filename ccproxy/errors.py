@@ -84,6 +84,17 @@ class NotReady(CcproxyError):
     """A worker did not come up in time."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRefusal:
+    """What a provider's error says, for the programs that act on it."""
+
+    text: str
+    codes: frozenset[str]
+    """Codes and types, in lower case."""
+    parameter: str
+    """The parameter of the request that it names; empty if it names none."""
+
+
 class Problem(CcproxyError):
     """
     A request that ends with an Anthropic error; raised, returned and stored alike.
@@ -91,6 +102,7 @@ class Problem(CcproxyError):
     `kind` is one of the Messages API's error types, `retry_after` whole seconds, `should_retry`
     what the `x-should-retry` header says (None: nothing, the client decides by the status).
     `body` and `headers` are the provider's own, for direct mode, which relays them as they came.
+    `refusal` is the provider's error if it is one.
     """
 
     def __init__(
@@ -103,6 +115,7 @@ class Problem(CcproxyError):
         should_retry: bool | None = None,
         body: bytes | None = None,
         headers: tuple[tuple[str, str], ...] = (),
+        refusal: ProviderRefusal | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -112,6 +125,7 @@ class Problem(CcproxyError):
         self.should_retry = should_retry
         self.body = body
         self.headers = headers
+        self.refusal = refusal
 
 
 class BadAnswer(Problem):

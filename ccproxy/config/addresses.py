@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 _CHAT = "/chat/completions"
+_RESPONSES = "/responses"
 _MESSAGES = "/messages"
 _DEPLOYMENTS = "/openai/deployments"
 
@@ -27,7 +28,10 @@ class Address:
         """Read what the user pasted; an `api-version` in the query counts like the setting."""
         split = urlsplit(url)
         version = api_version or dict(parse_qsl(split.query)).get("api-version", "")
-        path = split.path.rstrip("/").removesuffix(_CHAT).removesuffix(_MESSAGES).rstrip("/")
+        path = split.path.rstrip("/")
+        for endpoint in (_CHAT, _RESPONSES, _MESSAGES):
+            path = path.removesuffix(endpoint)
+        path = path.rstrip("/")
         return cls(base=urlunsplit((split.scheme, split.netloc, path, "", "")), api_version=version)
 
     def chat(self, model: str, *, azure: bool) -> str:
@@ -35,6 +39,19 @@ class Address:
         if not azure:
             return self.base + _CHAT
         return self.base + self._azure_part(model) + _CHAT + self._query()
+
+    def responses(self, *, azure: bool) -> str:
+        """
+        Return the URL of the Responses API.
+
+        At Azure it belongs to the resource and not to a deployment, and only the versions
+        "preview" and "v1" have it.
+        """
+        if not azure:
+            return self.base + _RESPONSES
+        resource, _, _ = self.base.partition("/openai")
+        has_version = self.api_version and not self.api_version[:1].isdigit()
+        return f"{resource}/openai/v1{_RESPONSES}{self._query() if has_version else ''}"
 
     def messages(self) -> str:
         """Return where Messages are asked for."""

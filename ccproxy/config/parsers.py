@@ -127,10 +127,10 @@ def log_level(value: str) -> str:
 
 
 def api(value: str) -> str:
-    """The API that is spoken upstream."""
+    """The API that is spoken upstream; auto: each model's own."""
     word = value.lower()
-    if word not in ("chat", "messages"):
-        raise ValueError(f'must be chat or messages, got "{value}"')
+    if word not in ("auto", "chat", "responses", "messages"):
+        raise ValueError(f'must be auto, chat, responses or messages, got "{value}"')
     return word
 
 

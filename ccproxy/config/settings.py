@@ -61,9 +61,10 @@ PROVIDER_BASE_URL = Setting(
 PROVIDER_API = Setting(
     "PROVIDER_API",
     parsers.api,
-    "chat",
-    "chat converts to Chat Completions; messages (preset anthropic: the default) is direct mode",
-    "chat",
+    "auto",
+    "chat (Chat Completions), responses (OpenAI's Responses API) or messages (direct mode, the "
+    "default of the preset anthropic); auto: what each model needs",
+    "responses",
 )
 ANTHROPIC_API_KEY = Setting(
     "ANTHROPIC_API_KEY",

@@ -8,12 +8,13 @@ that provider's deviations and auth style, but not its models.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from ccproxy.config import consistency as rules
@@ -36,10 +37,9 @@ from ccproxy.providers.presets import (
     with_extra_body,
 )
 from ccproxy.providers.pricing import Price
-from ccproxy.providers.quirks import Target
+from ccproxy.providers.quirks import Api, Target
 from ccproxy.routing.tiers import ModelMap
 
-Api = Literal["chat", "messages"]
 T = TypeVar("T")
 
 PLACEHOLDER = "ccproxy-needs-no-key"
@@ -59,6 +59,7 @@ class WorkerConfig:
     provider: str
     """The preset's name, also where the base URL's host told it; empty where none is known."""
     api: Api
+    """The dialect; with `api_by_model`, that of models whose card has none."""
     base_url: str
     auth: AuthStyle
     api_keys: tuple[str, ...] = field(repr=False)
@@ -80,6 +81,8 @@ class WorkerConfig:
     """By their names as sent; the preset's are among them."""
     azure_api_version: str
     env_file: Path | None
+    api_by_model: bool = False
+    """Whether a model's card may name another dialect; not if the user has chosen one."""
     title: str = ""
     """The provider's name for users."""
     allowed_hosts: tuple[str, ...] = ()
@@ -130,22 +133,44 @@ class WorkerConfig:
         """Return where the tokens of Messages are counted (direct mode)."""
         return f"{self.messages_url()}/count_tokens"
 
-    def target(self, model: str) -> Target:
-        """Return all that conversion needs to know of *model*, a name of the provider's."""
-        return self._targets(model)
+    def model_url(self, model: str, api: Api) -> str:
+        """Return where *model* is asked in the dialect *api*."""
+        match api:
+            case "chat":
+                return self.chat_url(model)
+            case "responses":
+                return self._address.responses(azure=self.auth == "api-key")
+            case "messages":
+                return self.messages_url()
+
+    def api_of(self, model: str) -> Api:
+        """Return the dialect in which *model* is asked."""
+        if not self.api_by_model or self.api == "messages":
+            return self.api
+        return self.models.card(model).api or self.api
+
+    def target(self, model: str, api: Api | None = None) -> Target:
+        """
+        Return all that conversion needs to know of *model*, a name of the provider's.
+
+        *api* is the dialect if it is not the model's own.
+        """
+        return self._targets(model, api or self.api_of(model))
 
     @cached_property
-    def _targets(self) -> Callable[[str], Target]:
+    def _targets(self) -> Callable[[str, Api], Target]:
         return lru_cache(maxsize=256)(self._target)
 
-    def _target(self, model: str) -> Target:
+    def _target(self, model: str, api: Api) -> Target:
         card = self.models.card(model)
         return Target(
             provider=self.provider or self._host,
             model=model,
-            quirks=card.quirks,
+            quirks=card.quirks_in(api),
             window=self.context_window or card.window,
             max_output=card.max_output,
+            api=api,
+            endpoint=self._endpoint,
         )
 
     @cached_property
@@ -156,6 +181,10 @@ class WorkerConfig:
     @cached_property
     def _address(self) -> Address:
         return Address.parse(self.base_url, api_version=self.azure_api_version)
+
+    @cached_property
+    def _endpoint(self) -> str:
+        return hashlib.sha256(self._address.base.encode()).hexdigest()[:12]
 
     @cached_property
     def _host(self) -> str:
@@ -201,7 +230,8 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
     # What deviates is known by name and by host alike; addresses and models only by name.
     preset = load_presets()[provider] if provider else generic_preset()
     chosen = preset if named else generic_preset()
-    api = cast(Api, env.read(s.PROVIDER_API) or chosen.api)
+    wanted_api = env.read(s.PROVIDER_API) or "auto"
+    api = chosen.api if wanted_api == "auto" else cast(Api, wanted_api)
     passes = env.read(s.PASS_CLIENT_KEY) or False
     return WorkerConfig(
         label=entry.label if entry else "ccproxy",
@@ -210,6 +240,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         provider=provider,
         title=preset.title,
         api=api,
+        api_by_model=wanted_api == "auto",
         base_url=rules.base_url(env, chosen, api),
         auth=preset.native_auth if api == "messages" else preset.auth,
         api_keys=rules.api_keys(env, preset, passes=passes),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ccproxy.convert.common.request_cache import RequestCache
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration, estimate
 from ccproxy.convert.common.tool_filter import without_tools
+from ccproxy.convert.responses.learning import Refusals, other_api
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import MessagesRequest, read_request
-from ccproxy.providers.quirks import Target
+from ccproxy.providers.quirks import Api, Target
 
 CALIBRATED_MARGIN = 1.25
 """A request is refused above this multiple of the window, by a calibrated estimate."""
@@ -24,14 +25,26 @@ _COMPACTION = b"CRITICAL: Respond with TEXT ONLY"
 _INPUT_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
+class TargetOf(Protocol):
+    """Returns what is known about a model, in its own dialect or in another one."""
+
+    def __call__(self, model: str, api: Api | None = None, /) -> Target:
+        """Return what is known about *model*; *api* is the dialect if not its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionContext:
     """The state and limits that the exchanges of one worker share."""
 
     pick_model: Callable[[str], str]
     """Returns the model that answers a request for a name."""
-    target: Callable[[str], Target]
+    target: TargetOf
     """Returns what conversion needs to know about a model."""
+    may_change_api: bool = False
+    """True: a model that refuses its dialect is tried in the other one."""
+    learned_apis: dict[str, Api] = field(default_factory=dict)
+    """Dialects of models that refused their own."""
+    refusals: Refusals = field(default_factory=Refusals)
     signer: Signer
     calibration: Calibration
     cache: RequestCache = field(default_factory=RequestCache)
@@ -40,6 +53,11 @@ class ConversionContext:
     least_tokens: int | None = None
     tool_filter: tuple[str, ...] = ()
     """Patterns of tools that are removed from every request."""
+
+    def target_of(self, model: str) -> Target:
+        """Return what is known about *model*, in the dialect in which it is asked."""
+        api = self.learned_apis.get(model)
+        return self.target(model) if api is None else self.target(model, api)
 
     def without_tools(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return *body* without the filtered tools, and the paths of the removed ones."""
@@ -85,6 +103,19 @@ class ConversionContext:
         if tokens > window * margin and not _is_compaction(request):
             text = f"prompt is too long: {tokens} tokens > {window} maximum"
             raise Problem("invalid_request_error", text)
+
+    def learn_from(self, problem: Problem, body: bytes, model: str) -> bool:
+        """Remember what *problem* refuses of a converted *body*; False if it names nothing."""
+        api = self.target_of(model).api
+        if self.may_change_api and (other := other_api(problem, api)):
+            if model in self.learned_apis:
+                return False  # the other one is refused as well
+            self.learned_apis[model] = other
+            return True
+        if api != "responses" or not self.refusals.learn(problem, body, model):
+            return False
+        self.cache.conversations.clear()
+        return True
 
     def learn(self, model: str, estimated: int, usage: Mapping[str, Any]) -> None:
         """Calibrate by the input tokens that the provider reports."""

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import translate
+from typing import Any
+
+import msgspec
 
 from ccproxy.providers.pricing import Price
-from ccproxy.providers.quirks import PLAIN, Quirks
+from ccproxy.providers.quirks import PLAIN, Api, Quirks
+
+_IN_RESPONSES: Mapping[str, Any] = {
+    "cache_control": False,
+    "effort_with_tools": True,
+    "tool_ids": "responses",
+    "usage_without_reasoning": False,
+}
+"""Facts of the Responses API that hold for every provider."""
 
 NameMatcher = Callable[[str], re.Match[str] | None]
 
@@ -24,6 +35,16 @@ class ModelCard:
     """Largest number of tokens in one answer."""
     price: Price | None = None
     quirks: Quirks = PLAIN
+    api: Api | None = None
+    """The dialect in which the models must be asked; None: the provider's."""
+    responses_quirks: Mapping[str, Any] = field(default_factory=dict)
+    """Quirks that replace others when the models are asked in the Responses API."""
+
+    def quirks_in(self, api: Api) -> Quirks:
+        """Return the quirks that hold in the dialect *api*."""
+        if api != "responses":
+            return self.quirks
+        return msgspec.structs.replace(self.quirks, **_IN_RESPONSES, **self.responses_quirks)
 
 
 UNKNOWN_MODEL = ModelCard()

@@ -15,14 +15,14 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.cards import ModelCard
 from ccproxy.providers.pricing import Price
-from ccproxy.providers.quirks import PLAIN, Quirks
+from ccproxy.providers.quirks import PLAIN, Api, Quirks
 
 DEMO_ADDRESS = "demo:"
 """Placeholder for the address of the demo provider, which the worker serves itself."""
@@ -39,6 +39,10 @@ class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     price: tuple[float, ...] = ()
     """Dollars per million tokens: input, output and, if published, cache reads and writes."""
     quirks: dict[str, Any] = {}
+    responses_quirks: dict[str, Any] = {}
+    """Quirks that replace others in the Responses API."""
+    api: Api | None = None
+    """Dialect of these models; None: that of the preset."""
     everywhere: bool = False
     """True: the card also applies to these names at servers without a preset."""
 
@@ -51,8 +55,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base URL of Chat Completions; empty: the user must set it."""
     native_url: str = ""
     """Base URL of the Messages API (without /v1/messages); empty: not available."""
-    api: Literal["chat", "messages"] = "chat"
-    """The default of PROVIDER_API."""
+    api: Api = "chat"
+    """Dialect of models whose card has none."""
     auth: AuthStyle = "bearer"
     native_auth: AuthStyle = "bearer"
     hosts: tuple[str, ...] = ()
@@ -75,6 +79,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     headers: dict[str, str] = {}
     """Headers of every request; the user's headers override them."""
     quirks: dict[str, Any] = {}
+    responses_quirks: dict[str, Any] = {}
+    """Quirks that replace others in the Responses API; a card's quirks override them."""
     models: tuple[PresetCard, ...] = ()
     like: str = ""
     """Preset with further cards, which follow the own ones, with the quirks of this preset."""
@@ -95,11 +101,25 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def cards(self) -> tuple[ModelCard, ...]:
         """Return the cards of all models, with the quirks of the preset merged in."""
         others = load_presets()[self.like].models if self.like else ()
-        return tuple(card for one in (*self.models, *others) for card in _cards(one, self.quirks))
+        return tuple(card for one in (*self.models, *others) for card in self._cards(one))
 
     def unknown(self) -> ModelCard:
         """Return the card of models that match no other card."""
-        return ModelCard(quirks=_quirks(self.quirks))
+        return ModelCard(quirks=_quirks(self.quirks), responses_quirks=self.responses_quirks)
+
+    def _cards(self, card: PresetCard) -> tuple[ModelCard, ...]:
+        replaced = {
+            name: value for name, value in self.responses_quirks.items() if name not in card.quirks
+        }
+        common = ModelCard(
+            window=card.window,
+            max_output=card.max_output,
+            price=Price.of(card.price) if card.price else None,
+            quirks=_quirks({**self.quirks, **card.quirks}),
+            api=card.api,
+            responses_quirks={**replaced, **card.responses_quirks},
+        )
+        return tuple(replace(common, pattern=name) for name in card.names)
 
 
 @cache
@@ -128,7 +148,11 @@ def generic_preset() -> Preset:
             *("minimax*", "gemini*", "kimi-*", "moonshot-*", "qwen*"),
         ),
         models=tuple(
-            card for preset in load_presets().values() for card in preset.models if card.everywhere
+            # The dialects of an unknown server are learned from its answers.
+            msgspec.structs.replace(card, api=None)
+            for preset in load_presets().values()
+            for card in preset.models
+            if card.everywhere
         ),
     )
 
@@ -169,13 +193,6 @@ def with_extra_body(card: ModelCard, fields: Mapping[str, Any]) -> ModelCard:
     """Return *card* with *fields* in the body of every request."""
     body = {**card.quirks.extra_body, **fields}
     return replace(card, quirks=msgspec.structs.replace(card.quirks, extra_body=body))
-
-
-def _cards(card: PresetCard, common: Mapping[str, Any]) -> tuple[ModelCard, ...]:
-    quirks = _quirks({**common, **card.quirks})
-    price = Price.of(card.price) if card.price else None
-    base = ModelCard(window=card.window, max_output=card.max_output, price=price, quirks=quirks)
-    return tuple(replace(base, pattern=name) for name in card.names)
 
 
 def _quirks(fields: Mapping[str, Any]) -> Quirks:

@@ -54,6 +54,7 @@ def make_worker(
     rules = ConversionContext(
         pick_model=config.models.pick,
         target=lru_cache(maxsize=MODELS_KEPT)(config.target),
+        may_change_api=config.api_by_model,
         signer=Signer(signing_key),
         calibration=calibration,
         most_tokens=config.max_tokens_limit,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ccproxy.convert.chat.exchange import Exchange
 from ccproxy.convert.direct.passthrough import Passthrough
+from ccproxy.convert.exchange import Exchange
 from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream.client import Outgoing
 
@@ -30,7 +30,7 @@ def build_test_request(worker: Worker, *, request_id: str) -> Exchange | Passthr
 def url_of_test_request(worker: Worker, model: str) -> str:
     """Return the URL for a request to *model*."""
     config = worker.config
-    return config.chat_url(model) if config.api == "chat" else config.messages_url()
+    return config.model_url(model, worker.rules.target_of(model).api)
 
 
 async def send_test_request(worker: Worker, *, request_id: str, key_id: str) -> None:
@@ -46,6 +46,7 @@ async def send_test_request(worker: Worker, *, request_id: str, key_id: str) -> 
         url=url_of_test_request(worker, exchange.model),
         body=exchange.body,
         model=exchange.model,
+        api=exchange.api,
         stream=exchange.asks_stream,
         headers={},
         key_id=key_id,

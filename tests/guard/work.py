@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable
 
 from bench import payloads
-from ccproxy.convert.chat.exchange import Exchange
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.exchange import Exchange
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.tiers import ModelMap
 

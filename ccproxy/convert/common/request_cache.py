@@ -226,6 +226,11 @@ class ConversationCache:
         while self._size > self._room:
             self._remove(next(iter(self._conversations)))
 
+    def clear(self) -> None:
+        """Remove everything, because the conversion has changed."""
+        self._conversations.clear()
+        self._size = 0
+
     def _remove(self, key: Key) -> None:
         cached = self._conversations.pop(key, None)
         if cached is not None:

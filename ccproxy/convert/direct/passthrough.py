@@ -23,6 +23,7 @@ from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import replace_value
 from ccproxy.protocol.messages import check_model, error_body
+from ccproxy.providers.quirks import Api
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -36,7 +37,9 @@ CUT = "the provider's stream broke off before the end of the answer"
 
 
 class Passthrough:
-    """One request in direct mode and its answer; see `Exchange` for the same in chat mode."""
+    """One request in direct mode and its answer; see `Exchange` for those that are converted."""
+
+    api: Api = "messages"
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ class ErrorBody:
     codes: frozenset[str] = frozenset()
     """Codes and types, in lower case."""
     status: int | None = None
+    parameter: str = ""
+    """The parameter of the request that the error names (OpenAI)."""
     delays: tuple[str, ...] = ()
     """Google's retry delays, such as "34s"."""
     prompt: int | None = None
@@ -81,6 +83,7 @@ class _Collector:
         self._text = ""
         self._codes: set[str] = set()
         self._status: int | None = None
+        self._parameter = ""
         self._delays: list[str] = []
         self._numbers: dict[str, int] = {}
         self._has_object = False
@@ -90,6 +93,7 @@ class _Collector:
             text=_printable(self._text or default_text),
             codes=frozenset(self._codes),
             status=self._status,
+            parameter=self._parameter,
             delays=tuple(self._delays),
             prompt=self._numbers.get("n_prompt_tokens"),
             limit=self._numbers.get("n_ctx"),
@@ -143,6 +147,8 @@ class _Collector:
             self._codes.add(code)
             if self._status is None and _ERROR_STATUS.fullmatch(code):
                 self._status = int(code)
+        if isinstance(parameter := fields.get("param"), str) and not self._parameter:
+            self._parameter = parameter[:_CODE_LIMIT]
         for name in ("n_prompt_tokens", "n_ctx"):  # llama.cpp
             if isinstance(fields.get(name), int):
                 self._numbers[name] = fields[name]

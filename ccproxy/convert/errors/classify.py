@@ -24,7 +24,7 @@ from ccproxy.convert.errors.body import ErrorBody, decode, mask_keys, parse_erro
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.overflow import overflow_message
 from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wait_until_reset
-from ccproxy.errors import Problem
+from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.providers.quirks import Quirks
 
 LONGEST_CLIENT_WAIT = 60
@@ -367,6 +367,7 @@ def _problem(
         status=own_status,
         retry_after=retry_after,
         should_retry=_should_retry(cause, retry_after),
+        refusal=ProviderRefusal(text=error.text, codes=error.codes, parameter=error.parameter),
     )
 
 

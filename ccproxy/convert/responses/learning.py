@@ -21,25 +21,35 @@ from typing import Any, Final
 import msgspec
 
 from ccproxy.convert.responses.reasoning_items import digest
-from ccproxy.errors import Problem
+from ccproxy.errors import Problem, ProviderRefusal
+from ccproxy.providers.quirks import Api
 
 CIPHERTEXTS_KEPT: Final = 10_000
 _NEVER_DROPPED: Final = frozenset(("model", "input", "stream", "store", "tools"))
 """Without these a request is another one, or is stored."""
 
 _STALE_REASONING = re.compile(
-    r"encrypted[ _](?:content|reasoning)\b.*(?:verified|decrypt|pars|different|not issued|match)"
-    r"|invalid_encrypted_content",
+    r"encrypted[ _](?:content|reasoning)\b.*(?:verified|decrypt|pars|different|not issued|match)",
     re.IGNORECASE | re.DOTALL,
 )
+_STALE_CODE: Final = "invalid_encrypted_content"
 _NO_ENCRYPTION = re.compile(r"encrypted content is not supported", re.IGNORECASE)
 _BLAME = re.compile(
-    r"(?:unknown|unsupported|unrecognized|invalid|unexpected)[\w ]*"
-    r"(?:parameter|argument|field|value)s?[^'\"`]{0,40}['\"`]([a-z_]+(?:\.[a-z_]+)?)['\"`]"
+    r"(?:unknown|unsupported|unrecognized|invalid|unexpected)[\w ]*(?:parameter|argument|field)s?"
+    r"[^'\"`]{0,40}['\"`]([a-z_]+(?:\.[a-z_]+)?)['\"`]"
     r"|['\"`]([a-z_]+(?:\.[a-z_]+)?)['\"`]?:? (?:is )?(?:not (?:supported|allowed|permitted))",
     re.IGNORECASE,
 )
-_UNVERIFIED = re.compile(r"verified to generate reasoning summaries", re.IGNORECASE)
+_BLAME_CODES: Final = frozenset(
+    ("unknown_parameter", "unsupported_parameter", "unsupported_value", "invalid_value")
+)
+"""Codes with which OpenAI names the parameter in `param`."""
+
+_NEEDS_RESPONSES = re.compile(
+    r"v1/responses|not accessible via the /chat/completions", re.IGNORECASE
+)
+_WRONG_API_CODE: Final = "unsupported_api_for_model"
+_MODEL = re.compile(r"\bmodel\b", re.IGNORECASE)
 
 
 class _InputItem(msgspec.Struct):
@@ -75,17 +85,14 @@ class Refusals:
 
     def learn(self, problem: Problem, body: bytes, model: str) -> bool:
         """Take note of what *problem* refuses of *body*; False if it names nothing."""
-        if problem.status not in (400, 422):
+        refusal = problem.refusal
+        if refusal is None or problem.status not in (400, 422):
             return False
-        text = problem.message
-        if _NO_ENCRYPTION.search(text):
+        if _NO_ENCRYPTION.search(refusal.text):
             return self._learn_parameter("include", body, model)
-        if _STALE_REASONING.search(text):
+        if _STALE_CODE in refusal.codes or _STALE_REASONING.search(refusal.text):
             return self._learn_ciphertexts(body)
-        if _UNVERIFIED.search(text):
-            return self._learn_parameter("reasoning.summary", body, model)
-        match = _BLAME.search(text)
-        return match is not None and self._learn_parameter(match[1] or match[2], body, model)
+        return self._learn_parameter(_blamed_parameter(refusal), body, model)
 
     def _learn_parameter(self, path: str, body: bytes, model: str) -> bool:
         name, _, inner = path.partition(".")
@@ -108,6 +115,31 @@ class Refusals:
         while len(self._ciphertexts) > CIPHERTEXTS_KEPT:
             self._ciphertexts.popitem(last=False)
         return bool(new)
+
+
+def other_api(problem: Problem, api: Api) -> Api | None:
+    """
+    Return the dialect in which the model must be asked instead; None if *problem* does not say.
+
+    A model that is served by the Responses API only is refused with its name; a server without
+    that API answers 404 without a word about the model.
+    """
+    refusal = problem.refusal
+    if refusal is None or problem.status not in (400, 404, 405):
+        return None
+    if api == "chat":
+        is_refused = _WRONG_API_CODE in refusal.codes
+        return "responses" if is_refused or _NEEDS_RESPONSES.search(refusal.text) else None
+    is_unknown_path = problem.status != 400 and not _MODEL.search(refusal.text)
+    return "chat" if api == "responses" and is_unknown_path else None
+
+
+def _blamed_parameter(refusal: ProviderRefusal) -> str:
+    """Return the parameter that is refused, such as `reasoning.summary`; empty if none is."""
+    if refusal.codes & _BLAME_CODES and refusal.parameter:
+        return refusal.parameter
+    match = _BLAME.search(refusal.text)
+    return (match[1] or match[2]) if match else ""
 
 
 def _without(body: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
+from ccproxy.convert.exchange import Exchange
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.messages import error_body
+from ccproxy.providers.quirks import Api
 from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted, unforeseen
 from ccproxy.worker.server.event_stream import EventStream
@@ -22,6 +24,8 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.state import Worker
 from ccproxy.worker.upstream.client import Answer, Outgoing
 
+MOST_REVISIONS = 3
+"""How often one request is changed after a refusal; each refusal names one thing."""
 ANTHROPIC_KEY_PREFIX = "sk-ant-"
 
 
@@ -30,6 +34,7 @@ class Asked(Protocol):
 
     requested: str
     model: str
+    api: Api
     body: bytes
     streams: bool
     asks_stream: bool
@@ -79,11 +84,39 @@ def outgoing(
         url=url,
         body=asked.body,
         model=asked.model,
+        api=asked.api,
         stream=asked.asks_stream,
         headers=headers or {},
         client_key=passed_key(request),
         hop=request.chosen.hop if request.chosen else 0,
     )
+
+
+async def ask_converted(
+    stack: AsyncExitStack, request: ClientRequest, exchange: Exchange
+) -> Answer:
+    """
+    Send a converted request and return its answer, which *stack* closes.
+
+    What the provider refuses is left out, if it says what that is, and the request sent again.
+    This is another request and no retry of the same one, so MAX_RETRIES does not count it.
+    """
+    worker = request.worker
+    for attempt in range(MOST_REVISIONS + 1):
+        url = worker.config.model_url(exchange.model, exchange.api)
+        try:
+            sending = worker.upstream.send(outgoing(request, exchange, url))
+            answer = await stack.enter_async_context(sending)
+        except Problem as problem:
+            if attempt == MOST_REVISIONS or not exchange.revise(problem):
+                raise
+            worker.log.info(
+                "request.revised", model=exchange.model, api=exchange.api, reason=problem.message
+            )
+        else:
+            note_answer(request, answer)
+            return answer
+    raise AssertionError("unreachable")
 
 
 def passed_key(request: ClientRequest) -> str | None:

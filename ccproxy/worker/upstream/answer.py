@@ -28,12 +28,13 @@ from ccproxy.convert.errors.classify import (
     classify_event,
     is_error_body,
 )
+from ccproxy.convert.responses.answer import find_first_output
 from ccproxy.errors import Problem
 from ccproxy.keys.verdict import Verdict, judge
 from ccproxy.protocol.chat import is_answer
 from ccproxy.protocol.headers import answer_headers
 from ccproxy.protocol.sse import LIMIT, Decoder, ServerEvent
-from ccproxy.providers.quirks import PLAIN
+from ccproxy.providers.quirks import PLAIN, Api
 from ccproxy.worker.upstream.connections import explain
 from ccproxy.worker.upstream.wire import Reply, Take
 
@@ -45,7 +46,7 @@ ERROR_SECONDS = 5.0
 """How long the rest of an error's body is waited for."""
 _LONGEST_LEAD = 64 * 1024
 
-_MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d+)')
 
 Form = Literal["whole", "stream", "neither"]
 
@@ -68,6 +69,8 @@ class Reader:
     body: bytes = field(repr=False)
     """What was sent."""
     secrets: tuple[str, ...] = field(repr=False)
+    api: Api
+    """The dialect of the request and its answer."""
 
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> Refused:
         """Read an error answer."""
@@ -81,7 +84,7 @@ class Reader:
             now=time.time(),
             secrets=self.secrets,
         )
-        if self.config.api == "messages":
+        if self.api == "messages":
             # Direct mode: the client gets the provider's own status and body.
             said.problem.body = self._masked(body)
             said.problem.headers = tuple(answer_headers(headers.items()))
@@ -262,6 +265,11 @@ async def _first_event(body: _Body, first: bytes, reader: Reader) -> tuple[bytes
 
 def _check_first(events: list[ServerEvent], body: _Body, reader: Reader) -> bool:
     """Tell whether the first of *events* begins an answer."""
+    if reader.api == "responses":
+        has_begun, error = find_first_output(events)
+        if error is not None:
+            raise reader.refused(200, body.headers, error)
+        return has_begun
     if not events or events[0].data == b"[DONE]":
         return False
     if classify_event(events[0].data, quirks=PLAIN) is not None:

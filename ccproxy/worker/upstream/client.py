@@ -37,6 +37,7 @@ from ccproxy.keys.pool import KeyPool, Lease
 from ccproxy.keys.retry import RetryBudget, RetryPlan, Step
 from ccproxy.keys.verdict import GOOD, Effect, Next, Verdict, judge
 from ccproxy.protocol.headers import UpstreamHeaders
+from ccproxy.providers.quirks import Api
 from ccproxy.worker.upstream.answer import Answer, Reader, Refused, open_answer
 from ccproxy.worker.upstream.connections import explain, open_wire, proxy_for
 from ccproxy.worker.upstream.key_queue import Turns
@@ -53,6 +54,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool
     """What is asked for; the provider may answer otherwise."""
+    api: Api | None = None
+    """The dialect of the request; None: the worker's."""
     headers: Mapping[str, str]
     """Direct mode: the client's headers, of which only some are sent on. Chat mode: none."""
     client_key: str | None = None
@@ -222,14 +225,20 @@ class Upstream:
     def _headers_of(self, outgoing: Outgoing, lease: Lease) -> Headers:
         # A base URL may lead back to one of us by a name that no check knows (G21).
         hop = (("x-ccproxy-hop", str(outgoing.hop + 1)),) if self._is_near else ()
-        if self._config.api == "chat":
+        if (outgoing.api or self._config.api) != "messages":
             return (*self._headers.chat(lease.secret, stream=outgoing.stream).items(), *hop)
         client = outgoing.headers.items()
         return (*self._headers.direct(lease.secret, client).items(), *hop)
 
     def _reader(self, outgoing: Outgoing) -> Reader:
         own = () if outgoing.client_key is None else (outgoing.client_key,)
-        return Reader(self._config, outgoing.model, outgoing.body, (*self._secrets, *own))
+        return Reader(
+            self._config,
+            outgoing.model,
+            outgoing.body,
+            (*self._secrets, *own),
+            api=outgoing.api or self._config.api,
+        )
 
     def _too_late(self) -> Refused:
         seconds = self._config.request_timeout

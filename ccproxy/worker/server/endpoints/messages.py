@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from aiohttp import web
 
-from ccproxy.convert.chat.exchange import Exchange
+from ccproxy.convert.exchange import Exchange
 from ccproxy.errors import Problem
 from ccproxy.worker.peers.forward import answer_elsewhere, choose, route_headers, stand_in
 from ccproxy.worker.server import direct_mode as direct
@@ -13,11 +15,10 @@ from ccproxy.worker.server.event_stream import EventStream, let_end, relay
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.message_response import WholeAnswer
 from ccproxy.worker.server.provider_exchange import (
+    ask_converted,
     ending_as_problem,
-    note_answer,
     note_asked,
     note_end,
-    outgoing,
     telling_mistakes,
     told,
 )
@@ -55,10 +56,8 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
 
 
 async def _whole(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
-    worker = request.worker
-    url = worker.config.chat_url(exchange.model)
-    async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
-        note_answer(request, answer)
+    async with AsyncExitStack() as stack:
+        answer = await ask_converted(stack, request, exchange)
         body = exchange.whole(await answer.read())
     note_end(request, exchange)
     headers = {"Content-Type": JSON} | dict(route_headers(request))
@@ -86,10 +85,8 @@ async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamRespo
 
 
 async def _relay(request: ClientRequest, exchange: Exchange, events: EventStream) -> None:
-    worker = request.worker
-    url = worker.config.chat_url(exchange.model)
-    async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
-        note_answer(request, answer)
+    async with AsyncExitStack() as stack:
+        answer = await ask_converted(stack, request, exchange)
         await relay(answer, events, exchange.feed, until=lambda: exchange.ended)
         if written := exchange.close():
             await events.write(written)

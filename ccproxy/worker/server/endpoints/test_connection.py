@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from ccproxy.convert.chat.exchange import Exchange
 from ccproxy.convert.direct.passthrough import Passthrough
+from ccproxy.convert.exchange import Exchange
 from ccproxy.errors import Problem
 from ccproxy.worker.server.endpoints.health import json_response, now
 from ccproxy.worker.server.error_response import redacted

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ccproxy.convert.chat.exchange import Exchange
+from ccproxy.convert.exchange import Exchange
 from ccproxy.errors import Problem
 from ccproxy.providers.quirks import Quirks
 from tests import grammar

@@ -1,5 +1,5 @@
 """
-One request to /v1/messages in chat mode and its answer: bytes in, bytes out.
+One request to /v1/messages and its answer, converted: bytes in, bytes out.
 
 Its methods, in order, are the request: made from the client's body it parses, picks the model and
 converts; then either `whole` takes the provider's answer, or `feed` every read of it, and `close`
@@ -15,12 +15,16 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.convert.chat.answer import to_message
+from ccproxy.convert.chat.answer import to_message as completion_to_message
 from ccproxy.convert.chat.relay import ChatRelay
 from ccproxy.convert.chat.request import to_chat
+from ccproxy.convert.common.conversion import ConvertedRequest
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.common.token_estimate import estimate
 from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.responses.relay import ResponsesRelay
+from ccproxy.convert.responses.request import to_responses
+from ccproxy.convert.responses.whole_answer import to_message as response_to_message
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import read_request, unknown_fields
 
@@ -30,11 +34,12 @@ _ENCODER = msgspec.json.Encoder()
 
 class Exchange:
     """
-    One request in chat mode.
+    One request that is converted to another API.
 
     Attributes:
         requested: The model's name as the client wrote it; the answer bears it, too.
         model: The model that is asked.
+        api: The dialect in which it is asked.
         body: What is sent to the provider.
         streams: Whether the client wants a stream.
         asks_stream: Whether the provider is asked for one.
@@ -59,20 +64,53 @@ class Exchange:
         self.model = model or rules.pick_model(request.model)
         self.streams = bool(request.stream)
         request.max_tokens = rules.clamp(request.max_tokens)
-        target = rules.target(self.model)
-        converted = to_chat(request, target, signer=rules.signer, cache=rules.cache.conversations)
-        self._estimate = estimate(request, text, tools=converted.tools)
-        rules.check_window(request, self.model, estimated=self._estimate)
-        self.body = converted.body
-        self.asks_stream = converted.stream
-        self._dropped = (*filtered, *converted.dropped)
+        self._rules = rules
+        self._message_id = message_id
+        self._request = request
+        self._filtered = filtered
         self._asked = body
         self.stop_reason: str | None = None
-        self._rules = rules
-        self._context = AnswerContext(
-            message_id=message_id,
+        self._usage: Mapping[str, Any] | None = None
+        converted = self._convert()
+        self._estimate = estimate(request, text, tools=converted.tools)
+        rules.check_window(request, self.model, estimated=self._estimate)
+
+    def _convert(self) -> ConvertedRequest:
+        """Make the provider's request from the client's."""
+        rules, target = self._rules, self._rules.target_of(self.model)
+        cache = rules.cache.conversations
+        if target.api == "responses":
+            converted = to_responses(
+                self._request, target, signer=rules.signer, cache=cache, refusals=rules.refusals
+            )
+        else:
+            converted = to_chat(self._request, target, signer=rules.signer, cache=cache)
+        self.api = target.api
+        self.body = converted.body
+        self.asks_stream = converted.stream
+        self._converted = converted
+        return converted
+
+    def revise(self, problem: Problem) -> bool:
+        """
+        Convert the request again without what *problem* refuses, or in another dialect.
+
+        False if the refusal does not name what could be changed. The worker remembers it, so the
+        next request is not refused for the same reason.
+        """
+        if not self._rules.learn_from(problem, self.body, self.model):
+            return False
+        refused = self.body
+        self._convert()
+        return self.body != refused
+
+    @cached_property
+    def _context(self) -> AnswerContext:
+        rules, converted = self._rules, self._converted
+        return AnswerContext(
+            message_id=self._message_id,
             model=self.requested,
-            target=target,
+            target=rules.target_of(self.model),
             signer=rules.signer,
             tool_names=converted.tool_names,
             stop_sequences=converted.stop_sequences,
@@ -80,17 +118,18 @@ class Exchange:
             known_ids=converted.known_ids,
             input_estimate=rules.calibration.apply(self.model, self._estimate),
         )
-        self._usage: Mapping[str, Any] | None = None
 
     @cached_property
-    def _relay(self) -> ChatRelay:
+    def _relay(self) -> ChatRelay | ResponsesRelay:
         # A whole answer that is read as one needs none.
+        if self.api == "responses":
+            return ResponsesRelay(self._context)
         return ChatRelay(self._context)
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """What of the request the provider does not get; looked for when somebody wants to know."""
-        return (*self._dropped, *sorted(unknown_fields(self._asked)))
+        return (*self._filtered, *self._converted.dropped, *sorted(unknown_fields(self._asked)))
 
     @property
     def usage(self) -> Mapping[str, Any]:
@@ -145,7 +184,10 @@ class Exchange:
             Problem: If it is an error, or no answer.
 
         """
-        message = to_message(body, self._context)
+        if self.api == "responses":
+            message = response_to_message(body, self._context)
+        else:
+            message = completion_to_message(body, self._context)
         self._usage = message["usage"]
         self.stop_reason = message["stop_reason"]
         self._learn()
