@@ -115,8 +115,8 @@ ONE_SETTING = [
     ),
     pytest.param(
         "PROVIDER_API=grpc",
-        'PROVIDER_API must be chat or messages, got "grpc"',
-        "write for example PROVIDER_API=chat",
+        'PROVIDER_API must be auto, chat, responses or messages, got "grpc"',
+        "write for example PROVIDER_API=responses",
         id="an API that is not spoken",
     ),
     pytest.param(

@@ -95,7 +95,7 @@ def test_takes(parse, text, value):
             "loud",
             'must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, got "loud"',
         ),
-        (parsers.api, "responses", 'must be chat or messages, got "responses"'),
+        (parsers.api, "grpc", 'must be auto, chat, responses or messages, got "grpc"'),
         (parsers.model, "a,b", 'must be the name of one model, got "a,b"'),
         (parsers.text, "a\nb", "must be one line without control signs"),
         (parsers.keys, " , ", "holds no key, only commas"),

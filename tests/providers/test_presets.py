@@ -32,7 +32,7 @@ def configure(name, **settings):
 
 
 def quirks(name, model):
-    return configure(name).target(model).quirks
+    return configure(name).target(model, "chat").quirks
 
 
 def test_promised_presets_exist():
@@ -245,7 +245,8 @@ def test_every_quirk_is_set_by_a_preset():
         for preset in load_presets().values()
         for card in (*preset.cards(), preset.unknown())
         for field in Quirks.__struct_fields__
-        if getattr(card.quirks, field) != getattr(PLAIN, field)
+        for api in ("chat", "responses")
+        if getattr(card.quirks_in(api), field) != getattr(PLAIN, field)
     }
     # Not set by any preset.
     unused = {"tool_name_length", "max_stops", "user_field", "think_tags"}
@@ -283,7 +284,7 @@ def test_a_server_without_a_preset_has_no_quirks_except_for_known_families():
     preset = generic_preset()
     assert preset.unknown().quirks == PLAIN
     for card in preset.cards():
-        assert card.pattern.startswith(("gpt-5", "o1", "o3", "o4"))
+        assert card.pattern.startswith(("gpt-5", "gpt-6", "o1", "o3", "o4"))
         assert card.quirks.pdf == "text", "what OpenAI's server does, others may not"
 
 
