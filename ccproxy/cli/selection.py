@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -53,10 +54,11 @@ def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
     """
     Return the entries that *labels* name, in the table's order; all if none is named.
 
-    A label is typed without regard to case and may be a glob pattern (`kimi*`).
+    A label is typed without regard to case. It may be a glob pattern (`kimi*`) or the beginning of
+    a label, if no other label begins with it.
 
     Raises:
-        UsageError: For a label that fits no entry.
+        UsageError: For a label that fits no entry, or a beginning that fits several.
 
     """
     if not labels:
@@ -78,6 +80,36 @@ def choose_one(fleet: Fleet, label: str) -> Entry:
         names = ", ".join(entry.label for entry in found)
         raise UsageError(f'"{label}" fits {len(found)} labels: {names}\n  fix: name one of them')
     return found[0]
+
+
+def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
+    """
+    Return the only entry, or let the user choose one from a list on a terminal.
+
+    Raises:
+        UsageError: If there are several and stdin is not a terminal; it names *fix*.
+        click.Abort: If the user gives up.
+
+    """
+    labels = [entry.label for entry in fleet.entries]
+    if len(labels) == 1:
+        return fleet.entries[0]
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"the label is missing\n  fix: {fix}; labels: {', '.join(labels)}")
+    width = len(str(len(labels)))
+    for number, label in enumerate(labels, 1):
+        click.echo(f"  {number:>{width}}  {label}", err=True)
+
+    def parse(typed: str) -> Entry:
+        if typed.isdecimal() and 1 <= int(typed) <= len(labels):
+            return fleet.entries[int(typed) - 1]
+        try:
+            return choose_one(fleet, typed)
+        except UsageError as error:
+            raise click.UsageError(str(error).partition("\n")[0]) from error
+
+    entry: Entry = click.prompt("Provider, number or label", value_proc=parse, err=True)
+    return entry
 
 
 def known_labels(fleet: Fleet, running: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -124,7 +156,13 @@ def _matching(fleet: Fleet, label: str) -> tuple[Entry, ...]:
 def _fitting(label: str, labels: Sequence[str]) -> list[str]:
     pattern = label.lower()
     exact = [known for known in labels if known.lower() == pattern]
-    found = exact or [known for known in labels if fnmatchcase(known.lower(), pattern)]
-    if not found:
+    matches = exact or [known for known in labels if fnmatchcase(known.lower(), pattern)]
+    if matches:
+        return matches
+    longer = [known for known in labels if pattern and known.lower().startswith(pattern)]
+    if len(longer) > 1:
+        fix = f'name one of them, or all with the pattern "{label}*"'
+        raise UsageError(f'"{label}" fits {len(longer)} labels: {", ".join(longer)}\n  fix: {fix}')
+    if not longer:
         raise unknown_label(label, labels)
-    return found
+    return longer

@@ -12,8 +12,20 @@ from urllib.parse import urlsplit
 
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.terminal import tilde
-from ccproxy.cli.session.claude_environment import MANAGED, TOKEN, session
-from ccproxy.cli.session.claude_settings import Conflict, find_conflicts
+from ccproxy.cli.session.claude_environment import (
+    MANAGED,
+    PROVIDER_SWITCHES,
+    TOKEN,
+    is_claude_name,
+    session,
+)
+from ccproxy.cli.session.claude_settings import (
+    Conflict,
+    effective_environment,
+    find_conflicts,
+    read_settings_files,
+    saved_model,
+)
 from ccproxy.text import printable
 
 PATIENCE = 10.0
@@ -93,10 +105,18 @@ def base_url(scene: Scene) -> Iterator[Finding]:
 
 def settings(scene: Scene) -> Iterator[Finding]:
     """Claude Code's own files win over the environment: each setting that would, by its name."""
+    files = read_settings_files(scene.environ, scene.here)
+    network = effective_environment(scene.environ, files)
     conflicts: dict[Conflict, None] = {}
     for config in scene.workers.values():
-        wanted = session(config, scene.environ)
-        conflicts |= dict.fromkeys(find_conflicts(wanted, environ=scene.environ, cwd=scene.here))
+        variables = session(config, scene.environ, network_environ=network)
+        conflicts |= dict.fromkeys(find_conflicts(variables, files))
+    saved = saved_model(files)
+    is_foreign = saved is not None and not is_claude_name(saved[0])
+    if saved is not None and is_foreign:
+        file = tilde(saved[1].path)
+        text = f'{file} saves the model "{printable(saved[0])}", which is not a Claude model'
+        yield warn(text, fix=f'remove "model" from {file}; a plain `claude` would request it')
     for conflict in conflicts:
         text = f"{tilde(conflict.file)} sets {conflict.variable}, which wins over `ccproxy env`"
         if conflict.is_managed:
@@ -105,14 +125,13 @@ def settings(scene: Scene) -> Iterator[Finding]:
             entry = f'"{conflict.variable}" from env in {tilde(conflict.file)}'
             fix = f"remove {entry}, or use ccproxy run"
             yield fail(text, fix=fix)
-    if not conflicts:
+    if not (conflicts or is_foreign):
         yield ok("no settings file of Claude Code is in the way")
 
 
 def leftovers(scene: Scene) -> Iterator[Finding]:
     """Variables that an older session left behind."""
-    other = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-    found = [name for name in other if scene.environ.get(name)]
+    found = [name for name in PROVIDER_SWITCHES if scene.environ.get(name)]
     for name in found:
         yield fail(f"{name} goes past ANTHROPIC_BASE_URL", fix=f"unset {name}")
     active = scene.environ.get("CCPROXY_ACTIVE")

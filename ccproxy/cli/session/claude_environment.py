@@ -3,15 +3,20 @@ The environment variables of a Claude Code session on one proxy. Pure.
 
 Model names come from ANTHROPIC_DEFAULT_*_MODEL and are the provider's own. The proxy forwards names
 equal to BIG, MIDDLE and SMALL unchanged, so the session shows the model that answers. Claude Code
-does not recognize these names; CLAUDE_CODE_MAX_CONTEXT_TOKENS sets the window of such models
-(measured with 2.1.329: it is ignored for Claude models, and without it the window is 1,000,000
-tokens, so compaction starts too late). The default model is opus with the suffix [1m], which
-overrides that setting: CLAUDE_CODE_DISABLE_1M_CONTEXT removes the suffix.
+does not recognize these names; CLAUDE_CODE_MAX_CONTEXT_TOKENS sets the window of such models. It
+is ignored for Claude models, and without it the window is 1,000,000 tokens, so that compaction
+starts too late.
+
+ANTHROPIC_MODEL names the model of a new session. Without it Claude Code takes the model that an
+earlier session saved in settings.json, which may belong to another provider, or else the opus model
+with the suffix [1m], which stands for a window of 1,000,000 tokens whatever the limit is. All of
+this was measured with Claude Code 2.1.329 and 2.1.332.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from ccproxy.config.answering import Map, Way
 from ccproxy.config.worker import PLACEHOLDER, WorkerConfig
@@ -21,22 +26,39 @@ Session = Mapping[str, str | None]
 
 TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 OWN_KEY = "ANTHROPIC_API_KEY"
+MODEL = "ANTHROPIC_MODEL"
 ACTIVE = "CCPROXY_ACTIVE"
-_UNSET = (
-    OWN_KEY,  # Claude Code warns if both credentials are set
-    "ANTHROPIC_MODEL",  # selects a model that the proxy would have to substitute
-    "ANTHROPIC_SMALL_FAST_MODEL",
-    "CLAUDE_CODE_USE_BEDROCK",  # these three ignore ANTHROPIC_BASE_URL
+MAX_CONTEXT = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
+PROVIDER_SWITCHES = (
+    "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
+    "CLAUDE_CODE_USE_MANTLE",
+    "CLAUDE_CODE_USE_GATEWAY",
+    "ANTHROPIC_UNIX_SOCKET",
+)
+"""Variables with which Claude Code ignores ANTHROPIC_BASE_URL or changes its requests."""
+UNSET = (
+    OWN_KEY,  # Claude Code warns if both credentials are set
+    "ANTHROPIC_DEFAULT_MODEL",  # these two select models that the proxy may not have
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    *PROVIDER_SWITCHES,
+)
+"""Variables that a session always unsets."""
+TIERS = {"OPUS": "big", "SONNET": "middle", "HAIKU": "small", "FABLE": "big"}
+"""The tier of ccproxy that answers for each of Claude Code's model aliases."""
+_TIER_SUFFIXES = ("", "_NAME", "_DESCRIPTION", "_SUPPORTED_CAPABILITIES")
+_TIER_VARIABLES = tuple(
+    f"ANTHROPIC_DEFAULT_{tier}_MODEL{suffix}" for tier in TIERS for suffix in _TIER_SUFFIXES
 )
 MANAGED = (
     "ANTHROPIC_BASE_URL",
     TOKEN,
-    "ANTHROPIC_DEFAULT_OPUS_MODEL",
-    "ANTHROPIC_DEFAULT_SONNET_MODEL",
-    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
-    "CLAUDE_CODE_MAX_CONTEXT_TOKENS",
+    MODEL,
+    *_TIER_VARIABLES,
+    MAX_CONTEXT,
     "CLAUDE_CODE_DISABLE_1M_CONTEXT",
     "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
     "CLAUDE_CODE_ATTRIBUTION_HEADER",
@@ -44,7 +66,7 @@ MANAGED = (
     "CLAUDE_CODE_GATEWAY_HINT_HEADERS",
     "API_TIMEOUT_MS",
     ACTIVE,
-    *_UNSET,
+    *UNSET,
 )
 """Every variable that a session sets or unsets, so that a second label overwrites the first."""
 
@@ -52,9 +74,29 @@ MANAGED = (
 # plus the output limit (at most 20,000) remain. An answer within these bounds fits the window.
 _LARGEST_ANSWER = 32_000
 _SHARE_OF_WINDOW = 4
+_PLAIN_WINDOW = 200_000
+"""Tokens. Up to this window CLAUDE_CODE_DISABLE_1M_CONTEXT takes effect without a notice."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+_ALIASES = {"opus": "big", "sonnet": "middle", "haiku": "small", "fable": "big", "opusplan": "big"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is known about the models of a session's tiers."""
+
+    windows: Mapping[str, int]
+    """Context windows in tokens by model name, in the order big, middle, small."""
+    max_output: int | None
+    """The longest answer in tokens to ask for; None: Claude Code's default."""
+    is_claude: bool
+    """True if the big model is a Claude model, whose limits Claude Code has built in."""
+
+    @property
+    def smallest_window(self) -> int | None:
+        """The smallest context window; None if none is known."""
+        return min(self.windows.values(), default=None)
 
 
 def session(
@@ -63,32 +105,21 @@ def session(
     *,
     fleet_map: Map | None = None,
     is_bypassed: bool = False,
+    saved_model: str | None = None,
+    network_environ: Mapping[str, str] | None = None,
 ) -> Session:
     """
     Return the variables of a session on the proxy of *config*, started from *environ*.
 
     A tier may be a model of another entry; *fleet_map* resolves it. While the proxy *is_bypassed*,
-    ANTHROPIC_API_KEY is left alone because requests are sent to Anthropic with it.
+    requests go to Anthropic: no model is set, and ANTHROPIC_API_KEY is left alone. *saved_model* is
+    the model in Claude Code's settings. *network_environ* is the environment with the variables of
+    these settings; it is searched for HTTP proxies.
     """
-    models = config.models
-    answering = _answering(config, fleet_map)
-    targets = [way.target for way in answering if way.target is not None]
-    window = min((target.window for target in targets if target.window), default=None)
-    max_output = min((target.max_output for target in targets if target.max_output), default=None)
-    is_claude = _is_claude_model(config, answering)
-    limits = [way.config.max_tokens_limit for way in answering if way.config is not None]
-    limit = min(filter(None, [*limits, config.max_tokens_limit]), default=None)
-    answer = limit if is_claude else _longest_answer(window, max_output, limit)
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {
         "ANTHROPIC_BASE_URL": base_url(config.host, config.port),
         TOKEN: _token(config, environ, is_bypassed=is_bypassed),
-        "ANTHROPIC_DEFAULT_OPUS_MODEL": models.big,
-        "ANTHROPIC_DEFAULT_SONNET_MODEL": models.middle,
-        "ANTHROPIC_DEFAULT_HAIKU_MODEL": models.small,
-        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": None if window is None else str(window),
-        "CLAUDE_CODE_DISABLE_1M_CONTEXT": None if window is None or is_claude else "1",
-        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": None if answer is None else str(answer),
         # The header changes with each request and breaks the provider's prompt cache.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
         "CLAUDE_CODE_AUTO_MODE_SERVER": "0",
@@ -96,17 +127,75 @@ def session(
         "API_TIMEOUT_MS": "3000000",
         ACTIVE: config.label,
     }
-    settings |= _proxy_exceptions(environ)
-    if is_bypassed:
+    settings |= _proxy_exceptions(network_environ or environ, config.host)
+    if is_bypassed:  # Anthropic answers: it has its own models, and takes the user's own key
         del settings[OWN_KEY]
-    return settings
+        return settings
+    limits = find_limits(config, fleet_map=fleet_map)
+    return settings | _model_settings(config, limits, saved_model)
+
+
+def session_model(config: WorkerConfig, saved_model: str | None) -> str | None:
+    """
+    Return the model of a new session: the saved one if this entry has it, else the big model.
+
+    A saved alias such as `sonnet` selects that tier. None if the entry sends names on unchanged.
+    """
+    models = config.models
+    tiers = {"big": models.big, "middle": models.middle, "small": models.small}
+    saved = (saved_model or "").removesuffix("[1m]")
+    if saved in _ALIASES:
+        return tiers[_ALIASES[saved]]
+    return saved if is_own_model(config, saved) else models.big
+
+
+def is_own_model(config: WorkerConfig, name: str) -> bool:
+    """Return True if *name* is a model of a tier of this entry, with or without its label."""
+    models = config.models
+    head, colon, tail = name.partition(":")
+    if colon and head.lower() == config.label.lower():
+        name = tail
+    return bool(name) and name in {models.big, models.middle, models.small, *TIERS.values()}
+
+
+def is_foreign_model(config: WorkerConfig, name: str) -> bool:
+    """Return True if a saved model *name* belongs to another provider."""
+    return not (is_claude_name(name) or is_own_model(config, name.removesuffix("[1m]")))
+
+
+def is_claude_name(name: str) -> bool:
+    """Return True for Claude Code's own model names and aliases."""
+    plain = name.removesuffix("[1m]")
+    return plain in _ALIASES or plain.startswith("claude-") or plain in ("", "default")
+
+
+def find_limits(config: WorkerConfig, *, fleet_map: Map | None = None) -> Limits:
+    """Return what is known about the models that answer for the tiers of *config*."""
+    answering = _answering(config, fleet_map)
+    targets = [way.target for way in answering if way.target is not None]
+    models = config.models
+    names = {"big": models.big, "middle": models.middle, "small": models.small}
+    windows: dict[str, int] = {}
+    for way in answering:
+        if way.target is not None and way.target.window:
+            name = names.get(way.places[0].model) or way.model
+            windows[name] = min(way.target.window, windows.get(name, way.target.window))
+    is_claude = _is_claude_model(config, answering)
+    user_limits = [way.config.max_tokens_limit for way in answering if way.config is not None]
+    limit = min(filter(None, [*user_limits, config.max_tokens_limit]), default=None)
+    output = min((target.max_output for target in targets if target.max_output), default=None)
+    smallest = min(windows.values(), default=None)
+    return Limits(
+        windows=windows,
+        max_output=limit if is_claude else _longest_answer(smallest, output, limit),
+        is_claude=is_claude,
+    )
 
 
 def window_note(config: WorkerConfig, *, fleet_map: Map | None = None) -> str | None:
     """Return a note that the big model's context window is unknown; None if it is known."""
-    answering = _answering(config, fleet_map)
-    has_window = any(way.target is not None and way.target.window for way in answering)
-    if has_window or _is_claude_model(config, answering):
+    limits = find_limits(config, fleet_map=fleet_map)
+    if limits.windows or limits.is_claude:
         return None
     source = config.env_file.name if config.env_file else "the environment"
     model = config.models.big
@@ -126,6 +215,40 @@ def base_url(host: str, port: int) -> str:
     elif host == "::":
         host = "::1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _model_settings(
+    config: WorkerConfig, limits: Limits, saved_model: str | None
+) -> dict[str, str | None]:
+    window, output = limits.smallest_window, limits.max_output
+    is_small = window is not None and window <= _PLAIN_WINDOW and not limits.is_claude
+    return {
+        MODEL: session_model(config, saved_model),
+        **_tier_settings(config, limits),
+        MAX_CONTEXT: None if window is None else str(window),
+        "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1" if is_small else None,
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": None if output is None else str(output),
+    }
+
+
+def _tier_settings(config: WorkerConfig, limits: Limits) -> dict[str, str | None]:
+    """Return the model of each alias, with its title and description in the model picker."""
+    models = config.models
+    tiers = {"big": models.big, "middle": models.middle, "small": models.small}
+    settings: dict[str, str | None] = {}
+    for alias, tier in TIERS.items():
+        model = tiers[tier]
+        if model is None:
+            continue
+        prefix = f"ANTHROPIC_DEFAULT_{alias}_MODEL"
+        window = limits.windows.get(model)
+        size = f", {window:,} tokens" if window else ""
+        settings |= {
+            prefix: model,
+            f"{prefix}_NAME": f"{config.label} · {model}",
+            f"{prefix}_DESCRIPTION": f"{tier} model of {config.label}{size}",
+        }
+    return settings
 
 
 def _answering(config: WorkerConfig, fleet_map: Map | None) -> list[Way]:
@@ -160,15 +283,17 @@ def _token(config: WorkerConfig, environ: Mapping[str, str], *, is_bypassed: boo
     return own_key if config.pass_client_key and own_key and is_own else PLACEHOLDER
 
 
-def _proxy_exceptions(environ: Mapping[str, str]) -> Session:
-    """Return NO_PROXY with the loopback addresses added; nothing without an HTTP proxy."""
+def _proxy_exceptions(environ: Mapping[str, str], host: str) -> Session:
+    """Return NO_PROXY with this machine's addresses added; nothing without an HTTP proxy."""
     if not any(environ.get(name) for name in _PROXIES):
         return {}
     names = [name for name in ("NO_PROXY", "no_proxy") if environ.get(name)] or ["NO_PROXY"]
-    return {name: _with_loopback(environ.get(name, "")) for name in names}
+    is_local = host in ("", "0.0.0.0", "::", *_LOOPBACK)  # noqa: S104 - only compared
+    local = _LOOPBACK if is_local else (*_LOOPBACK, host)
+    return {name: _with_hosts(environ.get(name, ""), local) for name in names}
 
 
-def _with_loopback(no_proxy: str) -> str:
-    hosts = [host.strip() for host in no_proxy.split(",") if host.strip()]
-    missing = [host for host in _LOOPBACK if host not in hosts]
-    return no_proxy if "*" in hosts else ",".join([*hosts, *missing])
+def _with_hosts(no_proxy: str, hosts: Iterable[str]) -> str:
+    listed = [host.strip() for host in no_proxy.split(",") if host.strip()]
+    missing = [host for host in hosts if host not in listed]
+    return ",".join([*listed, *missing]) if missing and "*" not in listed else no_proxy

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from ccproxy.cli.command import Options
 from ccproxy.cli.render.terminal import notify, short_path
-from ccproxy.cli.session.claude_environment import ACTIVE, OWN_KEY, Session, window_note
-from ccproxy.cli.session.claude_settings import find_conflicts
+from ccproxy.cli.session.claude_environment import (
+    ACTIVE,
+    OWN_KEY,
+    Session,
+    find_limits,
+    is_foreign_model,
+    window_note,
+)
+from ccproxy.cli.session.claude_settings import SettingsFile, find_conflicts, saved_model
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.overrides import read_standing, standing_path
@@ -32,13 +38,48 @@ def warn_about_proxy(
         notify(options, f"note: {printable(note)}")
 
 
-def warn_about_conflicts(options: Options, session: Session) -> None:
+def note_windows(
+    options: Options, config: WorkerConfig, fleet_map: Map, *, is_shared: bool
+) -> None:
+    """
+    Note which context window is used if the models of the tiers have different ones.
+
+    *is_shared*: one setting applies to all models, as in a shell.
+    """
+    limits = find_limits(config, fleet_map=fleet_map)
+    if limits.is_claude or len(set(limits.windows.values())) < 2:
+        return
+    windows = ", ".join(f"{printable(name)} {size:,}" for name, size in limits.windows.items())
+    text = f"note: context windows in tokens: {windows}"
+    if is_shared:
+        text += "; a shell can only use the smallest for all of them"
+        text += f"\n  fix: to use each model's own: ccproxy run {config.label} -- claude"
+    notify(options, text)
+
+
+def warn_about_conflicts(options: Options, session: Session, files: Sequence[SettingsFile]) -> None:
     """Warn about each variable of *session* that a settings file of Claude Code overrides."""
-    for conflict in find_conflicts(session, environ=os.environ, cwd=Path.cwd()):
+    for conflict in find_conflicts(session, files):
         alternative = f", or use: ccproxy run {session[ACTIVE]} -- claude"
         fix = "remove it there" + ("" if conflict.is_managed else alternative)
         text = f"{short_path(conflict.file)} sets {conflict.variable} and overrides the shell"
         notify(options, f"warning: {text}\n  fix: {fix}")
+
+
+def warn_about_saved_model(
+    options: Options, config: WorkerConfig, files: Sequence[SettingsFile], model: str | None
+) -> None:
+    """Warn that Claude Code saved a model of another provider; *model* is used instead."""
+    saved = saved_model(files)
+    if saved is None or not is_foreign_model(config, saved[0]):
+        return
+    name, file = saved
+    text = f'{short_path(file.path)} saves the model "{printable(name)}" of another provider'
+    if file.is_managed:
+        notify(options, f"warning: {text}\n  fix: ask the administrator to remove it")
+        return
+    instead = f"{printable(model)} is used instead" if model else "it is not used"
+    notify(options, f'warning: {text}; {instead}\n  fix: remove "model" there')
 
 
 def _warn_about_bypass(options: Options, config: WorkerConfig, environ: Mapping[str, str]) -> None:

@@ -1,14 +1,12 @@
-"""The environment of a session: what is set, what is removed, and for which proxy."""
+"""The environment of a session: which variables are set and unset, and their values."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from ccproxy.cli.session.claude_environment import MANAGED, no_session, session, window_note
-from ccproxy.cli.session.claude_settings import find_conflicts
 from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import PLACEHOLDER, load_worker
@@ -24,12 +22,19 @@ def settings(settings=(), *, environ=(), entry=ENTRY):
 def test_everything_that_a_session_needs():
     values = {"BIG_MODEL": "big", "MIDDLE_MODEL": "mid", "SMALL_MODEL": "small"}
     found = settings({**OPENAI, **values, "CONTEXT_WINDOW": "200000"})
-    assert {name: value for name, value in found.items() if value is not None} == {
+    descriptions = {name for name in found if name.endswith(("_NAME", "_DESCRIPTION"))}
+    assert {
+        name: value
+        for name, value in found.items()
+        if value is not None and name not in descriptions
+    } == {
         "ANTHROPIC_BASE_URL": "http://127.0.0.1:8082",
         "ANTHROPIC_AUTH_TOKEN": PLACEHOLDER,
+        "ANTHROPIC_MODEL": "big",
         "ANTHROPIC_DEFAULT_OPUS_MODEL": "big",
         "ANTHROPIC_DEFAULT_SONNET_MODEL": "mid",
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "small",
+        "ANTHROPIC_DEFAULT_FABLE_MODEL": "big",
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "200000",
         "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1",
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "32000",
@@ -40,6 +45,61 @@ def test_everything_that_a_session_needs():
         "CCPROXY_ACTIVE": "Kimi",
     }
     assert found["ANTHROPIC_API_KEY"] is None
+
+
+@pytest.mark.parametrize("alias", ["OPUS", "SONNET", "HAIKU", "FABLE"])
+def test_each_tier_has_a_title_and_a_description_in_the_model_picker(alias):
+    models = {"BIG_MODEL": "m", "SMALL_MODEL": "m", "CONTEXT_WINDOW": "131072"}
+    found = settings({**OPENAI, **models})
+    prefix = f"ANTHROPIC_DEFAULT_{alias}_MODEL"
+    assert found[f"{prefix}_NAME"] == "Kimi · m"
+    assert "131,072 tokens" in found[f"{prefix}_DESCRIPTION"]
+    assert found[f"{prefix}_SUPPORTED_CAPABILITIES"] is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_VERTEX",
+        "CLAUDE_CODE_USE_FOUNDRY",
+        "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+        "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
+        "CLAUDE_CODE_USE_MANTLE",
+        "CLAUDE_CODE_USE_GATEWAY",
+        "ANTHROPIC_UNIX_SOCKET",
+        "ANTHROPIC_DEFAULT_MODEL",
+        "ANTHROPIC_SMALL_FAST_MODEL",
+    ],
+)
+def test_variables_that_lead_elsewhere_are_unset(name):
+    assert settings(OPENAI, environ={name: "1"})[name] is None
+
+
+@pytest.mark.parametrize(
+    ("saved", "model"),
+    [
+        pytest.param(None, "big", id="none is saved"),
+        pytest.param("GLM-5:big", "big", id="another entry's"),
+        pytest.param("deepseek/deepseek-v4", "big", id="a model of no entry"),
+        pytest.param("claude-opus-5-5", "big", id="a Claude model"),
+        pytest.param("mid", "mid", id="a model of this entry"),
+        pytest.param("kimi:small", "kimi:small", id="a model of this entry with its label"),
+        pytest.param("sonnet", "mid", id="an alias selects the tier"),
+        pytest.param("haiku[1m]", "small", id="an alias with a suffix"),
+    ],
+)
+def test_a_saved_model_never_selects_another_provider(saved, model):
+    models = {"BIG_MODEL": "big", "MIDDLE_MODEL": "mid", "SMALL_MODEL": "small"}
+    config = load_worker(None, entry=ENTRY, environ={**OPENAI, **models})
+    assert session(config, {}, saved_model=saved)["ANTHROPIC_MODEL"] == model
+
+
+def test_a_bypassed_proxy_leaves_the_models_to_claude_code():
+    config = load_worker(None, entry=ENTRY, environ={**OPENAI, "BIG_MODEL": "m"})
+    found = session(config, {}, is_bypassed=True)
+    assert [name for name, value in found.items() if "MODEL" in name and value] == []
+    assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] is None
 
 
 def test_the_provider_key_is_not_in_it():
@@ -84,6 +144,12 @@ def test_limits(given, window, answer):
     assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
     assert found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == ("1" if window else None)
     assert found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
+
+
+@pytest.mark.parametrize(("window", "disabled"), [("200000", "1"), ("262144", None)])
+def test_a_window_that_needs_no_1m_setting_causes_no_notice(window, disabled):
+    found = settings({**OPENAI, "BIG_MODEL": "m", "CONTEXT_WINDOW": window})
+    assert found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == disabled
 
 
 def test_the_smallest_window_of_the_three_models_counts():
@@ -247,56 +313,19 @@ def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(given, token):
         ),
     ],
 )
-def test_requests_to_this_machine_keep_out_of_a_proxy(environ, expected):
+def test_requests_to_this_machine_avoid_an_http_proxy(environ, expected):
     found = settings(OPENAI, environ=environ)
     assert {name: found[name] for name in found if name.lower() == "no_proxy"} == expected
 
 
-# Settings files that would win.
+def test_the_proxys_own_address_is_excepted_as_well():
+    given = {**OPENAI, "HOST": "192.0.2.7", "ANTHROPIC_API_KEY": "client-key-1234567890"}
+    found = settings(given, environ={"HTTPS_PROXY": "http://p"})
+    assert found["NO_PROXY"] == "127.0.0.1,localhost,::1,192.0.2.7"
 
 
-def write(file, env):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"env": env}))
-
-
-def conflicts(tmp_path, values, **environ):
-    found = find_conflicts(
-        values, environ={"HOME": str(tmp_path / "home"), **environ}, cwd=tmp_path / "project"
-    )
-    return [(str(one.file.relative_to(tmp_path)), one.variable) for one in found]
-
-
-WANTED = {"ANTHROPIC_BASE_URL": "http://x", "ANTHROPIC_API_KEY": None, "API_TIMEOUT_MS": "1"}
-
-
-def test_each_file_and_key_that_would_win_is_named(tmp_path):
-    write(tmp_path / "home/.claude/settings.json", {"ANTHROPIC_BASE_URL": "http://y", "X": "1"})
-    write(tmp_path / "project/.claude/settings.json", {"ANTHROPIC_API_KEY": "k"})
-    write(tmp_path / "project/.claude/settings.local.json", {"API_TIMEOUT_MS": 5})
-    assert conflicts(tmp_path, WANTED) == [
-        ("home/.claude/settings.json", "ANTHROPIC_BASE_URL"),
-        ("project/.claude/settings.json", "ANTHROPIC_API_KEY"),
-        ("project/.claude/settings.local.json", "API_TIMEOUT_MS"),
-    ]
-
-
-def test_the_same_value_is_no_shadow(tmp_path):
-    same = {"ANTHROPIC_BASE_URL": "http://x", "ANTHROPIC_API_KEY": "", "API_TIMEOUT_MS": 1}
-    write(tmp_path / "home/.claude/settings.json", same)
-    assert conflicts(tmp_path, WANTED) == []
-
-
-def test_claudes_own_folder_may_lie_elsewhere(tmp_path):
-    write(tmp_path / "home/.claude/settings.json", {"API_TIMEOUT_MS": 5})
-    write(tmp_path / "other/settings.json", {"ANTHROPIC_BASE_URL": "http://y"})
-    found = conflicts(tmp_path, WANTED, CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
-    assert found == [("other/settings.json", "ANTHROPIC_BASE_URL")]
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"env": 3}', "{}", "\xff"])
-def test_what_cannot_be_read_is_claudes_to_complain_about(text, tmp_path):
-    file = tmp_path / "home/.claude/settings.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(text, encoding="latin-1")
-    assert conflicts(tmp_path, WANTED) == []
+def test_an_http_proxy_in_claude_codes_settings_counts():
+    config = load_worker(None, entry=ENTRY, environ=OPENAI)
+    network = {"HTTPS_PROXY": "http://p", "NO_PROXY": ".corp"}
+    found = session(config, {"NO_PROXY": "shell"}, network_environ=network)
+    assert found["NO_PROXY"] == ".corp,127.0.0.1,localhost,::1"

@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +16,13 @@ from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
-from ccproxy.text import printable
+from ccproxy.text import mask_key, printable
 
 if TYPE_CHECKING:
     from ccproxy.cli.session.claude_environment import Session
+    from ccproxy.cli.session.preparation import SessionPlan
 
 SHELLS = ("bash", "zsh", "fish", "pwsh")
-_SHORTEST_MASKED = 16
-"""Characters. A shorter key is hidden completely: four characters would reveal too much of it."""
 _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"})
 
 
@@ -58,50 +56,31 @@ def env(
         return
     if label is None:
         raise UsageError("no label\n  fix: ccproxy env LABEL; ccproxy status lists the labels")
-    plan = _plan(options, label)
-    is_masked = sys.stdout.isatty() and not reveal
-    show(script(plan.masked() if is_masked else plan.session, shell))
-    _warn_if_not_running(options, plan.fleet, plan.entry)
-    if is_masked:
-        notify(options, f"\nTo apply these settings:  {_command(shell, plan.entry.label)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    fleet: Fleet
-    entry: Entry
-    session: Session
-    has_client_key: bool
-
-    def masked(self) -> Session:
-        """Return the session with the client key masked."""
-        from ccproxy.cli.session.claude_environment import TOKEN
-
-        token = self.session[TOKEN]
-        if not (self.has_client_key and token):
-            return self.session
-        return {**self.session, TOKEN: f"…{token[-4:] if len(token) >= _SHORTEST_MASKED else ''}"}
-
-
-def _plan(options: Options, label: str) -> _Plan:
-    """Read the entry's settings and print the warnings about them."""
-    # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.cli.session.claude_environment import session
-    from ccproxy.cli.session.notices import is_bypassed, warn_about_conflicts, warn_about_proxy
-    from ccproxy.config.answering import map_of
-    from ccproxy.config.worker import load_worker
+    from ccproxy.cli.session.preparation import plan_session  # reads presets: slow to load
 
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
-    config = load_worker(entry.env_file, entry=entry)
-    fleet_map = map_of(fleet)
-    bypassed = is_bypassed(fleet, entry)
-    variables = session(config, os.environ, fleet_map=fleet_map, is_bypassed=bypassed)
-    warn_about_proxy(options, config, fleet_map, bypassed=bypassed)
-    warn_about_conflicts(options, variables)
-    return _Plan(
-        fleet=fleet, entry=entry, session=variables, has_client_key=bool(config.client_keys)
-    )
+    plan = plan_session(fleet, entry)
+    plan.warn(options, is_claude=False)
+    is_masked = sys.stdout.isatty() and not reveal
+    show(script(_masked(plan) if is_masked else plan.session, shell))
+    _warn_if_not_running(options, fleet, entry)
+    command = _command(shell, entry.label)
+    if is_masked:
+        notify(options, f"\nTo apply these settings:  {command}")
+    elif not sys.stdout.isatty():
+        undo = _command(shell, "--unset")
+        notify(options, f"This shell now uses {entry.label}.  Undo:  {undo}")
+
+
+def _masked(plan: SessionPlan) -> Session:
+    """Return the variables of *plan* with the client key masked."""
+    from ccproxy.cli.session.claude_environment import TOKEN
+
+    token = plan.session[TOKEN]
+    if not (plan.config.client_keys and token):
+        return plan.session
+    return {**plan.session, TOKEN: mask_key(token)}
 
 
 def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:
@@ -120,7 +99,11 @@ def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:
 def script(session: Mapping[str, str | None], shell: str) -> str:
     """Return the statements that apply *session* in *shell*; None unsets a variable."""
     statement = _STATEMENTS.get(shell, _posix)
-    return "\n".join(statement(name, value) for name, value in session.items())
+    lines = [statement(name, value) for name, value in session.items()]
+    if shell == "fish" and None in session.values():
+        # `set -e` of an unset variable fails, and then `… | source && claude` would not go on.
+        lines.append("true;")
+    return "\n".join(lines)
 
 
 def detect_shell(environ: Mapping[str, str]) -> str:

@@ -106,7 +106,7 @@ def test_one_label_after_another_leaves_only_the_second(shell, home, ccproxy):
     write_env(home, "glm", plain)
     first = ccproxy("env", "kimi-k2", "--shell", shell).stdout
     second = ccproxy("env", "glm-4.6", "--shell", shell).stdout
-    assert first.count("\n") == second.count("\n") == len(MANAGED)
+    assert first.count("\n") == second.count("\n") == len(MANAGED) + (shell == "fish")
     found = in_shell(shell, first + second)
     assert found["CCPROXY_ACTIVE"] == "GLM-4.6"
     assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS" not in found
@@ -120,6 +120,51 @@ def test_unset_leaves_nothing(home, ccproxy):
 def test_unset_needs_no_table(ccproxy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert ccproxy("env", "--unset").exit_code == 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_succeeds_so_that_a_command_can_follow(shell, home, ccproxy):
+    for words in (["kimi-k2"], ["--unset"]):
+        text = ccproxy("-q", "env", *words, "--shell", shell).stdout
+        source = "cat | source" if shell == "fish" else 'eval "$(cat)"'
+        found = (
+            subprocess.run(
+                [shell, "-c", f"{source} && echo started"],
+                input=text,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if shutil.which(shell)
+            else pytest.skip(f"no {shell} on this machine")
+        )
+        assert found.stdout == "started\n", found
+
+
+def test_the_script_for_fish_ends_with_success(home, ccproxy):
+    # In fish, `set -e` of an unset variable fails.
+    assert ccproxy("env", "kimi-k2", "--shell", "fish").stdout.splitlines()[-1] == "true;"
+
+
+def test_eval_is_confirmed_with_one_line_and_the_way_back(home, ccproxy):
+    done = ccproxy("env", "kimi-k2")
+    last = done.stderr.splitlines()[-1]
+    assert last == 'This shell now uses Kimi-K2.  Undo:  eval "$(ccproxy env --unset)"'
+    assert ccproxy("-q", "env", "kimi-k2").stderr == ""
+    done = ccproxy("env", "kimi-k2", "--shell", "fish")
+    assert done.stderr.endswith("Undo:  ccproxy env --unset --shell fish | source\n")
+
+
+def test_a_saved_model_of_another_provider_is_named(home, ccproxy):
+    settings = home / ".claude" / "settings.local.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps({"model": "GLM-4.6:big"}))
+    done = ccproxy("env", "kimi-k2")
+    assert done.exit_code == 0
+    warning = '.claude/settings.local.json saves the model "GLM-4.6:big" of another provider'
+    assert f"warning: {warning}; kimi-k3 is used instead" in done.stderr
+    assert "export ANTHROPIC_MODEL=kimi-k3;" in done.stdout
+    assert "saves the model" not in ccproxy("env", "glm-4.6").stderr
 
 
 def test_no_label(home, ccproxy):
@@ -177,7 +222,7 @@ def test_a_shadowing_setting_is_named_on_stderr(home, ccproxy):
     settings.write_text(json.dumps({"env": {"ANTHROPIC_BASE_URL": "https://elsewhere"}}))
     result = ccproxy("env", "glm-4.6")
     assert result.exit_code == 0
-    assert ".claude/settings.json sets ANTHROPIC_BASE_URL" in result.stderr
+    assert ".claude/settings.json sets ANTHROPIC_BASE_URL and overrides the shell" in result.stderr
     assert "ccproxy run GLM-4.6 -- claude" in result.stderr
     assert "warning" not in result.stdout
     assert "sk-" not in result.stdout + result.stderr
@@ -209,7 +254,7 @@ def test_an_unknown_window_is_told(home, ccproxy):
     assert "note: the context window of qwen3-coder:30b is unknown" in result.stderr
     assert "unknown" not in result.stdout
     assert ccproxy("env", "kimi-k2", "-q").stderr == ""
-    assert "window" not in ccproxy("env", "glm-4.6").stderr
+    assert "is unknown" not in ccproxy("env", "glm-4.6").stderr
 
 
 def test_a_stopped_proxy_is_told(demo, ccproxy):

@@ -1,9 +1,10 @@
-"""`ccproxy run`: the right environment, Claude Code's settings, exit codes and signals."""
+"""`ccproxy run`: environment, Claude Code's settings, warnings, exit codes and signals."""
 
 from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.commands.session.run import _split_settings, is_claude
+from ccproxy.cli.commands.session.run import is_claude
 from tests.cli.conftest import command, health, port_of, write_env
 
 CLAUDE = """\
@@ -71,7 +72,8 @@ def test_claude_gets_settings_that_win_and_no_secret_in_its_arguments(demo, proc
     told = json.loads(done.stdout)
     assert told["arguments"] == ["--settings", told["file"], "-p", "hi", "--model", "opus"]
     assert told["mode"] == 0o600
-    assert not Path(told["file"]).exists()
+    assert told["file"] == str(demo / "state/claude/Demo.json")
+    assert json.loads(Path(told["file"]).read_text()) == told["settings"], "the file is kept"
     env = told["settings"]["env"]
     assert env["ANTHROPIC_BASE_URL"] == told["environ"]["ANTHROPIC_BASE_URL"]
     assert env["ANTHROPIC_AUTH_TOKEN"] == "client-key-1234567890"
@@ -80,6 +82,75 @@ def test_claude_gets_settings_that_win_and_no_secret_in_its_arguments(demo, proc
     assert "client-key-1234567890" not in told["cmdline"]
     for key in ("ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"):
         assert f".claude/settings.json sets {key}; this session overrides it" in done.stderr
+
+
+def test_the_settings_file_is_the_same_in_every_session(demo, process, claude):
+    files = [json.loads(process("run", "demo", "claude").stdout)["file"] for _ in range(2)]
+    assert files[0] == files[1]
+    own = [
+        json.loads(process("run", "demo", "claude", "--settings", "{}").stdout)["file"],
+        json.loads(process("run", "demo", "claude", "--settings", '{"model": "x"}').stdout)["file"],
+    ]
+    assert len({files[0], *own}) == 2, "empty settings need no file of their own"
+
+
+def test_no_key_is_left_in_the_temporary_folder(demo, process, claude, tmp_path, monkeypatch):
+    write_env(demo, "demo", "PROVIDER=demo\nANTHROPIC_API_KEY=client-key-1234567890\n")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    claude.write_text("#!/bin/sh\nkill -KILL $PPID\n")
+    assert process("run", "demo", "claude").returncode == -signal.SIGKILL
+    assert list(folder.iterdir()) == []
+
+
+def save(folder: Path, name: str = "settings.json", **settings: object) -> None:
+    (folder / ".claude").mkdir(exist_ok=True)
+    (folder / ".claude" / name).write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("program", ["claude", "env"])
+def test_a_saved_model_of_another_provider_is_not_used(program, demo, process, claude):
+    save(Path(os.environ["HOME"]), model="Other:big")
+    done = process("run", "demo", program)
+    assert 'saves the model "Other:big" of another provider' in done.stderr
+    assert "demo-large is used instead" in done.stderr
+    if program == "claude":
+        assert json.loads(done.stdout)["settings"]["model"] == "demo-large"
+    else:
+        assert "ANTHROPIC_MODEL=demo-large\n" in done.stdout
+
+
+@pytest.mark.parametrize("model", ["demo-small", "Demo:small", "claude-opus-5-5", "sonnet"])
+def test_a_saved_model_that_the_proxy_has_causes_no_warning(model, demo, process, claude):
+    save(Path(os.environ["HOME"]), model=model)
+    assert "saves the model" not in process("run", "demo", "claude").stderr
+
+
+def test_a_wrapper_is_warned_about_settings_that_override_its_environment(demo, process):
+    save(demo, env={"ANTHROPIC_BASE_URL": "https://x"})
+    done = process("run", "demo", "--", "sh", "-c", "exit 5")
+    assert done.returncode == 5
+    assert ".claude/settings.json sets ANTHROPIC_BASE_URL and overrides the shell" in done.stderr
+    assert "or use: ccproxy run Demo -- claude" in done.stderr
+
+
+def test_an_http_proxy_in_settings_does_not_get_requests_to_this_machine(demo, process, claude):
+    save(demo, env={"HTTPS_PROXY": "http://proxy.corp:1", "NO_PROXY": ".corp"})
+    told = json.loads(process("run", "demo", "claude").stdout)
+    assert told["settings"]["env"]["NO_PROXY"] == ".corp,127.0.0.1,localhost,::1"
+    done = process("run", "demo", "true")
+    assert ".claude/settings.json sets NO_PROXY and overrides the shell" in done.stderr
+
+
+def test_different_context_windows_are_noted(demo, process, claude):
+    tiers = "PROVIDER=kimi\nPROVIDER_API_KEY=sk-kimi-0123456789\nBIG_MODEL=kimi-k3\n"
+    write_env(demo, "demo", tiers + "SMALL_MODEL=kimi-k2.6\n")
+    done = process("run", "demo", "claude")
+    assert "note: context windows in tokens: kimi-k3 " in done.stderr
+    assert "kimi-k2.6 262,144" in done.stderr
+    assert "a shell can only use the smallest" not in done.stderr
+    assert "a shell can only use the smallest" in process("run", "demo", "true").stderr
 
 
 def test_the_users_own_settings_are_kept(demo, process, claude):
@@ -91,20 +162,6 @@ def test_the_users_own_settings_are_kept(demo, process, claude):
     assert told["settings"]["model"] == "opus"
     assert told["settings"]["env"]["MINE"] == "1"
     assert told["settings"]["env"]["ANTHROPIC_BASE_URL"] != "https://x"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "settings", "rest"),
-    [
-        (["-p", "hi"], {}, ["-p", "hi"]),
-        (["--settings", '{"a": 1}', "-p"], {"a": 1}, ["-p"]),
-        (["-p", '--settings={"a": 1}'], {"a": 1}, ["-p"]),
-        (["--", "--settings", "x"], {}, ["--", "--settings", "x"]),
-        (["--settings"], {}, ["--settings"]),
-    ],
-)
-def test_settings_are_found_among_the_arguments(arguments, settings, rest):
-    assert _split_settings(arguments) == (settings, rest)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +192,16 @@ def test_what_is_claude(program, typed, expected):
         ),
         pytest.param(["kimi-k3", "true"], 2, 'did you mean "Kimi-K2"', id="label"),
         pytest.param(["*", "true"], 2, "fits 2 labels", id="several labels"),
-        pytest.param([], 2, "missing argument", id="nothing"),
+        pytest.param([], 2, "the label is missing\n  fix: ccproxy run LABEL", id="nothing"),
+        pytest.param(
+            ["sh", "-c", "true"],
+            2,
+            "fix: ccproxy run LABEL -- sh -c true; labels: Kimi-K2, GLM-4.6",
+            id="a command in place of the label",
+        ),
+        pytest.param(
+            ["kimi", "-p", "hi"], 127, "fix: ccproxy run Kimi-K2 -- claude -p hi", id="only options"
+        ),
     ],
 )
 def test_mistakes(args, code, words, home, ccproxy):
@@ -158,6 +224,35 @@ def test_a_worker_that_cannot_start_is_told(demo, process):
         done = process("run", "demo", "--", "true")
     assert done.returncode == 5
     assert "Demo did not start: port" in done.stderr
+
+
+def test_the_beginning_of_a_label_is_enough(demo, process):
+    assert process("run", "de", "true").returncode == 0
+
+
+def test_a_terminal_shows_a_list_to_choose_from(demo):
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        command("run", "--", "printenv", "CCPROXY_ACTIVE"),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        start_new_session=True,
+        text=True,
+    )
+    os.close(theirs)
+    shown = ""
+    while "number or label: " not in shown:
+        shown += os.read(ours, 4096).decode()
+    os.write(ours, b"oops\n")
+    while shown.count("number or label: ") < 2:
+        shown += os.read(ours, 4096).decode()
+    os.write(ours, b"2\n")
+    out, _ = child.communicate(timeout=60)
+    os.close(ours)
+    assert (child.returncode, out) == (0, "Other\n"), shown
+    assert "  1  Demo\r\n  2  Other\r\n" in shown
+    assert '"oops" is not in the table' in shown
 
 
 # Codes and signals of the command.
