@@ -1,10 +1,9 @@
-"""What the user typed -> the fleet and its entries."""
+"""Opens the fleet's table and selects the entries that the user named."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import click
@@ -13,11 +12,12 @@ from ccproxy.cli.command import Options
 from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
 from ccproxy.config.locations import find_config
 from ccproxy.errors import ConfigError, UsageError
+from ccproxy.text import did_you_mean
 
 
 def open_fleet(options: Options) -> Fleet:
     """
-    Read the table that the options, the environment or the folder point at.
+    Read the table.
 
     Raises:
         ConfigError: If there is none, or it has mistakes.
@@ -26,24 +26,14 @@ def open_fleet(options: Options) -> Fleet:
     return load_fleet(find_config(options.config))
 
 
-def open_what_can_be_read(options: Options) -> Fleet:
+def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
     """
-    Read the table as far as it can be read: what runs can be stopped whatever was made of it.
+    Read the entries without mistakes, and return the mistakes of the others.
+
+    Commands that show or stop what is running use this: a mistake in the table must not prevent it.
 
     Raises:
-        ConfigError: If there is none.
-
-    """
-    fleet, _ = read_fleet(find_config(options.config))
-    return fleet
-
-
-def open_to_look(options: Options) -> tuple[Fleet, ConfigError | None]:
-    """
-    Read the table as far as it can be read, and return what is wrong with the rest.
-
-    Raises:
-        ConfigError: If there is no table, or nothing of it can be read.
+        ConfigError: If there is no table, or none of it can be read.
 
     """
     fleet, mistakes = read_fleet(find_config(options.config))
@@ -52,18 +42,18 @@ def open_to_look(options: Options) -> tuple[Fleet, ConfigError | None]:
 
 def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
     """
-    Return the entries that *labels* name, in the table's order; all if none is named.
+    Return the entries that *labels* name, in the order of the table; all if none is named.
 
-    A label is typed without regard to case. It may be a glob pattern (`kimi*`) or the beginning of
-    a label, if no other label begins with it.
+    A label is matched without regard to case. It may be a glob pattern (`kimi*`), or the beginning
+    of a label if no other label begins with it.
 
     Raises:
-        UsageError: For a label that fits no entry, or a beginning that fits several.
+        UsageError: If a label matches no entry, or is the beginning of several.
 
     """
     if not labels:
         return fleet.entries
-    chosen = {entry.label for label in labels for entry in _matching(fleet, label)}
+    chosen = {entry.label for label in labels for entry in _matching_entries(fleet, label)}
     return tuple(entry for entry in fleet.entries if entry.label in chosen)
 
 
@@ -72,14 +62,15 @@ def choose_one(fleet: Fleet, label: str) -> Entry:
     Return the one entry that *label* names.
 
     Raises:
-        UsageError: If it fits none or several.
+        UsageError: If it matches no entry or several.
 
     """
-    found = _matching(fleet, label)
-    if len(found) > 1:
-        names = ", ".join(entry.label for entry in found)
-        raise UsageError(f'"{label}" fits {len(found)} labels: {names}\n  fix: name one of them')
-    return found[0]
+    entries = _matching_entries(fleet, label)
+    if len(entries) > 1:
+        names = ", ".join(entry.label for entry in entries)
+        text = f'"{label}" matches {len(entries)} labels: {names}'
+        raise UsageError(f"{text}\n  fix: name one of them")
+    return entries[0]
 
 
 def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
@@ -114,21 +105,21 @@ def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
 
 def known_labels(fleet: Fleet, running: Sequence[str], typed: Sequence[str]) -> list[str]:
     """
-    Return the labels that *typed* names, also of workers that run but left the table.
+    Return the labels that *typed* names, also of workers that are running but left the table.
 
     Raises:
-        UsageError: For a label that is neither.
+        UsageError: If a label matches neither.
 
     """
     labels = [*running, *(entry.label for entry in fleet.entries if entry.label not in running)]
     if not typed:
         return labels
-    chosen = {found for label in typed for found in _fitting(label, labels)}
+    chosen = {match for label in typed for match in _matching_labels(label, labels)}
     return [label for label in labels if label in chosen]
 
 
 def complete_label(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the labels that begin with *incomplete*, for the shell; none if there is no table."""
+    """Return the labels that start with *incomplete*, for shell completion."""
     options = ctx.find_object(Options) or Options()
     try:
         fleet, _ = read_fleet(find_config(options.config))
@@ -139,30 +130,29 @@ def complete_label(ctx: click.Context, _param: click.Parameter, incomplete: str)
 
 
 def unknown_label(label: str, labels: Sequence[str]) -> UsageError:
-    """Return the error for a *label* that is none of *labels*."""
-    by_key = {known.lower(): known for known in labels}
-    likely = get_close_matches(label.lower(), by_key, n=1, cutoff=0.4)
-    meant = f' (did you mean "{by_key[likely[0]]}"?)' if likely else ""
+    """Return the error for a *label* that matches none of *labels*."""
+    suggestion = did_you_mean(label, labels, cutoff=0.4)
     return UsageError(
-        f'"{label}" is not in the table{meant}\n  fix: use one of: {", ".join(labels)}'
+        f'"{label}" is not in the table{suggestion}\n  fix: use one of: {", ".join(labels)}'
     )
 
 
-def _matching(fleet: Fleet, label: str) -> tuple[Entry, ...]:
-    found = _fitting(label, [entry.label for entry in fleet.entries])
-    return tuple(entry for entry in fleet.entries if entry.label in found)
+def _matching_entries(fleet: Fleet, label: str) -> tuple[Entry, ...]:
+    matches = _matching_labels(label, [entry.label for entry in fleet.entries])
+    return tuple(entry for entry in fleet.entries if entry.label in matches)
 
 
-def _fitting(label: str, labels: Sequence[str]) -> list[str]:
+def _matching_labels(label: str, labels: Sequence[str]) -> list[str]:
     pattern = label.lower()
-    exact = [known for known in labels if known.lower() == pattern]
-    matches = exact or [known for known in labels if fnmatchcase(known.lower(), pattern)]
+    exact = [name for name in labels if name.lower() == pattern]
+    matches = exact or [name for name in labels if fnmatchcase(name.lower(), pattern)]
     if matches:
         return matches
-    longer = [known for known in labels if pattern and known.lower().startswith(pattern)]
+    longer = [name for name in labels if pattern and name.lower().startswith(pattern)]
     if len(longer) > 1:
         fix = f'name one of them, or all with the pattern "{label}*"'
-        raise UsageError(f'"{label}" fits {len(longer)} labels: {", ".join(longer)}\n  fix: {fix}')
+        text = f'"{label}" matches {len(longer)} labels: {", ".join(longer)}'
+        raise UsageError(f"{text}\n  fix: {fix}")
     if not longer:
         raise unknown_label(label, labels)
     return longer

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_a_day_of_a_fleet(demo, process):
     start = process("start")
     assert start.returncode == 0, start.stderr
     assert "2 of 2 running after " in start.stderr
-    assert "ccproxy run Demo -- claude" in start.stderr
+    assert "Next:  ccproxy run Other -- claude" in start.stderr
     assert start.stdout.count("✓") == 2
     assert "1 key" in start.stdout
     assert health(port_of(demo, "Demo"))["label"] == "Demo"
@@ -90,6 +91,52 @@ def test_the_json_has_the_schema(demo, process):
     assert row["log"] == str(demo / "logs" / "Demo.log")
 
 
+def test_what_changed_since_the_start_is_shown_until_it_is_reloaded(demo, process):
+    process("start")
+    assert "changed since start" not in process("status").stdout
+    write_env(demo, "demo", "PROVIDER=demo\nLOG_LEVEL=DEBUG\n")
+    status = process("status")
+    assert "! changed since start: Demo, Other   (ccproxy reload)" in status.stdout
+    assert status.returncode == 0
+    assert process("reload").returncode == 0
+    assert "changed since start" not in process("status").stdout
+
+    # A newer file with the same content is no change.
+    os.utime(demo / "envs" / "demo.env", (time.time() + 60, time.time() + 60))
+    assert "changed since start" not in process("status").stdout
+
+
+def ask_slowly(port):
+    """Send a request that the demo provider answers for a long time; return its connection."""
+    body = json.dumps(
+        {
+            "model": "claude-opus-4-8",
+            "max_tokens": 4096,
+            "stream": True,
+            "messages": [{"role": "user", "content": "Tell me a long story. " * 30}],
+        }
+    ).encode()
+    connection = socket.create_connection(("127.0.0.1", port))
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+    assert connection.recv(1)
+    return connection
+
+
+def test_stop_reports_what_it_waits_for_and_ctrl_c_ends_the_wait(demo, process):
+    write_env(demo, "demo", "PROVIDER=demo\nDEMO_WORD_SECONDS=1\n")
+    process("start", "demo")
+    with ask_slowly(port_of(demo, "Demo")):
+        child = subprocess.Popen(command("stop"), stderr=subprocess.PIPE, text=True)
+        with child, child.stderr as errors:
+            first = errors.readline()
+            child.send_signal(signal.SIGINT)
+            rest = errors.read()
+    assert first == "Waiting for 1 request to finish (Ctrl-C aborts) …\n"
+    assert rest == "Stopped 1 worker: Demo\n"
+    assert child.returncode == 0
+
+
 def test_reload_prints_its_plan_and_does_it(demo, process):
     process("start")
     before = rows(process)
@@ -138,7 +185,7 @@ def test_a_taken_port_is_told_and_the_others_start(taken, code, demo, process):
         assert done.stdout.count("✗") == len(taken)
         assert f"port {port_of(demo, 'Demo')} in use by" in done.stdout
         assert f"(pid {os.getpid()}, " in done.stdout
-        assert "fix: end that program, or give Demo another port" in done.stdout
+        assert "fix: stop the other program, or give Demo another port" in done.stdout
         if code == 1:
             status = process("status")
             assert status.returncode == 1

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ccproxy.cli.logs.files import Follower, Log
+from ccproxy.cli.logs.log_files import Follower, Log
 from ccproxy.logs import LogFile, prune
 from tests.fleet import ROOT, FleetHome, eventually
 from tests.trust.conftest import settings

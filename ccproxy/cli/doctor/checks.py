@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from ccproxy.cli.doctor import files, fleet, machine, network, shell
+from ccproxy.cli.doctor import (
+    file_checks as files,
+)
+from ccproxy.cli.doctor import (
+    fleet_checks as fleet,
+)
+from ccproxy.cli.doctor import (
+    machine_checks as machine,
+)
+from ccproxy.cli.doctor import (
+    network_checks as network,
+)
+from ccproxy.cli.doctor import (
+    shell_checks as shell,
+)
 from ccproxy.cli.doctor.finding import Check
 
 CHECKS = (

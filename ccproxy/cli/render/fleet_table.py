@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import click
 
@@ -29,11 +30,26 @@ _COLUMNS = (
 )
 
 
-def status_text(status: FleetStatus, fleet: Fleet, *, rows: Sequence[Row], verbose: bool) -> str:
-    """Return a summary, the table, and a reason with a fix for each proxy that needs one."""
-    parts = [_summary(status, fleet, rows), "", *_table(rows)]
-    if overrides := [line for row in rows for line in _overrides(row)]:
-        parts += ["", *overrides]
+def status_text(
+    status: FleetStatus,
+    fleet: Fleet,
+    *,
+    rows: Sequence[Row],
+    changed: Sequence[str] = (),
+    verbose: bool,
+) -> str:
+    """
+    Return a summary, the table, and a reason with a fix for each proxy that needs one.
+
+    *changed* are the labels whose files have changed since their workers started.
+    """
+    lines = table(_COLUMNS, [_cells(row) for row in rows], width=columns())
+    parts = [_summary(status, fleet, rows), "", *lines]
+    warnings = [line for row in rows for line in _overrides(row)]
+    if changed:
+        warnings.append(f"! changed since start: {', '.join(changed)}   (ccproxy reload)")
+    if warnings:
+        parts += ["", *(click.style(line, fg="yellow") for line in warnings)]
     troubled = [row for row in rows if row.reason or row.state in ("crash-loop", "failed")]
     if troubled:
         parts += ["", *(line for row in troubled for line in _trouble(row))]
@@ -49,7 +65,7 @@ def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
         facts.append(f"supervisor pid {status.supervisor.get('pid')}")
     if status.note:
         facts.append(click.style(printable(status.note), fg="yellow"))
-    counts = {state: sum(row.state == state for row in rows) for state in MARKS}
+    counts = {state: sum(display_state(row) == state for row in rows) for state in MARKS}
     if len(rows) > 1 and counts["ready"] == len(rows):
         facts.append(f"all {len(rows)} ready")
     else:
@@ -80,36 +96,48 @@ def _builds(status: FleetStatus, rows: Sequence[Row]) -> set[str]:
     return running - {""}
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
-    return table(_COLUMNS, [_cells(row) for row in rows], width=columns())
+def display_state(row: Row) -> str:
+    """Return the state, or `bypassed` for a proxy that passes its requests on unchanged."""
+    return "bypassed" if row.passes_to and row.state in UP else row.state
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     keys = row.keys or {}
-    switched = f" ({printable(row.switched)})" if row.switched else ""
+    state = display_state(row)
     return (
-        f"{state_mark(row.state)} {row.label}",
+        f"{state_mark(state)} {row.label}",
         address(row),
-        row.state,
+        click.style(state, fg="yellow") if state == "bypassed" else state,
         "–" if row.uptime_s is None else format_duration(row.uptime_s),
         f"{keys['ready']}/{keys['total']}" if row.pids and "total" in keys else "–",
         str(row.in_flight) if row.pids else "–",
         ",".join(map(str, row.pids)) or "–",
-        printable(row.models.get("big") or "–") + switched,
+        _model(row),
     )
+
+
+def _model(row: Row) -> str:
+    if row.passes_to:
+        return click.style(f"→ {_host(row.passes_to)}", fg="yellow")
+    switched = f" ({printable(row.switched)})" if row.switched else ""
+    return printable(row.models.get("big") or "–") + switched
+
+
+def _host(url: str) -> str:
+    return printable(urlsplit(url).netloc or url)
 
 
 def _overrides(row: Row) -> list[str]:
     """Return a line for each switch that the user may have forgotten."""
     lines = []
     if row.passes_to:
-        text = f"is bypassed: requests go unchanged to {printable(row.passes_to)}"
-        lines.append(f"! {row.label} {text}   (ccproxy toggle {row.label} on)")
+        text = f"bypassed → {_host(row.passes_to)}, requests are not changed"
+        lines.append(f"! {row.label}: {text}   (ccproxy toggle {row.label} on)")
     if row.inspects:
         left = f" for {format_duration(row.inspects_s)} more" if row.inspects_s else ""
-        text = f"allows reading request bodies{left}: INSPECT=on"
-        lines.append(f"! {row.label} {text}   (remove it from the env file)")
-    return [click.style(line, fg="yellow") for line in lines]
+        text = f"request bodies can be read{left} (INSPECT=on)"
+        lines.append(f"! {row.label}: {text}   (remove it from the env file)")
+    return lines
 
 
 def _trouble(row: Row) -> list[str]:

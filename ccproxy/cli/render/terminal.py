@@ -23,6 +23,7 @@ MARKS = {
     "ready": ("●", "green"),
     "starting": ("◐", "yellow"),
     "degraded": ("◐", "yellow"),
+    "bypassed": ("◐", "yellow"),
     "stopping": ("◐", "yellow"),
     "stopped": ("○", "bright_black"),
     "crash-loop": ("✗", "red"),

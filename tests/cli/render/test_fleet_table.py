@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 import pytest
 
@@ -45,11 +47,11 @@ def text(tmp_path, monkeypatch):
     """The status of rows as lines."""
     fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
 
-    def lines(*rows, columns=120, verbose=False, note="", supervisor=True):
+    def lines(*rows, columns=120, verbose=False, note="", supervisor=True, changed=()):
         monkeypatch.setenv("COLUMNS", str(columns))
         about = {"pid": 812, "uptime_s": 273600.0} if supervisor else None
         found = FleetStatus(config="x", supervisor=about, proxies=rows, note=note)
-        return status_text(found, fleet, rows=rows, verbose=verbose).splitlines()
+        return status_text(found, fleet, rows=rows, changed=changed, verbose=verbose).splitlines()
 
     return lines
 
@@ -98,7 +100,7 @@ def test_an_unhealthy_fleet_says_why_and_what_to_do(text):
     shown = "\n".join(lines)
     assert "1 ready, 1 degraded, 1 crash-loop, 1 foreign" in lines[0]
     assert f"✗\x1b[0m glm  {REFUSED}\n    fix: ccproxy logs glm" in shown
-    assert f"✗\x1b[0m deepseek  {PORT}\n    fix: end that program, or give deepseek" in shown
+    assert f"✗\x1b[0m deepseek  {PORT}\n    fix: stop the other program, or give deepseek" in shown
     assert "◐\x1b[0m kimi  1 of 3 keys rests" in shown
     assert shown.count("fix: ") == 2
 
@@ -145,6 +147,22 @@ def test_verbose_adds_what_has_no_column(text):
     assert "upstream  https://api.example/v1" in shown
     assert "big big-1, middle big-1, small small-1" in shown
     assert "/x/logs/a.log" in shown
+
+
+def test_a_bypassed_proxy_is_not_shown_as_ready(text):
+    lines = text(row("claude"), row("glm", passes_to="https://api.anthropic.com"))
+    shown = [click.unstyle(line) for line in lines]
+    assert "1 ready, 1 bypassed" in shown[0]
+    assert re.fullmatch(r"◐ glm .* bypassed .* → api\.anthropic\.com", shown[4])
+    assert "\x1b[33m" in lines[4]
+    assert (
+        "! glm: bypassed → api.anthropic.com, requests are not changed   (ccproxy toggle glm on)"
+    ) in shown
+
+
+def test_changes_since_the_start_are_named(text):
+    lines = text(row("kimi"), row("glm"), changed=["glm"])
+    assert "! changed since start: glm   (ccproxy reload)" in map(click.unstyle, lines)
 
 
 def test_a_key_that_the_user_can_test_is_the_fix(text):
@@ -225,7 +243,7 @@ def test_the_last_words_of_a_worker_that_was_late_are_shown(tmp_path, capsys):
     for label in ("late", "up", "foreign"):
         text = "".join(f"{label} {number}\n" for number in range(30))
         (fleet.logs / f"{label}.log").write_text(text)
-    outcome.show_last_words(fleet, [row("late", "starting"), row("up"), row("x", "foreign")])
+    outcome.show_last_lines(fleet, [row("late", "starting"), row("up"), row("x", "foreign")])
     shown = capsys.readouterr().err.splitlines()
     assert shown == [f"late  late {number}" for number in range(10, 30)]
 
@@ -234,8 +252,8 @@ def test_a_start_is_reported_line_by_line(capsys):
     new, old = row("kimi", up=0.6, keys=(3, 3)), row("glm-4.6", up=7500.0, keys=(1, 1), port=18082)
     outcome.report([new, old, row("x", "foreign", reason=PORT)], seconds=0.9)
     assert capsys.readouterr().out == (
-        "  ✓ kimi      127.0.0.1:8081    ready   3 keys   big-1\n"
-        "  ✓ glm-4.6   127.0.0.1:18082   ready since 2h 5m   1 key   big-1\n"
-        f"  ✗ x         127.0.0.1:8081    {PORT}\n"
-        "      fix: end that program, or give x another port in ccproxy.toml\n"
+        "  ✓ kimi     127.0.0.1:8081   ready   3 keys   big-1\n"
+        "  ✓ glm-4.6  127.0.0.1:18082  ready since 2h 5m   1 key   big-1\n"
+        f"  ✗ x        127.0.0.1:8081   {PORT}\n"
+        "      fix: stop the other program, or give x another port in ccproxy.toml\n"
     )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import click
 
 from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.terminal import notify, print_error
-from ccproxy.cli.selection import complete_label, known_labels, open_what_can_be_read
+from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
+from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning
-from ccproxy.supervisor.control.client import fleet_status, request
+from ccproxy.supervisor.control.client import Answer, fleet_status, request
+from ccproxy.supervisor.control.row import Row
 from ccproxy.text import counted, printable
+
+PROGRESS_SECONDS = 2.0
+"""How often a drain is reported. A stop that takes less time reports only its result."""
 
 
 @click.command(
@@ -24,34 +33,75 @@ from ccproxy.text import counted, printable
     show_default=True,
     help="How long running requests may take to finish.",
 )
-@click.option("--now", is_flag=True, help="Cut running requests off.")
+@click.option("--now", is_flag=True, help="Abort running requests.")
 @click.pass_obj
 def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) -> None:
     """
-    Stop the workers named by LABEL, all and the supervisor if none is named.
+    Stop the proxies named by LABEL; by default all, and the supervisor.
 
-    Running requests get time to finish; those that are cut off are told so.
+    Running requests get time to finish. Aborted ones end with an error event.
     """
-    fleet = open_what_can_be_read(options)
+    # A mistake in the table must not prevent stopping what is running.
+    fleet, _ = open_readable_part(options)
     status = fleet_status(fleet)
     chosen = known_labels(fleet, [row.label for row in status.proxies], labels)
-    before = [row for row in status.proxies if row.pids and (not labels or row.label in chosen)]
-    if not before and (labels or status.supervisor is None):
+    running = [row for row in status.proxies if row.pids and row.label in chosen]
+    has_target = running or (not labels and status.supervisor is not None)
+    answer = None
+    if has_target:
+        with _progress(options, fleet, [row.label for row in running]):
+            answer = _stop(fleet, chosen if labels else [], drain=0.0 if now else drain)
+    if answer is None:
         notify(options, "Nothing to stop.")
         return
+    raise SystemExit(_report(options, running, answer))
+
+
+def _stop(fleet: Fleet, labels: Sequence[str], *, drain: float) -> Answer | None:
+    """Stop the workers; Ctrl-C ends the drain. Return None if nothing is running."""
     try:
-        answer = request(
-            fleet, "stop", labels=chosen if labels else (), drain=0.0 if now else drain
-        )
+        try:
+            return request(fleet, "stop", labels=labels, drain=drain)
+        except KeyboardInterrupt:
+            return request(fleet, "stop", labels=labels, drain=0.0)
     except NotRunning:
-        notify(options, "Nothing to stop.")
-        return
-    left = [row for row in answer.proxies if row.pids]
-    for row in left:
-        print_error(f"Error: {row.label} is still there: {printable(row.reason or row.state)}")
-    stopped = [row.label for row in before if row.label not in {one.label for one in left}]
+        return None
+
+
+@contextmanager
+def _progress(options: Options, fleet: Fleet, labels: Sequence[str]) -> Iterator[None]:
+    """Report the requests that a drain waits for, while the block runs."""
+    ended = threading.Event()
+
+    def report() -> None:
+        last = ""
+        while not ended.wait(PROGRESS_SECONDS):
+            rows = fleet_status(fleet).proxies
+            count = sum(row.in_flight for row in rows if row.label in labels and row.pids)
+            text = f"Waiting for {counted(count, 'request')} to finish (Ctrl-C aborts) …"
+            if count and text != last and not ended.is_set():
+                notify(options, text)
+                last = text
+
+    thread = threading.Thread(target=report, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _report(options: Options, running: Sequence[Row], answer: Answer) -> int:
+    left = {row.label: row for row in answer.proxies if row.pids}
+    for row in left.values():
+        reason = printable(row.reason or row.state)
+        print_error(
+            f"Error: {row.label} is still running: {reason}\n  fix: ccproxy stop {row.label} --now"
+        )
+    stopped = [row.label for row in running if row.label not in left]
     if stopped:
         notify(options, f"Stopped {counted(len(stopped), 'worker')}: {', '.join(stopped)}")
     elif not left:
-        notify(options, "Stopped the supervisor; no worker ran.")
-    raise SystemExit(0 if answer.ok and not left else 1)
+        notify(options, "Stopped the supervisor; no worker was running.")
+    return 0 if answer.ok and not left else 1

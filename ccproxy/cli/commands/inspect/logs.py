@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import chain
 
 import click
 
 from ccproxy.cli.command import DURATION, Command, Options
-from ccproxy.cli.logs.files import (
+from ccproxy.cli.logs.log_files import (
     LEVELS,
     Follower,
     Log,
@@ -22,15 +22,16 @@ from ccproxy.cli.logs.files import (
     logs_of,
     sorted_by_time,
 )
-from ccproxy.cli.logs.text import for_people
+from ccproxy.cli.logs.log_lines import line_text
 from ccproxy.cli.render.terminal import notify, print_error, short_path, show
-from ccproxy.cli.selection import complete_label, known_labels, open_to_look
+from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.config.fleet import Fleet
 from ccproxy.text import printable
 
 SUPERVISOR = "supervisor"
-_NUMBER = re.compile(r"\.\d+$")
-"""What stands behind the label in the name of the log of a second process."""
+DEFAULT_COUNT = 100
+_PROCESS_NUMBER = re.compile(r"\.\d+$")
+"""The suffix in the log name of a second process of a proxy, as in `kimi.2`."""
 
 
 @click.command(
@@ -43,28 +44,28 @@ _NUMBER = re.compile(r"\.\d+$")
     ],
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
-@click.option("-f", "--follow", "onwards", is_flag=True, help="Go on as lines are written.")
+@click.option("-f", "--follow", "follows", is_flag=True, help="Show new lines as they are written.")
 @click.option(
     "-n",
     "--lines",
     "count",
     type=click.IntRange(min=0),
-    help="How many of the last lines.  [default: 100; all with --since or --request]",
+    help="The number of lines.  [default: 100; all with --since or --request]",
 )
-@click.option("--since", type=DURATION, help="Only what is younger, such as 10m.")
+@click.option("--since", type=DURATION, help="Only lines newer than this, such as 10m.")
 @click.option(
     "--level",
     type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
-    help="Only what is at least as grave.",
+    help="Only lines of this severity or higher.",
 )
-@click.option("--request", metavar="ID", help="Only the lines of this request.")
-@click.option("--json", "as_json", is_flag=True, help="The lines as they stand in the file.")
+@click.option("--request", metavar="ID", help="Only lines of this request.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON lines of the files.")
 @click.pass_obj
 def logs(
     options: Options,
     labels: tuple[str, ...],
     *,
-    onwards: bool,
+    follows: bool,
     count: int | None,
     since: float | None,
     level: str | None,
@@ -72,53 +73,79 @@ def logs(
     as_json: bool,
 ) -> None:
     """
-    Show what the workers named by LABEL logged, all if none is named.
+    Show the logs of the proxies named by LABEL, by default all.
 
-    Older lines come from the archives. `supervisor` is the log of the supervisor.
+    A request takes one line; -v shows all its fields. Archives are searched as well. The label
+    `supervisor` stands for the log of the supervisor.
     """
-    fleet, mistakes = open_to_look(options)
-    sources = _sources(fleet, labels, known=_known(fleet, whole=mistakes is None))
-    if onwards and mistakes is not None:
+    fleet, mistakes = open_readable_part(options)
+    sources = _sources(fleet, labels, is_complete=mistakes is None)
+    if follows and mistakes is not None:
         print_error(f"Error: the table has mistakes:\n{mistakes}")
-    wanted = LogFilter(
+    conditions = LogFilter(
         level=LEVELS["warning"] if level == "warn" else LEVELS.get(level or "", 0),
         request=request,
         since=0.0 if since is None else time.time() - since,
     )
     if count is None:
-        count = 100 if since is None and request is None else 10**9
-    found = [log for source in sources for log in logs_of(fleet.logs, source)]
-    # Opened before the past is read, so that a rotation meanwhile loses nothing.
-    with ExitStack() as open_files:
-        followers = [open_files.enter_context(closing(Follower(log))) for log in found]
-        lines = _past(found, wanted, count=count)
-        if not lines and not onwards:
-            notify(options, f"Nothing in {short_path(fleet.logs)} fits.")
-        coming = (line for line in follow(followers) if wanted.has(line))
-        for line in chain(lines, coming if onwards else ()):
-            show(printable(line.text) if as_json else for_people(line, many=len(sources) > 1))
+        count = DEFAULT_COUNT if since is None and request is None else 10**9
+    files = [log for source in sources for log in logs_of(fleet.logs, source)]
+    text = _formatter(options, with_label=len(sources) > 1, as_json=as_json)
+    if not _print_lines(files, conditions, count=count, follows=follows, text=text):
+        notify(options, f"No matching log lines in {short_path(fleet.logs)}.")
     if mistakes is not None:
         raise mistakes
 
 
-def _sources(fleet: Fleet, labels: Sequence[str], *, known: Sequence[str]) -> list[str]:
-    """Return the names of the logs; the supervisor's counts as one of them."""
+def _formatter(options: Options, *, with_label: bool, as_json: bool) -> Callable[[LogLine], str]:
+    if as_json:
+        return lambda line: printable(line.text)
+    return lambda line: line_text(line, with_label=with_label, verbose=options.verbose)
+
+
+def _print_lines(
+    files: Sequence[Log],
+    conditions: LogFilter,
+    *,
+    count: int,
+    follows: bool,
+    text: Callable[[LogLine], str],
+) -> bool:
+    """Print the last *count* lines and, with *follows*, the new ones; return True if any."""
+    # Followers are opened before the archives are read, so that a rotation loses no line.
+    with ExitStack() as open_files:
+        followers = [open_files.enter_context(closing(Follower(log))) for log in files]
+        lines = _last_lines(files, conditions, count=count)
+        new_lines: Iterator[LogLine] = iter(())
+        if follows:
+            new_lines = (line for line in follow(followers) if conditions.matches(line))
+        for line in chain(lines, new_lines):
+            show(text(line))
+    return bool(lines)
+
+
+def _sources(fleet: Fleet, labels: Sequence[str], *, is_complete: bool) -> list[str]:
+    """Return the labels whose logs are wanted; the supervisor has one of its own."""
     names = [label for label in labels if label != SUPERVISOR or fleet.entry(label)]
-    own = [SUPERVISOR] if len(names) < len(labels) else []
-    return own + (known_labels(fleet, known, names) if names or not own else [])
+    supervisor = [SUPERVISOR] if len(names) < len(labels) else []
+    if supervisor and not names:
+        return supervisor
+    return supervisor + known_labels(fleet, _labels(fleet, is_complete=is_complete), names)
 
 
-def _known(fleet: Fleet, *, whole: bool) -> list[str]:
-    """Return the table's labels; where it cannot be read as a *whole*, also those of the logs."""
+def _labels(fleet: Fleet, *, is_complete: bool) -> list[str]:
+    """Return the labels of the table; if it could not be read completely, also those of logs."""
     labels = [entry.label for entry in fleet.entries]
-    if whole or not fleet.logs.is_dir():
+    if is_complete or not fleet.logs.is_dir():
         return labels
     stems = {file.stem for file in fleet.logs.glob("*.log")} - {SUPERVISOR}
-    found = sorted(stem for stem in stems if _NUMBER.sub("", stem) not in stems - {stem})
-    return list(dict.fromkeys([*labels, *found]))
+    of_logs = sorted(s for s in stems if _PROCESS_NUMBER.sub("", s) not in stems - {s})
+    return list(dict.fromkeys([*labels, *of_logs]))
 
 
-def _past(found: Sequence[Log], wanted: LogFilter, *, count: int) -> list[LogLine]:
-    """Return the last *count* wanted lines of all logs together, in order of time."""
-    lines = sorted_by_time(line for log in found for line in last_lines(log, wanted, count=count))
+def _last_lines(files: Sequence[Log], conditions: LogFilter, *, count: int) -> list[LogLine]:
+    """Return the last *count* matching lines of all logs together, in order of time."""
+    lines = sorted_by_time(
+        line for log in files for line in last_lines(log, conditions, count=count)
+    )
     return lines[-count:] if count else []

@@ -14,8 +14,8 @@ from typing import NoReturn
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.logs.files import Log, LogLine
-from ccproxy.cli.logs.text import echoing, for_people
+from ccproxy.cli.logs.log_files import Log, LogLine
+from ccproxy.cli.logs.log_lines import echoing, line_text
 from ccproxy.cli.render.outcome import report
 from ccproxy.cli.render.terminal import print_error, short_path
 from ccproxy.cli.selection import choose, complete_label, open_fleet
@@ -236,4 +236,4 @@ def _log(path: Path, label: str) -> Log:
 
 
 def _echo(line: LogLine, *, many: bool, as_json: bool) -> None:
-    print_error(printable(line.text) if as_json else for_people(line, many=many))
+    print_error(printable(line.text) if as_json else line_text(line, with_label=many))

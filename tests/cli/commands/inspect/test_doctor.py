@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy.cli.command import commands
-from ccproxy.cli.doctor import machine
+from ccproxy.cli.doctor import machine_checks as machine
 from ccproxy.cli.doctor.checks import CHECKS
 from ccproxy.cli.session.claude_environment import MANAGED
 from tests.cli.conftest import free_port, write_env

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ccproxy.cli.logs.files import Follower, LogFilter, backwards, last_lines, logs_of
+from ccproxy.cli.logs.log_files import Follower, LogFilter, backwards, last_lines, logs_of
 from tests.cli.conftest import command
 
 
@@ -106,6 +106,64 @@ def test_for_people(home, ccproxy):
     assert "09:14:02 WARNING  Kimi-K2  key.rested" in ccproxy("logs").stdout
 
 
+REQUEST = {
+    "request": "req_1",
+    "method": "POST",
+    "path": "/v1/messages",
+    "status": 200,
+    "ms": 108.3,
+    "requested": "claude-opus-4-8",
+    "model": "deepseek-v4-pro",
+    "key": "…6666",
+    "stream": True,
+    "attempts": 1,
+    "tokens": {"input": 0, "output": 13, "cache_read": 5965, "cache_write": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param(
+            {"answered_by": "DeepSeek"},
+            "Kimi-K2 → DeepSeek 200 108 ms deepseek-v4-pro …6666 5965 in (5965 cached) 13 out",
+            id="answered by another proxy",
+        ),
+        pytest.param(
+            {"tokens": {"input": 900, "output": 7, "cache_read": 100, "cache_write": 24}},
+            "Kimi-K2 200 108 ms deepseek-v4-pro …6666 1024 in (100 cached) 7 out",
+            id="input includes what was cached",
+        ),
+        pytest.param(
+            {"status": 429, "tokens": {}, "error": "rate_limit_error", "reason": "slow down"},
+            "Kimi-K2 429 108 ms deepseek-v4-pro …6666 rate_limit_error: slow down",
+            id="an error with its reason",
+        ),
+        pytest.param(
+            {"tokens": "many", "ms": None, "status": "?", "key": None},
+            "Kimi-K2 ? deepseek-v4-pro",
+            id="fields of another type",
+        ),
+    ],
+)
+def test_a_request_takes_one_line_and_verbose_shows_the_rest(fields, expected, home, ccproxy):
+    write(home, "Kimi-K2.log", line("request.finished", **{**REQUEST, **fields}))
+    write(home, "GLM-4.6.log")
+    result = ccproxy("logs")
+    assert result.exit_code == 0
+    assert result.stdout[9:] == f"{expected}\n"
+    assert "attempts=1" in ccproxy("-v", "logs").stdout
+    assert "Kimi-K2" not in ccproxy("logs", "kimi-k2").stdout.partition(" →")[0] or fields.get(
+        "answered_by"
+    )
+
+
+def test_a_request_without_a_model_shows_its_path(home, ccproxy):
+    fields = {"method": "GET", "path": "/v1/models", "status": 404, "ms": 2}
+    write(home, "Kimi-K2.log", line("request.finished", **fields))
+    assert ccproxy("logs", "kimi-k2").stdout[9:] == "GET /v1/models 404 2 ms\n"
+
+
 def test_a_line_that_is_no_json_is_shown_behind_its_neighbour(home, ccproxy):
     write(home, "Kimi-K2.log", line("a", ago=3), "Traceback (most recent call last):\n")
     write(home, "GLM-4.6.log", line("b", ago=2))
@@ -138,7 +196,7 @@ def test_nothing_that_steers_the_terminal_gets_through(evil, how, home, ccproxy)
 def test_nothing_fits(home, ccproxy):
     result = ccproxy("logs")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "Nothing in logs fits." in result.stderr
+    assert "No matching log lines in logs." in result.stderr
     assert ccproxy("-q", "logs").stderr == ""
 
 
@@ -156,7 +214,7 @@ def test_an_unknown_label(home, ccproxy):
 )
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
 def test_backwards_is_forwards_turned_round(text, block, tmp_path, monkeypatch):
-    monkeypatch.setattr("ccproxy.cli.logs.files._BLOCK", block)
+    monkeypatch.setattr("ccproxy.cli.logs.log_files._BLOCK_BYTES", block)
     file = tmp_path / "x.log"
     file.write_text(text)
     expected = [part.encode() for part in text.split("\n") if part]
@@ -167,7 +225,7 @@ def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
     (tmp_path / "x.log").write_text("".join(line(str(number)) for number in range(100_000)))
     (log,) = logs_of(tmp_path, "x")
     parsed = []
-    monkeypatch.setattr("ccproxy.cli.logs.files.json.loads", parsed.append)
+    monkeypatch.setattr("ccproxy.cli.logs.log_files.json.loads", parsed.append)
     assert len(last_lines(log, LogFilter(), count=10)) == 10
     assert len(parsed) < 20
 

@@ -44,7 +44,7 @@ def test_off_and_on(demo, ccproxy, process):
     assert process("restart", "demo").returncode == 0
     assert ask(port)[0] == 502, "a restart must not send anything to the provider again"
     shown = ccproxy("status", "demo").stdout
-    assert "! Demo is bypassed: requests go unchanged to http://127.0.0.1:9" in shown
+    assert "! Demo: bypassed → 127.0.0.1:9, requests are not changed" in shown
     assert "(ccproxy toggle Demo on)" in shown
 
     assert "Demo is on" in ccproxy("toggle", "demo").stdout
@@ -111,8 +111,8 @@ def test_status_says_where_bodies_can_be_read(demo, ccproxy, process):
     write_env(demo, "demo", "PROVIDER=demo\nINSPECT=on\n")
     assert process("start", "demo").returncode == 0
     shown = ccproxy("status", "demo")
-    assert "! Demo allows reading request bodies for 23h " in shown.stdout
-    assert "more: INSPECT=on   (remove it from the env file)" in shown.stdout
+    assert "! Demo: request bodies can be read for 23h " in shown.stdout
+    assert "more (INSPECT=on)   (remove it from the env file)" in shown.stdout
     (row,) = json.loads(ccproxy("status", "demo", "--json").stdout)["proxies"]
     assert (row["inspects"], row["passes_to"], row["keeps_history"]) == (True, "", False)
     assert 24 * 3600 - 60 < row["inspects_s"] <= 24 * 3600

@@ -1,0 +1,19 @@
+"""The next step that commands suggest: the same text everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ccproxy.config.worker import WorkerConfig
+
+
+def next_step(labels: Sequence[str], workers: Mapping[str, WorkerConfig]) -> str:
+    """
+    Return `Next:  ccproxy run LABEL -- claude` with the newest of *labels*, or an empty string.
+
+    `init` adds new providers at the end of the table, so the last label is what the user wants to
+    try. The demo provider is suggested only if there is no other.
+    """
+    real = [label for label in labels if label in workers and not workers[label].serves_demo]
+    candidates = real or labels
+    return f"Next:  ccproxy run {candidates[-1]} -- claude" if candidates else ""
