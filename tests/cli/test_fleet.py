@@ -106,32 +106,28 @@ def test_what_changed_since_the_start_is_shown_until_it_is_reloaded(demo, proces
     assert "changed since start" not in process("status").stdout
 
 
-def ask_slowly(port):
-    """Send a request that the demo provider answers for a long time; return its connection."""
-    body = json.dumps(
-        {
-            "model": "claude-opus-4-8",
-            "max_tokens": 4096,
-            "stream": True,
-            "messages": [{"role": "user", "content": "Tell me a long story. " * 30}],
-        }
-    ).encode()
+def send_request(port):
+    """Send a request and return its connection, without waiting for the response."""
+    messages = [{"role": "user", "content": "Hi"}]
+    body = json.dumps({"model": "claude-x", "max_tokens": 9, "messages": messages}).encode()
     connection = socket.create_connection(("127.0.0.1", port))
-    head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
     connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
-    assert connection.recv(1)
     return connection
 
 
 def test_stop_reports_what_it_waits_for_and_ctrl_c_ends_the_wait(demo, process):
-    write_env(demo, "demo", "PROVIDER=demo\nDEMO_WORD_SECONDS=1\n")
-    process("start", "demo")
-    with ask_slowly(port_of(demo, "Demo")):
-        child = subprocess.Popen(command("stop"), stderr=subprocess.PIPE, text=True)
-        with child, child.stderr as errors:
-            first = errors.readline()
-            child.send_signal(signal.SIGINT)
-            rest = errors.read()
+    with socket.create_server(("127.0.0.1", 0)) as silent_provider:
+        url = f"http://127.0.0.1:{silent_provider.getsockname()[1]}/v1"
+        write_env(demo, "demo", f"PROVIDER_BASE_URL={url}\nPROVIDER_API_KEY=sk-silent-1234567\n")
+        start = process("start", "demo")
+        assert start.returncode == 0, start.stderr
+        with send_request(port_of(demo, "Demo")), silent_provider.accept()[0]:
+            child = subprocess.Popen(command("stop"), stderr=subprocess.PIPE, text=True)
+            with child, child.stderr as errors:
+                first = errors.readline()
+                child.send_signal(signal.SIGINT)
+                rest = errors.read()
     assert first == "Waiting for 1 request to finish (Ctrl-C aborts) …\n"
     assert rest == "Stopped 1 worker: Demo\n"
     assert child.returncode == 0
