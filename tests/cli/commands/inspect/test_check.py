@@ -108,7 +108,7 @@ def test_what_fits_no_label(typed, words, fleet):
 
 
 def test_one_means_one(fleet):
-    with pytest.raises(UsageError, match=r"fits 2 labels: Kimi-K2, GLM-4\.6"):
+    with pytest.raises(UsageError, match=r"matches 2 labels: Kimi-K2, GLM-4\.6"):
         choose_one(fleet, "*")
 
 

@@ -191,7 +191,7 @@ def test_what_is_claude(program, typed, expected):
             id="command",
         ),
         pytest.param(["kimi-k3", "true"], 2, 'did you mean "Kimi-K2"', id="label"),
-        pytest.param(["*", "true"], 2, "fits 2 labels", id="several labels"),
+        pytest.param(["*", "true"], 2, "matches 2 labels", id="several labels"),
         pytest.param([], 2, "the label is missing\n  fix: ccproxy run LABEL", id="nothing"),
         pytest.param(
             ["sh", "-c", "true"],
