@@ -15,6 +15,7 @@ from ccproxy.cli.service import install as service
 from ccproxy.cli.service.systemd import table_of
 
 FAKE = """#!/bin/sh
+if [ "$1" = --version ]; then echo "systemd ${VERSION:-255} (255.4-1)"; exit; fi
 echo "$(basename "$0") $*" >> "$CALLS"
 exit ${FAILS:-0}
 """
@@ -73,6 +74,25 @@ def test_the_unit_runs_this_python_from_anywhere(home, machine, ccproxy):
         env={"PYTHONPATH": os.pathsep.join(sys.path), "HOME": os.environ["HOME"]},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "settings"),
+    [
+        pytest.param("252", ["RestartSec=5"], id="before 254"),
+        pytest.param("254", ["RestartSec=1", "RestartSteps=5", "RestartMaxDelaySec=30"], id="254"),
+        pytest.param(
+            "v256~rc3", ["RestartSec=1", "RestartSteps=5", "RestartMaxDelaySec=30"], id="unknown"
+        ),
+    ],
+)
+def test_a_unit_has_only_settings_that_this_systemd_knows(
+    version, settings, home, machine, ccproxy, monkeypatch
+):
+    monkeypatch.setenv("VERSION", version)
+    assert ccproxy("install-service", "--systemd").exit_code == 0
+    lines = unit_file().read_text().splitlines()
+    assert [line for line in lines if line.startswith("Restart") and line[7] in "SM"] == settings
 
 
 def test_twice_is_once(home, machine, ccproxy):

@@ -70,7 +70,10 @@ def systemd_service(
     folder = SYSTEM_UNITS if system else config / "systemd" / "user"
     control = ("systemctl",) if system else ("systemctl", "--user")
     text = systemd.unit_for(
-        fleet, command=command_of(fleet), user=owner_of(fleet) if system else None
+        fleet,
+        command=command_of(fleet),
+        user=owner_of(fleet) if system else None,
+        version=systemd.installed_version(),
     )
     file = folder / unit
     return ServiceFile(

@@ -5,8 +5,8 @@ The supervisor is the main process. It notifies systemd when the fleet is ready 
 watchdog's keep-alive (`supervisor/notify.py`), and it drains on SIGTERM. The unit adds:
 
 * No restart after a configuration error (exit code 78).
-* A restart delay that grows from 1 s to 30 s, without a limit on the number of restarts.
-  RestartSteps= and RestartMaxDelaySec= need systemd 254; older versions restart every second.
+* A restart delay that grows from 1 s to 30 s, without a limit on the number of restarts. Before
+  systemd 254, which introduced RestartSteps= and RestartMaxDelaySec=, it is 5 s.
 * A TimeoutStopSec= longer than a drain.
 
 Sandbox settings that a user's own systemd instance cannot apply are in the system unit only.
@@ -15,6 +15,9 @@ Sandbox settings that a user's own systemd instance cannot apply are in the syst
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,9 @@ MARK = "# The fleet of "
 LONGEST_HOME = 50
 """Bytes. With a longer path the control sockets are in /tmp, which must not be private then."""
 
+_GROWING_DELAY_SINCE = 254
+_GROWING_DELAY = ("RestartSec=1", "RestartSteps=5", "RestartMaxDelaySec=30")
+_FIXED_DELAY = ("RestartSec=5",)
 _SANDBOX_OF_ALL = """\
 UMask=0077
 LimitCORE=0
@@ -75,11 +81,17 @@ class SystemUser:
     group: str
 
 
-def unit_for(fleet: Fleet, *, command: Sequence[str], user: SystemUser | None = None) -> str:
+def unit_for(
+    fleet: Fleet,
+    *,
+    command: Sequence[str],
+    user: SystemUser | None = None,
+    version: int | None = None,
+) -> str:
     """
     Return the unit of *fleet*: a system unit that runs as *user*, or a user unit without one.
 
-    *command* starts with an absolute path.
+    *command* starts with an absolute path. *version* is that of systemd; None: a recent one.
 
     Raises:
         CcproxyError: If a path contains a control character, which a unit cannot represent.
@@ -105,9 +117,7 @@ def unit_for(fleet: Fleet, *, command: Sequence[str], user: SystemUser | None = 
         "ExecReload=/bin/kill -HUP $MAINPID",
         *([f"User={user.name}", f"Group={user.group}"] if user else []),
         "Restart=on-failure",
-        "RestartSec=1",
-        "RestartSteps=5",
-        "RestartMaxDelaySec=30",
+        *(_GROWING_DELAY if version is None or version >= _GROWING_DELAY_SINCE else _FIXED_DELAY),
         "RestartPreventExitStatus=78",
         "KillMode=mixed",
         f"TimeoutStartSec={START_SECONDS}",
@@ -121,6 +131,21 @@ def unit_for(fleet: Fleet, *, command: Sequence[str], user: SystemUser | None = 
         sandbox += f"ReadWritePaths={quoted(str(fleet.home))}\n"
     target = "multi-user.target" if user else "default.target"
     return "\n".join(lines) + f"\n{sandbox}\n[Install]\nWantedBy={target}\n"
+
+
+def installed_version() -> int | None:
+    """Return the version of systemd on this machine; None if it cannot be determined."""
+    program = shutil.which("systemctl")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 - the path is from which()
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.match(r"systemd ([0-9]+)", done.stdout)  # `systemd 252 (252.5-2ubuntu3)`
+    return int(match[1]) if match else None
 
 
 def table_of(unit: str) -> Path | None:
