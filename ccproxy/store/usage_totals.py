@@ -1,8 +1,9 @@
 """
-What was used: requests, errors, tokens, waiting and costs per day, label, model and key.
+What was used: requests, errors, tokens, waiting and costs per hour, label, model and key.
 
-A day is a day of the user's clock. A request whose model has no known price adds nothing to the
-cost and is counted as unpriced: a sum that is only a part of the truth says so.
+Hours and days are those of the user's clock. The column `day` holds the hour, `2026-11-29T14`;
+earlier versions wrote only the date, which is read as well. A request whose model has no known
+price adds nothing to the cost and is counted as unpriced, so that an incomplete sum is marked.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def add(connection: sqlite3.Connection, batch: Sequence[Used]) -> None:
     """Add what *batch* used to the sums."""
     sums: dict[tuple[str, str, str, str], Totals] = {}
     for used in batch:
-        place = (day_of(used.at), used.label, used.model, used.key)
+        place = (hour_of(used.at), used.label, used.model, used.key)
         sums.setdefault(place, Totals()).add(used)
     with transaction(connection):
         for place, totals in sums.items():
@@ -156,7 +157,7 @@ def summed(
     state: Path, *, by: Sequence[By], since: float = 0.0, labels: Sequence[str] | None = None
 ) -> list[UsageRow]:
     """
-    Read the sums of every group, from the day of *since* on, of all *labels* if None.
+    Read the sums of every group, from the hour of *since* on, of all *labels* if None.
 
     Raises:
         CcproxyError: If the file is damaged.
@@ -166,9 +167,10 @@ def summed(
         connection = read_database(state / FILE_NAME)
     if connection is None:
         return []
-    groups = ", ".join(name for name in GROUPS if name in by)
+    names = [name for name in GROUPS if name in by]
+    groups = ", ".join("substr(day, 1, 10)" if name == "day" else name for name in names)
     sums = ", ".join(f"SUM({name}) AS {name}" for name in _COLUMNS)
-    where, values = "day >= ?", [day_of(since)]
+    where, values = "day >= ?", [_first_hour(since)]
     if labels is not None:
         where += f" AND label IN ({', '.join('?' * len(labels))})"
         values += labels
@@ -178,9 +180,14 @@ def summed(
     return [_line(row) for row in rows]
 
 
-def day_of(at: float) -> str:
-    """Return the day of the user's clock at *at*, as YYYY-MM-DD."""
-    return datetime.fromtimestamp(at).date().isoformat()
+def hour_of(at: float) -> str:
+    """Return the hour of the user's clock at *at*, as YYYY-MM-DDTHH."""
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%dT%H")
+
+
+def _first_hour(since: float) -> str:
+    """Return the least value of the column `day`; at midnight the date, which sorts before 00."""
+    return hour_of(since).removesuffix("T00")
 
 
 def _line(row: sqlite3.Row) -> UsageRow:

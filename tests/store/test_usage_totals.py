@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ccproxy.store.usage_totals import Totals, Used, add, day_of, summed, usage_writer
+from ccproxy.store.usage_totals import Totals, Used, add, hour_of, summed, usage_writer
 
 NOON = datetime(2026, 11, 21, 12, 0).timestamp()
 DAY = timedelta(days=1).total_seconds()
@@ -141,5 +141,30 @@ def test_a_batch_that_fails_leaves_nothing_behind(tmp_path):
     writer.close()
 
 
-def test_days_are_those_of_the_users_clock():
-    assert day_of(NOON) == "2026-11-21"
+def test_hours_are_those_of_the_users_clock():
+    assert hour_of(NOON) == "2026-11-21T12"
+
+
+def test_a_period_begins_at_its_hour_and_days_are_summed(tmp_path):
+    writer = usage_writer(tmp_path, warn=pytest.fail)
+    for hours in (0, 1, 2, 14):
+        writer.put(used(at=NOON - hours * 3600))
+    writer.close()
+    assert _requests(summed(tmp_path, by=["label"], since=NOON - 3600)) == [2]
+    assert _requests(summed(tmp_path, by=["day"], since=NOON - 12 * 3600)) == [3]
+    assert _requests(summed(tmp_path, by=["day"])) == [1, 3]
+
+
+def test_sums_of_whole_days_that_an_earlier_version_wrote_are_read(tmp_path):
+    writer = usage_writer(tmp_path, warn=pytest.fail)
+    writer.put(used())
+    writer.ask(lambda db: db.execute("UPDATE used SET day = '2026-11-21'").rowcount).result(10)
+    writer.put(used())
+    writer.close()
+    midnight = NOON - 12 * 3600
+    assert _requests(summed(tmp_path, by=["day"], since=midnight)) == [2]
+    assert _requests(summed(tmp_path, by=["day"], since=midnight + 86400)) == []
+
+
+def _requests(rows):
+    return [row.totals.requests for row in rows]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ccproxy.config.worker import WorkerConfig
+if TYPE_CHECKING:
+    from ccproxy.config.worker import WorkerConfig
 
 
 def next_step(labels: Sequence[str], workers: Mapping[str, WorkerConfig]) -> str:

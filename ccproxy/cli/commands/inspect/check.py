@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import short_path, show
+from ccproxy.cli.render.table import Column, table
+from ccproxy.cli.render.terminal import columns, short_path, show
 from ccproxy.config.locations import find_config
 from ccproxy.text import counted, printable
+
+if TYPE_CHECKING:
+    from ccproxy.config.check import Checked
+
+_COLUMNS = (
+    Column(head="LABEL"),
+    Column(head="PORT", align_right=True),
+    Column(head="ENV FILE", drop_order=1),
+    Column(head="PROVIDER"),
+    Column(head="KEYS", align_right=True),
+    Column(head="MODEL"),
+)
+ANY_MODEL = "any"
 
 
 @click.command(
@@ -24,33 +39,55 @@ from ccproxy.text import counted, printable
 @click.pass_obj
 def check(options: Options, file: Path | None) -> None:
     """
-    Check ccproxy.toml and every env file that it names, or only FILE; start nothing.
+    Check ccproxy.toml and the env files in it, or only FILE. Starts nothing.
 
-    All mistakes are told at once, each with its place and fix. Exits with 78 if there is one.
+    Every mistake is reported at once, with its place and a fix. Exits with 78 if there is one.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.session.claude_environment import window_note
-    from ccproxy.config.answering import map_of
     from ccproxy.config.check import load_all
     from ccproxy.config.worker import load_worker
 
     if file is not None and file.suffix != ".toml" and not file.is_dir():
         config = load_worker(file)
-        model = printable(config.models.big or "any model")
-        show(f"{short_path(file)} is in order: {config.provider_name}, {model}")
+        model = printable(config.models.big or ANY_MODEL)
+        show(f"{short_path(file)} is valid: {config.provider_name}, {model}")
         if note := window_note(config):
-            show(f"  note: {printable(note)}")
+            show(f"note: {printable(note)}")
         return
     checked = load_all(find_config(options.config if file is None else str(file)))
-    show(
-        f"{short_path(checked.fleet.file)} is in order: {counted(len(checked.workers), 'provider')}"
-    )
-    labels = max(len(entry.label) for entry in checked.fleet.entries)
+    providers = counted(len(checked.workers), "provider")
+    show(f"{short_path(checked.fleet.file)} is valid: {providers}")
+    for line in table(_COLUMNS, _rows(checked), width=columns(), indent="  "):
+        show(line)
+    for note in _notes(checked):
+        show(f"  note: {note}")
+
+
+def _rows(checked: Checked) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
     for entry in checked.fleet.entries:
         worker = checked.workers[entry.label]
-        keys = counted(len(worker.api_keys), "key")
-        model = printable(worker.models.big or "any model")
-        what = f"{worker.provider_name}, {keys}, {model}"
-        show(f"  {entry.label:<{labels}}  {entry.port:>5}  {short_path(entry.env_file)}  {what}")
-        if note := window_note(worker, fleet_map=map_of(checked.fleet)):
-            show(f"  {'':<{labels}}  note: {printable(note)}")
+        rows.append(
+            (
+                entry.label,
+                str(entry.port),
+                short_path(entry.env_file),
+                worker.provider_name,
+                str(len(worker.api_keys)),
+                printable(worker.models.big or ANY_MODEL),
+            )
+        )
+    return rows
+
+
+def _notes(checked: Checked) -> list[str]:
+    from ccproxy.cli.session.claude_environment import window_note
+    from ccproxy.config.answering import map_of
+
+    fleet_map = map_of(checked.fleet)
+    return [
+        f"{label}: {printable(note)}"
+        for label, worker in checked.workers.items()
+        if (note := window_note(worker, fleet_map=fleet_map))
+    ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -15,29 +17,38 @@ from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.text import counted, printable
 
-DEEDS = ("show", "clear", "export", "import", "on", "off")
+ACTIONS = ("show", "clear", "export", "import", "on", "off")
+RETENTION = "kept 3 days"
 
 
 @click.command(
     cls=Command,
     examples=[
         "ccproxy history kimi",
-        "ccproxy history kimi export talk.jsonl    # into exports/talk.jsonl",
+        "ccproxy history kimi on                   # start recording",
+        "ccproxy history kimi export talk.jsonl    # to exports/talk.jsonl",
         "ccproxy history glm import talk.jsonl",
         "ccproxy history kimi clear",
     ],
 )
 @click.argument("label", required=False, shell_complete=complete_label)
-@click.argument("deed", required=False, default="show", type=click.Choice(DEEDS))
+@click.argument("action", required=False, default="show", type=click.Choice(ACTIONS))
 @click.argument("name", required=False)
-@click.option("-n", "--limit", type=click.IntRange(min=0), default=50, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="As JSON lines.")
-@click.option("--yes", is_flag=True, help="clear: do not ask at a terminal.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="The number of turns to show.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@click.option("--yes", is_flag=True, help="clear: do not ask.")
 @click.pass_obj
 def history(
     options: Options,
     label: str | None,
-    deed: str,
+    action: str,
     name: str | None,
     *,
     limit: int,
@@ -45,86 +56,117 @@ def history(
     yes: bool,
 ) -> None:
     """
-    Show, clear, export or import what was said at LABEL.
+    Show, delete, export or import the recorded conversations of LABEL.
 
-    Turns are kept for three days where HISTORY=on, or after `on`; either one holds until the other
-    is said, also through restarts. NAME is a file in the fleet's exports folder; an existing one is
-    never overwritten.
+    Turns are recorded with HISTORY=on in the env file, or after the action `on`, and kept for three
+    days. `on` and `off` stay in force across restarts. NAME is a file in the fleet's exports
+    folder; an existing file is never overwritten.
     """
     fleet = open_fleet(options)
-    if deed in ("export", "import") and not name:
-        raise UsageError(f"which file?\n  fix: ccproxy history LABEL {deed} NAME")
-    if deed == "show":
+    if action in ("export", "import") and not name:
+        raise UsageError(f"the file name is missing\n  fix: ccproxy history LABEL {action} NAME")
+    if action == "show":
         entries = choose(fleet, [label] if label else [])
         _show(options, fleet, entries, limit=limit, as_json=as_json)
         return
     if label is None:
-        raise UsageError("which proxy?\n  fix: ccproxy history LABEL " + deed)
+        raise UsageError(f"the label is missing\n  fix: ccproxy history LABEL {action}")
     entry = choose_one(fleet, label)
-    if deed in ("on", "off"):
-        _switch(fleet, entry, on=deed == "on")
-    elif deed == "clear":
-        _clear(fleet, entry, asks=sys.stdin.isatty() and not yes)
-    else:
-        (_export if deed == "export" else _import)(fleet, entry, name or "")
+    match action:
+        case "on" | "off":
+            _record(fleet, entry, on=action == "on")
+        case "clear":
+            _clear(fleet, entry, is_confirmed=yes)
+        case "export":
+            _export(fleet, entry, name or "")
+        case "import":
+            _import(fleet, entry, name or "")
 
 
 def _show(
-    options: Options, fleet: Fleet, entries: tuple[Entry, ...], *, limit: int, as_json: bool
+    options: Options, fleet: Fleet, entries: Sequence[Entry], *, limit: int, as_json: bool
 ) -> None:
     from ccproxy.store.history import read_turns  # SQLite
 
-    found = [(entry.label, read_turns(fleet.state, entry.label, limit=limit)) for entry in entries]
-    for label, turns in found:
+    _flush(entries)
+    turns_of = {entry.label: read_turns(fleet.state, entry.label, limit=limit) for entry in entries}
+    for label, turns in turns_of.items():
         if len(entries) > 1 and turns and not as_json:
             show(click.style(label, bold=True))
         for turn in turns:
-            line = turn.as_json()
+            fields = turn.as_json()
             if as_json:
-                show(json.dumps({"label": label, **line}, ensure_ascii=False))
+                show(json.dumps({"label": label, **fields}, ensure_ascii=False))
                 continue
-            who = f"{turn.role} ({turn.model})" if turn.role == "assistant" else turn.role
-            head = f"{line['timestamp'][:19].replace('T', ' ')}  {printable(who)}"
+            role = f"{turn.role} ({turn.model})" if turn.role == "assistant" else turn.role
+            head = f"{fields['timestamp'][:19].replace('T', ' ')}  {printable(role)}"
             show(click.style(head, dim=True))
             show("\n".join(f"  {printable(text)}" for text in turn.content.splitlines()))
-    if not any(turns for _, turns in found):
-        notify(options, "Nothing is kept.  Is there HISTORY=on in the env file?")
+    if not any(turns_of.values()):
+        name = entries[0].label if len(entries) == 1 else "LABEL"
+        fix = f"ccproxy history {name} on, or HISTORY=on in the env file"
+        notify(options, f"Nothing is recorded.  To record conversations: {fix}")
 
 
-def _switch(fleet: Fleet, entry: Entry, *, on: bool) -> None:
+def _flush(entries: Sequence[Entry]) -> None:
+    """Have running workers write pending turns, which they otherwise do every few seconds."""
+    from ccproxy.cli.worker_http import flush_history
+    from ccproxy.config.worker import load_worker  # reads presets and conversion settings
+
+    for entry in entries:
+        # What is stored can be shown without the worker, and with mistakes in its env file.
+        with contextlib.suppress(OSError, ValueError, CcproxyError):
+            flush_history(load_worker(entry.env_file, entry=entry))
+
+
+def _record(fleet: Fleet, entry: Entry, *, on: bool) -> None:
     from ccproxy.supervisor.control.session_actions import switch_session
 
-    now = switch_session(fleet, entry.label, history="on" if on else "off")
-    show(f"What is said at {entry.label} is {'kept' if now.history else 'not kept'}.")
+    switches = switch_session(fleet, entry.label, history="on" if on else "off")
+    if switches.history:
+        show(f"Recording {entry.label} conversations ({RETENTION}).")
+    else:
+        show(f"Not recording {entry.label} conversations.")
 
 
-def _clear(fleet: Fleet, entry: Entry, *, asks: bool) -> None:
+def _clear(fleet: Fleet, entry: Entry, *, is_confirmed: bool) -> None:
     from ccproxy.store.history import clear_turns
 
-    if asks and not _is_meant(entry):
-        show("Nothing was forgotten.")
+    _flush([entry])
+    if not is_confirmed and not _confirm(entry):
+        show("Nothing was deleted.")
         return
-    show(f"Forgot {counted(clear_turns(fleet.state, entry.label), 'turn')} of {entry.label}.")
+    count = clear_turns(fleet.state, entry.label)
+    show(f"Deleted {counted(count, 'turn')} of {entry.label}.")
 
 
-def _is_meant(entry: Entry) -> bool:
-    from ccproxy.cli.setup.questions import confirm  # knows the presets
+def _confirm(entry: Entry) -> bool:
+    """
+    Return True if the user agrees to delete the history.
 
-    question = f"Forget all that was said at {entry.label}? There is no way back."
-    return confirm(question, default=False)
+    Raises:
+        UsageError: If stdin is not a terminal.
+
+    """
+    if not sys.stdin.isatty():
+        fix = f"ccproxy history {entry.label} clear --yes"
+        raise UsageError(f"the deletion must be confirmed at a terminal\n  fix: {fix}")
+    question = f"Delete {entry.label}'s history? This cannot be undone."
+    return click.confirm(question, default=False, err=True)
 
 
 def _export(fleet: Fleet, entry: Entry, name: str) -> None:
     from ccproxy.store import exports
     from ccproxy.store.history import read_turns
 
-    where = short_path(fleet.home / exports.FOLDER / name)
+    _flush([entry])
+    file = short_path(fleet.home / exports.FOLDER / name)
     try:
         count = exports.export(fleet.home, name, read_turns(fleet.state, entry.label))
     except FileExistsError as error:
-        fix = f"choose another name, or remove it: rm {shlex.quote(where)}"
-        raise CcproxyError(f"{where} exists\n  fix: {fix}") from error
-    show(f"Wrote {counted(count, 'turn')} of {entry.label} to {where}.")
+        fix = f"choose another name, or remove it: rm {shlex.quote(file)}"
+        raise CcproxyError(f"{file} exists\n  fix: {fix}") from error
+    show(f"Wrote {counted(count, 'turn')} of {entry.label} to {file}.")
 
 
 def _import(fleet: Fleet, entry: Entry, name: str) -> None:

@@ -16,8 +16,12 @@ def test_a_fleet_in_order(home, ccproxy):
     result = ccproxy("check")
     assert (result.exit_code, result.stderr) == (0, "")
     first, *lines = result.stdout.splitlines()
-    assert first == "ccproxy.toml is in order: 2 providers"
-    assert lines[0].startswith("  Kimi-K2  18081  envs/kimi.env  Kimi, 1 key, ")
+    assert first == "ccproxy.toml is valid: 2 providers"
+    assert lines == [
+        "  LABEL     PORT  ENV FILE       PROVIDER    KEYS  MODEL",
+        "  Kimi-K2  18081  envs/kimi.env  Kimi           1  kimi-k3",
+        "  GLM-4.6  18082  envs/glm.env   Z.ai (GLM)     1  glm-5.3",
+    ]
     assert "secret" not in result.stdout
 
 
@@ -42,11 +46,11 @@ def test_a_file_that_others_may_read(home, ccproxy):
 
 
 def test_a_single_env_file(home, ccproxy):
-    assert ccproxy("check", "envs/kimi.env").stdout.startswith("envs/kimi.env is in order: Kimi, ")
+    assert ccproxy("check", "envs/kimi.env").stdout.startswith("envs/kimi.env is valid: Kimi, ")
     assert ccproxy("check", "envs/none.env").exit_code == 78
 
 
-NOTE = "note: the context window of qwen3-coder:30b is unknown"
+NOTE = "the context window of qwen3-coder:30b is unknown"
 
 
 def test_an_unknown_window_is_told(home, ccproxy):
@@ -95,7 +99,7 @@ def test_choose(typed, expected, fleet):
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ("kimi", 'did you mean "Kimi-K2"?'),
+        ("kmi-k2", 'did you mean "Kimi-K2"?'),
         ("glm4.6", 'did you mean "GLM-4.6"?'),
         ("zzz", '"zzz" is not in the table\n  fix: use one of: Kimi-K2, GLM-4.6'),
         ("z*", '"z*" is not in the table'),

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from ccproxy.store.history import Turn, add_new_turns, read_turns
-from tests.cli.conftest import command, port_of
+from tests.cli.conftest import command, port_of, write_env
 
 TURNS = [
     Turn(1767225600.0, "user", "Hi\nyou \x1b[31m", "kimi-k3"),
@@ -58,7 +58,7 @@ def test_nothing_is_kept(home, ccproxy):
 def test_there_and_back(filled, ccproxy):
     done = ccproxy("history", "kimi-k2", "export", "talk.jsonl")
     assert done.stdout == "Wrote 2 turns of Kimi-K2 to exports/talk.jsonl.\n"
-    assert ccproxy("history", "kimi-k2", "clear").stdout == "Forgot 2 turns of Kimi-K2.\n"
+    assert ccproxy("history", "kimi-k2", "clear", "--yes").stdout == "Deleted 2 turns of Kimi-K2.\n"
     assert read_turns(filled / "state", "Kimi-K2") == []
     assert ccproxy("history", "glm-4.6", "import", "talk.jsonl").exit_code == 0
     assert read_turns(filled / "state", "GLM-4.6") == TURNS
@@ -78,10 +78,10 @@ def test_nothing_is_overwritten(filled, ccproxy):
 @pytest.mark.parametrize(
     ("words", "typed", "said", "left"),
     [
-        pytest.param([], "y\n", "Forgot 2 turns of Kimi-K2.", [], id="yes"),
-        pytest.param([], "n\n", "Nothing was forgotten.", TURNS, id="no"),
-        pytest.param([], "\n", "Nothing was forgotten.", TURNS, id="nothing means no"),
-        pytest.param(["--yes"], "", "Forgot 2 turns of Kimi-K2.", [], id="not asked"),
+        pytest.param([], "y\n", "Deleted 2 turns of Kimi-K2.", [], id="yes"),
+        pytest.param([], "n\n", "Nothing was deleted.", TURNS, id="no"),
+        pytest.param([], "\n", "Nothing was deleted.", TURNS, id="nothing means no"),
+        pytest.param(["--yes"], "", "Deleted 2 turns of Kimi-K2.", [], id="not asked"),
     ],
 )
 def test_at_a_terminal_it_is_asked_before_anything_is_forgotten(filled, words, typed, said, left):
@@ -98,7 +98,7 @@ def test_at_a_terminal_it_is_asked_before_anything_is_forgotten(filled, words, t
     os.close(theirs)
     os.close(ours)
     assert done.stdout == f"{said}\n"
-    assert ("There is no way back." in done.stderr) is not bool(words)
+    assert ("This cannot be undone." in done.stderr) is not bool(words)
     assert read_turns(filled / "state", "Kimi-K2") == left
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_told(home, ccproxy, name, words):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["kimi-k2", "export"], "which file?"),
+        (["kimi-k2", "export"], "the file name is missing"),
         (["kimi-k2", "export", "../x"], "not the name of a file"),
         (["kimi-k2", "import", "/etc/passwd"], "not the name of a file"),
         (["nobody"], "is not in the table"),
@@ -136,26 +136,49 @@ def test_what_cannot_be_meant(filled, ccproxy, words, said):
     assert said in done.stderr
 
 
+def test_without_a_terminal_nothing_is_deleted_unless_confirmed(filled, ccproxy):
+    done = ccproxy("history", "kimi-k2", "clear", input="")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "Error: the deletion must be confirmed at a terminal\n"
+        "  fix: ccproxy history Kimi-K2 clear --yes\n"
+    )
+    assert read_turns(filled / "state", "Kimi-K2") == TURNS
+
+
+@pytest.mark.parametrize("has_client_key", [False, True])
+def test_what_was_just_recorded_is_shown(has_client_key, demo, ccproxy, process):
+    """The worker writes turns in batches; showing them does not wait for the next batch."""
+    key = "a-client-key-of-16-characters" if has_client_key else ""
+    setting = f"ANTHROPIC_API_KEY={key}\n" if has_client_key else ""
+    write_env(demo, "demo", f"PROVIDER=demo\nHISTORY=on\n{setting}")
+    assert process("start", "demo").returncode == 0
+    say(port_of(demo, "Demo"), "remember me", key=key)
+    assert "  remember me\n" in ccproxy("history", "demo").stdout
+
+
 def test_switched_on_and_off_while_it_runs(demo, ccproxy, process):
     assert process("start", "demo").returncode == 0
-    assert ccproxy("history", "demo", "on").stdout == "What is said at Demo is kept.\n"
+    assert (
+        ccproxy("history", "demo", "on").stdout == "Recording Demo conversations (kept 3 days).\n"
+    )
     port = port_of(demo, "Demo")
     assert process("restart", "demo").returncode == 0
     assert "history   recorded" in ccproxy("-v", "status", "demo").stdout
     for _ in range(2):
         say(port, "remember me")
-        assert ccproxy("history", "demo", "off").stdout == "What is said at Demo is not kept.\n"
+        assert ccproxy("history", "demo", "off").stdout == "Not recording Demo conversations.\n"
     found = [turn.content for turn in read_turns(demo / "state", "Demo")]
     assert found.count("remember me") == 1
     assert len(found) == 2
 
 
-def say(port, text):
+def say(port, text, *, key=""):
     body = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": text}]}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/messages",
         data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", **({"x-api-key": key} if key else {})},
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert answer.status == 200

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -11,6 +13,7 @@ from ccproxy.store.usage_totals import Used, usage_writer
 
 NOW = time.time()
 DAY = 86400.0
+A_WEEK_AGO = NOW - 7 * DAY
 
 
 def used(label="Kimi-K2", model="kimi-k3", key="…1111", *, at=NOW, cost=1.5, failed=False):
@@ -36,22 +39,27 @@ def filled(home):
 
 
 TABLE = """\
-LABEL    MODEL    REQUESTS  ERRORS  INPUT   CACHED  OUTPUT  REASONING  FIRST BYTE     COST
-GLM-4.6  glm-4.6         1       0  1,200   50,000     340        100      0.50 s  $0.0123
-Kimi-K2  kimi-k2         1       0  1,200   50,000     340        100      0.50 s        –
-Kimi-K2  kimi-k3         2       1  1,200   50,000     340        100      0.50 s    $1.50
-total                    4       1  3,600  150,000   1,020        300      0.50 s   $1.51+
-"""
+LABEL    MODEL    REQUESTS  ERRORS  INPUT   CACHED  HIT  OUTPUT  REASONING  FIRST BYTE     COST  TOKENS
+GLM-4.6  glm-4.6         1       0  1,200   50,000  98%     340        100      0.50 s  $0.0123  ████████████
+Kimi-K2  kimi-k2         1       0  1,200   50,000  98%     340        100      0.50 s        –  ████████████
+Kimi-K2  kimi-k3         2       1  1,200   50,000  98%     340        100      0.50 s    $1.50  ████████████
+total                    4       1  3,600  150,000  98%   1,020        300      0.50 s   $1.51+
+"""  # noqa: E501 - the table as it is printed
 
 
 def rows(done):
-    return [line.split() for line in done.stdout.splitlines()]
+    """The table, without the period above it."""
+    lines = done.stdout.splitlines()[2:]
+    return [line.split() for line in lines if not line.startswith("(terminal too narrow")]
 
 
-def test_what_each_model_used(filled, ccproxy):
+def test_what_each_model_used(filled, ccproxy, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     done = ccproxy("usage")
     assert done.exit_code == 0
-    assert done.stdout == TABLE
+    period, empty, *lines = done.stdout.splitlines()
+    assert re.fullmatch(r"Usage from [\d-]{10} 00:00 to [\d-]{10} \d\d:\d\d", period)
+    assert (empty, lines) == ("", TABLE.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -83,12 +91,15 @@ def test_as_json(filled, ccproxy):
         "input_tokens": 1200,
         "cache_read_tokens": 50_000,
         "cache_creation_tokens": 0,
+        "cache_hit_rate": 0.9766,
         "output_tokens": 340,
         "reasoning_tokens": 100,
         "mean_ttfb_seconds": 0.5,
         "cost_usd": 0.0123,
         "unpriced_requests": 0,
     }
+    begin = datetime.fromisoformat(content.pop("since"))
+    assert begin.timestamp() <= A_WEEK_AGO
     assert content == {
         "schema": 1,
         "usage": [{"label": "GLM-4.6", "model": "glm-4.6", **row}],
@@ -105,13 +116,55 @@ def test_a_narrow_terminal_shows_less(filled, ccproxy, monkeypatch):
     monkeypatch.setenv("COLUMNS", "64")
     lines = ccproxy("usage").stdout.splitlines()
     assert max(map(len, lines)) <= 64
-    assert "COST" in lines[0]
+    assert "COST" in lines[2]
+    assert lines[-1] == "(terminal too narrow for: CACHED, REASONING, FIRST BYTE, TOKENS)"
+
+
+def test_a_bar_compares_the_tokens_of_the_rows(home, ccproxy, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    writer = usage_writer(home / "state", warn=pytest.fail)
+    for tokens, key in ((1200, "…1111"), (600, "…2222"), (1, "…3333"), (0, "…4444")):
+        writer.put(Used(NOW, "Kimi-K2", "kimi-k3", key, False, tokens, 0, 0, 0, 0, 0.5, 1.0))
+    writer.close()
+    bars = [line.rpartition("  ")[2] for line in ccproxy("usage", "--by", "key").stdout.split("\n")]
+    assert [bar for bar in bars if "█" in bar] == ["█" * 12, "█" * 6, "█"]
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        pytest.param("1h", ["now"], id="hours"),
+        pytest.param("today", ["now", "today"], id="today"),
+        pytest.param("yesterday", ["now", "today", "yesterday"], id="yesterday"),
+        pytest.param("2d", ["now", "today", "yesterday", "before"], id="days are whole"),
+    ],
+)
+def test_since_accepts_hours_days_and_names(since, expected, home, ccproxy, monkeypatch):
+    now = datetime(2026, 11, 25, 15, 30)
+    monkeypatch.setattr("ccproxy.cli.commands.inspect.usage.datetime", clock_at(now))
+    writer = usage_writer(home / "state", warn=pytest.fail)
+    for hours, model in ((0, "now"), (3, "today"), (24, "yesterday"), (54, "before"), (70, "old")):
+        writer.put(used(model=model, at=(now - timedelta(hours=hours)).timestamp()))
+    writer.close()
+    done = ccproxy("usage", "--by", "model", "--since", since, "--json")
+    assert {row["model"] for row in json.loads(done.stdout)["usage"]} == set(expected)
+
+
+def clock_at(moment):
+    """The class datetime with another now()."""
+    return type("Clock", (datetime,), {"now": classmethod(lambda _cls: moment)})
+
+
+def test_what_is_no_period_is_refused(home, ccproxy):
+    done = ccproxy("usage", "--since", "last week")
+    assert done.exit_code == 2
+    assert 'must be a duration such as 15s, 10m, 12h or 3d, got "last week"' in done.stderr
 
 
 def test_nothing_was_used(home, ccproxy):
     done = ccproxy("usage")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "Nothing was used in the last 7d" in done.stderr
+    assert re.match(r"No requests from [\d-]{10} 00:00 to ", done.stderr)
     assert json.loads(ccproxy("usage", "--json").stdout)["usage"] == []
 
 

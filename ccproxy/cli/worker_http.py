@@ -1,0 +1,54 @@
+"""Requests to the HTTP endpoints of a running worker."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from ccproxy.cli.session.claude_environment import base_url
+from ccproxy.config.worker import WorkerConfig
+
+PROVIDER_SECONDS = 120.0
+"""A provider may take long to answer a test request."""
+WORKER_SECONDS = 5.0
+
+
+def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> Mapping[str, Any]:
+    """
+    Have the worker of *config* send a test request to its provider, and return its report.
+
+    Raises:
+        OSError: If it does not respond within *limit* seconds.
+        ValueError: If its response is not JSON.
+
+    """
+    return _call(config, "GET", "/test-connection", limit=limit)
+
+
+def flush_history(config: WorkerConfig) -> None:
+    """
+    Have the worker of *config* write the conversation turns that are pending.
+
+    Raises:
+        OSError: If it does not respond.
+        ValueError: If its response is not JSON.
+
+    """
+    _call(config, "POST", "/conversation/flush", limit=WORKER_SECONDS)
+
+
+def _call(config: WorkerConfig, method: str, path: str, *, limit: float) -> Mapping[str, Any]:
+    headers = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
+    url = f"{base_url(config.host, config.port)}{path}"
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - our worker
+    # Without the HTTP proxy of the environment: the worker is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=limit) as response:
+            body = json.load(response)
+    except urllib.error.HTTPError as error:
+        body = json.loads(error.read() or b"{}")
+    return body if isinstance(body, dict) else {"message": body}
