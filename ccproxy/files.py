@@ -115,6 +115,13 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def display_path(path: Path) -> Path:
+    """Return *path* as messages show it: relative to the current folder if it is below it."""
+    here = Path.cwd()
+    is_below = here != here.parent and path.is_relative_to(here)
+    return path.relative_to(here) if is_below else path
+
+
 @contextmanager
 def locked(path: Path, *, timeout: float | None = None) -> Iterator[int]:
     """

@@ -21,7 +21,7 @@ def settings() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for setting in SETTINGS:
         aliases = "".join(f" (also `{alias}`)" for alias in setting.aliases)
-        default = setting.default or "–"
+        default = setting.default_text or "–"
         rows.append(f"| `{setting.name}`{aliases} | {default} | {setting.meaning} |")
     return "\n".join(rows)
 

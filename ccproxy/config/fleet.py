@@ -1,38 +1,40 @@
 """
-ccproxy.toml -> Fleet: the table of proxies, and the folder that they live in.
+ccproxy.toml -> Fleet: the table of proxies, and the folder in which they live.
 
-The CLI reads this on every command, so it imports nothing but the standard library. Env files
-are not opened here: a mistake in one must not keep `status` and `stop` from working. All of it
-is checked together by `config/check.py`.
+The CLI reads this on every command, so only the standard library is imported. Env files are not
+opened here: a mistake in one must not stop `status` and `stop`. `config/fleet_check.py` checks
+all files together.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ccproxy.config.toml_document import TomlDocument
 from ccproxy.errors import ConfigError, Mistake
-from ccproxy.files import read_regular
+from ccproxy.files import display_path
+from ccproxy.text import closest, did_you_mean
 
 FILE_NAME = "ccproxy.toml"
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 LABEL_RULE = (
     "1 to 32 letters, digits, dots, dashes or underscores, beginning with a letter or digit"
 )
-MOST_WORKERS = 64
+MAX_WORKERS = 64
 RESERVED = {"supervisor"}
-"""Labels whose files in logs/ and pids/ are not a worker's."""
-NO_PROXY = "the table holds no proxy"
-"""The one mistake that a first proxy mends."""
-_KEYS = ("port", "env_file", "label", "workers", "fallback")
-_TOP = ("proxies", "proxy", "fallback", "presets", "routes")
-"""The last three are read by `config/choices.py`."""
-_EXAMPLE = '"8081:envs/kimi.env:Kimi-K2"'
+"""Labels whose files in logs/ and pids/ belong to the supervisor."""
+EMPTY_TABLE = "the table contains no proxy"
+"""The text of the only mistake of a table that lacks its first entry."""
+_ENTRY_KEYS = ("port", "env_file", "label", "workers", "fallback")
+_REQUIRED_KEYS = _ENTRY_KEYS[:3]
+_TOP_KEYS = ("proxies", "proxy", "fallback", "presets", "routes")
+"""The last three are read by `config/routing_tables.py`."""
+_EXAMPLE = '"8081:envs/kimi.env:Kimi-K3"'
+_LARGEST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +45,11 @@ class Entry:
     env_file: Path
     label: str
     workers: int = 1
-    """How many processes serve the port."""
+    """The number of processes that serve the port."""
     table: Path | None = field(default=None, compare=False)
-    """The file that holds the table; None for a proxy that was started without one."""
+    """The file of the table; None for a proxy that was started without one."""
     line: int | None = field(default=None, compare=False)
-    """Where in the table the entry stands."""
+    """The entry's line in the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class Fleet:
     """Every proxy of one ccproxy.toml."""
 
     home: Path
-    """The folder that holds the table; everything else lies beside it."""
+    """The folder of the table and of all other files of the fleet."""
     file: Path
     entries: tuple[Entry, ...]
 
@@ -71,13 +73,23 @@ class Fleet:
 
     @property
     def state(self) -> Path:
-        """The folder of sockets, locks and whatever else outlives a process."""
+        """The folder of sockets, locks and saved state."""
         return self.home / "state"
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels by their lower-case forms."""
+        return {entry.label.lower(): entry.label for entry in self.entries}
+
     def entry(self, label: str) -> Entry | None:
-        """Find an entry by its *label*, without regard to case."""
-        wanted = label.lower()
-        return next((entry for entry in self.entries if entry.label.lower() == wanted), None)
+        """Return the entry with this *label*, in any case; None if there is none."""
+        lower = label.lower()
+        return next((entry for entry in self.entries if entry.label.lower() == lower), None)
+
+
+def open_table(path: Path) -> TomlDocument:
+    """Parse the table *path*; its syntax errors are noted in the document."""
+    return TomlDocument(path.resolve(), list_name="proxies", list_example=_EXAMPLE)
 
 
 def load_fleet(path: Path) -> Fleet:
@@ -95,214 +107,142 @@ def load_fleet(path: Path) -> Fleet:
 
 
 def read_fleet(path: Path) -> tuple[Fleet, tuple[Mistake, ...]]:
-    """Read the table *path* as far as it can be read, and say what is wrong with the rest."""
-    file = path.resolve()
-    reader = _TableReader(file)
-    entries = reader.read()
+    """Read the table *path* as far as possible; return the mistakes in the rest too."""
+    document = open_table(path)
+    entries = _TableReader(document).read() if document.is_valid else []
+    file = document.file
     fleet = Fleet(home=file.parent, file=file, entries=tuple(entries))
-    return fleet, tuple(sorted(reader.mistakes, key=lambda mistake: mistake.line or 0))
-
-
-def shown(path: Path) -> Path:
-    """Shorten *path* for the user's eyes: relative to where the user is, if it lies below."""
-    here = Path.cwd()
-    is_below = here != here.parent and path.is_relative_to(here)
-    return path.relative_to(here) if is_below else path
+    return fleet, document.sorted_mistakes()
 
 
 class _TableReader:
-    """Reads one table and collects what is wrong with it."""
+    """Reads the entries of one table and notes the mistakes in them."""
 
-    def __init__(self, file: Path) -> None:
-        self.mistakes: list[Mistake] = []
-        self._file = file
-        self._lines: list[str] = []
+    def __init__(self, document: TomlDocument) -> None:
+        self._document = document
 
     def read(self) -> list[Entry]:
-        document = self._document()
-        if document is None:
-            return []
-        self._check_names(document)
-        raw = [*self._short_entries(document), *self._long_entries(document)]
-        if not raw and not self.mistakes:
-            self._mistake(None, NO_PROXY, f"add one: proxies = [{_EXAMPLE}], or: ccproxy init")
+        document = self._document
+        self._check_names()
+        raw = [*self._short_entries(), *self._long_entries()]
+        if not raw and not document.mistakes:
+            fix = f"add one: proxies = [{_EXAMPLE}], or run: ccproxy init"
+            document.note(None, EMPTY_TABLE, fix)
         entries = [entry for fields, line in raw if (entry := self._entry(fields, line))]
-        self._check_twins(entries)
+        self._check_duplicates(entries)
         return entries
 
-    def _document(self) -> dict[str, Any] | None:
-        try:
-            text = read_regular(self._file, encoding="utf-8-sig")
-        except OSError as error:
-            self._mistake(None, f"cannot be read: {error.strerror}", "make it readable")
-            return None
-        except UnicodeDecodeError:
-            self._mistake(None, "is not UTF-8 text", "save it as UTF-8")
-            return None
-        self._lines = text.splitlines()
-        try:
-            return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            self._not_toml(str(error))
-            return None
-
-    def _not_toml(self, said: str) -> None:
-        name, fix = self._file.name, f"write entries as {_EXAMPLE},"
-        if (row := _broken_row(self._lines)) is not None:
-            # The parser stumbles further down, where a second entry begins or the file ends.
-            line, lacks = row
-            self._mistake(line, f"{name} is not valid TOML: this line lacks {lacks}", fix)
-            return
-        place = re.search(r"\(at line (\d+), column \d+\)", said)
-        line = int(place[1]) if place else len(self._lines)
-        text = re.sub(r"\s*\(at [^)]*\)$", "", said)
-        self._mistake(line, f"{name} is not valid TOML: {text}", fix)
-
-    def _check_names(self, document: Mapping[str, Any]) -> None:
-        for name in document.keys() - set(_TOP):
-            meant = get_close_matches(name, _TOP, n=1)
-            if meant:
-                text = f"{name} is not a setting (did you mean {meant[0]}?)"
-                self._mistake(self._line_of(name), text, f"rename it to {meant[0]}")
+    def _check_names(self) -> None:
+        document = self._document
+        for name in document.values.keys() - set(_TOP_KEYS):
+            if match := closest(name, _TOP_KEYS):
+                text = f"{name} is not a setting{did_you_mean(name, _TOP_KEYS)}"
+                document.note(document.line_of(name), text, f"rename it to {match}")
 
     # The short form: "PORT:ENVFILE:LABEL"...
 
-    def _short_entries(self, document: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], int]]:
-        rows = document.get("proxies", [])
+    def _short_entries(self) -> Iterable[tuple[dict[str, Any], int]]:
+        document = self._document
+        rows = document.values.get("proxies", [])
         if not isinstance(rows, list):
-            self._mistake(self._line_of("proxies"), "proxies must be a list", f"[{_EXAMPLE}]")
+            line = document.line_of("proxies")
+            document.note(line, "proxies must be a list", f"write proxies = [{_EXAMPLE}]")
             return
-        seen: dict[str, int] = {}
+        last_lines: dict[str, int] = {}
         for row in rows:
             text = str(row)
-            line = self._line_of_row(text, after=seen.get(text, 0))
-            seen[text] = line
+            last = last_lines.get(text, 0)
+            line = document.line_of_string(text, after=last) or last
+            line = last_lines[text] = line or document.line_of("proxies") or 1
             port, _, rest = text.partition(":")
             env_file, colon, label = rest.rpartition(":")
             if not isinstance(row, str) or not colon or not env_file:
-                what = f'"{text}" is not of the form PORT:ENVFILE:LABEL'
-                self._mistake(line, what, f"write it like {_EXAMPLE}")
+                form = f'"{text}" is not of the form PORT:ENVFILE:LABEL'
+                document.note(line, form, f"write it like {_EXAMPLE}")
                 continue
             yield {"port": port.strip(), "env_file": env_file.strip(), "label": label.strip()}, line
 
-    # ...and the long one: [[proxy]].
+    # ...and the long form: [[proxy]].
 
-    def _long_entries(self, document: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], int]]:
-        tables = document.get("proxy", [])
+    def _long_entries(self) -> Iterable[tuple[dict[str, Any], int]]:
+        document = self._document
+        tables = document.values.get("proxy", [])
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            self._mistake(self._line_of("proxy"), "proxy must be tables", "begin each: [[proxy]]")
+            line = document.line_of("proxy")
+            document.note(line, "proxy must be an array of tables", "begin each with [[proxy]]")
             return
-        heads = [i for i, text in enumerate(self._lines, 1) if re.match(r"\s*\[\[\s*proxy\b", text)]
-        for number, table in enumerate(tables):
-            line = heads[number] if number < len(heads) else 0
-            for name in table.keys() - set(_KEYS):
-                meant = get_close_matches(name, _KEYS, n=1) or [", ".join(_KEYS)]
-                text = f"{name} is not a setting of a proxy (did you mean {meant[0]}?)"
-                self._mistake(self._line_of(name, after=line), text, "rename or remove it")
-            missing = [name for name in _KEYS[:3] if name not in table]
+        for index, table in enumerate(tables):
+            line = document.array_table_line("proxy", index)
+            for name in table.keys() - set(_ENTRY_KEYS):
+                hint = did_you_mean(name, _ENTRY_KEYS)
+                text = f"{name} is not a setting of a proxy{hint}"
+                fix = f"rename or remove it; the settings are {', '.join(_ENTRY_KEYS)}"
+                document.note(document.line_of(name, after=line or None), text, fix)
+            missing = [name for name in _REQUIRED_KEYS if name not in table]
             if missing:
-                self._mistake(line, f"[[proxy]] has no {' and no '.join(missing)}", "add it")
+                document.note(line, f"[[proxy]] has no {' and no '.join(missing)}", "add it")
                 continue
             yield table, line
 
     def _entry(self, fields: Mapping[str, Any], line: int) -> Entry | None:
-        before = len(self.mistakes)
-        port = self._whole(fields["port"], "the port", 65535, line)
-        workers = self._whole(fields.get("workers", 1), "workers", MOST_WORKERS, line)
+        document = self._document
+        mistakes = len(document.mistakes)
+        port = self._integer(fields["port"], "the port", _LARGEST_PORT, line)
+        workers = self._integer(fields.get("workers", 1), "workers", MAX_WORKERS, line)
         label, env_file = fields["label"], fields["env_file"]
         if not isinstance(label, str) or not LABEL.fullmatch(label) or not label.isascii():
-            self._mistake(line, f'the label "{label}" is not allowed', f"a label is {LABEL_RULE}")
+            document.note(line, f'the label "{label}" is not allowed', f"a label is {LABEL_RULE}")
         elif label.lower() in RESERVED:
-            fix = "choose another label"
-            self._mistake(line, f'the label "{label}" is taken by ccproxy itself', fix)
+            text = f'the label "{label}" is reserved for ccproxy itself'
+            document.note(line, text, "choose another label")
         if not isinstance(env_file, str) or not env_file or "\0" in env_file:
-            self._mistake(line, "env_file must be the path of a file", "name one below envs/")
-        if len(self.mistakes) > before:
+            document.note(line, "env_file must be the path of a file", "name a file in envs/")
+        if len(document.mistakes) > mistakes:
             return None
-        path = self._file.parent / Path(env_file).expanduser()
-        return Entry(
-            port=port, env_file=path, label=label, workers=workers, table=self._file, line=line
-        )
+        file = document.file
+        path = file.parent / Path(env_file).expanduser()
+        return Entry(port=port, env_file=path, label=label, workers=workers, table=file, line=line)
 
-    def _whole(self, value: object, what: str, most: int, line: int) -> int:
+    def _integer(self, value: object, name: str, largest: int, line: int) -> int:
         text = str(value)
         if not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,6}", text):
             number = int(text)
-            if 1 <= number <= most:
+            if 1 <= number <= largest:
                 return number
-        fix = f"choose a whole number from 1 to {most}"
-        self._mistake(line, f'{what} must be from 1 to {most}, got "{text}"', fix)
+        fix = f"choose a whole number from 1 to {largest}"
+        self._document.note(line, f'{name} must be from 1 to {largest}, got "{text}"', fix)
         return 0
 
-    def _check_twins(self, entries: list[Entry]) -> None:
+    def _check_duplicates(self, entries: list[Entry]) -> None:
         ports: dict[int, Entry] = {}
         labels: dict[str, Entry] = {}
-        taken = {entry.port for entry in entries}
         for entry in entries:
             first = ports.setdefault(entry.port, entry)
             if first is not entry:
-                free = next(port for port in range(entry.port + 1, 131072) if port not in taken)
-                fix = f"give one of them another port, for example {free if free < 65536 else 8081}"
-                self._twins(f"port {entry.port} is used twice", first, entry, fix=fix)
+                free = _free_port({entry.port for entry in entries}, above=entry.port)
+                fix = f"give one of them another port, for example {free}"
+                self._note_duplicate(f"port {entry.port} is used twice", first, entry, fix=fix)
             first = labels.setdefault(entry.label.lower(), entry)
             if first is not entry:
-                fix = "give one of them another label; upper and lower case are the same"
-                self._twins(f"label {entry.label} is used twice", first, entry, fix=fix)
+                fix = "give one of them another label; case is ignored"
+                self._note_duplicate(f"label {entry.label} is used twice", first, entry, fix=fix)
         for entry in entries:
             for number in range(2, entry.workers + 1):
                 other = labels.get(f"{entry.label}.{number}".lower())
                 if other is not None:
-                    text = f"process {number} of {entry.label} logs to {other.label}.log, too"
-                    self._twins(text, entry, other, fix=f"give {other.label} another label")
+                    text = f"process {number} of {entry.label} also logs to {other.label}.log"
+                    fix = f"give {other.label} another label"
+                    self._note_duplicate(text, entry, other, fix=fix)
 
-    def _twins(self, text: str, *entries: Entry, fix: str) -> None:
-        name = shown(self._file)
-        where = "".join(
-            f"\n      {name}:{entry.line}   {self._lines[(entry.line or 1) - 1].strip()}"
+    def _note_duplicate(self, text: str, *entries: Entry, fix: str) -> None:
+        document = self._document
+        name = display_path(document.file)
+        rows = "".join(
+            f"\n      {name}:{entry.line}   {document.lines[(entry.line or 1) - 1].strip()}"
             for entry in entries
         )
-        self._mistake(entries[-1].line, text + where, fix)
-
-    # Where things stand; tomllib does not tell.
-
-    def _line_of(self, name: str, *, after: int = 0) -> int | None:
-        pattern = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=\].]""")
-        rows = enumerate(self._lines[after:], after + 1)
-        return next((number for number, text in rows if pattern.match(text)), None)
-
-    def _line_of_row(self, text: str, *, after: int) -> int:
-        rows = enumerate(self._lines[after:], after + 1)
-        quoted = (f'"{text}"', f"'{text}'")
-        found = (
-            number
-            for number, row in rows
-            if not row.lstrip().startswith("#") and any(one in row for one in quoted)
-        )
-        return next(found, after or self._line_of("proxies") or 1)
-
-    def _mistake(self, line: int | None, text: str, fix: str) -> None:
-        self.mistakes.append(Mistake(file=shown(self._file), line=line or None, text=text, fix=fix))
+        document.note(entries[-1].line, text + rows, fix)
 
 
-def _broken_row(lines: Iterable[str]) -> tuple[int, str] | None:
-    """Find the first line of the list `proxies` that lacks a comma or a quote, and say which."""
-    is_inside = False
-    unfinished = 0  # the line of an entry that no comma follows yet
-    for number, text in enumerate(lines, 1):
-        head = re.match(r"\s*proxies\s*=\s*\[", text)
-        is_inside = is_inside or head is not None
-        # Each entry as one sign: what is left shows how they are strung together.
-        row = re.sub(r"""("[^"]*"|'[^']*')""", "S", text[head.end() if head else 0 :])
-        row = row.partition("#")[0].replace(" ", "").replace("\t", "")
-        if not is_inside or not row:
-            continue
-        if '"' in row or "'" in row or ":" in row:
-            return number, "a quote"
-        if "SS" in row:
-            return number, "a comma between its entries"
-        if unfinished and row.startswith("S"):
-            return unfinished, "its comma"
-        if "]" in row:
-            return None
-        unfinished = number if row.endswith("S") else 0
-    return None
+def _free_port(taken: set[int], *, above: int) -> int:
+    return next((port for port in range(above + 1, _LARGEST_PORT + 1) if port not in taken), 8081)

@@ -1,8 +1,8 @@
 """
-The text of a setting -> its value.
+The parsers of settings: text -> value.
 
-The text of a ValueError completes the sentence "<NAME> ...". Parsers of secrets do not quote
-what they read.
+The text of a ValueError completes the sentence "<NAME> ...". Parsers of secrets do not quote their
+input.
 """
 
 from __future__ import annotations
@@ -10,25 +10,30 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from ipaddress import IPv4Network, ip_address
-from typing import Any
+from typing import Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ccproxy.protocol.headers import is_header_value
+from ccproxy.providers.quirks import Api
+from ccproxy.text import mask_key
+
+ApiChoice = Api | Literal["auto"]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ON = ("on", "true", "yes", "1")
 _OFF = ("off", "false", "no", "0")
 
-# Names that no public DNS serves: http:// is allowed there (a server in the user's own network).
+# Suffixes that no public DNS serves: http:// is allowed for servers in the user's own network.
 _PRIVATE_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".home", ".home.arpa", ".test")
-_SHARED_SPACE = IPv4Network("100.64.0.0/10")  # RFC 6598; also Tailscale's addresses
+_SHARED_SPACE = IPv4Network("100.64.0.0/10")  # RFC 6598; also the addresses of Tailscale
 
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
 
-# What stands in templates where a key should be, after the prefix that a vendor's keys have.
+# Texts that templates contain instead of a key, after the prefix of a vendor's keys.
 _PREFIX = r"(?:(?:sk|ak|pk|gsk|csk|xai|nvapi|gho|ghu|ms|key)[-_](?:ant-|or-v1-|or-|proj-|api03-)*)?"
-_STAND_INS = (
+_PLACEHOLDERS = (
     r"your.*",
     r"x{3,}.*",
     r"\*{3,}",
@@ -38,9 +43,17 @@ _STAND_INS = (
     r"(?:api[-_]?)?key(?:[-_]?here)?",
     r"<.*>|\{.*\}|\[.*\]",
 )
-_PLACEHOLDER = re.compile(f"{_PREFIX}(?:{'|'.join(_STAND_INS)})", re.IGNORECASE)
+_PLACEHOLDER = re.compile(f"{_PREFIX}(?:{'|'.join(_PLACEHOLDERS)})", re.IGNORECASE)
+_REFERENCE = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%[A-Za-z_]\w*%|\$\(.*\)|`.*`")
+"""A variable or command of a shell; env files are read without expansion."""
+_AUTH_SCHEME = re.compile(
+    r"(?:bearer|basic|x-api-key|authorization)\s*[\s:]\s*(?=\S)", re.IGNORECASE
+)
+_QUOTES = "\"'`“”‘’„«»＂＇"
+_FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u3000": "a plain space"}
+"""Characters of Chinese and Japanese input methods, and what to write instead."""
 
-# A vendor's prefix with more behind it, or a long word of letters and digits (names have dashes).
+# A vendor's prefix with a long rest, or a long word of letters and digits (names have dashes).
 _KEY_LIKE = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|ak|ccp|gsk|csk|xai|nvapi|hf|gh[a-z])[-_]|AIza|eyJ)[\w.-]{8,}"
     r"|(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}"
@@ -48,22 +61,22 @@ _KEY_LIKE = re.compile(
 
 
 def text(value: str) -> str:
-    """Any text on one line."""
+    """Parse any text on one line."""
     if not is_header_value(value):
-        raise ValueError("must be one line without control signs")
+        raise ValueError("must be one line without control characters")
     return value
 
 
 def switch(value: str) -> bool:
-    """On or off."""
-    word = value.lower()
-    if word not in _ON + _OFF:
+    """Parse on or off."""
+    lower = value.lower()
+    if lower not in _ON + _OFF:
         raise ValueError(f'must be on or off, got "{value}"')
-    return word in _ON
+    return lower in _ON
 
 
 def seconds(value: str) -> float:
-    """A number of seconds above zero."""
+    """Parse a number of seconds above zero."""
     number = _number(value)
     if not 0 < number < math.inf:
         raise ValueError(f'must be a number of seconds, got "{value}"')
@@ -71,7 +84,7 @@ def seconds(value: str) -> float:
 
 
 def seconds_or_never(value: str) -> float:
-    """A number of seconds; 0 means never."""
+    """Parse a number of seconds; 0 means never."""
     number = _number(value)
     if not 0 <= number < math.inf:
         raise ValueError(f'must be a number of seconds or 0 for never, got "{value}"')
@@ -79,31 +92,31 @@ def seconds_or_never(value: str) -> float:
 
 
 def tokens(value: str) -> int:
-    """A number of tokens, at least one."""
+    """Parse a number of tokens, at least one."""
     if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < 1:
         raise ValueError(f'must be a whole number of tokens, got "{value}"')
     return int(value)
 
 
 def count(value: str) -> int:
-    """A small whole number, zero included."""
+    """Parse a whole number from 0 to 99."""
     if not re.fullmatch(r"[0-9]{1,2}", value):
         raise ValueError(f'must be a whole number from 0 to 99, got "{value}"')
     return int(value)
 
 
 def requests(value: str) -> int:
-    """A number of requests, at least one."""
+    """Parse a number of requests, at least one."""
     return _at_least_one(value, "requests")
 
 
 def connections(value: str) -> int:
-    """A number of connections, at least one."""
+    """Parse a number of connections, at least one."""
     return _at_least_one(value, "connections")
 
 
 def per_minute(value: str) -> int:
-    """A number of requests in a minute; each of them is remembered."""
+    """Parse a number of requests per minute; the time of each is kept in memory."""
     number = requests(value)
     if number > 10_000:
         raise ValueError(f'must be at most 10000 requests, got "{value}"')
@@ -111,127 +124,171 @@ def per_minute(value: str) -> int:
 
 
 def port(value: str) -> int:
-    """A TCP port."""
+    """Parse a TCP port."""
     if not re.fullmatch(r"[0-9]{1,5}", value) or not 1 <= int(value) <= 65535:
         raise ValueError(f'must be a port from 1 to 65535, got "{value}"')
     return int(value)
 
 
 def log_level(value: str) -> str:
-    """A level of logging. A comment behind it is cut off: `docker --env-file` leaves it there."""
-    word = value.split("#")[0].strip().upper()
-    level = "WARNING" if word == "WARN" else word
+    """Parse a log level; `docker --env-file` does not remove a comment after it."""
+    name = value.split("#")[0].strip().upper()
+    level = "WARNING" if name == "WARN" else name
     if level not in LEVELS:
         raise ValueError(f'must be one of {", ".join(LEVELS)}, got "{value}"')
     return level
 
 
-def api(value: str) -> str:
-    """The API that is spoken upstream; auto: each model's own."""
-    word = value.lower()
-    if word not in ("auto", "chat", "responses", "messages"):
+def api(value: str) -> ApiChoice:
+    """Parse the dialect of upstream requests; auto: that of each model."""
+    lower = value.lower()
+    if lower not in ("auto", "chat", "responses", "messages"):
         raise ValueError(f'must be auto, chat, responses or messages, got "{value}"')
-    return word
+    return cast(ApiChoice, lower)
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Words split by commas; blanks are trimmed, empty ones dropped, each is kept once."""
+    """Parse words separated by commas, without blanks, empty words and repetitions."""
     return tuple(dict.fromkeys(word for part in value.split(",") if (word := part.strip())))
 
 
 def hosts(value: str) -> tuple[str, ...]:
-    """Names and addresses as a Host header has them, without port and brackets."""
-    found = words(value.lower())
-    for host in found:
+    """Parse names and addresses as in a Host header, without port and brackets."""
+    names = words(value.lower())
+    for host in names:
         try:
             ip_address(host)
         except ValueError as error:
             if not _HOST_NAME.fullmatch(host):
                 wanted = "must be host names without scheme, port and wildcards"
                 raise ValueError(f'{wanted}, got "{host}"') from error
-    return tuple(host.rstrip(".") for host in found)
+    return tuple(host.rstrip(".") for host in names)
 
 
 def extra_body(value: str) -> dict[str, Any]:
-    """Fields of a request; not those that are the client's to say."""
+    """Parse a JSON object of request fields, without those that the client sets."""
     try:
         fields = json.loads(value)
     except (ValueError, RecursionError) as error:
         raise ValueError("must be a JSON object on one line") from error
     if not isinstance(fields, dict):
         raise ValueError("must be a JSON object on one line")
-    if ours := sorted(fields.keys() & {"model", "messages", "stream", "tools"}):
-        raise ValueError(f"must not hold {' or '.join(ours)}")
+    if reserved := sorted(fields.keys() & {"model", "messages", "stream", "tools"}):
+        raise ValueError(f"must not contain {' or '.join(reserved)}")
     return fields
 
 
 def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Two to four prices by glob patterns of models; the first pattern that matches holds."""
+    """Parse two to four prices per glob pattern of models; the first matching pattern applies."""
     return tuple(_price(word) for word in words(value))
 
 
 def model(value: str) -> str:
-    """The name of a model."""
+    """Parse the name of a model."""
     if not is_header_value(value) or len(value) > 256 or "," in value:
         raise ValueError(f'must be the name of one model, got "{value}"')
     return value
 
 
 def keys(value: str) -> tuple[str, ...]:
-    """One key, or several split by commas. Says nothing of what it read."""
-    found = words(value)
-    if not found:
-        raise ValueError("holds no key, only commas")
-    for number, key in enumerate(found, 1):
-        which = f"holds as key {number} of {len(found)}" if len(found) > 1 else "holds"
-        if _PLACEHOLDER.fullmatch(key):
-            raise ValueError(f"{which} a placeholder, not a key ({masked(key)})")
-        if not re.fullmatch(r"[!-~]+", key):
-            raise ValueError(
-                f"{which} a blank or another sign that keys never have ({masked(key)})"
-            )
-    return found
+    """Parse one key of a provider, or several; the keys are not quoted in errors."""
+    return _keys(value, allowed="")
+
+
+def client_keys(value: str) -> tuple[str, ...]:
+    """Parse one client key, or several; they are chosen by the user, so more is allowed."""
+    return _keys(value, allowed=";#")
+
+
+def _keys(value: str, *, allowed: str) -> tuple[str, ...]:
+    parsed = words(value)
+    if not parsed:
+        raise ValueError("contains no key, only commas")
+    for number, key in enumerate(parsed, 1):
+        if problem := _key_problem(key, allowed):
+            which = f"contains as key {number} of {len(parsed)}" if len(parsed) > 1 else "contains"
+            raise ValueError(f"{which} {problem} ({mask_key(key)})")
+    return parsed
+
+
+def _key_problem(key: str, allowed: str) -> str:
+    """Return what is wrong with *key*, without quoting it; an empty string if nothing is."""
+    if _REFERENCE.fullmatch(key):
+        return "a reference to a variable, which is not expanded: write the key itself"
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        return "quotes as part of the key: use one pair of quotes around the value, or none"
+    if _PLACEHOLDER.fullmatch(key):
+        return "a placeholder, not a key"
+    if match := _AUTH_SCHEME.match(key):
+        return f'the word "{match[0].strip()}" before the key: write the key alone'
+    if match := re.match(r"(?:export\s+)?[A-Z_]{3,}=", key):
+        return "the name of a variable before the key: write the key alone"
+    for char in key:
+        if char not in allowed and (description := _character_problem(char)):
+            return description
+    return ""
+
+
+def _character_problem(char: str) -> str:
+    if char == ";":
+        return 'a semicolon: separate keys with ","'
+    if char == "#":
+        return "a #: put a space before a comment, and no # into the key"
+    if char in "\"'`":
+        return "quotes as part of the key: use one pair of quotes around the value, or none"
+    if "!" <= char <= "~":
+        return ""
+    if char in " \t":
+        return 'a space: keys have none; separate several with ","'
+    name = unicodedata.name(char, f"U+{ord(char):04X}").lower()
+    if (replacement := _FULL_WIDTH.get(char)) is not None:
+        use = 'separate keys with ","' if replacement == "," else f"write {replacement}"
+        return f'the character "{char}" ({name}): {use}'
+    plain = unicodedata.normalize("NFKC", char)
+    if len(plain) == 1 and "!" <= plain <= "~":
+        return f'the character "{char}" ({name}): write "{plain}"'
+    if char.isprintable():
+        return f'the character "{char}" ({name}), which keys never contain'
+    return f"the invisible character U+{ord(char):04X} ({name}): type the key again without it"
 
 
 def http_url(value: str) -> str:
-    """An address of a provider; plain http only where nobody can listen in."""
+    """Parse a provider's address; plain http is allowed in the user's own network only."""
     split = _split(value)
     if split.scheme == "http" and not is_private(split.hostname or ""):
-        raise ValueError(f'would send the key in the clear, got "{_without_login(value)}"')
+        raise ValueError(f'would send the key unencrypted, got "{_without_login(value)}"')
     if split.username is not None or split.password is not None:
-        raise ValueError("must not hold a name and password")
+        raise ValueError("must not contain a user name and password")
     if {name for name, _ in parse_qsl(split.query, keep_blank_values=True)} - {"api-version"}:
-        # It would not be sent, but shown wherever the address is.
-        raise ValueError("must not hold a query: keys belong into PROVIDER_API_KEY")
+        # It would not be sent, but shown wherever the address is shown.
+        raise ValueError("must not contain a query: keys belong in PROVIDER_API_KEY")
     return value.rstrip("/")
 
 
 def proxy_url(value: str) -> str:
-    """The address of a forward proxy. May hold a password, so it is not quoted."""
+    """Parse the address of an HTTP proxy; it is not quoted because it may contain a password."""
+    scheme = value.partition("://")[0].lower() if "://" in value else ""
+    if scheme.startswith("socks"):
+        raise ValueError(f"is a {scheme} proxy, which is not supported: use an http:// proxy")
     try:
         split = _split(value)
     except ValueError as error:
-        raise ValueError("must be an http:// address of a proxy") from error
+        raise ValueError("must be the http:// address of a proxy") from error
     return split.geturl()
 
 
-def masked(secret: str) -> str:
-    """What may be shown of a *secret*: its last four characters, of a short one nothing."""
-    return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
+def hide_keys(text: str) -> str:
+    """Return *text* with everything masked that looks like a key."""
+    return _KEY_LIKE.sub(lambda match: mask_key(match[0]), text)
 
 
-def without_keys(text: str) -> str:
-    """Mask what looks like a key: it may stand where something else should."""
-    return _KEY_LIKE.sub(lambda found: masked(found[0]), text)
-
-
-def holds_key(text: str) -> bool:
-    """Whether something in *text* looks like a key."""
+def contains_key(text: str) -> bool:
+    """Return True if something in *text* looks like a key."""
     return _KEY_LIKE.search(text) is not None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host* is this machine."""
+    """Return True if *host* is this machine."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -243,7 +300,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Whether *host* lies in the user's own network: a private address, or no public name."""
+    """Return True if *host* is in the user's own network: a private address or local name."""
     name = host.lower().rstrip(".")
     try:
         address = ip_address(name.strip("[]"))
@@ -253,14 +310,19 @@ def is_private(host: str) -> bool:
 
 
 def _split(value: str) -> SplitResult:
-    wanted = f'must be an http:// or https:// address, got "{_without_login(value)}"'
+    problem = f'must be an http:// or https:// address, got "{_without_login(value)}"'
+    for char in value:
+        # urlsplit raises for some of these only, and with a text about netloc and NFKC.
+        if ord(char) > 127 and unicodedata.normalize("NFKC", char) != char:
+            problem += f', which contains the character "{char}"; write it in plain ASCII'
+            raise ValueError(problem)
     try:
         split = urlsplit(value)
-        _ = split.port  # raises for a port that is none
+        _ = split.port  # raises ValueError if it is not a port
     except ValueError as error:
-        raise ValueError(wanted) from error
+        raise ValueError(problem) from error
     if split.scheme not in ("http", "https") or not split.hostname or re.search(r"\s", value):
-        raise ValueError(wanted)
+        raise ValueError(problem)
     return split
 
 
@@ -269,8 +331,8 @@ def _without_login(address: str) -> str:
 
 
 def _price(word: str) -> tuple[str, tuple[float, ...]]:
-    pattern, _, written = word.rpartition("=")
-    numbers = [_number(number) for number in written.split("/")]
+    pattern, _, prices_text = word.rpartition("=")
+    numbers = [_number(number) for number in prices_text.split("/")]
     if not pattern or not 2 <= len(numbers) <= 4 or not all(0 <= n < 1e6 for n in numbers):
         raise ValueError(
             f'must be like model=input/output or model=input/output/cached, got "{word}"'
@@ -278,9 +340,9 @@ def _price(word: str) -> tuple[str, tuple[float, ...]]:
     return pattern.strip(), tuple(numbers)
 
 
-def _at_least_one(value: str, what: str) -> int:
+def _at_least_one(value: str, unit: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) < 1:
-        raise ValueError(f'must be a whole number of {what}, at least 1, got "{value}"')
+        raise ValueError(f'must be a whole number of {unit}, at least 1, got "{value}"')
     return int(value)
 
 

@@ -1,8 +1,8 @@
 """
-Typed reading of one env file or of the process environment; all mistakes at once.
+Typed reading of one env file or of the process environment; every mistake is collected.
 
-python-dotenv parses, without interpolation: quotes, comments, `export`, `INFO # comment`. Its
-parser knows the lines, which `dotenv_values` does not tell.
+python-dotenv parses the file without interpolation: quotes, comments, `export`, `INFO # comment`.
+Its parser is used directly because `dotenv_values` does not return line numbers.
 """
 
 from __future__ import annotations
@@ -13,33 +13,60 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 from dotenv.parser import Binding, parse_stream
 
-from ccproxy.config.fleet import Entry, shown
-from ccproxy.config.parsers import without_keys
+from ccproxy.config.fleet import Entry
+from ccproxy.config.parsers import hide_keys
 from ccproxy.config.settings import HEADER_PREFIX, NAMES, PROVIDER_API_KEY, Setting
 from ccproxy.errors import Mistake
+from ccproxy.files import display_path
+from ccproxy.text import closest
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 _OPEN_QUOTE = re.compile(r"""\s*(?:export\s+)?(\w+)\s*=\s*(["'])(?!.*\2)""")
 """A name, and a quote that is not closed on its line."""
 
 ENVIRONMENT = Path("(environment)")
-"""Stands for the file's name in mistakes of the process environment."""
+"""The file name in mistakes about the process environment."""
 
-# Names from other tools for what we call otherwise.
-_OTHER_WORDS = {
+# Names of other tools' settings, or frequent guesses, and the setting that is meant.
+_OTHER_NAMES = {
     "MODEL": "BIG_MODEL",
     "OPUS_MODEL": "BIG_MODEL",
     "LARGE_MODEL": "BIG_MODEL",
     "SONNET_MODEL": "MIDDLE_MODEL",
     "MEDIUM_MODEL": "MIDDLE_MODEL",
     "HAIKU_MODEL": "SMALL_MODEL",
+    "API_KEY": "PROVIDER_API_KEY",
+    "API_KEYS": "PROVIDER_API_KEY",
+    "API_BASE": "PROVIDER_BASE_URL",
+    "API_URL": "PROVIDER_BASE_URL",
+    "BASE_URL": "PROVIDER_BASE_URL",
+    "OPENAI_API_BASE": "PROVIDER_BASE_URL",
+    "OPENAI_KEY": "PROVIDER_API_KEY",
+    "ENDPOINT": "PROVIDER_BASE_URL",
+    "REGION": "PROVIDER_REGION",
+    "PLAN": "PROVIDER_PLAN",
+    "TIMEOUT": "REQUEST_TIMEOUT",
+    "TIMEOUT_SECONDS": "REQUEST_TIMEOUT",
+    "UPSTREAM_TIMEOUT": "REQUEST_TIMEOUT",
+    "RETRIES": "MAX_RETRIES",
+    "RETRY": "MAX_RETRIES",
+    "LOGLEVEL": "LOG_LEVEL",
+    "LOGGING": "LOG_LEVEL",
+    "LISTEN": "HOST",
+    "BIND": "HOST",
+    "WINDOW": "CONTEXT_WINDOW",
+    "CONTEXT_LENGTH": "CONTEXT_WINDOW",
+    "RATE_LIMIT": "KEY_PER_MINUTE",
+    "RPM": "KEY_PER_MINUTE",
+    "HEADERS": f"{HEADER_PREFIX}<NAME>",
+    "EXTRA_HEADERS": f"{HEADER_PREFIX}<NAME>",
     "PROVIDER_KEY": "PROVIDER_API_KEY",
     "PROVIDER_MODEL": "BIG_MODEL",
     "PROVIDER_NAME": "PROVIDER",
@@ -47,201 +74,212 @@ _OTHER_WORDS = {
     "PROVIDER_TIMEOUT": "REQUEST_TIMEOUT",
     "PROVIDER_TOKEN": "PROVIDER_API_KEY",
     "PROVIDER_URL": "PROVIDER_BASE_URL",
-    "CUSTOM_HEADERS": f"{HEADER_PREFIX}<NAME>",
-    "CUSTOM_HEADER": f"{HEADER_PREFIX}<NAME>",
 }
+# A name that begins like CUSTOM_HEADER_, with another separator, number or case.
+_NEAR_HEADER = re.compile(
+    r"(?:EXTRA|CUSTOM|CUSTM|CUSTOMER|PROVIDER|UPSTREAM)[_-]?HEADE?RS?(?:[_-](?P<name>\w*))?",
+    re.IGNORECASE,
+)
+_OTHER_TOOLS = re.compile(r".*_API_KEY|(?:ANTHROPIC|CLAUDE|OPENAI|AZURE_OPENAI|AWS|GOOGLE|npm)_.*")
+"""Names of other programs, many of which resemble settings: only close matches are reported."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A value, and where it was found."""
+class Value:
+    """The text of a setting, and the line of the file on which it is."""
 
     name: str
-    value: str
+    text: str
     line: int | None
 
 
 class EnvReader:
     """
-    Reads settings and collects what is wrong with them.
+    Reads settings and collects the mistakes in them.
 
-    Made per load, used once. Nothing is raised: whoever loads decides when to.
+    Created per file and used once. Nothing is raised here; the caller raises when it is done.
     """
 
-    def __init__(self, file: Path, values: Mapping[str, Given]) -> None:
+    def __init__(self, file: Path, values: Mapping[str, Value]) -> None:
         self.file = file
         self.mistakes: list[Mistake] = []
         self.is_read = True
-        """False: there is no file, or none that can be read."""
+        """False if the file does not exist or cannot be read."""
         self.is_whole = True
-        """False: of a line at least nobody knows what it sets."""
+        """False if a line cannot be parsed, so that a missing setting may be on it."""
         self._values = values
 
-    def given(self, setting: Setting[T]) -> Given | None:
-        """Find what the user wrote for *setting*; an empty value counts as not given."""
-        found = (self._values.get(name) for name in setting.names)
-        return next((one for one in found if one is not None and one.value.strip()), None)
+    def value(self, setting: Setting[T, D]) -> Value | None:
+        """Return the text of *setting*; None if it is not set or empty."""
+        values = (self._values.get(name) for name in setting.names)
+        return next((value for value in values if value is not None and value.text.strip()), None)
 
-    def read(self, setting: Setting[T]) -> T | None:
-        """Read *setting*; None if it is not given, or wrong, which is noted."""
-        given = self.given(setting)
-        if given is None:
-            return None
+    def read(self, setting: Setting[T, D]) -> T | D:
+        """Return the value of *setting*, its default if it is not set; a wrong one is noted."""
+        value = self.value(setting)
+        if value is None:
+            return setting.default
         try:
-            return setting.parse(given.value.strip())
+            return setting.parse(value.text.strip())
         except ValueError as error:
-            fix = f"write for example {given.name}={setting.example}"
-            self.note(given, f"{given.name} {error}", fix=fix)
-            return None
+            fix = f"write for example {value.name}={setting.example}"
+            self.note(value, f"{value.name} {error}", fix=fix)
+            return setting.default
 
-    def prefixed(self, prefix: str) -> Iterator[Given]:
+    def prefixed(self, prefix: str) -> Iterator[Value]:
         """Return every value whose name begins with *prefix*, in the order of the file."""
-        return (one for name, one in self._values.items() if name.startswith(prefix))
+        return (value for name, value in self._values.items() if name.startswith(prefix))
 
-    def note(self, where: Given | None, text: str, *, fix: str) -> None:
-        """Note a mistake; *where* None means the file as a whole. No key is quoted."""
-        line = where.line if where else None
-        text, fix = without_keys(text), without_keys(fix)
-        mistake = Mistake(file=shown(self.file), line=line, text=text, fix=fix)
-        if mistake not in self.mistakes:  # a setting may be read for two reasons
+    def note(self, value: Value | None, text: str, *, fix: str) -> None:
+        """Note a mistake in *value*, or in the whole file if it is None. Keys are masked."""
+        line = value.line if value else None
+        text, fix = hide_keys(text), hide_keys(fix)
+        mistake = Mistake(file=display_path(self.file), line=line, text=text, fix=fix)
+        if mistake not in self.mistakes:  # a setting may be read more than once
             self.mistakes.append(mistake)
 
     def note_absence(
-        self, setting: Setting[T], why: str, *, near: Given | None, value: str
+        self, setting: Setting[T, D], reason: str, *, near: Value | None, example: str
     ) -> None:
         """
-        Note that *setting* is wanted: where it stands without a value, else *near* the reason.
+        Note that *setting* is required: at its empty line, otherwise at *near*.
 
-        It is not said to be missing while a line cannot be read: it may stand there.
+        Nothing is noted while a line of the file cannot be parsed, because the setting may be on
+        that line.
         """
-        found = (self._values.get(name) for name in setting.names)
-        if (empty := next(filter(None, found), None)) is not None:
-            text = f"{empty.name} is empty: {why}"
-            self.note(empty, text, fix=f"fill it: {empty.name}={value}")
+        values = (self._values.get(name) for name in setting.names)
+        if (empty := next(filter(None, values), None)) is not None:
+            text = f"{empty.name} is empty: {reason}"
+            self.note(empty, text, fix=f"fill it: {empty.name}={example}")
         elif self.is_whole:
             name = setting.names[0]
-            self.note(near, f"{name} is missing: {why}", fix=f"add {name}={value}")
+            self.note(near, f"{name} is missing: {reason}", fix=f"add {name}={example}")
 
     def check_names(self) -> None:
-        """Note every name that is not a setting but looks like one. Others are not ours."""
-        for name, given in self._values.items():
+        """Note every name that resembles a setting but is none; other names are ignored."""
+        for name, value in self._values.items():
             if name in NAMES or name.startswith(HEADER_PREFIX):
                 continue
-            if (meant := _meant(name)) is not None:
-                text = f"{name} is not a setting (did you mean {meant}?)"
-                self.note(given, text, fix=f"rename it to {meant}, or remove it")
+            if (match := _intended_name(name)) is not None:
+                text = f'{name} is not a setting (did you mean "{match}"?)'
+                self.note(value, text, fix=f"rename it to {match}, or remove it")
 
 
 def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
-    """Open the env *file* of *entry*; what cannot be read is noted as a mistake."""
-    values: dict[str, Given] = {}
-    places: dict[str, list[Given]] = {}
+    """Read the env *file* of *entry*; a file that cannot be read is noted as a mistake."""
+    values: dict[str, Value] = {}
+    occurrences: dict[str, list[Value]] = {}
     reader = EnvReader(file, values)
     reader.is_read = False
     try:
         content = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        reader.mistakes.append(_missing(file, entry))
+        reader.mistakes.append(_missing_file(file, entry))
     except OSError as error:
-        reader.note(None, f"cannot be read: {error.strerror}", fix="make it a file of your own")
+        fix = f"make it a readable file: {display_path(file)}"
+        reader.note(None, f"cannot be read: {error.strerror}", fix=fix)
     except UnicodeDecodeError:
         reader.note(None, "is not UTF-8 text", fix="save it as UTF-8")
     else:
         reader.is_read = True
-        for given in _values(content, reader):
-            places.setdefault(given.name, []).append(given)
+        for value in _parse(content, reader):
+            occurrences.setdefault(value.name, []).append(value)
         reader.is_whole = not reader.mistakes
-        values.update({name: _chosen(found, reader) for name, found in places.items()})
+        values.update({name: _last(several, reader) for name, several in occurrences.items()})
     return reader
 
 
 def read_environment(environ: Mapping[str, str]) -> EnvReader:
-    """Take our settings, and nothing else, out of the process environment."""
-    ours = {
-        name: Given(name, value, None)
-        for name, value in environ.items()
+    """Read the settings of ccproxy, and no other variables, from the process environment."""
+    values = {
+        name: Value(name, text, None)
+        for name, text in environ.items()
         if name in NAMES or name.startswith(HEADER_PREFIX)
     }
-    return EnvReader(ENVIRONMENT, ours)
+    return EnvReader(ENVIRONMENT, values)
 
 
 def is_open_to_others(file: Path) -> bool:
-    """Whether anybody but the owner may read or write *file* (CWE-732)."""
+    """Return True if users other than the owner may read or write *file* (CWE-732)."""
     if os.name == "nt":
         return False
     return bool(stat.S_IMODE(file.stat().st_mode) & 0o077)
 
 
-def _missing(file: Path, entry: Entry | None) -> Mistake:
-    """Say that *file* does not exist, in the place that names it."""
+def _missing_file(file: Path, entry: Entry | None) -> Mistake:
+    """Return the mistake that *file* does not exist, at the line of the table that names it."""
+    name = display_path(file)
     example = file.with_name(f"{file.name}.example")
-    fix = f"cp {shown(example)} {shown(file)}" if example.is_file() else f"create {shown(file)}"
+    fix = f"cp {display_path(example)} {name}" if example.is_file() else f"create {name}"
     if entry is None or entry.table is None:
-        return Mistake(file=shown(file), line=None, text="this env file does not exist", fix=fix)
-    text = f'the env file "{shown(file)}" of {entry.label} does not exist'
-    return Mistake(file=shown(entry.table), line=entry.line, text=text, fix=fix)
+        return Mistake(file=name, line=None, text="this env file does not exist", fix=fix)
+    text = f'the env file "{name}" of {entry.label} does not exist'
+    return Mistake(file=display_path(entry.table), line=entry.line, text=text, fix=fix)
 
 
-def _values(content: str, reader: EnvReader) -> Iterator[Given]:
+def _parse(content: str, reader: EnvReader) -> Iterator[Value]:
     for binding in parse_stream(io.StringIO(content)):
-        place = Given(binding.key or "", binding.value or "", _line(binding))
+        value = Value(binding.key or "", binding.value or "", _line(binding))
         if binding.error:
-            _note_broken(binding, place, reader)
+            _note_broken_line(binding, value, reader)
         elif binding.key is None:
             continue
         elif binding.value is None and binding.key in NAMES:
             text = f"{binding.key} has no value"
-            reader.note(place, text, fix=f"write {binding.key}=value, or remove the line")
+            reader.note(value, text, fix=f"write {binding.key}=value, or remove the line")
         elif binding.value is not None:
-            yield place
+            yield value
 
 
-def _note_broken(binding: Binding, place: Given, reader: EnvReader) -> None:
-    """Say what is wrong with a line that is no setting, and which lines it takes with it."""
-    written = binding.original.string.strip().splitlines()
-    quote = _OPEN_QUOTE.match(written[0])
+def _note_broken_line(binding: Binding, value: Value, reader: EnvReader) -> None:
+    """Note the syntax error of a line, and the lines that are not read because of it."""
+    lines = binding.original.string.strip().splitlines()
+    quote = _OPEN_QUOTE.match(lines[0])
     if quote is None:
-        reader.note(place, "this line is not NAME=value", fix="check its quotes, or remove it")
+        reader.note(value, "this line is not NAME=value", fix="check its quotes, or remove it")
         return
     text = f"the quote of {quote[1]} is not closed"
-    if place.line is not None and len(written) > 1:
-        text += f": what follows it was not read, to line {place.line + len(written) - 1}"
-    reader.note(place, text, fix=f"close it: {quote[1]}={quote[2]}…{quote[2]}")
+    if value.line is not None and len(lines) > 1:
+        text += f": the lines up to {value.line + len(lines) - 1} were not read"
+    reader.note(value, text, fix=f"close it: {quote[1]}={quote[2]}…{quote[2]}")
 
 
-def _chosen(found: Sequence[Given], reader: EnvReader) -> Given:
-    """Return the last of the places with one name; note it if several of them say something."""
-    said = [given for given in found if given.value.strip()]
-    name = found[0].name
-    if len(said) > 1 and (name in NAMES or name.startswith(HEADER_PREFIX)):
-        *lines, last = (str(given.line) for given in said)
-        times = "twice" if len(said) == 2 else f"{len(said)} times"
-        text = f"{name} is given {times} (lines {', '.join(lines)} and {last})"
-        several = "; several keys go on one line, split by commas" * (
-            name in PROVIDER_API_KEY.names
-        )
-        reader.note(said[-1], text, fix=f"keep one{several}")
-    return (said or found)[-1]
+def _last(values: Sequence[Value], reader: EnvReader) -> Value:
+    """Return the last of the *values* of one name that is not empty; note it if there are more."""
+    filled = [value for value in values if value.text.strip()]
+    name = values[0].name
+    if len(filled) > 1 and (name in NAMES or name.startswith(HEADER_PREFIX)):
+        *lines, last = (str(value.line) for value in filled)
+        times = "twice" if len(filled) == 2 else f"{len(filled)} times"
+        text = f"{name} is set {times} (lines {', '.join(lines)} and {last})"
+        is_key = name in PROVIDER_API_KEY.names
+        several = "; write several keys on one line, separated by commas" if is_key else ""
+        reader.note(filled[-1], text, fix=f"keep one{several}")
+    return (filled or values)[-1]
 
 
 def _line(binding: Binding) -> int:
     # A binding begins with the blank lines above it.
-    written = binding.original.string
-    above = written[: len(written) - len(written.lstrip())]
-    return binding.original.line + above.count("\n")
+    text = binding.original.string
+    blank = text[: len(text) - len(text.lstrip())]
+    return binding.original.line + blank.count("\n")
 
 
-def _meant(name: str) -> str | None:
-    upper = name.upper()
+def _intended_name(name: str) -> str | None:
+    """Return the setting that *name* is probably meant to be, None if it is another program's."""
+    upper = name.upper().replace("-", "_")
     if upper in NAMES:
         return upper
-    if upper in _OTHER_WORDS:
-        return _OTHER_WORDS[upper]
+    if upper in _OTHER_NAMES:
+        return _OTHER_NAMES[upper]
     if upper.startswith(HEADER_PREFIX):
         return upper
-    # The names of other vendors' keys are alike by nature (XAI_API_KEY, OPENAI_API_KEY).
-    cutoff = 0.85 if upper.endswith("_API_KEY") else 0.8
+    if header := _NEAR_HEADER.fullmatch(name):
+        return f"{HEADER_PREFIX}{(header['name'] or '').upper() or '<NAME>'}"
     if upper.startswith("PROVIDER_"):
-        cutoff = 0.0  # nobody else's: it must be one of ours
-    close = get_close_matches(upper, sorted(NAMES), n=1, cutoff=cutoff)
-    return close[0] if close else None
+        return closest(upper, sorted(NAMES), cutoff=0.0)  # no other program uses this prefix
+    # A name with a word too many or too few: KEY_MAX_INFLIGHT, LOG_LEVELS, MAXRETRIES.
+    squeezed = {known.replace("_", ""): known for known in NAMES}
+    if (known := squeezed.get(upper.replace("_", "").removesuffix("S"))) is not None:
+        return known
+    return closest(upper, sorted(NAMES), cutoff=0.85 if _OTHER_TOOLS.fullmatch(upper) else 0.8)

@@ -1,7 +1,8 @@
 """
-Every setting of an env file: its name, how it is read, its default and what it means.
+Every setting of an env file: name, parser, default, meaning and example, each declared once.
 
-README and `--help` are compared with this table. A setting without a value has its default.
+Reading (`config/worker.py`), `ccproxy up --help`, the README's table and the near-miss suggestions
+all follow from these declarations. A setting that is not set, or empty, has its default.
 """
 
 from __future__ import annotations
@@ -12,313 +13,339 @@ from typing import Any, Generic, TypeVar
 
 from ccproxy.config import parsers
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+D_co = TypeVar("D_co", covariant=True)
 
 HEADER_PREFIX = "CUSTOM_HEADER_"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting(Generic[T]):
-    """One setting; `default` and `meaning` are what README says of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting(Generic[T_co, D_co]):
+    """One setting of an env file."""
 
     name: str
-    parse: Callable[[str], T]
-    default: str
+    parse: Callable[[str], T_co]
+    default: D_co
+    """The value of a setting that is not set."""
     meaning: str
     example: str
     aliases: tuple[str, ...] = ()
-    """Other names that existing env files use; `name` wins where both are given."""
+    """Other names in existing env files; `name` wins if both are set."""
+    source: str = ""
+    """The source of the value if the setting is not set, when that is not `default` itself."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that the setting goes by."""
+        """Every name of the setting."""
         return (self.name, *self.aliases)
+
+    @property
+    def default_text(self) -> str:
+        """The default as README and `--help` show it; empty if there is none."""
+        if self.source:
+            return self.source
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return str(self.default) if self.default else ""
 
 
 PROVIDER = Setting(
-    "PROVIDER",
-    str.lower,
-    "",
-    "a preset: fills base URL, auth style, models, windows and what is special about the provider",
-    "kimi",
+    name="PROVIDER",
+    parse=str.lower,
+    default="",
+    meaning="the provider preset: sets base URL, authentication, models and known deviations",
+    example="kimi",
 )
 PROVIDER_API_KEY = Setting(
-    "PROVIDER_API_KEY",
-    parsers.keys,
-    "",
-    "the provider's key, or several split by commas",
-    "sk-…",
-    ("OPENAI_API_KEY",),
+    name="PROVIDER_API_KEY",
+    parse=parsers.keys,
+    default=(),
+    meaning="the provider's API key, or several separated by commas",
+    example="sk-…",
+    aliases=("OPENAI_API_KEY",),
 )
 PROVIDER_BASE_URL = Setting(
-    "PROVIDER_BASE_URL",
-    parsers.http_url,
-    "preset, else OpenAI",
-    "where the provider answers; the preset's deviations stay in force",
-    "https://api.example.com/v1",
-    ("OPENAI_BASE_URL",),
+    name="PROVIDER_BASE_URL",
+    parse=parsers.http_url,
+    default="",
+    meaning="the provider's address; the preset's deviations still apply",
+    example="https://api.example.com/v1",
+    aliases=("OPENAI_BASE_URL",),
+    source="preset, else OpenAI",
 )
-PROVIDER_API = Setting(
-    "PROVIDER_API",
-    parsers.api,
-    "auto",
-    "chat (Chat Completions), responses (OpenAI's Responses API) or messages (direct mode, the "
-    "default of the preset anthropic); auto: what each model needs",
-    "responses",
+PROVIDER_API: Setting[parsers.ApiChoice, parsers.ApiChoice] = Setting(
+    name="PROVIDER_API",
+    parse=parsers.api,
+    default="auto",
+    meaning="chat (Chat Completions), responses (OpenAI's Responses API) or messages (direct mode, "
+    "the default of the preset anthropic); auto: what each model needs",
+    example="responses",
 )
 ANTHROPIC_API_KEY = Setting(
-    "ANTHROPIC_API_KEY",
-    parsers.keys,
-    "",
-    "client key(s), split by commas, that Claude Code must send; empty: none is asked for",
-    "ccp_…",
+    name="ANTHROPIC_API_KEY",
+    parse=parsers.client_keys,
+    default=(),
+    meaning="client keys, separated by commas; Claude Code must send one; empty: none required",
+    example="ccp_…",
 )
 PASS_CLIENT_KEY = Setting(
-    "PASS_CLIENT_KEY",
-    parsers.switch,
-    "off",
-    "on: the client's own key goes to the provider, and no provider key is needed",
-    "on",
+    name="PASS_CLIENT_KEY",
+    parse=parsers.switch,
+    default=False,
+    meaning="on: send the client's own key to the provider; no provider key is needed",
+    example="on",
 )
 BIG_MODEL = Setting(
-    "BIG_MODEL",
-    parsers.model,
-    "preset, else gpt-4o",
-    "answers for opus and unknown names",
-    "gpt-4o",
+    name="BIG_MODEL",
+    parse=parsers.model,
+    default=None,
+    meaning="the model for opus and unknown names",
+    example="gpt-4o",
+    source="preset, else gpt-4o",
 )
 MIDDLE_MODEL = Setting(
-    "MIDDLE_MODEL", parsers.model, "preset, else BIG_MODEL", "answers for sonnet", "gpt-4o"
+    name="MIDDLE_MODEL",
+    parse=parsers.model,
+    default=None,
+    meaning="the model for sonnet",
+    example="gpt-4o",
+    source="preset, else BIG_MODEL",
 )
 SMALL_MODEL = Setting(
-    "SMALL_MODEL", parsers.model, "preset, else gpt-4o-mini", "answers for haiku", "gpt-4o-mini"
+    name="SMALL_MODEL",
+    parse=parsers.model,
+    default=None,
+    meaning="the model for haiku",
+    example="gpt-4o-mini",
+    source="preset, else gpt-4o-mini",
 )
 PASS_MODELS = Setting(
-    "PASS_MODELS",
-    parsers.words,
-    "preset, else gpt-* o1* o3* o4* …",
-    "glob patterns, split by commas, of model names that are sent on unchanged",
-    "gpt-*,kimi-*",
+    name="PASS_MODELS",
+    parse=parsers.words,
+    default=None,
+    meaning="glob patterns, separated by commas, of model names that are sent unchanged",
+    example="gpt-*,kimi-*",
+    source="preset, else gpt-* o1* o3* o4* …",
 )
-HOST = Setting("HOST", parsers.text, "127.0.0.1", "the address to listen on", "127.0.0.1")
+HOST = Setting(
+    name="HOST",
+    parse=parsers.text,
+    default="127.0.0.1",
+    meaning="the address to listen on",
+    example="127.0.0.1",
+)
 PORT = Setting(
-    "PORT", parsers.port, "the table's", "read only to compare it with ccproxy.toml", "8081"
+    name="PORT",
+    parse=parsers.port,
+    default=None,
+    meaning="only compared with the port in ccproxy.toml",
+    example="8081",
+    source="the table's",
 )
 ALLOW_PUBLIC = Setting(
-    "ALLOW_PUBLIC",
-    parsers.switch,
-    "off",
-    "on: listen on an address that others can reach without asking for a client key",
-    "on",
+    name="ALLOW_PUBLIC",
+    parse=parsers.switch,
+    default=False,
+    meaning="on: listen on a public address without requiring a client key",
+    example="on",
 )
 ALLOWED_HOSTS = Setting(
-    "ALLOWED_HOSTS",
-    parsers.hosts,
-    "loopback's on loopback, else any",
-    "host names, split by commas, that requests may be addressed to besides localhost and HOST",
-    "box.lan,192.168.1.5",
+    name="ALLOWED_HOSTS",
+    parse=parsers.hosts,
+    default=(),
+    meaning="host names, separated by commas, that requests may address besides localhost and HOST",
+    example="box.lan,192.168.1.5",
+    source="loopback names on loopback, else any",
 )
 MAX_CONNECTIONS = Setting(
-    "MAX_CONNECTIONS",
-    parsers.connections,
-    "1024",
-    "clients' connections that one process keeps open; more are told 503",
-    "4096",
+    name="MAX_CONNECTIONS",
+    parse=parsers.connections,
+    default=1024,
+    meaning="maximum number of open client connections per process; others get a 503",
+    example="4096",
 )
 LOG_LEVEL = Setting(
-    "LOG_LEVEL", parsers.log_level, "INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "INFO"
+    name="LOG_LEVEL",
+    parse=parsers.log_level,
+    default="INFO",
+    meaning="DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    example="INFO",
 )
 MAX_TOKENS_LIMIT = Setting(
-    "MAX_TOKENS_LIMIT", parsers.tokens, "none", "no request asks for more tokens", "32000"
+    name="MAX_TOKENS_LIMIT",
+    parse=parsers.tokens,
+    default=None,
+    meaning="upper bound for max_tokens",
+    example="32000",
+    source="none",
 )
 MIN_TOKENS_LIMIT = Setting(
-    "MIN_TOKENS_LIMIT", parsers.tokens, "none", "no request asks for fewer tokens", "100"
+    name="MIN_TOKENS_LIMIT",
+    parse=parsers.tokens,
+    default=None,
+    meaning="lower bound for max_tokens",
+    example="100",
+    source="none",
 )
 CONTEXT_WINDOW = Setting(
-    "CONTEXT_WINDOW",
-    parsers.tokens,
-    "preset",
-    "the window in tokens, for servers that only their owner knows (Ollama, vLLM)",
-    "131072",
+    name="CONTEXT_WINDOW",
+    parse=parsers.tokens,
+    default=None,
+    meaning="the context window in tokens, for your own server (Ollama, vLLM)",
+    example="131072",
+    source="preset",
 )
 LONG_CONTEXT_THRESHOLD = Setting(
-    "LONG_CONTEXT_THRESHOLD",
-    parsers.tokens,
-    "",
-    "tokens from which on a request is long, where long_context in ccproxy.toml has no `over`",
-    "60000",
+    name="LONG_CONTEXT_THRESHOLD",
+    parse=parsers.tokens,
+    default=None,
+    meaning="tokens above which a request is long, if long_context in ccproxy.toml has no `over`",
+    example="60000",
 )
 REQUEST_TIMEOUT = Setting(
-    "REQUEST_TIMEOUT",
-    parsers.seconds,
-    "600",
-    "seconds of silence allowed before the provider's first byte",
-    "600",
+    name="REQUEST_TIMEOUT",
+    parse=parsers.seconds,
+    default=600.0,
+    meaning="seconds without data before the provider's first byte",
+    example="600",
 )
 MAX_RETRIES = Setting(
-    "MAX_RETRIES",
-    parsers.count,
-    "2",
-    "repeats after 408, 409, 5xx, 529 or a failed connection, before the first byte",
-    "2",
+    name="MAX_RETRIES",
+    parse=parsers.count,
+    default=2,
+    meaning="retries after 408, 409, 5xx, 529 or a failed connection, before the first byte",
+    example="2",
 )
 KEY_MAX_IN_FLIGHT = Setting(
-    "KEY_MAX_IN_FLIGHT",
-    parsers.requests,
-    "",
-    "most requests at once with each key; up to 100 more wait for up to 30 s",
-    "4",
+    name="KEY_MAX_IN_FLIGHT",
+    parse=parsers.requests,
+    default=None,
+    meaning="maximum concurrent requests per key; up to 100 more wait for a key",
+    example="4",
 )
 KEY_PER_MINUTE = Setting(
-    "KEY_PER_MINUTE",
-    parsers.per_minute,
-    "",
-    "most requests in a minute with each key",
-    "60",
+    name="KEY_PER_MINUTE",
+    parse=parsers.per_minute,
+    default=None,
+    meaning="maximum requests per minute and key",
+    example="60",
 )
 KEY_PER_DAY = Setting(
-    "KEY_PER_DAY",
-    parsers.requests,
-    "",
-    "most requests in a day (UTC) with each key, such as a free key's 500",
-    "500",
+    name="KEY_PER_DAY",
+    parse=parsers.requests,
+    default=None,
+    meaning="maximum requests per day (UTC) and key, such as the 500 of a free key",
+    example="500",
 )
 EARLY_COMMIT = Setting(
-    "EARLY_COMMIT",
-    parsers.seconds_or_never,
-    "15",
-    "seconds until a waiting stream commits to 200 and pings; 0 = never",
-    "15",
+    name="EARLY_COMMIT",
+    parse=parsers.seconds_or_never,
+    default=15.0,
+    meaning="seconds until a waiting stream commits to status 200 and sends pings; 0 = never",
+    example="15",
 )
 UPSTREAM_PROXY = Setting(
-    "UPSTREAM_PROXY",
-    parsers.proxy_url,
-    "HTTPS_PROXY / NO_PROXY",
-    "the way out; never used for loopback",
-    "http://proxy.example:3128",
+    name="UPSTREAM_PROXY",
+    parse=parsers.proxy_url,
+    default=None,
+    meaning="outbound HTTP proxy; not used for loopback",
+    example="http://proxy.example:3128",
+    source="HTTPS_PROXY / NO_PROXY",
 )
 CA_BUNDLE = Setting(
-    "CA_BUNDLE",
-    parsers.text,
-    "the system's",
-    "a PEM file of trusted authorities; relative to the env file's folder",
-    "/etc/ssl/company.pem",
+    name="CA_BUNDLE",
+    parse=parsers.text,
+    default=None,
+    meaning="a PEM file of trusted authorities, relative to the folder of the env file",
+    example="/etc/ssl/company.pem",
+    source="the system's",
 )
 CUSTOM_HEADER = Setting(
-    f"{HEADER_PREFIX}<NAME>",
-    parsers.text,
-    "",
-    "a header of every request upstream: CUSTOM_HEADER_X_API_KEY=v sends X-Api-Key: v",
-    "v",
+    name=f"{HEADER_PREFIX}<NAME>",
+    parse=parsers.text,
+    default=None,
+    meaning="a header of every upstream request: CUSTOM_HEADER_X_API_KEY=v sends X-Api-Key: v",
+    example="v",
 )
 AZURE_API_VERSION = Setting(
-    "AZURE_API_VERSION",
-    parsers.text,
-    "",
-    "Azure OpenAI addressing and the api-key header",
-    "2024-10-21",
+    name="AZURE_API_VERSION",
+    parse=parsers.text,
+    default="",
+    meaning="use Azure OpenAI addresses with this API version, and the api-key header",
+    example="2024-10-21",
 )
 AUTO_CACHE = Setting(
-    "AUTO_CACHE",
-    parsers.switch,
-    "preset (requesty: on)",
-    "on: asks Requesty to place cache breakpoints (requesty.auto_cache)",
-    "on",
+    name="AUTO_CACHE",
+    parse=parsers.switch,
+    default=None,
+    meaning="on: ask Requesty to place cache breakpoints (requesty.auto_cache)",
+    example="on",
+    source="preset (requesty: on)",
 )
 EXTRA_BODY = Setting(
-    "EXTRA_BODY",
-    parsers.extra_body,
-    "preset",
-    "fields, as a JSON object, of every Chat Completions request; they win over what is converted",
-    '{"reasoning_effort":"low"}',
+    name="EXTRA_BODY",
+    parse=parsers.extra_body,
+    default=None,
+    meaning="a JSON object with fields for every Chat Completions request; they take precedence",
+    example='{"reasoning_effort":"low"}',
+    source="preset",
 )
 PRICES = Setting(
-    "PRICES",
-    parsers.prices,
-    "preset",
-    "dollars per million tokens as model=input/output[/cached[/cache writes]], split by commas",
-    "kimi-k3=0.6/2.5/0.15",
+    name="PRICES",
+    parse=parsers.prices,
+    default=(),
+    meaning="dollars per million tokens: model=input/output[/cached[/cache writes]], …",
+    example="kimi-k3=0.6/2.5/0.15",
+    source="preset",
 )
 TOOL_FILTER = Setting(
-    "TOOL_FILTER",
-    parsers.words,
-    "none",
-    "glob patterns, split by commas, of tools that the model is not told of",
-    "WebSearch,mcp__*",
+    name="TOOL_FILTER",
+    parse=parsers.words,
+    default=(),
+    meaning="glob patterns, separated by commas, of tools that are removed from requests",
+    example="WebSearch,mcp__*",
+    source="none",
 )
 HISTORY = Setting(
-    "HISTORY",
-    parsers.switch,
-    "off",
-    "on: keeps what user and model say, for three days, without tools' bodies and keys",
-    "on",
+    name="HISTORY",
+    parse=parsers.switch,
+    default=False,
+    meaning="on: record conversations for three days, without tool bodies and keys",
+    example="on",
 )
 ADMIN_API = Setting(
-    "ADMIN_API",
-    parsers.switch,
-    "on",
-    "off: no /config, /models, /conversation … on the proxy's port; only loopback has them",
-    "off",
+    name="ADMIN_API",
+    parse=parsers.switch,
+    default=True,
+    meaning="off: no /config, /models, /conversation … on the proxy's port; only loopback has them",
+    example="off",
 )
 INSPECT = Setting(
-    "INSPECT",
-    parsers.switch,
-    "off",
-    "on: /debug_logs also shows bodies, redacted, from memory, for a day after the file was saved",
-    "on",
+    name="INSPECT",
+    parse=parsers.switch,
+    default=False,
+    meaning="on: /debug_logs also shows redacted bodies, for a day after the file was saved",
+    example="on",
 )
 TRANSPARENT_URL = Setting(
-    "TRANSPARENT_URL",
-    parsers.http_url,
-    "https://api.anthropic.com",
-    "where requests go, unchanged, while the proxy is disabled",
-    "https://gateway.example.com",
+    name="TRANSPARENT_URL",
+    parse=parsers.http_url,
+    default="",
+    meaning="where requests are sent, unchanged, while the proxy is bypassed",
+    example="https://gateway.example.com",
+    source="https://api.anthropic.com",
 )
 
-SETTINGS: tuple[Setting[Any], ...] = (
-    PROVIDER,
-    PROVIDER_API_KEY,
-    PROVIDER_BASE_URL,
-    PROVIDER_API,
-    ANTHROPIC_API_KEY,
-    PASS_CLIENT_KEY,
-    BIG_MODEL,
-    MIDDLE_MODEL,
-    SMALL_MODEL,
-    PASS_MODELS,
-    HOST,
-    PORT,
-    ALLOW_PUBLIC,
-    ALLOWED_HOSTS,
-    MAX_CONNECTIONS,
-    LOG_LEVEL,
-    MAX_TOKENS_LIMIT,
-    MIN_TOKENS_LIMIT,
-    CONTEXT_WINDOW,
-    LONG_CONTEXT_THRESHOLD,
-    REQUEST_TIMEOUT,
-    MAX_RETRIES,
-    KEY_MAX_IN_FLIGHT,
-    KEY_PER_MINUTE,
-    KEY_PER_DAY,
-    EARLY_COMMIT,
-    UPSTREAM_PROXY,
-    CA_BUNDLE,
-    CUSTOM_HEADER,
-    AZURE_API_VERSION,
-    AUTO_CACHE,
-    EXTRA_BODY,
-    PRICES,
-    TOOL_FILTER,
-    HISTORY,
-    ADMIN_API,
-    INSPECT,
-    TRANSPARENT_URL,
+SETTINGS: tuple[Setting[Any, Any], ...] = tuple(
+    value for value in [*globals().values()] if isinstance(value, Setting)
 )
+"""All settings in the order of their declaration."""
 
 NAMES = frozenset(name for setting in SETTINGS for name in setting.names)
 
 
 def is_setting(name: str) -> bool:
-    """Tell whether *name*, of an env file or the environment, is one of ours."""
+    """Return True if *name*, of an env file or the environment, is a setting of ccproxy."""
     return name in NAMES or name.startswith(HEADER_PREFIX)

@@ -1,9 +1,9 @@
 """
-One env file, or the process environment, -> WorkerConfig: all that a worker has to know.
+One env file, or the process environment, -> WorkerConfig.
 
-A setting comes from the env file, else from the preset that PROVIDER names, else it has the
-default of `config/settings.py`. Without PROVIDER, a base URL at a known provider's host brings
-that provider's deviations and auth style, but not its models.
+A setting comes from the env file, otherwise from the provider preset, otherwise it has the default
+of `config/settings.py`. Without PROVIDER, the host of the base URL selects a preset's deviations
+and authentication, but not its models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from ccproxy.config import consistency as rules
@@ -40,32 +39,32 @@ from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import Api, Target
 from ccproxy.routing.tiers import ModelMap
 
-T = TypeVar("T")
-
 PLACEHOLDER = "ccproxy-needs-no-key"
 """
-What a session sends to a proxy that asks for no key: without any credential Claude Code sends
-nothing and asks the user to log in. It is nobody's key, and never sent on.
+The key of a session on a proxy that requires none: without any credential, Claude Code asks the
+user to log in. It is never sent to a provider.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """Everything that one proxy's user decided. Secrets do not show in its `repr`."""
+    """The settings of one proxy. Its `repr` contains no secrets."""
 
     label: str
     host: str
     port: int
     provider: str
-    """The preset's name, also where the base URL's host told it; empty where none is known."""
+    """The provider preset, also if it was found by the base URL; empty if there is none."""
     api: Api
-    """The dialect; with `api_by_model`, that of models whose card has none."""
+    """The dialect; if `api_by_model`, the dialect of models whose card has none."""
+    api_by_model: bool
+    """True if the card of a model may name another dialect, unless the user has chosen one."""
     base_url: str
     auth: AuthStyle
     api_keys: tuple[str, ...] = field(repr=False)
-    """In the order of their turns. Empty only where the client's key is passed on."""
+    """In the order of their use. Empty only if the client's key is passed on."""
     client_keys: tuple[str, ...] = field(repr=False)
-    """Empty: any client may come."""
+    """Empty: no key is required."""
     pass_client_key: bool
     models: ModelMap = field(repr=False)
     log_level: str
@@ -78,43 +77,37 @@ class WorkerConfig:
     upstream_proxy: str | None = field(repr=False)
     ca_bundle: Path | None
     custom_headers: Mapping[str, str] = field(repr=False)
-    """By their names as sent; the preset's are among them."""
+    """Headers of every upstream request, including the preset's."""
     azure_api_version: str
     env_file: Path | None
-    api_by_model: bool = False
-    """Whether a model's card may name another dialect; not if the user has chosen one."""
-    title: str = ""
-    """The provider's name for users."""
-    allowed_hosts: tuple[str, ...] = ()
-    """What requests may be addressed to; empty: only this machine on loopback, else anything."""
-    max_connections: int = 1024
-    """Clients' connections that may be open at once."""
-    takes_anthropic_keys: bool = False
-    """Whether a key of Anthropic's (`sk-ant-…`) may be passed on: nobody else may see one."""
-    key_limits: KeyLimits = field(default_factory=KeyLimits)
-    """What each key may be used for at most."""
-    tool_filter: tuple[str, ...] = ()
-    """Glob patterns of tools that the provider does not get."""
-    history: bool = False
-    """Whether turns are kept."""
-    admin_api: bool = True
-    inspect: bool = False
-    """Whether bodies can be looked at for a day."""
-    transparent_url: str = ""
-    """Where requests go, unchanged, while the proxy is disabled."""
-    long_context_threshold: int | None = None
-    """Tokens; what the table says of long_context wins."""
+    title: str
+    """The provider's name in messages."""
+    allowed_hosts: tuple[str, ...]
+    """Hosts that requests may address; empty: loopback names on loopback, otherwise any."""
+    max_connections: int
+    takes_anthropic_keys: bool
+    """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not see one."""
+    key_limits: KeyLimits
+    tool_filter: tuple[str, ...]
+    """Glob patterns of tools that are removed from requests."""
+    history: bool
+    admin_api: bool
+    inspect: bool
+    transparent_url: str
+    """Where requests are sent while the proxy is bypassed."""
+    long_context_threshold: int | None
+    """Tokens; a threshold in the table overrides it."""
 
     @property
     def provider_name(self) -> str:
-        """What messages call the provider: its title, or the host and port that answer."""
+        """The provider's name in messages: its title, or the host and port of the base URL."""
         if self.provider:
             return self.title
         return urlsplit(self.base_url).netloc.rpartition("@")[2] or self.base_url
 
     @property
     def serves_demo(self) -> bool:
-        """Whether the worker itself must serve the provider, and then be told with `at`."""
+        """True if the worker must serve the provider itself and then set its address with `at`."""
         return self.base_url == DEMO_ADDRESS
 
     def at(self, base_url: str) -> WorkerConfig:
@@ -122,19 +115,19 @@ class WorkerConfig:
         return replace(self, base_url=base_url)
 
     def chat_url(self, model: str) -> str:
-        """Return where Chat Completions of *model* are asked for."""
+        """Return the address of Chat Completions for *model*."""
         return self._chat_urls(model)
 
     def messages_url(self) -> str:
-        """Return where Messages are asked for (direct mode)."""
+        """Return the address of the Messages endpoint (direct mode)."""
         return self._address.messages()
 
     def count_url(self) -> str:
-        """Return where the tokens of Messages are counted (direct mode)."""
+        """Return the address of the token count of Messages (direct mode)."""
         return f"{self.messages_url()}/count_tokens"
 
     def model_url(self, model: str, api: Api) -> str:
-        """Return where *model* is asked in the dialect *api*."""
+        """Return the address for *model* in the dialect *api*."""
         match api:
             case "chat":
                 return self.chat_url(model)
@@ -144,14 +137,14 @@ class WorkerConfig:
                 return self.messages_url()
 
     def api_of(self, model: str) -> Api:
-        """Return the dialect in which *model* is asked."""
+        """Return the dialect of *model*."""
         if not self.api_by_model or self.api == "messages":
             return self.api
         return self.models.card(model).api or self.api
 
     def target(self, model: str, api: Api | None = None) -> Target:
         """
-        Return all that conversion needs to know of *model*, a name of the provider's.
+        Return the properties of *model*, a name at the provider, that conversion needs.
 
         *api* is the dialect if it is not the model's own.
         """
@@ -199,9 +192,9 @@ def load_worker(
     ports: Mapping[int, str] = MappingProxyType({}),
 ) -> WorkerConfig:
     """
-    Read the settings of one proxy: of *env_file*, or without one those in *environ*.
+    Read the settings of one proxy from *env_file*, or without one from *environ*.
 
-    *ports* are those of the whole fleet with their labels; the entry's own is known anyway.
+    *ports* are the ports of the whole fleet with their labels; the entry's own is added.
 
     Raises:
         ConfigError: With every mistake, not only the first.
@@ -210,8 +203,8 @@ def load_worker(
     env = read_environment(environ or {}) if env_file is None else read_file(env_file, entry=entry)
     config = _load(env, entry, env_file) if env.is_read else None
     if config is not None:
-        own = {**ports, config.port: config.label}
-        rules.check_own_port(env, config.base_url, own, host=config.host)
+        fleet_ports = {**ports, config.port: config.label}
+        rules.check_own_port(env, config.base_url, fleet_ports, host=config.host)
         rules.check_host(env, config.host, config.client_keys)
         rules.check_limits(env, config.min_tokens_limit, config.max_tokens_limit)
     if env_file is not None:
@@ -224,75 +217,75 @@ def load_worker(
 
 
 def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerConfig:
-    """Read every setting; what is wrong is noted in *env*, and the value is then of no use."""
+    """Read every setting; mistakes are noted in *env*, and the result is then unusable."""
     named = rules.named_preset(env)
-    provider = named or _recognised(env)
-    # What deviates is known by name and by host alike; addresses and models only by name.
+    provider = named or _recognized_preset(env)
+    # Deviations follow from a name and from a host; addresses and models only from a name.
     preset = load_presets()[provider] if provider else generic_preset()
-    chosen = preset if named else generic_preset()
-    wanted_api = env.read(s.PROVIDER_API) or "auto"
-    api = chosen.api if wanted_api == "auto" else cast(Api, wanted_api)
-    passes = env.read(s.PASS_CLIENT_KEY) or False
+    model_source = preset if named else generic_preset()
+    api_choice = env.read(s.PROVIDER_API)
+    api: Api = model_source.api if api_choice == "auto" else api_choice
+    passes = env.read(s.PASS_CLIENT_KEY)
     return WorkerConfig(
         label=entry.label if entry else "ccproxy",
-        host=env.read(s.HOST) or "127.0.0.1",
+        host=env.read(s.HOST),
         port=entry.port if entry else env.read(s.PORT) or 0,
         provider=provider,
         title=preset.title,
         api=api,
-        api_by_model=wanted_api == "auto",
-        base_url=rules.base_url(env, chosen, api),
+        api_by_model=api_choice == "auto",
+        base_url=rules.base_url(env, model_source, api),
         auth=preset.native_auth if api == "messages" else preset.auth,
         api_keys=rules.api_keys(env, preset, passes=passes),
-        client_keys=env.read(s.ANTHROPIC_API_KEY) or (),
+        client_keys=env.read(s.ANTHROPIC_API_KEY),
         pass_client_key=passes,
         takes_anthropic_keys=preset.takes_anthropic_keys,
-        models=_models(env, preset, chosen),
-        log_level=env.read(s.LOG_LEVEL) or "INFO",
+        models=_models(env, preset, model_source),
+        log_level=env.read(s.LOG_LEVEL),
         max_tokens_limit=env.read(s.MAX_TOKENS_LIMIT),
         min_tokens_limit=env.read(s.MIN_TOKENS_LIMIT),
         context_window=env.read(s.CONTEXT_WINDOW),
-        request_timeout=env.read(s.REQUEST_TIMEOUT) or 600.0,
-        max_retries=_or(env.read(s.MAX_RETRIES), 2),
-        early_commit=_or(env.read(s.EARLY_COMMIT), 15.0),
+        request_timeout=env.read(s.REQUEST_TIMEOUT),
+        max_retries=env.read(s.MAX_RETRIES),
+        early_commit=env.read(s.EARLY_COMMIT),
         upstream_proxy=env.read(s.UPSTREAM_PROXY),
         ca_bundle=rules.ca_bundle(env),
         custom_headers={**preset.headers, **rules.custom_headers(env)},
-        azure_api_version=env.read(s.AZURE_API_VERSION) or "",
+        azure_api_version=env.read(s.AZURE_API_VERSION),
         env_file=env_file,
-        allowed_hosts=env.read(s.ALLOWED_HOSTS) or (),
-        max_connections=env.read(s.MAX_CONNECTIONS) or 1024,
+        allowed_hosts=env.read(s.ALLOWED_HOSTS),
+        max_connections=env.read(s.MAX_CONNECTIONS),
         key_limits=KeyLimits(
             in_flight=env.read(s.KEY_MAX_IN_FLIGHT),
             per_minute=env.read(s.KEY_PER_MINUTE),
             per_day=env.read(s.KEY_PER_DAY),
         ),
-        tool_filter=env.read(s.TOOL_FILTER) or (),
-        history=env.read(s.HISTORY) or False,
-        admin_api=_or(env.read(s.ADMIN_API), True),
-        inspect=env.read(s.INSPECT) or False,
+        tool_filter=env.read(s.TOOL_FILTER),
+        history=env.read(s.HISTORY),
+        admin_api=env.read(s.ADMIN_API),
+        inspect=env.read(s.INSPECT),
         transparent_url=env.read(s.TRANSPARENT_URL) or bypass_url(),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
     )
 
 
-def _recognised(env: EnvReader) -> str:
-    """Find the provider without its name: by Azure's own setting, or by the base URL's host."""
-    if env.given(s.AZURE_API_VERSION):
+def _recognized_preset(env: EnvReader) -> str:
+    """Return the preset without PROVIDER: by Azure's own setting, or by the base URL's host."""
+    if env.value(s.AZURE_API_VERSION):
         return preset_for_auth("api-key")
-    given = env.given(s.PROVIDER_BASE_URL)
+    value = env.value(s.PROVIDER_BASE_URL)
     try:
-        host = urlsplit(given.value.strip() if given else generic_preset().base_url).hostname
-    except ValueError:  # the address itself is judged where it is read
+        host = urlsplit(value.text.strip() if value else generic_preset().base_url).hostname
+    except ValueError:  # noted when the setting is read
         return ""
     return preset_for_host(host or "")
 
 
-def _models(env: EnvReader, preset: Preset, chosen: Preset) -> ModelMap:
-    """Put the models together: tiers and patterns as *chosen*, cards as known of the provider."""
-    big = env.read(s.BIG_MODEL) or chosen.big
-    middle = env.read(s.MIDDLE_MODEL) or chosen.middle
-    small = env.read(s.SMALL_MODEL) or chosen.small
+def _models(env: EnvReader, preset: Preset, source: Preset) -> ModelMap:
+    """Return the models: tiers and name patterns of *source*, model cards of *preset*."""
+    big = env.read(s.BIG_MODEL) or source.big
+    middle = env.read(s.MIDDLE_MODEL) or source.middle
+    small = env.read(s.SMALL_MODEL) or source.small
     patterns = env.read(s.PASS_MODELS)
     auto_cache = env.read(s.AUTO_CACHE)
     cards = (*preset.cards(), preset.unknown())
@@ -300,18 +293,14 @@ def _models(env: EnvReader, preset: Preset, chosen: Preset) -> ModelMap:
         cards = tuple(with_auto_cache(card, on=auto_cache) for card in cards)
     if extra := env.read(s.EXTRA_BODY):
         cards = tuple(with_extra_body(card, extra) for card in cards)
-    # A preset without models of its own sends names on; a tier that the user left out, too.
-    instead = big if chosen.big else None
+    # A preset without models sends the client's names, also for tiers that the user left out.
+    other = big if source.big else None
     return ModelMap(
         big=big,
-        middle=middle or instead,
-        small=small or instead,
-        pass_patterns=chosen.pass_models if patterns is None else patterns,
+        middle=middle or other,
+        small=small or other,
+        pass_patterns=source.pass_models if patterns is None else patterns,
         cards=cards[:-1],
         unknown=cards[-1],
-        prices=tuple((name, Price.of(price)) for name, price in env.read(s.PRICES) or ()),
+        prices=tuple((name, Price.of(price)) for name, price in env.read(s.PRICES)),
     )
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value

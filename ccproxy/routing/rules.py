@@ -1,21 +1,21 @@
 """
-Which model a request deserves: the user's rules, by what kind of request it is.
+The user's routing rules: which model answers which kind of request.
 
-Rules, in order; the first that the user has given and that fits decides:
+The first rule that is set and matches decides:
 
 1. `LABEL:model`, or a model by its own name: the client has decided.
-2. What a model must be able to do: pdf, image, web_search.
-3. The type of the agent that asks (`agents`).
-4. Classes that are nobody's conversation: compaction, auxiliary, subagent.
-5. thinking, background (a name with "haiku" in it), main.
+2. Required abilities: pdf, image, web_search.
+3. The type of the agent that sends the request (`agents`).
+4. Requests that are not the main conversation: compaction, auxiliary, subagent.
+5. thinking, background (a model name that contains "haiku"), main.
 
-Whatever was decided, a request over the threshold of `long_context`, or over the window of the
-model decided on, goes to its model.
+In addition, a request above the threshold of `long_context`, or above the context window of the
+selected model, uses the model of `long_context`.
 
-The class stands in a header where Claude Code is told to send it (CLAUDE_CODE_GATEWAY_HINT_HEADERS,
-which `ccproxy env` and `run` set). Where it does not, the documented signs are read: the header
-x-claude-code-agent-id is a subagent's, the compaction's last message has a fixed beginning, and an
-auxiliary request (the session's title) has no tools and wants JSON of a given form.
+The class of a request is in a header if Claude Code is told to send it
+(CLAUDE_CODE_GATEWAY_HINT_HEADERS, which `ccproxy env` and `run` set). Otherwise it is derived: a
+subagent sends the header x-claude-code-agent-id, the last message of a compaction has a fixed
+beginning, and an auxiliary request (the title of a session) has no tools and requests JSON.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ccproxy.convert.common.token_estimate import estimate
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import Block, Message, MessagesRequest, blocks_of, tools_of
+from ccproxy.routing.names import Tiers
 
 Class = Literal["main", "subagent", "compaction", "auxiliary"]
 CLASSES: tuple[Class, ...] = ("main", "subagent", "compaction", "auxiliary")
@@ -56,45 +57,45 @@ _COMPACTION = b"CRITICAL: Respond with TEXT ONLY"
 _TITLE = re.compile(
     rb"\b(?:conversation|session) title\b|\btitle for (?:this|the)\b", re.IGNORECASE
 )
-_TITLE_PROMPT = 2000
-"""Bytes: the prompt that asks for a title is shorter than any other."""
+_TITLE_PROMPT_SIZE = 2000
+"""Bytes. The system prompt that requests a title is shorter than all others."""
 _IMAGE = re.compile(rb'"type"\s*:\s*"image"')
 _DOCUMENT = re.compile(rb'"type"\s*:\s*"document"')
-_OUT = frozenset(
+_PROVIDER_ERRORS = frozenset(
     (
         *("rate_limit_error", "overloaded_error", "api_error"),
         *("timeout_error", "authentication_error", "billing_error"),
     )
 )
 LOOP = 508
-"""The status of a request that went round in circles (RFC 5842)."""
+"""The HTTP status for a request that visited too many entries (RFC 5842)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongContext:
-    """Where long requests go."""
+    """The rule for long requests."""
 
     model: str
     over: int | None = None
-    """Tokens, system and tools included; None: only what is over the model's window is long."""
+    """The threshold in tokens, system prompt and tools included; None: the model's window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """The rules of one entry: models by the names in `ORDER`."""
+    """The rules of one entry: model names by the rules in `ORDER`."""
 
     rules: Mapping[str, str] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)
-    """By the agent's type as Claude Code names it, in lower case."""
+    """By the type of the agent in Claude Code, in lower case."""
     long_context: LongContext | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is to be decided."""
+        """True if there are no rules."""
         return not (self.rules or self.agents or self.long_context)
 
     def with_threshold(self, tokens: int | None) -> Routing:
-        """Return the rules with *tokens* as the threshold of long requests, if they have none."""
+        """Return the rules with *tokens* as threshold of long requests, unless they have one."""
         long = self.long_context
         if tokens is None or long is None or long.over is not None:
             return self
@@ -105,12 +106,30 @@ NO_ROUTING = Routing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the rules look at."""
+class RoutingTables:
+    """Model presets, routes and fallbacks of a table; the labels are in lower case."""
+
+    presets: Mapping[str, Tiers] = field(default_factory=dict)
+    """The model presets by name: the built-in ones, overridden by the user's."""
+    routes: Mapping[str, Routing] = field(default_factory=dict)
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def routing(self, label: str) -> Routing:
+        """Return the rules of the entry *label*."""
+        return self.routes.get(label.lower(), NO_ROUTING)
+
+    def fallback(self, label: str) -> tuple[str, ...]:
+        """Return the labels that answer for the entry *label* when it fails."""
+        return self.fallbacks.get(label.lower(), ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """The properties of a request that the rules use."""
 
     kind: Class
     agent: str = ""
-    """The type of the agent, in lower case; empty if it is not told."""
+    """The type of the agent, in lower case; empty if it is unknown."""
     background: bool = False
     thinking: bool = False
     image: bool = False
@@ -121,7 +140,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A model by any name of `routing/names.py`, and why; no model: as without rules."""
+    """A model name as in `routing/names.py`, and the reason; None: no rule matched."""
 
     model: str | None
     reason: str
@@ -131,9 +150,14 @@ UNDECIDED = Decision(None, "")
 
 
 def decide(
-    routing: Routing, facts: Facts, *, window: Callable[[str | None], int | None]
+    routing: Routing, facts: RequestFacts, *, window: Callable[[str | None], int | None]
 ) -> Decision:
-    """Apply the rules; *window* tells the size of a model's window (None: who answers anyway)."""
+    """
+    Apply the rules.
+
+    *window* returns the context window of a model in tokens; its argument is None for the model
+    that answers without rules.
+    """
     decision = _by_kind(routing, facts)
     long = routing.long_context
     if long is None:
@@ -146,27 +170,27 @@ def decide(
     return decision
 
 
-def _by_kind(routing: Routing, facts: Facts) -> Decision:
+def _by_kind(routing: Routing, facts: RequestFacts) -> Decision:
     for name in ORDER:
         if name == "agents":
             if (model := routing.agents.get(facts.agent)) is not None:
                 return Decision(model, f"agent {facts.agent}")
-        elif name in routing.rules and _fits(name, facts):
+        elif name in routing.rules and _matches(name, facts):
             return Decision(routing.rules[name], name.replace("_", " "))
     return UNDECIDED
 
 
-def _fits(name: str, facts: Facts) -> bool:
+def _matches(name: str, facts: RequestFacts) -> bool:
     return facts.kind == name if name in CLASSES else bool(getattr(facts, name))
 
 
-# What a request is.
+# The properties of a request.
 
 
-def facts_of(request: MessagesRequest, headers: Mapping[str, str]) -> Facts:
-    """Look at a *request*; the names of *headers* must be findable in lower case."""
+def request_facts(request: MessagesRequest, headers: Mapping[str, str]) -> RequestFacts:
+    """Return the properties of *request*; *headers* must be accessible by lower-case names."""
     thinking = request.thinking
-    return Facts(
+    return RequestFacts(
         kind=_class_of(request, headers),
         agent=headers.get(AGENT_TYPE_HEADER, "").strip().lower(),
         background="haiku" in request.model.lower(),
@@ -178,15 +202,15 @@ def facts_of(request: MessagesRequest, headers: Mapping[str, str]) -> Facts:
     )
 
 
-def is_out(problem: Problem) -> bool:
-    """Tell whether a *problem* is the provider's, so that another one may answer."""
-    return problem.kind in _OUT and problem.status != LOOP
+def is_provider_failure(problem: Problem) -> bool:
+    """Return True if *problem* was caused by the provider, so that a fallback may answer."""
+    return problem.kind in _PROVIDER_ERRORS and problem.status != LOOP
 
 
 def _class_of(request: MessagesRequest, headers: Mapping[str, str]) -> Class:
-    told = _CLASS_OF_HINT.get(headers.get(CLASS_HEADER, "").strip().lower())
-    if told is not None:
-        return told
+    hint = _CLASS_OF_HINT.get(headers.get(CLASS_HEADER, "").strip().lower())
+    if hint is not None:
+        return hint
     last = request.messages[-1]
     if last.role == "user" and _COMPACTION in bytes(last.content):
         return "compaction"
@@ -202,7 +226,7 @@ def _is_auxiliary(request: MessagesRequest) -> bool:
     if request.output_format is not None or (config is not None and config.format is not None):
         return True
     system = bytes(request.system)
-    return len(system) <= _TITLE_PROMPT and _TITLE.search(system) is not None
+    return len(system) <= _TITLE_PROMPT_SIZE and _TITLE.search(system) is not None
 
 
 def _searches(request: MessagesRequest) -> bool:
@@ -211,18 +235,23 @@ def _searches(request: MessagesRequest) -> bool:
     return any((tool.type or "").startswith("web_search") for tool in tools_of(request.tools))
 
 
-def _has(messages: list[Message], sign: re.Pattern[bytes], fits: Callable[[Block], bool]) -> bool:
-    """Tell whether a block that *fits* stands in a message or in a tool's result."""
-    likely = (message for message in messages if sign.search(message.content))
-    return any(_holds(block, fits) for message in likely for block in blocks_of(message.content))
+def _has(
+    messages: list[Message], pattern: re.Pattern[bytes], matches: Callable[[Block], bool]
+) -> bool:
+    """Return True if a block that *matches* is in a message or in a tool result."""
+    # The pattern avoids parsing messages without such a block.
+    candidates = (message for message in messages if pattern.search(message.content))
+    return any(
+        _contains(block, matches) for message in candidates for block in blocks_of(message.content)
+    )
 
 
-def _holds(block: Block, fits: Callable[[Block], bool]) -> bool:
-    if fits(block):
+def _contains(block: Block, matches: Callable[[Block], bool]) -> bool:
+    if matches(block):
         return True
     if block.type != "tool_result" or not is_present(block.content):
         return False
-    return any(fits(inner) for inner in blocks_of(block.content))
+    return any(matches(inner) for inner in blocks_of(block.content))
 
 
 class _Source(msgspec.Struct):

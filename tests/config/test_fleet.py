@@ -11,13 +11,13 @@ from ccproxy.config.fleet import (
     Entry,
     load_fleet,
     read_fleet,
-    shown,
 )
+from ccproxy.files import display_path
 
 SHORT = """\
 # PORT:ENVFILE:LABEL
 proxies = [
-  "8081:envs/kimi.env:Kimi-K2",
+  "8081:envs/kimi.env:Kimi-K3",
   # "8090:envs/off.env:Off",
   "8082:envs/glm.env:GLM-4.6",  # a comment
 ]
@@ -26,7 +26,7 @@ LONG = """\
 [[proxy]]
 port = 8081
 env_file = "envs/kimi.env"
-label = "Kimi-K2"
+label = "Kimi-K3"
 
 [[proxy]]
 label = "GLM-4.6"
@@ -45,17 +45,17 @@ def rows(fleet):
 
 def test_the_short_form(write):
     fleet = load_fleet(write("ccproxy.toml", SHORT))
-    assert rows(fleet) == [(8081, "Kimi-K2", 1, 3), (8082, "GLM-4.6", 1, 5)]
+    assert rows(fleet) == [(8081, "Kimi-K3", 1, 3), (8082, "GLM-4.6", 1, 5)]
 
 
 def test_the_long_form(write):
     fleet = load_fleet(write("ccproxy.toml", LONG))
-    assert rows(fleet) == [(8081, "Kimi-K2", 1, 1), (8082, "GLM-4.6", 3, 6)]
+    assert rows(fleet) == [(8081, "Kimi-K3", 1, 1), (8082, "GLM-4.6", 3, 6)]
 
 
 def test_both_forms_in_one_table(write):
     fleet = load_fleet(write("ccproxy.toml", 'proxies = ["8080:a.env:a"]\n' + LONG))
-    assert [entry.label for entry in fleet.entries] == ["a", "Kimi-K2", "GLM-4.6"]
+    assert [entry.label for entry in fleet.entries] == ["a", "Kimi-K3", "GLM-4.6"]
 
 
 def test_the_table_s_folder_is_home_wherever_the_user_is(write, here, monkeypatch):
@@ -101,7 +101,7 @@ def test_env_files_are_not_opened(write):
 
 def test_labels_are_found_without_regard_to_case(write):
     fleet = load_fleet(write("ccproxy.toml", SHORT))
-    assert fleet.entry("kimi-k2").label == "Kimi-K2"
+    assert fleet.entry("kimi-k3").label == "Kimi-K3"
     assert fleet.entry("GLM-4.6").port == 8082
     assert fleet.entry("off") is None
 
@@ -128,7 +128,7 @@ RULE = (
     "fix: a label is 1 to 32 letters, digits, dots, dashes or underscores, "
     "beginning with a letter or digit"
 )
-FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K2"'
+FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
 
 
 @pytest.mark.parametrize(
@@ -198,36 +198,37 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K2"'
             "\nproxies = '8081:a.env:a'",
             [
                 "ccproxy.toml:2: proxies must be a list",
-                'fix: ["8081:envs/kimi.env:Kimi-K2"]',
+                'fix: write proxies = ["8081:envs/kimi.env:Kimi-K3"]',
             ],
             id="a text instead of a list",
         ),
         pytest.param(
             "proxies = []",
             [
-                "ccproxy.toml: the table holds no proxy",
-                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"], or: ccproxy init',
+                "ccproxy.toml: the table contains no proxy",
+                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K3"], or run: ccproxy init',
             ],
             id="nothing in the list",
         ),
         pytest.param(
             "",
             [
-                "ccproxy.toml: the table holds no proxy",
-                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K2"], or: ccproxy init',
+                "ccproxy.toml: the table contains no proxy",
+                'fix: add one: proxies = ["8081:envs/kimi.env:Kimi-K3"], or run: ccproxy init',
             ],
             id="an empty file",
         ),
         pytest.param(
             '\nproxy = ["8081:a.env:a"]',
-            ["ccproxy.toml:2: proxy must be tables", "fix: begin each: [[proxy]]"],
+            ["ccproxy.toml:2: proxy must be an array of tables", "fix: begin each with [[proxy]]"],
             id="the two forms mixed up",
         ),
         pytest.param(
             LONG + "worker = 3\n",
             [
-                "ccproxy.toml:11: worker is not a setting of a proxy (did you mean workers?)",
-                "fix: rename or remove it",
+                'ccproxy.toml:11: worker is not a setting of a proxy (did you mean "workers"?)',
+                "fix: rename or remove it; "
+                "the settings are port, env_file, label, workers, fallback",
             ],
             id="a typing mistake in the long form",
         ),
@@ -253,7 +254,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K2"'
             LONG.replace('"envs/glm.env"', "7"),
             [
                 "ccproxy.toml:6: env_file must be the path of a file",
-                "fix: name one below envs/",
+                "fix: name a file in envs/",
             ],
             id="an env file that is a number",
         ),
@@ -309,13 +310,13 @@ def test_broken_toml_names_its_line(write, complaints, text, start):
     [
         (
             '[preset.fast]\nbig = "x"\n',
-            "ccproxy.toml:2: preset is not a setting (did you mean presets?)",
+            'ccproxy.toml:2: preset is not a setting (did you mean "presets"?)',
         ),
         (
             'preset.fast.big = "x"\n',
-            "ccproxy.toml:2: preset is not a setting (did you mean presets?)",
+            'ccproxy.toml:2: preset is not a setting (did you mean "presets"?)',
         ),
-        ('["route".B]\n', "ccproxy.toml:2: route is not a setting (did you mean routes?)"),
+        ('["route".B]\n', 'ccproxy.toml:2: route is not a setting (did you mean "routes"?)'),
     ],
 )
 def test_a_table_that_is_none_of_ours_is_told_with_its_line(write, complaints, text, said):
@@ -350,13 +351,13 @@ def test_two_entries_that_would_share_a_log(write, complaints):
     text = '[[proxy]]\nport = 8081\nenv_file = "a.env"\nlabel = "GLM"\nworkers = 2\n'
     other = '[[proxy]]\nport = 8082\nenv_file = "b.env"\nlabel = "glm.2"\n'
     [mistake] = complaints(load_fleet, write("ccproxy.toml", text + other))
-    assert "process 2 of GLM logs to glm.2.log, too" in mistake
+    assert "process 2 of GLM also logs to glm.2.log" in mistake
     assert "fix: give glm.2 another label" in mistake
 
 
 def test_a_label_that_ccproxy_needs_itself(write, complaints):
     [mistake] = complaints(load_fleet, write("ccproxy.toml", 'proxies = ["8081:a.env:Supervisor"]'))
-    assert 'the label "Supervisor" is taken by ccproxy itself' in mistake
+    assert 'the label "Supervisor" is reserved for ccproxy itself' in mistake
 
 
 def test_a_label_used_twice_in_another_case(write, complaints):
@@ -365,7 +366,7 @@ def test_a_label_used_twice_in_another_case(write, complaints):
         "ccproxy.toml:3: label kimi is used twice\n"
         '      ccproxy.toml:2   "8081:kimi.env:Kimi",\n'
         '      ccproxy.toml:3   "8082:glm.env:kimi",\n'
-        "      fix: give one of them another label; upper and lower case are the same"
+        "      fix: give one of them another label; case is ignored"
     ]
 
 
@@ -426,6 +427,6 @@ def test_a_label_never_leaves_its_folder(label):
         assert label not in (".", "..")
 
 
-def test_paths_are_shown_as_the_user_would_type_them(here):
-    assert str(shown(here / "envs/kimi.env")) == "envs/kimi.env"
-    assert str(shown(here.parent / "x")) == str(here.parent / "x")
+def test_paths_are_displayed_as_the_user_would_type_them(here):
+    assert str(display_path(here / "envs/kimi.env")) == "envs/kimi.env"
+    assert str(display_path(here.parent / "x")) == str(here.parent / "x")

@@ -12,7 +12,7 @@ import pytest
 
 from ccproxy.config.locations import find_config, place_for_config
 
-TABLE = 'proxies = ["8081:envs/kimi.env:Kimi-K2"]\n'
+TABLE = 'proxies = ["8081:envs/kimi.env:Kimi-K3"]\n'
 NOBODY = 65534
 
 

@@ -25,61 +25,61 @@ def lines(*said):
 ONE_SETTING = [
     pytest.param(
         "BIG_MODLE=x",
-        "BIG_MODLE is not a setting (did you mean BIG_MODEL?)",
+        'BIG_MODLE is not a setting (did you mean "BIG_MODEL"?)',
         "rename it to BIG_MODEL, or remove it",
         id="a typing mistake",
     ),
     pytest.param(
         "big_model=x",
-        "big_model is not a setting (did you mean BIG_MODEL?)",
+        'big_model is not a setting (did you mean "BIG_MODEL"?)',
         "rename it to BIG_MODEL, or remove it",
         id="small letters",
     ),
     pytest.param(
         "OPENAI_API_KEYS=x",
-        "OPENAI_API_KEYS is not a setting (did you mean OPENAI_API_KEY?)",
+        'OPENAI_API_KEYS is not a setting (did you mean "OPENAI_API_KEY"?)',
         "rename it to OPENAI_API_KEY, or remove it",
         id="one letter more",
     ),
     pytest.param(
         "PROVIDER_TIMEOUT=5",
-        "PROVIDER_TIMEOUT is not a setting (did you mean REQUEST_TIMEOUT?)",
+        'PROVIDER_TIMEOUT is not a setting (did you mean "REQUEST_TIMEOUT"?)',
         "rename it to REQUEST_TIMEOUT, or remove it",
         id="PROVIDER_ is ours",
     ),
     pytest.param(
         "PROVIDER_KEY=x",
-        "PROVIDER_KEY is not a setting (did you mean PROVIDER_API_KEY?)",
+        'PROVIDER_KEY is not a setting (did you mean "PROVIDER_API_KEY"?)',
         "rename it to PROVIDER_API_KEY, or remove it",
         id="another word for the key",
     ),
     pytest.param(
         "OPUS_MODEL=x",
-        "OPUS_MODEL is not a setting (did you mean BIG_MODEL?)",
+        'OPUS_MODEL is not a setting (did you mean "BIG_MODEL"?)',
         "rename it to BIG_MODEL, or remove it",
         id="another word for a tier",
     ),
     pytest.param(
         "HAIKU_MODEL=x",
-        "HAIKU_MODEL is not a setting (did you mean SMALL_MODEL?)",
+        'HAIKU_MODEL is not a setting (did you mean "SMALL_MODEL"?)',
         "rename it to SMALL_MODEL, or remove it",
         id="another word for the small tier",
     ),
     pytest.param(
         "MAX_RETRY=5",
-        "MAX_RETRY is not a setting (did you mean MAX_RETRIES?)",
+        'MAX_RETRY is not a setting (did you mean "MAX_RETRIES"?)',
         "rename it to MAX_RETRIES, or remove it",
         id="nearly the name",
     ),
     pytest.param(
         "CUSTOM_HEADERS=x",
-        "CUSTOM_HEADERS is not a setting (did you mean CUSTOM_HEADER_<NAME>?)",
+        'CUSTOM_HEADERS is not a setting (did you mean "CUSTOM_HEADER_<NAME>"?)',
         "rename it to CUSTOM_HEADER_<NAME>, or remove it",
         id="custom headers, all at once",
     ),
     pytest.param(
         "custom_header_x=1",
-        "custom_header_x is not a setting (did you mean CUSTOM_HEADER_X?)",
+        'custom_header_x is not a setting (did you mean "CUSTOM_HEADER_X"?)',
         "rename it to CUSTOM_HEADER_X, or remove it",
         id="a custom header in small letters",
     ),
@@ -133,7 +133,7 @@ ONE_SETTING = [
     ),
     pytest.param(
         "PROVIDER_BASE_URL=http://api.x.com",
-        'PROVIDER_BASE_URL would send the key in the clear, got "http://api.x.com"',
+        'PROVIDER_BASE_URL would send the key unencrypted, got "http://api.x.com"',
         "write for example PROVIDER_BASE_URL=https://api.example.com/v1",
         id="http to the world",
     ),
@@ -145,19 +145,19 @@ ONE_SETTING = [
     ),
     pytest.param(
         "ANTHROPIC_API_KEY=changeme",
-        "ANTHROPIC_API_KEY holds a placeholder, not a key (…)",
+        "ANTHROPIC_API_KEY contains a placeholder, not a key (…)",
         "write for example ANTHROPIC_API_KEY=ccp_…",
         id="a placeholder for the client",
     ),
     pytest.param(
         "ANTHROPIC_API_KEY=,",
-        "ANTHROPIC_API_KEY holds no key, only commas",
+        "ANTHROPIC_API_KEY contains no key, only commas",
         "write for example ANTHROPIC_API_KEY=ccp_…",
         id="commas do not open the door",
     ),
     pytest.param(
         "UPSTREAM_PROXY=u:secret@h",
-        "UPSTREAM_PROXY must be an http:// address of a proxy",
+        "UPSTREAM_PROXY must be the http:// address of a proxy",
         "write for example UPSTREAM_PROXY=http://proxy.example:3128",
         id="a proxy is not quoted",
     ),
@@ -169,20 +169,20 @@ ONE_SETTING = [
     ),
     pytest.param(
         "CUSTOM_HEADER_HOST=x",
-        "CUSTOM_HEADER_HOST is not allowed: Host belongs to the connection, not to you",
+        "CUSTOM_HEADER_HOST is not allowed: Host is a header of the connection",
         "remove it",
         id="a header that frames",
     ),
     pytest.param(
         "CUSTOM_HEADER_PROXY_AUTHORIZATION=x",
-        "CUSTOM_HEADER_PROXY_AUTHORIZATION is not allowed: Proxy-Authorization belongs "
-        "to the connection, not to you",
+        "CUSTOM_HEADER_PROXY_AUTHORIZATION is not allowed: Proxy-Authorization is a "
+        "header of the connection",
         "remove it",
         id="a header for a proxy",
     ),
     pytest.param(
         'CUSTOM_HEADER_X="a\\r\\nHost: evil"',
-        "CUSTOM_HEADER_X holds a line break or another control sign",
+        "CUSTOM_HEADER_X contains a line break or another control character",
         "write its value on one line",
         id="a header that breaks out",
     ),
@@ -212,7 +212,7 @@ ONE_SETTING = [
     ),
     pytest.param(
         "BIG_MODEL='one\nMAX_RETRIES=many\nSMALL_MODEL='two'",
-        "the quote of BIG_MODEL is not closed: what follows it was not read, to line 8",
+        "the quote of BIG_MODEL is not closed: the lines up to 8 were not read",
         "close it: BIG_MODEL='…'",
         id="an open quote that takes lines with it",
     ),
@@ -232,13 +232,13 @@ ONE_SETTING = [
 
 
 NO_CERTIFICATE = (
-    "holds no certificate",
-    "save the authority's in it, as text: -----BEGIN CERTIFICATE-----",
+    "contains no certificate",
+    "save the authority's certificate as PEM text: -----BEGIN CERTIFICATE-----",
 )
-DAMAGED = ("is cut off or damaged", "save the file again, whole")
+DAMAGED = ("is truncated or damaged", "save the complete file again")
 SECRET = (
-    "holds a private key, and is for certificates only",
-    "leave the certificates in it, and nothing else",
+    "contains a private key",
+    "keep only the certificates in it",
 )
 PRIVATE = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
 
@@ -293,7 +293,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "PROVIDER=kimmi\nPROVIDER_API_KEY=sk-1",
             lines(
-                f'{X}:1: PROVIDER must be the name of a preset, got "kimmi" (did you mean kimi?)',
+                f'{X}:1: PROVIDER must be the name of a preset, got "kimmi" (did you mean "kimi"?)',
                 f"choose one of {PRESETS}, or remove it",
             ),
             id="an unknown preset",
@@ -301,7 +301,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "PROVIDER=kimi",
             lines(
-                f"{X}:1: PROVIDER_API_KEY is missing: Kimi asks for a key",
+                f"{X}:1: PROVIDER_API_KEY is missing: Kimi requires a key",
                 "add PROVIDER_API_KEY=your key; "
                 "get one at https://platform.moonshot.ai/console/api-keys",
             ),
@@ -310,7 +310,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "PROVIDER=kimi\nPROVIDER_API_KEY=",
             lines(
-                f"{X}:2: PROVIDER_API_KEY is empty: Kimi asks for a key",
+                f"{X}:2: PROVIDER_API_KEY is empty: Kimi requires a key",
                 "fill it: PROVIDER_API_KEY=your key; "
                 "get one at https://platform.moonshot.ai/console/api-keys",
             ),
@@ -319,7 +319,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "OPENAI_BASE_URL=http://gpu:8000/v1\nOPENAI_API_KEY=",
             lines(
-                f"{X}:2: OPENAI_API_KEY is empty: an OpenAI-compatible server asks for a key",
+                f"{X}:2: OPENAI_API_KEY is empty: an OpenAI-compatible server requires a key",
                 "fill it: OPENAI_API_KEY=your key",
             ),
             id="an empty key under its old name",
@@ -327,7 +327,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "",
             lines(
-                f"{X}: PROVIDER_API_KEY is missing: OpenAI asks for a key",
+                f"{X}: PROVIDER_API_KEY is missing: OpenAI requires a key",
                 "add PROVIDER_API_KEY=your key; get one at https://platform.openai.com/api-keys",
             ),
             id="nothing at all means OpenAI",
@@ -335,7 +335,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "OPENAI_BASE_URL=http://gpu:8000/v1",
             lines(
-                f"{X}: PROVIDER_API_KEY is missing: an OpenAI-compatible server asks for a key",
+                f"{X}: PROVIDER_API_KEY is missing: an OpenAI-compatible server requires a key",
                 "add PROVIDER_API_KEY=your key",
             ),
             id="an unknown server wants one, too",
@@ -343,7 +343,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             "PROVIDER=kimi\nPROVIDER_API_KEY=sk-1,your-api-key-0001",
             lines(
-                f"{X}:2: PROVIDER_API_KEY holds as key 2 of 2 a placeholder, not a key (…0001)",
+                f"{X}:2: PROVIDER_API_KEY contains as key 2 of 2 a placeholder, not a key (…0001)",
                 "write for example PROVIDER_API_KEY=sk-…",
             ),
             id="a placeholder",
@@ -351,7 +351,8 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             f"PROVIDER=azure\nPROVIDER_API_KEY={KEY}",
             lines(
-                f"{X}:1: PROVIDER_BASE_URL is missing: no address of Azure OpenAI is known",
+                f"{X}:1: PROVIDER_BASE_URL is missing: "
+                "Azure OpenAI has no address that ccproxy knows",
                 "add PROVIDER_BASE_URL=https://RESOURCE.openai.azure.com",
             ),
             id="a provider without an address of its own",
@@ -359,7 +360,8 @@ def test_what_is_not_ours_is_left_alone(write, line):
         pytest.param(
             f"PROVIDER=openai\nPROVIDER_API_KEY={KEY}\nPROVIDER_API=messages",
             lines(
-                f"{X}:3: PROVIDER_BASE_URL is missing: no Messages endpoint of OpenAI is known",
+                f"{X}:3: PROVIDER_BASE_URL is missing: "
+                "OpenAI has no Messages endpoint that ccproxy knows",
                 "add PROVIDER_BASE_URL=https://api.example.com/v1",
             ),
             id="direct mode where there is none",
@@ -428,14 +430,14 @@ def test_a_broken_line_is_not_quoted(write, complaints):
 # Who may come (S1).
 
 LONG = "ccp_0123456789abcdef"
-OPT_IN = "or ALLOW_PUBLIC=on if everybody may use your keys"
+OPT_IN = "or set ALLOW_PUBLIC=on if everyone may use your keys"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.example.com"])
 def test_others_need_a_key(write, complaints, host):
     assert complaints(load_worker, write(X, f"{HEAD}HOST={host}\n")) == [
         lines(
-            f'{X}:3: HOST "{host}" can be reached by others, and no client key is asked for',
+            f'{X}:3: HOST "{host}" can be reached by others, but no client key is required',
             f"set ANTHROPIC_API_KEY to a long random word, {OPT_IN}",
         )
     ]
@@ -484,7 +486,7 @@ def test_another_port_shows_both_lines(write, complaints):
         f"{X}:3: PORT is 8082 here, but Kimi has port 8081 in the table\n"
         f"      {X}:3   PORT=8082\n"
         "      ccproxy.toml:2   8081:…:Kimi\n"
-        "      fix: remove PORT; the table's port counts"
+        "      fix: remove PORT; the port in the table is used"
     ]
 
 
@@ -550,7 +552,7 @@ def test_a_key_that_others_can_read_is_refused(write, complaints, mode):
     file = write(X, HEAD)
     file.chmod(mode)
     assert complaints(load_worker, file) == [
-        lines(f"{X}: holds a key, and others on this machine can read it", f"chmod 600 {X}")
+        lines(f"{X}: contains a key and is readable by other users", f"chmod 600 {X}")
     ]
 
 
@@ -566,7 +568,7 @@ def test_other_keys_are_keys_too(write, complaints, text):
     file = write(X, text)
     file.chmod(0o644)
     [said] = complaints(load_worker, file)
-    assert "holds a key" in said
+    assert "contains a key" in said
 
 
 @pytest.mark.parametrize(
@@ -597,7 +599,7 @@ def test_mistakes_of_the_environment(complaints):
     environ = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-xxx", "REQUEST_TIMEOUT": "90s"}
     assert complaints(load_worker, None, environ=environ) == [
         lines(
-            "(environment): PROVIDER_API_KEY holds a placeholder, not a key (…)",
+            "(environment): PROVIDER_API_KEY contains a placeholder, not a key (…)",
             "write for example PROVIDER_API_KEY=sk-…",
         ),
         lines(

@@ -28,7 +28,7 @@ def test_values(write, text, value):
     assert read_file(write("x.env", text), entry=None).read(s.BIG_MODEL) == value
 
 
-KEEP_ONE = "keep one; several keys go on one line, split by commas"
+KEEP_ONE = "keep one; write several keys on one line, separated by commas"
 
 
 @pytest.mark.parametrize(
@@ -36,22 +36,22 @@ KEEP_ONE = "keep one; several keys go on one line, split by commas"
     [
         pytest.param(
             "\nPROVIDER_API_KEY=a\n\n\nPROVIDER_API_KEY=b",
-            [(5, "PROVIDER_API_KEY is given twice (lines 2 and 5)", KEEP_ONE)],
+            [(5, "PROVIDER_API_KEY is set twice (lines 2 and 5)", KEEP_ONE)],
             id="a key",
         ),
         pytest.param(
             "BIG_MODEL=x\nBIG_MODEL=x",
-            [(2, "BIG_MODEL is given twice (lines 1 and 2)", "keep one")],
+            [(2, "BIG_MODEL is set twice (lines 1 and 2)", "keep one")],
             id="the same value",
         ),
         pytest.param(
             "PORT=1\nPORT=2\nPORT=3",
-            [(3, "PORT is given 3 times (lines 1, 2 and 3)", "keep one")],
+            [(3, "PORT is set 3 times (lines 1, 2 and 3)", "keep one")],
             id="more than twice",
         ),
         pytest.param(
             "CUSTOM_HEADER_A=1\nCUSTOM_HEADER_A=2",
-            [(2, "CUSTOM_HEADER_A is given twice (lines 1 and 2)", "keep one")],
+            [(2, "CUSTOM_HEADER_A is set twice (lines 1 and 2)", "keep one")],
             id="a header",
         ),
         pytest.param("PORT=\nPORT=2\nPORT=", [], id="empty ones do not count"),
@@ -69,7 +69,7 @@ def test_a_setting_on_two_lines_is_a_mistake(write, text, said):
 )
 def test_nothing_is_given(write, text):
     env = read_file(write("x.env", text), entry=None)
-    assert env.given(s.BIG_MODEL) is None
+    assert env.value(s.BIG_MODEL) is None
     assert env.read(s.BIG_MODEL) is None
     assert env.mistakes == []
 
@@ -85,12 +85,12 @@ def test_nothing_is_given(write, text):
     ],
 )
 def test_lines(write, text, line):
-    assert read_file(write("x.env", text), entry=None).given(s.BIG_MODEL).line == line
+    assert read_file(write("x.env", text), entry=None).value(s.BIG_MODEL).line == line
 
 
 def test_an_alias_is_named_as_it_was_written(write):
     env = read_file(write("x.env", "OPENAI_BASE_URL=https://x.example/v1"), entry=None)
-    assert env.given(s.PROVIDER_BASE_URL).name == "OPENAI_BASE_URL"
+    assert env.value(s.PROVIDER_BASE_URL).name == "OPENAI_BASE_URL"
 
 
 def test_an_empty_name_of_ours_leaves_room_for_the_old_one(write):
@@ -103,4 +103,4 @@ def test_of_the_environment_only_our_names_are_read():
         {"BIG_MODEL": "x", "HOME": "/root", "CUSTOM_HEADER_A": "1", "MODEL": "y"}
     )
     assert env.read(s.BIG_MODEL) == "x"
-    assert [given.name for given in env.prefixed("")] == ["BIG_MODEL", "CUSTOM_HEADER_A"]
+    assert [value.name for value in env.prefixed("")] == ["BIG_MODEL", "CUSTOM_HEADER_A"]

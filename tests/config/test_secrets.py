@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.config.parsers import without_keys
+from ccproxy.config.parsers import hide_keys
 from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
 from ccproxy.config.worker import load_worker
 
@@ -68,7 +68,7 @@ def test_what_is_none(settings):
     ],
 )
 def test_what_looks_like_a_key_is_masked(text, shown):
-    assert without_keys(text) == shown
+    assert hide_keys(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from ccproxy.config.check import load_all
+from ccproxy.config.fleet_check import load_all
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker import load_worker
 from ccproxy.protocol.headers import is_framing_header, is_header_name

@@ -7,12 +7,12 @@ import pytest
 from ccproxy.providers.cards import ModelCard
 from ccproxy.routing.names import (
     NO_TIERS,
-    Place,
+    ModelRef,
     Tiers,
     is_own_name,
-    model_behind_label,
+    model_after_label,
     model_for,
-    place_of,
+    parse_ref,
     tier_named,
     tier_of,
 )
@@ -31,13 +31,15 @@ SWITCHED = Tiers(big="GLM-4.6:big", small="k2.5")
 
 
 @pytest.mark.parametrize(
-    ("name", "place"),
+    ("name", "ref"),
     [
-        pytest.param("GLM-4.6:glm-4.6", Place("GLM-4.6", "glm-4.6"), id="a label and a model"),
-        pytest.param("glm-4.6:big", Place("GLM-4.6", "big"), id="labels have no case"),
-        pytest.param(" Kimi :k3", Place("Kimi", "k3"), id="blanks do not count"),
-        pytest.param("kimi:qwen3:8b", Place("Kimi", "qwen3:8b"), id="only the first colon counts"),
-        pytest.param("kimi:k3[1m]", Place("Kimi", "k3"), id="the mark is cut off"),
+        pytest.param("GLM-4.6:glm-4.6", ModelRef("GLM-4.6", "glm-4.6"), id="a label and a model"),
+        pytest.param("glm-4.6:big", ModelRef("GLM-4.6", "big"), id="labels have no case"),
+        pytest.param(" Kimi :k3", ModelRef("Kimi", "k3"), id="blanks do not count"),
+        pytest.param(
+            "kimi:qwen3:8b", ModelRef("Kimi", "qwen3:8b"), id="only the first colon counts"
+        ),
+        pytest.param("kimi:k3[1m]", ModelRef("Kimi", "k3"), id="the mark is cut off"),
         pytest.param("qwen3:8b", None, id="what is no label belongs to the model"),
         pytest.param("deepseek/r1:free", None, id="a slash is in no label"),
         pytest.param("kimi", None, id="a label alone names no model"),
@@ -45,12 +47,12 @@ SWITCHED = Tiers(big="GLM-4.6:big", small="k2.5")
         pytest.param("", None, id="nothing is no model"),
     ],
 )
-def test_places(name, place):
-    assert place_of(name, LABELS) == place
+def test_references(name, ref):
+    assert parse_ref(name, LABELS) == ref
 
 
 def test_a_place_is_written_as_it_is_read():
-    assert place_of(str(Place("Kimi", "k3")), LABELS) == Place("Kimi", "k3")
+    assert parse_ref(str(ModelRef("Kimi", "k3")), LABELS) == ModelRef("Kimi", "k3")
 
 
 @pytest.mark.parametrize(
@@ -116,4 +118,4 @@ def test_names_without_label(switched, name, model):
     ],
 )
 def test_names_behind_a_label(models, switched, name, asked, model):
-    assert model_behind_label(models, switched, name, asked=asked) == model
+    assert model_after_label(models, switched, name, requested=asked) == model

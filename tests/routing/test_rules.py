@@ -13,12 +13,12 @@ from ccproxy.routing.rules import (
     NO_ROUTING,
     UNDECIDED,
     Decision,
-    Facts,
     LongContext,
+    RequestFacts,
     Routing,
     decide,
-    facts_of,
-    is_out,
+    is_provider_failure,
+    request_facts,
 )
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aa"}}
@@ -35,7 +35,7 @@ TITLE = {"format": {"type": "json_schema", "schema": {}}}
 COMPACT = "CRITICAL: Respond with TEXT ONLY. Do NOT call any tools."
 
 
-def facts(headers: dict[str, str] | None = None, **fields: Any) -> Facts:
+def facts(headers: dict[str, str] | None = None, **fields: Any) -> RequestFacts:
     body = {
         "model": "claude-opus-5-5",
         "max_tokens": 10,
@@ -43,7 +43,7 @@ def facts(headers: dict[str, str] | None = None, **fields: Any) -> Facts:
         "tools": [READ],
         **fields,
     }
-    return facts_of(read_request(json.dumps(body).encode()), headers or {})
+    return request_facts(read_request(json.dumps(body).encode()), headers or {})
 
 
 def said(*content: Any) -> list[dict[str, Any]]:
@@ -203,21 +203,35 @@ def no_window(_model: str | None) -> None:
 @pytest.mark.parametrize(
     ("seen", "model"),
     [
-        pytest.param(Facts(kind="main"), "MAIN", id="main"),
-        pytest.param(Facts(kind="main", background=True), "BACKGROUND", id="background > main"),
+        pytest.param(RequestFacts(kind="main"), "MAIN", id="main"),
         pytest.param(
-            Facts(kind="main", background=True, thinking=True), "THINKING", id="think > background"
+            RequestFacts(kind="main", background=True), "BACKGROUND", id="background > main"
         ),
-        pytest.param(Facts(kind="subagent", thinking=True), "SUBAGENT", id="subagent > thinking"),
-        pytest.param(Facts(kind="compaction", thinking=True), "COMPACTION", id="compaction"),
-        pytest.param(Facts(kind="auxiliary", background=True), "AUXILIARY", id="auxiliary"),
-        pytest.param(Facts(kind="subagent", agent="explore"), "EXPLORER", id="agent > subagent"),
-        pytest.param(Facts(kind="subagent", agent="plan"), "SUBAGENT", id="another agent"),
-        pytest.param(Facts(kind="subagent", agent="explore", image=True), "IMAGE", id="image"),
-        pytest.param(Facts(kind="main", image=True, pdf=True), "PDF", id="pdf > image"),
-        pytest.param(Facts(kind="main", web_search=True), "WEB_SEARCH", id="web search"),
-        pytest.param(Facts(kind="main", thinking=True, tokens=1001), "LONG", id="long > all"),
-        pytest.param(Facts(kind="main", tokens=1000), "MAIN", id="the threshold is not over it"),
+        pytest.param(
+            RequestFacts(kind="main", background=True, thinking=True),
+            "THINKING",
+            id="think > background",
+        ),
+        pytest.param(
+            RequestFacts(kind="subagent", thinking=True), "SUBAGENT", id="subagent > thinking"
+        ),
+        pytest.param(RequestFacts(kind="compaction", thinking=True), "COMPACTION", id="compaction"),
+        pytest.param(RequestFacts(kind="auxiliary", background=True), "AUXILIARY", id="auxiliary"),
+        pytest.param(
+            RequestFacts(kind="subagent", agent="explore"), "EXPLORER", id="agent > subagent"
+        ),
+        pytest.param(RequestFacts(kind="subagent", agent="plan"), "SUBAGENT", id="another agent"),
+        pytest.param(
+            RequestFacts(kind="subagent", agent="explore", image=True), "IMAGE", id="image"
+        ),
+        pytest.param(RequestFacts(kind="main", image=True, pdf=True), "PDF", id="pdf > image"),
+        pytest.param(RequestFacts(kind="main", web_search=True), "WEB_SEARCH", id="web search"),
+        pytest.param(
+            RequestFacts(kind="main", thinking=True, tokens=1001), "LONG", id="long > all"
+        ),
+        pytest.param(
+            RequestFacts(kind="main", tokens=1000), "MAIN", id="the threshold is not over it"
+        ),
     ],
 )
 def test_order(seen, model):
@@ -227,9 +241,9 @@ def test_order(seen, model):
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
-        (Facts(kind="main", web_search=True), "web search"),
-        (Facts(kind="subagent", agent="explore"), "agent explore"),
-        (Facts(kind="main", tokens=72000), "long context: 72000 tokens > 1000"),
+        (RequestFacts(kind="main", web_search=True), "web search"),
+        (RequestFacts(kind="subagent", agent="explore"), "agent explore"),
+        (RequestFacts(kind="main", tokens=72000), "long context: 72000 tokens > 1000"),
     ],
 )
 def test_reasons(seen, reason):
@@ -248,11 +262,13 @@ def test_reasons(seen, reason):
 def test_the_window_of_the_chosen_model_counts(tokens, decision):
     routing = Routing(rules={"background": "SMALL"}, long_context=LongContext(model="LONG"))
     windows = {"SMALL": 200, None: 100000}
-    seen = Facts(kind="main", background=True, tokens=tokens)
+    seen = RequestFacts(kind="main", background=True, tokens=tokens)
     assert decide(routing, seen, window=windows.get) == decision
 
 
-@pytest.mark.parametrize("seen", [Facts(kind="main"), Facts(kind="subagent", thinking=True)])
+@pytest.mark.parametrize(
+    "seen", [RequestFacts(kind="main"), RequestFacts(kind="subagent", thinking=True)]
+)
 def test_without_rules_nothing_is_decided(seen):
     assert decide(NO_ROUTING, seen, window=no_window) == UNDECIDED
     assert NO_ROUTING.is_empty
@@ -276,7 +292,7 @@ def test_a_threshold_from_elsewhere_is_for_rules_without_one(long, tokens, after
 
 def test_a_rule_that_does_not_fit_decides_nothing():
     routing = Routing(rules={"image": "SEES"})
-    assert decide(routing, Facts(kind="main"), window=no_window) == UNDECIDED
+    assert decide(routing, RequestFacts(kind="main"), window=no_window) == UNDECIDED
 
 
 # Whether somebody else may answer.
@@ -298,4 +314,4 @@ def test_a_rule_that_does_not_fit_decides_nothing():
     ],
 )
 def test_who_is_out(problem, out):
-    assert is_out(problem) is out
+    assert is_provider_failure(problem) is out

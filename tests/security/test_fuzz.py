@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ccproxy.config.fleet import LABEL, read_fleet
-from ccproxy.config.parsers import without_keys
+from ccproxy.config.parsers import hide_keys
 from ccproxy.config.worker import load_worker
 from ccproxy.convert.errors.classify import classify_error
 from ccproxy.errors import ConfigError, Problem
@@ -134,7 +134,7 @@ def test_connection_headers_cannot_be_configured(name):
 
 @pytest.mark.parametrize("value", VALUES)
 def test_a_header_value_with_a_line_end_is_refused(value):
-    with pytest.raises(ConfigError, match="line break or another control sign"):
+    with pytest.raises(ConfigError, match="line break or another control character"):
         load_worker(None, environ={"PROVIDER": "demo", "CUSTOM_HEADER_X": value})
 
 
@@ -264,4 +264,4 @@ def test_a_configured_secret_is_always_masked(before, after):
 @MANY
 @given(st.from_regex(r"sk-[A-Za-z0-9]{20,40}", fullmatch=True), TEXT)
 def test_configuration_errors_mask_keys(key, around):
-    assert key not in without_keys(f'{around} "{key}" {around}')
+    assert key not in hide_keys(f'{around} "{key}" {around}')

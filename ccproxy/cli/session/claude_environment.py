@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ccproxy.config.answering import Map, Way
 from ccproxy.config.worker import PLACEHOLDER, WorkerConfig
+from ccproxy.routing.chains import FleetModels, ModelChain
 
 Session = Mapping[str, str | None]
 """Variables in the order in which they are printed; None unsets the variable."""
@@ -103,7 +103,7 @@ def session(
     config: WorkerConfig,
     environ: Mapping[str, str],
     *,
-    fleet_map: Map | None = None,
+    fleet_models: FleetModels[WorkerConfig] | None = None,
     is_bypassed: bool = False,
     saved_model: str | None = None,
     network_environ: Mapping[str, str] | None = None,
@@ -111,10 +111,10 @@ def session(
     """
     Return the variables of a session on the proxy of *config*, started from *environ*.
 
-    A tier may be a model of another entry; *fleet_map* resolves it. While the proxy *is_bypassed*,
-    requests go to Anthropic: no model is set, and ANTHROPIC_API_KEY is left alone. *saved_model* is
-    the model in Claude Code's settings. *network_environ* is the environment with the variables of
-    these settings; it is searched for HTTP proxies.
+    A tier may be a model of another entry; *fleet_models* resolves it. While the proxy
+    *is_bypassed*, requests go to Anthropic: no model is set, and ANTHROPIC_API_KEY is left alone.
+    *saved_model* is the model in Claude Code's settings. *network_environ* is the environment with
+    the variables of these settings; it is searched for HTTP proxies.
     """
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {
@@ -131,7 +131,7 @@ def session(
     if is_bypassed:  # Anthropic answers: it has its own models, and takes the user's own key
         del settings[OWN_KEY]
         return settings
-    limits = find_limits(config, fleet_map=fleet_map)
+    limits = find_limits(config, fleet_models=fleet_models)
     return settings | _model_settings(config, limits, saved_model)
 
 
@@ -169,19 +169,21 @@ def is_claude_name(name: str) -> bool:
     return plain in _ALIASES or plain.startswith("claude-") or plain in ("", "default")
 
 
-def find_limits(config: WorkerConfig, *, fleet_map: Map | None = None) -> Limits:
+def find_limits(
+    config: WorkerConfig, *, fleet_models: FleetModels[WorkerConfig] | None = None
+) -> Limits:
     """Return what is known about the models that answer for the tiers of *config*."""
-    answering = _answering(config, fleet_map)
-    targets = [way.target for way in answering if way.target is not None]
+    answering = _answering(config, fleet_models)
+    targets = [chain.target for chain in answering if chain.target is not None]
     models = config.models
     names = {"big": models.big, "middle": models.middle, "small": models.small}
     windows: dict[str, int] = {}
-    for way in answering:
-        if way.target is not None and way.target.window:
-            name = names.get(way.places[0].model) or way.model
-            windows[name] = min(way.target.window, windows.get(name, way.target.window))
+    for chain in answering:
+        if chain.target is not None and chain.target.window:
+            name = names.get(chain.refs[0].model) or chain.model
+            windows[name] = min(chain.target.window, windows.get(name, chain.target.window))
     is_claude = _is_claude_model(config, answering)
-    user_limits = [way.config.max_tokens_limit for way in answering if way.config is not None]
+    user_limits = [chain.config.max_tokens_limit for chain in answering if chain.config is not None]
     limit = min(filter(None, [*user_limits, config.max_tokens_limit]), default=None)
     output = min((target.max_output for target in targets if target.max_output), default=None)
     smallest = min(windows.values(), default=None)
@@ -192,9 +194,11 @@ def find_limits(config: WorkerConfig, *, fleet_map: Map | None = None) -> Limits
     )
 
 
-def window_note(config: WorkerConfig, *, fleet_map: Map | None = None) -> str | None:
+def window_note(
+    config: WorkerConfig, *, fleet_models: FleetModels[WorkerConfig] | None = None
+) -> str | None:
     """Return a note that the big model's context window is unknown; None if it is known."""
-    limits = find_limits(config, fleet_map=fleet_map)
+    limits = find_limits(config, fleet_models=fleet_models)
     if limits.windows or limits.is_claude:
         return None
     source = config.env_file.name if config.env_file else "the environment"
@@ -251,17 +255,19 @@ def _tier_settings(config: WorkerConfig, limits: Limits) -> dict[str, str | None
     return settings
 
 
-def _answering(config: WorkerConfig, fleet_map: Map | None) -> list[Way]:
+def _answering(
+    config: WorkerConfig, fleet_models: FleetModels[WorkerConfig] | None
+) -> list[ModelChain[WorkerConfig]]:
     """Return the entry and model that finally answer each tier, where they can be resolved."""
-    fleet_map = fleet_map or Map(labels={}, config=lambda _: config)
-    return [way for way in fleet_map.ways(config.label) if way.config is not None]
+    fleet_models = fleet_models or FleetModels(labels={}, config=lambda _: config)
+    return [chain for chain in fleet_models.chains(config.label) if chain.config is not None]
 
 
-def _is_claude_model(config: WorkerConfig, answering: Iterable[Way]) -> bool:
+def _is_claude_model(config: WorkerConfig, answering: Iterable[ModelChain[WorkerConfig]]) -> bool:
     """Return True if the big model is a Claude model, whose limits Claude Code has built in."""
     names = [
         config.models.big or "claude-",
-        *(way.model for way in answering if way.places[0].model == "big"),
+        *(chain.model for chain in answering if chain.refs[0].model == "big"),
     ]
     return all(name.startswith("claude-") for name in names)
 

@@ -16,37 +16,45 @@ from ccproxy.cli.session.claude_environment import (
     window_note,
 )
 from ccproxy.cli.session.claude_settings import SettingsFile, find_conflicts, saved_model
-from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.config.overrides import read_standing, standing_path
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.routing.chains import FleetModels
+from ccproxy.store.overrides import overrides_path, read_overrides
 from ccproxy.text import printable
 
 
 def is_bypassed(fleet: Fleet, entry: Entry) -> bool:
     """Return True if *entry* is bypassed, whether it is running or not."""
-    return read_standing(standing_path(fleet.state, entry.label)).is_off
+    return read_overrides(overrides_path(fleet.state, entry.label)).is_bypassed
 
 
 def warn_about_proxy(
-    options: Options, config: WorkerConfig, fleet_map: Map, *, bypassed: bool
+    options: Options,
+    config: WorkerConfig,
+    fleet_models: FleetModels[WorkerConfig],
+    *,
+    bypassed: bool,
 ) -> None:
     """Warn if the proxy is bypassed, or note that its model's context window is unknown."""
     if bypassed:
         _warn_about_bypass(options, config, os.environ)
-    elif note := window_note(config, fleet_map=fleet_map):
+    elif note := window_note(config, fleet_models=fleet_models):
         notify(options, f"note: {printable(note)}")
 
 
 def note_windows(
-    options: Options, config: WorkerConfig, fleet_map: Map, *, is_shared: bool
+    options: Options,
+    config: WorkerConfig,
+    fleet_models: FleetModels[WorkerConfig],
+    *,
+    is_shared: bool,
 ) -> None:
     """
     Note which context window is used if the models of the tiers have different ones.
 
     *is_shared*: one setting applies to all models, as in a shell.
     """
-    limits = find_limits(config, fleet_map=fleet_map)
+    limits = find_limits(config, fleet_models=fleet_models)
     if limits.is_claude or len(set(limits.windows.values())) < 2:
         return
     windows = ", ".join(f"{printable(name)} {size:,}" for name, size in limits.windows.items())

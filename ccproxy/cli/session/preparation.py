@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccproxy.cli.command import Options
+from ccproxy.cli.fleet_models import fleet_models
 from ccproxy.cli.session.claude_environment import (
     MODEL,
     Limits,
@@ -27,9 +28,9 @@ from ccproxy.cli.session.notices import (
     warn_about_proxy,
     warn_about_saved_model,
 )
-from ccproxy.config.answering import Map, map_of
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.routing.chains import FleetModels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class SessionPlan:
 
     entry: Entry
     config: WorkerConfig
-    fleet_map: Map
+    fleet_models: FleetModels[WorkerConfig]
     session: Session
     limits: Limits
     files: tuple[SettingsFile, ...]
@@ -56,9 +57,9 @@ class SessionPlan:
 
         *is_claude*: the session starts Claude Code itself, with --settings that override its files.
         """
-        warn_about_proxy(options, self.config, self.fleet_map, bypassed=self.bypassed)
+        warn_about_proxy(options, self.config, self.fleet_models, bypassed=self.bypassed)
         if not self.bypassed:
-            note_windows(options, self.config, self.fleet_map, is_shared=not is_claude)
+            note_windows(options, self.config, self.fleet_models, is_shared=not is_claude)
         warn_about_saved_model(options, self.config, self.files, self.session[MODEL])
         if not is_claude:
             warn_about_conflicts(options, self.session, self.files)
@@ -73,14 +74,14 @@ def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
 
     """
     config = load_worker(entry.env_file, entry=entry)
-    fleet_map = map_of(fleet)
+    models = fleet_models(fleet)
     files = read_settings_files(os.environ, Path.cwd())
     saved = saved_model(files)
     bypassed = is_bypassed(fleet, entry)
     variables = session(
         config,
         os.environ,
-        fleet_map=fleet_map,
+        fleet_models=models,
         is_bypassed=bypassed,
         saved_model=saved[0] if saved else None,
         network_environ=effective_environment(os.environ, files),
@@ -88,9 +89,9 @@ def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
     return SessionPlan(
         entry=entry,
         config=config,
-        fleet_map=fleet_map,
+        fleet_models=models,
         session=variables,
-        limits=find_limits(config, fleet_map=fleet_map),
+        limits=find_limits(config, fleet_models=models),
         files=files,
         bypassed=bypassed,
     )

@@ -24,8 +24,8 @@ from ccproxy.cli.setup.config_edit import (
     write_new,
 )
 from ccproxy.config import settings
-from ccproxy.config.fleet import LABEL, LABEL_RULE, NO_PROXY, RESERVED, Entry, Fleet, read_fleet
-from ccproxy.config.parsers import holds_key, without_keys
+from ccproxy.config.fleet import EMPTY_TABLE, LABEL, LABEL_RULE, RESERVED, Entry, Fleet, read_fleet
+from ccproxy.config.parsers import contains_key, hide_keys
 from ccproxy.config.settings import Setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, PortInUse, UsageError
@@ -138,7 +138,7 @@ def open_or_create(table: Path) -> Fleet:
     if not table.exists():
         return Fleet(home=table.parent, file=table, entries=())
     fleet, mistakes = read_fleet(table)
-    if any(mistake.text != NO_PROXY for mistake in mistakes):
+    if any(mistake.text != EMPTY_TABLE for mistake in mistakes):
         raise ConfigError(mistakes)
     return fleet
 
@@ -170,7 +170,7 @@ def parse_preset(typed: str) -> str:
 def parse_model(typed: str) -> str:
     """Parse a model's name. Reject a key or an address, pasted at the wrong prompt."""
     fix = "use the model's name at the provider"
-    if holds_key(typed):
+    if contains_key(typed):
         raise UsageError(f"the model cannot be a key, which would be shown\n  fix: {fix}")
     if "://" in typed:
         raise UsageError(f"the model cannot be an address\n  fix: {fix}; see also --base-url")
@@ -223,12 +223,12 @@ def propose_port(fleet: Fleet) -> int:
     return next(filter(_is_free, free_ports({entry.port for entry in fleet.entries})))
 
 
-def parse_setting(setting: Setting[T], typed: str, source: str) -> T:
+def parse_setting(setting: Setting[T, object], typed: str, source: str) -> T:
     """Parse *typed* as the value of *setting*; *source* is the subject of an error message."""
     try:
         return setting.parse(typed.strip())
     except ValueError as error:
-        text = f"{source} {without_keys(str(error))}"
+        text = f"{source} {hide_keys(str(error))}"
         raise UsageError(f"{text}\n  fix: for example {setting.example}") from error
 
 

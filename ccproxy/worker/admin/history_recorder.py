@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from ccproxy.errors import Problem, UsageError
 from ccproxy.protocol.messages import read_request
-from ccproxy.routing.rules import facts_of
+from ccproxy.routing.rules import request_facts
 from ccproxy.store import exports, history
 from ccproxy.store.history import Turn
 from ccproxy.store.writer import Note, Writer
@@ -190,6 +190,6 @@ class HistoryRecorder:
 def _is_conversation(body: bytes, headers: Mapping[str, str]) -> bool:
     """Return True if user and model talk, False for subagents and Claude Code's own requests."""
     try:
-        return facts_of(read_request(body), headers).kind == "main"
+        return request_facts(read_request(body), headers).kind == "main"
     except Problem:
         return False

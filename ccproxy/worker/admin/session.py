@@ -16,10 +16,10 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.overrides import standing_path
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.ipc.control_messages import SessionReply, SessionRequest
 from ccproxy.redaction import Redactor
+from ccproxy.store.overrides import overrides_path
 from ccproxy.store.usage_totals import usage_writer
 from ccproxy.store.writer import Note
 from ccproxy.worker.admin.bypass import Bypass
@@ -117,7 +117,7 @@ def make_session(
         inspector=inspector,
         bypass=bypass,
         switches=SessionSwitches(
-            standing_path(home / "state", config.label),
+            overrides_path(home / "state", config.label),
             history,
             bypass,
             history_setting=config.history,

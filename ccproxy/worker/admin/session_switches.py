@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from ccproxy.config.overrides import AS_CONFIGURED, Standing, change_standing, read_standing
+from ccproxy.store.overrides import NO_OVERRIDES, Overrides, change_overrides, read_overrides
 from ccproxy.store.writer import Note
 from ccproxy.worker.admin.bypass import Bypass
 from ccproxy.worker.admin.history_recorder import HistoryRecorder
@@ -38,8 +38,8 @@ class SessionSwitches:
         self._history_setting = history_setting
         self._warn = warn
         self._note = note
-        self._file = Watched(path, read_standing)
-        self._applied = AS_CONFIGURED
+        self._file = Watched(path, read_overrides)
+        self._applied = NO_OVERRIDES
         self.catch_up()
 
     def catch_up(self) -> None:
@@ -51,33 +51,33 @@ class SessionSwitches:
     async def switch_proxy(self, *, disabled: bool) -> None:
         """Start or end bypassing; running requests end as they began."""
         self._bypass.is_active = disabled
-        await self._save(is_off=disabled)
+        await self._save(is_bypassed=disabled)
         self._note("config", proxy="disabled" if disabled else "enabled")
 
     async def enable_history(self, name: str = "") -> None:
         """Record turns from now on; raises as `HistoryRecorder.enable` does."""
         await self._history.enable(name)
         override = None if self._history_setting else True
-        await self._save(history=override, file=self._history.file_name)
+        await self._save(history=override, export=self._history.file_name)
         self._note("config", history="on")
 
     async def disable_history(self) -> None:
         """Record no more turns; the recorded ones remain."""
         await self._history.disable()
-        await self._save(history=False if self._history_setting else None, file="")
+        await self._save(history=False if self._history_setting else None, export="")
         self._note("config", history="off")
 
     async def _save(self, **changes: bool | str | None) -> None:
         try:
-            overrides = await asyncio.to_thread(change_standing, self._path, changes)
+            overrides = await asyncio.to_thread(change_overrides, self._path, changes)
         except OSError as error:
             text = f"{self._path.name} cannot be written: {error.strerror}"
             self._warn(f"{text}; the switch applies to this process only, until it ends")
         else:
             self._apply(overrides)
 
-    def _apply(self, overrides: Standing) -> None:
+    def _apply(self, overrides: Overrides) -> None:
         self._applied = overrides
-        self._bypass.is_active = overrides.is_off
+        self._bypass.is_active = overrides.is_bypassed
         on = self._history_setting if overrides.history is None else overrides.history
-        self._history.follow(on=on, name=overrides.file)
+        self._history.follow(on=on, name=overrides.export)

@@ -18,23 +18,24 @@ from urllib.parse import unquote
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.answering import Map
-from ccproxy.config.choices import Choices, read_choices
-from ccproxy.config.deciding import Decider
 from ccproxy.config.fleet import Entry, Fleet, read_fleet
-from ccproxy.config.switches import NO_SWITCH, Switch, read_switch, switch_path
+from ccproxy.config.routing_tables import read_routing_tables
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.providers.quirks import Target
+from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.decision import Decider
 from ccproxy.routing.names import (
-    Place,
+    ModelRef,
     Tiers,
-    place_of,
+    parse_ref,
     tier_named,
     tier_of,
 )
-from ccproxy.routing.rules import LOOP
+from ccproxy.routing.rules import LOOP, RoutingTables
+from ccproxy.routing.switching import NO_SWITCH, ModelSwitch
 from ccproxy.routing.tiers import TIERS, Tier, without_mark
+from ccproxy.store.overrides import read_switch, switch_path
 from ccproxy.worker.watched_file import Watched
 
 HOP_HEADER = "x-ccproxy-hop"
@@ -66,7 +67,7 @@ class Chosen:
     """The client's own name for it, where a sibling sent another one."""
     model: str | None = None
     """Who answers here; None: as the name says."""
-    place: Place | None = None
+    place: ModelRef | None = None
     """Who answers elsewhere."""
     reason: str = ""
     hop: int = 0
@@ -80,14 +81,14 @@ class Table:
     fleet: Fleet | None
     labels: Mapping[str, str]
     """By lower case."""
-    choices: Choices
+    routing_tables: RoutingTables
 
     def entry(self, label: str) -> Entry | None:
         """Find an entry."""
         return None if self.fleet is None else self.fleet.entry(label)
 
 
-_NO_TABLE = Table(None, {}, Choices())
+_NO_TABLE = Table(None, {}, RoutingTables())
 
 
 class Chooser:
@@ -103,7 +104,7 @@ class Chooser:
         self.switch_file = switch_path(state, config.label)
         self._switch = Watched(self.switch_file, read_switch)
         self._siblings: dict[str, Watched[WorkerConfig | None]] = {}
-        self._switches: dict[str, Watched[Switch]] = {}
+        self._switches: dict[str, Watched[ModelSwitch]] = {}
         self._has_labelled_tier = any(":" in name for name in config.models.tiers())
 
     @property
@@ -112,7 +113,7 @@ class Chooser:
         return self._table.get()
 
     @property
-    def switch(self) -> Switch:
+    def switch(self) -> ModelSwitch:
         """The switch as it is now."""
         return self._switch.get()
 
@@ -150,8 +151,8 @@ class Chooser:
 
     def target(self, name: str) -> Target:
         """Return what is known about the model *name*, wherever it is."""
-        place = place_of(name, self.table.labels)
-        target = self._map().way(place).target if place is not None else None
+        place = parse_ref(name, self.table.labels)
+        target = self._fleet_models().chain(place).target if place is not None else None
         return target or self.config.target(name)
 
     def choose(
@@ -175,7 +176,7 @@ class Chooser:
         decider, asked, via = self._decider(), "", ""
         if is_sibling:
             asked, via = unquote(headers.get(ASKED_HEADER, "")) or name, headers.get(VIA_HEADER, "")
-            decided = decider.for_sibling(name, asked)
+            decided = decider.for_peer(name, asked)
         else:
             decided = decider.for_client(name, body, headers if rules else None)
         return Chosen(
@@ -183,7 +184,7 @@ class Chooser:
             name=name,
             requested=asked,
             model=decided.model,
-            place=decided.place,
+            place=decided.ref,
             reason=decided.reason,
             hop=hop,
             via=tuple(filter(None, via.split(","))),
@@ -206,7 +207,7 @@ class Chooser:
             ":" not in name
             and not self._has_labelled_tier
             and self.switch is NO_SWITCH
-            and self.table.choices.routing(self.config.label).is_empty
+            and self.table.routing_tables.routing(self.config.label).is_empty
         )
 
     def _decider(self) -> Decider:
@@ -214,13 +215,13 @@ class Chooser:
         return Decider(
             config=self.config,
             labels=table.labels,
-            choices=table.choices,
+            routing=table.routing_tables.routing(self.config.label),
             switch=self.switch,
-            map=self._map(),
+            fleet_models=self._fleet_models(),
         )
 
-    def _map(self) -> Map:
-        return Map(labels=self.table.labels, config=self.sibling, tiers=self._tiers_of)
+    def _fleet_models(self) -> FleetModels[WorkerConfig]:
+        return FleetModels(labels=self.table.labels, config=self.sibling, tiers=self._tiers_of)
 
     def _tiers_of(self, label: str) -> Tiers:
         if label == self.config.label:
@@ -235,12 +236,12 @@ class Chooser:
         if not path.is_file():
             return _NO_TABLE
         fleet, mistakes = read_fleet(path)
-        choices, more = read_choices(fleet)
+        tables, more = read_routing_tables(fleet)
         if mistakes or more:
             self._log.warning("table.mistaken", file=str(path), mistake=str([*mistakes, *more][0]))
             return self._good
         labels = {entry.label.lower(): entry.label for entry in fleet.entries}
-        self._good = Table(fleet, labels, choices)
+        self._good = Table(fleet, labels, tables)
         return self._good
 
 

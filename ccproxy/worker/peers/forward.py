@@ -22,8 +22,8 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.headers import answer_headers
 from ccproxy.protocol.messages import error_body
-from ccproxy.routing.names import Place
-from ccproxy.routing.rules import is_out
+from ccproxy.routing.names import ModelRef
+from ccproxy.routing.rules import is_provider_failure
 from ccproxy.worker.peers.choice import ROUTE_HEADER, Chosen
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
 from ccproxy.worker.server.event_stream import EventStream
@@ -88,15 +88,20 @@ async def stand_in(
     """
     worker, chosen = request.worker, request.chosen
     config = worker.config
-    if chosen is None or not is_out(problem) or worker.ending or request.record.has_begun:
+    if (
+        chosen is None
+        or not is_provider_failure(problem)
+        or worker.ending
+        or request.record.has_begun
+    ):
         return None
     passed = {label.lower() for label in (*chosen.via, config.label)}
     if chosen.place is not None:
         passed.add(chosen.place.label.lower())
-    for label in worker.chooser.table.choices.fallback(config.label):
+    for label in worker.chooser.table.routing_tables.fallback(config.label):
         if label.lower() in passed:
             continue
-        place = Place(label, worker.chooser.tier_of(chosen))
+        place = ModelRef(label, worker.chooser.tier_of(chosen))
         try:
             async with _asked(request, chosen, place, MESSAGES) as answer:
                 if answer.status == 200:
@@ -111,7 +116,7 @@ async def stand_in(
 
 async def _instead(
     request: ClientRequest,
-    place: Place,
+    place: ModelRef,
     answer: aiohttp.ClientResponse,
     problem: Problem,
     events: EventStream | None,
@@ -130,7 +135,7 @@ async def _instead(
 
 
 def _asked(
-    request: ClientRequest, chosen: Chosen, place: Place, path: str
+    request: ClientRequest, chosen: Chosen, place: ModelRef, path: str
 ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     return request.worker.siblings.ask(
         chosen, place, path=path + request.raw_query, client=request.headers

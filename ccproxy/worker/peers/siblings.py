@@ -27,7 +27,7 @@ from yarl import URL
 from ccproxy.errors import Problem
 from ccproxy.protocol.headers import messages_headers
 from ccproxy.protocol.json_splice import replace_value
-from ccproxy.routing.names import Place
+from ccproxy.routing.names import ModelRef
 from ccproxy.worker.peers.choice import ASKED_HEADER, HOP_HEADER, VIA_HEADER, Chooser, Chosen
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
 from ccproxy.worker.peers.fleet_token import FleetToken
@@ -62,7 +62,7 @@ class Siblings:
     async def ask(
         self,
         chosen: Chosen,
-        place: Place,
+        place: ModelRef,
         *,
         path: str,
         client: CIMultiDictProxy[str],
@@ -109,7 +109,7 @@ class Siblings:
         except TimeoutError:
             return False
 
-    def _url(self, place: Place) -> str:
+    def _url(self, place: ModelRef) -> str:
         entry = self._chooser.table.entry(place.label)
         config = self._chooser.sibling(place.label)
         if entry is None:
@@ -121,7 +121,7 @@ class Siblings:
         return f"http://[{host}]:{entry.port}" if ":" in host else f"http://{host}:{entry.port}"
 
     def _headers(
-        self, client: CIMultiDictProxy[str], chosen: Chosen, place: Place
+        self, client: CIMultiDictProxy[str], chosen: Chosen, place: ModelRef
     ) -> dict[str, str]:
         return {
             **messages_headers(client.items()),
@@ -134,12 +134,12 @@ class Siblings:
         }
 
 
-def _unreachable(place: Place, error: Exception) -> Problem:
+def _unreachable(place: ModelRef, error: Exception) -> Problem:
     text = f"{place.label} does not answer ({explain(error)}): ccproxy start {place.label}"
     return Problem("api_error", text, status=502)
 
 
-def _silent(place: Place) -> Problem:
+def _silent(place: ModelRef) -> Problem:
     text = (
         f"{place.label} does not answer: its port is open, but no worker gives a sign of life: "
         f"ccproxy status, ccproxy logs {place.label}"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ccproxy.cli.session.claude_environment import MANAGED, no_session, session, window_note
-from ccproxy.config.answering import Map
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import PLACEHOLDER, load_worker
+from ccproxy.routing.chains import FleetModels
 
 ENTRY = Entry(port=8082, env_file=Path("kimi.env"), label="Kimi")
 OPENAI = {"PROVIDER_BASE_URL": "http://127.0.0.1:9/v1", "PROVIDER_API_KEY": "sk-own-1234567890"}
@@ -187,7 +187,7 @@ def test_a_tier_at_another_entry_has_that_entrys_limits(tiers, window, answer):
         for label, environ in workers.items()
     }
     labels = {"kimi": "Kimi", "glm": "GLM", "gone": "Gone"}
-    settings = session(found["Kimi"], {}, fleet_map=Map(labels=labels, config=found.get))
+    settings = session(found["Kimi"], {}, fleet_models=FleetModels(labels=labels, config=found.get))
     assert settings["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
     assert settings["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
 
@@ -216,8 +216,8 @@ def test_a_window_that_nobody_knows_is_told(given, is_told):
         )
         for label, environ in (("Kimi", given), ("GLM", zai))
     }
-    fleet_map = Map(labels={"kimi": "Kimi", "glm": "GLM"}, config=found.get)
-    note = window_note(found["Kimi"], fleet_map=fleet_map)
+    fleet_models = FleetModels(labels={"kimi": "Kimi", "glm": "GLM"}, config=found.get)
+    note = window_note(found["Kimi"], fleet_models=fleet_models)
     assert (note is None) is is_told
     if note is not None:
         assert note.startswith(f"the context window of {found['Kimi'].models.big} is unknown")

@@ -9,8 +9,12 @@ from tests.worker.admin_client import AUTH, CLIENT_KEY, admin
 from tests.worker.family import Family
 
 KEY = {"ANTHROPIC_API_KEY": CLIENT_KEY}
-OPENAI = {"BIG_MODEL": "gpt-4o", "SMALL_MODEL": "gpt-4o-mini"}
-GEMINI = {"BIG_MODEL": "gemini-1.5-pro", "SMALL_MODEL": "gemini-1.5-flash"}
+OPENAI = {
+    "BIG_MODEL": "gpt-6-sol",
+    "MIDDLE_MODEL": "gpt-6.1-terra",
+    "SMALL_MODEL": "gpt-6-luna",
+}
+GEMINI = {"BIG_MODEL": "gemini-4-argon", "SMALL_MODEL": "gemini-3.8-flash"}
 PRESET = '[presets.fast]\nbig = "GLM:small"\nsmall = "kimi-small"'
 
 
@@ -33,13 +37,13 @@ async def test_a_preset_brings_models_and_providers(family):
     assert said.json == {
         "message": "switched to cross_premium",
         "preserved_conversation": True,
-        "big_model": "OpenAI:gpt-4o",
-        "middle_model": "OpenAI:gpt-4o",
-        "small_model": "Gemini:gemini-1.5-flash",
+        "big_model": "OpenAI:gpt-6-sol",
+        "middle_model": "OpenAI:gpt-6.1-terra",
+        "small_model": "Gemini:gemini-3.8-flash",
         "preset": "cross_premium",
     }
     await ask_both(family, "Kimi")
-    assert family.asked() == {"OpenAI": ["gpt-4o"], "Gemini": ["gemini-1.5-flash"]}
+    assert family.asked() == {"OpenAI": ["gpt-6.1-terra"], "Gemini": ["gemini-3.8-flash"]}
 
 
 async def test_the_users_presets_and_the_entrys_own_models(family):
@@ -93,20 +97,22 @@ async def test_a_second_switch_keeps_what_it_does_not_name(family):
     ("fields", "words"),
     [
         pytest.param(
-            {"preset": "fastt"}, ['no preset "fastt" (did you mean fast?)', "cross_speed"]
+            {"preset": "fastt"}, ['no model preset "fastt" (did you mean "fast"?)', "cross_speed"]
         ),
-        pytest.param({"preset": "openai_premium"}, ['nobody has a model "gpt-4o"', "GLM: glm-big"]),
         pytest.param(
-            {"big_model": "nonesuch"}, ['nobody has a model "nonesuch"', "Kimi: kimi-big"]
+            {"preset": "openai_premium"}, ["no provider here offers gpt-6-sol", "GLM: glm-big"]
+        ),
+        pytest.param(
+            {"big_model": "nonesuch"}, ["no provider here offers nonesuch", "Kimi: kimi-big"]
         ),
         pytest.param(
             {"big_model": "kimi-small", "small_model": "nonesuch"},
-            ['nobody has a model "nonesuch"'],
+            ["no provider here offers nonesuch"],
         ),
-        pytest.param({"big_model": "GML:big"}, ['no proxy "GML" (did you mean GLM?)']),
+        pytest.param({"big_model": "GML:big"}, ['no proxy "GML" (did you mean "GLM"?)']),
         pytest.param({"big_model": "Demo:nonesuch"}, ['Demo has no model "nonesuch"']),
-        pytest.param({}, ["name either a preset, or models for big"]),
-        pytest.param({"preset": "fast", "big_model": "kimi-big"}, ["name either a preset"]),
+        pytest.param({}, ["name either a model preset, or models for big"]),
+        pytest.param({"preset": "fast", "big_model": "kimi-big"}, ["name either a model preset"]),
         pytest.param({"preset": 3}, ["must be names"]),
         pytest.param({"big_model": ["x"]}, ["must be names"]),
         pytest.param({"preset": "fast", "preserve_conversation": "no"}, ["true or false"]),
@@ -134,7 +140,7 @@ async def test_models_lists_what_there_is(family):
         "GLM": ["glm-big", "glm-middle", "glm-small"],
     }
     presets = said.json["presets"]
-    assert presets["cross_speed"]["big"] == "claude-3-5-haiku-20241022"
+    assert presets["cross_speed"]["big"] == "claude-haiku-5-5"
     assert presets["fast"] == {"big": "GLM:small", "middle": None, "small": "kimi-small"}
     assert len(presets) == 8
     assert said.json["current"]["big_model"] == "kimi-big"

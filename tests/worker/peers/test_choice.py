@@ -6,14 +6,9 @@ import json
 
 import pytest
 
-from ccproxy.config.switches import (
-    NO_SWITCH,
-    Switch,
-    read_switch,
-    switch_path,
-    write_switch,
-)
 from ccproxy.routing.names import NO_TIERS, Tiers
+from ccproxy.routing.switching import NO_SWITCH, ModelSwitch
+from ccproxy.store.overrides import read_switch, switch_path, write_switch
 from tests.messages import prompt
 from tests.worker.family import Family
 
@@ -184,7 +179,7 @@ async def test_a_body_that_is_none_is_told_as_ever(family):
 
 
 def switch(family: Family, label: str, **tiers: str) -> None:
-    write_switch(switch_path(family.home / "state", label), Switch(tiers=Tiers(**tiers)))
+    write_switch(switch_path(family.home / "state", label), ModelSwitch(tiers=Tiers(**tiers)))
 
 
 async def test_the_next_request_uses_the_switch(family):
@@ -237,8 +232,8 @@ def test_a_torn_switch_is_none(tmp_path, text):
 @pytest.mark.parametrize(
     "kept",
     [
-        Switch(tiers=Tiers(big="GLM:big", small="x"), preset="fast"),
-        Switch(tiers=Tiers(middle="x")),
+        ModelSwitch(tiers=Tiers(big="GLM:big", small="x"), preset="fast"),
+        ModelSwitch(tiers=Tiers(middle="x")),
     ],
 )
 def test_a_switch_is_read_as_it_was_written(tmp_path, kept):
@@ -254,7 +249,7 @@ def test_a_switch_is_read_as_it_was_written(tmp_path, kept):
 
 def test_no_switch_leaves_no_file(tmp_path):
     file = switch_path(tmp_path, "Kimi")
-    write_switch(file, Switch(tiers=Tiers(big="x")))
-    write_switch(file, Switch(tiers=NO_TIERS))
+    write_switch(file, ModelSwitch(tiers=Tiers(big="x")))
+    write_switch(file, ModelSwitch(tiers=NO_TIERS))
     write_switch(file, NO_SWITCH)
     assert not file.exists()

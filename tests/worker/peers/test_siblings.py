@@ -62,7 +62,7 @@ async def test_an_unknown_label_before_a_tier_is_told(family):
     answer = await family.proxies["Kimi"].ask(prompt(model="GML:big"))
     assert answer.status == 404
     assert answer.error["message"] == (
-        'GML:big: there is no proxy "GML" (did you mean GLM?); labels are Kimi, GLM'
+        'GML:big: there is no proxy "GML" (did you mean "GLM"?); the labels are Kimi, GLM'
     )
 
 

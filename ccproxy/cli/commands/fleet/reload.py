@@ -42,7 +42,7 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     workers without refusing a connection, new ones (+) are started, removed ones (-) are stopped.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.config.check import load_all
+    from ccproxy.config.fleet_check import load_all
 
     fleet = load_all(find_config(options.config)).fleet
     changes = [

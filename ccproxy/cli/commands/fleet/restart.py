@@ -39,7 +39,7 @@ def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout:
     running are started.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.config.check import load_all
+    from ccproxy.config.fleet_check import load_all
 
     fleet = load_all(find_config(options.config)).fleet
     chosen = [entry.label for entry in choose(fleet, labels)] if labels else []

@@ -40,7 +40,7 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
     with 7 if they were not ready in time.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.config.check import load_all
+    from ccproxy.config.fleet_check import load_all
 
     checked = load_all(find_config(options.config))
     fleet = checked.fleet

@@ -14,7 +14,7 @@ from ccproxy.config.locations import find_config
 from ccproxy.text import counted, printable
 
 if TYPE_CHECKING:
-    from ccproxy.config.check import Checked
+    from ccproxy.config.fleet_check import CheckedFleet
 
 _COLUMNS = (
     Column(head="LABEL"),
@@ -45,7 +45,7 @@ def check(options: Options, file: Path | None) -> None:
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.session.claude_environment import window_note
-    from ccproxy.config.check import load_all
+    from ccproxy.config.fleet_check import load_all
     from ccproxy.config.worker import load_worker
 
     if file is not None and file.suffix != ".toml" and not file.is_dir():
@@ -64,7 +64,7 @@ def check(options: Options, file: Path | None) -> None:
         show(f"  note: {note}")
 
 
-def _rows(checked: Checked) -> list[tuple[str, ...]]:
+def _rows(checked: CheckedFleet) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for entry in checked.fleet.entries:
         worker = checked.workers[entry.label]
@@ -81,13 +81,13 @@ def _rows(checked: Checked) -> list[tuple[str, ...]]:
     return rows
 
 
-def _notes(checked: Checked) -> list[str]:
+def _notes(checked: CheckedFleet) -> list[str]:
+    from ccproxy.cli.fleet_models import fleet_models
     from ccproxy.cli.session.claude_environment import window_note
-    from ccproxy.config.answering import map_of
 
-    fleet_map = map_of(checked.fleet)
+    models = fleet_models(checked.fleet)
     return [
         f"{label}: {printable(note)}"
         for label, worker in checked.workers.items()
-        if (note := window_note(worker, fleet_map=fleet_map))
+        if (note := window_note(worker, fleet_models=models))
     ]

@@ -68,7 +68,7 @@ def doctor(
 def _look(options: Options, *, online: bool, offline: bool) -> Scene:
     """Read all that checks look at; nothing here fails, it is all found."""
     from ccproxy.cli.doctor.finding import Scene
-    from ccproxy.config.check import check_fleet
+    from ccproxy.config.fleet_check import check_fleet
     from ccproxy.config.locations import find_config
     from ccproxy.errors import ConfigError
     from ccproxy.supervisor.control.client import fleet_status

@@ -97,7 +97,7 @@ def _install(options: Options, fleet: Fleet, service: ServiceFile, *, now: bool)
 
 def _check(fleet: Fleet) -> None:
     """Check the configuration: a fleet that cannot start is not installed as a service."""
-    from ccproxy.config.check import load_all  # reads presets: too slow to load for --help
+    from ccproxy.config.fleet_check import load_all  # reads presets: too slow to load for --help
 
     load_all(fleet.file)
 

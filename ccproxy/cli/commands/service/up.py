@@ -34,7 +34,10 @@ class Up(Command):
 
         super().format_epilog(ctx, formatter)
         rows = [
-            (setting.name, f"{setting.meaning}" + f"  [{setting.default}]" * bool(setting.default))
+            (
+                setting.name,
+                f"{setting.meaning}" + f"  [{setting.default_text}]" * bool(setting.default_text),
+            )
             for setting in SETTINGS
         ]
         with formatter.section("Settings, in the env file or the environment"):

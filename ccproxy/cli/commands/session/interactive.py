@@ -194,10 +194,10 @@ def _env(prompt: Prompt) -> bool:
 
 
 def _presets(prompt: Prompt) -> bool:
-    from ccproxy.config.choices import read_choices
+    from ccproxy.config.routing_tables import read_routing_tables
 
-    choices, mistakes = read_choices(prompt.fleet)
-    for name, tiers in sorted(choices.presets.items()):
+    tables, mistakes = read_routing_tables(prompt.fleet)
+    for name, tiers in sorted(tables.presets.items()):
         models = (tiers.big, tiers.middle, tiers.small)
         show(f"{printable(name):<18}  {printable(', '.join(model for model in models if model))}")
     for mistake in mistakes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import printable
 
 if TYPE_CHECKING:
-    from ccproxy.config.check import Checked
+    from ccproxy.config.fleet_check import CheckedFleet
 
 
 @click.command(
@@ -45,8 +46,10 @@ def route(
     body.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.config.check import check_fleet
-    from ccproxy.config.explaining import explain
+    from ccproxy.cli.fleet_models import fleet_models
+    from ccproxy.config.fleet_check import check_fleet
+    from ccproxy.routing.decision import Decider
+    from ccproxy.store.overrides import read_switch, switch_path
 
     fleet = open_fleet(options)
     label = choose_one(fleet, label).label
@@ -55,20 +58,32 @@ def route(
         raise ConfigError(checked.mistakes)
     if file is None:
         rules = dict(_rules(checked, label))
-        fallback = list(checked.choices.fallback(label))
+        fallback = list(checked.tables.fallback(label))
         result: dict[str, Any] = {"rules": rules, "fallback": fallback}
         lines = _rule_lines(rules, fallback)
     else:
         body, recorded_headers = _read_request(file)
-        result = explain(checked, label, body, recorded_headers | _parse_headers(headers))
+        decider = Decider(
+            config=checked.workers[label],
+            labels=fleet.labels,
+            routing=checked.tables.routing(label),
+            switch=read_switch(switch_path(fleet.state, label)),
+            fleet_models=fleet_models(fleet),
+        )
+        explanation = decider.explain(
+            body,
+            recorded_headers | _parse_headers(headers),
+            fallback=checked.tables.fallback(label),
+        )
+        result = asdict(explanation)
         lines = [f"{printable(result['model'])}   {printable(result['reason'])}"]
         lines += _fact_lines(result["facts"])
     show(json.dumps({"schema": 1, "label": label, **result}) if as_json else "\n".join(lines))
 
 
-def _rules(checked: Checked, label: str) -> Iterator[tuple[str, str]]:
+def _rules(checked: CheckedFleet, label: str) -> Iterator[tuple[str, str]]:
     threshold = checked.workers[label].long_context_threshold
-    routing = checked.choices.routing(label).with_threshold(threshold)
+    routing = checked.tables.routing(label).with_threshold(threshold)
     yield from routing.rules.items()
     yield from ((f"agent {agent}", model) for agent, model in routing.agents.items())
     if (long := routing.long_context) is not None:

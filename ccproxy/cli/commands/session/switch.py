@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import show
+from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import printable
 
 if TYPE_CHECKING:
-    from ccproxy.config.check import Checked
-    from ccproxy.config.switches import Switch
+    from ccproxy.config.fleet_check import CheckedFleet
+    from ccproxy.routing.switching import ModelSwitch
 
 
 @click.command(
@@ -53,7 +53,9 @@ def switch(
     LABEL:model, LABEL:big, LABEL:middle or LABEL:small. Running streams are not affected, and the
     switch stays in effect after a restart.
     """
-    from ccproxy.config.check import check_fleet  # reads presets: too slow to load for --help
+    # Reads presets: too slow to load for --help.
+    from ccproxy.config.fleet_check import check_fleet
+    from ccproxy.routing.switching import switch_warnings, usable_presets
 
     fleet = open_fleet(options)
     label = choose_one(fleet, label).label
@@ -69,21 +71,26 @@ def switch(
         show(json.dumps(result.as_json(tiers)))
         return
     show("\n".join(result.lines(tiers)))
+    for text in switch_warnings(result.switch, label=label, entries=checked.workers):
+        notify(options, f"warning: {printable(text)}")
     if not (reset or wanted):
-        show(f"presets: {', '.join(checked.choices.presets)}")
+        presets = usable_presets(checked.tables.presets, label=label, entries=checked.workers)
+        show(f"model presets: {', '.join(presets) or 'none that this fleet can run'}")
 
 
-def _apply(checked: Checked, label: str, wanted: Mapping[str, str], *, reset: bool) -> Switch:
+def _apply(
+    checked: CheckedFleet, label: str, wanted: Mapping[str, str], *, reset: bool
+) -> ModelSwitch:
     """Save the *wanted* models, and return the switch that is in effect."""
-    from ccproxy.config.switches import NO_SWITCH, read_switch, switch_path, write_switch
-    from ccproxy.config.switching import wanted_switch
+    from ccproxy.routing.switching import NO_SWITCH, resolve_switch
+    from ccproxy.store.overrides import read_switch, switch_path, write_switch
 
     path = switch_path(checked.fleet.state, label)
     current = NO_SWITCH if reset else read_switch(path)
     if wanted:
-        workers, choices = checked.workers, checked.choices
-        current = wanted_switch(
-            wanted, label=label, workers=workers, choices=choices, current=current
+        workers, presets = checked.workers, checked.tables.presets
+        current = resolve_switch(
+            wanted, label=label, entries=workers, presets=presets, current=current
         )
     if reset or wanted:
         write_switch(path, current)
@@ -93,9 +100,9 @@ def _apply(checked: Checked, label: str, wanted: Mapping[str, str], *, reset: bo
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
     label: str
-    switch: Switch
+    switch: ModelSwitch
 
-    def tiers(self, checked: Checked) -> dict[str, str | None]:
+    def tiers(self, checked: CheckedFleet) -> dict[str, str | None]:
         """Return the model of each tier: of the switch, else of the env file."""
         own = checked.workers[self.label].models
         models = {"big": own.big, "middle": own.middle, "small": own.small}

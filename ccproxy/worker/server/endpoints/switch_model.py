@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from ccproxy.config.switches import NO_SWITCH, Switch, write_switch
-from ccproxy.config.switching import wanted_switch
 from ccproxy.errors import Problem, UsageError
+from ccproxy.routing.switching import NO_SWITCH, ModelSwitch, resolve_switch
 from ccproxy.routing.tiers import TIERS
+from ccproxy.store.overrides import write_switch
 from ccproxy.worker.server.endpoints.conversation import json_of
 from ccproxy.worker.server.endpoints.health import json_response
 from ccproxy.worker.server.http import ClientRequest
@@ -22,7 +22,7 @@ async def models_and_presets(request: ClientRequest) -> web.Response:
     """Row H07: the models of every entry, and every preset."""
     worker = request.worker
     workers = worker.chooser.workers()
-    presets = worker.chooser.table.choices.presets
+    presets = worker.chooser.table.routing_tables.presets
     body = {
         "models": {label: config.models.listed() for label, config in workers.items()},
         "presets": {
@@ -60,7 +60,7 @@ async def switch_model(request: ClientRequest) -> web.Response:
     return json_response({"message": what, "preserved_conversation": preserve, **now})
 
 
-def _wanted(worker: Worker, fields: Mapping[str, Any]) -> Switch:
+def _wanted(worker: Worker, fields: Mapping[str, Any]) -> ModelSwitch:
     label, workers = worker.config.label, worker.chooser.workers()
     words = {tier: fields.get(f"{tier}_model") or fields.get(tier) for tier in TIERS}
     given = {
@@ -70,11 +70,11 @@ def _wanted(worker: Worker, fields: Mapping[str, Any]) -> Switch:
         raise UsageError("preset, big_model, middle_model and small_model must be names")
     if fields.get("reset") is True and not given:
         return NO_SWITCH
-    return wanted_switch(
+    return resolve_switch(
         given,
         label=label,
-        workers=workers,
-        choices=worker.chooser.table.choices,
+        entries=workers,
+        presets=worker.chooser.table.routing_tables.presets,
         current=worker.chooser.switch,
     )
 

@@ -146,7 +146,7 @@ def in_git(home):
 
 TROUBLES = [
     (break_env, "configuration", "fail", "BIG_MODLE is not a setting"),
-    (open_env, "configuration", "fail", "holds a key, and others on this machine can read it"),
+    (open_env, "configuration", "fail", "contains a key and is readable by other users"),
     (open_keyless_env, "env files", "warn", "open to others"),
     (open_env_folder, "env files", "fail", "others can replace"),
     (open_logs, "folders", "fail", "others can write to logs"),

@@ -122,7 +122,7 @@ def test_quiet_leaves_the_sentence_out_and_keeps_the_log(state):
     [
         pytest.param(["--env", "no.env", "--port", 1], {}, 78, "no.env", id="a missing file"),
         pytest.param(["--port", 8081], {"PROVIDER": "kimi"}, 78, "PROVIDER_API_KEY", id="no key"),
-        pytest.param(["--port", 8081], {"PROVIDER": "kimmi"}, 78, "did you mean kimi", id="typo"),
+        pytest.param(["--port", 8081], {"PROVIDER": "kimmi"}, 78, 'did you mean "kimi"', id="typo"),
         pytest.param(["--port", 0], {}, 2, "0 is not in the range", id="port"),
         pytest.param(["--env", "demo.env"], {}, 2, "on which port?", id="no port"),
         pytest.param(["--label", "x"], {}, 2, "add --port", id="a label without a port"),
@@ -168,7 +168,7 @@ def test_help_lists_every_setting_with_its_default(ccproxy):
     shown = " ".join(ccproxy("up", "--help").stdout.split())
     for setting in SETTINGS:
         assert setting.name in shown
-        assert f"[{setting.default}]" in shown or not setting.default
+        assert f"[{setting.default_text}]" in shown or not setting.default_text
 
 
 # The fleet.

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ccproxy.config.switches import read_switch, switch_path
+from ccproxy.store.overrides import read_switch, switch_path
 from tests.cli.conftest import TABLE, write_env
 
 CHOICES = """
@@ -70,17 +70,18 @@ def test_without_more_it_tells_what_there_is(fleet, ccproxy):
     result = ccproxy("switch", "kimi-k2")
     assert result.stdout.splitlines()[0] == "Kimi-K2 uses the models in its env file"
     presets = result.stdout.splitlines()[-1]
-    assert presets.startswith("presets: openai_premium, ")
-    assert presets.endswith(", cross_speed, night")
+    assert presets.startswith("model presets: openai_premium, ")
+    assert presets.endswith(", night")
+    assert "anthropic_pure" not in presets, "no provider of this fleet offers its models"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nihgt"], ['there is no preset "nihgt" (did you mean night?)', "cross_balanced"]),
-        (["--big", "GLM:big"], ['there is no proxy "GLM" (did you mean GLM-4.6?)', "Kimi-K2: "]),
-        (["--big", "nonesuch"], ['nobody has a model "nonesuch"', "GLM-4.6: glm-big"]),
-        (["night", "--big", "glm-big"], ["name either a preset, or models"]),
+        (["nihgt"], ['there is no model preset "nihgt" (did you mean "night"?)', "cross_balanced"]),
+        (["--big", "GLM:big"], ['there is no proxy "GLM" (did you mean "GLM-4.6"?)', "Kimi-K2: "]),
+        (["--big", "nonesuch"], ["no provider here offers nonesuch", "GLM-4.6: glm-big"]),
+        (["night", "--big", "glm-big"], ["name either a model preset, or models"]),
         (["night", "--reset"], ["--reset cannot be combined"]),
     ],
 )
@@ -121,7 +122,7 @@ def test_the_rules_of_an_entry(fleet, ccproxy):
 @pytest.mark.parametrize(
     ("recorded", "headers", "first"),
     [
-        pytest.param(request(), [], "Kimi-K2:kimi-big   no rule fits", id="no rule"),
+        pytest.param(request(), [], "Kimi-K2:kimi-big   no rule matches", id="no rule"),
         pytest.param(
             request(), ["x-claude-code-agent-id: a"], "GLM-4.6:big   subagent", id="a header"
         ),
@@ -188,5 +189,14 @@ def test_check_tells_mistakes_in_rules(fleet, ccproxy):
     (fleet / "ccproxy.toml").write_text(TABLE + '[routes.Kimi-K2]\nsubagnt = "GLM-4.6:big"\n')
     result = ccproxy("check")
     assert result.exit_code == 78
-    assert "subagnt is not known in routes of Kimi-K2 (did you mean subagent?)" in result.stderr
+    assert 'subagnt is not a key of routes of Kimi-K2 (did you mean "subagent"?)' in result.stderr
     assert "ccproxy.toml:6" in result.stderr
+
+
+def test_a_model_that_is_not_in_the_list_of_known_models_is_reported(fleet, ccproxy):
+    write_env(fleet, "glm", "PROVIDER=zai\nPROVIDER_API_KEY=sk-0123456789abcdef\n")
+    result = ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:glm-99")
+    assert result.exit_code == 0
+    assert "warning: glm-99 is not in the list of known models of GLM-4.6" in result.stderr
+    assert kept(fleet).tiers.big == "GLM-4.6:glm-99"
+    assert "warning" not in ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:big").stderr

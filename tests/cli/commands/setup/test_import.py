@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from ccproxy.cli.setup.models_yaml import parse_size
-from ccproxy.config.check import load_all
 from ccproxy.config.fleet import load_fleet
+from ccproxy.config.fleet_check import load_all
 from ccproxy.config.worker import load_worker
 
 LIST = """\

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from ccproxy.cli.setup import new_proxy
-from ccproxy.config.check import load_all
 from ccproxy.config.fleet import Fleet, load_fleet
+from ccproxy.config.fleet_check import load_all
 from ccproxy.config.worker import load_worker
 from ccproxy.providers.presets import load_presets
 from tests.cli.conftest import TABLE, command, free_port, write_env
@@ -258,7 +258,7 @@ def test_every_preset_can_be_added(name, init, home):
         pytest.param(f"{KEY}\n{OTHER}\n", (KEY, OTHER), id="one a line"),
         pytest.param(f"{KEY}, {OTHER},{KEY}", (KEY, OTHER), id="split by commas, each once"),
         pytest.param(f"\r\n  {KEY}\r\n\r\n", (KEY,), id="blank lines and ends of other systems"),
-        pytest.param("sk-a#b'c\\d$e\"f`g-0123", ("sk-a#b'c\\d$e\"f`g-0123",), id="odd signs"),
+        pytest.param("sk-a|b\\d$e~f-0123", ("sk-a|b\\d$e~f-0123",), id="punctuation"),
     ],
 )
 def test_keys_come_as_they_are(typed, expected, init, home):
@@ -308,7 +308,7 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         (["--preset", "custom", "--key-stdin", "--model", "m"], KEY, 2, "--base-url is missing"),
         (["--preset", "azure", "--key-stdin"], KEY, 2, "--base-url is missing"),
         (["--base-url", "https://x.example/v1", "--key-stdin"], KEY, 2, "--model is missing"),
-        ([*DEEPSEEK, "--base-url", "http://x.example/v1"], KEY, 2, "send the key in the clear"),
+        ([*DEEPSEEK, "--base-url", "http://x.example/v1"], KEY, 2, "send the key unencrypted"),
         ([*DEEPSEEK, "--base-url", "x.example"], KEY, 2, "must be an http:// or https://"),
         ([*DEEPSEEK, "--context-window", "1M"], KEY, 2, "must be a whole number of tokens"),
         ([*DEEPSEEK, "--model", "a,b"], KEY, 2, "must be the name of one model"),
@@ -323,10 +323,10 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         ([*DEEPSEEK, "--model", "https://x.example/v1"], KEY, 2, "the model cannot be an address"),
         (DEEPSEEK, "", 2, "no key was entered"),
         (DEEPSEEK, "\n \n", 2, "no key was entered"),
-        (DEEPSEEK, ",", 2, "stdin holds no key, only commas"),
-        (DEEPSEEK, "your-api-key", 2, "stdin holds a placeholder, not a key"),
-        (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin holds as key 2 of 2 a placeholder"),
-        (DEEPSEEK, "changeme", 2, "stdin holds a placeholder, not a key"),
+        (DEEPSEEK, ",", 2, "stdin contains no key, only commas"),
+        (DEEPSEEK, "your-api-key", 2, "stdin contains a placeholder, not a key"),
+        (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin contains as key 2 of 2 a placeholder"),
+        (DEEPSEEK, "changeme", 2, "stdin contains a placeholder, not a key"),
         (DEEPSEEK, "sk-two words-0123456789", 2, "another sign that keys never have"),
     ],
 )

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ccproxy.config.check import check_fleet, load_all
+from ccproxy.config.fleet_check import check_fleet, load_all
 from ccproxy.errors import ConfigError
 
 KEY = "sk-provider-000000001"
@@ -88,7 +88,7 @@ def test_a_circle_of_tiers_is_told_with_its_lines(write, kimi, demo, told, compl
     table = write("ccproxy.toml", 'proxies = ["8081:envs/kimi.env:Kimi","8082:envs/demo.env:Demo"]')
     [said] = complaints(load_all, table)
     assert said.startswith("envs/")
-    assert said.partition(" in a circle: ")[2].partition("\n    fix")[0].startswith(told)
+    assert said.partition(" in a cycle: ")[2].partition("\n    fix")[0].startswith(told)
 
 
 def test_a_way_through_several_entries_is_no_circle(write):

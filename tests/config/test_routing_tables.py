@@ -1,4 +1,4 @@
-"""Presets, routes and fallbacks of ccproxy.toml: what they mean, and every mistake in them."""
+"""Model presets, routes and fallbacks of ccproxy.toml, and the mistakes in them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.config.check import check_fleet
-from ccproxy.config.choices import Choices, read_choices, shipped_presets
 from ccproxy.config.fleet import read_fleet
+from ccproxy.config.fleet_check import check_fleet
+from ccproxy.config.routing_tables import built_in_presets, read_routing_tables
+from ccproxy.providers.presets import load_presets
 from ccproxy.routing.names import Tiers
-from ccproxy.routing.rules import NO_ROUTING, LongContext, Routing
+from ccproxy.routing.rules import NO_ROUTING, LongContext, Routing, RoutingTables
+from ccproxy.routing.tiers import TIERS, ModelMap
 
 TABLE = 'proxies = ["8081:a.env:Kimi", "8082:b.env:GLM-4.6"]\n'
 
 
-def read(folder: Path, text: str, table: str = TABLE) -> tuple[Choices, list[str]]:
+def read(folder: Path, text: str, table: str = TABLE) -> tuple[RoutingTables, list[str]]:
     file = folder / "ccproxy.toml"
     file.write_text(table + text)
     fleet, mistakes = read_fleet(file)
     assert mistakes == ()
-    choices, found = read_choices(fleet)
-    return choices, [f"{mistake.line}: {mistake.text}" for mistake in found]
+    tables, found = read_routing_tables(fleet)
+    return tables, [f"{mistake.line}: {mistake.text}" for mistake in found]
 
 
-def test_everything(tmp_path):
+def test_all_tables_are_read(tmp_path):
     text = """
 [presets.fast]
 big = "GLM-4.6:big"
@@ -43,20 +45,20 @@ long_context = "Kimi:big"
 [fallback]
 Kimi = ["glm-4.6"]
 """
-    choices, mistakes = read(tmp_path, text)
+    tables, mistakes = read(tmp_path, text)
     assert mistakes == []
-    assert choices.presets["fast"] == Tiers(big="GLM-4.6:big", small="k3-mini")
-    assert choices.routing("KIMI") == Routing(
+    assert tables.presets["fast"] == Tiers(big="GLM-4.6:big", small="k3-mini")
+    assert tables.routing("KIMI") == Routing(
         rules={"subagent": "GLM-4.6:big"},
         agents={"explore": "small"},
         long_context=LongContext(over=60000, model="GLM-4.6:glm-long"),
     )
-    assert choices.routing("GLM-4.6") == Routing(long_context=LongContext(model="Kimi:big"))
-    assert choices.fallback("kimi") == ("GLM-4.6",)
-    assert choices.fallback("GLM-4.6") == ()
+    assert tables.routing("GLM-4.6") == Routing(long_context=LongContext(model="Kimi:big"))
+    assert tables.fallback("kimi") == ("GLM-4.6",)
+    assert tables.fallback("GLM-4.6") == ()
 
 
-def test_the_long_form_has_its_fallback_with_it(tmp_path):
+def test_an_entry_in_long_form_may_have_its_own_fallback(tmp_path):
     table = """
 [[proxy]]
 port = 8081
@@ -69,60 +71,60 @@ port = 8082
 env_file = "b.env"
 label = "GLM"
 """
-    choices, mistakes = read(tmp_path, "", table)
-    assert (mistakes, choices.fallback("kimi")) == ([], ("GLM",))
+    tables, mistakes = read(tmp_path, "", table)
+    assert (mistakes, tables.fallback("kimi")) == ([], ("GLM",))
 
 
-def test_without_a_word_nothing_is_decided(tmp_path):
-    choices, mistakes = read(tmp_path, "")
+def test_without_tables_there_are_no_rules(tmp_path):
+    tables, mistakes = read(tmp_path, "")
     assert mistakes == []
-    assert choices.routing("Kimi") is NO_ROUTING
-    assert choices.presets == shipped_presets()
+    assert tables.routing("Kimi") is NO_ROUTING
+    assert tables.presets == built_in_presets()
 
 
-@pytest.mark.parametrize(
-    ("name", "big", "small"),
-    [
-        ("openai_premium", "gpt-4o", "gpt-4o-mini"),
-        ("openai_reasoning", "o1-preview", "gpt-4o-mini"),
-        ("gemini_balanced", "gemini-1.5-pro", "gemini-1.5-flash"),
-        ("anthropic_pure", "claude-3-5-sonnet-20241022", "claude-3-5-haiku-20241022"),
-        ("cross_premium", "gpt-4o", "gemini-1.5-flash"),
-        ("cross_balanced", "gemini-1.5-pro", "gpt-4o-mini"),
-        ("cross_speed", "claude-3-5-haiku-20241022", "gemini-1.5-flash"),
-    ],
-)
-def test_the_ancestors_presets_are_shipped(name, big, small):
-    preset = shipped_presets()[name]
-    assert (preset.big, preset.small) == (big, small)
-    assert len(shipped_presets()) == 7
+def test_the_names_of_the_built_in_presets_stay():
+    assert list(built_in_presets()) == [
+        *("openai_premium", "openai_reasoning", "gemini_balanced", "anthropic_pure"),
+        *("cross_premium", "cross_balanced", "cross_speed"),
+    ]
 
 
-def test_the_users_preset_wins_over_a_shipped_one(tmp_path):
-    choices, _ = read(tmp_path, '[presets.cross_speed]\nbig = "k3"\n')
-    assert choices.presets["cross_speed"] == Tiers(big="k3")
+def test_a_built_in_preset_names_models_that_a_provider_offers():
+    offered = [
+        ModelMap(big=None, middle=None, small=None, pass_patterns=preset.pass_models)
+        for name, preset in load_presets().items()
+        if name in ("openai", "gemini", "anthropic")
+    ]
+    models = [tiers.of(tier) for tiers in built_in_presets().values() for tier in TIERS]
+    assert None not in models
+    assert [model for model in models if not any(one.knows(model) for one in offered)] == []
+
+
+def test_a_preset_of_the_user_replaces_a_built_in_one(tmp_path):
+    tables, _ = read(tmp_path, '[presets.cross_speed]\nbig = "k3"\n')
+    assert tables.presets["cross_speed"] == Tiers(big="k3")
 
 
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
-        ('[presets.x]\nbg = "k3"\n', "3: bg is not known in preset x (did you mean big?)"),
+        ('[presets.x]\nbg = "k3"\n', '3: bg is not a key of preset x (did you mean "big"?)'),
         ("[presets.x]\n", "2: the preset x names no model"),
         ('[presets.x]\nbig = ""\n', '3: big of preset x must name a model, got ""'),
         (
             '[presets.x]\nbig = "GLM-4.7:big"\n',
-            '3: big of preset x: there is no proxy "GLM-4.7" (did you mean GLM-4.6?)',
+            '3: big of preset x: there is no proxy "GLM-4.7" (did you mean "GLM-4.6"?)',
         ),
         ("presets = 1\n", "2: presets must be tables"),
         ("[presets]\nx = 1\n", "3: presets.x must be a table"),
         (
             '[routes.Kmi]\nmain = "big"\n',
-            '2: routes.Kmi: there is no proxy "Kmi" (did you mean Kimi?)',
+            '2: routes.Kmi: there is no proxy "Kmi" (did you mean "Kimi"?)',
         ),
         ('[routes.GLM-4.6]\nmain = "big"\n', "2: a label with a dot must be quoted: GLM-4.6"),
         (
             '[routes.Kimi]\nbackgrond = "big"\n',
-            "3: backgrond is not known in routes of Kimi (did you mean background?)",
+            '3: backgrond is not a key of routes of Kimi (did you mean "background"?)',
         ),
         ("[routes.Kimi]\nmain = 3\n", '3: main must name a model, got "3"'),
         ('[routes.Kimi]\nmain = "X:small"\n', '3: main: there is no proxy "X"'),
@@ -138,7 +140,7 @@ def test_the_users_preset_wins_over_a_shipped_one(tmp_path):
         ),
         (
             '[routes.Kimi]\nlong_context = { ovr = 1, model = "big" }\n',
-            "3: ovr is not known in long_context (did you mean over?)",
+            '3: ovr is not a key of long_context (did you mean "over"?)',
         ),
         ("fallback = 1\n", "2: fallback must be a table"),
         ('[fallback]\nX = ["Kimi"]\n', '3: fallback: there is no proxy "X"'),
@@ -151,7 +153,7 @@ def test_mistakes(tmp_path, text, mistake):
     assert read(tmp_path, text)[1] == [mistake]
 
 
-def test_colons_of_models_are_none_of_ours(tmp_path):
+def test_a_colon_may_be_part_of_a_model(tmp_path):
     text = '[routes.Kimi]\nmain = "qwen3:8b"\nbackground = "deepseek/r1:free"\n'
     assert read(tmp_path, text)[1] == []
 
@@ -165,17 +167,17 @@ def env_files(folder: Path, **texts: str) -> None:
 
 KIMI = "PROVIDER=kimi\nPROVIDER_API_KEY=sk-own-1234567890\n"
 OPEN = "PROVIDER=openrouter\nPROVIDER_API_KEY=sk-own-1234567890\n"
-NOBODYS = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-own-1234567890\n"
+UNKNOWN_SERVER = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-own-1234567890\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "kimi", "glm", "told"),
+    ("text", "kimi", "glm", "expected"),
     [
         pytest.param(
             '[routes.Kimi]\nmain = "GLM-4.6:dmo-large"\n',
             KIMI,
             "PROVIDER=demo\n",
-            ['3: main: GLM-4.6 has no model "dmo-large" (did you mean demo-large?)'],
+            ['3: main: GLM-4.6 has no model "dmo-large" (did you mean "demo-large"?)'],
             id="another entry's",
         ),
         pytest.param(
@@ -225,6 +227,20 @@ NOBODYS = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-own-1234
             id="a server that runs what its user gave it",
         ),
         pytest.param(
+            '[routes.Kimi]\nmain = "Gemini:gemini-4-argon"\n',
+            "PROVIDER=demo\n",
+            KIMI,
+            ['3: main: there is no proxy "Gemini"'],
+            id="a label that is not in the table",
+        ),
+        pytest.param(
+            '[presets.x]\nbig = "GLM-46:glm-5.3"\n[routes.Kimi]\nmain = "GLM-46:glm-5.3"\n',
+            "PROVIDER=demo\n",
+            KIMI,
+            ['5: main: there is no proxy "GLM-46" (did you mean "GLM-4.6"?)'],
+            id="a misspelt label",
+        ),
+        pytest.param(
             '[routes.Kimi]\nmain = "GLM-4.6:my-deployment"\n',
             KIMI,
             "PROVIDER=azure\nPROVIDER_BASE_URL=https://r.openai.azure.com\n"
@@ -249,7 +265,7 @@ NOBODYS = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-own-1234
         pytest.param(
             '[routes.Kimi]\nmain = "GLM-4.6:anything"\n',
             KIMI,
-            NOBODYS,
+            UNKNOWN_SERVER,
             [],
             id="a server without a preset",
         ),
@@ -262,30 +278,33 @@ NOBODYS = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-own-1234
         ),
     ],
 )
-def test_check_judges_models_as_a_switch_does(tmp_path, text, kimi, glm, told):
+def test_models_are_checked_as_a_switch_checks_them(tmp_path, text, kimi, glm, expected):
     (tmp_path / "ccproxy.toml").write_text(TABLE + text)
     env_files(tmp_path, a=kimi, b=glm)
     found = check_fleet(tmp_path / "ccproxy.toml").mistakes
-    assert [f"{mistake.line}: {mistake.text}" for mistake in found] == told
+    assert [f"{mistake.line}: {mistake.text}" for mistake in found] == expected
     for mistake in found:
-        assert mistake.fix.startswith("use one of ")
-        assert "or let it pass: PASS_MODELS=" in mistake.fix
+        if "there is no proxy" in mistake.text:
+            assert mistake.fix == "the labels are Kimi, GLM-4.6"
+        else:
+            assert mistake.fix.startswith("use one of ")
+            assert "or allow it: PASS_MODELS=" in mistake.fix
 
 
-def test_of_an_entry_with_a_mistake_no_model_is_judged(tmp_path):
+def test_the_models_of_an_entry_with_a_mistake_are_not_checked(tmp_path):
     (tmp_path / "ccproxy.toml").write_text(TABLE + '[routes.Kimi]\nmain = "bigg"\n')
     env_files(tmp_path, a="PROVIDER=demo\nMAX_RETRIES=many\n", b="PROVIDER=demo\n")
-    told = [mistake.text for mistake in check_fleet(tmp_path / "ccproxy.toml").mistakes]
-    assert told == ['MAX_RETRIES must be a whole number from 0 to 99, got "many"']
+    expected = [mistake.text for mistake in check_fleet(tmp_path / "ccproxy.toml").mistakes]
+    assert expected == ['MAX_RETRIES must be a whole number from 0 to 99, got "many"']
 
 
-def test_check_tells_mistakes_of_choices_and_of_tiers(tmp_path):
+def test_mistakes_in_routes_and_in_tiers_are_both_reported(tmp_path):
     (tmp_path / "ccproxy.toml").write_text(TABLE + '[routes.Kimi]\nmain = "X:small"\n')
     env_files(
         tmp_path, a="PROVIDER=demo\nBIG_MODEL=GLM:big\n", b="PROVIDER=demo\nBIG_MODEL=Kimi:big\n"
     )
-    told = [mistake.text for mistake in check_fleet(tmp_path / "ccproxy.toml").mistakes]
-    assert told == [
-        'BIG_MODEL: there is no proxy "GLM" (did you mean GLM-4.6?)',
+    expected = [mistake.text for mistake in check_fleet(tmp_path / "ccproxy.toml").mistakes]
+    assert expected == [
+        'BIG_MODEL: there is no proxy "GLM" (did you mean "GLM-4.6"?)',
         'main: there is no proxy "X"',
     ]

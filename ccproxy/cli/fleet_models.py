@@ -1,0 +1,29 @@
+"""The models of a fleet's entries as its files are now, switches included."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from ccproxy.config.fleet import Fleet
+from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.errors import ConfigError
+from ccproxy.routing.chains import FleetModels
+from ccproxy.store.overrides import read_switch, switch_path
+
+
+def fleet_models(fleet: Fleet) -> FleetModels[WorkerConfig]:
+    """Return the models of *fleet*; each env file is read when it is first needed."""
+
+    @cache
+    def config(label: str) -> WorkerConfig | None:
+        entry = fleet.entry(label)
+        try:
+            return None if entry is None else load_worker(entry.env_file, entry=entry)
+        except ConfigError:
+            return None
+
+    return FleetModels(
+        labels=fleet.labels,
+        config=config,
+        tiers=cache(lambda label: read_switch(switch_path(fleet.state, label)).tiers),
+    )

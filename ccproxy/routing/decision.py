@@ -1,0 +1,179 @@
+"""
+The decision which entry and model answer a request, without I/O.
+
+In order:
+
+1. From a peer: the name is used as it is; the rules were applied by the first entry.
+2. `LABEL:model` is used as it is.
+3. The rules of `[routes.LABEL]`, if there are any.
+4. The tiers: those of the last switch, otherwise those of the env file.
+
+The result may be another entry's model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ccproxy.errors import Problem, UsageError
+from ccproxy.protocol.messages import read_request
+from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.names import (
+    NO_TIERS,
+    ModelRef,
+    RoutingEntry,
+    is_own_name,
+    model_after_label,
+    model_for,
+    parse_ref,
+    tier_of,
+    unknown_label,
+)
+from ccproxy.routing.rules import (
+    LOOP,
+    NO_ROUTING,
+    UNDECIDED,
+    Decision,
+    RequestFacts,
+    Routing,
+    decide,
+    request_facts,
+)
+from ccproxy.routing.switching import ModelSwitch
+from ccproxy.routing.tiers import without_mark
+
+_MAX_REFERENCES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The model of this entry, or the reference to another entry, that answers a request."""
+
+    model: str | None
+    ref: ModelRef | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The decision about a recorded request; nothing was sent."""
+
+    requested: str
+    model: str
+    """As `LABEL:model`."""
+    reason: str
+    facts: RequestFacts
+    fallback: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decider:
+    """Decides for one entry."""
+
+    config: RoutingEntry
+    labels: Mapping[str, str]
+    """The labels of the table by lower-case form."""
+    switch: ModelSwitch
+    fleet_models: FleetModels[RoutingEntry]
+    routing: Routing = NO_ROUTING
+
+    def for_peer(self, name: str, requested: str) -> Destination:
+        """Decide for a request that another entry sent; *requested* is the client's own name."""
+        return Destination(*self._locate(self._after_label(name, requested), requested))
+
+    def for_client(self, name: str, body: bytes, headers: Mapping[str, str] | None) -> Destination:
+        """
+        Decide for a client's request for *name*; without *headers*, the rules are skipped.
+
+        Raises:
+            Problem: If there is no such entry, *body* is not a request, or names form a cycle.
+
+        """
+        decision = self._decide(name, body, headers)
+        return Destination(*self._locate(decision.model or name, name), decision.reason)
+
+    def explain(
+        self, body: bytes, headers: Mapping[str, str], *, fallback: Sequence[str]
+    ) -> Explanation:
+        """
+        Return the model that would answer a recorded request, and the reason.
+
+        Raises:
+            UsageError: If *body* is not a request, or no entry can answer it.
+
+        """
+        lower = {name.lower(): value for name, value in headers.items()}
+        try:
+            request = read_request(body)
+            destination = self.for_client(without_mark(request.model), body, lower)
+            facts = request_facts(request, lower)
+        except Problem as problem:
+            raise UsageError(problem.message) from problem
+        ref = destination.ref or f"{self.config.label}:{destination.model}"
+        return Explanation(
+            requested=request.model,
+            model=str(ref),
+            reason=destination.reason or "no rule matches",
+            facts=facts,
+            fallback=tuple(fallback),
+        )
+
+    # The model that the request selects...
+
+    def _decide(self, name: str, body: bytes, headers: Mapping[str, str] | None) -> Decision:
+        labels, models = self.labels, self.config.models
+        if parse_ref(name, labels) is not None:
+            return Decision(name, "named")
+        if text := unknown_label(name, labels):
+            text = f"{name}: {text}; the labels are {', '.join(labels.values())}"
+            raise Problem("not_found_error", text)
+        decision = self._apply_rules(name, body, headers)
+        if decision.model is not None:
+            if parse_ref(decision.model, labels) is not None:
+                return decision
+            return Decision(self._after_label(decision.model, name), decision.reason)
+        switch = self.switch
+        model = model_for(models, switch.tiers, name)
+        tier = tier_of(models, name)
+        if switch.name and model != model_for(models, NO_TIERS, name):
+            return Decision(model, f"{tier} of {switch.name}")
+        is_elsewhere = parse_ref(model, labels) is not None
+        return Decision(model, tier if is_elsewhere else "")
+
+    def _apply_rules(self, name: str, body: bytes, headers: Mapping[str, str] | None) -> Decision:
+        routing = self.routing
+        if routing.is_empty or headers is None or is_own_name(self.config.models, name):
+            return UNDECIDED
+        routing = routing.with_threshold(self.config.long_context_threshold)
+        facts = request_facts(read_request(body), headers)
+        return decide(routing, facts, window=lambda model: self._window(model, name))
+
+    def _window(self, model: str | None, name: str) -> int | None:
+        """Return the context window of *model* at any entry; None: of the model for *name*."""
+        model = model or model_for(self.config.models, self.switch.tiers, name)
+        ref = parse_ref(model, self.labels) or ModelRef(self.config.label, model)
+        target = self.fleet_models.chain(ref, requested=name).target
+        return None if target is None else target.window
+
+    # ...and the entry that has it.
+
+    def _after_label(self, name: str, requested: str) -> str:
+        return model_after_label(self.config.models, self.switch.tiers, name, requested=requested)
+
+    def _locate(self, name: str, requested: str) -> tuple[str | None, ModelRef | None]:
+        """Return the model that answers here, or the reference to another entry."""
+        for _ in range(_MAX_REFERENCES):
+            ref = parse_ref(name, self.labels)
+            if ref is None:
+                return name, None
+            if ref.label.lower() != self.config.label.lower():
+                return None, ref
+            name = self._after_label(ref.model, requested)
+        raise Problem(
+            "api_error",
+            f"{self.config.label}: the model {name} refers to itself; check BIG_MODEL, "
+            "MIDDLE_MODEL and SMALL_MODEL, and the last ccproxy switch",
+            status=LOOP,
+            should_retry=False,
+        )

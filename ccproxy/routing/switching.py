@@ -1,0 +1,212 @@
+"""
+The switch of an entry's tiers to other models while it runs.
+
+Rules for a model name:
+    1. `LABEL:model` is a model of that entry; the name of a tier after a label stays a reference.
+    2. The name of a tier alone is the model that the entry's own env file sets for it.
+    3. Any other name is a model of the entry itself if it has it, otherwise of the first entry of
+       the table that has it; an entry that lists the model precedes one that only passes its name.
+    4. A model that no entry has is an error that lists the models; nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ccproxy.errors import UsageError
+from ccproxy.providers.presets import load_presets
+from ccproxy.routing.names import (
+    NO_TIERS,
+    ModelRef,
+    RoutingEntry,
+    Tiers,
+    no_such_label,
+    parse_ref,
+    tier_named,
+    unknown_label,
+)
+from ccproxy.routing.tiers import TIERS, ModelMap, Tier, without_mark
+from ccproxy.text import did_you_mean
+
+Entries = Mapping[str, RoutingEntry]
+"""The settings of the fleet's entries by label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSwitch:
+    """The models that replace those of the env file, and the model preset they come from."""
+
+    tiers: Tiers = NO_TIERS
+    preset: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that `status` shows; empty if nothing is switched."""
+        if self.tiers == NO_TIERS:
+            return ""
+        return self.preset or "switched"
+
+
+NO_SWITCH = ModelSwitch()
+
+
+def resolve_switch(
+    request: Mapping[str, str],
+    *,
+    label: str,
+    entries: Entries,
+    presets: Mapping[str, Tiers],
+    current: ModelSwitch,
+) -> ModelSwitch:
+    """
+    Return the switch for a *request* with a `preset`, or with models for some of the tiers.
+
+    Raises:
+        UsageError: If *request* has both or neither, or a name is unknown.
+
+    """
+    preset = request.get("preset")
+    tiers = Tiers(**{tier: request[tier] for tier in TIERS if tier in request})
+    if (preset is None) == (tiers == NO_TIERS):
+        raise UsageError("name either a model preset, or models for big, middle or small")
+    if preset is not None:
+        return _switch_to_preset(preset, label=label, entries=entries, presets=presets)
+    resolved = _resolve_tiers(tiers, label=label, entries=entries)
+    merged = {tier: resolved.of(tier) or current.tiers.of(tier) for tier in TIERS}
+    return ModelSwitch(tiers=Tiers(**merged))
+
+
+def usable_presets(
+    presets: Mapping[str, Tiers], *, label: str, entries: Entries
+) -> dict[str, Tiers]:
+    """Return the model presets whose models all exist in the fleet."""
+    usable = {}
+    for name, tiers in presets.items():
+        try:
+            _resolve_tiers(tiers, label=label, entries=entries)
+        except UsageError:
+            continue
+        usable[name] = tiers
+    return usable
+
+
+def switch_warnings(switch: ModelSwitch, *, label: str, entries: Entries) -> list[str]:
+    """Return a warning for each model of *switch* that its provider is not known to offer."""
+    labels = {name.lower(): name for name in entries}
+    warnings = []
+    for name in dict.fromkeys(filter(None, map(switch.tiers.of, TIERS))):
+        ref = parse_ref(name, labels) or ModelRef(label, name)
+        models = entries[ref.label].models if ref.label in entries else None
+        if models is None or tier_named(ref.model) or _is_listed(models, ref.model):
+            continue
+        listed = models.listed()
+        if not listed:
+            continue
+        hint = did_you_mean(ref.model, listed)
+        text = f"{ref.model} is not in the list of known models of {ref.label}{hint}"
+        warnings.append(f"{text}; known models: {', '.join(listed)}")
+    return warnings
+
+
+def has_model(entry: RoutingEntry, name: str) -> bool:
+    """
+    Return True if *entry* may offer the model *name*.
+
+    That is also the case if its models are unknown: a server without a preset, one that runs the
+    user's own models, or one with more models than any list holds.
+    """
+    preset = load_presets().get(entry.provider)
+    if preset is None or not preset.lists_all_models or entry.models.knows(name):
+        return True
+    # PASS_MODELS selects the names that are not replaced by a tier's model; it may be narrower
+    # than what the provider offers.
+    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in preset.pass_models)
+
+
+def _is_listed(models: ModelMap, name: str) -> bool:
+    """Return True if a tier uses *name*, or a model card describes it and not every name."""
+    card = models.card(name)
+    described = card is not models.unknown and card.pattern not in models.pass_patterns
+    return models.lists(name) or described
+
+
+def _model_lines(entries: Entries) -> Iterator[str]:
+    """Return one line with the models of each entry."""
+    for label, entry in entries.items():
+        yield f"{label}: {', '.join([*entry.models.listed(), *TIERS])}"
+
+
+def _switch_to_preset(
+    name: str, *, label: str, entries: Entries, presets: Mapping[str, Tiers]
+) -> ModelSwitch:
+    by_key = {preset.lower(): preset for preset in presets}
+    preset = by_key.get(name.lower())
+    if preset is None:
+        hint = did_you_mean(name, presets)
+        names = ", ".join(presets)
+        text = f'there is no model preset "{name}"{hint}'
+        raise UsageError(f"{text}\n  fix: use one of: {names}")
+    tiers = _resolve_tiers(presets[preset], label=label, entries=entries)
+    # A model preset without a middle model uses its big one for sonnet.
+    middle = tiers.middle or tiers.big
+    return ModelSwitch(tiers=Tiers(big=tiers.big, middle=middle, small=tiers.small), preset=preset)
+
+
+def _resolve_tiers(tiers: Tiers, *, label: str, entries: Entries) -> Tiers:
+    """Return *tiers* with a label for every model; raise UsageError with every unknown name."""
+    resolved: dict[str, str] = {}
+    errors: dict[str, None] = {}
+    for tier in TIERS:
+        if (name := tiers.of(tier)) is None:
+            continue
+        try:
+            resolved[tier] = _resolve_name(name, label, entries)
+        except UsageError as error:
+            errors[str(error)] = None
+    if errors:
+        lines = "\n".join(f"    {line}" for line in _model_lines(entries))
+        raise UsageError(f"{'; '.join(errors)}\n  fix: use one of these, as LABEL:model:\n{lines}")
+    return Tiers(**resolved)
+
+
+def _resolve_name(name: str, label: str, entries: Entries) -> str:
+    labels = {known.lower(): known for known in entries}
+    name = without_mark(name)
+    ref = parse_ref(name, labels)
+    if ref is None:
+        return _resolve_unlabelled(name, label, entries, labels)
+    entry = entries[ref.label]
+    tier = tier_named(ref.model)
+    if tier is not None:
+        return _own_tier(entry, tier) if ref.label == label else str(ModelRef(ref.label, tier))
+    if not has_model(entry, ref.model):
+        hint = did_you_mean(ref.model, entry.models.listed())
+        raise UsageError(f'{ref.label} has no model "{ref.model}"{hint}')
+    return str(ref)
+
+
+def _resolve_unlabelled(name: str, label: str, entries: Entries, labels: Mapping[str, str]) -> str:
+    if text := unknown_label(name, labels):
+        raise UsageError(text)
+    if (tier := tier_named(name)) is not None:
+        return _own_tier(entries[label], tier)
+    order = [label, *(other for other in entries if other != label)]
+    for has in (ModelMap.lists, ModelMap.knows):
+        for other in order:
+            if has(entries[other].models, name):
+                return str(ModelRef(other, name))
+    listed = [model for entry in entries.values() for model in entry.models.listed()]
+    text = f"no provider here offers {name}{did_you_mean(name, listed)}"
+    if ":" in name:
+        text = f"{no_such_label(name.partition(':')[0], labels)}, and {text}"
+    raise UsageError(text)
+
+
+def _own_tier(entry: RoutingEntry, tier: Tier) -> str:
+    """Return the model of the env file: a switch to its own tier would be a cycle."""
+    model = entry.models.tier(tier)
+    if model is None:
+        raise UsageError(f"{entry.label} has no {tier.upper()}_MODEL")
+    return model
