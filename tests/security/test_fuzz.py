@@ -128,7 +128,7 @@ VALUES = ["a\r\nX: b", "a\nb", "a\rb", "a\0b", "\x7f", "\x1b[31m"]
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_connection_headers_cannot_be_configured(name):
     environ = {"PROVIDER": "demo", f"CUSTOM_HEADER_{name}": "x"}
-    with pytest.raises(ConfigError, match="belongs to the connection"):
+    with pytest.raises(ConfigError, match="is a header of the connection"):
         load_worker(None, environ=environ)
 
 

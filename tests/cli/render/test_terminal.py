@@ -10,7 +10,7 @@ import pytest
 
 from ccproxy.cli.render import terminal
 from ccproxy.cli.render.terminal import short_path, tilde
-from ccproxy.config.fleet import shown
+from ccproxy.files import display_path
 
 
 def test_paths_as_a_person_writes_them(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_paths_as_a_person_writes_them(tmp_path, monkeypatch):
 def test_from_the_root_a_path_is_written_whole(monkeypatch):
     monkeypatch.chdir("/")
     assert short_path(Path("/srv/x.toml")) == "/srv/x.toml"
-    assert shown(Path("/srv/x.toml")) == Path("/srv/x.toml")
+    assert display_path(Path("/srv/x.toml")) == Path("/srv/x.toml")
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,10 @@ def test_labels_are_made_and_differ(home, ccproxy, write):
         ("- {model_id: a, api_base: 'https://x.example', max_tokens: many}", "such as 8192 or 8k"),
         ("- {model_id: a, api_base: 'https://x.example', extra_headers: 5}", "must be a mapping"),
         ("- {model_id: a, api_base: 'https://x.example', extra_headers: {'a b': x}}", "header"),
-        ("- {model_id: a, api_base: 'https://x.example', extra_body: {model: x}}", "must not hold"),
+        (
+            "- {model_id: a, api_base: 'https://x.example', extra_body: {model: x}}",
+            "must not contain",
+        ),
         ("!!python/object/apply:os.system ['touch pwned']", "is not YAML"),
     ],
 )

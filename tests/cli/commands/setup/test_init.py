@@ -327,7 +327,7 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         (DEEPSEEK, "your-api-key", 2, "stdin contains a placeholder, not a key"),
         (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin contains as key 2 of 2 a placeholder"),
         (DEEPSEEK, "changeme", 2, "stdin contains a placeholder, not a key"),
-        (DEEPSEEK, "sk-two words-0123456789", 2, "another sign that keys never have"),
+        (DEEPSEEK, "sk-two words-0123456789", 2, "stdin contains a space"),
     ],
 )
 def test_mistakes(words, typed, code, said, init, home):
