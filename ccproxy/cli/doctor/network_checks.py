@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
+from ccproxy.cli.connection_test import try_connection
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
-from ccproxy.cli.worker_http import try_connection
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.text import printable

@@ -56,7 +56,11 @@ class Session:
         self.inspector.note_request(record)
 
     async def change(self, request: SessionRequest) -> SessionReply:
-        """Change the switches that *request* names and return the state of all."""
+        """
+        Change the switches that *request* names and return the state of all.
+
+        A request that names none is made before the history is read: pending turns are written.
+        """
         self.switches.catch_up()
         if request.proxy is not None:
             active = self.bypass.is_active
@@ -67,6 +71,8 @@ class Session:
             await self.switches.enable_history()
         elif request.history is not None:
             await self.switches.disable_history()
+        elif request.proxy is None and self.history.is_on:
+            await self.history.flush()
         return SessionReply(
             proxy=not self.bypass.is_active,
             history=self.history.is_on,

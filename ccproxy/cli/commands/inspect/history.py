@@ -88,7 +88,7 @@ def _show(
 ) -> None:
     from ccproxy.store.history import read_turns  # SQLite
 
-    _flush(entries)
+    _flush(fleet, entries)
     turns_of = {entry.label: read_turns(fleet.state, entry.label, limit=limit) for entry in entries}
     for label, turns in turns_of.items():
         if len(entries) > 1 and turns and not as_json:
@@ -108,15 +108,13 @@ def _show(
         notify(options, f"Nothing is recorded.  To record conversations: {fix}")
 
 
-def _flush(entries: Sequence[Entry]) -> None:
+def _flush(fleet: Fleet, entries: Sequence[Entry]) -> None:
     """Have running workers write pending turns, which they otherwise do every few seconds."""
-    from ccproxy.cli.worker_http import flush_history
-    from ccproxy.config.worker import load_worker  # reads presets and conversion settings
+    from ccproxy.supervisor.control.session_actions import switch_session
 
     for entry in entries:
-        # What is stored can be shown without the worker, and with mistakes in its env file.
-        with contextlib.suppress(OSError, ValueError, CcproxyError):
-            flush_history(load_worker(entry.env_file, entry=entry))
+        with contextlib.suppress(CcproxyError):  # what is stored can be shown without the worker
+            switch_session(fleet, entry.label)
 
 
 def _record(fleet: Fleet, entry: Entry, *, on: bool) -> None:
@@ -132,7 +130,7 @@ def _record(fleet: Fleet, entry: Entry, *, on: bool) -> None:
 def _clear(fleet: Fleet, entry: Entry, *, is_confirmed: bool) -> None:
     from ccproxy.store.history import clear_turns
 
-    _flush([entry])
+    _flush(fleet, [entry])
     if not is_confirmed and not _confirm(entry):
         show("Nothing was deleted.")
         return
@@ -159,7 +157,7 @@ def _export(fleet: Fleet, entry: Entry, name: str) -> None:
     from ccproxy.store import exports
     from ccproxy.store.history import read_turns
 
-    _flush([entry])
+    _flush(fleet, [entry])
     file = short_path(fleet.home / exports.FOLDER / name)
     try:
         count = exports.export(fleet.home, name, read_turns(fleet.state, entry.label))

@@ -166,7 +166,7 @@ def _providers(prompt: Prompt, label: str = "") -> bool:
 
 
 def _test(prompt: Prompt) -> bool:
-    from ccproxy.cli.worker_http import try_connection
+    from ccproxy.cli.connection_test import try_connection
     from ccproxy.config.worker import load_worker
 
     config = load_worker(prompt.entry.env_file, entry=prompt.entry)

@@ -1,4 +1,4 @@
-"""Requests to the HTTP endpoints of a running worker."""
+"""Has a running worker test the connection to its provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ccproxy.config.worker import WorkerConfig
 
 PROVIDER_SECONDS = 120.0
 """A provider may take long to answer a test request."""
-WORKER_SECONDS = 5.0
 
 
 def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> Mapping[str, Any]:
@@ -25,25 +24,9 @@ def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> 
         ValueError: If its response is not JSON.
 
     """
-    return _call(config, "GET", "/test-connection", limit=limit)
-
-
-def flush_history(config: WorkerConfig) -> None:
-    """
-    Have the worker of *config* write the conversation turns that are pending.
-
-    Raises:
-        OSError: If it does not respond.
-        ValueError: If its response is not JSON.
-
-    """
-    _call(config, "POST", "/conversation/flush", limit=WORKER_SECONDS)
-
-
-def _call(config: WorkerConfig, method: str, path: str, *, limit: float) -> Mapping[str, Any]:
     headers = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
-    url = f"{base_url(config.host, config.port)}{path}"
-    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - our worker
+    url = f"{base_url(config.host, config.port)}/test-connection"
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own worker
     # Without the HTTP proxy of the environment: the worker is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
