@@ -29,6 +29,8 @@ DELTAS = {
     "text": {"text_delta"},
     "thinking": {"thinking_delta", "signature_delta"},
     "tool_use": {"input_json_delta"},
+    "server_tool_use": {"input_json_delta"},
+    "web_search_tool_result": set(),
 }
 TOOL_ID = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -143,7 +143,8 @@ def _add_delta(block: dict[str, Any], pieces: list[str], delta: dict[str, str]) 
 
 
 def _finish_block(block: dict[str, Any], text: str) -> None:
-    if block["type"] == "tool_use":
-        block["input"] = to_input(text)
-    else:
-        block[block["type"]] = text
+    match block["type"]:
+        case "tool_use" | "server_tool_use":
+            block["input"] = to_input(text)
+        case "text" | "thinking" as field:
+            block[field] = text

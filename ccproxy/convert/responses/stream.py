@@ -20,7 +20,7 @@ A whole answer uses the same machine: its items are given to it as if they had j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ccproxy.convert.chat.think_tags import ThinkTags
@@ -263,7 +263,8 @@ class ResponsesToMessageStream:
 
         Items are matched by type and order, because some servers do not number them.
         """
-        unmatched = list(self._items)
+        streamed = tuple(self._items)
+        unmatched = list(streamed)
         for final in output:
             item = next((each for each in unmatched if each.type == final.type), None)
             if item is not None:
@@ -272,14 +273,8 @@ class ResponsesToMessageStream:
                     item.finish(final)
                 elif isinstance(item, ReasoningItem):
                     self._take_late(item, final)
-            elif not self._is_repeated(final):
+            elif not _is_repeated(final, streamed):
                 self._add_item(final, None).finish(final)
-
-    def _is_repeated(self, final: Item) -> bool:
-        """Return True if the stream already had *final*, in another form or place."""
-        if final.type == "message":
-            return any(isinstance(item, MessageItem) for item in self._items)
-        return final.type == "reasoning" and bool(self._items)
 
     def _take_late(self, item: ReasoningItem, final: Item) -> None:
         """Keep encrypted content that came after its block was closed (Azure)."""
@@ -403,6 +398,13 @@ _HANDLERS: Mapping[str, _Handler] = {
     "response.function_call_arguments.delta": ResponsesToMessageStream._arguments_delta,
     "response.function_call_arguments.done": ResponsesToMessageStream._arguments_done,
 }
+
+
+def _is_repeated(final: Item, streamed: Sequence[OutputItem]) -> bool:
+    """Return True if the stream already had *final*, in another form or place."""
+    if final.type == "message":
+        return any(isinstance(item, MessageItem) for item in streamed)
+    return final.type == "reasoning" and bool(streamed)
 
 
 def _index(value: object, *, default: int) -> int:
