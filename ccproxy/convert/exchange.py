@@ -22,9 +22,9 @@ from ccproxy.convert.common.conversion import ConvertedRequest
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.common.token_estimate import estimate
 from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.responses.answer import to_message as response_to_message
 from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.convert.responses.request import to_responses
-from ccproxy.convert.responses.whole_answer import to_message as response_to_message
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import read_request, unknown_fields
 

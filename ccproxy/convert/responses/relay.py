@@ -18,9 +18,8 @@ import msgspec
 
 from ccproxy.convert.common.message_writer import AnswerContext, Event
 from ccproxy.convert.errors.classify import ProviderError
-from ccproxy.convert.responses.answer import read_event
+from ccproxy.convert.responses.answer import read_event, to_events
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
-from ccproxy.convert.responses.whole_answer import to_events
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.responses import DONE, StreamEvent

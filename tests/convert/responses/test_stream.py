@@ -57,9 +57,7 @@ def fold(events, **settings):
 def blocks(events, **settings):
     """The blocks of the message, without signatures."""
     content = fold(events, **settings)["content"]
-    return [
-        {key: value for key, value in block.items() if key != "signature"} for block in content
-    ]
+    return [{key: value for key, value in block.items() if key != "signature"} for block in content]
 
 
 def text(words):
@@ -70,8 +68,8 @@ def thinking(words):
     return {"type": "thinking", "thinking": words}
 
 
-def tool_use(name, input, call_id="call_1"):
-    return {"type": "tool_use", "id": call_id, "name": name, "input": input}
+def tool_use(name, arguments, call_id="call_1"):
+    return {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
 
 
 # Whole and streamed answers.
@@ -377,7 +375,9 @@ def test_usage_may_be_missing_or_bare(usage):
 
 
 def test_removed_reasoning_is_reported():
-    removed = [{"id": "rs_1", "type": "reasoning", "action": "removed", "reason": "prefix_mismatch"}]
+    removed = [
+        {"id": "rs_1", "type": "reasoning", "action": "removed", "reason": "prefix_mismatch"}
+    ]
     machine = ResponsesToMessageStream(context())
     whole = response(message("x"), input_transformations=removed)
     machine.feed_response(decode_response(json.dumps(whole).encode()))

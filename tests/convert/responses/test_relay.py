@@ -1,0 +1,190 @@
+"""The relay: bytes of a Responses stream become bytes of a Messages stream."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.convert.responses.answer import find_first_output, to_message
+from ccproxy.convert.responses.relay import ResponsesRelay
+from ccproxy.errors import Problem
+from ccproxy.protocol.sse import Decoder
+from tests.chat_answers import context
+from tests.grammar import assemble, check
+from tests.responses_answers import (
+    call,
+    event,
+    events_of,
+    failed,
+    incomplete,
+    message,
+    reasoning,
+    response,
+    sse,
+)
+
+ANSWER = response(
+    reasoning("Naïve 🙂 thoughts", encrypted="gAAA"),
+    message("A line\u2028 and ☃ another\n\n", "second part"),
+    call("Read", {"path": "ä.py"}),
+)
+STREAM = sse(events_of(ANSWER))
+SIZES = [1, 2, 3, 7, 64, 1000, len(STREAM)]
+
+
+def cut(data, size):
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def relayed(reads, **settings):
+    relay = ResponsesRelay(context(**settings))
+    written = b"".join([*map(relay.feed, reads), relay.close()])
+    assert check(written) == []
+    return written
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_borders_of_reads_do_not_matter(size):
+    assert relayed(cut(STREAM, size)) == relayed([STREAM])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_line_ends_do_not_matter(size):
+    assert relayed(cut(STREAM.replace(b"\n", b"\r\n"), size)) == relayed([STREAM])
+
+
+def test_the_direct_way_of_text_deltas_writes_what_the_machine_writes():
+    """A stop sequence that never comes switches the direct way off."""
+    direct = relayed([STREAM])
+    assert relayed([STREAM], stop_sequences=("\0never",)) == direct
+    assert direct.count(b"text_delta") > 3
+
+
+def test_comments_names_ids_and_a_done_mark_do_not_matter():
+    bare = b"".join(
+        b": ping\nid: 7\ndata:%b\n\n" % json.dumps(each).encode() for each in events_of(ANSWER)
+    )
+    assert relayed([bare + b"data: [DONE]\n\n"]) == relayed([STREAM])
+
+
+def test_events_without_a_type_have_the_type_of_their_name():
+    nameless = b""
+    for each in events_of(ANSWER):
+        kind = each.pop("type")
+        nameless += b"event: %b\ndata: %b\n\n" % (kind.encode(), json.dumps(each).encode())
+    assert relayed([nameless]) == relayed([STREAM])
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_json_body_is_accepted_instead_of_a_stream(size):
+    body = json.dumps(ANSWER).encode()
+    assert assemble(relayed(cut(body, size))) == assemble(relayed([STREAM]))
+
+
+def test_a_stream_is_accepted_instead_of_a_body():
+    assert to_message(STREAM, context()) == to_message(json.dumps(ANSWER).encode(), context())
+
+
+def test_nothing_is_read_after_the_final_event():
+    relay = ResponsesRelay(context())
+    written = relay.feed(STREAM + b"data: {broken")
+    assert relay.ended
+    assert check(written + relay.close()) == []
+
+
+@pytest.mark.parametrize("end", range(len(STREAM) - 40, 40, -311))
+def test_a_cut_stream_is_an_error_and_never_an_end(end):
+    relay = ResponsesRelay(context())
+    written = relay.feed(STREAM[:end])
+    with pytest.raises(Problem) as raised:
+        relay.close()
+    assert raised.value.kind == "api_error"
+    assert b"stop_reason" not in written.replace(b'"stop_reason":null', b"")
+    assert relay.fail(raised.value).startswith(b"event: error\n")
+
+
+# Errors.
+
+OVERLOADED = {"type": "service_unavailable_error", "code": "server_is_overloaded"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(
+            event("error", error={**OVERLOADED, "message": "Servers are overloaded."}), id="nested"
+        ),
+        pytest.param(
+            event("error", code="server_is_overloaded", message="Servers are overloaded."),
+            id="flat",
+        ),
+        pytest.param(
+            event(
+                "response.failed",
+                response=failed("server_is_overloaded", "Servers are overloaded."),
+            ),
+            id="a failed response",
+        ),
+    ],
+)
+def test_an_error_event_is_the_error_that_it_means(error):
+    relay = ResponsesRelay(context())
+    started = relay.feed(sse(events_of(response(message("Half a")))[:5]) + sse([error]))
+    assert b"text_delta" in started, "what came before the error is sent first"
+    with pytest.raises(Problem) as raised:
+        relay.feed(b"")
+    assert raised.value.kind == "overloaded_error"
+    assert "Servers are overloaded." in raised.value.message
+    assert b"overloaded_error" in relay.fail(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("rate_limit_exceeded", "rate_limit_error"),
+        ("insufficient_quota", "billing_error"),
+        ("context_length_exceeded", "invalid_request_error"),
+        ("server_error", "api_error"),
+    ],
+)
+def test_a_failed_response_is_an_error_of_its_kind(code, kind):
+    with pytest.raises(Problem) as raised:
+        to_message(json.dumps(failed(code, "It failed.")).encode(), context())
+    assert raised.value.kind == kind
+
+
+def test_a_failed_response_without_a_reason_is_an_error():
+    body = json.dumps({**failed("x", "y"), "error": None}).encode()
+    with pytest.raises(Problem, match="without a reason"):
+        to_message(body, context())
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"hello": 1}', b'{"output": 3}', b"[1]"])
+def test_what_is_no_response_is_an_error(body):
+    with pytest.raises(Problem):
+        to_message(body, context())
+
+
+# The beginning.
+
+
+def test_the_announcement_of_an_answer_is_no_output():
+    """Errors come after it, so the client's status line waits."""
+    events = Decoder().feed(STREAM)
+    assert find_first_output(events[:2]) == (False, None)
+    assert find_first_output(events) == (True, None)
+
+
+def test_an_error_after_the_announcement_is_found():
+    error = event("error", error={**OVERLOADED, "message": "m"})
+    begun, body = find_first_output(Decoder().feed(sse([*events_of(ANSWER)[:2], error])))
+    assert begun
+    assert json.loads(body)["error"]["code"] == "server_is_overloaded"
+
+
+def test_a_cut_call_is_never_shown():
+    whole = incomplete(message("Go"), call("Bash", '{"command": "rm -', status="incomplete"))
+    written = relayed(cut(sse(events_of(whole)), 13))
+    assert b"tool_use" not in written
+    assert b"rm -" not in written
