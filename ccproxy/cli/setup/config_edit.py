@@ -1,18 +1,27 @@
-"""Add env files and entries to the user's configuration. Nothing is ever overwritten."""
+"""
+Edit the user's configuration: add and remove entries, env files and keys.
+
+New files never overwrite existing ones. An edited file keeps every other line, its mode and its
+owner, and is replaced only if the result is valid.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from dotenv.parser import parse_stream
+
 from ccproxy.cli.render.terminal import short_path
-from ccproxy.config.fleet import load_fleet
-from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.config import settings
+from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
+from ccproxy.errors import CcproxyError, ConfigError, UsageError
 from ccproxy.files import open_private, read_regular
 from ccproxy.text import mask_key, printable
 
@@ -97,41 +106,163 @@ def write_new(path: Path, text: str) -> None:
         raise
 
 
+# The table.
+
+
 def append(table: Path, text: str) -> None:
     """
-    Append *text* to the table atomically. Call it within `exclusive`.
-
-    An editor does not take that lock; if it saves meanwhile, its version is read and appended to.
+    Append *text* to the table. Call it within `exclusive`.
 
     Raises:
         CcproxyError: If the table would not be valid with *text*; it is not changed.
         OSError: If the system refuses, or if it is not a regular file.
 
     """
-    while not _try_append(table, text):
+
+    def change(old: str) -> str:
+        return f"{old.rstrip()}\n\n{text}".lstrip()
+
+    try:
+        _replace(table, change, check=load_fleet)
+    except ConfigError as error:
+        fix = f"add this by hand\n{text.rstrip()}"
+        raise CcproxyError(f"cannot append to {short_path(table)}\n  fix: {fix}") from error
+
+
+def remove_entry(fleet: Fleet, entry: Entry) -> None:
+    """
+    Remove *entry* from the table of *fleet*.
+
+    Raises:
+        CcproxyError: If the rest would not be valid, for example because a route names the entry,
+            or if the entry cannot be located; the table is not changed.
+        OSError: If the system refuses.
+
+    """
+    from ccproxy.config.check import check_fleet  # reads presets: slow to load
+
+    before = {mistake.text for mistake in check_fleet(fleet.file).mistakes}
+    others = [other.label for other in fleet.entries if other.label != entry.label]
+
+    def check(draft: Path) -> None:
+        rest, mistakes = read_fleet(draft)
+        if [other.label for other in rest.entries] != others:
+            where = f"{short_path(fleet.file)}:{entry.line}"
+            raise CcproxyError(f"cannot locate {entry.label} in {where}\n  fix: remove it by hand")
+        if others:
+            mistakes = check_fleet(draft).mistakes
+        new = [mistake.text for mistake in mistakes if mistake.text not in before]
+        if new and others:
+            text = f"{entry.label} is still in use: {new[0]}"
+            fix = f"remove that from {short_path(fleet.file)} first"
+            raise CcproxyError(f"{text}\n  fix: {fix}")
+
+    with exclusive(fleet.home):
+        _replace(fleet.file, lambda text: _without_entry(text, entry), check=check)
+
+
+def _without_entry(text: str, entry: Entry) -> str:
+    lines = text.splitlines(keepends=True)
+    index = (entry.line or 1) - 1
+    if re.match(r"\s*\[\[\s*proxy\b", lines[index]):
+        end = index + 1
+        while end < len(lines) and not re.match(r"\s*\[", lines[end]):
+            end += 1
+        return "".join(lines[:index] + lines[end:])
+    label = re.escape(entry.label)
+    element = rf"""(["'])\s*{entry.port}\s*:[^"']*:\s*{label}\s*\1[ \t]*,?[ \t]*"""
+    rest = re.sub(element, "", lines[index], count=1)
+    lines[index] = rest if rest.split("#")[0].strip() else ""
+    return "".join(lines)
+
+
+# Env files.
+
+
+def read_keys(env_file: Path) -> tuple[str, ...]:
+    """Return the provider's keys in an env file; empty if it has none."""
+    return _keys_in(read_regular(env_file))
+
+
+def write_keys(env_file: Path, keys: Sequence[str]) -> None:
+    """
+    Replace the provider's keys in an env file; every other line stays as it is.
+
+    Raises:
+        CcproxyError: If the keys cannot be replaced, for example in a line of an unusual form.
+        OSError: If the system refuses.
+
+    """
+    value = ",".join(keys)
+
+    def change(old: str) -> str:
+        for candidate in _with_keys(old, value):
+            if _keys_in(candidate) == tuple(keys):
+                return candidate
+        name, file = settings.PROVIDER_API_KEY.name, short_path(env_file)
+        raise CcproxyError(f"cannot change the keys in {file}\n  fix: edit {name} by hand")
+
+    with exclusive(env_file.parent):
+        _replace(env_file.resolve(), change, check=lambda _: None)
+
+
+def _with_keys(text: str, value: str) -> Iterator[str]:
+    """Yield versions of an env file with *value* as its keys, the least changed first."""
+    names = settings.PROVIDER_API_KEY.names
+    bindings = list(parse_stream(io.StringIO(text)))
+    used = [one for one in bindings if one.key in names and (one.value or "").strip()]
+    empty = [one for one in bindings if one.key in names]
+    if not empty:
+        yield f"{text.rstrip()}\n{env_line(names[0], value)}\n".lstrip()
+        return
+    # The first name counts if both are set; of two lines with one name, the last.
+    target = min(used or empty, key=lambda one: (names.index(str(one.key)), -one.original.line))
+    line = target.original.string
+    candidates = [f"{env_line(str(target.key), value)}\n"]
+    if target.value and line.count(target.value) == 1:
+        candidates.insert(0, line.replace(target.value, value))  # keeps quotes and comments
+    for candidate in candidates:
+        yield "".join(candidate if one is target else one.original.string for one in bindings)
+
+
+def _keys_in(text: str) -> tuple[str, ...]:
+    names = settings.PROVIDER_API_KEY.names
+    values = {one.key: one.value for one in parse_stream(io.StringIO(text)) if one.key in names}
+    value = next((found for name in names if (found := (values.get(name) or "").strip())), "")
+    return tuple(dict.fromkeys(key.strip() for key in value.split(",") if key.strip()))
+
+
+# Replacing a file.
+
+
+def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[Path], object]) -> None:
+    """
+    Replace the text of *path* by what *change* returns, if *check* accepts a draft of it.
+
+    An editor does not take the lock of `exclusive`; if it saves meanwhile, its version is changed.
+    """
+    while not _try_replace(path, change, check):
         pass
 
 
-def _try_append(table: Path, text: str) -> bool:
-    """Append *text* and return True; return False if the table changed meanwhile."""
-    before = table.stat()
-    old = read_regular(table)
-    fd, name = tempfile.mkstemp(dir=table.parent)
+def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[Path], object]) -> bool:
+    """Return False if the file changed meanwhile."""
+    before = path.stat()
+    text = change(read_regular(path))
+    fd, name = tempfile.mkstemp(dir=path.parent)
     draft = Path(name)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(f"{old.rstrip()}\n\n{text}".lstrip())
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        load_fleet(draft)
+        check(draft)
         draft.chmod(before.st_mode & 0o777)
-        if _version(table.stat()) != _version(before):
+        if os.geteuid() == 0:  # with sudo, the file stays the user's
+            os.chown(draft, before.st_uid, before.st_gid)
+        if _version(path.stat()) != _version(before):
             return False
-        draft.replace(table)
-    except CcproxyError as error:
-        raise CcproxyError(
-            f"cannot append to {short_path(table)}\n  fix: add this by hand\n{text.rstrip()}"
-        ) from error
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     return True

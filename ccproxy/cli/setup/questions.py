@@ -135,7 +135,7 @@ def paste_keys() -> tuple[str, ...]:
         lines = read_hidden_lines(question, on_line=acknowledge)
         empty_pastes += not lines
         try:
-            return _parse_keys(lines, "the input")
+            return parse_keys(lines, "the input")
         except UsageError as error:
             if empty_pastes == _MAX_EMPTY_PASTES:
                 raise
@@ -219,7 +219,7 @@ def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProx
 def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
     """Return the provider's keys; empty if it needs none."""
     if options.key_stdin:
-        return _parse_keys(sys.stdin, "stdin")
+        return parse_keys(sys.stdin, "stdin")
     if not preset.needs_key:
         return ()
     if not options.is_interactive:
@@ -231,7 +231,14 @@ def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
     return paste_keys()
 
 
-def _parse_keys(lines: Iterable[str], source: str) -> tuple[str, ...]:
+def parse_keys(lines: Iterable[str], source: str) -> tuple[str, ...]:
+    """
+    Parse keys, one a line or separated by commas; *source* is the subject of an error message.
+
+    Raises:
+        UsageError: If there is no key, or one is not valid.
+
+    """
     text = ",".join(line for line in lines if line.strip())
     if not text:
         fix = "enter the provider's key; for a server without keys, any word"

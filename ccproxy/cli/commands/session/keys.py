@@ -26,6 +26,8 @@ from ccproxy.ipc.control_messages import (
 from ccproxy.supervisor.control.worker_requests import ask_about_keys
 from ccproxy.text import format_duration, printable
 
+FILE_ACTIONS = ("add", "remove")
+"""Actions on the env file, for which the proxy need not run."""
 KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
 """The error types that are caused by the key, not by the request or the time."""
 _HEADS = ("KEY", "TAIL", "STATE", "TODAY", "IN-FLIGHT", "WHY")
@@ -69,23 +71,35 @@ class _Proxy:
         "ccproxy keys kimi test k3        # one request with this key",
         "ccproxy keys kimi disable k2     # until it is enabled",
         "ccproxy keys kimi reset          # clear all cooldowns",
+        "ccproxy keys kimi add            # asks for keys, not echoed; or reads them from stdin",
+        "ccproxy keys kimi remove k2      # from its env file",
     ],
 )
 @click.argument(
     "words", nargs=-1, metavar="[LABEL] [ACTION] [ID]...", shell_complete=complete_label
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
+@click.option("--yes", is_flag=True, help="remove: do not ask.")
 @click.pass_obj
-def keys(options: Options, words: tuple[str, ...], *, as_json: bool) -> None:
+def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) -> None:
     """
     Show the keys of LABEL, or of every proxy: state, cause, next attempt, and requests today.
 
-    ACTION is list, test, enable, disable or reset. ID is k1, k2 and so on; without one, the action
-    applies to every key. Only the last four characters of a key are shown; -v adds the last
-    refusal. Exits with 4 if a test finds a refused key, with 1 if another test fails or a change
-    could not be saved.
+    ACTION is list, test, enable, disable, reset, add or remove. ID is k1, k2 and so on; without
+    one, the action applies to every key. add and remove change the env file of LABEL. Only the last
+    four characters of a key are shown; -v adds the last refusal. Exits with 4 if a test finds a
+    refused key, with 1 if another test fails or a change could not be saved.
     """
     fleet = open_fleet(options)
+    if len(words) > 1 and words[1] in FILE_ACTIONS:
+        from ccproxy.cli.setup.key_edit import add_keys, remove_keys
+
+        entry = choose_one(fleet, words[0])
+        if words[1] == "add":
+            add_keys(options, entry, words[2:])
+        else:
+            remove_keys(options, entry, words[2:], yes=yes)
+        return
     proxies = _perform(fleet, _parse(words))
     if as_json:
         show(json.dumps({"schema": 1, "proxies": [proxy.as_json() for proxy in proxies]}, indent=2))
@@ -106,10 +120,13 @@ def _parse(words: Sequence[str]) -> _Request:
             return _checked(_Request(label, action, tuple(ids)))
         case [action, *ids] if action in KEY_ACTIONS:
             return _checked(_Request(None, action, tuple(ids)))
+        case [action, *_] if action in FILE_ACTIONS:
+            raise UsageError(f"{action} needs a label\n  fix: ccproxy keys LABEL {action}")
         case [label]:
             return _Request(label, "list", ())
         case _:
-            raise UsageError(f'unknown action "{words[1]}"\n  fix: use {", ".join(KEY_ACTIONS)}')
+            actions = ", ".join((*KEY_ACTIONS, *FILE_ACTIONS))
+            raise UsageError(f'unknown action "{words[1]}"\n  fix: use {actions}')
 
 
 def _checked(request: _Request) -> _Request:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from ccproxy.cli.commands.session.run import is_claude
 from tests.cli.conftest import command, health, port_of, write_env
+from tests.cli.terminal import Terminal
 
 CLAUDE = """\
 #!{python}
@@ -231,28 +231,15 @@ def test_the_beginning_of_a_label_is_enough(demo, process):
 
 
 def test_a_terminal_shows_a_list_to_choose_from(demo):
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen(
-        command("run", "--", "printenv", "CCPROXY_ACTIVE"),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        start_new_session=True,
-        text=True,
-    )
-    os.close(theirs)
-    shown = ""
-    while "number or label: " not in shown:
-        shown += os.read(ours, 4096).decode()
-    os.write(ours, b"oops\n")
-    while shown.count("number or label: ") < 2:
-        shown += os.read(ours, 4096).decode()
-    os.write(ours, b"2\n")
-    out, _ = child.communicate(timeout=60)
-    os.close(ours)
-    assert (child.returncode, out) == (0, "Other\n"), shown
-    assert "  1  Demo\r\n  2  Other\r\n" in shown
-    assert '"oops" is not in the table' in shown
+    terminal = Terminal("run", "--", "printenv", "CCPROXY_ACTIVE")
+    terminal.wait_for("  1  Demo\r\n  2  Other\r\n")
+    terminal.wait_for("number or label: ")
+    terminal.type("oops\n")
+    terminal.wait_for('Error: "oops"')
+    terminal.wait_for("number or label: ")
+    terminal.type("2\n")
+    terminal.wait_for("Other\r\n")
+    assert terminal.end() == 0, terminal.seen
 
 
 # Codes and signals of the command.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import stat
@@ -24,6 +22,7 @@ from ccproxy.config.fleet_check import load_all
 from ccproxy.config.worker import load_worker
 from ccproxy.providers.presets import load_presets
 from tests.cli.conftest import TABLE, command, free_port, write_env
+from tests.cli.terminal import Terminal
 from tests.fleet import FleetHome
 from tests.provider import completion, failure
 
@@ -539,55 +538,8 @@ async def test_advice_names_what_is_there_already(tmp_path):
 # At a terminal.
 
 
-class Terminal:
-    """A person before `ccproxy init`."""
-
-    def __init__(self, *words: str) -> None:
-        self.ours, theirs = pty.openpty()
-        self.child = subprocess.Popen(
-            command("init", *words),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env={**os.environ, "TERM": "dumb"},
-        )
-        os.close(theirs)
-        self.seen = ""
-        self._read = 0
-
-    def wait_for(self, text: str) -> None:
-        """Read until *text* comes after what was waited for before."""
-        while (at := self.seen.find(text, self._read)) < 0:
-            said = self._listen()
-            assert said, self.seen
-            self.seen += said
-        self._read = at + len(text)
-
-    def type(self, text: str) -> None:
-        """Type some lines."""
-        os.write(self.ours, text.encode())
-
-    def end(self) -> int:
-        """Wait until it is over; return the exit code."""
-        while said := self._listen():
-            self.seen += said
-        os.close(self.ours)
-        return self.child.wait(timeout=30)
-
-    def _listen(self) -> str:
-        """Return what is shown next; nothing if it has ended, or says nothing for too long."""
-        if not select.select([self.ours], [], [], 30)[0]:
-            self.child.kill()
-            return ""
-        try:
-            return os.read(self.ours, 65536).decode(errors="replace")
-        except OSError:  # so does Linux say that the other end is closed
-            return ""
-
-
 def a_conversation(url: str) -> Terminal:
-    terminal = Terminal()
+    terminal = Terminal("init")
     for question, answer in [
         ("name or number: ", "kimmi\n"),
         ('did you mean "kimi"', "custom\n"),
@@ -631,7 +583,7 @@ async def test_a_conversation(home, provider):
 
 def test_whoever_has_no_key_is_not_asked_for_ever(home):
     before = everything(home)
-    terminal = Terminal("--preset", "deepseek")
+    terminal = Terminal("init", "--preset", "deepseek")
     for _ in range(2):
         terminal.wait_for("an empty line (not shown):")
         terminal.type("\n")
@@ -642,7 +594,7 @@ def test_whoever_has_no_key_is_not_asked_for_ever(home):
 
 def refused(url: str) -> Terminal:
     words = ["--preset", "custom", "--base-url", url, "--model", "m1", "--context-window", "9000"]
-    terminal = Terminal(*words, "--label", "new", "--port", str(free_port()))
+    terminal = Terminal("init", *words, "--label", "new", "--port", str(free_port()))
     terminal.wait_for("an empty line (not shown):")
     terminal.type(f"{KEY}\n\n")
     terminal.wait_for("Send a test request now? [Y/n]: ")
@@ -662,7 +614,7 @@ async def test_a_refused_key_may_be_kept(answer, code, home, provider):
 
 
 def test_the_menu_numbers_what_can_be_typed(home):
-    terminal = Terminal("--label", "New", "--no-test")
+    terminal = Terminal("init", "--label", "New", "--no-test")
     terminal.wait_for("name or number: ")
     menu = dict(re.findall(r"(\d+) ([a-z]+) ", terminal.seen))
     assert [*menu.values()].count("demo") == 1
@@ -686,7 +638,7 @@ def test_the_menu_numbers_what_can_be_typed(home):
 )
 def test_giving_up_leaves_nothing_behind(give_up, home):
     before = everything(home)
-    terminal = Terminal("--preset", "deepseek", "--model", "m")
+    terminal = Terminal("init", "--preset", "deepseek", "--model", "m")
     terminal.wait_for("an empty line (not shown):")
     terminal.type(f"{KEY}\n")
     give_up(terminal)

@@ -1,0 +1,90 @@
+"""Edit a provider's env file, or the table, and check it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.error_text import error_text
+from ccproxy.cli.render.terminal import notify, print_error, short_path
+from ccproxy.cli.selection import choose_one, complete_label, open_readable_part
+from ccproxy.errors import CcproxyError, ConfigError, UsageError
+
+_EDITORS = ("sensible-editor", "nano", "vim", "vi")
+
+
+@click.command(
+    cls=Command,
+    examples=["ccproxy edit kimi      # its env file", "ccproxy edit           # the table"],
+)
+@click.argument("label", required=False, shell_complete=complete_label)
+@click.pass_obj
+def edit(options: Options, label: str | None) -> None:
+    """
+    Open the env file of LABEL, or the table without one, in $VISUAL or $EDITOR.
+
+    The configuration is checked afterwards; if it has errors, the file can be edited again. A
+    running fleet is not changed before `ccproxy reload`.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("edit needs a terminal\n  fix: run it in a terminal")
+    fleet, _ = open_readable_part(options)
+    path = choose_one(fleet, label).env_file if label else fleet.file
+    command = editor_command(os.environ)
+    before = _content(path)
+    while True:
+        code = subprocess.call([*command, str(path)])  # noqa: S603 - the user's own editor
+        if code != 0:
+            raise CcproxyError(f"{command[0]} failed with exit code {code}")
+        error = _check(fleet.file)
+        if error is None:
+            break
+        print_error(error_text(error))
+        if not click.confirm("Edit it again?", default=True, err=True):
+            raise SystemExit(78)
+    if _content(path) == before:
+        notify(options, f"{short_path(path)} is unchanged.")
+    else:
+        notify(options, f"{short_path(path)} is valid.  Next:  ccproxy reload")
+
+
+def editor_command(environ: Mapping[str, str]) -> list[str]:
+    """
+    Return the user's editor as a command.
+
+    Raises:
+        UsageError: If there is none.
+
+    """
+    for name in ("VISUAL", "EDITOR"):
+        if words := shlex.split(environ.get(name, "")):
+            return words
+    program = next(filter(None, map(shutil.which, _EDITORS)), None)
+    if program is None:
+        raise UsageError("no editor is installed\n  fix: export EDITOR=…")
+    return [program]
+
+
+def _check(table: Path) -> ConfigError | None:
+    from ccproxy.config.check import load_all  # reads presets: too slow to load for --help
+
+    try:
+        load_all(table)
+    except ConfigError as error:
+        return error
+    return None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,83 @@
+"""Remove a provider from the table and stop its proxy."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import suppress
+
+import click
+
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import notify, short_path, show
+from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.config.fleet import Entry, Fleet
+from ccproxy.errors import NotRunning, UsageError
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "ccproxy remove kimi",
+        "ccproxy remove kimi --yes --delete-env      # in a script; its keys are deleted",
+    ],
+)
+@click.argument("label", shell_complete=complete_label)
+@click.option("--delete-env", is_flag=True, help="Delete its env file with the keys as well.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None:
+    """
+    Remove the entry LABEL from the table and stop its proxy.
+
+    Its env file, logs and history stay. An entry that routes or fallbacks of other entries use is
+    not removed.
+    """
+    from ccproxy.cli.setup.config_edit import remove_entry
+
+    fleet = open_fleet(options)
+    entry = choose_one(fleet, label)
+    users = [other.label for other in fleet.entries if other.env_file == entry.env_file]
+    if delete_env and len(users) > 1:
+        others = ", ".join(name for name in users if name != entry.label)
+        text = f"{short_path(entry.env_file)} is also used by {others}"
+        raise UsageError(f"{text}\n  fix: leave out --delete-env")
+    if not yes:
+        _confirm(entry, delete_env=delete_env)
+    remove_entry(fleet, entry)
+    show(f"Removed {entry.label} from {short_path(fleet.file)}.")
+    _stop(options, fleet, entry)
+    if delete_env:
+        entry.env_file.unlink(missing_ok=True)
+        show(f"Deleted {short_path(entry.env_file)}.")
+    elif len(users) == 1:
+        path = short_path(entry.env_file)
+        notify(options, f"Kept {path} with its keys; to delete it:  rm {shlex.quote(path)}")
+
+
+def _confirm(entry: Entry, *, delete_env: bool) -> None:
+    if not sys.stdin.isatty():
+        fix = f"ccproxy remove {entry.label} --yes"
+        raise UsageError(f"stdin is not a terminal, so remove cannot ask\n  fix: {fix}")
+    keys = f" and delete {short_path(entry.env_file)} with its keys" if delete_env else ""
+    click.confirm(f"Remove {entry.label} (port {entry.port}){keys}?", abort=True, err=True)
+
+
+def _stop(options: Options, fleet: Fleet, entry: Entry) -> None:
+    """Stop the proxy if it is running, and delete Claude Code's settings for it."""
+    from ccproxy.supervisor.control.client import fleet_status, request
+
+    for path in (fleet.state / "claude").glob(f"{entry.label}*.json"):
+        if path.stem == entry.label or path.stem.startswith(f"{entry.label}+"):
+            path.unlink(missing_ok=True)  # it may contain a client key
+    running = [row.label for row in fleet_status(fleet).proxies if row.pids]
+    if entry.label not in running:
+        return
+    with suppress(NotRunning):
+        changes = [change for change in request(fleet, "plan").plan if change[1] != "="]
+        # A reload drops the proxy, but it would apply every other change of the files as well.
+        if changes == [(entry.label, "-")]:
+            request(fleet, "reload")
+        else:
+            request(fleet, "stop", labels=[entry.label])
+    notify(options, f"Stopped {entry.label}.")

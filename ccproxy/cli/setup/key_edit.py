@@ -1,0 +1,86 @@
+"""Add and remove the provider's keys in an env file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ccproxy.cli.command import Options
+from ccproxy.cli.render.terminal import notify, short_path, show
+from ccproxy.cli.setup.config_edit import read_keys, write_keys
+from ccproxy.cli.setup.questions import parse_keys, paste_keys
+from ccproxy.config.fleet import Entry
+from ccproxy.errors import UsageError
+from ccproxy.text import counted, mask_key
+
+
+def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
+    """
+    Add keys that are pasted at a terminal, or read from stdin one a line.
+
+    Raises:
+        UsageError: If no valid key is entered, or a key is in *arguments*.
+        CcproxyError: If the env file cannot be changed.
+
+    """
+    if arguments:
+        text = "a key on the command line is visible to other users"
+        raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, and paste it there")
+    present = read_keys(entry.env_file)
+    entered = paste_keys() if sys.stdin.isatty() else parse_keys(sys.stdin, "stdin")
+    added = [key for key in dict.fromkeys(entered) if key not in present]
+    repeated = len(entered) - len(added)
+    if repeated:
+        notify(options, f"Already in the file: {counted(repeated, 'key')}.")
+    if not added:
+        return
+    write_keys(entry.env_file, (*present, *added))
+    ids = [f"k{number}" for number in range(len(present) + 1, len(present) + len(added) + 1)]
+    names = ", ".join(f"{name} {mask_key(key)}" for name, key in zip(ids, added, strict=True))
+    show(f"Added {names} to {short_path(entry.env_file)}.")
+    test = f"ccproxy keys {entry.label} test {' '.join(ids)}"
+    notify(options, f"Next:  ccproxy reload && {test}")
+
+
+def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool) -> None:
+    """
+    Remove the keys with these *ids* (`k1` is the first) or tails (`…1234` or `1234`).
+
+    Raises:
+        UsageError: If an id fits no key or several, or if no key would be left.
+        CcproxyError: If the env file cannot be changed.
+
+    """
+    present = read_keys(entry.env_file)
+    if not ids:
+        raise UsageError(f"remove needs a key\n  fix: ccproxy keys {entry.label} remove k1")
+    removed = [_find(present, name, entry) for name in ids]
+    left = [key for key in present if key not in removed]
+    if not left:
+        text = f"{entry.label} would have no key"
+        raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, or ccproxy remove")
+    tails = ", ".join(map(mask_key, removed))
+    file = short_path(entry.env_file)
+    if not yes:
+        if not sys.stdin.isatty():
+            fix = f"ccproxy keys {entry.label} remove {' '.join(ids)} --yes"
+            raise UsageError(f"stdin is not a terminal, so remove cannot ask\n  fix: {fix}")
+        click.confirm(f"Remove {tails} from {file}?", abort=True, err=True)
+    write_keys(entry.env_file, left)
+    show(f"Removed {tails} from {file}.")
+    notify(options, "Next:  ccproxy reload")
+
+
+def _find(keys: Sequence[str], name: str, entry: Entry) -> str:
+    by_id = {f"k{number}": key for number, key in enumerate(keys, 1)}
+    if name in by_id:
+        return by_id[name]
+    tail = name.lstrip("…")
+    matches = [key for key in keys if len(tail) >= 4 and mask_key(key) == f"…{tail}"]
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(f"{number} {mask_key(key)}" for number, key in by_id.items())
+    text = f'no key "{name}" in {short_path(entry.env_file)}'
+    raise UsageError(f"{text}\n  fix: use one of: {listed}")

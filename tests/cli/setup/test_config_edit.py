@@ -1,0 +1,123 @@
+"""Editing the user's files: only the named part changes, or nothing."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from ccproxy.cli.setup.config_edit import read_keys, remove_entry, write_keys
+from ccproxy.config.fleet import load_fleet
+from ccproxy.errors import CcproxyError
+
+OLD, NEW = "sk-old-0123456789abcdef", "sk-new-fedcba9876543210"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("PROVIDER_API_KEY={}\n", "PROVIDER_API_KEY={}\n", id="plain"),
+        pytest.param(
+            "# mine\nexport PROVIDER_API_KEY = '{}'  # why\n\nBIG_MODEL=x",
+            "# mine\nexport PROVIDER_API_KEY = '{}'  # why\n\nBIG_MODEL=x",
+            id="quotes, comments and the rest stay",
+        ),
+        pytest.param("OPENAI_API_KEY={}\n", "OPENAI_API_KEY={}\n", id="the other name"),
+        pytest.param(
+            "OPENAI_API_KEY=sk-unused-0123456789\nPROVIDER_API_KEY={}\n",
+            "OPENAI_API_KEY=sk-unused-0123456789\nPROVIDER_API_KEY={}\n",
+            id="the name that counts",
+        ),
+        pytest.param(
+            "PROVIDER_API_KEY={}\nPROVIDER_API_KEY={}\n".replace("{}", "x", 1),
+            "PROVIDER_API_KEY=x\nPROVIDER_API_KEY={}\n",
+            id="the last line counts",
+        ),
+        pytest.param("# no key\n", "# no key\nPROVIDER_API_KEY={}\n", id="none"),
+        pytest.param("PROVIDER_API_KEY=\nA=1\n", "PROVIDER_API_KEY={}\nA=1\n", id="empty"),
+        pytest.param(
+            'PROVIDER_API_KEY="{},\n  sk-other-0123456789"\n',
+            'PROVIDER_API_KEY="{}"\n',
+            id="a value of two lines",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_are_replaced_and_every_other_line_stays(before, after, tmp_path):
+    file = tmp_path / "a.env"
+    file.write_text(before.replace("{}", OLD))
+    file.chmod(0o640)
+    write_keys(file, [NEW])
+    assert file.read_text() == after.replace("{}", NEW)
+    assert read_keys(file) == (NEW,)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("key", ["sk-a#b-0123456789", "sk-it's-0123456789", 'sk-a"b\\c-012345'])
+def test_any_key_is_read_back(key, tmp_path):
+    file = tmp_path / "a.env"
+    file.write_text(f"PROVIDER_API_KEY={OLD}\n")
+    write_keys(file, [OLD, key])
+    assert read_keys(file) == (OLD, key)
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real.env").write_text(f"PROVIDER_API_KEY={OLD}\n")
+    (tmp_path / "a.env").symlink_to("real.env")
+    write_keys(tmp_path / "a.env", [NEW])
+    assert (tmp_path / "a.env").is_symlink()
+    assert NEW in (tmp_path / "real.env").read_text()
+
+
+ENTRIES = '"18081:envs/kimi.env:Kimi-K2"', '"18082:envs/glm.env:GLM-4.6"'
+LONG = '[[proxy]]\nport = 18081\nenv_file = "envs/kimi.env"\nlabel = "Kimi-K2"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "rest"),
+    [
+        pytest.param(
+            f"# mine\nproxies = [\n  {ENTRIES[0]},  # first\n  {ENTRIES[1]},\n]\n",
+            f"# mine\nproxies = [\n  {ENTRIES[1]},\n]\n",
+            id="a line of the short form",
+        ),
+        pytest.param(
+            f"proxies = [{ENTRIES[0]}, {ENTRIES[1]}]\n",
+            f"proxies = [{ENTRIES[1]}]\n",
+            id="all on one line",
+        ),
+        pytest.param(
+            f"proxies = [{ENTRIES[1]}]\n\n{LONG}\n[presets.x]\nbig = 'a'\n",
+            f"proxies = [{ENTRIES[1]}]\n\n[presets.x]\nbig = 'a'\n",
+            id="the long form",
+        ),
+        pytest.param(f"proxies = [{ENTRIES[0]}]\n", "proxies = []\n", id="the last entry"),
+    ],
+)  # fmt: skip
+def test_an_entry_is_removed_and_the_rest_stays(table, rest, home):
+    (home / "ccproxy.toml").write_text(table)
+    fleet = load_fleet(home / "ccproxy.toml")
+    remove_entry(fleet, fleet.entry("Kimi-K2"))
+    assert (home / "ccproxy.toml").read_text() == rest
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        (
+            f'proxies = [{", ".join(ENTRIES)}]\n[fallback]\n"GLM-4.6" = ["Kimi-K2"]\n',
+            "Kimi-K2 is still in use: ",
+        ),
+        (
+            "proxy = [{port = 18081, env_file = 'envs/kimi.env', label = 'Kimi-K2'}]\n",
+            "cannot locate Kimi-K2",
+        ),
+    ],
+    ids=["a fallback names it", "another form"],
+)
+def test_a_table_that_would_not_be_valid_is_not_changed(table, text, home):
+    (home / "ccproxy.toml").write_text(table)
+    fleet = load_fleet(home / "ccproxy.toml")
+    with pytest.raises(CcproxyError, match=text):
+        remove_entry(fleet, fleet.entry("Kimi-K2"))
+    assert (home / "ccproxy.toml").read_text() == table

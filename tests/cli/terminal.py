@@ -1,0 +1,57 @@
+"""Runs a command line at a pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+
+from tests.cli.conftest import command
+
+
+class Terminal:
+    """A command line at a pseudo-terminal, and what it shows."""
+
+    def __init__(self, *arguments: str, **environ: str) -> None:
+        self.ours, theirs = pty.openpty()
+        self.child = subprocess.Popen(
+            command(*arguments),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "dumb", **environ},
+        )
+        os.close(theirs)
+        self.seen = ""
+        self._read = 0
+
+    def wait_for(self, text: str) -> None:
+        """Read until *text* appears after the text of the previous call."""
+        while (at := self.seen.find(text, self._read)) < 0:
+            output = self._listen()
+            assert output, self.seen
+            self.seen += output
+        self._read = at + len(text)
+
+    def type(self, text: str) -> None:
+        """Send *text* as keyboard input."""
+        os.write(self.ours, text.encode())
+
+    def end(self) -> int:
+        """Wait for the end and return the exit code."""
+        while output := self._listen():
+            self.seen += output
+        os.close(self.ours)
+        return self.child.wait(timeout=30)
+
+    def _listen(self) -> str:
+        """Return the next output; empty after the end, or after 30 s of silence."""
+        if not select.select([self.ours], [], [], 30)[0]:
+            self.child.kill()
+            return ""
+        try:
+            return os.read(self.ours, 65536).decode(errors="replace")
+        except OSError:  # Linux reports a closed other end like this
+            return ""
