@@ -139,7 +139,7 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
         OSError: If the system refuses.
 
     """
-    from ccproxy.config.check import check_fleet  # reads presets: slow to load
+    from ccproxy.config.fleet_check import check_fleet  # reads presets: slow to load
 
     before = {mistake.text for mistake in check_fleet(fleet.file).mistakes}
     others = [other.label for other in fleet.entries if other.label != entry.label]

@@ -74,7 +74,7 @@ def editor_command(environ: Mapping[str, str]) -> list[str]:
 
 
 def _check(table: Path) -> ConfigError | None:
-    from ccproxy.config.check import load_all  # reads presets: too slow to load for --help
+    from ccproxy.config.fleet_check import load_all  # reads presets: too slow to load for --help
 
     try:
         load_all(table)
