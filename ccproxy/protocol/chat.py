@@ -29,6 +29,9 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     index: Any = None
     id: Any = None
     function: Function | None = None
+    name: Any = None
+    """Name and arguments of servers that leave out the object `function`."""
+    arguments: Any = None
     extra_content: Any = None
     """Gemini: `{"google": {"thought_signature": …}}`."""
 
@@ -40,7 +43,13 @@ class Delta(msgspec.Struct, gc=False):
     """A string, or a list of parts (Mistral)."""
     reasoning_content: Any = None
     reasoning: Any = None
+    reasoning_text: Any = None
+    """Copilot's reasoning."""
+    reasoning_opaque: Any = None
+    """Copilot: what must be returned with the reasoning."""
     reasoning_details: Any = None
+    thinking_blocks: Any = None
+    """LiteLLM: Anthropic's thinking blocks."""
     refusal: Any = None
     tool_calls: list[ToolCallDelta] | None = None
     function_call: Function | None = None
@@ -97,13 +106,19 @@ def decode(data: bytes) -> Chunk:
     """
     Decode one data event or a whole body.
 
+    An answer inside an envelope (`{"data": …, "success": true}`) is taken out of it. Fields of
+    wrong types are ignored if the rest can be read.
+
     Raises:
         Problem: api_error if *data* is not JSON, or not of this form.
     """
     try:
-        return _DECODER.decode(data)
+        chunk = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return decode_leniently(data, Chunk)
+        chunk = decode_leniently(data, Chunk, repair=_without_wrong_types)
+    if chunk.choices is None and b'"choices"' in data:
+        return _inner_chunk(data) or chunk
+    return chunk
 
 
 def is_answer(data: bytes) -> bool:
@@ -113,3 +128,87 @@ def is_answer(data: bytes) -> bool:
     except BadAnswer:
         return False
     return True
+
+
+_PING_WORDS = (b"ping", b"heartbeat", b"keepalive", b"keep-alive")
+_HEARTBEATS = frozenset((b"", b"null", b"true", b"false", b'""', b"[]", b"{}", *_PING_WORDS)).union(
+    b'"%b"' % word for word in _PING_WORDS
+)
+_MAX_HEARTBEAT = 32
+
+
+def is_heartbeat(data: bytes) -> bool:
+    """Return True if the event *data* has no content: null, an empty value, or a server's ping."""
+    return len(data) <= _MAX_HEARTBEAT and data.strip().lower() in _HEARTBEATS
+
+
+# Answers of odd form
+
+_ENVELOPES = ("data", "result", "response")
+_OUTPUT = ("content", "refusal", "function_call", "tool_calls")
+
+
+def _inner_chunk(data: bytes) -> Chunk | None:
+    """Return the answer inside the envelope *data*, None if there is none."""
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        chunks = (_DECODER.decode(fields[name]) for name in _ENVELOPES if name in fields)
+        return next((chunk for chunk in chunks if chunk.choices is not None), None)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _without_wrong_types(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """
+    Return the chunk *value* without fields of wrong types.
+
+    Raises:
+        ValueError: If something was removed and nothing readable remains.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"an object is expected, not {type(value).__name__}")
+    repair = _Repair()
+    choices = [repair.choice(choice) for choice in repair.objects(value.get("choices"))]
+    if repair.has_lost and not (repair.has_output or value.get("usage") or value.get("error")):
+        raise ValueError("fields have wrong types")
+    return {**value, "choices": choices if "choices" in value else None}
+
+
+class _Repair:
+    """Replaces the values of wrong types in one chunk."""
+
+    def __init__(self) -> None:
+        self.has_lost = False
+        """True: a value that was not empty has been removed."""
+        self.has_output = False
+        """True: model output remains."""
+
+    def choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+        self.has_output = self.has_output or bool(choice.get("finish_reason"))
+        deltas: dict[str, Any] = {
+            name: self._delta(choice[name]) for name in ("delta", "message") if name in choice
+        }
+        return {**choice, **deltas}
+
+    def objects(self, value: object) -> list[dict[str, Any]]:
+        """Return the objects in the list *value*; a single object counts as a list of one."""
+        items = value if isinstance(value, list) else [value]
+        self.has_lost = self.has_lost or any(item and not isinstance(item, dict) for item in items)
+        return [item for item in items if isinstance(item, dict) and item]
+
+    def _delta(self, value: object) -> dict[str, Any] | None:
+        delta = next(iter(self.objects(value)), None)
+        if delta is None:
+            return None
+        calls = [self._call(call) for call in self.objects(delta.get("tool_calls"))]
+        function_call = next(iter(self.objects(delta.get("function_call"))), None)
+        delta = {**delta, "tool_calls": calls or None, "function_call": function_call}
+        self.has_output = self.has_output or any(
+            delta[name] for name in delta if name in _OUTPUT or name.startswith("reasoning")
+        )
+        return delta
+
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+        if "function" not in call:
+            return call
+        return {**call, "function": next(iter(self.objects(call["function"])), None)}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,9 +25,13 @@ _SURROGATES = re.compile(
 _SHOWN_BYTES = 200
 
 
-def decode_leniently(data: bytes, struct: type[T]) -> T:
+def decode_leniently(
+    data: bytes, struct: type[T], *, repair: Callable[[Any], Any] = lambda value: value
+) -> T:
     """
     Decode *data*, which the strict decoder refused, as *struct*.
+
+    *repair* may change the JSON value before it is converted, or raise ValueError.
 
     Raises:
         BadAnswer: If it is not JSON, or not of this form.
@@ -34,7 +39,7 @@ def decode_leniently(data: bytes, struct: type[T]) -> T:
     text = data.decode("utf-8-sig", "replace").encode()
     text = _SURROGATES.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], text)
     try:
-        return msgspec.convert(json.loads(text, strict=False), struct)
+        return msgspec.convert(repair(json.loads(text, strict=False)), struct)
     except (ValueError, RecursionError) as error:
         excerpt = data[:_SHOWN_BYTES].decode("utf-8", "replace")
         raise BadAnswer(f"The provider's answer is not valid: {excerpt} ({error})") from error

@@ -14,6 +14,7 @@ from typing import Any
 from ccproxy.convert.chat.stream import ChatToMessageStream
 from ccproxy.convert.chat.tool_calls import to_input
 from ccproxy.convert.common.message_writer import AnswerContext, Event
+from ccproxy.convert.common.vocabulary import CUT_SHORT
 from ccproxy.convert.errors.classify import (
     ProviderError,
     classify_error,
@@ -35,6 +36,8 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderE
         Problem: api_error if it is neither a chunk nor an error.
     """
     data = event.data
+    if chat.is_heartbeat(data):
+        return chat.Chunk()
     try:
         chunk = chat.decode(data)
     except Problem:
@@ -131,6 +134,8 @@ def fold(events: Iterable[Event]) -> dict[str, Any]:
                 _finish_block(block, "".join(pieces))
             case "message_delta":
                 message |= event["delta"]
+                if block.get("type") == "tool_use" and message["stop_reason"] in CUT_SHORT:
+                    block["input"] = to_input("".join(pieces), is_cut=True)
                 message["usage"] |= event["usage"]
     return message
 

@@ -1,18 +1,19 @@
 """
-A Chat Completions answer as a Messages stream: the one state machine.
+Conversion of a Chat Completions answer to a Messages stream: the state machine.
 
-Theory of operation: a chunk says something (reasoning, text, a piece of a tool call), and what is
-said is written as the delta of a block. A whole answer goes through the same machine as a single
-chunk (`convert/chat/whole_answer.py` folds its events).
+Each chunk contains pieces of reasoning, text and tool calls; each piece becomes a delta of a block.
+A whole answer goes through the same machine as one chunk (`convert/chat/answer.py` folds the
+events).
 
 Rules:
 
-* A tool block opens when id and name are known and stays open until its arguments are complete:
-  clients run a tool when its block closes. Whatever else is said meanwhile waits in a queue.
-* Arguments go out as they come. What is no JSON in the end is Claude Code's to tell the model,
-  which then has another turn; an error would have the same asked again, and the same come.
-* After a choice's finish_reason only usage is read.
-* An answer ends with a finish_reason, or at least with `[DONE]`; else `close` raises.
+* A tool block opens when its id and name are complete and stays open until its arguments are:
+  clients run a tool when its block closes. Other output waits in a queue meanwhile.
+* Arguments are passed on as they arrive. Claude Code reports invalid JSON to the model, which then
+  has another turn; an error would cause the same request and the same answer again.
+* An answer ends with `[DONE]` or the end of the stream, and has a finish_reason. Output after a
+  finish_reason still belongs to the answer: some servers send one with every chunk.
+* Without a finish_reason and `[DONE]` the answer is broken off, and `close` raises.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from ccproxy.convert.chat.think_tags import ThinkTags
 from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls
 from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, TextKind
 from ccproxy.convert.common.stop_sequences import StopCutter
-from ccproxy.convert.common.thinking import ReasoningReader
+from ccproxy.convert.common.thinking import (
+    REASONING_OPAQUE,
+    GrowingText,
+    ReasoningReader,
+)
 from ccproxy.convert.common.usage import is_usage, to_usage
 from ccproxy.convert.common.vocabulary import CUT_SHORT, FAILED, STOP_REASON
 from ccproxy.errors import BadAnswer, Problem
@@ -38,51 +43,59 @@ class ChatToMessageStream:
     """
     Converts one answer.
 
-    Feed it every chunk, tell it of `[DONE]`, then close it; feeding and closing give back the
+    Feed it every chunk, call `done` at `[DONE]`, then close it; feeding and closing return the
     events to send. Created per request, used once, not thread-safe.
     """
 
     def __init__(self, context: AnswerContext) -> None:
+        quirks = context.target.quirks
         self._context = context
         self._writer = MessageWriter(context)
-        self._begun = False
-        self._answered = False  # there was a choice, whatever it said
-        self._ended = False
+        self._has_started = False
+        self._has_choice = False
+        self._has_ended = False
         self._reasoning = ReasoningReader()
-        self._tags = ThinkTags() if context.target.quirks.think_tags else None
+        self._tags = ThinkTags() if quirks.think_tags else None
+        self._tagged = _TaggedReasoning()
+        self._snapshots = _Snapshots() if quirks.reasoning_split else None
         self._stops = StopCutter(context.stop_sequences)
         self._calls = ToolCalls(context.message_id, context.known_ids)
+        self._first_call: ToolCall | None = None
         self._queue: deque[ToolCall | tuple[TextKind, str]] = deque()
         self._has_deltas = False
-        self._finished: set[int] = set()  # choices that have their finish_reason
+        self._is_finished = False  # there was a finish_reason, and no output since
         self._done = False
-        self._finish_reason: str | None = None
-        self._named_stop: str | None = None
+        self._stop_reason = ""
+        self._server_stop: str | None = None  # the stop sequence that the server reports
         self._reported: Mapping[str, Any] | None = None
 
     @property
     def stopped(self) -> bool:
-        """True: a stop sequence cut the answer, nothing more of it is wanted."""
+        """True: a stop sequence cut the answer; nothing more of it is needed."""
         return self._stops.matched is not None
 
     @property
     def complete(self) -> bool:
-        """True: the answer has its end; only usage may follow, and `close` will not raise."""
-        return bool(self._finished) or self.stopped or self._ended
+        """True: the answer may end here, and `close` will not raise."""
+        return self._is_finished or self.stopped or self._has_ended
 
     @property
     def steady_block(self) -> int | None:
         """
-        The number of the open block, if its deltas go on as they come and change nothing else.
+        The index of the open block if a delta of it changes nothing but the block.
 
-        None while text is held back, waits or is looked through.
+        None while text is held back, waits or is searched.
         """
         writer = self._writer
-        if writer.block is None or self._queue or self._finished:
+        if writer.block is None or self._queue or self._is_finished:
             return None
         if writer.block == "text" and self._stops.is_active:
             return None
+        if writer.block == "thinking" and self._context.omit_thinking:
+            return None
         if self._tags is not None and not (writer.block == "thinking" and self._tags.is_untouched):
+            return None
+        if self._snapshots is not None and not self._snapshots.are_excluded:
             return None
         return writer.index
 
@@ -101,10 +114,10 @@ class ChatToMessageStream:
         Take one chunk and return the events that it causes.
 
         Raises:
-            Problem: If the provider says that the answer failed.
+            Problem: If the provider reports that the answer failed.
         """
-        if not self._begun:
-            self._begun = True
+        if not self._has_started:
+            self._has_started = True
             self._writer.start()
         if chunk.usage is not None:
             self._read_usage(chunk.usage)
@@ -115,13 +128,13 @@ class ChatToMessageStream:
         return self._writer.take()
 
     def absorb(self, texts: list[str]) -> None:
-        """Take note of deltas of the steady block that were sent to the client without us."""
+        """Take note of deltas of the steady block that were sent to the client directly."""
         self._writer.chars += sum(map(len, texts))
         if self._writer.call is not None:
             self._writer.call.absorb(texts)
 
     def done(self) -> None:
-        """Take note of `[DONE]`: the provider means that the answer is whole."""
+        """Take note of `[DONE]`: for the provider the answer is complete."""
         self._done = True
 
     def close(self) -> list[Event]:
@@ -131,9 +144,9 @@ class ChatToMessageStream:
         Raises:
             Problem: api_error if the answer is empty, has no end or ends within a tool call.
         """
-        if self._ended:
+        if self._has_ended:
             return []
-        if not self._answered:
+        if not self._has_choice:
             raise BadAnswer("The provider's answer is empty")
         if not self.complete and not self._done:
             raise BadAnswer("The provider's answer broke off before its end")
@@ -142,47 +155,43 @@ class ChatToMessageStream:
         if self._writer.call is not None:
             self._check_whole(self._writer.call)
         self._writer.flush_pending()
-        stop_reason = self._stop_reason()
-        matched = self._stops.matched or self._named_stop
+        stop_reason = self._final_stop_reason()
+        matched = self._stops.matched or self._server_stop
         sequence = matched if stop_reason == "stop_sequence" else None
         self._writer.end(stop_reason, sequence, self.usage)
-        self._ended = True
+        self._has_ended = True
         return self._writer.take()
 
-    # What a chunk says...
+    # Reading chunks
 
     def _read_usage(self, usage: object) -> None:
         if isinstance(usage, dict) and is_usage(usage):
-            self._reported = usage  # the last one holds: some report on every chunk
+            self._reported = usage  # the last one counts: some servers report with every chunk
 
     def _take_choice(self, choice: Choice, position: int) -> None:
-        self._answered = True
+        self._has_choice = True
         index = choice.index if isinstance(choice.index, int) else position
         if choice.message is not None:
-            index = position  # Copilot numbers both halves of a whole answer 0
+            index = position  # Copilot gives both halves of a whole answer the index 0
         if choice.usage is not None:
             self._read_usage(choice.usage)
-        if index in self._finished or self._stops.matched is not None or self._ended:
+        if self._stops.matched is not None or self._has_ended:
             return
         if choice.delta is not None:
             self._has_deltas = True
-            self._take_said(choice.delta, index, is_whole=False)
+            self._take_delta(choice.delta, index, is_whole=False)
         elif choice.message is not None and not self._has_deltas:
-            # Only then: MiniMax repeats the whole message at the end of a stream.
-            self._take_said(choice.message, index, is_whole=True)
+            # Not after deltas: MiniMax repeats the whole message at the end of a stream.
+            self._take_delta(choice.message, index, is_whole=True)
         if isinstance(choice.finish_reason, str) and choice.finish_reason:
-            self._take_finish(choice, choice.finish_reason, index)
+            self._take_finish(choice, choice.finish_reason)
 
-    def _take_said(self, delta: Delta, choice: int, *, is_whole: bool) -> None:
-        details: list[dict[str, Any]] = []
-        if delta.reasoning_details is not None:
-            details = _objects(delta.reasoning_details)
-            self._writer.queue_details(details)
-        if details or delta.reasoning_content is not None or delta.reasoning is not None:
-            plain = (delta.reasoning_content, delta.reasoning)
-            self._say("thinking", self._reasoning.read(plain, details))
+    def _take_delta(self, delta: Delta, choice: int, *, is_whole: bool) -> None:
+        if self._is_finished and _has_output(delta):
+            self._is_finished = False
+        self._take_reasoning(delta)
         if isinstance(delta.content, str):
-            self._take_text(delta.content)
+            self._take_text(delta.content, is_whole=is_whole)
         elif delta.content:
             self._take_parts(delta.content)
         if isinstance(delta.refusal, str):
@@ -192,37 +201,66 @@ class ChatToMessageStream:
         for call in delta.tool_calls or ():
             self._take_call(call, choice, is_whole=is_whole)
 
-    def _take_text(self, text: str) -> None:
-        if self._tags is None:
-            self._show(text)
+    def _take_reasoning(self, delta: Delta) -> None:
+        plain = (delta.reasoning_content, delta.reasoning, delta.reasoning_text)
+        details = delta.reasoning_details
+        blocks = delta.thinking_blocks
+        opaque = delta.reasoning_opaque
+        if plain == _NOTHING and details is None and blocks is None and opaque is None:
             return
-        for kind, piece in self._tags.feed(text):
+        entries = _objects(details)
+        if self._snapshots is not None:
+            entries = [self._snapshots.detail(entry) for entry in entries]
+            plain = tuple(self._snapshots.text("reasoning", text) for text in plain)
+        self._writer.queue_details(entries)
+        if opaque:
+            self._writer.carry(REASONING_OPAQUE, opaque)
+        text = self._reasoning.read(plain, entries or _objects(blocks))
+        if text and not self._tagged.repeats(text):
+            self._emit("thinking", text)
+
+    def _take_text(self, text: str, *, is_whole: bool = False) -> None:
+        if self._snapshots is not None:
+            text = self._snapshots.text("content", text)
+        if self._tags is None:
+            self._emit_text(text)
+            return
+        for kind, piece in self._tags.feed(text, is_whole=is_whole):
             self._take_tagged(kind, piece)
         if self._tags.is_decided:
             self._tags = None
+            self._tagged.end()
 
     def _take_tagged(self, kind: TextKind, text: str) -> None:
         if kind == "text":
-            self._show(text)
-        elif not self._reasoning.plain_seen:  # else it is the same reasoning once more
-            self._say("thinking", text)
+            self._emit_text(text)
+        elif not self._reasoning.plain_seen:  # otherwise it repeats the reasoning
+            self._tagged.add(text)
+            self._emit("thinking", text)
 
     def _take_parts(self, parts: object) -> None:
-        """Take Mistral's content lists: parts of text, and of thinking with parts of text."""
+        """Take a list of content parts: text, refusals, and Mistral's thinking."""
         if not isinstance(parts, list):
             raise BadAnswer("The provider sent a content that is neither text nor parts")
         for part in _objects(parts):
-            thought = part.get("thinking")
-            if isinstance(thought, str):
-                self._say("thinking", thought)
-            for inner in _objects(thought):
-                self._say("thinking", _text(inner))
-            self._take_text(_text(part))
+            thinking = part.get("thinking")
+            if isinstance(thinking, list):
+                for inner in _objects(thinking):
+                    self._emit("thinking", _text(inner))
+            elif isinstance(thinking, str):
+                self._emit("thinking", thinking)
+            elif isinstance(part.get("refusal"), str):
+                self._take_text(part["refusal"])
+            else:
+                self._take_text(_text(part))
 
     def _take_call(self, delta: ToolCallDelta, choice: int, *, is_whole: bool) -> None:
         if self.stopped:
             return
         call, is_new = self._calls.find(delta, choice, is_whole=is_whole)
+        self._first_call = self._first_call or call
+        if self._context.single_call and call is not self._first_call:
+            return
         if is_new:
             self._flush_text()
             self._queue.append(call)
@@ -233,32 +271,34 @@ class ChatToMessageStream:
         if self._queue:
             self._drain()
 
-    def _take_finish(self, choice: Choice, reason: str, index: int) -> None:
+    def _take_finish(self, choice: Choice, reason: str) -> None:
         word = reason.lower()
         if kind := FAILED.get(word):
-            raise Problem(kind, f"The provider gave up on the answer (finish_reason {reason})")
-        self._finished.add(index)
-        self._finish_reason = STOP_REASON.get(word, "end_turn")
-        for named in (choice.stop_reason, choice.matched_stop):
-            if isinstance(named, str) and named in self._context.stop_sequences:
-                self._named_stop = named
+            raise Problem(kind, f"The provider abandoned the answer (finish_reason {reason})")
+        stop_reason = STOP_REASON.get(word, "end_turn")
+        if stop_reason != "end_turn" or not self._is_finished:
+            self._stop_reason = stop_reason
+        self._is_finished = True
+        for stop in (choice.stop_reason, choice.matched_stop):
+            if isinstance(stop, str) and stop in self._context.stop_sequences:
+                self._server_stop = stop
 
-    # ...and when it is said.
+    # Writing blocks
 
-    def _show(self, text: str) -> None:
-        """Say *text*, unless a stop sequence cuts it or may be about to."""
-        self._say("text", self._stops.feed(text))
+    def _emit_text(self, text: str) -> None:
+        """Write *text*, except what a stop sequence cuts or may be about to cut."""
+        self._emit("text", self._stops.feed(text))
 
     def _flush_text(self) -> None:
-        """Say the text that was held back."""
+        """Write the text that was held back."""
         if self._tags is not None:
             for kind, piece in self._tags.flush():
                 self._take_tagged(kind, piece)
             if self._tags.is_decided:
                 self._tags = None
-        self._say("text", self._stops.flush())
+        self._emit("text", self._stops.flush())
 
-    def _say(self, kind: TextKind, text: str) -> None:
+    def _emit(self, kind: TextKind, text: str) -> None:
         if not text:
             return
         if self._writer.call is None and not self._queue:
@@ -269,23 +309,34 @@ class ChatToMessageStream:
 
     def _drain(self, *, force: bool = False) -> None:
         """
-        Write what waits, as far as the open call is complete and the next one is known.
+        Write what is queued as far as the open call and the next one are complete.
 
-        With *force* nothing more will come.
+        With *force* nothing more will arrive.
         """
         while self._queue:
             if not self._end_call(force=force):
                 return
-            waiting = self._queue[0]
-            if not isinstance(waiting, ToolCall):
-                self._writer.write(*waiting)
-            elif waiting.is_named or (force and waiting.name):
-                self._writer.open_call(waiting, self._calls.claim_id(waiting.provider_id))
-            elif not force:
+            item = self._queue[0]
+            if not isinstance(item, ToolCall):
+                self._writer.write(*item)
+            elif not self._open_call(item, force=force):
                 return
-            elif waiting.has_arguments:
-                raise BadAnswer("The provider sent a tool call without a name")
             self._queue.popleft()
+
+    def _open_call(self, call: ToolCall, *, force: bool) -> bool:
+        """Open the block of *call*, unless it repeats another; False if it is not complete yet."""
+        if call.twins:
+            if not call.is_complete and not force:
+                return False
+            if call.is_repetition:
+                return True
+        if call.is_named or (force and call.name):
+            self._writer.open_call(call, self._calls.claim_id(call.provider_id))
+        elif not force:
+            return False
+        elif call.has_arguments:
+            raise BadAnswer("The provider sent a tool call without a name")
+        return True
 
     def _end_call(self, *, force: bool) -> bool:
         """Close the open call if it is complete; False if it is not."""
@@ -300,24 +351,89 @@ class ChatToMessageStream:
         return True
 
     def _check_whole(self, call: ToolCall) -> None:
-        """Refuse a call that broke off, unless the provider says why the answer ends."""
+        """Raise if *call* is incomplete and no finish_reason explains it."""
         is_cut = self._has_deltas and not self.complete
         if is_cut and call.has_arguments and not call.is_complete:
             raise BadAnswer("The provider's answer broke off within a tool call")
 
-    def _stop_reason(self) -> str:
-        reason = self._finish_reason or "end_turn"
+    def _final_stop_reason(self) -> str:
+        reason = self._stop_reason or "end_turn"
         if self.stopped:
             return "stop_sequence"
         if self._writer.has_tools:
             return reason if reason in CUT_SHORT else "tool_use"
-        if self._named_stop is not None:
+        if self._server_stop is not None:
             return "stop_sequence"
         return "end_turn" if reason == "tool_use" else reason
 
 
-def _objects(found: object) -> list[dict[str, Any]]:
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+class _TaggedReasoning:
+    """Reasoning found between think tags, to recognise its copy in a field (MiniMax)."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._text = ""
+        self._position = 0
+        self._is_open = False
+
+    def add(self, text: str) -> None:
+        """Add a piece."""
+        self._is_open = True
+        self._pieces.append(text)
+
+    def end(self) -> None:
+        """The closing tag was read."""
+        self._is_open = False
+        self._text = "".join(self._pieces)
+
+    def repeats(self, text: str) -> bool:
+        """Return True if *text* is the next part of the copy."""
+        if self._is_open or not self._text:
+            return self._is_open
+        copy = text.strip()
+        start = self._text.find(copy, self._position)
+        self._position = max(self._position, start + len(copy)) if start >= 0 else self._position
+        return start >= 0
+
+
+class _Snapshots:
+    """Reduces growing snapshots to their new parts, for each text of the answer."""
+
+    def __init__(self) -> None:
+        self._texts: dict[object, GrowingText] = {}
+
+    @property
+    def are_excluded(self) -> bool:
+        """True: every text so far has come in pieces."""
+        return all(text.is_plain for text in self._texts.values())
+
+    def text(self, name: str, text: Any) -> Any:  # noqa: ANN401 - fields have any type
+        """Return the new part of the field *name*."""
+        if not isinstance(text, str) or not text:
+            return text
+        return self._texts.setdefault(name, GrowingText()).new_part(text)
+
+    def detail(self, detail: dict[str, Any]) -> dict[str, Any]:
+        """Return the reasoning detail with the new part of its text."""
+        text = detail.get("text")
+        if not isinstance(text, str) or not text:
+            return detail
+        key = tuple(str(detail.get(name)) for name in ("type", "id", "index"))
+        return {**detail, "text": self._texts.setdefault(key, GrowingText()).new_part(text)}
+
+
+_NOTHING = (None, None, None)
+
+
+def _has_output(delta: Delta) -> bool:
+    text = delta.content or delta.reasoning_content or delta.reasoning or delta.reasoning_text
+    if isinstance(text, str):
+        text = text.strip()
+    return bool(text or delta.tool_calls or delta.reasoning_details or delta.function_call)
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _text(part: Mapping[str, Any]) -> str:

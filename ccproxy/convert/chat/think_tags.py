@@ -1,9 +1,13 @@
 """
-Reasoning that stands in the text: a leading `<think>…</think>`.
+Reasoning inside the text: a leading `<think>…</think>`.
 
-Only at the very start of the text, white space aside; later tags are text. What may be a piece of
-a tag is held back at the end of a chunk, and let go if it becomes something else (`<thing`).
-MiniMax without reasoning_split, local servers without a reasoning parser.
+Only at the start of the text, white space aside; later tags are text. A possible piece of a tag is
+held back at the end of a chunk and released if it becomes something else (`<thing`). Used by
+MiniMax without reasoning_split and by local servers without a reasoning parser.
+
+A `</think>` without an opening tag ends reasoning as well: some chat templates contain the opening
+tag. At the start of the text it is dropped. Further on it can only be recognised in a whole answer,
+because a stream has sent the text before it by then.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import Literal
 OPENING = "<think>"
 CLOSING = "</think>"
 
-Said = tuple[Literal["thinking", "text"], str]
+TaggedText = tuple[Literal["thinking", "text"], str]
 
 
 class ThinkTags:
@@ -21,11 +25,11 @@ class ThinkTags:
 
     def __init__(self) -> None:
         self._phase: Literal["start", "thinking", "after", "text"] = "start"
-        self._held = ""
+        self._held: list[str] = []
 
     @property
     def is_decided(self) -> bool:
-        """True: whatever follows is text, and `feed` would only hand it back."""
+        """True: all that follows is text, and `feed` would return it unchanged."""
         return self._phase == "text"
 
     @property
@@ -33,47 +37,54 @@ class ThinkTags:
         """True: there was no text yet."""
         return self._phase == "start" and not self._held
 
-    def feed(self, text: str) -> list[Said]:
-        """Take more text and return what is known of it now."""
-        text, self._held = self._held + text, ""
+    def feed(self, text: str, *, is_whole: bool = False) -> list[TaggedText]:
+        """Take more text and return what can be classified; *is_whole*: it is all of the text."""
+        if self._phase == "start" and text.isspace():
+            self._held.append(text)
+            return []
+        text, self._held = "".join([*self._held, text]), []
         if self._phase == "start":
-            return self._start(text)
+            return self._start(text, is_whole=is_whole)
         if self._phase == "thinking":
             return self._think(text)
         if self._phase == "after":
             return self._after(text)
         return [("text", text)]
 
-    def flush(self) -> list[Said]:
-        """Return what was held back: nothing follows that could complete a tag."""
-        held, self._held = self._held, ""
+    def flush(self) -> list[TaggedText]:
+        """Return the text that was held back; nothing follows that could complete a tag."""
+        held, self._held = "".join(self._held), []
         kind: Literal["thinking", "text"] = "thinking" if self._phase == "thinking" else "text"
         if self._phase == "start":
             self._phase = "text"
         return [(kind, held)] if held else []
 
-    def _start(self, text: str) -> list[Said]:
+    def _start(self, text: str, *, is_whole: bool) -> list[TaggedText]:
         visible = text.lstrip()
         if visible.startswith(OPENING):
             self._phase = "thinking"
             return self._think(visible[len(OPENING) :])
-        if OPENING.startswith(visible):  # also where nothing is visible yet
-            self._held = text
+        if visible.startswith(CLOSING):
+            return self._after(visible[len(CLOSING) :])
+        if is_whole and CLOSING in text:
+            return self._think(text)
+        if OPENING.startswith(visible) or CLOSING.startswith(visible):
+            self._held = [text] if text else []
             return []
         self._phase = "text"
         return [("text", text)]
 
-    def _think(self, text: str) -> list[Said]:
+    def _think(self, text: str) -> list[TaggedText]:
         thought, closing, rest = text.partition(CLOSING)
         if closing:
-            self._phase = "after"
             return [("thinking", thought), *self._after(rest)]
-        keep = next((n for n in range(len(CLOSING) - 1, 0, -1) if text.endswith(CLOSING[:n])), 0)
-        self._held = text[len(text) - keep :]
-        return [("thinking", text[: len(text) - keep])]
+        held = next((n for n in range(len(CLOSING) - 1, 0, -1) if text.endswith(CLOSING[:n])), 0)
+        self._held = [text[len(text) - held :]] if held else []
+        return [("thinking", text[: len(text) - held])]
 
-    def _after(self, text: str) -> list[Said]:
+    def _after(self, text: str) -> list[TaggedText]:
         """Skip the blank lines that separate the answer from the reasoning."""
+        self._phase = "after"
         text = text.lstrip()
         if not text:
             return []

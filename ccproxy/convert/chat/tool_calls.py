@@ -1,19 +1,21 @@
 """
-Which call a tool delta belongs to, under which id it goes on, and what its arguments are.
+Assembly of tool calls: the call that a delta belongs to, its id, and its arguments.
 
 Rules:
 
-* A delta with an index belongs to the call at that index; a new id there begins a new call
-  (Gemini: index always 0). Without an index the id decides, without an id the last call is
-  continued. "" and null are as good as absent; an id or a name may be repeated in every delta.
-* Where nothing else tells two calls apart, a name beside arguments after complete arguments does.
-  One that says again what a call of the same id said is that call.
-* A name may come in pieces as well, as long as there are no arguments and the id stays the same.
-* The provider's id is kept if it is valid and new in the conversation. Else one is made, the same
-  one whenever the same answer is converted: Claude Code drops a call whose id it knows already.
-* Arguments are relayed as they come. Those that do not begin as an object wait until the call is
-  complete, and are then made one. `{}` waits for the end: some servers begin every call with it
-  (what an Anthropic stream has in content_block_start) and send the real arguments behind it.
+* A delta without a name continues a call: the one at its index, the one with its id, else the
+  last one. Some servers send a new id or index with every piece.
+* A delta with a name continues the call at its index (without an index: the call with its id,
+  without an id: the last one), unless it begins a new call: by another id, by another name after
+  arguments, or by arguments after complete arguments. "" and null count as absent.
+* A name may arrive in pieces before the arguments. It ends at `<|`: gpt-oss leaks its channel
+  markers into names.
+* A call that repeats id, name and arguments of an earlier one is the same call, at any index.
+* The provider's id is kept if it is valid and new in the conversation. Otherwise one is made,
+  always the same for the same answer: Claude Code drops a call whose id it has seen.
+* Arguments are passed on as they arrive. Arguments that do not begin as an object wait until the
+  call is complete and are then made one. `{}` waits as well: some servers begin every call with
+  it, as an Anthropic stream does in content_block_start, and send the real arguments afterwards.
 """
 
 from __future__ import annotations
@@ -29,60 +31,75 @@ from ccproxy.errors import BadAnswer
 from ccproxy.protocol.chat import ToolCallDelta
 
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
+_MAX_TWINS = 16
+"""Earlier calls with the same id and name that a call is compared with."""
 
 
 class ToolCall:
-    """One call of an answer, as far as it is known."""
+    """One call of an answer, as far as it has arrived."""
 
     def __init__(self) -> None:
         self.provider_id = ""
         self.name = ""
-        self.id = ""  # the one that the client sees; known when the block opens
+        self.id = ""  # the one that the client gets; set when the block opens
         self.thought_signature: str | None = None
-        self.is_whole = False  # nothing of it can come later
-        self.is_signed = False  # the signature is on its way to the client
+        self.is_whole = False  # nothing of it can follow
+        self.is_signed = False  # the signature is queued for the client
         self.is_closed = False
+        self.twins: tuple[ToolCall, ...] = ()  # earlier calls with the same id and name
+        self.has_arguments = False
+        self._raw_name = ""
         self._parts: list[str] = []
         self._sent = 0  # number of parts that were handed out
         self._begins_object: bool | None = None  # None: not known yet
-        self._complete_at = -1  # number of parts when they were last found complete
+        self._extent = _JsonExtent()
 
     @property
     def is_named(self) -> bool:
-        """True: the name is known to its end and the id too, or no later delta can bring it."""
+        """True if name and id are complete, or no later delta can complete them."""
         if not self.name or not self.has_arguments:
             return False
         return bool(self.provider_id) or self.is_complete
 
     @property
-    def has_arguments(self) -> bool:
-        """True if there is any argument text yet."""
-        return any(map(str.strip, self._parts))
+    def is_complete(self) -> bool:
+        """True if the arguments are one whole JSON value, which nothing can continue."""
+        return self._extent.is_complete(self._parts)
 
     @property
-    def is_complete(self) -> bool:
-        """True if the arguments are one whole JSON value: nothing can follow."""
-        if self._complete_at == len(self._parts):
-            return True
-        last = next((part for part in reversed(self._parts) if part.strip()), "")
-        if last.rstrip()[-1:] not in ("}", "]", '"', "l") or _parse(self.arguments) is None:
-            return False
-        self._complete_at = len(self._parts)
-        return True
+    def is_final(self) -> bool:
+        """True if the arguments are one whole object or array; a number may have more digits."""
+        return self.is_complete and self._extent.has_container
 
     @property
     def is_settled(self) -> bool:
-        """True if nothing will follow the arguments; behind `{}` the real ones may."""
-        return self.is_complete and not self._is_held
+        """True if nothing will follow the arguments; after `{}` the real ones may."""
+        return self.is_complete and not self.is_held
+
+    @property
+    def is_held(self) -> bool:
+        """True if the arguments are `{}`, which may be a placeholder."""
+        return self._parts == ["{}"] and not self._sent
+
+    @property
+    def is_repetition(self) -> bool:
+        """True if an earlier call has the same id, name and arguments."""
+        return any(not self._parts or twin.arguments == self.arguments for twin in self.twins)
 
     @property
     def arguments(self) -> str:
-        """All the argument text so far."""
+        """All argument text so far."""
         return "".join(self._parts)
+
+    def add_name(self, piece: str) -> None:
+        """Add a piece of the name; a repeated name is added once."""
+        if piece and piece != self._raw_name:
+            self._raw_name += piece
+            self.name = clean_name(self._raw_name)
 
     def add(self, arguments: object) -> None:
         """
-        Take more arguments: text, or a whole value (some servers send an object).
+        Add arguments: text, or a whole value (some servers send an object).
 
         Raises:
             Problem: If the client has the whole call already.
@@ -92,48 +109,91 @@ class ToolCall:
         text = _as_text(arguments)
         if self.is_closed:
             if text.strip():
-                raise BadAnswer(f"The provider went on with a call of {self.name} that had ended")
+                raise BadAnswer(f"The provider continued a call of {self.name} that had ended")
             return
-        if self._is_held and text.lstrip().startswith("{"):
+        if self.is_held and text.lstrip().startswith("{"):
             self._parts.clear()
-            self._complete_at = -1
+            self._extent = _JsonExtent()
         if text:
             self._parts.append(text)
-
-    def repeats(self, arguments: object) -> bool:
-        """Tell whether *arguments* are all of the call's, which are complete, once more."""
-        return self.is_complete and _as_text(arguments) == self.arguments
+            self.has_arguments = self.has_arguments or not text.isspace()
 
     def absorb(self, parts: list[str]) -> None:
-        """Take arguments that were sent to the client already."""
+        """Add arguments that were sent to the client already."""
         self._parts += parts
         self._sent = len(self._parts)
+        self.has_arguments = True
 
     def take(self) -> str:
-        """Return the arguments that can be sent on now."""
-        if self.is_whole or self._is_held:
+        """Return the arguments that can be sent now."""
+        if self.is_whole or self.is_held:
             return ""
-        if self._begins_object is None and (begun := self.arguments.lstrip()):
-            self._begins_object = begun.startswith("{")
+        if self._begins_object is None and (text := self.arguments.lstrip()):
+            self._begins_object = text.startswith("{")
         return self._unsent() if self._begins_object else ""
 
     def rest(self) -> str:
-        """Return what is still to be sent when the call closes."""
-        if self._begins_object:
+        """Return what remains to be sent when the call closes."""
+        text = self.arguments
+        if self._begins_object or (text.lstrip().startswith("{") and not self.is_complete):
             return self._unsent()
-        arguments = to_input(self.arguments)
-        if _parse(self.arguments) == (arguments,):
-            return self.arguments
+        arguments = to_input(text)
+        if _parse(text) == (arguments,):
+            return text
         return _dump(arguments) if arguments else ""
-
-    @property
-    def _is_held(self) -> bool:
-        return self._parts == ["{}"] and not self._sent
 
     def _unsent(self) -> str:
         unsent = self._parts[self._sent :]
         self._sent = len(self._parts)
         return unsent[0] if len(unsent) == 1 else "".join(unsent)
+
+
+class _JsonExtent:
+    """Finds the end of a JSON value in growing text; scans every character once."""
+
+    _TOKEN = re.compile(r'\\.|\\$|["{}\[\]]', re.DOTALL)
+    _LONGEST_SCALAR = 64
+
+    def __init__(self) -> None:
+        self._scanned = 0  # number of parts
+        self._depth = 0
+        self._in_string = False
+        self._is_escaped = False  # the last part ended with a backslash
+        self.has_container = False
+        self._checked = 0  # number of parts when the value was last parsed
+        self._was_valid = False
+        self._is_final = False  # no later text can make the value valid
+
+    def is_complete(self, parts: list[str]) -> bool:
+        """Return True if *parts*, which begin with those of the last call, are one JSON value."""
+        if self._checked == len(parts):
+            return self._was_valid
+        for part in parts[self._scanned :]:
+            self._scan(part)
+        self._scanned = len(parts)
+        if self._depth > 0 or self._in_string or self._is_final:
+            return False
+        text = "".join(parts)
+        if not self.has_container and len(text) > self._LONGEST_SCALAR:
+            return False
+        self._checked = len(parts)
+        self._was_valid = _parse(text) is not None
+        self._is_final = self.has_container and not self._was_valid
+        return self._was_valid
+
+    def _scan(self, part: str) -> None:
+        start, self._is_escaped = int(self._is_escaped), False
+        for match in self._TOKEN.finditer(part, start):
+            char = match[0]
+            if char == '"':
+                self._in_string = not self._in_string
+            elif self._in_string:
+                self._is_escaped = char == "\\"
+            elif char in ("{", "["):
+                self._depth += 1
+                self.has_container = True
+            elif char in ("}", "]"):
+                self._depth -= 1
 
 
 class ToolCalls:
@@ -144,36 +204,41 @@ class ToolCalls:
         self._taken = set(known_ids)
         self._made = 0
         self._by_index: dict[tuple[int, int], ToolCall] = {}
-        self._by_id: dict[str, ToolCall] = {}
+        self._by_id: dict[str, list[ToolCall]] = {}
         self._last: ToolCall | None = None
 
     def find(self, delta: ToolCallDelta, choice: int, *, is_whole: bool) -> tuple[ToolCall, bool]:
         """
-        Return the call that *delta* belongs to, and whether it begins with it.
+        Return the call that *delta* belongs to, and True if the call begins with it.
 
-        A call of a whole answer always is one of its own.
+        A call of a whole answer always begins one.
         """
+        piece = _Piece(delta)
         index = (choice, delta.index) if isinstance(delta.index, int) else None
-        call = None if is_whole else self._known(delta, index)
+        call = None if is_whole else self._continued(piece, index)
         is_new = call is None
-        call = call or ToolCall()
-        call.is_whole = is_whole
-        function = delta.function
-        call.provider_id = call.provider_id or _text(delta.id)
-        if (name := _text(function and function.name)) != call.name:
-            call.name += name
+        if call is None:
+            call = ToolCall()
+            call.is_whole = is_whole
+            if piece.id and piece.name:
+                earlier = self._by_id.get(piece.id, ())
+                call.twins = tuple(twin for twin in earlier if twin.name == piece.name)
+        call.provider_id = call.provider_id or piece.id
+        call.add_name(piece.raw_name)
         call.thought_signature = call.thought_signature or _thought_signature(delta.extra_content)
-        if not _is_repeated(call, delta):
-            call.add(function and function.arguments)
+        if is_new or not piece.repeats(call):
+            call.add(piece.arguments)
         self._last = call
         if index is not None:
             self._by_index[index] = call
-        if call.provider_id:
-            self._by_id[call.provider_id] = call
+        if is_new and call.provider_id:
+            same_id = self._by_id.setdefault(call.provider_id, [])
+            same_id.append(call)
+            del same_id[:-_MAX_TWINS]
         return call, is_new
 
     def claim_id(self, wanted: str) -> str:
-        """Return *wanted* if it can be used, else a new id; it is taken from then on."""
+        """Return *wanted* if it can be used, else a new id, and reserve it."""
         if not _VALID_ID.fullmatch(wanted) or wanted in self._taken:
             wanted = self._make_id()
         self._taken.add(wanted)
@@ -187,55 +252,126 @@ class ToolCalls:
             if made not in self._taken:
                 return made
 
-    def _known(self, delta: ToolCallDelta, index: tuple[int, int] | None) -> ToolCall | None:
-        given_id, name = _text(delta.id), _text(delta.function and delta.function.name)
+    def _continued(self, piece: _Piece, index: tuple[int, int] | None) -> ToolCall | None:
+        """Return the call that *piece* continues, None if it begins a new one."""
+        at_index = self._by_index.get(index) if index is not None else None
+        with_id = self._by_id[piece.id][-1] if piece.id in self._by_id else None
+        if not piece.name:
+            return self._continued_without_name(piece, at_index or with_id, index)
         if index is not None:
-            call = self._by_index.get(index)
-        elif given_id:
-            call = self._by_id.get(given_id) or self._without_id(name)
+            call = at_index
+        elif piece.id:
+            call = with_id
         else:
             call = self._last
-        if call is None or (given_id and call.provider_id and given_id != call.provider_id):
-            return None
-        if name and call.name and self._begins_anew(call, name, delta):
+        if call is None or _begins_new(call, piece):
             return None
         return call
 
-    def _without_id(self, name: str) -> ToolCall | None:
-        """Return the last call if its id comes only now."""
+    def _continued_without_name(
+        self, piece: _Piece, call: ToolCall | None, index: tuple[int, int] | None
+    ) -> ToolCall | None:
         last = self._last
-        return last if last is not None and not last.provider_id and not name else None
+        if call is None and last is not None:
+            is_unmarked = index is None and (not piece.id or not last.provider_id)
+            if is_unmarked or (piece.arguments and not (last.is_final and not last.is_held)):
+                call = last
+        if call is None or (_has_other_id(call, piece) and call.is_final):
+            return None
+        return call
 
-    def _begins_anew(self, call: ToolCall, name: str, delta: ToolCallDelta) -> bool:
-        arguments = delta.function and delta.function.arguments
-        if name != call.name:
-            return not call.provider_id or call.has_arguments
-        return bool(arguments) and call.is_complete and not _is_repeated(call, delta)
+
+class _Piece:
+    """The readable fields of a tool delta."""
+
+    __slots__ = ("arguments", "id", "name", "raw_name")
+
+    def __init__(self, delta: ToolCallDelta) -> None:
+        function = delta.function
+        if function is None:  # some servers leave out the object around name and arguments
+            self.raw_name, self.arguments = _text(delta.name), delta.arguments
+        else:
+            self.raw_name, self.arguments = _text(function.name), function.arguments
+        self.name = clean_name(self.raw_name)
+        self.id = _text(delta.id)
+
+    def repeats(self, call: ToolCall) -> bool:
+        """Return True if the piece has all arguments of the complete *call* again."""
+        return bool(self.id) and call.is_final and _as_text(self.arguments) == call.arguments
 
 
-def _is_repeated(call: ToolCall, delta: ToolCallDelta) -> bool:
-    """Tell whether *delta* says all of *call* once more; only an id can tell that of two alike."""
-    if not delta.id or delta.function is None:
+def _has_other_id(call: ToolCall, piece: _Piece) -> bool:
+    return bool(piece.id and call.provider_id and piece.id != call.provider_id)
+
+
+def _begins_new(call: ToolCall, piece: _Piece) -> bool:
+    """Return True if *piece*, which has a name, does not continue *call*."""
+    if _has_other_id(call, piece):
+        return not _continues_arguments(call, piece)
+    if not call.name:
         return False
-    return _text(delta.id) == call.provider_id and call.repeats(delta.function.arguments)
+    if piece.name != call.name:
+        return not call.provider_id or call.has_arguments
+    if call.is_held and piece.id and piece.arguments != "{}":
+        return False
+    return bool(piece.arguments) and call.is_final
 
 
-def to_input(arguments: str) -> dict[str, Any]:
+def _continues_arguments(call: ToolCall, piece: _Piece) -> bool:
+    """Return True if *piece* has the rest of the arguments of *call*, although its id is new."""
+    text = piece.arguments
+    return (
+        piece.name == call.name
+        and call.has_arguments
+        and not call.is_complete
+        and isinstance(text, str)
+        and not text.lstrip().startswith("{")
+    )
+
+
+def clean_name(name: str) -> str:
+    """Return a tool's name without what models leak after it (`Read<|channel|>commentary`)."""
+    return name.partition("<|")[0].strip()
+
+
+def to_input(arguments: str, *, is_cut: bool = False) -> dict[str, Any]:
     """
-    Return *arguments* as the input of a tool_use block, which is an object whatever they are.
+    Return *arguments* as the input of a tool_use block, which is always an object.
 
-    Nothing becomes {}, a text that holds an object that object. What else there is stands under
-    the key "arguments": the client's check of the schema then tells the model what it did.
+    Empty arguments become {}, a text that contains an object that object. Anything else is put
+    under the key "arguments", so that the client's schema check reports it to the model. If they
+    were cut by the token limit (*is_cut*), complete members are kept, as the SDKs keep them.
     """
-    found = _parse(arguments)
-    if found is None:
+    parsed = _parse(arguments)
+    if parsed is None:
+        if is_cut and arguments.lstrip().startswith("{"):
+            return _complete_members(arguments)
         return {"arguments": arguments} if arguments.strip() else {}
-    value = found[0]
+    value = parsed[0]
     if isinstance(value, str) and (inner := _parse(value)) and isinstance(inner[0], dict):
         return inner[0]
     if isinstance(value, dict):
         return value
     return {"arguments": value} if value else {}
+
+
+def _complete_members(arguments: str) -> dict[str, Any]:
+    """Return the members of the object that *arguments* begin with, up to the last whole one."""
+    depth, in_string, end = 0, False, 0
+    for match in re.finditer(r'\\.|[",{}\[\]]', arguments, re.DOTALL):
+        char = match[0]
+        if char == '"':
+            in_string = not in_string
+        elif in_string:
+            continue
+        elif char in ("{", "["):
+            depth += 1
+        elif char in ("}", "]"):
+            depth -= 1
+        elif char == "," and depth == 1:
+            end = match.start()
+    members = _parse(arguments[:end] + "}") if end else None
+    return members[0] if members and isinstance(members[0], dict) else {}
 
 
 def _parse(text: str) -> tuple[Any] | None:
@@ -255,7 +391,7 @@ def _dump(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """Return an id or a name; whatever is no text is absent, but for a number as id."""
+    """Return an id or a name; only a number as id is accepted besides text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else ""

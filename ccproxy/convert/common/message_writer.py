@@ -1,12 +1,12 @@
 """
-The events of one Messages stream, written in the only order that there is.
+Writer of the events of one Messages stream, in the only valid order.
 
 Rules (Messages API, "Streaming messages"):
 
 * message_start first, message_delta and message_stop last, each once.
 * Blocks are numbered from 0 without gaps, and one is open at a time.
-* A block opens with its first visible character. White space before it waits; white space alone is
-  no block. A signature closes every thinking block, and arguments that make an object every call.
+* A block opens with its first visible character. White space before it waits; white space alone
+  makes no block. A thinking block ends with its signature. The arguments of a call are an object.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 
 from ccproxy.convert.chat.tool_calls import ToolCall
 from ccproxy.convert.common.thinking import (
+    HIDDEN_TEXT,
     REASONING_DETAILS,
     THOUGHT_SIGNATURES,
     Origin,
@@ -35,25 +36,30 @@ TextKind = Literal["thinking", "text"]
 
 
 class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the conversion of an answer must know of its request."""
+    """The facts about a request that the conversion of its answer needs."""
 
     message_id: str
     model: str
-    """The name that the client asked for."""
+    """The name that the client requested."""
     target: Target
     signer: Signer
     tool_names: Mapping[str, str] = {}
     """Name that was sent -> the client's name, where they differ."""
     stop_sequences: tuple[str, ...] = ()
     hide_thinking: bool = False
+    """True: reasoning is left out."""
+    omit_thinking: bool = False
+    """True: thinking blocks have no text (`thinking.display: "omitted"`); signatures carry it."""
+    single_call: bool = False
+    """True: the client accepts one tool call (`disable_parallel_tool_use`)."""
     known_ids: frozenset[str] = frozenset()
-    """Tool call ids that the conversation has already."""
+    """IDs of the tool calls in the conversation."""
     input_estimate: int = 0
     """Tokens of the request, for message_start."""
 
 
 def new_message(context: AnswerContext) -> dict[str, Any]:
-    """Return a message as it begins: nothing is said yet, and the numbers are estimates."""
+    """Return the message of message_start: without content, its usage estimated."""
     return {
         "id": context.message_id,
         "type": "message",
@@ -78,15 +84,16 @@ class MessageWriter:
         self._context = context
         self._out: list[Event] = []
         self.block: Literal["thinking", "text", "tool_use"] | None = None
-        """What is open."""
+        """Type of the open block."""
         self.index = -1
         """The number of the latest block."""
         self.call: ToolCall | None = None
         """The call whose block is open."""
         self.has_tools = False
         self.chars = 0
-        """Length of all that the model said, hidden or not."""
-        self._blank = {"thinking": "", "text": ""}
+        """Length of the model's output, hidden or not."""
+        self._blank: dict[TextKind, list[str]] = {"thinking": [], "text": []}
+        self._omitted: list[str] = []  # text of the open thinking block that the client omits
         self._details: list[dict[str, Any]] = []
         self._signatures: dict[str, str] = {}
         self._carried: dict[str, Any] = {}
@@ -106,29 +113,30 @@ class MessageWriter:
         self._out.append({"type": "message_delta", "delta": delta, "usage": usage})
         self._out.append({"type": "message_stop"})
 
-    # Blocks...
+    # Blocks
 
     def write(self, kind: TextKind, text: str) -> None:
-        """Add *text* to the block of this *kind*; opens it if there is something to see."""
+        """Add *text* to the block of this *kind*; opens it if the text is visible."""
         if kind == "thinking" and self._context.hide_thinking:
             self.chars += len(text)
             return
         if self.block != kind:
-            text = self._blank[kind] + text
-            is_blank = not text.strip()
-            self._blank[kind] = text if is_blank else ""
-            if is_blank:
+            blank = self._blank[kind]
+            blank.append(text)
+            if not text or text.isspace():
                 return
-            self._open_spoken(kind)
+            text = "".join(blank)
+            blank.clear()
+            self._open_text(kind)
         self._send(text)
 
     def open_call(self, call: ToolCall, call_id: str) -> None:
-        """Open the block of *call*, behind whatever must go back with it."""
+        """Open the block of *call*, after the thinking block whose signature it needs."""
         call.id = call_id
         self.queue_signature(call)
-        owed = self._signatures or any(map(has_content, self._details))
-        if owed and self.block != "thinking":
-            self._open_spoken("thinking")
+        pending = self._signatures or self._carried or any(map(has_content, self._details))
+        if pending and self.block != "thinking":
+            self._open_text("thinking")
         name = self._context.tool_names.get(call.name, call.name)
         self._open({"type": "tool_use", "id": call_id, "name": name, "input": {}})
         self.block = "tool_use"
@@ -137,12 +145,12 @@ class MessageWriter:
         self._send(call.take())
 
     def continue_call(self) -> None:
-        """Send on what has come of the open call."""
+        """Send the arguments of the open call that have arrived."""
         if self.call is not None:
             self._send(self.call.take())
 
     def end_block(self) -> None:
-        """Close the open block, if there is one."""
+        """Close the open block, if any."""
         if self.block is None:
             return
         if self.call is not None:
@@ -161,7 +169,7 @@ class MessageWriter:
             self._add_delta({"type": "input_json_delta", "partial_json": input_json})
         self._out.append({"type": "content_block_stop", "index": self.index})
 
-    def _open_spoken(self, kind: TextKind) -> None:
+    def _open_text(self, kind: TextKind) -> None:
         if kind == "thinking":
             self._open({"type": "thinking", "thinking": "", "signature": ""})
         else:
@@ -179,7 +187,9 @@ class MessageWriter:
         if not text:
             return
         self.chars += len(text)
-        if self.block == "text":
+        if self.block == "thinking" and self._context.omit_thinking:
+            self._omitted.append(text)
+        elif self.block == "text":
             self._add_delta({"type": "text_delta", "text": text})
         elif self.block == "thinking":
             self._add_delta({"type": "thinking_delta", "thinking": text})
@@ -189,43 +199,44 @@ class MessageWriter:
     def _add_delta(self, delta: Event) -> None:
         self._out.append({"type": "content_block_delta", "index": self.index, "delta": delta})
 
-    # ...and what their signatures carry.
+    # Data that signatures carry
 
     def queue_details(self, details: list[dict[str, Any]]) -> None:
-        """Carry reasoning *details* with the next signature."""
+        """Queue reasoning *details* for the next signature."""
         if not self._context.hide_thinking:
             for detail in details:
                 merge_detail(self._details, detail)
 
     def queue_signature(self, call: ToolCall) -> None:
-        """Carry the thought signature of *call*, whose id is known by now."""
+        """Queue the thought signature of *call*, whose id is set."""
         if call.thought_signature is not None and not call.is_signed:
             self._signatures[call.id] = call.thought_signature
             call.is_signed = True
 
     def carry(self, name: str, value: object) -> None:
-        """Carry *value* with the signature of the next thinking block that closes."""
+        """Queue *value* for the signature of the next thinking block that closes."""
         if not self._context.hide_thinking:
             self._carried[name] = value
 
     def close_thinking(self) -> None:
-        """Close the thinking block; write an empty one if something must be carried."""
+        """Close the thinking block; write an empty one if data is queued."""
         if self._carried and self.block != "thinking":
-            self._open_spoken("thinking")
+            self._open_text("thinking")
         if self.block == "thinking":
             self.end_block()
 
     def flush_pending(self) -> None:
         """
-        Carry what must go back but came when the block that it belongs to was open already.
+        Write an empty thinking block for data that arrived after its own block was closed.
 
-        Behind the call is the wrong place, but without it the provider refuses to go on, and
-        Claude Code returns an empty signed thinking block wherever it stands (measured with
-        2.1.329). An answer without calls owes nothing.
+        Its place after the call is unusual, but without the data the provider refuses the next
+        request, and Claude Code returns an empty signed thinking block at any place (measured with
+        2.1.329). An answer without calls needs no such block.
         """
         self.end_block()
-        if self._signatures or (self.has_tools and any(map(is_opaque, self._details))):
-            self._open_spoken("thinking")
+        late = self._carried or any(map(is_opaque, self._details))
+        if self._signatures or (self.has_tools and late):
+            self._open_text("thinking")
             self.end_block()
 
     def _sign(self) -> str:
@@ -234,7 +245,9 @@ class MessageWriter:
             carried[THOUGHT_SIGNATURES] = self._signatures
         if self._details:
             carried[REASONING_DETAILS] = pack_details(self._details)
-        self._signatures, self._details = {}, []
+        if self._omitted:
+            carried[HIDDEN_TEXT] = "".join(self._omitted)
+        self._signatures, self._details, self._omitted = {}, [], []
         target = self._context.target
         origin = Origin(provider=target.provider, model=target.model, carried=carried)
         return self._context.signer.mint(origin)

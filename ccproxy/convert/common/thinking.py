@@ -1,19 +1,22 @@
 """
-Reasoning of a provider as thinking blocks, and what must travel with them.
+Reasoning of a provider as thinking blocks, and the data that must be returned with them.
 
 Rules:
 
-* The reasoning's text is the text of the thinking block; on the way back it is read from there.
-* What has no text (Gemini's thought signatures, encrypted reasoning details) is carried inside the
-  block's signature. Clients return signatures verbatim, so no server state is needed and every
-  worker of the fleet can read what another one wrote.
-* A signature is authenticated. One that is foreign, changed or cut is no error: it opens to None.
+* The text of the reasoning is the text of the thinking block, and is read from there when the
+  client sends it back.
+* Data without a text (Gemini's thought signatures, encrypted reasoning details) is carried inside
+  the block's signature. Clients return signatures verbatim, so no server state is needed, and every
+  worker of the fleet can read the signatures of the others.
+* A signature is authenticated. A foreign, changed or cut one is no error: it opens to None.
 * Of the forms in which a provider may send the same reasoning twice, one is read.
 
-`Origin.carried` has two keys, both optional:
+Keys of `Origin.carried`, all optional:
 
     thought_signatures    tool call id -> extra_content.google.thought_signature of that call
     reasoning_details     OpenRouter's and MiniMax's entries, packed by `pack_details`
+    reasoning_opaque      Copilot's encrypted reasoning
+    hidden_text           the reasoning, if the client omits it from the thinking block
 """
 
 from __future__ import annotations
@@ -28,18 +31,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PREFIX = "ccproxy1."
-"""Begins every signature of ours; the number is the version of the form."""
+"""Prefix of ccproxy's signatures; the number is the version of the format."""
 THOUGHT_SIGNATURES = "thought_signatures"
 REASONING_DETAILS = "reasoning_details"
+REASONING_OPAQUE = "reasoning_opaque"
+HIDDEN_TEXT = "hidden_text"
+
+_MAX_DETAILS = 1000
+"""Entries that are carried; a hostile answer has millions."""
 
 _TAG_BYTES = 16
 _TEXT_FIELDS = ("text", "summary")
+_READABLE = (*_TEXT_FIELDS, "thinking", "content")
 _LABELS = frozenset({"type", "index", "format", "id"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who thought, and what must go back to it together with the thinking."""
+    """The model that thought, and the data to return to it with the thinking."""
 
     provider: str
     model: str
@@ -53,13 +62,13 @@ class Signer:
         self._key = key
 
     def mint(self, origin: Origin) -> str:
-        """Return the signature that says *origin*; the same origin gives the same text."""
-        said = [origin.provider, origin.model, dict(origin.carried)]
-        body = json.dumps(said, separators=(",", ":")).encode()
+        """Return the signature of *origin*; the same origin gives the same text."""
+        content = [origin.provider, origin.model, dict(origin.carried)]
+        body = json.dumps(content, separators=(",", ":")).encode()
         return PREFIX + base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 
     def open(self, signature: object) -> Origin | None:
-        """Return the origin that *signature* names, None if this fleet did not write it."""
+        """Return the origin in *signature*, None if this fleet did not write it."""
         if not isinstance(signature, str) or not signature.startswith(PREFIX):
             return None
         text = signature[len(PREFIX) :]
@@ -70,22 +79,22 @@ class Signer:
         body = sealed[_TAG_BYTES:]
         if not hmac.compare_digest(sealed[:_TAG_BYTES], self._tag(body)):
             return None
-        provider, model, carried = json.loads(body)  # ours: the tag says so
+        provider, model, carried = json.loads(body)  # the tag proves that ccproxy wrote it
         return Origin(provider=provider, model=model, carried=carried)
 
     def _tag(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, hashlib.sha256)[:_TAG_BYTES]
 
 
-# Reading reasoning...
+# Reading
 
 
 class ReasoningReader:
     """
-    Reads the reasoning out of the deltas of one answer.
+    Reads the reasoning from the deltas of one answer.
 
-    OpenRouter sends the same text as `reasoning` and in `reasoning_details`; as soon as a plain
-    field was seen, the details are only kept, not read.
+    OpenRouter sends the same text as `reasoning` and in `reasoning_details`. Once a plain field
+    was seen, the details are only carried, not read.
     """
 
     def __init__(self) -> None:
@@ -94,59 +103,101 @@ class ReasoningReader:
 
     def read(self, plain: Sequence[object], details: Sequence[Mapping[str, Any]]) -> str:
         """Return the new text, from the first of the *plain* fields that has any."""
-        for text in plain:
-            if isinstance(text, str) and text:
+        for value in plain:
+            if value and (text := plain_text(value)):
                 self.plain_seen = True
                 return text
         return "" if self.plain_seen else "".join(map(text_of_detail, details))
 
 
+def plain_text(value: object) -> str:
+    """Return the text of a reasoning field: a string, or objects with a text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return text_of_detail(value)
+    items = value if isinstance(value, list) else ()
+    return "".join(text_of_detail(item) for item in items if isinstance(item, dict))
+
+
 def text_of_detail(detail: Mapping[str, Any]) -> str:
-    """Return what a reasoning detail says in words; an encrypted one says nothing."""
-    return next((detail[key] for key in _TEXT_FIELDS if isinstance(detail.get(key), str)), "")
+    """Return the text of a reasoning detail or thinking block; an encrypted one has none."""
+    return next((detail[key] for key in _READABLE if isinstance(detail.get(key), str)), "")
+
+
+class GrowingText:
+    """
+    Finds the new part of a text that is sent as growing snapshots (MiniMax).
+
+    Whether the pieces are snapshots is decided by the second one: it begins with the first.
+    """
+
+    def __init__(self) -> None:
+        self.is_plain = False
+        """True: the pieces are no snapshots."""
+        self._text = ""
+
+    def new_part(self, piece: str) -> str:
+        """Return what *piece* adds to the text."""
+        if self.is_plain or not piece:
+            return piece
+        if not self._text:
+            self._text = piece
+            return piece
+        if not piece.startswith(self._text):
+            self.is_plain = True
+            return piece
+        start, self._text = len(self._text), piece
+        return piece[start:]
 
 
 def merge_detail(details: list[dict[str, Any]], new: Mapping[str, Any]) -> None:
     """
-    Add the fragment *new* to *details*, joined with the last entry where it continues it.
+    Add the fragment *new* to *details*; it is joined with the last entry if it continues that.
 
-    A stream sends one entry in many fragments; they must go back whole (OpenRouter,
+    A stream sends one entry in many fragments, but they must be returned whole (OpenRouter,
     "Preserving reasoning blocks").
     """
     last = details[-1] if details else None
     if last is None or not _continues(last, new):
-        details.append(dict(new))
+        if len(details) < _MAX_DETAILS:
+            details.append(dict(new))
         return
     for key, value in new.items():
         if key in _TEXT_FIELDS and isinstance(value, str):
-            so_far = last.get(key)
-            last[key] = so_far + value if isinstance(so_far, str) else value
+            # Without a second reference the text grows in place: thousands of fragments may follow.
+            text = last.pop(key, None)
+            if isinstance(text, str):
+                text += value
+            else:
+                text = value
+            last[key] = text
         elif value is not None:
             last[key] = value
 
 
 def has_content(detail: Mapping[str, Any]) -> bool:
-    """Tell whether *detail* holds anything but labels, so that it is worth a block of its own."""
+    """Return True if *detail* has more than labels, so that it needs a block of its own."""
     return any(value for key, value in detail.items() if key not in _LABELS)
 
 
 def is_opaque(detail: Mapping[str, Any]) -> bool:
-    """Tell whether *detail* holds what only its maker can read, and nothing else can replace."""
+    """Return True if *detail* has encrypted data, which cannot be replaced."""
     return bool(detail.get("data") or detail.get("signature"))
 
 
 def _continues(last: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if "data" in last or "data" in new:
         return False
-    named_apart = last.get("id") and new.get("id") and last["id"] != new["id"]
-    return not named_apart and all(last.get(key) == new.get(key) for key in ("type", "index"))
+    has_other_id = last.get("id") and new.get("id") and last["id"] != new["id"]
+    return not has_other_id and all(last.get(key) == new.get(key) for key in ("type", "index"))
 
 
-# ...and giving it back.
+# Returning
 
 
 def pack_details(details: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return *details* with each text replaced by its length: the text stands in the block."""
+    """Return *details* with each text replaced by its length; the text is in the block."""
     return [
         {
             key: len(value) if key in _TEXT_FIELDS and isinstance(value, str) else value
@@ -158,10 +209,10 @@ def pack_details(details: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def unpack_details(packed: Sequence[Mapping[str, Any]], thinking: str) -> list[dict[str, Any]]:
     """
-    Return the details as the provider sent them, their texts cut out of *thinking*.
+    Return the details as the provider sent them, with their texts from *thinking*.
 
     If the block's text has another length than the details had (the client changed it), the
-    first entry with a text gets all of it and the others go without.
+    first entry with a text gets all of it and the others get none.
     """
     lengths = [_packed_length(detail) for detail in packed]
     if sum(lengths) != len(thinking):

@@ -108,7 +108,7 @@ def test_other_names_of_events_mean_nothing(name):
     assert isinstance(read_event(event(say("a"), name), PLAIN), Chunk)
 
 
-@pytest.mark.parametrize("data", [b"Internal error", b"", b"42", b'"text"', b"[]", b"[1]"])
+@pytest.mark.parametrize("data", [b"Internal error", b"42", b'"text"', b"[1]"])
 def test_what_is_neither_is_a_problem(data):
     with pytest.raises(Problem, match="is not valid"):
         read_event(event(data), PLAIN)
@@ -240,8 +240,8 @@ def test_a_whole_message():
         ),
         pytest.param(
             whole(None, finish="length", tool_calls=[function('{"a', id="c1")]),
-            [("tool_use", "c1", {"arguments": '{"a'})],
-            id="cut JSON",
+            [("tool_use", "c1", {})],
+            id="a call cut by the token limit has no member",
         ),
         pytest.param(
             whole(None, finish=None, tool_calls=[function('{"a', id="c1")]),
@@ -255,8 +255,8 @@ def test_a_whole_message():
         ),
         pytest.param(
             whole(None, tool_calls=[function("{}", id="same"), function("{}", id="same")]),
-            [("tool_use", "same", {}), ("tool_use", "MADE", {})],
-            id="one id twice",
+            [("tool_use", "same", {})],
+            id="the same id, name and arguments are one call",
         ),
         pytest.param(
             whole(None, tool_calls=[function("{}", id="functions.Read:0")]),

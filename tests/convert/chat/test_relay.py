@@ -264,7 +264,7 @@ def test_errors_instead_of_an_answer(pieces, kind, words):
         pytest.param([say("partial")], "broke off", id="a cut"),
         pytest.param([call('{"pa', **CALL)], "broke off", id="a cut within a call"),
         pytest.param([say("a"), "oops"], "oops", id="data that is no JSON"),
-        pytest.param([say("a"), end("error")], "gave up", id="a failure"),
+        pytest.param([say("a"), end("error")], "abandoned", id="a failure"),
         pytest.param(
             [say("a"), {"error": {"message": "Rate limit exceeded", "code": 429}}],
             "Rate limit",

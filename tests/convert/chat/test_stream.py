@@ -156,8 +156,8 @@ def script(chunks, **settings):
         ),
         pytest.param(
             [say("a"), end(), say("b"), end(), say("c")],
-            ["0 text", "0 + a", "0 .", "end_turn"],
-            id="after the finish_reason nothing is said",
+            ["0 text", "0 + a", "0 + b", "0 + c", "0 .", "end_turn"],
+            id="text after an early finish_reason belongs to the answer",
         ),
     ],
 )
@@ -614,8 +614,9 @@ def test_stop_reasons_with_calls(reason, expected):
     assert script([call("{}", **A), end(reason)])[-1] == expected
 
 
-def test_two_finish_chunks_are_one():
-    assert script([say("a"), end("stop"), end("length")])[-1] == "end_turn"
+@pytest.mark.parametrize("reasons", [("stop", "length"), ("length", "stop")])
+def test_a_plain_finish_reason_hides_no_specific_one(reasons):
+    assert script([say("a"), *map(end, reasons)])[-1] == "max_tokens"
 
 
 @pytest.mark.parametrize("reason", ["", None, 5])
@@ -642,8 +643,8 @@ def test_no_reason_is_no_end(reason):
         ),
         pytest.param([say({"text": "a"}), end()], True, "neither text", id="content as an object"),
         pytest.param([say(5), end()], True, "neither text", id="content as a number"),
-        pytest.param([end("error")], True, "gave up", id="finish_reason error"),
-        pytest.param([end("network_error")], True, "gave up", id="finish_reason network_error"),
+        pytest.param([end("error")], True, "abandoned", id="finish_reason error"),
+        pytest.param([end("network_error")], True, "abandoned", id="finish_reason network_error"),
     ],
 )
 def test_answers_without_an_end_are_errors(chunks, done, words):

@@ -23,7 +23,9 @@ def collect(pieces, *, is_whole=False):
         assert is_new == (call not in found)
         if is_new:
             found.append(call)
-    return [(call.provider_id, call.name, call.arguments) for call in found]
+    return [
+        (call.provider_id, call.name, call.arguments) for call in found if not call.is_repetition
+    ]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +191,9 @@ def test_identity(pieces, expected):
     assert collect(pieces) == expected
 
 
-def test_every_call_of_a_whole_answer_is_its_own():
-    pieces = [piece("{}", id="same", name="R"), piece("", id="same", name="R"), piece("{}")]
-    assert len(collect(pieces, is_whole=True)) == 3
+def test_every_call_of_a_whole_answer_is_its_own_unless_it_is_repeated():
+    pieces = [piece("{}", id="same", name="R"), piece("{}", id="same", name="R"), piece("{}")]
+    assert collect(pieces, is_whole=True) == [("same", "R", "{}"), ("", "", "{}")]
 
 
 def test_choices_have_their_own_indexes():
@@ -308,7 +310,7 @@ def test_what_is_sent_on(parts, expected):
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [('{"a":1,}', '{"arguments":"{\\"a\\":1,}"}'), ('{ "a": 1 }', '{ "a": 1 }'), ("", "")],
+    [('{"a":1,}', '{"a":1,}'), ('{ "a": 1 }', '{ "a": 1 }'), ("", "")],
 )
 def test_whole_arguments_are_sent_when_they_are_an_object(arguments, expected):
     call, _ = ToolCalls("m", ()).find(piece(arguments, name="R"), 0, is_whole=True)
