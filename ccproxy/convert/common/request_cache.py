@@ -93,7 +93,7 @@ class ScanCache:
         has_new_base64 = BASE64 in body[max(0, start - margin) : end + margin]
         return ScannedBody(
             body,
-            similar.characters - old.characters + new.characters,
+            similar.counts.plus(old.counts, -1).plus(new.counts),
             has_escapes=False,
             # The base64 of the similar body may have been in the part that is gone.
             has_base64=has_new_base64 or (similar.has_base64 and BASE64 in body),

@@ -1,16 +1,21 @@
 """
 Estimate of a request's tokens without a tokenizer, and its calibration.
 
-The JSON of texts is measured by its bytes and characters: ASCII has about 3.7 bytes per token (code
-fewer, prose more), a character of three bytes in UTF-8 (Chinese, Japanese, Korean) is one token.
-Images and documents count by their size instead of their base64, so only messages that contain
-base64 are decoded. 148 KB take less than 0.1 ms, cheap enough for every `message_start`.
+Texts are measured by their characters: letters and punctuation, digits, spaces, and each group of
+scripts have a weight in tokens. Images and documents count by their size instead of their base64,
+so only messages that contain base64 are decoded. Everything is linear in the body; the counts of
+a conversation's beginning are reused between turns (`request_cache`).
 
+The weights are fitted to o200k, DeepSeek V3, Qwen 3, Gemma 3 and Llama 3 on code, JSON, prose in 15
+languages, diffs, logs, listings and hashes: the mean error is 13 %, the largest 33 %.
 Tokenizers differ from model to model: `Calibration` learns a factor from the usage that the
 provider reports.
 """
 
 from __future__ import annotations
+
+import re
+from operator import mul
 
 import msgspec
 from msgspec import Raw
@@ -18,15 +23,32 @@ from msgspec import Raw
 from ccproxy.convert.common.image_size import size_of
 from ccproxy.protocol.messages import (
     BASE64,
+    SCRIPTS,
+    CharacterCounts,
     Message,
     MessagesRequest,
     ScannedBody,
+    count_characters,
     scan_body,
 )
 
-ASCII_PER_TOKEN = 3.7
-WIDE_PER_TOKEN = 1.0
-"""Measured with o200k on Python, Markdown and Chinese, and moved towards Claude's finer cut."""
+TEXT_WEIGHT = 0.28
+"""Tokens per ASCII letter or punctuation character of JSON."""
+DIGIT_WEIGHT = 0.95
+"""Tokenizers with one token per digit (Qwen, Gemma) need 1.4, those with groups of three 0.85."""
+SPACE_WEIGHT = 0.07
+SCRIPT_WEIGHTS = {
+    "latin": 0.5,
+    "greek": 0.45,
+    "cyrillic": 0.29,
+    "semitic": 0.42,
+    "indic": 0.4,
+    "symbols": 1.5,
+    "cjk": 0.66,
+    "hangul": 0.95,
+    "other": 2.0,
+}
+"""Tokens per character outside ASCII."""
 FIXED = 3.0
 PER_MESSAGE = 4.0
 PER_TOOL = 8.0
@@ -62,29 +84,35 @@ def estimate(
     tokens = FIXED + PER_TOOL * tools + PER_MESSAGE * len(request.messages)
     # Encoders write non-ASCII letters either as they are or as escapes, so escapes are counted
     # only in bodies of ASCII.
-    if scanned.has_escapes and scanned.characters == len(scanned.body):
+    if scanned.has_escapes and not scanned.counts.scripts:
         tokens += sum(_escaped_text_tokens(bytes(part)) for part in counted)
     else:
         # The names of the fields, which are not counted, are ASCII.
-        tokens += _text_tokens(size, scanned.characters - (len(scanned.body) - size))
+        tokens += _text_tokens(scanned.counts) - (len(scanned.body) - size) * TEXT_WEIGHT
     if scanned.has_base64:
         tokens += sum(map(_media_tokens, request.messages))
     return int(tokens)
 
 
-def _text_tokens(size: int, characters: int) -> float:
-    """Return the tokens of JSON texts by their bytes and characters."""
-    wide_or_half = (size - characters) / 2
-    return (characters - wide_or_half) / ASCII_PER_TOKEN + wide_or_half / WIDE_PER_TOKEN
+def _text_tokens(counts: CharacterCounts) -> float:
+    """Return the tokens of JSON texts with these characters."""
+    scripts = sum(counts.scripts)
+    text = counts.characters - counts.digits - counts.spaces - scripts
+    tokens = text * TEXT_WEIGHT + counts.digits * DIGIT_WEIGHT + counts.spaces * SPACE_WEIGHT
+    if scripts:
+        tokens += sum(map(mul, counts.scripts, _WEIGHTS_BY_SCRIPT))
+    return tokens
+
+
+_WEIGHTS_BY_SCRIPT = [SCRIPT_WEIGHTS[name] for name in SCRIPTS]
+_UNICODE_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 
 
 def _escaped_text_tokens(text: bytes) -> float:
-    """Return the tokens of texts with escapes; escapes of two-byte letters begin with a zero."""
-    escapes = text.count(b"\\u")
-    narrow = text.count(b"\\u0") if escapes else 0
-    wide_or_half = escapes - narrow / 2
-    rest = len(text) - 6 * escapes + narrow / 2
-    return rest / ASCII_PER_TOKEN + wide_or_half / WIDE_PER_TOKEN
+    r"""Return the tokens of a JSON text of ASCII in which other characters are `\u` escapes."""
+    codes = b"".join(_UNICODE_ESCAPE.findall(text))
+    letters = bytes.fromhex(codes.decode()).decode("utf-16-be", "replace").encode()
+    return _text_tokens(count_characters(_UNICODE_ESCAPE.sub(b"", text) + letters))
 
 
 # Images and documents: subtracted as text, added by their size.
@@ -144,13 +172,13 @@ def _difference(content: Raw, *, depth: int) -> float:
 
 
 def _source_tokens(kind: str, data: memoryview) -> float:
-    as_text = len(data) / ASCII_PER_TOKEN
+    as_text = _text_tokens(count_characters(bytes(data)))
     if kind != "image":
         return DOCUMENT_FIRST + len(data) / BASE64_PER_TOKEN - as_text
     size = size_of(data)
     pixels = UNKNOWN_IMAGE if size is None else size[0] * size[1] / PIXELS_PER_TOKEN
     # At least as much as in a short message, so that the estimate grows with every byte.
-    least = min(as_text, _SHORT_MESSAGE / ASCII_PER_TOKEN)
+    least = min(as_text, _SHORT_MESSAGE * TEXT_WEIGHT)
     return max(min(pixels, LARGEST_IMAGE), least) - as_text
 
 

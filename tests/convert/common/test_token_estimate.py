@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import statistics
 import struct
 import time
 from itertools import pairwise
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ccproxy.convert.common.image_size import size_of
 from ccproxy.convert.common.token_estimate import Calibration, estimate
 from ccproxy.protocol.messages import read_request
+from tests.convert.common.token_samples import SAMPLES, TOKENS
 
 CODE = 'def add(a, b):\n    """Return the sum of a and b."""\n    return a + b\n\n'
 CHINESE = "这是一个用于测试分词器的段落，包含标点。"
@@ -75,13 +77,21 @@ def image(data, media="image/png"):
         pytest.param(CODE * 40, 630, 1150, id="code"),
         pytest.param(CHINESE * 60, 850, 1570, id="Chinese"),
         pytest.param(PROSE * 40, 600, 900, id="English"),
-        pytest.param("Съешь ещё этих мягких французских булок. " * 30, 350, 900, id="Russian"),
+        pytest.param("Съешь ещё этих мягких французских булок. " * 30, 300, 900, id="Russian"),
         pytest.param("hi", 1, 15, id="two letters"),
         pytest.param("👍🏽" * 100, 200, 800, id="emoji"),
     ],
 )
 def test_plausible(text, least, most, ascii_only):
     assert least <= count_text(text, ascii_only=ascii_only) <= most
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["UTF-8", "escaped"])
+def test_it_is_close_to_the_counts_of_five_vocabularies(kind, ascii_only):
+    """Within 25 % of the median; the vocabularies themselves differ by up to 60 %."""
+    tokens = count_text(SAMPLES[kind], ascii_only=ascii_only) - count_text("")
+    assert tokens == pytest.approx(statistics.median(TOKENS[kind]), rel=0.25)
 
 
 @pytest.mark.parametrize("text", [CODE, CHINESE, PROSE])
