@@ -12,7 +12,8 @@ import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import print_error, show
-from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.selection import choose_one, open_fleet
+from ccproxy.cli.session.completions import complete_key_words
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning, UsageError
 from ccproxy.ipc.control_messages import (
@@ -76,7 +77,7 @@ class _Proxy:
     ],
 )
 @click.argument(
-    "words", nargs=-1, metavar="[LABEL] [ACTION] [ID]...", shell_complete=complete_label
+    "words", nargs=-1, metavar="[LABEL] [ACTION] [ID]...", shell_complete=complete_key_words
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
 @click.option("--yes", is_flag=True, help="remove: do not ask.")

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.session.completions import complete_model, complete_model_preset
 from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import printable
 
 if TYPE_CHECKING:
     from ccproxy.config.fleet_check import CheckedFleet
     from ccproxy.routing.switching import ModelSwitch
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _model_option(name: str, text: str) -> Callable[[Function], Function]:
+    return click.option(name, metavar="MODEL", help=text, shell_complete=complete_model)
 
 
 @click.command(
@@ -30,10 +37,10 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("label", shell_complete=complete_label)
-@click.argument("preset", required=False)
-@click.option("--big", metavar="MODEL", help="For opus and unknown model names.")
-@click.option("--middle", metavar="MODEL", help="For sonnet.")
-@click.option("--small", metavar="MODEL", help="For haiku.")
+@click.argument("preset", required=False, shell_complete=complete_model_preset)
+@_model_option("--big", "For opus and unknown model names.")
+@_model_option("--middle", "For sonnet.")
+@_model_option("--small", "For haiku.")
 @click.option("--reset", is_flag=True, help="Use the models of the env file again.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
 @click.pass_obj

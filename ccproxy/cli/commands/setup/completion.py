@@ -76,4 +76,15 @@ def completion(ctx: click.Context, shell: str) -> None:
         raise UsageError(f"no completion for {shell}")
     script = completion_class(ctx.find_root().command, {}, "ccproxy", VARIABLE)
     # Not script.source(): that starts a bash, only to check its version.
-    show(script.source_template % script.source_vars())
+    show(_adapted(shell, script.source_template) % script.source_vars())
+
+
+def _adapted(shell: str, template: str) -> str:
+    """Return click's *template* for *shell* with two corrections."""
+    match shell:
+        case "zsh":  # a .zshrc may source the script before it loads the completion system
+            load = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }"
+            return template.replace("    compdef %", f"    {load}\n    compdef %")
+        case "fish":  # click's split at every comma cuts the description
+            return template.replace('string split ","', 'string split --max 1 ","')
+    return template

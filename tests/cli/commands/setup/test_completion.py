@@ -36,8 +36,8 @@ def answers(shell, *words):
     done = complete(shell, *words)
     assert done.stderr == ""
     lines = [line for line in done.stdout.splitlines() if line]
-    if shell == "zsh":
-        return lines[1::3]
+    if shell == "zsh":  # zsh takes the backslashes off again
+        return [value.replace("\\:", ":") for value in lines[1::3]]
     values = [line if shell == "pwsh" else line.split(",", 1)[1] for line in lines]
     return [value.split("\t")[0] for value in values]
 
@@ -55,6 +55,62 @@ def answers(shell, *words):
 )
 def test_answers(shell, words, expected, home):
     assert [one for one in answers(shell, *words) if one != "--no-color"] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["keys", "kimi-k2", "e"], ["enable"], id="an action on keys"),
+        pytest.param(["keys", "kimi-k2", "test", "k"], ["k1"], id="a key"),
+        pytest.param(["keys", "te"], ["test"], id="an action on all keys"),
+        pytest.param(["switch", "kimi-k2", "nig"], ["night"], id="a preset of the table"),
+        pytest.param(["switch", "kimi-k2", "openai_p"], ["openai_premium"], id="a built-in preset"),
+        pytest.param(
+            ["switch", "kimi-k2", "--big", "glm-4.6:b"], ["GLM-4.6:big"], id="a tier of an entry"
+        ),
+        pytest.param(
+            ["switch", "kimi-k2", "--small", "GLM-4.6:glm-5.3-"],
+            ["GLM-4.6:glm-5.3-flash"],
+            id="a model of an entry",
+        ),
+        pytest.param(["remove", "g"], ["GLM-4.6"], id="a label to remove"),
+    ],
+)
+def test_values_of_arguments(words, expected, home):
+    table = home / "ccproxy.toml"
+    table.write_text(table.read_text() + '[presets.night]\nbig = "GLM-4.6:big"\n')
+    for shell in ("zsh", "fish", "pwsh"):
+        assert answers(shell, "ccproxy", *words) == expected
+
+
+def test_no_table_is_no_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["keys", "k"], ["switch", "k", "x"], ["switch", "k", "--big", "x"]):
+        assert answers("fish", "ccproxy", *words) == []
+
+
+def test_zsh_loads_its_completion_system_first(process):
+    script = process("completion", "zsh").stdout
+    assert script.index("compinit") < script.index("compdef _ccproxy_completion")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
+def test_zsh_takes_the_script_before_compinit(process, tmp_path):
+    file = tmp_path / "script"
+    file.write_text(process("completion", "zsh").stdout)
+    done = subprocess.run(
+        ["zsh", "-f", "-c", f"source {file} && whence -w _ccproxy_completion"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "function" in done.stdout
+
+
+def test_fish_shows_a_description_with_commas_whole(process):
+    assert 'string split --max 1 ","' in process("completion", "fish").stdout
 
 
 def test_labels_come_from_the_table_that_was_named(home, tmp_path_factory):
