@@ -49,6 +49,8 @@ class Mistake:
     line: int | None
     text: str
     fix: str = ""
+    is_exposed_file: bool = False
+    """The mistake is that other users can read the file; `ccproxy doctor --fix` closes it."""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line is not None else str(self.file)

@@ -203,7 +203,8 @@ def check_file(env: EnvReader) -> None:
     """Check that a file with keys is readable by its owner only (CWE-732)."""
     if _contains_secret(env) and is_open_to_others(env.file):
         text = "contains a key and is readable by other users"
-        env.note(None, text, fix=f"chmod 600 {display_path(env.file)}")
+        fix = f"chmod 600 {display_path(env.file)}"
+        env.note(None, text, fix=fix, is_exposed_file=True)
 
 
 def _contains_secret(env: EnvReader) -> bool:

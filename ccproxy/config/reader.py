@@ -130,11 +130,19 @@ class EnvReader:
         """Return every value whose name begins with *prefix*, in the order of the file."""
         return (value for name, value in self._values.items() if name.startswith(prefix))
 
-    def note(self, value: Value | None, text: str, *, fix: str) -> None:
+    def note(
+        self, value: Value | None, text: str, *, fix: str, is_exposed_file: bool = False
+    ) -> None:
         """Note a mistake in *value*, or in the whole file if it is None. Keys are masked."""
         line = value.line if value else None
         text, fix = hide_keys(text), hide_keys(fix)
-        mistake = Mistake(file=display_path(self.file), line=line, text=text, fix=fix)
+        mistake = Mistake(
+            file=display_path(self.file),
+            line=line,
+            text=text,
+            fix=fix,
+            is_exposed_file=is_exposed_file,
+        )
         if mistake not in self.mistakes:  # a setting may be read more than once
             self.mistakes.append(mistake)
 

@@ -1,13 +1,13 @@
 """
-What `ccproxy doctor` looks at.
+The checks of `ccproxy doctor`.
 
-    finding     Check, Finding and Scene: what a check sees, and what it says
-    machine     Python, limits, clock, disk, systemd: what any program needs
-    files       the configuration, permissions, records, logs
-    fleet       supervisor, workers, ports, services
-    shell       PATH, proxies, Claude Code and the settings that would win over `ccproxy env`
-    network     each provider: name, connection, certificate, key
-    table       every check, in the order in which they are shown
+    finding          Check, Finding and Scene: the input and the result of a check
+    machine_checks   Python, limits, clock, disk, systemd
+    file_checks      the configuration, permissions, records, logs
+    fleet_checks     supervisor, workers, ports, services
+    shell_checks     PATH, HTTP proxies, Claude Code and its settings
+    network_checks   each provider: name, connection, certificate, key
+    checks           every check, in the order of the output
 
-A check only looks. What mends something harmless is a function in its finding, called by --fix.
+A check changes nothing. A harmless repair is a function in its finding, which --fix calls.
 """

@@ -1,58 +1,51 @@
-"""Every check, in the order in which they are shown."""
+"""Every check, in the order of the output."""
 
 from __future__ import annotations
 
 from ccproxy.cli.doctor import (
-    file_checks as files,
-)
-from ccproxy.cli.doctor import (
-    fleet_checks as fleet,
-)
-from ccproxy.cli.doctor import (
-    machine_checks as machine,
-)
-from ccproxy.cli.doctor import (
-    network_checks as network,
-)
-from ccproxy.cli.doctor import (
-    shell_checks as shell,
+    file_checks,
+    fleet_checks,
+    machine_checks,
+    network_checks,
+    shell_checks,
 )
 from ccproxy.cli.doctor.finding import Check
 
 CHECKS = (
-    Check("python", machine.python),
-    Check("package", machine.installation),
-    Check("user", machine.user),
-    Check("path", shell.path),
-    Check("system", machine.wsl),
-    Check("systemd", machine.systemd),
-    Check("open files", machine.open_files),
-    Check("memory", machine.memory),
-    Check("disk", machine.disk),
-    Check("clock", machine.clock),
-    Check("localhost", machine.localhost),
-    Check("configuration", files.configuration),
-    Check("env files", files.env_files),
-    Check("git", files.version_control),
-    Check("folders", files.folders),
-    Check("file modes", files.file_modes),
-    Check("records", files.records),
-    Check("logs", files.log_size),
-    Check("log times", files.log_times),
-    Check("supervisor", fleet.supervisor),
-    Check("workers", fleet.workers),
-    Check("keys", fleet.keys),
-    Check("ports", fleet.ports),
-    Check("reach", fleet.reach),
-    Check("control", fleet.control),
-    Check("service", fleet.service),
-    Check("crontab", fleet.crontab),
-    Check("http proxy", shell.proxies),
-    Check("credentials", shell.credentials),
-    Check("base url", shell.base_url),
-    Check("session", shell.leftovers),
-    Check("settings", shell.settings),
-    Check("claude", shell.claude),
-    Check("providers", network.providers),
-    Check("provider keys", network.keys),
+    Check("python", machine_checks.python),
+    Check("package", machine_checks.installation),
+    Check("user", machine_checks.user),
+    Check("path", shell_checks.path),
+    Check("system", machine_checks.wsl),
+    Check("systemd", machine_checks.systemd),
+    Check("open files", machine_checks.open_files),
+    Check("memory", machine_checks.memory),
+    Check("disk", machine_checks.disk),
+    Check("clock", machine_checks.clock),
+    Check("localhost", machine_checks.localhost),
+    Check("configuration", file_checks.configuration),
+    Check("env files", file_checks.env_files),
+    Check("git", file_checks.version_control),
+    Check("folders", file_checks.folders),
+    Check("file modes", file_checks.file_modes),
+    Check("records", file_checks.records),
+    Check("logs", file_checks.log_size),
+    Check("log times", file_checks.log_times),
+    Check("supervisor", fleet_checks.supervisor),
+    Check("workers", fleet_checks.workers),
+    Check("changes", fleet_checks.changes),
+    Check("keys", fleet_checks.keys),
+    Check("ports", fleet_checks.ports),
+    Check("reach", fleet_checks.reach),
+    Check("control", fleet_checks.control),
+    Check("service", fleet_checks.service),
+    Check("crontab", fleet_checks.crontab),
+    Check("http proxy", shell_checks.proxies),
+    Check("credentials", shell_checks.credentials),
+    Check("base url", shell_checks.base_url),
+    Check("session", shell_checks.leftovers),
+    Check("settings", shell_checks.settings),
+    Check("claude", shell_checks.claude),
+    Check("providers", network_checks.providers),
+    Check("provider keys", network_checks.keys),
 )

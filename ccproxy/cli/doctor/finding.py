@@ -1,13 +1,13 @@
 """
-What a check sees, and what it says.
+The input and the result of a check.
 
-A finding is made of labels, paths, numbers and words of ours; values of settings never get in.
-So a report can be shown to strangers.
+A finding consists of labels, paths, numbers and fixed text, and never of a setting's value. So a
+report can be shown to others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,7 @@ from ccproxy.supervisor.control.client import FleetStatus
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -28,51 +28,55 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that a check has to say."""
+    """One result of a check."""
 
     level: Level
     text: str
     fix: str = ""
-    """What to type, or to do."""
-    mend: Callable[[], None] | None = field(default=None, compare=False)
-    """Does it, where that is harmless."""
+    """The command to run, or what to do."""
+    repair: Callable[[], None] | None = field(default=None, compare=False)
+    """Applies the fix, if that is harmless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Everything that checks look at; made once."""
+    """The facts that the checks examine, collected once."""
 
     environ: Mapping[str, str]
-    here: Path
+    cwd: Path
     file: Path | None
     """The table; None if there is none."""
     fleet: Fleet | None
     workers: Mapping[str, WorkerConfig]
-    """By label; those whose env files can be read."""
+    """The configurations by label, of env files without mistakes."""
     mistakes: tuple[Mistake, ...]
     status: FleetStatus | None
-    asks_providers: bool = True
-    asks_keys: bool = False
+    changed: Sequence[str] = ()
+    """The labels whose files have changed since their workers started."""
+    connects: bool = True
+    """Whether checks may open connections to the providers."""
+    tests_keys: bool = False
+    """Whether each provider gets a test request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question to the scene."""
+    """A named function that examines the scene."""
 
     name: str
     run: Callable[[Scene], Iterable[Finding]]
 
 
 def ok(text: str) -> Finding:
-    """All is well."""
+    """Return the finding that all is well."""
     return Finding(level=Level.OK, text=text)
 
 
-def warn(text: str, *, fix: str = "", mend: Callable[[], None] | None = None) -> Finding:
-    """Works, but will surprise somebody."""
-    return Finding(level=Level.WARN, text=text, fix=fix, mend=mend)
+def warn(text: str, *, fix: str = "", repair: Callable[[], None] | None = None) -> Finding:
+    """Return a finding about something that works, but probably not as intended."""
+    return Finding(level=Level.WARN, text=text, fix=fix, repair=repair)
 
 
-def fail(text: str, *, fix: str = "", mend: Callable[[], None] | None = None) -> Finding:
-    """Does not work, or is not safe."""
-    return Finding(level=Level.FAIL, text=text, fix=fix, mend=mend)
+def fail(text: str, *, fix: str = "", repair: Callable[[], None] | None = None) -> Finding:
+    """Return a finding about something that does not work or is not safe."""
+    return Finding(level=Level.FAIL, text=text, fix=fix, repair=repair)

@@ -1,4 +1,4 @@
-"""Supervisor, workers, ports, services."""
+"""Checks of the supervisor, the workers, their ports and the services."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.sockets.unix_socket import socket_path
 from ccproxy.text import printable
 
-EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-FIRST_FREE_PORT = 1024
+EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+FIRST_UNPRIVILEGED_PORT = 1024
 
 
 def supervisor(scene: Scene) -> Iterator[Finding]:
-    """There is one, it answers, and it is of this version."""
+    """Check that the supervisor answers and has the installed version."""
     status = scene.status
     if status is None:
         return
@@ -39,87 +39,98 @@ def supervisor(scene: Scene) -> Iterator[Finding]:
 
 
 def workers(scene: Scene) -> Iterator[Finding]:
-    """Each is as it should be."""
+    """Check the state of each proxy."""
     rows = scene.status.proxies if scene.status else ()
+    is_running = any(row.pids for row in rows)
     for row in rows:
         reason = f": {printable(row.reason)}" if row.reason else ""
-        if row.state == "ready":
-            yield ok(f"{row.label} ready on port {row.port}")
+        if row.passes_to and row.state in UP:
+            text = f"{row.label} is bypassed: requests go to {printable(row.passes_to)} unchanged"
+            yield warn(text, fix=f"ccproxy toggle {row.label} on")
+        elif row.state == "ready":
+            yield ok(f"{row.label} is ready on port {row.port}")
         elif row.state == "stopped":
-            runs = any(other.pids for other in rows)
             text = f"{row.label} is stopped"
-            yield warn(text, fix=f"ccproxy start {row.label}") if runs else ok(text)
+            yield warn(text, fix=f"ccproxy start {row.label}") if is_running else ok(text)
         elif row.state in (*UP, "starting", "stopping"):
             yield warn(f"{row.label} is {row.state}{reason}", fix=f"ccproxy status {row.label} -v")
+        elif row.state == "foreign":
+            text = f"the port of {row.label} is used by another program{reason}"
+            yield fail(text, fix=fix(row))
         else:
             yield fail(f"{row.label} is {row.state}{reason}", fix=fix(row))
 
 
+def changes(scene: Scene) -> Iterator[Finding]:
+    """Check that the workers use the current files."""
+    for label in scene.changed:
+        yield warn(f"{label} has changed since its start", fix="ccproxy reload")
+    if not scene.changed:
+        yield ok("no changes since the start")
+
+
 def keys(scene: Scene) -> Iterator[Finding]:
-    """How many keys of each pool can be used."""
+    """Check how many keys of each proxy can be used."""
     rows = scene.status.proxies if scene.status else ()
     if not any(row.pids for row in rows):
-        yield ok("no worker runs")
+        yield ok("no proxy is running")
     for row in rows:
         counts = row.keys or {}
         total, ready = counts.get("total", 0), counts.get("ready", 0)
         if not row.pids or not total:
             continue
-        if ready < total:
-            text = f"{total - ready} of {total} keys of {row.label} are out"
-            say = fail if not ready else warn
-            yield say(text, fix=f"ccproxy logs {row.label} --level warn")
-        else:
+        if ready == total:
             yield ok(f"{row.label}: {ready} of {total} usable")
+        else:
+            report = warn if ready else fail
+            text = f"{row.label}: {total - ready} of {total} keys cannot be used now"
+            yield report(text, fix=f"ccproxy keys {row.label}")
 
 
 def ports(scene: Scene) -> Iterator[Finding]:
-    """Ports that somebody else may need, or get first."""
+    """Check for ports that need root or that the system uses for outgoing connections."""
     if scene.fleet is None:
         return
-    low, high = _ephemeral()
-    wrong = 0
+    low, high = _ephemeral_ports()
+    findings = []
     for entry in scene.fleet.entries:
-        if entry.port < FIRST_FREE_PORT and os.getuid() != 0:
-            wrong += 1
-            text = f"port {entry.port} of {entry.label} is for root only"
-            yield fail(text, fix="choose a port from 1024 on in ccproxy.toml")
+        if entry.port < FIRST_UNPRIVILEGED_PORT and os.getuid() != 0:
+            text = f"port {entry.port} of {entry.label} requires root"
+            findings.append(fail(text, fix="choose a port above 1023 in ccproxy.toml"))
         elif low <= entry.port <= high:
-            wrong += 1
-            text = f"port {entry.port} of {entry.label} may be taken by any outgoing connection"
-            yield warn(text, fix=f"choose a port below {low} in ccproxy.toml")
-    if not wrong:
-        yield ok(", ".join(str(entry.port) for entry in scene.fleet.entries))
+            text = f"port {entry.port} of {entry.label} may be taken by an outgoing connection"
+            findings.append(warn(text, fix=f"choose a port below {low} in ccproxy.toml"))
+    yield from findings or [ok(", ".join(str(entry.port) for entry in scene.fleet.entries))]
 
 
 def reach(scene: Scene) -> Iterator[Finding]:
-    """Who can come in."""
+    """Check which proxies other machines can use."""
     for label, config in scene.workers.items():
         if is_loopback(config.host):
             continue
         if config.client_keys:
-            yield ok(f"{label} can be reached by others, with a client key")
+            yield ok(f"{label} is reachable from other machines, with a client key")
         else:
-            text = f"everybody who reaches {config.host} can use the keys of {label}"
-            fix = "set ANTHROPIC_API_KEY, remove ALLOW_PUBLIC, then: ccproxy reload"
-            yield warn(text, fix=fix)
+            text = f"everyone who can reach {config.host} can use the keys of {label}"
+            fix_text = "set ANTHROPIC_API_KEY, remove ALLOW_PUBLIC, then: ccproxy reload"
+            yield warn(text, fix=fix_text)
     if all(is_loopback(config.host) for config in scene.workers.values()):
         yield ok("this machine only")
 
 
 def control(scene: Scene) -> Iterator[Finding]:
-    """The control socket: in the home, or where the path is too long, elsewhere."""
+    """Report where the control socket is."""
     if scene.fleet is None:
         return
     path = socket_path(scene.fleet.home)
     if path.is_relative_to(scene.fleet.home):
-        yield ok("beside the table")
+        yield ok("in the fleet's folder")
     else:
-        yield ok(f"in {path.parent}, because the path of {tilde(scene.fleet.home)} is long")
+        yield ok(f"in {path.parent}, because the path of {tilde(scene.fleet.home)} is too long")
 
 
 def service(scene: Scene) -> Iterator[Finding]:
-    """What starts the fleet, and whether it still can."""
+    """Check the service that starts the fleet."""
     if scene.fleet is None:
         return
     units = (
@@ -127,49 +138,49 @@ def service(scene: Scene) -> Iterator[Finding]:
         systemd_service(scene.fleet, name="ccproxy", system=True, environ=scene.environ),
         launchd_service(scene.fleet, name="ccproxy", environ=scene.environ),
     )
-    found = [unit for unit in units if unit.owner == scene.fleet.file]
-    for unit in found:
+    installed = [unit for unit in units if unit.owner == scene.fleet.file]
+    for unit in installed:
         if unit.path.read_bytes() != unit.content:
-            text = f"{tilde(unit.path)} was made by another version or Python"
+            text = f"{tilde(unit.path)} was written by another version or Python"
             yield warn(text, fix="ccproxy install-service")
         else:
             yield ok(tilde(unit.path))
-    if units[0] in found and not lingers(scene.environ):
-        yield warn("the service ends with your last logout", fix="loginctl enable-linger")
-    if not found:
+    if units[0] in installed and not lingers(scene.environ):
+        yield warn("the service stops at your last logout", fix="loginctl enable-linger")
+    if not installed:
         yield ok("none installed")
 
 
 def crontab(scene: Scene) -> Iterator[Finding]:
-    """Lines that call a Python which is gone do nothing, silently."""
+    """Check the crontab for lines that call a Python that no longer exists."""
     if scene.fleet is None:
         return
     if shutil.which("crontab") is None:
-        yield ok("no cron here")
+        yield ok("no cron on this machine")
         return
     try:
         lines = cron.read().decode(errors="replace").splitlines()
     except CcproxyError as error:
         yield warn(str(error).splitlines()[0], fix="crontab -l")
         return
-    ours = [line for line in lines if line.endswith(f" of {scene.fleet.file}")]
-    for line in ours:
-        python = line.split(" -m ccproxy ")[0].split()[-1]
-        if not Path(python).exists():
-            what = "cleanup --install-cron" if "# ccproxy cleanup" in line else "install-service"
-            yield fail(
-                f"the crontab calls {short_path(Path(python))}, which is gone",
-                fix=f"ccproxy {what}",
-            )
-        else:
+    own = [line for line in lines if line.endswith(f" of {scene.fleet.file}")]
+    for line in own:
+        python = Path(line.split(" -m ccproxy ")[0].split()[-1])
+        if python.exists():
             yield ok(line.rpartition("# ")[2].partition(" of ")[0])
-    if not ours:
+        else:
+            is_cleanup = "# ccproxy cleanup" in line
+            command = "cleanup --install-cron" if is_cleanup else "install-service"
+            text = f"the crontab calls {short_path(python)}, which does not exist"
+            yield fail(text, fix=f"ccproxy {command}")
+    if not own:
         yield ok("no line of this fleet")
 
 
-def _ephemeral() -> tuple[int, int]:
+def _ephemeral_ports() -> tuple[int, int]:
+    """Return the first and last port for outgoing connections; an empty range if unknown."""
     try:
-        low, high = EPHEMERAL.read_text().split()
+        low, high = EPHEMERAL_PORTS.read_text().split()
         return int(low), int(high)
     except (OSError, ValueError):
         return 65536, 0

@@ -1,4 +1,4 @@
-"""Python, limits, clock, disk, systemd: what any program needs."""
+"""Checks of the machine: Python, limits, clock, disk, systemd."""
 
 from __future__ import annotations
 
@@ -23,15 +23,21 @@ from ccproxy.text import format_size
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = ("aiohttp", "click", "dotenv", "msgspec", "psutil", "structlog", "uvloop")
 FEW_FILES = 4096
-LITTLE_SPACE = 1_000_000_000
-NO_SPACE = 50_000_000
-LITTLE_MEMORY = 64 * 1024 * 1024
-"""Bytes that an idle worker may take."""
-NEW_ENOUGH_SYSTEMD = 254
+LOW_DISK_BYTES = 1_000_000_000
+NO_DISK_BYTES = 50_000_000
+WORKER_BYTES = 64 * 1024 * 1024
+"""Memory that an idle worker may use."""
+RESTART_BACKOFF_SYSTEMD = 254
+"""The first version that restarts a failing service at growing intervals."""
+SYSTEMD_LIMIT_SECONDS = 5
+CONNECT_SECONDS = 0.3
+_REINSTALL = f"{sys.executable} -m pip install --force-reinstall ccproxy-fleet"
+_SET_CLOCK = "timedatectl set-ntp true"
+_USE_ADDRESS = "use 127.0.0.1 instead of localhost, as ccproxy env does"
 
 
 def python(_scene: Scene) -> Iterator[Finding]:
-    """The interpreter, and that every library is there."""
+    """Check the interpreter and that every library is installed."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < OLDEST_PYTHON:
         yield fail(f"Python {version} is too old", fix="install ccproxy with Python 3.11 or newer")
@@ -39,135 +45,130 @@ def python(_scene: Scene) -> Iterator[Finding]:
         yield ok(f"ccproxy {__version__} on Python {version}")
     for name in LIBRARIES:
         if find_spec(name) is None:
-            fix = f"{sys.executable} -m pip install --force-reinstall ccproxy-fleet"
-            yield fail(f"the library {name} is missing", fix=fix)
+            yield fail(f"the library {name} is missing", fix=_REINSTALL)
 
 
 def installation(_scene: Scene) -> Iterator[Finding]:
-    """What is running is what was installed."""
+    """Check that the running code is the installed package."""
     try:
         installed = metadata.version("ccproxy-fleet")
     except metadata.PackageNotFoundError:
-        yield ok("runs from its source")
+        yield ok("runs from its source tree")
         return
     if installed != __version__:
-        fix = f"{sys.executable} -m pip install --force-reinstall ccproxy-fleet"
-        yield warn(f"the package says {installed}, the code says {__version__}", fix=fix)
+        text = f"the package is version {installed}, the code is version {__version__}"
+        yield warn(text, fix=_REINSTALL)
     else:
         yield ok(f"package ccproxy-fleet {installed}")
 
 
 def user(_scene: Scene) -> Iterator[Finding]:
-    """Nobody needs root for this."""
+    """Check that ccproxy does not run as root."""
     if os.name == "posix" and os.geteuid() == 0 and not _is_container():
-        fix = "run ccproxy as a user of its own; a service: ccproxy install-service --system"
-        yield warn("runs as root: a hole in any library would be a hole in the machine", fix=fix)
+        fix = "run ccproxy as an ordinary user; as a service: ccproxy install-service --system"
+        yield warn("runs as root: a flaw in any library would expose the whole machine", fix=fix)
     else:
         yield ok(f"user {os.geteuid()}")
 
 
 def open_files(_scene: Scene) -> Iterator[Finding]:
-    """A stream takes two sockets."""
+    """Check the limit of open files; each stream uses two sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Workers raise the soft limit themselves.
     if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
-        yield warn(f"a process may open {hard} files only", fix="ulimit -Hn 65536 (as root)")
+        yield warn(f"a process may open only {hard} files", fix="ulimit -Hn 65536 (as root)")
     else:
-        most = "any number of" if hard == resource.RLIM_INFINITY else hard
-        yield ok(f"a process may open {most} files (now {soft})")
+        limit = "any number of" if hard == resource.RLIM_INFINITY else hard
+        yield ok(f"a process may open {limit} files (currently {soft})")
 
 
 def clock(_scene: Scene) -> Iterator[Finding]:
-    """A clock that is wrong breaks certificates and retention."""
-    written = Path(__file__).stat().st_mtime
-    if time.time() < written - 86400:
-        fix = "timedatectl set-ntp true"
-        yield fail("the clock is behind the time at which ccproxy was installed", fix=fix)
+    """Check the clock, on which certificates and log retention depend."""
+    installed = Path(__file__).stat().st_mtime
+    if time.time() < installed - 86400:
+        yield fail("the clock is earlier than the installation of ccproxy", fix=_SET_CLOCK)
     else:
         yield ok(time.strftime("%Y-%m-%d %H:%M:%S %Z"))
 
 
 def disk(scene: Scene) -> Iterator[Finding]:
-    """Logs need room; requests are answered without it."""
+    """Check the free space for logs; requests are served without it."""
     if scene.fleet is None:
         return
     free = shutil.disk_usage(scene.fleet.home).free
     text = f"{format_size(free)} free at {tilde(scene.fleet.home)}"
-    if free < NO_SPACE:
+    if free < NO_DISK_BYTES:
         yield fail(text, fix="ccproxy cleanup --older-than 1h")
-    elif free < LITTLE_SPACE:
+    elif free < LOW_DISK_BYTES:
         yield warn(text, fix="ccproxy cleanup --older-than 12h")
     else:
         yield ok(text)
 
 
 def memory(scene: Scene) -> Iterator[Finding]:
-    """Every worker is a process."""
-    import psutil  # slow to load, and --help needs it not
+    """Check the memory for a process per worker."""
+    import psutil  # slow to import, and not needed for --help
 
-    needed = (
-        LITTLE_MEMORY * sum(entry.workers for entry in scene.fleet.entries) if scene.fleet else 0
-    )
+    workers = sum(entry.workers for entry in scene.fleet.entries) if scene.fleet else 0
+    needed = WORKER_BYTES * workers
     free = psutil.virtual_memory().available
-    running = scene.status is not None and any(row.pids for row in scene.status.proxies)
-    if free < needed and not running:
-        yield warn(
-            f"{format_size(free)} of memory for {format_size(needed)} of workers",
-            fix="start fewer labels",
-        )
+    is_running = scene.status is not None and any(row.pids for row in scene.status.proxies)
+    if free < needed and not is_running:
+        text = f"{format_size(free)} of memory available, the workers need {format_size(needed)}"
+        yield warn(text, fix="start fewer proxies: ccproxy start LABEL")
     else:
         yield ok(f"{format_size(free)} of memory available")
 
 
 def localhost(scene: Scene) -> Iterator[Finding]:
-    """`localhost` may mean ::1, where somebody else may listen on the same port."""
+    """Check that `localhost` is not ::1 with another program on the same port."""
     try:
-        found = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
     except OSError:
-        yield fail("the name localhost is not known", fix="add 127.0.0.1 localhost to /etc/hosts")
+        fix = "add 127.0.0.1 localhost to /etc/hosts"
+        yield fail("the name localhost cannot be resolved", fix=fix)
         return
-    first = found[0][4][0]
-    strangers = []
+    first = addresses[0][4][0]
+    ports: list[int] = []
     if first == "::1" and scene.fleet is not None:
-        strangers = [
-            e.port for e in scene.fleet.entries if _listens(socket.AF_INET6, "::1", e.port)
-        ]
-    if strangers:
-        text = f"localhost is ::1, and another program listens there on port {strangers[0]}"
-        yield fail(text, fix="write 127.0.0.1 instead of localhost, as ccproxy env does")
-    elif not any(address[4][0] == "127.0.0.1" for address in found):
-        fix = "write 127.0.0.1 instead of localhost, as ccproxy env does"
-        yield warn("localhost does not lead to 127.0.0.1", fix=fix)
+        ports = [e.port for e in scene.fleet.entries if _listens(socket.AF_INET6, "::1", e.port)]
+    if ports:
+        text = f"localhost is ::1, where another program uses port {ports[0]}"
+        yield fail(text, fix=_USE_ADDRESS)
+    elif not any(address[4][0] == "127.0.0.1" for address in addresses):
+        yield warn("localhost does not resolve to 127.0.0.1", fix=_USE_ADDRESS)
     else:
         yield ok(f"localhost is {first}")
 
 
 def wsl(_scene: Scene) -> Iterator[Finding]:
-    """In WSL 2, Windows programs reach us by another address, and the clock drifts in sleep."""
-    release = os.uname().release.lower()
-    if "microsoft" in release:
-        fix = "run claude inside WSL, too; or set networkingMode=mirrored in .wslconfig"
-        yield warn("this is WSL: programs of Windows may not reach 127.0.0.1", fix=fix)
+    """Check for WSL 2, where programs of Windows use another address."""
+    if "microsoft" in os.uname().release.lower():
+        fix = "run claude inside WSL, or set networkingMode=mirrored in .wslconfig"
+        yield warn("this is WSL: Windows programs may not reach 127.0.0.1", fix=fix)
     else:
         yield ok(f"{os.uname().sysname} {os.uname().release}")
 
 
 def systemd(_scene: Scene) -> Iterator[Finding]:
-    """Growing delays between tries came with 254."""
+    """Report the version of systemd."""
     program = shutil.which("systemctl")
     if program is None:
         yield ok("no systemd")
         return
-    done = subprocess.run(  # noqa: S603 - the path is from which()
-        [program, "--version"], capture_output=True, text=True, check=False, timeout=5
+    process = subprocess.run(  # noqa: S603 - the path is from which()
+        [program, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SYSTEMD_LIMIT_SECONDS,
     )
-    found = re.match(r"systemd (\d+)", done.stdout)
-    number = int(found[1]) if found else 0
-    if 0 < number < NEW_ENOUGH_SYSTEMD:
-        # Nothing breaks: a crashing supervisor is started every second, not ever more rarely.
-        yield ok(f"systemd {number} (before 254, tries are one second apart for ever)")
+    match = re.match(r"systemd (\d+)", process.stdout)
+    version = int(match[1]) if match else 0
+    if 0 < version < RESTART_BACKOFF_SYSTEMD:
+        yield ok(f"systemd {version} (before 254, restarts are always one second apart)")
     else:
-        yield ok(f"systemd {number}" if number else "systemd")
+        yield ok(f"systemd {version}" if version else "systemd")
 
 
 def _is_container() -> bool:
@@ -177,7 +178,7 @@ def _is_container() -> bool:
 def _listens(family: socket.AddressFamily, host: str, port: int) -> bool:
     try:
         with socket.socket(family) as connection:
-            connection.settimeout(0.3)
+            connection.settimeout(CONNECT_SECONDS)
             return connection.connect_ex((host, port)) == 0
     except OSError:
         return False

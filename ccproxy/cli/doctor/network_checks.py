@@ -1,135 +1,183 @@
-"""Each provider: its name, a connection, its certificate, the clock, the key."""
+"""Checks of each provider: name, connection, certificate, clock, key."""
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ccproxy.cli.connection_test import try_connection
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
+from ccproxy.config.forward_proxy import proxy_for
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.text import printable
 
-LIMIT = 3.0
-"""Seconds for each step; the providers are looked at all at once."""
-KEY_LIMIT = 30.0
-SKEW = 120.0
-"""Seconds by which our clock may differ from a provider's."""
+STEP_SECONDS = 3.0
+"""The limit for each step. All providers are checked at the same time."""
+KEY_TEST_SECONDS = 30.0
+CLOCK_SKEW_SECONDS = 120.0
+"""The largest difference between our clock and a provider's."""
+MAX_PARALLEL = 8
 
 _UNTRUSTED = range(18, 22)
-"""Certificates that nobody known has signed: OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
+"""Certificates without a known issuer: OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
 
 
 def providers(scene: Scene) -> Iterator[Finding]:
-    """DNS, TCP, TLS, in this order; the first that fails is told."""
-    if not scene.asks_providers:
-        yield ok("not asked (--offline)")
+    """Check DNS, TCP and TLS of each provider, on the same way as the worker's requests."""
+    if not scene.connects:
+        yield ok("not checked (--offline)")
         return
-    asked = {config.base_url: config for config in scene.workers.values() if not config.serves_demo}
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for found in pool.map(_provider, asked.values()):
-            yield from found
-    if not asked:
+    configs = {
+        config.base_url: config for config in scene.workers.values() if not config.serves_demo
+    }
+    with ThreadPoolExecutor(max_workers=MAX_PARALLEL) as pool:
+        checks = [pool.submit(_provider, config, scene.environ) for config in configs.values()]
+        for check in checks:
+            yield from check.result()
+    if not configs:
         yield ok("only the demo provider")
 
 
 def keys(scene: Scene) -> Iterator[Finding]:
-    """One tiny request through each worker that runs."""
-    if not scene.asks_keys:
-        yield ok("not asked; with --online each provider gets one tiny request")
+    """Send one small request through each running worker."""
+    if not scene.tests_keys:
+        yield ok("not tested; --online sends one small request to each provider")
         return
     running = {row.label for row in scene.status.proxies if row.pids} if scene.status else set()
     for label, config in scene.workers.items():
         if label in running:
-            yield _key(label, config)
+            yield _test_request(label, config)
         else:
-            yield warn(f"{label} does not run and cannot be asked", fix=f"ccproxy start {label}")
+            text = f"{label} is not running, so its keys cannot be tested"
+            yield warn(text, fix=f"ccproxy start {label}")
 
 
-def _provider(config: WorkerConfig) -> list[Finding]:
-    split = urlsplit(config.base_url)
-    host = split.hostname or ""
-    port = split.port or (443 if split.scheme == "https" else 80)
-    if config.upstream_proxy:
-        return [ok(f"{config.label}: through the proxy that UPSTREAM_PROXY names")]
+def _provider(config: WorkerConfig, environ: Mapping[str, str]) -> list[Finding]:
+    url = urlsplit(config.base_url)
+    proxy = proxy_for(config.base_url, config.upstream_proxy, environ)
+    if proxy is not None:
+        return _through_proxy(config, url, urlsplit(proxy))
+    host, port = _address(url)
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        return [fail(f"{config.label}: the name {host} is not known (DNS)", fix=f"nslookup {host}")]
+        text = f"{config.label}: the name {host} cannot be resolved (DNS)"
+        return [fail(text, fix=f"check PROVIDER_BASE_URL; nslookup {host}")]
     try:
-        with socket.create_connection((host, port), LIMIT):
-            pass
+        socket.create_connection((host, port), STEP_SECONDS).close()
     except OSError as error:
-        text = f"{config.label}: {host} port {port} cannot be reached ({_words(error)})"
+        text = f"{config.label}: {host} port {port} cannot be reached ({_reason(error)})"
         if is_loopback(host):
             return [fail(text, fix="start the server there, or correct PROVIDER_BASE_URL")]
-        return [fail(text, fix="check the way out: UPSTREAM_PROXY, VPN, firewall")]
-    return _greet(config, host, port)
+        return [fail(text, fix="check UPSTREAM_PROXY, VPN and firewall")]
+    return _head_request(config, _connection(config, url.scheme, host, port), "/")
 
 
-def _greet(config: WorkerConfig, host: str, port: int) -> list[Finding]:
-    """Shake hands and read the clock, as far as a HEAD request tells it."""
-    connection: HTTPConnection = HTTPConnection(host, port, timeout=LIMIT)
-    if urlsplit(config.base_url).scheme == "https":
-        trust = ssl.create_default_context()
-        if config.ca_bundle is not None:
-            trust.load_verify_locations(cafile=config.ca_bundle)
-        connection = HTTPSConnection(host, port, timeout=LIMIT, context=trust)
-    begun = time.monotonic()
+def _through_proxy(config: WorkerConfig, url: SplitResult, proxy: SplitResult) -> list[Finding]:
+    """Check the provider through an HTTP proxy, which resolves its name."""
+    host, port = _address(url)
+    proxy_host, proxy_port = _address(proxy)
+    name = f"{proxy_host}:{proxy_port}"
+    if proxy.scheme == "https":
+        return [ok(f"{config.label}: through the proxy {name} (not tested: TLS to the proxy)")]
+    login = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}"
+    headers = {}
+    if proxy.username:
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+    connection = _connection(config, url.scheme, proxy_host, proxy_port)
+    if url.scheme == "https":
+        connection.set_tunnel(host, port, headers=headers)
+        try:
+            connection.connect()
+        except ssl.SSLError:
+            connection.close()  # the request below connects again and reports the certificate
+        except OSError as error:
+            text = f"{config.label}: {host} cannot be reached through {name} ({_reason(error)})"
+            return [fail(text, fix="check UPSTREAM_PROXY or HTTPS_PROXY, and its login")]
+        return _head_request(config, connection, "/", route=f" through {name}")
+    target = f"http://{url.netloc.rpartition('@')[2]}/"
+    return _head_request(config, connection, target, headers=headers, route=f" through {name}")
+
+
+def _connection(config: WorkerConfig, scheme: str, host: str, port: int) -> HTTPConnection:
+    if scheme != "https":
+        return HTTPConnection(host, port, timeout=STEP_SECONDS)
+    trust = ssl.create_default_context()
+    if config.ca_bundle is not None:
+        trust.load_verify_locations(cafile=config.ca_bundle)
+    return HTTPSConnection(host, port, timeout=STEP_SECONDS, context=trust)
+
+
+def _head_request(
+    config: WorkerConfig,
+    connection: HTTPConnection,
+    target: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    route: str = "",
+) -> list[Finding]:
+    """Send a HEAD request; report the certificate, the response time and the clock."""
+    host, _ = _address(urlsplit(config.base_url))
+    begin = time.monotonic()
     try:
-        connection.request("HEAD", "/")
+        connection.request("HEAD", target, headers=dict(headers or {}))
         date = connection.getresponse().headers.get("Date")
     except ssl.SSLCertVerificationError as error:
         text = f"{config.label}: the certificate of {host} is refused: {error.verify_message}"
-        own = "set CA_BUNDLE in the env file if a company's proxy is in between"
-        other = "check PROVIDER_BASE_URL and the clock of this machine; else its owner must mend it"
+        own = "set CA_BUNDLE in the env file if a company's proxy intercepts TLS"
+        other = "check PROVIDER_BASE_URL and the clock of this machine"
         return [fail(text, fix=own if error.verify_code in _UNTRUSTED else other)]
     except ssl.SSLError as error:
-        text = f"{config.label}: {host} does not speak TLS as it should ({error.reason})"
+        text = f"{config.label}: the TLS handshake with {host} fails ({error.reason})"
         return [fail(text, fix="check PROVIDER_BASE_URL")]
     except (OSError, HTTPException):
-        return [
-            warn(f"{config.label}: {host} answers nothing within {LIMIT:.0f} s", fix="try again")
-        ]
+        text = f"{config.label}: {host}{route} does not respond within {STEP_SECONDS:.0f} s"
+        return [warn(text, fix="try again; check UPSTREAM_PROXY, VPN and firewall")]
     finally:
         connection.close()
-    took = (time.monotonic() - begun) * 1000
-    return [ok(f"{config.label}: {host} answers in {took:.0f} ms"), *_skew(date, host)]
+    milliseconds = (time.monotonic() - begin) * 1000
+    text = f"{config.label}: {host} responds in {milliseconds:.0f} ms{route}"
+    return [ok(text), *_clock_skew(date, host)]
 
 
-def _skew(date: str | None, host: str) -> list[Finding]:
+def _clock_skew(date: str | None, host: str) -> list[Finding]:
     try:
         theirs = parsedate_to_datetime(date or "").timestamp()
     except ValueError:
         return []
     difference = time.time() - theirs
-    if abs(difference) < SKEW:
+    if abs(difference) < CLOCK_SKEW_SECONDS:
         return []
-    way = "ahead of" if difference > 0 else "behind"
-    text = f"the clock is {abs(difference):.0f} s {way} that of {host}"
+    direction = "ahead of" if difference > 0 else "behind"
+    text = f"the clock is {abs(difference):.0f} s {direction} that of {host}"
     return [warn(text, fix="timedatectl set-ntp true")]
 
 
-def _key(label: str, config: WorkerConfig) -> Finding:
+def _test_request(label: str, config: WorkerConfig) -> Finding:
     try:
-        said = try_connection(config, limit=KEY_LIMIT)
+        report = try_connection(config, limit=KEY_TEST_SECONDS)
     except (OSError, ValueError):
-        return fail(f"{label}: its worker does not answer", fix=f"ccproxy logs {label}")
-    if said.get("status") == "success":
-        return ok(f"{label}: {printable(str(said.get('model_used')))} answers")
-    kind = printable(str(said.get("error_type") or "no answer"))
-    advice = [str(text) for text in said.get("suggestions") or ()]
-    return fail(f"{label}: {kind}", fix=printable(advice[0]) if advice else f"ccproxy logs {label}")
+        return fail(f"{label}: its worker does not respond", fix=f"ccproxy logs {label}")
+    if report.get("status") == "success":
+        return ok(f"{label}: {printable(str(report.get('model_used')))} responds")
+    kind = printable(str(report.get("error_type") or "no response"))
+    suggestions = [printable(str(text)) for text in report.get("suggestions") or ()]
+    return fail(f"{label}: {kind}", fix=suggestions[0] if suggestions else f"ccproxy logs {label}")
 
 
-def _words(error: OSError) -> str:
-    return (
-        "no answer" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
-    )
+def _address(url: SplitResult) -> tuple[str, int]:
+    return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no response"
+    return error.strerror or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""PATH, proxies, Claude Code and the settings that would win over `ccproxy env`."""
+"""Checks of PATH, HTTP proxies, Claude Code and the settings that override `ccproxy env`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.terminal import tilde
 from ccproxy.cli.session.claude_environment import (
+    ACTIVE,
     MANAGED,
+    OWN_KEY,
     PROVIDER_SWITCHES,
     TOKEN,
     is_claude_name,
@@ -21,6 +23,7 @@ from ccproxy.cli.session.claude_environment import (
 )
 from ccproxy.cli.session.claude_settings import (
     Conflict,
+    SettingsFile,
     effective_environment,
     find_conflicts,
     read_settings_files,
@@ -28,57 +31,72 @@ from ccproxy.cli.session.claude_settings import (
 )
 from ccproxy.text import printable
 
-PATIENCE = 10.0
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-_LOOPBACK = ("127.0.0.1", "localhost")
+CLAUDE_LIMIT_SECONDS = 10.0
+_PROXY_VARIABLES = tuple(
+    name
+    for scheme in ("http", "https", "all")
+    for name in (f"{scheme}_proxy".upper(), f"{scheme}_proxy")
+)
+_LOOPBACK = {"127.0.0.1", "localhost"}
+_SET_SHELL = 'eval "$(ccproxy env LABEL)"'
 
 
 def path(scene: Scene) -> Iterator[Finding]:
-    """The `ccproxy` that the shell finds is this one; others publish a command of that name."""
+    """Check that the shell finds this ccproxy and no other program of that name."""
     folders = [folder for folder in scene.environ.get("PATH", "").split(os.pathsep) if folder]
-    found = [Path(folder, "ccproxy") for folder in dict.fromkeys(folders)]
-    found = [file for file in found if os.access(file, os.X_OK) and file.is_file()]
-    foreign = [file for file in found if not _is_ours(file)]
-    ours = Path(sys.executable).parent / "ccproxy"
-    if foreign and found[0] in foreign:
-        text = f"the shell's ccproxy is another program: {tilde(found[0])}"
-        yield fail(text, fix=f'export PATH="{ours.parent}:$PATH"')
+    programs = [Path(folder, "ccproxy") for folder in dict.fromkeys(folders)]
+    programs = [file for file in programs if os.access(file, os.X_OK) and file.is_file()]
+    foreign = [file for file in programs if not _is_this_ccproxy(file)]
+    folder = Path(sys.executable).parent
+    if foreign and programs[0] in foreign:
+        text = f"the shell's ccproxy is another program: {tilde(programs[0])}"
+        yield fail(text, fix=f'export PATH="{folder}:$PATH"')
     elif foreign:
-        text = f"another ccproxy is on PATH: {tilde(foreign[0])}"
-        yield warn(text, fix=f"remove it, or keep {ours.parent} before it")
+        text = f"another program named ccproxy is on PATH: {tilde(foreign[0])}"
+        yield warn(text, fix=f"remove it, or keep {folder} before it")
     else:
-        yield ok(tilde(found[0]) if found else "not on PATH; called by its module")
+        yield ok(tilde(programs[0]) if programs else "not on PATH; called as a module")
 
 
 def proxies(scene: Scene) -> Iterator[Finding]:
-    """An HTTP proxy must not be asked for this machine's own ports."""
-    names = [name for name in _PROXIES if scene.environ.get(name)]
-    if not names:
-        yield ok("no HTTP proxy in the environment")
-        return
-    listed = scene.environ.get("NO_PROXY") or scene.environ.get("no_proxy") or ""
-    hosts = {host.strip() for host in listed.split(",")}
-    if "*" in hosts or hosts >= set(_LOOPBACK):
-        yield ok(f"{names[0]}, but not for this machine")
-    else:
-        text = f"{names[0]} is set, and NO_PROXY does not name localhost and 127.0.0.1"
-        yield fail(text, fix="export NO_PROXY=localhost,127.0.0.1,::1   (ccproxy run does it)")
+    """Check that Claude Code does not use an HTTP proxy for this machine's ports."""
+    files = read_settings_files(scene.environ, scene.cwd)
+    sources: list[tuple[str, dict[str, str]]] = [("the environment", dict(scene.environ))]
+    sources += [
+        (tilde(file.path), effective_environment(scene.environ, [file]))
+        for file in files
+        if any(name.lower() in {*_PROXY_VARIABLES, "no_proxy"} for name in file.env)
+    ]
+    findings = []
+    for place, environ in sources:
+        names = [name for name in _PROXY_VARIABLES if environ.get(name)]
+        listed = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+        hosts = {host.strip() for host in listed.split(",")}
+        if not names:
+            continue
+        if "*" in hosts or hosts >= _LOOPBACK:
+            findings.append(ok(f"{names[0]} in {place}, but not for this machine"))
+        else:
+            text = f"{names[0]} is set in {place}, and NO_PROXY lacks localhost and 127.0.0.1"
+            fix = "set NO_PROXY=localhost,127.0.0.1,::1 there   (ccproxy run does it)"
+            findings.append(fail(text, fix=fix))
+    yield from findings or [ok("no HTTP proxy is set")]
 
 
 def credentials(scene: Scene) -> Iterator[Finding]:
-    """Two credentials at once make Claude Code choose, and warn."""
+    """Check for credentials that conflict; Claude Code warns about two."""
     environ = scene.environ
-    if environ.get("ANTHROPIC_API_KEY") and environ.get(TOKEN):
-        yield warn(f"ANTHROPIC_API_KEY and {TOKEN} are both set", fix="unset ANTHROPIC_API_KEY")
-    elif environ.get("ANTHROPIC_API_KEY"):
-        text = "ANTHROPIC_API_KEY is set: a plain `claude` uses that account"
-        yield warn(text, fix='eval "$(ccproxy env LABEL)" or ccproxy run LABEL -- claude')
+    if environ.get(OWN_KEY) and environ.get(TOKEN):
+        yield warn(f"{OWN_KEY} and {TOKEN} are both set", fix=f"unset {OWN_KEY}")
+    elif environ.get(OWN_KEY):
+        text = f"{OWN_KEY} is set: a plain `claude` uses that account"
+        yield warn(text, fix=f"{_SET_SHELL} or ccproxy run LABEL -- claude")
     else:
-        yield ok("none of its own in this shell" if not environ.get(TOKEN) else f"{TOKEN} alone")
+        yield ok(f"{TOKEN} alone" if environ.get(TOKEN) else "none in this shell")
 
 
 def base_url(scene: Scene) -> Iterator[Finding]:
-    """Where this shell's Claude Code goes."""
+    """Check where Claude Code in this shell sends its requests."""
     url = scene.environ.get("ANTHROPIC_BASE_URL", "")
     if not url:
         yield ok("not set in this shell")
@@ -88,89 +106,91 @@ def base_url(scene: Scene) -> Iterator[Finding]:
         host, port = split.hostname or "", split.port
     except ValueError:
         host, port, split = "", None, urlsplit("")
-    known = {entry.port: entry.label for entry in scene.fleet.entries} if scene.fleet else {}
+    labels = {entry.port: entry.label for entry in scene.fleet.entries} if scene.fleet else {}
     if host not in ("127.0.0.1", "localhost", "::1"):
-        yield warn(
-            "ANTHROPIC_BASE_URL leads away from this machine", fix='eval "$(ccproxy env LABEL)"'
-        )
-    elif port not in known:
-        text = f"ANTHROPIC_BASE_URL names port {port}, which is not in the table"
-        yield fail(text, fix='eval "$(ccproxy env LABEL)"')
+        yield warn("ANTHROPIC_BASE_URL is not on this machine", fix=_SET_SHELL)
+    elif port not in labels:
+        text = f"ANTHROPIC_BASE_URL has port {port}, which is not in the table"
+        yield fail(text, fix=_SET_SHELL)
     elif split.path.rstrip("/"):
-        text = "ANTHROPIC_BASE_URL has a path; Claude Code adds /v1 itself"
-        yield warn(text, fix=f'eval "$(ccproxy env {known[port]})"')
+        text = "ANTHROPIC_BASE_URL has a path, but Claude Code adds /v1 itself"
+        yield warn(text, fix=_SET_SHELL.replace("LABEL", labels[port]))
     else:
-        yield ok(f"{known[port]} (port {port})")
+        yield ok(f"{labels[port]} (port {port})")
 
 
 def settings(scene: Scene) -> Iterator[Finding]:
-    """Claude Code's own files win over the environment: each setting that would, by its name."""
-    files = read_settings_files(scene.environ, scene.here)
+    """Check Claude Code's settings files for what overrides a session's environment."""
+    files = read_settings_files(scene.environ, scene.cwd)
     network = effective_environment(scene.environ, files)
     conflicts: dict[Conflict, None] = {}
     for config in scene.workers.values():
         variables = session(config, scene.environ, network_environ=network)
         conflicts |= dict.fromkeys(find_conflicts(variables, files))
+    findings = [_conflict(conflict) for conflict in conflicts]
     saved = saved_model(files)
-    is_foreign = saved is not None and not is_claude_name(saved[0])
-    if saved is not None and is_foreign:
-        file = tilde(saved[1].path)
-        text = f'{file} saves the model "{printable(saved[0])}", which is not a Claude model'
-        yield warn(text, fix=f'remove "model" from {file}; a plain `claude` would request it')
-    for conflict in conflicts:
-        text = f"{tilde(conflict.file)} sets {conflict.variable}, which wins over `ccproxy env`"
-        if conflict.is_managed:
-            yield fail(text, fix="ask the administrator to remove it")
-        else:
-            entry = f'"{conflict.variable}" from env in {tilde(conflict.file)}'
-            fix = f"remove {entry}, or use ccproxy run"
-            yield fail(text, fix=fix)
-    if not (conflicts or is_foreign):
-        yield ok("no settings file of Claude Code is in the way")
+    if saved is not None and not is_claude_name(saved[0]):
+        findings.insert(0, _saved_model(*saved))
+    yield from findings or [ok("no settings file of Claude Code overrides a session")]
+
+
+def _saved_model(model: str, file: SettingsFile) -> Finding:
+    name = tilde(file.path)
+    text = f'{name} saves the model "{printable(model)}", which is not a Claude model'
+    return warn(text, fix=f'remove "model" from {name}; a plain `claude` would request it')
+
+
+def _conflict(conflict: Conflict) -> Finding:
+    file = tilde(conflict.file)
+    text = f"{file} sets {conflict.variable}, which overrides `ccproxy env`"
+    if conflict.is_managed:
+        return fail(text, fix="ask the administrator to remove it")
+    return fail(text, fix=f'remove "{conflict.variable}" from env in {file}, or use ccproxy run')
 
 
 def leftovers(scene: Scene) -> Iterator[Finding]:
-    """Variables that an older session left behind."""
-    found = [name for name in PROVIDER_SWITCHES if scene.environ.get(name)]
-    for name in found:
-        yield fail(f"{name} goes past ANTHROPIC_BASE_URL", fix=f"unset {name}")
-    active = scene.environ.get("CCPROXY_ACTIVE")
+    """Check for variables that an earlier session or another product left behind."""
+    switches = [name for name in PROVIDER_SWITCHES if scene.environ.get(name)]
+    for name in switches:
+        text = f"{name} is set: Claude Code ignores ANTHROPIC_BASE_URL"
+        yield fail(text, fix=f"unset {name}")
+    active = scene.environ.get(ACTIVE)
     if active and scene.fleet is not None and scene.fleet.entry(active) is None:
-        fix = 'eval "$(ccproxy env --unset)"'
-        yield warn(f"this shell is set to {printable(active)}, which is not in the table", fix=fix)
-    elif not found:
+        text = f"this shell is set to {printable(active)}, which is not in the table"
+        yield warn(text, fix='eval "$(ccproxy env --unset)"')
+    elif not switches:
         count = sum(name in scene.environ for name in MANAGED)
-        yield ok(f"{count} variables of a session are set" if count else "a clean shell")
+        yield ok(f"{count} variables of a session are set" if count else "no session in this shell")
 
 
 def claude(_scene: Scene) -> Iterator[Finding]:
-    """The program that all this is for."""
+    """Report the version of Claude Code."""
     program = shutil.which("claude")
     if program is None:
         fix = "npm install -g @anthropic-ai/claude-code"
         yield warn("Claude Code is not on PATH", fix=fix)
         return
     try:
-        done = subprocess.run(  # noqa: S603 - the path is from which()
+        process = subprocess.run(  # noqa: S603 - the path is from which()
             [program, "--version"],
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE,
+            timeout=CLAUDE_LIMIT_SECONDS,
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
-        yield warn(f"{tilde(Path(program))} --version does not answer", fix="claude doctor")
+        yield warn(f"{tilde(Path(program))} --version does not respond", fix="claude doctor")
         return
-    version = done.stdout.strip().splitlines()
-    if done.returncode or not version:
+    version = process.stdout.strip().splitlines()
+    if process.returncode or not version:
         yield warn(f"{tilde(Path(program))} --version fails", fix="claude doctor")
     else:
         yield ok(printable(version[0])[:60])
 
 
-def _is_ours(file: Path) -> bool:
-    """Whether the script runs this very Python; what pip and pipx write names it."""
+def _is_this_ccproxy(file: Path) -> bool:
+    """Return True if the script runs this Python; the scripts of pip and pipx name it."""
     if file.resolve().parent == Path(sys.executable).parent:
         return True
     try:
@@ -178,5 +198,4 @@ def _is_ours(file: Path) -> bool:
             head = script.read(4096)
     except OSError:
         return False
-    names_us = os.fsencode(sys.executable) in head
-    return names_us or b"from ccproxy.__main__ import main" in head
+    return os.fsencode(sys.executable) in head or b"from ccproxy.__main__ import main" in head

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -15,13 +15,20 @@ from ccproxy import __version__
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import notify, show
-from ccproxy.text import printable
+from ccproxy.text import counted, printable
 
 if TYPE_CHECKING:
-    from ccproxy.cli.doctor.finding import Check, Finding, Scene
+    from ccproxy.cli.doctor.finding import Finding, Scene
 
-Found = list[tuple["Check", "Finding"]]
-_SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+Redact = Callable[[str], str]
+_MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+class _Result(NamedTuple):
+    """A finding and the name of its check."""
+
+    check: str
+    finding: Finding
 
 
 @click.command(
@@ -29,98 +36,101 @@ _SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
     examples=[
         "ccproxy doctor",
         "ccproxy doctor --fix      # permissions, folders, stale records, old logs",
-        "ccproxy doctor --online   # also asks every provider with its key",
-        "ccproxy doctor --report   # to be shown to others: holds no secret",
+        "ccproxy doctor --online   # also tests the keys of every provider",
+        "ccproxy doctor --report   # without secrets, to show to others",
     ],
 )
-@click.option("--fix", is_flag=True, help="Mend what can be mended without harm.")
-@click.option("--online", is_flag=True, help="Also ask each provider: one tiny request.")
-@click.option("--offline", is_flag=True, help="Connect to nobody.")
-@click.option("--report", is_flag=True, help="Everything, as text for a bug report.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
+@click.option("--fix", is_flag=True, help="Apply the fixes that are harmless.")
+@click.option("--online", is_flag=True, help="Send one small request to each provider.")
+@click.option("--offline", is_flag=True, help="Do not connect to providers.")
+@click.option("--report", is_flag=True, help="Print everything as text for a bug report.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.pass_obj
 def doctor(
     options: Options, *, fix: bool, online: bool, offline: bool, report: bool, as_json: bool
 ) -> None:
     """
-    Look for everything that is known to go wrong; each trouble comes with what mends it.
+    Check the machine, the configuration, the fleet and this shell, and suggest fixes.
 
-    Shows what is not well, with -v also what is. Exits with 1 if something fails.
+    Shows the problems; -v shows every check. Exits with 1 if a check fails.
     """
     from ccproxy.cli.doctor.finding import Level
 
-    scene = _look(options, online=online, offline=offline)
-    found = list(_examined(scene))
-    if fix and _mend(options, found):
-        scene = _look(options, online=online, offline=offline)
-        found = list(_examined(scene))
+    scene = _examine(options, online=online, offline=offline)
+    results = list(_results(scene))
+    if fix and _repair(options, results):
+        scene = _examine(options, online=online, offline=offline)
+        results = list(_results(scene))
     redact = _redactor(scene)
     if as_json:
-        show(redact(json.dumps(_as_json(found), indent=2)))
+        show(redact(json.dumps(_as_json(results), indent=2)))
     elif report:
-        show(redact(_report(scene, found)))
+        show(redact(_report(scene, results)))
     else:
-        _print(found, redact, verbose=options.verbose)
-    failed = any(finding.level is Level.FAIL for _, finding in found)
+        _print(results, redact, verbose=options.verbose)
+    failed = any(result.finding.level is Level.FAIL for result in results)
     raise SystemExit(1 if failed else 0)
 
 
-def _look(options: Options, *, online: bool, offline: bool) -> Scene:
-    """Read all that checks look at; nothing here fails, it is all found."""
+def _examine(options: Options, *, online: bool, offline: bool) -> Scene:
+    """Collect the facts for the checks; problems in the user's files become findings."""
     from ccproxy.cli.doctor.finding import Scene
+    from ccproxy.cli.pending_changes import changed_labels
     from ccproxy.config.fleet_check import check_fleet
     from ccproxy.config.locations import find_config
     from ccproxy.errors import ConfigError
     from ccproxy.supervisor.control.client import fleet_status
 
-    environ, here = dict(os.environ), Path.cwd()
+    environ, cwd = dict(os.environ), Path.cwd()
     try:
         file = find_config(options.config)
     except ConfigError as error:
         return Scene(
-            environ=environ, here=here, file=None, fleet=None, workers={},
-            mistakes=error.mistakes, status=None, asks_providers=not offline,
+            environ=environ, cwd=cwd, file=None, fleet=None, workers={},
+            mistakes=error.mistakes, status=None, connects=not offline,
         )  # fmt: skip
     checked = check_fleet(file)
+    status = fleet_status(checked.fleet)
     return Scene(
         environ=environ,
-        here=here,
+        cwd=cwd,
         file=file,
         fleet=checked.fleet,
         workers=checked.workers,
         mistakes=checked.mistakes,
-        status=fleet_status(checked.fleet),
-        asks_providers=not offline,
-        asks_keys=online and not offline,
+        status=status,
+        changed=changed_labels(checked.fleet, status.proxies),
+        connects=not offline,
+        tests_keys=online and not offline,
     )
 
 
-def _examined(scene: Scene) -> Iterator[tuple[Check, Finding]]:
+def _results(scene: Scene) -> Iterator[_Result]:
     from ccproxy.cli.doctor.checks import CHECKS
 
     for check in CHECKS:
         for finding in check.run(scene):
-            yield check, finding
+            yield _Result(check.name, finding)
 
 
-def _mend(options: Options, found: Found) -> bool:
-    """Call what mends; return whether there was anything."""
-    mended = False
-    for _, finding in found:
-        if finding.mend is None:
+def _repair(options: Options, results: Sequence[_Result]) -> bool:
+    """Apply the harmless fixes; return True if there was one."""
+    repaired = False
+    for _, finding in results:
+        if finding.repair is None:
             continue
         try:
-            finding.mend()
+            finding.repair()
         except OSError as error:
-            notify(options, f"not mended: {finding.text}: {error.strerror}")
+            notify(options, f"not fixed: {printable(finding.text)}: {error.strerror}")
         else:
-            mended = True
-            notify(options, f"mended: {printable(finding.text)}  ({printable(finding.fix)})")
-    return mended
+            repaired = True
+            notify(options, f"fixed: {printable(finding.text)}  ({printable(finding.fix)})")
+    return repaired
 
 
-def _redactor(scene: Scene) -> Callable[[str], str]:
-    """Findings hold no secret; should one ever get in, it does not get out."""
+def _redactor(scene: Scene) -> Redact:
+    """Return a filter for the output, in case a secret gets into a finding."""
     from ccproxy.config.secrets import secrets_of
     from ccproxy.redaction import Redactor
 
@@ -128,51 +138,44 @@ def _redactor(scene: Scene) -> Callable[[str], str]:
     return Redactor(secrets)
 
 
-# Showing.
+# Output.
 
 
-def _print(found: Found, redact: Callable[[str], str], *, verbose: bool) -> None:
-    counts = _counts(found)
-    for check, finding in found:
+def _print(results: Sequence[_Result], redact: Redact, *, verbose: bool) -> None:
+    for check, finding in results:
         if finding.level == "ok" and not verbose:
             continue
-        sign, color = _SIGNS[finding.level]
+        mark, color = _MARKS[finding.level]
         text = redact(printable(finding.text))
-        show(f"{click.style(sign, fg=color)} {finding.level:<4}  {check.name}: {text}")
+        show(f"{click.style(mark, fg=color)} {finding.level:<4}  {check}: {text}")
         if finding.fix:
             show(callable_here(f"        fix: {redact(printable(finding.fix))}"))
-    show(f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed.")
-    if any(finding.mend for _, finding in found):
-        show(callable_here("Some of it can be mended at once:  ccproxy doctor --fix"))
+    counts = _counts(results)
+    passed, warnings, failed = counts["ok"], counts["warn"], counts["fail"]
+    show(f"{passed} passed, {counted(warnings, 'warning')}, {failed} failed")
+    if any(finding.repair for _, finding in results):
+        show(callable_here("To apply the harmless fixes:  ccproxy doctor --fix"))
 
 
-def _report(scene: Scene, found: Found) -> str:
-    names = {str(Path.home()): "~"}
+def _report(scene: Scene, results: Sequence[_Result]) -> str:
     rows = scene.status.proxies if scene.status else ()
     lines = [
         f"ccproxy {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        *(
-            f"{finding.level:<4}  {check.name}: {printable(finding.text)}"
-            for check, finding in found
-        ),
+        *(f"{finding.level:<4}  {check}: {printable(finding.text)}" for check, finding in results),
         *(f"      {row.label}: {row.state}, keys {dict(row.keys or {})}" for row in rows),
     ]
-    return _replaced("\n".join(lines), names)
+    home = str(Path.home())
+    text = "\n".join(lines)
+    return text.replace(home, "~") if len(home) > 1 else text
 
 
-def _replaced(text: str, names: Mapping[str, str]) -> str:
-    for name, short in names.items():
-        text = text.replace(name, short) if len(name) > 1 else text
-    return text
-
-
-def _as_json(found: Found) -> dict[str, object]:
+def _as_json(results: Sequence[_Result]) -> dict[str, object]:
     checks = [
-        {"name": check.name, "level": finding.level.value, "text": finding.text, "fix": finding.fix}
-        for check, finding in found
+        {"name": check, "level": finding.level.value, "text": finding.text, "fix": finding.fix}
+        for check, finding in results
     ]
-    return {"schema": 1, **_counts(found), "checks": checks}
+    return {"schema": 1, **_counts(results), "checks": checks}
 
 
-def _counts(found: Found) -> dict[str, int]:
-    return {level: sum(one.level == level for _, one in found) for level in _SIGNS}
+def _counts(results: Sequence[_Result]) -> dict[str, int]:
+    return {level: sum(one.finding.level == level for one in results) for level in _MARKS}

@@ -69,7 +69,11 @@ def test_people_see_only_what_is_not_well(home, ccproxy):
     shown = ccproxy("doctor", "--offline").stdout
     assert "✓" not in shown
     assert "Claude Code is not on PATH" in shown
-    assert "✓ ok" in ccproxy("doctor", "--offline", "-v").stdout
+    verbose = ccproxy("doctor", "--offline", "-v").stdout
+    assert "✓ ok" in verbose
+    passed, warnings = verbose.count("✓ ok"), verbose.count("! warn")
+    assert f"\n{passed} passed, {warnings} warning" in shown
+    assert re.search(r"^\d+ passed, \d+ warnings?, 0 failed$", shown, re.MULTILINE)
 
 
 # One trouble each: what is made, which check finds it, how bad it is, and what it says.
@@ -147,18 +151,23 @@ def in_git(home):
 TROUBLES = [
     (break_env, "configuration", "fail", "BIG_MODLE is not a setting"),
     (open_env, "configuration", "fail", "contains a key and is readable by other users"),
-    (open_keyless_env, "env files", "warn", "open to others"),
-    (open_env_folder, "env files", "fail", "others can replace"),
-    (open_logs, "folders", "fail", "others can write to logs"),
+    (open_keyless_env, "env files", "warn", "readable by other users (it contains no key yet)"),
+    (open_env_folder, "env files", "fail", "other users can replace envs/"),
+    (open_logs, "folders", "fail", "other users can write to logs"),
     (log_is_a_file, "folders", "fail", "logs is not a folder"),
-    (open_log_file, "file modes", "warn", "others can read logs/Kimi-K2.log"),
+    (open_log_file, "file modes", "warn", "other users can read logs/Kimi-K2.log"),
     (old_archive, "logs", "warn", "1 archive older than 3 days"),
     (future_log, "log times", "warn", "from the future"),
-    (stale_record, "records", "warn", "pids/Kimi-K2.pid is about a process that is gone"),
+    (
+        stale_record,
+        "records",
+        "warn",
+        "pids/Kimi-K2.pid is the record of a process that no longer exists",
+    ),
     (stale_supervisor, "records", "warn", "pids/supervisor.pid"),
-    (public_without_key, "reach", "warn", "everybody who reaches 0.0.0.0 can use the keys"),
+    (public_without_key, "reach", "warn", "everyone who can reach 0.0.0.0 can use the keys"),
     (ephemeral_port, "ports", "warn", "port 45000"),
-    (in_git, "git", "fail", "git keeps envs/kimi.env"),
+    (in_git, "git", "fail", "git tracks envs/kimi.env"),
 ]
 
 
@@ -191,9 +200,9 @@ def test_folders_that_cannot_be_written_are_found(home, read_only):
     found = json.loads(read_only(home, "doctor", "--json", "--offline").stdout)["checks"]
     folders = [(one["text"], one["fix"]) for one in of(found, "folders", "fail")]
     assert [text for text, _ in folders] == [
-        "logs cannot be written",
-        "pids cannot be written",
-        "state cannot be written",
+        "logs is not writable",
+        "pids is not writable",
+        "state is not writable",
     ]
     assert all("move ccproxy.toml" in fix for _, fix in folders)
 
@@ -211,7 +220,7 @@ def test_what_is_harmless_is_mended(make, check, level, home, examine, ccproxy):
     make(home)
     assert of(examine(), check, level)
     result = ccproxy("doctor", "--fix", "--offline")
-    assert "mended: " in result.stderr
+    assert "fixed: " in result.stderr
     assert of(examine(), check, level) == []
     assert (home / "envs/glm.env").read_text(), "and nothing else is touched"
 
@@ -231,7 +240,7 @@ def test_mending_does_not_follow_a_link(home, ccproxy, tmp_path_factory):
     (home / "envs/kimi.env").unlink()
     (home / "envs/kimi.env").symlink_to(victim)
     result = ccproxy("doctor", "--fix", "--offline")
-    assert "not mended" in result.stderr
+    assert "not fixed" in result.stderr
     assert victim.stat().st_mode & 0o777 == 0o644
 
 
@@ -241,7 +250,7 @@ def test_mending_does_not_follow_a_link(home, ccproxy, tmp_path_factory):
 @pytest.mark.parametrize(
     ("environ", "check", "level", "text"),
     [
-        ({"HTTPS_PROXY": "http://u:p@x:1"}, "http proxy", "fail", "NO_PROXY does not name"),
+        ({"HTTPS_PROXY": "http://u:p@x:1"}, "http proxy", "fail", "NO_PROXY lacks localhost"),
         (
             {"HTTPS_PROXY": "http://x:1", "NO_PROXY": "localhost,127.0.0.1"},
             "http proxy",
@@ -255,12 +264,19 @@ def test_mending_does_not_follow_a_link(home, ccproxy, tmp_path_factory):
             "both set",
         ),
         ({"ANTHROPIC_API_KEY": "sk-ant-1"}, "credentials", "warn", "a plain `claude` uses"),
-        ({"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "base url", "fail", "names port 9"),
+        ({"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "base url", "fail", "has port 9"),
         ({"ANTHROPIC_BASE_URL": "http://localhost:18081/v1"}, "base url", "warn", "has a path"),
         ({"ANTHROPIC_BASE_URL": "http://localhost:18081"}, "base url", "ok", "Kimi-K2"),
-        ({"ANTHROPIC_BASE_URL": "https://x.example"}, "base url", "warn", "away from"),
-        ({"ANTHROPIC_BASE_URL": "http://[bad"}, "base url", "warn", "away from"),
-        ({"CLAUDE_CODE_USE_BEDROCK": "1"}, "session", "fail", "goes past ANTHROPIC_BASE_URL"),
+        ({"ANTHROPIC_BASE_URL": "https://x.example"}, "base url", "warn", "not on this machine"),
+        ({"ANTHROPIC_BASE_URL": "http://[bad"}, "base url", "warn", "not on this machine"),
+        (
+            {"CLAUDE_CODE_USE_BEDROCK": "1"},
+            "session",
+            "fail",
+            "Claude Code ignores ANTHROPIC_BASE_URL",
+        ),
+        ({"CLAUDE_CODE_USE_MANTLE": "1"}, "session", "fail", "CLAUDE_CODE_USE_MANTLE is set"),
+        ({"ANTHROPIC_UNIX_SOCKET": "/x"}, "session", "fail", "ANTHROPIC_UNIX_SOCKET is set"),
         ({"CCPROXY_ACTIVE": "gone"}, "session", "warn", "is not in the table"),
     ],
 )
@@ -302,7 +318,7 @@ def test_a_foreign_ccproxy_before_ours_and_behind(home, examine, alone, monkeypa
     (ours / "ccproxy").chmod(0o755)
     monkeypatch.setenv("PATH", f"{ours}:{alone}")
     (found,) = of(examine(), "path")
-    assert (found["level"], "another ccproxy" in found["text"]) == ("warn", True)
+    assert (found["level"], "another program named ccproxy" in found["text"]) == ("warn", True)
 
 
 def test_the_version_of_claude(home, examine, alone):
@@ -323,7 +339,7 @@ def test_a_port_that_somebody_else_has(home, examine):
         table.write_text(table.read_text().replace("18081", str(port)))
         found = of(examine(), "workers", "fail")
     assert len(found) == 1
-    assert "Kimi-K2 is foreign" in found[0]["text"]
+    assert "the port of Kimi-K2 is used by another program" in found[0]["text"]
     assert f"pid {os.getpid()}" in found[0]["text"]
 
 
@@ -455,14 +471,93 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     return cert, key
 
 
+def forward_proxy(server, status, seen):
+    """Accept one CONNECT request, answer with *status*, and close."""
+    connection, _ = server.accept()
+    with connection:
+        seen.append(connection.recv(65536).decode())
+        connection.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize("source", ["environment", "env file"])
+def test_a_provider_is_checked_through_the_http_proxy_of_its_requests(
+    source, home, examine, monkeypatch
+):
+    """Behind a company's proxy the name cannot be resolved here, and that is no problem."""
+    seen: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = f"http://user:canarypassword@127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+        if source == "environment":
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            at(home, "https://no-such-host.invalid/v1")
+        else:
+            at(home, "https://no-such-host.invalid/v1", UPSTREAM_PROXY=proxy)
+        server.settimeout(10)
+        thread = threading.Thread(target=forward_proxy, args=(server, 403, seen))
+        thread.start()
+        (found,) = of(examine("-q"), "providers")
+        thread.join()
+    assert seen[0].startswith("CONNECT no-such-host.invalid:443 ")
+    assert "Proxy-Authorization: Basic dXNlcjpjYW5hcnlwYXNzd29yZA==" in seen[0]
+    assert "DNS" not in found["text"]
+    assert (found["level"], "403" in found["text"]) == ("fail", True), found
+    assert "check UPSTREAM_PROXY or HTTPS_PROXY" in found["fix"]
+    assert "canarypassword" not in json.dumps(found)
+
+
+def test_an_http_provider_is_checked_through_a_proxy(home, examine, monkeypatch):
+    monkeypatch.setattr("ccproxy.config.forward_proxy.is_loopback", lambda _host: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.getsockname()[1]}")
+        at(home, "http://127.0.0.1:9/v1")
+        server.settimeout(10)
+        thread = threading.Thread(target=answer_once, args=(server, "now"))
+        thread.start()
+        (found,) = of(examine("-q"), "providers")
+        thread.join()
+    assert (found["level"], " through 127.0.0.1:" in found["text"]) == ("ok", True), found
+
+
+@pytest.mark.xdist_group("processes")
+def test_a_bypassed_proxy_and_changed_files_are_warned_about(demo, process, examine):
+    assert process("start").returncode == 0
+    assert process("toggle", "demo", "off").returncode == 0
+    write_env(demo, "demo", "PROVIDER=demo\nLOG_LEVEL=DEBUG\n")
+    checks = examine()
+    (bypassed,) = of(checks, "workers", "warn")
+    assert bypassed["text"].startswith("Demo is bypassed: requests go to https://api.anthropic.com")
+    assert bypassed["fix"] == "ccproxy toggle Demo on"
+    assert [(one["text"], one["fix"]) for one in of(checks, "changes", "warn")] == [
+        ("Demo has changed since its start", "ccproxy reload"),
+        ("Other has changed since its start", "ccproxy reload"),
+    ]
+
+
+def test_a_proxy_in_the_settings_file_of_claude_code_is_found(home, examine):
+    (home / ".claude").mkdir()
+    settings = {"env": {"HTTPS_PROXY": "http://x:1", "NO_PROXY": "intranet.example"}}
+    (home / ".claude/settings.json").write_text(json.dumps(settings))
+    (found,) = of(examine(), "http proxy", "fail")
+    assert "HTTPS_PROXY is set in" in found["text"]
+    assert ".claude/settings.json" in found["text"]
+
+
+def test_a_model_that_claude_code_saved_is_warned_about(home, examine):
+    (home / ".claude").mkdir()
+    (home / ".claude/settings.json").write_text(json.dumps({"model": "GLM-5:big"}))
+    (found,) = of(examine(), "settings", "warn")
+    assert 'saves the model "GLM-5:big"' in found["text"]
+
+
 @pytest.mark.xdist_group("processes")
 def test_a_running_fleet_and_its_keys(demo, process, examine):
     assert process("start").returncode == 0
     checks = examine("--online")
     assert [one["text"] for one in of(checks, "workers", "ok")] != []
     assert [one["text"] for one in of(checks, "provider keys")] == [
-        "Demo: demo-small answers",
-        "Other: demo-small answers",
+        "Demo: demo-small responds",
+        "Other: demo-small responds",
     ]
     assert of(checks, "supervisor")[0]["text"].startswith("pid ")
 
