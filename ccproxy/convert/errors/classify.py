@@ -257,6 +257,7 @@ _RULES: tuple[_Rule, ...] = (
         statuses=_NOT_404,
         codes=phrases.CREDIT_CODES,
         text=phrases.CREDIT,
+        code_pattern=phrases.SPEND_LIMIT_CODE,
     ),
     _Rule(cause=Cause.OUT_OF_CREDIT, statuses=_statuses(402)),
     _Rule(cause=Cause.RATE_LIMIT, text=phrases.SOFT_QUOTA, condition=_names_a_time),

@@ -126,6 +126,8 @@ CREDIT_CODES = frozenset(
         "insufficient_funds",
         "insufficient_user_quota",  # new-api
         "budget_exceeded",  # LiteLLM
+        "credit_balance_exhausted",  # OpenAI
+        "usage_not_included",  # ChatGPT: the plan does not contain this
         "exceeded_current_quota_error",  # Kimi
         "billing_error",
         "billing_hard_limit_reached",
@@ -141,6 +143,8 @@ CREDIT_CODES = frozenset(
     }
 )
 
+SPEND_LIMIT_CODE = re.compile(r"_spend_limit_exceeded$")
+"""OpenAI has one for each level: organization, project, user."""
 CREDIT = _any_of(
     r"insufficient[ _](?:account )?(?:balance|credit|fund|quota)",
     r"credit balance",
@@ -219,6 +223,8 @@ OVERLOAD_CODES = frozenset(
         "queue_exceeded",  # Cerebras
         "capacity_exceeded",
         "service_unavailable_error",
+        "server_is_overloaded",  # OpenAI
+        "slow_down",
         "serveroverloaded",
         "1305",  # Z.ai, HTTP 429
         "1312",
@@ -269,15 +275,28 @@ CONTENT_CODES = frozenset(
     {
         "content_filter",
         "content_policy_violation",
+        "invalid_prompt",  # OpenAI: flagged by its safety system
         "data_inspection_failed",
         "1301",
         "base_resp:1026",
         "base_resp:1027",
     }
 )
-CONTENT = _any_of(r"sensitivecontent|riskdetection|content (?:management )?policy")
+CONTENT = _any_of(
+    r"sensitivecontent|riskdetection|content (?:management )?policy",
+    r"\b(?:cyber|bio|misalignment|image_content)_policy",  # OpenAI
+)
 
-BAD_REQUEST_CODES = frozenset({"base_resp:2013", "invalid_request_error"})
+BAD_REQUEST_CODES = frozenset(
+    {
+        "base_resp:2013",
+        "invalid_request_error",
+        "invalid_encrypted_content",  # OpenAI: reasoning that another organization's key made
+        "unknown_parameter",
+        "unsupported_parameter",
+        "unsupported_value",
+    }
+)
 """Inside a 200, where no status shows that a retry is pointless."""
 
 NOT_FOUND_CODES = frozenset({"model_not_found", "model_not_exist", "not_found_error"})
