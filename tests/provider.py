@@ -6,7 +6,7 @@ A scripted model provider: a real HTTP server on loopback that answers what the 
 The n-th call gets the n-th answer, the last one repeats; without a script every call gets
 `completion("ok")`. An answer may also be a function that looks at the call and returns one.
 A completion is rendered as the request asks: whole or as SSE, as Chat Completions or, when the
-path ends with `/messages`, as Anthropic Messages. Nothing here sleeps: where an answer has to
+path ends with `/messages` or `/responses`, in that API. Nothing here sleeps: where an answer has to
 wait, the test holds an `asyncio.Event` and sets it (`gate=`, or an event among a stream's parts).
 
 What came in stands in `provider.calls`; `call.gone` is set when the proxy let go of a call before
@@ -328,7 +328,7 @@ def _bytes_of(part: str | bytes) -> bytes:
 def _rendered(answer: Answer, reply: Reply, call: Call) -> Answer:
     request = call.json if isinstance(call.json, dict) else {}
     if call.streams and not call.path.endswith("/count_tokens"):
-        end: End = "eof" if call.path.endswith("/messages") else "done"
+        end: End = "eof" if call.path.endswith(("/messages", "/responses")) else "done"
         parts = tuple(streamed(reply, call.path, request))
         return replace(answer, reply=None, parts=parts, end=end)
     headers = {"Content-Type": "application/json", **answer.headers}

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests import responses_answers as responses
+from tests.responses_answers import events_of, sse
+
 JsonPart = dict[str, Any] | str | bytes
 """A piece of an event stream: a JSON chunk, or exact text or bytes."""
 
@@ -55,6 +58,8 @@ def whole(reply: Reply, path: str, request: Mapping[str, Any]) -> dict[str, Any]
         return {"input_tokens": (reply.usage or USAGE)["prompt_tokens"]}
     if path.endswith("/messages"):
         return _message(reply, request)
+    if path.endswith("/responses"):
+        return _response(reply, request)
     return _chat_completion(reply, request)
 
 
@@ -62,6 +67,8 @@ def streamed(reply: Reply, path: str, request: Mapping[str, Any]) -> Iterator[Js
     """Render *reply* as the stream of the API at *path*, without `[DONE]`."""
     if path.endswith("/messages"):
         return _message_events(reply, request)
+    if path.endswith("/responses"):
+        return (sse([each]) for each in events_of(_response(reply, request)))
     return _chat_chunks(reply, request)
 
 
@@ -104,6 +111,33 @@ def _chat_chunks(reply: Reply, request: Mapping[str, Any]) -> Iterator[JsonPart]
 def _halves(text: str) -> list[str]:
     middle = len(text) // 2
     return [half for half in (text[:middle], text[middle:]) if half]
+
+
+# Responses.
+
+
+def _response(reply: Reply, request: Mapping[str, Any]) -> dict[str, Any]:
+    items: list[dict[str, Any]] = []
+    if reply.reasoning:
+        items.append(responses.reasoning(reply.reasoning, encrypted="gAAAAscripted"))
+    if reply.text:
+        items.append(responses.message(reply.text))
+    for tool in reply.tool_calls:
+        function = tool["function"]
+        call_id = tool.get("id", "call_1")
+        items.append(responses.call(function["name"], function["arguments"], call_id=call_id))
+    usage = reply.usage or USAGE
+    numbers = {
+        "input_tokens": usage["prompt_tokens"],
+        "input_tokens_details": usage.get("prompt_tokens_details", {"cached_tokens": 0}),
+        "output_tokens": usage["completion_tokens"],
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage["prompt_tokens"] + usage["completion_tokens"],
+    }
+    answer = (
+        responses.incomplete(*items) if reply.finish == "length" else responses.response(*items)
+    )
+    return {**answer, "model": request.get("model"), "usage": numbers}
 
 
 # Messages.

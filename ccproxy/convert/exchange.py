@@ -25,8 +25,10 @@ from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.responses.answer import to_message as response_to_message
 from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.convert.responses.request import to_responses
+from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import read_request, unknown_fields
+from ccproxy.protocol.responses import objects
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()
@@ -71,6 +73,7 @@ class Exchange:
         self._asked = body
         self.stop_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
+        self._removed_reasoning: list[dict[str, Any]] = []
         converted = self._convert()
         self._estimate = estimate(request, text, tools=converted.tools)
         rules.check_window(request, self.model, estimated=self._estimate)
@@ -137,6 +140,14 @@ class Exchange:
         return self._relay.usage if self._usage is None else self._usage
 
     @property
+    def removed_reasoning(self) -> tuple[str, ...]:
+        """Why the provider removed reasoning from the request, one reason for each item."""
+        removed = self._removed_reasoning
+        if isinstance(relay := self.__dict__.get("_relay"), ResponsesRelay):
+            removed = relay.removed_reasoning
+        return tuple(str(each.get("reason")) for each in objects(removed))
+
+    @property
     def stopped(self) -> bool:
         """True: a stop sequence cut the answer; the provider would go on."""
         return self._relay.stopped
@@ -185,7 +196,9 @@ class Exchange:
 
         """
         if self.api == "responses":
-            message = response_to_message(body, self._context)
+            machine = ResponsesToMessageStream(self._context)
+            message = response_to_message(body, self._context, machine)
+            self._removed_reasoning = machine.removed_reasoning
         else:
             message = completion_to_message(body, self._context)
         self._usage = message["usage"]

@@ -54,6 +54,8 @@ class Worker:
     lessons: Lessons = field(default_factory=Lessons)
     keeper: Keeper | None = None
     """Keeps the pool on disk; None where the disk does not allow it."""
+    removed_reasoning: int = 0
+    """Reasoning items that providers removed from requests (Responses API)."""
     counts_itself: bool = False
     """Direct mode: the provider has turned out not to count tokens."""
     ping_seconds: float = PING_SECONDS

@@ -92,14 +92,18 @@ def _error_in(event: StreamEvent, data: bytes) -> bytes | None:
     return data if not event.type and is_error_body(data) else None
 
 
-def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:
+def to_message(
+    body: bytes, context: AnswerContext, machine: ResponsesToMessageStream | None = None
+) -> dict[str, Any]:
     """
     Return the answer *body* as a message; a body of server-sent events is one too.
+
+    *machine* is a new one of the caller's, if it reads more of the answer than the message.
 
     Raises:
         Problem: If it is an error, no answer, or only a part of one.
     """
-    machine = ResponsesToMessageStream(context)
+    machine = machine or ResponsesToMessageStream(context)
     if is_stream(body):
         return fold(_events_of_stream(body, machine, context))
     return fold(to_events(body, machine, context))

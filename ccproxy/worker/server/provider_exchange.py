@@ -76,6 +76,27 @@ def note_end(request: ClientRequest, asked: Asked) -> None:
     request.record.usage, request.record.stop_reason = asked.usage, asked.stop_reason
 
 
+def note_converted_end(request: ClientRequest, exchange: Exchange) -> None:
+    """
+    Record how a converted request ended.
+
+    Reasoning that the provider removed is logged: the answer is a normal one, but worse and dearer,
+    because something before that reasoning has changed since it was made.
+    """
+    note_end(request, exchange)
+    if reasons := exchange.removed_reasoning:
+        worker = request.worker
+        worker.removed_reasoning += len(reasons)
+        worker.log.warning(
+            "reasoning.removed",
+            request=request.record.request_id,
+            model=exchange.model,
+            count=len(reasons),
+            reasons=sorted(set(reasons)),
+            total=worker.removed_reasoning,
+        )
+
+
 def outgoing(
     request: ClientRequest, asked: Asked, url: str, *, headers: Mapping[str, str] | None = None
 ) -> Outgoing:

@@ -18,7 +18,7 @@ from ccproxy.worker.server.provider_exchange import (
     ask_converted,
     ending_as_problem,
     note_asked,
-    note_end,
+    note_converted_end,
     telling_mistakes,
     told,
 )
@@ -59,7 +59,7 @@ async def _whole(request: ClientRequest, exchange: Exchange) -> web.StreamRespon
     async with AsyncExitStack() as stack:
         answer = await ask_converted(stack, request, exchange)
         body = exchange.whole(await answer.read())
-    note_end(request, exchange)
+    note_converted_end(request, exchange)
     headers = {"Content-Type": JSON} | dict(route_headers(request))
     return WholeAnswer(body, request_id=request.record.request_id, headers=headers)
 
@@ -80,7 +80,7 @@ async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamRespo
             # The status line is gone: from here on, errors can only be events.
             await events.write(exchange.fail(told(request, problem)))
         finally:
-            note_end(request, exchange)
+            note_converted_end(request, exchange)
         return await events.finish()
 
 
