@@ -234,7 +234,7 @@ class ChatToMessageStream:
     def _take_tagged(self, kind: TextKind, text: str) -> None:
         if kind == "text":
             self._emit_text(text)
-        elif not self._reasoning.plain_seen:  # otherwise it repeats the reasoning
+        elif self._tagged.has_text or not self._reasoning.plain_seen:  # otherwise a repetition
             self._tagged.add(text)
             self._emit("thinking", text)
 
@@ -375,6 +375,11 @@ class _TaggedReasoning:
         self._text = ""
         self._position = 0
         self._is_open = False
+
+    @property
+    def has_text(self) -> bool:
+        """True: the tags were the first source of reasoning."""
+        return bool(self._pieces)
 
     def add(self, text: str) -> None:
         """Add a piece."""

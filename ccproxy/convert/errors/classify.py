@@ -32,6 +32,20 @@ LONGEST_CLIENT_WAIT = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptInfo:
+    """The attempt that failed, as far as messages name it; empty fields are not mentioned."""
+
+    label: str = ""
+    url: str = ""
+    key: str = ""
+    """Masked: `…last4`."""
+    env_file: str = ""
+
+
+_UNKNOWN_ATTEMPT = AttemptInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderError:
     """An error of the provider: its cause, and the error that the client gets."""
 
@@ -54,6 +68,7 @@ def classify_error(
     max_tokens: int | None = None,
     now: float | None = None,
     secrets: Sequence[str] = (),
+    attempt: AttemptInfo = _UNKNOWN_ATTEMPT,
 ) -> ProviderError:
     """
     Classify the error *body* that came with *status*; never raises.
@@ -69,7 +84,10 @@ def classify_error(
     lower = {name.lower(): value for name, value in headers.items()}
     cause = _cause(status, error, quirks)
     wait = _wait(cause, error, lower, now)
-    problem = _problem(cause, status, error, wait=wait, max_tokens=max_tokens)
+    if cause is Cause.OVERFLOW:
+        problem = Problem(wordings.KINDS[cause], overflow_message(error, max_tokens))
+    else:
+        problem = _problem(cause, status, error, wait=wait, attempt=attempt)
     return ProviderError(
         cause=cause,
         problem=problem,
@@ -229,6 +247,12 @@ def _is_html(error: ErrorBody, _quirks: Quirks) -> bool:
     return error.is_html
 
 
+def _names_no_model(error: ErrorBody, _quirks: Quirks) -> bool:
+    names = phrases.NAMES_MODEL.search
+    return not (names(error.text) or any(map(names, error.codes)))
+
+
+_CONTENT_STATUSES = _statuses(_UNKNOWN, 400, 404, 415, 422, 500, 501)
 _NOT_404 = _statuses(_UNKNOWN, range(1, 404), range(405, 1000))
 
 _RULES: tuple[_Rule, ...] = (
@@ -239,6 +263,10 @@ _RULES: tuple[_Rule, ...] = (
         statuses=_statuses(_UNKNOWN, 400, 413, 422, 429, _SERVER_ERRORS),
         text=phrases.OVERFLOW,
     ),
+    # A content type, or a request that fails each time: never the key's or the provider's fault.
+    _Rule(cause=Cause.IMAGE, statuses=_CONTENT_STATUSES, text=phrases.IMAGE),
+    _Rule(cause=Cause.DOCUMENT, statuses=_CONTENT_STATUSES, text=phrases.DOCUMENT),
+    _Rule(cause=Cause.BAD_REQUEST, statuses=_SERVER_ERRORS, text=phrases.FAULTY_REQUEST),
     # No credit, or a plan's allowance used up: neither is to be retried.
     _Rule(
         cause=Cause.RATE_LIMIT,
@@ -290,6 +318,7 @@ _RULES: tuple[_Rule, ...] = (
         text=phrases.RATE,
     ),
     # The request.
+    _Rule(cause=Cause.SERVER, statuses=_statuses(_UNKNOWN, 400), codes=phrases.CHANCE_CODES),
     _Rule(cause=Cause.CONTENT, codes=phrases.CONTENT_CODES, code_pattern=phrases.CONTENT),
     _Rule(
         cause=Cause.NOT_FOUND,
@@ -303,8 +332,11 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(cause=Cause.WRONG_URL, statuses=range(300, 400)),
     _Rule(cause=Cause.WRONG_URL, statuses=_statuses(_UNKNOWN), condition=_is_html),
     _Rule(cause=Cause.PERMISSION, statuses=_statuses(403, 451)),
+    _Rule(cause=Cause.WRONG_URL, statuses=_statuses(404), condition=_names_no_model),
     _Rule(cause=Cause.NOT_FOUND, statuses=_statuses(404)),
-    _Rule(cause=Cause.TIMEOUT, statuses=_statuses(408, 504, 524)),  # 524: Cloudflare
+    _Rule(cause=Cause.WRONG_URL, statuses=_statuses(407)),
+    _Rule(cause=Cause.GATEWAY_TIMEOUT, statuses=_statuses(504, 524)),  # 524: Cloudflare
+    _Rule(cause=Cause.TIMEOUT, statuses=_statuses(408)),
     _Rule(cause=Cause.CONFLICT, statuses=_statuses(409)),
     _Rule(cause=Cause.TOO_LARGE, statuses=_statuses(413)),
     _Rule(cause=Cause.RATE_LIMIT, statuses=_statuses(429)),
@@ -354,17 +386,15 @@ _NEVER_RETRIED = {Cause.OUT_OF_CREDIT, Cause.BAD_KEY, Cause.QUOTA, Cause.WRONG_U
 
 
 def _problem(
-    cause: Cause, status: int, error: ErrorBody, *, wait: float | None, max_tokens: int | None
+    cause: Cause, status: int, error: ErrorBody, *, wait: float | None, attempt: AttemptInfo
 ) -> Problem:
-    if cause is Cause.OVERFLOW:
-        return Problem(wordings.KINDS[cause], overflow_message(error, max_tokens))
     own_status = None
     if cause in (Cause.SERVER, Cause.WRONG_URL):
         own_status = status if 500 <= status < 520 else 502
     retry_after = None if wait is None or cause is Cause.OUT_OF_CREDIT else math.ceil(wait)
     return Problem(
         wordings.KINDS[cause],
-        _message(_explanation(cause, status, error), status, error.text),
+        _message(_explanation(cause, status, error, attempt), status, error.text),
         status=own_status,
         retry_after=retry_after,
         should_retry=_should_retry(cause, retry_after),
@@ -378,9 +408,19 @@ def _should_retry(cause: Cause, retry_after: int | None) -> bool | None:
     return False if retry_after is not None and retry_after > LONGEST_CLIENT_WAIT else None
 
 
-def _explanation(cause: Cause, status: int, error: ErrorBody) -> str:
+def _explanation(cause: Cause, status: int, error: ErrorBody, attempt: AttemptInfo) -> str:
     if 300 <= status < 400:
         return wordings.REDIRECT
+    if status == 407:
+        return wordings.PROXY_LOGIN
+    if status == 404 and cause is Cause.WRONG_URL:
+        return wordings.wrong_path(attempt.url)
+    if error.codes & phrases.CHANCE_CODES and cause is Cause.SERVER:
+        return wordings.BAD_TOOL_CALL
+    if cause is Cause.BAD_KEY:
+        return wordings.bad_key(attempt.label, attempt.key, attempt.env_file)
+    if cause is Cause.OUT_OF_CREDIT:
+        return wordings.out_of_credit(attempt.label, attempt.key)
     # A text with a status explains the status; without one it comes from some other server.
     is_no_api = error.is_html or not error.text or not (status or error.has_object)
     if is_no_api and cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST):

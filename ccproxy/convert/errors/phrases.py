@@ -304,7 +304,40 @@ NOT_FOUND = _any_of(
     r"model not exist",
     r"model [^.]{0,80}(?:does not exist|not found|is not available)",
     r"(?:unknown|no such) model",
+    r"invalid model(?: name)?\b",  # LiteLLM
 )
+
+IMAGE = _any_of(
+    r"image(?: input|_url| content|s)?[^.]{0,60}(?:not supported|unsupported|not allowed)",
+    r"(?:does|do) ?n[o']t support[^.]{0,40}(?:image|vision|multimodal)",
+    r"unknown variant `?image_url",
+    r"image_url is only supported",
+    r"not (?:a )?(?:vision|multimodal) model",
+    r"could not process image",
+    r"no endpoints found that support image",
+)
+DOCUMENT = _any_of(
+    r"(?:pdf|document|file)(?: input| content|_url|s)?[^.]{0,40}(?:not supported|unsupported)",
+    r"(?:does|do) ?n[o']t support[^.]{0,40}(?:pdf|document|file input)",
+    r"unknown variant `?(?:file|document|input_file)\b",
+)
+"""The refusal of a content type; repeating it without the block works."""
+
+FAULTY_REQUEST = _any_of(
+    r"jinja",
+    r"chat template",
+    r"unable to generate parser",
+    r"json schema (?:error|conversion)",
+    r"failed to (?:parse|compile) (?:grammar|schema)",
+    r"conversation roles must alternate",
+)
+"""Statuses of 500 that the same request causes again (llama.cpp)."""
+
+CHANCE_CODES = frozenset({"tool_use_failed"})
+"""The model's output could not be parsed (Groq): another attempt may succeed."""
+
+NAMES_MODEL = _any_of(r"model", r"deployment", r"engine", r"function '", r"模型")
+"""A 404 whose text has none of these is about the path."""
 
 REGION = _any_of(
     r"unsupported_country",

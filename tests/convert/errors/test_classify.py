@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy.convert.errors.causes import Cause
-from ccproxy.convert.errors.classify import classify_error, classify_event, is_error_body
+from ccproxy.convert.errors.classify import (
+    AttemptInfo,
+    classify_error,
+    classify_event,
+    is_error_body,
+)
 from ccproxy.errors import STATUS_OF_KIND
 from ccproxy.providers.quirks import Quirks
 
@@ -795,7 +800,7 @@ def test_a_plan_that_is_used_up_is_no_use_to_repeat(body):
 
 REST = [
     pytest.param(403, openai("no"), Cause.PERMISSION, "permission_error", 403, id="403"),
-    pytest.param(404, openai("no"), Cause.NOT_FOUND, "not_found_error", 404, id="404"),
+    pytest.param(404, openai("no model"), Cause.NOT_FOUND, "not_found_error", 404, id="404"),
     pytest.param(
         400,
         openai("Model Not Exist"),
@@ -806,8 +811,10 @@ REST = [
     ),
     pytest.param(413, b"<html>413</html>", Cause.TOO_LARGE, "request_too_large", 413, id="413"),
     pytest.param(408, openai("slow"), Cause.TIMEOUT, "timeout_error", 504, id="408"),
-    pytest.param(504, b"", Cause.TIMEOUT, "timeout_error", 504, id="504"),
-    pytest.param(524, b"<html></html>", Cause.TIMEOUT, "timeout_error", 504, id="Cloudflare's 524"),
+    pytest.param(504, b"", Cause.GATEWAY_TIMEOUT, "timeout_error", 504, id="504"),
+    pytest.param(
+        524, b"<html></html>", Cause.GATEWAY_TIMEOUT, "timeout_error", 504, id="Cloudflare's 524"
+    ),
     pytest.param(409, openai("again"), Cause.CONFLICT, "conflict_error", 409, id="409"),
     pytest.param(422, openai("no"), Cause.BAD_REQUEST, "invalid_request_error", 400, id="422"),
     pytest.param(405, b"", Cause.BAD_REQUEST, "invalid_request_error", 400, id="405"),
@@ -934,7 +941,8 @@ def test_the_providers_text_is_kept_in_every_form(status, body, text):
         (401, openai("x"), "rejected the API key"),
         (402, openai("x"), "Out of credit"),
         (429, openai("x"), "rate limit is reached"),
-        (404, openai("x"), "does not have this model"),
+        (404, openai("no model x"), "does not have this model"),
+        (404, openai("x"), "no such path"),
         (403, openai("Country, region, or territory not supported"), "does not serve this country"),
         (
             403,
@@ -1223,3 +1231,96 @@ def test_any_bytes_are_read(status, body, header):
 def test_a_bomb_of_brackets_is_read():
     body = b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert classify_error(500, {}, body, quirks=PLAIN).cause is Cause.SERVER
+
+
+# Messages that name the attempt, and errors that Claude Code acts on.
+
+
+def test_a_rejected_key_is_named_with_its_proxy_and_file():
+    attempt = AttemptInfo(label="Kimi-K3", key="…6666", env_file="envs/kimi.env")
+    message = read(401, openai("no"), attempt=attempt).problem.message
+    assert message.startswith("The provider rejected the API key …6666 of Kimi-K3. Check ")
+    assert "PROVIDER_API_KEY in envs/kimi.env" in message
+
+
+def test_a_missing_balance_mentions_how_to_use_the_key_again():
+    attempt = AttemptInfo(label="Kimi-K3", key="…6666")
+    message = read(402, openai("no"), attempt=attempt).problem.message
+    assert "key …6666" in message
+    assert "ccproxy keys Kimi-K3 reset" in message
+
+
+@pytest.mark.parametrize(
+    "body", [{"detail": "Not Found"}, b"404 page not found", b"<html>nginx</html>", b""]
+)
+def test_a_404_about_the_path_names_the_url_and_is_not_retried(body):
+    error = read(404, body, attempt=AttemptInfo(url="https://api.example.com/v2"))
+    assert error.cause is Cause.WRONG_URL
+    assert "https://api.example.com/v2" in error.problem.message
+    assert (error.problem.kind, error.problem.status) == ("api_error", 502)
+    assert error.problem.should_retry is False
+
+
+def test_a_forward_proxy_without_a_login_names_the_setting():
+    problem = read(407, b"<html>Proxy Authentication Required</html>").problem
+    assert "UPSTREAM_PROXY" in problem.message
+    assert problem.should_retry is False
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "token"),
+    [
+        (400, "Model x does not support image input", "image_block"),
+        (404, "No endpoints found that support image input", "image_block"),
+        (500, "image input is not supported - hint: you need the mmproj", "image_block"),
+        (400, "unknown variant `file`, expected `text`", "document_block"),
+    ],
+)
+def test_a_refused_content_type_is_worded_for_claude_code(status, text, token):
+    problem = read(status, openai(text)).problem
+    assert f"capability_rejected: {token}" in problem.message
+    assert (problem.kind, problem.status) == ("invalid_request_error", 400)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Jinja Exception: Conversation roles must alternate",
+        "Unable to generate parser for this template",
+        'JSON schema error: unresolvable "$ref"',
+    ],
+)
+def test_a_500_that_the_same_request_causes_again_is_the_requests_fault(text):
+    error = read(500, openai(text))
+    assert error.cause is Cause.BAD_REQUEST
+    assert (error.problem.kind, error.problem.status) == ("invalid_request_error", 400)
+
+
+def test_a_tool_call_that_could_not_be_parsed_is_worth_another_attempt():
+    error = read(400, openai("Failed to call a function.", code="tool_use_failed"))
+    assert error.cause is Cause.SERVER
+    assert error.problem.status >= 500
+
+
+# Hostile bodies take time and memory linear in their size.
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"<" * 200_000, id="tags that never end"),
+        pytest.param(b"<script" * 30_000, id="scripts that never end"),
+        pytest.param(b"[[[[" * 200 + b"1" + b"]]]]" * 200, id="nested lists"),
+        pytest.param(
+            json.dumps(
+                {"error": [[[[{"message": f"m{n}"} for n in range(20)]] * 20] * 20]}
+            ).encode(),
+            id="a tree of errors",
+        ),
+        pytest.param(b'{"error":{"code":' + b"4" * 5000 + b"}}", id="a number of 5,000 digits"),
+        pytest.param(b'{"error":{"code":"' + b"4" * 5000 + b'"}}', id="a code of 5,000 digits"),
+        pytest.param(b'{"details":[' + b"{}," * 100_000 + b"{}]}", id="empty details"),
+    ],
+)
+def test_hostile_bodies_are_classified(body):
+    assert len(read(400, body).problem.message) < 2500
