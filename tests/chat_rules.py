@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from ccproxy.providers.quirks import Quirks
@@ -29,8 +30,17 @@ REASONING_KEYS = {
     "openrouter": {"reasoning"},
     "minimax": {"thinking"},
     "template_kwargs": {"chat_template_kwargs"},
+    "explicit_effort": {"reasoning_effort"},
 }
 HISTORY_KEYS = {"reasoning_content", "reasoning", "reasoning_details"}
+HISTORY_FIELDS = {"both_fields": {"reasoning_content", "reasoning"}}
+DISABLED = (
+    {"thinking": {"type": "disabled"}},
+    {"enable_thinking": False},
+    {"reasoning": {"enabled": False}},
+    {"reasoning_effort": "none"},
+    {"reasoning_effort": "minimal"},
+)
 ANTHROPIC_KEYS = {
     *("tool_use_id", "input_schema", "is_error", "signature", "defer_loading", "output_config"),
     *("context_management", "stop_sequences", "eager_input_streaming", "media_type"),
@@ -45,6 +55,7 @@ def violations(body: dict[str, Any], *, quirks: Quirks) -> list[str]:
         *_limits(body, quirks),
         *_tools(body, quirks),
         *_order(body["messages"], quirks),
+        *_alternation(body["messages"], quirks),
         *(
             f"messages[{index}]: {complaint}"
             for index, message in enumerate(body["messages"])
@@ -63,6 +74,8 @@ def _top_level(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
     known |= {"tool_stream"} if quirks.tool_stream else set()
     known |= {"reasoning_split"} if quirks.reasoning_split else set()
     known |= {quirks.user_field} if quirks.user_field != "none" else set()
+    known |= {"prompt_cache_key"} if quirks.cache_key else set()
+    known -= set(quirks.refused_fields)
     for key in body.keys() - known:
         yield f"unknown key {key}"
     if "stream_options" in body and not (body.get("stream") and quirks.stream_options):
@@ -72,7 +85,11 @@ def _top_level(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
         yield f"response_format {form} is refused"
     if form and body.get("stream") and not quirks.response_format_streams:
         yield "response_format together with stream is refused"
-    if len(body.get(quirks.user_field, "")) > 64:
+    if form and _thinks(body, quirks) and not quirks.format_with_thinking:
+        yield "response_format while thinking is refused"
+    if "chat_template_kwargs" in body and not quirks.template_kwargs:
+        yield "chat_template_kwargs is refused"
+    if max(len(body.get(name, "")) for name in (quirks.user_field, "prompt_cache_key")) > 64:
         yield "the user's name is too long"
     if body.get("reasoning_effort") not in (None, *quirks.efforts) and quirks.efforts:
         yield f"reasoning_effort {body['reasoning_effort']} is refused"
@@ -114,8 +131,25 @@ def _tools(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
     for tool in tools:
         yield from _tool(tool, quirks)
     yield from _choice(body.get("tool_choice"), names, quirks)
+    is_forced = body.get("tool_choice") not in (None, "auto", "none")
+    if is_forced and _thinks(body, quirks) and not quirks.forced_choice_with_thinking:
+        yield "a forced tool_choice while thinking is refused"
     if "parallel_tool_calls" in body and not quirks.parallel_tool_calls:
         yield "parallel_tool_calls is refused"
+
+
+def _thinks(body: dict[str, Any], quirks: Quirks) -> bool:
+    """Return True if the model thinks, by its default or because it is asked to."""
+    if quirks.always_reasons:
+        return True
+    if quirks.reasoning in ("none", "explicit_effort"):
+        return False
+    switch = body.get("chat_template_kwargs", {}).get("enable_thinking")
+    is_disabled = switch is False or any(off.items() <= body.items() for off in DISABLED)
+    can_be_disabled = quirks.reasoning not in ("effort", "template_kwargs") or (
+        quirks.reasoning == "template_kwargs" and quirks.template_kwargs
+    )
+    return can_be_disabled and not is_disabled
 
 
 def _tool(tool: dict[str, Any], quirks: Quirks) -> Iterator[str]:
@@ -180,6 +214,12 @@ def _order(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
         yield f"calls {open_ids} have no result"
 
 
+def _alternation(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
+    roles = [message["role"] for message in messages]
+    if quirks.merge_user_messages and ("user", "user") in pairwise(roles):
+        yield "roles must alternate"
+
+
 def _prefill(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
     flagged = [bool({"prefix", "partial"} & message.keys()) for message in messages]
     wanted = quirks.prefill != "plain" and messages[-1]["role"] == "assistant"
@@ -200,8 +240,9 @@ def _message(message: dict[str, Any], quirks: Quirks) -> Iterator[str]:
     if role != "assistant" and message.keys() - {"role", "content", "tool_call_id"}:
         yield f"unknown keys {sorted(message)}"
     for key in HISTORY_KEYS & message.keys():
-        if key != quirks.history:
+        if key not in HISTORY_FIELDS.get(quirks.history, {quirks.history}):
             yield f"{key} is refused"
+    yield from _marks(message)
     yield from _content(message, quirks)
     for call in message.get("tool_calls", ()):
         yield from _call(call, quirks)
@@ -253,11 +294,19 @@ def _call(call: dict[str, Any], quirks: Quirks) -> Iterator[str]:
         "any": call["id"],
         "forty": 0 < len(call["id"]) <= 40,
         "nine": NINE.fullmatch(call["id"]),
+        "functions": call["id"].startswith(f"functions.{call['function']['name']}:"),
     }
     if not fits[quirks.tool_ids]:
         yield f"bad id {call['id']!r}"
     if "extra_content" in call and not quirks.thought_signatures:
         yield "a thought signature is refused"
+
+
+def _marks(message: dict[str, Any]) -> Iterator[str]:
+    content = message["content"]
+    for part in content if isinstance(content, list) else ():
+        if part.get("cache_control", {}).keys() - {"type", "ttl"}:
+            yield f"unknown keys in cache_control: {part}"
 
 
 def _deep_keys(value: Any) -> Iterator[str]:

@@ -34,6 +34,7 @@ from ccproxy.providers.presets import (
     preset_for_host,
     with_auto_cache,
     with_extra_body,
+    with_family,
 )
 from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import Api, Target
@@ -155,7 +156,7 @@ class WorkerConfig:
         return lru_cache(maxsize=256)(self._target)
 
     def _target(self, model: str, api: Api) -> Target:
-        card = self.models.card(model)
+        card = with_family(self.models.card(model), model)
         return Target(
             provider=self.provider or self._host,
             model=model,

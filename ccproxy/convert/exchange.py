@@ -43,6 +43,7 @@ class Exchange:
         model: The model that is asked.
         api: The dialect in which it is asked.
         body: What is sent to the provider.
+        headers: Headers of the request that depend on its content.
         streams: Whether the client wants a stream.
         asks_stream: Whether the provider is asked for one.
         stop_reason: Why the answer ended, once it has.
@@ -90,6 +91,7 @@ class Exchange:
             converted = to_chat(self._request, target, signer=rules.signer, cache=cache)
         self.api = target.api
         self.body = converted.body
+        self.headers = converted.headers
         self.asks_stream = converted.stream
         self._converted = converted
         return converted

@@ -101,10 +101,16 @@ class UpstreamHeaders:
         # A client sends the same headers with every request.
         self._cached_forwarded = lru_cache(maxsize=_CACHED_CLIENTS)(self._forwarded)
 
-    def chat(self, key: str | None, *, stream: bool) -> dict[str, str]:
-        """Return the headers of a Chat Completions request; *key* None sends no credential."""
-        prepared = self._stream if stream else self._whole
-        return {**prepared, **self._credential(key)}
+    def chat(
+        self, key: str | None, *, stream: bool, extra: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """
+        Return the headers of a converted request; *key* None sends no credential.
+
+        *extra* are headers that depend on the content of the request.
+        """
+        headers = {**(self._stream if stream else self._whole), **self._credential(key)}
+        return _overlay({**headers, **extra}, self._custom) if extra else headers
 
     def direct(self, key: str | None, client: Iterable[tuple[str, str]]) -> dict[str, str]:
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Any
 
@@ -35,6 +35,10 @@ class ModelCard:
     """Largest number of tokens in one answer."""
     price: Price | None = None
     quirks: Quirks = PLAIN
+    preset_fields: frozenset[str] = frozenset()
+    """Names of the quirks that the preset or the card sets."""
+    card_fields: frozenset[str] = frozenset()
+    """Names of the quirks that the card sets."""
     api: Api | None = None
     """The dialect in which the models must be asked; None: the provider's."""
     responses_quirks: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +49,18 @@ class ModelCard:
         if api != "responses":
             return self.quirks
         return msgspec.structs.replace(self.quirks, **_IN_RESPONSES, **self.responses_quirks)
+
+    def with_family(self, quirks: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelCard:
+        """
+        Return the card with the quirks of a model family.
+
+        *quirks* yield to those of the preset, *overrides* only to those of the card.
+        """
+        fields = {
+            **{name: value for name, value in quirks.items() if name not in self.preset_fields},
+            **{name: value for name, value in overrides.items() if name not in self.card_fields},
+        }
+        return replace(self, quirks=msgspec.structs.replace(self.quirks, **fields))
 
 
 UNKNOWN_MODEL = ModelCard()

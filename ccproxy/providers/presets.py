@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.protocol.headers import AuthStyle
-from ccproxy.providers.cards import ModelCard
+from ccproxy.providers.cards import ModelCard, NameMatcher, name_matcher
 from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import PLAIN, Api, Quirks
 
@@ -45,6 +45,17 @@ class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Dialect of these models; None: that of the preset."""
     everywhere: bool = False
     """True: the card also applies to these names at servers without a preset."""
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Quirks of models that apply at every server."""
+
+    names: tuple[str, ...]
+    """Glob patterns of the model's name after its last "/"."""
+    quirks: dict[str, Any] = {}
+    """They yield to the quirks that the preset sets."""
+    overrides: dict[str, Any] = {}
+    """They yield only to the quirks that the model's card sets."""
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,7 +116,11 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def unknown(self) -> ModelCard:
         """Return the card of models that match no other card."""
-        return ModelCard(quirks=_quirks(self.quirks), responses_quirks=self.responses_quirks)
+        return ModelCard(
+            quirks=_quirks(self.quirks),
+            preset_fields=frozenset(self.quirks),
+            responses_quirks=self.responses_quirks,
+        )
 
     def _cards(self, card: PresetCard) -> tuple[ModelCard, ...]:
         replaced = {
@@ -116,6 +131,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             max_output=card.max_output,
             price=Price.of(card.price) if card.price else None,
             quirks=_quirks({**self.quirks, **card.quirks}),
+            preset_fields=frozenset({*self.quirks, *card.quirks}),
+            card_fields=frozenset(card.quirks),
             api=card.api,
             responses_quirks={**replaced, **card.responses_quirks},
         )
@@ -129,6 +146,24 @@ def load_presets() -> Mapping[str, Preset]:
     text = Path(__file__).with_name("providers.toml").read_text(encoding="utf-8")
     presets = msgspec.convert(tomllib.loads(text), dict[str, Preset])
     return MappingProxyType(presets)
+
+
+@cache
+def _families() -> tuple[tuple[NameMatcher, Family], ...]:
+    text = Path(__file__).with_name("families.toml").read_text(encoding="utf-8")
+    families = msgspec.convert(tomllib.loads(text)["families"], list[Family])
+    for family in families:
+        _quirks({**family.quirks, **family.overrides})  # validates them
+    return tuple((name_matcher(name), each) for each in families for name in each.names)
+
+
+def with_family(card: ModelCard, model: str) -> ModelCard:
+    """Return *card* with the quirks of the families of *model*."""
+    name = model.rpartition("/")[2]
+    for matches, family in _families():
+        if matches(name):
+            card = card.with_family(family.quirks, family.overrides)
+    return card
 
 
 @cache
@@ -147,9 +182,16 @@ def generic_preset() -> Preset:
             *("gpt-*", "o1*", "o3*", "o4*", "ep-*", "doubao-*", "deepseek-*", "glm-*"),
             *("minimax*", "gemini*", "kimi-*", "moonshot-*", "qwen*"),
         ),
+        # Fields that most servers support or ignore. A refusal is learned.
+        quirks={
+            "history": "reasoning_content",
+            "history_scope": "tool_turns",
+            "merge_user_messages": True,
+            "reasoning": "explicit_effort",
+        },
         models=tuple(
             # The dialects of an unknown server are learned from its answers.
-            msgspec.structs.replace(card, api=None)
+            msgspec.structs.replace(card, api=None, quirks={"history": "drop", **card.quirks})
             for preset in load_presets().values()
             for card in preset.models
             if card.everywhere

@@ -51,15 +51,18 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Supported values of tool_choice. GLM has only auto, older Kimi models no required."""
     required_word: Literal["required", "any"] = "required"
     """Mistral's name is "any"."""
+    forced_choice_with_thinking: bool = True
+    """False: a forced tool_choice is refused while the model thinks (DashScope, Kimi, DeepSeek)."""
     parallel_tool_calls: bool = True
     """False: the key `parallel_tool_calls` is refused."""
-    tool_ids: Literal["any", "forty", "nine", "responses"] = "any"
+    tool_ids: Literal["any", "forty", "nine", "functions", "responses"] = "any"
     """nine: tool call ids are exactly nine alphanumerics (Mistral, error 3280). forty: no longer
     than that (OpenAI: "string too long. Expected a string with maximum length 40"). responses: 1 to
-    64 of [A-Za-z0-9_-] (`call_id` of the Responses API)."""
+    64 of [A-Za-z0-9_-] (`call_id` of the Responses API). functions: `functions.NAME:INDEX`, the
+    only form that Kimi K2 has learnt; with others its calls become invalid."""
     tool_name_length: int = 64
     """Largest length of a tool name; the characters are always [a-zA-Z0-9_-]."""
-    schema: Literal["plain", "gemini", "kimi", "bare", "no_meta"] = "plain"
+    schema: Literal["plain", "gemini", "kimi", "bare", "no_meta", "inline", "grammar"] = "plain"
     """Dialect of JSON schemas, see `convert/common/schema.py`."""
     tool_stream: bool = False
     """GLM streams tool arguments only with `tool_stream: true`."""
@@ -74,6 +77,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """False: `content: null` next to tool_calls is refused; "" is sent."""
     user_after_tool: bool = True
     """False: a user message right after a tool message is refused (Mistral, error 3230)."""
+    merge_user_messages: bool = False
+    """True: consecutive user messages are merged, and text after tool results is appended to the
+    last one: chat templates of many models require alternating roles (Mistral, Gemma)."""
     images: bool = True
     """False: the model does not accept images; a note in the text replaces them."""
     pdf: Literal["file", "document_url", "text"] = "text"
@@ -93,8 +99,12 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "openrouter",
         "minimax",
         "template_kwargs",
+        "explicit_effort",
     ] = "none"
-    """Form of the parameters that request reasoning; "none": nothing is sent."""
+    """Form of the parameters that request reasoning. none: nothing is sent. explicit_effort: only
+    the effort that the client sends, because the model is unknown."""
+    template_kwargs: bool = True
+    """False: chat_template_kwargs is refused (models with Mistral's tokenizer)."""
     efforts: tuple[EffortWord, ...] = ()
     """Supported values of reasoning_effort; others become the nearest one."""
     effort_with_tools: bool = True
@@ -112,11 +122,17 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "drop",
         "reasoning_content",
         "reasoning",
+        "both_fields",
         "reasoning_details",
         "think_tags",
         "thinking_parts",
     ] = "drop"
-    """Form of earlier thinking in the history; dropped by default: many providers refuse it."""
+    """Form of earlier thinking in the history; dropped by default: many providers refuse it.
+    both_fields: `reasoning` and `reasoning_content`; servers read one or the other by version."""
+    history_scope: Literal["all", "tool_turns"] = "all"
+    """tool_turns: earlier thinking is sent in assistant turns with tool calls only."""
+    unsigned_thinking: bool = True
+    """False: thinking without its producer's signature is refused (Claude, Gemini)."""
     history_required: bool = False
     """True: required in assistant turns with tool calls, "" if there is none (DeepSeek)."""
     thought_signatures: bool = False
@@ -136,8 +152,6 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """True: messages of the assistant have a `phase`, which the API asks to send back."""
     web_search: bool = False
     """True: the provider searches the web itself, with the tool `web_search`."""
-    cache_key: bool = False
-    """True: `prompt_cache_key` is understood; requests with the same key share a cache."""
 
     # The request: the rest.
 
@@ -145,6 +159,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Form of structured output; json_object and none add an instruction to the prompt."""
     response_format_streams: bool = True
     """False: response_format together with stream is refused (Groq)."""
+    format_with_thinking: bool = True
+    """False: response_format is refused while the model thinks (older models of DashScope)."""
     stream_options: bool = True
     """False: stream_options is refused (Mistral)."""
     obfuscation: bool = False
@@ -152,6 +168,15 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     to save bandwidth."""
     user_field: Literal["none", "user", "safety_identifier"] = "none"
     """Field for a hash of metadata.user_id (at most 64 characters)."""
+    cache_key: bool = False
+    """True: `prompt_cache_key` is supported; requests with the same key share a cache."""
+    vision_header: str = ""
+    """Name of a header that must be "true" in requests with images (Copilot)."""
+    initiator_header: str = ""
+    """Name of a header that is "agent" in requests that continue a turn, else "user"; Copilot
+    charges for the latter only."""
+    refused_fields: tuple[str, ...] = ()
+    """Paths of fields that are removed from every request, see `convert/common/learning.py`."""
     extra_body: dict[str, Any] = {}
     """Fields added to every request."""
 

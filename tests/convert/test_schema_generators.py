@@ -55,6 +55,7 @@ WRITTEN = [
                 "required": ["x"],
             },
             "bare": {"$ref": "#/$defs/Point", "description": "Where"},
+            "kimi": {"$ref": "#/$defs/Point", "description": "Where"},
         },
         id="pydantic: a described reference",
     ),
@@ -106,6 +107,13 @@ WRITTEN = [
                 ]
             },
             "bare": {"anyOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]},
+            "kimi": {
+                "discriminator": {
+                    "propertyName": "kind",
+                    "mapping": {"a": "#/$defs/A"},
+                },
+                "anyOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}],
+            },
         },
         id="pydantic: a discriminated union",
     ),
@@ -149,7 +157,11 @@ WRITTEN = [
     pytest.param(
         {"type": "object", "propertyNames": TEXT, "additionalProperties": {}},
         {},
-        {"gemini": {"type": "object"}, "bare": {"type": "object", "additionalProperties": {}}},
+        {
+            "gemini": {"type": "object"},
+            "bare": {"type": "object", "additionalProperties": {}},
+            "kimi": {"type": "object", "propertyNames": TEXT, "additionalProperties": True},
+        },
         id="zod: a record",
     ),
     pytest.param(
@@ -213,6 +225,11 @@ WRITTEN = [
         {
             "gemini": {"type": "object", "properties": {"a": TEXT, "b": TEXT}},
             "bare": {"type": "object", "properties": {"a": TEXT, "b": TEXT}},
+            "kimi": {
+                "type": "object",
+                "properties": {"a": TEXT, "b": TEXT},
+                "dependentRequired": {"a": ["b"]},
+            },
         },
         id="by hand: a condition",
     ),

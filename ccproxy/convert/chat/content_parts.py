@@ -25,6 +25,7 @@ from ccproxy.protocol.literals import (
     ABSENT,
     EMPTY,
     TRUE,
+    is_object,
     is_present,
     is_string,
     join_literals,
@@ -40,7 +41,14 @@ from ccproxy.protocol.messages import Block, Source, blocks_of, source_of
 Part = dict[str, Any]
 """A part of a Chat message's content; its texts are `Raw` string literals."""
 
+
+class _CacheControl(msgspec.Struct, omit_defaults=True):
+    type: Raw = ABSENT
+    ttl: Raw = ABSENT
+
+
 _ANYTHING = msgspec.json.Decoder()
+_CACHE_CONTROL = msgspec.json.Decoder(_CacheControl)
 _READABLE = ("title", "url", "text", "stdout", "stderr", "tool_name", "error_code", "content")
 """Keys of a server tool's result whose texts are readable."""
 
@@ -101,11 +109,24 @@ def to_parts(blocks: list[Block], conversion: Conversion) -> list[Part]:
     return parts
 
 
+def cache_mark(block: Block, conversion: Conversion) -> dict[str, Any]:
+    """
+    Return the cache_control field of *block* if the provider supports it.
+
+    Only type and ttl are sent: others, such as Claude Code's scope, are refused ("Extra inputs are
+    not permitted").
+    """
+    if not conversion.quirks.cache_control or not is_object(block.cache_control):
+        return {}
+    fields = read(_CACHE_CONTROL, block.cache_control, "cache_control")
+    return {"cache_control": fields}
+
+
 def block_to_parts(block: Block, conversion: Conversion) -> list[Part]:
     """Convert one block."""
     parts = _text_block(block) if block.type == "text" else _other_block(block, conversion)
-    if parts and conversion.quirks.cache_control and is_present(block.cache_control):
-        parts[-1]["cache_control"] = block.cache_control
+    if parts:
+        parts[-1] |= cache_mark(block, conversion)
     return parts
 
 

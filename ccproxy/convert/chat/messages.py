@@ -7,7 +7,8 @@ Rules:
        messages; these wait until the tool messages are written.
     2. A call without a result gets a result that says so; a result without a call becomes text.
     3. Each call ID occurs once in the conversation.
-    4. Consecutive assistant messages are merged; consecutive user messages stay separate.
+    4. Consecutive assistant messages are merged; consecutive user messages stay separate, unless
+       the provider's chat templates require alternating roles.
     5. The conversion of a message depends only on the messages before it, so that the beginning of
        a conversation becomes the same bytes in every turn (prompt caches). Only the last message
        may get a flag.
@@ -32,8 +33,10 @@ from ccproxy.convert.chat.content_parts import (
     NO_RESULT,
     Part,
     block_to_parts,
+    cache_mark,
     content_of,
     orphan_result,
+    text_part,
     texts_of,
     tool_result,
 )
@@ -50,7 +53,6 @@ from ccproxy.convert.common.tool_names import ToolIds, id_literal
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     EMPTY,
-    is_present,
     join_literals,
     required_string,
     text_of,
@@ -145,7 +147,20 @@ class ChatConversation:
         except Problem as problem:
             raise with_path(problem, "messages", index) from problem
         if converted is not None:
-            (self._waiting if self._calls else self._messages).append(converted)
+            if self._calls:
+                self._waiting.append(converted)
+            else:
+                self._append(converted)
+
+    def _append(self, message: ChatMessage) -> None:
+        """Append *message*, or merge it into a user message before it if templates require it."""
+        last = self._messages[-1] if self._messages else message
+        if not self._quirks.merge_user_messages or last is message or not _are_users(last, message):
+            self._messages.append(message)
+            return
+        parts = [*_parts_of(last["content"]), *_parts_of(message["content"])]
+        has_marks = any("cache_control" in part for part in parts)
+        self._messages[-1] = {"role": "user", "content": content_of(parts, flat=not has_marks)}
 
     def finish(self) -> list[ChatMessage | Raw]:
         """Return the converted messages; one `Raw` may hold several of them."""
@@ -205,8 +220,7 @@ class ChatConversation:
             if open_id == client_id and answer["content"] is None:
                 answer["content"], others = tool_result(block, self._conversion)
                 media += others
-                if self._quirks.cache_control and is_present(block.cache_control):
-                    mark = {"cache_control": block.cache_control}
+                if mark := cache_mark(block, self._conversion):
                     answer["content"] = [{"type": "text", "text": answer["content"], **mark}]
                 return
         parts += orphan_result(block, self._conversion)
@@ -234,8 +248,11 @@ class ChatConversation:
             return None
         content = join_literals("\\n\\n", texts) if texts else None
         message: ChatMessage = {"role": "assistant", "content": content}
-        required = self._quirks.history_required and (in_tool_turn or bool(calls))
-        if thinking or required:
+        in_tool_turn = in_tool_turn or bool(calls)
+        required = self._quirks.history_required and in_tool_turn
+        if thinking and not in_tool_turn and self._quirks.history_scope == "tool_turns":
+            self._conversion.drop("messages.thinking")
+        elif thinking or required:
             self._add_thinking(message, thinking, required=required)
         if message["content"] is None and not self._quirks.null_content:
             message["content"] = EMPTY
@@ -272,16 +289,16 @@ class ChatConversation:
     # Tool calls.
 
     def _tool_call(self, block: Block) -> dict[str, Any]:
-        client_id = id_literal(block.id)
-        sent_id = Raw(self._ids.assign(client_id))
-        self._client_ids.append(client_id)
-        self._sent_ids.append(bytes(sent_id))
-        self._open(client_id, sent_id)
         raw_name = bytes(block.name)
         name = self._names.get(raw_name)
         if name is None:
             name = self._conversion.sent_name(text_of(required_string(block.name, "name")))
             self._names[raw_name] = name
+        client_id = id_literal(block.id)
+        sent_id = Raw(self._ids.assign(client_id, name))
+        self._client_ids.append(client_id)
+        self._sent_ids.append(bytes(sent_id))
+        self._open(client_id, sent_id)
         function = {"name": name, "arguments": to_arguments(block.input)}
         return {"id": sent_id, "type": "function", "function": function}
 
@@ -307,17 +324,21 @@ class ChatConversation:
                 answer["content"] = NO_RESULT
             self._messages.append(answer)
         waiting, self._waiting = self._waiting, []
-        if waiting and not self._quirks.user_after_tool:
+        if waiting and not (self._quirks.user_after_tool and not self._quirks.merge_user_messages):
             waiting = _fold_into(self._messages[-1], waiting)
-        self._messages += waiting
+            if waiting and not self._quirks.user_after_tool:
+                self._messages.append({"role": "assistant", "content": _ACKNOWLEDGED})
+        for message in waiting:
+            self._append(message)
 
 
 def _fold_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMessage]:
     """
     Append the texts that follow a tool message to it; return the rest.
 
-    Mistral refuses a user message after a tool message (error 3230). Text is moved into the tool
-    message; only images are preceded by an assistant message, because the model would imitate it.
+    Mistral refuses a user message after a tool message (error 3230), and so do templates with
+    alternating roles. Only messages with images stay; an assistant message before each text would
+    be imitated by the model.
     """
     texts = texts_of(answer["content"]) or []
     movable = 0
@@ -328,5 +349,12 @@ def _fold_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMess
         texts += message_texts
         movable += 1
     answer["content"] = join_literals("\\n\\n", texts)
-    rest = waiting[movable:]
-    return [{"role": "assistant", "content": _ACKNOWLEDGED}, *rest] if rest else []
+    return waiting[movable:]
+
+
+def _are_users(*messages: ChatMessage) -> bool:
+    return all(message["role"] == "user" for message in messages)
+
+
+def _parts_of(content: Raw | list[Part]) -> list[Part]:
+    return [text_part(content)] if isinstance(content, Raw) else content

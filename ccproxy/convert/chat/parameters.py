@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ccproxy.convert.common.conversion import Conversion
-from ccproxy.convert.common.response_format import format_instruction, named_schema
+from ccproxy.convert.common.conversion import Conversion, session_key
+from ccproxy.convert.common.schema import format_instruction, named_schema
 from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 from ccproxy.providers.quirks import Target
 
@@ -76,14 +76,17 @@ def stop_fields(sequences: tuple[str, ...], conversion: Conversion) -> dict[str,
 
 
 def format_fields(
-    requested: OutputFormat | None, conversion: Conversion, *, streams: bool
+    requested: OutputFormat | None, conversion: Conversion, *, streams: bool, thinking: bool
 ) -> tuple[dict[str, Any], str | None]:
     """Return `response_format`, and an instruction for the prompt if it does not suffice."""
     if requested is None:
         return {}, None
     quirks = conversion.quirks
     form = quirks.response_format
-    if streams and not quirks.response_format_streams:
+    is_refused = (streams and not quirks.response_format_streams) or (
+        thinking and not quirks.format_with_thinking
+    )
+    if is_refused:
         form = "none"
     if form == "json_schema":
         return {"response_format": {"type": form, "json_schema": named_schema(requested)}}, None
@@ -91,11 +94,20 @@ def format_fields(
     return fields, format_instruction(requested.schema)
 
 
-def user_fields(request: MessagesRequest, conversion: Conversion) -> dict[str, Any]:
-    """Return a hash of the user ID, which is longer than the 64 characters that OpenAI accepts."""
+def metadata_fields(request: MessagesRequest, conversion: Conversion) -> dict[str, Any]:
+    """
+    Return the fields made of `metadata.user_id`, as hashes of at most 64 characters.
+
+    The key of the prompt cache depends on the session in it: requests with the same key go to the
+    same machine, so that most of their prompts are found in its cache.
+    """
+    quirks = conversion.quirks
     user_id = request.metadata.user_id if request.metadata else None
-    if user_id and conversion.quirks.user_field != "none":
-        return {conversion.quirks.user_field: hashlib.sha256(user_id.encode()).hexdigest()}
-    if request.metadata:
+    fields: dict[str, Any] = {}
+    if user_id and quirks.user_field != "none":
+        fields[quirks.user_field] = hashlib.sha256(user_id.encode()).hexdigest()
+    if user_id and quirks.cache_key:
+        fields["prompt_cache_key"] = session_key(user_id)
+    if request.metadata and not fields:
         conversion.drop("metadata")
-    return {}
+    return fields

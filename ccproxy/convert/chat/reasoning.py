@@ -61,6 +61,10 @@ def _effort(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
     return {"reasoning_effort": nearest_effort(effort, quirks.efforts)} if effort else {}
 
 
+def _explicit_effort(request: ReasoningRequest, _quirks: Quirks) -> dict[str, Any]:
+    return {"reasoning_effort": request.effort} if request.effort else {}
+
+
 def _thinking_type(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if request.thinks is not None and not (request.thinks is False and quirks.always_reasons):
@@ -99,7 +103,8 @@ def _adaptive_type(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
 
 
 def _template_kwargs(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
-    if request.thinks is None or (not request.thinks and quirks.always_reasons):
+    is_default = request.thinks is None or (not request.thinks and quirks.always_reasons)
+    if is_default or not quirks.template_kwargs:
         return {}
     # Both names are in use (Qwen, GLM: enable_thinking; DeepSeek, Kimi: thinking).
     switch = {"enable_thinking": request.thinks, "thinking": request.thinks}
@@ -118,10 +123,17 @@ _FORMS: Final[dict[str, Callable[[ReasoningRequest, Quirks], dict[str, Any]]]] =
     "openrouter": _reasoning_object,
     "minimax": _adaptive_type,
     "template_kwargs": _template_kwargs,
+    "explicit_effort": _explicit_effort,
 }
 
 
 # Earlier thinking.
+
+_TEXT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "reasoning_content": ("reasoning_content",),
+    "reasoning": ("reasoning",),
+    "both_fields": ("reasoning", "reasoning_content"),
+}
 
 
 def thinking_text(blocks: Sequence[Block]) -> Raw | None:
@@ -140,9 +152,9 @@ def history_fields(
     Kimi: "reasoning_content is missing in assistant tool call message").
     """
     form = conversion.quirks.history
-    if form in ("reasoning_content", "reasoning"):
+    if fields := _TEXT_FIELDS.get(form):
         text = thinking_text(thinking) or (EMPTY if required else None)
-        return {} if text is None else {form: text}
+        return {} if text is None else dict.fromkeys(fields, text)
     if form == "reasoning_details":
         details = [detail for block in thinking for detail in _details(block, conversion)]
         return {"reasoning_details": details} if details else {}
@@ -180,7 +192,9 @@ def _details(block: Block, conversion: Conversion) -> list[dict[str, Any]]:
     packed = origin.carried.get(REASONING_DETAILS) if origin else None
     if packed:
         return unpack_details(packed, text_of(block.thinking))
-    return [{"type": "reasoning.text", "text": block.thinking}] if _has_text(block) else []
+    if not conversion.quirks.unsigned_thinking or not _has_text(block):
+        return []
+    return [{"type": "reasoning.text", "text": block.thinking}]
 
 
 def _origin(block: Block, conversion: Conversion) -> Origin | None:

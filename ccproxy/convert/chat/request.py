@@ -16,10 +16,10 @@ from ccproxy.convert.chat.messages import ChatConversation
 from ccproxy.convert.chat.parameters import (
     format_fields,
     limit_fields,
+    metadata_fields,
     sampling_fields,
     stop_fields,
     stop_sequences_of,
-    user_fields,
 )
 from ccproxy.convert.chat.reasoning import reasoning_fields
 from ccproxy.convert.chat.system_prompt import to_system_prompt
@@ -27,6 +27,7 @@ from ccproxy.convert.chat.tools import (
     NO_TOOLS,
     ChatToolChoice,
     ToolSet,
+    is_forced,
     to_chat_choice,
     to_chat_tools,
 )
@@ -34,13 +35,16 @@ from ccproxy.convert.common.classifier import ROOM_TO_REASON, is_classifier
 from ccproxy.convert.common.conversion import Conversion, ConvertedRequest, record_unsupported
 from ccproxy.convert.common.effort import NO_THINKING, ReasoningRequest, requested_reasoning
 from ccproxy.convert.common.request_cache import ConversationCache
-from ccproxy.convert.common.response_format import requested_format
+from ccproxy.convert.common.schema import requested_format
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol.literals import invalid_request
-from ccproxy.protocol.messages import Message, MessagesRequest
-from ccproxy.providers.quirks import Target
+from ccproxy.protocol.messages import Message, MessagesRequest, OutputFormat
+from ccproxy.providers.quirks import Quirks, Target
 
 _ENCODER = msgspec.json.Encoder()
+# Unescaped quotes do not occur in texts.
+_IMAGE_PART = b'{"type":"image_url"'
+_TOOL_RESULT = b'"tool_result"'
 
 
 def to_chat(
@@ -76,37 +80,51 @@ def _convert(
     reasoning = NO_THINKING if classifies else requested_reasoning(request)
     hide = classifies and quirks.always_reasons
     streams = bool(request.stream if stream is None else stream)
+    requested = requested_format(request)
+    reasoning = _without_conflicts(request, reasoning, requested, quirks)
     reasoning, streams = _stream_to_think(reasoning, streams, target)
+    thinking = quirks.always_reasons or (
+        reasoning.thinks is not False and quirks.reasoning not in ("none", "explicit_effort")
+    )
 
     conversion.thinks = reasoning.thinks is not False
     record_unsupported(request, conversion)
     tools = to_chat_tools(request.tools, conversion)
-    choice = to_chat_choice(request.tool_choice, tools, conversion)
+    choice = to_chat_choice(request.tool_choice, tools, conversion, thinking=thinking)
     if choice.without_tools:
         tools = NO_TOOLS
-    form, form_instruction = format_fields(requested_format(request), conversion, streams=streams)
+    elif choice.only_tool:
+        tools = tools.only(choice.only_tool)
+    form, form_instruction = format_fields(
+        requested, conversion, streams=streams, thinking=thinking
+    )
     instructions = [text for text in (form_instruction, choice.instruction) if text]
 
     system = to_system_prompt(request.system, conversion, instructions=instructions)
     messages, known_ids = _to_messages(request.messages, system, conversion, cache)
 
     stops = stop_sequences_of(request)
-    thinking = reasoning_fields(reasoning, quirks, with_tools=tools is not NO_TOOLS)
+    effort = reasoning_fields(reasoning, quirks, with_tools=tools is not NO_TOOLS)
     body = {
         "model": target.model,
         "messages": messages,
         **limit_fields(request, target, least=ROOM_TO_REASON if hide else 1),
-        **sampling_fields(request, conversion, effort=thinking.get("reasoning_effort")),
+        **sampling_fields(request, conversion, effort=effort.get("reasoning_effort")),
         **({} if hide else stop_fields(stops, conversion)),
         **_tool_fields(tools, choice, target, streams=streams),
-        **thinking,
+        **effort,
         **form,
-        **user_fields(request, conversion),
+        **metadata_fields(request, conversion),
         **_stream_fields(target, streams=streams),
         **quirks.extra_body,
     }
+    for name in quirks.refused_fields:
+        if body.pop(name, None) is not None:
+            conversion.drop(name)
+    encoded = _ENCODER.encode(body)
     return ConvertedRequest(
-        body=_ENCODER.encode(body),
+        body=encoded,
+        headers=_headers(request, encoded, quirks),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
         stop_sequences=stops,
@@ -142,6 +160,26 @@ def _to_messages(
     return converted, conversation.known_ids()
 
 
+def _without_conflicts(
+    request: MessagesRequest,
+    reasoning: ReasoningRequest,
+    requested: OutputFormat | None,
+    quirks: Quirks,
+) -> ReasoningRequest:
+    """
+    Disable thinking that the client did not request and that excludes its other wishes.
+
+    Some providers refuse a forced tool or a format while the model thinks, and think by default. If
+    the client requests thinking, an instruction replaces the choice or the format.
+    """
+    is_refused = (is_forced(request.tool_choice) and not quirks.forced_choice_with_thinking) or (
+        requested is not None and not quirks.format_with_thinking
+    )
+    if is_refused and reasoning.thinks is None and not quirks.always_reasons:
+        return replace(reasoning, thinks=False)
+    return reasoning
+
+
 def _stream_to_think(
     reasoning: ReasoningRequest, streams: bool, target: Target
 ) -> tuple[ReasoningRequest, bool]:
@@ -166,6 +204,25 @@ def _tool_fields(
         return {}
     stream_field = {"tool_stream": True} if streams and target.quirks.tool_stream else {}
     return {"tools": tools.definitions, **choice.fields, **stream_field}
+
+
+def _headers(request: MessagesRequest, body: bytes, quirks: Quirks) -> dict[str, str]:
+    """Return the headers that depend on the content of the request."""
+    headers: dict[str, str] = {}
+    if quirks.vision_header and _IMAGE_PART in body:
+        headers[quirks.vision_header] = "true"
+    if quirks.initiator_header:
+        headers[quirks.initiator_header] = "agent" if _continues_turn(request) else "user"
+    return headers
+
+
+def _continues_turn(request: MessagesRequest) -> bool:
+    """Return True if the last message is not the user's own text; system messages may follow."""
+    turns = (each for each in reversed(request.messages) if each.role in ("user", "assistant"))
+    last = next(turns, None)
+    if last is None or is_classifier(request):
+        return True
+    return last.role == "assistant" or _TOOL_RESULT in bytes(last.content)
 
 
 def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:

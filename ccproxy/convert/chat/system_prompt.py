@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from ccproxy.convert.chat.content_parts import Part, content_of, text_part
+from ccproxy.convert.chat.content_parts import Part, cache_mark, content_of, text_part
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
@@ -88,9 +88,7 @@ def _parts(blocks: Sequence[Block], conversion: Conversion) -> list[Part]:
         if text == EMPTY:
             continue
         part = text_part(text)
-        if conversion.quirks.cache_control and is_present(block.cache_control):
-            part["cache_control"] = block.cache_control
-        parts.append(part)
+        parts.append(part | cache_mark(block, conversion))
     return parts
 
 

@@ -14,7 +14,7 @@ are cached. Keys are the original bytes: comparing them is ten times cheaper tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -63,6 +63,16 @@ class ToolSet:
     sent_names: Mapping[str, str]
     """Client's name -> sent name, of every tool."""
     dropped: tuple[str, ...]
+
+    def only(self, name: str) -> ToolSet:
+        """Return the set with nothing but the tool that the client calls *name*."""
+        position = list(self.sent_names).index(name)
+        definition = msgspec.json.decode(self.definitions, type=list[Raw])[position]
+        return ToolSet(
+            definitions=Raw(b"[" + bytes(definition) + b"]"),
+            sent_names={name: self.sent_names[name]},
+            dropped=self.dropped,
+        )
 
 
 class _CachedSet(NamedTuple):
@@ -164,12 +174,18 @@ class ChatToolChoice:
     """Instruction for the prompt that replaces an unsupported tool_choice."""
     without_tools: bool = False
     """True: tools must not be sent, the only way to forbid them at this provider."""
+    only_tool: str | None = None
+    """The client's name of the only tool to send; `required` then forces it."""
 
 
 def to_chat_choice(
-    choice: ToolChoice | None, tools: ToolSet, conversion: Conversion
+    choice: ToolChoice | None, tools: ToolSet, conversion: Conversion, *, thinking: bool = False
 ) -> ChatToolChoice:
-    """Convert tool_choice; without *tools* it has no effect and is left out."""
+    """
+    Convert tool_choice; without *tools* it has no effect and is left out.
+
+    *thinking*: the model thinks; some providers then refuse to force a tool.
+    """
     if choice is None or not tools.sent_names:
         return ChatToolChoice(fields={})
     fields: dict[str, Any] = {}
@@ -179,26 +195,42 @@ def to_chat_choice(
         else:
             conversion.drop("tool_choice.disable_parallel_tool_use")
     name = tools.sent_names.get(choice.name or "")
-    value, instruction = _choice_value(choice.type, name, conversion.quirks)
+    supported: Collection[str] = conversion.quirks.tool_choices
+    if thinking and not conversion.quirks.forced_choice_with_thinking:
+        supported = {"auto", "none"}.intersection(supported)
+    value, instruction = _choice_value(choice.type, name, supported, conversion.quirks)
     if value is not None:
         fields["tool_choice"] = value
     is_forbidden = choice.type == "none" and value is None
     if is_forbidden:
         fields = {}
-    return ChatToolChoice(fields=fields, instruction=instruction, without_tools=is_forbidden)
+    is_named = name is not None and choice.type == "tool" and "function" not in supported
+    return ChatToolChoice(
+        fields=fields,
+        instruction=instruction,
+        without_tools=is_forbidden,
+        only_tool=choice.name if is_named and "required" in supported else None,
+    )
 
 
-def _choice_value(kind: str, name: str | None, quirks: Quirks) -> tuple[Any, str | None]:
+def is_forced(choice: ToolChoice | None) -> bool:
+    """Return True if the model must call a tool."""
+    return choice is not None and choice.type in ("any", "tool")
+
+
+def _choice_value(
+    kind: str, name: str | None, supported: Collection[str], quirks: Quirks
+) -> tuple[Any, str | None]:
     """Return the value of tool_choice, and the instruction that replaces what it cannot express."""
-    supported = quirks.tool_choices
     weakest = "auto" if "auto" in supported else None
     if kind == "none":
         return ("none" if "none" in supported else None), None
     if kind == "tool" and name is not None:
         if "function" in supported:
             return {"type": "function", "function": {"name": name}}, None
-        strongest = quirks.required_word if "required" in supported else weakest
-        return strongest, f"Answer by calling the tool {name}."
+        if "required" in supported:
+            return quirks.required_word, None
+        return weakest, f"Answer by calling the tool {name}."
     if kind == "any":
         if "required" in supported:
             return quirks.required_word, None

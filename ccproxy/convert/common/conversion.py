@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from operator import attrgetter
 
@@ -13,6 +15,7 @@ from ccproxy.protocol.literals import ABSENT, is_present
 from ccproxy.protocol.messages import ANTHROPIC_ONLY, MessagesRequest
 from ccproxy.providers.quirks import Quirks, Target
 
+_SESSION = re.compile(r'"session_id"\s*:\s*"([^"]+)"|_session_([\w-]+)')
 _anthropic_only = attrgetter(*ANTHROPIC_ONLY)
 _ALL_ABSENT = (ABSENT,) * len(ANTHROPIC_ONLY)
 
@@ -51,6 +54,8 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     body: bytes
     """The whole JSON body."""
+    headers: Mapping[str, str] = {}
+    """Headers that depend on the content."""
     dropped: tuple[str, ...] = ()
     """Paths of what was left out, for the log."""
     tool_names: Mapping[str, str] = {}
@@ -65,6 +70,17 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Tool call IDs in the conversation; a new call must not repeat one."""
     tools: int = 0
     """Number of tools sent."""
+
+
+def session_key(user_id: str) -> str:
+    """
+    Return a key for the prompt cache of the session in *user_id*: 32 characters, no personal data.
+
+    Claude Code sends JSON with a `session_id`, older versions `user_…_session_…`.
+    """
+    session = _SESSION.search(user_id)
+    name = (session[1] or session[2]) if session else user_id
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def record_unsupported(request: MessagesRequest, conversion: Conversion) -> None:

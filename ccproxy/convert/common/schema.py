@@ -1,5 +1,5 @@
 """
-JSON schemas of tools in the dialects that providers accept.
+JSON schemas of tools and structured output, in the dialects that providers accept.
 
 Rules:
     1. A tool's parameters become an object with properties (OpenAI: "schema must be a JSON Schema
@@ -13,24 +13,41 @@ The dialects (`Quirks.schema`):
     no_meta  without `$id`, `$schema`, `strict` and the like (Mistral)
     bare     the keywords that every implementation supports (Cerebras, Groq)
     gemini   Google's selection of OpenAPI 3.0, see `_gemini`
-    kimi     Moonshot's MFJS: no `type` next to `anyOf`, tuples in `prefixItems`
+    kimi     Moonshot's MFJS, see `_kimi`
+    inline   without references, which GLM 5.3 ignores
+    grammar  what llama.cpp (LM Studio, Ollama) compiles to a grammar, see `_grammar`
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
-from ccproxy.convert.common.schema_tree import (
-    Inliner,
-    Schema,
-    as_schema,
-    definitions_of,
-    map_inner,
-    merge,
-    names_of,
-    target_of,
-    without_one_of,
+import msgspec
+from msgspec import Raw
+
+from ccproxy.protocol.literals import is_object, read
+from ccproxy.protocol.messages import MessagesRequest, OutputFormat
+
+Schema = dict[str, Any]
+
+MAPS: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""Keywords whose value maps names to schemas."""
+LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+"""Keywords whose value is a list of schemas (`items` in older drafts)."""
+SINGLES: Final = frozenset(
+    {
+        *("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then"),
+        *("else", "additionalItems", "unevaluatedItems", "unevaluatedProperties"),
+    }
 )
+"""Keywords whose value is one schema."""
+
+_MOST_REFERENCES: Final = 500
+"""References that are inlined; a schema with more would grow without bound."""
+
+_ANYTHING: Final = {"type": "object"}
 
 _META: Final = frozenset({"$schema"})
 _MORE_META: Final = _META | {"$id", "$anchor", "$comment", "$vocabulary", "strict", "id"}
@@ -40,6 +57,21 @@ _BARE: Final = frozenset(
         *("additionalProperties", "$ref", "$defs", "definitions", "default", "const"),
     }
 )
+_DEFINITIONS: Final = frozenset({"$schema", "$defs", "definitions"})
+_CONDITIONS: Final = frozenset({"if", "then", "else", "not"})
+_NOT_IN_GRAMMAR: Final = frozenset({"pattern", "patternProperties", "propertyNames"})
+_LARGEST_REPETITION: Final = 1_000
+_LARGEST_NUMBER: Final = 2**53
+_DEFAULT_TYPE: Final = "string"
+_TYPE_NAMES: Final[dict[type, str]] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
+    type(None): "null",
+}
 _GEMINI_KEYWORDS: Final = frozenset(
     {
         *("type", "description", "title", "properties", "required", "items", "enum", "anyOf"),
@@ -57,8 +89,10 @@ _NOT_AT_ROOT: Final = frozenset(
 def to_parameters(schema: object, dialect: str) -> Schema:
     """Convert a tool's input schema into a function's parameters; *schema* is not changed."""
     root = _object_at_root(as_schema(schema))
-    if dialect == "gemini":
+    if dialect in ("gemini", "inline"):
         root = as_schema(Inliner(definitions_of(root)).inline(root))
+    elif dialect in ("grammar", "kimi"):
+        root = as_schema(_without_dead_references(root, root))
     converted = as_schema(_converted(root, dialect))
     properties = as_schema(converted.get("properties"))
     required = [name for name in names_of(converted.pop("required", None)) if name in properties]
@@ -86,7 +120,9 @@ def _object_at_root(whole: Schema) -> Schema:
 def _converted(schema: object, dialect: str) -> object:
     if not isinstance(schema, dict):
         # `true` and `false` are schemas, but some providers refuse them.
-        return {} if dialect in ("gemini", "bare") else schema
+        if dialect == "kimi":
+            return {"type": _DEFAULT_TYPE}
+        return {} if dialect in ("gemini", "bare", "grammar") else schema
     return map_inner(_NODE[dialect](schema), lambda inner: _converted(inner, dialect))
 
 
@@ -103,14 +139,101 @@ def _bare(schema: Schema) -> Schema:
 
 
 def _kimi(schema: Schema) -> Schema:
-    node = _plain(schema)
+    """
+    Convert a node to Moonshot's MFJS.
+
+    Every node has a type, but not next to `anyOf`; tuples are in `prefixItems`; `required` names
+    properties of the same node; boolean schemas and conditions are refused (vercel/ai#18921,
+    MoonshotAI/kimi-cli#2030, can1357/oh-my-pi#5980). A node without any hint becomes a string, as
+    in the vendor's own client.
+    """
+    node = without_one_of(_plain(schema))
+    node = {key: value for key, value in node.items() if key not in _CONDITIONS}
+    if node.get("additionalProperties") == {}:
+        node["additionalProperties"] = True
     if isinstance(node.get("items"), list):
         node["prefixItems"] = node.pop("items")
+    if isinstance(node.get("items"), bool):
+        del node["items"]
+    properties = as_schema(node.get("properties"))
+    if "required" in node:
+        node["required"] = [name for name in names_of(node["required"]) if name in properties]
     branches = node.get("anyOf")
-    if isinstance(branches, list) and "type" in node:
-        kind = node.pop("type")
-        node["anyOf"] = [_of_type(kind, each) for each in branches]
+    if isinstance(branches, list):
+        kind = node.pop("type", None)
+        node["anyOf"] = [_of_type(kind, each) for each in branches] if kind else branches
+    elif "type" not in node and "$ref" not in node:
+        node["type"] = _inferred_type(node)
     return node
+
+
+def _inferred_type(node: Schema) -> str | list[str]:
+    """Return the type that the keywords of *node* imply."""
+    if not node.keys().isdisjoint(("properties", "additionalProperties", "required")):
+        return "object"
+    if not node.keys().isdisjoint(("items", "prefixItems", "minItems", "maxItems")):
+        return "array"
+    values = node["enum"] if isinstance(node.get("enum"), list) else []
+    values = [node["const"]] if "const" in node else values
+    kinds = list(dict.fromkeys(_TYPE_NAMES.get(type(value), _DEFAULT_TYPE) for value in values))
+    if not kinds:
+        is_number = not node.keys().isdisjoint(("minimum", "maximum", "multipleOf"))
+        return "number" if is_number else _DEFAULT_TYPE
+    return kinds[0] if len(kinds) == 1 else kinds
+
+
+def _inline(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key not in _DEFINITIONS}
+
+
+def _grammar(schema: Schema) -> Schema:
+    """
+    Remove what llama.cpp's grammar compiler refuses, together with the whole request.
+
+    Patterns that are not anchored (ggml-org/llama.cpp, json-schema-to-grammar), large bounds, which
+    become repetitions in the grammar, empty lists of values and alternatives, boolean `items`.
+    """
+    node = {key: value for key, value in _no_meta(schema).items() if key not in _NOT_IN_GRAMMAR}
+    for key in ("enum", "anyOf", "oneOf", "allOf", "type"):
+        if node.get(key) == []:
+            del node[key]
+    for key in ("minLength", "maxLength", "minItems", "maxItems"):
+        bound = node.get(key)
+        if not isinstance(bound, int) or bound > _LARGEST_REPETITION:
+            node.pop(key, None)
+    for key in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+        bound = node.get(key)
+        if not isinstance(bound, (int, float)) or abs(bound) > _LARGEST_NUMBER:
+            node.pop(key, None)
+    if isinstance(node.get("items"), bool):
+        del node["items"]
+    return node
+
+
+def _without_dead_references(schema: object, root: Schema) -> object:
+    """Replace references to other documents and to nothing by a schema that allows anything."""
+    if not isinstance(schema, dict):
+        return schema
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and not _resolves(reference, root):
+        schema = {key: value for key, value in schema.items() if key != "$ref"}
+    return map_inner(schema, lambda inner: _without_dead_references(inner, root))
+
+
+def _resolves(reference: str, root: Schema) -> bool:
+    """Return True if *reference* is a JSON pointer to a schema in *root* (RFC 6901)."""
+    if not reference.startswith("#/"):
+        return False
+    value: object = root
+    for step in reference[2:].split("/"):
+        key = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list) and key.isdecimal() and len(key) < 6 and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
+            return False
+    return isinstance(value, dict)
 
 
 def _of_type(kind: object, branch: object) -> object:
@@ -211,4 +334,153 @@ _NODE: Final = {
     "bare": _bare,
     "gemini": _gemini,
     "kimi": _kimi,
+    "inline": _inline,
+    "grammar": _grammar,
 }
+
+
+# The structure of schemas: subschemas, alternatives and references. Only its position distinguishes
+# a keyword from the name of a property.
+
+
+def map_inner(schema: Schema, change: Callable[[object], object]) -> Schema:
+    """Return *schema* with *change* applied to every schema directly inside it."""
+    changed: Schema = {}
+    for keyword, value in schema.items():
+        if keyword in MAPS and isinstance(value, dict):
+            changed[keyword] = {name: change(inner) for name, inner in value.items()}
+        elif keyword in LISTS and isinstance(value, list):
+            changed[keyword] = [change(inner) for inner in value]
+        elif keyword in SINGLES and isinstance(value, dict):
+            changed[keyword] = change(value)
+        else:
+            changed[keyword] = value
+    return changed
+
+
+def as_schema(value: object) -> Schema:
+    """Return *value* if it is an object, else an empty schema."""
+    return value if isinstance(value, dict) else {}
+
+
+def names_of(value: object) -> list[str]:
+    """Return the names in a `required` list."""
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+
+
+def merge(whole: Schema, branches: list[Schema], *, all_hold: bool) -> Schema:
+    """
+    Merge the properties of *branches* into *whole*, whose own take precedence.
+
+    A property is required if every branch requires it, or any if all branches apply (allOf).
+    """
+    properties: Schema = {}
+    for branch in branches:
+        properties |= as_schema(branch.get("properties"))
+    properties |= as_schema(whole.get("properties"))
+    lists = [set(names_of(branch.get("required"))) for branch in branches]
+    required_names = set.union(set(), *lists) if all_hold or not lists else set.intersection(*lists)
+    required = names_of(whole.get("required"))
+    required += [name for name in properties if name in required_names and name not in required]
+    result = {**whole, "properties": properties}
+    return {**result, "required": required} if required else result
+
+
+def without_one_of(schema: Schema) -> Schema:
+    """Replace oneOf by anyOf, and allOf by one merged schema."""
+    node = dict(schema)
+    one_of = node.pop("oneOf", None)
+    if isinstance(one_of, list) and "anyOf" not in node:
+        node["anyOf"] = one_of
+    all_of = node.pop("allOf", None)
+    branches = [as_schema(each) for each in all_of] if isinstance(all_of, list) else []
+    for branch in branches:
+        node = {**branch, **node}
+    if any("properties" in branch for branch in branches):
+        node = merge(node, branches, all_hold=True)
+    return node
+
+
+def definitions_of(root: Schema) -> Schema:
+    """Return the definitions in *root* by reference."""
+    return {
+        f"#/{keyword}/{name}": schema
+        for keyword in ("definitions", "$defs")
+        for name, schema in as_schema(root.get(keyword)).items()
+    }
+
+
+def target_of(schema: object, definitions: Mapping[str, Any]) -> Schema:
+    """Return the schema that *schema* refers to, an empty one if there is none."""
+    reference = as_schema(schema).get("$ref")
+    return as_schema(definitions.get(reference)) if isinstance(reference, str) else {}
+
+
+class Inliner:
+    """Replaces references by their targets, a recursive one by an object without properties."""
+
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+        self._left = _MOST_REFERENCES
+
+    def inline(self, schema: object, *, path: frozenset[str] = frozenset()) -> object:
+        """Return *schema* without references; `path` holds those that lead to it."""
+        if not isinstance(schema, dict):
+            return schema
+        reference = schema.get("$ref")
+        if not isinstance(reference, str):
+            return map_inner(schema, lambda inner: self.inline(inner, path=path))
+        self._left -= 1
+        if reference in path or self._left < 0:
+            return dict(_ANYTHING)
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        target = {**target_of(schema, self._definitions), **rest}
+        return self.inline(target, path=path | {reference})
+
+
+# Structured output.
+
+_FORMAT_NAME: Final = "answer"
+"""Name of the schema; the APIs of providers require one, the Messages API has none."""
+_ANY_JSON = msgspec.json.Decoder()
+
+
+def requested_format(request: MessagesRequest) -> OutputFormat | None:
+    """Return the JSON schema format of *request*; `output_format` is the older field."""
+    config = request.output_config
+    chosen = (config and config.format) or request.output_format
+    return chosen if chosen and chosen.type == "json_schema" and is_object(chosen.schema) else None
+
+
+def format_instruction(schema: Raw) -> str:
+    """Return an instruction for the prompt that requests JSON of this *schema*."""
+    return (
+        "Answer with one JSON object and nothing else: no prose, no code fence. "
+        f"It must match this JSON schema:\n{str(memoryview(schema), 'utf-8')}"
+    )
+
+
+def named_schema(requested: OutputFormat) -> dict[str, Any]:
+    """Return name and schema, and `strict` if the schema meets OpenAI's rules for it."""
+    schema = requested.schema
+    strict = {"strict": True} if _is_closed(read(_ANY_JSON, schema, "output_config")) else {}
+    return {"name": _FORMAT_NAME, "schema": schema, **strict}
+
+
+def _is_closed(schema: object) -> bool:
+    """Return True if every object in *schema* is closed and requires all of its properties."""
+    if isinstance(schema, list):
+        return all(_is_closed(each) for each in schema)
+    if not isinstance(schema, dict):
+        return True
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        required = schema.get("required")
+        if schema.get("additionalProperties") is not False or not isinstance(required, list):
+            return False
+        names = {name for name in required if isinstance(name, str)}
+        if not names.issuperset(properties):
+            return False
+    elif schema.get("type") == "object":
+        return False
+    return all(_is_closed(inner) for inner in schema.values())

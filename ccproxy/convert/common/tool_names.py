@@ -22,6 +22,7 @@ _FITS: dict[str, Callable[[bytes], object]] = {
     "any": (b'""').__ne__,
     "forty": re.compile(rb'".{1,40}"', re.DOTALL).fullmatch,
     "nine": re.compile(rb'"[a-zA-Z0-9]{9}"').fullmatch,
+    "functions": (b'""').__ne__,
     "responses": re.compile(rb'"[a-zA-Z0-9_-]{1,64}"').fullmatch,
 }
 _HASH_LENGTH = 8
@@ -69,8 +70,11 @@ class ToolIds:
         # Where the search continues: without it, equal IDs would cost quadratic time.
         self._repetitions: dict[bytes, int] = {}
 
-    def assign(self, client_id: bytes) -> bytes:
-        """Return the ID of the next call; it depends only on the calls before."""
+    def assign(self, client_id: bytes, name: str = "") -> bytes:
+        """Return the ID of the next call, of the tool *name*; it depends only on earlier calls."""
+        if self._form == "functions":
+            self._used.add(sent := b'"functions.%b:%d"' % (name.encode(), len(self._used)))
+            return sent
         sent = client_id
         repetition = self._repetitions.get(client_id, 0)
         while sent in self._used or not self._fits(sent):

@@ -8,8 +8,6 @@ ignore those, and newer models read and bill them after the input.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -19,10 +17,15 @@ from msgspec import Raw
 from ccproxy.convert.chat.parameters import limit_fields, sampling_fields, stop_sequences_of
 from ccproxy.convert.chat.system_prompt import to_system_prompt
 from ccproxy.convert.common.classifier import ROOM_TO_REASON, is_classifier
-from ccproxy.convert.common.conversion import Conversion, ConvertedRequest, record_unsupported
+from ccproxy.convert.common.conversion import (
+    Conversion,
+    ConvertedRequest,
+    record_unsupported,
+    session_key,
+)
 from ccproxy.convert.common.effort import NO_THINKING, ReasoningRequest, requested_reasoning
 from ccproxy.convert.common.request_cache import ConversationCache
-from ccproxy.convert.common.response_format import named_schema, requested_format
+from ccproxy.convert.common.schema import named_schema, requested_format
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.responses.content import Item, input_content
 from ccproxy.convert.responses.conversation import InputWriter, message_item
@@ -41,8 +44,6 @@ from ccproxy.providers.quirks import Target
 LEAST_OUTPUT_TOKENS: Final = 16
 """"Expected a value >= 16" (code integer_below_min_value); Claude Code probes with 1."""
 
-_SESSION = re.compile(r"session[\w\\\"': ]*?[_\"' ]([0-9a-fA-F-]{8,})")
-_KEY_LENGTH: Final = 32
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -186,9 +187,7 @@ def _cache_key(request: MessagesRequest, conversion: Conversion) -> dict[str, st
         conversion.drop("metadata")
     if not user_id or not conversion.quirks.cache_key:
         return {}
-    session = _SESSION.search(user_id)
-    name = session[1] if session else user_id
-    return {"prompt_cache_key": hashlib.sha256(name.encode()).hexdigest()[:_KEY_LENGTH]}
+    return {"prompt_cache_key": session_key(user_id)}
 
 
 def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:

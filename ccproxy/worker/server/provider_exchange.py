@@ -126,7 +126,9 @@ async def ask_converted(
     for attempt in range(MOST_REVISIONS + 1):
         url = worker.config.model_url(exchange.model, exchange.api)
         try:
-            sending = worker.upstream.send(outgoing(request, exchange, url))
+            sending = worker.upstream.send(
+                outgoing(request, exchange, url, headers=exchange.headers)
+            )
             answer = await stack.enter_async_context(sending)
         except Problem as problem:
             if attempt == MOST_REVISIONS or not exchange.revise(problem):

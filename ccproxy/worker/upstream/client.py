@@ -57,7 +57,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     api: Api | None = None
     """The dialect of the request; None: the worker's."""
     headers: Mapping[str, str]
-    """Direct mode: the client's headers, of which only some are sent on. Chat mode: none."""
+    """Direct mode: the client's headers, of which only some are sent on. Otherwise: headers that
+    depend on the content of the request."""
     client_key: str | None = None
     """The client's own key, where it is passed on instead of one of the pool's."""
     key_id: str | None = None
@@ -226,7 +227,10 @@ class Upstream:
         # A base URL may lead back to one of us by a name that no check knows (G21).
         hop = (("x-ccproxy-hop", str(outgoing.hop + 1)),) if self._is_near else ()
         if (outgoing.api or self._config.api) != "messages":
-            return (*self._headers.chat(lease.secret, stream=outgoing.stream).items(), *hop)
+            headers = self._headers.chat(
+                lease.secret, stream=outgoing.stream, extra=outgoing.headers
+            )
+            return (*headers.items(), *hop)
         client = outgoing.headers.items()
         return (*self._headers.direct(lease.secret, client).items(), *hop)
 

@@ -270,9 +270,6 @@ def test_choice_needs_tools(tools, kind):
     [
         pytest.param(("auto",), ANY, "auto", "calling one of the tools", id="any, only auto known"),
         pytest.param(("auto",), READ, "auto", "calling the tool Read", id="tool, only auto known"),
-        pytest.param(
-            ("auto", "required"), READ, "required", "calling the tool Read", id="tool by required"
-        ),
         pytest.param(("auto", "none"), ANY, "auto", "one of the tools", id="any without required"),
         pytest.param((), ANY, None, "calling one of the tools", id="nothing known"),
         pytest.param(("auto",), {"type": "auto"}, "auto", "", id="auto needs no words"),
@@ -286,6 +283,49 @@ def test_an_instruction_replaces_unsupported_choices(known, choice, sent_choice,
     assert outcome.body.get("tool_choice") == sent_choice
     assert words in outcome.prompt
     assert outcome.prompt.startswith("prompt")
+
+
+def test_a_named_tool_is_forced_by_sending_only_that_tool():
+    choices = ("auto", "required", "none")
+    outcome = ask(
+        tools=[tool("Bash"), tool("Read"), tool("Edit")],
+        tool_choice=READ,
+        to=target(tool_choices=choices),
+    )
+    assert outcome.body["tool_choice"] == "required"
+    assert [each["function"]["name"] for each in outcome.body["tools"]] == ["Read"]
+
+
+THINKS = {"reasoning": "thinking_type", "forced_choice_with_thinking": False}
+
+
+@pytest.mark.parametrize("choice", [ANY, READ])
+@pytest.mark.parametrize(
+    ("quirks", "thinking", "is_forced", "words"),
+    [
+        pytest.param(THINKS, None, True, "", id="default thinking is disabled"),
+        pytest.param(THINKS, {"type": "disabled"}, True, "", id="disabled thinking"),
+        pytest.param(
+            THINKS, {"type": "adaptive"}, False, "Answer by calling", id="requested thinking stays"
+        ),
+        pytest.param(
+            {**THINKS, "always_reasons": True}, None, False, "Answer by calling", id="always"
+        ),
+        pytest.param(
+            {**THINKS, "reasoning": "none"}, None, True, "", id="a model without thinking"
+        ),
+        pytest.param({"reasoning": "thinking_type"}, None, True, "", id="no conflict"),
+    ],
+)
+def test_a_forced_choice_excludes_thinking(choice, quirks, thinking, is_forced, words):
+    fields = {} if thinking is None else {"thinking": thinking}
+    outcome = ask(
+        tools=[tool("Read")], tool_choice=choice, system="Act.", to=target(**quirks), **fields
+    )
+    assert (outcome.body.get("tool_choice") not in ("auto", None)) is is_forced
+    assert words in outcome.prompt
+    is_disabled = outcome.body.get("thinking") == {"type": "disabled"}
+    assert is_disabled is (is_forced and quirks is THINKS)
 
 
 def test_the_instruction_contains_the_sent_name():

@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy.convert.common.schema import to_parameters
+from ccproxy.convert.common.schema import (
+    Inliner,
+    as_schema,
+    definitions_of,
+    map_inner,
+    merge,
+    names_of,
+    target_of,
+    to_parameters,
+    without_one_of,
+)
 
-DIALECTS = ["plain", "no_meta", "bare", "gemini", "kimi"]
+DIALECTS = ["plain", "gemini", "kimi", "bare", "no_meta", "inline", "grammar"]
 TEXT = {"type": "string"}
 
 
@@ -217,8 +227,8 @@ def test_bare(given, becomes):
             id="the type goes into the alternatives",
         ),
         pytest.param(
-            {"type": "object", "anyOf": [{"type": "string"}, {"$ref": "#/x"}, True]},
-            {"anyOf": [{"type": "string"}, {"$ref": "#/x"}, True]},
+            {"type": "object", "anyOf": [{"type": "string"}, {"type": ["null"]}, True]},
+            {"anyOf": [{"type": "string"}, {"type": ["null"]}, {"type": "string"}]},
             id="but not over their own types",
         ),
         pytest.param(
@@ -229,10 +239,86 @@ def test_bare(given, becomes):
         pytest.param(
             {"type": "array", "items": TEXT}, {"type": "array", "items": TEXT}, id="a list"
         ),
+        pytest.param({"enum": ["a"]}, {"enum": ["a"], "type": "string"}, id="type of an enum"),
+        pytest.param({"enum": [1, 2]}, {"enum": [1, 2], "type": "integer"}, id="of numbers"),
+        pytest.param(
+            {"enum": [1, "a", None]},
+            {"enum": [1, "a", None], "type": ["integer", "string", "null"]},
+            id="types of a mixed enum",
+        ),
+        pytest.param({"const": True}, {"const": True, "type": "boolean"}, id="type of a constant"),
+        pytest.param({"properties": {}}, {"properties": {}, "type": "object"}, id="of an object"),
+        pytest.param({"items": TEXT}, {"items": TEXT, "type": "array"}, id="type of an array"),
+        pytest.param({"minimum": 1}, {"minimum": 1, "type": "number"}, id="type of a number"),
+        pytest.param(
+            {"description": "free"}, {"description": "free", "type": "string"}, id="no hint"
+        ),
+        pytest.param(True, {"type": "string"}, id="a boolean schema"),
+        pytest.param(
+            {"type": "array", "items": True}, {"type": "array"}, id="a boolean schema of items"
+        ),
+        pytest.param(
+            {"type": "object", "properties": {"a": TEXT}, "required": ["a", "b"]},
+            {"type": "object", "properties": {"a": TEXT}, "required": ["a"]},
+            id="a required name without a property",
+        ),
+        pytest.param({"$ref": "https://x/y"}, {"type": "string"}, id="a remote reference"),
+        pytest.param({"$ref": "#/$defs/none"}, {"type": "string"}, id="a reference to nothing"),
     ],
 )
 def test_kimi(given, becomes):
     assert field(given, "kimi") == becomes
+
+
+@pytest.mark.parametrize(
+    ("schema", "becomes"),
+    [
+        pytest.param({"type": "string", "pattern": "\\d{4}"}, TEXT, id="a pattern"),
+        pytest.param({"type": "string", "maxLength": 50_000}, TEXT, id="a large bound"),
+        pytest.param(
+            {"type": "string", "maxLength": 50}, {"type": "string", "maxLength": 50}, id="a bound"
+        ),
+        pytest.param(
+            {"type": "integer", "maximum": 1e300}, {"type": "integer"}, id="a huge number"
+        ),
+        pytest.param(
+            {"type": "integer", "maximum": 9}, {"type": "integer", "maximum": 9}, id="a number"
+        ),
+        pytest.param(True, {}, id="a boolean schema"),
+        pytest.param({"type": "array", "items": True}, {"type": "array"}, id="boolean items"),
+        pytest.param({"anyOf": [TEXT, True]}, {"anyOf": [TEXT, {}]}, id="a boolean alternative"),
+        pytest.param({"type": "string", "enum": []}, TEXT, id="an empty enum"),
+        pytest.param({"anyOf": []}, {}, id="no alternatives"),
+        pytest.param({"$ref": "https://x/y.json"}, {}, id="a remote reference"),
+        pytest.param({"$ref": "#/$defs/none"}, {}, id="a reference to nothing"),
+        pytest.param({"$ref": "#"}, {}, id="a reference to the root"),
+        pytest.param({"$ref": "#/$defs/p~1q"}, {"$ref": "#/$defs/p~1q"}, id="a good reference"),
+        pytest.param(
+            {"type": "array", "items": {"$ref": "other.json"}},
+            {"type": "array", "items": {}},
+            id="a nested reference",
+        ),
+    ],
+)
+def test_grammar(schema, becomes):
+    whole = {"type": "object", "properties": {"x": schema}, "$defs": {"p/q": TEXT}}
+    assert to_parameters(whole, "grammar")["properties"]["x"] == becomes
+
+
+def test_properties_named_like_removed_keywords_are_preserved_in_grammars():
+    schema = obj(pattern=TEXT, enum=TEXT, maxLength=TEXT)
+    assert to_parameters(schema, "grammar") == schema
+
+
+def test_inline_replaces_references():
+    point = {"type": "object", "properties": {"x": {"$ref": "#/$defs/Number"}}}
+    whole = {
+        "type": "object",
+        "properties": {"at": {"$ref": "#/$defs/Point"}},
+        "$defs": {"Point": point, "Number": {"type": "number"}},
+    }
+    at = {"type": "object", "properties": {"x": {"type": "number"}}}
+    assert to_parameters(whole, "inline") == {"type": "object", "properties": {"at": at}}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -474,3 +560,89 @@ def test_the_number_of_inlined_references_is_bounded():
 def test_no_definitions_are_left():
     schema = {"type": "object", "properties": {"x": {"$ref": "#/$defs/N"}}, "$defs": {"N": NUMBER}}
     assert "$defs" not in to_parameters(schema, "gemini")
+
+
+# The structure of schemas.
+
+
+MARK = {"seen": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "becomes"),
+    [
+        pytest.param({"items": {}}, {"items": MARK}, id="one schema"),
+        pytest.param({"items": [{}, {}]}, {"items": [MARK, MARK]}, id="a list of schemas"),
+        pytest.param({"anyOf": [{}, True]}, {"anyOf": [MARK, MARK]}, id="alternatives"),
+        pytest.param({"properties": {"a": {}}}, {"properties": {"a": MARK}}, id="properties"),
+        pytest.param({"$defs": {"a": {}}}, {"$defs": {"a": MARK}}, id="definitions"),
+        pytest.param({"additionalProperties": {}}, {"additionalProperties": MARK}, id="the rest"),
+        pytest.param(
+            {"additionalProperties": False}, {"additionalProperties": False}, id="a switch"
+        ),
+        pytest.param({"enum": [{}]}, {"enum": [{}]}, id="values are no schemas"),
+        pytest.param({"default": {"items": {}}}, {"default": {"items": {}}}, id="nor defaults"),
+        pytest.param({"properties": [{}]}, {"properties": [{}]}, id="nonsense is left alone"),
+    ],
+)
+def test_map_inner(schema, becomes):
+    assert map_inner(schema, lambda _: MARK) == becomes
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        pytest.param(["a", "b"], ["a", "b"], id="names"),
+        pytest.param(["a", 1, None], ["a"], id="only strings"),
+        pytest.param("a", [], id="no list"),
+        pytest.param(None, [], id="null"),
+    ],
+)
+def test_names_of(value, names):
+    assert names_of(value) == names
+
+
+@pytest.mark.parametrize("value", [None, True, 7, "x", []])
+def test_only_an_object_is_a_schema(value):
+    assert as_schema(value) == {}
+
+
+def test_own_properties_take_precedence():
+    whole = {"properties": {"a": 1}}
+    assert merge(whole, [{"properties": {"a": 2, "b": 2}}], all_hold=True)["properties"] == {
+        "a": 1,
+        "b": 2,
+    }
+
+
+def test_without_one_of_keeps_an_any_of():
+    assert without_one_of({"oneOf": [1], "anyOf": [2]}) == {"anyOf": [2]}
+
+
+def test_own_keywords_take_precedence_over_all_of():
+    schema = {"description": "mine", "allOf": [{"description": "theirs", "type": "string"}]}
+    assert without_one_of(schema) == {"description": "mine", "type": "string"}
+
+
+def test_definitions_of_both_spellings():
+    root = {"$defs": {"a": 1}, "definitions": {"b": 2}}
+    assert definitions_of(root) == {"#/$defs/a": 1, "#/definitions/b": 2}
+
+
+@pytest.mark.parametrize(
+    ("schema", "target"),
+    [
+        pytest.param({"$ref": "#/$defs/a"}, {"type": "string"}, id="known"),
+        pytest.param({"$ref": "#/$defs/b"}, {}, id="unknown"),
+        pytest.param({"$ref": 7}, {}, id="nonsense"),
+        pytest.param({}, {}, id="none"),
+        pytest.param(None, {}, id="no schema"),
+    ],
+)
+def test_target_of(schema, target):
+    assert target_of(schema, {"#/$defs/a": {"type": "string"}}) == target
+
+
+def test_a_property_named_ref_is_not_a_reference():
+    schema = {"properties": {"$ref": {"type": "string"}}}
+    assert Inliner({}).inline(schema) == schema

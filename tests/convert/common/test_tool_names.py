@@ -98,17 +98,17 @@ def test_a_missing_id_is_an_empty_one():
     ],
 )
 def test_valid_ids_are_unchanged(form, client_id, kept):
-    assert (ToolIds(form).assign(client_id) == client_id) is kept
+    assert (ToolIds(form).assign(client_id, "Bash") == client_id) is kept
 
 
 @pytest.mark.parametrize("form", ["any", "forty", "nine"])
 @given(ids=st.lists(st.sampled_from([b'""', b'"call_0"', b'"abcDEF123"', b'"' + b"y" * 50 + b'"'])))
 def test_ids_are_unique_and_depend_only_on_earlier_calls(form, ids):
     made = ToolIds(form)
-    sent = [made.assign(each) for each in ids]
+    sent = [made.assign(each, "Bash") for each in ids]
     again = ToolIds(form)
     assert len(set(sent)) == len(sent)
-    assert [again.assign(each) for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
+    assert [again.assign(each, "Bash") for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
 
 
 def test_only_short_names_are_cached():
