@@ -224,7 +224,7 @@ Reply = Refusal | Done | WorkerState | KeysReply | SessionReply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """The first and only message of a worker on its readiness pipe."""
+    """A message of a worker on its readiness pipe."""
 
     ready: bool = False
     pid: int = 0
@@ -233,6 +233,8 @@ class Readiness:
     """Why the worker exits; empty if it is ready."""
     errno: int | None = None
     """The system's error number, if that is the reason."""
+    draining: bool = False
+    """Sent later, as a second message: the worker has stopped accepting."""
 
 
 # Encoding.

@@ -1,14 +1,13 @@
 """
-Reads the user's files in a process of its own, and tells the supervisor what it must know.
+Checks the user's files in a process of its own, and returns what the supervisor must know.
 
-A process of its own, because reading settings means holding keys and importing the conversion:
-the supervisor, which lives for months, shall have neither. It also means that a reload after an
-upgrade is judged by the new version. The digest of an entry names everything that its workers
-were started from; it differs as soon as a reload has to replace them.
+Reading settings means holding keys and importing the conversion. The supervisor, which runs for
+months, does neither. A separate process also means that a reload after an upgrade is judged by the
+new version.
 
     python -m ccproxy.supervisor.config_check --config FILE [LABEL…]
 
-prints `{"specs": […]}` or `{"mistakes": […]}` as one JSON line.
+prints a `CheckResult` as one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,28 +18,53 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, read_fleet
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
-from ccproxy.supervisor.control.config_mistakes import mistakes_from_json, mistakes_to_json
+from ccproxy.files import read_regular
+from ccproxy.ipc.control_messages import MessageError, decode
+from ccproxy.supervisor.config_changes import FileStatus, file_status, source_of
+from ccproxy.supervisor.control.protocol import MistakeFields, from_mistake_fields, to_fields
+from ccproxy.supervisor.fleet.host import describe_start_error
+from ccproxy.supervisor.processes.child_environment import clean_environment, network_variables
 from ccproxy.supervisor.state.records import Spec
 
 COMMAND = (sys.executable, "-P", "-m", "ccproxy.supervisor.config_check")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """The content of the user's files, as far as the supervisor needs it."""
+
+    specs: tuple[Spec, ...] = ()
+    """One per entry of the table; those that were not checked have no digest."""
+    routing: str = ""
+    """Hash of routes, fallback and presets, which workers read themselves."""
+    mistakes: tuple[MistakeFields, ...] = ()
+    """If there are any, the rest is empty."""
+
+
 class ConfigCheck(Protocol):
-    """Reads the table and the env files of *labels* (all, if none is named)."""
+    """Checks the table, and the env files of some or all entries."""
 
-    async def __call__(self, labels: Sequence[str], *, cwd: str | None) -> list[Spec]:
+    async def __call__(
+        self,
+        labels: Sequence[str],
+        *,
+        cwd: str | None,
+        network: Mapping[str, str] | None = None,
+    ) -> CheckResult:
         """
-        Return a spec for every entry of the table; those not examined have no digest.
+        Check the table and the env files of *labels*, of all entries if there are none.
 
-        *cwd* is where the user is: mistakes are shown relative to it.
+        *cwd* is the user's folder; mistakes are reported relative to it. *network* replaces the
+        proxy variables with which workers are started at present.
 
         Raises:
             ConfigError: With every mistake.
@@ -49,95 +73,108 @@ class ConfigCheck(Protocol):
 
 
 class ChildConfigCheck:
-    """The real one: asks a child process, and only if a file has changed since."""
+    """Runs a child process, but only if a file or the environment has changed."""
 
     def __init__(
-        self, file: Path, *, command: Sequence[str] = COMMAND, environment: Mapping[str, str]
+        self,
+        file: Path,
+        *,
+        command: Sequence[str] = COMMAND,
+        environment: Callable[[], Mapping[str, str]] = clean_environment,
     ) -> None:
         self._file = file
         self._command = command
         self._environment = environment
-        self._known: dict[tuple[str, ...], tuple[object, list[Spec]]] = {}
+        self._last: tuple[tuple[str, ...], object, CheckResult] | None = None
 
-    async def __call__(self, labels: Sequence[str], *, cwd: str | None) -> list[Spec]:
-        """Return a spec for every entry of the table."""
-        asked = tuple(sorted(label.lower() for label in labels))
-        before = self._known.get(asked)
-        if before is not None and before[0] == self._look(before[1]):
-            return before[1]
-        specs = await self._ask(asked, cwd)
-        self._known = {asked: (self._look(specs), specs)}
-        return specs
+    async def __call__(
+        self,
+        labels: Sequence[str],
+        *,
+        cwd: str | None,
+        network: Mapping[str, str] | None = None,
+    ) -> CheckResult:
+        """Return the result of the check; the previous one if nothing has changed."""
+        wanted = tuple(sorted(label.lower() for label in labels))
+        environment = self._environment() if network is None else clean_environment(network)
+        if self._last is not None:
+            last_labels, fingerprint, result = self._last
+            if last_labels == wanted and fingerprint == self._fingerprint(result, environment):
+                return result
+        result = await self._run(wanted, cwd, environment)
+        self._last = wanted, self._fingerprint(result, environment), result
+        return result
 
-    def _look(self, specs: Sequence[Spec]) -> object:
-        """Return what changes when a file that was read does, without reading any."""
-        files = [self._file, *(Path(spec.env_file) for spec in specs)]
-        return [installed_build(), *(_stat(file) for file in files)]
+    def _fingerprint(
+        self, result: CheckResult, environment: Mapping[str, str]
+    ) -> tuple[object, ...]:
+        """Return what changes when the result would, without reading a file."""
+        files = [self._file, *(Path(spec.env_file) for spec in result.specs)]
+        statuses: list[FileStatus] = [file_status(file) for file in files]
+        return installed_build(), dict(environment), statuses
 
-    async def _ask(self, labels: Sequence[str], cwd: str | None) -> list[Spec]:
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            *("--config", str(self._file), *labels),
-            cwd=_folder(cwd) or self._file.parent,
-            env=dict(self._environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    async def _run(
+        self, labels: Sequence[str], cwd: str | None, environment: Mapping[str, str]
+    ) -> CheckResult:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                *("--config", str(self._file), *labels),
+                cwd=_folder(cwd) or self._file.parent,
+                env=dict(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            text = f"the settings cannot be checked: {describe_start_error(error)}"
+            raise CcproxyError(text) from error
         out, err = await process.communicate()
         try:
-            answer = json.loads(out)
-        except ValueError as error:
-            words = err.decode(errors="replace").strip().splitlines()
-            last = words[-1] if words else f"exit code {process.returncode}"
+            result = decode(CheckResult, out)
+        except MessageError as error:
+            lines = err.decode(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else f"exit code {process.returncode}"
             raise CcproxyError(f"the settings could not be read: {last}") from error
-        if "mistakes" in answer:
-            raise ConfigError(mistakes_from_json(answer["mistakes"]))
-        return [Spec(**fields) for fields in answer["specs"]]
+        if result.mistakes:
+            raise ConfigError(from_mistake_fields(result.mistakes))
+        return result
 
 
 def _folder(path: str | None) -> Path | None:
     return Path(path) if path and Path(path).is_dir() else None
 
 
-def _stat(file: Path) -> tuple[int, ...] | None:
-    try:
-        facts = file.stat()
-    except OSError:
-        return None
-    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino
-
-
 # In the child.
 
 
-def examine(file: Path, labels: Sequence[str]) -> list[Spec]:
+def check(file: Path, labels: Sequence[str]) -> CheckResult:
     """
-    Read the table *file* and the env files of *labels*.
+    Check the table *file* and the env files of *labels*.
 
     Raises:
         ConfigError: With every mistake of all files.
 
     """
-    fleet, found = read_fleet(file)
+    fleet, table_mistakes = read_fleet(file)
     ports = {entry.port: entry.label for entry in fleet.entries}
     specs: list[Spec] = []
-    mistakes: list[Mistake] = list(found)
+    mistakes: list[Mistake] = list(table_mistakes)
     for entry in fleet.entries:
         if labels and entry.label.lower() not in labels:
-            specs.append(_bare_spec(entry))
+            specs.append(_unchecked_spec(entry))
             continue
         try:
-            specs.append(_full_spec(entry, ports))
+            specs.append(_checked_spec(entry, ports))
         except ConfigError as error:
-            # Two entries may share an env file, and its mistakes are to be told once.
+            # Two entries may share an env file, whose mistakes are reported once.
             mistakes += [mistake for mistake in error.mistakes if mistake not in mistakes]
     if mistakes:
         raise ConfigError(mistakes)
-    return specs
+    return CheckResult(specs=tuple(specs), routing=_routing_digest(file))
 
 
-def _bare_spec(entry: Entry) -> Spec:
+def _unchecked_spec(entry: Entry) -> Spec:
     return Spec(
         label=entry.label,
         host="127.0.0.1",
@@ -147,45 +184,51 @@ def _bare_spec(entry: Entry) -> Spec:
     )
 
 
-def _full_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
+def _checked_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
     from ccproxy.config.worker import load_worker
 
     config = load_worker(entry.env_file, entry=entry, ports=ports)
     models = config.models
+    source = source_of(entry)
     return Spec(
         label=entry.label,
         host=config.host,
         port=entry.port,
         env_file=os.fspath(entry.env_file),
         workers=entry.workers,
-        digest=digest_of(entry),
+        digest=_worker_digest(source),
+        source=source,
         base_url=config.base_url,
         models={"big": models.big, "middle": models.middle, "small": models.small},
     )
 
 
-def digest_of(entry: Entry) -> str:
-    """Name everything that a worker of *entry* is started from."""
-    start = [installed_build(), entry.label, entry.port, entry.workers]
-    start.append(os.fspath(entry.env_file))
-    digest = hashlib.sha256(json.dumps(start).encode())
-    digest.update(entry.env_file.read_bytes())
-    return digest.hexdigest()
+def _worker_digest(source: str) -> str:
+    """Return the hash of everything that a worker depends on: files, code, environment."""
+    fields = [installed_build(), source, sorted(network_variables(os.environ).items())]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+def _routing_digest(file: Path) -> str:
+    """Return the hash of what the table holds besides its entries."""
+    document = tomllib.loads(read_regular(file, encoding="utf-8-sig"))
+    fallbacks = [[one.get("label"), one.get("fallback")] for one in document.pop("proxy", ())]
+    document.pop("proxies", None)
+    fields = json.dumps([document, fallbacks], sort_keys=True, default=str)
+    return hashlib.sha256(fields.encode()).hexdigest()
 
 
 def main(argv: Sequence[str]) -> None:
-    """Answer on stdout."""
+    """Print the result of the check."""
     parser = argparse.ArgumentParser(prog="ccproxy.supervisor.config_check")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("labels", nargs="*", metavar="LABEL")
     options = parser.parse_args(argv)
     try:
-        specs = examine(options.config, options.labels)
+        result = check(options.config, options.labels)
     except ConfigError as error:
-        answer: dict[str, Any] = {"mistakes": mistakes_to_json(error.mistakes)}
-    else:
-        answer = {"specs": [asdict(spec) for spec in specs]}
-    sys.stdout.write(json.dumps(answer) + "\n")
+        result = CheckResult(mistakes=to_fields(error.mistakes))
+    sys.stdout.write(json.dumps(asdict(result)) + "\n")
 
 
 if __name__ == "__main__":

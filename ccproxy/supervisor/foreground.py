@@ -1,4 +1,4 @@
-"""The fleet in the foreground: the same supervisor, in this very process."""
+"""The supervisor in the foreground, inside the process of `ccproxy up`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
-from ccproxy.supervisor.control.client import let_recover
-from ccproxy.supervisor.control.operations import Command, Outcome
+from ccproxy.supervisor.control.client import wait_for_recovery
+from ccproxy.supervisor.control.protocol import Command, Reply
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
-from ccproxy.supervisor.notify import Notifier
+from ccproxy.supervisor.service_notify import ServiceNotifier
 from ccproxy.supervisor.state.lock import Lock
 
 
@@ -20,48 +20,47 @@ def run_foreground(
     fleet: Fleet,
     *,
     labels: Sequence[str] = (),
-    patience: float = 15.0,
-    on_started: Callable[[Outcome], None] | None = None,
+    timeout: float = 15.0,
+    on_started: Callable[[Reply], None] | None = None,
     settings: Settings | None = None,
 ) -> bool:
     """
-    Run *fleet* until it is told to end by SIGINT or SIGTERM (a second one hurries).
+    Run *fleet* until SIGINT or SIGTERM; a second signal cuts running requests off.
 
-    *on_started* is told what came of the start, and so is a service manager. Returns whether
-    every entry came up.
+    *on_started* is called with the result of the start, which is also sent to a service manager.
+    Returns whether every entry was started.
 
     Raises:
         Busy: If the fleet has a supervisor already.
-        ConfigError: If the user's files are wrong; nothing was started.
+        ConfigError: If the user's files have mistakes; nothing was started.
 
     """
-    let_recover(fleet)
+    wait_for_recovery(fleet)
     with Lock(fleet, command="ccproxy up") as lock:
-        order = Command(op="start", labels=tuple(map(str.lower, labels)), timeout=patience)
-        return asyncio.run(
-            _run(Supervisor(fleet, lock=lock, settings=settings, in_front=True), order, on_started)
-        )
+        command = Command(op="start", labels=tuple(map(str.lower, labels)), timeout=timeout)
+        supervisor = Supervisor(fleet, lock=lock, settings=settings, is_foreground=True)
+        return asyncio.run(_run(supervisor, command, on_started))
 
 
 async def _run(
-    resident: Supervisor, order: Command, on_started: Callable[[Outcome], None] | None
+    supervisor: Supervisor, command: Command, on_started: Callable[[Reply], None] | None
 ) -> bool:
-    starting: list[asyncio.Task[bool]] = []
-    notifier = Notifier(os.environ)
-    sign_of_life = asyncio.create_task(notifier.keep_alive())
+    start_tasks: list[asyncio.Task[bool]] = []
+    notifier = ServiceNotifier(os.environ)
+    keep_alive = asyncio.create_task(notifier.keep_alive())
 
     async def start() -> bool:
         try:
-            outcome = await resident.order(order)
+            reply = await supervisor.execute(command)
         except CcproxyError:
-            resident.end(drain=0.0)  # no half a fleet is left behind
+            supervisor.end(drain=0.0)  # a part of the fleet must not remain
             raise
         if on_started is not None:
-            on_started(outcome)
-        up = sum(row.state in ("ready", "degraded") for row in outcome.rows)
-        notifier.ready(f"{up} of {len(outcome.rows)} running")
-        return outcome.ok
+            on_started(reply)
+        up = sum(row.state in ("ready", "degraded") for row in reply.proxies)
+        notifier.ready(f"{up} of {len(reply.proxies)} running")
+        return reply.ok
 
-    await resident.run(lambda: starting.append(asyncio.create_task(start())))
-    sign_of_life.cancel()
-    return await starting[0]
+    await supervisor.run(lambda: start_tasks.append(asyncio.create_task(start())))
+    keep_alive.cancel()
+    return await start_tasks[0]

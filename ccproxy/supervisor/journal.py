@@ -1,4 +1,4 @@
-"""The supervisor's own log: one JSON line per event, `subject.what_happened`."""
+"""The supervisor's own log: one line of JSON per event, named `subject.past`."""
 
 from __future__ import annotations
 
@@ -13,37 +13,55 @@ from ccproxy.redaction import Redactor
 
 
 class Journal(Protocol):
-    """Takes note of an event."""
+    """Records events."""
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
-        """Note *event*; never fails."""
+        """Record *event*; never raises."""
 
 
 class FileJournal:
-    """Writes events to logs/supervisor.log; what a full disk does not take is lost, not fatal."""
+    """
+    Writes events to `supervisor.log` in *folder*.
+
+    What a full disk does not take is lost. In a folder that cannot be written at all, events go to
+    *echo* alone.
+    """
 
     def __init__(self, folder: Path, *, echo: Callable[[str], None] | None = None) -> None:
-        path = log_path(folder, "supervisor")
-        archive(path, now=datetime.now(UTC).timestamp())
-        self._file = LogFile(path)
         self._echo = echo
-        # A worker's last words are quoted here, and it may have been upset by a key.
+        # The last output of a worker is quoted here, and may contain a key.
         self._redact = Redactor()
+        self._file: LogFile | None = None
+        self._failure = ""
+        path = log_path(folder, "supervisor")
+        try:
+            archive(path, now=datetime.now(UTC).timestamp())
+            self._file = LogFile(path)
+        except OSError as error:
+            self._failure = f"cannot log to {path}: {error.strerror or error}"
+            self("log.failed", level="warning", reason=self._failure)
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
-        """Note *event*."""
+        """Record *event*."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": at, "level": level, "event": event, **fields}, default=str)
         safe = self._redact(line)
-        self._file.write(safe.encode())
+        if self._file is not None:
+            self._file.write(safe.encode())
         if self._echo is not None:
             self._echo(safe)
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be written at the moment; empty if it can."""
+        """Why nothing can be written at present, for the user; empty if it can."""
+        if self._file is None:
+            return self._failure
+        if self._file.trouble:
+            # There may be room again, which only another attempt shows.
+            self("log.retried", level="warning")
         return self._file.trouble
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()

@@ -1,49 +1,66 @@
 """
-The life of the supervisor: one per fleet, from the lock to the last goodbye.
+The supervisor from its start to its end: one per fleet, protected by the fleet's lock.
 
-Killing it harms no request: the workers own copies of their listening sockets and go on. Its
-successor finds them by their records and takes them over.
+Killing it interrupts no request: workers have duplicates of their listening sockets and continue.
+The next supervisor finds them by their records and takes them over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Fleet
-from ccproxy.errors import CcproxyError, ConfigError, UsageError
+from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.supervisor.config_check import ChildConfigCheck, ConfigCheck
-from ccproxy.supervisor.control.config_mistakes import mistakes_to_json
-from ccproxy.supervisor.control.operations import Command, Operations, Outcome
+from ccproxy.supervisor.control.operations import Operations
+from ccproxy.supervisor.control.protocol import (
+    Command,
+    Reply,
+    SupervisorInfo,
+    decode_command,
+    encode_message,
+    refusal,
+)
 from ccproxy.supervisor.fleet.adoption import adopt_all
 from ccproxy.supervisor.fleet.converge import Loop
-from ccproxy.supervisor.fleet.health_probe import Prober
+from ccproxy.supervisor.fleet.health_probe import HealthProbe
 from ccproxy.supervisor.fleet.host import LocalHost, Settings
 from ccproxy.supervisor.fleet.plan import Goal
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.journal import FileJournal
+from ccproxy.supervisor.network import NetworkEnvironment
+from ccproxy.supervisor.processes.descriptors import raise_soft_limit
 from ccproxy.supervisor.processes.identity import age_of, identify
 from ccproxy.supervisor.retention import Retention
-from ccproxy.supervisor.sockets.unix_server import Server
-from ccproxy.supervisor.sockets.unix_socket import socket_path
+from ccproxy.supervisor.sockets.unix_server import Send, UnixServer
+from ccproxy.supervisor.sockets.unix_socket import runtime_path, socket_path
 from ccproxy.supervisor.state.file_guard import FileGuard
 from ccproxy.supervisor.state.lock import Lock
 from ccproxy.supervisor.state.records import WorkerRecord
 
 _BUILD = installed_build()
-"""Of this process: read as it starts, before somebody changes the files."""
+"""Of this process: computed at import, because an upgrade may replace the files later."""
 
-FRESH = 0.4
-"""Seconds that `status` waits for workers to tell how they are."""
+REFRESH_LIMIT = 0.4
+"""Seconds that `status` waits for the states of workers."""
+
+PROGRESS_PERIOD = 1.0
+"""Seconds between two lines of progress."""
 
 
 class Supervisor:
-    """The supervisor of one fleet. The caller holds the fleet's *lock*, and hands it over."""
+    """The supervisor of one fleet. The caller holds the fleet's *lock*."""
 
     def __init__(
         self,
@@ -51,197 +68,248 @@ class Supervisor:
         *,
         lock: Lock | None = None,
         settings: Settings | None = None,
-        examine: ConfigCheck | None = None,
+        check: ConfigCheck | None = None,
         echo: Callable[[str], None] | None = None,
-        in_front: bool = False,
+        is_foreground: bool = False,
     ) -> None:
         settings = settings or Settings()
-        for folder in (fleet.logs, fleet.pids, fleet.state):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create_folders(fleet)
         self._fleet = fleet
-        self._in_front = in_front
+        self._is_foreground = is_foreground
         self._journal = FileJournal(fleet.logs, echo=echo)
-        self._units: list[WorkerSlot] = []
-        self._host = LocalHost(fleet, journal=self._journal, wake=self._wake, settings=settings)
-        self._loop = Loop(self._units, self._host)
-        self._prober = Prober(
-            self._units,
-            changed=self._wake,
+        self._slots: list[WorkerSlot] = []
+        network = NetworkEnvironment(is_foreground=is_foreground)
+        self._host = LocalHost(
+            fleet,
+            journal=self._journal,
+            wake=self._wake,
+            settings=settings,
+            environment=network.environment,
+        )
+        self._loop = Loop(self._slots, self._host)
+        self._probe = HealthProbe(
+            self._slots,
+            on_change=self._wake,
             period=settings.probe_period,
             limit=settings.probe_limit,
         )
-        self._orders = Operations(
+        self._operations = Operations(
             fleet,
-            self._units,
+            self._slots,
             loop=self._loop,
-            examine=examine or ChildConfigCheck(fleet.file, environment=settings.environment()),
-            refresh=lambda: self._prober.refresh(FRESH),
+            check=check or ChildConfigCheck(fleet.file, environment=network.environment),
+            refresh=lambda: self._probe.refresh(REFRESH_LIMIT),
+            network=network,
         )
-        self._server = Server(socket_path(fleet.home), self.answer)
-        self._foothold = FileGuard(
+        paths = dict.fromkeys(
+            (socket_path(fleet.home), runtime_path(fleet.home, "supervisor.sock"))
+        )
+        self._server = UnixServer(*paths, handler=self.handle)
+        self._guard = FileGuard(
             fleet,
             self._server,
             lock=lock,
             journal=self._journal,
-            lost=self._step_down,
-            renew_workers=self._renew_workers,
+            on_superseded=self._step_down,
+            restore_more=self._restore_files,
         )
-        self._host.may_spawn = self._foothold.holds
+        self._host.may_spawn = self._guard.holds
+        self._host.control_path = self._control_path
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Future[Any]] = set()
 
-    async def run(self, ready: Callable[[], None] | None = None) -> None:
-        """Adopt what runs, call *ready*, and serve until told to end."""
+    async def run(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Adopt running workers, call *on_ready*, and serve until the end is requested."""
+        raise_soft_limit()
         self._journal("supervisor.started", pid=os.getpid(), version=__version__)
         try:
-            await adopt_all(self._fleet, self._units, self._host, self._journal)
-            await self._listen()
-            self._foothold.write_record()
-            self._take_signals()
+            await adopt_all(self._fleet, self._slots, self._host, self._journal)
+            self._listen()
+            self._guard.write_record()
+            self._handle_signals()
             async with asyncio.TaskGroup() as group:
-                always = [
+                background = [
                     group.create_task(self._loop.run()),
-                    group.create_task(self._prober.run()),
-                    group.create_task(self._foothold.run()),
+                    group.create_task(self._probe.run()),
+                    group.create_task(self._guard.run()),
                     group.create_task(Retention(self._fleet, self._journal).run()),
                 ]
-                if ready is not None:
-                    ready()
+                if on_ready is not None:
+                    on_ready()
                 await self._ended.wait()
-                for task in always:
+                for task in background:
                     task.cancel()
         finally:
             await self._close()
 
     def end(self, *, drain: float = 30.0) -> None:
-        """Stop every worker, then end; a second call hurries."""
-        hurried = 0.0 if self._orders.ending else drain
-        self._orders.ending = True
-        self._begin(self._stop_all(hurried))
+        """Stop every worker, then exit; a second call cuts running requests off."""
+        seconds = 0.0 if self._operations.is_ending else drain
+        self._operations.is_ending = True
+        self._begin(self._stop_all(seconds))
 
-    async def order(self, order: Command) -> Outcome:
+    async def execute(self, command: Command) -> Reply:
         """
-        Carry out one order.
+        Carry out one command.
 
         Raises:
-            CcproxyError: If it cannot be.
+            CcproxyError: If that is not possible.
 
         """
-        match order.op:
+        self._check_table(command)
+        match command.op:
             case "start":
-                return await self._orders.start(order)
-            case "stop" if order.labels:
-                return await self._orders.stop(order)
+                return await self._operations.start(command)
+            case "stop" if command.labels:
+                return await self._operations.stop(command)
             case "stop":
-                return await self._stop_all(order.drain)
+                return await self._stop_all(command.drain)
             case "restart":
-                return await self._orders.restart(order)
+                return await self._operations.restart(command)
             case "reload":
-                return await self._orders.reload(order)
+                return await self._operations.reload(command)
             case "plan":
-                return await self._orders.plan(order)
+                return await self._operations.plan(command)
             case "status":
-                return await self._orders.status()
+                return await self._operations.status()
             case "leave":
                 return self._leave()
-            case "ping":
-                return Outcome(ok=not self._orders.ending, rows=[])
+            case "records":
+                records = tuple(record.to_json() for record in self._records())
+                return Reply(ok=True, records=records)
             case _:
-                raise UsageError(f'the supervisor does not know "{order.op}"')
+                return Reply(ok=not self._operations.is_ending)
 
-    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer one request of the control socket."""
-        order = _read_order(request)
-        if order.op == "records":
-            return {"ok": True, "records": [record.to_json() for record in self._records()]}
+    async def handle(self, line: bytes, send: Send = lambda _: None) -> bytes:
+        """Carry out the command in one line of the control socket; return the reply's line."""
+        op = ""
         try:
-            outcome = await self.order(order)
-        except ConfigError as error:
-            answer = _refusal(error) | {"mistakes": mistakes_to_json(error.mistakes)}
+            command = decode_command(line)
+            op = command.op
+            async with self._reporting_progress(command, send):
+                reply = await self.execute(command)
         except CcproxyError as error:
-            answer = _refusal(error)
+            reply = refusal(error)
         except OSError as error:
-            answer = _refusal(CcproxyError(f"the system refused: {error}"))
-        else:
-            answer = {
-                "ok": outcome.ok,
-                "proxies": [row.as_json() for row in outcome.rows],
-                "plan": [{"label": label, "change": sign} for label, sign in outcome.plan],
-                "error": outcome.error or None,
-            }
-        if not answer["ok"] and not self._units and order.op in ("start", "reload", "restart"):
-            # Nothing runs and nothing could be started: there is nobody to watch over.
+            reply = refusal(CcproxyError(f"the system refused: {error}"))
+        if not reply.ok and not self._slots and op in ("start", "reload", "restart"):
+            # Nothing runs and nothing could be started, so no supervisor is needed.
             self.end()
-        return answer | {"supervisor": self._about(), "ending": self._orders.ending}
+        is_ending = self._operations.is_ending
+        return encode_message(replace(reply, supervisor=self._info(), ending=is_ending))
 
-    async def _listen(self) -> None:
+    def _check_table(self, command: Command) -> None:
+        """Refuse a command about another table in the same folder: they share records and logs."""
+        ours = self._fleet.file
+        if not command.config or command.config == str(ours) or command.op in ("ping", "leave"):
+            return
+        with contextlib.suppress(OSError):
+            if Path(command.config).samefile(ours):
+                return
+        raise UsageError(
+            f"the fleet in {self._fleet.home} runs with {ours.name}, not {Path(command.config).name}"
+            f"\n  fix: ccproxy -c {ours.name} stop, or put the second table into a folder of its own"
+        )
+
+    def _listen(self) -> None:
         try:
-            await self._server.start()
+            self._server.start()
         except OSError as error:
-            raise CcproxyError(f"no control socket can be made: {error}") from error
+            raise CcproxyError(
+                f"no control socket can be created: {error}\n"
+                f"  fix: make {self._server.path.parent} writable for you alone, or set "
+                "XDG_RUNTIME_DIR to a folder on a local disk"
+            ) from error
 
-    async def _stop_all(self, drain: float) -> Outcome:
-        self._orders.ending = True
-        outcome = await self._orders.stop(Command(op="stop", drain=drain))
-        if not any(unit.goal is Goal.RUNNING for unit in self._units):
-            self._orders.forget()
-            # Not before the answer is on its way.
+    def _control_path(self, name: str) -> Path:
+        """Return where a worker's control socket goes: next to the supervisor's."""
+        path = socket_path(self._fleet.home, name)
+        is_elsewhere = self._server.path.parent != socket_path(self._fleet.home).parent
+        return runtime_path(self._fleet.home, f"{name}.sock") if is_elsewhere else path
+
+    async def _stop_all(self, drain: float) -> Reply:
+        self._operations.is_ending = True
+        reply = await self._operations.stop(Command(op="stop", drain=drain))
+        if not any(slot.goal is Goal.RUNNING for slot in self._slots):
+            self._operations.forget_stopped()
+            # Later, so that the reply is sent first.
             asyncio.get_running_loop().call_soon(self._ended.set)
-        return outcome
+        return reply
 
-    def _leave(self) -> Outcome:
+    def _leave(self) -> Reply:
         """
-        End, and leave the workers to a successor of another version.
+        Exit, and leave the workers to a supervisor of another version.
 
         Raises:
-            UsageError: If this process is in front: somebody waits for its end.
+            UsageError: In the foreground, where a program waits for the end of this process.
 
         """
-        if self._in_front:
+        if self._is_foreground:
             raise UsageError("the supervisor runs in the foreground\n  fix: restart it there")
-        self._orders.ending = True
+        self._operations.is_ending = True
         asyncio.get_running_loop().call_soon(self._ended.set)
-        return Outcome(ok=True, rows=[])
+        return Reply(ok=True)
 
     def _step_down(self) -> None:
-        """End where another supervisor has taken over: the workers are its own."""
-        self._orders.ending = True
+        """Exit because another supervisor has taken over; the workers are its own now."""
+        self._operations.is_ending = True
         self._ended.set()
 
-    def _records(self) -> list[WorkerRecord]:
-        """Return what is known of the workers that are to run, whether the disk took it or not."""
-        units = [unit for unit in self._units if unit.goal is Goal.RUNNING]
-        return [unit.record for unit in units if unit.record is not None]
+    @asynccontextmanager
+    async def _reporting_progress(self, command: Command, send: Send) -> AsyncIterator[None]:
+        if not command.progress:
+            yield
+            return
 
-    def _renew_workers(self) -> None:
+        async def report() -> None:
+            while True:
+                await asyncio.sleep(PROGRESS_PERIOD)
+                if progress := await self._operations.progress():
+                    send(encode_message(progress))
+
+        task = asyncio.ensure_future(report())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    def _records(self) -> list[WorkerRecord]:
+        """Return the records of wanted workers, also those that a full disk did not take."""
+        slots = (slot for slot in self._slots if slot.goal is Goal.RUNNING)
+        return [slot.record for slot in slots if slot.record is not None]
+
+    def _restore_files(self) -> None:
         for record in self._records():
-            self._host.records.renew(record)
+            self._host.records.restore(record)
+        self._operations.restore_files()
 
     def _wake(self) -> None:
         self._loop.wake()
 
-    def _about(self) -> dict[str, Any]:
+    def _info(self) -> SupervisorInfo:
         me = identify(os.getpid())
-        uptime = age_of(me) if me else 0.0
-        return {
-            "pid": os.getpid(),
-            "uptime_s": round(uptime, 1),
-            "version": __version__,
-            "build": _BUILD,
-            "in_front": self._in_front,
-            "trouble": self._journal.trouble,
-        }
+        return SupervisorInfo(
+            pid=os.getpid(),
+            uptime_s=round(age_of(me), 1) if me else 0.0,
+            version=__version__,
+            build=_BUILD,
+            in_front=self._is_foreground,
+            trouble="; ".join(filter(None, (self._journal.trouble, self._guard.removed))) or None,
+            config=str(self._fleet.file),
+            python=sys.executable,
+        )
 
-    def _take_signals(self) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _reload(self) -> None:
-        self._begin(self.answer({"op": "reload", "command": "kill -HUP"}))
+        command = Command(op="reload", command="kill -HUP")
+        self._begin(self.handle(encode_message(command)))
 
-    def _begin(self, work: Any) -> None:  # noqa: ANN401 - any coroutine
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -250,23 +318,19 @@ class Supervisor:
         await self._server.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
-        await self._prober.close()
+        await self._probe.close()
         await self._host.close()
-        self._foothold.remove_record()
+        self._guard.remove_record()
         self._journal("supervisor.ended", pid=os.getpid())
         self._journal.close()
 
 
-def _read_order(request: dict[str, Any]) -> Command:
-    return Command(
-        op=str(request.get("op", "")),
-        labels=tuple(str(label).lower() for label in request.get("labels") or ()),
-        timeout=float(15.0 if request.get("timeout") is None else request["timeout"]),
-        drain=float(30.0 if request.get("drain") is None else request["drain"]),
-        cwd=request.get("cwd"),
-        command=str(request.get("command") or ""),
-    )
-
-
-def _refusal(error: CcproxyError) -> dict[str, Any]:
-    return {"ok": False, "proxies": [], "kind": type(error).__name__, "error": str(error)}
+def _create_folders(fleet: Fleet) -> None:
+    for folder in (fleet.logs, fleet.pids, fleet.state):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CcproxyError(
+                f"{folder} cannot be created: {error.strerror or error}\n"
+                f"  fix: make {fleet.home} writable, or free some space"
+            ) from error

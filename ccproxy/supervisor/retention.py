@@ -1,4 +1,4 @@
-"""Throws old logs and old history away while the fleet runs, so that nobody needs cron for it."""
+"""Deletes old logs and history while the fleet runs, so that no cron job is needed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ccproxy.errors import CcproxyError
 from ccproxy.logs import prune
 from ccproxy.store.history import prune_turns
 from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.state.wall_clock import WallClock, leap_text
+from ccproxy.supervisor.state.wall_clock import WallClock, describe_jump
 
 PERIOD = 3600.0
-"""Seconds between two rounds: an archive goes at most an hour after its time."""
+"""Seconds between two rounds: an archive is deleted at most an hour late."""
 
 DAY = 86400.0
-"""Seconds that a clock which was moved is mistrusted: its owner may put it right."""
+"""Seconds without deletion after the clock was changed, in which it may be corrected."""
 
 
 class Retention:
-    """Goes round at once and then every hour."""
+    """Deletes by age at the start and then every hour."""
 
     def __init__(
         self,
@@ -38,16 +38,16 @@ class Retention:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Run until cancelled."""
         while True:
             await self._sleep(await asyncio.to_thread(self.clean))
 
     def clean(self) -> float:
-        """Remove what is old; return the seconds until the next round."""
-        leap = self._clock.leap()
-        self._clock.note()
-        if leap:
-            self._journal("cleanup.skipped", level="warning", reason=leap_text(leap))
+        """Delete what is old; return the seconds until the next round."""
+        jump = self._clock.jump()
+        self._clock.save()
+        if jump:
+            self._journal("cleanup.skipped", level="warning", reason=describe_jump(jump))
             return DAY
         for clean in (self._clean_logs, self._clean_history):
             try:
@@ -64,4 +64,4 @@ class Retention:
 
     def _clean_history(self) -> None:
         if turns := prune_turns(self._state):
-            self._journal("history.forgotten", turns=turns)
+            self._journal("history.removed", turns=turns)

@@ -1,8 +1,8 @@
 """
-The other end of the supervisor, for the CLI. Imports no more than it must.
+The client of the supervisor, for the command line. It imports as little as possible.
 
-`fleet_status` only looks, and finds out the truth also where there is no supervisor, or one that
-hangs. `request` has things done, and starts a supervisor where there is none and one is needed.
+`fleet_status` only reads, and works without a supervisor or with one that hangs. `request` has a
+command carried out, and starts a supervisor if one is needed.
 """
 
 from __future__ import annotations
@@ -12,46 +12,64 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ccproxy import __version__, errors
+from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.errors import Busy, CcproxyError, ConfigError, NotRunning
+from ccproxy.errors import Busy, CcproxyError, NotRunning
 from ccproxy.files import open_private
+from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError
 from ccproxy.logs import APPEND, log_path
-from ccproxy.supervisor.control.row import Row
-from ccproxy.supervisor.processes.child_environment import clean_environment
+from ccproxy.supervisor.control.protocol import (
+    Command,
+    Op,
+    Progress,
+    Reply,
+    SupervisorInfo,
+    decode_answer,
+    decode_progress,
+    encode_message,
+    raise_refusal,
+)
+from ccproxy.supervisor.control.status import Row
+from ccproxy.supervisor.processes.child_environment import clean_environment, network_variables
 from ccproxy.supervisor.processes.identity import start_of
-from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask, socket_path
+from ccproxy.supervisor.sockets.unix_socket import (
+    NoAnswer,
+    exchange,
+    runtime_path,
+    socket_path,
+)
 from ccproxy.supervisor.state.lock import Lock
 from ccproxy.supervisor.state.records import WorkerRecord, read_supervisor
+from ccproxy.text import counted
 
-LOOK_LIMIT = 0.7
-"""Seconds that a supervisor may take to tell the state before we look ourselves."""
+STATUS_LIMIT = 0.7
+"""Seconds that a supervisor has to report the status before the workers are asked directly."""
 
 START_LIMIT = 25.0
 """Seconds to get a supervisor that answers."""
 
-BEYOND = 15.0
-"""Seconds that an answer may take longer than what was asked for."""
+EXTRA = 15.0
+"""Seconds that a reply may take beyond the times in its command."""
 
 RECOVERY = 4.0
-"""Seconds that a living supervisor gets to make its lock and its socket anew."""
+"""Seconds that a running supervisor has to restore its lock and its socket."""
 
 _POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetStatus:
-    """How a fleet is doing."""
+    """The status of a fleet."""
 
     config: str
-    supervisor: dict[str, Any] | None
-    """Its pid, uptime_s and version; None if there is none that answers."""
+    supervisor: SupervisorInfo | None
+    """None if none answers."""
     proxies: tuple[Row, ...]
     note: str = ""
     """What is wrong with the supervisor; empty if nothing is, or nothing runs."""
@@ -61,146 +79,166 @@ class FleetStatus:
         return {
             "schema": 1,
             "config": self.config,
-            "supervisor": self.supervisor,
+            "supervisor": asdict(self.supervisor) if self.supervisor else None,
             "proxies": [row.as_json() for row in self.proxies],
             "note": self.note or None,
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of a request."""
-
-    ok: bool
-    proxies: tuple[Row, ...] = ()
-    plan: tuple[tuple[str, str], ...] = field(default=())
-    """What a reload does: labels with `+`, `~`, `-` or `=`."""
-    error: str = ""
-
-
-# Looking...
+# Status.
 
 
 def fleet_status(fleet: Fleet) -> FleetStatus:
-    """Look how *fleet* is doing, within about a second; nothing is started or changed."""
-    note = ""
+    """Return the status of *fleet* within about a second; nothing is started or changed."""
+    command = Command(op="status", config=str(fleet.file))
     try:
-        answer = ask(_socket(fleet), {"op": "status"}, timeout=LOOK_LIMIT)
-        rows = [Row.from_json(row) for row in answer["proxies"]]
-        supervisor: dict[str, Any] | None = answer["supervisor"]
-        note = str(answer["supervisor"].get("trouble") or "")
-    except (NoAnswer, KeyError, TypeError):
-        # Costs more to import, and is only needed where no supervisor answers.
-        from ccproxy.supervisor.control.offline_status import supervisor_pid, survey
-
-        rows, supervisor = survey(fleet), None
-        serving = sum(row.state in ("ready", "degraded") for row in rows)
-        if pid := supervisor_pid(fleet):
-            note = f"supervisor (pid {pid}) does not answer, {_workers(serving)} serving"
-        elif serving:
-            note = f"supervisor down, {_workers(serving)} serving; fix: ccproxy start"
+        reply = _ask(fleet, command, timeout=STATUS_LIMIT)
+    except NoAnswer:
+        return _offline_status(fleet)
+    rows: Iterable[Row] = reply.proxies
+    note = reply.supervisor.trouble or ""
+    if reply.kind:  # another table of the same folder
+        rows, note = (), str(reply.error)
     proxies = tuple(_in_table_order(fleet, rows))
-    return FleetStatus(config=str(fleet.file), supervisor=supervisor, proxies=proxies, note=note)
+    return FleetStatus(
+        config=str(fleet.file), supervisor=reply.supervisor, proxies=proxies, note=note
+    )
 
 
-def known_records(fleet: Fleet) -> list[WorkerRecord]:
-    """Ask the supervisor for the records of its workers; empty if it does not answer."""
+def running_records(fleet: Fleet) -> list[WorkerRecord]:
+    """Return the supervisor's records of running workers; empty if it does not answer."""
     try:
-        answer = ask(_socket(fleet), {"op": "records"}, timeout=LOOK_LIMIT)
-        return [WorkerRecord.from_json(text) for text in answer.get("records", ())]
+        reply = _ask(fleet, Command(op="records"), timeout=STATUS_LIMIT)
+        return [WorkerRecord.from_json(text) for text in reply.records]
     except (NoAnswer, ValueError):
         return []
 
 
+def _offline_status(fleet: Fleet) -> FleetStatus:
+    # Slow to import, and only needed if no supervisor answers.
+    from ccproxy.supervisor.control.offline_status import offline_rows, supervisor_pid
+
+    rows = offline_rows(fleet)
+    workers = counted(sum(row.state in ("ready", "degraded") for row in rows), "worker")
+    note = ""
+    if pid := supervisor_pid(fleet):
+        note = f"supervisor (pid {pid}) does not answer, {workers} serving"
+    elif not workers.startswith("0 "):
+        note = f"supervisor down, {workers} serving; fix: ccproxy start"
+    proxies = tuple(_in_table_order(fleet, rows))
+    return FleetStatus(config=str(fleet.file), supervisor=None, proxies=proxies, note=note)
+
+
 def _in_table_order(fleet: Fleet, rows: Iterable[Row]) -> Iterable[Row]:
-    left = {row.label.lower(): row for row in rows}
+    others = {row.label.lower(): row for row in rows}
     for entry in fleet.entries:
-        row = left.pop(entry.label.lower(), None)
-        yield _stopped(fleet, entry) if row is None else row
-    yield from left.values()
+        row = others.pop(entry.label.lower(), None)
+        yield _stopped_row(fleet, entry) if row is None else row
+    yield from others.values()
 
 
-def _stopped(fleet: Fleet, entry: Entry) -> Row:
+def _stopped_row(fleet: Fleet, entry: Entry) -> Row:
     log = str(log_path(fleet.logs, entry.label))
     return Row(label=entry.label, port=entry.port, host="127.0.0.1", state="stopped", log=log)
 
 
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
-
-
-# ...and having things done.
+# Commands.
 
 
 def request(
     fleet: Fleet,
-    op: str,
+    op: Op,
     *,
     labels: Sequence[str] = (),
     timeout: float = 15.0,
-    drain: float = 30.0,
-) -> Answer:
+    drain: float = DRAIN_SECONDS,
+    environ: Mapping[str, str] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Reply:
     """
-    Have `start`, `stop`, `restart`, `reload` or `plan` done, and wait for its end.
+    Have `start`, `stop`, `restart`, `reload` or `plan` carried out, and wait for the result.
 
-    A supervisor is started for `start`, and for the others if workers run without one.
+    A supervisor is started for `start`, and for the others if workers run without one. The proxy
+    and certificate variables of *environ* (this process' environment by default) are passed on.
+    *on_progress* is called about once a second while workers are stopping.
 
     Raises:
         NotRunning: If nothing runs that could be stopped, restarted or reloaded.
-        Busy: If another command is in the way for too long.
-        ConfigError: If the user's files are wrong; nothing was changed then.
-        CcproxyError: Whatever else the supervisor says no with.
+        Busy: If another command takes too long.
+        ConfigError: If the user's files have mistakes; nothing was changed then.
+        CcproxyError: If the supervisor refuses for another reason.
 
     """
     if op != "start" and not _ping(fleet) and not fleet_status(fleet).note:
         raise NotRunning("nothing is running\n  fix: ccproxy start")
-    asked = {
-        "op": op,
-        "labels": list(labels),
-        "timeout": timeout,
-        "drain": drain,
-        "cwd": str(Path.cwd()),
-        "command": " ".join(["ccproxy", op, *labels]) + f" (pid {os.getpid()})",
-    }
-    answer = _ask_until_answered(fleet, asked, patience=timeout + drain + START_LIMIT + BEYOND)
-    about = answer.get("supervisor") or {}
-    if answer.get("ending"):
-        _wait_until_gone(fleet, about)
-    elif op == "reload" and answer.get("ok"):
-        _renew_supervisor(fleet, about)
-    return _read(answer)
+    command = Command(
+        op=op,
+        labels=tuple(label.lower() for label in labels),
+        timeout=timeout,
+        drain=drain,
+        cwd=_current_folder(),
+        command=" ".join(["ccproxy", op, *labels]) + f" (pid {os.getpid()})",
+        config=str(fleet.file),
+        network=network_variables(os.environ if environ is None else environ),
+        progress=on_progress is not None,
+    )
+    if op != "stop":
+        _replace_broken_supervisor(fleet)
+    reply = _ask_until_answered(fleet, command, on_progress)
+    if reply.ending:
+        _wait_until_gone(fleet, reply.supervisor)
+    elif op == "reload" and reply.ok:
+        _replace_old_supervisor(fleet, reply.supervisor)
+    if reply.kind:
+        raise_refusal(reply)
+    return reply
 
 
-def _ask_until_answered(fleet: Fleet, asked: dict[str, Any], *, patience: float) -> dict[str, Any]:
-    """Ask the supervisor, or the next one if this one is going away; start it if need be."""
-    op = asked["op"]
-    until = time.monotonic() + START_LIMIT
+def _ask_until_answered(
+    fleet: Fleet, command: Command, on_progress: Callable[[Progress], None] | None
+) -> Reply:
+    """Send *command* to the supervisor, or to the next one if this one is ending."""
+    deadline = time.monotonic() + START_LIMIT
+    timeout = command.timeout + command.drain + START_LIMIT + EXTRA
     while True:
-        # A supervisor on its way out can still be told to hurry, but not to start anything.
-        if op == "start" or not _ping(fleet):
-            ensure_supervisor(fleet, command=f"ccproxy {op}", patience=until - time.monotonic())
+        # A supervisor that is ending still accepts a stop, but no start.
+        if command.op == "start" or not _ping(fleet):
+            seconds = deadline - time.monotonic()
+            ensure_supervisor(fleet, command=f"ccproxy {command.op}", timeout=seconds)
         try:
-            answer = ask(_socket(fleet), asked, timeout=patience)
-            too_late = op == "start" and answer.get("kind") == "Busy" and answer.get("ending")
+            reply = _ask(fleet, command, timeout=timeout, on_progress=on_progress)
         except NoAnswer as error:
-            if time.monotonic() >= until:
-                raise NotRunning(f"the supervisor has gone away: {error}") from error
-            answer, too_late = {}, True
-        if not too_late or (answer and time.monotonic() >= until):
-            return answer
+            if time.monotonic() >= deadline:
+                raise NotRunning(f"the supervisor has ended: {error}") from error
+        else:
+            is_too_late = command.op == "start" and reply.kind == "Busy" and reply.ending
+            if not is_too_late or time.monotonic() >= deadline:
+                return reply
         time.sleep(_POLL)
 
 
-def _renew_supervisor(fleet: Fleet, about: dict[str, Any]) -> None:
-    """After an upgrade, put a supervisor of our version in the old one's place; workers go on."""
-    is_ours = (about.get("version"), about.get("build")) == (__version__, installed_build())
-    if is_ours or about.get("in_front"):
+def _replace_old_supervisor(fleet: Fleet, info: SupervisorInfo) -> None:
+    """After an upgrade, replace the supervisor by one of this version; workers continue."""
+    is_current = (info.version, info.build) == (__version__, installed_build())
+    if not is_current and not info.in_front:
+        _replace(fleet, info)
+
+
+def _replace_broken_supervisor(fleet: Fleet) -> None:
+    """Replace a supervisor whose Python environment was deleted: it can start no process."""
+    info = _ping(fleet)
+    if info is None or not info.supervisor.python or info.supervisor.in_front:
         return
+    if not Path(info.supervisor.python).exists():
+        _replace(fleet, info.supervisor)
+
+
+def _replace(fleet: Fleet, info: SupervisorInfo) -> None:
     try:
-        ask(_socket(fleet), {"op": "leave"}, timeout=START_LIMIT)
+        _ask(fleet, Command(op="leave"), timeout=START_LIMIT)
     except NoAnswer:
         return
-    _wait_until_gone(fleet, about)
+    _wait_until_gone(fleet, info)
     ensure_supervisor(fleet, command="ccproxy reload")
 
 
@@ -208,38 +246,38 @@ def ensure_supervisor(
     fleet: Fleet,
     *,
     command: str = "ccproxy start",
-    patience: float = START_LIMIT,
+    timeout: float = START_LIMIT,
     worker_command: Sequence[str] = (),
 ) -> None:
     """
     Return when a supervisor of *fleet* answers; start one if there is none.
 
     Raises:
-        Busy: If somebody holds the lock for longer than *patience* seconds without answering.
+        Busy: If a process holds the lock for longer than *timeout* seconds without answering.
         CcproxyError: If the supervisor does not start.
 
     """
-    until = time.monotonic() + patience
-    let_recover(fleet, patience=min(patience, RECOVERY))
-    while not _ping(fleet).get("ok"):
+    deadline = time.monotonic() + timeout
+    wait_for_recovery(fleet, timeout=min(timeout, RECOVERY))
+    while not _is_serving(fleet):
         try:
             with Lock(fleet, command=command) as lock:
                 _spawn(fleet, lock, worker_command)
                 return
         except Busy:
-            if time.monotonic() >= until:
+            if time.monotonic() >= deadline:
                 raise
             time.sleep(_POLL)
 
 
-def let_recover(fleet: Fleet, *, patience: float = RECOVERY) -> None:
+def wait_for_recovery(fleet: Fleet, *, timeout: float = RECOVERY) -> None:
     """
-    Wait while a supervisor lives that does not answer, as after `rm -rf state`.
+    Wait while a supervisor runs but does not answer, as after `rm -rf state`.
 
-    Its lock is free then, but two supervisors would start every worker twice.
+    Its lock is free then, but a second supervisor would start every worker twice.
     """
-    until = time.monotonic() + patience
-    while not _ping(fleet).get("ok") and time.monotonic() < until:
+    deadline = time.monotonic() + timeout
+    while not _is_serving(fleet) and time.monotonic() < deadline:
         from ccproxy.supervisor.control.offline_status import supervisor_pid  # as above
 
         if supervisor_pid(fleet) is None:
@@ -248,15 +286,22 @@ def let_recover(fleet: Fleet, *, patience: float = RECOVERY) -> None:
 
 
 def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:
-    """Start a supervisor that has nothing of this shell but the lock; wait until it serves."""
-    ready, told = os.pipe()
+    """Start a supervisor that inherits the lock and a clean environment; wait until it serves."""
+    ready, theirs = os.pipe()
     command = [sys.executable, "-P", "-m", "ccproxy.supervisor", "--detach"]
-    command += ["--config", str(fleet.file), "--lock-fd", str(lock.fd), "--ready-fd", str(told)]
+    command += ["--config", str(fleet.file), "--lock-fd", str(lock.fd), "--ready-fd", str(theirs)]
     if worker_command:
         command += ["--worker-command", *worker_command]
     out = fleet.logs / "supervisor.out"
-    out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(open_private(out, APPEND), "wb") as crash_file:
+    try:
+        out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        crash_fd = open_private(out, APPEND)
+    except OSError as error:
+        raise CcproxyError(
+            f"{out} cannot be opened: {error.strerror or error}\n"
+            f"  fix: make {fleet.home} writable, or free some space"
+        ) from error
+    with os.fdopen(crash_fd, "wb") as crash_file:
         crash_file.truncate(0)
         try:
             subprocess.run(  # noqa: S603 - our own program
@@ -267,56 +312,79 @@ def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=crash_file,
                 stderr=crash_file,
-                pass_fds=(lock.fd, told),
+                pass_fds=(lock.fd, theirs),
                 start_new_session=True,
                 umask=0o077,
             )
         finally:
-            os.close(told)
+            os.close(theirs)
     with os.fdopen(ready, "rb") as pipe:
         if not pipe.readline():
-            words = out.read_text(errors="replace").strip().splitlines()
-            last = words[-1] if words else "it ended without a word"
-            raise CcproxyError(f"the supervisor did not start: {last}\n  see {out}")
+            raise CcproxyError(_start_failure(out))
 
 
-def _ping(fleet: Fleet) -> dict[str, Any]:
-    """Return what a supervisor says (not `ok` on its way out); nothing if there is none."""
+def _start_failure(out: Path) -> str:
+    """Return why a supervisor did not start, from its output."""
+    text = out.read_text(errors="replace").strip()
+    message = text.rpartition("error: ")[2] if "error: " in text else text.rpartition("\n")[2]
+    return f"the supervisor did not start: {message or 'it wrote nothing'}\n  see {out}"
+
+
+def _ping(fleet: Fleet) -> Reply | None:
+    """Return the reply of a supervisor (not `ok` if it is ending); None if there is none."""
     try:
-        return ask(_socket(fleet), {"op": "ping"}, timeout=1.0)
+        return _ask(fleet, Command(op="ping"), timeout=1.0)
     except NoAnswer:
-        return {}
+        return None
 
 
-def _wait_until_gone(fleet: Fleet, about: dict[str, Any]) -> None:
-    """Wait a moment for an ending supervisor: the next start needs its lock, a user its end."""
-    until = time.monotonic() + 2.0
-    while time.monotonic() < until:
+def _is_serving(fleet: Fleet) -> bool:
+    reply = _ping(fleet)
+    return reply is not None and reply.ok
+
+
+def _wait_until_gone(fleet: Fleet, info: SupervisorInfo) -> None:
+    """Wait a moment for an ending supervisor, because the next start needs its lock."""
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
         with contextlib.suppress(Busy), Lock(fleet, command="ccproxy"):
-            if start_of(int(about.get("pid", 0))) is None:
+            if start_of(info.pid) is None:
                 return
         time.sleep(_POLL)
 
 
-def _socket(fleet: Fleet) -> Path:
-    """Return the supervisor's socket; it may have been started with another environment."""
+def _ask(
+    fleet: Fleet,
+    command: Command,
+    *,
+    timeout: float,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Reply:
+    def is_last(line: bytes) -> bool:
+        progress = decode_progress(line)
+        if progress is not None and on_progress is not None:
+            on_progress(progress)
+        return progress is None
+
+    path = _control_socket(fleet)
+    answer = exchange(path, encode_message(command), timeout=timeout, is_last=is_last)
+    try:
+        return decode_answer(answer.line)
+    except MessageError as error:
+        raise NoAnswer(f"{path}: {error}") from error
+
+
+def _control_socket(fleet: Fleet) -> Path:
+    """Return the supervisor's socket; its record names it if it is not in the usual place."""
     record = read_supervisor(fleet.pids)
-    path = Path(str(record["control"])) if record and "control" in record else None
-    return path if path is not None and path.is_socket() else socket_path(fleet.home)
+    paths = [Path(record.control)] if record is not None and record.control else []
+    usual = socket_path(fleet.home)
+    paths += [usual, runtime_path(fleet.home, "supervisor.sock")]
+    return next((path for path in paths if path.is_socket()), usual)
 
 
-def _read(answer: dict[str, Any]) -> Answer:
-    if kind := answer.get("kind"):
-        from ccproxy.supervisor.control.config_mistakes import mistakes_from_json
-
-        text = str(answer.get("error"))
-        if kind == "ConfigError":
-            raise ConfigError(mistakes_from_json(answer.get("mistakes", ())))
-        known = getattr(errors, str(kind), CcproxyError)
-        raise known(text)
-    return Answer(
-        ok=bool(answer.get("ok")),
-        proxies=tuple(Row.from_json(row) for row in answer.get("proxies", ())),
-        plan=tuple((row["label"], row["change"]) for row in answer.get("plan", ())),
-        error=str(answer.get("error") or ""),
-    )
+def _current_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted
+        return None

@@ -1,9 +1,9 @@
 """
-What can be asked of the supervisor.
+The operations of the supervisor: start, stop, restart, reload, status, plan.
 
-An order changes what is wanted (goals, and which units there are) and waits until the loop has
-brought it about. Everything that could be wrong with the user's files is found before anything
-changes. Operations that replace workers wait for each other; `stop` waits for nobody and wins.
+An operation changes goals and the list of slots, and waits until the loop has carried that out.
+The user's files are checked completely before anything changes. Operations that replace workers
+run one after another; `stop` does not wait for them and takes precedence.
 """
 
 from __future__ import annotations
@@ -12,347 +12,385 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy, UsageError
 from ccproxy.logs import archive_label
-from ccproxy.supervisor.config_check import ConfigCheck
-from ccproxy.supervisor.control.row import Row
-from ccproxy.supervisor.control.status_rows import row_of
+from ccproxy.supervisor.config_changes import ConfigChanges
+from ccproxy.supervisor.config_check import CheckResult, ConfigCheck
+from ccproxy.supervisor.control.protocol import Command, PlannedChange, PlanSign, Progress, Reply
+from ccproxy.supervisor.control.status import Row, row_of
 from ccproxy.supervisor.fleet.converge import Loop
 from ccproxy.supervisor.fleet.plan import Goal, Phase
-from ccproxy.supervisor.fleet.worker_slot import READY_LIMIT, WorkerSlot
+from ccproxy.supervisor.fleet.worker_slot import DRAIN_GRACE, START_LIMIT, WorkerSlot
+from ccproxy.supervisor.network import NetworkEnvironment
 from ccproxy.supervisor.state.records import Spec
 from ccproxy.supervisor.state.stopped_entries import StoppedEntries
 
-TURN = 25.0
-"""Seconds that an order waits for another one to finish."""
+TURN_LIMIT = 25.0
+"""Seconds that an operation waits for another one to finish."""
 
-STACK = 1.0
-"""Seconds beyond the readiness limit, for a worker that missed it to write where it hangs."""
+STACK_SECONDS = 1.0
+"""Seconds beyond the start limit, in which a worker that missed it writes its stack."""
 
 AFTER_DRAIN = 10.0
-"""Seconds beyond a drain after which `stop` reports even if something is still there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """One request."""
-
-    op: str
-    labels: tuple[str, ...] = ()
-    """In lower case; empty: all."""
-    timeout: float = 15.0
-    """Seconds to wait for readiness."""
-    drain: float = 30.0
-    """Seconds that running requests get."""
-    cwd: str | None = None
-    command: str = ""
-    """What the user typed, to be named to others that have to wait."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of an order."""
-
-    ok: bool
-    rows: list[Row]
-    plan: list[tuple[str, str]] = field(default_factory=list)
-    """What a reload does: labels with `+` new, `~` changed, `-` removed, `=` the same."""
-    error: str = ""
-
+"""Seconds beyond a drain after which `stop` returns even if a worker still runs."""
 
 Refresh = Callable[[], Awaitable[None]]
-"""Asks the workers how they are."""
+"""Asks the workers for their states."""
+
+
+@dataclass(slots=True)
+class _Replacement:
+    """The replacement of one entry's workers."""
+
+    old: list[WorkerSlot]
+    new: list[WorkerSlot]
+
+    def outcome(self) -> tuple[list[WorkerSlot], list[WorkerSlot]]:
+        """Return the slots to stop with a drain and those to stop at once."""
+        serving = [slot for slot in self.old if slot.is_serving]
+        if all(slot.is_serving for slot in self.new):
+            return serving, []
+        return [], self.new if serving else []
 
 
 class Operations:
-    """Carries out what is asked."""
+    """Carries out the commands that concern the fleet."""
 
     def __init__(
         self,
         fleet: Fleet,
-        units: list[WorkerSlot],
+        slots: list[WorkerSlot],
         *,
         loop: Loop,
-        examine: ConfigCheck,
+        check: ConfigCheck,
         refresh: Refresh,
+        network: NetworkEnvironment,
     ) -> None:
+        self.is_ending = False
+        """Whether the supervisor is about to exit; nothing is started any more."""
         self._fleet = fleet
-        self._units = units
+        self._slots = slots
         self._host = loop.host
         self._loop = loop
         self._refresh = refresh
-        self._examine = examine
+        self._check = check
+        self._network = network
         self._table: dict[str, Spec] = {}
-        self._unwanted = StoppedEntries(fleet.state)
+        self._routing = ""
+        self._changes = ConfigChanges(fleet.file)
+        self._stopped = StoppedEntries(fleet.state)
         self._turn = asyncio.Lock()
-        self._holder = ""
-        self._since = 0.0
-        self.ending = False
+        self._turn_holder = ""
+        self._turn_since = 0.0
 
-    # The orders...
+    # Operations.
 
-    async def start(self, order: Command) -> Outcome:
-        """Want the entries running; what runs already is left alone."""
-        async with self._in_turn(order):
-            if self._lacks_workers(order):
-                self._host.expect()
-            specs = self._chosen(await self._read(order.labels, order), order)
+    async def start(self, command: Command) -> Reply:
+        """Start the entries; those that run are left alone."""
+        async with self._in_turn(command):
+            notes = self._take_network(command)
+            if self._lacks_workers(command):
+                self._host.prepare()
+            result = await self._read(command.labels, command)
+            specs = self._select(result.specs, command)
             self._check_ports(specs)
-            await self._host.ready()
-            self._refuse_at_the_end()
+            await self._host.prepared()
+            self._refuse_if_ending()
             for spec in specs:
-                self._want(spec, order)
-            self._note_unwanted()
+                self._want(spec, command)
+            self._save_stopped()
+            self._routing = self._routing or result.routing
         labels = [spec.label for spec in specs]
-        patience = order.timeout + (STACK if order.timeout >= READY_LIMIT else 0.0)
-        await self._loop.until(lambda: self._has_settled(self._wanted(labels)), patience)
-        return await self._outcome(labels)
+        timeout = command.timeout + (STACK_SECONDS if command.timeout >= START_LIMIT else 0.0)
+        await self._loop.wait_for(lambda: self._has_settled(self._wanted(labels)), timeout)
+        return replace(await self._reply(labels), notes=notes)
 
-    async def stop(self, order: Command) -> Outcome:
-        """Want the entries gone, and wait until they are."""
-        leaving = [unit for unit in self._units if self._is_chosen(unit, order)]
-        for unit in leaving:
-            unit.stop(order.drain, self._host.now())
-        if not self.ending:
-            self._note_unwanted(order.labels)
-        gone = await self._loop.until(
-            lambda: not any(unit in self._units for unit in leaving), order.drain + AFTER_DRAIN
-        )
-        rows = [
-            row for row in self._rows() if not order.labels or row.label.lower() in order.labels
-        ]
-        return Outcome(ok=gone, rows=rows)
+    async def stop(self, command: Command) -> Reply:
+        """Stop the entries and wait until their workers have ended."""
+        stopping = [slot for slot in self._slots if self._is_selected(slot, command)]
+        self._stop_slots(stopping, command.drain)
+        if not self.is_ending:
+            self._save_stopped(command.labels)
+        ended = await self._wait_until_gone(stopping, command.drain)
+        rows = (row for row in self._rows() if self._is_label_selected(row.label, command))
+        return Reply(ok=ended, proxies=tuple(rows))
 
-    async def restart(self, order: Command) -> Outcome:
-        """Replace the workers of the entries, the old ones going when the new ones are ready."""
-        async with self._in_turn(order):
-            self._host.expect()
-            specs = self._chosen(await self._read(order.labels, order), order)
-            error = await self._roll(specs, order)
-            self._note_unwanted()
-        outcome = await self._outcome([spec.label for spec in specs])
-        return Outcome(ok=outcome.ok and not error, rows=outcome.rows, error=error)
+    async def restart(self, command: Command) -> Reply:
+        """Replace the workers of the entries; old ones stop when the new ones are ready."""
+        async with self._in_turn(command):
+            notes = self._take_network(command)
+            self._host.prepare()
+            specs = self._select((await self._read(command.labels, command)).specs, command)
+            error = await self._replace(specs, command)
+            self._save_stopped()
+        return self._with_error(await self._reply([spec.label for spec in specs]), error, notes)
 
-    async def plan(self, order: Command) -> Outcome:
-        """Say what `reload` would do."""
-        specs = await self._examine((), cwd=order.cwd)
-        return Outcome(ok=True, rows=[], plan=self._plan(specs))
+    async def reload(self, command: Command) -> Reply:
+        """Replace what has changed, start what is new, stop what is no longer in the table."""
+        async with self._in_turn(command):
+            notes = self._take_network(command)
+            self._host.prepare()
+            result = await self._read((), command)
+            planned = self._plan(result)
+            signs = {change.label: change.change for change in planned.plan}
+            for slot in self._slots:
+                if signs.get(slot.spec.label) == "=" and slot.record is None:
+                    slot.retry()
+            changed = [spec for spec in result.specs if signs[spec.label] in ("+", "~")]
+            error = await self._replace(changed, command)
+            self._table = {spec.label.lower(): spec for spec in result.specs}
+            removed = [slot for slot in self._slots if slot.spec.label.lower() not in self._table]
+            self._stop_slots(removed, command.drain)
+            self._save_stopped()
+            self._routing = result.routing
+        labels = [spec.label for spec in result.specs if self._wanted([spec.label])]
+        await self._loop.wait_for(lambda: self._has_settled(self._wanted(labels)), command.timeout)
+        reply = self._with_error(await self._reply(labels), error, notes)
+        return replace(reply, plan=planned.plan, routing_changed=planned.routing_changed)
 
-    async def reload(self, order: Command) -> Outcome:
-        """Replace what changed, start what is new, stop what is no longer in the table."""
-        async with self._in_turn(order):
-            self._host.expect()
-            specs = await self._read((), order)
-            plan = self._plan(specs)
-            changes = dict(plan)
-            for unit in self._units:
-                if changes.get(unit.spec.label) == "=" and unit.record is None:
-                    unit.ask_again()
-            error = await self._roll(
-                [spec for spec in specs if changes[spec.label] in ("+", "~")], order
-            )
-            self._table = {spec.label.lower(): spec for spec in specs}
-            for unit in self._units:
-                if unit.spec.label.lower() not in self._table:
-                    unit.stop(order.drain, self._host.now())
-            self._note_unwanted()
-            self._loop.wake()
-        labels = [spec.label for spec in specs if self._wanted([spec.label])]
-        await self._loop.until(lambda: self._has_settled(self._wanted(labels)), order.timeout)
-        outcome = await self._outcome(labels)
-        return Outcome(ok=outcome.ok and not error, rows=outcome.rows, plan=plan, error=error)
+    async def plan(self, command: Command) -> Reply:
+        """Return what `reload` would do."""
+        network = self._network.preview(command.network)
+        return self._plan(await self._check((), cwd=command.cwd, network=network))
 
-    async def status(self) -> Outcome:
-        """Tell how every entry is doing."""
+    async def status(self) -> Reply:
+        """Return the rows of all entries."""
         await self._refresh()
-        return Outcome(ok=True, rows=self._rows())
+        return Reply(ok=True, proxies=tuple(self._rows()))
 
-    def _rows(self) -> list[Row]:
-        """Return a row for every entry of the table, then for those that are gone from it."""
-        specs = dict(self._table)
-        for unit in self._units:
-            specs.setdefault(unit.spec.label.lower(), unit.spec)
-        return [self._row(spec) for spec in specs.values()]
+    async def progress(self) -> Progress | None:
+        """Return what is still running on workers that stop; None if none does."""
+        await self._refresh()
+        stopping = [slot for slot in self._slots if slot.goal is Goal.STOPPED and slot.record]
+        if not stopping:
+            return None
+        now = self._host.now()
+        deadlines = [at for slot in stopping if (at := slot.next_change(now)) < math.inf]
+        return Progress(
+            labels=tuple(sorted({slot.spec.label for slot in stopping})),
+            in_flight=sum(slot.state.in_flight for slot in stopping),
+            seconds_left=round(max(0.0, max(deadlines, default=now) - now - DRAIN_GRACE), 1),
+        )
 
-    # ...what they want...
+    def forget_stopped(self) -> None:
+        """Forget which entries were stopped, because the whole fleet is."""
+        self._stopped.set(())
 
-    def _want(self, spec: Spec, order: Command) -> None:
-        units = [unit for unit in self._of(spec.label) if unit.goal is Goal.RUNNING]
-        if not any(unit.record for unit in self._of(spec.label)):
+    def restore_files(self) -> None:
+        """Write the list of stopped entries again if it was removed."""
+        self._stopped.restore()
+
+    # Goals.
+
+    def _want(self, spec: Spec, command: Command) -> None:
+        """Create the missing slots of *spec*, and retry those without a process."""
+        slots = {slot.index: slot for slot in self._wanted([spec.label])}
+        if not any(slot.record for slot in self._of(spec.label)):
             archive_label(self._fleet.logs, spec.label)
         for index in range(1, spec.workers + 1):
-            unit = next((unit for unit in units if unit.index == index), None)
-            if unit is None:
-                unit = WorkerSlot(spec, index)
-                self._units.append(unit)
-            elif unit.record is None:
-                unit.spec = spec
-                unit.ask_again()
-            unit.patience = max(READY_LIMIT, order.timeout)
+            slot = slots.get(index)
+            if slot is None:
+                slot = WorkerSlot(spec, index)
+                self._slots.append(slot)
+            elif slot.record is None:
+                slot.retry(spec)
+            slot.start_limit = max(START_LIMIT, command.timeout)
         self._loop.wake()
 
-    async def _roll(self, specs: Sequence[Spec], order: Command) -> str:
+    async def _replace(self, specs: Sequence[Spec], command: Command) -> str:
         """
-        Replace the units of each spec by new ones; return what went wrong.
+        Replace the workers of each spec; return what went wrong, for the user.
 
-        A worker that serves is let go only when its successor does; if that never happens, the
-        successor is taken back.
+        A worker that serves is stopped only when its successor serves. If that does not happen, the
+        successor is stopped instead.
         """
-        await self._clear_ports(specs, order)
+        await self._clear_ports(specs, command)
         if specs:
-            await self._host.ready()
-        self._refuse_at_the_end()
-        old = {spec.label: self._wanted([spec.label]) for spec in specs}
-        new = {}
-        for spec in specs:
-            for unit in old[spec.label]:
-                if not unit.serves:
-                    unit.stop(0.0, self._host.now())
-            new[spec.label] = [WorkerSlot(spec, index) for index in range(1, spec.workers + 1)]
-            self._units += new[spec.label]
-        fresh = [unit for units in new.values() for unit in units]
-        await self._loop.until(lambda: self._has_settled(fresh), order.timeout)
+            await self._host.prepared()
+        self._refuse_if_ending()
+        replacements = {spec.label: self._begin_replacement(spec) for spec in specs}
+        new = [slot for one in replacements.values() for slot in one.new]
+        await self._loop.wait_for(lambda: self._has_settled(new), command.timeout)
         errors = []
-        for label, units in new.items():
-            serving = [unit for unit in old[label] if unit.serves]
-            if all(unit.serves for unit in units):
-                self._leave(serving, order.drain)
-            elif serving:
-                reasons = (unit.reason(self._host.now()) for unit in units)
-                why = next(filter(None, reasons), "not ready in time")
-                errors.append(f"{label}: {why}; the worker that ran before goes on")
-                self._leave(units, 0.0)
+        for label, replacement in replacements.items():
+            drained, failed = replacement.outcome()
+            if failed:
+                reasons = (slot.reason(self._host.now()) for slot in failed)
+                reason = next(filter(None, reasons), "not ready in time")
+                errors.append(f"{label}: {reason}; the previous worker continues")
+            self._stop_slots(drained, command.drain)
+            self._stop_slots(failed, 0.0)
         return "\n".join(errors)
 
-    async def _clear_ports(self, specs: Sequence[Spec], order: Command) -> None:
-        """Stop whoever listens on a wanted port under another host: both cannot be had at once."""
-        hosts = {spec.port: spec.host for spec in specs}
-        in_the_way = [
-            unit
-            for unit in self._units
-            if hosts.get(unit.spec.port, unit.spec.host) != unit.spec.host
-        ]
-        if in_the_way:
-            self._leave(in_the_way, order.drain)
-            await self._loop.until(
-                lambda: not any(unit in self._units for unit in in_the_way),
-                order.drain + AFTER_DRAIN,
-            )
+    def _begin_replacement(self, spec: Spec) -> _Replacement:
+        old = self._wanted([spec.label])
+        self._stop_slots([slot for slot in old if not slot.is_serving], 0.0)
+        new = [WorkerSlot(spec, index) for index in range(1, spec.workers + 1)]
+        self._slots += new
+        return _Replacement(old, new)
 
-    def _leave(self, units: Iterable[WorkerSlot], drain: float) -> None:
-        for unit in units:
-            unit.stop(drain, self._host.now())
+    async def _clear_ports(self, specs: Sequence[Spec], command: Command) -> None:
+        """Stop workers on a wanted port with another host: both cannot be bound at once."""
+        hosts = {spec.port: spec.host for spec in specs}
+        blocking = [
+            slot
+            for slot in self._slots
+            if hosts.get(slot.spec.port, slot.spec.host) != slot.spec.host
+        ]
+        if blocking:
+            self._stop_slots(blocking, command.drain)
+            await self._wait_until_gone(blocking, command.drain)
+
+    def _stop_slots(self, slots: Iterable[WorkerSlot], drain_seconds: float) -> None:
+        for slot in slots:
+            slot.stop(drain_seconds, self._host.now())
         self._loop.wake()
 
-    def _plan(self, specs: Sequence[Spec]) -> list[tuple[str, str]]:
-        plan = [(spec.label, self._change(spec)) for spec in specs]
-        labels = {spec.label for spec in specs}
-        gone = {unit.spec.label for unit in self._units if unit.goal is Goal.RUNNING} - labels
-        return [*plan, *((label, "-") for label in sorted(gone))]
+    async def _wait_until_gone(self, slots: Sequence[WorkerSlot], drain_seconds: float) -> bool:
+        def are_gone() -> bool:
+            return not any(slot is one for slot in slots for one in self._slots)
 
-    def _change(self, spec: Spec) -> str:
-        units = [unit for unit in self._wanted([spec.label]) if unit.spec.label == spec.label]
-        if units:
-            return "=" if all(unit.spec.digest == spec.digest for unit in units) else "~"
-        # What the user has stopped stays stopped; only what was not there before is started.
-        known = spec.label.lower() in self._unwanted.labels or spec.label.lower() in self._table
-        return "=" if known else "+"
+        return await self._loop.wait_for(are_gone, drain_seconds + AFTER_DRAIN)
 
-    def _note_unwanted(self, stopped: Iterable[str] = ()) -> None:
-        known = self._unwanted.labels | set(self._table) | set(stopped)
+    def _plan(self, result: CheckResult) -> Reply:
+        plan = [PlannedChange(label=one.label, change=self._sign(one)) for one in result.specs]
+        labels = {spec.label for spec in result.specs}
+        running = {slot.spec.label for slot in self._slots if slot.goal is Goal.RUNNING}
+        plan += [PlannedChange(label=label, change="-") for label in sorted(running - labels)]
+        is_changed = bool(self._routing) and self._routing != result.routing
+        return Reply(ok=True, plan=tuple(plan), routing_changed=is_changed)
+
+    def _sign(self, spec: Spec) -> PlanSign:
+        slots = [slot for slot in self._wanted([spec.label]) if slot.spec.label == spec.label]
+        if slots:
+            return "=" if all(slot.spec.digest == spec.digest for slot in slots) else "~"
+        # A stopped entry stays stopped; only one that is new to the table is started.
+        is_known = spec.label.lower() in self._stopped.labels or spec.label.lower() in self._table
+        return "=" if is_known else "+"
+
+    def _save_stopped(self, stopped: Iterable[str] = ()) -> None:
+        labels = self._stopped.labels | set(self._table) | set(stopped)
         if self._table:
-            known &= set(self._table)  # what is gone from the table is no entry any more
-        wanted = {unit.spec.label.lower() for unit in self._units if unit.goal is Goal.RUNNING}
-        self._unwanted.note(known - wanted)
+            labels &= set(self._table)  # others are no longer entries
+        running = {slot.spec.label.lower() for slot in self._slots if slot.goal is Goal.RUNNING}
+        self._stopped.set(labels - running)
 
-    def forget(self) -> None:
-        """Leave nothing behind of what was wanted: the fleet has been stopped as a whole."""
-        self._unwanted.note(())
+    def _take_network(self, command: Command) -> tuple[str, ...]:
+        """Use the proxy variables of the user's shell; return notes about differences."""
+        if command.network is None:
+            return ()
+        running = sorted({slot.spec.label for slot in self._slots if slot.record})
+        untouched = running if command.op == "start" else []
+        return self._network.take(command.network, running=untouched)
 
-    # ...and who is meant.
+    # Selection.
 
-    def _chosen(self, specs: Sequence[Spec], order: Command) -> list[Spec]:
-        known = {spec.label.lower(): spec for spec in specs}
-        if unknown := set(order.labels) - set(known):
+    def _select(self, specs: Sequence[Spec], command: Command) -> list[Spec]:
+        """Return the specs that the command is about, and update the table."""
+        by_label = {spec.label.lower(): spec for spec in specs}
+        if unknown := set(command.labels) - set(by_label):
             labels = ", ".join(spec.label for spec in specs)
             raise UsageError(f"not in the table: {', '.join(sorted(unknown))} (it holds {labels})")
-        if not order.labels:
+        if not command.labels:
             self._table = {}
-        chosen = [spec for key, spec in known.items() if not order.labels or key in order.labels]
-        fresh = {spec.label.lower(): spec for spec in chosen}
-        self._table = {key: fresh.get(key, self._table.get(key, known[key])) for key in known}
-        return chosen
+        selected = [spec for spec in specs if self._is_label_selected(spec.label, command)]
+        fresh = {spec.label.lower(): spec for spec in selected}
+        # The entries that were not checked keep the spec that they were started from.
+        self._table = {
+            label: fresh.get(label, self._table.get(label, spec))
+            for label, spec in by_label.items()
+        }
+        return selected
 
     def _check_ports(self, specs: Sequence[Spec]) -> None:
-        """Refuse to share a port with a worker of another label: `reload` moves it."""
-        holders = {unit.spec.port: unit.spec.label for unit in self._units if unit.record}
+        """Refuse a port that a worker of another label has; `reload` moves it."""
+        holders = {slot.spec.port: slot.spec.label for slot in self._slots if slot.record}
         for spec in specs:
             holder = holders.get(spec.port, spec.label)
             if holder.lower() != spec.label.lower():
                 raise UsageError(f"port {spec.port} still serves {holder}\n  fix: ccproxy reload")
 
-    @staticmethod
-    def _is_chosen(unit: WorkerSlot, order: Command) -> bool:
-        return not order.labels or unit.spec.label.lower() in order.labels
+    def _lacks_workers(self, command: Command) -> bool:
+        """Return whether an entry may have no worker; before the first check that is unknown."""
+        wanted = command.labels or self._table
+        running = {slot.spec.label.lower() for slot in self._slots if slot.record}
+        return not wanted or not running.issuperset(wanted)
 
-    def _lacks_workers(self, order: Command) -> bool:
-        """Say whether an entry may have none; which there are is not known before the first."""
-        asked = order.labels or self._table
-        running = {unit.spec.label.lower() for unit in self._units if unit.record}
-        return not asked or not running.issuperset(asked)
+    def _is_selected(self, slot: WorkerSlot, command: Command) -> bool:
+        return self._is_label_selected(slot.spec.label, command)
+
+    @staticmethod
+    def _is_label_selected(label: str, command: Command) -> bool:
+        return not command.labels or label.lower() in command.labels
 
     def _of(self, label: str) -> list[WorkerSlot]:
-        return [unit for unit in self._units if unit.spec.label.lower() == label.lower()]
+        return [slot for slot in self._slots if slot.spec.label.lower() == label.lower()]
 
     def _wanted(self, labels: Iterable[str]) -> list[WorkerSlot]:
         keys = {label.lower() for label in labels}
         return [
-            unit
-            for unit in self._units
-            if unit.spec.label.lower() in keys and unit.goal is Goal.RUNNING
+            slot
+            for slot in self._slots
+            if slot.spec.label.lower() in keys and slot.goal is Goal.RUNNING
         ]
 
-    def _has_settled(self, units: Iterable[WorkerSlot]) -> bool:
+    # Results.
+
+    def _has_settled(self, slots: Iterable[WorkerSlot]) -> bool:
         now = self._host.now()
-        phases = (unit.phase(now, self._host.port(unit)) for unit in units)
-        return Phase.STARTING not in phases
+        return all(slot.phase(now, self._host.port(slot)) is not Phase.STARTING for slot in slots)
+
+    def _rows(self) -> list[Row]:
+        """Return a row for every entry of the table, then for those removed from it."""
+        specs = dict(self._table)
+        for slot in self._slots:
+            specs.setdefault(slot.spec.label.lower(), slot.spec)
+        return [self._row(spec) for spec in specs.values()]
 
     def _row(self, spec: Spec) -> Row:
-        units, now = self._of(spec.label), self._host.now()
-        return row_of(spec, units, port=self._host.port, now=now, logs=self._fleet.logs)
+        slots, now = self._of(spec.label), self._host.now()
+        running = next((slot.spec for slot in slots if slot.goal is Goal.RUNNING), None)
+        changed = self._changes.of(running) if running else ""
+        logs = self._fleet.logs
+        return row_of(spec, slots, port=self._host.port, now=now, logs=logs, changed=changed)
 
-    async def _outcome(self, labels: Sequence[str]) -> Outcome:
+    async def _reply(self, labels: Sequence[str]) -> Reply:
         await self._refresh()
         rows = [self._row(self._table[label.lower()]) for label in labels]
-        well = all(row.state in (Phase.READY, Phase.DEGRADED) for row in rows)
-        return Outcome(ok=well, rows=rows)
+        is_serving = all(row.state in (Phase.READY, Phase.DEGRADED) for row in rows)
+        return Reply(ok=is_serving, proxies=tuple(rows))
 
-    # One at a time, and nothing once the end has begun.
+    @staticmethod
+    def _with_error(reply: Reply, error: str, notes: tuple[str, ...]) -> Reply:
+        return replace(reply, ok=reply.ok and not error, error=error or None, notes=notes)
 
-    async def _read(self, labels: Sequence[str], order: Command) -> list[Spec]:
-        specs = await self._examine(labels, cwd=order.cwd)
-        # Meanwhile a stop may have come: what was started now would outlive it.
-        self._refuse_at_the_end()
-        return specs
+    # One operation at a time, and none when the supervisor ends.
 
-    def _refuse_at_the_end(self) -> None:
-        if self.ending:
-            raise Busy("busy: the supervisor is stopping\n  fix: try again when it is gone")
+    async def _read(self, labels: Sequence[str], command: Command) -> CheckResult:
+        result = await self._check(labels, cwd=command.cwd)
+        # A stop may have come meanwhile: what was started now would survive it.
+        self._refuse_if_ending()
+        return result
+
+    def _refuse_if_ending(self) -> None:
+        if self.is_ending:
+            raise Busy("busy: the supervisor is stopping\n  fix: try again when it has ended")
 
     @asynccontextmanager
-    async def _in_turn(self, order: Command) -> AsyncIterator[None]:
-        self._refuse_at_the_end()
+    async def _in_turn(self, command: Command) -> AsyncIterator[None]:
+        self._refuse_if_ending()
         try:
-            async with asyncio.timeout(TURN):
+            async with asyncio.timeout(TURN_LIMIT):
                 await self._turn.acquire()
         except TimeoutError as error:
-            seconds = math.ceil(self._host.now() - self._since)
-            text = f"busy: `{self._holder}` is under way since {seconds} s"
-            raise Busy(text) from error
-        self._holder, self._since = order.command or f"ccproxy {order.op}", self._host.now()
+            seconds = math.ceil(self._host.now() - self._turn_since)
+            text = f"busy: `{self._turn_holder}` has been running for {seconds} s"
+            raise Busy(f"{text}\n  fix: try again when it has ended") from error
+        self._turn_holder = command.command or f"ccproxy {command.op}"
+        self._turn_since = self._host.now()
         try:
             yield
         finally:

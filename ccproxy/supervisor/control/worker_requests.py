@@ -1,20 +1,33 @@
-"""Asks the workers of an entry about their keys, over their control sockets."""
+"""Requests about keys and sessions, which the command line sends to the workers of an entry."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
+from typing import Literal
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotRunning
-from ccproxy.ipc.control_messages import KeyAction, KeysReply, KeysRequest, from_fields
-from ccproxy.supervisor.control.client import known_records
-from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask
+from ccproxy.ipc.control_messages import (
+    KeyAction,
+    KeysReply,
+    KeysRequest,
+    SessionReply,
+    SessionRequest,
+)
+from ccproxy.supervisor.control.client import running_records
+from ccproxy.supervisor.sockets.unix_socket import (
+    AnswerTimeout,
+    NoAnswer,
+    WorkerRefused,
+    ask_worker,
+)
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
 LIMIT = 5.0
+"""Seconds that a worker may take to answer."""
 TEST_LIMIT = 900.0
-"""Seconds; a provider may be slow, and its time limit is the worker's business."""
+"""The same for a test of keys: the provider may be slow, and the worker has its own limit."""
 
 
 def ask_about_keys(
@@ -26,47 +39,96 @@ def ask_about_keys(
     Every process of the entry carries it out; `list` and `test` are for the first one only.
 
     Raises:
-        NotRunning: If no process of the entry answers.
-        CcproxyError: If there is no such key.
+        NotRunning: If no process of the entry runs.
+        CcproxyError: If the processes do not answer, or there is no such key.
 
     """
-    request = asdict(KeysRequest(action=action, id=key_id))
-    answers = []
-    for record in living_processes(fleet, label):
+    request = KeysRequest(action=action, id=key_id)
+    limit = TEST_LIMIT if action == "test" else LIMIT
+    replies: list[KeysReply] = []
+    late: AnswerTimeout | None = None
+    for record in running_processes(fleet, label):
         try:
-            answer = ask(record.control, request, timeout=TEST_LIMIT if action == "test" else LIMIT)
+            replies.append(ask_worker(record.control, request, KeysReply, timeout=limit))
+        except WorkerRefused as error:
+            raise CcproxyError(f"{label}: {error}\n  fix: ccproxy keys {label}") from error
+        except AnswerTimeout as error:
+            late = error
+            continue
         except NoAnswer:
             continue
-        answers.append(answer)
         if action in ("list", "test"):
             break
-    if not answers:
-        raise NotRunning(f"{label} is not running\n  fix: ccproxy start {label}")
-    refused = next((answer for answer in answers if not answer.get("ok")), None)
-    if refused is not None:
-        raise CcproxyError(f"{label}: {refused.get('error')}\n  fix: ccproxy keys {label}")
-    replies = [from_fields(KeysReply, answer) for answer in answers]
+    if not replies:
+        raise _no_answer(label, late)
     unsaved = next((reply.unsaved for reply in replies if reply.unsaved), "")
     return replace(replies[0], unsaved=unsaved)
 
 
-def living_processes(fleet: Fleet, label: str) -> list[WorkerRecord]:
+def switch_session(
+    fleet: Fleet,
+    label: str,
+    *,
+    proxy: Literal["on", "off", "toggle"] | None = None,
+    history: Literal["on", "off"] | None = None,
+) -> SessionReply:
     """
-    Return the living processes of an entry, the first one first; replaced ones are left out.
+    Change the switches that are not None, in every process of the entry, and return them all.
 
-    The supervisor knows also those whose records a full disk did not take.
+    Raises:
+        NotRunning: If no process of the entry runs.
+        CcproxyError: If the processes do not answer, or one refuses.
+
+    """
+    result: SessionReply | None = None
+    late: AnswerTimeout | None = None
+    for record in running_processes(fleet, label):
+        request = SessionRequest(proxy=proxy, history=history)
+        try:
+            reply = ask_worker(record.control, request, SessionReply, timeout=LIMIT)
+        except WorkerRefused as error:
+            raise CcproxyError(f"{label}: {error}") from error
+        except AnswerTimeout as error:
+            late = error
+            continue
+        except NoAnswer:
+            continue
+        if result is None:
+            result = reply
+            # The other processes get the result of a toggle, whatever their own state is.
+            proxy = None if proxy is None else "on" if reply.proxy else "off"
+    if result is None:
+        raise _no_answer(label, late)
+    return result
+
+
+def running_processes(fleet: Fleet, label: str) -> list[WorkerRecord]:
+    """
+    Return the running processes of an entry, the first one first, without replaced ones.
+
+    Records that a full disk did not take are requested from the supervisor.
     """
     records = [
         record
         for path, record in RecordFolder(fleet.pids).read()
-        if record is not None and "~" not in path.name
+        if record is not None and "~" not in path.name and record.belongs_to(fleet.home)
     ]
-    ours = _living(records, label)
-    return ours or _living(known_records(fleet), label)
+    return _of_label(records, label) or _of_label(running_records(fleet), label)
 
 
-def _living(records: Iterable[WorkerRecord], label: str) -> list[WorkerRecord]:
-    ours = [record for record in records if record.spec.label.lower() == label.lower()]
-    return sorted(
-        (record for record in ours if record.identity.is_alive()), key=lambda one: one.index
+def _of_label(records: Iterable[WorkerRecord], label: str) -> list[WorkerRecord]:
+    running = (
+        record
+        for record in records
+        if record.spec.label.lower() == label.lower() and record.identity.is_alive()
+    )
+    return sorted(running, key=lambda record: record.index)
+
+
+def _no_answer(label: str, late: AnswerTimeout | None) -> CcproxyError:
+    if late is None:
+        return NotRunning(f"{label} is not running\n  fix: ccproxy start {label}")
+    return CcproxyError(
+        f"{label} runs but does not answer ({late})\n"
+        f"  fix: see what it waits for: ccproxy logs {label}; if it hangs: ccproxy restart {label}"
     )

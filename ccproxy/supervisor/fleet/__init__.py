@@ -1,1 +1,14 @@
-"""Plan and converge: the decision part of the supervisor."""
+"""
+The fleet: from the facts about every worker to the next action.
+
+Decisions, without a machine or a clock:
+    plan            facts -> phase and action, a pure table
+    worker_slot     one position for a worker process, and what has happened to it
+    converge        the loop: observe every slot, decide, act
+
+Machine:
+    host            starts workers, drains and signals them
+    adoption        takes over the workers of an earlier supervisor
+    health_probe    finds workers that run but do not respond
+    crash_responder answers clients while a worker is in a crash loop
+"""

@@ -1,18 +1,18 @@
 """
-How a supervisor takes over what it finds running.
+Takes over the workers that an earlier supervisor of this fleet has left running.
 
-A worker is ours if its record names a process of this boot that was started at the very moment
-that the record says, and if what answers at its control socket knows the record's nonce. One
-that does not answer is ours if the nonce stands among its arguments (it hangs, and will be dealt
-with as such). Whatever else runs under a recorded pid is a stranger and is never touched.
+A process is a worker of this fleet if a record of this home names it with its start time and boot,
+and the process at its control socket has the record's nonce. One that does not answer is ours if
+the nonce is among its arguments; it hangs, and is treated as such. Every other process is left
+alone, even if its pid is in a record.
 
-Workers that nothing readable is written about are found by their control sockets. Where these were
-removed as well (`git clean -fdx`), their arguments say where they are to be: a worker makes its
-socket anew within a second. What a socket says about itself is believed only of the very process
-that listens there, and only if that was started with the nonce that it tells.
+Workers without a readable record are found by their control sockets, and, where these were removed
+as well (`git clean -fdx`), by their arguments: a worker creates its socket again within a second.
+What a socket reports is accepted only from the very process that listens there, and only if that
+was started for this home with the nonce that it reports.
 
-Not our children, so how they end stays unknown: one that calls its settings wrong (exit code 78)
-is started once more, by us, before that is known.
+Adopted workers are not our children, so their exit codes are unknown: one that rejects its settings
+(exit code 78) is started once more before that is known.
 """
 
 from __future__ import annotations
@@ -24,162 +24,175 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ccproxy.config.fleet import Fleet
+from ccproxy.ipc.control_messages import StateRequest, WorkerState
 from ccproxy.supervisor.fleet.host import LocalHost
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.processes.identity import has_argument, identify
+from ccproxy.supervisor.processes.identity import command_line, identify, option_of
 from ccproxy.supervisor.sockets.unix_socket import (
     NoAnswer,
-    ask,
-    ask_who,
-    promised_sockets,
+    WorkerRefused,
+    announced_sockets,
+    ask_worker,
+    state_and_peer,
     take_listener,
     worker_sockets,
 )
-from ccproxy.supervisor.state.records import Spec, WorkerRecord
+from ccproxy.supervisor.state.records import Spec, WorkerRecord, is_home
 
-PATIENCE = 2.0
-"""Seconds that a worker may take to answer before it is taken for hung."""
+ANSWER_LIMIT = 2.0
+"""Seconds that a worker may take to answer before it is considered hung."""
 
-RETURN = 3.0
-"""Seconds that a worker may take to make its control socket anew."""
+RESTORE_LIMIT = 3.0
+"""Seconds that a worker may take to create its control socket again."""
 
 _POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A living worker of ours; an empty state says that it does not answer."""
+class RunningWorker:
+    """A running worker of this fleet."""
 
     record: WorkerRecord
-    state: dict[str, Any]
+    state: WorkerState | None
+    """None if it does not answer."""
 
 
 async def adopt_all(
-    fleet: Fleet, units: list[WorkerSlot], host: LocalHost, journal: Journal
+    fleet: Fleet, slots: list[WorkerSlot], host: LocalHost, journal: Journal
 ) -> None:
-    """Make a unit of every worker that runs, and take over its listening socket."""
-    found = await find_workers(fleet, host, journal)
-    await asyncio.gather(*(_adopt_listener(one, host, journal) for one in found))
-    newest: set[tuple[str, int]] = set()
-    for one in sorted(found, key=lambda one: one.record.identity.start, reverse=True):
-        record = one.record
-        unit = WorkerSlot(record.spec, record.index)
-        unit.adopted(record, host.now(), one.state)
-        units.append(unit)
-        host.adopt(unit, record)
+    """Add a slot for every running worker, and take over its listening socket."""
+    workers = await find_workers(fleet, host, journal)
+    await asyncio.gather(*(_adopt_listener(worker, host, journal) for worker in workers))
+    positions: set[tuple[str, int]] = set()
+    for worker in sorted(workers, key=lambda one: one.record.identity.start, reverse=True):
+        record = worker.record
+        slot = WorkerSlot(record.spec, record.index)
+        slot.adopted(record, host.now(), worker.state)
+        slots.append(slot)
+        host.adopt(slot, record)
         journal("worker.adopted", label=record.spec.label, pid=record.identity.pid)
-        place = (record.spec.label.lower(), record.index)
-        if place in newest:  # its successor was started already
-            unit.stop(unit.drain, host.now())
-        newest.add(place)
+        position = (record.spec.label.lower(), record.index)
+        if position in positions:  # a successor had been started
+            slot.stop(slot.drain_seconds, host.now())
+        positions.add(position)
 
 
-async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[Found]:
-    """Find our living workers, and clear away what is written about dead ones."""
-    records = list(_living_records(host, journal))
-    asked = await asyncio.gather(*(_ask(record) for record in records))
-    found: dict[str, Found] = {}
-    for record, one in zip(records, asked, strict=True):
-        if one is None:
+async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[RunningWorker]:
+    """Return the running workers; delete records of dead ones and of other fleets."""
+    records = list(_records_of_living(fleet, host, journal))
+    answers = await asyncio.gather(*(asyncio.to_thread(worker_of, record) for record in records))
+    workers: dict[str, RunningWorker] = {}
+    for record, worker in zip(records, answers, strict=True):
+        if worker is None:
             host.records.remove(record)
             journal("record.foreign", level="warning", label=record.spec.label)
         else:
-            found[record.nonce] = one
-    known = {record.control for record in records}
-    promised = (one.path for one in promised_sockets(fleet.home))
-    sockets = {*worker_sockets(fleet.home), *promised}
-    strays = [path for path in sorted(sockets) if str(path) not in known]
-    rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in strays)
-    for rebuilt in await asyncio.gather(*rebuilding):
-        if rebuilt is not None:
-            one = _completed(rebuilt, found.get(rebuilt.record.nonce))
-            found[one.record.nonce] = one
-            journal("record.rebuilt", level="warning", label=one.record.spec.label)
-            with contextlib.suppress(OSError):
-                host.records.write(one.record)
-    return list(found.values())
+            workers[record.nonce] = worker
+    recorded = {record.control for record in records}
+    announced = {socket.path for socket in announced_sockets(fleet.home)}
+    others = sorted(
+        path for path in {*worker_sockets(fleet.home), *announced} if str(path) not in recorded
+    )
+    for worker in await asyncio.gather(
+        *(asyncio.to_thread(_rebuild, path, fleet) for path in others)
+    ):
+        if worker is None:
+            continue
+        known = workers.get(worker.record.nonce)
+        if known is not None:  # its record named another socket
+            record = replace(known.record, control=worker.record.control)
+            worker = RunningWorker(record, worker.state)
+        workers[worker.record.nonce] = worker
+        journal("record.rebuilt", level="warning", label=worker.record.spec.label)
+        with contextlib.suppress(OSError):
+            host.records.write(worker.record)
+    return list(workers.values())
 
 
-def _completed(rebuilt: Found, known: Found | None) -> Found:
-    """Return the one worker that was found by its socket and by a record of another socket."""
-    if known is None:
-        return rebuilt
-    return Found(replace(known.record, control=rebuilt.record.control), rebuilt.state)
+def worker_of(record: WorkerRecord, *, timeout: float = ANSWER_LIMIT) -> RunningWorker | None:
+    """Return the worker that *record* is about; None if the process is not that worker."""
+    try:
+        state = ask_worker(record.control, StateRequest(), WorkerState, timeout=timeout)
+    except (NoAnswer, WorkerRefused):
+        is_ours = record.nonce in command_line(record.identity.pid)
+        return RunningWorker(record, None) if is_ours else None
+    return RunningWorker(record, state) if state.nonce == record.nonce else None
 
 
-def _living_records(host: LocalHost, journal: Journal) -> Iterable[WorkerRecord]:
+def _records_of_living(fleet: Fleet, host: LocalHost, journal: Journal) -> Iterable[WorkerRecord]:
     for path, record in host.records.read():
         if record is None:
             journal("record.unreadable", level="warning", file=path.name)
-            _clear(path)
-        elif record.identity.is_alive():
-            yield record
-        else:
+            _delete(path)
+        elif not record.identity.is_alive():
             journal("record.stale", label=record.spec.label, pid=record.identity.pid)
-            _clear(path)
+            _delete(path)
+        elif record.home and not is_home(record.home, fleet.home):
+            label, pid = record.spec.label, record.identity.pid
+            journal("record.copied", level="warning", label=label, pid=pid, home=record.home)
+            _delete(path)
+        else:
+            yield record
 
 
-def _clear(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a folder, or not ours to remove: it is in nobody's way
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder, or not ours to delete; it does no harm
         path.unlink(missing_ok=True)
 
 
-async def _ask(record: WorkerRecord) -> Found | None:
-    """Return the worker of *record*; None if somebody else answers in its place."""
-    try:
-        state = await asyncio.to_thread(ask, record.control, {"op": "state"}, timeout=PATIENCE)
-    except NoAnswer:
-        ours = has_argument(record.identity.pid, record.nonce)
-        return Found(record, {}) if ours else None
-    return Found(record, state) if state.get("nonce") == record.nonce else None
-
-
-def _rebuild(path: Path, fleet: Fleet) -> Found | None:
-    """Read from a control socket what its lost record said; a dead socket is removed."""
-    until = time.monotonic() + RETURN
-    while not path.exists() and time.monotonic() < until:
+def _rebuild(path: Path, fleet: Fleet) -> RunningWorker | None:
+    """Return the worker that listens at the control socket *path*; delete the socket of a dead one."""
+    deadline = time.monotonic() + RESTORE_LIMIT
+    while not path.exists() and time.monotonic() < deadline:
         time.sleep(_POLL)
     try:
-        state, peer = ask_who(path, timeout=PATIENCE)
-        label, pid, nonce = str(state["label"]), int(state["pid"]), str(state["nonce"])
-        identity = identify(pid)
-        if identity is None or os.getsid(pid) != pid or peer.uid != os.getuid():
+        state, peer = state_and_peer(path, timeout=ANSWER_LIMIT)
+        arguments = command_line(state.pid)
+        identity = identify(state.pid)
+        if identity is None or os.getsid(state.pid) != state.pid or peer.uid != os.getuid():
             return None
-        if peer.pid not in (pid, None) or not has_argument(pid, nonce):
+        if peer.pid not in (state.pid, None) or state.nonce not in arguments:
             return None
-        entry = fleet.entry(label)
-        with take_listener(path, timeout=PATIENCE) as listener:
-            host = listener.getsockname()[0]
-        spec = Spec(
-            label=label,
-            host=host,
-            port=int(state["port"]),
-            env_file=str(entry.env_file) if entry else "",
-        )
-        # The name is <LABEL>.<index>.<nonce>.sock.
-        index = int(path.name.split(".")[-3])
+        if not is_home(option_of(arguments, "--home"), fleet.home):
+            return None
+        spec = _spec_of(state, fleet, path)
+        index = int(option_of(arguments, "--index") or 1)
     except NoAnswer as error:
         if isinstance(error.__cause__, ConnectionRefusedError):
-            _clear(path)
+            _delete(path)
         return None
-    except (KeyError, TypeError, ValueError, IndexError, OSError):
+    except (ValueError, OSError):
         return None
-    record = WorkerRecord(identity=identity, nonce=nonce, control=str(path), index=index, spec=spec)
-    return Found(record, state)
+    record = WorkerRecord(
+        identity=identity,
+        nonce=state.nonce,
+        control=str(path),
+        index=index,
+        spec=spec,
+        home=str(fleet.home),
+    )
+    return RunningWorker(record, state)
 
 
-async def _adopt_listener(one: Found, host: LocalHost, journal: Journal) -> None:
-    spec = one.record.spec
-    if not one.state or one.state.get("state") == "draining":
+def _spec_of(state: WorkerState, fleet: Fleet, control: Path) -> Spec:
+    entry = fleet.entry(state.label)
+    with take_listener(control, timeout=ANSWER_LIMIT) as listener:
+        host = str(listener.getsockname()[0])
+    env_file = str(entry.env_file) if entry else ""
+    return Spec(label=state.label, host=host, port=state.port, env_file=env_file)
+
+
+async def _adopt_listener(worker: RunningWorker, host: LocalHost, journal: Journal) -> None:
+    spec, control = worker.record.spec, worker.record.control
+    if worker.state is None or worker.state.state == "draining":
         return
     try:
-        listener = await asyncio.to_thread(take_listener, one.record.control, timeout=PATIENCE)
+        listener = await asyncio.to_thread(take_listener, control, timeout=ANSWER_LIMIT)
     except NoAnswer as error:
-        journal("listener.lost", level="warning", label=spec.label, reason=str(error))
+        journal("listener.missing", level="warning", label=spec.label, reason=str(error))
         return
     if listener.getsockname()[1] != spec.port:
         listener.close()

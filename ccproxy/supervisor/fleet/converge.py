@@ -1,8 +1,8 @@
 """
-The loop: look at every unit, decide, act; then sleep until something happens or is due.
+The loop: observe every slot, decide, act; then sleep until something happens or is due.
 
-`step` and `settle` know neither asyncio nor the machine: a host that keeps a script and a clock
-that is turned by hand drive them in the tests.
+`step` and `settle` use neither asyncio nor the machine; tests drive them with a scripted host and
+a clock of their own.
 """
 
 from __future__ import annotations
@@ -18,88 +18,96 @@ from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 
 
 class Host(Protocol):
-    """What the loop needs of the machine."""
+    """The part of the machine that the loop uses."""
 
     def now(self) -> float:
-        """Return the seconds of a clock that only goes forward."""
+        """Return the seconds of a monotonic clock."""
 
-    def port(self, unit: WorkerSlot) -> Port:
-        """Look who has the unit's port."""
+    def port(self, slot: WorkerSlot) -> Port:
+        """Return who has the slot's port."""
 
-    def next_wake(self, now: float) -> float:
-        """Return the next moment at which a port is worth another try."""
+    def next_try(self, now: float) -> float:
+        """Return the next time at which a port should be tried again."""
 
-    def perform(self, action: Action, unit: WorkerSlot) -> None:
-        """Do it, and tell the unit what happened."""
+    def perform(self, action: Action, slot: WorkerSlot) -> None:
+        """Carry out *action*, and report to *slot* what happened."""
 
-    def tend_ports(self, units: list[WorkerSlot]) -> None:
-        """Close the ports that none of *units* wants open, and answer where nobody will soon."""
+    def update_ports(self, slots: list[WorkerSlot]) -> None:
+        """Close the ports that no slot needs; answer on those without a worker for a while."""
 
-    def expect(self) -> None:
-        """Get ready to start workers, because some are likely to be wanted soon."""
+    def prepare(self) -> None:
+        """Prepare to start workers, because a command probably will."""
 
-    async def ready(self) -> None:
-        """Wait until workers can be started quickly, if that was expected."""
-
-
-def step(units: list[WorkerSlot], host: Host) -> list[tuple[WorkerSlot, Action]]:
-    """Look at every unit once, decide, act; return what was done."""
-    taken: list[tuple[WorkerSlot, Action]] = []
-    for unit in units:
-        action = next_action(unit.goal, unit.facts(host.now(), host.port(unit)))
-        if action is not Action.NOTHING:
-            host.perform(action, unit)
-            taken.append((unit, action))
-    return taken
+    async def prepared(self) -> None:
+        """Wait until workers can be started quickly, if `prepare` was called."""
 
 
-def settle(units: list[WorkerSlot], host: Host) -> None:
-    """Step until there is nothing to do but wait, and let go of what has come to its end."""
-    while step(units, host):
-        # In place: the list is shared with whoever gives the orders.
-        units[:] = [unit for unit in units if unit.goal is Goal.RUNNING or unit.record]
-    units[:] = [unit for unit in units if unit.goal is Goal.RUNNING or unit.record]
-    host.tend_ports(units)
+def step(slots: list[WorkerSlot], host: Host) -> list[tuple[WorkerSlot, Action]]:
+    """Observe every slot once, decide and act; return what was done."""
+    actions: list[tuple[WorkerSlot, Action]] = []
+    for slot in list(slots):
+        action = next_action(slot.goal, slot.facts(host.now(), host.port(slot)))
+        if action is Action.NOTHING:
+            continue
+        if action is Action.REPLACE:
+            slots.append(slot.hand_over(host.now()))
+        else:
+            host.perform(action, slot)
+        actions.append((slot, action))
+    return actions
+
+
+def settle(slots: list[WorkerSlot], host: Host) -> None:
+    """Step until there is nothing to do but wait, and remove slots that are no longer needed."""
+    while step(slots, host):
+        _remove_finished(slots)
+    _remove_finished(slots)
+    host.update_ports(slots)
+
+
+def _remove_finished(slots: list[WorkerSlot]) -> None:
+    # In place: other objects hold the same list.
+    slots[:] = [slot for slot in slots if slot.goal is Goal.RUNNING or slot.record]
 
 
 class Loop:
-    """Settles whenever it is woken, and whenever time alone changes a fact."""
+    """Settles when it is woken, and when time alone changes a fact."""
 
-    def __init__(self, units: list[WorkerSlot], host: Host) -> None:
-        self._units = units
+    def __init__(self, slots: list[WorkerSlot], host: Host) -> None:
+        self._slots = slots
         self.host = host
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
 
     def wake(self) -> None:
-        """Say that something happened."""
-        self._news.set()
+        """Settle again: something has happened."""
+        self._changed.set()
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Run until cancelled."""
         while True:
-            self._news.clear()
-            settle(self._units, self.host)
+            self._changed.clear()
+            settle(self._slots, self.host)
             async with self._settled:
                 self._settled.notify_all()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._patience()):
-                    await self._news.wait()
+                async with asyncio.timeout(self._seconds_to_change()):
+                    await self._changed.wait()
 
-    async def until(self, reached: Callable[[], bool], patience: float) -> bool:
-        """Wait until *reached*; return whether it came so far within *patience* seconds."""
+    async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until *condition* holds; return whether it did within *timeout* seconds."""
         self.wake()
         try:
-            async with asyncio.timeout(patience), self._settled:
-                # Not before the loop has acted on what was ordered just now.
+            async with asyncio.timeout(timeout), self._settled:
+                # The loop must first act on what the caller has just changed.
                 await self._settled.wait()
-                await self._settled.wait_for(reached)
+                await self._settled.wait_for(condition)
         except TimeoutError:
             return False
         return True
 
-    def _patience(self) -> float | None:
+    def _seconds_to_change(self) -> float | None:
         now = self.host.now()
-        at = min((unit.next_wake(now) for unit in self._units), default=math.inf)
-        at = min(at, self.host.next_wake(now))
+        at = min((slot.next_change(now) for slot in self._slots), default=math.inf)
+        at = min(at, self.host.next_try(now))
         return None if math.isinf(at) else max(0.0, at - now)

@@ -1,21 +1,21 @@
 """
-Finds workers that live but do not work.
+Finds workers that run but do not respond.
 
 Every 5 s each serving worker is asked for its state over its control socket. One that has not
-answered after 2 s has missed a probe, and three misses in a row make it hung. The question stays
-open meanwhile: a worker that is merely busy answers late, and the answer clears its misses. Only
-silence counts. A socket that cannot be reached (somebody removed the file) is no hang, but it
-is told.
+answered after 2 s has missed a probe, and after three misses in a row it is hung. The request stays
+open: a worker that is only busy answers late, and its answer clears the misses. A socket that
+cannot be reached (its file was removed) is reported, but is no miss.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Protocol
 
+from ccproxy.ipc.control_messages import StateRequest, WorkerState
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
-from ccproxy.supervisor.sockets.unix_server import ask_soon
+from ccproxy.supervisor.sockets.unix_server import ask_worker_async
 from ccproxy.supervisor.sockets.unix_socket import NoAnswer
 from ccproxy.supervisor.state.records import WorkerRecord
 
@@ -24,97 +24,105 @@ LIMIT = 2.0
 
 UNREACHABLE = "its control socket cannot be reached"
 
-Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class Prober:
-    """Asks every serving worker how it is."""
+class AskState(Protocol):
+    """`ask_worker_async`, for the one request that the prober sends."""
+
+    async def __call__(
+        self, path: str, request: StateRequest, kind: type[WorkerState], /
+    ) -> WorkerState:
+        """Return the state of the worker whose control socket is at *path*."""
+
+
+class HealthProbe:
+    """Asks every serving worker for its state."""
 
     def __init__(
         self,
-        units: list[WorkerSlot],
+        slots: list[WorkerSlot],
         *,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
         period: float = PERIOD,
         limit: float = LIMIT,
-        ask: Ask = ask_soon,
+        ask: AskState = ask_worker_async,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self._units = units
-        self._changed = changed
+        self._slots = slots
+        self._on_change = on_change
         self._ask = ask
         self._sleep = sleep
         self._period = period
         self._limit = limit
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._open: dict[str, asyncio.Task[None]] = {}
+        """The requests without an answer yet, by nonce."""
         self._due: set[str] = set()
-        self._heard: dict[str, float] = {}
+        self._last_answer: dict[str, float] = {}
         """When each nonce last answered, or was first asked."""
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Run until cancelled."""
         while True:
             await self._sleep(self._period - self._limit)
             self.begin()
             await self._sleep(self._limit)
-            self.count()
+            self.count_misses()
 
     def begin(self) -> None:
-        """Ask whoever is not being asked already; the answers are due at the next `count`."""
+        """Ask every worker without an open request; answers are due at `count_misses`."""
         self._ask_all()
-        self._due = set(self._asking)
+        self._due = set(self._open)
 
-    def count(self) -> None:
-        """Note a miss for whoever has still not answered."""
-        for unit in self._units:
-            nonce = unit.record.nonce if unit.record else ""
-            if nonce in self._due and nonce in self._asking:
-                unit.misses += 1
-                self._changed()
+    def count_misses(self) -> None:
+        """Count a miss for every worker that has not answered since `begin`."""
+        for slot in self._slots:
+            nonce = slot.record.nonce if slot.record else ""
+            if nonce in self._due and nonce in self._open:
+                slot.missed_probe()
+                self._on_change()
 
-    async def refresh(self, patience: float) -> None:
+    async def refresh(self, timeout: float) -> None:
         """
-        Ask everybody now and wait for what comes within *patience* seconds; count nothing.
+        Ask all workers now, and wait at most *timeout* seconds; count no misses.
 
-        Who does not answer, and was not heard just before, is called silent at once: `status`
-        need not wait for the next turn to be honest.
+        A worker that neither answers now nor has answered recently is marked silent at once, so
+        that `status` need not wait for the next probe.
         """
         self._ask_all()
-        if self._asking:
-            await asyncio.wait(set(self._asking.values()), timeout=patience)
-        long_ago = asyncio.get_running_loop().time() - self._limit
-        for unit in self._units:
-            nonce = unit.record.nonce if unit.record else ""
-            unit.silent = nonce in self._asking and self._heard[nonce] <= long_ago
+        if self._open:
+            await asyncio.wait(set(self._open.values()), timeout=timeout)
+        recent = asyncio.get_running_loop().time() - self._limit
+        for slot in self._slots:
+            nonce = slot.record.nonce if slot.record else ""
+            slot.set_silent(nonce in self._open and self._last_answer[nonce] <= recent)
 
     async def close(self) -> None:
-        """Stop asking."""
-        tasks = list(self._asking.values())
+        """Cancel the open requests."""
+        tasks = list(self._open.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ask_all(self) -> None:
-        current = {unit.record.nonce for unit in self._units if unit.record}
-        self._heard = {nonce: at for nonce, at in self._heard.items() if nonce in current}
-        for unit in self._units:
-            record = unit.record
-            if record is not None and unit.serves and record.nonce not in self._asking:
-                self._heard.setdefault(record.nonce, asyncio.get_running_loop().time())
-                task = asyncio.ensure_future(self._probe(unit, record))
-                self._asking[record.nonce] = task
+        now = asyncio.get_running_loop().time()
+        nonces = {slot.record.nonce for slot in self._slots if slot.record}
+        self._last_answer = {nonce: self._last_answer.get(nonce, now) for nonce in nonces}
+        for slot in self._slots:
+            record = slot.record
+            if record is not None and slot.is_serving and record.nonce not in self._open:
+                self._open[record.nonce] = asyncio.ensure_future(self._probe(slot, record))
 
-    async def _probe(self, unit: WorkerSlot, record: WorkerRecord) -> None:
+    async def _probe(self, slot: WorkerSlot, record: WorkerRecord) -> None:
         try:
-            state = await self._ask(record.control, {"op": "state"})
+            state = await self._ask(record.control, StateRequest(), WorkerState)
         except NoAnswer:
-            state = {"nonce": record.nonce, "reason": UNREACHABLE}
+            state = WorkerState(nonce=record.nonce, reason=UNREACHABLE)
         finally:
-            self._asking.pop(record.nonce, None)
-        if unit.record is not record:
+            self._open.pop(record.nonce, None)
+        if slot.record is not record:
             return
-        self._heard[record.nonce] = asyncio.get_running_loop().time()
-        if state.get("nonce") == record.nonce:
-            unit.answered(state)
-            self._changed()
+        self._last_answer[record.nonce] = asyncio.get_running_loop().time()
+        if state.nonce == record.nonce:
+            slot.answered(state)
+            self._on_change()

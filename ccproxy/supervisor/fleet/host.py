@@ -1,17 +1,16 @@
 """
-The acting: starting, draining, signals. The only place that touches the machine for the loop.
+The machine: starts workers, drains and signals them, and reports to their slots what happened.
 
-A worker gets its listening socket, one end of a pipe to say that it is ready (or why it is not),
-and the path of its control socket; its environment holds nothing of the shell's but what every
-program needs, so no key reaches it or /proc but from its own env file. It is forked where many are
-started at once, else spawned, and is our child either way.
+A worker gets its listening socket, one end of a readiness pipe, and the path of its control
+socket. Its environment holds a fixed list of the shell's variables, so keys reach it from its env
+file only. It is forked if many are started at once and spawned otherwise; either way it is a child
+of the supervisor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import os
 import random
@@ -26,52 +25,59 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccproxy.config.fleet import Fleet
+from ccproxy.ipc.control_messages import Done, DrainRequest, MessageError, Readiness, decode
 from ccproxy.supervisor.fleet.crash_responder import CrashResponder
 from ccproxy.supervisor.fleet.health_probe import LIMIT, PERIOD
 from ccproxy.supervisor.fleet.plan import Action, Goal, Port, Sent
 from ccproxy.supervisor.fleet.worker_slot import ABORT_GRACE, DRAIN_GRACE, WorkerSlot
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.processes.child_environment import clean_environment
+from ccproxy.supervisor.processes.crash_output import (
+    OutputFiles,
+    crash_path,
+    last_lines,
+    open_crash_file,
+    output_files,
+)
 from ccproxy.supervisor.processes.exit_watch import ExitWatch
-from ccproxy.supervisor.processes.fork_client import Forked, ForkServer, Limits
+from ccproxy.supervisor.processes.fork_client import ForkedProcess, ForkLimits, ForkServer
 from ccproxy.supervisor.processes.identity import identify
-from ccproxy.supervisor.processes.output import Output, crash_path, last_lines, open_out, output_of
 from ccproxy.supervisor.sockets.listeners import Listeners
-from ccproxy.supervisor.sockets.unix_server import ask_soon
+from ccproxy.supervisor.sockets.unix_server import ask_worker_async
 from ccproxy.supervisor.sockets.unix_socket import NoAnswer, prepare_folder, socket_path
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
-# -P: a fleet's home is any folder, and no file that lies in it may pass for a module.
-# faulthandler from the first moment on: a worker that hangs while it loads shows where.
+# -P: a file in the fleet's home must not be imported as a module.
+# faulthandler: a worker that hangs while it loads shows its stack.
 WORKER_COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "ccproxy.worker")
 FORK_SERVER_COMMAND = (*WORKER_COMMAND, "--fork-server")
 
 DRAIN_ANSWER = 1.0
-"""Seconds that a worker may take to confirm a drain; then SIGTERM says it."""
+"""Seconds that a worker may take to confirm a drain; after that it gets SIGTERM."""
+
+ChildProcess = ForkedProcess | subprocess.Popen[bytes]
 
 
 @dataclass(slots=True)
-class _Process:
-    """What is held open for a living worker."""
+class _Handles:
+    """What is open for a running worker."""
 
     watch: ExitWatch
     port: int
-    child: Forked | subprocess.Popen[bytes] | None = None
+    child: ChildProcess | None = None
     ready_fd: int = -1
-    said: bytes = b""
-    output: Output = ()
-    """The files that it writes to, each with its size at the start."""
+    received: bytes = b""
+    output: OutputFiles = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Settings:
-    """What tests, and `up` without a table, want otherwise."""
+    """What tests change."""
 
     worker_command: Sequence[str] = WORKER_COMMAND
     fork_server: Sequence[str] = FORK_SERVER_COMMAND
-    """What forks workers of the command; empty: each is spawned."""
-    fork_limits: Limits = field(default_factory=Limits)
-    environment: Callable[[], dict[str, str]] = clean_environment
+    """Forks workers of the command; empty: workers are spawned."""
+    fork_limits: ForkLimits = field(default_factory=ForkLimits)
     clock: Callable[[], float] = time.monotonic
     probe_period: float = PERIOD
     probe_limit: float = LIMIT
@@ -81,170 +87,178 @@ class Settings:
 
 
 class LocalHost:
-    """The machine that we run on."""
+    """This machine."""
 
     def __init__(
-        self, fleet: Fleet, *, journal: Journal, wake: Callable[[], None], settings: Settings
+        self,
+        fleet: Fleet,
+        *,
+        journal: Journal,
+        wake: Callable[[], None],
+        settings: Settings,
+        environment: Callable[[], dict[str, str]] = clean_environment,
     ) -> None:
         self.listeners = Listeners(clock=settings.clock)
-        self._absences = CrashResponder(self.listeners, settings.clock)
         self.records = RecordFolder(fleet.pids)
         self.may_spawn: Callable[[], bool] = lambda: True
-        """Asked before every spawn: whether the fleet is still this supervisor's."""
+        """Called before every start: whether this process still is the fleet's supervisor."""
+        self.control_path: Callable[[str], Path] = lambda name: socket_path(fleet.home, name)
+        """Where the control socket of a new worker goes."""
+        self._crash_responder = CrashResponder(self.listeners, settings.clock)
         self._fleet = fleet
         self._journal = journal
         self._wake = wake
         self._settings = settings
-        self._forks = ForkServer(
+        self._environment = environment
+        self._fork_server = ForkServer(
             settings.fork_server,
             home=fleet.home,
-            environment=settings.environment(),
+            environment=environment,
             journal=journal,
             limits=settings.fork_limits,
         )
-        self._processes: dict[str, _Process] = {}
+        self._handles: dict[str, _Handles] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # Looking...
+    # Observations.
 
     def now(self) -> float:
-        """Return the seconds of a clock that only goes forward."""
+        """Return the seconds of a monotonic clock."""
         return self._settings.clock()
 
-    def port(self, unit: WorkerSlot) -> Port:
-        """Look who has the unit's port."""
-        if self.listeners.has(unit.spec.address):
+    def port(self, slot: WorkerSlot) -> Port:
+        """Return who has the slot's port."""
+        if self.listeners.has(slot.spec.address):
             return Port.OURS
-        trouble = self.listeners.trouble(unit.spec.address)
-        if trouble is None or trouble.again <= self.now():
+        problem = self.listeners.problem(slot.spec.address)
+        if problem is None or problem.retry_at <= self.now():
             return Port.FREE
-        return trouble.port
+        return problem.port
 
-    def next_wake(self, now: float) -> float:
-        """Return the next moment at which a port is worth another try."""
+    def next_try(self, now: float) -> float:
+        """Return the next time at which a port should be tried again."""
         return self.listeners.next_try(now)
 
-    # ...and acting.
+    # Actions.
 
-    def perform(self, action: Action, unit: WorkerSlot) -> None:
-        """Do it, and tell the unit what happened."""
+    def perform(self, action: Action, slot: WorkerSlot) -> None:
+        """Carry out *action*, and report to *slot* what happened."""
         match action:
             case Action.BIND:
-                self._bind(unit)
+                self._bind(slot)
             case Action.SPAWN:
-                self._spawn(unit)
+                self._spawn(slot)
             case Action.DRAIN:
-                unit.sent(Sent.DRAIN, self.now() + unit.drain + DRAIN_GRACE)
-                self._begin(self._drain(unit))
+                slot.end_requested(Sent.DRAIN, self.now() + slot.drain_seconds + DRAIN_GRACE)
+                self._begin(self._drain(slot))
             case Action.ABORT:
-                self._abort(unit)
+                self._abort(slot)
             case Action.KILL:
-                self._kill(unit)
-            case Action.BURY:
-                self._bury(unit)
+                self._kill(slot)
+            case Action.REAP:
+                self._reap(slot)
 
-    def tend_ports(self, units: list[WorkerSlot]) -> None:
-        """Have clients of ports that nobody serves, or will soon, refused or told: not hang."""
-        self._absences.update(units)
+    def update_ports(self, slots: list[WorkerSlot]) -> None:
+        """Close the ports that no slot needs; answer on those without a worker for a while."""
+        self._crash_responder.update(slots)
         wanted = {
-            unit.spec.address
-            for unit in units
-            if unit.goal is Goal.RUNNING and not (unit.refused and unit.record is None)
+            slot.spec.address
+            for slot in slots
+            if slot.goal is Goal.RUNNING and not slot.is_rejected
         }
         for host, port in self.listeners.keep_only(wanted):
             self._journal("listener.closed", host=host, port=port)
 
-    def expect(self) -> None:
-        """Get ready to start workers, because some are likely to be wanted soon."""
-        self._forks.begin()
+    def prepare(self) -> None:
+        """Prepare to start workers, because a command probably will."""
+        self._fork_server.begin()
 
-    async def ready(self) -> None:
-        """Wait until workers can be started quickly, if that was expected."""
-        await self._forks.loaded()
+    async def prepared(self) -> None:
+        """Wait until workers can be started quickly, if `prepare` was called."""
+        await self._fork_server.loaded()
 
-    def adopt(self, unit: WorkerSlot, record: WorkerRecord) -> None:
-        """Watch a worker that somebody else started."""
-        self._watch(unit, record)
+    def adopt(self, slot: WorkerSlot, record: WorkerRecord) -> None:
+        """Watch a worker that an earlier supervisor started."""
+        self._watch(slot, record)
 
     def send(self, record: WorkerRecord, number: int) -> None:
-        """Signal one process, by itself and not by its number."""
+        """Send a signal to one process, identified by more than its pid."""
         record.identity.signal(number)
 
     async def close(self) -> None:
-        """Let go of everything; whatever lives goes on living."""
-        self._forks.end()
-        await self._absences.close()
+        """Release everything; running workers continue."""
+        self._fork_server.end()
+        await self._crash_responder.close()
         self.listeners.keep_only(())
-        for process in self._processes.values():
-            process.watch.close()
-            self._close_pipe(process)
+        for handles in self._handles.values():
+            handles.watch.close()
+            self._close_pipe(handles)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # The port...
+    # The port.
 
-    def _bind(self, unit: WorkerSlot) -> None:
-        host, port = unit.spec.address
-        before = self.listeners.trouble(unit.spec.address)
-        leaving = any(process.port == port for process in self._processes.values())
-        trouble = self.listeners.bind(unit.spec.address, leaving=leaving)
-        if trouble is None:
-            self._journal("listener.bound", label=unit.spec.label, host=host, port=port)
-            unit.words = "" if before else unit.words
+    def _bind(self, slot: WorkerSlot) -> None:
+        host, port = slot.spec.address
+        before = self.listeners.problem(slot.spec.address)
+        is_leaving = any(handles.port == port for handles in self._handles.values())
+        problem = self.listeners.bind(slot.spec.address, is_leaving=is_leaving)
+        if problem is None:
+            self._journal("listener.bound", label=slot.spec.label, host=host, port=port)
+            if before:
+                slot.port_bound()
             return
-        if trouble.port is Port.HELD:
+        if problem.port is Port.HELD:
             return
-        unit.words = trouble.reason
-        if before is None or before.reason != trouble.reason:
-            event = "listener.taken" if trouble.port is Port.FOREIGN else "listener.refused"
-            self._journal(event, level="error", label=unit.spec.label, reason=trouble.reason)
+        slot.port_refused(problem.reason)
+        if before is None or before.reason != problem.reason:
+            event = "listener.taken" if problem.port is Port.FOREIGN else "listener.refused"
+            self._journal(event, level="error", label=slot.spec.label, reason=problem.reason)
 
-    # ...the process...
+    # The start of a process.
 
-    def _spawn(self, unit: WorkerSlot) -> None:
+    def _spawn(self, slot: WorkerSlot) -> None:
         if not self.may_spawn():
-            words = "another supervisor has taken over"
-            unit.could_not_spawn(self.now(), jitter=self._settings.jitter(), words=words)
+            self._spawn_failed(slot, "another supervisor has taken over")
             return
+        label, index = slot.spec.label, slot.index
         nonce = secrets.token_hex(16)
-        control = socket_path(self._fleet.home, f"{unit.spec.label}.{unit.index}.{nonce[:8]}")
-        ready, told = os.pipe()
-        os.set_blocking(ready, False)
-        output = output_of(self._fleet.logs, unit.spec.label, unit.index)
+        control = self.control_path(f"{label}.{index}.{nonce[:8]}")
         try:
-            child = self._start(unit, nonce, control, told)
-            identity = identify(child.pid)
+            output = output_files(self._fleet.logs, label, index)
+            child, ready_fd = self._start(slot, nonce, control)
         except OSError as error:
-            os.close(ready)
-            words = f"cannot start a process: {error.strerror or error}"
-            self._journal("worker.refused", level="error", label=unit.spec.label, reason=words)
-            unit.could_not_spawn(self.now(), jitter=self._settings.jitter(), words=words)
+            message = f"cannot start a process: {describe_start_error(error)}"
+            self._journal("worker.refused", level="error", label=label, reason=message)
+            self._spawn_failed(slot, message)
             return
-        finally:
-            os.close(told)
-        if identity is None:  # already over; its exit code is all there is to know
-            os.close(ready)
-            unit.could_not_spawn(
-                self.now(), jitter=self._settings.jitter(), words=f"exited with {child.wait()}"
-            )
+        identity = identify(child.pid)
+        if identity is None:  # it has exited already; only the exit code is known
+            os.close(ready_fd)
+            self._spawn_failed(slot, f"exited with code {child.wait()}")
             return
         record = WorkerRecord(
-            identity=identity, nonce=nonce, control=str(control), index=unit.index, spec=unit.spec
+            identity=identity,
+            nonce=nonce,
+            control=str(control),
+            index=index,
+            spec=slot.spec,
+            home=str(self._fleet.home),
         )
-        unit.spawned(record, self.now())
+        slot.spawned(record, self.now())
         self._write(record)
-        process = self._watch(unit, record)
-        process.child, process.ready_fd, process.output = child, ready, output
-        asyncio.get_running_loop().add_reader(ready, self._hear, unit, record, process)
-        self._journal("worker.spawned", label=unit.spec.label, index=unit.index, pid=child.pid)
+        handles = self._watch(slot, record)
+        handles.child, handles.ready_fd, handles.output = child, ready_fd, output
+        asyncio.get_running_loop().add_reader(ready_fd, self._read_pipe, slot, record, handles)
+        self._journal("worker.spawned", label=label, index=index, pid=child.pid)
 
-    def _start(
-        self, unit: WorkerSlot, nonce: str, control: Path, told: int
-    ) -> Forked | subprocess.Popen[bytes]:
-        spec = unit.spec
-        listen = self.listeners.fileno(spec.address)
-        prepare_folder(control)
+    def _spawn_failed(self, slot: WorkerSlot, message: str) -> None:
+        slot.could_not_spawn(self.now(), jitter=self._settings.jitter(), message=message)
+
+    def _start(self, slot: WorkerSlot, nonce: str, control: Path) -> tuple[ChildProcess, int]:
+        """Start a process; return it and the end of its readiness pipe that is ours."""
+        spec = slot.spec
         options = {
             "--home": self._fleet.home,
             "--table": self._fleet.file,
@@ -253,26 +267,36 @@ class LocalHost:
             "--port": spec.port,
             "--control": control,
             "--nonce": nonce,
-            "--index": unit.index,
+            "--index": slot.index,
             "--workers": spec.workers,
         }
         arguments = [str(word) for option in options.items() for word in option]
-        with open_out(crash_path(self._fleet.logs, spec.label, unit.index)) as out:
-            forked = self._forks.fork(arguments, (listen, told, out.fileno()))
-            return forked or self._spawn_process(arguments, listen, told, out)
+        listen_fd = self.listeners.fileno(spec.address)
+        prepare_folder(control)
+        with open_crash_file(crash_path(self._fleet.logs, spec.label, slot.index)) as out:
+            ours, theirs = os.pipe()
+            try:
+                os.set_blocking(ours, False)
+                child = self._fork_server.fork(arguments, (listen_fd, theirs, out.fileno()))
+                return child or self._spawn_process(arguments, listen_fd, theirs, out), ours
+            except OSError:
+                os.close(ours)
+                raise
+            finally:
+                os.close(theirs)
 
     def _spawn_process(
-        self, arguments: Sequence[str], listen: int, told: int, out: BinaryIO
+        self, arguments: Sequence[str], listen_fd: int, ready_fd: int, out: BinaryIO
     ) -> subprocess.Popen[bytes]:
-        own = ["--listen-fd", str(listen), "--ready-fd", str(told)]
+        descriptors = ["--listen-fd", str(listen_fd), "--ready-fd", str(ready_fd)]
         return subprocess.Popen(  # noqa: S603 - our own program
-            [*self._settings.worker_command, *arguments, *own],
+            [*self._settings.worker_command, *arguments, *descriptors],
             cwd=self._fleet.home,
-            env=self._settings.environment(),
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            pass_fds=(listen, told),
+            pass_fds=(listen_fd, ready_fd),
             start_new_session=True,
             umask=0o077,
         )
@@ -281,108 +305,117 @@ class LocalHost:
         try:
             self.records.write(record)
         except OSError as error:
-            # A full disk stops no request: the control socket tells a successor all it needs.
+            # Not fatal: a new supervisor finds the worker by its control socket.
             reason = str(error)
-            self._journal("record.lost", level="error", label=record.spec.label, reason=reason)
+            self._journal("record.failed", level="error", label=record.spec.label, reason=reason)
 
-    # ...its readiness...
+    # Its readiness.
 
-    def _hear(self, unit: WorkerSlot, record: WorkerRecord, process: _Process) -> None:
-        """Take in what the worker writes to its readiness pipe."""
+    def _read_pipe(self, slot: WorkerSlot, record: WorkerRecord, handles: _Handles) -> None:
+        """Read the messages of the readiness pipe: ready or not, and later that it drains."""
         try:
-            data = os.read(process.ready_fd, 65536)
+            data = os.read(handles.ready_fd, 65536)
         except BlockingIOError:
             return
-        process.said += data
-        if data and not process.said.endswith(b"\n"):
-            return
-        self._close_pipe(process)
-        if unit.record is not record:
-            return
-        message = _ready_message(process.said)
-        label, pid = unit.spec.label, record.identity.pid
-        if message.get("ready") is True:
-            unit.became_ready(self.now())
-            self._journal("worker.ready", label=label, index=unit.index, pid=pid)
-        elif words := str(message.get("error") or ""):
-            unit.said(words)
-            self._journal("worker.failed", level="error", label=label, pid=pid, reason=words)
+        *lines, handles.received = (handles.received + data).split(b"\n")
+        if not data:
+            self._close_pipe(handles)
+            lines.append(handles.received)
+        for line in filter(None, lines):
+            if slot.record is record:
+                self._take_message(slot, record, line)
         self._wake()
 
+    def _take_message(self, slot: WorkerSlot, record: WorkerRecord, line: bytes) -> None:
+        label, pid = slot.spec.label, record.identity.pid
+        try:
+            message = decode(Readiness, line)
+        except MessageError:
+            return
+        if message.ready:
+            slot.became_ready(self.now())
+            self._journal("worker.ready", label=label, index=slot.index, pid=pid)
+        elif message.error:
+            slot.explained(message.error)
+            self._journal(
+                "worker.failed", level="error", label=label, pid=pid, reason=message.error
+            )
+        elif message.draining and slot.goal is Goal.RUNNING:
+            slot.began_drain()
+            self._journal("worker.left", level="warning", label=label, pid=pid)
+
     @staticmethod
-    def _close_pipe(process: _Process) -> None:
-        if process.ready_fd >= 0:
-            asyncio.get_running_loop().remove_reader(process.ready_fd)
-            os.close(process.ready_fd)
-            process.ready_fd = -1
+    def _close_pipe(handles: _Handles) -> None:
+        if handles.ready_fd >= 0:
+            asyncio.get_running_loop().remove_reader(handles.ready_fd)
+            os.close(handles.ready_fd)
+            handles.ready_fd = -1
 
-    # ...and its end.
+    # Its end.
 
-    async def _drain(self, unit: WorkerSlot) -> None:
-        record = unit.record
+    async def _drain(self, slot: WorkerSlot) -> None:
+        record = slot.record
         if record is None:
             return
-        request = {"op": "drain", "seconds": unit.drain}
-        self._journal("worker.draining", label=unit.spec.label, pid=record.identity.pid)
-        if unit.serves:
+        request = DrainRequest(seconds=slot.drain_seconds)
+        self._journal("worker.draining", label=slot.spec.label, pid=record.identity.pid)
+        if slot.is_serving:
             with contextlib.suppress(NoAnswer, TimeoutError):
                 async with asyncio.timeout(DRAIN_ANSWER):
-                    await ask_soon(record.control, request)
+                    await ask_worker_async(record.control, request, Done)
                     return
         self.send(record, signal.SIGTERM)
 
-    def _abort(self, unit: WorkerSlot) -> None:
-        unit.sent(Sent.ABORT, self.now() + ABORT_GRACE)
-        if unit.record is None:
+    def _abort(self, slot: WorkerSlot) -> None:
+        slot.end_requested(Sent.ABORT, self.now() + ABORT_GRACE)
+        if slot.record is None:
             return
-        event = "worker.hung" if unit.serves else "worker.late"
-        self._journal(event, level="error", label=unit.spec.label, misses=unit.misses)
-        self.send(unit.record, signal.SIGABRT)
-        # A stopped process only writes its stack when it goes on.
-        self.send(unit.record, signal.SIGCONT)
+        event = "worker.hung" if slot.is_serving else "worker.late"
+        self._journal(event, level="error", label=slot.spec.label, misses=slot.misses)
+        self.send(slot.record, signal.SIGABRT)
+        # A stopped process writes its stack only when it continues.
+        self.send(slot.record, signal.SIGCONT)
 
-    def _kill(self, unit: WorkerSlot) -> None:
-        unit.sent(Sent.KILL, math.inf)
-        if unit.record is None:
+    def _kill(self, slot: WorkerSlot) -> None:
+        slot.end_requested(Sent.KILL, math.inf)
+        if slot.record is None:
             return
-        pid = unit.record.identity.pid
-        self._journal("worker.killed", level="warning", label=unit.spec.label, pid=pid)
-        if not unit.record.identity.signal_group(signal.SIGKILL):
-            self.send(unit.record, signal.SIGKILL)
+        pid = slot.record.identity.pid
+        self._journal("worker.killed", level="warning", label=slot.spec.label, pid=pid)
+        if not slot.record.identity.signal_group(signal.SIGKILL):
+            self.send(slot.record, signal.SIGKILL)
 
-    def _watch(self, unit: WorkerSlot, record: WorkerRecord) -> _Process:
-        process = _Process(
-            ExitWatch(record.identity, lambda: self._ended(unit, record)), record.spec.port
-        )
-        self._processes[record.nonce] = process
-        return process
+    def _watch(self, slot: WorkerSlot, record: WorkerRecord) -> _Handles:
+        watch = ExitWatch(record.identity, lambda: self._exited(slot, record))
+        handles = self._handles[record.nonce] = _Handles(watch, record.spec.port)
+        return handles
 
-    def _ended(self, unit: WorkerSlot, record: WorkerRecord) -> None:
-        process = self._processes.pop(record.nonce)
-        if process.ready_fd >= 0:
-            self._hear(unit, record, process)
-        self._close_pipe(process)
+    def _exited(self, slot: WorkerSlot, record: WorkerRecord) -> None:
+        handles = self._handles.pop(record.nonce)
+        if handles.ready_fd >= 0:
+            self._read_pipe(slot, record, handles)
+        self._close_pipe(handles)
         code = None
-        if process.child is not None:
-            # Not reaped yet, so the number still means this group: nothing of it stays behind.
+        if handles.child is not None:
+            # Not reaped yet, so the number still means this group; its children end with it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.child.pid, signal.SIGKILL)
-            code = process.child.wait()
-        if unit.record is record:
-            unit.ended(code, words=last_lines(process.output))
-        level = "info" if unit.goal is Goal.STOPPED else "error"
+                os.killpg(handles.child.pid, signal.SIGKILL)
+            code = handles.child.wait()
+        if slot.record is record:
+            slot.exited(code, output=last_lines(handles.output))
+        level = "info" if slot.goal is Goal.STOPPED else "error"
         pid = record.identity.pid
-        self._journal("worker.exited", level=level, label=unit.spec.label, pid=pid, code=code)
+        self._journal("worker.exited", level=level, label=slot.spec.label, pid=pid, code=code)
         self._wake()
 
-    def _bury(self, unit: WorkerSlot) -> None:
-        record = unit.record
+    def _reap(self, slot: WorkerSlot) -> None:
+        record = slot.record
         if record is None:
             return
         with contextlib.suppress(OSError):
             Path(record.control).unlink(missing_ok=True)
         self.records.remove(record)
-        unit.bury(self.now(), jitter=self._settings.jitter())
+        slot.reap(self.now(), jitter=self._settings.jitter())
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -390,9 +423,12 @@ class LocalHost:
         task.add_done_callback(self._tasks.discard)
 
 
-def _ready_message(line: bytes) -> dict[str, object]:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
+def describe_start_error(error: OSError) -> str:
+    """Return why a Python process of ours could not be started, and the fix if it is known."""
+    if isinstance(error, FileNotFoundError) and not Path(sys.executable).exists():
+        return (
+            f"{sys.executable} is missing: the Python environment that ccproxy was started from "
+            "has been deleted or moved. Fix: install ccproxy again, then: ccproxy reload"
+        )
+    place = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{place}"

@@ -1,14 +1,15 @@
 """
-WorkerFacts -> Phase -> Action: what a worker's position is in, and what is done about it.
+Facts -> phase -> action: the state of a worker slot, and what to do about it.
 
 Rules:
 
-- A phase is read off facts, never stored: a stored "running" lies after a kill -9.
-- Whatever is dead is buried first, whatever the goal: burying counts the crash and reaps.
-- Nothing is spawned before its port is ours, so that a crash never refuses a connection.
-- SIGTERM (the drain) comes before SIGKILL; SIGABRT before it where a worker hangs or does not
-  become ready, for its stack.
-- A worker that called its settings wrong is not started again before somebody asks.
+- A phase is derived from facts and never stored: a stored "running" is wrong after a kill -9.
+- An exited process is reaped first, whatever the goal: that counts the crash.
+- A worker is started only when its port is bound, so that a crash never refuses a connection.
+- SIGTERM (the drain) is sent before SIGKILL. A worker that hangs or does not become ready gets
+  SIGABRT before it, to write its stack.
+- A worker that drains without being asked (a SIGTERM from outside) is replaced at once.
+- A worker that rejects its settings is not started again until the user asks for it.
 """
 
 from __future__ import annotations
@@ -17,30 +18,30 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 FIRST_DELAY = 0.5
-LONGEST_DELAY = 30.0
-SPREAD = 0.2
-"""Restarts are put off by 0.5 s, doubling to 30 s, each 20 % more or less: ten workers that die
-together do not come back together."""
+MAX_DELAY = 30.0
+JITTER = 0.2
+"""Restarts are delayed by 0.5 s, doubling up to 30 s, each varied by 20 %: ten workers that crash
+together do not restart together."""
 
-CRASHES_IN_A_LOOP = 5
-"""So many crashes in a row are called a crash loop."""
+CRASH_LOOP_FAILURES = 5
+"""Crashes in a row that make a crash loop."""
 
-HEALTHY_AFTER = 60.0
-"""Seconds of service after which earlier crashes are forgiven."""
+HEALTHY_SECONDS = 60.0
+"""Seconds of service after which earlier crashes no longer count."""
 
-MISSES_OF_THE_HUNG = 3
-"""So many unanswered probes in a row make a worker a hung one."""
+HUNG_PROBES = 3
+"""Unanswered probes in a row after which a worker is considered hung."""
 
 
 class Goal(Enum):
-    """What is wanted of a unit."""
+    """The wanted state of a slot."""
 
     RUNNING = "running"
     STOPPED = "stopped"
 
 
 class Phase(StrEnum):
-    """What a unit is in; also the words of `status`."""
+    """The present state of a slot, as `status` shows it."""
 
     READY = "ready"
     STARTING = "starting"
@@ -58,37 +59,38 @@ class Action(Enum):
     NOTHING = "nothing"
     BIND = "bind"
     SPAWN = "spawn"
+    REPLACE = "replace"
     DRAIN = "drain"
     ABORT = "abort"
     KILL = "kill"
-    BURY = "bury"
+    REAP = "reap"
 
 
 class Port(Enum):
-    """Who has the unit's port."""
+    """Who has the slot's port."""
 
     FREE = "free"
-    """Not bound by us, and it is time to try."""
+    """Not bound by us; it is time to try."""
     OURS = "ours"
     FOREIGN = "foreign"
-    """Somebody else has it, and it is not yet time to try again."""
+    """Bound by another program; not yet time to try again."""
     HELD = "held"
-    """A worker of ours that is on its way out still has it."""
-    BARRED = "barred"
-    """The system does not let us have it (no permission, no such address); not yet time."""
+    """Bound by a worker of this fleet that is stopping."""
+    REFUSED = "refused"
+    """The system refuses it (no permission, no such address); not yet time to try again."""
 
 
 class Life(Enum):
-    """How far the unit's process has come."""
+    """The stage of the slot's process."""
 
     NONE = "none"
     UNREADY = "unready"
     SERVING = "serving"
-    ENDED = "ended"
+    EXITED = "exited"
 
 
 class Sent(Enum):
-    """The strongest thing that the process was asked."""
+    """The strongest request to end that the process was sent."""
 
     NOTHING = "nothing"
     DRAIN = "drain"
@@ -98,84 +100,87 @@ class Sent(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFacts:
-    """What is known of a unit at one moment."""
+    """The facts about a slot at one moment."""
 
     port: Port = Port.OURS
     life: Life = Life.NONE
     sent: Sent = Sent.NOTHING
-    late: bool = False
-    """What is waited for (readiness, the end of a drain, death after SIGABRT) is overdue."""
+    overdue: bool = False
+    """The deadline has passed (for readiness, the end of a drain, death after SIGABRT)."""
     misses: int = 0
-    """Probes in a row that were not answered."""
-    ailing: bool = False
-    """The worker answers, but says that it cannot serve as it should."""
+    """Unanswered probes in a row."""
+    impaired: bool = False
+    """The worker reports that it cannot serve as it should."""
+    draining: bool = False
+    """The worker reports that it drains."""
     failures: int = 0
     """Crashes in a row."""
-    rested: bool = True
+    may_retry: bool = True
     """The delay after the last crash is over."""
-    refused: bool = False
-    """The worker called its settings wrong (exit code 78); there is no use in trying again."""
-    never_ready: bool = False
+    rejected: bool = False
+    """The worker rejected its settings (exit code 78); starting it again is useless."""
+    timed_out: bool = False
     """The last process did not become ready in time."""
 
 
 def next_action(goal: Goal, facts: WorkerFacts) -> Action:
     """Decide one step towards *goal*."""
     match goal, facts.life, facts.sent:
-        case _, Life.ENDED, _:
-            return Action.BURY
+        case _, Life.EXITED, _:
+            return Action.REAP
         case Goal.RUNNING, Life.NONE, _:
-            return _revival(facts)
+            return _start_action(facts)
         case Goal.STOPPED, Life.NONE, _:
             return Action.NOTHING
         case _, _, Sent.KILL:
             return Action.NOTHING
         case _, _, Sent.ABORT:
-            return Action.KILL if facts.late else Action.NOTHING
+            return Action.KILL if facts.overdue else Action.NOTHING
         case Goal.STOPPED, _, Sent.NOTHING:
             return Action.KILL if _is_hung(facts) else Action.DRAIN
         case _, _, Sent.DRAIN:
-            return Action.KILL if facts.late or _is_hung(facts) else Action.NOTHING
+            return Action.KILL if facts.overdue or _is_hung(facts) else Action.NOTHING
         case Goal.RUNNING, Life.UNREADY, _:
-            return Action.ABORT if facts.late else Action.NOTHING
+            return Action.ABORT if facts.overdue else Action.NOTHING
+        case _ if facts.draining:
+            return Action.REPLACE
         case _:
             return Action.ABORT if _is_hung(facts) else Action.NOTHING
 
 
 def phase_of(goal: Goal, facts: WorkerFacts) -> Phase:
-    """Name what *facts* amount to."""
+    """Return the phase that *facts* amount to."""
     match goal, facts.life:
         case Goal.STOPPED, Life.NONE:
             return Phase.STOPPED
         case Goal.STOPPED, _:
             return Phase.STOPPING
         case Goal.RUNNING, Life.SERVING if facts.sent is Sent.NOTHING:
-            return Phase.DEGRADED if facts.ailing or facts.misses else Phase.READY
+            return Phase.DEGRADED if facts.impaired or facts.misses else Phase.READY
         case Goal.RUNNING, Life.SERVING:
             return Phase.DEGRADED
-        case _ if facts.refused:
+        case _ if facts.rejected:
             return Phase.FAILED
         case Goal.RUNNING, Life.NONE if facts.port is Port.FOREIGN:
             return Phase.FOREIGN
-        case Goal.RUNNING, Life.NONE if facts.port is Port.BARRED:
+        case Goal.RUNNING, Life.NONE if facts.port is Port.REFUSED:
             return Phase.FAILED
-        case _ if facts.failures >= CRASHES_IN_A_LOOP:
+        case _ if facts.failures >= CRASH_LOOP_FAILURES:
             return Phase.CRASH_LOOP
-        case Goal.RUNNING, Life.NONE if facts.never_ready:
+        case Goal.RUNNING, Life.NONE if facts.timed_out:
             return Phase.FAILED
         case _:
             return Phase.STARTING
 
 
 def restart_delay(failures: int, jitter: float) -> float:
-    """Return the seconds before the start after so many *failures*; *jitter* is from -1 to 1."""
+    """Return the seconds before the start after *failures* crashes; *jitter* is from -1 to 1."""
     doubled = FIRST_DELAY * 2.0 ** min(failures - 1, 16)
-    return min(doubled, LONGEST_DELAY) * (1 + SPREAD * jitter)
+    return min(doubled, MAX_DELAY) * (1 + JITTER * jitter)
 
 
-def _revival(facts: WorkerFacts) -> Action:
-    """Decide what brings a unit without a process to life."""
-    if facts.refused or not facts.rested:
+def _start_action(facts: WorkerFacts) -> Action:
+    if facts.rejected or not facts.may_retry:
         return Action.NOTHING
     match facts.port:
         case Port.OURS:
@@ -187,4 +192,4 @@ def _revival(facts: WorkerFacts) -> Action:
 
 
 def _is_hung(facts: WorkerFacts) -> bool:
-    return facts.misses >= MISSES_OF_THE_HUNG
+    return facts.misses >= HUNG_PROBES

@@ -1,20 +1,20 @@
 """
-One worker position: what happened to it, read as facts.
+A slot: one position of an entry for a worker process, and what has happened to it.
 
-Nothing here touches the machine. The host tells a unit what happened and when; `facts` is what
-`plan` decides by. A unit lives as long as its position is wanted or its process has not ended;
-a worker that is replaced and its successor are two units.
+Nothing here uses the machine. The host reports what happened and when; `WorkerSlot.facts` is what
+`plan` decides by. A slot exists as long as its position is wanted or its process has not ended. A
+worker that is being replaced and its successor have two slots.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
+from ccproxy.ipc.control_messages import DRAIN_SECONDS, WorkerState
 from ccproxy.supervisor.fleet.plan import (
-    HEALTHY_AFTER,
-    MISSES_OF_THE_HUNG,
+    HEALTHY_SECONDS,
+    HUNG_PROBES,
     Goal,
     Life,
     Phase,
@@ -26,232 +26,310 @@ from ccproxy.supervisor.fleet.plan import (
 )
 from ccproxy.supervisor.state.records import Spec, WorkerRecord
 
-READY_LIMIT = 15.0
+START_LIMIT = 15.0
 """Seconds that a worker may take to become ready."""
 
 DRAIN_GRACE = 1.5
-"""Seconds between the end of a drain and SIGKILL, for the worker to say goodbye."""
+"""Seconds between the end of a drain and SIGKILL, for the worker to exit by itself."""
 
 ABORT_GRACE = 1.5
-"""Seconds that a hung worker gets to write its stack."""
+"""Seconds that a hung worker has to write its stack."""
 
-CODE_OF_WRONG_SETTINGS = 78
-"""EX_CONFIG of sysexits.h."""
+EX_CONFIG = 78
+"""Exit code for wrong settings (sysexits.h)."""
+
+UNKNOWN = WorkerState()
+"""The state of a worker that has not answered yet."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Process:
+    """The process of a slot, from its start to its reaping."""
+
+    record: WorkerRecord
+    state: WorkerState = UNKNOWN
+    ready_at: float | None = None
+    deadline: float = math.inf
+    sent: Sent = Sent.NOTHING
+    misses: int = 0
+    is_silent: bool = False
+    """It did not answer the last question of `status`."""
+    is_draining: bool = False
+    has_exited: bool = False
+    exit_code: int | None = None
+    message: str = ""
+    """Why it ended, in its own words."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Failures:
+    """The failed starts and crashes of a slot since it last served for a while."""
+
+    count: int = 0
+    retry_at: float = -math.inf
+    is_rejected: bool = False
+    is_timed_out: bool = False
+    message: str = ""
+
+
+@dataclass(slots=True)
 class WorkerSlot:
-    """One worker position of an entry, with its process if it has one."""
+    """One position of an entry, with its process if there is one."""
 
-    def __init__(self, spec: Spec, index: int) -> None:
-        self.spec = spec
-        self.index = index
-        self.goal = Goal.RUNNING
-        self.record: WorkerRecord | None = None
-        """The process; None if there is none."""
-        self.state: Mapping[str, Any] = {}
-        """What the worker last said about itself."""
-        self.words = ""
-        """The last thing worth telling the user."""
-        self.patience = READY_LIMIT
-        """Seconds that the process may take to become ready."""
-        self.drain = 30.0
-        """Seconds that running requests get when the unit is stopped."""
-        self.misses = 0
-        self.silent = False
-        """It left the last question of `status` without an answer."""
-        self.failures = 0
-        self.refused = False
-        self.never_ready = False
-        self.deadline = math.inf
-        self.rest_until = -math.inf
-        self.ready_at: float | None = None
-        self._sent = Sent.NOTHING
-        self._ended = False
-        self._code: int | None = None
-        self._said = ""
+    spec: Spec
+    index: int
+    """Of the processes that serve one port, counted from 1."""
+    goal: Goal = Goal.RUNNING
+    start_limit: float = START_LIMIT
+    """Seconds that the process may take to become ready."""
+    drain_seconds: float = DRAIN_SECONDS
+    """Seconds that running requests get when the slot is stopped."""
+    _process: _Process | None = None
+    _failures: _Failures = field(default_factory=_Failures)
 
     def __repr__(self) -> str:
-        pid = self.record.identity.pid if self.record else "-"
-        return f"<{self.spec.label}@{self.index} {self.goal.value} pid={pid} {self._sent.value}>"
+        pid = self.record.identity.pid if self.record else None
+        return f"<{self.spec.label}@{self.index} {self.goal.value} pid={pid} {self._life.value}>"
 
-    # Reading...
+    # Questions.
 
     @property
-    def serves(self) -> bool:
-        """Whether there is a process that has become ready and has not ended."""
+    def record(self) -> WorkerRecord | None:
+        """The process; None if there is none."""
+        return self._process.record if self._process else None
+
+    @property
+    def state(self) -> WorkerState:
+        """The last state that the worker reported."""
+        return self._process.state if self._process else UNKNOWN
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the process has become ready and has not ended."""
         return self._life is Life.SERVING
 
+    @property
+    def is_rejected(self) -> bool:
+        """Whether there is no process because it rejected its settings."""
+        return self._failures.is_rejected and self._process is None
+
+    @property
+    def is_timed_out(self) -> bool:
+        """Whether the last process did not become ready in time."""
+        return self._failures.is_timed_out
+
+    @property
+    def misses(self) -> int:
+        """Unanswered probes in a row."""
+        return self._process.misses if self._process else 0
+
+    @property
+    def failures(self) -> int:
+        """Crashes in a row."""
+        return self._failures.count
+
+    @property
+    def retry_at(self) -> float:
+        """When the process is started again after a crash."""
+        return self._failures.retry_at
+
     def facts(self, now: float, port: Port) -> WorkerFacts:
-        """Tell what is known at *now*."""
+        """Return the facts at the time *now*."""
+        process, failures = self._process, self._failures
         return WorkerFacts(
             port=port,
             life=self._life,
-            sent=self._sent,
-            late=now >= self.deadline,
+            sent=process.sent if process else Sent.NOTHING,
+            overdue=process is not None and now >= process.deadline,
             misses=self.misses,
-            ailing=self.silent or bool(ailment_of(self.state)),
-            failures=self.failures,
-            rested=now >= self.rest_until,
-            refused=self.refused,
-            never_ready=self.never_ready,
+            impaired=process is not None and (process.is_silent or bool(impairment(process.state))),
+            draining=process is not None and process.is_draining,
+            failures=failures.count,
+            may_retry=now >= failures.retry_at,
+            rejected=failures.is_rejected,
+            timed_out=failures.is_timed_out,
         )
 
     def phase(self, now: float, port: Port) -> Phase:
-        """Name what the unit is in."""
+        """Return the phase at the time *now*."""
         return phase_of(self.goal, self.facts(now, port))
 
-    def next_wake(self, now: float) -> float:
-        """Return the next moment after *now* at which time alone changes the facts."""
-        return min((at for at in (self.deadline, self.rest_until) if at > now), default=math.inf)
+    def next_change(self, now: float) -> float:
+        """Return the next time after *now* at which the facts change by themselves."""
+        deadline = self._process.deadline if self._process else math.inf
+        times = (deadline, self._failures.retry_at)
+        return min((at for at in times if at > now), default=math.inf)
 
     def reason(self, now: float) -> str:
-        """Say why the unit is not simply ready; empty if it is."""
-        if self.misses:
-            return f"does not answer ({self.misses} probes missed)"
-        if self.serves:
-            return "does not answer" if self.silent else ailment_of(self.state)
-        if self.refused or not self.failures:
-            return self.words
-        times = "once" if self.failures == 1 else f"{self.failures} times"
-        wait = max(0.0, self.rest_until - now)
-        soon = f", next try in {math.ceil(wait)} s" if wait and self.record is None else ""
-        return f"failed {times}{soon}. Last words: {self.words}"
+        """Return why the slot is not ready, for the user; empty if it is."""
+        process, failures = self._process, self._failures
+        if process is not None and process.misses:
+            return f"does not answer ({process.misses} probes missed)"
+        if process is not None and self.is_serving:
+            return "does not answer" if process.is_silent else impairment(process.state)
+        if failures.is_rejected or not failures.count:
+            return failures.message
+        times = "once" if failures.count == 1 else f"{failures.count} times"
+        wait = max(0.0, failures.retry_at - now)
+        retry = f", next attempt in {math.ceil(wait)} s" if wait and process is None else ""
+        return f"failed {times}{retry}. Last message: {failures.message}"
 
-    # What is wanted...
+    # Wishes of the user.
 
-    def stop(self, drain: float, now: float) -> None:
-        """Want the unit gone, after at most *drain* seconds for what runs."""
+    def stop(self, drain_seconds: float, now: float) -> None:
+        """Stop the slot; running requests get at most *drain_seconds*."""
         self.goal = Goal.STOPPED
-        sooner = now + drain + DRAIN_GRACE < self.deadline
-        if self._sent is Sent.NOTHING or (self._sent is Sent.DRAIN and sooner):
-            self.drain = drain
-            self._sent = Sent.NOTHING
+        process = self._process
+        if process is None:
+            return
+        is_sooner = now + drain_seconds + DRAIN_GRACE < process.deadline
+        if process.sent is Sent.NOTHING or (process.sent is Sent.DRAIN and is_sooner):
+            self.drain_seconds = drain_seconds
+            process.sent = Sent.NOTHING
 
-    def ask_again(self) -> None:
-        """Want another try now, whatever happened before."""
-        self.refused = self.never_ready = False
-        self.failures = 0
-        self.rest_until = -math.inf
+    def retry(self, spec: Spec | None = None) -> None:
+        """Start the process at once, whatever happened before; *spec* replaces the slot's own."""
+        self.spec = spec or self.spec
+        self._failures.is_rejected = self._failures.is_timed_out = False
+        self._failures.count = 0
+        self._failures.retry_at = -math.inf
 
-    # ...and what happened.
+    def hand_over(self, now: float) -> WorkerSlot:
+        """Let the process, which drains already, end, and return the slot of its successor."""
+        self.goal = Goal.STOPPED
+        self.end_requested(Sent.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
+        return WorkerSlot(self.spec, self.index, start_limit=self.start_limit)
+
+    # Events of the process.
 
     def spawned(self, record: WorkerRecord, now: float) -> None:
         """A process was started; it is not ready yet."""
-        self._new_process(record)
-        self.deadline = now + self.patience
+        self._process = _Process(record=record, deadline=now + self.start_limit)
 
-    def adopted(self, record: WorkerRecord, now: float, state: Mapping[str, Any]) -> None:
-        """A process was found running; an empty *state* says that it does not answer."""
-        self._new_process(record)
-        self.ready_at = now
-        self.state = state
-        if state.get("state") == "draining":
+    def adopted(self, record: WorkerRecord, now: float, state: WorkerState | None) -> None:
+        """A process was found running; *state* is None if it does not answer."""
+        self._process = _Process(record=record, ready_at=now, state=state or UNKNOWN)
+        if self.state.state == "draining":
             self.goal = Goal.STOPPED
-            self.sent(Sent.DRAIN, now + self.drain + DRAIN_GRACE)
+            self.end_requested(Sent.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
 
     def became_ready(self, now: float) -> None:
-        """The process says that it accepts."""
-        self.ready_at = now
-        self.never_ready = False
-        self.words = ""
-        if self._sent is Sent.NOTHING:
-            self.deadline = math.inf
+        """The process accepts connections."""
+        self._failures.is_timed_out = False
+        self._failures.message = ""
+        if self._process is not None:
+            self._process.ready_at = now
+            if self._process.sent is Sent.NOTHING:
+                self._process.deadline = math.inf
 
-    def answered(self, state: Mapping[str, Any]) -> None:
+    def answered(self, state: WorkerState) -> None:
         """The process answered a probe."""
-        self.state = state
-        self.misses = 0
-        self.silent = False
+        if self._process is not None:
+            self._process.state = state
+            self._process.misses = 0
+            self._process.is_silent = False
+            self._process.is_draining = state.state == "draining"
 
-    def sent(self, what: Sent, deadline: float) -> None:
-        """The process was asked to end; at *deadline* something stronger follows."""
-        self._sent = what
-        self.deadline = deadline
+    def began_drain(self) -> None:
+        """The process stopped accepting."""
+        if self._process is not None:
+            self._process.is_draining = True
 
-    def said(self, words: str) -> None:
-        """The process told why it cannot serve: a sentence, or mistakes of several lines each."""
-        self._said = "; ".join(line.strip(" -") for line in words.splitlines() if line.strip(" -"))
+    def missed_probe(self) -> None:
+        """The process did not answer a probe in time."""
+        if self._process is not None:
+            self._process.misses += 1
 
-    def ended(self, code: int | None, *, words: str = "") -> None:
+    def set_silent(self, is_silent: bool) -> None:
+        """Set whether the process left the last question of `status` without an answer."""
+        if self._process is not None:
+            self._process.is_silent = is_silent
+
+    def end_requested(self, request: Sent, deadline: float) -> None:
+        """The process was asked to end; at *deadline* a stronger request follows."""
+        if self._process is not None:
+            self._process.sent = request
+            self._process.deadline = deadline
+
+    def explained(self, message: str) -> None:
+        """The process reported why it cannot serve, in one or more lines."""
+        if self._process is not None:
+            lines = (line.strip(" -") for line in message.splitlines())
+            self._process.message = "; ".join(filter(None, lines))
+
+    def exited(self, code: int | None, *, output: str = "") -> None:
         """
-        The process is gone.
+        The process has ended.
 
-        *code* is as of subprocess, None for what is not our child; *words* are the end of what it
-        wrote, for the case that it told nothing.
+        *code* is as of subprocess, None if the process is not our child. *output* is the end of
+        what it wrote, which explains its end if it reported nothing.
         """
-        self._ended = True
-        self._code = code
-        self._said = self._said or words
+        if self._process is not None:
+            self._process.has_exited = True
+            self._process.exit_code = code
+            self._process.message = self._process.message or output
 
-    def bury(self, now: float, *, jitter: float) -> None:
-        """Take the process off, and count its end if it was not wanted."""
-        served = 0.0 if self.ready_at is None else now - self.ready_at
-        code = self._code
-        late = self.ready_at is None and self._sent in (Sent.ABORT, Sent.KILL)
-        hung = self.misses >= MISSES_OF_THE_HUNG
-        self.record = None
-        self.state = {}
-        self.misses = 0
-        self.deadline = math.inf
-        if self.goal is Goal.STOPPED:
+    def reap(self, now: float, *, jitter: float) -> None:
+        """Remove the process, and count its end as a failure if it was not wanted."""
+        process, self._process = self._process, None
+        if process is None or self.goal is Goal.STOPPED:
             return
-        late_after = self.patience if late else None
-        self.words = _last_words(code, self._said, late_after=late_after, hung=hung)
-        if code == CODE_OF_WRONG_SETTINGS:
-            self.refused = True
+        timed_out = process.ready_at is None and process.sent in (Sent.ABORT, Sent.KILL)
+        self._failures.message = _cause(process, self.start_limit if timed_out else None)
+        if process.exit_code == EX_CONFIG:
+            self._failures.is_rejected = True
             return
-        self.never_ready = late
-        self._failed(now, served, jitter)
+        self._failures.is_timed_out = timed_out
+        self._count_failure(
+            now, 0.0 if process.ready_at is None else now - process.ready_at, jitter
+        )
 
-    def could_not_spawn(self, now: float, *, jitter: float, words: str) -> None:
+    def could_not_spawn(self, now: float, *, jitter: float, message: str) -> None:
         """The system refused to start a process."""
-        self.words = words
-        self._failed(now, 0.0, jitter)
+        self._failures.message = message
+        self._count_failure(now, 0.0, jitter)
 
-    def _failed(self, now: float, served: float, jitter: float) -> None:
-        self.failures = 1 if served >= HEALTHY_AFTER else self.failures + 1
-        self.rest_until = now + restart_delay(self.failures, jitter)
+    def port_refused(self, reason: str) -> None:
+        """The port could not be bound."""
+        self._failures.message = reason
 
-    def _new_process(self, record: WorkerRecord) -> None:
-        self.record = record
-        self.state = {}
-        self.misses = 0
-        self.silent = False
-        self.ready_at = None
-        self.deadline = math.inf
-        self._sent = Sent.NOTHING
-        self._ended = False
-        self._code = None
-        self._said = ""
+    def port_bound(self) -> None:
+        """The port was bound, after it had been refused."""
+        self._failures.message = ""
+
+    def _count_failure(self, now: float, served: float, jitter: float) -> None:
+        self._failures.count = 1 if served >= HEALTHY_SECONDS else self._failures.count + 1
+        self._failures.retry_at = now + restart_delay(self._failures.count, jitter)
 
     @property
     def _life(self) -> Life:
-        if self.record is None:
+        if self._process is None:
             return Life.NONE
-        if self._ended:
-            return Life.ENDED
-        return Life.UNREADY if self.ready_at is None else Life.SERVING
+        if self._process.has_exited:
+            return Life.EXITED
+        return Life.UNREADY if self._process.ready_at is None else Life.SERVING
 
 
-def ailment_of(state: Mapping[str, Any]) -> str:
-    """Say what keeps a worker in *state* from serving as it should; empty if nothing does."""
-    if reason := state.get("reason"):
-        return str(reason)
-    keys = state.get("keys") or {}
-    ready, total = keys.get("ready"), keys.get("total")
-    if ready is None or total is None or ready >= total:
+def impairment(state: WorkerState) -> str:
+    """Return why a worker in *state* cannot serve as it should; empty if it can."""
+    if state.reason:
+        return state.reason
+    keys = state.keys
+    if keys is None or keys.ready >= keys.total:
         return ""
-    return f"{total - ready} of {total} keys out"
+    return f"{keys.total - keys.ready} of {keys.total} keys out"
 
 
-def _last_words(code: int | None, words: str, *, late_after: float | None, hung: bool) -> str:
-    if late_after is not None:
-        return f"not ready after {late_after:.0f} s"
-    if hung:
-        return "did not answer any more and was ended"
+def _cause(process: _Process, start_limit: float | None) -> str:
+    """Return why *process* ended; *start_limit* is set if it did not become ready in time."""
+    code = process.exit_code
+    if start_limit is not None:
+        return f"not ready after {start_limit:.0f} s"
+    if process.misses >= HUNG_PROBES:
+        return "did not answer any more and was killed"
     if code is not None and code < 0:
-        return f"killed by signal {-code}"  # it had no time to say anything about that
-    last = words.splitlines()[-1] if words else ""
-    if last and not last.startswith("{"):  # a line of its log tells of a request, not of its end
+        return f"killed by signal {-code}"  # it had no time to report a reason
+    last = process.message.splitlines()[-1] if process.message else ""
+    if last and not last.startswith("{"):  # a line of its log is about a request, not its end
         return last
-    return "ended" if code is None else f"exited with code {code}"
+    return "exited" if code is None else f"exited with code {code}"

@@ -1,14 +1,20 @@
-"""What of our environment a child may see."""
+"""The environment of child processes: a fixed list of variables, none of which holds a key."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
-_KEPT_VARIABLES = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "LANG", "LANGUAGE", "TMPDIR"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "PYTHONPATH", "VIRTUAL_ENV"),
+NETWORK_VARIABLES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+"""What decides how a worker reaches its provider. A command passes those of its shell on."""
+
+_INHERITED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "LANG", "LANGUAGE", "TMPDIR"),
+    *("XDG_RUNTIME_DIR", "PYTHONPATH", "VIRTUAL_ENV"),
 )
 
 ALLOCATOR = {
@@ -16,13 +22,28 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(32 * 1024 * 1024),
 }
 """
-glibc asks the system for every large block, gives it back at once, and the system clears it for the
-next request: a fifth of what a request of some 100 KB costs. Up to so many bytes, it keeps them.
+By default glibc maps and unmaps memory for every large block, and the kernel clears it each time:
+a fifth of the cost of a request of some 100 KB. Below these sizes it keeps the memory.
 """
 
 
-def clean_environment() -> dict[str, str]:
-    """Return what a child's environment is: nothing of ours that could hold a key."""
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+def network_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxy and certificate variables in *environ*."""
+    return {name: environ[name] for name in NETWORK_VARIABLES if environ.get(name)}
+
+
+def clean_environment(network: Mapping[str, str] | None = None) -> dict[str, str]:
+    """
+    Return the environment for a child.
+
+    *network* replaces this process' own `NETWORK_VARIABLES`.
+    """
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     locale = {name: value for name, value in os.environ.items() if name.startswith("LC_")}
-    return kept | locale | ALLOCATOR
+    chosen = network_variables(os.environ if network is None else network)
+    return inherited | locale | chosen | ALLOCATOR
+
+
+def differing_names(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Return the names of the network variables whose values differ; values may hold passwords."""
+    return [name for name in NETWORK_VARIABLES if first.get(name) != second.get(name)]

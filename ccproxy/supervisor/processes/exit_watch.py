@@ -1,8 +1,8 @@
 """
-Tells when a process ends.
+Notices when a process ends.
 
-By a pidfd, which works for children and for adopted processes alike and tells at once; where
-there is none, by looking twice a second.
+Uses a pidfd, which works for children and for adopted processes alike. Without pidfds it checks
+twice a second.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from collections.abc import Callable
 from ccproxy.supervisor.processes.identity import Identity
 
 POLL = 0.5
-"""Seconds between two looks at a process on systems without pidfds."""
+"""Seconds between two checks on systems without pidfds."""
 
 
 class ExitWatch:
-    """Calls back once, when a process ends."""
+    """Calls *on_exit* once, when the process ends."""
 
-    def __init__(self, identity: Identity, ended: Callable[[], None]) -> None:
+    def __init__(self, identity: Identity, on_exit: Callable[[], None]) -> None:
         self._identity = identity
-        self._ended = ended
+        self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._pidfd = -1
         with contextlib.suppress(OSError, AttributeError):
             self._pidfd = os.pidfd_open(identity.pid)
         if self._pidfd >= 0:
-            self._loop.add_reader(self._pidfd, self._tell)
+            self._loop.add_reader(self._pidfd, self._finish)
         else:
-            self._look()
+            self._poll()
 
     def close(self) -> None:
         """Stop watching."""
@@ -43,12 +43,12 @@ class ExitWatch:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         if self._identity.is_alive():
-            self._timer = self._loop.call_later(POLL, self._look)
+            self._timer = self._loop.call_later(POLL, self._poll)
         else:
-            self._loop.call_soon(self._tell)
+            self._loop.call_soon(self._finish)
 
-    def _tell(self) -> None:
+    def _finish(self) -> None:
         self.close()
-        self._ended()
+        self._on_exit()

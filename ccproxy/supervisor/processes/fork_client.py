@@ -1,13 +1,13 @@
 """
-Has workers forked by a process that has loaded what they need; `worker/fork_server.py` is that.
+Starts workers by forking a process that has loaded their code (`worker/fork_server.py`).
 
-It is begun when an order is likely to start workers, while the settings are examined, and ended
-soon after its last use: its memory is the workers' alone then, and the next order gets one that
-has loaded the code of its own day. Whatever goes wrong ends it, is told in the log, and leaves the
-supervisor to spawn its workers.
+The fork server is started when a command is likely to start workers, while the configuration is
+checked, and ended soon after its last use. After that its memory belongs to the workers alone,
+and the next command gets a server with the code of that time. Any failure ends the server and is
+logged; the supervisor then spawns its workers.
 
-What it forks are our children: we have asked the kernel for all orphans below us. So a worker's
-end and exit code reach us as those of a spawned one.
+Forked workers become children of the supervisor, which is a child subreaper, so their exit codes
+reach it like those of spawned ones.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccproxy.supervisor.journal import Journal
 
-_ROOM = " " * 4096
-"""Where a worker writes its command line; paths may be long."""
-_LONGEST_ANSWER = 64
+_PADDING = " " * 4096
+"""An argument that leaves room for a worker's command line, which has long paths."""
+_MAX_REPLY = 64
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long it may take, in seconds."""
+class ForkLimits:
+    """Time limits of the fork server, in seconds."""
 
     load: float = 10.0
     """Until it can fork."""
     answer: float = 2.0
-    """Until it has forked; the supervisor does nothing else meanwhile."""
+    """Until it has forked; the supervisor is blocked meanwhile."""
     linger: float = 5.0
     """From its last use to its end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Forked:
-    """A worker that was forked."""
+class ForkedProcess:
+    """A worker that the fork server started."""
 
     pid: int
 
     def wait(self) -> int | None:
-        """Wait for its end; return its exit code as subprocess does, None if it is not told."""
+        """Wait for its end; return its exit code as subprocess does, None if it is unknown."""
         try:
             _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
@@ -63,21 +63,21 @@ class _Server:
     process: subprocess.Popen[bytes]
     channel: socket.socket
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Whether it has loaded, or never will."""
-    ready: bool = False
+    """Set when it has loaded, or has failed to."""
+    is_ready: bool = False
 
 
 class ForkServer:
-    """The fork server, when there is one; an empty *command* means never."""
+    """The fork server, while there is one; with an empty *command* there never is."""
 
     def __init__(
         self,
         command: Sequence[str],
         *,
         home: Path,
-        environment: Mapping[str, str],
+        environment: Callable[[], Mapping[str, str]],
         journal: Journal,
-        limits: Limits,
+        limits: ForkLimits,
     ) -> None:
         self._command = command
         self._home = home
@@ -88,51 +88,51 @@ class ForkServer:
         self._end_at: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """Begin one in place of the last."""
+        """Start a server, replacing the present one."""
         self.end()
         if not self._command or sys.platform != "linux":
             return
         try:
-            ours, process = self._spawn()
+            channel, process = self._spawn()
         except OSError as error:
-            self._tell(error.strerror or str(error))
+            self._report(error.strerror or str(error))
             return
-        ours.settimeout(self._limits.answer)
-        server = self._server = _Server(process, ours)
+        channel.settimeout(self._limits.answer)
+        server = self._server = _Server(process, channel)
         loop = asyncio.get_running_loop()
-        loop.add_reader(ours, self._hear, server)
+        loop.add_reader(channel, self._read_ready, server)
         self._end_at = loop.call_later(self._limits.load, self._fail, "not loaded in time")
-        if not _takes_in_orphans():
-            self._fail("the system leaves us no orphans")
+        if not _become_subreaper():
+            self._fail("the system has no child subreapers")
 
     async def loaded(self) -> None:
-        """Wait until it can fork; returns at once if there is none."""
+        """Wait until the server can fork; return at once if there is none."""
         if self._server is not None:
             await self._server.settled.wait()
 
-    def fork(self, arguments: Sequence[str], fds: Sequence[int]) -> Forked | None:
+    def fork(self, arguments: Sequence[str], fds: Sequence[int]) -> ForkedProcess | None:
         """
-        Start a worker; None if there is nobody to fork it.
+        Start a worker; return None if there is no server.
 
         Raises:
-            OSError: If it failed. Maybe there is a worker all the same: it ends when it finds
-                nobody at its readiness pipe.
+            OSError: If it failed. A worker may exist all the same; it exits when it finds its
+                readiness pipe closed.
 
         """
         server = self._server
-        if server is None or not server.ready:
+        if server is None or not server.is_ready:
             return None
         try:
             socket.send_fds(server.channel, [json.dumps(arguments).encode()], fds)
-            forked = Forked(int(server.channel.recv(_LONGEST_ANSWER)))
+            process = ForkedProcess(int(server.channel.recv(_MAX_REPLY)))
         except (OSError, ValueError) as error:
             self._fail(str(error))
             raise OSError("the fork server has failed") from error
         self._linger()
-        return forked
+        return process
 
     def end(self) -> None:
-        """End it, if there is one."""
+        """End the server, if there is one."""
         if self._end_at is not None:
             self._end_at.cancel()
         server, self._server = self._server, None
@@ -149,9 +149,9 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             return ours, subprocess.Popen(  # noqa: S603 - our own program
-                [*self._command, str(theirs.fileno()), _ROOM],
+                [*self._command, str(theirs.fileno()), _PADDING],
                 cwd=self._home,
-                env=self._environment,
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -165,15 +165,14 @@ class ForkServer:
         finally:
             theirs.close()
 
-    def _hear(self, server: _Server) -> None:
-        """It is ready, or it has ended."""
+    def _read_ready(self, server: _Server) -> None:
         with contextlib.suppress(OSError):
-            if server.channel.recv(_LONGEST_ANSWER) == b"ready":
-                server.ready = True
+            if server.channel.recv(_MAX_REPLY) == b"ready":
+                server.is_ready = True
                 server.settled.set()
                 self._linger()
                 return
-        self._fail("it has ended")
+        self._fail("it has exited")
 
     def _linger(self) -> None:
         if self._end_at is not None:
@@ -183,18 +182,19 @@ class ForkServer:
 
     def _fail(self, reason: str) -> None:
         self.end()
-        self._tell(reason)
+        self._report(reason)
 
-    def _tell(self, reason: str) -> None:
-        self._journal("forkserver.lost", level="warning", reason=f"{reason}; workers are spawned")
+    def _report(self, reason: str) -> None:
+        text = f"{reason}; workers are spawned instead"
+        self._journal("forkserver.failed", level="warning", reason=text)
 
 
-def _takes_in_orphans() -> bool:
-    """Ask the kernel for the orphans below us; return whether it knows of such a thing."""
+def _become_subreaper() -> bool:
+    """Make orphaned descendants our children; return whether the system supports it."""
     try:
-        import ctypes  # costs 10 ms, and most supervisors are only asked how things are
+        import ctypes  # takes 10 ms to import, and most supervisors never fork
 
-        refused = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
+        failed = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
     except (ImportError, OSError, AttributeError):
         return False
-    return not refused
+    return not failed

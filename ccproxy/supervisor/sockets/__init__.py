@@ -1,1 +1,8 @@
-"""Sockets: the TCP ports of the fleet and the unix sockets of its control plane."""
+"""
+Sockets: the TCP ports of the fleet, and the unix sockets through which it is controlled.
+
+    listeners         the listening TCP sockets, bound here and inherited by workers
+    unix_socket       paths of control sockets; blocking requests
+    unix_server       requests and a server in the event loop
+    peer_credentials  the process at the other end of a unix socket
+"""

@@ -1,8 +1,8 @@
 """
-Owns the listening sockets and hands them down.
+The listening TCP sockets of the fleet.
 
-A socket is bound and listening here before any worker exists, and stays open through crashes,
-restarts and replacements: connections queue in the kernel meanwhile and none is refused.
+The supervisor binds a socket before any worker exists, and keeps it open while workers crash,
+restart and are replaced. Meanwhile connections wait in the kernel's queue, and none is refused.
 """
 
 from __future__ import annotations
@@ -15,76 +15,77 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ccproxy.supervisor.fleet.plan import Port
+from ccproxy.supervisor.processes.identity import command_line, option_of
 
 BACKLOG = 1024
 """Connections that may wait while no worker accepts."""
 
 RETRY = 2.0
-"""Seconds until a port that could not be had is tried again."""
+"""Seconds until a port that could not be bound is tried again."""
 
-SOON = 0.1
-"""The same, where a worker of ours is about to let it go."""
+RETRY_SOON = 0.1
+"""The same while a worker of this fleet is about to release the port."""
 
 Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why an address is not ours."""
+class BindProblem:
+    """Why an address could not be bound."""
 
     reason: str
     port: Port
-    """Whether another program, a leaving worker or the system stands in the way."""
-    again: float
-    """When to try again, by the caller's clock."""
+    """FOREIGN, HELD or REFUSED."""
+    retry_at: float
+    """When to try again, on the clock of the `Listeners`."""
 
 
 class Listeners:
     """Every listening socket of the fleet."""
 
     def __init__(
-        self, *, clock: Callable[[], float], name_holder: Callable[[int], str] | None = None
+        self, *, clock: Callable[[], float], describe: Callable[[int], str] | None = None
     ) -> None:
         self._clock = clock
-        self._name_holder = name_holder or name_holder_of
+        self._describe_holder = describe or describe_port_holder
         self._sockets: dict[Address, socket.socket] = {}
-        self._troubles: dict[Address, Trouble] = {}
+        self._problems: dict[Address, BindProblem] = {}
 
     def has(self, address: Address) -> bool:
-        """Say whether *address* is ours."""
+        """Return True if *address* is bound here."""
         return address in self._sockets
 
-    def trouble(self, address: Address) -> Trouble | None:
-        """Say why *address* could not be had when it was last tried."""
-        return self._troubles.get(address)
+    def problem(self, address: Address) -> BindProblem | None:
+        """Return why *address* could not be bound at the last attempt."""
+        return self._problems.get(address)
 
     def next_try(self, now: float) -> float:
-        """Return the next moment after *now* at which a port is worth another try."""
-        later = (trouble.again for trouble in self._troubles.values() if trouble.again > now)
-        return min(later, default=math.inf)
+        """Return the next time after *now* at which a port should be tried again."""
+        times = (problem.retry_at for problem in self._problems.values() if problem.retry_at > now)
+        return min(times, default=math.inf)
 
     def fileno(self, address: Address) -> int:
-        """Return the descriptor to hand down."""
+        """Return the descriptor that workers inherit."""
         return self._sockets[address].fileno()
 
-    def bind(self, address: Address, *, leaving: bool = False) -> Trouble | None:
+    def bind(self, address: Address, *, is_leaving: bool = False) -> BindProblem | None:
         """
-        Bind *address* and listen; return what stands in the way, if anything does.
+        Bind *address* and listen; return the problem if that fails.
 
-        *leaving* says that a worker of ours may still have the port.
+        *is_leaving* means that a worker of this fleet may still have the port.
         """
         try:
             listener = _listen(address)
         except OSError as error:
-            trouble = self._describe(address, error, leaving=leaving)
-            self._troubles[address] = trouble
-            return trouble
-        self._troubles.pop(address, None)
+            problem = self._problem_of(address, error, is_leaving=is_leaving)
+            self._problems[address] = problem
+            return problem
+        self._problems.pop(address, None)
         self._sockets[address] = listener
         return None
 
     def adopt(self, address: Address, listener: socket.socket) -> None:
-        """Take over a *listener* that a worker handed back; a second one is closed."""
+        """Take over a *listener* that a worker returned; a second one is closed."""
         if address in self._sockets:
             listener.close()
             return
@@ -92,49 +93,49 @@ class Listeners:
         self._sockets[address] = listener
 
     def keep_only(self, wanted: Collection[Address]) -> list[Address]:
-        """Close what is not *wanted* any more; return it."""
-        gone = [address for address in self._sockets if address not in wanted]
-        for address in gone:
+        """Close every address that is not *wanted*; return those."""
+        closed = [address for address in self._sockets if address not in wanted]
+        for address in closed:
             self._sockets.pop(address).close()
-        for address in [address for address in self._troubles if address not in wanted]:
-            del self._troubles[address]
-        return gone
+        for address in [address for address in self._problems if address not in wanted]:
+            del self._problems[address]
+        return closed
 
-    def _describe(self, address: Address, error: OSError, *, leaving: bool) -> Trouble:
+    def _problem_of(self, address: Address, error: OSError, *, is_leaving: bool) -> BindProblem:
         now = self._clock()
         host, port = address
-        if error.errno == errno.EADDRINUSE and leaving:
-            text = f"port {port} is still held by a worker that is leaving"
-            return Trouble(text, Port.HELD, now + SOON)
+        if error.errno == errno.EADDRINUSE and is_leaving:
+            text = f"port {port} is still held by a worker that is stopping"
+            return BindProblem(text, Port.HELD, now + RETRY_SOON)
         if error.errno == errno.EADDRINUSE:
-            before = self._troubles.get(address)
-            # Asking who it is costs a walk through /proc; once is enough.
-            reason = (
-                before.reason if before and before.port is Port.FOREIGN else self._name_holder(port)
-            )
-            return Trouble(reason, Port.FOREIGN, now + RETRY)
+            before = self._problems.get(address)
+            # Finding the holder reads all of /proc, so it is done once.
+            is_known = before is not None and before.port is Port.FOREIGN
+            reason = before.reason if before and is_known else self._describe_holder(port)
+            return BindProblem(reason, Port.FOREIGN, now + RETRY)
         text = f"cannot listen on {host}:{port}: {error.strerror or error}"
-        return Trouble(text, Port.BARRED, now + RETRY)
+        return BindProblem(text, Port.REFUSED, now + RETRY)
 
 
-def name_holder_of(port: int) -> str:
-    """Say who listens on *port*, as far as the system tells us."""
-    import psutil  # costs 20 ms and 3 MB; most fleets never need it
+def describe_port_holder(port: int) -> str:
+    """Return which program listens on *port*, as far as the system reports it."""
+    import psutil  # takes 20 ms and 3 MB, and most fleets never need it
 
-    found = f"port {port} in use"
+    text = f"port {port} in use"
     try:
-        connections = psutil.net_connections(kind="tcp")
         pid = next(
             one.pid
-            for one in connections
+            for one in psutil.net_connections(kind="tcp")
             if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN and one.pid
         )
         process = psutil.Process(pid)
-        return f"{found} by {process.name()} (pid {pid}, user {process.username()})"
+        home = option_of(command_line(pid), "--home")
+        fleet = f", ccproxy fleet in {home}" if home else ""
+        return f"{text} by {process.name()} (pid {pid}, user {process.username()}{fleet})"
     except StopIteration:
-        return f"{found} by another user's program"
+        return f"{text} by another user's program"
     except (psutil.Error, OSError, KeyError):
-        return f"{found} by another program"
+        return f"{text} by another program"
 
 
 def _listen(address: Address) -> socket.socket:

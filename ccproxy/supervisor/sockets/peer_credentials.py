@@ -1,7 +1,7 @@
 """
-Who is at the other end of a unix socket, as the kernel tells it.
+The process at the other end of a unix socket, as reported by the kernel.
 
-A path proves nothing: whoever was the first to write to a socket's folder may have bound it.
+The path of a socket proves nothing: any process that could write to its folder may have bound it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 _SOL_LOCAL = 0
 _LOCAL_PEERCRED = 1
 _XUCRED = 76
-"""Bytes; the BSDs begin them with a version and the uid."""
+"""Bytes; the structure of the BSDs begins with a version and the uid."""
 
 
 class Peer(NamedTuple):
@@ -22,15 +22,15 @@ class Peer(NamedTuple):
 
     uid: int
     pid: int | None
-    """None where the system does not tell."""
+    """None if the system does not report it."""
 
 
 def trusted_peer(connection: socket.socket) -> Peer:
     """
-    Return who listens at the other end, to be asked for before anything is sent.
+    Return the process that listens at the other end; call this before sending anything.
 
     Raises:
-        OSError: If it is neither this user nor root, or if the system does not tell.
+        OSError: If it belongs to neither this user nor root, or the system does not report it.
 
     """
     peer = _peer_of(connection)
@@ -41,8 +41,8 @@ def trusted_peer(connection: socket.socket) -> Peer:
 
 def _peer_of(connection: socket.socket) -> Peer:
     if hasattr(socket, "SO_PEERCRED"):
-        facts = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid, _ = struct.unpack("iII", facts)
+        fields = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid, uid, _ = struct.unpack("iII", fields)
         return Peer(uid, pid)
-    facts = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED)
-    return Peer(struct.unpack_from("II", facts)[1], None)
+    fields = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED)
+    return Peer(struct.unpack_from("II", fields)[1], None)

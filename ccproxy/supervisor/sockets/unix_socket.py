@@ -1,183 +1,291 @@
 """
-The unix socket: one JSON line in, one JSON line out.
+Control sockets: their paths, and blocking requests for the command line and for threads.
 
-A socket is reachable by its owner only (mode 0600, in a folder of mode 0700).
+A request is one line of JSON, a reply is one line, before which the supervisor may send lines of
+progress. A socket has mode 0600 in a folder of mode 0700, and nothing is sent to a process of
+another user.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import socket
 import stat
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from ccproxy.supervisor.processes.identity import own_command_lines
+from ccproxy.ipc.control_messages import (
+    ListenerRequest,
+    MessageError,
+    Refusal,
+    Request,
+    StateRequest,
+    WorkerState,
+    encode,
+    from_fields,
+)
+from ccproxy.supervisor.processes.identity import command_lines_of_this_user, option_of
 from ccproxy.supervisor.sockets.peer_credentials import Peer, trusted_peer
 
-LONGEST_PATH = 100
-"""Bytes; systems take 104 to 108 in a unix address."""
+MAX_PATH = 100
+"""Bytes; systems allow 104 to 108 in the address of a unix socket."""
 
-LONGEST_LINE = 4 * 2**20
-"""Bytes of one request or answer."""
+MAX_LINE = 4 * 2**20
+"""Bytes of one request or reply."""
 
-Answer = dict[str, Any]
+UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+"""Error numbers of file systems that have no sockets (vfat, some FUSE and network file systems)."""
+
+T = TypeVar("T")
 
 
 class NoAnswer(Exception):
-    """Nobody listens at a socket, or what listens did not answer as it should."""
+    """No process listens at a socket, or its reply is not what was asked for."""
+
+
+class AnswerTimeout(NoAnswer):
+    """A process listens at the socket but has not replied in time."""
+
+
+class WorkerRefused(Exception):
+    """A worker answered that it does not carry out a request; the text is for the user."""
+
+
+class FolderWithoutModes(OSError):
+    """The file system does not keep the permission bits that protect a socket."""
+
+
+# Paths.
 
 
 def socket_path(home: Path, name: str = "supervisor") -> Path:
-    """Return where the socket *name* of the fleet at *home* lies, or is to lie."""
+    """Return the path of the socket *name* of the fleet at *home*."""
     path = home / "state" / f"{name}.sock"
-    if len(os.fsencode(path)) <= LONGEST_PATH:
-        return path
+    return path if len(os.fsencode(path)) <= MAX_PATH else runtime_path(home, f"{name}.sock")
+
+
+def runtime_path(home: Path, name: str) -> Path:
+    """Return a path for *name* outside *home*: short, and on a file system that has sockets."""
     mark = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    return _short_folder() / f"{mark}-{name}.sock"
+    return _runtime_folder() / f"{mark}-{name}"
 
 
 def worker_sockets(home: Path) -> list[Path]:
-    """Find the control sockets of workers, whoever made them."""
-    pattern = socket_path(home, "*")
-    found = sorted(pattern.parent.glob(pattern.name))
-    return [path for path in found if path != socket_path(home)]
+    """Return the control sockets of workers that exist as files."""
+    found: set[Path] = set()
+    for path in {socket_path(home), runtime_path(home, "supervisor.sock")}:
+        pattern = path.name.replace("supervisor", "*")
+        found |= set(path.parent.glob(pattern)) - {path}
+    return sorted(found)
 
 
-class Promised(NamedTuple):
-    """A control socket that a living worker has, or makes anew within a second."""
+class AnnouncedSocket(NamedTuple):
+    """The control socket in a running worker's arguments; the file may be missing."""
 
     label: str
     pid: int
     path: Path
 
 
-def promised_sockets(home: Path) -> list[Promised]:
-    """Find the control sockets of living workers by these workers' arguments."""
-    found = []
-    for pid, words in own_command_lines():
-        said = dict(pairwise(words))
-        if said.get("--home") == str(home) and "--control" in said:
-            found.append(Promised(said.get("--label", ""), pid, Path(said["--control"])))
-    return found
+def announced_sockets(home: Path) -> list[AnnouncedSocket]:
+    """Return the control sockets in the arguments of this fleet's running workers."""
+    sockets = []
+    for pid, arguments in command_lines_of_this_user():
+        control = option_of(arguments, "--control")
+        if control is not None and option_of(arguments, "--home") == str(home):
+            label = option_of(arguments, "--label") or ""
+            sockets.append(AnnouncedSocket(label, pid, Path(control)))
+    return sockets
 
 
 def prepare_folder(path: Path) -> None:
     """
-    Make the folder of the socket *path*, and be sure that it is ours alone.
+    Create the folder of the socket *path*, and check that only this user can write to it.
 
     Raises:
-        PermissionError: If somebody else could have put something there.
+        FolderWithoutModes: If the file system keeps no permission bits.
+        PermissionError: If another user could have placed a file there.
 
     """
     folder = path.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    facts = folder.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in (os.getuid(), 0):
-        raise PermissionError(f"{folder} belongs to somebody else")
-    if facts.st_mode & 0o022:
-        raise PermissionError(f"{folder} can be written by others: chmod 700 {folder}")
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.getuid(), 0):
+        raise PermissionError(f"{folder} belongs to another user")
+    if status.st_mode & 0o022 == 0:
+        return
+    if not _keeps_modes(folder):
+        raise FolderWithoutModes(errno.ENOTSUP, "the file system keeps no permissions", str(folder))
+    raise PermissionError(f"{folder} can be written by others: chmod 700 {folder}")
 
 
-def _short_folder() -> Path:
+def _keeps_modes(folder: Path) -> bool:
+    import tempfile  # slow to import, and only needed here
+
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as probe:
+            os.fchmod(probe.fileno(), 0o600)
+            return os.fstat(probe.fileno()).st_mode & 0o077 == 0
+    except OSError:
+        return False
+
+
+def _runtime_folder() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/") and Path(runtime).is_dir():
         return Path(runtime) / "ccproxy"
     return Path(f"/tmp/ccproxy-{os.getuid()}")  # noqa: S108 - checked by prepare_folder
 
 
-# Asking, without asyncio: for the CLI, and for threads. `server` has the rest. Nobody is asked
-# but a process of this user's or root's.
+# Blocking requests.
 
 
-def ask(path: Path | str, request: Answer, *, timeout: float) -> Answer:
+def ask_worker(path: Path | str, request: Request, kind: type[T], *, timeout: float) -> T:
     """
-    Send one request and return the answer.
+    Send one request to a worker and return its reply.
 
     Raises:
-        NoAnswer: If there is none within *timeout* seconds.
+        WorkerRefused: If the worker refuses the request.
+        AnswerTimeout: If the worker does not reply within *timeout* seconds.
+        NoAnswer: If no worker listens, or the reply is not of *kind*.
 
     """
-    return _exchange(path, request, timeout=timeout, fds=0).answer
+    return decode_reply(kind, exchange(path, encode(request), timeout=timeout).line, path)
 
 
-def ask_who(path: Path | str, *, timeout: float) -> tuple[Answer, Peer]:
+def state_and_peer(path: Path | str, *, timeout: float) -> tuple[WorkerState, Peer]:
     """
-    Ask a worker how it is, and the kernel which process that is.
+    Return a worker's state and the process that sent it.
 
     Raises:
-        NoAnswer: If there is no answer within *timeout* seconds.
+        NoAnswer: As `ask_worker`.
 
     """
-    exchange = _exchange(path, {"op": "state"}, timeout=timeout, fds=0)
-    return exchange.answer, exchange.peer
+    reply = exchange(path, encode(StateRequest()), timeout=timeout)
+    try:
+        return decode_reply(WorkerState, reply.line, path), reply.peer
+    except WorkerRefused as error:
+        raise NoAnswer(f"{path}: {error}") from error
 
 
 def take_listener(path: Path | str, *, timeout: float) -> socket.socket:
     """
-    Ask a worker for its listening socket.
+    Return a duplicate of a worker's listening socket.
 
     Raises:
-        NoAnswer: If it does not hand one over.
+        NoAnswer: If the worker does not send one.
 
     """
-    answer, fds, _ = _exchange(path, {"op": "listener"}, timeout=timeout, fds=1)
-    if not fds:
-        raise NoAnswer(f"no socket came: {answer}")
-    os.set_inheritable(fds[0], False)
-    return socket.socket(fileno=fds[0])
+    reply = exchange(path, encode(ListenerRequest()), timeout=timeout, max_fds=1)
+    if not reply.fds:
+        raise NoAnswer(f"{path}: no socket in the reply {reply.line[:80]!r}")
+    os.set_inheritable(reply.fds[0], False)
+    return socket.socket(fileno=reply.fds[0])
 
 
-class _Exchange(NamedTuple):
-    answer: Answer
-    fds: list[int]
+def decode_reply(kind: type[T], line: bytes, path: Path | str) -> T:
+    """
+    Read a worker's reply.
+
+    Raises:
+        WorkerRefused: If it is a refusal.
+        NoAnswer: If it is not of *kind*.
+
+    """
+    fields = parse_line(line, path)
+    try:
+        if fields.get("ok") is False:
+            raise WorkerRefused(from_fields(Refusal, fields).error)
+        return from_fields(kind, fields)
+    except MessageError as error:
+        raise NoAnswer(f"{path}: {error}") from error
+
+
+def parse_line(line: bytes, path: Path | str) -> dict[str, Any]:
+    """
+    Return the JSON object in *line*.
+
+    Raises:
+        NoAnswer: If there is none.
+
+    """
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise NoAnswer(f"{path}: not an answer: {line[:80]!r}")
+    return fields
+
+
+@dataclass(slots=True)
+class Exchanged:
+    """What came back for one request."""
+
+    line: bytes
     peer: Peer
+    fds: list[int] = field(default_factory=list)
 
 
-def _exchange(path: Path | str, request: Answer, *, timeout: float, fds: int) -> _Exchange:
-    line, taken = b"", []
+def exchange(
+    path: Path | str,
+    request: bytes,
+    *,
+    timeout: float,
+    max_fds: int = 0,
+    is_last: Callable[[bytes], bool] = lambda _: True,
+) -> Exchanged:
+    """
+    Send one line and return the first reply line for which *is_last* is true.
+
+    *timeout*, in seconds, limits the wait for each piece of the reply.
+
+    Raises:
+        AnswerTimeout: If a process listens but does not reply in time.
+        NoAnswer: If none listens, it belongs to another user, or closes without a whole line.
+
+    """
+    fds: list[int] = []
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             connection.connect(os.fspath(path))
             peer = trusted_peer(connection)
-            connection.sendall(to_line(request))
-            while not line.endswith(b"\n"):
-                if fds:
-                    data, new, _, _ = socket.recv_fds(connection, 65536, fds)
-                    taken += new
-                else:
-                    data = connection.recv(65536)
-                line += data
-                if not data or len(line) > LONGEST_LINE:
-                    break
-        return _Exchange(from_line(line), taken, peer)
+            connection.sendall(request)
+            buffer = bytearray()
+            while True:
+                line, end, rest = buffer.partition(b"\n")
+                if end and is_last(bytes(line)):
+                    return Exchanged(bytes(line), peer, fds)
+                if end:
+                    buffer = rest
+                    continue
+                if len(buffer) > MAX_LINE or not _receive(connection, buffer, fds, max_fds):
+                    raise NoAnswer(f"not an answer: {bytes(buffer[:80])!r}")
+    except TimeoutError as error:
+        _close_all(fds)
+        raise AnswerTimeout(f"{path}: no answer within {timeout:g} s") from error
     except (OSError, ValueError, NoAnswer) as error:
-        for fd in taken:
-            os.close(fd)
+        _close_all(fds)
         raise NoAnswer(f"{path}: {error}") from error
 
 
-def to_line(fields: Answer) -> bytes:
-    """Write what goes over a socket."""
-    return json.dumps(fields).encode() + b"\n"
+def _receive(connection: socket.socket, buffer: bytearray, fds: list[int], max_fds: int) -> bool:
+    """Append what arrives to *buffer* and *fds*; return False at the end."""
+    if max_fds:
+        data, new, _, _ = socket.recv_fds(connection, 65536, max_fds)
+        fds += new
+    else:
+        data = connection.recv(65536)
+    buffer += data
+    return bool(data)
 
 
-def from_line(line: bytes) -> Answer:
-    """
-    Read what came over a socket.
-
-    Raises:
-        NoAnswer: If it is not one JSON object.
-
-    """
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise NoAnswer(f"not an answer: {line[:80]!r}") from error
-    if not isinstance(fields, dict):
-        raise NoAnswer(f"not an answer: {line[:80]!r}")
-    return fields
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

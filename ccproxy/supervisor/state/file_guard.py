@@ -1,9 +1,9 @@
 """
-What the supervisor stands on: its lock, its control socket and its record, all of them files.
+Restores the supervisor's lock, control socket and record when they are removed.
 
-Somebody may remove them while the fleet runs (`rm -rf state`, `git clean -fdx`). They are looked
-at every second and made anew, so that the next command finds this supervisor and starts no
-second one. Where a second one has the lock already, the first ends and leaves the workers to it.
+Users remove them while the fleet runs (`rm -rf state`, `git clean -fdx`). Every second they are
+checked and created again, so that the next command finds this supervisor and starts no second
+one. If another supervisor has taken the lock in between, this one ends and leaves it the workers.
 """
 
 from __future__ import annotations
@@ -13,102 +13,125 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import datetime
 
 from ccproxy import __version__
 from ccproxy.config.fleet import Fleet
 from ccproxy.files import write_atomically
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.processes.identity import identify
-from ccproxy.supervisor.sockets.unix_server import Server
-from ccproxy.supervisor.state.lock import Lock
-from ccproxy.supervisor.state.records import read_supervisor
+from ccproxy.supervisor.sockets.unix_server import UnixServer
+from ccproxy.supervisor.state.lock import Lock, is_same_file
+from ccproxy.supervisor.state.records import SUPERVISOR_FILE, SupervisorRecord, read_supervisor
 
 PERIOD = 1.0
-"""Seconds between two looks; `client.RECOVERY` is longer."""
+"""Seconds between two checks; `client.RECOVERY` is longer."""
 
 
 class FileGuard:
-    """Keeps the supervisor's files in place; calls *lost* when another one has taken over."""
+    """Keeps the supervisor's files in place; calls *on_superseded* if another has taken over."""
 
     def __init__(
         self,
         fleet: Fleet,
-        server: Server,
+        server: UnixServer,
         *,
         lock: Lock | None,
         journal: Journal,
-        lost: Callable[[], None],
-        renew_workers: Callable[[], None] = lambda: None,
+        on_superseded: Callable[[], None],
+        restore_more: Callable[[], None] = lambda: None,
     ) -> None:
+        self.removed = ""
+        """That `state/` was removed, and when, for the user; empty if it was not."""
         self._fleet = fleet
         self._server = server
         self._lock = lock
         self._journal = journal
-        self._lost = lost
-        self._renew_workers = renew_workers
-        self._is_lost = False
-        self._told = ""
+        self._on_superseded = on_superseded
+        self._restore_more = restore_more
+        self._is_superseded = False
+        self._last_complaint = ""
+        self._folder: os.stat_result | None = None
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Go on until cancelled, or until another supervisor has taken over."""
+        """Check until cancelled, or until another supervisor has taken over."""
         while self.holds():
-            await self.renew()
+            self.restore()
             await sleep(PERIOD)
 
     def holds(self) -> bool:
-        """Say whether the fleet is still ours; a lock that was removed is taken again."""
-        if self._is_lost or self._lock is None:
-            return not self._is_lost
+        """Return whether this process still is the supervisor; take a removed lock again."""
+        if self._is_superseded or self._lock is None:
+            return not self._is_superseded
         try:
-            self._is_lost = not self._lock.renew()
+            self._is_superseded = not self._lock.renew()
         except OSError as error:
-            # Nobody else can have taken a lock that cannot be made.
-            self._complain("lock.lost", error)
-        if self._is_lost:
+            # No other process can have taken a lock that cannot be created.
+            self._complain("lock.failed", error)
+        if self._is_superseded:
             self._journal("supervisor.superseded", level="warning", pid=os.getpid())
-            self._lost()
-        return not self._is_lost
+            self._on_superseded()
+        return not self._is_superseded
 
-    async def renew(self) -> None:
-        """Make anew what was removed of the socket and the record."""
+    def restore(self) -> None:
+        """Create the socket, the record and the records of workers again if they were removed."""
         try:
-            if await self._server.renew():
-                self._journal("socket.renewed", level="warning", path=str(self._server.path))
+            if self._server.restore():
+                self._journal("socket.restored", level="warning", path=str(self._server.path))
         except OSError as error:
-            self._complain("socket.lost", error)
-        if not self._is_recorded:
+            self._complain("socket.failed", error)
+        if not self._has_record:
             self.write_record()
-        self._renew_workers()
+        self._check_state_folder()
+        self._restore_more()
 
     def write_record(self) -> None:
-        """Write down who we are; what a full disk does not take is tried again."""
+        """Write the supervisor's pid record; after a failure the next check tries again."""
         me = identify(os.getpid())
         if me is None:
             return
-        record = {
-            "pid": me.pid,
-            "start_time": me.start,
-            "boot_id": me.boot,
-            "control": os.fspath(self._server.path),
-            "since": time.time(),
-            "version": __version__,
-        }
+        record = SupervisorRecord(
+            pid=me.pid,
+            start_time=me.start,
+            boot_id=me.boot,
+            control=os.fspath(self._server.path),
+            since=time.time(),
+            version=__version__,
+            home=os.fspath(self._fleet.home),
+        )
         try:
-            write_atomically(self._fleet.pids / "supervisor.pid", json.dumps(record) + "\n")
+            text = json.dumps(asdict(record)) + "\n"
+            write_atomically(self._fleet.pids / SUPERVISOR_FILE, text)
         except OSError as error:
-            self._complain("record.lost", error)
+            self._complain("record.failed", error)
 
     def remove_record(self) -> None:
-        """Remove what is written down about us, and nothing about another."""
-        if self._is_recorded:
-            (self._fleet.pids / "supervisor.pid").unlink(missing_ok=True)
+        """Remove the record, unless it is another supervisor's."""
+        if self._has_record:
+            (self._fleet.pids / SUPERVISOR_FILE).unlink(missing_ok=True)
+
+    def _check_state_folder(self) -> None:
+        """Note that `state/` was replaced: what workers had stored in it is lost."""
+        try:
+            status = self._fleet.state.lstat()
+        except OSError:
+            return
+        if self._folder is not None and not is_same_file(self._fleet.state, self._folder):
+            at = datetime.now().strftime("%H:%M")
+            self.removed = (
+                f"state/ was removed at {at} and created again: disabled keys, cooldowns and "
+                "statistics may be lost; fix: ccproxy restart"
+            )
+            self._journal("state.removed", level="warning", path=str(self._fleet.state))
+        self._folder = status
 
     def _complain(self, event: str, error: OSError) -> None:
-        if (text := f"{event} {error.strerror}") != self._told:  # not every second the same
-            self._told = text
+        if (text := f"{event} {error.strerror}") != self._last_complaint:  # not every second
+            self._last_complaint = text
             self._journal(event, level="error", reason=str(error))
 
     @property
-    def _is_recorded(self) -> bool:
+    def _has_record(self) -> bool:
         record = read_supervisor(self._fleet.pids)
-        return record is not None and record.get("pid") == os.getpid()
+        return record is not None and record.pid == os.getpid()

@@ -1,13 +1,14 @@
 """
-The fleet's lock: whoever holds it is the supervisor, or is about to start one.
+The fleet's lock: the process that holds it is the supervisor, or is about to start one.
 
-It is an flock, so it ends with its holder, however that dies. `ccproxy start` takes it and hands
-it down to the supervisor that it starts, so there is no moment at which two could be started.
-The file says who holds it, for those who have to wait.
+It is an flock, so it ends with the process that holds it. `ccproxy start` takes the lock and the
+supervisor that it starts inherits it, so two supervisors can never be started at once. The file's
+content names the holder, for the messages of commands that have to wait.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -17,37 +18,44 @@ from pathlib import Path
 from types import TracebackType
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.errors import Busy
-from ccproxy.files import read_json
+from ccproxy.errors import Busy, CcproxyError
+from ccproxy.files import open_private, read_json
 
 NAME = "supervisor.lock"
+
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
 class Lock:
     """
     Holds the lock of *fleet* as a context manager.
 
-    *fd* is a descriptor that holds it already, handed down by the parent.
+    *fd* is a descriptor that already holds it, inherited from the parent.
 
     Raises:
-        Busy: On entry, if somebody else holds it.
+        Busy: On entry, if another process holds the lock.
+        CcproxyError: On entry, if the lock's file cannot be used.
 
     """
 
     def __init__(self, fleet: Fleet, *, command: str, fd: int | None = None) -> None:
         self._fleet = fleet
         self._command = command
-        self._handed = fd
+        self._inherited = fd
         self.fd = -1
 
     def __enter__(self) -> Lock:
-        self.fd = self._open() if self._handed is None else self._handed
+        fd = self._open() if self._inherited is None else self._inherited
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self.fd)
-            raise Busy(holder_text(self._fleet)) from error
-        self._sign()
+            os.close(fd)
+            raise Busy(describe_holder(self._fleet)) from error
+        except OSError as error:
+            os.close(fd)
+            raise self._failure(error) from error
+        self.fd = fd
+        self._write_holder()
         return self
 
     def __exit__(
@@ -56,56 +64,80 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Closed, not unlocked: a child to which the lock was handed down keeps it.
+        # Closed, not unlocked: a child that inherited the lock keeps it.
         os.close(self.fd)
 
     def renew(self) -> bool:
         """
-        Take the lock afresh where its file was removed; return whether it is still ours.
+        Take the lock again if its file was removed; return whether it is still held.
 
-        A lock on a file that nobody finds any more keeps nobody away.
+        A lock on a removed file keeps no other process away.
 
         Raises:
-            OSError: If the file cannot be made; what is held is held on to.
+            OSError: If the file cannot be created; the present lock is kept.
 
         """
-        if is_at(self._path, os.fstat(self.fd)):
+        if is_same_file(self._path, os.fstat(self.fd)):
             return True
-        fresh = self._open()
+        fd = self._open_file()
         try:
-            fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(fresh)
+            os.close(fd)
             return False
+        except OSError:
+            os.close(fd)
+            raise
         os.close(self.fd)
-        self.fd = fresh
-        self._sign()
+        self.fd = fd
+        self._write_holder()
         return True
 
-    def _sign(self) -> None:
+    def _write_holder(self) -> None:
         holder = {"pid": os.getpid(), "command": self._command, "since": time.time()}
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, json.dumps(holder).encode(), 0)
+        try:
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, json.dumps(holder).encode(), 0)
+        except OSError:  # a full disk: the lock itself needs no room
+            return
 
     @property
     def _path(self) -> Path:
         return self._fleet.state / NAME
 
     def _open(self) -> int:
+        try:
+            return self._open_file()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _open_file(self) -> int:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        return open_private(self._path, os.O_RDWR | os.O_CREAT)
+
+    def _failure(self, error: OSError) -> CcproxyError:
+        if error.errno in _NO_LOCKS:
+            return CcproxyError(
+                f"{self._path}: the file system has no locks ({error.strerror}), so two commands "
+                "could start every worker twice\n"
+                "  fix: move the folder of ccproxy.toml to a local disk"
+            )
+        return CcproxyError(
+            f"{self._path} cannot be opened: {error.strerror or error}\n"
+            f"  fix: make {self._path.parent} writable, or free some space"
+        )
 
 
-def is_at(path: Path, known: os.stat_result) -> bool:
-    """Say whether *path* still leads to the very file that *known* is about."""
+def is_same_file(path: Path, status: os.stat_result) -> bool:
+    """Return True if *path* is still the file that *status* belongs to."""
     try:
-        return os.path.samestat(path.lstat(), known)
+        return os.path.samestat(path.lstat(), status)
     except OSError:
         return False
 
 
-def holder_text(fleet: Fleet) -> str:
-    """Say who holds the lock, as far as its file tells."""
+def describe_holder(fleet: Fleet) -> str:
+    """Return which process holds the lock, as far as its file tells."""
     try:
         holder = read_json(fleet.state / NAME)
         command, pid = str(holder["command"]), int(holder["pid"])
@@ -114,5 +146,5 @@ def holder_text(fleet: Fleet) -> str:
         return "busy: another ccproxy command holds the lock\n  fix: try again in a moment"
     return (
         f"busy: `{command}` (pid {pid}) holds the lock since {seconds} s\n"
-        f"  fix: try again in a moment; if it does not end: kill -9 {pid} (workers go on)"
+        f"  fix: try again in a moment; if it does not end: kill -9 {pid} (workers continue)"
     )

@@ -1,13 +1,15 @@
 """
-What is written down about a worker, so that a supervisor that comes later knows it.
+Pid records: what a new supervisor needs to know about running processes.
 
-A record is never written in place: a temporary file is filled, synced and renamed, so that a
-kill -9 at any moment leaves the old record or the new one. A record that cannot be read all the
-same is set aside by its reader; the worker's control socket then tells what it said.
+Records are replaced atomically, so a kill leaves the old record or the new one. A record that
+cannot be read is deleted by its reader and rebuilt from the worker's control socket.
+
+A record belongs to the fleet in its `home`. In a copied folder the records of the original are
+ignored, because their processes belong to the original fleet.
 
 The files of one label: `<LABEL>.pid`, `<LABEL>@2.pid` for the second of several processes, and
-`<LABEL>@1~<NONCE>.pid` for a process that was replaced and finishes its streams. Neither sign
-may stand in a label, so no two labels share a name.
+`<LABEL>@1~<NONCE>.pid` for a replaced process that finishes its requests. Labels contain neither
+`@` nor `~`, so no two labels share a name.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ from typing import Any
 
 from ccproxy.config.fleet import LABEL
 from ccproxy.files import read_json, read_regular, write_atomically
-from ccproxy.supervisor.processes.identity import Identity
+from ccproxy.ipc.control_messages import MessageError, from_fields
+from ccproxy.supervisor.processes.identity import Identity, command_line, option_of
+
+SUPERVISOR_FILE = "supervisor.pid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """All that is needed to start the workers of one entry."""
+    """What the workers of one entry are started from."""
 
     label: str
     host: str
@@ -35,13 +40,15 @@ class Spec:
     env_file: str
     workers: int = 1
     digest: str = ""
-    """Names the entry, its env file's content and the version that read it; empty: not known."""
+    """Hash of everything that a worker depends on; it differs if a reload must replace it."""
+    source: str = ""
+    """Hash of the entry and its env file alone; it differs if the user has changed them."""
     base_url: str = ""
-    models: dict[str, str | None] = field(default_factory=dict)
+    models: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the proxy listens."""
+        """Host and port on which the workers listen."""
         return self.host, self.port
 
 
@@ -54,6 +61,8 @@ class WorkerRecord:
     control: str
     index: int
     spec: Spec
+    home: str = ""
+    """The fleet's home; empty in records of releases before 2.0."""
 
     @classmethod
     def from_json(cls, text: str) -> WorkerRecord:
@@ -70,14 +79,15 @@ class WorkerRecord:
                 identity=identity_of(fields),
                 nonce=_text(fields["nonce"]),
                 control=_text(fields["control"]),
-                index=_count(fields["index"]),
+                index=_positive(fields["index"]),
                 spec=_spec_of(fields["spec"]),
+                home=_text(fields.get("home", "")),
             )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a pid record: {error}") from error
 
     def to_json(self) -> str:
-        """Write the record as JSON; pid, port and label stand at the top for other tools."""
+        """Return the record as JSON; pid, port and label are at the top for other tools."""
         fields = {
             "pid": self.identity.pid,
             "start_time": self.identity.start,
@@ -87,9 +97,34 @@ class WorkerRecord:
             "port": self.spec.port,
             "control": self.control,
             "index": self.index,
+            "home": self.home,
             "spec": asdict(self.spec),
         }
         return json.dumps(fields, indent=1) + "\n"
+
+    def belongs_to(self, home: Path) -> bool:
+        """Return False if the process was started by the fleet of another folder."""
+        return is_home(self.home or option_of(command_line(self.identity.pid), "--home"), home)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorRecord:
+    """The supervisor process of a fleet."""
+
+    pid: int
+    start_time: float
+    boot_id: str
+    control: str = ""
+    """The path of its control socket."""
+    since: float = 0.0
+    """Seconds since the epoch."""
+    version: str = ""
+    home: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        """The process."""
+        return Identity(self.pid, self.start_time, self.boot_id)
 
 
 class RecordFolder:
@@ -100,10 +135,10 @@ class RecordFolder:
 
     def write(self, record: WorkerRecord) -> None:
         """
-        Write *record* as the current one of its position; a living predecessor is kept aside.
+        Write *record* as the current one of its position; a running predecessor keeps its own.
 
         Raises:
-            OSError: If the disk does not take it.
+            OSError: If the file cannot be written.
 
         """
         path = self._folder / _name(record)
@@ -112,20 +147,21 @@ class RecordFolder:
         except (OSError, ValueError):
             before = None
         if before is not None and before.nonce != record.nonce and before.identity.is_alive():
-            path.rename(self._folder / _name(before, leaving=True))
+            path.rename(self._folder / _name(before, is_replaced=True))
         write_atomically(path, record.to_json())
 
-    def renew(self, record: WorkerRecord) -> None:
-        """Write *record* if nothing is written at its place: it was removed, or the disk full."""
+    def restore(self, record: WorkerRecord) -> None:
+        """Write *record* if it has no file: it was removed, or the disk was full."""
         if (self._folder / _name(record)).exists():
             return
-        if not (self._folder / _name(record, leaving=True)).exists():
-            with contextlib.suppress(OSError):  # there will be another time
+        if not (self._folder / _name(record, is_replaced=True)).exists():
+            with contextlib.suppress(OSError):  # the caller tries again
                 self.write(record)
 
     def remove(self, record: WorkerRecord) -> None:
-        """Remove what was written about *record*'s process, and nothing else."""
-        for path in (self._folder / _name(record), self._folder / _name(record, leaving=True)):
+        """Remove the file of *record*'s process, and no other."""
+        names = (_name(record), _name(record, is_replaced=True))
+        for path in (self._folder / name for name in names):
             try:
                 if _read(path).nonce == record.nonce:
                     path.unlink()
@@ -133,9 +169,9 @@ class RecordFolder:
                 continue
 
     def read(self) -> Iterator[tuple[Path, WorkerRecord | None]]:
-        """Read every record of a worker; None stands for what cannot be read."""
+        """Yield every worker's record with its file; None for one that cannot be read."""
         for path in sorted(self._folder.glob("*.pid")):
-            if path.name == "supervisor.pid" or path.is_symlink():
+            if path.name == SUPERVISOR_FILE or path.is_symlink():
                 continue
             try:
                 yield path, _read(path)
@@ -145,25 +181,39 @@ class RecordFolder:
 
 def identity_of(fields: Mapping[str, Any]) -> Identity:
     """
-    Read who a record is about.
+    Return the process that a record is about.
 
     Raises:
-        KeyError, TypeError, ValueError: If it does not say.
+        KeyError, TypeError, ValueError: If the fields are missing or wrong.
 
     """
     start = fields["start_time"]
     if not isinstance(start, float):
-        raise TypeError(f"no moment: {start!r}")
-    return Identity(_count(fields["pid"]), start, _text(fields["boot_id"]))
+        raise TypeError(f"not a start time: {start!r}")
+    return Identity(_positive(fields["pid"]), start, _text(fields["boot_id"]))
 
 
-def read_supervisor(folder: Path) -> dict[str, Any] | None:
-    """Read the supervisor's own record; None if there is none that can be read."""
+def read_supervisor(pids: Path) -> SupervisorRecord | None:
+    """Return the record of the supervisor of the fleet at *pids*' parent; None if there is none."""
     try:
-        fields = read_json(folder / "supervisor.pid")
-    except (OSError, ValueError):
+        fields = read_json(pids / SUPERVISOR_FILE)
+        record = from_fields(SupervisorRecord, fields)
+        identity_of(fields)
+        _text(record.control)
+    except (OSError, KeyError, TypeError, ValueError):
         return None
-    return fields if isinstance(fields, dict) else None
+    is_ours = not record.home or is_home(record.home, pids.parent)
+    return record if is_ours else None
+
+
+def is_home(recorded: str | None, home: Path) -> bool:
+    """Return True if *recorded* is the path of *home*, or another path of the same folder."""
+    if not recorded:
+        return False
+    try:
+        return recorded == str(home) or Path(recorded).samefile(home)
+    except (OSError, ValueError):
+        return False
 
 
 def _read(path: Path) -> WorkerRecord:
@@ -171,34 +221,32 @@ def _read(path: Path) -> WorkerRecord:
 
 
 def _spec_of(fields: Mapping[str, Any]) -> Spec:
-    spec = Spec(**fields)
+    spec = from_fields(Spec, fields)
     if not LABEL.fullmatch(spec.label):
-        raise ValueError(f"no label: {spec.label!r}")
-    if not isinstance(spec.models, dict):
-        raise TypeError(f"no models: {spec.models!r}")
+        raise MessageError(f"not a label: {spec.label!r}")
     names = [name for name in spec.models.values() if name is not None]
     for text in (spec.host, spec.env_file, spec.digest, spec.base_url, *spec.models, *names):
         _text(text)
     for number in (spec.port, spec.workers):
-        _count(number)
+        _positive(number)
     return spec
 
 
 def _text(value: object) -> str:
-    """Return *value* if it is text that the system takes for a path or an argument."""
+    """Return *value* if the system accepts it as a path or an argument."""
     if not isinstance(value, str) or b"\0" in os.fsencode(value):
-        raise TypeError(f"no text: {value!r}")
+        raise TypeError(f"not a text: {value!r}")
     return value
 
 
-def _count(value: object) -> int:
+def _positive(value: object) -> int:
     if not isinstance(value, int) or not 0 < value < 2**31:
-        raise TypeError(f"no number: {value!r}")
+        raise TypeError(f"not a number: {value!r}")
     return value
 
 
-def _name(record: WorkerRecord, *, leaving: bool = False) -> str:
+def _name(record: WorkerRecord, *, is_replaced: bool = False) -> str:
     label, index = record.spec.label, record.index
-    if leaving:
+    if is_replaced:
         return f"{label}@{index}~{record.nonce[:12]}.pid"
     return f"{label}.pid" if index == 1 else f"{label}@{index}.pid"

@@ -1,9 +1,8 @@
 """
-Which entries are not to run, kept beyond the supervisor's death.
+Which entries are stopped, for the next supervisor.
 
-Whatever else there is to know about a fleet is read off its workers. That an entry was stopped, or
-never started, leaves no worker to read it off: without this a new supervisor's first reload would
-take such an entry for a new one and start it.
+Everything else about a fleet can be read off its workers. A stopped entry has no worker, and
+without this file the first reload of a new supervisor would take it for a new entry and start it.
 """
 
 from __future__ import annotations
@@ -19,21 +18,28 @@ NAME = "unwanted.json"
 
 
 class StoppedEntries:
-    """The labels, in lower case; read once, written whenever they change."""
+    """The labels of stopped entries, in lower case; read once, written when they change."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self.labels = _read(self._path)
 
-    def note(self, labels: Iterable[str]) -> None:
-        """Keep *labels*; on a full disk in memory only."""
-        wanted = frozenset(labels)
-        if wanted == self.labels:
-            return
-        self.labels = wanted
+    def set(self, labels: Iterable[str]) -> None:
+        """Replace the labels; if the disk is full, in memory only."""
+        new = frozenset(labels)
+        if new != self.labels:
+            self.labels = new
+            self._write()
+
+    def restore(self) -> None:
+        """Write the file again if it was removed."""
+        if self.labels and not self._path.exists():
+            self._write()
+
+    def _write(self) -> None:
         with contextlib.suppress(OSError):
-            if wanted:
-                write_atomically(self._path, json.dumps(sorted(wanted)) + "\n")
+            if self.labels:
+                write_atomically(self._path, json.dumps(sorted(self.labels)) + "\n")
             else:
                 self._path.unlink(missing_ok=True)
 

@@ -1,10 +1,10 @@
 """
-Notices when somebody has moved the wall clock, so that nothing is thrown away for it.
+Detects that the wall clock was changed, so that nothing is deleted because of it.
 
-The age of an archive is a matter of the wall clock. A clock that leaps ahead by ten days would
-make every archive old at once. So whoever looks at ages first compares how far the wall clock has
-come since the last look with how far the kernel's count since boot has. After a reboot there is
-nothing to compare with, and the clock is believed.
+The age of an archive depends on the wall clock. A clock that jumps ahead by ten days would make
+every archive old at once. Before deleting by age, the distance that the wall clock has moved since
+the last check is compared with that of the kernel's clock since boot. After a reboot there is no
+earlier check, and the wall clock is trusted.
 """
 
 from __future__ import annotations
@@ -19,42 +19,43 @@ from ccproxy.files import read_json, write_atomically
 from ccproxy.supervisor.processes.identity import boot_id
 
 NAME = "clock.json"
-LEAP = 3600.0
-"""Seconds; less is put right by any time service, and too little to matter for retention."""
+JUMP_SECONDS = 3600.0
+"""Smaller changes are made by time services, and do not matter for retention."""
 
 
-def steady() -> float:
-    """Return seconds since boot, those of a suspended machine included."""
+def seconds_since_boot() -> float:
+    """Return seconds since boot, including the time that the machine was suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class WallClock:
-    """The wall clock of a fleet, as it was last looked at by any process."""
+    """The wall clock of a fleet, as it was when any process last checked it."""
 
     def __init__(self, folder: Path, *, wall: Callable[[], float] = time.time) -> None:
         self._path = folder / NAME
         self._wall = wall
 
-    def leap(self) -> float:
-        """Return by how many seconds the clock was moved ahead or back; 0 if it was not."""
+    def jump(self) -> float:
+        """Return the seconds by which the clock was moved ahead or back; 0 if it was not."""
         try:
-            seen = read_json(self._path)
-            if seen["boot"] != boot_id():
+            last = read_json(self._path)
+            if last["boot"] != boot_id():
                 return 0.0
-            moved = (self._wall() - float(seen["wall"])) - (steady() - float(seen["steady"]))
+            passed = seconds_since_boot() - float(last["steady"])
+            moved = (self._wall() - float(last["wall"])) - passed
         except (OSError, KeyError, TypeError, ValueError):
             return 0.0
-        return moved if abs(moved) >= LEAP else 0.0
+        return moved if abs(moved) >= JUMP_SECONDS else 0.0
 
-    def note(self) -> None:
-        """Believe the clock as it stands."""
-        fields = {"wall": self._wall(), "steady": steady(), "boot": boot_id()}
+    def save(self) -> None:
+        """Record the present time as correct."""
+        fields = {"wall": self._wall(), "steady": seconds_since_boot(), "boot": boot_id()}
         with contextlib.suppress(OSError):
             write_atomically(self._path, json.dumps(fields) + "\n")
 
 
-def leap_text(seconds: float) -> str:
-    """Say how far a clock was moved."""
+def describe_jump(seconds: float) -> str:
+    """Return how far the clock was moved, for the user."""
     size = abs(seconds)
     amount = f"{size / 86400:.0f} d" if size >= 86400 else f"{size / 3600:.0f} h"
     return f"clock moved by {'-' if seconds < 0 else ''}{amount}"

@@ -1,0 +1,226 @@
+"""
+The messages between the command line and the supervisor.
+
+A command is one line of JSON; a reply is one line, before which there may be lines of progress.
+Unknown fields are ignored and missing ones have defaults, because after an upgrade a new command
+line talks to an old supervisor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, NoReturn, get_args
+
+from ccproxy.errors import (
+    Busy,
+    CcproxyError,
+    ConfigError,
+    Mistake,
+    NotReady,
+    NotRunning,
+    PortInUse,
+    UsageError,
+)
+from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError, from_fields
+from ccproxy.supervisor.control.status import Row
+
+Op = Literal["ping", "status", "start", "stop", "restart", "reload", "plan", "records", "leave"]
+OPS: tuple[Op, ...] = get_args(Op)
+
+PlanSign = Literal["+", "~", "-", "="]
+"""What a reload does with an entry: start, replace, stop, nothing."""
+
+ERRORS: Mapping[str, type[CcproxyError]] = {
+    error.__name__: error
+    for error in (CcproxyError, UsageError, NotRunning, PortInUse, Busy, NotReady)
+}
+"""The errors that cross the socket by name; `ConfigError` carries its mistakes instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One request to the supervisor."""
+
+    op: Op
+    labels: tuple[str, ...] = ()
+    """In lower case; empty: all."""
+    timeout: float = 15.0
+    """Seconds to wait for readiness."""
+    drain: float = DRAIN_SECONDS
+    """Seconds that running requests get."""
+    cwd: str | None = None
+    """The user's folder; mistakes are reported relative to it."""
+    command: str = ""
+    """The command line, named to other commands that have to wait."""
+    config: str = ""
+    """The table that the command is about; empty: the supervisor's own."""
+    network: Mapping[str, str] | None = None
+    """The proxy and certificate variables of the user's shell; None: unknown."""
+    progress: bool = False
+    """Whether to send lines of progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a running command is waiting for."""
+
+    labels: tuple[str, ...] = ()
+    """Entries with a worker that is stopping."""
+    in_flight: int = 0
+    """Requests that still run on those workers."""
+    seconds_left: float = 0.0
+    """Until the remaining requests are cut off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorInfo:
+    """The supervisor process."""
+
+    pid: int = 0
+    uptime_s: float = 0.0
+    version: str = ""
+    build: str = ""
+    """Hash of the source that it runs."""
+    in_front: bool = False
+    """Whether it runs in the foreground (`ccproxy up`)."""
+    trouble: str | None = None
+    """What is wrong with it, for the user."""
+    config: str = ""
+    """Its table."""
+    python: str = ""
+    """Its interpreter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedChange:
+    """What a reload does with one entry."""
+
+    label: str
+    change: PlanSign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MistakeFields:
+    """A `Mistake` with its file as text."""
+
+    file: str
+    line: int | None = None
+    text: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The result of a command."""
+
+    ok: bool = False
+    proxies: tuple[Row, ...] = ()
+    plan: tuple[PlannedChange, ...] = ()
+    routing_changed: bool = False
+    """Whether routes, fallback or presets of the table differ from the last start or reload."""
+    notes: tuple[str, ...] = ()
+    """What the user should know although nothing failed."""
+    records: tuple[str, ...] = ()
+    """The pid records of running workers."""
+    kind: str = ""
+    """The name of the error with which the command was refused; empty if it was not."""
+    error: str | None = None
+    mistakes: tuple[MistakeFields, ...] = ()
+    supervisor: SupervisorInfo = field(default_factory=SupervisorInfo)
+    ending: bool = False
+    """Whether the supervisor is about to exit."""
+
+
+def refusal(error: CcproxyError) -> Reply:
+    """Return the reply for a command that *error* ended."""
+    if isinstance(error, ConfigError):
+        return Reply(kind="ConfigError", error=str(error), mistakes=to_fields(error.mistakes))
+    kind = type(error).__name__
+    return Reply(kind=kind if kind in ERRORS else "CcproxyError", error=str(error))
+
+
+def raise_refusal(reply: Reply) -> NoReturn:
+    """
+    Raise the error that *reply* carries.
+
+    Raises:
+        CcproxyError: Or one of its subclasses, as the supervisor raised it.
+
+    """
+    if reply.kind == "ConfigError":
+        raise ConfigError(from_mistake_fields(reply.mistakes))
+    raise ERRORS.get(reply.kind, CcproxyError)(reply.error or "the supervisor refused")
+
+
+def to_fields(mistakes: Sequence[Mistake]) -> tuple[MistakeFields, ...]:
+    """Return *mistakes* as they cross a pipe or socket."""
+    return tuple(
+        MistakeFields(file=str(one.file), line=one.line, text=one.text, fix=one.fix)
+        for one in mistakes
+    )
+
+
+def from_mistake_fields(fields: Sequence[MistakeFields]) -> list[Mistake]:
+    """Return the mistakes that `to_fields` encoded."""
+    return [
+        Mistake(file=Path(one.file), line=one.line, text=one.text, fix=one.fix) for one in fields
+    ]
+
+
+def encode_message(message: Command | Reply | Progress) -> bytes:
+    """Return *message* as one line of JSON."""
+    fields = asdict(message)
+    return (
+        json.dumps({"progress": fields} if isinstance(message, Progress) else fields).encode()
+        + b"\n"
+    )
+
+
+def decode_command(line: bytes) -> Command:
+    """
+    Read a command.
+
+    Raises:
+        UsageError: If it is none; the text names the field.
+
+    """
+    try:
+        fields = json.loads(line)
+        command = from_fields(Command, fields)
+    except MessageError as error:
+        raise UsageError(f"not a command: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError("not a command: not JSON") from error
+    if not (0 <= command.timeout < 1e7 and 0 <= command.drain < 1e7):
+        raise UsageError("not a command: timeout and drain must be seconds, at least 0")
+    return command
+
+
+def decode_progress(line: bytes) -> Progress | None:
+    """Return the progress in *line*; None if it is not a line of progress."""
+    if not line.startswith(b'{"progress"'):
+        return None
+    try:
+        return from_fields(Progress, json.loads(line)["progress"])
+    except (ValueError, RecursionError):
+        return Progress()
+
+
+def decode_answer(line: bytes) -> Reply:
+    """
+    Read a reply.
+
+    Raises:
+        MessageError: If it is none.
+
+    """
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("not JSON") from error
+    if isinstance(fields, dict):  # a refusal of an old supervisor has no list of mistakes
+        fields = {name: value for name, value in fields.items() if value is not None}
+    return from_fields(Reply, fields)

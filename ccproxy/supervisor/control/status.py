@@ -1,0 +1,151 @@
+"""
+The status of one entry: a row of `ccproxy status`.
+
+A new column of the worker needs a field of `WorkerState`, a field and a line here, and a column in
+the command line's table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ccproxy.ipc.control_messages import KeyCounts
+from ccproxy.logs import log_path
+from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
+from ccproxy.supervisor.fleet.worker_slot import UNKNOWN, WorkerSlot
+from ccproxy.supervisor.processes.identity import age_of
+from ccproxy.supervisor.state.records import Spec
+
+Change = Literal["", "changed", "removed", "unreadable"]
+"""How the user's files differ from what runs: the entry or its env file was changed, the entry was
+removed from the table, or one of them cannot be read."""
+
+_BEST_FIRST = (
+    *(Phase.READY, Phase.DEGRADED, Phase.STARTING),
+    *(Phase.CRASH_LOOP, Phase.FAILED, Phase.FOREIGN),
+)
+_SERVING = (Phase.READY, Phase.DEGRADED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One entry, as `status --json` shows it."""
+
+    label: str
+    port: int
+    host: str
+    state: str
+    pids: tuple[int, ...] = ()
+    uptime_s: float | None = None
+    keys: Mapping[str, int] | None = None
+    """`ready` and `total`."""
+    in_flight: int = 0
+    connections: int = 0
+    """Open client connections, of which there are at most `max_connections`."""
+    max_connections: int = 0
+    models: Mapping[str, str | None] = field(default_factory=dict)
+    switched: str = ""
+    """Name of the active switch of models; empty if the env file's models are used."""
+    passes_to: str = ""
+    """Where requests go unchanged in bypass mode; empty if bypass is off."""
+    keeps_history: bool = False
+    inspects: bool = False
+    """Whether INSPECT makes request bodies readable now."""
+    inspects_s: float = 0.0
+    """Seconds until that ends."""
+    base_url: str = ""
+    log: str = ""
+    reason: str | None = None
+    faulty_key: str = ""
+    """Id of the first key that was rejected or is out of credit."""
+    changed: Change = ""
+    """How the files differ from what runs; `ccproxy reload` applies it."""
+    late: bool = False
+    """A worker did not become ready in time."""
+    version: str = ""
+    """Of ccproxy when the worker was started; empty if unknown."""
+    build: str = ""
+    """Hash of the source that the worker runs; empty if unknown."""
+    log_dropped_total: int = 0
+    """Log lines lost since the start because the disk was full."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row for `status --json`."""
+        return asdict(self) | {"pids": list(self.pids)}
+
+
+def row_of(
+    spec: Spec,
+    slots: Sequence[WorkerSlot],
+    *,
+    port: Callable[[WorkerSlot], Port],
+    now: float,
+    logs: Path,
+    changed: Change = "",
+) -> Row:
+    """Return the row of the entry *spec*; what its *slots* run takes precedence over *spec*."""
+    current = [slot for slot in slots if slot.goal is Goal.RUNNING]
+    spec = next((slot.spec for slot in current), spec)
+    phases = [(slot, slot.phase(now, port(slot))) for slot in current]
+    state = state_of([(slot.index, phase) for slot, phase in phases], is_stopping=bool(slots))
+    ordered = sorted(current or slots, key=lambda slot: slot.index)
+    running = [slot for slot in ordered if slot.record is not None]
+    serving = [slot for slot in running if slot.is_serving]
+    states = [slot.state for slot in serving]
+    first = next((one for one in states if one != UNKNOWN), UNKNOWN)
+    ages = [age_of(slot.record.identity) for slot in serving if slot.record]
+    reasons = (slot.reason(now) for slot, phase in phases if phase is not Phase.READY)
+    return Row(
+        label=spec.label,
+        port=spec.port,
+        host=spec.host,
+        state=state.value,
+        pids=tuple(slot.record.identity.pid for slot in running if slot.record),
+        uptime_s=round(min(ages), 1) if ages else None,
+        keys=_poorest(one.keys for one in states),
+        in_flight=sum(one.in_flight for one in states),
+        connections=sum(one.connections for one in states),
+        max_connections=sum(one.max_connections for one in states),
+        models=first.models or spec.models,
+        switched=first.switched,
+        passes_to=first.passes_to,
+        keeps_history=any(one.keeps_history for one in states),
+        inspects=any(one.inspects for one in states),
+        inspects_s=max((one.inspects_s for one in states), default=0.0),
+        base_url=first.base_url or spec.base_url,
+        log=str(log_path(logs, spec.label)),
+        reason=None if state is Phase.READY else next(filter(None, reasons), None),
+        faulty_key=next((one.faulty_key for one in states if one.faulty_key), ""),
+        changed=changed,
+        late=any(slot.is_timed_out for slot in current),
+        version=first.version,
+        build=first.build,
+        log_dropped_total=sum(one.log_dropped_total for one in states),
+    )
+
+
+def state_of(phases: Iterable[tuple[int, Phase]], *, is_stopping: bool = False) -> Phase:
+    """
+    Return the phase of an entry from those of its slots, each given with its index.
+
+    Of two slots with one index the better one counts: while a worker is replaced, the old one
+    serves.
+    """
+    best: dict[int, Phase] = {}
+    for index, phase in phases:
+        best[index] = min(best.get(index, phase), phase, key=_BEST_FIRST.index)
+    if not best:
+        return Phase.STOPPING if is_stopping else Phase.STOPPED
+    worst = max(best.values(), key=_BEST_FIRST.index)
+    serves = any(phase in _SERVING for phase in best.values())
+    return Phase.DEGRADED if serves and worst is not Phase.READY else worst
+
+
+def _poorest(pools: Iterable[KeyCounts | None]) -> Mapping[str, int] | None:
+    # Every process has its own pool of the same keys; the one with the fewest ready keys counts.
+    counts = [pool for pool in pools if pool is not None]
+    poorest = min(counts, key=lambda pool: pool.ready, default=None)
+    return None if poorest is None else {"ready": poorest.ready, "total": poorest.total}
