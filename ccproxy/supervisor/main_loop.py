@@ -207,8 +207,8 @@ class Supervisor:
             if Path(command.config).samefile(ours):
                 return
         raise UsageError(
-            f"the fleet in {self._fleet.home} runs with {ours.name}, not {Path(command.config).name}"
-            f"\n  fix: ccproxy -c {ours.name} stop, or put the second table into a folder of its own"
+            f"the fleet in {ours.parent} runs with {ours.name}, not {Path(command.config).name}\n"
+            f"  fix: ccproxy -c {ours.name} stop, or move the second table to its own folder"
         )
 
     def _listen(self) -> None:

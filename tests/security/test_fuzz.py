@@ -32,7 +32,7 @@ from ccproxy.protocol.headers import (
 from ccproxy.protocol.sse import Decoder
 from ccproxy.providers.quirks import Quirks
 from ccproxy.redaction import Redactor
-from ccproxy.supervisor.sockets.unix_socket import NoAnswer, from_line, socket_path
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, parse_line, socket_path
 
 MANY = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")),
@@ -208,7 +208,7 @@ def test_any_error_of_a_provider(status, headers, body):
 @given(st.binary(max_size=300))
 def test_any_line_on_the_control_socket(data):
     try:
-        assert isinstance(from_line(data), dict)
+        assert isinstance(parse_line(data, "s.sock"), dict)
     except NoAnswer:
         return
 

@@ -1,4 +1,4 @@
-"""A fleet in a folder of its own, with stand-ins for workers, and nothing left of it afterwards."""
+"""A fleet in its own folder, with stand-ins for workers; nothing of it remains afterwards."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ import pytest
 
 from ccproxy.config.fleet import Fleet, load_fleet
 from ccproxy.supervisor.control import client
+from ccproxy.supervisor.control.protocol import Op, Reply
+from ccproxy.supervisor.control.status import Row
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
 
@@ -28,7 +30,7 @@ STAND_IN = (sys.executable, "-I", "-S", str(Path(__file__).with_name("stand_in.p
 
 
 class Home:
-    """The folder of a fleet; its env files tell the stand-ins how to behave."""
+    """The folder of a fleet; its env files define the behaviour of the stand-ins."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,7 +39,7 @@ class Home:
         self.lines: dict[str, str] = {}
         self._seen: set[Identity] = set()
 
-    # The user's files...
+    # The user's files.
 
     def add(self, label: str, *, workers: int = 1, port: int = 0, **settings: str) -> int:
         """Add or change an entry; return its port."""
@@ -58,7 +60,7 @@ class Home:
         env_file.chmod(0o600)
 
     def release(self, label: str) -> None:
-        """Let the stand-ins of *label* finish the answers that they hold."""
+        """Let the stand-ins of *label* finish the answers that they hold back."""
         (self.path / "envs" / f"{label}.env.released").touch()
 
     def remove(self, label: str) -> None:
@@ -68,20 +70,20 @@ class Home:
     def write(self) -> None:
         self.file.write_text("\n".join(self.lines.values()))
 
-    # ...what is done with them...
+    # Commands.
 
     @property
     def fleet(self) -> Fleet:
         return load_fleet(self.file)
 
     def supervise(self) -> int:
-        """Have a supervisor; return its pid."""
+        """Start a supervisor if there is none; return its pid."""
         client.ensure_supervisor(self.fleet, worker_command=STAND_IN)
         record = read_supervisor(self.path / "pids")
         assert record is not None
-        return int(record["pid"])
+        return record.pid
 
-    def request(self, op: str, *labels: str, **options: Any) -> client.Answer:
+    def request(self, op: Op, *labels: str, **options: Any) -> Reply:
         if op == "start":
             self.supervise()
         answer = client.request(self.fleet, op, labels=labels, **options)
@@ -95,7 +97,7 @@ class Home:
     def status(self) -> dict[str, str]:
         return states(client.fleet_status(self.fleet))
 
-    def row(self, label: str) -> Any:
+    def row(self, label: str) -> Row:
         rows = client.fleet_status(self.fleet).proxies
         return next(row for row in rows if row.label == label)
 
@@ -103,7 +105,7 @@ class Home:
         (pid,) = self.row(label).pids
         return pid
 
-    # ...and what comes of it.
+    # Results.
 
     def records(self) -> list[WorkerRecord]:
         found = [record for _, record in RecordFolder(self.path / "pids").read() if record]
@@ -118,13 +120,13 @@ class Home:
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     def clear(self) -> None:
-        """End what this test started, and only that."""
+        """End the processes that this test started, and no others."""
         with contextlib.suppress(OSError, ValueError):
             self.records()
         supervisor = read_supervisor(self.path / "pids")
         if supervisor:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(supervisor["pid"]), signal.SIGKILL)
+                os.kill(int(supervisor.pid), signal.SIGKILL)
         self.records()
         for identity in self._seen:
             identity.signal_group(signal.SIGKILL)
@@ -132,13 +134,13 @@ class Home:
 
 
 class Load:
-    """Asks again and again from a few threads, and counts."""
+    """Sends requests from a few threads, and counts the results."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.answered = 0
         self.broken = 0
-        """Connections that were cut while a worker died."""
+        """Connections that were cut when a worker died."""
         self.refused = 0
         self.pids: set[int] = set()
         self._over = threading.Event()
@@ -176,7 +178,7 @@ def ask(port: int, path: str = "/") -> dict[str, Any]:
 
 
 def listen_as_somebody_else(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the kernel tell that another user listens, neither this one nor root."""
+    """Let the kernel report that another user listens, neither this one nor root."""
     me = os.geteuid()
     if me:
         listener.listen()
@@ -189,7 +191,7 @@ def listen_as_somebody_else(listener: socket.socket, monkeypatch: pytest.MonkeyP
         os.seteuid(me)
 
 
-def states(answer: client.Answer | client.FleetStatus) -> dict[str, str]:
+def states(answer: Reply | client.FleetStatus) -> dict[str, str]:
     return {row.label: row.state for row in answer.proxies}
 
 
@@ -199,11 +201,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(reached: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Wait until *reached* is true, and return what it gave."""
+def eventually(reached: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait until the result of *reached* is true, and return it."""
     until = time.monotonic() + seconds
     while not (value := reached()):
-        assert time.monotonic() < until, "it never came so far"
+        assert time.monotonic() < until, "not reached in time"
         time.sleep(0.02)
     return value
 
@@ -217,7 +219,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def home() -> Iterator[Home]:
-    """An empty home; its path is short, because unix sockets lie below it."""
+    """An empty home with a short path, because the paths of unix sockets are limited."""
     home = Home(Path(tempfile.mkdtemp(prefix="ccp")))
     yield home
     home.clear()

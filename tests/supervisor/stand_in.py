@@ -1,15 +1,15 @@
 """
-A worker that is no proxy: it speaks the supervisor's side of the interface, and answers HTTP with
-its pid. Only the standard library, so that it starts quickly.
+A stand-in for a worker: it implements the interface to the supervisor, and answers HTTP with its
+pid. It uses the standard library only, so that it starts quickly.
 
-Its env file tells it how to misbehave:
+Its env file defines how it misbehaves:
 
-    FAIL=words            say that it cannot serve, and exit with 78
+    FAIL=text             report the text as an error, and exit with 78
     CRASH=code            exit at once
-    NEVER_READY=1         run, but never say ready
-    HANG_AFTER=n          stop answering anything after n requests to the control socket
+    NEVER_READY=1         run, but never report that it is ready
+    HANG_AFTER=n          stop answering after n requests to the control socket
     STUBBORN=1            ignore SIGTERM and the drain
-    CHILD=1               have a child of its own in the same process group
+    CHILD=1               start a child in the same process group
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 
 HELD_PATH = "/held"
-"""An answer that begins at once and ends when a file beside the env file says so."""
+"""An answer that begins at once and ends when a file next to the env file appears."""
 
 
 def read_settings(path: str) -> dict[str, str]:
@@ -53,8 +53,8 @@ class StandIn:
         self.control = socket.socket(socket.AF_UNIX)
 
     def run(self) -> None:
-        if words := self.settings.get("FAIL"):
-            self.tell({"ready": False, "error": words})
+        if reason := self.settings.get("FAIL"):
+            self.report({"ready": False, "error": reason})
             sys.exit(78)
         if code := self.settings.get("CRASH"):
             sys.stderr.write("Traceback:\nValueError: the stand-in was told to crash\n")
@@ -69,23 +69,22 @@ class StandIn:
         threading.Thread(target=self.answer_control, daemon=True).start()
         threading.Thread(target=self.accept, daemon=True).start()
         if not self.settings.get("NEVER_READY"):
-            self.tell({"ready": True, "pid": os.getpid(), "nonce": self.options.nonce})
+            self.report({"ready": True, "pid": os.getpid(), "nonce": self.options.nonce})
         else:
             sys.stderr.write("still warming up\n")
             sys.stderr.flush()
         while True:
             signal.pause()
 
-    def tell(self, message: dict[str, object]) -> None:
-        with contextlib.suppress(BrokenPipeError):
+    def report(self, message: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):
             os.write(self.options.ready_fd, json.dumps(message).encode() + b"\n")
-        os.close(self.options.ready_fd)
 
     def on_term(self, *_: object) -> None:
         if not self.settings.get("STUBBORN"):
             self.drain(30.0)
 
-    # HTTP...
+    # HTTP.
 
     def accept(self) -> None:
         while not self.draining:
@@ -93,7 +92,7 @@ class StandIn:
             with contextlib.suppress(OSError), self.lock:
                 if self.draining:
                     return
-                connection, _ = self.listener.accept()  # unless another process was quicker
+                connection, _ = self.listener.accept()  # unless another process has taken it
                 connection.setblocking(True)
                 self.in_flight += 1
                 threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
@@ -112,7 +111,7 @@ class StandIn:
         with self.lock:
             self.in_flight -= 1
 
-    # ...and the control socket.
+    # The control socket.
 
     def answer_control(self) -> None:
         while True:
@@ -125,7 +124,7 @@ class StandIn:
                 line = b""
                 while not line.endswith(b"\n"):
                     data = connection.recv(4096)
-                    if not data:  # whoever asked was killed
+                    if not data:  # the client was killed
                         raise ConnectionResetError
                     line += data
                 self.answer(json.loads(line), connection)
@@ -158,6 +157,7 @@ class StandIn:
     def drain(self, seconds: float) -> None:
         with self.lock:
             self.draining = True
+        self.report({"draining": True})
         os.write(self.wake, b".")
         with contextlib.suppress(OSError):
             self.listener.close()

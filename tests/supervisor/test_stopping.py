@@ -1,4 +1,4 @@
-"""Stopping: streams end, the stubborn are killed with their children, the supervisor goes last."""
+"""Stopping: streams finish, stubborn workers are killed with their children, nothing remains."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from ccproxy.errors import Busy
+from ccproxy.ipc.control_messages import DRAIN_SECONDS
 from ccproxy.supervisor.config_check import ChildConfigCheck
-from ccproxy.supervisor.control.operations import Command
+from ccproxy.supervisor.control.protocol import Command
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
@@ -26,7 +27,7 @@ from tests.supervisor.test_replacing import HELD, stream
 
 
 def group_of(pid):
-    """The living processes of the group that *pid* leads."""
+    """Return the running processes of the group that *pid* leads."""
     members = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -54,7 +55,7 @@ def test_stop_ends_everything_and_the_supervisor_too(home):
         pass
 
 
-def test_a_stream_is_let_finish_and_nothing_new_is_accepted(home):
+def test_a_stream_finishes_and_new_connections_are_refused(home):
     home.add("Kimi")
     home.start()
     got: list[bytes] = []
@@ -63,7 +64,7 @@ def test_a_stream_is_let_finish_and_nothing_new_is_accepted(home):
     eventually(lambda: got)
     stopping = threading.Thread(target=home.request, args=("stop",))
     stopping.start()
-    # The worker is told a moment after the state says that it will be.
+    # The request reaches the worker a moment after the state has changed.
     eventually(lambda: is_refused(home.ports["Kimi"]))
     assert home.status() == {"Kimi": "stopping"}
     home.release("Kimi")
@@ -78,39 +79,46 @@ def is_refused(port):
         return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
-def test_the_stubborn_are_killed_with_their_children(home):
+def test_a_stubborn_worker_is_killed_with_its_children_after_the_drain(home):
     home.add("Kimi", STUBBORN="1", CHILD="1")
     home.start()
     pid = home.pid("Kimi")
     eventually(lambda: len(group_of(pid)) == 2)
-    began = time.monotonic()
     assert home.request("stop", "kimi", drain=0.2).ok
-    assert time.monotonic() - began >= 0.2
-    # Killed is not yet gone: the kernel takes a process down when its turn comes.
-    eventually(lambda: group_of(pid) == [], seconds=1.0)
+    (draining,), (killed,) = home.events("worker.draining"), home.events("worker.killed")
+    times = [datetime.fromisoformat(event["time"]) for event in (draining, killed)]
+    assert (times[1] - times[0]).total_seconds() >= 0.2
+    # A killed process ends when the kernel schedules it.
+    eventually(lambda: group_of(pid) == [])
     assert len(home.events("worker.killed")) == 1
 
 
-def test_children_do_not_outlive_a_worker_that_goes_by_itself(home):
+def test_children_do_not_outlive_a_worker_that_exits(home):
     home.add("Kimi", CHILD="1")
     home.start()
     pid = home.pid("Kimi")
     eventually(lambda: len(group_of(pid)) == 2)
     assert home.request("stop", "kimi").ok
-    # Killed is not yet gone: the kernel takes a process down when its turn comes.
-    eventually(lambda: group_of(pid) == [], seconds=1.0)
+    # A killed process ends when the kernel schedules it.
+    eventually(lambda: group_of(pid) == [])
 
 
-def test_a_second_stop_hurries_the_first(home):
+def test_a_second_stop_cuts_the_first_drain_short(home):
     home.add("Kimi", STUBBORN="1")
     home.start()
     first = threading.Thread(target=home.request, args=("stop",))
     first.start()
     eventually(lambda: home.status() == {"Kimi": "stopping"})
-    began = time.monotonic()
     assert home.request("stop", drain=0.0).ok
     first.join()
-    assert time.monotonic() - began < 3.0
+    assert_drain_was_cut(home)
+
+
+def assert_drain_was_cut(home):
+    """The worker was killed long before the 30 seconds of the first drain were over."""
+    (draining, *_), (killed,) = home.events("worker.draining"), home.events("worker.killed")
+    times = [datetime.fromisoformat(event["time"]) for event in (draining, killed)]
+    assert (times[1] - times[0]).total_seconds() < DRAIN_SECONDS
 
 
 def test_start_after_stop_waits_for_its_turn(home):
@@ -127,25 +135,25 @@ def test_start_after_stop_waits_for_its_turn(home):
 
 @pytest.mark.parametrize("op", ["start", "restart", "reload"])
 async def test_nothing_is_started_once_the_end_has_begun(home, op):
-    """R4: an order that still reads its files when the stop comes must not outlive it."""
+    """An operation that still checks the files when a stop comes must start nothing after it."""
     home.add("Kimi")
     reading, may_go_on = asyncio.Event(), asyncio.Event()
     settings = Settings(worker_command=STAND_IN, fork_server=())
-    examine = ChildConfigCheck(home.fleet.file, environment=settings.environment())
+    check = ChildConfigCheck(home.fleet.file)
 
-    async def slowly(labels, *, cwd):
-        specs = await examine(labels, cwd=cwd)
+    async def slowly(labels, *, cwd, network=None):
+        result = await check(labels, cwd=cwd)
         reading.set()
         await may_go_on.wait()
-        return specs
+        return result
 
-    resident = Supervisor(home.fleet, settings=settings, examine=slowly)
+    resident = Supervisor(home.fleet, settings=settings, check=slowly)
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()
-    late = asyncio.create_task(resident.order(Command(op=op)))
+    late = asyncio.create_task(resident.execute(Command(op=op)))
     await reading.wait()
-    stopping = asyncio.create_task(resident.order(Command(op="stop")))
+    stopping = asyncio.create_task(resident.execute(Command(op="stop")))
     await asyncio.sleep(0)  # it has begun
     may_go_on.set()
     with pytest.raises(Busy, match="stopping"):
@@ -174,7 +182,7 @@ from ccproxy.supervisor.foreground import run_foreground
 from ccproxy.supervisor.fleet.host import Settings
 
 def started(outcome):
-    print([(row.label, row.state) for row in outcome.rows], flush=True)
+    print([(row.label, row.state) for row in outcome.proxies], flush=True)
 
 settings = Settings(worker_command=sys.argv[2:], fork_server=())
 try:
@@ -198,35 +206,34 @@ def test_in_the_foreground_an_interrupt_drains(home):
         assert up.stdout.readline() == "[('Kimi', 'ready')]\n"
         pid = home.pid("Kimi")
         os.killpg(up.pid, signal.SIGINT)  # as a terminal does: the workers must not get it
-        assert up.wait(10) == 0
+        assert up.wait(60) == 0
         assert up.stderr.read() == ""
     assert not is_alive(pid)
 
 
-def test_in_the_foreground_a_second_interrupt_hurries(home):
+def test_in_the_foreground_a_second_interrupt_cuts_the_drain_short(home):
     home.add("Kimi", STUBBORN="1")
     with foreground(home) as up:
         up.stdout.readline()
         pid = home.pid("Kimi")
         up.send_signal(signal.SIGINT)
         eventually(lambda: home.status() == {"Kimi": "stopping"})
-        began = time.monotonic()
         up.send_signal(signal.SIGINT)
-        assert up.wait(10) == 0
-        assert time.monotonic() - began < 3.0
+        assert up.wait(60) == 0
     assert not is_alive(pid)
+    assert_drain_was_cut(home)
 
 
-def test_in_the_foreground_mistakes_are_told(home):
+def test_in_the_foreground_mistakes_are_reported(home):
     home.add("Kimi", MAX_RETRIES="many")
     with foreground(home) as up:
-        assert up.wait(10) == 1
+        assert up.wait(60) == 1
         assert up.stderr.read().startswith("ConfigError: ")
 
 
-def test_in_the_foreground_there_is_but_one_supervisor(home):
+def test_in_the_foreground_a_second_supervisor_is_refused(home):
     home.add("Kimi")
     home.start()
     with foreground(home) as up:
-        assert up.wait(10) == 1
+        assert up.wait(60) == 1
         assert up.stderr.read().startswith("Busy: busy: `ccproxy supervisor` (pid ")

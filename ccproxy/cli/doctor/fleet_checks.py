@@ -31,11 +31,11 @@ def supervisor(scene: Scene) -> Iterator[Finding]:
         yield fail(status.note, fix="ccproxy start")
     elif status.supervisor is None:
         yield ok("not running")
-    elif status.supervisor.get("version") not in (None, __version__):
-        text = f"runs version {status.supervisor['version']}, installed is {__version__}"
+    elif status.supervisor.version not in ("", __version__):
+        text = f"runs version {status.supervisor.version}, installed is {__version__}"
         yield warn(text, fix="ccproxy stop; ccproxy start")
     else:
-        yield ok(f"pid {status.supervisor.get('pid')}")
+        yield ok(f"pid {status.supervisor.pid}")
 
 
 def workers(scene: Scene) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import MARKS, address, columns, state_mark, tilde
 from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control.client import FleetStatus
-from ccproxy.supervisor.control.row import Row
+from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, format_duration, format_size, printable
 
 _COLUMNS = (
@@ -61,8 +61,8 @@ def status_text(
 def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
     facts = [_version(status, rows)]
     if status.supervisor is not None:
-        facts.append(f"up {format_duration(status.supervisor.get('uptime_s') or 0)}")
-        facts.append(f"supervisor pid {status.supervisor.get('pid')}")
+        facts.append(f"up {format_duration(status.supervisor.uptime_s)}")
+        facts.append(f"supervisor pid {status.supervisor.pid}")
     if status.note:
         facts.append(click.style(printable(status.note), fg="yellow"))
     counts = {state: sum(display_state(row) == state for row in rows) for state in MARKS}
@@ -77,7 +77,7 @@ def _version(status: FleetStatus, rows: Sequence[Row]) -> str:
     """Return the installed version, and what is running if that is another one."""
     running = {row.version for row in rows if row.version}
     if status.supervisor is not None:
-        running.add(str(status.supervisor.get("version") or __version__))
+        running.add(status.supervisor.version or __version__)
     old = sorted(running - {__version__})
     if old:
         text = f"running {', '.join(old)}, installed {__version__}: `ccproxy reload`"
@@ -92,7 +92,7 @@ def _builds(status: FleetStatus, rows: Sequence[Row]) -> set[str]:
     """Return the hashes of the code that is running."""
     running = {row.build for row in rows}
     if status.supervisor is not None:
-        running.add(str(status.supervisor.get("build") or ""))
+        running.add(status.supervisor.build)
     return running - {""}
 
 

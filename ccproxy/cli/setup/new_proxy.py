@@ -212,9 +212,9 @@ def parse_port(typed: str, fleet: Fleet) -> int:
         raise UsageError(f"{text}\n  fix: {fix}")
     if not _is_free(port):
         # rarely needed, slow to import
-        from ccproxy.supervisor.sockets.listeners import name_holder_of
+        from ccproxy.supervisor.sockets.listeners import describe_port_holder
 
-        raise PortInUse(f"{name_holder_of(port)}\n  fix: {fix}")
+        raise PortInUse(f"{describe_port_holder(port)}\n  fix: {fix}")
     return port
 
 

@@ -12,15 +12,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from ccproxy.cli.setup.config_edit import write_new
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.errors import CcproxyError, NotReady
-from ccproxy.ipc.control_messages import KeysReply, KeysRequest, KeyTest, from_fields
+from ccproxy.ipc.control_messages import KeysReply, KeysRequest, KeyTest
 from ccproxy.supervisor.processes.child_environment import clean_environment
-from ccproxy.supervisor.sockets.unix_socket import NoAnswer, ask
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, WorkerRefused, ask_worker
 
 _READY_TIMEOUT = 30.0
 _TEST_TIMEOUT = 120.0
@@ -51,10 +50,9 @@ def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
 
         def test_key(key_id: str) -> KeyTest:
             try:
-                request = asdict(KeysRequest(action="test", id=key_id))
-                reply = ask(control, request, timeout=_TEST_TIMEOUT)
-                (test,) = from_fields(KeysReply, reply).tests
-            except (NoAnswer, ValueError) as error:
+                request = KeysRequest(action="test", id=key_id)
+                (test,) = ask_worker(control, request, KeysReply, timeout=_TEST_TIMEOUT).tests
+            except (NoAnswer, WorkerRefused, ValueError) as error:
                 raise CcproxyError(f"the test worker did not reply: {error}") from error
             return test
 

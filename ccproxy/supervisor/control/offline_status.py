@@ -54,10 +54,10 @@ def offline_rows(fleet: Fleet) -> list[Row]:
     for one in announced_sockets(fleet.home) if missing else ():
         announced[one.label].append(one)
     for entry in missing:
-        workers = announced.get(entry.label)
-        rows.append(
-            _row_without_record(fleet, entry, workers) if workers else _idle_row(fleet, entry)
-        )
+        if workers := announced.get(entry.label):
+            rows.append(_row_without_record(fleet, entry, workers))
+        else:
+            rows.append(_idle_row(fleet, entry))
     return rows
 
 

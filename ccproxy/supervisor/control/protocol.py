@@ -173,10 +173,9 @@ def from_mistake_fields(fields: Sequence[MistakeFields]) -> list[Mistake]:
 def encode_message(message: Command | Reply | Progress) -> bytes:
     """Return *message* as one line of JSON."""
     fields = asdict(message)
-    return (
-        json.dumps({"progress": fields} if isinstance(message, Progress) else fields).encode()
-        + b"\n"
-    )
+    if isinstance(message, Progress):
+        fields = {"progress": fields}
+    return json.dumps(fields).encode() + b"\n"
 
 
 def decode_command(line: bytes) -> Command:

@@ -96,19 +96,15 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
     others = sorted(
         path for path in {*worker_sockets(fleet.home), *announced} if str(path) not in recorded
     )
-    for worker in await asyncio.gather(
-        *(asyncio.to_thread(_rebuild, path, fleet) for path in others)
-    ):
-        if worker is None:
-            continue
-        known = workers.get(worker.record.nonce)
-        if known is not None:  # its record named another socket
-            record = replace(known.record, control=worker.record.control)
-            worker = RunningWorker(record, worker.state)
-        workers[worker.record.nonce] = worker
-        journal("record.rebuilt", level="warning", label=worker.record.spec.label)
+    rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in others)
+    for worker in filter(None, await asyncio.gather(*rebuilding)):
+        record = worker.record
+        if record.nonce in workers:  # its record names another socket, but knows more
+            record = replace(workers[record.nonce].record, control=record.control)
+        workers[record.nonce] = RunningWorker(record, worker.state)
+        journal("record.rebuilt", level="warning", label=record.spec.label)
         with contextlib.suppress(OSError):
-            host.records.write(worker.record)
+            host.records.write(record)
     return list(workers.values())
 
 
@@ -144,7 +140,7 @@ def _delete(path: Path) -> None:
 
 
 def _rebuild(path: Path, fleet: Fleet) -> RunningWorker | None:
-    """Return the worker that listens at the control socket *path*; delete the socket of a dead one."""
+    """Return the worker that listens at *path*; delete the socket of a dead one."""
     deadline = time.monotonic() + RESTORE_LIMIT
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(_POLL)

@@ -94,11 +94,11 @@ class Loop:
                 async with asyncio.timeout(self._seconds_to_change()):
                     await self._changed.wait()
 
-    async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait until *condition* holds; return whether it did within *timeout* seconds."""
+    async def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until *condition* holds; return whether it did within *seconds*."""
         self.wake()
         try:
-            async with asyncio.timeout(timeout), self._settled:
+            async with asyncio.timeout(seconds), self._settled:
                 # The loop must first act on what the caller has just changed.
                 await self._settled.wait()
                 await self._settled.wait_for(condition)

@@ -82,16 +82,16 @@ class HealthProbe:
                 slot.missed_probe()
                 self._on_change()
 
-    async def refresh(self, timeout: float) -> None:
+    async def refresh(self, seconds: float) -> None:
         """
-        Ask all workers now, and wait at most *timeout* seconds; count no misses.
+        Ask all workers now, and wait at most *seconds*; count no misses.
 
         A worker that neither answers now nor has answered recently is marked silent at once, so
         that `status` need not wait for the next probe.
         """
         self._ask_all()
         if self._open:
-            await asyncio.wait(set(self._open.values()), timeout=timeout)
+            await asyncio.wait(set(self._open.values()), timeout=seconds)
         recent = asyncio.get_running_loop().time() - self._limit
         for slot in self._slots:
             nonce = slot.record.nonce if slot.record else ""

@@ -87,7 +87,7 @@ class Settings:
 
 
 class LocalHost:
-    """This machine."""
+    """The machine that the supervisor runs on."""
 
     def __init__(
         self,

@@ -15,7 +15,8 @@ from ccproxy.cli.render import outcome
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control.client import FleetStatus
-from ccproxy.supervisor.control.row import Row
+from ccproxy.supervisor.control.protocol import SupervisorInfo
+from ccproxy.supervisor.control.status import Row
 
 REFUSED = "failed 7 times, next try in 22 s. Last words: BASE_URL is not a valid URL"
 PORT = "port 8083 in use by node (pid 4411, user root)"
@@ -49,7 +50,7 @@ def text(tmp_path, monkeypatch):
 
     def lines(*rows, columns=120, verbose=False, note="", supervisor=True, changed=()):
         monkeypatch.setenv("COLUMNS", str(columns))
-        about = {"pid": 812, "uptime_s": 273600.0} if supervisor else None
+        about = SupervisorInfo(pid=812, uptime_s=273600.0) if supervisor else None
         found = FleetStatus(config="x", supervisor=about, proxies=rows, note=note)
         return status_text(found, fleet, rows=rows, changed=changed, verbose=verbose).splitlines()
 

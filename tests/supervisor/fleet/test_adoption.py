@@ -1,4 +1,4 @@
-"""The supervisor dies, the fleet lives; and nobody is ever taken for ours who is not."""
+"""A new supervisor takes over running workers, and no other process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from datetime import datetime
 
 import pytest
 
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.control import client
+from ccproxy.supervisor.fleet.adoption import ANSWER_LIMIT
 from ccproxy.supervisor.processes.identity import Identity, boot_id, identify
 from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
 from tests.supervisor.conftest import (
@@ -38,7 +38,7 @@ def kill_supervisor(home):
     return pid
 
 
-def test_workers_go_on_and_the_next_start_adopts_them(home):
+def test_workers_continue_and_the_next_start_adopts_them(home):
     home.add("Kimi")
     home.add("Glm", workers=2)
     home.start()
@@ -58,7 +58,8 @@ def test_workers_go_on_and_the_next_start_adopts_them(home):
     (started,) = home.events("supervisor.started")
     adopted = [datetime.fromisoformat(event["time"]) for event in home.events("worker.adopted")]
     assert len(adopted) == 3
-    assert (max(adopted) - datetime.fromisoformat(started["time"])).total_seconds() < 1.0
+    # No worker is waited for until it is considered hung.
+    assert (max(adopted) - datetime.fromisoformat(started["time"])).total_seconds() < ANSWER_LIMIT
     assert len(home.events("listener.adopted")) == 3
 
 
@@ -70,15 +71,13 @@ def test_an_adopted_worker_that_crashes_is_restarted_on_the_same_listener(home):
     home.start()
     with Load(home.ports["Kimi"]) as load:
         os.kill(pid, signal.SIGKILL)
-        killed = time.monotonic()
         assert ask(home.ports["Kimi"])["pid"] != pid
-        assert time.monotonic() - killed < 2.0
     assert load.refused == 0
-    assert home.events("listener.bound") == []  # the log was begun anew; nothing was bound since
+    assert home.events("listener.bound") == []  # since the start of the second supervisor
 
 
-def test_what_was_stopped_stays_stopped_for_the_next_supervisor(home):
-    """A worker that died unwatched is not confused with one that was stopped."""
+def test_a_stopped_entry_stays_stopped_for_the_next_supervisor(home):
+    """A worker that ended without a supervisor is not taken for a stopped one."""
     for label in ("Kimi", "Glm", "Qwen"):
         home.add(label)
     home.start()
@@ -89,7 +88,8 @@ def test_what_was_stopped_stays_stopped_for_the_next_supervisor(home):
     home.add("Groq")
     home.supervise()
     answer = home.request("reload")
-    assert dict(answer.plan) == {"Kimi": "=", "Glm": "=", "Qwen": "+", "Groq": "+"}
+    signs = {one.label: one.change for one in answer.plan}
+    assert signs == {"Kimi": "=", "Glm": "=", "Qwen": "+", "Groq": "+"}
     wanted = {"Kimi": "ready", "Glm": "stopped", "Qwen": "ready", "Groq": "ready"}
     assert home.status() == wanted
     assert home.start("Glm") == {"Glm": "ready"}
@@ -106,14 +106,14 @@ def test_stop_works_without_a_supervisor(home):
     assert home.status() == {"Kimi": "stopped"}
 
 
-def test_a_worker_that_died_unwatched_leaves_no_trace(home):
+def test_the_record_of_a_worker_that_ended_meanwhile_is_deleted(home):
     home.add("Kimi")
     home.start()
     pid = home.pid("Kimi")
     kill_supervisor(home)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not is_alive(pid))
-    # The threads of a killed process go one by one, and its port with the last of them.
+    # The threads of a killed process end one by one, and its port with the last of them.
     eventually(lambda: home.status() == {"Kimi": "stopped"})
     assert home.start() == {"Kimi": "ready"}
     assert home.pid("Kimi") != pid
@@ -130,7 +130,6 @@ def test_a_worker_that_died_unwatched_leaves_no_trace(home):
     ],
 )
 def test_an_unreadable_record_is_rebuilt_from_the_control_socket(home, damage):
-    """R11."""
     home.add("Kimi")
     home.start()
     pid = home.pid("Kimi")
@@ -145,7 +144,7 @@ def test_an_unreadable_record_is_rebuilt_from_the_control_socket(home, damage):
     assert len(home.events("record.rebuilt")) == 1
 
 
-def test_a_hung_worker_is_ours_all_the_same(home):
+def test_a_hung_worker_is_adopted(home):
     home.add("Kimi", HANG_AFTER="1")
     home.start()
     (record,) = home.records()
@@ -156,14 +155,14 @@ def test_a_hung_worker_is_ours_all_the_same(home):
     assert not record.identity.is_alive()
 
 
-def test_two_generations_become_one(home):
-    """The supervisor died while it replaced a worker: the older one goes."""
+def test_of_two_generations_the_older_one_is_stopped(home):
+    """The supervisor was killed while it replaced a worker."""
     home.add("Kimi")
     home.start()
     old = home.pid("Kimi")
     supervisor = home.supervise()
     home.set("Kimi", NEVER_READY="1")
-    process = subprocess.Popen(  # a reload that will not come to its end
+    process = subprocess.Popen(  # a reload that does not finish
         ["python3", "-c", "import socket,sys;s=socket.socket(socket.AF_UNIX);"
          "s.connect(sys.argv[1]);s.sendall(b'{\"op\":\"reload\"}\\n');s.recv(1)",
          str(home.path / "state/supervisor.sock")],
@@ -180,11 +179,11 @@ def test_two_generations_become_one(home):
     assert home.pid("Kimi") == new
 
 
-# Strangers.
+# Other processes.
 
 
-def test_no_stranger_is_signalled_or_believed(home):
-    """R3: records that name living strangers, with right and wrong start times and boots."""
+def test_other_processes_in_records_are_never_signalled(home):
+    """The records name a running process, with right and wrong start times and boots."""
     port = home.add("Kimi")
     chance = random.Random(3)
     pids = home.path / "pids"
@@ -211,8 +210,8 @@ def test_no_stranger_is_signalled_or_believed(home):
         stranger.kill()
 
 
-def test_somebody_else_at_the_control_socket_is_not_our_worker(home):
-    """A worker of another fleet took over the path and the pid of the record is a stranger's."""
+def test_a_recycled_pid_with_another_worker_at_the_socket_is_not_adopted(home):
+    """The record names another process, and the worker at its socket has another nonce."""
     home.add("Kimi")
     home.start()
     (record,) = home.records()
@@ -229,7 +228,7 @@ def test_somebody_else_at_the_control_socket_is_not_our_worker(home):
 
 
 def serve(listener, state):
-    """Answer whoever asks at a unix socket, until it is shut; a listener goes with every answer."""
+    """Answer every client of a unix socket until it is shut; each answer carries a listener."""
 
     def run():
         with socket.create_server(("127.0.0.1", 0)) as shop, contextlib.suppress(OSError):
@@ -250,7 +249,7 @@ def end(listener, thread):
     thread.join()
 
 
-def test_another_user_does_not_pose_as_the_supervisor(home, monkeypatch):
+def test_a_process_of_another_user_is_not_taken_for_the_supervisor(home, monkeypatch):
     home.add("Kimi")
     row = client.fleet_status(home.fleet).proxies[0].as_json() | {"state": "ready", "port": 1}
     (home.path / "state").mkdir(mode=0o700)
@@ -264,8 +263,8 @@ def test_another_user_does_not_pose_as_the_supervisor(home, monkeypatch):
     assert [(row.state, row.port) for row in status.proxies] == [("stopped", home.ports["Kimi"])]
 
 
-def test_a_sockets_word_about_another_process_is_not_believed(home):
-    """The other one is of this user's and leads a session, as a worker does."""
+def test_what_a_socket_reports_about_another_process_is_ignored(home):
+    """The other process belongs to this user and leads a session, as a worker does."""
     home.add("Kimi")
     home.start()
     kill_supervisor(home)
@@ -285,7 +284,7 @@ def test_a_sockets_word_about_another_process_is_not_believed(home):
         stranger.kill()
 
 
-def test_a_record_of_a_wrong_socket_makes_no_second_worker(home):
+def test_a_record_with_a_wrong_socket_starts_no_second_worker(home):
     home.add("Kimi")
     home.start()
     kill_supervisor(home)
@@ -303,7 +302,7 @@ def test_a_record_of_a_wrong_socket_makes_no_second_worker(home):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
-def test_what_lies_in_the_place_of_a_file_keeps_nobody_from_managing(home, make):
+def test_a_pipe_or_folder_in_the_place_of_a_file_does_not_prevent_commands(home, make):
     home.add("Kimi")
     home.start()
     (record,) = home.records()
@@ -313,7 +312,7 @@ def test_what_lies_in_the_place_of_a_file_keeps_nobody_from_managing(home, make)
         make(home.path / name)
     assert home.status() == {"Kimi": "degraded"}
     client.ensure_supervisor(home.fleet, worker_command=STAND_IN)
-    supervisor = client.fleet_status(home.fleet).supervisor["pid"]
+    supervisor = client.fleet_status(home.fleet).supervisor.pid
     assert client.request(home.fleet, "start").ok
     assert home.row("Kimi").pids == (record.identity.pid,)
     assert home.request("stop", drain=0.0).ok
@@ -322,7 +321,7 @@ def test_what_lies_in_the_place_of_a_file_keeps_nobody_from_managing(home, make)
 
 
 @pytest.mark.parametrize("name", ["logs/Kimi.out", "logs/Kimi.log"])
-def test_a_pipe_in_the_place_of_a_log_hangs_nobody(home, name):
+def test_a_pipe_in_the_place_of_a_log_blocks_no_command(home, name):
     home.add("Kimi", FAIL="1")
     (home.path / "logs").mkdir()
     os.mkfifo(home.path / name)
@@ -334,5 +333,5 @@ def test_a_pipe_in_the_place_of_a_log_hangs_nobody(home, name):
 def test_a_folder_in_the_place_of_the_socket_is_named(home):
     home.add("Kimi")
     (home.path / "state/supervisor.sock").mkdir(parents=True)
-    with pytest.raises(CcproxyError, match=r"no control socket can be made: .*supervisor\.sock"):
+    with pytest.raises(CcproxyError, match=r"no control socket can be created: .*supervisor\.sock"):
         home.start()

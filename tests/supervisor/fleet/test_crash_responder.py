@@ -1,4 +1,4 @@
-"""Clients of a worker in a crash loop are told, by the supervisor; all others wait for theirs."""
+"""During a crash loop the supervisor answers clients; otherwise they wait for the worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ccproxy.supervisor.fleet.crash_responder import MOST_CLIENTS, CrashResponder
+from ccproxy.supervisor.fleet.crash_responder import MAX_CLIENTS, CrashResponder
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.sockets.listeners import Listeners
@@ -21,29 +21,29 @@ NOW = 1000.0
 
 
 @dataclass
-class Place:
-    """A port of ours, the units that are to serve it, and who answers for them."""
+class CrashingPort:
+    """A bound port, the slots that serve it, and the responder."""
 
     spec: Spec
     listeners: Listeners
-    absences: CrashResponder
-    units: list[WorkerSlot] = field(default_factory=list)
+    responder: CrashResponder
+    slots: list[WorkerSlot] = field(default_factory=list)
 
-    def unit(self, crashes: int) -> WorkerSlot:
-        """Add a unit that has crashed so often and rests."""
-        unit = WorkerSlot(self.spec, len(self.units) + 1)
+    def slot(self, crashes: int) -> WorkerSlot:
+        """Add a slot that has crashed *crashes* times and waits for its next start."""
+        slot = WorkerSlot(self.spec, len(self.slots) + 1)
         for _ in range(crashes):
-            unit.could_not_spawn(NOW, jitter=0.0, words="exited with code 1")
-        self.units.append(unit)
-        self.absences.update(self.units)
-        return unit
+            slot.could_not_spawn(NOW, jitter=0.0, message="exited with code 1")
+        self.slots.append(slot)
+        self.responder.update(self.slots)
+        return slot
 
-    def spawn(self, unit: WorkerSlot) -> None:
+    def spawn(self, slot: WorkerSlot) -> None:
         record = WorkerRecord(
             identity=Identity(1, 1.0, "boot"), nonce="n", control="c", index=1, spec=self.spec
         )
-        unit.spawned(record, NOW)
-        self.absences.update(self.units)
+        slot.spawned(record, NOW)
+        self.responder.update(self.slots)
 
     async def ask(self, request: bytes = HELLO) -> tuple[list[str], bytes]:
         """Return the lines of the head, and the body."""
@@ -54,7 +54,7 @@ class Place:
         return head.decode().splitlines(), body
 
     def waits(self) -> bool:
-        """Tell whether a connection is left for the next worker; this is that worker."""
+        """Return whether a connection is left to the next worker, which this function plays."""
         with (
             socket.create_connection(self.spec.address),
             socket.socket(fileno=socket.dup(self.listeners.fileno(self.spec.address))) as worker,
@@ -65,19 +65,19 @@ class Place:
 
 
 @pytest.fixture
-async def place():
+async def port():
     listeners = Listeners(clock=lambda: NOW)
     spec = Spec(label="Kimi", host="127.0.0.1", port=free_port(), env_file="envs/kimi.env")
     assert listeners.bind(spec.address) is None
-    absences = CrashResponder(listeners, lambda: NOW)
-    yield Place(spec, listeners, absences)
-    await absences.close()
+    responder = CrashResponder(listeners, lambda: NOW)
+    yield CrashingPort(spec, listeners, responder)
+    await responder.close()
     listeners.keep_only(())
 
 
-async def test_who_asks_a_crash_looping_worker_is_told(place):
-    place.unit(crashes=5)
-    head, body = await place.ask()
+async def test_a_client_gets_an_error_of_the_messages_api(port):
+    port.slot(crashes=5)
+    head, body = await port.ask()
     assert head[0] == "HTTP/1.1 503 Service Unavailable"
     assert f"content-length: {len(body)}" in head
     assert "retry-after: 9" in head
@@ -85,15 +85,15 @@ async def test_who_asks_a_crash_looping_worker_is_told(place):
         "type": "error",
         "error": {
             "type": "overloaded_error",
-            "message": "the proxy Kimi is down: it ended 5 times in a row and is started again in "
-            "8 s. See why: ccproxy status, ccproxy logs Kimi",
+            "message": "the proxy Kimi is down: it ended 5 times in a row; next start in 8 s. "
+            "See why: ccproxy status, ccproxy logs Kimi",
         },
     }
 
 
-async def test_who_waited_already_is_told_too(place):
-    asked = asyncio.ensure_future(place.ask())
-    place.unit(crashes=5)
+async def test_a_client_that_was_already_waiting_gets_it_too(port):
+    asked = asyncio.ensure_future(port.ask())
+    port.slot(crashes=5)
     assert (await asked)[0][0].startswith("HTTP/1.1 503")
 
 
@@ -104,9 +104,9 @@ async def test_who_waited_already_is_told_too(place):
         pytest.param(b"Transfer-Encoding: chunked\r\n\r\n10000\r\n", id="that is still being sent"),
     ],
 )
-async def test_a_body_does_not_cost_the_answer(place, body):
-    place.unit(crashes=5)
-    head, answer = await place.ask(b"POST / HTTP/1.1\r\n" + body)
+async def test_a_request_body_does_not_prevent_the_answer(port, body):
+    port.slot(crashes=5)
+    head, answer = await port.ask(b"POST / HTTP/1.1\r\n" + body)
     assert head[0].startswith("HTTP/1.1 503")
     assert json.loads(answer)["type"] == "error"
 
@@ -115,55 +115,55 @@ async def test_a_body_does_not_cost_the_answer(place, body):
     "crashes",
     [
         pytest.param([0], id="a new one"),
-        pytest.param([4], id="bad luck"),
+        pytest.param([4], id="four crashes"),
         pytest.param([5, 1], id="another one is about to be started"),
-        pytest.param([1, 5], id="in whatever order"),
+        pytest.param([1, 5], id="in another order"),
     ],
 )
-async def test_others_are_waited_for(place, crashes):
+async def test_without_a_loop_clients_wait_for_the_worker(port, crashes):
     for count in crashes:
-        place.unit(count)
-    assert place.waits()
+        port.slot(count)
+    assert port.waits()
 
 
-async def test_all_of_several_may_be_in_a_loop(place):
-    place.unit(crashes=5)
-    place.unit(crashes=6)
-    assert (await place.ask())[0][0].startswith("HTTP/1.1 503")
+async def test_several_processes_can_all_be_in_a_loop(port):
+    port.slot(crashes=5)
+    port.slot(crashes=6)
+    assert (await port.ask())[0][0].startswith("HTTP/1.1 503")
 
 
-async def test_a_worker_that_is_tried_again_is_waited_for(place):
-    unit = place.unit(crashes=5)
-    await place.ask()
-    place.spawn(unit)
-    assert place.waits()
-    unit.ended(1)
-    unit.bury(NOW, jitter=0.0)
-    place.absences.update(place.units)
-    assert (await place.ask())[0][0].startswith("HTTP/1.1 503")
+async def test_during_an_attempt_clients_wait_for_the_worker(port):
+    slot = port.slot(crashes=5)
+    await port.ask()
+    port.spawn(slot)
+    assert port.waits()
+    slot.exited(1)
+    slot.reap(NOW, jitter=0.0)
+    port.responder.update(port.slots)
+    assert (await port.ask())[0][0].startswith("HTTP/1.1 503")
 
 
-async def test_one_that_was_stopped_is_not_spoken_for(place):
-    place.unit(crashes=5)
-    place.absences.update([])
-    place.listeners.keep_only(())
+async def test_a_stopped_entry_refuses_connections(port):
+    port.slot(crashes=5)
+    port.responder.update([])
+    port.listeners.keep_only(())
     with pytest.raises(ConnectionRefusedError):
-        await place.ask()
+        await port.ask()
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"\r\n", b"x" * 200_000])
-async def test_nonsense_harms_nobody(place, nonsense):
-    place.unit(crashes=5)
-    _, writer = await asyncio.open_connection(*place.spec.address)
+async def test_nonsense_does_not_harm_other_clients(port, nonsense):
+    port.slot(crashes=5)
+    _, writer = await asyncio.open_connection(*port.spec.address)
     writer.write(nonsense)
     writer.close()
-    assert (await place.ask())[0][0].startswith("HTTP/1.1 503")
+    assert (await port.ask())[0][0].startswith("HTTP/1.1 503")
 
 
-async def test_only_so_many_are_answered_at_once(place):
-    place.unit(crashes=5)
-    silent = [await asyncio.open_connection(*place.spec.address) for _ in range(MOST_CLIENTS)]
-    reader, writer = await asyncio.open_connection(*place.spec.address)
+async def test_the_number_of_clients_at_once_is_limited(port):
+    port.slot(crashes=5)
+    silent = [await asyncio.open_connection(*port.spec.address) for _ in range(MAX_CLIENTS)]
+    reader, writer = await asyncio.open_connection(*port.spec.address)
     assert await asyncio.wait_for(reader.read(), 10) == b""
     for _, other in [*silent, (reader, writer)]:
         other.close()

@@ -1,4 +1,4 @@
-"""Workers that are forked: children like any other, and spawned where forking fails."""
+"""Forked workers: children like spawned ones, which replace them if forking fails."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager, suppress
 import psutil
 import pytest
 
-from ccproxy.supervisor.control.operations import Command
+from ccproxy.supervisor.config_check import CheckResult
+from ccproxy.supervisor.control.protocol import Command
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
-from ccproxy.supervisor.processes.fork_client import Limits
-from ccproxy.supervisor.processes.identity import has_argument
+from ccproxy.supervisor.processes.fork_client import ForkLimits
+from ccproxy.supervisor.processes.identity import command_line
 from ccproxy.supervisor.state.records import Spec
 from tests.fleet import FleetHome, eventually
 from tests.supervisor.conftest import STAND_IN, is_alive
@@ -33,16 +34,16 @@ PR_SET_CHILD_SUBREAPER = 36
 
 @pytest.fixture(autouse=True)
 def orphans():
-    """The orphans of other tests are none of this process's."""
+    """The orphans of other tests must not become children of this process."""
     yield
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @asynccontextmanager
 async def serving(home, **settings):
-    """A supervisor in this process."""
-    examine = settings.pop("examine", None)
-    resident = Supervisor(home.fleet, settings=Settings(**settings), examine=examine)
+    """Run a supervisor in this process."""
+    check = settings.pop("check", None)
+    resident = Supervisor(home.fleet, settings=Settings(**settings), check=check)
     begun = asyncio.Event()
     life = asyncio.create_task(resident.run(begun.set))
     await begun.wait()
@@ -71,11 +72,11 @@ def servers_of(supervisor: int) -> list[psutil.Process]:
     return found
 
 
-# What comes of a start.
+# Starts.
 
 
-async def test_forked_workers_are_the_supervisors_own(tmp_path):
-    """By their parent, session and arguments they are no different from spawned ones."""
+async def test_forked_workers_are_children_of_the_supervisor(tmp_path):
+    """Parent, session and arguments are those of spawned workers."""
     async with FleetHome(tmp_path) as fleet:
         fleet.write(kimi=DEMO, glm=DEMO)
         assert (await fleet.ccproxy("start")).code == 0
@@ -86,10 +87,10 @@ async def test_forked_workers_are_the_supervisors_own(tmp_path):
         for worker in workers:
             assert psutil.Process(worker["pid"]).ppid() == supervisor
             assert os.getsid(worker["pid"]) == worker["pid"]
-            assert has_argument(worker["pid"], worker["nonce"])
+            assert worker["nonce"] in command_line(worker["pid"])
 
 
-async def test_a_forked_workers_end_is_told_with_its_code(tmp_path):
+async def test_the_end_of_a_forked_worker_is_logged_with_its_code(tmp_path):
     async with FleetHome(tmp_path) as fleet:
         fleet.write(kimi=DEMO)
         assert (await fleet.ccproxy("start")).code == 0
@@ -99,7 +100,7 @@ async def test_a_forked_workers_end_is_told_with_its_code(tmp_path):
         assert [(event["pid"], event["code"]) for event in exited] == [(pid, -signal.SIGKILL)]
         await eventually(lambda: len(events(tmp_path, "worker.ready")) == 2)
         assert await fleet.worker_pid("kimi") != pid
-        assert not psutil.pid_exists(pid), "somebody has to reap it"
+        assert not psutil.pid_exists(pid), "it must be reaped"
 
 
 async def test_workers_outlive_supervisor_and_fork_server(tmp_path):
@@ -115,91 +116,91 @@ async def test_workers_outlive_supervisor_and_fork_server(tmp_path):
         assert await fleet.supervisor_pid() != supervisor
 
 
-async def test_a_forked_worker_that_calls_its_settings_wrong_is_not_tried_again(home):
-    """Its exit code 78 arrives; what it said is shown."""
+async def test_a_forked_worker_that_rejects_its_settings_is_not_retried(home):
+    """Its exit code 78 and its message reach the supervisor."""
     home.add("Kimi", PROVIDER="kimi", PROVIDER_API_KEY="")
 
-    async def examine(labels, *, cwd):
+    async def check(labels, *, cwd, network=None):
         (entry,) = home.fleet.entries
         spec = Spec(label="Kimi", host="127.0.0.1", port=entry.port, env_file=str(entry.env_file))
-        return [spec]
+        return CheckResult(specs=(spec,))
 
-    async with serving(home, examine=examine) as resident:
-        (row,) = (await resident.order(Command(op="start"))).rows
+    async with serving(home, check=check) as resident:
+        (row,) = (await resident.execute(Command(op="start"))).proxies
     assert row.state == "failed"
     assert "PROVIDER_API_KEY" in row.reason
     assert [event["code"] for event in home.events("worker.exited")] == [78]
-    assert home.events("forkserver.lost") == []
+    assert home.events("forkserver.failed") == []
 
 
-# When it fails.
+# Failures.
 
-SAYS = "import socket, sys; c = socket.socket(fileno=int(sys.argv[1])); "
+CHANNEL = "import socket, sys; c = socket.socket(fileno=int(sys.argv[1])); "
 
 
 def command(does: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", SAYS + does)
+    return (sys.executable, "-c", CHANNEL + does)
 
 
 @pytest.mark.parametrize(
     ("server", "failed_starts"),
     [
         pytest.param(("/no/such/program",), 0, id="it cannot be started"),
-        pytest.param(command("sys.exit(1)"), 0, id="it ends while it loads"),
-        pytest.param(command("c.send(b'hello?')"), 0, id="it says something else"),
-        pytest.param(command("c.recv(9)"), 0, id="it never has loaded"),
-        pytest.param(command("c.send(b'ready'); c.recv(9)"), 1, id="it ends with the order"),
+        pytest.param(command("sys.exit(1)"), 0, id="it exits while it loads"),
+        pytest.param(command("c.send(b'hello?')"), 0, id="it sends something else"),
+        pytest.param(command("c.recv(9)"), 0, id="it never loads"),
+        pytest.param(command("c.send(b'ready'); c.recv(9)"), 1, id="it exits with the request"),
         pytest.param(
-            command("c.send(b'ready'); c.recv(9); c.recv(9)"), 1, id="it never answers an order"
+            command("c.send(b'ready'); c.recv(9); c.recv(9)"), 1, id="it never answers a request"
         ),
         pytest.param(
             command("c.send(b'ready'); c.recv(9); c.send(b'no'); c.recv(9)"),
             1,
-            id="it answers an order with nonsense",
+            id="it answers with nonsense",
         ),
     ],
 )
-async def test_without_it_workers_are_spawned(home, server, failed_starts):
+async def test_if_it_fails_workers_are_spawned(home, server, failed_starts):
     home.add("Kimi")
-    limits = Limits(load=0.5, answer=0.5)
+    limits = ForkLimits(load=0.5, answer=0.5)
     settings = {"worker_command": STAND_IN, "fork_server": server, "fork_limits": limits}
     async with serving(home, **settings) as resident:
-        (row,) = (await resident.order(Command(op="start"))).rows
+        (row,) = (await resident.execute(Command(op="start"))).proxies
     assert row.state == "ready"
-    assert len(home.events("forkserver.lost")) == 1
+    assert len(home.events("forkserver.failed")) == 1
     assert len(home.events("worker.refused")) == failed_starts
 
 
-# How long there is one.
+# Its life.
 
 
 async def test_it_ends_soon_after_its_last_use(home):
     home.add("Kimi")
-    async with serving(home, fork_limits=Limits(linger=0.2)) as resident:
-        await resident.order(Command(op="start"))
+    async with serving(home, fork_limits=ForkLimits(linger=0.2)) as resident:
+        await resident.execute(Command(op="start"))
         await eventually(lambda: not servers_of(os.getpid()))
         assert home.status() == {"Kimi": "ready"}
-        assert home.events("forkserver.lost") == []
+        assert home.events("forkserver.failed") == []
 
 
-async def test_every_order_has_one_of_its_own(home):
-    """The code may have changed since the last, and a reload is there to bring the new."""
+async def test_every_command_gets_a_new_one(home):
+    """The code may have changed since the last command, and a reload must run the new one."""
     home.add("Kimi")
     async with serving(home) as resident:
-        await resident.order(Command(op="start"))
+        await resident.execute(Command(op="start"))
         (first,) = servers_of(os.getpid())
-        await resident.order(Command(op="restart", drain=0.0))
+        await resident.execute(Command(op="restart", drain=0.0))
         (second,) = servers_of(os.getpid())
         assert first.pid != second.pid
     assert servers_of(os.getpid()) == []
 
 
-async def test_a_start_that_finds_all_running_has_none(home):
+async def test_a_start_with_nothing_to_do_starts_none(home):
     home.add("Kimi")
-    async with serving(home, fork_limits=Limits(linger=0.2)) as resident:
-        await resident.order(Command(op="start"))
+    async with serving(home, fork_limits=ForkLimits(linger=0.2)) as resident:
+        await resident.execute(Command(op="start"))
         await eventually(lambda: not servers_of(os.getpid()))
-        started = asyncio.create_task(resident.order(Command(op="start")))
+        started = asyncio.create_task(resident.execute(Command(op="start")))
         seen = set()
         while not started.done():
             seen |= {server.pid for server in servers_of(os.getpid())}

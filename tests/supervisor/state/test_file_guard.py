@@ -1,4 +1,4 @@
-"""The supervisor's own files are removed while the fleet runs: nobody is lost, none comes twice."""
+"""The supervisor's files are removed while the fleet runs: no worker is lost or started twice."""
 
 from __future__ import annotations
 
@@ -11,73 +11,19 @@ import pytest
 
 from ccproxy.errors import Busy
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.operations import Command
-from ccproxy.supervisor.control.worker_requests import living_processes
+from ccproxy.supervisor.control.protocol import Command, decode_answer, encode_message
+from ccproxy.supervisor.control.worker_requests import running_processes
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.foreground import run_foreground
 from ccproxy.supervisor.main_loop import Supervisor
-from ccproxy.supervisor.sockets.unix_server import Server, ask_soon
 from ccproxy.supervisor.state.lock import Lock
 from tests.supervisor.conftest import STAND_IN, eventually, is_alive
 
-# The lock.
-
-
-@pytest.mark.parametrize("gone", ["file", "folder", "replaced"])
-def test_a_removed_lock_is_taken_afresh(home, gone):
-    home.add("Kimi")
-    path = home.path / "state/supervisor.lock"
-    with Lock(home.fleet, command="ccproxy start") as lock:
-        assert lock.renew()
-        if gone == "folder":
-            shutil.rmtree(home.path / "state")
-        else:
-            path.unlink()
-        if gone == "replaced":
-            path.touch(0o600)
-        assert lock.renew()
-        with pytest.raises(Busy, match="ccproxy start"), Lock(home.fleet, command="a second"):
-            pass
-
-
-def test_a_lock_that_another_took_meanwhile_is_lost(home):
-    home.add("Kimi")
-    with Lock(home.fleet, command="first") as first:
-        (home.path / "state/supervisor.lock").unlink()
-        with Lock(home.fleet, command="second") as second:
-            assert not first.renew()
-            assert second.renew()
-
-
-# The control socket.
-
-
-async def test_a_removed_socket_is_made_anew_and_anothers_is_left_alone(tmp_path):
-    async def first_says(_):
-        return {"who": "first"}
-
-    async def second_says(_):
-        return {"who": "second"}
-
-    path = tmp_path / "state/s.sock"
-    first, second = Server(path, first_says), Server(path, second_says)
-    await first.start()
-    assert not await first.renew()
-    shutil.rmtree(path.parent)
-    assert await first.renew()
-    assert await ask_soon(path, {}) == {"who": "first"}
-    await second.start()
-    await first.close()
-    assert await ask_soon(path, {}) == {"who": "second"}
-    await second.close()
-    assert not path.exists()
-
-
-# The fleet.
+# Removed folders.
 
 
 @pytest.mark.parametrize("folders", [("state",), ("state", "pids")], ids=" and ".join)
-def test_the_supervisor_comes_back_to_its_folders(home, folders):
+def test_the_supervisor_restores_its_folders(home, folders):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
@@ -92,7 +38,7 @@ def test_the_supervisor_comes_back_to_its_folders(home, folders):
     assert len(home.events("supervisor.started")) == 1
 
 
-def test_a_start_at_once_waits_for_the_living_supervisor(home):
+def test_a_start_at_once_waits_for_the_running_supervisor(home):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
@@ -102,7 +48,7 @@ def test_a_start_at_once_waits_for_the_living_supervisor(home):
     assert len(home.events("supervisor.started")) == 1
 
 
-def test_up_beside_a_supervisor_without_its_folder_is_refused(home):
+def test_up_is_refused_while_a_supervisor_without_its_folder_runs(home):
     home.add("Kimi")
     home.start()
     shutil.rmtree(home.path / "state")
@@ -110,11 +56,11 @@ def test_up_beside_a_supervisor_without_its_folder_is_refused(home):
         run_foreground(home.fleet)
 
 
-def test_a_superseded_supervisor_goes_and_leaves_workers_and_files_alone(home):
+def test_a_superseded_supervisor_exits_and_leaves_workers_and_files_alone(home):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
-    os.kill(supervisor, signal.SIGSTOP)  # too slow to take its lock again
+    os.kill(supervisor, signal.SIGSTOP)  # so that it cannot take its lock again
     shutil.rmtree(home.path / "state")
     client.ensure_supervisor(home.fleet, worker_command=STAND_IN)
     successor = home.supervise()
@@ -136,16 +82,17 @@ async def test_a_superseded_supervisor_starts_no_worker(home):
         await serving.wait()
         (home.path / "state/supervisor.lock").unlink()
         with Lock(home.fleet, command="second"):
-            answer = await resident.answer({"op": "start", "timeout": 1.0})
-            await asyncio.wait_for(life, 5.0)
-    assert not answer["ok"]
+            line = encode_message(Command(op="start", timeout=1.0))
+            reply = decode_answer(await resident.handle(line))
+            await asyncio.wait_for(life, 20.0)
+    assert not reply.ok
     assert home.events("worker.spawned") == []
 
 
-# The records.
+# Records.
 
 
-async def test_without_room_for_records_workers_are_found_and_written_down_later(home):
+async def test_workers_without_room_for_records_are_found_and_recorded_later(home):
     home.add("Kimi")
     pids = home.path / "pids"
     with Lock(home.fleet, command="first") as lock:
@@ -153,15 +100,15 @@ async def test_without_room_for_records_workers_are_found_and_written_down_later
             home.fleet, lock=lock, settings=Settings(worker_command=STAND_IN, fork_server=())
         )
         pids.rmdir()
-        pids.touch()  # as good as a full disk: no record can be written below it
+        pids.touch()  # like a full disk: no record can be written below it
         serving = asyncio.Event()
         life = asyncio.create_task(resident.run(serving.set))
         await serving.wait()
-        assert (await resident.order(Command(op="start"))).ok
-        (found,) = await asyncio.to_thread(living_processes, home.fleet, "kimi")
+        assert (await resident.execute(Command(op="start"))).ok
+        (found,) = await asyncio.to_thread(running_processes, home.fleet, "kimi")
         assert (found.spec.label, is_alive(found.identity.pid)) == ("Kimi", True)
         pids.unlink()
         await asyncio.to_thread(eventually, (pids / "Kimi.pid").exists)
         assert [record.nonce for record in home.records()] == [found.nonce]
         resident.end(drain=1.0)
-        await asyncio.wait_for(life, 10.0)
+        await asyncio.wait_for(life, 20.0)

@@ -13,6 +13,7 @@ from ccproxy.config.locations import find_config
 from ccproxy.supervisor.control.client import request
 from ccproxy.text import printable
 
+_ROUTING_CHANGED = "Routes and fallback updated; no proxy restarted."
 _UNCHANGED = "="
 _COLORS = {"~": "yellow", "+": "green", "-": "red"}
 
@@ -45,11 +46,9 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     from ccproxy.config.fleet_check import load_all
 
     fleet = load_all(find_config(options.config)).fleet
-    changes = [
-        (label, change) for label, change in request(fleet, "plan").plan if change != _UNCHANGED
-    ]
-    for label, change in changes:
-        show(f"  {click.style(change, fg=_COLORS.get(change))} {printable(label)}")
+    changes = [one for one in request(fleet, "plan").plan if one.change != _UNCHANGED]
+    for one in changes:
+        show(f"  {click.style(one.change, fg=_COLORS.get(one.change))} {printable(one.label)}")
     if dry_run:
         if not changes:
             show("No proxy would be restarted.")
@@ -57,5 +56,5 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     begin = time.monotonic()
     answer = request(fleet, "reload", timeout=timeout, drain=drain)
     if not changes:
-        show(printable(getattr(answer, "note", "")) or "Nothing has changed.")
+        show(_ROUTING_CHANGED if answer.routing_changed else "Nothing has changed.")
     raise SystemExit(finish(answer, seconds=time.monotonic() - begin))

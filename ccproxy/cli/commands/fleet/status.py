@@ -16,7 +16,7 @@ from ccproxy.cli.render.terminal import notify, print_error, show
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control.client import FleetStatus, fleet_status
-from ccproxy.supervisor.control.row import Row
+from ccproxy.supervisor.control.status import Row
 
 WATCH_SECONDS = 2.0
 NOT_RUNNING = 3

@@ -110,7 +110,7 @@ def _show(
 
 def _flush(fleet: Fleet, entries: Sequence[Entry]) -> None:
     """Have running workers write pending turns, which they otherwise do every few seconds."""
-    from ccproxy.supervisor.control.session_actions import switch_session
+    from ccproxy.supervisor.control.worker_requests import switch_session
 
     for entry in entries:
         with contextlib.suppress(CcproxyError):  # what is stored can be shown without the worker
@@ -118,7 +118,7 @@ def _flush(fleet: Fleet, entries: Sequence[Entry]) -> None:
 
 
 def _record(fleet: Fleet, entry: Entry, *, on: bool) -> None:
-    from ccproxy.supervisor.control.session_actions import switch_session
+    from ccproxy.supervisor.control.worker_requests import switch_session
 
     switches = switch_session(fleet, entry.label, history="on" if on else "off")
     if switches.history:

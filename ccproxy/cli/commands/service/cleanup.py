@@ -16,7 +16,7 @@ from ccproxy.cli.service import cron
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
 from ccproxy.logs import Removed, prune
-from ccproxy.supervisor.state.wall_clock import WallClock, leap_text
+from ccproxy.supervisor.state.wall_clock import WallClock, describe_jump
 from ccproxy.text import counted, format_duration, format_size
 
 
@@ -71,12 +71,12 @@ def cleanup(
 def _is_clock_steady(fleet: Fleet, *, dry_run: bool) -> bool:
     """Return False, and report it, if the clock jumped: every archive may seem old then."""
     clock = WallClock(fleet.state)
-    leap = clock.leap()
+    jump = clock.jump()
     if fleet.state.is_dir() and not dry_run:
-        clock.note()
-    if leap:
-        print_error(f"{leap_text(leap)}; nothing was removed. Run it again, or use --force.")
-    return not leap
+        clock.save()
+    if jump:
+        print_error(f"{describe_jump(jump)}; nothing was removed. Run it again, or use --force.")
+    return not jump
 
 
 def _report(removed: Sequence[Removed], folder: Path, *, older_than: float, dry_run: bool) -> None:

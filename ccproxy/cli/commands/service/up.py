@@ -112,7 +112,7 @@ def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> i
     fleet = open_fleet(options)
     entries = choose(fleet, labels)
     if supervisor := fleet_status(fleet).supervisor:
-        text = f"busy: the fleet is up already (supervisor pid {supervisor['pid']})"
+        text = f"busy: the fleet is up already (supervisor pid {supervisor.pid})"
         raise Busy(f"{text}\n  fix: follow it with ccproxy logs -f, or end it with ccproxy stop")
     logs = [
         _log(log_path(fleet.logs, entry.label, index), entry.label)
@@ -125,7 +125,7 @@ def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> i
         is_up = run_foreground(
             fleet,
             labels=[entry.label for entry in entries] if labels else (),
-            on_started=lambda outcome: report(outcome.rows, seconds=time.monotonic() - begun),
+            on_started=lambda reply: report(reply.proxies, seconds=time.monotonic() - begun),
         )
     return 0 if is_up else 1
 

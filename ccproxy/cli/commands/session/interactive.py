@@ -217,7 +217,7 @@ def _toggle(prompt: Prompt, action: str = "toggle") -> bool:
 
 def _record(prompt: Prompt, action: str = "") -> bool:
     if not action:
-        from ccproxy.supervisor.control.session_actions import switch_session
+        from ccproxy.supervisor.control.worker_requests import switch_session
 
         action = "off" if switch_session(prompt.fleet, prompt.entry.label).history else "on"
     if action not in ("on", "off"):

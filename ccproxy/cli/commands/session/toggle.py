@@ -9,7 +9,7 @@ import click
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
-from ccproxy.supervisor.control.session_actions import switch_session
+from ccproxy.supervisor.control.worker_requests import switch_session
 from ccproxy.text import printable
 
 

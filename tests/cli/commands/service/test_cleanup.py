@@ -109,7 +109,7 @@ def test_history_goes_with_the_logs(history, ccproxy, words, said, left):
 
 
 def test_a_clock_that_leapt_forgets_nothing(history, ccproxy):
-    WallClock(history, wall=lambda: time.time() - 10 * DAY).note()
+    WallClock(history, wall=lambda: time.time() - 10 * DAY).save()
     ccproxy("cleanup")
     assert stored(history) == ["a", "b"]
 
@@ -125,7 +125,7 @@ def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, mov
     """R14: what was seen last is as far back as the clock has leapt ahead."""
     state = home / "state"
     state.mkdir()
-    WallClock(state, wall=lambda: time.time() - moved).note()
+    WallClock(state, wall=lambda: time.time() - moved).save()
     before = names(logs)
     result = ccproxy("cleanup", "--dry-run")
     assert said in result.stderr
@@ -137,7 +137,7 @@ def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, mov
 
 def test_force_believes_the_clock(home, logs, ccproxy):
     (home / "state").mkdir()
-    WallClock(home / "state", wall=lambda: time.time() - 10 * DAY).note()
+    WallClock(home / "state", wall=lambda: time.time() - 10 * DAY).save()
     assert "Removed 2 archives" in ccproxy("cleanup", "--force").stdout
 
 

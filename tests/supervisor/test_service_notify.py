@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ccproxy.supervisor.notify import Notifier
+from ccproxy.supervisor.service_notify import ServiceNotifier
 from tests.fleet import PATIENCE, FleetHome, eventually
 
 
@@ -80,19 +80,19 @@ async def test_a_wrong_configuration_ends_with_the_code_that_is_not_tried_again(
     ],
 )
 def test_the_watchdogs_period(environ, period):
-    assert Notifier(environ).period == period
+    assert ServiceNotifier(environ).period == period
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
 def test_an_abstract_address():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0ccproxy-test-{os.getpid()}")
-        Notifier({"NOTIFY_SOCKET": f"@ccproxy-test-{os.getpid()}"}).ready("x")
+        ServiceNotifier({"NOTIFY_SOCKET": f"@ccproxy-test-{os.getpid()}"}).ready("x")
         assert listener.recv(100) == b"READY=1\nSTATUS=x"
 
 
 @pytest.mark.parametrize("address", ["", "/nobody/listens/here"])
 async def test_nobody_there_is_no_error(address):
-    notifier = Notifier({"NOTIFY_SOCKET": address})
+    notifier = ServiceNotifier({"NOTIFY_SOCKET": address})
     notifier.ready("x")
     await notifier.keep_alive()

@@ -1,0 +1,150 @@
+"""The fleet's lock: one holder, inherited without a gap, and clear errors where it cannot work."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ccproxy.config.fleet import Fleet
+from ccproxy.errors import Busy, CcproxyError
+from ccproxy.supervisor.state.lock import Lock
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
+
+
+def assert_free(fleet: Fleet) -> None:
+    with Lock(fleet, command="the next one"):
+        pass
+
+
+def test_the_lock_has_one_holder_which_it_names(fleet: Fleet) -> None:
+    with (
+        Lock(fleet, command="ccproxy up"),
+        pytest.raises(Busy, match=rf"`ccproxy up` \(pid {os.getpid()}\) holds the lock since"),
+        Lock(fleet, command="ccproxy start"),
+    ):
+        pass
+    assert_free(fleet)
+
+
+def test_a_child_inherits_the_lock_without_a_gap(fleet: Fleet) -> None:
+    code = "import sys; print('mine', flush=True); sys.stdin.read()"
+    with Lock(fleet, command="ccproxy start") as lock:
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[lock.fd],
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+    with child:
+        with pytest.raises(Busy), Lock(fleet, command="another"):
+            pass
+        child.communicate()
+    assert_free(fleet)
+
+
+def test_the_lock_ends_with_its_holder(fleet: Fleet) -> None:
+    code = "import sys, fcntl; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX);"
+    code += "print('held', flush=True); sys.stdin.read()"
+    fleet.state.mkdir()
+    path = fleet.state / "supervisor.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(Busy, match="another ccproxy command"), Lock(fleet, command="x"):
+            pass
+        holder.kill()
+        holder.wait()
+        assert_free(fleet)
+
+
+@pytest.mark.parametrize("removed", ["file", "folder", "replaced"])
+def test_a_removed_lock_is_taken_again(fleet: Fleet, removed: str) -> None:
+    path = fleet.state / "supervisor.lock"
+    with Lock(fleet, command="ccproxy start") as lock:
+        assert lock.renew()
+        if removed == "folder":
+            shutil.rmtree(fleet.state)
+        else:
+            path.unlink()
+        if removed == "replaced":
+            path.touch(0o600)
+        assert lock.renew()
+        with pytest.raises(Busy, match="ccproxy start"), Lock(fleet, command="a second"):
+            pass
+
+
+def test_a_removed_lock_that_another_process_has_taken_is_lost(fleet: Fleet) -> None:
+    with Lock(fleet, command="first") as first:
+        (fleet.state / "supervisor.lock").unlink()
+        with Lock(fleet, command="second") as second:
+            assert not first.renew()
+            assert second.renew()
+
+
+# Where it cannot work.
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named_with_reason_and_fix(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(fd: int, flags: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(CcproxyError) as caught, Lock(fleet, command="ccproxy start"):
+        pass
+    text = str(caught.value)
+    assert text.startswith(f"{fleet.state}/supervisor.lock: the file system has no locks")
+    assert text.endswith("fix: move the folder of ccproxy.toml to a local disk")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(fleet: Fleet) -> None:
+    fleet.state.mkdir(mode=0o500)
+    with pytest.raises(CcproxyError, match="cannot be opened: Permission denied"):
+        assert_free(fleet)
+
+
+def test_a_folder_in_the_place_of_the_lock_is_named(fleet: Fleet) -> None:
+    (fleet.state / "supervisor.lock").mkdir(parents=True)
+    with pytest.raises(CcproxyError, match=r"supervisor\.lock cannot be opened: Is a directory"):
+        assert_free(fleet)
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(fleet: Fleet) -> None:
+    fleet.state.mkdir()
+    victim = fleet.home / "victim"
+    victim.write_text("precious")
+    (fleet.state / "supervisor.lock").symlink_to(victim)
+    with pytest.raises(CcproxyError, match="symbolic link"):
+        assert_free(fleet)
+    assert victim.read_text() == "precious"
+
+
+def test_a_full_disk_leaves_the_lock_usable(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with (
+        Lock(fleet, command="ccproxy start"),
+        pytest.raises(Busy, match="another ccproxy command"),
+        Lock(fleet, command="another"),
+    ):
+        pass

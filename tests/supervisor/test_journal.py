@@ -1,0 +1,77 @@
+"""The supervisor's log: JSON lines without keys, restored, and usable again after a full disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ccproxy.logs import LogFile
+from ccproxy.supervisor.journal import FileJournal
+from tests.supervisor.conftest import eventually
+
+
+def test_events_are_json_lines_without_keys(tmp_path: Path) -> None:
+    echoed: list[str] = []
+    journal = FileJournal(tmp_path, echo=echoed.append)
+    journal("worker.failed", level="error", label="Kimi", reason="bad key sk-abcdefghijklmnop1234")
+    journal.close()
+    (line,) = (tmp_path / "supervisor.log").read_text().splitlines()
+    fields = json.loads(line)
+    assert (fields["event"], fields["level"], fields["label"]) == ("worker.failed", "error", "Kimi")
+    assert fields["reason"] == "bad key …1234"
+    assert echoed == [line]
+
+
+def test_each_supervisor_begins_a_new_file(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        journal = FileJournal(tmp_path)
+        journal(f"{name}.started")
+        journal.close()
+    assert "second.started" in (tmp_path / "supervisor.log").read_text()
+    assert len(list(tmp_path.glob("supervisor.log.*"))) == 1
+
+
+def test_a_removed_file_is_created_again(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    journal = FileJournal(folder)
+    shutil.rmtree(folder)
+
+    def is_there() -> bool:
+        journal("worker.ready")
+        return (folder / "supervisor.log").exists()
+
+    eventually(is_there)
+    journal.close()
+
+
+def test_trouble_ends_as_soon_as_there_is_room_again(tmp_path: Path) -> None:
+    """Status asks for it, so the disk is tried then: a quiet supervisor writes nothing else."""
+    journal = FileJournal(tmp_path)
+    is_full = True
+
+    def append(self: LogFile, lines: bytes) -> bool:
+        if is_full:
+            self.trouble = "disk full"
+            return False
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogFile, "_append", append)
+        journal("worker.ready")
+        assert journal.trouble == "disk full"
+        is_full = False
+        assert journal.trouble == ""
+    journal.close()
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_echo(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    echoed: list[str] = []
+    journal = FileJournal(tmp_path / "logs", echo=echoed.append)
+    journal("worker.ready")
+    journal.close()
+    assert [json.loads(line)["event"] for line in echoed] == ["log.failed", "worker.ready"]
+    assert journal.trouble.startswith(f"cannot log to {tmp_path / 'logs'}/supervisor.log")
