@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         with Lock(fleet, command="ccproxy supervisor", fd=options.lock_fd) as lock:
             supervisor = Supervisor(fleet, lock=lock, settings=settings)
             asyncio.run(_serve(supervisor, options.ready_fd))
-    except CcproxyError as error:
+    except (CcproxyError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.control.client import wait_for_recovery
-from ccproxy.supervisor.control.protocol import Command, Reply
+from ccproxy.supervisor.control.protocol import ControlCommand, ControlReply
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.service_notify import ServiceNotifier
@@ -21,7 +21,7 @@ def run_foreground(
     *,
     labels: Sequence[str] = (),
     timeout: float = 15.0,
-    on_started: Callable[[Reply], None] | None = None,
+    on_started: Callable[[ControlReply], None] | None = None,
     settings: Settings | None = None,
 ) -> bool:
     """
@@ -37,13 +37,15 @@ def run_foreground(
     """
     wait_for_recovery(fleet)
     with Lock(fleet, command="ccproxy up") as lock:
-        command = Command(op="start", labels=tuple(map(str.lower, labels)), timeout=timeout)
+        command = ControlCommand(op="start", labels=tuple(map(str.lower, labels)), timeout=timeout)
         supervisor = Supervisor(fleet, lock=lock, settings=settings, is_foreground=True)
         return asyncio.run(_run(supervisor, command, on_started))
 
 
 async def _run(
-    supervisor: Supervisor, command: Command, on_started: Callable[[Reply], None] | None
+    supervisor: Supervisor,
+    command: ControlCommand,
+    on_started: Callable[[ControlReply], None] | None,
 ) -> bool:
     start_tasks: list[asyncio.Task[bool]] = []
     notifier = ServiceNotifier(os.environ)

@@ -23,8 +23,11 @@ class FileJournal:
     """
     Writes events to `supervisor.log` in *folder*.
 
-    What a full disk does not take is lost. In a folder that cannot be written at all, events go to
-    *echo* alone.
+    What a full disk does not take is lost. If the file cannot be opened, events go to *echo* alone.
+
+    Raises:
+        OSError: If the file cannot be opened and there is no *echo*.
+
     """
 
     def __init__(self, folder: Path, *, echo: Callable[[str], None] | None = None) -> None:
@@ -38,6 +41,8 @@ class FileJournal:
             archive(path, now=datetime.now(UTC).timestamp())
             self._file = LogFile(path)
         except OSError as error:
+            if echo is None:
+                raise
             self._failure = f"cannot log to {path}: {error.strerror or error}"
             self("log.failed", level="warning", reason=self._failure)
 

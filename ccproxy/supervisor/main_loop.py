@@ -25,8 +25,8 @@ from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.supervisor.config_check import ChildConfigCheck, ConfigCheck
 from ccproxy.supervisor.control.operations import Operations
 from ccproxy.supervisor.control.protocol import (
-    Command,
-    Reply,
+    ControlCommand,
+    ControlReply,
     SupervisorInfo,
     decode_command,
     encode_message,
@@ -73,7 +73,8 @@ class Supervisor:
         is_foreground: bool = False,
     ) -> None:
         settings = settings or Settings()
-        _create_folders(fleet)
+        for folder in (fleet.logs, fleet.pids, fleet.state):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fleet = fleet
         self._is_foreground = is_foreground
         self._journal = FileJournal(fleet.logs, echo=echo)
@@ -148,7 +149,7 @@ class Supervisor:
         self._operations.is_ending = True
         self._begin(self._stop_all(seconds))
 
-    async def execute(self, command: Command) -> Reply:
+    async def execute(self, command: ControlCommand) -> ControlReply:
         """
         Carry out one command.
 
@@ -176,9 +177,9 @@ class Supervisor:
                 return self._leave()
             case "records":
                 records = tuple(record.to_json() for record in self._records())
-                return Reply(ok=True, records=records)
+                return ControlReply(ok=True, records=records)
             case _:
-                return Reply(ok=not self._operations.is_ending)
+                return ControlReply(ok=not self._operations.is_ending)
 
     async def handle(self, line: bytes, send: Send = lambda _: None) -> bytes:
         """Carry out the command in one line of the control socket; return the reply's line."""
@@ -198,7 +199,7 @@ class Supervisor:
         is_ending = self._operations.is_ending
         return encode_message(replace(reply, supervisor=self._info(), ending=is_ending))
 
-    def _check_table(self, command: Command) -> None:
+    def _check_table(self, command: ControlCommand) -> None:
         """Refuse a command about another table in the same folder: they share records and logs."""
         ours = self._fleet.file
         if not command.config or command.config == str(ours) or command.op in ("ping", "leave"):
@@ -227,16 +228,16 @@ class Supervisor:
         is_elsewhere = self._server.path.parent != socket_path(self._fleet.home).parent
         return runtime_path(self._fleet.home, f"{name}.sock") if is_elsewhere else path
 
-    async def _stop_all(self, drain: float) -> Reply:
+    async def _stop_all(self, drain: float) -> ControlReply:
         self._operations.is_ending = True
-        reply = await self._operations.stop(Command(op="stop", drain=drain))
+        reply = await self._operations.stop(ControlCommand(op="stop", drain=drain))
         if not any(slot.goal is Goal.RUNNING for slot in self._slots):
             self._operations.forget_stopped()
             # Later, so that the reply is sent first.
             asyncio.get_running_loop().call_soon(self._ended.set)
         return reply
 
-    def _leave(self) -> Reply:
+    def _leave(self) -> ControlReply:
         """
         Exit, and leave the workers to a supervisor of another version.
 
@@ -248,7 +249,7 @@ class Supervisor:
             raise UsageError("the supervisor runs in the foreground\n  fix: restart it there")
         self._operations.is_ending = True
         asyncio.get_running_loop().call_soon(self._ended.set)
-        return Reply(ok=True)
+        return ControlReply(ok=True)
 
     def _step_down(self) -> None:
         """Exit because another supervisor has taken over; the workers are its own now."""
@@ -256,7 +257,7 @@ class Supervisor:
         self._ended.set()
 
     @asynccontextmanager
-    async def _reporting_progress(self, command: Command, send: Send) -> AsyncIterator[None]:
+    async def _reporting_progress(self, command: ControlCommand, send: Send) -> AsyncIterator[None]:
         if not command.progress:
             yield
             return
@@ -306,7 +307,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _reload(self) -> None:
-        command = Command(op="reload", command="kill -HUP")
+        command = ControlCommand(op="reload", command="kill -HUP")
         self._begin(self.handle(encode_message(command)))
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -323,14 +324,3 @@ class Supervisor:
         self._guard.remove_record()
         self._journal("supervisor.ended", pid=os.getpid())
         self._journal.close()
-
-
-def _create_folders(fleet: Fleet) -> None:
-    for folder in (fleet.logs, fleet.pids, fleet.state):
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise CcproxyError(
-                f"{folder} cannot be created: {error.strerror or error}\n"
-                f"  fix: make {fleet.home} writable, or free some space"
-            ) from error

@@ -21,7 +21,7 @@ import pytest
 
 from ccproxy.config.fleet import Fleet, load_fleet
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.protocol import Op, Reply
+from ccproxy.supervisor.control.protocol import ControlReply, Op
 from ccproxy.supervisor.control.status import Row
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
@@ -83,7 +83,7 @@ class Home:
         assert record is not None
         return record.pid
 
-    def request(self, op: Op, *labels: str, **options: Any) -> Reply:
+    def request(self, op: Op, *labels: str, **options: Any) -> ControlReply:
         if op == "start":
             self.supervise()
         answer = client.request(self.fleet, op, labels=labels, **options)
@@ -191,7 +191,7 @@ def listen_as_somebody_else(listener: socket.socket, monkeypatch: pytest.MonkeyP
         os.seteuid(me)
 
 
-def states(answer: Reply | client.FleetStatus) -> dict[str, str]:
+def states(answer: ControlReply | client.FleetStatus) -> dict[str, str]:
     return {row.label: row.state for row in answer.proxies}
 
 

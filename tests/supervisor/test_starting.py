@@ -16,7 +16,7 @@ import pytest
 
 from ccproxy.errors import Busy, ConfigError, NotRunning, UsageError
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.protocol import Command
+from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
@@ -201,11 +201,11 @@ async def test_clients_of_a_crash_loop_get_an_error_until_it_is_fixed(home):
     home.add("Kimi", CRASH="1")
     without_delay = -4.9
     resident, life = await running(home, jitter=lambda: without_delay)
-    await resident.execute(Command(op="start", timeout=0.0))
+    await resident.execute(ControlCommand(op="start", timeout=0.0))
     said = await asyncio.to_thread(home.ask, "Kimi")
     assert said["error"]["message"].startswith("the proxy Kimi is down: it ended ")
     home.set("Kimi")
-    await resident.execute(Command(op="restart"))
+    await resident.execute(ControlCommand(op="restart"))
     assert (await asyncio.to_thread(home.ask, "Kimi"))["label"] == "Kimi"
     home.records()
     await ended(resident, life)
@@ -229,14 +229,14 @@ async def ended(resident: Supervisor, life: asyncio.Task[None]) -> None:
 
 
 async def state_of(resident: Supervisor, label: str) -> str:
-    outcome = await resident.execute(Command(op="status"))
+    outcome = await resident.execute(ControlCommand(op="status"))
     return next(row.state for row in outcome.proxies if row.label == label)
 
 
 async def test_a_hung_worker_writes_its_stack_and_is_replaced(home):
     home.add("Kimi")
     resident, life = await running(home, probe_period=0.3, probe_limit=0.1)
-    await resident.execute(Command(op="start"))
+    await resident.execute(ControlCommand(op="start"))
     pid = home.pid("Kimi")
     os.kill(pid, signal.SIGSTOP)
     await asyncio.to_thread(eventually, lambda: not is_alive(pid))
@@ -251,10 +251,10 @@ async def test_a_hung_worker_writes_its_stack_and_is_replaced(home):
 async def test_status_shows_a_hung_worker_before_the_next_probe(home):
     home.add("Kimi")
     resident, life = await running(home, probe_period=600.0, probe_limit=0.1)
-    await resident.execute(Command(op="start"))
+    await resident.execute(ControlCommand(op="start"))
     pid = home.pid("Kimi")
     os.kill(pid, signal.SIGSTOP)
-    (row,) = (await resident.execute(Command(op="status"))).proxies
+    (row,) = (await resident.execute(ControlCommand(op="status"))).proxies
     assert (row.state, row.reason) == ("degraded", "does not answer")
     os.kill(pid, signal.SIGCONT)
     async with asyncio.timeout(20):
@@ -267,7 +267,7 @@ async def test_a_worker_that_answers_late_is_not_hung(home):
     """Only three missed probes in a row count, and a late answer clears them."""
     home.add("Kimi")
     resident, life = await running(home, probe_period=0.3, probe_limit=0.1)
-    await resident.execute(Command(op="start"))
+    await resident.execute(ControlCommand(op="start"))
     pid = home.pid("Kimi")
     for _ in range(4):
         os.kill(pid, signal.SIGSTOP)

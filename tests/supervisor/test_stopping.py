@@ -18,7 +18,7 @@ import pytest
 from ccproxy.errors import Busy
 from ccproxy.ipc.control_messages import DRAIN_SECONDS
 from ccproxy.supervisor.config_check import ChildConfigCheck
-from ccproxy.supervisor.control.protocol import Command
+from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
@@ -151,9 +151,9 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()
-    late = asyncio.create_task(resident.execute(Command(op=op)))
+    late = asyncio.create_task(resident.execute(ControlCommand(op=op)))
     await reading.wait()
-    stopping = asyncio.create_task(resident.execute(Command(op="stop")))
+    stopping = asyncio.create_task(resident.execute(ControlCommand(op="stop")))
     await asyncio.sleep(0)  # it has begun
     may_go_on.set()
     with pytest.raises(Busy, match="stopping"):

@@ -16,7 +16,7 @@ from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import address, print_error, show
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotReady, PortInUse
-from ccproxy.supervisor.control.protocol import Reply
+from ccproxy.supervisor.control.protocol import ControlReply
 from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, format_duration, printable
 
@@ -47,7 +47,7 @@ def failure(row: Row) -> CcproxyError:
     return NotReady(text) if _is_late(row) else CcproxyError(text)
 
 
-def finish(answer: Reply, *, seconds: float) -> int:
+def finish(answer: ControlReply, *, seconds: float) -> int:
     """Print the result of a request, which took *seconds*, and return the exit code."""
     report(answer.proxies, seconds=seconds)
     if answer.error:

@@ -25,10 +25,10 @@ from ccproxy.files import open_private
 from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError
 from ccproxy.logs import APPEND, log_path
 from ccproxy.supervisor.control.protocol import (
-    Command,
+    ControlCommand,
+    ControlReply,
     Op,
     Progress,
-    Reply,
     SupervisorInfo,
     decode_answer,
     decode_progress,
@@ -90,7 +90,7 @@ class FleetStatus:
 
 def fleet_status(fleet: Fleet) -> FleetStatus:
     """Return the status of *fleet* within about a second; nothing is started or changed."""
-    command = Command(op="status", config=str(fleet.file))
+    command = ControlCommand(op="status", config=str(fleet.file))
     try:
         reply = _ask(fleet, command, timeout=STATUS_LIMIT)
     except NoAnswer:
@@ -108,7 +108,7 @@ def fleet_status(fleet: Fleet) -> FleetStatus:
 def running_records(fleet: Fleet) -> list[WorkerRecord]:
     """Return the supervisor's records of running workers; empty if it does not answer."""
     try:
-        reply = _ask(fleet, Command(op="records"), timeout=STATUS_LIMIT)
+        reply = _ask(fleet, ControlCommand(op="records"), timeout=STATUS_LIMIT)
         return [WorkerRecord.from_json(text) for text in reply.records]
     except (NoAnswer, ValueError):
         return []
@@ -154,7 +154,7 @@ def request(
     drain: float = DRAIN_SECONDS,
     environ: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Reply:
+) -> ControlReply:
     """
     Have `start`, `stop`, `restart`, `reload` or `plan` carried out, and wait for the result.
 
@@ -171,7 +171,7 @@ def request(
     """
     if op != "start" and not _ping(fleet) and not fleet_status(fleet).note:
         raise NotRunning("nothing is running\n  fix: ccproxy start")
-    command = Command(
+    command = ControlCommand(
         op=op,
         labels=tuple(label.lower() for label in labels),
         timeout=timeout,
@@ -195,8 +195,8 @@ def request(
 
 
 def _ask_until_answered(
-    fleet: Fleet, command: Command, on_progress: Callable[[Progress], None] | None
-) -> Reply:
+    fleet: Fleet, command: ControlCommand, on_progress: Callable[[Progress], None] | None
+) -> ControlReply:
     """Send *command* to the supervisor, or to the next one if this one is ending."""
     deadline = time.monotonic() + START_LIMIT
     timeout = command.timeout + command.drain + START_LIMIT + EXTRA
@@ -235,7 +235,7 @@ def _replace_broken_supervisor(fleet: Fleet) -> None:
 
 def _replace(fleet: Fleet, info: SupervisorInfo) -> None:
     try:
-        _ask(fleet, Command(op="leave"), timeout=START_LIMIT)
+        _ask(fleet, ControlCommand(op="leave"), timeout=START_LIMIT)
     except NoAnswer:
         return
     _wait_until_gone(fleet, info)
@@ -293,15 +293,8 @@ def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:
     if worker_command:
         command += ["--worker-command", *worker_command]
     out = fleet.logs / "supervisor.out"
-    try:
-        out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        crash_fd = open_private(out, APPEND)
-    except OSError as error:
-        raise CcproxyError(
-            f"{out} cannot be opened: {error.strerror or error}\n"
-            f"  fix: make {fleet.home} writable, or free some space"
-        ) from error
-    with os.fdopen(crash_fd, "wb") as crash_file:
+    out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(open_private(out, APPEND), "wb") as crash_file:
         crash_file.truncate(0)
         try:
             subprocess.run(  # noqa: S603 - our own program
@@ -330,10 +323,10 @@ def _start_failure(out: Path) -> str:
     return f"the supervisor did not start: {message or 'it wrote nothing'}\n  see {out}"
 
 
-def _ping(fleet: Fleet) -> Reply | None:
+def _ping(fleet: Fleet) -> ControlReply | None:
     """Return the reply of a supervisor (not `ok` if it is ending); None if there is none."""
     try:
-        return _ask(fleet, Command(op="ping"), timeout=1.0)
+        return _ask(fleet, ControlCommand(op="ping"), timeout=1.0)
     except NoAnswer:
         return None
 
@@ -355,11 +348,11 @@ def _wait_until_gone(fleet: Fleet, info: SupervisorInfo) -> None:
 
 def _ask(
     fleet: Fleet,
-    command: Command,
+    command: ControlCommand,
     *,
     timeout: float,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Reply:
+) -> ControlReply:
     def is_last(line: bytes) -> bool:
         progress = decode_progress(line)
         if progress is not None and on_progress is not None:

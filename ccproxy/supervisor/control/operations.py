@@ -19,7 +19,13 @@ from ccproxy.errors import Busy, UsageError
 from ccproxy.logs import archive_label
 from ccproxy.supervisor.config_changes import ConfigChanges
 from ccproxy.supervisor.config_check import CheckResult, ConfigCheck
-from ccproxy.supervisor.control.protocol import Command, PlannedChange, PlanSign, Progress, Reply
+from ccproxy.supervisor.control.protocol import (
+    ControlCommand,
+    ControlReply,
+    PlannedChange,
+    PlanSign,
+    Progress,
+)
 from ccproxy.supervisor.control.status import Row, row_of
 from ccproxy.supervisor.fleet.converge import Loop
 from ccproxy.supervisor.fleet.plan import Goal, Phase
@@ -88,7 +94,7 @@ class Operations:
 
     # Operations.
 
-    async def start(self, command: Command) -> Reply:
+    async def start(self, command: ControlCommand) -> ControlReply:
         """Start the entries; those that run are left alone."""
         async with self._in_turn(command):
             notes = self._take_network(command)
@@ -108,7 +114,7 @@ class Operations:
         await self._loop.wait_for(lambda: self._has_settled(self._wanted(labels)), timeout)
         return replace(await self._reply(labels), notes=notes)
 
-    async def stop(self, command: Command) -> Reply:
+    async def stop(self, command: ControlCommand) -> ControlReply:
         """Stop the entries and wait until their workers have ended."""
         stopping = [slot for slot in self._slots if self._is_selected(slot, command)]
         self._stop_slots(stopping, command.drain)
@@ -116,9 +122,9 @@ class Operations:
             self._save_stopped(command.labels)
         ended = await self._wait_until_gone(stopping, command.drain)
         rows = (row for row in self._rows() if self._is_label_selected(row.label, command))
-        return Reply(ok=ended, proxies=tuple(rows))
+        return ControlReply(ok=ended, proxies=tuple(rows))
 
-    async def restart(self, command: Command) -> Reply:
+    async def restart(self, command: ControlCommand) -> ControlReply:
         """Replace the workers of the entries; old ones stop when the new ones are ready."""
         async with self._in_turn(command):
             notes = self._take_network(command)
@@ -128,7 +134,7 @@ class Operations:
             self._save_stopped()
         return self._with_error(await self._reply([spec.label for spec in specs]), error, notes)
 
-    async def reload(self, command: Command) -> Reply:
+    async def reload(self, command: ControlCommand) -> ControlReply:
         """Replace what has changed, start what is new, stop what is no longer in the table."""
         async with self._in_turn(command):
             notes = self._take_network(command)
@@ -151,15 +157,15 @@ class Operations:
         reply = self._with_error(await self._reply(labels), error, notes)
         return replace(reply, plan=planned.plan, routing_changed=planned.routing_changed)
 
-    async def plan(self, command: Command) -> Reply:
+    async def plan(self, command: ControlCommand) -> ControlReply:
         """Return what `reload` would do."""
         network = self._network.preview(command.network)
         return self._plan(await self._check((), cwd=command.cwd, network=network))
 
-    async def status(self) -> Reply:
+    async def status(self) -> ControlReply:
         """Return the rows of all entries."""
         await self._refresh()
-        return Reply(ok=True, proxies=tuple(self._rows()))
+        return ControlReply(ok=True, proxies=tuple(self._rows()))
 
     async def progress(self) -> Progress | None:
         """Return what is still running on workers that stop; None if none does."""
@@ -185,7 +191,7 @@ class Operations:
 
     # Goals.
 
-    def _want(self, spec: Spec, command: Command) -> None:
+    def _want(self, spec: Spec, command: ControlCommand) -> None:
         """Create the missing slots of *spec*, and retry those without a process."""
         slots = {slot.index: slot for slot in self._wanted([spec.label])}
         if not any(slot.record for slot in self._of(spec.label)):
@@ -200,7 +206,7 @@ class Operations:
             slot.start_limit = max(START_LIMIT, command.timeout)
         self._loop.wake()
 
-    async def _replace(self, specs: Sequence[Spec], command: Command) -> str:
+    async def _replace(self, specs: Sequence[Spec], command: ControlCommand) -> str:
         """
         Replace the workers of each spec; return what went wrong, for the user.
 
@@ -232,7 +238,7 @@ class Operations:
         self._slots += new
         return _Replacement(old, new)
 
-    async def _clear_ports(self, specs: Sequence[Spec], command: Command) -> None:
+    async def _clear_ports(self, specs: Sequence[Spec], command: ControlCommand) -> None:
         """Stop workers on a wanted port with another host: both cannot be bound at once."""
         hosts = {spec.port: spec.host for spec in specs}
         blocking = [
@@ -255,13 +261,13 @@ class Operations:
 
         return await self._loop.wait_for(are_gone, drain_seconds + AFTER_DRAIN)
 
-    def _plan(self, result: CheckResult) -> Reply:
+    def _plan(self, result: CheckResult) -> ControlReply:
         plan = [PlannedChange(label=one.label, change=self._sign(one)) for one in result.specs]
         labels = {spec.label for spec in result.specs}
         running = {slot.spec.label for slot in self._slots if slot.goal is Goal.RUNNING}
         plan += [PlannedChange(label=label, change="-") for label in sorted(running - labels)]
         is_changed = bool(self._routing) and self._routing != result.routing
-        return Reply(ok=True, plan=tuple(plan), routing_changed=is_changed)
+        return ControlReply(ok=True, plan=tuple(plan), routing_changed=is_changed)
 
     def _sign(self, spec: Spec) -> PlanSign:
         slots = [slot for slot in self._wanted([spec.label]) if slot.spec.label == spec.label]
@@ -278,7 +284,7 @@ class Operations:
         running = {slot.spec.label.lower() for slot in self._slots if slot.goal is Goal.RUNNING}
         self._stopped.set(labels - running)
 
-    def _take_network(self, command: Command) -> tuple[str, ...]:
+    def _take_network(self, command: ControlCommand) -> tuple[str, ...]:
         """Use the proxy variables of the user's shell; return notes about differences."""
         if command.network is None:
             return ()
@@ -288,7 +294,7 @@ class Operations:
 
     # Selection.
 
-    def _select(self, specs: Sequence[Spec], command: Command) -> list[Spec]:
+    def _select(self, specs: Sequence[Spec], command: ControlCommand) -> list[Spec]:
         """Return the specs that the command is about, and update the table."""
         by_label = {spec.label.lower(): spec for spec in specs}
         if unknown := set(command.labels) - set(by_label):
@@ -313,17 +319,17 @@ class Operations:
             if holder.lower() != spec.label.lower():
                 raise UsageError(f"port {spec.port} still serves {holder}\n  fix: ccproxy reload")
 
-    def _lacks_workers(self, command: Command) -> bool:
+    def _lacks_workers(self, command: ControlCommand) -> bool:
         """Return whether an entry may have no worker; before the first check that is unknown."""
         wanted = command.labels or self._table
         running = {slot.spec.label.lower() for slot in self._slots if slot.record}
         return not wanted or not running.issuperset(wanted)
 
-    def _is_selected(self, slot: WorkerSlot, command: Command) -> bool:
+    def _is_selected(self, slot: WorkerSlot, command: ControlCommand) -> bool:
         return self._is_label_selected(slot.spec.label, command)
 
     @staticmethod
-    def _is_label_selected(label: str, command: Command) -> bool:
+    def _is_label_selected(label: str, command: ControlCommand) -> bool:
         return not command.labels or label.lower() in command.labels
 
     def _of(self, label: str) -> list[WorkerSlot]:
@@ -357,19 +363,19 @@ class Operations:
         logs = self._fleet.logs
         return row_of(spec, slots, port=self._host.port, now=now, logs=logs, changed=changed)
 
-    async def _reply(self, labels: Sequence[str]) -> Reply:
+    async def _reply(self, labels: Sequence[str]) -> ControlReply:
         await self._refresh()
         rows = [self._row(self._table[label.lower()]) for label in labels]
         is_serving = all(row.state in (Phase.READY, Phase.DEGRADED) for row in rows)
-        return Reply(ok=is_serving, proxies=tuple(rows))
+        return ControlReply(ok=is_serving, proxies=tuple(rows))
 
     @staticmethod
-    def _with_error(reply: Reply, error: str, notes: tuple[str, ...]) -> Reply:
+    def _with_error(reply: ControlReply, error: str, notes: tuple[str, ...]) -> ControlReply:
         return replace(reply, ok=reply.ok and not error, error=error or None, notes=notes)
 
     # One operation at a time, and none when the supervisor ends.
 
-    async def _read(self, labels: Sequence[str], command: Command) -> CheckResult:
+    async def _read(self, labels: Sequence[str], command: ControlCommand) -> CheckResult:
         result = await self._check(labels, cwd=command.cwd)
         # A stop may have come meanwhile: what was started now would survive it.
         self._refuse_if_ending()
@@ -380,7 +386,7 @@ class Operations:
             raise Busy("busy: the supervisor is stopping\n  fix: try again when it has ended")
 
     @asynccontextmanager
-    async def _in_turn(self, command: Command) -> AsyncIterator[None]:
+    async def _in_turn(self, command: ControlCommand) -> AsyncIterator[None]:
         self._refuse_if_ending()
         try:
             async with asyncio.timeout(TURN_LIMIT):

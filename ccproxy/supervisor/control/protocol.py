@@ -41,7 +41,7 @@ ERRORS: Mapping[str, type[CcproxyError]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class ControlCommand:
     """One request to the supervisor."""
 
     op: Op
@@ -113,7 +113,7 @@ class MistakeFields:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class ControlReply:
     """The result of a command."""
 
     ok: bool = False
@@ -134,15 +134,17 @@ class Reply:
     """Whether the supervisor is about to exit."""
 
 
-def refusal(error: CcproxyError) -> Reply:
+def refusal(error: CcproxyError) -> ControlReply:
     """Return the reply for a command that *error* ended."""
     if isinstance(error, ConfigError):
-        return Reply(kind="ConfigError", error=str(error), mistakes=to_fields(error.mistakes))
+        return ControlReply(
+            kind="ConfigError", error=str(error), mistakes=to_fields(error.mistakes)
+        )
     kind = type(error).__name__
-    return Reply(kind=kind if kind in ERRORS else "CcproxyError", error=str(error))
+    return ControlReply(kind=kind if kind in ERRORS else "CcproxyError", error=str(error))
 
 
-def raise_refusal(reply: Reply) -> NoReturn:
+def raise_refusal(reply: ControlReply) -> NoReturn:
     """
     Raise the error that *reply* carries.
 
@@ -170,7 +172,7 @@ def from_mistake_fields(fields: Sequence[MistakeFields]) -> list[Mistake]:
     ]
 
 
-def encode_message(message: Command | Reply | Progress) -> bytes:
+def encode_message(message: ControlCommand | ControlReply | Progress) -> bytes:
     """Return *message* as one line of JSON."""
     fields = asdict(message)
     if isinstance(message, Progress):
@@ -178,7 +180,7 @@ def encode_message(message: Command | Reply | Progress) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
-def decode_command(line: bytes) -> Command:
+def decode_command(line: bytes) -> ControlCommand:
     """
     Read a command.
 
@@ -188,7 +190,7 @@ def decode_command(line: bytes) -> Command:
     """
     try:
         fields = json.loads(line)
-        command = from_fields(Command, fields)
+        command = from_fields(ControlCommand, fields)
     except MessageError as error:
         raise UsageError(f"not a command: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -208,7 +210,7 @@ def decode_progress(line: bytes) -> Progress | None:
         return Progress()
 
 
-def decode_answer(line: bytes) -> Reply:
+def decode_answer(line: bytes) -> ControlReply:
     """
     Read a reply.
 
@@ -222,4 +224,4 @@ def decode_answer(line: bytes) -> Reply:
         raise MessageError("not JSON") from error
     if isinstance(fields, dict):  # a refusal of an old supervisor has no list of mistakes
         fields = {name: value for name, value in fields.items() if value is not None}
-    return from_fields(Reply, fields)
+    return from_fields(ControlReply, fields)

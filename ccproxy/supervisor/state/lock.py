@@ -34,7 +34,8 @@ class Lock:
 
     Raises:
         Busy: On entry, if another process holds the lock.
-        CcproxyError: On entry, if the lock's file cannot be used.
+        CcproxyError: On entry, if the file system has no locks.
+        OSError: On entry, if the lock's file cannot be opened.
 
     """
 
@@ -45,7 +46,7 @@ class Lock:
         self.fd = -1
 
     def __enter__(self) -> Lock:
-        fd = self._open() if self._inherited is None else self._inherited
+        fd = self._open_file() if self._inherited is None else self._inherited
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -53,7 +54,13 @@ class Lock:
             raise Busy(describe_holder(self._fleet)) from error
         except OSError as error:
             os.close(fd)
-            raise self._failure(error) from error
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise CcproxyError(
+                f"{self._path}: the file system has no locks ({error.strerror}), so two commands "
+                "could start every worker twice\n"
+                "  fix: move the folder of ccproxy.toml to a local disk"
+            ) from error
         self.fd = fd
         self._write_holder()
         return self
@@ -105,27 +112,9 @@ class Lock:
     def _path(self) -> Path:
         return self._fleet.state / NAME
 
-    def _open(self) -> int:
-        try:
-            return self._open_file()
-        except OSError as error:
-            raise self._failure(error) from error
-
     def _open_file(self) -> int:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return open_private(self._path, os.O_RDWR | os.O_CREAT)
-
-    def _failure(self, error: OSError) -> CcproxyError:
-        if error.errno in _NO_LOCKS:
-            return CcproxyError(
-                f"{self._path}: the file system has no locks ({error.strerror}), so two commands "
-                "could start every worker twice\n"
-                "  fix: move the folder of ccproxy.toml to a local disk"
-            )
-        return CcproxyError(
-            f"{self._path} cannot be opened: {error.strerror or error}\n"
-            f"  fix: make {self._path.parent} writable, or free some space"
-        )
 
 
 def is_same_file(path: Path, status: os.stat_result) -> bool:

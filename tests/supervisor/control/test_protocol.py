@@ -9,10 +9,10 @@ import pytest
 
 from ccproxy.errors import Busy, CcproxyError, ConfigError, Mistake, UsageError
 from ccproxy.supervisor.control.protocol import (
-    Command,
+    ControlCommand,
+    ControlReply,
     PlannedChange,
     Progress,
-    Reply,
     SupervisorInfo,
     decode_answer,
     decode_command,
@@ -25,10 +25,10 @@ from ccproxy.supervisor.control.protocol import (
 )
 from ccproxy.supervisor.control.status import Row
 
-COMMAND = Command(
+COMMAND = ControlCommand(
     op="restart", labels=("kimi",), timeout=1.5, drain=0.0, cwd="/home/u", network={"NO_PROXY": "*"}
 )
-REPLY = Reply(
+REPLY = ControlReply(
     ok=True,
     proxies=(Row(label="K", port=1, host="h", state="ready", pids=(1, 2), models={"big": None}),),
     plan=(PlannedChange(label="K", change="~"),),
@@ -72,7 +72,7 @@ def test_what_is_no_command_is_a_usage_error_that_names_the_field(
 
 def test_an_old_supervisor_may_send_null_and_omit_fields() -> None:
     reply = decode_answer(b'{"ok": true, "error": null, "supervisor": {"pid": 3}, "new": 1}')
-    assert reply == Reply(ok=True, supervisor=SupervisorInfo(pid=3))
+    assert reply == ControlReply(ok=True, supervisor=SupervisorInfo(pid=3))
 
 
 @pytest.mark.parametrize("error", [CcproxyError("x"), UsageError("y\n  fix: z"), Busy("b")])

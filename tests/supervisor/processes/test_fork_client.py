@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from ccproxy.supervisor.config_check import CheckResult
-from ccproxy.supervisor.control.protocol import Command
+from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.processes.fork_client import ForkLimits
@@ -126,7 +126,7 @@ async def test_a_forked_worker_that_rejects_its_settings_is_not_retried(home):
         return CheckResult(specs=(spec,))
 
     async with serving(home, check=check) as resident:
-        (row,) = (await resident.execute(Command(op="start"))).proxies
+        (row,) = (await resident.execute(ControlCommand(op="start"))).proxies
     assert row.state == "failed"
     assert "PROVIDER_API_KEY" in row.reason
     assert [event["code"] for event in home.events("worker.exited")] == [78]
@@ -165,7 +165,7 @@ async def test_if_it_fails_workers_are_spawned(home, server, failed_starts):
     limits = ForkLimits(load=0.5, answer=0.5)
     settings = {"worker_command": STAND_IN, "fork_server": server, "fork_limits": limits}
     async with serving(home, **settings) as resident:
-        (row,) = (await resident.execute(Command(op="start"))).proxies
+        (row,) = (await resident.execute(ControlCommand(op="start"))).proxies
     assert row.state == "ready"
     assert len(home.events("forkserver.failed")) == 1
     assert len(home.events("worker.refused")) == failed_starts
@@ -177,7 +177,7 @@ async def test_if_it_fails_workers_are_spawned(home, server, failed_starts):
 async def test_it_ends_soon_after_its_last_use(home):
     home.add("Kimi")
     async with serving(home, fork_limits=ForkLimits(linger=0.2)) as resident:
-        await resident.execute(Command(op="start"))
+        await resident.execute(ControlCommand(op="start"))
         await eventually(lambda: not servers_of(os.getpid()))
         assert home.status() == {"Kimi": "ready"}
         assert home.events("forkserver.failed") == []
@@ -187,9 +187,9 @@ async def test_every_command_gets_a_new_one(home):
     """The code may have changed since the last command, and a reload must run the new one."""
     home.add("Kimi")
     async with serving(home) as resident:
-        await resident.execute(Command(op="start"))
+        await resident.execute(ControlCommand(op="start"))
         (first,) = servers_of(os.getpid())
-        await resident.execute(Command(op="restart", drain=0.0))
+        await resident.execute(ControlCommand(op="restart", drain=0.0))
         (second,) = servers_of(os.getpid())
         assert first.pid != second.pid
     assert servers_of(os.getpid()) == []
@@ -198,9 +198,9 @@ async def test_every_command_gets_a_new_one(home):
 async def test_a_start_with_nothing_to_do_starts_none(home):
     home.add("Kimi")
     async with serving(home, fork_limits=ForkLimits(linger=0.2)) as resident:
-        await resident.execute(Command(op="start"))
+        await resident.execute(ControlCommand(op="start"))
         await eventually(lambda: not servers_of(os.getpid()))
-        started = asyncio.create_task(resident.execute(Command(op="start")))
+        started = asyncio.create_task(resident.execute(ControlCommand(op="start")))
         seen = set()
         while not started.done():
             seen |= {server.pid for server in servers_of(os.getpid())}

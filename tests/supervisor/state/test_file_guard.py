@@ -11,7 +11,7 @@ import pytest
 
 from ccproxy.errors import Busy
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.protocol import Command, decode_answer, encode_message
+from ccproxy.supervisor.control.protocol import ControlCommand, decode_answer, encode_message
 from ccproxy.supervisor.control.worker_requests import running_processes
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.foreground import run_foreground
@@ -82,7 +82,7 @@ async def test_a_superseded_supervisor_starts_no_worker(home):
         await serving.wait()
         (home.path / "state/supervisor.lock").unlink()
         with Lock(home.fleet, command="second"):
-            line = encode_message(Command(op="start", timeout=1.0))
+            line = encode_message(ControlCommand(op="start", timeout=1.0))
             reply = decode_answer(await resident.handle(line))
             await asyncio.wait_for(life, 20.0)
     assert not reply.ok
@@ -104,7 +104,7 @@ async def test_workers_without_room_for_records_are_found_and_recorded_later(hom
         serving = asyncio.Event()
         life = asyncio.create_task(resident.run(serving.set))
         await serving.wait()
-        assert (await resident.execute(Command(op="start"))).ok
+        assert (await resident.execute(ControlCommand(op="start"))).ok
         (found,) = await asyncio.to_thread(running_processes, home.fleet, "kimi")
         assert (found.spec.label, is_alive(found.identity.pid)) == ("Kimi", True)
         pids.unlink()

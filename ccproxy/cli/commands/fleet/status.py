@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.pending_changes import changed_labels
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.cli.render.terminal import notify, print_error, show
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
@@ -69,7 +68,7 @@ def _print_status(
             result,
             fleet,
             rows=rows,
-            changed=changed_labels(fleet, rows),
+            changed=[row.label for row in rows if row.changed],
             verbose=options.verbose,
         )
         show(_CLEAR_SCREEN + text if clear and sys.stdout.isatty() else text)

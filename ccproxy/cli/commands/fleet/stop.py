@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -13,12 +11,10 @@ from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning
-from ccproxy.supervisor.control.client import Answer, fleet_status, request
-from ccproxy.supervisor.control.row import Row
+from ccproxy.supervisor.control.client import fleet_status, request
+from ccproxy.supervisor.control.protocol import ControlReply, Progress
+from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, printable
-
-PROGRESS_SECONDS = 2.0
-"""How often a drain is reported. A stop that takes less time reports only its result."""
 
 
 @click.command(
@@ -49,50 +45,44 @@ def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) 
     has_target = running or (not labels and status.supervisor is not None)
     answer = None
     if has_target:
-        with _progress(options, fleet, [row.label for row in running]):
-            answer = _stop(fleet, chosen if labels else [], drain=0.0 if now else drain)
+        seconds = 0.0 if now else drain
+        answer = _stop(options, fleet, chosen if labels else [], drain=seconds)
     if answer is None:
         notify(options, "Nothing to stop.")
         return
     raise SystemExit(_report(options, running, answer))
 
 
-def _stop(fleet: Fleet, labels: Sequence[str], *, drain: float) -> Answer | None:
+def _stop(
+    options: Options, fleet: Fleet, labels: Sequence[str], *, drain: float
+) -> ControlReply | None:
     """Stop the workers; Ctrl-C ends the drain. Return None if nothing is running."""
     try:
         try:
-            return request(fleet, "stop", labels=labels, drain=drain)
+            progress = _reporter(options)
+            return request(fleet, "stop", labels=labels, drain=drain, on_progress=progress)
         except KeyboardInterrupt:
             return request(fleet, "stop", labels=labels, drain=0.0)
     except NotRunning:
         return None
 
 
-@contextmanager
-def _progress(options: Options, fleet: Fleet, labels: Sequence[str]) -> Iterator[None]:
-    """Report the requests that a drain waits for, while the block runs."""
-    ended = threading.Event()
+def _reporter(options: Options) -> Callable[[Progress], None]:
+    """Return a function that reports the requests that a drain waits for."""
+    last = ""
 
-    def report() -> None:
-        last = ""
-        while not ended.wait(PROGRESS_SECONDS):
-            rows = fleet_status(fleet).proxies
-            count = sum(row.in_flight for row in rows if row.label in labels and row.pids)
-            text = f"Waiting for {counted(count, 'request')} to finish (Ctrl-C aborts) …"
-            if count and text != last and not ended.is_set():
-                notify(options, text)
-                last = text
+    def report(progress: Progress) -> None:
+        nonlocal last
+        count = progress.in_flight
+        text = f"Waiting for {counted(count, 'request')} to finish (Ctrl-C aborts) …"
+        if count and text != last:
+            notify(options, text)
+            last = text
 
-    thread = threading.Thread(target=report, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return report
 
 
-def _report(options: Options, running: Sequence[Row], answer: Answer) -> int:
+def _report(options: Options, running: Sequence[Row], answer: ControlReply) -> int:
     left = {row.label: row for row in answer.proxies if row.pids}
     for row in left.values():
         reason = printable(row.reason or row.state)
