@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ccproxy.supervisor.control.protocol import Command
+from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from tests.provider import completion, failure
@@ -56,12 +56,12 @@ async def test_the_supervisor_does_not_care(home, leap, moved):
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()
-    (before,) = (await resident.execute(Command(op="start"))).proxies
+    (before,) = (await resident.execute(ControlCommand(op="start"))).proxies
     lived = await _uptime(resident)
     leap(moved)
     begun = time.monotonic()
     while time.monotonic() - begun < 1.0:  # five rounds of probes
-        (row,) = (await resident.execute(Command(op="status"))).proxies
+        (row,) = (await resident.execute(ControlCommand(op="status"))).proxies
         assert (row.state, row.pids) == ("ready", before.pids)
         assert 0.0 <= row.uptime_s < 60.0
         assert 0.0 <= await _uptime(resident) - lived < 60.0

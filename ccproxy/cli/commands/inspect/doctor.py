@@ -75,7 +75,6 @@ def doctor(
 def _examine(options: Options, *, online: bool, offline: bool) -> Scene:
     """Collect the facts for the checks; problems in the user's files become findings."""
     from ccproxy.cli.doctor.finding import Scene
-    from ccproxy.cli.pending_changes import changed_labels
     from ccproxy.config.fleet_check import check_fleet
     from ccproxy.config.locations import find_config
     from ccproxy.errors import ConfigError
@@ -99,7 +98,7 @@ def _examine(options: Options, *, online: bool, offline: bool) -> Scene:
         workers=checked.workers,
         mistakes=checked.mistakes,
         status=status,
-        changed=changed_labels(checked.fleet, status.proxies),
+        changed=[row.label for row in status.proxies if row.changed],
         connects=not offline,
         tests_keys=online and not offline,
     )

@@ -74,7 +74,8 @@ def _stop(options: Options, fleet: Fleet, entry: Entry) -> None:
     if entry.label not in running:
         return
     with suppress(NotRunning):
-        changes = [change for change in request(fleet, "plan").plan if change[1] != "="]
+        plan = request(fleet, "plan").plan
+        changes = [(one.label, one.change) for one in plan if one.change != "="]
         # A reload drops the proxy, but it would apply every other change of the files as well.
         if changes == [(entry.label, "-")]:
             request(fleet, "reload")
