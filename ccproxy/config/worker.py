@@ -22,7 +22,7 @@ from ccproxy.config.addresses import Address
 from ccproxy.config.fleet import Entry
 from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.errors import ConfigError
-from ccproxy.keys.state import KeyLimits
+from ccproxy.keys.key_state import KeyLimits
 from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.presets import (
     DEMO_ADDRESS,

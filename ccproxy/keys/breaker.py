@@ -1,10 +1,14 @@
 """
-The provider's breaker: one that is down is left alone for a while.
+The breakers of a provider: requests to one that is down are refused at once for a while.
 
-Theory of operation: closed, every request goes through. Five failed requests in a row, or half of
-at least ten within 30 s, open it for 10 s: requests are answered at once. Then one request may try
-(half open): if it succeeds the breaker closes, if it fails the time doubles, up to 120 s. It counts
-the client's requests, not attempts: a request that succeeds at its third attempt is a success.
+A breaker is closed while requests succeed. Five failed requests in a row, or half of at least ten
+within 30 s, open it for 10 s. Then one request is let through as a probe (half open): its success
+closes the breaker, its failure doubles the time, up to 120 s. Requests count, not attempts: a
+request that succeeds at its third attempt is a success.
+
+There is one breaker per model, since one failing model is no evidence about the others, and one
+for connections. A failed connection is no evidence about a model: an outage of the network ends at
+any moment, so the breaker for connections always opens for the same short time.
 """
 
 from __future__ import annotations
@@ -16,89 +20,102 @@ from dataclasses import dataclass
 
 from ccproxy.errors import Problem
 
-IN_A_ROW = 5
+FAILURES_IN_A_ROW = 5
 WINDOW = 30.0
-ENOUGH = 10
+MIN_REQUESTS = 10
+"""Requests in the window from which on their share of failures is judged."""
 OPEN_FIRST = 10.0
 OPEN_LONGEST = 120.0
+OPEN_WITHOUT_CONNECTION = 5.0
+_MOST_MODELS = 256
+"""A client may name any number of models."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """One request's passage; it must be given back by one of three methods."""
+class Pass:
+    """The admission of one request through one breaker; True for `is_probe` while half open."""
 
     is_probe: bool
 
 
-_PASSAGE = Ticket(is_probe=False)
+_PASS = Pass(is_probe=False)
 
 
 class Breaker:
-    """Lets requests through to a provider that is thought to live."""
+    """One breaker."""
 
-    def __init__(self, provider: str, *, clock: Callable[[], float]) -> None:
-        self._provider = provider
+    def __init__(
+        self,
+        subject: str,
+        *,
+        clock: Callable[[], float],
+        open_first: float = OPEN_FIRST,
+        open_longest: float = OPEN_LONGEST,
+    ) -> None:
+        self._subject = subject
         self._clock = clock
-        self._in_a_row = 0
+        self._open_first = open_first
+        self._open_longest = open_longest
+        self._failures = 0
         self._recent: deque[tuple[float, bool]] = deque()
         self._open_until: float | None = None
-        self._open_for = OPEN_FIRST
-        self._probing = False
-        self._last = ""
+        self._open_for = open_first
+        self._is_probing = False
+        self._last_error = ""
 
     @property
     def seconds_open(self) -> float:
-        """How long it stays open, 0 if requests (or one probe) may pass."""
+        """The seconds until a request is let through, 0 if one is now."""
         if self._open_until is None:
             return 0.0
         return max(0.0, self._open_until - self._clock())
 
     @property
     def is_closed(self) -> bool:
-        """Whether the provider is thought to live."""
+        """True if requests are let through."""
         return self._open_until is None
 
-    def enter(self) -> Ticket:
+    def enter(self) -> Pass:
         """
-        Ask to pass.
+        Let a request through.
 
         Raises:
-            Problem: If the provider is thought to be down.
+            Problem: If the breaker is open.
 
         """
         if self._open_until is None:
-            return _PASSAGE
-        if self._probing or self.seconds_open > 0:
+            return _PASS
+        if self._is_probing or self.seconds_open > 0:
             raise self._refusal()
-        self._probing = True
-        return Ticket(is_probe=True)
+        self._is_probing = True
+        return Pass(is_probe=True)
 
-    def succeeded(self, ticket: Ticket) -> None:
-        """The provider answered, whatever it said about the request."""
+    def succeed(self, admission: Pass) -> None:
+        """Count a success: the provider responded, whatever it said about the request."""
         self._count(failed=False)
-        self._in_a_row = 0
-        if ticket.is_probe:
-            self._probing = False
+        self._failures = 0
+        if admission.is_probe:
+            self._is_probing = False
             self._open_until = None
-            self._open_for = OPEN_FIRST
+            self._open_for = self._open_first
             self._recent.clear()
 
-    def failed(self, ticket: Ticket, why: str) -> None:
-        """The provider failed or could not be reached; *why* is shown to those who wait."""
-        self._last = why
+    def fail(self, admission: Pass, error: str) -> None:
+        """Count a failure; *error* is shown to the requests that are refused."""
+        self._last_error = error
         self._count(failed=True)
-        self._in_a_row += 1
-        if ticket.is_probe:
-            self._probing = False
-            self._open_for = min(2 * self._open_for, OPEN_LONGEST)
+        self._failures += 1
+        if admission.is_probe:
+            self._is_probing = False
+            self._open_for = min(2 * self._open_for, self._open_longest)
             self._open_until = self._clock() + self._open_for
-        elif self._open_until is None and self._is_too_much():
+        elif self._open_until is None and self._fails_too_often():
             self._open_until = self._clock() + self._open_for
 
-    def left(self, ticket: Ticket) -> None:
-        """The request ended without a word from the provider (the client went away)."""
-        if ticket.is_probe:
-            self._probing = False
+    def abandon(self, admission: Pass) -> None:
+        """End a request without a result, for example because the client disconnected."""
+        if admission.is_probe:
+            self._is_probing = False
 
     def _count(self, *, failed: bool) -> None:
         now = self._clock()
@@ -106,14 +123,14 @@ class Breaker:
         while self._recent[0][0] <= now - WINDOW:
             self._recent.popleft()
 
-    def _is_too_much(self) -> bool:
+    def _fails_too_often(self) -> bool:
         failures = sum(failed for _, failed in self._recent)
-        half = len(self._recent) >= ENOUGH and 2 * failures >= len(self._recent)
-        return self._in_a_row >= IN_A_ROW or half
+        half = len(self._recent) >= MIN_REQUESTS and 2 * failures >= len(self._recent)
+        return self._failures >= FAILURES_IN_A_ROW or half
 
-    def _count_shown(self) -> str:
-        if self._in_a_row >= IN_A_ROW:
-            return f"{self._in_a_row} requests in a row"
+    def _failure_count(self) -> str:
+        if self._failures >= FAILURES_IN_A_ROW:
+            return f"{self._failures} requests in a row"
         failures = sum(failed for _, failed in self._recent)
         return f"{failures} of the last {len(self._recent)} requests"
 
@@ -121,8 +138,99 @@ class Breaker:
         seconds = max(1, math.ceil(self.seconds_open))
         return Problem(
             "overloaded_error",
-            f"{self._provider} fails ({self._count_shown()}), so "
-            f"it is asked again in {seconds} s. The last failure: {self._last}",
+            f"{self._subject} is failing ({self._failure_count()}); next attempt in {seconds} s. "
+            f"The last error: {self._last_error}",
             retry_after=seconds,
             should_retry=False if seconds > 60 else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The admission of one request; it must be given to exactly one method of `Breakers`."""
+
+    connection: Pass
+    model: Pass
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBreaker:
+    """A breaker that refuses requests."""
+
+    model: str | None
+    """None: the connection."""
+    seconds: float
+
+
+class Breakers:
+    """The breakers of a provider: one for connections, one per model."""
+
+    def __init__(self, provider: str, *, clock: Callable[[], float]) -> None:
+        self._provider = provider
+        self._clock = clock
+        self._connection = Breaker(
+            provider,
+            clock=clock,
+            open_first=OPEN_WITHOUT_CONNECTION,
+            open_longest=OPEN_WITHOUT_CONNECTION,
+        )
+        self._models: dict[str, Breaker] = {}
+
+    def enter(self, model: str) -> Ticket:
+        """
+        Admit a request for *model*.
+
+        Raises:
+            Problem: If the breaker of the model or of connections is open.
+
+        """
+        breaker = self._models.get(model)
+        if breaker is None:
+            breaker = self._add(model)
+        connection = self._connection.enter()
+        try:
+            return Ticket(connection, breaker.enter(), breaker)
+        except Problem:
+            self._connection.abandon(connection)
+            raise
+
+    def succeed(self, ticket: Ticket) -> None:
+        """The provider responded, whatever it said about the request."""
+        self._connection.succeed(ticket.connection)
+        ticket.breaker.succeed(ticket.model)
+
+    def fail(self, ticket: Ticket, error: str) -> None:
+        """The provider responded with a failure of its own, or not in time."""
+        self._connection.succeed(ticket.connection)
+        ticket.breaker.fail(ticket.model, error)
+
+    def lose_connection(self, ticket: Ticket, error: str) -> None:
+        """No connection to the provider could be made."""
+        self._connection.fail(ticket.connection, error)
+        ticket.breaker.abandon(ticket.model)
+
+    def abandon(self, ticket: Ticket) -> None:
+        """The request ended without a result, for example because the client disconnected."""
+        self._connection.abandon(ticket.connection)
+        ticket.breaker.abandon(ticket.model)
+
+    def open(self) -> list[OpenBreaker]:
+        """Return the breakers that refuse requests now."""
+        breakers: list[tuple[str | None, Breaker]] = [
+            (None, self._connection),
+            *self._models.items(),
+        ]
+        return [
+            OpenBreaker(model=model, seconds=breaker.seconds_open)
+            for model, breaker in breakers
+            if breaker.seconds_open > 0
+        ]
+
+    def _add(self, model: str) -> Breaker:
+        if len(self._models) >= _MOST_MODELS:
+            closed = (name for name, breaker in self._models.items() if breaker.is_closed)
+            del self._models[next(closed, next(iter(self._models)))]
+        subject = f"{model} at {self._provider}" if model else self._provider
+        breaker = self._models[model] = Breaker(subject, clock=self._clock)
+        return breaker

@@ -1,43 +1,45 @@
-"""How keys are shown and what is said of them: never more of one than its last four characters."""
+"""How keys are shown: states, refusals and waits, with at most the last four characters."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import LONGEST_CLIENT_WAIT
 from ccproxy.errors import Problem
-from ccproxy.keys.state import WHOLE_KEY, KeyState, Obstacle
+from ccproxy.keys.key_state import WHOLE_KEY, KeyState, Obstacle
+from ccproxy.text import counted
 
-StateWord = Literal["ready", "resting", "out", "rejected", "disabled"]
+KeyStatus = Literal["ready", "cooldown", "out", "rejected", "disabled"]
 
-TIMED = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", "per_day", "in_flight"}
-"""What passes by itself: whoever waits is served."""
+TEMPORARY = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", "per_day", "in_flight"}
+"""The obstacles that end without the user's help."""
 
-_SAID = {
+_DESCRIPTIONS = {
     Cause.RATE_LIMIT.value: "rate-limited",
     Cause.QUOTA.value: "at the plan's usage limit",
-    Cause.OUT_OF_CREDIT.value: "out of money",
+    Cause.OUT_OF_CREDIT.value: "out of credit",
     Cause.BAD_KEY.value: "rejected",
-    "per_minute": "at the limit of requests per minute that is set here",
-    "per_day": "at the limit of requests per day that is set here",
-    "in_flight": "at the limit of requests in flight that is set here",
+    "per_minute": "at the configured limit of requests per minute",
+    "per_day": "at the configured limit of requests per day",
+    "in_flight": "at the configured limit of requests in flight",
     "disabled": "disabled by the user",
 }
-_STATE_OF_CAUSE: dict[Cause, StateWord] = {
-    Cause.RATE_LIMIT: "resting",
+_STATUS_OF_CAUSE: dict[Cause, KeyStatus] = {
+    Cause.RATE_LIMIT: "cooldown",
     Cause.QUOTA: "out",
     Cause.OUT_OF_CREDIT: "out",
     Cause.BAD_KEY: "rejected",
 }
-_WORST: tuple[StateWord, ...] = ("rejected", "out", "resting")
+_WORST_FIRST: tuple[KeyStatus, ...] = ("rejected", "out", "cooldown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestShown:
+class CooldownView:
     """One reason why a key is not used."""
 
     model: str | None
@@ -45,110 +47,123 @@ class RestShown:
     cause: str
     status: int
     seconds: float
-    """Until it is tried again; 0 when the next request may try."""
+    """Until the next probe; 0 if the next request may be one."""
     since: float
     """Wall clock."""
-    told: bool
-    """Whether the provider said for how long."""
+    has_retry_after: bool
+    """True if the provider stated the duration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyShown:
+class KeyView:
     """One key, as status and `ccproxy keys` show it."""
 
     id: str
     tail: str
-    state: StateWord
-    """`rejected` and `out` last until a request succeeds, even while the key is tried again."""
-    rests: tuple[RestShown, ...]
+    state: KeyStatus
+    """`rejected` and `out` last until a request succeeds, even while the key is probed."""
+    cooldowns: tuple[CooldownView, ...]
+    """Empty for a disabled key, which is not probed."""
     used_today: int
     in_flight: int
-    said: str
-    """What the provider said when it refused the key last; empty once nothing rests any more."""
+    last_error: str
+    """The provider's text when it last refused the key; empty without cooldowns."""
 
 
-def shown(key: str) -> str:
-    """Return the part of a key that may be seen; nothing of one that is short."""
-    return f"…{key[-4:]}" if len(key) >= 12 else "…"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountLimitView:
+    """A rate limit of the account or address."""
+
+    model: str | None
+    """None: all models."""
+    seconds: float
+    """Until the next probe."""
 
 
-def show(key: KeyState, *, now: float, wall: float) -> KeyShown:
-    """Show one key."""
-    rests = tuple(
-        RestShown(
+def view_key(id_: str, tail: str, key: KeyState, *, now: float, wall: float) -> KeyView:
+    """Return the view of one key."""
+    cooldowns = tuple(
+        CooldownView(
             model=None if model == WHOLE_KEY else model,
-            cause=rest.cause.value,
-            status=rest.status,
-            seconds=max(0.0, rest.until - now),
-            since=rest.since,
-            told=rest.told,
+            cause=cooldown.cause.value,
+            status=cooldown.status,
+            seconds=max(0.0, cooldown.until - now),
+            since=cooldown.since,
+            has_retry_after=cooldown.has_retry_after,
         )
-        for model, rest in key.rests.items()
+        for model, cooldown in key.cooldowns.items()
     )
     states = {
-        _STATE_OF_CAUSE[rest.cause]
-        for rest in key.rests.values()
-        if rest.until > now or rest.cause is not Cause.RATE_LIMIT
+        _STATUS_OF_CAUSE[cooldown.cause]
+        for cooldown in key.cooldowns.values()
+        if cooldown.until > now or cooldown.cause is not Cause.RATE_LIMIT
     }
-    worst: StateWord = next((state for state in _WORST if state in states), "ready")
-    return KeyShown(
-        id=key.id,
-        tail=key.tail,
+    worst: KeyStatus = next((state for state in _WORST_FIRST if state in states), "ready")
+    return KeyView(
+        id=id_,
+        tail=tail,
         state="disabled" if key.disabled else worst,
-        rests=rests,
-        used_today=key.used(wall),
+        cooldowns=() if key.disabled else cooldowns,
+        used_today=key.used_on(wall),
         in_flight=key.in_flight,
-        said=key.said.text if key.rests else "",
+        last_error=key.last_error.text if key.cooldowns else "",
     )
 
 
-def describe(provider: str, total: int, found: list[Obstacle], *, command: str = "") -> str:
-    """
-    Say what keeps the *total* keys of *provider* from being used, and until when.
-
-    *command* is named as what shows more.
-    """
-    waits = [obstacle.seconds for obstacle in found if obstacle.why != "disabled"]
-    parts = [_plight(provider, total, found)]
+def describe_obstacles(
+    provider: str, total: int, obstacles: Sequence[Obstacle], *, command: str = ""
+) -> str:
+    """Describe why none of the *total* keys can be used; *command* shows more."""
+    waits = [obstacle.seconds for obstacle in obstacles if obstacle.reason != "disabled"]
+    parts = [_summary(provider, total, obstacles)]
     if waits:
-        parts.append(f"next try in {span(min(waits))}")
-    if command and found:
+        parts.append(f"next attempt in {format_wait(min(waits))}")
+    if any(obstacle.reason == Cause.OUT_OF_CREDIT.value for obstacle in obstacles) and command:
+        parts.append(f"after topping up: `{command} reset`")
+    elif command and obstacles:
         parts.append(f"see `{command}`")
     return "; ".join(parts)
 
 
-def _plight(provider: str, total: int, found: list[Obstacle]) -> str:
-    counts = Counter((obstacle.why, obstacle.status) for obstacle in found)
-    if len(counts) == 1 and len(found) == total:
-        ((why, status),) = counts
-        return f"{_keys(total)} of {provider} {_SAID[why]}{_status(status)}"
-    parts = [f"{n} {_SAID[why]}{_status(status)}" for (why, status), n in counts.items()]
-    return f"none of the {total} keys of {provider} is ready: {', '.join(parts)}"
+def _summary(provider: str, total: int, obstacles: Sequence[Obstacle]) -> str:
+    counts = Counter((obstacle.reason, obstacle.status) for obstacle in obstacles)
+    if len(counts) == 1 and len(obstacles) == total:
+        ((reason, status),) = counts
+        keys, verb = ("the key", "is") if total == 1 else (f"all {total} keys", "are")
+        return f"{keys} of {provider} {verb} {_DESCRIPTIONS[reason]}{_in_parentheses(status)}"
+    parts = [
+        f"{count} {_DESCRIPTIONS[reason]}{_in_parentheses(status)}"
+        for (reason, status), count in counts.items()
+    ]
+    return f"none of the {counted(total, 'key')} of {provider} is ready: {', '.join(parts)}"
 
 
-def quoted(said: str) -> str:
-    """Return the sentence that gives the provider's own words; empty if there are none."""
-    return f" The provider's last answer: {said}" if said else ""
+def describe_account_limit(provider: str, model: str, seconds: float) -> str:
+    """Describe a rate limit of the account, for *model* or for all models if it is empty."""
+    scope = f" for {model}" if model else ""
+    text = f"{provider} limits this address or account{scope}, whatever the key"
+    return f"{text}; next attempt in {math.ceil(seconds)} s"
 
 
-def limited(text: str, seconds: float) -> Problem:
-    """Return the refusal of a request that may be asked again after *seconds*."""
+def quote_error(text: str) -> str:
+    """Return a sentence with the provider's error text; empty if there is none."""
+    return f" The provider's last answer: {text}" if text else ""
+
+
+def limit_problem(text: str, seconds: float) -> Problem:
+    """Return the refusal of a request that may be repeated after *seconds*."""
     wait = max(1, math.ceil(seconds))
-    again = False if wait > LONGEST_CLIENT_WAIT else None
-    return Problem("rate_limit_error", text, retry_after=wait, should_retry=again)
+    should_retry = False if wait > LONGEST_CLIENT_WAIT else None
+    return Problem("rate_limit_error", text, retry_after=wait, should_retry=should_retry)
 
 
-def span(seconds: float) -> str:
-    """Return a length of time as it is told: never shorter than it is."""
+def format_wait(seconds: float) -> str:
+    """Return a wait rounded up, so that an attempt after it is not too early."""
     whole = max(1, math.ceil(seconds))
     if whole < 120:
         return f"{whole} s"
     return f"{math.ceil(whole / 60)} min" if whole < 7200 else f"{math.ceil(whole / 3600)} h"
 
 
-def _keys(number: int) -> str:
-    return "the key" if number == 1 else f"all {number} keys"
-
-
-def _status(status: int) -> str:
+def _in_parentheses(status: int) -> str:
     return f" ({status})" if status else ""

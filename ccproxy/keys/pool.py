@@ -1,95 +1,99 @@
 """
-The key pool: whose turn it is, and what is said when it is nobody's.
+The key pool: selects the key of each request, and explains why there is none.
 
-Theory of operation: `take` gives the ready key with the least requests in flight, among equals the
-one that was unused for longest, which is plain rotation when requests come one by one. The caller
-sends the request, has the answer judged, and tells the verdict with `settle`; when the answer is
-over it gives the permit back with `release`. No locks: one event loop, and no method awaits.
+`take` leases the ready key with the fewest requests in flight, among equals the one that has been
+unused for longest; that is plain rotation if requests come one by one. The caller sends the
+request, judges the response and calls `settle`; when the response is complete it calls `release`.
 
-* A pool of one key never rests it: its refusals are the client's to see.
-* A rested key comes back by itself, for one request at a time until one succeeds.
-* Rate limits on three keys in a row that name no limit of a key are about the address or the
-  account: then the provider rests, no key is blamed, and one request at a time may probe.
+* The only key of a pool never cools down: its refusals reach the client.
+* A key that cooled down is probed by one request at a time until one succeeds.
+* Rate limits of the same model on three keys in a row, which name no key, model or quota, are
+  those of the account or address. Then all keys stop for this model, no key is blamed, and one
+  request at a time probes. When a second model is refused meanwhile, this holds for all models.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
-from ccproxy.keys.display import TIMED, KeyShown, describe, limited, quoted, show, shown
-from ccproxy.keys.state import (
-    LONGEST_REST,
-    NOTHING,
+from ccproxy.keys.backend import (
+    WHOLE_ACCOUNT,
+    AccountLimit,
+    LocalBackend,
+    PoolBackend,
+    PoolState,
+)
+from ccproxy.keys.display import (
+    TEMPORARY,
+    AccountLimitView,
+    KeyView,
+    describe_account_limit,
+    describe_obstacles,
+    limit_problem,
+    quote_error,
+    view_key,
+)
+from ccproxy.keys.key_state import (
+    LONGEST_COOLDOWN,
+    NO_ERROR,
     KeyLimits,
-    KeyLive,
     KeyState,
     Obstacle,
     Probe,
 )
 from ccproxy.keys.verdict import Effect, Verdict
+from ccproxy.text import mask_key
 
-SHARED_AFTER = 3
-"""So many keys must be limited in a row before the provider rests."""
-SHARED_WITHIN = 2.0
-"""At most so many seconds between one and the next."""
-SHARED_WITHOUT_SUCCESS = 10.0
-PROBE_EVERY = 5.0
+ACCOUNT_LIMIT_KEYS = 3
+"""The number of keys that must be limited in a row before the account is thought to be limited."""
+ACCOUNT_LIMIT_GAP = 2.0
+"""Most seconds between one of these limits and the next."""
+ACCOUNT_LIMIT_NO_SUCCESS = 10.0
+"""Seconds without a success for the model."""
+ACCOUNT_PROBE_EVERY = 5.0
+_MOST_MODELS = 256
+"""Models whose last success and account limit are kept; a client may name any number."""
 
 NO_LIMITS = KeyLimits()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Lease:
-    """The permit to use one key for one attempt."""
+    """The use of one key by one attempt."""
 
     secret: str = field(repr=False)
     id: str
-    shown: str
+    tail: str
     """The key as it may be shown: `…last4`."""
     model: str
-    turn: Probe = (0, 0)
-    probed: tuple[str, ...] = ()
-    probes_provider: bool = False
-    tests: bool = False
-    """Whether the user wants to know how this very key is, whatever is known about it."""
-    settled: bool = False
-    released: bool = False
+    probe: Probe = (0, 0)
+    """The process and turn of this lease."""
+    probed_cooldowns: tuple[str, ...] = ()
+    probed_limits: tuple[str, ...] = ()
+    is_test: bool = False
+    """True if the user tests this very key, whatever its state."""
+    is_settled: bool = False
+    is_released: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
-class PoolLive:
-    """What processes that share a pool must know at once; keys go by salted names."""
+class _Key:
+    """A key of this pool and the name of its state."""
 
-    salt: bytes
-    keys: dict[str, KeyLive] = field(default_factory=dict)
-    turn: int = 0
-    last_success: float = -math.inf
-    limited: list[tuple[str, str, float]] = field(default_factory=list)
-    provider_rests_until: float | None = None
-    provider_probed_by: Probe | None = None
-
-    def without(self, gone: Collection[int]) -> PoolLive:
-        """Return the same without the permits and probes of processes that are gone."""
-        for key in self.keys.values():
-            key.flights = {who: count for who, count in key.flights.items() if who not in gone}
-            for rest in key.rests.values():
-                if rest.probed_by is not None and rest.probed_by[0] in gone:
-                    rest.probed_by = None
-        probe = self.provider_probed_by
-        if probe is not None and probe[0] in gone:
-            self.provider_probed_by = None
-        return self
+    secret: str = field(repr=False)
+    id: str
+    tail: str
+    name: str = ""
 
 
 class KeyPool:
-    """Hands out keys in turn; a key that the provider refused rests first."""
+    """Leases keys in turn; a key that the provider refused cools down first."""
 
     def __init__(
         self,
@@ -101,293 +105,369 @@ class KeyPool:
         jitter: Callable[[], float],
         limits: KeyLimits = NO_LIMITS,
         command: str = "",
+        backend: PoolBackend | None = None,
     ) -> None:
+        """*command* shows the user these keys; it is named in refusals."""
         self._keys = [
-            KeyState(secret=key, id=f"k{number}", tail=shown(key), limits=limits)
+            _Key(secret=key, id=f"k{number}", tail=mask_key(key))
             for number, key in enumerate(dict.fromkeys(keys), start=1)
         ]
         self._by_id = {key.id: key for key in self._keys}
+        self._salt: bytes | None = None
         self._provider = provider
-        self._command = command  # what shows the user these keys, if anything does
+        self._command = command
         self._clock = clock
         self._wall = wall
         self._jitter = jitter
-        self._me = 0
-        self._salt = b""
-        self._names: dict[str, str] = {}
-        self._turn = 0
-        self._last_success = -math.inf
-        self._limited: list[tuple[str, str, float]] = []
-        self._provider_rests_until: float | None = None
-        self._provider_probed_by: Probe | None = None
-        self.on_change: Callable[[], None] = _nobody_cares
-        """Called whenever there is something new to keep on disk."""
-        self.on_permit: Callable[[], None] = _nobody_cares
-        """Called when a permit may have come back in another process."""
+        self._limits = limits
+        self._backend = self.backend = backend or LocalBackend()
+        self._backend.on_remote_change = self._notice_remote_change
+        self.on_change: Callable[[], None] = _noop
+        """Called whenever the state that is saved to disk has changed."""
+        self.on_release: Callable[[], None] = _noop
+        """Called when another process may have returned a lease."""
 
     def __len__(self) -> int:
         return len(self._keys)
 
     @property
-    def is_alone(self) -> bool:
-        """Whether there is no other key to go to."""
-        return sum(not key.disabled for key in self._keys) <= 1
+    def has_one_key(self) -> bool:
+        """True if there is no other key to use."""
+        with self._backend.transaction(changes=False) as state:
+            return self._has_one_key(state)
 
-    # The way of an attempt...
+    # The course of an attempt...
 
     def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
         """
-        Return the key whose turn it is; *skip* names keys that this request has tried.
+        Lease the next key; *skip* are the ids of keys that this request has tried.
 
         Raises:
-            Problem: If there is none, with the truth about why and for how long.
+            Problem: If there is none, with the reason and the time of the next attempt.
 
         """
-        now, wall = self._clock(), self._wall()
-        probes_provider = self._pass_provider(now)
-        alone = self.is_alone
-        ready = [
-            key
-            for key in self._keys
-            if key.id not in skip and key.obstacle(model, now=now, wall=wall, alone=alone) is None
-        ]
-        if not ready:
-            raise self.refusal(model, skip=skip)
-        key = min(ready, key=lambda key: (key.in_flight, key.turn))
-        self._turn += 1
-        key.turn = self._turn
-        turn = (self._me, self._turn)
-        if probes_provider:
-            self._provider_probed_by = turn
+        with self._backend.transaction() as state:
+            now, wall = self._clock(), self._wall()
+            limits = self._account_limits_to_probe(state, model, now)
+            only = self._has_one_key(state)
+            best: tuple[int, int] | None = None
+            for key, key_state in self._states(state):
+                if key.id in skip or key_state.obstacle(
+                    model, self._limits, now=now, wall=wall, is_only=only
+                ):
+                    continue
+                rank = (key_state.in_flight, key_state.turn)
+                if best is None or rank < best:
+                    best, chosen, chosen_state = rank, key, key_state
+            if best is None:
+                raise self._refusal(state, model, skip, "")
+            lease = self._lease(state, chosen, chosen_state, model, now, wall)
+            lease.probed_limits = limits
+            for name in limits:
+                state.account_limits[name].probe = lease.probe
         self.on_change()
-        return Lease(
-            secret=key.secret,
-            id=key.id,
-            shown=key.tail,
-            model=model,
-            turn=turn,
-            probed=key.start(model, now=now, wall=wall, probe=turn),
-            probes_provider=probes_provider,
-        )
+        return lease
 
-    def take_this(self, key_id: str, model: str) -> Lease:
-        """Return the key *key_id*, also one that rests or is disabled; KeyError if unknown."""
-        key = self._by_id[key_id]
-        self._turn += 1
-        turn = (self._me, self._turn)
-        probed = key.start(model, now=self._clock(), wall=self._wall(), probe=turn)
+    def take_key(self, key_id: str, model: str) -> Lease:
+        """Lease the key *key_id* for a test, whatever its state; KeyError if it is unknown."""
+        with self._backend.transaction() as state:
+            key = self._by_id[key_id]
+            key_state = self._state_of(state, key)
+            lease = self._lease(state, key, key_state, model, self._clock(), self._wall())
+        lease.is_test = True
+        return lease
+
+    def _lease(
+        self,
+        state: PoolState,
+        key: _Key,
+        key_state: KeyState,
+        model: str,
+        now: float,
+        wall: float,
+    ) -> Lease:
+        state.turn += 1
+        key_state.turn = state.turn
+        probe = (self._backend.process, state.turn)
         return Lease(
             secret=key.secret,
             id=key.id,
-            shown=key.tail,
+            tail=key.tail,
             model=model,
-            turn=turn,
-            probed=probed,
-            tests=True,
+            probe=probe,
+            probed_cooldowns=key_state.start(model, self._limits, now=now, wall=wall, probe=probe),
         )
 
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
-        """Tell whether only the limits on requests in flight stand in the way: wait, then."""
-        obstacles = [self._obstacle(key, model) for key in self._keys if key.id not in skip]
-        whys = {found.why if found else "" for found in obstacles}
-        return "in_flight" in whys and "" not in whys
+        """Return True if only the limit of requests in flight prevents a lease."""
+        with self._backend.transaction(changes=False) as state:
+            obstacles = [
+                self._obstacle(state, key, model) for key in self._keys if key.id not in skip
+            ]
+        reasons = {obstacle.reason if obstacle else "" for obstacle in obstacles}
+        return "in_flight" in reasons and "" not in reasons
 
     def settle(self, lease: Lease, verdict: Verdict) -> None:
-        """Draw the consequences of an answer for the key; the permit stays out."""
-        lease.settled = True
-        key = self._by_id[lease.id]
-        now = self._clock()
-        shared = self._is_shared(lease, verdict, now)
-        self._end_probe(lease)
-        if verdict.effect is Effect.GOOD:
-            self._last_success = now
-            self._provider_rests_until = None
-            key.succeeded(lease.model, now=now, alone=self.is_alone or lease.tests)
-        elif shared:
-            self._rest_provider(verdict, now)
-        elif verdict.effect is not Effect.NONE:
-            wall, jitter = self._wall(), self._jitter()
-            key.refused(lease.model, verdict, now=now, wall=wall, jitter=jitter)
+        """Apply the consequences of a response to the key, which stays leased."""
+        lease.is_settled = True
+        with self._backend.transaction() as state:
+            now = self._clock()
+            key_state = self._state_of(state, self._by_id[lease.id])
+            self._end_probe(state, lease)
+            if verdict.effect is Effect.WORKS:
+                self._note_success(state, lease.model, now)
+                is_only = lease.is_test or self._has_one_key(state)
+                key_state.succeed(lease.model, now=now, is_only=is_only)
+            elif self._is_account_limit(state, lease, verdict, now):
+                self._limit_account(state, lease.model, verdict, now)
+            elif verdict.effect is not Effect.NONE:
+                wall, jitter = self._wall(), self._jitter()
+                key_state.refuse(lease.model, verdict, now=now, wall=wall, jitter=jitter)
         self.on_change()
 
     def release(self, lease: Lease) -> None:
-        """Give the permit back; a second time does nothing."""
-        if lease.released:
+        """Return the lease; a second time has no effect."""
+        if lease.is_released:
             return
-        lease.released = True
-        self._by_id[lease.id].in_flight -= 1
-        if not lease.settled:
-            self._end_probe(lease)
+        lease.is_released = True
+        with self._backend.transaction() as state:
+            self._state_of(state, self._by_id[lease.id]).finish(self._backend.process)
+            if not lease.is_settled:
+                self._end_probe(state, lease)
 
-    # ...and when there is no key for it.
+    # ...and the refusal if there is no key.
 
     def refusal(self, model: str, *, skip: Collection[str] = (), last: str = "") -> Problem:
-        """Say why no key can be taken; *last* is what the provider said to this request."""
-        found = [key for key in (self._obstacle(key, model) for key in self._keys) if key]
-        waits = [obstacle.seconds for obstacle in found if obstacle.why in TIMED]
-        if (resting := self._provider_wait()) is not None:
-            text = f"{self._provider} limits this address or account, whatever the key"
-            again = f"it is asked again in {math.ceil(resting)} s"
-            return limited(f"{text}; {again}.{quoted(last)}", resting)
-        said = quoted(last or max((one.said for one in found), default=NOTHING).text)
-        text = describe(self._provider, len(self._keys), found, command=self._command)
+        """Return why no key can be leased; *last* is the provider's error for this request."""
+        with self._backend.transaction(changes=False) as state:
+            return self._refusal(state, model, skip, last)
+
+    def _refusal(self, state: PoolState, model: str, skip: Collection[str], last: str) -> Problem:
+        now = self._clock()
+        for name in (WHOLE_ACCOUNT, model):
+            if (seconds := _seconds_left(state.account_limits.get(name), now)) is not None:
+                text = describe_account_limit(self._provider, name, seconds)
+                return limit_problem(f"{text}.{quote_error(last)}", seconds)
+        obstacles = [one for key in self._keys if (one := self._obstacle(state, key, model))]
+        errors = [obstacle.last_error for obstacle in obstacles]
+        error = quote_error(last or max(errors, default=NO_ERROR).text)
+        text = describe_obstacles(self._provider, len(self._keys), obstacles, command=self._command)
+        waits = [one.seconds for one in obstacles if one.reason in TEMPORARY]
         if waits:
-            return limited(f"{text}.{said}", min(waits))
-        whys = {obstacle.why for obstacle in found}
-        kind = "billing_error" if Cause.OUT_OF_CREDIT.value in whys else "authentication_error"
-        if skip and not found:
+            return limit_problem(f"{text}.{error}", min(waits))
+        reasons = {obstacle.reason for obstacle in obstacles}
+        no_credit = Cause.OUT_OF_CREDIT.value in reasons
+        kind = "billing_error" if no_credit else "authentication_error"
+        if skip and not obstacles:
             text = f"{self._provider} refused this request with every key that could be tried"
-        return Problem(kind, f"{text}.{said}", should_retry=False)
+        return Problem(kind, f"{text}.{error}", should_retry=False)
 
-    def _obstacle(self, key: KeyState, model: str) -> Obstacle | None:
-        now, wall = self._clock(), self._wall()
-        return key.obstacle(model, now=now, wall=wall, alone=self.is_alone)
+    def _obstacle(self, state: PoolState, key: _Key, model: str) -> Obstacle | None:
+        return self._state_of(state, key).obstacle(
+            model,
+            self._limits,
+            now=self._clock(),
+            wall=self._wall(),
+            is_only=self._has_one_key(state),
+        )
 
-    # A limit that is not about a key.
+    # A limit of the account or address.
 
-    def _pass_provider(self, now: float) -> bool:
-        """Return whether this request probes the resting provider; raise if it may not."""
-        until = self._provider_rests_until
-        if until is None:
+    def _account_limits_to_probe(self, state: PoolState, model: str, now: float) -> tuple[str, ...]:
+        """Return the account limits that this request probes; raise Problem if it may not."""
+        if not state.account_limits:
+            return ()
+        names = [name for name in (WHOLE_ACCOUNT, model) if name in state.account_limits]
+        if any(_seconds_left(state.account_limits[name], now) is not None for name in names):
+            raise self._refusal(state, model, (), "")
+        return tuple(names)
+
+    def _is_account_limit(
+        self, state: PoolState, lease: Lease, verdict: Verdict, now: float
+    ) -> bool:
+        """Return True if this limit is the account's, judged by the limits before it."""
+        if not verdict.may_be_account_wide or self._has_one_key(state):
             return False
-        if until > now or self._provider_probed_by is not None:
-            raise self.refusal("")
-        return True
-
-    def _provider_wait(self) -> float | None:
-        until = self._provider_rests_until
-        if until is None or (until <= self._clock() and self._provider_probed_by is None):
-            return None
-        return max(1.0, until - self._clock())
-
-    def _is_shared(self, lease: Lease, verdict: Verdict, now: float) -> bool:
-        """Tell whether this limit is about the address or account, by the keys limited before."""
-        if not verdict.maybe_shared or self.is_alone:
+        if lease.model and lease.model.lower() in verdict.error_text.lower():
             return False
-        if self._provider_rests_until is not None:
+        if _is_limited(state, lease.model, now):
             return True
-        if self._limited and now - self._limited[-1][2] > SHARED_WITHIN:
-            self._limited.clear()
-        self._limited = [entry for entry in self._limited if entry[0] != lease.id]
-        self._limited.append((lease.id, lease.model, now))
-        long_ago = now - self._last_success >= SHARED_WITHOUT_SUCCESS
-        return len(self._limited) >= SHARED_AFTER and long_ago
+        limits = state.recent_limits
+        if limits and now - limits[-1][2] > ACCOUNT_LIMIT_GAP:
+            limits.clear()
+        name = self._name(state, self._by_id[lease.id])
+        same = (name, lease.model)
+        state.recent_limits = [entry for entry in limits if entry[:2] != same][-_MOST_MODELS:]
+        state.recent_limits.append((*same, now))
+        keys = {key for key, model, _ in state.recent_limits if model == lease.model}
+        no_success = state.seconds_since_success(lease.model, now) >= ACCOUNT_LIMIT_NO_SUCCESS
+        return len(keys) >= ACCOUNT_LIMIT_KEYS and no_success
 
-    def _rest_provider(self, verdict: Verdict, now: float) -> None:
-        seconds = PROBE_EVERY if verdict.seconds is None else min(verdict.seconds, LONGEST_REST)
-        self._provider_rests_until = max(self._provider_rests_until or 0.0, now + seconds)
-        for key_id, model, _ in self._limited:
-            self._by_id[key_id].forgive(model)
-        self._limited.clear()
+    def _limit_account(self, state: PoolState, model: str, verdict: Verdict, now: float) -> None:
+        """Start or extend a limit; it becomes the whole account's when a second model has one."""
+        stated = verdict.seconds
+        until = now + (ACCOUNT_PROBE_EVERY if stated is None else min(stated, LONGEST_COOLDOWN))
+        is_second_model = any(
+            name != model and limit.until > now for name, limit in state.account_limits.items()
+        )
+        is_whole = is_second_model or WHOLE_ACCOUNT in state.account_limits
+        for name in (model, WHOLE_ACCOUNT) if is_whole else (model,):
+            old = state.account_limits.get(name)
+            state.account_limits[name] = AccountLimit(until=max(until, old.until if old else 0.0))
+        while len(state.account_limits) > _MOST_MODELS:
+            del state.account_limits[next(name for name in state.account_limits if name)]
+        for key_name, limited_model, _ in state.recent_limits:
+            if (key_state := state.keys.get(key_name)) is not None:
+                key_state.forgive_rate_limit(limited_model)
+        state.recent_limits.clear()
 
-    def _end_probe(self, lease: Lease) -> None:
-        self._by_id[lease.id].end_probe(lease.probed, lease.turn)
-        if lease.probes_provider and self._provider_probed_by == lease.turn:
-            self._provider_probed_by = None
+    def _note_success(self, state: PoolState, model: str, now: float) -> None:
+        state.last_success.pop(model, None)
+        state.last_success[model] = now
+        if len(state.last_success) > _MOST_MODELS:
+            del state.last_success[next(iter(state.last_success))]
+        for name in (model, WHOLE_ACCOUNT) if state.account_limits else ():
+            state.account_limits.pop(name, None)
+
+    def _end_probe(self, state: PoolState, lease: Lease) -> None:
+        key_state = self._state_of(state, self._by_id[lease.id])
+        key_state.end_probe(lease.probed_cooldowns, lease.probe)
+        for name in lease.probed_limits:
+            limit = state.account_limits.get(name)
+            if limit is not None and limit.probe == lease.probe:
+                limit.probe = None
 
     # For the user.
 
-    def snapshot(self) -> tuple[KeyShown, ...]:
-        """Show every key, without the key."""
+    def snapshot(self) -> tuple[KeyView, ...]:
+        """Return the state of every key, without the keys."""
         now, wall = self._clock(), self._wall()
-        return tuple(show(key, now=now, wall=wall) for key in self._keys)
+        with self._backend.transaction(changes=False) as state:
+            return tuple(
+                view_key(key.id, key.tail, key_state, now=now, wall=wall)
+                for key, key_state in self._states(state)
+            )
 
     def counts(self) -> tuple[int, int]:
         """Return how many keys are ready for every model, and how many there are."""
         return sum(key.state == "ready" for key in self.snapshot()), len(self._keys)
 
-    @property
-    def provider_rests_for(self) -> float | None:
-        """Seconds until a provider that limits the address is asked again, None if it is not."""
-        return self._provider_wait()
+    def account_limits(self) -> tuple[AccountLimitView, ...]:
+        """Return the limits of the account or address that are in effect."""
+        now = self._clock()
+        with self._backend.transaction(changes=False) as state:
+            return tuple(
+                AccountLimitView(model=name or None, seconds=seconds)
+                for name, limit in state.account_limits.items()
+                if (seconds := _seconds_left(limit, now)) is not None
+            )
 
     def disable(self, key_id: str) -> None:
-        """Use a key no more until it is enabled; KeyError if there is none of that id."""
-        self._by_id[key_id].disabled = True
+        """Use a key no more until it is enabled; KeyError if it is unknown."""
+        with self._backend.transaction() as state:
+            self._state_of(state, self._by_id[key_id]).disabled = True
         self.on_change()
 
     def enable(self, key_id: str) -> None:
-        """Use a key again and forget why it rested."""
-        key = self._by_id[key_id]
-        key.disabled = False
-        key.rests.clear()
+        """Use a key again, without its cooldowns; KeyError if it is unknown."""
+        with self._backend.transaction() as state:
+            key_state = self._state_of(state, self._by_id[key_id])
+            key_state.disabled = False
+            key_state.cooldowns.clear()
         self.on_change()
 
     def reset(self, key_id: str | None = None) -> None:
-        """Forget every rest of one key, or of all keys and the provider; KeyError as above."""
-        if key_id is not None:
-            self._by_id[key_id].rests.clear()
-            self.on_change()
-            return
-        for key in self._keys:
-            key.rests.clear()
-        self._limited.clear()
-        self._provider_rests_until = None
+        """Remove the cooldowns of one key, or of all keys and the account; KeyError as above."""
+        with self._backend.transaction() as state:
+            if key_id is not None:
+                self._state_of(state, self._by_id[key_id]).cooldowns.clear()
+            else:
+                for _, key_state in self._states(state):
+                    key_state.cooldowns.clear()
+                state.recent_limits.clear()
+                state.account_limits.clear()
         self.on_change()
-
-    # For other processes that share it.
-
-    def live(self, there: PoolLive) -> PoolLive:
-        """Return all that others must know; keys that are only *there* stay as they are."""
-        names = self._names_by(there.salt)
-        ours = {names[key.id]: key.live(self._me) for key in self._keys}
-        return PoolLive(
-            salt=there.salt,
-            keys={**there.keys, **ours},
-            turn=self._turn,
-            last_success=self._last_success,
-            limited=[(names[key_id], model, at) for key_id, model, at in self._limited],
-            provider_rests_until=self._provider_rests_until,
-            provider_probed_by=self._provider_probed_by,
-        )
-
-    def revive(self, live: PoolLive) -> None:
-        """Take over what `live` returned, here or in another process."""
-        ids = {name: key_id for key_id, name in self._names_by(live.salt).items()}
-        for name, key_id in ids.items():
-            if name in live.keys:
-                self._by_id[key_id].revive(live.keys[name], self._me)
-        self._turn, self._last_success = live.turn, live.last_success
-        self._limited = [(ids[name], model, at) for name, model, at in live.limited if name in ids]
-        self._provider_rests_until = live.provider_rests_until
-        self._provider_probed_by = live.provider_probed_by
-
-    def _names_by(self, salt: bytes) -> dict[str, str]:
-        if salt != self._salt:
-            self._salt = salt
-            self._names = {key.id: salted(key.secret, salt) for key in self._keys}
-        return self._names
-
-    @property
-    def is_kept_here(self) -> bool:
-        """Whether it is for this process to keep the pool on disk."""
-        return True
 
     # For the disk.
 
-    def export(self, salt: bytes) -> dict[str, dict[str, Any]]:
-        """Return what must survive a restart, by salted ids from which no key can be read."""
-        now, wall = self._clock(), self._wall()
-        return {salted(key.secret, salt): key.export(now=now, wall=wall) for key in self._keys}
+    @property
+    def is_writer(self) -> bool:
+        """True if this process saves the state to disk."""
+        return self._backend.is_writer
 
-    def restore(self, kept: Mapping[str, dict[str, Any]], salt: bytes) -> None:
+    def export(self, salt: bytes) -> dict[str, dict[str, Any]]:
+        """Return what must survive a restart, by names salted with *salt*."""
+        now, wall = self._clock(), self._wall()
+        with self._backend.transaction(changes=False) as state:
+            return {
+                salted_name(key.secret, salt): key_state.export(now=now, wall=wall)
+                for key, key_state in self._states(state)
+            }
+
+    def restore(self, rows: Mapping[str, dict[str, Any]], salt: bytes) -> None:
         """
-        Take over what `export` returned; keys that are not in it are new.
+        Take over what `export` returned, unless another process has the current state.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is something else.
+            KeyError, TypeError, ValueError: If *rows* is something else.
 
         """
+        if not self._backend.is_first:
+            return
         now, wall = self._clock(), self._wall()
-        for key in self._keys:
-            if (row := kept.get(salted(key.secret, salt))) is not None:
-                key.restore(row, now=now, wall=wall)
+        with self._backend.transaction() as state:
+            for key, key_state in self._states(state):
+                if (row := rows.get(salted_name(key.secret, salt))) is not None:
+                    key_state.restore(row, now=now, wall=wall)
+
+    # The states of the keys.
+
+    def _states(self, state: PoolState) -> Iterator[tuple[_Key, KeyState]]:
+        return ((key, self._state_of(state, key)) for key in self._keys)
+
+    def _state_of(self, state: PoolState, key: _Key) -> KeyState:
+        name = key.name if state.salt == self._salt else self._name(state, key)
+        key_state = state.keys.get(name)
+        if key_state is None:
+            key_state = state.keys[name] = KeyState()
+        return key_state
+
+    def _name(self, state: PoolState, key: _Key) -> str:
+        if state.salt != self._salt:
+            self._salt = state.salt
+            for one in self._keys:
+                one.name = salted_name(one.secret, state.salt)
+        return key.name
+
+    def _has_one_key(self, state: PoolState) -> bool:
+        if len(self._keys) <= 1:
+            return True
+        return sum(not key_state.disabled for _, key_state in self._states(state)) <= 1
+
+    def _notice_remote_change(self) -> None:
+        self.on_change()
+        self.on_release()
 
 
-def salted(key: str, salt: bytes) -> str:
-    """Return the name under which a key's state is kept."""
+def salted_name(key: str, salt: bytes) -> str:
+    """Return the name of a key's state, from which the key cannot be derived."""
     return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
 
 
-def _nobody_cares() -> None:
-    """Stand in for a listener."""
+def _is_limited(state: PoolState, model: str, now: float) -> bool:
+    """Return True if the account is limited for *model*, for all models, or for another one now."""
+    return any(
+        name in (model, WHOLE_ACCOUNT) or limit.until > now
+        for name, limit in state.account_limits.items()
+    )
+
+
+def _seconds_left(limit: AccountLimit | None, now: float) -> float | None:
+    """Return the seconds until *limit* may be probed; None if it may be now."""
+    if limit is None or (limit.until <= now and limit.probe is None):
+        return None
+    return max(1.0, limit.until - now)
+
+
+def _noop() -> None:
+    """Do nothing."""

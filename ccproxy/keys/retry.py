@@ -1,9 +1,9 @@
 """
-Whether a request that failed is sent once more, to whom and when.
+Retries: whether a failed request is sent again, with which key and when.
 
-One layer owns the retries, and it knows that Claude Code retries up to ten times itself: repeats
-are few (`MAX_RETRIES`, meant exactly), spread by jitter, and all requests together may add only a
-fifth to the provider's load. Moving on to another key is not a repeat.
+Only this layer retries, and Claude Code itself retries up to ten times. So retries are few
+(`MAX_RETRIES` is exact), spread by jitter, and all requests together may add a fifth to the
+provider's load. Using another key is not a retry.
 """
 
 from __future__ import annotations
@@ -16,50 +16,50 @@ from ccproxy.keys.verdict import Next, Verdict
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 8.0
-"""Seconds; the delays of Anthropic's SDK: 0.5·2ⁿ up to 8, a quarter of it at random."""
-LONGEST_WAIT = 5.0
-"""A retry-after up to here is waited for, a longer one is for the client to decide."""
+"""Seconds; the delays of Anthropic's SDK: 0.5·2ⁿ up to 8, a quarter of it random."""
+LONGEST_RETRY_AFTER = 5.0
+"""Seconds; a longer retry-after is returned to the client."""
 
 _WINDOW = 10.0
 _SHARE = 0.2
-_FLOOR = 10
+_MINIMUM = 10
 
 
 class RetryBudget:
     """
-    Bounds the repeats of all requests: a fifth of the requests of ten seconds, at least ten.
+    Limits the retries of all requests to a fifth of the requests of ten seconds, at least ten.
 
-    When the provider is down, repeats would only be more load (Envoy's retry budget).
+    Retries to a provider that is down would only add load.
     """
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._requests: deque[float] = deque()
-        self._repeats: deque[float] = deque()
+        self._retries: deque[float] = deque()
 
     def count_request(self) -> None:
-        """Note that a client's request begins."""
+        """Count a new request."""
         self._requests.append(self._clock())
-        self._forget()
+        self._prune()
 
     def spend(self) -> bool:
-        """Take one repeat out of the budget; False if there is none left."""
-        self._forget()
-        if len(self._repeats) >= max(_FLOOR, int(_SHARE * len(self._requests))):
+        """Take one retry out of the budget; return False if there is none left."""
+        self._prune()
+        if len(self._retries) >= max(_MINIMUM, int(_SHARE * len(self._requests))):
             return False
-        self._repeats.append(self._clock())
+        self._retries.append(self._clock())
         return True
 
-    def _forget(self) -> None:
-        before = self._clock() - _WINDOW
-        for moments in (self._requests, self._repeats):
-            while moments and moments[0] <= before:
-                moments.popleft()
+    def _prune(self) -> None:
+        start = self._clock() - _WINDOW
+        for times in (self._requests, self._retries):
+            while times and times[0] <= start:
+                times.popleft()
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens next; `delay` in seconds."""
+    """What follows a failed attempt; `delay` is in seconds."""
 
     again: bool
     delay: float = 0.0
@@ -77,22 +77,22 @@ class RetryPlan:
         self, *, max_retries: int, budget: RetryBudget, jitter: Callable[[], float]
     ) -> None:
         self._left = max_retries
-        self._done = 0
+        self._count = 0
         self._budget = budget
         self._jitter = jitter
-        self._tried_other_key = False
+        self._has_tried_other_key = False
 
     def after(self, verdict: Verdict) -> Step:
         """Return the step that follows *verdict*."""
         if verdict.next is Next.OTHER_KEY:
             return OTHER_KEY
-        if verdict.next is Next.ONE_OTHER_KEY and not self._tried_other_key:
-            self._tried_other_key = True
+        if verdict.next is Next.ONE_OTHER_KEY and not self._has_tried_other_key:
+            self._has_tried_other_key = True
             return OTHER_KEY
         if verdict.next is not Next.REPEAT:
             return END
         wait = verdict.seconds
-        if self._left <= 0 or (wait is not None and wait > LONGEST_WAIT):
+        if self._left <= 0 or (wait is not None and wait > LONGEST_RETRY_AFTER):
             return END
         if not self._budget.spend():
             return END
@@ -100,6 +100,6 @@ class RetryPlan:
         return Step(again=True, delay=self._backoff() if wait is None else wait)
 
     def _backoff(self) -> float:
-        delay = min(FIRST_DELAY * 2.0**self._done, LONGEST_DELAY)
-        self._done += 1
+        delay = min(FIRST_DELAY * 2.0**self._count, LONGEST_DELAY)
+        self._count += 1
         return delay * (1 - 0.25 * self._jitter())

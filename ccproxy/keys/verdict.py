@@ -1,43 +1,47 @@
 """
-What a provider's answer means for the key, for the provider and for the request.
+The consequences of a provider's response for the key, the provider and the request.
 
-| the provider says           | the key                        | the request                     |
+| the response is             | the key                        | the request                     |
 |-----------------------------|--------------------------------|---------------------------------|
-| an answer                   | is good                        | is served                       |
-| rate limit                  | rests, for this model          | goes to another key             |
-| a plan's allowance used up  | is out, for this model         | goes to another key             |
-| no money                    | is out                         | goes to another key             |
-| bad key                     | is suspected                   | goes to another key             |
-| not permitted               | nothing                        | goes to one other key, then ends|
-| too long, bad, not found …  | nothing                        | ends                            |
-| a page, a redirect          | nothing: the address is wrong  | ends                            |
-| overload, 408, 409, 5xx     | nothing: the provider's fault  | is repeated                     |
+| an answer                   | works                          | is served                       |
+| a rate limit                | cools down, for this model     | uses another key                |
+| a plan's allowance used up  | is out of quota for this model | uses another key                |
+| no credit                   | is out of credit               | uses another key                |
+| a bad key                   | is rejected                    | uses another key                |
+| not permitted               | is unchanged                   | uses one other key, then ends   |
+| too long, bad, not found …  | is unchanged                   | ends                            |
+| a page, a redirect          | is unchanged: wrong address    | ends                            |
+| overload, 408, 409, 5xx     | is unchanged: provider's fault | is repeated                     |
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 
+# A text that names a model or a quota describes a limit of these, not of the whole account.
+_NAMES_SCOPE = re.compile(r"\bmodels?\b|\bquotas?\b|模型|配额|额度", re.IGNORECASE)
+
 
 class Effect(enum.Enum):
-    """What becomes of the key."""
+    """What happens to the key."""
 
     NONE = "none"
-    GOOD = "good"
-    REST = "rest"
-    """For the time that the provider told, else for seconds that double."""
+    WORKS = "works"
+    COOLDOWN = "cooldown"
+    """For the stated time, otherwise for seconds that double."""
     OUT = "out"
-    """Until the stated reset, else it is tried again after hours."""
-    SUSPECT = "suspect"
-    """It is tried again after a minute, ten minutes, an hour; never for ever."""
+    """Until the stated reset, otherwise it is probed after hours."""
+    REJECTED = "rejected"
+    """It is probed after a minute, ten minutes, an hour; never given up."""
 
 
 class Next(enum.Enum):
-    """What becomes of the request."""
+    """What happens to the request."""
 
     END = "end"
     OTHER_KEY = "other_key"
@@ -47,53 +51,60 @@ class Next(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The consequences of one answer of the provider's."""
+    """The consequences of one response."""
 
     effect: Effect
     next: Next
     provider_failed: bool = False
     """Counts for the breaker."""
-    per_model: bool = False
+    is_unreachable: bool = False
+    """True: no connection; this is no evidence about a model."""
+    is_per_model: bool = False
     """True: the effect is on the key for this model only."""
     seconds: float | None = None
-    """How long the provider wants to be left alone, None where it does not say."""
-    maybe_shared: bool = False
-    """True: nothing says that the limit is this key's; it may be the address's."""
+    """Seconds until the next attempt may succeed, None if the provider does not say."""
+    may_be_account_wide: bool = False
+    """True: nothing shows that the limit is this key's, so it may be the account's or address's."""
     status: int = 200
     cause: Cause | None = None
-    said: str = ""
-    """The provider's own words."""
+    error_text: str = ""
+    """The provider's error text."""
 
 
-GOOD = Verdict(effect=Effect.GOOD, next=Next.END)
+WORKS = Verdict(effect=Effect.WORKS, next=Next.END)
 
 _CONSEQUENCES: dict[Cause, tuple[Effect, Next]] = {
-    Cause.RATE_LIMIT: (Effect.REST, Next.OTHER_KEY),
+    Cause.RATE_LIMIT: (Effect.COOLDOWN, Next.OTHER_KEY),
     Cause.QUOTA: (Effect.OUT, Next.OTHER_KEY),
     Cause.OUT_OF_CREDIT: (Effect.OUT, Next.OTHER_KEY),
-    Cause.BAD_KEY: (Effect.SUSPECT, Next.OTHER_KEY),
+    Cause.BAD_KEY: (Effect.REJECTED, Next.OTHER_KEY),
     Cause.PERMISSION: (Effect.NONE, Next.ONE_OTHER_KEY),
     Cause.OVERLOAD: (Effect.NONE, Next.REPEAT),
     Cause.TIMEOUT: (Effect.NONE, Next.REPEAT),
     Cause.CONFLICT: (Effect.NONE, Next.REPEAT),
     Cause.SERVER: (Effect.NONE, Next.REPEAT),
 }
-"""Every other cause is about the request itself: no key is touched, nothing is repeated."""
+"""Every other cause is about the request itself: no key is affected, nothing is repeated."""
 
 _PER_MODEL = {Cause.RATE_LIMIT, Cause.QUOTA}
 
 
-def judge(problem: ProviderError) -> Verdict:
-    """Say what *problem* means for key, provider and request."""
-    effect, following = _CONSEQUENCES.get(problem.cause, (Effect.NONE, Next.END))
+def judge(error: ProviderError) -> Verdict:
+    """Return the consequences of *error*."""
+    effect, following = _CONSEQUENCES.get(error.cause, (Effect.NONE, Next.END))
+    text = error.problem.message
     return Verdict(
         effect=effect,
         next=following,
         provider_failed=following is Next.REPEAT,
-        per_model=problem.cause in _PER_MODEL,
-        seconds=problem.retry_after,
-        maybe_shared=problem.cause is Cause.RATE_LIMIT and not problem.has_limit_headers,
-        status=problem.status,
-        cause=problem.cause,
-        said=problem.problem.message,
+        is_per_model=error.cause in _PER_MODEL,
+        seconds=error.retry_after,
+        may_be_account_wide=(
+            error.cause is Cause.RATE_LIMIT
+            and not error.has_limit_headers
+            and _NAMES_SCOPE.search(text) is None
+        ),
+        status=error.status,
+        cause=error.cause,
+        error_text=text,
     )

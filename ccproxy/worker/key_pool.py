@@ -9,8 +9,9 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.keys.backend import LocalBackend, PoolBackend
 from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.shared_memory import FORM, SharedPool, Table
+from ccproxy.keys.shared_memory import FORMAT, SharedMemoryBackend
 
 
 def make_pool(
@@ -27,13 +28,16 @@ def make_pool(
     *in_fleet*: there is a table, so that the label means something to the command line. Must be
     called inside the event loop.
     """
-    command = f"ccproxy keys {config.label}" if in_fleet else ""
+    backend: PoolBackend = LocalBackend()
     if processes > 1:
+        folder = state / f"{config.label.lower()}.pool.{FORMAT}"
         try:
-            table = Table(state / f"{config.label.lower()}.pool.{FORM}")
-            return _shared(config, table, command)
+            shared = SharedMemoryBackend(folder, warn=lambda text: _warn(log, text))
         except OSError as error:
             log.warning("pool.not_shared", reason=str(error))
+        else:
+            shared.watch()
+            backend = shared
     return KeyPool(
         config.api_keys,
         provider=config.provider_name,
@@ -41,20 +45,10 @@ def make_pool(
         wall=time.time,
         jitter=random.random,
         limits=config.key_limits,
-        command=command,
+        command=f"ccproxy keys {config.label}" if in_fleet else "",
+        backend=backend,
     )
 
 
-def _shared(config: WorkerConfig, table: Table, command: str) -> SharedPool:
-    pool = SharedPool(
-        config.api_keys,
-        table=table,
-        provider=config.provider_name,
-        clock=time.monotonic,
-        wall=time.time,
-        jitter=random.random,
-        limits=config.key_limits,
-        command=command,
-    )
-    pool.watch()
-    return pool
+def _warn(log: FilteringBoundLogger, reason: str) -> None:
+    log.warning("pool.detached", reason=reason)

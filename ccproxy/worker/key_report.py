@@ -19,7 +19,7 @@ from ccproxy.ipc.control_messages import (
     KeyTest,
     Refusal,
 )
-from ccproxy.keys.display import KeyShown, RestShown, span
+from ccproxy.keys.display import CooldownView, KeyView, format_wait
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.state import Worker
 from ccproxy.worker.test_request import send_test_request
@@ -58,24 +58,24 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
     return KeysReply(keys=keys, tests=tests, unsaved=unsaved)
 
 
-def _row(key: KeyShown) -> KeyRow:
+def _row(key: KeyView) -> KeyRow:
     return KeyRow(
         id=key.id,
         tail=key.tail,
         state=key.state,
         cooldowns=tuple(
             KeyCooldown(
-                model=rest.model,
-                cause=rest.cause,
-                status=rest.status,
-                seconds=rest.seconds,
-                since=rest.since,
+                model=cooldown.model,
+                cause=cooldown.cause,
+                status=cooldown.status,
+                seconds=cooldown.seconds,
+                since=cooldown.since,
             )
-            for rest in key.rests
+            for cooldown in key.cooldowns
         ),
         used_today=key.used_today,
         in_flight=key.in_flight,
-        last_error=key.said,
+        last_error=key.last_error,
     )
 
 
@@ -84,7 +84,7 @@ async def _save(worker: Worker) -> str:
     if worker.keeper is not None:
         return await worker.keeper.save_now()
     # Another process of the entry may own the file; the same action is sent to it.
-    return NO_STORE if worker.pool.is_kept_here else ""
+    return NO_STORE if worker.pool.is_writer else ""
 
 
 async def _test(worker: Worker, key_id: str) -> KeyTest:
@@ -108,7 +108,7 @@ async def _test(worker: Worker, key_id: str) -> KeyTest:
 def faulty_key(worker: Worker) -> str:
     """Return the id of the first key that was rejected or is out of credit; empty if none is."""
     for key in worker.pool.snapshot():
-        if key.state != "disabled" and any(rest.cause in _FAULTS for rest in key.rests):
+        if key.state != "disabled" and any(cooldown.cause in _FAULTS for cooldown in key.cooldowns):
             return key.id
     return ""
 
@@ -117,12 +117,13 @@ def reason(worker: Worker) -> str | None:
     """Describe for the user what is wrong with keys and provider; None if nothing is."""
     parts = []
     name = worker.config.provider_name
-    if (seconds := worker.upstream.breaker.seconds_open) > 0:
-        parts.append(f"{name} is failing; next attempt in {span(seconds)}")
-    if (seconds_left := worker.pool.provider_rests_for) is not None:
-        parts.append(
-            f"{name} limits this address or account: cooling down for {span(seconds_left)}"
-        )
+    for breaker in worker.upstream.breakers.open():
+        subject = f"{breaker.model} at {name}" if breaker.model else name
+        parts.append(f"{subject} is failing; next attempt in {format_wait(breaker.seconds)}")
+    for limit in worker.pool.account_limits():
+        scope = f" for {limit.model}" if limit.model else ""
+        wait = format_wait(limit.seconds)
+        parts.append(f"{name} limits this address or account{scope}: cooling down for {wait}")
     keys = worker.pool.snapshot()
     unavailable = [key for key in keys if key.state != "ready"]
     if unavailable:
@@ -131,28 +132,30 @@ def reason(worker: Worker) -> str | None:
     return " · ".join(parts) or None
 
 
-def _describe(key: KeyShown) -> str:
+def _describe(key: KeyView) -> str:
     if key.state == "disabled":
         return "disabled by the user"
-    return _describe_cooldown(max(key.rests, key=lambda rest: (rest.cause in _LONG, rest.seconds)))
+    return _describe_cooldown(
+        max(key.cooldowns, key=lambda cooldown: (cooldown.cause in _LONG, cooldown.seconds))
+    )
 
 
-def _describe_cooldown(rest: RestShown) -> str:
-    since = time.strftime("%H:%M", time.localtime(rest.since))
-    match rest.cause:
+def _describe_cooldown(cooldown: CooldownView) -> str:
+    since = time.strftime("%H:%M", time.localtime(cooldown.since))
+    match cooldown.cause:
         case Cause.BAD_KEY.value:
-            return f"rejected ({rest.status}) since {since}"
+            return f"rejected ({cooldown.status}) since {since}"
         case Cause.OUT_OF_CREDIT.value:
-            return f"out of credit ({rest.status}) since {since}, {_next_attempt(rest)}"
+            return f"out of credit ({cooldown.status}) since {since}, {_next_attempt(cooldown)}"
         case Cause.QUOTA.value:
-            return f"out of quota ({rest.status}) since {since}, {_next_attempt(rest)}"
-    source = ", retry-after" if rest.told else ""
-    return f"cooling down for {span(rest.seconds)} ({rest.status}{source})"
+            return f"out of quota ({cooldown.status}) since {since}, {_next_attempt(cooldown)}"
+    source = ", retry-after" if cooldown.has_retry_after else ""
+    return f"cooling down for {format_wait(cooldown.seconds)} ({cooldown.status}{source})"
 
 
-def _next_attempt(rest: RestShown) -> str:
+def _next_attempt(cooldown: CooldownView) -> str:
     return (
-        f"next attempt in {span(rest.seconds)}"
-        if rest.seconds
+        f"next attempt in {format_wait(cooldown.seconds)}"
+        if cooldown.seconds
         else "next attempt with the next request"
     )

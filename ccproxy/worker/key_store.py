@@ -142,7 +142,7 @@ class Keeper:
             name: _steady(row, self._saved.get(name))
             for name, row in self._kept.pool.export(self._salt).items()
         }
-        if not self._kept.pool.is_kept_here:
+        if not self._kept.pool.is_writer:
             rows = {}  # should it fall to us, everything is written anew
         changed = {name: row for name, row in rows.items() if row != self._saved.get(name)}
         new = {name: value for name, value in values.items() if value != self._saved_values[name]}
@@ -174,11 +174,11 @@ class Keeper:
 
 def _steady(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return *row* with the rests of *before* if they are the same but for the clocks' noise."""
-    if before is None or len(row["rests"]) != len(before["rests"]):
+    if before is None or len(row["cooldowns"]) != len(before["cooldowns"]):
         return row
-    pairs = zip(row["rests"], before["rests"], strict=True)
+    pairs = zip(row["cooldowns"], before["cooldowns"], strict=True)
     if all(_is_same(rest, kept) for rest, kept in pairs):
-        return {**row, "rests": before["rests"]}
+        return {**row, "cooldowns": before["cooldowns"]}
     return row
 
 

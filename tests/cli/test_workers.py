@@ -84,17 +84,17 @@ def test_two_processes_share_rotation_rests_and_counts(tmp_path, monkeypatch, pr
             post(port)
         assert Counter(provider.seen[30:])[KEYS[1]] == 1
         (shown,) = json.loads(process("keys", "--json").stdout)["proxies"]
-        assert [key["state"] for key in shown["keys"]] == ["ready", "resting", "ready"]
+        assert [key["state"] for key in shown["keys"]] == ["ready", "cooldown", "ready"]
         assert sum(key["used_today"] for key in shown["keys"]) == 61
         assert process("restart").returncode == 0
         (shown,) = json.loads(process("keys", "--json").stdout)["proxies"]
-        assert [key["state"] for key in shown["keys"]] == ["ready", "resting", "ready"]
+        assert [key["state"] for key in shown["keys"]] == ["ready", "cooldown", "ready"]
         assert sum(key["used_today"] for key in shown["keys"]) == 61
         provider.limited = tuple(KEYS)
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(port)
         told = json.load(refused.value)["error"]["message"]
         refused.value.close()
-        assert "rate-limited (429); next try in 10 min; see `ccproxy keys Two`." in told
+        assert "rate-limited (429); next attempt in 10 min; see `ccproxy keys Two`." in told
     finally:
         assert process("stop", "--now").returncode == 0

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker import load_worker
-from ccproxy.keys.state import KeyLimits
+from ccproxy.keys.key_state import KeyLimits
 from ccproxy.providers.pricing import Price
 from tests.user_files import AUTHORITY
 

@@ -1,11 +1,11 @@
-"""The breaker: when it opens, who may probe, when it closes."""
+"""The breakers: when they open, which request probes, and when they close."""
 
 from __future__ import annotations
 
 import pytest
 
 from ccproxy.errors import Problem
-from ccproxy.keys.breaker import Breaker
+from ccproxy.keys.breaker import Breaker, Breakers, OpenBreaker
 
 
 class Clock:
@@ -28,17 +28,17 @@ def breaker(clock):
 
 def fail(breaker, times=1):
     for _ in range(times):
-        breaker.failed(breaker.enter(), "500: oops")
+        breaker.fail(breaker.enter(), "500: oops")
 
 
 def succeed(breaker, times=1):
     for _ in range(times):
-        breaker.succeeded(breaker.enter())
+        breaker.succeed(breaker.enter())
 
 
 def is_open(breaker):
     try:
-        breaker.left(breaker.enter())
+        breaker.abandon(breaker.enter())
     except Problem:
         return True
     return False
@@ -52,12 +52,12 @@ def test_five_in_a_row_open_it(breaker):
     assert not breaker.is_closed
 
 
-def test_a_closed_one_is_open_for_no_time(breaker):
+def test_a_closed_breaker_has_no_wait(breaker):
     fail(breaker, 4)
     assert breaker.seconds_open == 0
 
 
-def test_a_success_between_starts_the_count_again(breaker):
+def test_a_success_resets_the_count(breaker):
     fail(breaker, 4)
     succeed(breaker)
     fail(breaker, 4)
@@ -81,14 +81,14 @@ def test_half_of_ten_within_thirty_seconds_opens_it(breaker, story, opens):
     assert is_open(breaker) is opens
 
 
-def test_what_opened_it_is_told(breaker):
+def test_the_refusal_names_the_failures(breaker):
     for letter in "sfsfsfsfsf":
         (fail if letter == "f" else succeed)(breaker)
-    with pytest.raises(Problem, match=r"Kimi fails \(5 of the last 10 requests\)"):
+    with pytest.raises(Problem, match=r"Kimi is failing \(5 of the last 10 requests\)"):
         breaker.enter()
 
 
-def test_what_is_older_than_thirty_seconds_does_not_count(breaker, clock):
+def test_results_older_than_thirty_seconds_do_not_count(breaker, clock):
     for _ in range(4):
         succeed(breaker)
         fail(breaker)
@@ -98,7 +98,7 @@ def test_what_is_older_than_thirty_seconds_does_not_count(breaker, clock):
     assert not is_open(breaker)
 
 
-def test_an_open_one_answers_at_once_with_the_truth(breaker, clock):
+def test_an_open_breaker_refuses_with_count_wait_and_last_error(breaker, clock):
     fail(breaker, 5)
     clock.now += 2.5
     with pytest.raises(Problem) as caught:
@@ -106,7 +106,7 @@ def test_an_open_one_answers_at_once_with_the_truth(breaker, clock):
     problem = caught.value
     assert (problem.kind, problem.status) == ("overloaded_error", 529)
     assert (problem.retry_after, problem.should_retry) == (8, None)
-    assert "Kimi fails (5 requests in a row)" in problem.message
+    assert "Kimi is failing (5 requests in a row)" in problem.message
     assert problem.message.endswith("500: oops")
     assert breaker.seconds_open == 7.5
 
@@ -119,7 +119,7 @@ def test_one_probe_after_ten_seconds(breaker, clock):
     probe = breaker.enter()
     assert probe.is_probe
     assert is_open(breaker)
-    breaker.succeeded(probe)
+    breaker.succeed(probe)
     assert breaker.is_closed
     fail(breaker, 4)
     assert breaker.is_closed
@@ -135,7 +135,7 @@ def test_failed_probes_double_the_time_up_to_two_minutes(breaker, clock):
     assert waits == [10, 20, 40, 80, 120, 120]
 
 
-def test_long_waits_are_not_to_be_repeated(breaker, clock):
+def test_a_long_wait_is_not_to_be_retried(breaker, clock):
     fail(breaker, 5)
     for _ in range(3):
         clock.now += breaker.seconds_open
@@ -155,26 +155,26 @@ def test_the_time_is_short_again_after_a_success(breaker, clock):
     assert breaker.seconds_open == 10
 
 
-def test_a_probe_whose_client_left_lets_the_next_one_try(breaker, clock):
+def test_an_abandoned_probe_lets_the_next_request_probe(breaker, clock):
     fail(breaker, 5)
     clock.now += 10
-    breaker.left(breaker.enter())
+    breaker.abandon(breaker.enter())
     assert breaker.enter().is_probe
 
 
-def test_those_who_left_do_not_count(breaker):
+def test_abandoned_requests_do_not_count(breaker):
     for _ in range(20):
-        breaker.left(breaker.enter())
+        breaker.abandon(breaker.enter())
     fail(breaker, 4)
     assert not is_open(breaker)
 
 
-def test_late_failures_of_before_do_not_make_it_longer(breaker, clock):
+def test_late_failures_of_earlier_requests_do_not_extend_it(breaker, clock):
     early = [breaker.enter() for _ in range(10)]
     fail(breaker, 5)
     clock.now += 5
     for ticket in early:
-        breaker.failed(ticket, "late")
+        breaker.fail(ticket, "late")
     assert breaker.seconds_open == 5
 
 
@@ -187,6 +187,84 @@ def test_one_probe_per_window_under_a_hundred_failures(breaker, clock):
             pass
         else:
             passed += 1
-            breaker.failed(ticket, "503")
+            breaker.fail(ticket, "503")
         clock.now += 0.1
     assert passed == 5 + 3  # opened by five; probes after 10, 20 and 40 s
+
+
+# One breaker per model, and one for connections.
+
+
+@pytest.fixture
+def breakers(clock):
+    return Breakers("Kimi", clock=clock)
+
+
+def lose_connection(breakers, times=1, *, model="big"):
+    for _ in range(times):
+        breakers.lose_connection(breakers.enter(model), "connection refused")
+
+
+def refusal(breakers, model):
+    try:
+        breakers.abandon(breakers.enter(model))
+    except Problem as problem:
+        return problem
+    return None
+
+
+def test_a_failing_model_does_not_stop_the_others(breakers):
+    for _ in range(5):
+        breakers.fail(breakers.enter("big"), "500: oops")
+    assert "big at Kimi is failing (5 requests in a row)" in refusal(breakers, "big").message
+    assert refusal(breakers, "small") is None
+    assert breakers.open() == [OpenBreaker(model="big", seconds=10.0)]
+
+
+def test_failed_connections_stop_all_models(breakers):
+    lose_connection(breakers, 3, model="big")
+    lose_connection(breakers, 2, model="small")
+    for model in ("big", "small", "other"):
+        assert "Kimi is failing" in refusal(breakers, model).message
+    assert breakers.open() == [OpenBreaker(model=None, seconds=5.0)]
+
+
+def test_after_an_outage_of_any_length_the_next_attempt_is_within_ten_seconds(breakers, clock):
+    lose_connection(breakers, 5)
+    for _ in range(240):  # four minutes, a request per second
+        if (problem := refusal(breakers, "big")) is None:
+            lose_connection(breakers)
+        else:
+            assert problem.retry_after <= 10
+            assert problem.should_retry is None
+        clock.now += 1
+    clock.now += 10
+    ticket = breakers.enter("big")
+    breakers.succeed(ticket)
+    assert breakers.open() == []
+
+
+def test_a_failed_connection_is_no_evidence_about_a_model(breakers, clock):
+    lose_connection(breakers, 5)
+    clock.now += 5
+    breakers.fail(breakers.enter("big"), "500")
+    assert refusal(breakers, "big") is None
+    assert breakers.open() == []
+
+
+def test_a_refusal_of_the_model_lets_the_next_request_probe_the_connection(breakers, clock):
+    for _ in range(5):
+        breakers.fail(breakers.enter("big"), "500")
+    lose_connection(breakers, 5, model="small")
+    clock.now += 5
+    assert "big at Kimi" in refusal(breakers, "big").message
+    assert refusal(breakers, "small") is None
+
+
+def test_very_many_models_use_bounded_memory(breakers):
+    for _ in range(5):
+        breakers.fail(breakers.enter("big"), "500")
+    for number in range(1000):
+        breakers.succeed(breakers.enter(f"m{number}"))
+    assert len(breakers._models) == 256
+    assert refusal(breakers, "big") is not None, "an open breaker is kept"

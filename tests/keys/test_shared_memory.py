@@ -1,4 +1,4 @@
-"""One pool for several processes: turns, rests, counts and permits hold across them."""
+"""A pool that several processes share: turns, cooldowns, counts and leases."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ import pytest
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
-from ccproxy.keys.shared_memory import SharedPool, Table
-from ccproxy.keys.state import KeyLimits
-from ccproxy.keys.verdict import GOOD, Effect, Next, Verdict
+from ccproxy.keys import shared_memory
+from ccproxy.keys.key_state import KeyLimits
+from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.shared_memory import SharedMemoryBackend
+from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from ccproxy.worker.upstream.key_queue import Turns
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 ROOT = Path(__file__).parent.parent.parent
 LIMITED = Verdict(
-    effect=Effect.REST,
+    effect=Effect.COOLDOWN,
     next=Next.OTHER_KEY,
     cause=Cause.RATE_LIMIT,
     status=429,
     seconds=100.0,
-    per_model=True,
+    is_per_model=True,
 )
 
 
 class Machine:
-    """What processes on one machine have in common: the clocks and a folder."""
+    """The clocks and the folder that processes of one machine share."""
 
     def __init__(self, folder):
         self.folder = folder
         self.now = 500.0
         self.pools = []
+        self.warnings = []
 
     def process(self, keys=KEYS, limits=None):
-        pool = SharedPool(
+        pool = KeyPool(
             keys,
-            table=Table(self.folder),
+            backend=SharedMemoryBackend(self.folder, warn=self.warnings.append),
             provider="Test",
             clock=lambda: self.now,
             wall=lambda: 1_700_000_000.0 + self.now,
@@ -52,10 +55,10 @@ class Machine:
         self.pools.append(pool)
         return pool
 
-    def leaves(self, pool):
-        """The end of a process, however it ends: the system closes its files."""
+    def end(self, pool):
+        """End a process in any way: the system closes its files."""
         self.pools.remove(pool)
-        pool.close()
+        pool.backend.close()
 
 
 @pytest.fixture
@@ -63,10 +66,10 @@ def machine(tmp_path):
     machine = Machine(tmp_path / "kimi.pool")
     yield machine
     for pool in machine.pools:
-        pool.close()
+        pool.backend.close()
 
 
-def ask(pool, verdict=GOOD):
+def ask(pool, verdict=WORKS):
     lease = pool.take("big")
     pool.settle(lease, verdict)
     pool.release(lease)
@@ -78,7 +81,7 @@ def test_turns_are_taken_across_processes(machine):
     assert [ask(pool) for pool in (one, one, two, one, two, two)] == ["k1", "k2", "k3"] * 2
 
 
-def test_a_permit_that_is_out_counts_for_all(machine):
+def test_a_lease_counts_in_all_processes(machine):
     one, two = machine.process(), machine.process()
     held = one.take("big")
     assert {ask(two) for _ in range(4)} == {"k2", "k3"}
@@ -87,21 +90,21 @@ def test_a_permit_that_is_out_counts_for_all(machine):
     assert [key.in_flight for key in two.snapshot()] == [0, 0, 0]
 
 
-def test_a_rest_is_seen_by_all_at_once_and_its_end_is_probed_by_one(machine):
+def test_a_cooldown_applies_to_all_processes_and_is_probed_by_one(machine):
     one, two = machine.process(), machine.process()
     ask(one, LIMITED)
-    assert [key.state for key in two.snapshot()] == ["resting", "ready", "ready"]
+    assert [key.state for key in two.snapshot()] == ["cooldown", "ready", "ready"]
     assert {ask(two) for _ in range(4)} == {"k2", "k3"}
     machine.now += 101
     probe = two.take("big")
     assert probe.id == "k1"
     assert {ask(one) for _ in range(4)} == {"k2", "k3"}
-    two.settle(probe, GOOD)
+    two.settle(probe, WORKS)
     two.release(probe)
-    assert [key.rests for key in one.snapshot()] == [(), (), ()]
+    assert [key.cooldowns for key in one.snapshot()] == [(), (), ()]
 
 
-def test_what_the_user_does_holds_for_all(machine):
+def test_actions_of_the_user_apply_to_all_processes(machine):
     one, two = machine.process(), machine.process()
     one.disable("k2")
     assert [key.state for key in two.snapshot()] == ["ready", "disabled", "ready"]
@@ -111,7 +114,7 @@ def test_what_the_user_does_holds_for_all(machine):
     assert one.counts() == (3, 3)
 
 
-def test_limits_count_what_all_use(machine):
+def test_limits_count_the_uses_of_all_processes(machine):
     limits = KeyLimits(per_day=4, per_minute=4)
     one, two = machine.process(KEYS[:1], limits), machine.process(KEYS[:1], limits)
     for pool in (one, two, two, one):
@@ -122,27 +125,27 @@ def test_limits_count_what_all_use(machine):
             pool.take("big")
 
 
-def test_an_address_that_is_limited_is_so_for_all(machine):
+def test_a_limit_of_the_account_applies_to_all_processes(machine):
     shared = Verdict(
-        effect=Effect.REST,
+        effect=Effect.COOLDOWN,
         next=Next.OTHER_KEY,
         cause=Cause.RATE_LIMIT,
         status=429,
-        per_model=True,
-        maybe_shared=True,
+        is_per_model=True,
+        may_be_account_wide=True,
     )
     one, two = machine.process(), machine.process()
     for pool in (one, two, one):
         ask(pool, shared)
-    assert two.provider_rests_for is not None
+    assert two.account_limits()
     with pytest.raises(Problem, match="this address or account"):
         two.take("big")
 
 
-async def test_a_permit_that_comes_back_elsewhere_wakes_who_waits(machine):
+async def test_a_lease_returned_in_another_process_wakes_a_waiting_request(machine):
     limits = KeyLimits(in_flight=1)
     one, two = machine.process(KEYS[:1], limits), machine.process(KEYS[:1], limits)
-    two.watch()
+    two.backend.watch()
     held = one.take("big")
     waiting = asyncio.ensure_future(Turns(two).take("big"))
     await asyncio.sleep(0)
@@ -151,69 +154,69 @@ async def test_a_permit_that_comes_back_elsewhere_wakes_who_waits(machine):
         assert (await waiting).id == "k1"
 
 
-async def test_who_is_gone_holds_nothing(machine):
+async def test_the_leases_of_a_dead_process_are_released(machine):
     one, two = machine.process(), machine.process()
     ask(one, LIMITED)
     machine.now += 101
     assert one.take("big").id == "k2"
     assert one.take("big").id == "k3"
     assert one.take("big").id == "k1"  # a probe
-    machine.leaves(one)
+    machine.end(one)
     assert [key.in_flight for key in two.snapshot()] == [1, 1, 1]
-    two.watch()
+    two.backend.watch()
     async with asyncio.timeout(5):
         while any(key.in_flight for key in two.snapshot()):
             await asyncio.sleep(0.01)
     assert {ask(two) for _ in range(3)} == {"k1", "k2", "k3"}
 
 
-def test_who_takes_the_place_of_a_dead_one_inherits_nothing(machine):
+def test_a_process_does_not_inherit_the_leases_of_its_slot(machine):
     one, _two = machine.process(), machine.process()
     one.take("big")
-    machine.leaves(one)
+    machine.end(one)
     assert [key.in_flight for key in machine.process().snapshot()] == [0, 0, 0]
 
 
-def test_the_first_one_restores_and_the_lowest_place_keeps(machine):
+def test_the_first_process_restores_and_the_lowest_slot_saves(machine):
     one = machine.process()
     ask(one, LIMITED)
     kept = one.export(b"salt")
     two = machine.process()
-    assert (one.is_kept_here, two.is_kept_here) == (True, False)
+    assert (one.is_writer, two.is_writer) == (True, False)
     one.reset()
-    two.restore(kept, b"salt")  # the second: what lives is truer than what was kept
+    two.restore(kept, b"salt")  # the second: the live state is newer than the saved one
     assert [key.state for key in two.snapshot()] == ["ready"] * 3
-    machine.leaves(one)
-    assert two.is_kept_here
-    machine.leaves(two)
+    machine.end(one)
+    assert two.is_writer
+    machine.end(two)
     three = machine.process()
     assert [key.used_today for key in three.snapshot()] == [0, 0, 0]
     three.restore(kept, b"salt")
-    assert [key.state for key in three.snapshot()] == ["resting", "ready", "ready"]
-    assert [key.state for key in machine.process().snapshot()] == ["resting", "ready", "ready"]
+    assert [key.state for key in three.snapshot()] == ["cooldown", "ready", "ready"]
+    assert [key.state for key in machine.process().snapshot()] == ["cooldown", "ready", "ready"]
 
 
-def test_a_reload_with_other_keys_leaves_the_old_ones_alone(machine):
+def test_a_reload_with_other_keys_does_not_change_the_old_ones(machine):
     old = machine.process()
     ask(old, LIMITED)
     new = machine.process(("sk-another-key-dddd", *KEYS[1:]))
     assert [key.state for key in new.snapshot()] == ["ready"] * 3
     held = new.take("big")
     assert held.id == "k1"
-    assert [key.state for key in old.snapshot()] == ["resting", "ready", "ready"]
+    assert [key.state for key in old.snapshot()] == ["cooldown", "ready", "ready"]
     assert [key.in_flight for key in old.snapshot()] == [0, 0, 0]
 
 
-def test_a_write_that_was_cut_short_is_not_there(machine):
+def test_an_unfinished_write_is_not_visible(machine):
     one, two = machine.process(), machine.process()
     ask(one)
-    table = one._table
-    spoilt = table._area(table.version + 1)
-    table._map[spoilt : spoilt + 100] = b"\xff" * 100  # killed before the version was counted up
+    backend = one.backend
+    invalid = backend._area(backend._version + 1)
+    backend._map[invalid : invalid + 100] = b"\xff" * 100  # killed before the version was increased
     assert [key.used_today for key in two.snapshot()] == [1, 0, 0]
 
 
-def test_only_the_owner_may_read_it(machine):
+def test_the_files_are_private_and_contain_no_key(machine):
     machine.process()
     modes = {path.stat().st_mode & 0o777 for path in machine.folder.iterdir()}
     assert (machine.folder.stat().st_mode & 0o777, modes) == (0o700, {0o600})
@@ -225,8 +228,8 @@ import json, sys
 from pathlib import Path
 from collections import Counter
 from tests.keys.test_shared_memory import *
-pool = SharedPool(KEYS, table=Table(Path(sys.argv[1])), provider="Test", clock=lambda: 500.0,
-                  wall=lambda: 1_700_000_500.0, jitter=lambda: 0.5)
+pool = KeyPool(KEYS, backend=SharedMemoryBackend(Path(sys.argv[1])), provider="Test",
+               clock=lambda: 500.0, wall=lambda: 1_700_000_500.0, jitter=lambda: 0.5)
 print("there", flush=True)
 sys.stdin.readline()
 print(json.dumps(Counter(ask(pool) for _ in range(int(sys.argv[2])))), flush=True)
@@ -235,7 +238,7 @@ sys.stdin.readline()
 """
 
 
-def test_real_processes_at_once_lose_no_count(machine):
+def test_concurrent_processes_lose_no_count(machine):
     pool = machine.process()
     command = [sys.executable, "-c", HAMMER, str(machine.folder), "400"]
     processes = [
@@ -256,9 +259,65 @@ def test_real_processes_at_once_lose_no_count(machine):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert sum(counted.values()) == 1200
-    # The permit that each takes last, just before it is killed, may be counted as well.
+    # The lease that each takes last, just before it is killed, may be counted as well.
     used = {key.id: key.used_today for key in pool.snapshot()}
     assert 1200 <= sum(used.values()) <= 1203
     assert all(0 <= used[key_id] - count <= 3 for key_id, count in counted.items())
-    pool._call_the_roll()
+    pool.backend._reap_dead()
     assert [key.in_flight for key in pool.snapshot()] == [0, 0, 0]
+
+
+# A process that is stopped while it holds the lock.
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from tests.keys.test_shared_memory import *
+pool = KeyPool(KEYS, backend=SharedMemoryBackend(Path(sys.argv[1])), provider="Test",
+               clock=lambda: 500.0, wall=lambda: 1_700_000_500.0, jitter=lambda: 0.5)
+with pool.backend.transaction():
+    print("locked", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+print("continued", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def stopped(machine):
+    """Return a process that is stopped and holds the lock of the shared pool."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(machine.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout.readline() == "locked\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_stopped_process_does_not_stop_the_others(machine, monkeypatch, request):
+    monkeypatch.setattr(shared_memory, "LOCK_TIMEOUT", 0.05)
+    pool = machine.process()
+    ask(pool)
+    stopped = request.getfixturevalue("stopped")
+    assert [ask(pool) for _ in range(6)] == ["k2", "k3", "k1"] * 2
+    ask(pool, LIMITED)
+    pool.disable("k3")
+    assert pool.backend.is_detached
+    [warning] = machine.warnings
+    assert "does not go on" in warning
+
+    stopped.send_signal(signal.SIGCONT)
+    assert stopped.stdout.readline() == "continued\n"
+    pool.backend._detached_until = 0.0  # the time is over
+    held = pool.take("big")
+    other = machine.process()
+    assert [key.state for key in other.snapshot()] == ["ready", "cooldown", "disabled"]
+    assert sum(key.used_today for key in other.snapshot()) == 9
+    assert sum(key.in_flight for key in other.snapshot()) == 1
+    pool.release(held)
+    assert sum(key.in_flight for key in other.snapshot()) == 0

@@ -1,4 +1,4 @@
-"""What each refusal means for key, provider and request: the table of the module, row by row."""
+"""The consequences of each refusal, row by row as in the table of the module."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
-from ccproxy.keys.verdict import GOOD, Effect, Next, judge
+from ccproxy.keys.verdict import WORKS, Effect, Next, judge
 
 
-def said(cause, **more):
+def error(cause, **more):
     fields = {"status": 418, "problem": Problem("api_error", "x"), **more}
     return ProviderError(cause=cause, **fields)
 
@@ -18,10 +18,10 @@ def said(cause, **more):
 @pytest.mark.parametrize(
     ("cause", "effect", "following", "failed", "per_model"),
     [
-        (Cause.RATE_LIMIT, Effect.REST, Next.OTHER_KEY, False, True),
+        (Cause.RATE_LIMIT, Effect.COOLDOWN, Next.OTHER_KEY, False, True),
         (Cause.QUOTA, Effect.OUT, Next.OTHER_KEY, False, True),
         (Cause.OUT_OF_CREDIT, Effect.OUT, Next.OTHER_KEY, False, False),
-        (Cause.BAD_KEY, Effect.SUSPECT, Next.OTHER_KEY, False, False),
+        (Cause.BAD_KEY, Effect.REJECTED, Next.OTHER_KEY, False, False),
         (Cause.PERMISSION, Effect.NONE, Next.ONE_OTHER_KEY, False, False),
         (Cause.OVERLOAD, Effect.NONE, Next.REPEAT, True, False),
         (Cause.TIMEOUT, Effect.NONE, Next.REPEAT, True, False),
@@ -36,23 +36,23 @@ def said(cause, **more):
     ],
 )
 def test_consequences(cause, effect, following, failed, per_model):
-    verdict = judge(said(cause))
+    verdict = judge(error(cause))
     assert (verdict.effect, verdict.next) == (effect, following)
-    assert (verdict.provider_failed, verdict.per_model) == (failed, per_model)
-    assert (verdict.cause, verdict.status, verdict.said) == (cause, 418, "x")
+    assert (verdict.provider_failed, verdict.is_per_model) == (failed, per_model)
+    assert (verdict.cause, verdict.status, verdict.error_text) == (cause, 418, "x")
 
 
 def test_every_cause_has_a_row():
-    assert {judge(said(cause)).cause for cause in Cause} == set(Cause)
+    assert {judge(error(cause)).cause for cause in Cause} == set(Cause)
 
 
-def test_the_time_that_was_told_is_kept():
-    assert judge(said(Cause.RATE_LIMIT, retry_after=7.66)).seconds == 7.66
-    assert judge(said(Cause.RATE_LIMIT)).seconds is None
+def test_a_stated_time_is_exact():
+    assert judge(error(Cause.RATE_LIMIT, retry_after=7.66)).seconds == 7.66
+    assert judge(error(Cause.RATE_LIMIT)).seconds is None
 
 
 @pytest.mark.parametrize(
-    ("cause", "has_limit_headers", "shared"),
+    ("cause", "has_limit_headers", "may_be"),
     [
         (Cause.RATE_LIMIT, False, True),
         (Cause.RATE_LIMIT, True, False),
@@ -60,9 +60,26 @@ def test_the_time_that_was_told_is_kept():
         (Cause.OVERLOAD, False, False),
     ],
 )
-def test_only_a_limit_without_a_keys_numbers_may_be_the_addresss(cause, has_limit_headers, shared):
-    assert judge(said(cause, has_limit_headers=has_limit_headers)).maybe_shared is shared
+def test_a_limit_without_rate_limit_headers_may_be_the_accounts(cause, has_limit_headers, may_be):
+    assert judge(error(cause, has_limit_headers=has_limit_headers)).may_be_account_wide is may_be
 
 
-def test_an_answer_is_good():
-    assert (GOOD.effect, GOOD.next, GOOD.provider_failed) == (Effect.GOOD, Next.END, False)
+@pytest.mark.parametrize(
+    ("text", "may_be"),
+    [
+        ("Too many requests", True),
+        ("Rate limit exceeded, please slow down", True),
+        ("You are modelling too fast", True),
+        ("Rate limit reached for model `big`", False),
+        ("The models of this tier are limited", False),
+        ("You exceeded your current quota, please check your plan", False),
+        ("该模型当前访问量过大", False),
+    ],
+)
+def test_a_text_that_names_a_model_or_a_quota_is_not_about_the_account(text, may_be):
+    problem = Problem("rate_limit_error", text)
+    assert judge(error(Cause.RATE_LIMIT, problem=problem)).may_be_account_wide is may_be
+
+
+def test_an_answer_means_that_the_key_works():
+    assert (WORKS.effect, WORKS.next, WORKS.provider_failed) == (Effect.WORKS, Next.END, False)

@@ -208,17 +208,23 @@ async def test_the_next_key_answers_at_once(start, provider):
     [
         pytest.param(
             failure(429, "slow", headers={"x-ratelimit-reset-requests": "20s"}),
-            *(429, "rate_limit_error", "all 3 keys of {host} rate-limited", "20", None),
+            *(429, "rate_limit_error", "all 3 keys of {host} are rate-limited", "20", None),
             id="limited for a while",
         ),
         pytest.param(
             failure(429, "slow", headers={"x-ratelimit-reset-requests": "6m0s"}),
-            *(429, "rate_limit_error", "all 3 keys of {host} rate-limited", "360", "false"),
+            *(429, "rate_limit_error", "all 3 keys of {host} are rate-limited", "360", "false"),
             id="limited for longer than a client waits",
         ),
         pytest.param(
             failure(401, "who are you"),
-            *(401, "authentication_error", "all 3 keys of {host} rejected (401)", None, "false"),
+            *(
+                401,
+                "authentication_error",
+                "all 3 keys of {host} are rejected (401)",
+                None,
+                "false",
+            ),
             id="rejected",
         ),
     ],
@@ -265,7 +271,7 @@ async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(pr
         upstream.clock.now += 120
         provider.script(completion("back"))
         await fetch(upstream, ask(provider))
-        assert upstream.breaker.is_closed
+        assert upstream.breakers.open() == []
 
 
 async def test_failures_between_successes_never_cost_a_key(provider):
@@ -277,7 +283,7 @@ async def test_failures_between_successes_never_cost_a_key(provider):
             await fetch(upstream, ask(provider))
             assert upstream.pool.counts() == (3, 3)
             upstream.clock.now += 2
-        assert upstream.breaker.is_closed
+        assert upstream.breakers.open() == []
     assert len(provider.calls) == 100
 
 
@@ -380,7 +386,7 @@ def _rests_in(path):
     from ccproxy.store.key_database import KeyStore
 
     store = KeyStore(path)
-    found = sum(len(row["rests"]) for row in store.load().values())
+    found = sum(len(row["cooldowns"]) for row in store.load().values())
     store.close()
     return found
 

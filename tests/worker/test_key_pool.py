@@ -10,8 +10,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from ccproxy.config.worker import load_worker
-from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.shared_memory import SharedPool
+from ccproxy.keys.backend import LocalBackend
+from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.worker.key_pool import make_pool
 
 LOG = structlog.get_logger()
@@ -29,7 +29,7 @@ def config():
 
 async def test_a_single_process_shares_nothing(config, tmp_path):
     pool = make_pool(config, state=tmp_path, log=LOG)
-    assert type(pool) is KeyPool
+    assert isinstance(pool.backend, LocalBackend)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -49,19 +49,19 @@ async def test_the_command_that_shows_the_keys_is_named(
         pool.disable(key)
     text = pool.refusal("m").message
     assert (f"see `ccproxy keys {config.label}`" in text) is named
-    if isinstance(pool, SharedPool):
-        pool.close()
+    if isinstance(pool.backend, SharedMemoryBackend):
+        pool.backend.close()
 
 
 async def test_several_processes_share_one_with_the_users_limits(config, tmp_path):
     one = make_pool(config, state=tmp_path, processes=2, log=LOG)
     two = make_pool(config, state=tmp_path, processes=2, log=LOG)
-    assert isinstance(one, SharedPool)
-    assert isinstance(two, SharedPool)
+    assert isinstance(one.backend, SharedMemoryBackend)
+    assert isinstance(two.backend, SharedMemoryBackend)
     assert [pool.take("m").id for pool in (one, two)] == ["k1", "k2"]
     assert [key.used_today for key in one.snapshot()] == [1, 1]
-    one.close()
-    two.close()
+    one.backend.close()
+    two.backend.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing is reserved here")
@@ -72,5 +72,5 @@ async def test_a_full_disk_costs_the_sharing_only(config, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "posix_fallocate", full)
     with capture_logs() as lines:
         pool = make_pool(config, state=tmp_path, processes=2, log=LOG)
-    assert type(pool) is KeyPool
+    assert isinstance(pool.backend, LocalBackend)
     assert [line["event"] for line in lines] == ["pool.not_shared"]

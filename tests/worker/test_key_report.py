@@ -148,7 +148,9 @@ async def test_an_open_breaker_is_told(start, provider):
     provider.script(failure(500))
     for _ in range(5):
         await proxy.ask()
-    assert re.fullmatch(r"\S+ is failing; next attempt in (9|10) s", reason(proxy.worker) or "")
+    assert re.fullmatch(
+        r"gpt-4o at \S+ is failing; next attempt in (9|10) s", reason(proxy.worker) or ""
+    )
 
 
 async def test_money_is_told_with_the_time_of_the_next_try(proxy, control, provider):
@@ -170,4 +172,4 @@ async def test_every_request_hears_what_the_provider_said(start, provider):
         assert "The provider's last answer: " in said
         assert "Insufficient Balance" in said
         assert KEYS[1] not in said
-    assert all("Insufficient Balance" in key.said for key in proxy.worker.pool.snapshot())
+    assert all("Insufficient Balance" in key.last_error for key in proxy.worker.pool.snapshot())

@@ -21,20 +21,20 @@ from ccproxy.convert.direct.learning import Lessons
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.verdict import GOOD, Effect, Next, Verdict
+from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from ccproxy.store.key_database import KeyStore
 from ccproxy.worker.key_store import LESSONS_LAST, Keeper, Kept, keys_path, open_keeper
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 LOG = structlog.get_logger()
-REJECTED = Verdict(effect=Effect.SUSPECT, next=Next.OTHER_KEY, cause=Cause.BAD_KEY, status=401)
+REJECTED = Verdict(effect=Effect.REJECTED, next=Next.OTHER_KEY, cause=Cause.BAD_KEY, status=401)
 LIMITED = Verdict(
-    effect=Effect.REST,
+    effect=Effect.COOLDOWN,
     next=Next.OTHER_KEY,
     cause=Cause.RATE_LIMIT,
     status=429,
     seconds=100.0,
-    per_model=True,
+    is_per_model=True,
 )
 
 
@@ -86,8 +86,8 @@ async def test_a_restart_forgets_nothing(path):
     after, learnt = pool_at(Time(wall=1_700_000_040.0, now=3.0)), Calibration()
     await keeper_of(path, after, learnt).close()
     first, second, third = after.snapshot()
-    assert first.rests[0].seconds == pytest.approx(60.0)
-    assert (second.state, second.rests[0].seconds) == ("rejected", pytest.approx(20.0))
+    assert first.cooldowns[0].seconds == pytest.approx(60.0)
+    assert (second.state, second.cooldowns[0].seconds) == ("rejected", pytest.approx(20.0))
     assert third.state == "disabled"
     assert [key.used_today for key in after.snapshot()] == [1, 1, 0]
     assert learnt.factor("big") == 1.2
@@ -99,10 +99,10 @@ async def test_changes_are_saved_by_themselves(path):
     refuse(pool, "k2", REJECTED)
     reader = KeyStore(path)
     async with asyncio.timeout(5):
-        while not any(row["rests"] for row in reader.load().values()):
+        while not any(row["cooldowns"] for row in reader.load().values()):
             await asyncio.sleep(0.01)
     reader.close()
-    refuse(pool, "k1", GOOD)
+    refuse(pool, "k1", WORKS)
     await keeper.close()
     again = pool_at(Time())
     await keeper_of(path, again).close()
@@ -118,7 +118,7 @@ async def main():
     keeper = keeper_of(Path(sys.argv[1]), pool)
     refuse(pool, "k2", REJECTED)
     reader = KeyStore(Path(sys.argv[1]))
-    while not any(row["rests"] for row in reader.load().values()):
+    while not any(row["cooldowns"] for row in reader.load().values()):
         await asyncio.sleep(0.01)
     print("saved", flush=True)
     await asyncio.Event().wait()
@@ -133,7 +133,7 @@ def test_a_kill_forgets_nothing(path):
         assert process.stdout.readline() == "saved\n"
         process.send_signal(signal.SIGKILL)
     store = KeyStore(path)
-    states = [row["rests"][0]["cause"] for row in store.load().values() if row["rests"]]
+    states = [row["cooldowns"][0]["cause"] for row in store.load().values() if row["cooldowns"]]
     store.close()
     assert states == ["bad_key"]
 
@@ -320,21 +320,21 @@ async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_other
     time_of_both = Time()
     old = pool_at(time_of_both)
     keeper_of_old = keeper_of(path, old, save_after=60.0)
-    refuse(old, "k1", GOOD)
+    refuse(old, "k1", WORKS)
     await keeper_of_old._save()
     new = pool_at(time_of_both)
     keeper_of_new = keeper_of(path, new, save_after=60.0)
     refuse(new, "k2", LIMITED)
-    refuse(new, "k1", GOOD)
+    refuse(new, "k1", WORKS)
     await keeper_of_new._save()
-    refuse(old, "k1", GOOD)
+    refuse(old, "k1", WORKS)
     time_of_both.wall_now += 0.01  # the clocks are never read at the very same moment
     await keeper_of_old.close()
     await keeper_of_new.close()
     after = pool_at(time_of_both)
     await keeper_of(path, after).close()
     assert [key.used_today for key in after.snapshot()] == [3, 1, 0]
-    assert [key.state for key in after.snapshot()] == ["ready", "resting", "ready"]
+    assert [key.state for key in after.snapshot()] == ["ready", "cooldown", "ready"]
 
 
 def test_labels_that_differ_by_case_share_a_file(tmp_path):

@@ -31,19 +31,26 @@ from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
-from ccproxy.keys.breaker import Breaker
-from ccproxy.keys.display import shown
+from ccproxy.keys.breaker import Breakers
 from ccproxy.keys.pool import KeyPool, Lease
 from ccproxy.keys.retry import RetryBudget, RetryPlan, Step
-from ccproxy.keys.verdict import GOOD, Effect, Next, Verdict, judge
+from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict, judge
 from ccproxy.protocol.headers import UpstreamHeaders
 from ccproxy.providers.quirks import Api
+from ccproxy.text import mask_key
 from ccproxy.worker.upstream.answer import Answer, Reader, Refused, open_answer
 from ccproxy.worker.upstream.connections import explain, open_wire, proxy_for
 from ccproxy.worker.upstream.key_queue import Turns
 from ccproxy.worker.upstream.wire import Headers, Wire
 
 __all__ = ["Answer", "Outgoing", "Upstream"]
+
+
+_KEY_EVENTS = {
+    Effect.COOLDOWN: "key.cooldown",
+    Effect.OUT: "key.out",
+    Effect.REJECTED: "key.rejected",
+}
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +93,7 @@ class Upstream:
         self._clock = clock
         self._jitter = jitter
         self._budget = RetryBudget(clock=clock)
-        self.breaker = Breaker(config.provider_name, clock=clock)
+        self.breakers = Breakers(config.provider_name, clock=clock)
         self._is_watched = config.log_level == "DEBUG"
         self._is_near = config.base_url.startswith("http://")
         self._headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
@@ -114,21 +121,23 @@ class Upstream:
 
     async def ask(self, outgoing: Outgoing) -> tuple[Answer, Lease]:
         """Ask the provider; both results must be given to `end`. Raises as `send` does."""
-        ticket = self.breaker.enter()
+        ticket = self.breakers.enter(outgoing.model)
         self._budget.count_request()
         try:
             found = await self._ask(outgoing)
         except Refused as refused:
             # The breaker counts requests, not attempts, so it is told here only.
-            if refused.verdict.provider_failed:
-                self.breaker.failed(ticket, refused.problem.message)
+            if refused.verdict.is_unreachable:
+                self.breakers.lose_connection(ticket, refused.problem.message)
+            elif refused.verdict.provider_failed:
+                self.breakers.fail(ticket, refused.problem.message)
             else:
-                self.breaker.succeeded(ticket)
+                self.breakers.succeed(ticket)
             raise refused.problem from refused.__cause__
         except BaseException:  # no word about the provider: no key was free, or the client left
-            self.breaker.left(ticket)
+            self.breakers.abandon(ticket)
             raise
-        self.breaker.succeeded(ticket)
+        self.breakers.succeed(ticket)
         return found
 
     def end(self, answer: Answer, lease: Lease) -> None:
@@ -165,8 +174,8 @@ class Upstream:
                 self._give_back(lease)
                 raise
             else:
-                self._settle(lease, GOOD)
-                answer.key, answer.attempts = lease.shown, attempts
+                self._settle(lease, WORKS)
+                answer.key, answer.attempts = lease.tail, attempts
                 return answer, lease
 
     async def _lease(self, outgoing: Outgoing, tried: set[str], last: Refused | None) -> Lease:
@@ -176,9 +185,9 @@ class Upstream:
         if named and last is not None and last.verdict.next is not Next.REPEAT:
             raise last
         if key_id is not None:
-            return self._pool.take_this(key_id, outgoing.model)
+            return self._pool.take_key(key_id, outgoing.model)
         if key is not None:
-            return Lease(secret=key, id="", shown=shown(key), model=outgoing.model)
+            return Lease(secret=key, id="", tail=mask_key(key), model=outgoing.model)
         if len(self._pool) == 0:
             raise _no_key(self._config.provider_name)
         try:
@@ -186,7 +195,7 @@ class Upstream:
         except Problem as problem:
             if last is None:
                 raise
-            if self._pool.is_alone or last.verdict.next is Next.ONE_OTHER_KEY:
+            if self._pool.has_one_key or last.verdict.next is Next.ONE_OTHER_KEY:
                 raise last from problem
             text = last.problem.message
             raise self._pool.refusal(outgoing.model, skip=tried, last=text) from last
@@ -258,7 +267,11 @@ class Upstream:
         who = name if name == host else f"{name} at {host}"
         text = f"no answer from {who}: {explain(error)}"
         problem = Problem("api_error", text, status=502)
-        return Refused(ProviderError(cause=Cause.SERVER, problem=problem, status=502))
+        refusal = ProviderError(cause=Cause.SERVER, problem=problem, status=502)
+        no_connection = isinstance(
+            error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        )
+        return Refused(refusal, replace(judge(refusal), is_unreachable=no_connection))
 
     def _note_sent(self, outgoing: Outgoing, lease: Lease, headers: Headers) -> None:
         self._log.debug(
@@ -267,7 +280,7 @@ class Upstream:
             model=outgoing.model,
             stream=outgoing.stream,
             bytes=len(outgoing.body),
-            key=lease.shown,
+            key=lease.tail,
             headers=masked_headers(headers, self._config.custom_headers),
         )
 
@@ -276,16 +289,16 @@ class Upstream:
         cause = verdict.cause.value if verdict.cause else ""
         self._log.warning(
             "upstream.refused",
-            key=lease.shown,
+            key=lease.tail,
             attempt=attempt,
             status=verdict.status,
             cause=cause,
             again=step.again,
             reason=refused.problem.message,
         )
-        if lease.id and verdict.effect is not Effect.NONE and not self._pool.is_alone:
-            event = "key.rested" if verdict.effect is Effect.REST else "key.retired"
-            self._log.warning(event, key=lease.shown, id=lease.id, cause=cause, model=lease.model)
+        if lease.id and verdict.effect is not Effect.NONE and not self._pool.has_one_key:
+            event = _KEY_EVENTS[verdict.effect]
+            self._log.warning(event, key=lease.tail, id=lease.id, cause=cause, model=lease.model)
 
 
 class Asking:

@@ -25,7 +25,7 @@ class Turns:
         self._pool = pool
         self._longest_wait = longest_wait
         self._line: deque[asyncio.Future[None]] = deque()
-        pool.on_permit = self._wake
+        pool.on_release = self._wake
 
     async def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
         """

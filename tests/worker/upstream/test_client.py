@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker import load_worker
 from ccproxy.errors import Problem
+from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.state import KeyLimits
-from ccproxy.routing.tiers import ModelMap
 from ccproxy.worker.upstream.client import Outgoing, Upstream
 from tests.provider import chunk, completion, failure, hang_up, raw, stream
 
@@ -30,33 +30,15 @@ class Clock:
 
 
 def config_for(provider, **changes):
-    settings = {
-        "label": "test",
-        "host": "127.0.0.1",
-        "port": 0,
-        "provider": "",
-        "title": "",
-        "api": "chat",
-        "base_url": provider.url,
-        "auth": "bearer",
-        "api_keys": KEYS,
-        "client_keys": (),
-        "pass_client_key": False,
-        "models": ModelMap(big="big", middle="big", small="small"),
-        "log_level": "INFO",
-        "max_tokens_limit": None,
-        "min_tokens_limit": None,
-        "context_window": None,
-        "request_timeout": 30.0,
-        "max_retries": 0,
-        "early_commit": 15.0,
-        "upstream_proxy": None,
-        "ca_bundle": None,
-        "custom_headers": {},
-        "azure_api_version": "",
-        "env_file": None,
+    environ = {
+        "PROVIDER_BASE_URL": provider.url,
+        "PROVIDER_API_KEY": ",".join(KEYS),
+        "BIG_MODEL": "big",
+        "SMALL_MODEL": "small",
+        "REQUEST_TIMEOUT": "30",
+        "MAX_RETRIES": "0",
     }
-    return WorkerConfig(**{**settings, **changes})
+    return replace(load_worker(None, environ=environ), **changes)
 
 
 @asynccontextmanager
@@ -252,7 +234,7 @@ async def test_keys_all_rejected_are_told_as_such(provider):
     for problem in (first, second):
         assert (problem.kind, problem.status) == ("authentication_error", 401)
         assert problem.should_retry is False
-        assert "all 3 keys of Test rejected (401)" in problem.message
+        assert "all 3 keys of Test are rejected (401)" in problem.message
     assert "bad key" in first.message
 
 
@@ -605,7 +587,61 @@ async def test_a_failing_provider_is_left_alone_after_five_requests(provider):
         upstream.clock.now += 10
         provider.script(completion("back"))
         await fetch(upstream, ask(provider))
-        assert upstream.breaker.is_closed
+        assert upstream.breakers.open() == []
+
+
+async def test_a_failing_model_does_not_stop_requests_for_another(provider):
+    provider.script(failure(500, "down"))
+    async with way(provider) as upstream:
+        for _ in range(5):
+            await refusal(upstream, ask(provider))
+        assert "big at" in (await refusal(upstream, ask(provider))).message
+        assert len(provider.calls) == 5
+        provider.script(completion("fine"))
+        await fetch(upstream, ask(provider, model="small"))
+
+
+async def test_after_a_long_outage_of_the_connection_requests_succeed_within_ten_seconds(
+    provider, unused_tcp_port
+):
+    nowhere = f"http://127.0.0.1:{unused_tcp_port}/v1/chat/completions"
+    async with way(provider) as upstream:
+        for _ in range(240):
+            problem = await refusal(upstream, ask(provider, url=nowhere))
+            assert problem.should_retry is None
+            upstream.clock.now += 1
+        provider.script(completion("back"))
+        upstream.clock.now += 9
+        await fetch(upstream, ask(provider))
+
+
+LIMITED_MODEL = "Rate limit reached for small in organization org-1"
+
+
+@pytest.mark.parametrize("text", ["too many requests", LIMITED_MODEL, "quota exceeded"])
+async def test_a_limit_of_one_model_leaves_the_others_alone(provider, text):
+    provider.script(failure(429, text, retry_after=300))
+    async with way(provider) as upstream:
+        first = await refusal(upstream, ask(provider, model="small"))
+        assert (first.status, first.retry_after, first.should_retry) == (429, 300, False)
+        provider.script(completion("fine"))
+        for _ in range(3):
+            await fetch(upstream, ask(provider))
+        assert (await refusal(upstream, ask(provider, model="small"))).status == 429
+        assert len(provider.calls) == 6
+
+
+async def test_two_limited_models_are_a_limited_account(provider):
+    provider.script(failure(429, "too many requests", retry_after=30))
+    async with way(provider) as upstream:
+        await refusal(upstream, ask(provider, model="small"))
+        await refusal(upstream, ask(provider))
+        problem = await refusal(upstream, ask(provider, model="third"))
+        assert "limits this address or account, whatever the key" in problem.message
+        assert len(provider.calls) == 4
+        upstream.clock.now += 31
+        provider.script(completion("fine"))
+        await fetch(upstream, ask(provider, model="third"))
 
 
 async def test_requests_that_are_wrong_do_not_open_the_breaker(provider):
@@ -705,7 +741,7 @@ async def test_who_leaves_takes_everything_along(provider, phase):
                 await asyncio.wait_for(call.gone.wait(), 1)
         assert upstream.pool.snapshot()[0].in_flight == 0
         assert len(provider.calls) == 1
-        assert upstream.breaker.is_closed
+        assert upstream.breakers.open() == []
 
 
 # What may be seen.
@@ -743,9 +779,9 @@ async def test_the_log_tells_what_happened_without_the_key(provider):
             await fetch(upstream, ask(provider))
     assert [line["event"] for line in lines] == [
         "upstream.refused",
-        "key.rested",
+        "key.cooldown",
         "upstream.refused",
-        "key.retired",
+        "key.rejected",
     ]
     assert [line["key"] for line in lines] == ["…aaaa", "…aaaa", "…bbbb", "…bbbb"]
     assert not any(key in str(lines) for key in KEYS)

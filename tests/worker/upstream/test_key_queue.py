@@ -8,8 +8,8 @@ import random
 import pytest
 
 from ccproxy.errors import Problem
+from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.state import KeyLimits
 from ccproxy.worker.upstream import key_queue as turns
 from ccproxy.worker.upstream.key_queue import Turns
 

@@ -33,7 +33,7 @@ KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
 """The error types that are caused by the key, not by the request or the time."""
 _HEADS = ("KEY", "TAIL", "STATE", "TODAY", "IN-FLIGHT", "WHY")
 _RIGHT = {"TODAY", "IN-FLIGHT"}
-_COLORS = {"ready": "green", "resting": "yellow", "disabled": "bright_black"}
+_COLORS = {"ready": "green", "cooldown": "yellow", "disabled": "bright_black"}
 
 
 class _Request(NamedTuple):

@@ -1,0 +1,306 @@
+"""
+The state of one key: its requests in flight, its use, and its cooldowns.
+
+A cooldown applies to the whole key (model "") or to the key for one model. When it is over, one
+request at a time may use the key, as a probe, until one succeeds; then the cooldown is removed. A
+failed probe starts the next, longer cooldown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.keys.verdict import Effect, Verdict
+
+LONGEST_COOLDOWN = 3600.0
+"""Seconds: a rate limit that is said to last longer is probed after an hour anyway."""
+LONGEST_OUTAGE = 86400.0
+"""Seconds: a key without credit or quota is probed once a day, whatever reset was announced."""
+_RATE_LIMIT_FIRST, _RATE_LIMIT_LONGEST = 5.0, 300.0
+_OUTAGE_FIRST = 3600.0
+_SHORTEST_RESET = 60.0
+"""Seconds: no allowance is refilled sooner, so a shorter retry-after is boilerplate."""
+_REJECTED = (60.0, 600.0, 3600.0)
+_MINUTE = 60.0
+_DAY = 86400.0
+_MOST_COOLDOWNS = 256
+"""Per key; a client may name any number of models."""
+LONGEST_ERROR = 300
+"""Characters of a provider's error text that are kept."""
+
+WHOLE_KEY = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """The user's limits for a single key; None: no limit."""
+
+    in_flight: int | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
+    """Days begin at midnight UTC."""
+
+
+Probe = tuple[int, int]
+"""A process (0 if there is only one) and the turn of one of its requests."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cooldown:
+    """Why a key is not used, and until when on the monotonic clock."""
+
+    cause: Cause
+    status: int
+    until: float
+    failures: int
+    since: float
+    """Wall clock, for people."""
+    has_retry_after: bool = False
+    """True if the provider stated the duration."""
+    probe: Probe | None = None
+    """The request that tests whether the cooldown may end."""
+
+
+class LastError(NamedTuple):
+    """The provider's text when it last refused a key; of several, the latest is the greatest."""
+
+    at: float
+    """Wall clock."""
+    text: str
+
+
+NO_ERROR = LastError(0.0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a key cannot be taken now, and for how many seconds at least."""
+
+    reason: str
+    """A `Cause` value, `in_flight`, `per_minute`, `per_day` or `disabled`."""
+    seconds: float
+    status: int = 0
+    last_error: LastError = NO_ERROR
+
+
+@dataclass(slots=True, kw_only=True)
+class KeyState:
+    """The state of one key without the key itself; the pool passes in the time."""
+
+    flights: dict[int, int] = field(default_factory=dict)
+    """Requests in flight by process."""
+    turn: int = 0
+    """When it was last taken, counted in takes of the pool."""
+    disabled: bool = False
+    cooldowns: dict[str, Cooldown] = field(default_factory=dict)
+    """By model, or `WHOLE_KEY`."""
+    last_error: LastError = NO_ERROR
+    day: int = 0
+    used_today: int = 0
+    minute: list[float] = field(default_factory=list)
+    """The starts of the last minute, if there is a limit per minute."""
+
+    @property
+    def in_flight(self) -> int:
+        """The number of requests that use the key in all processes."""
+        return sum(self.flights.values())
+
+    # Whether it can be taken.
+
+    def obstacle(
+        self, model: str, limits: KeyLimits, *, now: float, wall: float, is_only: bool
+    ) -> Obstacle | None:
+        """Return why the key cannot be taken for *model*; the *only* key never cools down."""
+        if self.disabled:
+            return Obstacle("disabled", 0.0)
+        if not is_only and self.cooldowns and (obstacle := self._cooldown_obstacle(model, now)):
+            return obstacle
+        if limits.per_day is not None and self.used_on(wall) >= limits.per_day:
+            return Obstacle("per_day", _DAY - wall % _DAY)
+        if limits.per_minute is not None:
+            self._prune_minute(now)
+            if len(self.minute) >= limits.per_minute:
+                return Obstacle("per_minute", self.minute[0] + _MINUTE - now)
+        if limits.in_flight is not None and self.in_flight >= limits.in_flight:
+            return Obstacle("in_flight", 1.0)
+        return None
+
+    def _cooldown_obstacle(self, model: str, now: float) -> Obstacle | None:
+        longest = None
+        for cooldown in (self.cooldowns.get(WHOLE_KEY), self.cooldowns.get(model)):
+            if cooldown is None or (cooldown.until <= now and cooldown.probe is None):
+                continue
+            seconds = max(cooldown.until - now, 0.0 if cooldown.probe is None else 1.0)
+            if longest is None or seconds > longest.seconds:
+                reason, status = cooldown.cause.value, cooldown.status
+                longest = Obstacle(reason, seconds, status, self.last_error)
+        return longest
+
+    def used_on(self, wall: float) -> int:
+        """Return the number of uses on the day of *wall*."""
+        return self.used_today if self.day == int(wall // _DAY) else 0
+
+    def _prune_minute(self, now: float) -> None:
+        expired = next(
+            (i for i, start in enumerate(self.minute) if start > now - _MINUTE), len(self.minute)
+        )
+        del self.minute[:expired]
+
+    # What happens to it.
+
+    def start(
+        self, model: str, limits: KeyLimits, *, now: float, wall: float, probe: Probe
+    ) -> tuple[str, ...]:
+        """Count one more use; return the names of the cooldowns that this use probes."""
+        process = probe[0]
+        self.flights[process] = self.flights.get(process, 0) + 1
+        self.used_today = self.used_on(wall) + 1
+        self.day = int(wall // _DAY)
+        if limits.per_minute is not None:
+            self._prune_minute(now)
+            self.minute.append(now)
+        if not self.cooldowns:
+            return ()
+        probed = tuple(
+            name
+            for name in {WHOLE_KEY, model}
+            if (cooldown := self.cooldowns.get(name)) is not None and cooldown.until <= now
+        )
+        for name in probed:
+            self.cooldowns[name].probe = probe
+        return probed
+
+    def finish(self, process: int) -> None:
+        """Count one use less."""
+        left = self.flights.get(process, 0) - 1
+        if left > 0:
+            self.flights[process] = left
+        else:
+            self.flights.pop(process, None)
+
+    def end_probe(self, names: Iterable[str], probe: Probe) -> None:
+        """Let another request probe, if *probe* was the last one that did."""
+        for name in names:
+            cooldown = self.cooldowns.get(name)
+            if cooldown is not None and cooldown.probe == probe:
+                cooldown.probe = None
+
+    def succeed(self, model: str, *, now: float, is_only: bool) -> None:
+        """Remove the cooldowns that are over; one that lasts was caused by a later refusal."""
+        for name in {WHOLE_KEY, model} if self.cooldowns else ():
+            cooldown = self.cooldowns.get(name)
+            if cooldown is not None and (is_only or cooldown.until <= now):
+                del self.cooldowns[name]
+
+    def refuse(
+        self, model: str, verdict: Verdict, *, now: float, wall: float, jitter: float
+    ) -> None:
+        """Start a cooldown, longer each time; refusals during a cooldown count as one."""
+        if verdict.cause is None:
+            return
+        name = model if verdict.is_per_model else WHOLE_KEY
+        old = self.cooldowns.get(name)
+        if old is None or old.cause is not verdict.cause:
+            failures, since = 0, wall
+        elif old.until > now:
+            failures, since = old.failures - 1, old.since
+        else:
+            failures, since = old.failures, old.since
+        until = now + _cooldown_seconds(verdict, max(0, failures), jitter)
+        if old is not None and old.cause is verdict.cause:
+            until = max(until, old.until)
+        self.cooldowns[name] = Cooldown(
+            cause=verdict.cause,
+            status=verdict.status,
+            until=until,
+            failures=failures + 1,
+            since=since,
+            has_retry_after=verdict.seconds is not None,
+        )
+        self.last_error = LastError(wall, _shortened(verdict.error_text))
+        while len(self.cooldowns) > _MOST_COOLDOWNS:
+            oldest = next(other for other in self.cooldowns if other not in (WHOLE_KEY, name))
+            del self.cooldowns[oldest]
+
+    def forgive_rate_limit(self, model: str) -> None:
+        """Remove the cooldown of a rate limit that was not about this key."""
+        cooldown = self.cooldowns.get(model)
+        if cooldown is not None and cooldown.cause is Cause.RATE_LIMIT:
+            del self.cooldowns[model]
+
+    # How it is saved.
+
+    def export(self, *, now: float, wall: float) -> dict[str, Any]:
+        """Return what must survive a restart as plain data, with times of the wall clock."""
+        cooldowns = [
+            {
+                "model": model,
+                "cause": cooldown.cause.value,
+                "status": cooldown.status,
+                "until": wall + cooldown.until - now,
+                "failures": cooldown.failures,
+                "since": cooldown.since,
+                "has_retry_after": cooldown.has_retry_after,
+            }
+            for model, cooldown in self.cooldowns.items()
+        ]
+        return {
+            "disabled": self.disabled,
+            "day": self.day,
+            "used_today": self.used_today,
+            "cooldowns": cooldowns,
+            "last_error": self.last_error.text,
+            "last_error_at": self.last_error.at,
+        }
+
+    def restore(self, row: dict[str, Any], *, now: float, wall: float) -> None:
+        """
+        Take over what `export` returned.
+
+        A key that was out of credit may be probed at once: the account may have been topped up
+        while the process was stopped.
+
+        Raises:
+            KeyError, TypeError, ValueError: If *row* is something else.
+
+        """
+        cooldowns = {}
+        for fields in row["cooldowns"]:
+            cause = Cause(fields["cause"])
+            seconds = min(float(fields["until"]) - wall, LONGEST_OUTAGE)
+            cooldowns[str(fields["model"])] = Cooldown(
+                cause=cause,
+                status=int(fields["status"]),
+                until=now + (min(seconds, 0.0) if cause is Cause.OUT_OF_CREDIT else seconds),
+                failures=int(fields["failures"]),
+                since=float(fields["since"]),
+                has_retry_after=bool(fields.get("has_retry_after")),
+            )
+        self.disabled = bool(row["disabled"])
+        self.day, self.used_today = int(row["day"]), int(row["used_today"])
+        self.cooldowns = cooldowns
+        text = _shortened(str(row.get("last_error", "")))
+        self.last_error = LastError(float(row.get("last_error_at", 0.0)), text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_ERROR else f"{text[: LONGEST_ERROR - 1]}…"
+
+
+def _cooldown_seconds(verdict: Verdict, failures: int, jitter: float) -> float:
+    """Return the length of a cooldown after *failures* earlier ones."""
+    stated = verdict.seconds
+    if verdict.effect is Effect.REJECTED:
+        return _REJECTED[min(failures, len(_REJECTED) - 1)]
+    if verdict.effect is Effect.OUT:
+        doubled = min(_OUTAGE_FIRST * 2.0 ** min(failures, 10), LONGEST_OUTAGE)
+        return (
+            doubled if stated is None or stated < _SHORTEST_RESET else min(stated, LONGEST_OUTAGE)
+        )
+    if stated is not None:
+        return min(stated, LONGEST_COOLDOWN)
+    doubled = _RATE_LIMIT_FIRST * 2.0 ** min(failures, 10) * (0.9 + 0.2 * jitter)
+    return min(doubled, _RATE_LIMIT_LONGEST)
