@@ -58,6 +58,18 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """They yield only to the quirks that the model's card sets."""
 
 
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An address of a provider for one region or plan. Keys are valid at one of them only."""
+
+    name: str
+    base_url: str = ""
+    """Empty: that of the preset."""
+    key_page: str = ""
+    """Empty: that of the preset."""
+    preset: str = ""
+    """Another preset that the endpoint belongs to; empty: this one."""
+
+
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One provider."""
 
@@ -74,6 +86,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Glob patterns of hosts that identify the provider without PROVIDER."""
     key_page: str = ""
     """Page where the user gets a key."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Regions and plans, the default first; empty if there is only one."""
     example_url: str = ""
     """Example of a base URL, for presets without one."""
     reports_cached_input: bool = False

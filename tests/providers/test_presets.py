@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 import msgspec
@@ -344,3 +345,15 @@ def test_commented_lines_of_the_shipped_table_name_templates(templates):
     assert len(files) > 8
     for file in files:
         assert (templates.parent / f"{file}.example").is_file()
+
+
+def test_every_region_and_plan_is_an_address_of_its_preset():
+    presets = load_presets()
+    for name, preset in presets.items():
+        names = [endpoint.name for endpoint in preset.endpoints]
+        assert len(names) == len(set(names))
+        for number, endpoint in enumerate(preset.endpoints):
+            owner = presets[endpoint.preset or name]
+            host = urlsplit(endpoint.base_url or owner.base_url).hostname or ""
+            assert any(fnmatchcase(host, pattern) for pattern in owner.hosts), (name, endpoint)
+            assert bool(endpoint.base_url or endpoint.preset) is (number > 0), (name, endpoint)

@@ -10,8 +10,8 @@ import click
 from ccproxy.cli.command import Options
 from ccproxy.cli.commands.session.keys import KEY_ERRORS
 from ccproxy.cli.render.terminal import notify, print_error
-from ccproxy.cli.setup.new_proxy import NewProxy
-from ccproxy.cli.setup.questions import paste_keys
+from ccproxy.cli.setup.new_proxy import NewProxy, preset_of
+from ccproxy.cli.setup.questions import ask_endpoint, endpoint_url, paste_keys
 from ccproxy.cli.setup.temporary_worker import temporary_worker
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker import WorkerConfig
@@ -59,23 +59,29 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
         Cancelled: If a key failed and the user cannot be asked, or gives up.
 
     """
+    tested: Sequence[str] = ()
     while True:
-        results = _run_tests(options, proxy, fleet)
+        results = _run_tests(options, proxy, fleet, tested)
+        tested = results.passed
         if not results.failed:
             return proxy
-        action = _choose(results) if is_interactive else "cancel"
+        if results.is_key_error:
+            _name_other_endpoints(proxy)
+        action = _choose(results, proxy) if is_interactive else "cancel"
         match action:
             case "keep":
                 return replace(proxy, keys=tuple(results.passed))
             case "add":
                 return proxy
+            case "endpoint":
+                proxy, tested = _at_other_endpoint(proxy), ()
             case "retype":
                 proxy = replace(proxy, keys=(*results.passed, *paste_keys()))
             case _:
                 raise Cancelled(results.exit_code)
 
 
-def _choose(results: _Results) -> str:
+def _choose(results: _Results, proxy: NewProxy) -> str:
     """Ask what to do about keys that failed."""
     actions = {
         "retype": "enter other keys",
@@ -88,14 +94,34 @@ def _choose(results: _Results) -> str:
         default = "keep"
     if not (results.is_key_error or results.passed):
         del actions["retype"]
-    print_error("".join(f"  {name:<7} {text}\n" for name, text in actions.items()).rstrip())
+    if results.is_key_error and preset_of(proxy.preset).endpoints:
+        actions = {"endpoint": "use another region or plan", **actions}
+    print_error("".join(f"  {name:<8} {text}\n" for name, text in actions.items()).rstrip())
     choice = click.Choice(list(actions), case_sensitive=False)
     answer: str = click.prompt("What now?", type=choice, default=default, err=True)
     return answer
 
 
-def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet) -> _Results:
-    """Send one request per key and report each result as it arrives."""
+def _name_other_endpoints(proxy: NewProxy) -> None:
+    """Name the provider's other regions and plans: a key is valid at one of them only."""
+    preset = preset_of(proxy.preset)
+    current = proxy.base_url or preset.base_url
+    urls = {endpoint.name: endpoint_url(preset, endpoint) for endpoint in preset.endpoints}
+    others = {name: url for name, url in urls.items() if url != current}
+    if others:
+        print_error("  The key may belong to another region or plan of this provider:")
+        width = max(map(len, others))
+        for name, url in others.items():
+            print_error(f"    --endpoint {name:<{width}}  {url}")
+
+
+def _at_other_endpoint(proxy: NewProxy) -> NewProxy:
+    endpoint = ask_endpoint(preset_of(proxy.preset))
+    return replace(proxy, preset=endpoint.preset or proxy.preset, base_url=endpoint.base_url)
+
+
+def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence[str]) -> _Results:
+    """Send one request per key that is not in *tested*, and report each result as it arrives."""
     config = proxy.config(fleet)
     passed: list[str] = []
     failed: list[str] = []
@@ -103,6 +129,9 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet) -> _Results:
     keys = proxy.keys or ("",)  # a provider without keys is tested as well
     with temporary_worker(config, proxy.env_text) as test_key:
         for number, key in enumerate(keys, 1):
+            if key in tested:
+                passed.append(key)
+                continue
             result = test_key(f"k{number}")
             _report(options, result, key, number=number, count=len(keys))
             if result.ok:

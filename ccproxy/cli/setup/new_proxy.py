@@ -29,7 +29,7 @@ from ccproxy.config.parsers import contains_key, hide_keys
 from ccproxy.config.settings import Setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, PortInUse, UsageError
-from ccproxy.providers.presets import Preset, generic_preset, load_presets
+from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_presets
 from ccproxy.text import did_you_mean
 
 CUSTOM = "custom"
@@ -165,6 +165,21 @@ def parse_preset(typed: str) -> str:
         return typed.lower()
     hint = did_you_mean(typed, names)
     raise UsageError(f'unknown provider "{typed}"{hint}\n  fix: use one of: {", ".join(names)}')
+
+
+def parse_endpoint(typed: str, preset: Preset) -> Endpoint:
+    """Parse the name of a region or plan of *preset*, or its number in the list."""
+    endpoints = preset.endpoints
+    if typed.isdecimal() and 1 <= int(typed) <= len(endpoints):
+        return endpoints[int(typed) - 1]
+    by_name = {endpoint.name: endpoint for endpoint in endpoints}
+    if typed.lower() in by_name:
+        return by_name[typed.lower()]
+    if not by_name:
+        text = f"{preset.title} has only one endpoint"
+        raise UsageError(f"{text}\n  fix: leave --endpoint out, or use --base-url")
+    text = f'{preset.title} has no endpoint "{typed}"{did_you_mean(typed, by_name)}'
+    raise UsageError(f"{text}\n  fix: use one of: {', '.join(by_name)}")
 
 
 def parse_model(typed: str) -> str:

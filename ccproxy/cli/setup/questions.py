@@ -24,7 +24,7 @@ from ccproxy.cli.setup.server_models import list_models
 from ccproxy.config import settings
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
-from ccproxy.providers.presets import Preset, generic_preset, load_presets
+from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_presets
 from ccproxy.text import counted, mask_key, printable
 
 KEY_BYTES = 32
@@ -40,6 +40,7 @@ class InitOptions:
     """The values of the options; None where the option is missing."""
 
     preset: str | None
+    endpoint: str | None
     base_url: str | None
     model: str | None
     label: str | None
@@ -84,9 +85,11 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
         print_error(_menu())
     name = CUSTOM if options.base_url else None
     name = options.get("preset", "Provider, name or number", new_proxy.parse_preset, default=name)
+    endpoint = _endpoint(options, preset_of(name))
+    name = endpoint.preset or name
     preset, is_custom = preset_of(name), name == CUSTOM
-    base_url = _base_url(options, preset, is_custom=is_custom)
-    keys = _keys(options, preset)
+    base_url = endpoint.base_url or _base_url(options, preset, is_custom=is_custom)
+    keys = _keys(options, preset, endpoint)
     model = options.model or ""
     if model or is_custom or preset.big:
         model = _model(options, preset, base_url=base_url, keys=keys)
@@ -105,6 +108,25 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
         client_key=f"ccp_{secrets.token_urlsafe(KEY_BYTES)}",
     )
     return _with_window(options, proxy, fleet)
+
+
+def ask_endpoint(preset: Preset) -> Endpoint:
+    """Ask for a region or plan of the provider."""
+    width = max(len(endpoint.name) for endpoint in preset.endpoints)
+    for number, endpoint in enumerate(preset.endpoints, 1):
+        print_error(f"{number:>3} {endpoint.name:<{width}}  {endpoint_url(preset, endpoint)}")
+
+    def parse(typed: str) -> Endpoint:
+        return new_proxy.parse_endpoint(typed, preset)
+
+    question = "Region or plan, name or number"
+    return _ask(question, parse, default=preset.endpoints[0].name)
+
+
+def endpoint_url(preset: Preset, endpoint: Endpoint) -> str:
+    """Return the base URL of *endpoint*."""
+    owner = preset_of(endpoint.preset) if endpoint.preset else preset
+    return endpoint.base_url or owner.base_url
 
 
 def confirm(question: str, *, default: bool = True) -> bool:
@@ -168,6 +190,18 @@ def _ask(question: str, parse: Callable[[str], T], *, default: str | None) -> T:
     return answer
 
 
+def _endpoint(options: InitOptions, preset: Preset) -> Endpoint:
+    """Return the region or plan; the default one if an option gives the address."""
+    if options.endpoint is not None:
+        if options.base_url is not None:
+            text = "--endpoint and --base-url cannot be combined"
+            raise UsageError(f"{text}\n  fix: leave one of them out")
+        return new_proxy.parse_endpoint(options.endpoint, preset)
+    if preset.endpoints and options.is_interactive and options.base_url is None:
+        return ask_endpoint(preset)
+    return Endpoint(name="")
+
+
 def _base_url(options: InitOptions, preset: Preset, *, is_custom: bool) -> str:
     """Return the provider's base URL; empty for the preset's own."""
     if not (options.base_url or is_custom or not preset.base_url):
@@ -216,18 +250,19 @@ def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProx
     return replace(proxy, context_window=window)
 
 
-def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
+def _keys(options: InitOptions, preset: Preset, endpoint: Endpoint) -> tuple[str, ...]:
     """Return the provider's keys; empty if it needs none."""
     if options.key_stdin:
         return parse_keys(sys.stdin, "stdin")
     if not preset.needs_key:
         return ()
+    key_page = endpoint.key_page or preset.key_page
     if not options.is_interactive:
-        page = f"; get one at {preset.key_page}" * bool(preset.key_page)
+        page = f"; get one at {key_page}" * bool(key_page)
         text = f"--key-stdin is missing: {preset.title} needs a key"
         raise UsageError(f"{text}\n  fix: pass it on stdin with --key-stdin{page}")
-    if preset.key_page:
-        print_error(f"Get a key at {preset.key_page}")
+    if key_page:
+        print_error(f"Get a key at {key_page}")
     return paste_keys()
 
 

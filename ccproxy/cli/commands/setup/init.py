@@ -32,6 +32,7 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
     examples=[
         "ccproxy init",
         'echo "$KEY" | ccproxy init --no-input --preset kimi --key-stdin',
+        "ccproxy init --preset zai --endpoint coding-plan",
         "ccproxy init --preset custom --base-url http://10.0.0.5:8000/v1 --model qwen3-coder",
     ],
 )
@@ -40,6 +41,11 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
     metavar="NAME",
     shell_complete=_complete_preset,
     help="The provider; custom for any other server.",
+)
+@click.option(
+    "--endpoint",
+    metavar="NAME",
+    help="Region or plan: international, china, coding-plan …  [default: the preset's]",
 )
 @click.option("--base-url", metavar="URL", help="The provider's address.  [default: the preset's]")
 @click.option("--model", metavar="NAME", help="The model to use.  [default: the preset's]")

@@ -230,6 +230,24 @@ def test_what_is_written(words, expected, init, home):
 
 
 @pytest.mark.parametrize(
+    ("preset", "endpoint", "provider", "base_url"),
+    [
+        ("kimi", "china", "kimi", "https://api.moonshot.cn/v1"),
+        ("kimi", "international", "kimi", "https://api.moonshot.ai/v1"),
+        ("minimax", "china", "minimax", "https://api.minimaxi.com/v1"),
+        ("zai", "coding-plan", "zai", "https://api.z.ai/api/coding/paas/v4"),
+        ("zai", "china", "bigmodel", "https://open.bigmodel.cn/api/paas/v4"),
+        ("qwen", "2", "qwen", "https://dashscope.aliyuncs.com/compatible-mode/v1"),
+    ],
+)
+def test_a_region_or_plan(preset, endpoint, provider, base_url, init, home):
+    done = init("--preset", preset, "--endpoint", endpoint, "--label", "New", "--key-stdin")
+    assert done.exit_code == 0, done.stderr
+    config = env_of(home, "new")
+    assert (config.provider, config.base_url) == (provider, base_url)
+
+
+@pytest.mark.parametrize(
     ("words", "window"),
     [
         pytest.param([], None, id="unknown"),
@@ -311,6 +329,14 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         ([*DEEPSEEK, "--base-url", "x.example"], KEY, 2, "must be an http:// or https://"),
         ([*DEEPSEEK, "--context-window", "1M"], KEY, 2, "must be a whole number of tokens"),
         ([*DEEPSEEK, "--model", "a,b"], KEY, 2, "must be the name of one model"),
+        (["--preset", "kimi", "--key-stdin", "--endpoint", "chna"], KEY, 2, 'mean "china"?'),
+        ([*DEEPSEEK, "--endpoint", "china"], KEY, 2, "DeepSeek has only one endpoint"),
+        (
+            ["--preset", "kimi", "--key-stdin", "--endpoint", "china", "--base-url", "https://x.y"],
+            KEY,
+            2,
+            "--endpoint and --base-url cannot be combined",
+        ),
         ([*DEEPSEEK, "--label", "kimi-k2"], KEY, 2, "the label Kimi-K2 already exists (ccproxy.to"),
         ([*DEEPSEEK, "--label", "../x"], KEY, 2, '"../x" is not a valid label: use 1 to 32'),
         ([*DEEPSEEK, "--label", "Supervisor"], KEY, 2, 'the label "Supervisor" is reserved'),
@@ -524,6 +550,29 @@ async def test_each_key_is_tried(tmp_path, provider):
 
 
 @pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("refusal", [failure(401, "no such key"), failure(402, "no balance")])
+async def test_a_refused_key_names_the_other_regions_and_plans(refusal, tmp_path, provider):
+    provider.script(refusal)
+    async with FleetHome(tmp_path) as home:
+        words = ["--preset", "kimi", "--base-url", provider.url, "--key-stdin", "--test"]
+        done = await with_stdin(home, KEY, "init", "--no-input", *words)
+    assert done.returncode == 4, done.stderr
+    assert "The key may belong to another region or plan" in done.stderr
+    assert "--endpoint china          https://api.moonshot.cn/v1" in done.stderr
+
+
+@pytest.mark.xdist_group("processes")
+async def test_a_failure_that_every_key_would_have_is_found_once(tmp_path):
+    async with FleetHome(tmp_path) as home:
+        address = f"http://127.0.0.1:{free_port()}/v1"
+        words = ["--base-url", address, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, f"{KEY}\n{OTHER}\n", "init", "--no-input", *words)
+    assert done.returncode == 1
+    assert done.stderr.count("connection refused") == 1
+    assert "1 other key not tested" in done.stderr
+
+
+@pytest.mark.xdist_group("processes")
 async def test_advice_names_what_is_there_already(tmp_path):
     async with FleetHome(tmp_path) as home:
         address = f"http://127.0.0.1:{free_port()}/v1"
@@ -611,6 +660,56 @@ async def test_a_refused_key_may_be_kept(answer, code, home, provider):
     terminal.type(answer)
     assert await asyncio.to_thread(terminal.end) == code
     assert (home / "envs/new.env").exists() is (code == 0)
+
+
+def some_keys_fail(url: str, answer: str) -> Terminal:
+    words = ["--preset", "custom", "--base-url", url, "--model", "m1", "--context-window", "9000"]
+    terminal = Terminal("init", *words, "--label", "new", "--port", str(free_port()), "--test")
+    terminal.wait_for("an empty line (not shown):")
+    terminal.type(f"{KEY}\n{OTHER}\n\n")
+    terminal.wait_for("What now? (keep, retype, add, cancel) [keep]: ")
+    terminal.type(answer)
+    if answer == "retype\n":
+        terminal.wait_for("an empty line (not shown):")
+        terminal.type("sk-the-third-0123456789abcdef\n\n")
+        terminal.wait_for("✓ key 2 of 2 …cdef  works")
+    return terminal
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize(
+    ("answer", "keys"),
+    [
+        ("\n", (KEY,)),
+        ("retype\n", (KEY, "sk-the-third-0123456789abcdef")),
+        ("add\n", (KEY, OTHER)),
+    ],
+)
+async def test_working_keys_are_kept_if_others_fail(answer, keys, home, provider):
+    provider.script(completion("ok"), failure(401, "no such key"), completion("ok"))
+    terminal = await asyncio.to_thread(some_keys_fail, provider.url, answer)
+    assert await asyncio.to_thread(terminal.end) == 0
+    assert env_of(home, "new").api_keys == keys
+
+
+@pytest.mark.xdist_group("processes")
+async def test_the_region_is_asked_for_and_can_be_changed_after_a_refusal(home, provider):
+    def converse() -> Terminal:
+        terminal = Terminal("init", "--preset", "kimi", "--label", "new")
+        terminal.wait_for("  1 international  https://api.moonshot.ai/v1")
+        terminal.wait_for("  2 china          https://api.moonshot.cn/v1")
+        terminal.wait_for("Region or plan, name or number [international]: ")
+        terminal.type("china\n")
+        terminal.wait_for("Get a key at https://platform.moonshot.cn/")
+        terminal.type(f"{KEY}\n\n")
+        for question in ("Model [kimi-k3]: ", "Port [", "now? [Y/n]: "):
+            terminal.wait_for(question)
+            terminal.type("n\n" if "now?" in question else "\n")
+        return terminal
+
+    terminal = await asyncio.to_thread(converse)
+    assert await asyncio.to_thread(terminal.end) == 0
+    assert env_of(home, "new").base_url == "https://api.moonshot.cn/v1"
 
 
 def test_the_menu_numbers_what_can_be_typed(home):
