@@ -284,7 +284,8 @@ async def test_removed_reasoning_is_logged_and_counted(proxy, provider):
 # The other endpoints.
 
 
-async def test_the_connection_test_uses_the_dialect(proxy, provider):
+async def test_the_connection_test_uses_the_dialect(start, provider):
+    proxy = await start(**OPENAI, SMALL_MODEL=MODEL)
     async with proxy.get("/test-connection") as answer:
         assert (await answer.json())["status"] == "success"
     assert provider.calls[0].path == "/v1/responses"
