@@ -44,8 +44,12 @@ class OutputItem:
     def add_delta(self, part: PartKey, text: str) -> None:
         """Add *text* to the end of a part."""
         if text:
-            self.lengths[part] = self.lengths.get(part, 0) + len(text)
+            self.add_length(part, len(text))
             self.pieces.append(text)
+
+    def add_length(self, part: PartKey, characters: int) -> None:
+        """Count characters of a part that are written already."""
+        self.lengths[part] = self.lengths.get(part, 0) + characters
 
     def add_rest(self, part: PartKey, text: str) -> None:
         """Add what the whole *text* of a part has beyond its deltas."""

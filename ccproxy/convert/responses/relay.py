@@ -2,8 +2,7 @@
 A provider's Responses stream as the client's Messages stream: bytes in, bytes out.
 
 Each read is cut into events, each event decoded and given to the state machine, and the events
-that result are encoded and joined. A delta of the text that is being written is the same delta of
-the client's block, so it is written without a detour.
+that result are encoded and joined. Text deltas take a faster path (`delta_pattern.py`).
 
 An error does not discard what came before it in the same read: `feed` returns that first and
 raises with the next call.
@@ -18,7 +17,9 @@ import msgspec
 
 from ccproxy.convert.common.message_writer import AnswerContext, Event
 from ccproxy.convert.errors.classify import ProviderError
+from ccproxy.convert.responses import delta_pattern
 from ccproxy.convert.responses.answer import read_event, to_events
+from ccproxy.convert.responses.delta_pattern import DeltaPattern
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
@@ -26,6 +27,9 @@ from ccproxy.protocol.responses import DONE, StreamEvent
 
 _BODY_LIMIT = 64 * 1024 * 1024
 """The most bytes that are collected of an answer that is not streamed."""
+_TEXT_DELTA = "response.output_text.delta"
+_MAX_ATTEMPTS = 16
+"""Patterns that matched no event, after which no more are learned."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,6 +48,9 @@ class ResponsesRelay:
         self._body: bytearray | None = None  # of a provider that does not stream
         self._has_read = False
         self._problem: Problem | None = None
+        self._pattern: DeltaPattern | None = None
+        self._part: object = None
+        self._attempts = 0
         self.ended = False
         """True: nothing that the provider could still send matters."""
 
@@ -74,8 +81,7 @@ class ResponsesRelay:
         out: list[bytes] = []
         try:
             if self._has_read or self._is_stream(data):
-                for event in self._decoder.feed(data):
-                    self._take_event(event, out)
+                self._take(data, out)
         except Problem as problem:
             self._problem = problem
             self.ended = True
@@ -128,33 +134,48 @@ class ResponsesRelay:
         self._has_read = bool(data.strip())
         return True
 
+    def _take(self, data: bytes, out: list[bytes]) -> None:
+        start = self._copy(data, 0, out)
+        while start < len(data) and not self.ended:
+            end = data.find(b"\n\n", start) + 2
+            piece = data[start:end] if end > 1 else data[start:]
+            for event in self._decoder.feed(piece):
+                self._take_event(event, out)
+            start = self._copy(data, start + len(piece), out)
+
     def _take_event(self, received: sse.ServerEvent, out: list[bytes]) -> None:
         if self.ended:
             return
         if received.data.strip() == DONE:
             self._end(out)
             return
+        self._pattern = None
         event = read_event(received, self._context.target.quirks)
         if isinstance(event, ProviderError):
             raise event.problem
-        if event.type == "response.output_text.delta" and self._write_directly(event, out):
-            return
         self._write(self._machine.feed(event), out)
         if self._machine.complete:
             self._end(out)
+        elif event.type == _TEXT_DELTA and self._attempts < _MAX_ATTEMPTS:
+            self._learn(event, received)
 
-    def _write_directly(self, event: StreamEvent, out: list[bytes]) -> bool:
-        """Write a delta of the steady text without the state machine; False if it is none."""
+    def _learn(self, event: StreamEvent, received: sse.ServerEvent) -> None:
         steady = self._machine.steady_text
-        if steady is None or steady[0] != event.output_index or type(event.delta) is not str:
-            return False
-        if event.delta:
-            self._machine.absorb(event, event.delta)
-            out.append(
-                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-                b'"delta":{"type":"text_delta","text":%b}}\n\n' % (steady[1], _encode(event.delta))
-            )
-        return True
+        if steady is not None and steady[0] == event.output_index:
+            self._attempts += 1
+            self._pattern = delta_pattern.learn(received, steady[1])
+            self._part = event.content_index
+
+    def _copy(self, data: bytes, start: int, out: list[bytes]) -> int:
+        """Write the events from *start* that match the pattern; return where the rest begins."""
+        if self._pattern is None or not self._decoder.idle:
+            return start
+        events, characters, end = self._pattern.copy(data, start)
+        if characters:
+            self._attempts = 0
+            self._machine.absorb(self._part, characters)
+            out.append(events)
+        return end
 
     def _end(self, out: list[bytes]) -> None:
         self._write(self._machine.close(), out)

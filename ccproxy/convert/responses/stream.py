@@ -122,12 +122,10 @@ class ResponsesToMessageStream:
             self._advance()
         return self._writer.take()
 
-    def absorb(self, event: StreamEvent, text: str) -> None:
-        """Take note of a delta of the steady text that was sent to the client directly."""
-        self._writer.chars += len(text)
-        item = self._items[self._next]
-        item.add_delta(("content", event.content_index), text)
-        item.pieces.clear()
+    def absorb(self, content_index: object, characters: int) -> None:
+        """Take note of deltas of the steady text that were sent to the client directly."""
+        self._writer.chars += characters
+        self._items[self._next].add_length(("content", content_index), characters)
 
     def feed_response(self, response: Response) -> list[Event]:
         """Take a whole answer and return its events, apart from its end."""

@@ -8,10 +8,11 @@ import pytest
 
 from ccproxy.convert.responses.answer import find_first_output, to_message
 from ccproxy.convert.responses.relay import ResponsesRelay
+from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import Problem
 from ccproxy.protocol.sse import Decoder
 from tests.chat_answers import context
-from tests.grammar import assemble, check
+from tests.grammar import assemble, check, read
 from tests.responses_answers import (
     call,
     event,
@@ -46,26 +47,56 @@ def relayed(reads, **settings):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_borders_of_reads_do_not_matter(size):
-    assert relayed(cut(STREAM, size)) == relayed([STREAM])
+    assert read(relayed(cut(STREAM, size))) == read(relayed([STREAM]))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_line_ends_do_not_matter(size):
-    assert relayed(cut(STREAM.replace(b"\n", b"\r\n"), size)) == relayed([STREAM])
+    assert read(relayed(cut(STREAM.replace(b"\n", b"\r\n"), size))) == read(relayed([STREAM]))
 
 
-def test_the_direct_way_of_text_deltas_writes_what_the_machine_writes():
-    """A stop sequence that never comes switches the direct way off."""
-    direct = relayed([STREAM])
-    assert relayed([STREAM], stop_sequences=("\0never",)) == direct
-    assert direct.count(b"text_delta") > 3
+ODD_TEXT = 'Say "}}\\n\\n" \\ "delta": "x"} \n\n event: \u2028 🙂 \x01 / end'
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("padding", [{}, {"obfuscation": "a1b2"}])
+@pytest.mark.parametrize("size", [1, 64, 1000, 100_000])
+def test_the_fast_path_writes_what_the_state_machine_writes(
+    escaped, separators, named, padding, size
+):
+    """A stop sequence that never comes switches the fast path off."""
+    stream = b""
+    for answer in events_of(response(message(ODD_TEXT * 3), message(ODD_TEXT))):
+        each = answer | (padding if answer["type"].endswith("text.delta") else {})
+        data = json.dumps(each, ensure_ascii=escaped, separators=separators).encode()
+        name = b"event: %b\n" % each["type"].encode() if named else b""
+        stream += b"%bdata: %b\n\n" % (name, data)
+    fast = relayed(cut(stream, size))
+    assert read(fast) == read(relayed(cut(stream, size), stop_sequences=("\0never",)))
+    assert assemble(fast)["content"][0]["text"] == ODD_TEXT * 3
+
+
+def test_most_deltas_take_the_fast_path(monkeypatch):
+    fed = []
+    feed = ResponsesToMessageStream.feed
+
+    def count(machine, event):
+        fed.append(event.type)
+        return feed(machine, event)
+
+    monkeypatch.setattr(ResponsesToMessageStream, "feed", count)
+    stream = sse(events_of(response(message("A long answer. " * 40))))
+    relayed(cut(stream, 700))
+    assert fed.count("response.output_text.delta") < 0.2 * stream.count(b"text.delta\n")
 
 
 def test_comments_names_ids_and_a_done_mark_do_not_matter():
     bare = b"".join(
         b": ping\nid: 7\ndata:%b\n\n" % json.dumps(each).encode() for each in events_of(ANSWER)
     )
-    assert relayed([bare + b"data: [DONE]\n\n"]) == relayed([STREAM])
+    assert read(relayed([bare + b"data: [DONE]\n\n"])) == read(relayed([STREAM]))
 
 
 def test_events_without_a_type_have_the_type_of_their_name():
@@ -73,7 +104,7 @@ def test_events_without_a_type_have_the_type_of_their_name():
     for each in events_of(ANSWER):
         kind = each.pop("type")
         nameless += b"event: %b\ndata: %b\n\n" % (kind.encode(), json.dumps(each).encode())
-    assert relayed([nameless]) == relayed([STREAM])
+    assert read(relayed([nameless])) == read(relayed([STREAM]))
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
