@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from ccproxy.cli.connection_test import try_connection
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
-from ccproxy.config.forward_proxy import proxy_for
+from ccproxy.config.forward_proxy import proxy_for, unsupported_proxy
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.text import printable
@@ -65,6 +65,8 @@ def _provider(config: WorkerConfig, environ: Mapping[str, str]) -> list[Finding]
     proxy = proxy_for(config.base_url, config.upstream_proxy, environ)
     if proxy is not None:
         return _through_proxy(config, url, urlsplit(proxy))
+    if text := unsupported_proxy(config.base_url, config.upstream_proxy, environ):
+        return [warn(f"{config.label}: {text}", fix="set UPSTREAM_PROXY=http://HOST:PORT")]
     host, port = _address(url)
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from ccproxy.config.forward_proxy import proxy_for
 from ccproxy.errors import Problem
 from ccproxy.protocol.headers import hop_by_hop_names
 from ccproxy.worker.server.authentication import Admission, offered_keys
-from ccproxy.worker.upstream.connections import explain, open_session, proxy_for
+from ccproxy.worker.upstream.connections import explain, open_session
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy

@@ -26,6 +26,7 @@ import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.config.forward_proxy import proxy_for, unsupported_proxy
 from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
 from ccproxy.config.worker import WorkerConfig
 from ccproxy.convert.errors.causes import Cause
@@ -39,7 +40,7 @@ from ccproxy.protocol.headers import UpstreamHeaders
 from ccproxy.providers.quirks import Api
 from ccproxy.text import mask_key
 from ccproxy.worker.upstream.answer import Answer, Reader, Refused, open_answer
-from ccproxy.worker.upstream.connections import explain, open_wire, proxy_for
+from ccproxy.worker.upstream.connections import explain, open_wire
 from ccproxy.worker.upstream.key_queue import Turns
 from ccproxy.worker.upstream.wire import Headers, Wire
 
@@ -104,6 +105,9 @@ class Upstream:
     async def open(self) -> None:
         """Prepare to connect; must be called inside the event loop."""
         self._wire = open_wire(self._config.ca_bundle, proxy=self._proxy)
+        config = self._config
+        if reason := unsupported_proxy(config.base_url, config.upstream_proxy):
+            self._log.warning("upstream.proxy_ignored", reason=reason)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -9,19 +9,14 @@ on a reused connection before a byte of an answer came is sent again (see `wire.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import ssl
-from collections.abc import Mapping
 from functools import cache
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from ccproxy.worker.server.authentication import is_loopback
 from ccproxy.worker.upstream.wire import FIELD_LIMIT, READ_BUFFER, Wire
 
 CONNECT_SECONDS = 10.0
@@ -87,48 +82,6 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
         if (option := getattr(socket, name, None)) is not None:  # not every system has them all
             made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
-
-
-def proxy_for(
-    url: str, configured: str | None, environ: Mapping[str, str] | None = None
-) -> str | None:
-    """
-    Return the forward proxy for *url*: the configured one, else the environment's.
-
-    Never for loopback; NO_PROXY speaks about the environment's proxies only.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if is_loopback(host):
-        return None
-    if configured:
-        return configured
-    known = {name.lower(): value for name, value in (environ or os.environ).items()}
-    if _is_excepted(host, known.get("no_proxy", "")):
-        return None
-    proxy = known.get(f"{parts.scheme}_proxy") or known.get("all_proxy") or ""
-    if proxy and "://" not in proxy:
-        proxy = f"http://{proxy}"
-    return proxy if proxy.startswith(("http://", "https://")) else None
-
-
-def _is_excepted(host: str, no_proxy: str) -> bool:
-    """Tell whether NO_PROXY names *host*: `*`, a name with all below it, an address, a network."""
-    for entry in (part.strip().lower() for part in no_proxy.split(",")):
-        name = entry.rpartition(":")[0] if entry.count(":") == 1 else entry
-        name = name.removeprefix("*").removeprefix(".")
-        if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):
-            return True
-        if "/" in entry and _is_in_network(host, entry):
-            return True
-    return False
-
-
-def _is_in_network(host: str, network: str) -> bool:
-    try:
-        return ip_address(host) in ip_network(network, strict=False)
-    except ValueError:
-        return False
 
 
 _IN_WORDS = {errno.ECONNREFUSED: "connection refused: does a server run there?"}
