@@ -1,8 +1,8 @@
 """
-Numbers: a provider's usage in the Messages API's sense.
+Conversion of a provider's usage to the Messages API's.
 
-There `input_tokens` leaves out what was read from or written into the cache, and
-`output_tokens` holds the reasoning.
+There `input_tokens` excludes the tokens read from and written to the cache, and `output_tokens`
+includes the reasoning.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ccproxy.providers.quirks import Quirks
 _NUMBERS = (int, float)
 
 CHARS_PER_TOKEN = 4
-"""What the length of an answer is divided by where the provider reports no usage."""
+"""Divisor of an answer's length, for providers that report no usage."""
 
 
-def is_usage(found: object) -> bool:
-    """Tell whether a provider reports numbers here, and not null or only zeros."""
-    return isinstance(found, dict) and bool(
-        _count(found, ("prompt_tokens",)) or _count(found, ("completion_tokens",))
+def is_usage(value: object) -> bool:
+    """Return True if *value* is a usage object with numbers other than zero."""
+    return isinstance(value, dict) and bool(
+        _count(value, ("prompt_tokens",)) or _count(value, ("completion_tokens",))
     )
 
 
@@ -32,10 +32,10 @@ def to_usage(
     """
     Return *usage* as a Messages usage object.
 
-    What the provider does not report is estimated: the input as *input_estimate*, the output from
-    the *chars* that the answer has. A prompt that was cached to its last token counts one as new:
-    for Claude Code a zero at the end of a stream is no number, and the estimate of its beginning
-    would stay, beside the cached tokens (measured).
+    Missing numbers are estimated: the input is *input_estimate*, the output follows from the length
+    *chars* of the answer. A prompt that is cached completely counts one token as new: Claude Code
+    ignores a zero at the end of a stream and would add its first estimate to the cached tokens
+    (measured).
     """
     usage = usage or {}
     prompt = _count(usage, ("prompt_tokens",))
@@ -61,24 +61,24 @@ def to_usage(
 
 
 def _is_counted(usage: Mapping[str, Any], reasoning: int) -> bool:
-    """Tell by the total whether completion_tokens hold the reasoning after all."""
+    """Return True if the total shows that completion_tokens include the reasoning."""
     names = ("total_tokens", "prompt_tokens", "completion_tokens")
     total, prompt, output = (_count(usage, (name,)) or 0 for name in names)
     return 0 < total < prompt + output + reasoning
 
 
-def _first(usage: Mapping[str, Any], places: tuple[tuple[str, ...], ...]) -> int:
-    for place in places:
-        if place[0] in usage and (count := _count(usage, place)) is not None:
+def _first(usage: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int:
+    for path in paths:
+        if path[0] in usage and (count := _count(usage, path)) is not None:
             return count
     return 0
 
 
-def _count(usage: Mapping[str, Any], place: tuple[str, ...]) -> int | None:
-    """Return the number at *place*; None if there is none that can count tokens."""
-    found: object = usage
-    for key in place:
-        found = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(found, _NUMBERS) or isinstance(found, bool):
+def _count(usage: Mapping[str, Any], path: tuple[str, ...]) -> int | None:
+    """Return the number at *path*; None if there is none that can count tokens."""
+    value: object = usage
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         return None
-    return int(found) if 0 <= found < 1e15 else None
+    return int(value) if 0 <= value < 1e15 else None

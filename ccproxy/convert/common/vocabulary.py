@@ -1,7 +1,7 @@
 """
-Closed tables: the words of one API beside those of the other.
+Tables that translate the values of Chat Completions to those of the Messages API.
 
-A provider's new word is a new row here.
+A new value of a provider is a new row here.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ STOP_REASON: Mapping[str, str] = {
     "content-filter": "refusal",
     "sensitive": "refusal",  # GLM
     "refusal": "refusal",
-    "safety": "refusal",  # Gemini's own words, as gateways relay them
+    "safety": "refusal",  # Gemini's values, as gateways relay them
     "recitation": "refusal",
     "prohibited_content": "refusal",
     "model_length": "model_context_window_exceeded",  # Mistral
     "model_context_window_exceeded": "model_context_window_exceeded",  # GLM
 }
-"""finish_reason in lower case -> stop_reason; a word that is not here reads as a normal end."""
+"""finish_reason in lower case -> stop_reason; any other value means a normal end."""
 
 CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded"})
-"""Stop reasons that hold although the answer has tool calls: the last one may be incomplete."""
+"""Stop reasons that an answer with tool calls keeps: its last call may be incomplete."""
 
 FAILED: Mapping[str, str] = {
     "error": "api_error",  # OpenRouter
@@ -44,15 +44,21 @@ CACHED_TOKENS: tuple[tuple[str, ...], ...] = (
     ("prompt_tokens_details", "cached_tokens"),
     ("prompt_cache_hit_tokens",),  # DeepSeek
     ("cached_tokens",),  # Kimi
+    ("cache_read_input_tokens",),  # LiteLLM
+    ("prompt_tokens_details", "cache_read_input_tokens"),
+    ("prompt_tokens_details", "cache_read_tokens"),
 )
-"""Where in a usage object the tokens stand that were read from the cache; the first one holds."""
+"""Paths of the tokens read from the cache in a usage object; the first number counts."""
 
 CACHE_WRITE_TOKENS: tuple[tuple[str, ...], ...] = (
     ("prompt_tokens_details", "cache_write_tokens"),
     ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
+    ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
+    ("prompt_tokens_details", "created_cache_tokens"),
     ("cache_creation_input_tokens",),
+    ("created_cache_tokens",),
 )
-"""The same for tokens that were written into the cache."""
+"""The same for tokens written to the cache."""
 
 REASONING_TOKENS: tuple[tuple[str, ...], ...] = (
     ("completion_tokens_details", "reasoning_tokens"),

@@ -1,12 +1,13 @@
 """
-What a Messages provider does not take, learnt from its refusals (direct mode).
+Adaptation of requests to a Messages provider, learnt from its refusals (direct mode).
 
-Claude Code sends what the newest API understands, and many a "compatible" server answers 400 to
-the first field it has never heard of. The refusal names the field; the request is repeated without
-it, and the worker remembers it for the model.
+Claude Code sends the newest fields of the API, and many compatible servers answer 400 to the first
+unknown one. The refusal names the field; the request is repeated without it, and the worker
+remembers it for the model. In the same way system messages in the middle of a conversation become
+reminders in user messages, for servers whose chat template accepts only one at the start.
 
-A foreign thinking signature (a session that began with another provider) is not a matter of the
-model: what is remembered then are the signatures, so that thinking of the provider's own stays.
+A foreign thinking signature (of a session that began with another provider) does not depend on the
+model. Then the signatures are remembered, so that the provider's own thinking is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import fields_of, without_fields
 
 NEVER_DROPPED = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
-"""Without these a request is another one, or none."""
+"""Without these the request would be another one."""
 SIGNATURES_KEPT = 10_000
 
 _BLAMES = re.compile(
@@ -34,8 +35,14 @@ _BLAMES = re.compile(
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(r"signature|thinking block|redacted_thinking", re.IGNORECASE)
-_PATH = re.compile(r"(?<![\w.])([a-z][a-z0-9_]*)(?:\.[\w.-]+)*: ")
+# Linear: a run of path characters is matched from its start only, and without nested repeats.
+_PATH = re.compile(r"(?<![\w.-])([a-z][a-z0-9_]*)(?:\.[\w.-]*)?: ")
 _WORD = re.compile(r"[a-z][a-z0-9_]+")
+_SYSTEM_ROLE = re.compile(
+    r"system (?:message|role|prompt)|role[^.]{0,40}system|only user[^.]{0,20} and assistant"
+    r"|must alternate|(?:unexpected|unknown|invalid|unsupported) role|\.role: input should be",
+    re.IGNORECASE,
+)
 _OMITTED = Raw(b'{"type":"text","text":"(thinking omitted)"}')
 
 _LIST = msgspec.json.Decoder(list[Raw])
@@ -51,12 +58,13 @@ _BLOCK = msgspec.json.Decoder(_Block)
 
 
 class Lessons:
-    """What one worker has learnt; `apply` before a request is sent, `learn` after a refusal."""
+    """The lessons of one worker: `apply` them to every request, `learn` after a refusal."""
 
     def __init__(self) -> None:
         self._fields: defaultdict[str, set[str]] = defaultdict(set)
         self._tool_fields: defaultdict[str, set[str]] = defaultdict(set)
         self._foreign: OrderedDict[str, None] = OrderedDict()
+        self._one_system_prompt: set[str] = set()  # models
 
     def apply(self, body: bytes, model: str) -> bytes:
         """Return *body* without_fields what is known to be refused for *model*."""
@@ -64,15 +72,23 @@ class Lessons:
             body = without_fields(body, self._fields[model])
         if model in self._tool_fields:
             body = _without_in_tools(body, self._tool_fields[model])
+        if model in self._one_system_prompt:
+            body = _without_system_messages(body)
         return self._without_foreign(body) if self._foreign else body
 
     def learn(self, problem: Problem, body: bytes, model: str) -> bytes | None:
-        """Return the *body* to repeat a refused request with, None if the refusal names nothing."""
+        """Return the body for repeating a refused request, None if the refusal names nothing."""
         if problem.status not in (400, 422):
             return None
         text = problem.message
         if _SIGNATURE.search(text) and self._remember_signatures(body):
             return self.apply(body, model)
+        if _SYSTEM_ROLE.search(text) and model not in self._one_system_prompt:
+            self._one_system_prompt.add(model)
+            adapted = self.apply(body, model)
+            if adapted != body:
+                return adapted
+            self._one_system_prompt.discard(model)
         if not _BLAMES.search(text):
             return None
         blamed = _blamed(text, set(fields_of(body) or ()) - NEVER_DROPPED)
@@ -85,55 +101,57 @@ class Lessons:
             return None
         return self.apply(body, model)
 
-    # How it is kept.
+    # Persistence
 
     def export(self) -> dict[str, Any]:
-        """Return what was learnt as plain data."""
+        """Return the lessons as plain data."""
         return {
             "fields": {model: sorted(names) for model, names in self._fields.items()},
             "tool_fields": {model: sorted(names) for model, names in self._tool_fields.items()},
             "foreign": list(self._foreign),
+            "one_system_prompt": sorted(self._one_system_prompt),
         }
 
-    def restore(self, kept: Mapping[str, Any]) -> None:
+    def restore(self, exported: Mapping[str, Any]) -> None:
         """
-        Take over what `export` returned.
+        Add what `export` returned.
 
         Raises:
             AttributeError, KeyError, TypeError, ValueError: If it is something else.
 
         """
-        fields = {str(model): set(map(str, names)) for model, names in kept["fields"].items()}
+        fields = {str(model): set(map(str, names)) for model, names in exported["fields"].items()}
         in_tools = {
-            str(model): set(map(str, names)) for model, names in kept["tool_fields"].items()
+            str(model): set(map(str, names)) for model, names in exported["tool_fields"].items()
         }
-        self._foreign.update(dict.fromkeys(map(str, kept["foreign"])))
+        self._foreign.update(dict.fromkeys(map(str, exported["foreign"])))
         self._fields.update({model: names - NEVER_DROPPED for model, names in fields.items()})
         self._tool_fields.update(in_tools)
+        self._one_system_prompt.update(map(str, exported.get("one_system_prompt", ())))
 
     def _remember_signatures(self, body: bytes) -> bool:
         """
-        Take the signatures of the conversation for foreign; False if there is no new one.
+        Remember the signatures of the conversation as foreign; False if there is no new one.
 
-        Those that ccproxy minted are so for sure; the others only if that was not the reason.
+        ccproxy's own are foreign for certain, the others only if those are not the reason.
         """
         minted: set[str] = set()
         others: set[str] = set()
 
         def note(block: _Block) -> bool:
-            (minted if block.signature.startswith(PREFIX) else others).add(_seal(block))
+            (minted if block.signature.startswith(PREFIX) else others).add(_fingerprint(block))
             return True
 
         _map_blocks(body, note)
-        known = {"", *self._foreign}
-        new = minted - known or others - known
+        remembered = {"", *self._foreign}
+        new = minted - remembered or others - remembered
         self._foreign.update(dict.fromkeys(new))
         while len(self._foreign) > SIGNATURES_KEPT:
             self._foreign.popitem(last=False)
         return bool(new)
 
     def _without_foreign(self, body: bytes) -> bytes:
-        return _map_blocks(body, lambda block: _seal(block) not in self._foreign)
+        return _map_blocks(body, lambda block: _fingerprint(block) not in self._foreign)
 
 
 def _blamed(text: str, fields: Collection[str]) -> set[str]:
@@ -143,17 +161,17 @@ def _blamed(text: str, fields: Collection[str]) -> set[str]:
     return heads or ({first} if first else set())
 
 
-def _seal(block: _Block) -> str:
-    """Return what a thinking block is recognised by, an empty text for every other block."""
+def _fingerprint(block: _Block) -> str:
+    """Return the hash of a thinking block's signature, "" for every other block."""
     match block.type:
         case "thinking":
-            seal = block.signature
+            signature = block.signature
         case "redacted_thinking":
-            seal = block.data
+            signature = block.data
         case _:
-            seal = ""
-    data = seal.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=12).hexdigest() if seal else ""
+            signature = ""
+    data = signature.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=12).hexdigest() if signature else ""
 
 
 def _map_blocks(body: bytes, keep: Callable[[_Block], bool]) -> bytes:
@@ -162,19 +180,19 @@ def _map_blocks(body: bytes, keep: Callable[[_Block], bool]) -> bytes:
     if fields is None or b"thinking" not in body:
         return body
     messages = _items(fields.get("messages"))
-    kept = [_message(raw, keep) for raw in messages]
-    if all(new is old for new, old in zip(kept, messages, strict=True)):
+    filtered = [_message(raw, keep) for raw in messages]
+    if all(new is old for new, old in zip(filtered, messages, strict=True)):
         return body
-    return msgspec.json.encode({**fields, "messages": kept})
+    return msgspec.json.encode({**fields, "messages": filtered})
 
 
 def _message(raw: Raw, keep: Callable[[_Block], bool]) -> Raw:
     fields = fields_of(raw)
     blocks = _items(fields.get("content")) if fields else []
-    kept = [block for block in blocks if keep(_read(block))]
-    if fields is None or len(kept) == len(blocks):
+    rest = [block for block in blocks if keep(_read(block))]
+    if fields is None or len(rest) == len(blocks):
         return raw
-    return Raw(msgspec.json.encode({**fields, "content": kept or [_OMITTED]}))
+    return Raw(msgspec.json.encode({**fields, "content": rest or [_OMITTED]}))
 
 
 def _read(block: Raw) -> _Block:
@@ -185,7 +203,7 @@ def _read(block: Raw) -> _Block:
 
 
 def _items(raw: Raw | None) -> list[Raw]:
-    """Return the entries of a list undecoded; none if it is something else."""
+    """Return the items of a list undecoded; none if it is something else."""
     try:
         return [] if raw is None else _LIST.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -197,7 +215,7 @@ def _tools(body: bytes) -> Iterable[Any]:
 
 
 def _tool_fields(body: bytes) -> set[str]:
-    """Return the names of all fields of all tools, but for those that a tool must have."""
+    """Return the field names of all tools, except the required ones."""
     names = {name for tool in _tools(body) for name in fields_of(tool) or ()}
     return names - {"name", "description", "input_schema"}
 
@@ -208,3 +226,57 @@ def _without_in_tools(body: bytes, names: Collection[str]) -> bytes:
     fields = fields_of(body) or {}
     tools = [Raw(without_fields(bytes(tool), names)) for tool in _tools(body)]
     return msgspec.json.encode({**fields, "tools": tools})
+
+
+# System messages within the conversation
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: Any = None
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+
+
+def _without_system_messages(body: bytes) -> bytes:
+    """Return the request with system messages as reminders in the neighbouring user messages."""
+    fields = fields_of(body)
+    raw_messages = _items(fields.get("messages")) if fields else []
+    try:
+        roles = [_MESSAGE.decode(raw).role for raw in raw_messages]
+        if fields is None or "system" not in roles:
+            return body
+        messages = _merged([_MESSAGE.decode(raw) for raw in raw_messages])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    return msgspec.json.encode({**fields, "messages": messages})
+
+
+def _merged(messages: Iterable[_Message]) -> list[_Message]:
+    """Return *messages* as alternating user and assistant messages."""
+    merged: list[_Message] = []
+    for message in messages:
+        is_system = message.role == "system"
+        role = "user" if is_system else message.role
+        blocks = _reminders(message.content) if is_system else _blocks(message.content)
+        if merged and merged[-1].role == role == "user":
+            merged[-1].content += blocks
+        else:
+            merged.append(_Message(role, blocks))
+    return merged
+
+
+def _blocks(content: object) -> list[Any]:
+    if isinstance(content, list):
+        return list(content)
+    return [{"type": "text", "text": content}] if content else []
+
+
+def _reminders(content: object) -> list[Any]:
+    texts = (block.get("text") for block in _blocks(content) if isinstance(block, dict))
+    return [
+        {"type": "text", "text": f"<system-reminder>\n{text}\n</system-reminder>"}
+        for text in texts
+        if text
+    ]

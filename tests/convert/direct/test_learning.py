@@ -183,3 +183,62 @@ def test_no_lesson_takes_away_what_makes_a_request():
     lessons = Lessons()
     lessons.restore({"fields": {"m": ["messages", "x"]}, "tool_fields": {}, "foreign": []})
     assert "messages" in json.loads(lessons.apply(encoded(), "m"))
+
+
+# System messages within the conversation.
+
+LATE_SYSTEM = {
+    "messages": [
+        {"role": "user", "content": "hello"},
+        {"role": "system", "content": "The date changed."},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": [{"type": "text", "text": "go on"}]},
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Jinja Exception: System message must be at the beginning.",
+        "messages.1.role: Input should be 'user' or 'assistant'",
+        "Only user and assistant roles are supported!",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        'Unexpected role "system"',
+    ],
+)
+def test_late_system_messages_become_reminders_of_the_user(text):
+    lessons = Lessons()
+    body = encoded(**LATE_SYSTEM)
+    rest = json.loads(lessons.learn(refused(text), body, "m"))
+    texts = [
+        (message["role"], [block["text"] for block in message["content"]])
+        for message in rest["messages"]
+    ]
+    assert texts == [
+        ("user", ["hello", "<system-reminder>\nThe date changed.\n</system-reminder>"]),
+        ("assistant", ["Hi"]),
+        ("user", ["go on", "<system-reminder>\nBe brief.\n</system-reminder>"]),
+    ]
+    assert json.loads(lessons.apply(body, "m")) == rest
+    assert lessons.apply(body, "other") == body
+
+
+def test_a_refused_role_without_a_system_message_teaches_nothing():
+    lessons = Lessons()
+    body = encoded()
+    assert lessons.learn(refused("System message must be at the beginning."), body, "m") is None
+
+
+def test_the_role_lesson_is_exported():
+    lessons, restored = Lessons(), Lessons()
+    body = encoded(**LATE_SYSTEM)
+    lessons.learn(refused("System message must be at the beginning."), body, "m")
+    restored.restore(lessons.export())
+    assert restored.apply(body, "m") == lessons.apply(body, "m") != body
+
+
+@pytest.mark.parametrize("text", ["a." * 100_000, "a.-" * 100_000, "a-" * 100_000 + ": unknown"])
+def test_a_hostile_refusal_is_read_in_linear_time(text):
+    assert Lessons().learn(refused(f"unknown {text}"), encoded(**FIELDS), "m") is None

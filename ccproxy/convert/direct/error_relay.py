@@ -1,0 +1,73 @@
+"""
+The provider's own errors in direct mode: relayed unchanged if they are errors of the Messages API.
+
+Any other body (OpenAI's form, HTML, a gateway's JSON) is answered with the classified error, as in
+chat mode. So is a context overflow in words that Claude Code does not recognise: it must compact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import msgspec
+
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import ProviderError
+from ccproxy.errors import STATUS_OF_KIND, Problem
+
+_RECOGNISED_OVERFLOW = re.compile(
+    r"prompt is too long|input length and `?max_tokens`? exceed context limit"
+    r"|maximum context length|capability_rejected: prompt_too_long",
+    re.IGNORECASE,
+)
+"""The wordings on which Claude Code compacts the conversation (measured)."""
+
+
+class _Detail(msgspec.Struct):
+    type: str
+    message: str
+
+
+class _MessagesError(msgspec.Struct):
+    type: Literal["error"]
+    error: _Detail
+
+
+_DECODER = msgspec.json.Decoder(_MessagesError)
+
+
+def with_own_body(
+    error: ProviderError, *, status: int, headers: Sequence[tuple[str, str]], body: bytes
+) -> ProviderError:
+    """
+    Return *error* with the provider's *status*, *headers* and *body* for the client.
+
+    The classified error keeps its own body where that of the provider is not to be relayed.
+    """
+    problem = error.problem
+    own_body = body if _is_relayed(error.cause, body) else None
+    return replace(
+        error,
+        problem=Problem(
+            problem.kind,
+            problem.message,
+            status=status if own_body is not None and status >= 400 else problem.status,
+            retry_after=problem.retry_after,
+            should_retry=problem.should_retry,
+            body=own_body,
+            headers=tuple(headers),
+        ),
+    )
+
+
+def _is_relayed(cause: Cause, body: bytes) -> bool:
+    try:
+        error = _DECODER.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if cause is Cause.OVERFLOW and not _RECOGNISED_OVERFLOW.search(error.message):
+        return False
+    return error.type in STATUS_OF_KIND
