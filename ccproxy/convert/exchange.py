@@ -112,6 +112,7 @@ class Exchange:
     @cached_property
     def _context(self) -> AnswerContext:
         rules, converted = self._rules, self._converted
+        thinking, choice = self._request.thinking, self._request.tool_choice
         return AnswerContext(
             message_id=self._message_id,
             model=self.requested,
@@ -120,6 +121,8 @@ class Exchange:
             tool_names=converted.tool_names,
             stop_sequences=converted.stop_sequences,
             hide_thinking=converted.hide_thinking,
+            omit_thinking=thinking is not None and thinking.display == "omitted",
+            single_call=choice is not None and choice.disable_parallel_tool_use is True,
             known_ids=converted.known_ids,
             input_estimate=rules.calibration.apply(self.model, self._estimate),
         )

@@ -108,6 +108,8 @@ class Thinking(msgspec.Struct, gc=False):
 
     type: str
     budget_tokens: int | None = None
+    display: str | None = None
+    """"omitted": thinking blocks have no text."""
 
 
 class Metadata(msgspec.Struct, gc=False):

@@ -16,8 +16,8 @@ CASES = (
     *(
         Case(
             rule=f"{status} is {kind}",
-            answers=(failure(status, "The provider's own words"),),
-            error={"status": answered, "type": kind, "message": has("The provider's own words")},
+            answers=(failure(status, "The model's own words"),),
+            error={"status": answered, "type": kind, "message": has("The model's own words")},
         )
         for status, answered, kind in (
             (400, 400, "invalid_request_error"),
@@ -29,6 +29,27 @@ CASES = (
             (422, 400, "invalid_request_error"),
             (429, 429, "rate_limit_error"),
         )
+    ),
+    Case(
+        rule="a 404 that names no model is about the base URL",
+        answers=(failure(404, "Not Found"),),
+        error={"status": 502, "x-should-retry": "false", "message": has("PROVIDER_BASE_URL")},
+    ),
+    *(
+        Case(
+            rule=f"a refused {block} is worded for Claude Code",
+            answers=(failure(400, text),),
+            error={"status": 400, "message": has(f"capability_rejected: {block}_block")},
+        )
+        for block, text in (
+            ("image", "This model does not support image input"),
+            ("document", "PDF input is not supported"),
+        )
+    ),
+    Case(
+        rule="a 500 that the same request causes again is the request's fault",
+        answers=(failure(500, "Jinja Exception: roles must alternate"),),
+        error={"status": 400, "type": "invalid_request_error"},
     ),
     Case(
         rule="a failing provider is an api_error",

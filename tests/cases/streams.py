@@ -27,6 +27,21 @@ def call(index: int | None, text: str, **head: Any) -> dict[str, Any]:
     return chunk(tool_calls=[entry if index is None else {"index": index, **entry}])
 
 
+LS = '{"command":"ls"}'
+ONE_LS = {
+    "content": kinds("tool_use"),
+    "content.0.name": "Bash",
+    "content.0.input": {"command": "ls"},
+    "stop_reason": "tool_use",
+}
+
+
+def whole_call(index: int, call_id: str, command: str) -> dict[str, Any]:
+    """A whole call of Bash."""
+    function = {"name": "Bash", "arguments": json.dumps({"command": command})}
+    return {"index": index, "id": call_id, "type": "function", "function": function}
+
+
 def line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -334,6 +349,271 @@ CASES = (
             "content": kinds("thinking", "text"),
             "content.0.thinking": "Two and two",
             "content.1.text": "Four.",
+        },
+    ),
+    Case(
+        rule="output after an early finish_reason belongs to the answer",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk(reasoning_content="Hm", finish="stop"),
+                chunk(reasoning_content=" ok", finish="stop"),
+                chunk("one "),
+                chunk("two", finish="stop"),
+                STOP,
+            ),
+        ),
+        message={
+            "content": kinds("thinking", "text"),
+            "content.0.thinking": "Hm ok",
+            "content.1.text": "one two",
+            "stop_reason": "end_turn",
+        },
+    ),
+    Case(
+        rule="two whole calls each have a finish_reason",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                chunk(tool_calls=[whole_call(0, "c1", "ls")], finish="tool_calls"),
+                chunk(tool_calls=[whole_call(1, "c2", "pwd")], finish="tool_calls"),
+            ),
+        ),
+        message={
+            "content": kinds("tool_use", "tool_use"),
+            "content.0.input": {"command": "ls"},
+            "content.1.input": {"command": "pwd"},
+            "stop_reason": "tool_use",
+        },
+    ),
+    Case(
+        rule="every piece of a call has a new id",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, "", id="call_A", name="Bash"),
+                call(0, '{"comm', id="call_B"),
+                call(0, 'and":', id="call_C"),
+                call(0, '"ls"}', id="call_D"),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message=ONE_LS,
+    ),
+    Case(
+        rule="every piece of a call has a new index and id",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, "", id="call_A", name="Bash"),
+                call(1, '{"command":', id="call_B"),
+                call(2, '"ls"}', id="call_C"),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message=ONE_LS,
+    ),
+    Case(
+        rule="a call is repeated at another index, in pieces",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, '{"command":', id="c1", name="Bash"),
+                call(0, '"ls"}', id="c1"),
+                call(1, '{"command":', id="c1", name="Bash"),
+                call(1, '"ls"}', id="c1"),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message=ONE_LS,
+    ),
+    Case(
+        rule="a second call has the id, index and name of the first",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, '{"command":', id="c1", name="Bash"),
+                call(0, '"ls"}'),
+                call(0, '{"command":"pwd"}', id="c1", name="Bash"),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message={
+            "content": kinds("tool_use", "tool_use"),
+            "content.0.input": {"command": "ls"},
+            "content.1.input": {"command": "pwd"},
+        },
+    ),
+    Case(
+        rule="name and arguments of a call are not in an object",
+        request=TOOLS,
+        answers=(
+            stream(
+                chunk(tool_calls=[{"index": 0, "id": "c1", "name": "Bash", "arguments": LS}]),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        ways=STREAMED,
+        message=ONE_LS,
+    ),
+    Case(
+        rule="a channel marker follows the name of a tool",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                call(0, "", id="c1", name="Bash<|channel|>commentary"),
+                call(0, LS),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message=ONE_LS,
+    ),
+    Case(
+        rule="the client accepts one call, and two arrive",
+        ways=STREAMED,
+        request={**TOOLS, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        answers=(
+            stream(
+                chunk(tool_calls=[whole_call(0, "c1", "ls"), whole_call(1, "c2", "pwd")]),
+                chunk(finish="tool_calls"),
+            ),
+        ),
+        message=ONE_LS,
+    ),
+    Case(
+        rule="events without content come between chunks",
+        ways=STREAMED,
+        answers=(
+            stream(
+                "data: null\n\n",
+                chunk("one "),
+                "data: ping\n\n",
+                "data: {}\n\n",
+                chunk("two"),
+                'data: "keepalive"\n\n',
+                "data: []\n\n",
+                STOP,
+            ),
+        ),
+        message=SAID_ONE_TWO,
+    ),
+    *(
+        Case(
+            rule=f"tool_calls is {odd!r} beside text",
+            ways=STREAMED,
+            answers=(
+                stream(
+                    chunk("one ", tool_calls=odd),
+                    chunk("two", tool_calls=odd),
+                    STOP,
+                ),
+            ),
+            message=SAID_ONE_TWO,
+        )
+        for odd in ({}, "", [None], [], False)
+    ),
+    Case(
+        rule="reasoning details arrive as growing snapshots",
+        provider="minimax",
+        model="MiniMax-M3",
+        ways=STREAMED,
+        answers=(
+            stream(
+                *(
+                    chunk(reasoning_details=[{"type": "reasoning.text", "index": 0, "text": text}])
+                    for text in ("The user", "The user wants", "The user wants files")
+                ),
+                chunk("Ok"),
+                STOP,
+            ),
+        ),
+        message={"content.0.thinking": "The user wants files", "content.1.text": "Ok"},
+    ),
+    Case(
+        rule="text arrives as growing snapshots",
+        provider="minimax",
+        model="MiniMax-M3",
+        ways=STREAMED,
+        answers=(stream(chunk("one"), chunk("one tw"), chunk("one two"), STOP),),
+        message=SAID_ONE_TWO,
+    ),
+    Case(
+        rule="reasoning between tags is repeated in its own field",
+        provider="minimax",
+        model="MiniMax-M3",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk("<think>The user"),
+                chunk(" wants</think>", reasoning_content="The user wants"),
+                chunk("Ok"),
+                STOP,
+            ),
+        ),
+        message={
+            "content": kinds("thinking", "text"),
+            "content.0.thinking": "The user wants",
+            "content.1.text": "Ok",
+        },
+    ),
+    Case(
+        rule="a closing tag follows the reasoning",
+        ways=STREAMED,
+        answers=(stream(chunk(reasoning_content="hm"), chunk("</think>\n\none two"), STOP),),
+        message={"content.0.thinking": "hm", "content.1.text": "one two"},
+    ),
+    Case(
+        rule="Copilot's reasoning is thinking",
+        provider="copilot",
+        ways=STREAMED,
+        request=TOOLS,
+        answers=(
+            stream(
+                chunk(reasoning_text="I think "),
+                chunk(reasoning_text="so"),
+                chunk(tool_calls=[whole_call(0, "c1", "ls")]),
+                chunk(reasoning_opaque="OPAQUE==", finish="tool_calls"),
+            ),
+        ),
+        message={"content.0.thinking": "I think so", "content.1.input": {"command": "ls"}},
+    ),
+    Case(
+        rule="LiteLLM's thinking blocks are thinking",
+        ways=STREAMED,
+        answers=(
+            stream(
+                chunk(thinking_blocks=[{"type": "thinking", "thinking": "Hm"}]), chunk("a"), STOP
+            ),
+        ),
+        message={"content.0.thinking": "Hm", "content.1.text": "a"},
+    ),
+    Case(
+        rule="reasoning is an object with a text",
+        ways=STREAMED,
+        answers=(stream(chunk(reasoning_content={"text": "Hm"}), chunk("a"), STOP),),
+        message={"content.0.thinking": "Hm", "content.1.text": "a"},
+    ),
+    Case(
+        rule="the content is only a refusal",
+        ways=STREAMED,
+        answers=(stream(chunk([{"type": "refusal", "refusal": "No."}]), STOP),),
+        message={"content.0.text": "No."},
+    ),
+    Case(
+        rule="the client omits the text of thinking",
+        ways=STREAMED,
+        request={"thinking": {"type": "adaptive", "display": "omitted"}},
+        answers=(stream(chunk(reasoning_content="Hm"), chunk("a"), STOP),),
+        message={
+            "content": kinds("thinking", "text"),
+            "content.0.thinking": "",
+            "content.1.text": "a",
         },
     ),
 )

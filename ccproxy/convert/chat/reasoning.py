@@ -15,12 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.convert.common.effort import EFFORTS, ReasoningRequest, nearest_effort
 from ccproxy.convert.common.thinking import (
+    HIDDEN_TEXT,
     REASONING_DETAILS,
+    REASONING_OPAQUE,
     THOUGHT_SIGNATURES,
     Origin,
     unpack_details,
@@ -152,6 +155,9 @@ def history_fields(
     Kimi: "reasoning_content is missing in assistant tool call message").
     """
     form = conversion.quirks.history
+    thinking = [_with_hidden_text(block, conversion) for block in thinking]
+    if opaque := _opaque(thinking, conversion):
+        return opaque
     if fields := _TEXT_FIELDS.get(form):
         text = thinking_text(thinking) or (EMPTY if required else None)
         return {} if text is None else dict.fromkeys(fields, text)
@@ -168,7 +174,9 @@ def content_with_thinking(
 ) -> Raw | list[dict[str, Any]] | None:
     """Return an assistant message's content, with its *thinking* if that belongs into it."""
     form = conversion.quirks.history
-    text = thinking_text(thinking) if form in ("think_tags", "thinking_parts") else None
+    text = None
+    if form in ("think_tags", "thinking_parts"):
+        text = thinking_text([_with_hidden_text(block, conversion) for block in thinking])
     if text is None:
         return content
     if form == "think_tags":
@@ -185,6 +193,29 @@ def thought_signatures(thinking: Sequence[Block], conversion: Conversion) -> dic
         origin = _origin(block, conversion)
         signatures |= origin.carried.get(THOUGHT_SIGNATURES, {}) if origin else {}
     return signatures
+
+
+def _opaque(thinking: Sequence[Block], conversion: Conversion) -> dict[str, Any]:
+    """Return Copilot's fields of encrypted reasoning, with its text; empty without it."""
+    for block in thinking:
+        origin = _origin(block, conversion)
+        if origin is not None and REASONING_OPAQUE in origin.carried:
+            opaque = {"reasoning_opaque": origin.carried[REASONING_OPAQUE]}
+            text = thinking_text(thinking)
+            return opaque if text is None else {"reasoning_text": text, **opaque}
+    return {}
+
+
+def _with_hidden_text(block: Block, conversion: Conversion) -> Block:
+    """Return *block* with the text that its signature carries (`thinking.display: "omitted"`)."""
+    if _has_text(block):
+        return block
+    origin = _origin(block, conversion)
+    text = origin.carried.get(HIDDEN_TEXT) if origin else None
+    if not text:
+        return block
+    restored: Block = msgspec.structs.replace(block, thinking=Raw(msgspec.json.encode(text)))
+    return restored
 
 
 def _details(block: Block, conversion: Conversion) -> list[dict[str, Any]]:
