@@ -71,7 +71,8 @@ def _conversation(random_: random.Random, size: int) -> dict[str, Any]:
     }
     rounds = 30
     room = max(400, (size - len(json.dumps(body, ensure_ascii=False).encode())) // rounds - 700)
-    messages = [{"role": "user", "content": [{"type": "text", "text": _text(random_, 300)}]}]
+    question = [{"type": "text", "text": _text(random_, 300)}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": question}]
     for number in range(rounds):
         messages += _round(random_, number, room)
     messages[-1]["content"].append({"type": "text", "text": "continue", **cached})
@@ -83,7 +84,7 @@ def _round(random_: random.Random, number: int, room: int) -> list[dict[str, Any
     identity = f"toolu_{number:022d}"
     path = f"/home/dev/src/module_{number}.py"
     if number % 3 == 0:
-        call = {"file_path": path, "old_string": _text(random_, room // 4)}
+        call: dict[str, Any] = {"file_path": path, "old_string": _text(random_, room // 4)}
         call |= {"new_string": _text(random_, room // 4), "replace_all": False}
         name, size_left = "Edit", room // 2
     else:

@@ -299,7 +299,7 @@ class Connection(asyncio.Protocol):
 
 def _read_mode(path: str) -> Mode:
     query = dict(parse_qsl(urlsplit(path).query))
-    numbers = {name: int(value) for name, value in query.items() if name != "kind"}
+    numbers: dict[str, Any] = {name: int(value) for name, value in query.items() if name != "kind"}
     return replace(Mode(kind=query.get("kind", "text")), **numbers)
 
 

@@ -322,10 +322,10 @@ def _depth(node: ast.AST) -> int:
         return 0  # counted separately
     here = 1 if isinstance(node, _BLOCKS) else 0
     children = list(ast.iter_child_nodes(node))
-    is_elif = isinstance(node, ast.If) and len(node.orelse) == 1
-    if is_elif and isinstance(node.orelse[0], ast.If):
-        children.remove(node.orelse[0])
-        return max(_depth(node.orelse[0]), here + max(map(_depth, children), default=0))
+    match node:
+        case ast.If(orelse=[ast.If() as elif_]):
+            children.remove(elif_)
+            return max(_depth(elif_), here + max(map(_depth, children), default=0))
     return here + max(map(_depth, children), default=0)
 
 
@@ -361,9 +361,9 @@ def the_host_header_is_not_trusted(module: Module) -> Iterator[str]:
         arguments = [*handler.args.posonlyargs, *handler.args.args, *handler.args.kwonlyargs]
         names = {argument.arg for argument in arguments} & {"request", "req"}
         for node in ast.walk(handler):
-            is_from_host = isinstance(node, ast.Attribute) and node.attr in {"url", "host"}
-            if is_from_host and isinstance(node.value, ast.Name) and node.value.id in names:
-                yield f"{module.name}:{node.lineno} decides on request.{node.attr}"
+            match node:
+                case ast.Attribute(value=ast.Name(id=name), attr="url" | "host") if name in names:
+                    yield f"{module.name}:{node.lineno} decides on request.{node.attr}"
 
 
 def providers_are_data(module: Module) -> Iterator[str]:

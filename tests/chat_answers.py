@@ -16,15 +16,15 @@ USAGE = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
 
 
 def context(*, quirks: dict[str, Any] | None = None, **more: Any) -> AnswerContext:
-    """What the request said; keywords replace fields, *quirks* those of a plain server."""
-    given = {
+    """Return the context of an answer; keywords replace fields, *quirks* a plain server's."""
+    fields: dict[str, Any] = {
         "message_id": "msg_test",
         "model": "claude-test",
         "target": Target(provider="acme", model="up-1", quirks=Quirks(**(quirks or {}))),
         "signer": SIGNER,
         "input_estimate": 11,
     }
-    return AnswerContext(**(given | more))
+    return AnswerContext(**(fields | more))
 
 
 def say(content: Any = None, **delta: Any) -> dict[str, Any]:

@@ -100,12 +100,12 @@ def prompt(text: str = "hello", **fields: Any) -> dict[str, Any]:
 def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """Read an answer of the Messages endpoint; fails if it breaks a rule."""
     lower = {name.lower(): value for name, value in headers.items()}
-    answer = {"status": status, "headers": lower, "body": body}
+    answer: dict[str, Any] = {"status": status, "headers": lower, "body": body}
     if lower.get("content-type", "").startswith("text/event-stream"):
         assert status == 200, f"an event stream with status {status}"
         stream = read_stream(body)
-        found = {"message": stream.message, "error": stream.error}
-        return Answer(**answer, events=tuple(stream.events), **found)
+        answer |= {"message": stream.message, "error": stream.error}
+        return Answer(**answer, events=tuple(stream.events))
     content = json.loads(body)
     if status == 200:
         _check_message(content)

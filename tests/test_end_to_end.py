@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import psutil
@@ -298,7 +299,7 @@ async def stranger(port) -> AsyncIterator[int]:
         "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
         "print('up', flush=True); sys.stdin.read()"
     )
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(port), **pipes)
     try:
         assert child.stdout is not None

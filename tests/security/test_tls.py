@@ -34,7 +34,12 @@ def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
 def expired(folder: Path) -> tuple[Path, Path]:
     """A certificate that expired yesterday, and its key."""
     cert, key = certificate(folder, "localhost")
-    again = ["openssl", "x509", "-in", cert, "-signkey", key, "-days", "-1", "-out", cert]
+    again = [
+        "openssl",
+        "x509",
+        "-in",
+        *map(str, (cert, "-signkey", key, "-days", -1, "-out", cert)),
+    ]
     subprocess.run(again, check=True, capture_output=True)
     return cert, key
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -95,7 +96,7 @@ async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, 
     fleet.write(kimi=settings(upstream), glm=settings(upstream))
     code = "import socket,sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
     code += "print('up', flush=True); sys.stdin.read()"
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
     stranger = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code, str(fleet.ports["kimi"])), **pipes
     )

@@ -67,7 +67,7 @@ async def test_the_anthropic_sdk_goes_through_a_tool_loop(proxy, provider, strea
     )
     tools = [{"name": "Read", "input_schema": {"type": "object"}}]
     messages: list[Any] = [{"role": "user", "content": "Read it"}]
-    fields = {"model": "claude-opus-5-5", "max_tokens": 4000, "tools": tools}
+    fields: dict[str, Any] = {"model": "claude-opus-5-5", "max_tokens": 4000, "tools": tools}
     fields["thinking"] = {"type": "adaptive"}
     async with AsyncAnthropic(base_url=proxy.url, api_key="any", max_retries=0) as client:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ from tests.asking import (
 )
 from tests.responses_rules import violations
 
-REASONING = {
+REASONING: dict[str, Any] = {
     "tool_ids": "responses",
     "sampling": False,
     "reasoning": "effort",
@@ -47,7 +48,7 @@ def target(model="up-1", **quirks):
         model=model,
         api="responses",
         endpoint="e1",
-        quirks=Quirks(**(REASONING | quirks)),
+        quirks=Quirks(**{**REASONING, **quirks}),
     )
 
 
