@@ -66,6 +66,10 @@ class ConfigError(CcproxyError):
         super().__init__("\n".join(f"  - {mistake}" for mistake in self.mistakes))
 
 
+class NoFleetError(ConfigError):
+    """There is no ccproxy.toml: no provider has been added yet."""
+
+
 class UsageError(CcproxyError):
     """What was asked cannot mean anything, for example a label that is not in the table."""
 

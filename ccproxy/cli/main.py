@@ -142,7 +142,8 @@ def _report(error: Exception, options: Options) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     # click's context, which holds the color setting, no longer exists here.
-    print_error(error_text(error), color=wants_color(os.environ, no_color=options.no_color))
+    text = error_text(error, verbose=options.verbose)
+    print_error(text, color=wants_color(os.environ, no_color=options.no_color))
     return exit_code_of(error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -11,19 +12,22 @@ import click
 from ccproxy.cli.command import Options
 from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
 from ccproxy.config.locations import find_config
-from ccproxy.errors import ConfigError, UsageError
+from ccproxy.errors import ConfigError, NoFleetError, UsageError
 from ccproxy.text import did_you_mean
 
 
 def open_fleet(options: Options) -> Fleet:
     """
-    Read the table.
+    Read the table; without one, return the proxies that `ccproxy up --port` runs.
 
     Raises:
-        ConfigError: If there is none, or it has mistakes.
+        ConfigError: If there is neither, or the table has mistakes.
 
     """
-    return load_fleet(find_config(options.config))
+    try:
+        return load_fleet(find_config(options.config))
+    except NoFleetError as error:
+        return _single_proxies(error)
 
 
 def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
@@ -36,7 +40,10 @@ def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
         ConfigError: If there is no table, or none of it can be read.
 
     """
-    fleet, mistakes = read_fleet(find_config(options.config))
+    try:
+        fleet, mistakes = read_fleet(find_config(options.config))
+    except NoFleetError as error:
+        return _single_proxies(error), None
     return fleet, ConfigError(mistakes) if mistakes else None
 
 
@@ -135,6 +142,16 @@ def unknown_label(label: str, labels: Sequence[str]) -> UsageError:
     return UsageError(
         f'"{label}" is not in the table{suggestion}\n  fix: use one of: {", ".join(labels)}'
     )
+
+
+def _single_proxies(error: NoFleetError) -> Fleet:
+    """Return the proxies that run without a table; raise *error* if there are none."""
+    from ccproxy.cli.single_proxy import running_single_proxies  # rarely needed
+
+    fleet = running_single_proxies(os.environ)
+    if fleet is None:
+        raise error
+    return fleet
 
 
 def _matching_entries(fleet: Fleet, label: str) -> tuple[Entry, ...]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ccproxy.config.fleet import FILE_NAME
-from ccproxy.errors import ConfigError, Mistake
+from ccproxy.errors import ConfigError, Mistake, NoFleetError
 
 VARIABLE = "CCPROXY_CONFIG"
 
@@ -61,7 +61,8 @@ def find_config(option: str | None, *, environ: Mapping[str, str] | None = None)
             return _named(Path(given).expanduser(), source)
     found = _come_upon(env)
     if found is None:
-        raise ConfigError([_nowhere(env)])
+        kind = ConfigError if any(place.is_there for place in _places(env)) else NoFleetError
+        raise kind([_nowhere(env)])
     return found
 
 
@@ -138,7 +139,10 @@ def _around_environment() -> Path | None:
 
 
 def _home(env: Mapping[str, str]) -> Path:
-    return Path(env.get("HOME") or Path.home())
+    try:
+        return Path(env.get("HOME") or Path.home())
+    except RuntimeError:  # a container's user without a home folder
+        return Path("/")
 
 
 # ...and who could have written what lies there.

@@ -377,13 +377,23 @@ def test_a_mistake_is_told_with_place_and_fix(ccproxy, home):
     )
 
 
-def test_a_missing_table_is_told_with_the_places(ccproxy, tmp_path, monkeypatch):
+def test_without_a_table_the_first_step_is_named(ccproxy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = ccproxy("status")
+    for name in ("start", "stop", "status", "reload", "check", "usage", "logs", "keys"):
+        result = ccproxy(name)
+        assert (result.exit_code, result.stdout) == (78, ""), name
+        assert result.stderr == "No providers yet. Run: ccproxy init\n", name
+    verbose = ccproxy("-v", "status")
+    assert verbose.exit_code == 78
+    assert "ccproxy.toml: neither in this folder nor above it" in verbose.stderr
+    assert "-c FILE or $CCPROXY_CONFIG" in verbose.stderr
+
+
+def test_a_named_table_that_is_missing_is_an_error(ccproxy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = ccproxy("-c", "none.toml", "status")
     assert result.exit_code == 78
-    assert "ccproxy.toml: neither in this folder nor above it" in result.stderr
-    assert "-c FILE or $CCPROXY_CONFIG" in result.stderr
-    assert "\n  ccproxy.toml\n" not in result.stderr  # a place that nobody can look at
+    assert result.stderr.startswith("Error: there is no such file (named by --config)\n")
 
 
 def test_a_fault_of_ours_is_a_sentence_too():

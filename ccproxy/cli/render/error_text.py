@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ccproxy.cli.render.terminal import short_path
-from ccproxy.errors import ConfigError, Mistake
+from ccproxy.errors import ConfigError, Mistake, NoFleetError
 from ccproxy.text import printable
 
 _FIX_OWNER = "run this as the owner of {path}, or use a folder that you own; ls -ld {path}"
@@ -25,9 +25,11 @@ _FIX_BY_ERRNO = {
 }
 
 
-def error_text(error: Exception) -> str:
+def error_text(error: Exception, *, verbose: bool = False) -> str:
     """Return what is printed for *error*; no control characters of user input get through."""
     match error:
+        case NoFleetError() if not verbose:
+            return "No providers yet. Run: ccproxy init"
         case ConfigError():
             return "\n".join(_labelled(_mistake_text(mistake)) for mistake in error.mistakes)
         case click.UsageError():

@@ -83,7 +83,10 @@ def state_mark(state: str) -> str:
 
 def tilde(path: Path) -> str:
     """Return *path* with `~` for the home folder."""
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container's user without a home folder
+        return printable(str(path))
     return printable(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
 
 

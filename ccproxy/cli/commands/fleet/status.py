@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
@@ -13,6 +14,7 @@ from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.cli.render.terminal import notify, print_error, show
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
+from ccproxy.cli.single_proxy import has_table
 from ccproxy.config.fleet import Fleet
 from ccproxy.supervisor.control.client import FleetStatus, fleet_status
 from ccproxy.supervisor.control.status import Row
@@ -59,6 +61,8 @@ def _print_status(
     options: Options, fleet: Fleet, labels: Sequence[str], *, as_json: bool, clear: bool
 ) -> int:
     result = fleet_status(fleet)
+    if not has_table(fleet):  # proxies that need no supervisor
+        result = replace(result, note="")
     chosen = known_labels(fleet, [row.label for row in result.proxies], labels)
     rows = [row for row in result.proxies if row.label in chosen]
     if as_json:

@@ -124,14 +124,20 @@ def test_quiet_leaves_the_sentence_out_and_keeps_the_log(state):
         pytest.param(["--port", 8081], {"PROVIDER": "kimi"}, 78, "PROVIDER_API_KEY", id="no key"),
         pytest.param(["--port", 8081], {"PROVIDER": "kimmi"}, 78, 'did you mean "kimi"', id="typo"),
         pytest.param(["--port", 0], {}, 2, "0 is not in the range", id="port"),
-        pytest.param(["--env", "demo.env"], {}, 2, "on which port?", id="no port"),
+        pytest.param(["--env", "demo.env"], {}, 2, "the port is missing", id="no port"),
         pytest.param(["--label", "x"], {}, 2, "add --port", id="a label without a port"),
-        pytest.param(["kimi", "--port", 8081], {}, 2, "go without it", id="two ways at once"),
+        pytest.param(
+            ["kimi", "--port", 8081],
+            {},
+            2,
+            "which --env and --port do not use",
+            id="two ways at once",
+        ),
         pytest.param(
             ["--port", 8081, "--label", "../x"],
             {"PROVIDER": "demo"},
             2,
-            "cannot be a label",
+            "is not a valid label",
             id="label",
         ),
         pytest.param(
@@ -171,6 +177,27 @@ def test_help_lists_every_setting_with_its_default(ccproxy):
         assert f"[{setting.default_text}]" in shown or not setting.default_text
 
 
+def test_keys_and_status_find_a_proxy_without_a_table(state, process):
+    port = free_port()
+    settings = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-kimi-1111,sk-kimi-2222"}
+    with running("--port", port, until="is ready", **settings):
+        shown = process("keys")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert [line.split()[:3] for line in shown.stdout.splitlines()[2:]] == [
+            ["k1", "…1111", "ready"],
+            ["k2", "…2222", "ready"],
+        ]
+        assert process("keys", "kimi", "disable", "k2").returncode == 0
+        assert json.loads(process("keys", "--json").stdout)["proxies"][0]["keys"][1]["state"] == (
+            "disabled"
+        )
+        status = process("status")
+        assert f"127.0.0.1:{port}" in status.stdout
+        assert "supervisor down" not in status.stdout
+    gone = process("keys")
+    assert (gone.returncode, gone.stderr) == (78, "No providers yet. Run: ccproxy init\n")
+
+
 # The fleet.
 
 
@@ -179,7 +206,7 @@ def test_the_fleet_with_its_logs(demo, process):
         assert health(port_of(demo, "Demo"))["label"] == "Demo"
         busy = process("up")
         assert busy.returncode == 6
-        assert f"busy: the fleet is up already (supervisor pid {child.pid})" in busy.stderr
+        assert f"the fleet is already running (supervisor pid {child.pid})" in busy.stderr
         assert "ccproxy logs -f" in busy.stderr
         child.send_signal(signal.SIGINT)
         shown, told = child.communicate()
