@@ -12,14 +12,17 @@ import math
 import re
 import unicodedata
 from ipaddress import IPv4Network, ip_address
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ccproxy.protocol.headers import is_header_value
-from ccproxy.providers.quirks import Api
 from ccproxy.text import mask_key
 
-ApiChoice = Api | Literal["auto"]
+if TYPE_CHECKING:
+    # Importing msgspec, with which the quirks are declared, is too slow for --help.
+    from ccproxy.providers.quirks import Api
+
+    ApiChoice = Api | Literal["auto"]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ON = ("on", "true", "yes", "1")
@@ -144,7 +147,7 @@ def api(value: str) -> ApiChoice:
     lower = value.lower()
     if lower not in ("auto", "chat", "responses", "messages"):
         raise ValueError(f'must be auto, chat, responses or messages, got "{value}"')
-    return cast(ApiChoice, lower)
+    return cast("ApiChoice", lower)
 
 
 def words(value: str) -> tuple[str, ...]:
