@@ -131,7 +131,14 @@ def _register(proxy: SingleProxy, home: Path) -> dict[str, str | Path | int]:
     control = socket_path(home, f"{entry.label}.1.{nonce[:8]}")
     prepare_folder(control)
     spec = Spec(label=entry.label, host=proxy.host, port=entry.port, env_file=str(entry.env_file))
-    record = WorkerRecord(identity=identity, nonce=nonce, control=str(control), index=1, spec=spec)
+    record = WorkerRecord(
+        home=str(home),
+        identity=identity,
+        nonce=nonce,
+        control=str(control),
+        index=1,
+        spec=spec,
+    )
     RecordFolder(home / "pids").write(record)
     return {"--control": control, "--nonce": nonce}
 
