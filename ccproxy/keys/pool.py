@@ -198,6 +198,12 @@ class KeyPool:
             probed_cooldowns=key_state.start(model, self._limits, now=now, wall=wall, probe=probe),
         )
 
+    def peek(self, model: str) -> str | None:
+        """Return a usable key without taking it: no limit counts its use. None if there is none."""
+        with self._backend.transaction(changes=False) as state:
+            usable = [key for key in self._keys if self._obstacle(state, key, model) is None]
+        return usable[0].secret if usable else None
+
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
         """Return True if only the limit of requests in flight prevents a lease."""
         with self._backend.transaction(changes=False) as state:

@@ -7,14 +7,14 @@ The worker process: arguments -> configuration -> logs -> serve.
         [--echo text|color|json [--greeting TEXT]]
 
 `--env-file -` takes the settings from the process environment. Without --listen-fd the worker
-binds its address itself; without --ready-fd it tells nobody when it is ready; without --control
-it has no control socket. So it can be run by hand, too. With --echo it runs in somebody's
-foreground: it shows its log on stderr, and TEXT when it is ready.
+binds its address itself, without --ready-fd it reports errors on stderr, without --control it has
+no control socket; so it can be run by hand. With --echo it runs in the foreground: its log goes to
+stderr as well, with TEXT when it is ready.
 
-`python -m ccproxy.worker --fork-server …` is none yet, but forks some: see `forkserver`.
+`python -m ccproxy.worker --fork-server …` forks workers: see `fork_server`.
 
-The readiness message is one JSON line: {"ready": true, "pid": …, "nonce": …}, or
-{"ready": false, "error": …} before an exit with 78 (configuration) or 1.
+On the readiness pipe it writes one `Readiness` (`ccproxy/ipc/control_messages.py`). It exits with
+78 if the configuration is wrong, and with 1 if it cannot start for another reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import argparse
 import asyncio
 import faulthandler
 import gc
-import json
 import os
 import resource
 import signal
@@ -35,9 +34,9 @@ from pathlib import Path
 import uvloop
 
 if __name__ == "__main__":
-    # Until the event loop listens, Ctrl-C ends it without a traceback.
+    # Until the event loop handles signals, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # structlog loads rich where it finds it: 60 modules, 3 MiB and 30 ms, for consoles.
+    # structlog imports rich if it is installed: 60 modules, 3 MiB and 30 ms, for consoles.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 from ccproxy.config.fleet import Entry
@@ -45,38 +44,38 @@ from ccproxy.config.secrets import secrets_of
 from ccproxy.config.settings import is_setting
 from ccproxy.config.worker import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
+from ccproxy.ipc.control_messages import Readiness, encode
 from ccproxy.logs import LogFile, crash_file, log_path
 from ccproxy.redaction import Redactor
-from ccproxy.worker.assembly import make_worker
 from ccproxy.worker.control_socket import ControlSocket
 from ccproxy.worker.demo.provider import DemoProvider
 from ccproxy.worker.fork_server import OPTION, serve
-from ccproxy.worker.lifecycle import Service, bind, inherit
+from ccproxy.worker.lifecycle import Lifecycle, bind, inherit
 from ccproxy.worker.log.console import STYLES, ConsoleLog, EchoingLogFile
 from ccproxy.worker.log.lines import RequestLog, set_up
 from ccproxy.worker.log.outfile import keep_outfile
-from ccproxy.worker.state import Worker
+from ccproxy.worker.worker import Worker, make_worker
 
 EXIT_CONFIG = 78
 EXIT_FAILED = 1
-OPEN_FILES = 65536
+MAX_OPEN_FILES = 65536
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one worker; the result is the exit code."""
+    """Run one worker and return the exit code."""
     faulthandler.enable()
     options = _options(arguments)
     try:
         config = _config(options)
-        _forget_settings()
+        _clear_settings()
         return uvloop.run(_run(options, config))
     except ConfigError as error:
-        _tell(options, {"ready": False, "error": str(error)})
+        _report(options, Readiness(error=str(error)))
         return EXIT_CONFIG
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        said = f"{options.label}: {where}{error.strerror or error}"
-        _tell(options, {"ready": False, "error": said, "errno": error.errno})
+        file = f"{error.filename}: " if error.filename else ""
+        text = f"{options.label}: {file}{error.strerror or error}"
+        _report(options, Readiness(error=text, errno=error.errno))
         return EXIT_FAILED
 
 
@@ -104,21 +103,21 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         processes=options.workers,
     )
     await worker.upstream.open()
-    service = Service(worker, listener)
-    service.listen_to_signals(foreground=echo is not None)
-    control = _control(options, worker, service, file)
-    keeping = asyncio.create_task(keep_outfile(crash_file(path)))
-    await service.start()
+    lifecycle = Lifecycle(worker, listener)
+    lifecycle.handle_signals(foreground=echo is not None)
+    crash_output = asyncio.create_task(keep_outfile(crash_file(path)))
+    await lifecycle.start()
+    control = _control(options, worker, lifecycle, file)
     _settle_memory()
     log.info("worker.started", label=config.label, port=config.port, provider=config.provider_name)
-    _tell(options, {"ready": True, "pid": os.getpid(), "nonce": options.nonce})
+    _report(options, Readiness(ready=True, pid=os.getpid(), nonce=options.nonce))
     if echo is not None and options.greeting:
         echo.write_text(options.greeting)
-    await service.run()
-    keeping.cancel()
+    await lifecycle.run()
+    crash_output.cancel()
     if control is not None:
         control.close()
-    await _close(worker)
+    await worker.close()
     if config.serves_demo:
         await demo.stop()
     log.info("worker.stopped", label=config.label)
@@ -128,13 +127,13 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
 
 
 def _control(
-    options: argparse.Namespace, worker: Worker, service: Service, file: LogFile
+    options: argparse.Namespace, worker: Worker, lifecycle: Lifecycle, file: LogFile
 ) -> ControlSocket | None:
-    """Open the control socket, if one was asked for."""
+    """Open the control socket, if the options have one."""
     if not options.control:
         return None
     path = Path(options.control)
-    control = ControlSocket(path, worker, service, nonce=options.nonce, log_file=file)
+    control = ControlSocket(path, worker, lifecycle, nonce=options.nonce, log_file=file)
     control.open()
     return control
 
@@ -143,14 +142,6 @@ def _listener(options: argparse.Namespace, config: WorkerConfig) -> socket.socke
     if options.listen_fd is None:
         return bind(config.host, config.port)
     return inherit(options.listen_fd)
-
-
-async def _close(worker: Worker) -> None:
-    """Let go of what the worker holds; the last words to the databases are written."""
-    await worker.upstream.close()
-    await worker.session.close()
-    if worker.keeper is not None:
-        await worker.keeper.close()
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -180,43 +171,43 @@ def _config(options: argparse.Namespace) -> WorkerConfig:
     return load_worker(file, entry=entry)
 
 
-def _forget_settings() -> None:
-    """Keep no key where a library or a crash report would find it."""
+def _clear_settings() -> None:
+    """Remove keys from the environment, which libraries and crash reports can read."""
     for name in filter(is_setting, [*os.environ]):
         del os.environ[name]
 
 
-def _tell(options: argparse.Namespace, message: dict[str, object]) -> None:
-    """Write the readiness message; by hand there is only stderr, and only a failure is news."""
+def _report(options: argparse.Namespace, readiness: Readiness) -> None:
+    """Write to the readiness pipe; without one, write an error to stderr."""
     if options.ready_fd is None:
-        if "error" in message:
-            sys.stderr.write(f"{message['error']}\n")
+        if readiness.error:
+            sys.stderr.write(f"{readiness.error}\n")
         return
-    os.write(options.ready_fd, json.dumps(message).encode() + b"\n")
+    os.write(options.ready_fd, encode(readiness))
     os.close(options.ready_fd)
     options.ready_fd = None
 
 
 def _set_limits() -> None:
-    """As many sockets as the system allows, and no core file: it would hold the keys."""
+    """Allow many sockets, and no core file, which would contain the keys."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _settle_memory() -> None:
-    """Take what was imported out of the garbage collector's rounds, and make them rarer."""
+    """Exclude imported objects from garbage collection, and collect less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
-def _arguments(given: Sequence[str]) -> Sequence[str] | None:
-    """Return the arguments of the worker to be; None at the end of a process that only forked."""
-    return serve(int(given[1])) if given[:1] == [OPTION] else given
+def _worker_arguments(arguments: Sequence[str]) -> Sequence[str] | None:
+    """Return the worker's arguments; None at the end of a fork server."""
+    return serve(int(arguments[1])) if arguments[:1] == [OPTION] else arguments
 
 
 if __name__ == "__main__":
-    asked = _arguments(sys.argv[1:])
-    sys.exit(0 if asked is None else main(asked))
+    worker_arguments = _worker_arguments(sys.argv[1:])
+    sys.exit(0 if worker_arguments is None else main(worker_arguments))

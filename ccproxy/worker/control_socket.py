@@ -35,8 +35,8 @@ from ccproxy.ipc.control_messages import (
 )
 from ccproxy.logs import LogFile
 from ccproxy.worker.key_report import answer_keys, faulty_key, reason
-from ccproxy.worker.lifecycle import Service
-from ccproxy.worker.state import Worker
+from ccproxy.worker.lifecycle import Lifecycle
+from ccproxy.worker.worker import Worker
 
 _BUILD = installed_build()
 """Computed at import: an upgrade may replace the files while the process runs."""
@@ -57,7 +57,7 @@ class ControlSocket:
         self,
         path: Path,
         worker: Worker,
-        service: Service,
+        lifecycle: Lifecycle,
         *,
         nonce: str,
         log_file: LogFile | None = None,
@@ -65,7 +65,7 @@ class ControlSocket:
     ) -> None:
         self._path = path
         self._worker = worker
-        self._service = service
+        self._lifecycle = lifecycle
         self._nonce = nonce
         self._log_file = log_file
         self._file_check_seconds = file_check_seconds
@@ -164,13 +164,15 @@ class ControlSocket:
             nonce=self._nonce,
             label=worker.config.label,
             port=worker.config.port,
-            state="draining" if worker.draining else "ready",
-            in_flight=len(worker.running),
+            state="draining" if worker.requests.draining else "ready",
+            in_flight=len(worker.requests.tasks),
             keys=KeyCounts(ready=ready, total=total),
             reason="; ".join(reasons) or None,
             faulty_key=faulty_key(worker),
+            connections=len(self._lifecycle.http.connections),
+            max_connections=self._lifecycle.http.max_connections,
             log_dropped_total=self._log_file.dropped_total if self._log_file else 0,
-            models=worker.tiers(),
+            models=worker.chooser.tiers(),
             switched=worker.chooser.switch.name,
             passes_to=session.bypass.url if session.bypass.is_active else "",
             keeps_history=session.history.is_on,
@@ -191,13 +193,13 @@ class ControlSocket:
     def _drain(self, seconds: float) -> Reply:
         if not 0 <= seconds <= MAX_DRAIN_SECONDS:  # also refuses NaN
             return Refusal(error=f"seconds: must be from 0 to {MAX_DRAIN_SECONDS}")
-        self._service.drain(float(seconds))
+        self._lifecycle.drain(float(seconds))
         return Done()
 
     def _listener(self) -> tuple[Reply, list[int]]:
-        if self._worker.draining:
+        if self._worker.requests.draining:
             return Refusal(error="the worker is draining and has closed its listening socket"), []
-        return Done(), [self._service.listener.fileno()]
+        return Done(), [self._lifecycle.listener.fileno()]
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

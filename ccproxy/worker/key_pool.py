@@ -1,4 +1,4 @@
-"""The key pool of a worker, made of its configuration."""
+"""Builds the key pool of a worker from its configuration."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ def make_pool(
     in_fleet: bool = False,
 ) -> KeyPool:
     """
-    Make the pool of *config*'s keys; several *processes* of an entry share one.
+    Return the pool of *config*'s keys, which several *processes* of an entry share.
 
-    *in_fleet*: there is a table, so that the label means something to the command line. Must be
-    called inside the event loop.
+    *in_fleet* is True if `ccproxy keys LABEL` shows them. Must be called inside the event loop.
     """
     backend: PoolBackend = LocalBackend()
     if processes > 1:

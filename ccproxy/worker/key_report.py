@@ -21,8 +21,8 @@ from ccproxy.ipc.control_messages import (
 )
 from ccproxy.keys.display import CooldownView, KeyView, format_wait
 from ccproxy.worker.server.error_response import redacted
-from ccproxy.worker.state import Worker
 from ccproxy.worker.test_request import send_test_request
+from ccproxy.worker.worker import Worker
 
 NO_STORE = "the file for the state of the keys could not be opened at the start"
 
@@ -52,7 +52,7 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
             worker.pool.reset(request.id)
     unsaved = ""
     if request.action not in ("list", "test"):
-        worker.log.info(f"keys.{request.action}", keys=ids)
+        worker.logs.events.info(f"keys.{request.action}", keys=ids)
         unsaved = await _save(worker)
     keys = tuple(_row(key) for key in worker.pool.snapshot())
     return KeysReply(keys=keys, tests=tests, unsaved=unsaved)
@@ -93,7 +93,7 @@ async def _test(worker: Worker, key_id: str) -> KeyTest:
     try:
         await send_test_request(worker, request_id=worker.new_id("req"), key_id=key_id)
     except Problem as error:
-        problem = redacted(error, worker.redact)
+        problem = redacted(error, worker.logs.redact)
         kind, status, message = problem.kind, problem.status, problem.message
     return KeyTest(
         id=key_id,

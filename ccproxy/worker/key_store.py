@@ -1,9 +1,9 @@
 """
-The keys' state on disk: a restart, also a kill -9, forgets no rest, no refusal and no count.
+Keeps the state of the keys on disk, so that it survives a restart and a kill -9.
 
-Theory of operation: `Keeper` writes what changed a moment after it changed, in a thread, so that
-no request waits for a disk; a full disk costs the memory of rests, never a request. Besides the
-keys it keeps what was learnt about a provider: how it counts tokens and which fields it refuses.
+Changes are written a moment after they happen, in a thread, so that no request waits for a disk.
+A full disk costs the memory of cooldowns, never a request. Besides the keys it keeps what was
+learnt about a provider: how it counts tokens, and which fields it refuses.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.store.key_database import KeyStore, Rows
 
 SAVE_AFTER = 0.2
-"""Seconds in which changes are gathered; so much is lost at most."""
-LESSONS_LAST = 7 * 86400.0
-"""Seconds after which a provider is asked anew whether it takes what it once refused."""
+"""Seconds in which changes are collected; a crash loses no more."""
+LESSONS_MAX_AGE = 7 * 86400.0
+"""Seconds after which a field that the provider refused is sent again."""
 
-NOISE = 0.5
-"""Seconds by which the end of a rest may wander between wall and monotonic clock."""
+MAX_DRIFT = 0.5
+"""Seconds by which the end of a cooldown may drift between wall and monotonic clock."""
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept over restarts."""
+class PersistentState:
+    """What survives a restart."""
 
     pool: KeyPool
     calibration: Calibration
@@ -45,15 +45,17 @@ class Kept:
 
 
 def keys_path(home: Path, label: str) -> Path:
-    """Return where the keys of *label* are kept; labels differ by more than their case."""
+    """Return the file for the keys of *label*; labels are unique without regard to case."""
     return home / "state" / f"{label.lower()}.keys.sqlite"
 
 
-def open_keeper(path: Path, kept: Kept, *, log: FilteringBoundLogger) -> Keeper | None:
-    """Open the file at *path* and restore what is in it; None if the disk does not allow it."""
+def open_keeper(
+    path: Path, state: PersistentState, *, log: FilteringBoundLogger
+) -> KeyStateKeeper | None:
+    """Open the file at *path* and restore its content; None if that is impossible."""
     try:
         store = KeyStore(path)
-        keeper = Keeper(kept, store, log=log)
+        keeper = KeyStateKeeper(state, store, log=log)
         keeper.restore()
     except (sqlite3.Error, OSError, CcproxyError) as error:
         log.warning("store.unusable", file=str(path), reason=str(error))
@@ -63,18 +65,18 @@ def open_keeper(path: Path, kept: Kept, *, log: FilteringBoundLogger) -> Keeper 
     return keeper
 
 
-class Keeper:
-    """Keeps a pool, and what was learnt about the provider, in a store."""
+class KeyStateKeeper:
+    """Keeps a pool, and what was learnt about its provider, in a store."""
 
     def __init__(
         self,
-        kept: Kept,
+        state: PersistentState,
         store: KeyStore,
         *,
         log: FilteringBoundLogger,
         save_after: float = SAVE_AFTER,
     ) -> None:
-        self._kept = kept
+        self._state = state
         self._store = store
         self._log = log
         self._save_after = save_after
@@ -83,31 +85,31 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._saved: Rows = {}
         self._saved_values: dict[str, object] = {}
-        self._trouble = ""
-        """Why the last attempt to save failed."""
+        self._error = ""
+        """Why the last attempt to save failed; empty if it did not."""
 
     def restore(self) -> None:
-        """Tell the pool what was kept, and listen to it from now on."""
-        pool = self._kept.pool
+        """Restore the pool, and follow its changes from now on."""
+        pool = self._state.pool
         for name, row in self._store.load().items():
             try:
                 pool.restore({name: row}, self._salt)
             except _UNREADABLE as error:
                 self._log.warning("store.row_unreadable", row=name, reason=repr(error))
         try:
-            self._kept.calibration.restore(self._store.load_value("calibration") or {})
-            learnt = self._store.load_value("lessons") or {"at": 0.0}
-            if time.time() - float(learnt["at"]) < LESSONS_LAST:
-                self._kept.lessons.restore(learnt["learnt"])
+            self._state.calibration.restore(self._store.load_value("calibration") or {})
+            lessons = self._store.load_value("lessons") or {"at": 0.0}
+            if time.time() - float(lessons["at"]) < LESSONS_MAX_AGE:
+                self._state.lessons.restore(lessons["learnt"])
         except _UNREADABLE as error:
             self._log.warning("store.row_unreadable", row="learnt", reason=repr(error))
         self._saved = pool.export(self._salt)
         self._saved_values = self._values()
-        pool.on_change = self._note
+        pool.on_change = self._schedule
 
     async def close(self) -> None:
-        """Save what is not saved yet, and close the file."""
-        self._kept.pool.on_change = lambda: None
+        """Save pending changes and close the file."""
+        self._state.pool.on_change = lambda: None
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -116,21 +118,21 @@ class Keeper:
         self._store.close()
 
     async def save_now(self) -> str:
-        """Save what is not saved yet; return why that failed, empty if it did not."""
+        """Save pending changes; return why that failed, empty if it did not."""
         while self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
         self._task = asyncio.get_running_loop().create_task(self._save())
         await self._task
-        return self._trouble
+        return self._error
 
-    def _note(self) -> None:
+    def _schedule(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._save_after, self._begin)
 
     def _begin(self) -> None:
         if self._task is not None and not self._task.done():
-            # The disk is slow: what comes meanwhile is saved together afterwards.
+            # The disk is slow: later changes are saved together after this save.
             self._timer = asyncio.get_running_loop().call_later(self._save_after, self._begin)
             return
         self._timer = None
@@ -140,23 +142,23 @@ class Keeper:
         values = self._values()
         rows = {
             name: _steady(row, self._saved.get(name))
-            for name, row in self._kept.pool.export(self._salt).items()
+            for name, row in self._state.pool.export(self._salt).items()
         }
-        if not self._kept.pool.is_writer:
-            rows = {}  # should it fall to us, everything is written anew
+        if not self._state.pool.is_writer:
+            rows = {}  # if this process becomes the owner, every row is written
         changed = {name: row for name, row in rows.items() if row != self._saved.get(name)}
         new = {name: value for name, value in values.items() if value != self._saved_values[name]}
         if not changed and not new:
-            self._saved, self._trouble = rows, ""
+            self._saved, self._error = rows, ""
             return
         try:
             await asyncio.to_thread(self._write, changed, self._saved, new)
         except (sqlite3.Error, OSError) as error:
-            if not self._trouble:
+            if not self._error:
                 self._log.warning("store.unwritable", reason=str(error))
-            self._trouble = str(error)
+            self._error = str(error)
         else:
-            self._saved, self._saved_values, self._trouble = rows, values, ""
+            self._saved, self._saved_values, self._error = rows, values, ""
 
     def _write(self, rows: Rows, before: Rows, values: Mapping[str, object]) -> None:
         if rows:
@@ -167,23 +169,21 @@ class Keeper:
 
     def _values(self) -> dict[str, object]:
         return {
-            "calibration": self._kept.calibration.export(),
-            "lessons": self._kept.lessons.export(),
+            "calibration": self._state.calibration.export(),
+            "lessons": self._state.lessons.export(),
         }
 
 
 def _steady(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return *row* with the rests of *before* if they are the same but for the clocks' noise."""
+    """Return *row* with the cooldowns of *before* if they differ by the clocks' drift only."""
     if before is None or len(row["cooldowns"]) != len(before["cooldowns"]):
         return row
     pairs = zip(row["cooldowns"], before["cooldowns"], strict=True)
-    if all(_is_same(rest, kept) for rest, kept in pairs):
+    if all(_is_same(new, old) for new, old in pairs):
         return {**row, "cooldowns": before["cooldowns"]}
     return row
 
 
-def _is_same(rest: Mapping[str, Any], kept: Mapping[str, Any]) -> bool:
-    return abs(rest["until"] - kept["until"]) < NOISE and {**rest, "until": 0} == {
-        **kept,
-        "until": 0,
-    }
+def _is_same(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    drift = abs(new["until"] - old["until"])
+    return drift < MAX_DRIFT and {**new, "until": 0} == {**old, "until": 0}

@@ -1,4 +1,4 @@
-"""The key with which thinking blocks are signed: one per fleet, made by whoever needs it first."""
+"""The fleet's key for signing thinking blocks; the first worker creates it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ KEY_BYTES = 32
 
 def load_signing_key(state: Path) -> bytes:
     """
-    Return the fleet's key out of its *state* folder, after making it if there is none.
+    Return the fleet's key from its *state* folder, after creating it if it is missing.
 
-    Workers that start together agree on one: a hard link is made by exactly one of them. A file
-    that is not a key is replaced, which costs no more than the thinking of running sessions.
+    Workers that start together agree on one key, because only one of them can create a hard link.
+    A file that is not a key is replaced; that costs the thinking of running sessions only.
     """
     path = state / "signing.key"
     with suppress(FileNotFoundError):
@@ -24,14 +24,14 @@ def load_signing_key(state: Path) -> bytes:
             return key
         path.unlink(missing_ok=True)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = state / f".signing.{os.getpid()}.{secrets.token_hex(4)}"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    temporary = state / f".signing.{os.getpid()}.{secrets.token_hex(4)}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, secrets.token_bytes(KEY_BYTES))
         os.fsync(fd)
         with suppress(FileExistsError):
-            path.hardlink_to(fresh)
+            path.hardlink_to(temporary)
     finally:
         os.close(fd)
-        fresh.unlink()
+        temporary.unlink()
     return path.read_bytes()

@@ -6,8 +6,8 @@ import msgspec
 
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
-from ccproxy.worker.state import Worker
-from ccproxy.worker.upstream.client import Outgoing
+from ccproxy.worker.upstream.provider_client import Outgoing
+from ccproxy.worker.worker import Worker
 
 _TIER = "claude-haiku"
 _MAX_TOKENS = 16
@@ -29,8 +29,7 @@ def build_test_request(worker: Worker, *, request_id: str) -> Exchange | Passthr
 
 def url_of_test_request(worker: Worker, model: str) -> str:
     """Return the URL for a request to *model*."""
-    config = worker.config
-    return config.model_url(model, worker.rules.target_of(model).api)
+    return worker.config.model_url(model, worker.rules.target_of(model).api)
 
 
 async def send_test_request(worker: Worker, *, request_id: str, key_id: str) -> None:

@@ -1,8 +1,7 @@
 """
-What was used since the worker started, and the way of that into the fleet's statistics.
+Counts tokens and costs since the worker started, and passes them to the fleet's statistics.
 
-One call per finished request, streams and whole answers alike: some additions, and an item put
-down for the writing thread.
+One call per finished request: a few additions, and an item for the thread that writes.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from ccproxy.config.worker import WorkerConfig
 from ccproxy.providers.pricing import Price
 from ccproxy.store.usage_totals import Totals, Used
 from ccproxy.store.writer import Writer
-from ccproxy.worker.server.access_record import Record
+from ccproxy.worker.server.access_record import AccessRecord
 
 
-class Ledger:
+class UsageCounter:
     """Counts the requests of one worker."""
 
     def __init__(
@@ -31,28 +30,28 @@ class Ledger:
     ) -> None:
         self.totals = Totals()
         """Since the worker started."""
-        self.requests_of: Counter[str] = Counter()
-        """By the model that was asked."""
+        self.requests_by_model: Counter[str] = Counter()
+        """By the model that answered."""
         self._label = config.label
         self._writer = writer
         self._wall = wall
         self._price: Callable[[str], Price | None] = lru_cache(maxsize=256)(config.models.price)
 
-    def note(self, record: Record) -> None:
-        """Count one request to a model that has ended."""
+    def note(self, record: AccessRecord) -> None:
+        """Count one request for a model that has ended."""
         used = self._used(record)
         self.totals.add(used)
-        self.requests_of[record.model] += 1
+        self.requests_by_model[record.model] += 1
         if self._writer is not None:
             self._writer.put(used)
 
     def close(self) -> None:
-        """Write what waits; blocks until it is written."""
+        """Write what is pending; blocks until it is written."""
         if self._writer is not None:
             self._writer.close()
 
-    def _used(self, record: Record) -> Used:
-        # Of a request without an answer there is only the estimate that it would have begun with.
+    def _used(self, record: AccessRecord) -> Used:
+        # Without an answer, the usage is only the estimate for `message_start`.
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
         price = self._price(record.model)

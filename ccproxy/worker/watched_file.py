@@ -1,4 +1,4 @@
-"""A file's meaning, read again whenever the file has changed."""
+"""The parsed content of a file, read again whenever the file changes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ T = TypeVar("T")
 
 
 class Watched(Generic[T]):
-    """What *read* makes of a file, again whenever the file has changed."""
+    """The result of *read* for a file, cached until the file changes."""
 
     def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
         self._path = path
         self._name = os.fspath(path)
         self._read = read
-        self._mark: object = ()
+        self._version: object = ()
         self._value: T
 
     def get(self) -> T:
-        """Return the file's meaning; one system call if nothing has changed."""
-        mark = _mark(self._name)
-        if mark != self._mark:
+        """Return the content; costs one system call if the file has not changed."""
+        version = _version(self._name)
+        if version != self._version:
             self._value = self._read(self._path)
-            self._mark = mark
+            self._version = version
         return self._value
 
 
-def _mark(name: str) -> object:
+def _version(name: str) -> object:
     try:
-        facts = os.stat(name)  # noqa: PTH116 - for every request
+        status = os.stat(name)  # noqa: PTH116 - faster, and called for every request
     except OSError:
         return None
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

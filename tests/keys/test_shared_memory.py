@@ -19,7 +19,7 @@ from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
-from ccproxy.worker.upstream.key_queue import Turns
+from ccproxy.worker.upstream.key_queue import KeyQueue
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 ROOT = Path(__file__).parent.parent.parent
@@ -147,7 +147,7 @@ async def test_a_lease_returned_in_another_process_wakes_a_waiting_request(machi
     one, two = machine.process(KEYS[:1], limits), machine.process(KEYS[:1], limits)
     two.backend.watch()
     held = one.take("big")
-    waiting = asyncio.ensure_future(Turns(two).take("big"))
+    waiting = asyncio.ensure_future(KeyQueue(two).take("big"))
     await asyncio.sleep(0)
     one.release(held)
     async with asyncio.timeout(5):

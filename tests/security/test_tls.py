@@ -106,7 +106,7 @@ async def test_a_server_without_tls_is_reported_as_such(start, provider):
     proxy = await start(provider.url.replace("http://", "https://"))
     answer = await proxy.ask()
     assert answer.status == 502
-    assert "it speaks no TLS; check the port" in answer.error["message"]
+    assert "it does not speak TLS; check the port" in answer.error["message"]
 
 
 @needs_openssl

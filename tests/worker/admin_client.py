@@ -1,4 +1,4 @@
-"""The admin routes as a client with the client key asks them."""
+"""A client of the admin routes that has the client key."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ AUTH = {"x-api-key": CLIENT_KEY}
 
 
 @dataclass(frozen=True)
-class Said:
-    """What an admin route answered."""
+class AdminResponse:
+    """Status and parsed body."""
 
     status: int
     json: Any
 
     @property
     def error(self) -> dict[str, Any]:
-        return self.json["error"]
+        """The error object of the body."""
+        error: dict[str, Any] = self.json["error"]
+        return error
 
 
-async def admin(proxy: Proxy, call: str, body: Any = None, **headers: str) -> Said:
-    """Ask `GET /path` and the like, with the client key."""
+async def admin(proxy: Proxy, call: str, body: Any = None, **headers: str) -> AdminResponse:
+    """Send a *call* such as `GET /path`, with the client key."""
     method, path = call.split(" ")
     how = {} if body is None else {"json": body}
     sent = {**AUTH, **headers}
-    async with proxy.session.request(method, proxy.url + path, headers=sent, **how) as got:
-        return Said(got.status, await got.json())
+    async with proxy.session.request(method, proxy.url + path, headers=sent, **how) as response:
+        return AdminResponse(response.status, await response.json())

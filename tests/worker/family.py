@@ -1,4 +1,4 @@
-"""Several workers of one fleet inside the test's event loop, each before a provider of its own."""
+"""Several workers of one fleet in the test's event loop, each with a provider of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.worker.proxy import KEY, Proxy, running
 
 class Family:
     """
-    Workers by label, and the table that they find each other in.
+    Workers by label, and the fleet table through which they find each other.
 
     `async with Family(tmp_path) as family`, then `await family.start(Kimi={}, GLM={})`.
     """
@@ -25,40 +25,40 @@ class Family:
         self._written = 0
 
     async def start(self, text: str = "", /, **entries: dict[str, str]) -> None:
-        """Start a worker for each of *entries* and write the table, with *text* behind it."""
+        """Start a worker for each of *entries* and write the table, with *text* appended."""
         for label, settings in entries.items():
             provider = await self._stack.enter_async_context(Provider())
             models = {f"{tier}_MODEL": f"{label}-{tier}".lower() for tier in _TIERS}
-            given = {"PROVIDER_BASE_URL": provider.url, **models, **settings}
-            url = given.pop("PROVIDER_BASE_URL")
-            way = running(self.home, url, label=label, **given)
+            values = {"PROVIDER_BASE_URL": provider.url, **models, **settings}
+            url = values.pop("PROVIDER_BASE_URL")
+            way = running(self.home, url, label=label, **values)
             self.proxies[label] = await self._stack.enter_async_context(way)
             self.providers[label] = provider
             file = self.home / f"{label}.env"
-            lines = {"PROVIDER_API_KEY": KEY, "PROVIDER_BASE_URL": url, **given}
+            lines = {"PROVIDER_API_KEY": KEY, "PROVIDER_BASE_URL": url, **values}
             file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
             file.chmod(0o600)
         self.write(text)
 
     def write(self, text: str) -> None:
-        """Write the table anew; the workers see it at their next request."""
+        """Write the table; the workers read it at their next request."""
         rows = [f'"{proxy.port}:{label}.env:{label}"' for label, proxy in self.proxies.items()]
         self._save(f"proxies = [{', '.join(rows)}]\n{text}\n")
 
     def move(self, label: str, port: int) -> None:
-        """Have the table say that the entry of *label* is at *port*."""
+        """Change the port of *label* in the table."""
         table = (self.home / "ccproxy.toml").read_text()
         self._save(table.replace(f'"{self.proxies[label].port}:', f'"{port}:'))
 
     def _save(self, table: str) -> None:
         file = self.home / "ccproxy.toml"
         file.write_text(table)
-        # Two writes within one tick of the file system's clock must not look alike.
+        # Two writes within one tick of the file system's clock must differ.
         self._written += 1
         os.utime(file, ns=(self._written, self._written))
 
-    def asked(self) -> dict[str, list[str]]:
-        """Return the models that each provider was asked for."""
+    def requested(self) -> dict[str, list[str]]:
+        """Return the models that each provider received, by label."""
         return {
             label: [call.json["model"] for call in provider.calls]
             for label, provider in self.providers.items()

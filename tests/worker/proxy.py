@@ -1,4 +1,4 @@
-"""A worker inside the test's own event loop, on a real socket, before a scripted provider."""
+"""A worker inside the test's event loop, on a real socket, with a scripted provider."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from ccproxy.config.fleet import Entry
 from ccproxy.config.secrets import secrets_of
 from ccproxy.config.worker import load_worker
 from ccproxy.redaction import Redactor
-from ccproxy.worker.assembly import make_worker
-from ccproxy.worker.lifecycle import Service, bind
-from ccproxy.worker.state import Worker
+from ccproxy.worker.lifecycle import Lifecycle, bind
+from ccproxy.worker.worker import Worker, make_worker
 from tests.fleet import eventually
 from tests.messages import Answer, ask, prompt
 
@@ -27,31 +26,31 @@ KEY = "sk-provider-0123456789"
 
 
 class Proxy:
-    """A running worker, and the client that asks it."""
+    """A running worker and a client of it."""
 
-    def __init__(self, worker: Worker, service: Service, log: list[dict[str, Any]]) -> None:
+    def __init__(self, worker: Worker, lifecycle: Lifecycle, log: list[dict[str, Any]]) -> None:
         self.worker = worker
-        self.service = service
+        self.lifecycle = lifecycle
         self.log = log
-        """Every line that the worker logged."""
-        self.port = service.listener.getsockname()[1]
+        """Every event that the worker logged."""
+        self.port: int = lifecycle.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.session = aiohttp.ClientSession()
 
     async def ask(self, body: Mapping[str, Any] | bytes | None = None, **how: Any) -> Answer:
-        """Send a Messages request and read the answer by every rule."""
+        """Send a Messages request and check the answer against every rule of the API."""
         return await ask(self.session, self.url, prompt() if body is None else body, **how)
 
     def post(self, path: str, body: Mapping[str, Any], **how: Any) -> Any:
-        """Post JSON; use in `async with`."""
+        """Post JSON; use it in `async with`."""
         return self.session.post(self.url + path, json=body, **how)
 
     def get(self, path: str, **how: Any) -> Any:
-        """Get; use in `async with`."""
+        """Get; use it in `async with`."""
         return self.session.get(self.url + path, **how)
 
     async def exchange(self, data: bytes) -> bytes:
-        """Write *data* to a new connection and return all that comes until it is closed."""
+        """Write *data* to a new connection and return what arrives until it is closed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         received = await reader.read()
@@ -59,7 +58,7 @@ class Proxy:
         return received
 
     async def logged(self, event: str) -> dict[str, Any]:
-        """Wait for the last line of *event*."""
+        """Wait for *event* and return its last line."""
         return (await eventually(lambda: self.lines(event)))[-1]
 
     def lines(self, event: str) -> list[dict[str, Any]]:
@@ -71,52 +70,48 @@ class Proxy:
 async def running(
     home: Path, provider_url: str, *, label: str = "Test", **settings: str
 ) -> AsyncIterator[Proxy]:
-    """Run a worker with these env file *settings*."""
+    """Run a worker with these *settings* of an env file."""
     environ = {
         "PROVIDER_BASE_URL": provider_url,
         "PROVIDER_API_KEY": KEY,
         "MAX_RETRIES": "0",
         **settings,
     }
-    config = load_worker(
-        None, entry=Entry(port=1, env_file=home / "x.env", label=label), environ=environ
-    )
+    entry = Entry(port=1, env_file=home / "x.env", label=label)
+    config = load_worker(None, entry=entry, environ=environ)
     log: list[dict[str, Any]] = []
     logger = structlog.wrap_logger(
         None,
-        processors=[_keep_in(log)],
+        processors=[_append_to(log)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
     )
-    redact = Redactor(secrets_of(config))
-    worker = make_worker(config, home=home, log=logger, redact=redact)
+    worker = make_worker(config, home=home, log=logger, redact=Redactor(secrets_of(config)))
     await worker.upstream.open()
-    service = Service(worker, bind("127.0.0.1", 0))
-    await service.start()
-    proxy = Proxy(worker, service, log)
-    task = asyncio.get_running_loop().create_task(service.run())
+    lifecycle = Lifecycle(worker, bind("127.0.0.1", 0))
+    await lifecycle.start()
+    proxy = Proxy(worker, lifecycle, log)
+    task = asyncio.get_running_loop().create_task(lifecycle.run())
     try:
         yield proxy
     finally:
         await proxy.session.close()
-        service.stop()
+        lifecycle.stop()
         await task
-        service.listener.close()
-        await worker.upstream.close()
-        await worker.session.close()
-        if worker.keeper is not None:
-            await worker.keeper.close()
+        lifecycle.listener.close()
+        await worker.close()
 
 
-def _keep_in(log: list[dict[str, Any]]) -> Any:
-    def keep(_logger: object, level: str, event: dict[str, Any]) -> Any:
+def _append_to(log: list[dict[str, Any]]) -> Any:
+    def append(_logger: object, level: str, event: dict[str, Any]) -> Any:
         log.append({**event, "level": level})
         raise structlog.DropEvent
 
-    return keep
+    return append
 
 
 def dead_port() -> int:
-    """Return a port at which nobody listens."""
+    """Return a port on which no program listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port

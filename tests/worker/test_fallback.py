@@ -44,7 +44,7 @@ async def test_a_provider_that_is_out(family, answer, kind, streams, api):
     got = await kimi.ask(prompt(stream=streams))
     assert (got.status, got.text, got.message["model"]) == (200, "ok", "claude-opus-4-1")
     assert got.headers["x-ccproxy-route"] == f"GLM:big (fallback: {kind})"
-    assert family.asked() == {"Kimi": ["kimi-big"], "GLM": ["glm-big"]}
+    assert family.requested() == {"Kimi": ["kimi-big"], "GLM": ["glm-big"]}
     line = await kimi.logged("request.finished")
     assert (line["status"], line["route"]) == (200, f"GLM:big (fallback: {kind})")
     assert "error" not in line
@@ -56,7 +56,7 @@ async def test_a_provider_that_nobody_reaches(family, streams):
     url = f"http://127.0.0.1:{dead_port()}/v1"
     await family.start(TO_GLM, Kimi={"PROVIDER_BASE_URL": url}, GLM={})
     got = await family.proxies["Kimi"].ask(prompt(stream=streams))
-    assert (got.text, family.asked()) == ("ok", {"GLM": ["glm-big"]})
+    assert (got.text, family.requested()) == ("ok", {"GLM": ["glm-big"]})
 
 
 async def test_an_open_breaker_asks_the_fallback_at_once(family):
@@ -82,7 +82,7 @@ async def test_what_is_not_the_providers_fault(family, answer, status):
     got = await family.proxies["Kimi"].ask()
     assert got.status == status
     assert "x-ccproxy-route" not in got.headers
-    assert list(family.asked()) == ["Kimi"]
+    assert list(family.requested()) == ["Kimi"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_tiers_map_by_tier(family, name, model):
     await family.start(TO_GLM, Kimi={}, GLM={})
     family.providers["Kimi"].script(failure(500))
     await family.proxies["Kimi"].ask(prompt(model=name))
-    assert family.asked()["GLM"] == [model]
+    assert family.requested()["GLM"] == [model]
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ async def test_a_stopped_entry_is_stood_in_for(stopped, name, headers, model, st
     tier = model.removeprefix("deep-")
     assert (got.status, got.text) == (200, "ok")
     assert got.headers["x-ccproxy-route"] == f"Deep:{tier} (fallback: api_error)"
-    assert stopped.asked() == {"Deep": [model]}
+    assert stopped.requested() == {"Deep": [model]}
     assert kimi.lines("fallback.failed") == []
 
 
@@ -138,7 +138,7 @@ def silence(family, label):
     """Keep a port open for *label* at which nobody says a word, as between two crashes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for proxy in family.proxies.values():
-            proxy.worker.siblings.patience = 1.0
+            proxy.worker.siblings.probe_seconds = 1.0
         family.move(label, listener.getsockname()[1])
         yield
 
@@ -151,7 +151,7 @@ async def test_an_entry_without_a_sign_of_life_is_passed_over(family, streams):
         got = await family.proxies["Kimi"].ask(prompt(stream=streams))
     assert got.headers["x-ccproxy-route"] == "Deep:big (fallback: api_error)"
     line = await family.proxies["Kimi"].logged("fallback.failed")
-    assert (line["label"], "no worker gives a sign of life" in line["reason"]) == ("GLM", True)
+    assert (line["label"], "no worker responds" in line["reason"]) == ("GLM", True)
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
@@ -194,7 +194,7 @@ async def test_a_stopped_entry_without_fallback_is_told_with_its_fix(stopped):
     assert (got.status, got.error["message"].endswith("ccproxy start GLM")) == (502, True)
     line = await stopped.proxies["Kimi"].logged("request.finished")
     assert line["route"] == "GLM:big (named)"
-    assert stopped.proxies["Kimi"].worker.session.ledger.totals.errors == 1
+    assert stopped.proxies["Kimi"].worker.session.usage.totals.errors == 1
 
 
 async def test_nobody_stands_in_after_the_first_byte(family):
@@ -202,7 +202,7 @@ async def test_nobody_stands_in_after_the_first_byte(family):
     family.providers["Kimi"].script(stream(chunk(content="He"), end="cut"))
     got = await family.proxies["Kimi"].ask(prompt(stream=True))
     assert got.error is not None
-    assert list(family.asked()) == ["Kimi"]
+    assert list(family.requested()) == ["Kimi"]
 
 
 async def test_pings_are_no_answer(family):
@@ -218,7 +218,7 @@ async def test_pings_are_no_answer(family):
     assert b"message_start" not in begun
     assert b"message_start" in rest
     assert b"message_stop" in rest
-    assert family.asked()["GLM"] == ["glm-big"]
+    assert family.requested()["GLM"] == ["glm-big"]
 
 
 async def test_without_a_fallback_the_error_is_the_clients(family):
@@ -246,7 +246,7 @@ async def test_a_fallback_has_a_fallback(family):
     assert got.headers["x-ccproxy-route"] == (
         "B:big (fallback: api_error); C:big (fallback: rate_limit_error)"
     )
-    assert family.asked() == {"A": ["a-big"], "B": ["b-big"], "C": ["c-big"]}
+    assert family.requested() == {"A": ["a-big"], "B": ["b-big"], "C": ["c-big"]}
 
 
 async def test_when_all_are_out_the_first_ones_truth_is_told(family):
@@ -257,7 +257,7 @@ async def test_when_all_are_out_the_first_ones_truth_is_told(family):
     got = await family.proxies["A"].ask()
     assert (got.status, got.headers["retry-after"]) == (429, "9")
     assert "A is tired" in got.error["message"]
-    assert {label: len(models) for label, models in family.asked().items()} == {"A": 1, "B": 1}
+    assert {label: len(models) for label, models in family.requested().items()} == {"A": 1, "B": 1}
 
 
 async def test_a_client_that_leaves_stops_the_fallback(family):

@@ -21,7 +21,7 @@ async def proxy(start):
 
 @pytest.fixture
 async def control(proxy, tmp_path):
-    socket_file = ControlSocket(tmp_path / "c.sock", proxy.worker, proxy.service, nonce="n1")
+    socket_file = ControlSocket(tmp_path / "c.sock", proxy.worker, proxy.lifecycle, nonce="n1")
     socket_file.open()
     yield tmp_path / "c.sock"
     socket_file.close()

@@ -23,7 +23,13 @@ from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from ccproxy.store.key_database import KeyStore
-from ccproxy.worker.key_store import LESSONS_LAST, Keeper, Kept, keys_path, open_keeper
+from ccproxy.worker.key_store import (
+    LESSONS_MAX_AGE,
+    KeyStateKeeper,
+    PersistentState,
+    keys_path,
+    open_keeper,
+)
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 LOG = structlog.get_logger()
@@ -62,8 +68,8 @@ def refuse(pool, key_id, verdict):
 
 
 def keeper_of(path, pool, calibration=None, lessons=None, *, save_after=0.0):
-    kept = Kept(pool, calibration or Calibration(), lessons or Lessons())
-    keeper = Keeper(kept, KeyStore(path), log=LOG, save_after=save_after)
+    kept = PersistentState(pool, calibration or Calibration(), lessons or Lessons())
+    keeper = KeyStateKeeper(kept, KeyStore(path), log=LOG, save_after=save_after)
     keeper.restore()
     return keeper
 
@@ -178,7 +184,7 @@ async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
     damage(path)
     with capture_logs() as lines:
         again = pool_at(Time())
-        keeper = open_keeper(path, Kept(again, Calibration(), Lessons()), log=LOG)
+        keeper = open_keeper(path, PersistentState(again, Calibration(), Lessons()), log=LOG)
         refuse(again, "k2", REJECTED)
         await keeper.close()
     assert [line["event"] for line in lines] == ["store.set_aside"]
@@ -235,7 +241,7 @@ async def test_what_cannot_be_used_is_done_without(path, prepare):
     prepare(path)
     pool = pool_at(Time())
     with capture_logs() as lines:
-        assert open_keeper(path, Kept(pool, Calibration(), Lessons()), log=LOG) is None
+        assert open_keeper(path, PersistentState(pool, Calibration(), Lessons()), log=LOG) is None
         refuse(pool, "k1", REJECTED)
     assert [line["event"] for line in lines] == ["store.unusable"]
 
@@ -309,7 +315,7 @@ async def test_lessons_are_kept_for_a_week(path, monkeypatch):
     after = Lessons()
     await keeper_of(path, pool_at(Time()), lessons=after).close()
     assert b"context_management" not in after.apply(body, "m")
-    later = time.time() + LESSONS_LAST
+    later = time.time() + LESSONS_MAX_AGE
     monkeypatch.setattr("ccproxy.worker.key_store.time.time", lambda: later)
     forgotten = Lessons()
     await keeper_of(path, pool_at(Time()), lessons=forgotten).close()

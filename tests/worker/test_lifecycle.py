@@ -21,7 +21,7 @@ from tests.provider import chunk, completion, stream
 
 @pytest.fixture
 async def control(proxy, tmp_path):
-    socket_file = ControlSocket(tmp_path / "c.sock", proxy.worker, proxy.service, nonce="n1")
+    socket_file = ControlSocket(tmp_path / "c.sock", proxy.worker, proxy.lifecycle, nonce="n1")
     socket_file.open()
     yield tmp_path / "c.sock"
     socket_file.close()
@@ -41,7 +41,7 @@ async def test_a_control_socket_that_was_removed_is_made_anew(proxy, tmp_path):
     path = tmp_path / "away/c.sock"
     path.parent.mkdir()
     socket_file = ControlSocket(
-        path, proxy.worker, proxy.service, nonce="n1", file_check_seconds=0.01
+        path, proxy.worker, proxy.lifecycle, nonce="n1", file_check_seconds=0.01
     )
     socket_file.open()
     for _ in range(2):
@@ -61,8 +61,8 @@ async def test_a_drain_lets_a_stream_finish_and_takes_nothing_new(proxy, provide
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
         await response.content.readuntil(b"text_delta")
-        proxy.service.drain(20)
-        await eventually(lambda: proxy.worker.draining)
+        proxy.lifecycle.drain(20)
+        await eventually(lambda: proxy.worker.requests.draining)
         await eventually(lambda: is_refused(proxy.port))
         gate.set()
         assert (await response.read()).endswith(b'"message_stop"}\n\n')
@@ -75,9 +75,9 @@ def is_refused(port):
 
 async def test_the_port_stays_open_for_whoever_else_holds_it(proxy):
     """A restart: the supervisor, or the next worker, takes what comes from then on."""
-    with proxy.service.listener.dup() as heir:
-        proxy.service.drain(20)
-        await eventually(lambda: proxy.service.listener.fileno() < 0)
+    with proxy.lifecycle.listener.dup() as heir:
+        proxy.lifecycle.drain(20)
+        await eventually(lambda: proxy.lifecycle.listener.fileno() < 0)
         with socket.create_connection(("127.0.0.1", proxy.port)):
             heir.setblocking(True)
             accepted, _ = await asyncio.to_thread(heir.accept)
@@ -95,9 +95,9 @@ async def test_the_shortest_drain_counts(proxy, provider, first, second):
     provider.script(stream(chunk("a"), asyncio.Event()))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
         head = await response.content.readuntil(b"text_delta")
-        proxy.service.drain(first)
-        await eventually(lambda: proxy.worker.draining)
-        proxy.service.drain(second)
+        proxy.lifecycle.drain(first)
+        await eventually(lambda: proxy.worker.requests.draining)
+        proxy.lifecycle.drain(second)
         async with asyncio.timeout(5):
             answer = read_answer(200, response.headers, head + await response.read())
     assert answer.error["type"] == "overloaded_error"
@@ -107,7 +107,7 @@ async def test_a_stream_that_outlasts_the_drain_gets_one_error(proxy, provider):
     provider.script(stream(chunk("a"), asyncio.Event()))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
         head = await response.content.readuntil(b"text_delta")
-        proxy.service.drain(0.1)
+        proxy.lifecycle.drain(0.1)
         answer = read_answer(200, response.headers, head + await response.read())
     assert answer.error["type"] == "overloaded_error"
     assert "shutting down" in answer.error["message"]
@@ -121,7 +121,7 @@ async def test_a_whole_answer_that_outlasts_the_drain_is_a_529(proxy, provider):
     provider.script(completion("never", gate=asyncio.Event()))
     asking = asyncio.ensure_future(proxy.ask())
     await provider.called()
-    proxy.service.drain(0.1)
+    proxy.lifecycle.drain(0.1)
     answer = await asking
     assert (answer.status, answer.error["type"]) == (529, "overloaded_error")
 
@@ -134,8 +134,8 @@ async def test_a_connection_that_is_reused_during_a_drain_is_answered_and_closed
     ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     writer.write(ask)
     await reader.readuntil(b"\r\n\r\nok")
-    proxy.service.drain(30)
-    await eventually(lambda: proxy.worker.draining)
+    proxy.lifecycle.drain(30)
+    await eventually(lambda: proxy.worker.requests.draining)
     writer.write(ask)
     answer = await reader.read()
     assert b"Connection: close" in answer
@@ -148,7 +148,7 @@ async def test_an_idle_connection_does_not_hold_a_drain_up(proxy, monkeypatch):
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await reader.readuntil(b"\r\n\r\nok")
-    proxy.service.drain(30)
+    proxy.lifecycle.drain(30)
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
@@ -180,7 +180,7 @@ async def test_the_state_during_a_drain(control, proxy, provider):
     asking = asyncio.ensure_future(proxy.ask())
     await provider.called()
     assert await say(control, {"op": "drain", "seconds": 20}) == {"ok": True}
-    await eventually(lambda: proxy.worker.draining)
+    await eventually(lambda: proxy.worker.requests.draining)
     assert (await say(control, {"op": "state"}))["state"] == "draining"
     asking.cancel()
 
@@ -203,7 +203,7 @@ async def test_nonsense_is_an_error_and_no_more(control, proxy, line):
     answer = await say(control, line)
     assert answer["ok"] is False
     assert answer["error"]
-    assert not proxy.worker.draining
+    assert not proxy.worker.requests.draining
 
 
 async def test_the_listening_socket_is_handed_over(control, proxy):
@@ -221,8 +221,8 @@ async def test_a_drained_worker_has_no_socket_to_hand_over(control, proxy, provi
     provider.script(completion("late", gate=asyncio.Event()))
     asking = asyncio.ensure_future(proxy.ask())
     await provider.called()
-    proxy.service.drain(20)
-    await eventually(lambda: proxy.worker.draining)
+    proxy.lifecycle.drain(20)
+    await eventually(lambda: proxy.worker.requests.draining)
     answer = await say(control, {"op": "listener"})
     assert answer["ok"] is False
     assert "is draining" in answer["error"]

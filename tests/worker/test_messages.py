@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from ccproxy.config.worker import PLACEHOLDER
+from ccproxy.worker.server import event_stream
 from tests.fleet import eventually
 from tests.messages import prompt, read_answer
 from tests.provider import chunk, completion, failure, hang_up, raw, stream, tool_call
@@ -184,8 +185,8 @@ async def test_a_failure_after_the_early_commit_is_one_event(start, provider):
     assert b"authentication_error" in rest
 
 
-async def test_silence_inside_a_stream_is_filled_with_pings(proxy, provider):
-    proxy.worker.ping_seconds = 0.05
+async def test_silence_inside_a_stream_is_filled_with_pings(proxy, provider, monkeypatch):
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.05)
     gate = asyncio.Event()
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
@@ -269,7 +270,7 @@ async def test_a_client_that_leaves_while_waiting_ends_the_providers_work(proxy,
         await call.gone.wait()
     line = await proxy.logged("request.finished")
     assert (line["status"], line["error"]) == (499, "client_left")
-    await eventually(lambda: not proxy.worker.running)
+    await eventually(lambda: not proxy.worker.requests.tasks)
 
 
 async def test_a_client_that_leaves_in_mid_stream_ends_the_providers_work(proxy, provider):
@@ -286,9 +287,9 @@ async def test_a_client_that_leaves_in_mid_stream_ends_the_providers_work(proxy,
 async def test_a_client_that_leaves_during_its_upload_is_forgotten(proxy, provider):
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
-    await eventually(lambda: proxy.worker.running)
+    await eventually(lambda: proxy.worker.requests.tasks)
     writer.close()
-    await eventually(lambda: not proxy.worker.running)
+    await eventually(lambda: not proxy.worker.requests.tasks)
     assert provider.calls == []
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ccproxy.worker.__main__ import _forget_settings
+from ccproxy.worker.__main__ import _clear_settings
 from tests.fleet import free_ports
 from tests.messages import ask, prompt, read_answer
 from tests.provider import chunk, completion, stream
@@ -81,7 +81,7 @@ async def test_it_says_when_it_is_ready_and_drains_on_sigterm(process, provider)
     ready = await process.start(
         settings=settings_for(provider), args=["--control", str(process.home / "c.sock")]
     )
-    assert ready == {"ready": True, "pid": process.child.pid, "nonce": "n1"}
+    assert (ready["ready"], ready["pid"], ready["nonce"]) == (True, process.child.pid, "n1")
     gate = asyncio.Event()
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     async with (
@@ -130,7 +130,7 @@ def test_settings_leave_the_environment_once_they_are_read(monkeypatch):
     monkeypatch.setenv("PROVIDER_API_KEY", KEY)
     monkeypatch.setenv("CUSTOM_HEADER_X", KEY)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    _forget_settings()
+    _clear_settings()
     assert KEY not in os.environ.values()
     assert os.environ["HTTPS_PROXY"] == "http://127.0.0.1:1"
 

@@ -162,6 +162,6 @@ async def test_a_client_that_left_is_no_error(start, provider):
     provider.script(stream(chunk("Hel"), gate, chunk("lo", finish="stop")))
     async with proxy.post("/v1/messages", prompt(stream=True)) as got:
         await got.content.readany()
-    await eventually(lambda: proxy.worker.session.ledger.totals.requests)
+    await eventually(lambda: proxy.worker.session.usage.totals.requests)
     gate.set()
     assert (await stats(proxy))["total_errors"] == 0

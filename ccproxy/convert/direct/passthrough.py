@@ -41,6 +41,10 @@ class Passthrough:
 
     api: Api = "messages"
 
+    ended = False
+    """The provider's stream is always read to its end."""
+    stopped = False
+
     def __init__(
         self,
         body: bytes,

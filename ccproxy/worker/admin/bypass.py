@@ -18,7 +18,7 @@ from yarl import URL
 from ccproxy.config.forward_proxy import proxy_for
 from ccproxy.errors import Problem
 from ccproxy.protocol.headers import hop_by_hop_names
-from ccproxy.worker.server.authentication import Admission, offered_keys
+from ccproxy.worker.server.authentication import Authenticator, offered_keys
 from ccproxy.worker.upstream.connections import explain, open_session
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ class Bypass:
     """Sends requests to *url* while it is active."""
 
     def __init__(
-        self, url: str, *, admission: Admission, ca_bundle: Path | None, proxy: str | None
+        self, url: str, *, authenticator: Authenticator, ca_bundle: Path | None, proxy: str | None
     ) -> None:
         self.url = url
         self.is_active = False
         """True: the proxy is disabled."""
-        self._admission = admission
+        self._authenticator = authenticator
         self._ca_bundle = ca_bundle
         self._proxy = proxy_for(url, proxy)
         self._session: aiohttp.ClientSession | None = None
@@ -82,7 +82,7 @@ class Bypass:
             self._session = None
 
     def _upstream_headers(self, headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-        client_keys = {key for key in offered_keys(headers) if self._admission.is_ours(key)}
+        client_keys = {key for key in offered_keys(headers) if self._authenticator.is_own(key)}
         dropped = _NOT_SENT | hop_by_hop_names(headers.items())
         passed = list(_without(headers.items(), dropped, client_keys))
         if client_keys and not any(name.lower() in _KEY_HEADERS for name, _ in passed):

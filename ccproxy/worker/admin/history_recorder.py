@@ -26,7 +26,7 @@ from ccproxy.store import exports, history
 from ccproxy.store.history import Turn
 from ccproxy.store.writer import Note, Writer
 from ccproxy.worker.admin.turn_text import assistant_turn, user_turn
-from ccproxy.worker.server.access_record import Record
+from ccproxy.worker.server.access_record import AccessRecord
 
 T = TypeVar("T")
 
@@ -63,15 +63,17 @@ class HistoryRecorder:
         if path.exists():  # old turns expire even where nothing is recorded any more
             self._writer.ask(lambda db: history.prune(db, now=time.time()))
 
-    def note(self, record: Record, *, headers: Mapping[str, str], ended: float) -> None:
+    def note(self, record: AccessRecord, *, headers: Mapping[str, str], ended: float) -> None:
         """Record the turns of a request that succeeded."""
         if not self.is_on or record.error or not record.stop_reason:
             return
-        if not _is_conversation(record.asked, headers):
+        if not _is_conversation(record.request_body, headers):
             return
-        user = user_turn(record.asked)
+        user = user_turn(record.request_body)
         self._writer.put(
-            FinishedExchange(record.at, ended, record.model, user, record.answer, record.stream)
+            FinishedExchange(
+                record.started_at, ended, record.model, user, record.response_body, record.stream
+            )
         )
 
     # For the event loop

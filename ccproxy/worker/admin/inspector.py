@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ccproxy.worker.server.access_record import Record
+from ccproxy.worker.server.access_record import AccessRecord
 
 KINDS = ("request", "response", "error", "config", "model_switch", "model_mapping")
 MAX_NOTES = 500
@@ -40,7 +40,9 @@ class Inspector:
         # A file may have a date in the future; that does not make the period longer.
         start = None if inspects_since is None else min(inspects_since, wall())
         self._inspects_until = 0.0 if start is None else start + INSPECTION_SECONDS
-        self._notes: deque[tuple[float, str, Mapping[str, Any]] | Record] = deque(maxlen=MAX_NOTES)
+        self._notes: deque[tuple[float, str, Mapping[str, Any]] | AccessRecord] = deque(
+            maxlen=MAX_NOTES
+        )
 
     @property
     def inspects(self) -> bool:
@@ -56,11 +58,11 @@ class Inspector:
         """Add an event of *kind*."""
         self._notes.append((self._wall(), kind, data))
 
-    def note_request(self, record: Record) -> None:
+    def note_request(self, record: AccessRecord) -> None:
         """Add a finished request to a model; its entries are made only when they are read."""
         self._end_inspection()
         limit = MAX_BODY_BYTES if self.inspects else 0
-        record.asked, record.answer = record.asked[:limit], record.answer[:limit]
+        record.trim_bodies(limit)
         self._notes.append(record)
 
     def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:
@@ -82,24 +84,26 @@ class Inspector:
             return
         self._inspects_until = 0.0
         for note in self._notes:
-            if isinstance(note, Record):
-                note.asked = note.answer = b""
+            if isinstance(note, AccessRecord):
+                note.trim_bodies(0)
 
-    def _entries_of(self, note: tuple[float, str, Mapping[str, Any]] | Record) -> Iterator[Entry]:
-        if isinstance(note, Record):
+    def _entries_of(
+        self, note: tuple[float, str, Mapping[str, Any]] | AccessRecord
+    ) -> Iterator[Entry]:
+        if isinstance(note, AccessRecord):
             yield from self._request_entries(note)
             return
         at, kind, data = note
         yield _entry(at, kind, data)
 
-    def _request_entries(self, record: Record) -> Iterator[Entry]:
+    def _request_entries(self, record: AccessRecord) -> Iterator[Entry]:
         request = {"path": record.path, "model": record.requested, "stream": record.stream}
-        yield self._request_entry(record, "request", request, record.asked)
+        yield self._request_entry(record, "request", request, record.request_body)
         mapping = {"requested": record.requested, "model": record.model}
         yield self._request_entry(record, "model_mapping", mapping)
         if record.error:
             error = {"status": record.status, "error": record.error, "reason": record.reason}
-            yield self._request_entry(record, "error", error, record.answer)
+            yield self._request_entry(record, "error", error, record.response_body)
             return
         response = {
             "status": record.status,
@@ -108,13 +112,13 @@ class Inspector:
             "key": record.key,
             "attempts": record.attempts,
         }
-        yield self._request_entry(record, "response", response, record.answer)
+        yield self._request_entry(record, "response", response, record.response_body)
 
     def _request_entry(
-        self, record: Record, kind: str, data: Mapping[str, Any], body: bytes = b""
+        self, record: AccessRecord, kind: str, data: Mapping[str, Any], body: bytes = b""
     ) -> Entry:
         more = {"body": self._redact(body.decode("utf-8", "replace"))} if body else {}
-        return _entry(record.at, kind, {"request": record.request_id, **data, **more})
+        return _entry(record.started_at, kind, {"request": record.request_id, **data, **more})
 
 
 def _entry(at: float, kind: str, data: Mapping[str, Any]) -> Entry:

@@ -26,16 +26,16 @@ from ccproxy.worker.admin.bypass import Bypass
 from ccproxy.worker.admin.history_recorder import HistoryRecorder
 from ccproxy.worker.admin.inspector import Inspector
 from ccproxy.worker.admin.session_switches import SessionSwitches
-from ccproxy.worker.server.access_record import Record
-from ccproxy.worker.server.authentication import Admission
-from ccproxy.worker.usage_counter import Ledger
+from ccproxy.worker.server.access_record import AccessRecord
+from ccproxy.worker.server.authentication import Authenticator
+from ccproxy.worker.usage_counter import UsageCounter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """Everything that the admin routes and the control socket show and change."""
 
-    ledger: Ledger
+    usage: UsageCounter
     history: HistoryRecorder
     inspector: Inspector
     bypass: Bypass
@@ -47,11 +47,11 @@ class Session:
         """True if the bodies of a request that begins now are wanted."""
         return self.history.is_on or self.inspector.inspects
 
-    def note(self, record: Record, headers: Mapping[str, str]) -> None:
+    def note(self, record: AccessRecord, headers: Mapping[str, str]) -> None:
         """Count and record a finished request, unless another worker answered it."""
-        if record.elsewhere:
+        if record.by_peer:
             return
-        self.ledger.note(record)
+        self.usage.note(record)
         self.history.note(record, headers=headers, ended=time.time())
         self.inspector.note_request(record)
 
@@ -82,7 +82,7 @@ class Session:
     async def close(self) -> None:
         """Write what is pending and close everything."""
         await self.bypass.close()
-        await asyncio.to_thread(self.ledger.close)
+        await asyncio.to_thread(self.usage.close)
         await asyncio.to_thread(self.history.close)
 
 
@@ -90,7 +90,7 @@ def make_session(
     config: WorkerConfig,
     *,
     home: Path,
-    admission: Admission,
+    authenticator: Authenticator,
     log: FilteringBoundLogger,
     redact: Redactor,
 ) -> Session:
@@ -113,12 +113,12 @@ def make_session(
     history = HistoryRecorder(home, config.label, redact=redact, on=config.history, warn=warn)
     bypass = Bypass(
         config.transparent_url,
-        admission=admission,
+        authenticator=authenticator,
         ca_bundle=config.ca_bundle,
         proxy=config.upstream_proxy,
     )
     return Session(
-        ledger=Ledger(config, writer=usage_writer(home / "state", warn=warn)),
+        usage=UsageCounter(config, writer=usage_writer(home / "state", warn=warn)),
         history=history,
         inspector=inspector,
         bypass=bypass,

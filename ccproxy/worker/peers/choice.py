@@ -1,10 +1,9 @@
 """
-Who answers a request: this entry or another one, and with which model.
+Chooses the entry and the model that answer a request.
 
-Theory of operation: `config/deciding.py` decides; here is what it must know. Table and switch are
-looked at anew when their files have changed, so a decision never waits for a restart. Without
-rules, switch and labels in the tiers nothing of a request is looked at but the name with which its
-body begins.
+The rules themselves are pure; this module provides them with the current table and switch, which
+are read again whenever their files change, so that no change waits for a restart. Without rules,
+switch and labels in the tiers, only the model's name at the beginning of the body is read.
 """
 
 from __future__ import annotations
@@ -40,59 +39,59 @@ from ccproxy.worker.watched_file import Watched
 
 HOP_HEADER = "x-ccproxy-hop"
 VIA_HEADER = "x-ccproxy-via"
-"""The labels that a request has passed, so that no fallback goes back to one."""
+"""The labels of the entries that a request has passed, so that no fallback returns to one."""
 ASKED_HEADER = "x-ccproxy-asked"
-"""The client's own name for the model, percent-encoded; the answer bears it."""
+"""The client's name for the model, percent-encoded; the answer has it."""
 ROUTE_HEADER = "x-ccproxy-route"
-MOST_HOPS = 3
+MAX_HOPS = 3
 
 _NAME = re.compile(rb'\s*\{\s*"model"\s*:\s*"([^"\\]{1,256})"')
 
 
-class _Head(msgspec.Struct):
+class _Outline(msgspec.Struct):
     model: str
 
 
-_HEAD = msgspec.json.Decoder(_Head)
+_OUTLINE = msgspec.json.Decoder(_Outline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """What was decided about one request."""
+    """The entry and the model for one request."""
 
     body: bytes = field(repr=False)
     name: str = ""
     """The model's name in the body."""
     requested: str = ""
-    """The client's own name for it, where a sibling sent another one."""
+    """The client's name for it, if a peer sent another one."""
     model: str | None = None
-    """Who answers here; None: as the name says."""
+    """The model of this entry; None: as the name maps."""
     place: ModelRef | None = None
-    """Who answers elsewhere."""
+    """Another entry and its model; None: this entry answers."""
     reason: str = ""
     hop: int = 0
     via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """The table of the fleet, as far as it can be read."""
+class FleetTable:
+    """The table of the fleet, as far as it is readable."""
 
     fleet: Fleet | None
     labels: Mapping[str, str]
-    """By lower case."""
+    """By their lower case."""
     routing_tables: RoutingTables
 
     def entry(self, label: str) -> Entry | None:
-        """Find an entry."""
+        """Return the entry of *label*."""
         return None if self.fleet is None else self.fleet.entry(label)
 
 
-_NO_TABLE = Table(None, {}, RoutingTables())
+_NO_TABLE = FleetTable(None, {}, RoutingTables())
 
 
 class Chooser:
-    """Decides for the requests of one worker."""
+    """Chooses for the requests of one worker."""
 
     def __init__(
         self, config: WorkerConfig, *, table: Path, state: Path, log: FilteringBoundLogger
@@ -108,17 +107,17 @@ class Chooser:
         self._has_labelled_tier = any(":" in name for name in config.models.tiers())
 
     @property
-    def table(self) -> Table:
-        """The table as it is now; the last good one while it has mistakes."""
+    def table(self) -> FleetTable:
+        """The current table; the last valid one while the file has mistakes."""
         return self._table.get()
 
     @property
     def switch(self) -> ModelSwitch:
-        """The switch as it is now."""
+        """The current switch."""
         return self._switch.get()
 
     def sibling(self, label: str) -> WorkerConfig | None:
-        """Return the settings of another entry; None if they cannot be read."""
+        """Return the settings of another entry; None if they are unreadable."""
         entry = self.table.entry(label)
         if entry is None:
             return None
@@ -132,15 +131,17 @@ class Chooser:
         return watched.get()
 
     def workers(self) -> dict[str, WorkerConfig]:
-        """Return the settings of every entry of the table, its own if there is no table."""
+        """Return the settings of every entry of the table; without a table, of this entry."""
         fleet = self.table.fleet
         labels = [entry.label for entry in fleet.entries] if fleet is not None else []
-        found = {label: self.sibling(label) for label in labels}
-        known = {label: config for label, config in found.items() if config is not None}
-        return known if self.config.label in known else {self.config.label: self.config, **known}
+        configs = {label: self.sibling(label) for label in labels}
+        readable = {label: config for label, config in configs.items() if config is not None}
+        if self.config.label in readable:
+            return readable
+        return {self.config.label: self.config, **readable}
 
     def tiers(self) -> dict[str, str | None]:
-        """Return the models of the tiers by the tiers' names, as they are switched."""
+        """Return the current model of each tier."""
         models, switched = self.config.models, self.switch.tiers
         own: dict[Tier, str | None] = {
             "big": models.big,
@@ -150,7 +151,7 @@ class Chooser:
         return {tier: switched.of(tier) or own[tier] for tier in TIERS}
 
     def target(self, name: str) -> Target:
-        """Return what is known about the model *name*, wherever it is."""
+        """Return the properties of the model *name*, of this entry or another."""
         place = parse_ref(name, self.table.labels)
         target = self._fleet_models().chain(place).target if place is not None else None
         return target or self.config.target(name)
@@ -164,25 +165,26 @@ class Chooser:
         rules: bool = True,
     ) -> Chosen:
         """
-        Decide who answers the request with this *body*; without *rules*, by its name alone.
+        Choose for the request with this *body*; without *rules*, by the model's name alone.
 
         Raises:
-            Problem: If it has gone round in circles, or names an entry that there is not.
+            Problem: If the request goes in circles, or names an unknown entry.
 
         """
         hop, name = _hop(headers), _name_of(body)
         if not name or (not hop and self._is_plain(name)):
             return Chosen(body=body, name=name)
-        decider, asked, via = self._decider(), "", ""
+        decider, requested, via = self._decider(), "", ""
         if is_sibling:
-            asked, via = unquote(headers.get(ASKED_HEADER, "")) or name, headers.get(VIA_HEADER, "")
-            decided = decider.for_peer(name, asked)
+            requested = unquote(headers.get(ASKED_HEADER, "")) or name
+            via = headers.get(VIA_HEADER, "")
+            decided = decider.for_peer(name, requested)
         else:
             decided = decider.for_client(name, body, headers if rules else None)
         return Chosen(
             body=body,
             name=name,
-            requested=asked,
+            requested=requested,
             model=decided.model,
             place=decided.ref,
             reason=decided.reason,
@@ -191,7 +193,7 @@ class Chooser:
         )
 
     def tier_of(self, chosen: Chosen) -> str:
-        """Return the tier that *chosen* belongs to, by which another entry can stand in."""
+        """Return the tier of *chosen*, for which a fallback answers with its own model."""
         models = self.config.models
         if chosen.place is not None and (tier := tier_named(chosen.place.model)) is not None:
             return tier
@@ -199,10 +201,8 @@ class Chooser:
             return tier_of(models, chosen.model)
         return tier_of(models, chosen.requested or chosen.name)
 
-    # What is known now.
-
     def _is_plain(self, name: str) -> bool:
-        """Tell whether nothing but the name decides, and that here."""
+        """Return True if only the name decides, and within this entry."""
         return (
             ":" not in name
             and not self._has_labelled_tier
@@ -232,7 +232,7 @@ class Chooser:
             watched = self._switches[label] = Watched(path, read_switch)
         return watched.get().tiers
 
-    def _read_table(self, path: Path) -> Table:
+    def _read_table(self, path: Path) -> FleetTable:
         if not path.is_file():
             return _NO_TABLE
         fleet, mistakes = read_fleet(path)
@@ -241,7 +241,7 @@ class Chooser:
             self._log.warning("table.mistaken", file=str(path), mistake=str([*mistakes, *more][0]))
             return self._good
         labels = {entry.label.lower(): entry.label for entry in fleet.entries}
-        self._good = Table(fleet, labels, tables)
+        self._good = FleetTable(fleet, labels, tables)
         return self._good
 
 
@@ -250,7 +250,7 @@ def _load(path: Path, entry: Entry) -> WorkerConfig | None:
         config = load_worker(path, entry=entry)
     except ConfigError:
         return None
-    # Another entry's keys are none of ours.
+    # This process needs no keys of another entry.
     return replace(config, api_keys=(), client_keys=(), custom_headers={}, upstream_proxy=None)
 
 
@@ -262,22 +262,22 @@ def _hop(headers: Mapping[str, str]) -> int:
         Problem: 508 if they are too many.
 
     """
-    said = headers.get(HOP_HEADER, "")
-    hop = int(said) if said.isascii() and said.isdigit() and len(said) < 4 else 0
-    if hop > MOST_HOPS:
+    text = headers.get(HOP_HEADER, "")
+    hop = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    if hop > MAX_HOPS:
         text = (
             f"this request has passed {hop} proxies of the fleet: models, fallbacks or base URLs "
-            "lead round in circles"
+            "lead in circles"
         )
         raise Problem("api_error", text, status=LOOP, should_retry=False)
     return hop
 
 
 def _name_of(body: bytes) -> str:
-    """Return the model's name; empty where there is none, which is told by who reads it all."""
-    if found := _NAME.match(body):
-        return without_mark(found[1].decode("utf-8", "replace"))
+    """Return the model's name; empty if it is unreadable, which the endpoint reports."""
+    if match := _NAME.match(body):
+        return without_mark(match[1].decode("utf-8", "replace"))
     try:
-        return without_mark(_HEAD.decode(body).model)
+        return without_mark(_OUTLINE.decode(body).model)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""

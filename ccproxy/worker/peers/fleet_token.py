@@ -1,8 +1,9 @@
 """
-How a worker knows another of its fleet: a token that only who reads `state/signing.key` can make.
+The token by which a worker recognises another of its fleet: only processes that can read
+`state/signing.key` can create one.
 
-It stands for a client key between siblings, is made for one entry and good for a minute, so that
-whoever has taken over a sibling's port learns nothing that opens another's.
+Between peers it replaces a client key. It is for one entry and valid for a minute, so a program
+that has taken over a peer's port cannot use it elsewhere.
 """
 
 from __future__ import annotations
@@ -13,31 +14,31 @@ import time
 from collections.abc import Callable
 
 HEADER = "x-ccproxy-fleet"
-GOOD_FOR_SECONDS = 60
+VALID_SECONDS = 60
 
 
 class FleetToken:
-    """Makes and checks tokens with the fleet's key."""
+    """Creates and checks tokens with the fleet's key."""
 
     def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
-        # A key of its own: nothing that signs thinking blocks may pass for a token.
+        # Derived, so that no signature of a thinking block can be a token.
         self._key = hmac.new(key, b"ccproxy fleet token", hashlib.sha256).digest()
         self._clock = clock
 
     def issue(self, label: str) -> str:
         """Return a token for the entry *label*."""
-        return self._signed(label, int(self._clock()))
+        return self._sign(label, int(self._clock()))
 
-    def is_good(self, token: str, label: str) -> bool:
-        """Tell whether *token* was made for *label* within the last minute."""
+    def is_valid(self, token: str, label: str) -> bool:
+        """Return True if *token* was created for *label* within the last minute."""
         second, _, _ = token.partition(".")
         if not (second.isascii() and second.isdigit() and len(second) <= 12):
             return False
-        if abs(self._clock() - int(second)) > GOOD_FOR_SECONDS:
+        if abs(self._clock() - int(second)) > VALID_SECONDS:
             return False
-        wanted = self._signed(label, int(second))
-        return hmac.compare_digest(wanted.encode(), token.encode("utf-8", "surrogateescape"))
+        expected = self._sign(label, int(second))
+        return hmac.compare_digest(expected.encode(), token.encode("utf-8", "surrogateescape"))
 
-    def _signed(self, label: str, second: int) -> str:
+    def _sign(self, label: str, second: int) -> str:
         text = f"{second}:{label.lower()}".encode()
         return f"{second}.{hmac.new(self._key, text, hashlib.sha256).hexdigest()}"

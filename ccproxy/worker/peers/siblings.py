@@ -1,13 +1,12 @@
 """
-The way to the other workers of the fleet: over loopback, with a token of the fleet.
+Sends requests to the other workers of the fleet: over loopback, with a token of the fleet.
 
-The sibling gets the client's own body, with only the model's name exchanged, and does what it
-always does: its keys, its headers, its conversion. The client's key stays here.
+A peer gets the client's body with another model's name, and serves it like any request: with its
+own keys, headers and conversion. The client's key is not sent.
 
-Theory of operation: the supervisor keeps a port open where no worker runs, so that a connection
-to a sibling proves nothing, and a whole answer may take minutes without a byte. Therefore each
-connection is asked for a sign of life first; only then the request follows on it. A sibling that
-dies later closes it.
+The supervisor keeps the port of a stopped worker open, so a connection alone proves nothing, and a
+whole answer may take minutes without a byte. Therefore each connection carries a health probe
+first, and the request only after its answer. A peer that dies later closes the connection.
 """
 
 from __future__ import annotations
@@ -32,34 +31,34 @@ from ccproxy.worker.peers.choice import ASKED_HEADER, HOP_HEADER, VIA_HEADER, Ch
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
 from ccproxy.worker.peers.fleet_token import FleetToken
 from ccproxy.worker.server.authentication import is_loopback
-from ccproxy.worker.upstream.connections import explain
+from ccproxy.worker.upstream.connections import explain, open_session
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
-PATIENCE = 3.0
-"""Seconds for a sign of life: enough for a worker that is just being restarted."""
+PROBE_SECONDS = 3.0
+"""Limit for the health probe: enough for a worker that is being restarted."""
 
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - never bound here
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - never bound here
 
 
 class Siblings:
-    """The other workers of the fleet, as one of them sees them."""
+    """The other workers of the fleet, as seen by one of them."""
 
     def __init__(self, chooser: Chooser, token: FleetToken) -> None:
         self._chooser = chooser
         self._token = token
-        self.patience = PATIENCE
+        self.probe_seconds = PROBE_SECONDS
 
-    def knows(self, headers: Mapping[str, str], peer: str | None) -> bool:
-        """Tell whether a request with these *headers* is from a worker of this fleet."""
+    def is_peer(self, headers: Mapping[str, str], peer: str | None) -> bool:
+        """Return True if a request with these *headers* is from a worker of this fleet."""
         token = headers.get(TOKEN_HEADER)
         if token is None or peer is None or not is_loopback(peer):
             return False
-        return self._token.is_good(token, self._chooser.config.label)
+        return self._token.is_valid(token, self._chooser.config.label)
 
     @asynccontextmanager
-    async def ask(
+    async def send(
         self,
         chosen: Chosen,
         place: ModelRef,
@@ -68,23 +67,21 @@ class Siblings:
         client: CIMultiDictProxy[str],
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
-        Ask *place* what the *client*, of which these are the headers, wants to know.
+        Send a request to *place* with the headers of the *client* that apply.
 
         Raises:
-            Problem: If nobody answers there.
+            Problem: If no worker answers there.
 
         """
         site = self._url(place)
         url = URL(site + path, encoded=True)
         body = replace_value(chosen.body, ("model",), msgspec.json.encode(place.model))
-        # A connection for each: a sibling that was restarted leaves no dead one behind.
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.patience)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1), timeout=timeout
-        ) as session:
+        # One connection per request: a peer that was restarted leaves no dead one in a pool.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.probe_seconds)
+        async with open_session(None, timeout=timeout) as session:
             try:
                 if not await self._is_alive(session, site):
-                    raise _silent(place)
+                    raise _not_responding(place)
                 headers = self._headers(client, chosen, place)
                 answer = await session.post(url, data=body, headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -95,17 +92,17 @@ class Siblings:
                 answer.close()
 
     async def _is_alive(self, session: aiohttp.ClientSession, site: str) -> bool:
-        """Tell whether a worker answers on the connection that *session* goes on with."""
+        """Return True if a worker answers on the connection that *session* will use next."""
         try:
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(self.probe_seconds):
                 while True:
-                    async with session.get(f"{site}/livez", allow_redirects=False) as sign:
-                        await sign.read()
-                    if sign.status != HTTPStatus.OK:
+                    async with session.get(f"{site}/livez", allow_redirects=False) as probe:
+                        await probe.read()
+                    if probe.status != HTTPStatus.OK:
                         return False
-                    if sign.headers.get(CONNECTION, "").lower() != "close":
+                    if probe.headers.get(CONNECTION, "").lower() != "close":
                         return True
-                    # It is on its way out: its successor is on the next connection.
+                    # It is draining; the next connection reaches its successor.
         except TimeoutError:
             return False
 
@@ -113,10 +110,10 @@ class Siblings:
         entry = self._chooser.table.entry(place.label)
         config = self._chooser.sibling(place.label)
         if entry is None:
-            raise Problem("not_found_error", f"there is no proxy {place.label} any more")
-        host = _ANYWHERE.get(config.host, config.host) if config is not None else "127.0.0.1"
+            raise Problem("not_found_error", f"the fleet has no proxy {place.label} any more")
+        host = _LOOPBACK_OF.get(config.host, config.host) if config is not None else "127.0.0.1"
         if not is_loopback(host):
-            text = f"{place.label} cannot be asked: it listens on {host} only, not on loopback"
+            text = f"{place.label} is unreachable: it listens on {host}, not on loopback"
             raise Problem("api_error", text, status=502)
         return f"http://[{host}]:{entry.port}" if ":" in host else f"http://{host}:{entry.port}"
 
@@ -139,9 +136,9 @@ def _unreachable(place: ModelRef, error: Exception) -> Problem:
     return Problem("api_error", text, status=502)
 
 
-def _silent(place: ModelRef) -> Problem:
+def _not_responding(place: ModelRef) -> Problem:
     text = (
-        f"{place.label} does not answer: its port is open, but no worker gives a sign of life: "
+        f"{place.label} does not answer: its port is open, but no worker responds: "
         f"ccproxy status, ccproxy logs {place.label}"
     )
     return Problem("api_error", text, status=502)

@@ -1,8 +1,8 @@
 """
-What is known about a request when it ends, and the one line that is logged about it.
+The record of one request: filled while the request is answered, logged when it ends.
 
-The record is filled in on the way and costs nothing until then. Probes are logged at DEBUG, so
-that a monitor which asks every second does not fill the log.
+Every module that learns something about the request calls a method here; nothing else writes to
+the record. Requests of monitors are logged at DEBUG, so that one per second does not fill the log.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from typing import Any
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.errors import Problem
 from ccproxy.worker.log.lines import RequestLog
 
-LONGEST_HEARD = 8 * 1024 * 1024
-"""Bytes of an answer that are kept for history and inspection."""
+MAX_CAPTURED = 8 * 1024 * 1024
+"""Bytes of a response that are kept for history and inspection."""
+MAX_NAME = 256
+"""Characters of a model's name in the log; it is the client's text."""
+MAX_PATH = 512
 
 CLIENT_LEFT = 499
-"""The status logged when the client went away first (nginx's number; it is never sent)."""
+"""The status that is logged if the client left first. It is nginx's, and is never sent."""
 
 _TOKEN_FIELDS = {
     "input": "input_tokens",
@@ -30,64 +34,130 @@ _TOKEN_FIELDS = {
 }
 
 
-class Record(msgspec.Struct, kw_only=True):
-    """One request, as it will stand in the log."""
+class Bodies(msgspec.Struct):
+    """The bodies of a request and its response, kept only for history and inspection."""
+
+    request: bytes = b""
+    response: bytes = b""
+    _pieces: list[bytes] = []
+    _size: int = 0
+
+    def add(self, data: bytes) -> None:
+        """Keep a piece of the response, up to the limit."""
+        if self._size < MAX_CAPTURED:
+            self._pieces.append(data)
+            self._size += len(data)
+
+    def join(self) -> None:
+        """Join the pieces of the response."""
+        self.response = b"".join(self._pieces)
+        self._pieces.clear()
+
+
+class AccessRecord(msgspec.Struct, kw_only=True):
+    """One request, as it will appear in the log."""
 
     request_id: str
     method: str
     path: str
-    quiet: bool = False
-    """Whether this is a probe, of interest only at DEBUG."""
+    started_at: float = msgspec.field(default_factory=time.time)
+    """Seconds since the epoch."""
+    is_probe: bool = False
+    """Whether it is logged at DEBUG only."""
+    bodies: Bodies | None = None
     status: int = 0
-    requested: str = ""
-    model: str = ""
-    key: str = ""
-    """Which key was used, `…last4`."""
-    stream: bool = False
-    attempts: int = 0
-    usage: Mapping[str, Any] = {}
-    stop_reason: str | None = None
     error: str | None = None
-    """The Anthropic error type that the client was told, or `client_left`."""
+    """The Messages API's error type that the client got, or `client_left`."""
     reason: str | None = None
     """The error's message, redacted."""
-    elsewhere: bool = False
-    """Whether another worker of the fleet answers, which counts and remembers the request."""
+    requested: str = ""
+    """The client's name for the model; empty if the request is not for a model."""
+    model: str = ""
+    """The model that answers."""
+    stream: bool = False
+    key: str = ""
+    """The last key that was used, `…last4`."""
+    attempts: int = 0
+    """How many times the request was sent to the provider."""
+    usage: Mapping[str, Any] = {}
+    stop_reason: str | None = None
+    by_peer: bool = False
+    """Whether another worker answers, which then counts and remembers the request."""
     route: str = ""
-    """Who answers and why, where that was decided by more than the model's name."""
-    at: float = msgspec.field(default_factory=time.time)
-    """When it came, in seconds since the epoch."""
-    keeps: bool = False
-    """Whether somebody wants to see the bodies when the request has ended."""
-    asked: bytes = b""
-    """The request's body, where it is kept."""
-    answer: bytes = b""
-    """The same of the answer, as the client got it."""
+    """Which entry answers and why, if more than the model's name decided it."""
     _started: float = msgspec.field(default_factory=time.monotonic)
     _ended: float = 0.0
     _first_byte: float | None = None
-    _heard: list[bytes] = []
-    _heard_size: int = 0
+
+    # What happens to the request, in order.
+
+    def begin_model_request(self, requested: str, model: str, *, stream: bool) -> None:
+        """Note that the request is for a model."""
+        self.requested, self.model, self.stream = requested[:MAX_NAME], model[:MAX_NAME], stream
+
+    def take_route(self, route: str, model: str, requested: str = "") -> None:
+        """Note which entry or model answers, and why."""
+        self.route, self.model = route, model[:MAX_NAME]
+        if requested:
+            self.requested = requested[:MAX_NAME]
+
+    def hand_over(self, request_id: str = "") -> None:
+        """Note that a peer answers, under its own id if it has one."""
+        self.by_peer = True
+        self.request_id = request_id or self.request_id
+
+    def take_back(self) -> None:
+        """Note that no peer answers after all."""
+        self.by_peer = False
+
+    def attempt(self, key: str) -> None:
+        """Note that the request is sent to the provider with *key*."""
+        self.key = key
+        self.attempts += 1
 
     def first_byte(self) -> None:
-        """Note that the answer begins; only the first call counts."""
+        """Note that the response begins; only the first call counts."""
         if self._first_byte is None:
             self._first_byte = time.monotonic()
 
-    def hear(self, data: bytes) -> None:
-        """Keep a part of the answer; of an overlong one only the beginning."""
-        if self._heard_size < LONGEST_HEARD:
-            self._heard.append(data)
-            self._heard_size += len(data)
+    def end_model_request(self, usage: Mapping[str, Any], stop_reason: str | None) -> None:
+        """Note what the answer consists of."""
+        self.usage, self.stop_reason = usage, stop_reason
+
+    def fail(self, problem: Problem) -> None:
+        """Note the error that the client gets."""
+        self.error, self.reason = problem.kind, problem.message
+
+    def client_left(self) -> None:
+        """Note that the client has left."""
+        self.status, self.error = CLIENT_LEFT, "client_left"
+
+    # What is known about it.
+
+    @property
+    def request_body(self) -> bytes:
+        """The request's body; empty if bodies are not kept."""
+        return b"" if self.bodies is None else self.bodies.request
+
+    @property
+    def response_body(self) -> bytes:
+        """The response's body, once the request has ended; empty if bodies are not kept."""
+        return b"" if self.bodies is None else self.bodies.response
+
+    def trim_bodies(self, limit: int) -> None:
+        """Cut both bodies to *limit* bytes."""
+        if self.bodies is not None:
+            self.bodies.request = self.bodies.request[:limit]
+            self.bodies.response = self.bodies.response[:limit]
 
     @property
     def has_begun(self) -> bool:
-        """Whether the client has seen the beginning of the answer."""
+        """Whether the client has received the beginning of the answer."""
         return self._first_byte is not None
 
     @property
     def failed(self) -> bool:
-        """Whether the client was told of an error; it leaving is none."""
+        """Whether the client got an error; a client that leaves is none."""
         return self.error is not None and self.status != CLIENT_LEFT
 
     @property
@@ -97,19 +167,15 @@ class Record(msgspec.Struct, kw_only=True):
             return self._first_byte - self._started
         return None if self.error is not None else self._ended - self._started
 
-    def client_left(self) -> None:
-        """Note that nobody waits for the answer any more."""
-        self.status, self.error = CLIENT_LEFT, "client_left"
-
     def finish(self, log: RequestLog | FilteringBoundLogger) -> None:
-        """Write the line; without a status the endpoint failed in a way that nobody foresaw."""
+        """Write the log line; a request without a status has failed in an unexpected way."""
         if self.status == 0:
             self.status, self.error = 500, "api_error"
         ended = self._ended = time.monotonic()
         begun = ended if self._first_byte is None else self._first_byte
-        self.answer = b"".join(self._heard)
-        self._heard.clear()
-        write = log.debug if self.quiet else log.info
+        if self.bodies is not None:
+            self.bodies.join()
+        write = log.debug if self.is_probe else log.info
         write(
             "request.finished",
             request=self.request_id,
@@ -122,7 +188,6 @@ class Record(msgspec.Struct, kw_only=True):
         )
 
     def _model_fields(self, begun: float) -> dict[str, Any]:
-        """Return what there is to say only about a request to a model."""
         return {
             "ttfb_ms": _milliseconds(begun - self._started),
             "requested": self.requested,
@@ -132,10 +197,10 @@ class Record(msgspec.Struct, kw_only=True):
             "attempts": self.attempts,
             "stop_reason": self.stop_reason,
             **({"route": self.route} if self.route else {}),
-            "tokens": {ours: self.usage.get(name) or 0 for ours, name in _TOKEN_FIELDS.items()},
+            "tokens": {name: self.usage.get(field) or 0 for name, field in _TOKEN_FIELDS.items()},
         }
 
 
 def _milliseconds(seconds: float) -> float:
     """Return *seconds* in milliseconds with one decimal."""
-    return round(seconds * 10_000) / 10  # round(…, 1) writes the number out and reads it back
+    return round(seconds * 10_000) / 10  # round(…, 1) formats the number and parses it again

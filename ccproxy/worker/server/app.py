@@ -1,131 +1,209 @@
 """
-The proxy: which path is answered by whom, and what happens around every answer.
+The proxy's HTTP interface: which endpoint serves which path, and what happens around all of them.
 
-Decided by `request.path` alone: query strings mean nothing, and neither does what a client
-claims in Host or in an absolute request target, but that on loopback both must name it.
+Only `request.path` selects the endpoint. Host and an absolute request target are the client's
+text; on loopback both must name the proxy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from ccproxy.errors import Problem
-from ccproxy.worker.peers.forward import is_from_sibling
-from ccproxy.worker.server.endpoints import admin
-from ccproxy.worker.server.endpoints import models as models_endpoint
-from ccproxy.worker.server.endpoints.admin import ADMIN_ROUTES
-from ccproxy.worker.server.endpoints.bypass import forward
+from ccproxy.worker.peers.forward import is_from_peer
+from ccproxy.worker.server import bypass_mode
+from ccproxy.worker.server.access_record import Bodies
+from ccproxy.worker.server.endpoints import (
+    config,
+    conversation,
+    debug_logs,
+    event_logging,
+    health,
+    hello,
+    models,
+    proxy,
+    stats,
+    switch_model,
+)
 from ccproxy.worker.server.endpoints.chat_completions import chat_completions
 from ccproxy.worker.server.endpoints.count_tokens import count_tokens
-from ccproxy.worker.server.endpoints.health import health, root
 from ccproxy.worker.server.endpoints.messages import messages
-from ccproxy.worker.server.endpoints.models import model, models
-from ccproxy.worker.server.endpoints.probes import event_logging, hello, live, ready
 from ccproxy.worker.server.endpoints.test_connection import test_connection
-from ccproxy.worker.server.error_response import openai_problem_response
+from ccproxy.worker.server.error_response import JSON, openai_problem_response
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.provider_exchange import ending_as_problem, told
+from ccproxy.worker.server.provider_exchange import noted, shutdown_as_problem
 from ccproxy.worker.server.route import Endpoint, Route
+from ccproxy.worker.worker import Worker
+
+_DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
+
+
+def _admin(endpoint: Endpoint) -> Route:
+    return Route(post=endpoint, is_admin=True)
+
 
 ROUTES: Mapping[str, Route] = {
-    "/v1/messages": Route(post=messages, asks_model=True, is_messages=True),
+    # The APIs.
+    "/v1/messages": Route(post=messages, is_for_model=True, is_messages=True),
     "/v1/messages/count_tokens": Route(post=count_tokens, is_messages=True),
     "/v1/chat/completions": Route(
-        post=chat_completions, asks_model=True, problem_response=openai_problem_response
+        post=chat_completions, is_for_model=True, problem_response=openai_problem_response
     ),
-    "/v1/models": Route(get=models),
-    "/": Route(get=root, is_open=True, is_probe=True),
-    "/health": Route(get=health, is_open=True, is_probe=True),
-    "/livez": Route(get=live, is_open=True, is_probe=True),
-    "/readyz": Route(get=ready, is_open=True, is_probe=True),
-    "/api/hello": Route(get=hello, is_open=True, is_probe=True),
-    "/api/event_logging/batch": Route(post=event_logging, is_open=True, is_probe=True),
+    "/v1/models": Route(get=models.list_models),
+    # Clients and monitors.
+    "/": Route(get=health.root, is_open=True, is_probe=True),
+    "/health": Route(get=health.health, is_open=True, is_probe=True),
+    "/livez": Route(get=health.live, is_open=True, is_probe=True),
+    "/readyz": Route(get=health.ready, is_open=True, is_probe=True),
+    "/api/hello": Route(get=hello.hello, is_open=True, is_probe=True),
+    "/api/event_logging/batch": _DISCARD,
+    "/api/event_logging/v2/batch": _DISCARD,
     "/test-connection": Route(get=test_connection),
-    **ADMIN_ROUTES,
+    # The worker itself.
+    "/models": Route(get=models.list_fleet_models, is_admin=True, is_harmless=True),
+    "/switch_model": _admin(switch_model.switch_model),
+    "/config": Route(get=config.config, is_admin=True, is_harmless=True),
+    "/v1/stats": Route(get=stats.stats, is_admin=True, is_harmless=True),
+    "/debug_logs": Route(get=debug_logs.show, delete=debug_logs.clear, is_admin=True),
+    "/conversation": Route(get=conversation.show, delete=conversation.clear, is_admin=True),
+    "/conversation/continue": Route(
+        post=conversation.continue_conversation, is_admin=True, is_for_model=True
+    ),
+    "/conversation/status": Route(get=conversation.status, is_admin=True),
+    "/conversation/enable": _admin(conversation.enable),
+    "/conversation/disable": _admin(conversation.disable),
+    "/conversation/flush": _admin(conversation.flush),
+    "/conversation/load": _admin(conversation.load),
+    "/proxy/status": Route(get=proxy.status, is_admin=True),
+    "/proxy/enable": _admin(proxy.enable),
+    "/proxy/disable": _admin(proxy.disable),
+    "/proxy/toggle": _admin(proxy.toggle),
 }
-_ONE_MODEL = Route(get=model)
-_NOWHERE = Route()
+_ONE_MODEL = Route(get=models.show_model)
+_NO_ROUTE = Route()
+_SLASHES = re.compile("//+")
+_API_PATHS = {
+    path.removeprefix("/v1"): path
+    for path in ROUTES
+    if path.startswith(("/v1/messages", "/v1/chat"))
+}
+"""Paths of the APIs without `/v1`; `/models` is a route of its own."""
 
 
 def route_of(path: str) -> Route:
-    """Find the route; a base URL that ends in `/v1`, a common mistake, finds it all the same."""
-    if path.startswith("/v1/v1/"):
+    """
+    Return the route of *path*.
+
+    Clients append their paths to base URLs that end in `/`, in `/v1` or in neither; all of these
+    lead to the same route.
+    """
+    route = ROUTES.get(path)
+    if route is not None:
+        return route
+    path = _SLASHES.sub("/", path)
+    while path.startswith("/v1/v1/"):
         path = path[len("/v1") :]
+    path = _API_PATHS.get(path, path)
     route = ROUTES.get(path) or ROUTES.get(path.rstrip("/"))
     if route is not None:
         return route
-    is_model = path.startswith(models_endpoint.PREFIX) and path != models_endpoint.PREFIX
-    return _ONE_MODEL if is_model else _NOWHERE
+    is_model = path.startswith(models.PREFIX) and path != models.PREFIX
+    return _ONE_MODEL if is_model else _NO_ROUTE
 
 
 async def answer(request: ClientRequest) -> web.StreamResponse:
-    """Answer one request: the handler that aiohttp calls."""
+    """Answer one request; aiohttp calls this."""
     worker, record = request.worker, request.record
+    running = worker.requests
     task = asyncio.current_task()
-    worker.running.add(task)
+    running.tasks.add(task)
     route = route_of(request.path)
-    record.quiet = route.is_probe
+    record.is_probe = route.is_probe
     worker.session.switches.catch_up()
-    record.keeps = route.asks_model and worker.session.keeps_bodies
+    if route.is_for_model and worker.session.keeps_bodies:
+        record.bodies = Bodies()
     try:
         response = await _answer(request, route)
-        if worker.draining and not response.prepared:
+        if running.draining and not response.prepared:
             response.force_close()
         record.status = response.status
-        if record.keeps and isinstance(body := getattr(response, "body", None), bytes):
-            record.hear(body)  # a whole answer; streams are heard as they are written
+        if record.bodies is not None and isinstance(body := getattr(response, "body", None), bytes):
+            record.bodies.add(body)  # a whole response; a stream adds what it writes
         return response
     except (asyncio.CancelledError, ConnectionError):
-        # Trouble with the provider is a Problem; this is the client's connection.
+        # The client's connection; trouble with the provider is a Problem.
         record.client_left()
         raise
     finally:
-        worker.running.discard(task)
-        _remember(request, route)
+        running.tasks.discard(task)
+        _finish_record(request, route)
 
 
-def _remember(request: ClientRequest, route: Route) -> None:
-    """Log and count a request that has ended; what goes wrong here undoes no answer."""
+def _finish_record(request: ClientRequest, route: Route) -> None:
+    """Log and count a request that has ended; a failure here does not undo the response."""
     worker, record = request.worker, request.record
     try:
-        record.finish(worker.request_log)
-        if route.asks_model and record.requested:
+        record.finish(worker.logs.requests)
+        if route.is_for_model and record.requested:
             worker.session.note(record, request.headers)
-    except Exception:  # a mistake of ours, and the client has its answer
-        worker.log.exception("request.unrecorded", request=record.request_id)
+    except Exception:  # noqa: BLE001 - the client has its response already
+        worker.logs.events.exception("request.unrecorded", request=record.request_id)
 
 
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:
     try:
-        with ending_as_problem(request.worker):
-            return await _admitted(request, route)(request)
+        with shutdown_as_problem(request.worker):
+            return await _authorized(request, route)(request)
     except Problem as problem:
-        return route.problem_response(told(request, problem), request.record.request_id)
+        return route.problem_response(noted(request, problem), request.record.request_id)
 
 
-def _admitted(request: ClientRequest, route: Route) -> Endpoint:
+def _authorized(request: ClientRequest, route: Route) -> Endpoint:
     """
-    Return who answers the request.
+    Return the endpoint that serves the request.
 
     Raises:
-        Problem: If nobody does, or if the client is not let in.
+        Problem: If there is none, or if the client may not use it.
 
     """
     worker = request.worker
-    worker.admission.check_origin(request.headers, request.raw_path)
-    if route is _NOWHERE or (route.is_admin and not admin.is_served(worker)):
+    worker.authenticator.check_origin(request.headers, request.raw_path)
+    if route is _NO_ROUTE or (route.is_admin and not _serves_admin(worker)):
         raise Problem("not_found_error", f"ccproxy has no endpoint {request.path[:200]}")
     if route.is_admin:
-        admin.admit(request, route)
-    elif not route.is_open and not is_from_sibling(request):
-        worker.admission.check_key(request.headers)
+        _check_admin(request, route)
+    elif not route.is_open and not is_from_peer(request):
+        worker.authenticator.check_key(request.headers)
     endpoint = route.endpoint(request.method)
     if endpoint is None:
-        text = f"{request.path[:200]} does not take {request.method}"
-        raise Problem("invalid_request_error", text, status=405)
+        text = f"{request.path[:200]} does not support {request.method[:20]}; use {route.allow}"
+        headers = (("allow", route.allow),)
+        raise Problem("invalid_request_error", text, status=405, headers=headers)
     if route.is_messages and worker.session.bypass.is_active:
-        return forward
+        return bypass_mode.forward
     return endpoint
+
+
+def _serves_admin(worker: Worker) -> bool:
+    return worker.config.admin_api and worker.authenticator.is_on_loopback
+
+
+def _check_admin(request: ClientRequest, route: Route) -> None:
+    """
+    Check a request to an admin route.
+
+    A web page cannot send JSON without a preflight request, so nothing else is accepted.
+
+    Raises:
+        Problem: 401 without the client key, 403 for a browser or if no client key is set, 415 for
+            a body that is not JSON.
+
+    """
+    request.worker.authenticator.check_admin(request.headers, is_harmless=route.is_harmless)
+    if request.can_read_body and request.content_type != JSON:
+        text = f"send JSON with Content-Type: {JSON}"
+        raise Problem("invalid_request_error", text, status=415)

@@ -1,81 +1,75 @@
 """
-Direct mode: the provider speaks Messages itself, and hears and answers in its own words.
+Direct mode: the provider serves the Messages API itself, so requests are not converted.
 
-The pool, the retries and the relaying are those of chat mode. What differs: the client's
-Messages headers go along, the provider's status, error body and limit headers come back, and a
-refusal of a field is learnt (`convert/direct/learning.py`).
+Keys, retries and relaying are those of chat mode. What differs: the client's Messages headers are
+sent on, the provider's status, error body and limit headers come back, and a field that the
+provider refuses is left out from then on (`convert/direct/learning.py`).
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough
-from ccproxy.errors import BadAnswer, Problem
+from ccproxy.errors import Problem
 from ccproxy.protocol.headers import answer_headers
-from ccproxy.worker.peers.forward import route_headers, stand_in
+from ccproxy.worker.peers.forward import fall_back, route_headers
 from ccproxy.worker.server.error_response import JSON
-from ccproxy.worker.server.event_stream import EventStream, relay
+from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.message_response import WholeAnswer
-from ccproxy.worker.server.provider_exchange import (
-    ending_as_problem,
-    note_answer,
-    note_asked,
-    note_end,
-    outgoing,
-    telling_mistakes,
-    told,
-)
-from ccproxy.worker.upstream.client import Answer
+from ccproxy.worker.server.message_response import WholeResponse
+from ccproxy.worker.server.provider_exchange import begin_exchange, end_exchange, outgoing
+from ccproxy.worker.server.stream_relay import StreamSource, relay_stream
+from ccproxy.worker.upstream.provider_client import ProviderAnswer
 
-_NO_COUNTING = frozenset({400, 403, 404, 405, 501})
-"""Statuses that say that a server does not count tokens; then ccproxy estimates."""
+_NOT_SUPPORTED = (404, 405, 501)
+"""Statuses of a provider that does not count tokens."""
 _COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
 
 
 async def messages(request: ClientRequest, body: bytes) -> web.StreamResponse:
     """Relay a request and its answer, whole or as a stream."""
     worker = request.worker
-    asked = _asked(request, body)
-    asked.body = worker.lessons.apply(asked.body, asked.model)
-    note_asked(request, asked)
-    if asked.streams:
-        return await _stream(request, asked)
+    exchange = _exchange(request, body)
+    exchange.body = worker.lessons.apply(exchange.body, exchange.model)
+    begin_exchange(request, exchange)
+    if exchange.streams:
+        return await _stream(request, exchange)
     try:
-        return await _whole(request, asked)
+        return await _whole(request, exchange)
     except Problem as problem:
-        if (instead := await stand_in(request, problem)) is None:
+        if (response := await fall_back(request, problem)) is None:
             raise
-        return instead
+        return response
 
 
 async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | None:
-    """Let the provider count; None if it does not."""
+    """
+    Let the provider count; None if it does not, for whatever reason.
+
+    A failure says nothing about messages, so neither keys nor breaker learn from it.
+    """
     worker = request.worker
-    if worker.counts_itself:
+    if not worker.counting.provider_counts:
         return None
-    asked = _asked(request, body)
-    note_asked(request, asked)
-    sent = outgoing(request, asked, worker.config.count_url(), headers=request.headers)
+    exchange = _exchange(request, body)
+    begin_exchange(request, exchange)
+    sent = outgoing(request, exchange, worker.config.count_url(), headers=request.headers)
     try:
-        async with worker.upstream.send(sent) as answer:
-            note_answer(request, answer)
-            counted = await answer.read()
+        count = await worker.upstream.request_aside(sent)
     except Problem as problem:
-        if problem.status not in _NO_COUNTING:
-            raise
-        worker.counts_itself = problem.status in (404, 405, 501)
+        worker.counting.provider_counts = problem.status not in _NOT_SUPPORTED
+        worker.logs.events.debug("count.failed", status=problem.status, reason=problem.message)
         return None
-    if not _COUNT.search(counted):
-        return None
-    return web.Response(body=counted, content_type=JSON)
+    return web.Response(body=count, content_type=JSON) if _COUNT.search(count) else None
 
 
-def _asked(request: ClientRequest, body: bytes) -> Passthrough:
+def _exchange(request: ClientRequest, body: bytes) -> Passthrough:
     chosen = request.chosen
     return Passthrough(
         body,
@@ -86,66 +80,75 @@ def _asked(request: ClientRequest, body: bytes) -> Passthrough:
     )
 
 
-async def _whole(request: ClientRequest, asked: Passthrough) -> web.StreamResponse:
-    async with AsyncExitStack() as stack:
-        answer = await _ask(stack, request, asked)
-        body = asked.whole(await answer.read())
-    note_end(request, asked)
-    headers = _headers(answer) | dict(route_headers(request))
-    return WholeAnswer(
-        body, request_id=request.record.request_id, status=answer.status, headers=headers
+async def _whole(request: ClientRequest, exchange: Passthrough) -> web.StreamResponse:
+    async with _sent(request, exchange) as answer:
+        body = exchange.whole(await answer.read())
+    end_exchange(request, exchange)
+    headers = {name.lower(): value for name, value in answer_headers(answer.headers.items())}
+    headers.pop("request-id", None)
+    return WholeResponse(
+        body,
+        request_id=request.record.request_id,
+        status=answer.status,
+        headers={"content-type": JSON} | headers | dict(route_headers(request)),
     )
 
 
-async def _stream(request: ClientRequest, asked: Passthrough) -> web.StreamResponse:
+async def _stream(request: ClientRequest, exchange: Passthrough) -> web.StreamResponse:
     worker = request.worker
-    async with EventStream(request, commit_after=worker.config.early_commit) as events:
-        events.add_headers(route_headers(request))
-        try:
-            with ending_as_problem(worker):
-                async with AsyncExitStack() as stack, telling_mistakes(request, events):
-                    await _relay(await _ask(stack, request, asked), asked, events)
-        except Problem as problem:
-            if (instead := await stand_in(request, problem, events)) is not None:
-                return instead
-            if not events.is_open:
-                raise
-            await events.write(asked.fail(told(request, problem)))
-        finally:
-            note_end(request, asked)
-        return await events.finish()
+    try:
+        async with EventStream(request, commit_after=worker.config.early_commit) as events:
+            events.add_headers(route_headers(request))
+            source = _stream_source(request, exchange, events)
+            return await relay_stream(request, events, exchange, source, fallback=fall_back)
+    finally:
+        end_exchange(request, exchange)
 
 
-async def _relay(answer: Answer, asked: Passthrough, events: EventStream) -> None:
-    if not answer.is_stream:
-        raise BadAnswer("the provider answered a request for a stream without one")
-    events.add_headers(answer_headers(answer.headers.items()))
-    await relay(answer, events, asked.feed)
-    if rest := asked.close():
-        await events.write(rest)
+@asynccontextmanager
+async def _stream_source(
+    request: ClientRequest, exchange: Passthrough, events: EventStream
+) -> AsyncIterator[StreamSource]:
+    async with _sent(request, exchange) as answer:
+        events.add_headers(answer_headers(answer.headers.items()))
+        yield answer if answer.is_stream else _MessageAsStream(await answer.read())
 
 
-async def _ask(stack: AsyncExitStack, request: ClientRequest, asked: Passthrough) -> Answer:
-    """Send the request; once more without what the provider minds, if it says what that is."""
+class _MessageAsStream:
+    """A whole message of a provider that was asked for a stream."""
+
+    is_over = True
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Pass the message to *take* as events."""
+        take(message_events(self._body))
+        return True
+
+
+@asynccontextmanager
+async def _sent(request: ClientRequest, exchange: Passthrough) -> AsyncIterator[ProviderAnswer]:
+    """Send the request; once more without the fields that the provider refuses, if it names any."""
     worker = request.worker
     url = worker.config.messages_url() + request.raw_query
-    sent = outgoing(request, asked, url, headers=request.headers)
+    sent = outgoing(request, exchange, url, headers=request.headers)
+    pending = worker.upstream.send(sent)
     try:
-        answer = await stack.enter_async_context(worker.upstream.send(sent))
+        answer = await pending.__aenter__()
     except Problem as problem:
-        rest = worker.lessons.learn(problem, asked.body, asked.model)
-        if rest is None or rest == asked.body:
+        body = worker.lessons.learn(problem, exchange.body, exchange.model)
+        if body is None or body == exchange.body:
             raise
-        worker.log.info("request.lesson_learnt", model=asked.model, reason=problem.message)
-        asked.body = rest
-        sent = outgoing(request, asked, url, headers=request.headers)
-        answer = await stack.enter_async_context(worker.upstream.send(sent))
-    note_answer(request, answer)
-    return answer
-
-
-def _headers(answer: Answer) -> dict[str, str]:
-    """Return what of the provider's headers the client sees; the request's id is ours."""
-    kept = {name.lower(): value for name, value in answer_headers(answer.headers.items())}
-    kept.pop("request-id", None)
-    return {"content-type": JSON} | kept
+        worker.logs.events.info(
+            "request.field_dropped", model=exchange.model, reason=problem.message
+        )
+        exchange.body = body
+        sent = outgoing(request, exchange, url, headers=request.headers)
+        pending = worker.upstream.send(sent)
+        answer = await pending.__aenter__()
+    try:
+        yield answer
+    finally:
+        await pending.__aexit__(None, None, None)

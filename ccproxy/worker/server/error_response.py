@@ -1,8 +1,8 @@
 """
-Our errors -> answers: the edge's one table is `errors.STATUS_OF_KIND`, a problem carries the rest.
+Error responses, in the form of the Messages API and of OpenAI's.
 
-The provider's own words are part of most messages, and providers like to quote the key that they
-refuse; therefore nothing goes out unredacted.
+A message often quotes the provider, and providers quote the key that they refuse; so every text
+is redacted before it is sent.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ccproxy.protocol.messages import error_body
 
 JSON = "application/json"
 
-SHUTTING_DOWN = "the proxy is shutting down; ask again"
+SHUTTING_DOWN = "the proxy is shutting down; try again"
 
 _log = logging.getLogger(__name__)
 
 
-def unforeseen(error: BaseException | None, *, status: int = 500) -> Problem:
-    """Log what nobody foresaw and return what the client is told of it, which quotes nothing."""
-    _log.error("request failed unforeseen", exc_info=error)
-    return Problem("api_error", "ccproxy made a mistake; its log file says which", status=status)
+def unexpected(error: BaseException | None, *, status: int = 500) -> Problem:
+    """Log an unexpected exception and return the client's error, which quotes nothing of it."""
+    _log.error("request failed unexpectedly", exc_info=error)
+    return Problem("api_error", "Internal error in ccproxy; see its log file", status=status)
 
 
 def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:
@@ -47,7 +47,7 @@ def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:
 
 
 def problem_response(problem: Problem, request_id: str) -> web.Response:
-    """Make the Messages API's error answer; in direct mode the provider's own JSON is kept."""
+    """Return the Messages API's error response; in direct mode the provider's JSON is kept."""
     own = problem.body if problem.body is not None and fields_of(problem.body) else None
     return web.Response(
         status=problem.status,
@@ -58,7 +58,7 @@ def problem_response(problem: Problem, request_id: str) -> web.Response:
 
 
 def openai_problem_response(problem: Problem, request_id: str) -> web.Response:
-    """Make OpenAI's error answer, for clients of `/v1/chat/completions`."""
+    """Return OpenAI's error response, for clients of `/v1/chat/completions`."""
     return web.Response(
         status=problem.status,
         body=openai_error(problem, request_id),
@@ -68,16 +68,16 @@ def openai_problem_response(problem: Problem, request_id: str) -> web.Response:
 
 
 def openai_error(problem: Problem, request_id: str) -> bytes:
-    """Return the body of OpenAI's error envelope."""
+    """Return the body of OpenAI's error response."""
     error = {"message": problem.message, "type": problem.kind, "param": None, "code": None}
     return msgspec.json.encode({"error": error, "request_id": request_id})
 
 
 def problem_headers(problem: Problem) -> dict[str, str]:
-    """Return the headers by which a client decides whether and when to ask again."""
+    """Return the headers by which a client decides whether and when to repeat the request."""
     headers = {name.lower(): value for name, value in problem.headers}
-    for ours in ("content-type", "request-id"):
-        headers.pop(ours, None)
+    for own in ("content-type", "request-id"):
+        headers.pop(own, None)
     if problem.retry_after is not None:
         headers["retry-after"] = str(problem.retry_after)
     if problem.should_retry is not None:

@@ -1,51 +1,57 @@
 """
-aiohttp's HTTP server, set right for a streaming proxy.
+aiohttp's HTTP server with the settings of a streaming proxy.
 
 | aiohttp's default                             | here                                            |
 |-----------------------------------------------|-------------------------------------------------|
 | request bodies of 1 MiB                       | 64 MiB, then 413 while reading                  |
-| bodies are unpacked without an end            | packed bodies are refused (415)                 |
-| handlers run on when their client has gone    | they are cancelled                              |
+| bodies are decompressed without a limit       | compressed bodies are refused (415)             |
+| handlers run on after the client has left     | they are cancelled                              |
 | no time limit for headers or bodies           | headers 30 s, bodies 1 KiB/s after 30 s         |
 | headers of 8,190 bytes                        | 64 KiB                                          |
-| an oversized header is quoted back and logged | neither                                         |
+| an oversized header is quoted and logged      | neither                                         |
 | `Server: Python/3.11 aiohttp/3.14`            | no such header                                  |
-| any number of connections                     | MAX_CONNECTIONS (1,024), then 503               |
+| any number of connections                     | MAX_CONNECTIONS, idle ones are closed for new   |
+| idle connections are closed after an hour     | after 75 s                                      |
 
-It is the low-level server, because routing a handful of fixed paths needs no application object.
+It is the low-level server, because routing a few fixed paths needs no application object.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDict
 
 from ccproxy.errors import Problem
+from ccproxy.worker.aiohttp_internals import ClientProtocol, HookedRequest
 from ccproxy.worker.peers.choice import Chosen
-from ccproxy.worker.server.access_record import Record
-from ccproxy.worker.server.error_response import problem_response, unforeseen
-from ccproxy.worker.server.flow_control import ResumesWhatIsPaused
-from ccproxy.worker.state import Worker
+from ccproxy.worker.server.access_record import MAX_PATH, AccessRecord
+from ccproxy.worker.server.error_response import problem_response, unexpected
+from ccproxy.worker.worker import Worker
 
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes of a request body; the API's own limit is 32 MB."""
 HEADER_SECONDS = 30.0
-"""How long a client may take for a request's headers; for the first from when it connects."""
+"""Limit for a request's headers; for the first one from the connection's start."""
 BODY_SECONDS = 30.0
-"""How long a client may take for its body before it must keep the lowest rate."""
-LOWEST_RATE = 1024
+"""How long a body may take before the minimum rate applies."""
+MIN_RATE = 1024
 """Bytes per second."""
 LINGER_SECONDS = 1.0
-"""How long the rest of a refused body is thrown away, so that the answer is seen."""
+"""How long the rest of a refused body is discarded, so that the client sees the response."""
+KEEP_ALIVE_SECONDS = 75.0
 FIELD_LIMIT = 64 * 1024
 """Bytes of one header and of the request line."""
+RESERVED_DESCRIPTORS = 64
+"""File descriptors that no client can use up: logs, databases, the control socket."""
 
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -55,13 +61,13 @@ _log = logging.getLogger(__name__)
 Handler = Callable[["ClientRequest"], Awaitable[web.StreamResponse]]
 
 
-class ClientRequest(web.BaseRequest):
-    """A request with what its endpoint needs: the worker that serves it, and its record."""
+class ClientRequest(HookedRequest):
+    """A request with the worker that serves it and its record."""
 
     worker: Worker
-    record: Record
+    record: AccessRecord
     chosen: Chosen | None = None
-    """Who answers, once that was decided."""
+    """Which entry and model answer, once that is decided."""
 
     @property
     def raw_query(self) -> str:
@@ -74,87 +80,96 @@ class ClientRequest(web.BaseRequest):
         Read the body.
 
         Raises:
-            Problem: If it is too large, too slow, packed, or broken off by bad framing.
+            Problem: If it is too large, too slow, compressed, or has broken framing.
 
         """
-        _refuse_packed(self)
+        await self._prepare_to_read(BODY_LIMIT)
+        if self.content.is_eof() and self.content.exception() is None:
+            body = self.content.read_nowait()  # it arrived with the headers
+        else:
+            pieces = [piece async for piece in self._pieces(BODY_LIMIT)]
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self.record.bodies is not None:
+            self.record.bodies.request = body
+        return body
+
+    async def discard_body(self, limit: int) -> None:
+        """Read the body without keeping it; raises as `body` does."""
+        await self._prepare_to_read(limit)
+        async for _ in self._pieces(limit):
+            pass
+
+    def finish_headers(self, headers: CIMultiDict[str]) -> None:
+        """Add the request's id to a response, and remove aiohttp's version."""
+        headers.popall(hdrs.SERVER, None)
+        # OpenAI clients read x-request-id, Anthropic's read request-id.
+        headers["request-id"] = headers["x-request-id"] = self.record.request_id
+
+    async def _prepare_to_read(self, limit: int) -> None:
+        _refuse_compressed(self)
         length = self.content_length
-        if length is not None and length > BODY_LIMIT:
-            raise _too_large()
+        if length is not None and length > limit:
+            raise _too_large(limit)
         if self.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.writer.output_size = 0
-        try:
-            body = await self._read_in_time()
-        except TimeoutError:
-            raise Problem("timeout_error", "the request body came too slowly", status=408) from None
-        except web.RequestPayloadError as error:
-            text = "the request body is not framed as its headers say"
-            raise Problem("invalid_request_error", text) from error
-        if self.record.keeps:
-            self.record.asked = body
-        return body
 
-    async def _read_in_time(self) -> bytes:
-        if self.content.is_eof() and self.content.exception() is None:
-            return self.content.read_nowait()  # it came along with the headers
-        chunks: list[bytes] = []
+    async def _pieces(self, limit: int) -> AsyncIterator[bytes]:
         size = 0
         loop = asyncio.get_running_loop()
-        slowest = loop.time() + BODY_SECONDS
-        async with asyncio.timeout_at(slowest) as limit:
-            while chunk := await self.content.readany():
-                size += len(chunk)
-                if size > BODY_LIMIT:
-                    raise _too_large()
-                chunks.append(chunk)
-                if loop.time() > slowest - BODY_SECONDS / 2:  # most bodies are here by now
-                    limit.reschedule(slowest + size / LOWEST_RATE)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        started = loop.time()
+        try:
+            async with asyncio.timeout_at(started + BODY_SECONDS) as deadline:
+                while piece := await self.content.readany():
+                    size += len(piece)
+                    if size > limit:
+                        raise _too_large(limit)
+                    yield piece
+                    if loop.time() > started + BODY_SECONDS / 2:  # most bodies are complete by now
+                        deadline.reschedule(started + BODY_SECONDS + size / MIN_RATE)
+        except TimeoutError:
+            text = "the request body arrived too slowly"
+            raise Problem("timeout_error", text, status=408) from None
+        except web.RequestPayloadError as error:
+            text = "the framing of the request body is invalid"
+            raise Problem("invalid_request_error", text) from error
 
-    async def _prepare_hook(self, resp: web.StreamResponse) -> None:
-        # aiohttp's hook for its applications: every answer passes here before it is written.
-        headers = resp.headers
-        headers.popall(hdrs.SERVER, None)
-        headers["request-id"] = self.record.request_id
 
+class ClientConnection(ClientProtocol):
+    """One client's connection: limits the time for headers and answers invalid HTTP."""
 
-class Connection(ResumesWhatIsPaused, RequestHandler):
-    """One client's connection: keeps the time for headers and answers bad HTTP."""
-
-    _headers_due: asyncio.TimerHandle | None = None
+    _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or refuse it if there are too many."""
+        """Accept the connection, or refuse it if there is no room for it."""
         super().connection_made(transport)
-        server = self._manager
-        if isinstance(server, ClientServer) and server.is_full:
-            self._give_up(_FULL)
+        server = self.manager
+        if isinstance(server, ClientServer) and not server.make_room():
+            self._refuse(_FULL)
             return
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Take a piece; one that begins a request leaves so much time for the rest of its head."""
+        """Take *data*; the beginning of a request starts the time limit for its headers."""
         super().data_received(data)
-        next_request = self._waiter
-        if next_request is not None and not next_request.done() and self._headers_due is None:
+        if self._header_timer is None and self.waits_for_request:
             self._await_headers()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the timer."""
-        self.begin()
+        """Cancel the timer."""
+        self.headers_arrived()
         super().connection_lost(exc)
 
-    def begin(self) -> None:
-        """Note that headers have arrived."""
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
+    def headers_arrived(self) -> None:
+        """End the time limit for headers."""
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
     def close(self) -> None:
-        """Close when the request that runs is answered, at once if none does."""
+        """Close after the response to the current request, at once if there is none."""
         super().close()
-        if not (self._request_in_progress or self._messages):
+        if not self.is_busy:
             self.force_close()
 
     def handle_error(
@@ -164,16 +179,16 @@ class Connection(ResumesWhatIsPaused, RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it quotes the header; see the module's table
     ) -> web.StreamResponse:
-        """Answer what is not HTTP, and what nobody foresaw; quote nothing of either."""
+        """Answer invalid HTTP and unexpected exceptions, without quoting either."""
         if request.writer.output_size > 0:
             if not isinstance(exc, ConnectionError | None):
-                _log.error("answer broken off", exc_info=exc)
-            # The connection is closed; there is no way left to say why.
+                _log.error("response broken off", exc_info=exc)
+            # Closes the connection; there is no way left to report the error.
             raise ConnectionError
         if isinstance(exc, HttpProcessingError):
             problem = Problem("invalid_request_error", "this is not a valid HTTP request")
         else:
-            problem = unforeseen(exc, status=status)
+            problem = unexpected(exc, status=status)
         request_id = request.record.request_id if isinstance(request, ClientRequest) else ""
         response = problem_response(problem, request_id)
         response.force_close()
@@ -181,36 +196,44 @@ class Connection(ResumesWhatIsPaused, RequestHandler):
 
     def _await_headers(self) -> None:
         loop = asyncio.get_running_loop()
-        self._headers_due = loop.call_later(HEADER_SECONDS, self._give_up, _TIMEOUT)
+        self._header_timer = loop.call_later(HEADER_SECONDS, self._refuse, _TIMEOUT)
 
-    def _give_up(self, answer: bytes) -> None:
-        self._headers_due = None
+    def _refuse(self, response: bytes) -> None:
+        self._header_timer = None
         if self.transport is not None:
-            self.transport.write(answer)
+            self.transport.write(response)
         self.force_close()
 
 
 class ClientServer(web.Server):
-    """Makes connections of our kind, and requests that know their worker."""
+    """Creates connections and requests, and limits the number of connections."""
 
     def __init__(self, handler: Handler, worker: Worker) -> None:
         super().__init__(handler, request_factory=self._request, handler_cancellation=True)  # type: ignore[arg-type]
         self._worker = worker
+        self.max_connections = min(worker.config.max_connections, descriptor_limit())
 
-    @property
-    def is_full(self) -> bool:
-        """Whether more connections are open than the configuration allows."""
-        return len(self.connections) > self._worker.config.max_connections
+    def make_room(self) -> bool:
+        """Return True if there is room for the newest connection, after closing an idle one."""
+        connections = self.connections
+        if len(connections) <= self.max_connections:
+            return True
+        for connection in connections:  # the oldest first
+            if isinstance(connection, ClientProtocol) and connection.waits_for_request:
+                connection.force_close()
+                return True
+        return False
 
     def __call__(self) -> RequestHandler:
         """Return the protocol for a new connection; asyncio calls this."""
-        return Connection(
+        return ClientConnection(
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]
             max_line_size=FIELD_LIMIT,
             max_field_size=FIELD_LIMIT,
             auto_decompress=False,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
         )
 
@@ -224,21 +247,31 @@ class ClientServer(web.Server):
     ) -> web.BaseRequest:
         loop = asyncio.get_running_loop()
         request = ClientRequest(message, payload, protocol, writer, task, loop)
-        if isinstance(protocol, Connection):
-            protocol.begin()
+        if isinstance(protocol, ClientConnection):
+            protocol.headers_arrived()
         request.worker = self._worker
-        request.record = Record(
-            request_id=self._worker.new_id("req"), method=request.method, path=request.path
+        request.record = AccessRecord(
+            request_id=self._worker.new_id("req"),
+            method=request.method,
+            path=request.path[:MAX_PATH],
         )
         return request
 
 
-def _refuse_packed(request: ClientRequest) -> None:
-    packing = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
-    if packing.lower() != "identity":
-        text = f"send the body as it is: Content-Encoding {packing[:20]} is not understood"
+def descriptor_limit() -> int:
+    """Return how many clients the limit on open files allows; each may need two descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 2**31
+    return max(1, (soft - RESERVED_DESCRIPTORS) // 2)
+
+
+def _refuse_compressed(request: ClientRequest) -> None:
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if encoding.lower() != "identity":
+        text = f"send the body uncompressed: Content-Encoding {encoding[:20]} is not supported"
         raise Problem("invalid_request_error", text, status=415)
 
 
-def _too_large() -> Problem:
-    return Problem("request_too_large", f"the request body is larger than {BODY_LIMIT >> 20} MiB")
+def _too_large(limit: int) -> Problem:
+    return Problem("request_too_large", f"the request body is larger than {limit >> 20} MiB")

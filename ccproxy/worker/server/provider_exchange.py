@@ -1,44 +1,39 @@
-"""
-What every endpoint that asks the provider does around the asking.
-
-Begin an exchange, say what goes out, note what came back; in both modes, whole and streamed.
-"""
+"""What every endpoint that sends requests to the provider does before and after."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
 from ccproxy.convert.exchange import Exchange
 from ccproxy.errors import Problem
-from ccproxy.protocol import sse
-from ccproxy.protocol.messages import error_body
 from ccproxy.providers.quirks import Api
 from ccproxy.worker.server.authentication import offered_keys
-from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted, unforeseen
-from ccproxy.worker.server.event_stream import EventStream
+from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.state import Worker
-from ccproxy.worker.upstream.client import Answer, Outgoing
+from ccproxy.worker.upstream.provider_client import Outgoing, ProviderAnswer
+from ccproxy.worker.worker import Worker
 
-MOST_REVISIONS = 3
-"""How often one request is changed after a refusal; each refusal names one thing."""
 ANTHROPIC_KEY_PREFIX = "sk-ant-"
+MAX_REVISIONS = 3
+"""How often one request is changed after a refusal; each refusal names one thing."""
+RETRY_COUNT_HEADER = "x-stainless-retry-count"
+"""Sent by the SDKs of Anthropic and OpenAI: how often they have repeated the request."""
 
 
-class Asked(Protocol):
+class ModelExchange(Protocol):
     """What chat mode's `Exchange` and direct mode's `Passthrough` have in common."""
 
     requested: str
     model: str
-    api: Api
     body: bytes
     streams: bool
     asks_stream: bool
     stop_reason: str | None
+    api: Api
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -46,48 +41,42 @@ class Asked(Protocol):
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """The numbers of the answer, as far as they are known."""
+        """The token counts of the answer, as far as they are known."""
 
 
-def note_asked(request: ClientRequest, asked: Asked) -> None:
-    """Put into record and log what is going to be asked."""
-    record = request.record
-    record.requested, record.model, record.stream = asked.requested, asked.model, asked.streams
+def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
+    """Put the request for a model into record and log."""
+    request.record.begin_model_request(exchange.requested, exchange.model, stream=exchange.streams)
     if request.worker.config.log_level != "DEBUG":
-        return  # to find out what was dropped costs more than a line that nobody reads is worth
-    request.worker.request_log.debug(
+        return  # to list what was dropped costs more than the rest of a small request
+    request.worker.logs.requests.debug(
         "request.converted",
-        request=record.request_id,
-        requested=asked.requested,
-        model=asked.model,
-        bytes=len(asked.body),
-        dropped=asked.dropped,
+        request=request.record.request_id,
+        requested=exchange.requested,
+        model=exchange.model,
+        bytes=len(exchange.body),
+        dropped=exchange.dropped,
         client_headers=tuple(request.headers),
     )
 
 
-def note_answer(request: ClientRequest, answer: Answer) -> None:
-    """Put into the record who answered."""
-    request.record.key, request.record.attempts = answer.key, answer.attempts
+def end_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
+    """Put the answer's token counts and stop reason into the record."""
+    request.record.end_model_request(exchange.usage, exchange.stop_reason)
 
 
-def note_end(request: ClientRequest, asked: Asked) -> None:
-    """Put into the record what the answer came to."""
-    request.record.usage, request.record.stop_reason = asked.usage, asked.stop_reason
-
-
-def note_converted_end(request: ClientRequest, exchange: Exchange) -> None:
+def end_converted(request: ClientRequest, exchange: Exchange) -> None:
     """
-    Record how a converted request ended.
+    Put the end of a converted request into record and log.
 
-    Reasoning that the provider removed is logged: the answer is a normal one, but worse and dearer,
+    Reasoning that the provider removed is logged: the answer is normal, but worse and dearer,
     because something before that reasoning has changed since it was made.
     """
-    note_end(request, exchange)
+    end_exchange(request, exchange)
     if reasons := exchange.removed_reasoning:
         worker = request.worker
         worker.removed_reasoning += len(reasons)
-        worker.log.warning(
+        worker.logs.events.warning(
             "reasoning.removed",
             request=request.record.request_id,
             model=exchange.model,
@@ -98,95 +87,89 @@ def note_converted_end(request: ClientRequest, exchange: Exchange) -> None:
 
 
 def outgoing(
-    request: ClientRequest, asked: Asked, url: str, *, headers: Mapping[str, str] | None = None
+    request: ClientRequest,
+    exchange: ModelExchange,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
 ) -> Outgoing:
-    """Say what is sent to the provider for *asked*."""
+    """Return the request to the provider."""
     return Outgoing(
         url=url,
-        body=asked.body,
-        model=asked.model,
-        api=asked.api,
-        stream=asked.asks_stream,
+        body=exchange.body,
+        model=exchange.model,
+        api=exchange.api,
+        stream=exchange.asks_stream,
         headers=headers or {},
         client_key=passed_key(request),
         hop=request.chosen.hop if request.chosen else 0,
+        may_repeat=may_repeat(request),
+        on_attempt=request.record.attempt,
     )
 
 
-async def ask_converted(
-    stack: AsyncExitStack, request: ClientRequest, exchange: Exchange
-) -> Answer:
+@asynccontextmanager
+async def sent(request: ClientRequest, exchange: Exchange) -> AsyncIterator[ProviderAnswer]:
     """
-    Send a converted request and return its answer, which *stack* closes.
+    Send a converted request and return its answer.
 
-    What the provider refuses is left out, if it says what that is, and the request sent again.
-    This is another request and no retry of the same one, so MAX_RETRIES does not count it.
+    If the provider refuses a part of the request and names it, that part is left out and the
+    request is sent again. This is another request, so MAX_RETRIES does not count it.
     """
     worker = request.worker
-    for attempt in range(MOST_REVISIONS + 1):
+    for revision in range(MAX_REVISIONS + 1):
         url = worker.config.model_url(exchange.model, exchange.api)
+        pending = worker.upstream.send(outgoing(request, exchange, url, headers=exchange.headers))
         try:
-            sending = worker.upstream.send(
-                outgoing(request, exchange, url, headers=exchange.headers)
-            )
-            answer = await stack.enter_async_context(sending)
+            answer = await pending.__aenter__()
+            break
         except Problem as problem:
-            if attempt == MOST_REVISIONS or not exchange.revise(problem):
+            if revision == MAX_REVISIONS or not exchange.revise(problem):
                 raise
-            worker.log.info(
+            worker.logs.events.info(
                 "request.revised", model=exchange.model, api=exchange.api, reason=problem.message
             )
-        else:
-            note_answer(request, answer)
-            return answer
-    raise AssertionError("unreachable")
+    try:
+        yield answer
+    finally:
+        await pending.__aexit__(None, None, None)
+
+
+def may_repeat(request: ClientRequest) -> bool:
+    """
+    Return False if the client is repeating the request itself.
+
+    Two layers that repeat would multiply: three attempts of an SDK by three of ours are nine.
+    """
+    return request.headers.get(RETRY_COUNT_HEADER, "0") == "0"
 
 
 def passed_key(request: ClientRequest) -> str | None:
     """
-    Return the client's own key if the provider is to be asked with it.
+    Return the client's own key if the provider is to get it.
 
-    A key of Anthropic's goes to Anthropic only, whatever else is configured, and what stands for
-    no key at all goes nowhere.
+    If there are several, x-api-key comes first, as at Anthropic. A key of Anthropic's goes to
+    Anthropic only, whatever else is configured; keys of the proxy and placeholders go nowhere.
     """
     config = request.worker.config
     if not config.pass_client_key:
         return None
-    is_ours = request.worker.admission.is_ours
-    keys = [key for key in offered_keys(request.headers) if not is_ours(key)]
+    is_own = request.worker.authenticator.is_own
+    keys = [key for key in offered_keys(request.headers) if not is_own(key)]
     if not config.takes_anthropic_keys:
         keys = [key for key in keys if not key.startswith(ANTHROPIC_KEY_PREFIX)]
     return keys[0] if keys else None
 
 
-def told(request: ClientRequest, problem: Problem) -> Problem:
-    """Return *problem* as the client may read it, and note it in the request's record."""
-    problem = redacted(problem, request.worker.redact)
-    request.record.error, request.record.reason = problem.kind, problem.message
+def noted(request: ClientRequest, problem: Problem) -> Problem:
+    """Return *problem* as the client may see it, after putting it into the record."""
+    problem = redacted(problem, request.worker.logs.redact)
+    request.record.fail(problem)
     return problem
 
 
-@asynccontextmanager
-async def telling_mistakes(request: ClientRequest, events: EventStream) -> AsyncIterator[None]:
-    """
-    End a stream that has begun with an error event if something fails that nobody foresaw.
-
-    Before its first byte the connection tells it, with a status; see `worker/server/http.py`.
-    """
-    try:
-        yield
-    except (Problem, ConnectionError):  # the latter says that the client has left
-        raise
-    except Exception as error:
-        if not events.is_open:
-            raise
-        problem = told(request, unforeseen(error))
-        body = error_body(problem, request.record.request_id)
-        await events.write(sse.encode(b"error", body))
-
-
-class ending_as_problem:  # noqa: N801 - reads as a statement, like contextlib's
-    """Turns the cancellation by which the worker's end is told into a Problem for the client."""
+class shutdown_as_problem:  # noqa: N801 - used as a statement, like contextlib's
+    """Turns the cancellation at the worker's end into a Problem for the client."""
 
     __slots__ = ("_worker",)
 
@@ -202,8 +185,8 @@ class ending_as_problem:  # noqa: N801 - reads as a statement, like contextlib's
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Look what happened."""
-        if not self._worker.ending or not isinstance(error, asyncio.CancelledError):
+        """Replace the exception if the worker ends."""
+        if not self._worker.requests.ending or not isinstance(error, asyncio.CancelledError):
             return
         if (task := asyncio.current_task()) is not None:
             task.uncancel()

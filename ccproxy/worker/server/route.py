@@ -1,4 +1,4 @@
-"""One path of the proxy, as the tables of `app` and `endpoints/admin` list them."""
+"""One path of the proxy, as a row of the table in `app.py`."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Endpoint = Callable[[ClientRequest], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One path: an endpoint per method, and what is special about it."""
+    """An endpoint for each method of a path, and what is special about the path."""
 
     get: Endpoint | None = None
     post: Endpoint | None = None
     delete: Endpoint | None = None
     is_open: bool = False
-    """Whether no client key is asked for."""
+    """Served without a client key."""
     is_probe: bool = False
-    """Whether its requests are logged at DEBUG only."""
+    """Logged at DEBUG only."""
     is_admin: bool = False
-    """Whether it shows or changes the worker itself; see `endpoints/admin.py`."""
+    """Shows or changes the worker itself: on loopback only."""
     is_harmless: bool = False
-    """Of an admin route: whether it answers also where no client key is set."""
-    asks_model: bool = False
-    """Whether its requests are counted and remembered."""
+    """An admin route that is also served if no client key is set."""
+    is_for_model: bool = False
+    """Counted in the statistics, and remembered in the history."""
     is_messages: bool = False
-    """Whether its requests go elsewhere while the proxy is disabled."""
+    """Forwarded unchanged while bypass is on."""
     problem_response: Callable[[Problem, str], web.Response] = problem_response
 
     def endpoint(self, method: str) -> Endpoint | None:
-        """Return who answers *method*; HEAD is a GET whose body aiohttp leaves out."""
+        """Return the endpoint for *method*; HEAD is a GET whose body aiohttp leaves out."""
         match method:
             case "POST":
                 return self.post
@@ -46,3 +46,9 @@ class Route:
                 return self.get
             case _:
                 return None
+
+    @property
+    def allow(self) -> str:
+        """The value of the Allow header (RFC 9110, 10.2.1)."""
+        methods = {"GET, HEAD": self.get, "POST": self.post, "DELETE": self.delete}
+        return ", ".join(name for name, endpoint in methods.items() if endpoint is not None)

@@ -1,14 +1,10 @@
-"""
-The connections to the provider: one pool, the way through a forward proxy, and errors as words.
-
-Two things make pooled connections survive sleep, VPN changes and providers that close them when
-idle: the kernel gives up after seconds on data that nobody acknowledges, and a request that died
-on a reused connection before a byte of an answer came is sent again (see `wire.Wire.post`).
-"""
+"""Connections to the provider, and their errors in words."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import re
 import socket
 import ssl
 from functools import cache
@@ -17,42 +13,48 @@ from typing import Any
 
 import aiohttp
 
-from ccproxy.worker.upstream.wire import FIELD_LIMIT, READ_BUFFER, Wire
+from ccproxy.worker.aiohttp_internals import use_protocol
+from ccproxy.worker.upstream.transport import FIELD_LIMIT, READ_BUFFER, HttpTransport
 
 CONNECT_SECONDS = 10.0
-"""For one address."""
-WAY_SECONDS = 30.0
-"""For all that comes before a request: names, each address, a forward proxy, TLS."""
-UNACKNOWLEDGED_SECONDS = 8.0
+"""Limit for the TCP connection to one address."""
+SETUP_SECONDS = 30.0
+"""Limit for all that precedes a request: DNS, every address, the forward proxy, TLS."""
 IDLE_CONNECTION_SECONDS = 60.0
-CONNECTIONS = 4096
+MAX_CONNECTIONS = 4096
 
-_TIMEOUT = aiohttp.ClientTimeout(connect=WAY_SECONDS, sock_connect=CONNECT_SECONDS)
-
-
-def open_wire(ca_bundle: Path | None, *, proxy: str | None) -> Wire:
-    """Return the way to the provider, through *proxy* if there is one."""
-    return Wire(_connector(ca_bundle), proxy=proxy, timeout=_TIMEOUT)
+_TIMEOUT = aiohttp.ClientTimeout(connect=SETUP_SECONDS, sock_connect=CONNECT_SECONDS)
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 8}
+"""A silent connection keeps its NAT entry, and is dead after two and a half minutes."""
 
 
-def open_session(ca_bundle: Path | None) -> aiohttp.ClientSession:
-    """Return a session of aiohttp's, for requests of any kind."""
+def open_transport(
+    ca_bundle: Path | None, *, proxy: str | None, limit: int = MAX_CONNECTIONS
+) -> HttpTransport:
+    """Return a transport to the provider, through *proxy* if there is one."""
+    return HttpTransport(_connector(ca_bundle, limit), proxy=proxy, timeout=_TIMEOUT)
+
+
+def open_session(ca_bundle: Path | None, **options: Any) -> aiohttp.ClientSession:  # noqa: ANN401 - ClientSession's
+    """Return a session of aiohttp's, for requests that are relayed without conversion."""
+    connector = _connector(ca_bundle, MAX_CONNECTIONS)
+    use_protocol(connector, asyncio.get_running_loop())
     return aiohttp.ClientSession(
-        connector=_connector(ca_bundle),
+        connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=_TIMEOUT,
         read_bufsize=READ_BUFFER,
         max_line_size=FIELD_LIMIT,
         max_field_size=FIELD_LIMIT,
+        **{"timeout": _TIMEOUT, **options},
     )
 
 
-def _connector(ca_bundle: Path | None) -> aiohttp.TCPConnector:
-    """Make a pool of connections; *ca_bundle* is trusted besides the system's."""
-    # True is the context that aiohttp has made anyway when it was imported.
+def _connector(ca_bundle: Path | None, limit: int) -> aiohttp.TCPConnector:
+    """Return a connection pool that trusts *ca_bundle* besides the system's certificates."""
+    # True is the context that aiohttp created when it was imported.
     trust = True if ca_bundle is None else _trust(ca_bundle)
     return aiohttp.TCPConnector(
-        limit=CONNECTIONS,
+        limit=limit,
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
         ssl=trust,
         socket_factory=_socket,
@@ -61,60 +63,87 @@ def _connector(ca_bundle: Path | None) -> aiohttp.TCPConnector:
 
 @cache
 def _trust(ca_bundle: Path) -> ssl.SSLContext:
-    """Trust the system's certificates and those of *ca_bundle*; nearly a mebibyte, so made once."""
+    """Trust the system's certificates and *ca_bundle*; cached because it takes nearly 1 MiB."""
     trust = ssl.create_default_context()
     trust.load_verify_locations(cafile=ca_bundle)
     return trust
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """Make a socket that notices soon when nobody is there any more."""
     family, kind, protocol, *_ = address
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {
-        "TCP_USER_TIMEOUT": int(UNACKNOWLEDGED_SECONDS * 1000),
-        "TCP_KEEPIDLE": 30,
-        "TCP_KEEPINTVL": 10,
-        "TCP_KEEPCNT": 3,
-    }
-    for name, value in options.items():
+    connection = socket.socket(family=family, type=kind, proto=protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
         if (option := getattr(socket, name, None)) is not None:  # not every system has them all
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection
 
 
-_IN_WORDS = {errno.ECONNREFUSED: "connection refused: does a server run there?"}
+# Errors in words.
 
 
-def explain(error: Exception) -> str:
-    """Say in words what went wrong on the way; without addresses that may hold a password."""
+_TEXTS = {errno.ECONNREFUSED: "connection refused: is a server running there?"}
+
+
+def explain(error: BaseException) -> str:
+    """Describe a connection error for the user, without URLs, which may hold a password."""
     match error:
         case aiohttp.ClientSSLError():
             return _explain_handshake(error)
         case aiohttp.ClientConnectorDNSError():
-            return "its name is not known (DNS)"
+            return "its name cannot be resolved (DNS)"
         case aiohttp.ClientProxyConnectionError():
-            return "the forward proxy does not answer; check UPSTREAM_PROXY or HTTPS_PROXY"
+            return "the forward proxy does not respond; check UPSTREAM_PROXY or HTTPS_PROXY"
         case aiohttp.ClientHttpProxyError():
-            return f"the forward proxy refused with {error.status}"
+            hint = "; set its login in UPSTREAM_PROXY" if error.status == 407 else ""
+            return f"the forward proxy refused the connection ({error.status}){hint}"
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return "no connection in time"
         case aiohttp.ServerDisconnectedError():
-            return "it closed the connection without an answer"
+            return "it closed the connection without a response"
         case aiohttp.ClientResponseError():
-            return "what it sent is not HTTP as it should be"
+            return _explain_parser(error)
         case aiohttp.ClientPayloadError():
-            return "the connection broke in the middle of the answer"
+            return _explain_body(error)
         case OSError():
-            return _IN_WORDS.get(error.errno or 0) or error.strerror or "the connection failed"
+            return _TEXTS.get(error.errno or 0) or error.strerror or "the connection failed"
     return "the connection failed"
 
 
-_WRONG_CERTIFICATES: dict[int | None, str] = {
+_HTTP2_SETTINGS = re.compile(r"\\x00\\x00.{1,4}\\x04\\x00")
+
+
+def _explain_parser(error: BaseException) -> str:
+    details = _details(error)
+    if _HTTP2_SETTINGS.search(details):
+        return "it speaks HTTP/2 only, ccproxy HTTP/1.1"
+    return "its response is not valid HTTP"
+
+
+def _explain_body(error: BaseException) -> str:
+    details = _details(error).lower()
+    if "please install" in details:
+        return "its response is compressed, although it was asked not to; ccproxy reads gzip only"
+    if "content-encoding" in details:
+        return "its compressed response is broken"
+    if "framing" in details:
+        return "its response is not valid HTTP (broken framing)"
+    return "the connection broke in the middle of the response"
+
+
+def _details(error: BaseException | None) -> str:
+    """Return the texts of an error and of its causes."""
+    texts: list[str] = []
+    while error is not None and len(texts) < 5:
+        texts.append(f"{error!r} {getattr(error, 'message', '')}")
+        error = error.__cause__
+    return " ".join(texts)
+
+
+_CERTIFICATE_ERRORS: dict[int | None, str] = {
     9: "is not valid yet; check the clock of this machine",
-    10: "has expired; who runs the server must renew it, or the clock of this machine is wrong",
-    **dict.fromkeys((62, 64), "is for another name; check the host of the address"),
+    10: "has expired: the server's operator must renew it, or the clock of this machine is wrong",
+    **dict.fromkeys((62, 64), "is for another name; check the host of the URL"),
     **dict.fromkeys((18, 19, 20, 21), "is not trusted; set CA_BUNDLE if it is your own"),
 }
 """By the codes of OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
@@ -124,11 +153,11 @@ _NO_TLS = ("wrong version number", "record layer failure", "http request", "pack
 
 def _explain_handshake(error: aiohttp.ClientSSLError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        wrong = error.certificate_error
-        code, said = getattr(wrong, "verify_code", None), getattr(wrong, "verify_message", "")
-        return f"its TLS certificate {_WRONG_CERTIFICATES.get(code, f'is refused ({said})')}"
-    words = getattr(error.os_error, "reason", None) or str(error.os_error)
-    words = words.lower().replace("_", " ")
-    if any(one in words for one in _NO_TLS):
-        return "it speaks no TLS; check the port, or write http:// if that is meant"
-    return f"the TLS handshake failed ({words})"
+        cause = error.certificate_error
+        code, text = getattr(cause, "verify_code", None), getattr(cause, "verify_message", "")
+        return f"its TLS certificate {_CERTIFICATE_ERRORS.get(code, f'is refused ({text})')}"
+    text = getattr(error.os_error, "reason", None) or str(error.os_error)
+    text = text.lower().replace("_", " ")
+    if any(words in text for words in _NO_TLS):
+        return "it does not speak TLS; check the port, or use http:// if that is intended"
+    return f"the TLS handshake failed ({text})"

@@ -1,8 +1,8 @@
 """
-Waiting for a key that is at its limit of requests in flight: in turn, not for long, not too many.
+Waits for a key that is at its limit of requests in flight: first come, first served, and bounded.
 
-Theory of operation: whoever finds the pool full waits in line; every permit that comes back wakes
-the first. One who is woken and then cancelled passes the wake on, so that none is lost.
+A request that finds the pool full waits in a queue; every released key wakes the first. A waiter
+that is woken and then cancelled wakes the next, so that no wake-up is lost.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Collection
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool, Lease
 
-LONGEST_LINE = 100
-LONGEST_WAIT = 30.0
+MAX_WAITING = 100
+WAIT_SECONDS = 30.0
 
 
-class Turns:
-    """Takes keys out of a pool, waiting where only permits are missing."""
+class KeyQueue:
+    """Takes keys out of a pool, waiting only while every usable key is in use."""
 
-    def __init__(self, pool: KeyPool, *, longest_wait: float = LONGEST_WAIT) -> None:
+    def __init__(self, pool: KeyPool, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._pool = pool
-        self._longest_wait = longest_wait
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._wait_seconds = wait_seconds
+        self._waiters: deque[asyncio.Future[None]] = deque()
         pool.on_release = self._wake
 
     async def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
@@ -32,32 +32,32 @@ class Turns:
         Return a key as soon as there is one.
 
         Raises:
-            Problem: If there is none and waiting would not help, or was too long.
+            Problem: If there is none and waiting would not help, or took too long.
 
         """
-        if not self._line:
+        if not self._waiters:
             try:
                 return self._pool.take(model, skip=skip)
             except Problem:
                 if not self._pool.is_full(model, skip=skip):
                     raise
-        if len(self._line) >= LONGEST_LINE:
+        if len(self._waiters) >= MAX_WAITING:
             raise self._pool.refusal(model, skip=skip)
         try:
-            async with asyncio.timeout(self._longest_wait):
+            async with asyncio.timeout(self._wait_seconds):
                 return await self._wait(model, skip)
         except TimeoutError:
             raise self._pool.refusal(model, skip=skip) from None
 
-    def give_back(self, lease: Lease) -> None:
-        """Give a permit back and let the next one in line have it."""
+    def release(self, lease: Lease) -> None:
+        """Return a key and wake the first waiter."""
         self._pool.release(lease)
         self._wake()
 
     async def _wait(self, model: str, skip: Collection[str]) -> Lease:
-        at_the_end = True
+        at_end = True
         while True:
-            await self._stand(at_the_end=at_the_end)
+            await self._enqueue(at_end=at_end)
             try:
                 lease = self._pool.take(model, skip=skip)
             except Problem:
@@ -65,25 +65,25 @@ class Turns:
                     self._wake()
                     raise
             else:
-                self._wake()  # several permits may have come back at once, in other processes
+                self._wake()  # several keys may have been released at once, in other processes
                 return lease
-            at_the_end = False
+            at_end = False
 
-    async def _stand(self, *, at_the_end: bool) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._line.append if at_the_end else self._line.appendleft)(turn)
+    async def _enqueue(self, *, at_end: bool) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._waiters.append if at_end else self._waiters.appendleft)(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn in self._line:
-                self._line.remove(turn)
-            elif turn.done() and not turn.cancelled():
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.done() and not waiter.cancelled():
                 self._wake()
             raise
 
     def _wake(self) -> None:
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return

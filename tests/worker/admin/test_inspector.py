@@ -6,7 +6,7 @@ import pytest
 
 from ccproxy.redaction import Redactor
 from ccproxy.worker.admin.inspector import INSPECTION_SECONDS, MAX_BODY_BYTES, MAX_NOTES, Inspector
-from ccproxy.worker.server.access_record import Record
+from ccproxy.worker.server.access_record import AccessRecord, Bodies
 
 KEY = "sk-provider-0123456789"
 
@@ -24,7 +24,7 @@ def log(clock=None, **how):
 
 def record(**more):
     fields = {"requested": "claude", "model": "k2", "status": 200, **more}
-    return Record(request_id="req_1", method="POST", path="/v1/messages", **fields)
+    return AccessRecord(request_id="req_1", method="POST", path="/v1/messages", **fields)
 
 
 def types(log, **how):
@@ -66,15 +66,16 @@ def test_kinds_and_limits():
 
 
 def test_bodies_are_not_even_held():
-    ring, ended = log(), record(asked=b"secret", answer=b"secret")
+    ring, ended = log(), record(bodies=Bodies(request=b"secret", response=b"secret"))
     ring.note_request(ended)
-    assert (ended.asked, ended.answer) == (b"", b"")
+    assert (ended.request_body, ended.response_body) == (b"", b"")
     assert "body" not in ring.entries()[0]["data"]
 
 
 def test_inspection_shows_the_beginning_without_keys():
     ring = log(inspects_since=Clock.now)
-    ring.note_request(record(asked=f"my key {KEY} ".encode() + b"x" * MAX_BODY_BYTES * 2))
+    body = f"my key {KEY} ".encode() + b"x" * MAX_BODY_BYTES * 2
+    ring.note_request(record(bodies=Bodies(request=body)))
     body = ring.entries(kind="request")[0]["data"]["body"]
     assert body.startswith("my key …6789 x")
     assert len(body) <= MAX_BODY_BYTES
@@ -83,15 +84,15 @@ def test_inspection_shows_the_beginning_without_keys():
 def test_inspection_ends_after_a_day():
     clock = Clock()
     ring = log(clock, inspects_since=clock.now)
-    ring.note_request(kept := record(asked=b"sooner", answer=b"said"))
+    ring.note_request(kept := record(bodies=Bodies(request=b"sooner", response=b"said")))
     clock.now += INSPECTION_SECONDS - 1
     assert (ring.inspects, ring.inspects_for) == (True, 1.0)
     assert ring.entries(kind="request")[0]["data"]["body"] == "sooner"
     clock.now += 1
     assert (ring.inspects, ring.inspects_for) == (False, 0.0)
-    ring.note_request(record(asked=b"later"))
+    ring.note_request(record(bodies=Bodies(request=b"later")))
     assert ["body" in entry["data"] for entry in ring.entries(kind="request")] == [False, False]
-    assert (kept.asked, kept.answer) == (b"", b""), "what was kept is forgotten"
+    assert (kept.request_body, kept.response_body) == (b"", b""), "what was kept is forgotten"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ async def test_a_preset_brings_models_and_providers(family):
         "preset": "cross_premium",
     }
     await ask_both(family, "Kimi")
-    assert family.asked() == {"OpenAI": ["gpt-6.1-terra"], "Gemini": ["gemini-3.8-flash"]}
+    assert family.requested() == {"OpenAI": ["gpt-6.1-terra"], "Gemini": ["gemini-3.8-flash"]}
 
 
 async def test_the_users_presets_and_the_entrys_own_models(family):
@@ -51,7 +51,7 @@ async def test_the_users_presets_and_the_entrys_own_models(family):
     said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "FAST"})
     assert (said.json["preset"], said.json["small_model"]) == ("fast", "Kimi:kimi-small")
     await ask_both(family, "Kimi")
-    assert family.asked() == {"GLM": ["glm-small"], "Kimi": ["kimi-small"]}
+    assert family.requested() == {"GLM": ["glm-small"], "Kimi": ["kimi-small"]}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_what_means_nothing_changes_nothing(family, fields, words):
     for text in words:
         assert text in said.error["message"]
     await kimi.ask(headers=AUTH)
-    assert family.asked() == {"GLM": ["glm-small"]}
+    assert family.requested() == {"GLM": ["glm-small"]}
 
 
 async def test_models_lists_what_there_is(family):
@@ -152,7 +152,7 @@ async def test_without_a_client_key_nobody_switches(family):
     said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "fast"})
     assert (said.status, "ANTHROPIC_API_KEY" in said.error["message"]) == (403, True)
     await family.proxies["Kimi"].ask()
-    assert family.asked() == {"Kimi": ["kimi-big"]}
+    assert family.requested() == {"Kimi": ["kimi-big"]}
 
 
 async def test_a_switch_is_everywhere_that_models_are_shown(family):

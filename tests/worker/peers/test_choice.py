@@ -90,7 +90,7 @@ async def test_rules(family, headers, fields, asked, route, streams):
     answer = await kimi.ask(prompt(**{"stream": streams, **fields}), headers=headers)
     assert answer.text == "ok"
     assert answer.message["model"] == fields.get("model", "claude-opus-4-1")
-    assert family.asked() == asked
+    assert family.requested() == asked
     assert answer.headers.get("x-ccproxy-route") == route
     assert (await kimi.logged("request.finished")).get("route") == route
 
@@ -98,7 +98,7 @@ async def test_rules(family, headers, fields, asked, route, streams):
 async def test_long_requests_go_to_their_model(family):
     await family.start(RULES, Kimi={}, GLM={}, DeepSeek={})
     answer = await family.proxies["Kimi"].ask(prompt("word " * 4000))
-    assert family.asked() == {"GLM": ["glm-long"]}
+    assert family.requested() == {"GLM": ["glm-long"]}
     assert answer.headers["x-ccproxy-route"].startswith("GLM:glm-long (long context: ")
 
 
@@ -127,7 +127,7 @@ async def test_the_window_of_a_model_elsewhere_counts(family):
     kimi = family.proxies["Kimi"]
     await kimi.ask(prompt())
     await kimi.ask(prompt("word " * 4000))
-    assert family.asked() == {"GLM": ["glm-big"], "DeepSeek": ["deepseek-big"]}
+    assert family.requested() == {"GLM": ["glm-big"], "DeepSeek": ["deepseek-big"]}
 
 
 async def test_a_model_by_its_own_name_is_not_routed(family):
@@ -135,7 +135,7 @@ async def test_a_model_by_its_own_name_is_not_routed(family):
     await family.proxies["Kimi"].ask(
         prompt(model="kimi-special"), headers={"x-claude-code-agent-id": "a1"}
     )
-    assert family.asked() == {"Kimi": ["kimi-special"]}
+    assert family.requested() == {"Kimi": ["kimi-special"]}
 
 
 async def test_a_siblings_rules_are_not_asked_again(family):
@@ -143,7 +143,7 @@ async def test_a_siblings_rules_are_not_asked_again(family):
     await family.start(rules, Kimi={}, GLM={})
     await family.proxies["Kimi"].ask()
     await family.proxies["GLM"].ask()
-    assert family.asked() == {"GLM": ["glm-big"], "Kimi": ["kimi-big"]}
+    assert family.requested() == {"GLM": ["glm-big"], "Kimi": ["kimi-big"]}
 
 
 async def test_rules_hold_in_direct_mode(family):
@@ -153,7 +153,7 @@ async def test_rules_hold_in_direct_mode(family):
     messages = [{"role": "user", "content": [IMAGE]}]
     await kimi.ask(prompt(messages=messages))
     answer = await kimi.ask(prompt(thinking={"type": "adaptive"}))
-    assert family.asked() == {"GLM": ["glm-big"], "Kimi": ["thinker"]}
+    assert family.requested() == {"GLM": ["glm-big"], "Kimi": ["thinker"]}
     assert answer.message["model"] == "claude-opus-4-1"
 
 
@@ -165,7 +165,7 @@ async def test_rules_are_read_anew_when_they_change(family):
     await kimi.ask()
     family.write("")
     await kimi.ask()
-    assert family.asked() == {"Kimi": ["kimi-big", "kimi-big"], "GLM": ["glm-big"]}
+    assert family.requested() == {"Kimi": ["kimi-big", "kimi-big"], "GLM": ["glm-big"]}
 
 
 async def test_a_body_that_is_none_is_told_as_ever(family):
@@ -192,20 +192,20 @@ async def test_the_next_request_uses_the_switch(family):
     await kimi.ask(prompt(model="claude-haiku-5-5"))
     await kimi.ask(prompt(model="claude-sonnet-5-5"))
     await kimi.ask(prompt(model="kimi-small"))
-    assert family.asked() == {
+    assert family.requested() == {
         "Kimi": ["kimi-big", "kimi-tiny", "kimi-middle", "kimi-tiny"],
         "GLM": ["glm-small"],
     }
     write_switch(kimi.worker.chooser.switch_file, NO_SWITCH)
     await kimi.ask()
-    assert family.asked()["Kimi"][-1] == "kimi-big"
+    assert family.requested()["Kimi"][-1] == "kimi-big"
 
 
 async def test_a_tier_behind_a_label_is_the_switched_one(family):
     await family.start(Kimi={}, GLM={})
     switch(family, "GLM", big="glm-other")
     await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
-    assert family.asked() == {"GLM": ["glm-other"]}
+    assert family.requested() == {"GLM": ["glm-other"]}
 
 
 async def test_a_running_stream_ends_as_it_began(family):
@@ -216,7 +216,7 @@ async def test_a_running_stream_ends_as_it_began(family):
         switch(family, "Kimi", big="GLM:big")
         rest = await got.content.read()
     assert b"message_stop" in begun + rest
-    assert family.asked() == {"Kimi": ["kimi-big"]}
+    assert family.requested() == {"Kimi": ["kimi-big"]}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from ccproxy.config.worker import PLACEHOLDER
 from ccproxy.errors import Problem
-from ccproxy.worker.server.authentication import Admission, is_loopback, offered_keys
+from ccproxy.worker.server.authentication import Authenticator, is_loopback, offered_keys
 
 ONE, TWO = "client-key-one-0123456", "client-key-two-0123456"
 
@@ -28,7 +28,7 @@ def headers(*pairs):
     ],
 )
 def test_every_listed_key_is_let_in(pairs):
-    Admission([ONE, TWO], host="127.0.0.1").check_key(headers(*pairs))
+    Authenticator([ONE, TWO], host="127.0.0.1").check_key(headers(*pairs))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_every_listed_key_is_let_in(pairs):
 )
 def test_every_other_key_is_refused(pairs):
     with pytest.raises(Problem) as refused:
-        Admission([ONE, TWO], host="127.0.0.1").check_key(headers(*pairs))
+        Authenticator([ONE, TWO], host="127.0.0.1").check_key(headers(*pairs))
     assert (refused.value.status, refused.value.should_retry) == (401, False)
     assert "invalid x-api-key" not in refused.value.message
     assert "ANTHROPIC_AUTH_TOKEN" in refused.value.message
@@ -58,15 +58,15 @@ def test_every_other_key_is_refused(pairs):
 
 @pytest.mark.parametrize("client_keys", [[], [ONE, TWO]], ids=["no keys", "two keys"])
 def test_what_means_the_proxy_alone(client_keys):
-    admission = Admission(client_keys, host="127.0.0.1")
-    assert all(admission.is_ours(key) for key in (*client_keys, PLACEHOLDER))
-    assert not any(admission.is_ours(key) for key in ("sk-ant-own-0123456789", ""))
+    authenticator = Authenticator(client_keys, host="127.0.0.1")
+    assert all(authenticator.is_own(key) for key in (*client_keys, PLACEHOLDER))
+    assert not any(authenticator.is_own(key) for key in ("sk-ant-own-0123456789", ""))
 
 
 def test_without_client_keys_everybody_is_let_in():
-    admission = Admission([], host="127.0.0.1")
-    admission.check_key(headers())
-    assert not admission.wants_key
+    authenticator = Authenticator([], host="127.0.0.1")
+    authenticator.check_key(headers())
+    assert not authenticator.requires_key
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_without_client_keys_everybody_is_let_in():
     ],
 )
 def test_on_loopback_host_and_origin_are_checked(pairs, status):
-    admission = Admission([], host="127.0.0.1")
+    authenticator = Authenticator([], host="127.0.0.1")
     if status is None:
-        admission.check_origin(headers(*pairs))
+        authenticator.check_origin(headers(*pairs))
         return
     with pytest.raises(Problem) as refused:
-        admission.check_origin(headers(*pairs))
+        authenticator.check_origin(headers(*pairs))
     assert refused.value.status == status
 
 
@@ -121,18 +121,18 @@ def test_on_loopback_host_and_origin_are_checked(pairs, status):
     ],
 )
 def test_on_loopback_a_host_in_the_request_line_is_checked_as_well(target, ours):
-    admission = Admission([], host="127.0.0.1")
+    authenticator = Authenticator([], host="127.0.0.1")
     if ours:
-        admission.check_origin(headers(("Host", "localhost")), target)
+        authenticator.check_origin(headers(("Host", "localhost")), target)
         return
     with pytest.raises(Problem) as refused:
-        admission.check_origin(headers(("Host", "localhost")), target)
+        authenticator.check_origin(headers(("Host", "localhost")), target)
     assert refused.value.status == 421
 
 
 def test_elsewhere_the_host_may_be_any():
-    admission = Admission([ONE], host="0.0.0.0")
-    admission.check_origin(headers(("Host", "proxy.example")), "http://proxy.example/")
+    authenticator = Authenticator([ONE], host="0.0.0.0")
+    authenticator.check_origin(headers(("Host", "proxy.example")), "http://proxy.example/")
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,13 @@ def test_elsewhere_the_host_may_be_any():
     ],
 )
 def test_allowed_hosts_are_a_list_wherever_it_listens(listens, pairs, status):
-    admission = Admission([ONE], host=listens, allowed_hosts=("box.lan", "fd00::5"))
-    assert admission.is_on_loopback is (listens == "127.0.0.1")
+    authenticator = Authenticator([ONE], host=listens, allowed_hosts=("box.lan", "fd00::5"))
+    assert authenticator.is_on_loopback is (listens == "127.0.0.1")
     if status is None:
-        admission.check_origin(headers(*pairs))
+        authenticator.check_origin(headers(*pairs))
         return
     with pytest.raises(Problem) as refused:
-        admission.check_origin(headers(*pairs))
+        authenticator.check_origin(headers(*pairs))
     assert refused.value.status == status
 
 

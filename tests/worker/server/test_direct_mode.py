@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from ccproxy.worker.server import event_stream
 from tests.messages import prompt
 from tests.provider import completion, failure, raw, stream
 from tests.worker.proxy import KEY
@@ -173,14 +174,14 @@ async def test_a_200_that_is_no_answer_is_an_error_of_ours(direct, provider, bod
 
 async def test_an_error_event_of_the_providers_is_the_end(direct, provider):
     error = 'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"no"}}\n\n'
-    provider.script(stream(START, BLOCK, error, end="eof"))
+    provider.script(stream(START, BLOCK, DELTA, error, end="eof"))
     answer = await direct.ask(prompt(stream=True))
     assert answer.error["message"] == "no"
     assert answer.body.count(b"event: error") == 1
 
 
-async def test_silence_is_filled_with_pings_between_events(direct, provider):
-    direct.worker.ping_seconds = 0.05
+async def test_silence_is_filled_with_pings_between_events(direct, provider, monkeypatch):
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.05)
     gate = asyncio.Event()
     provider.script(stream(START, BLOCK, DELTA[:40], gate, DELTA[40:], END, end="eof"))
     async with direct.post("/v1/messages", prompt(stream=True)) as response:
@@ -221,7 +222,7 @@ async def test_a_refused_field_is_left_out_once_and_from_then_on(direct, provide
     seen = [sorted(set(call.json) - set(prompt())) for call in provider.calls]
     kept, all_of_it = ["output_config"], ["context_management", "output_config"]
     assert seen == [all_of_it, kept, kept]
-    assert (await direct.logged("request.lesson_learnt"))["model"] == "up-big"
+    assert (await direct.logged("request.field_dropped"))["model"] == "up-big"
 
 
 async def test_a_second_refusal_is_the_clients(direct, provider):

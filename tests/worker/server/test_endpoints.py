@@ -74,7 +74,7 @@ async def test_probes_are_answered_and_logged_at_debug_only(proxy, provider, met
 
 
 async def test_readiness_ends_with_the_drain(proxy):
-    proxy.worker.draining = True
+    proxy.worker.requests.draining = True
     async with proxy.get("/readyz") as response:
         assert response.status == 503
         assert response.headers["connection"] == "close"

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from ccproxy.worker.server import event_stream
 from ccproxy.worker.server import event_stream as relay
 from tests.fleet import eventually
 from tests.messages import prompt
@@ -17,7 +18,7 @@ PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 async def test_a_reader_that_stalls_for_too_long_is_cut_off(proxy, provider, monkeypatch):
     monkeypatch.setattr(relay, "STALL_SECONDS", 0.2)
-    proxy.worker.ping_seconds = 0.1
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.1)
     big = chunk("x" * 500_000)
     provider.script(stream(*[big] * 60, chunk("", finish="stop")))
     body = b'{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}'
@@ -27,13 +28,13 @@ async def test_a_reader_that_stalls_for_too_long_is_cut_off(proxy, provider, mon
         call = await provider.called()
         async with asyncio.timeout(10):
             await call.gone.wait()
-    await eventually(lambda: not proxy.worker.running)
+    await eventually(lambda: not proxy.worker.requests.tasks)
     assert (await proxy.logged("request.finished"))["error"] == "client_left"
 
 
-async def test_never_committing_early_keeps_the_status(start, provider):
+async def test_never_committing_early_keeps_the_status(start, provider, monkeypatch):
     proxy = await start(EARLY_COMMIT="0")
-    proxy.worker.ping_seconds = 0.02
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.02)
     gate = asyncio.Event()
     provider.script(completion("late", gate=gate))
     asking = asyncio.ensure_future(proxy.ask(prompt(stream=True)))
@@ -62,7 +63,7 @@ async def test_many_streams_at_once_all_make_progress(proxy, provider, streams):
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     asking = [asyncio.ensure_future(proxy.ask(prompt(stream=True))) for _ in range(streams)]
     await provider.called(streams)
-    assert len(proxy.worker.running) == streams
+    assert len(proxy.worker.requests.tasks) == streams
     gate.set()
     answers = await asyncio.gather(*asking)
     assert {answer.text for answer in answers} == {"ab"}

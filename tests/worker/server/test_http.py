@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -132,23 +133,37 @@ async def test_a_body_that_trickles_is_given_up(proxy, monkeypatch):
     assert b"timeout_error" in answer
 
 
-async def test_too_many_connections_are_refused(start):
+async def test_connections_beyond_the_limit_are_refused_while_all_are_busy(start, provider):
     proxy = await start(MAX_CONNECTIONS="1")
-    held, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    gate = asyncio.Event()
+    provider.script(completion("ok", gate=gate))
+    asking = asyncio.ensure_future(proxy.ask())
+    await provider.called()
     assert (await proxy.exchange(b"")).startswith(b"HTTP/1.1 503 ")
-    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    assert (await held.read()).endswith(b"ok")
-    writer.close()
+    gate.set()
+    assert (await asking).text == "ok"
+
+
+async def test_idle_connections_make_room_for_new_ones(start):
+    """Also one that has not sent a request yet, and one that is kept alive after a request."""
+    proxy = await start(MAX_CONNECTIONS="2")
+    silent, silent_writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    used, used_writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    used_writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert await used.readuntil(b"ok")
+    for _ in range(3):
+        async with proxy.get("/livez", headers={"Connection": "close"}) as response:
+            assert response.status == 200
+    assert await silent.read() == b"", "the oldest idle connection is closed first"
+    used_writer.close()
+    silent_writer.close()
 
 
 async def test_an_unforeseen_failure_is_a_500_that_quotes_nothing(proxy, caplog):
-    class Broken:
-        def pick(self, _name):
-            raise ZeroDivisionError(SECRET.decode())
+    def broken(_name):
+        raise ZeroDivisionError(SECRET.decode())
 
-    proxy.worker.rules = type(proxy.worker.rules)(
-        models=Broken(), target=None, signer=None, calibration=None
-    )
+    proxy.worker.rules = replace(proxy.worker.rules, pick_model=broken)
     answer = await proxy.ask()
     assert answer.status == 500
     assert answer.error["type"] == "api_error"
@@ -207,7 +222,15 @@ async def test_odd_paths_are_nowhere_or_protected(start, path):
 
 def test_only_probes_are_open():
     open_paths = {path for path, route in ROUTES.items() if route.is_open}
-    probes = {"/", "/health", "/livez", "/readyz", "/api/hello", "/api/event_logging/batch"}
+    probes = {
+        "/",
+        "/health",
+        "/livez",
+        "/readyz",
+        "/api/hello",
+        "/api/event_logging/batch",
+        "/api/event_logging/v2/batch",
+    }
     assert open_paths == probes
     assert not route_of("/v1/models/x").is_open
 
@@ -222,7 +245,7 @@ class FullDisk:
 async def test_an_answer_that_was_given_is_not_undone_by_its_record(start, provider):
     provider.script(completion("ok"))
     proxy = await start(LOG_LEVEL="INFO")
-    proxy.worker.request_log = FullDisk()
+    proxy.worker.logs = replace(proxy.worker.logs, requests=FullDisk())
     answer = await proxy.ask()
     assert (answer.status, answer.text) == (200, "ok")
     assert (await proxy.logged("request.unrecorded"))["request"]

@@ -21,12 +21,12 @@ def connector_error(kind, number=errno.ECONNREFUSED):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (connector_error(aiohttp.ClientConnectorError), "refused: does a server run there?"),
+        (connector_error(aiohttp.ClientConnectorError), "refused: is a server running there?"),
         (connector_error(aiohttp.ClientConnectorError, errno.EHOSTUNREACH), "No route to host"),
         (connector_error(aiohttp.ClientConnectorDNSError), "DNS"),
-        (connector_error(aiohttp.ClientProxyConnectionError), "forward proxy does not answer"),
+        (connector_error(aiohttp.ClientProxyConnectionError), "forward proxy does not respond"),
         (aiohttp.ServerDisconnectedError(), "closed the connection"),
-        (aiohttp.ClientPayloadError("x"), "middle of the answer"),
+        (aiohttp.ClientPayloadError("x"), "middle of the response"),
         (aiohttp.ConnectionTimeoutError(), "no connection in time"),
         (aiohttp.ClientConnectionError(), "connection failed"),
         (OSError(), "connection failed"),
@@ -62,11 +62,11 @@ def handshake_error(words, reason=None):
         pytest.param(certificate_error(20, ""), "set CA_BUNDLE", id="signed by an unknown"),
         pytest.param(certificate_error(23, "revoked"), "is refused (revoked)", id="else"),
         pytest.param(
-            handshake_error("x", "WRONG_VERSION_NUMBER"), "it speaks no TLS", id="HTTP, say"
+            handshake_error("x", "WRONG_VERSION_NUMBER"), "it does not speak TLS", id="HTTP, say"
         ),
         pytest.param(
             handshake_error("[SSL] record layer failure (_ssl.c:1000)"),
-            "it speaks no TLS",
+            "it does not speak TLS",
             id="the same in newer words",
         ),
         pytest.param(

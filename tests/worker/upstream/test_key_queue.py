@@ -11,7 +11,7 @@ from ccproxy.errors import Problem
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
 from ccproxy.worker.upstream import key_queue as turns
-from ccproxy.worker.upstream.key_queue import Turns
+from ccproxy.worker.upstream.key_queue import KeyQueue
 
 
 def pool_of(keys=1, in_flight=1):
@@ -35,50 +35,50 @@ async def settle_down():
 
 
 async def test_nobody_waits_while_there_are_permits():
-    line = Turns(pool_of(keys=2))
+    line = KeyQueue(pool_of(keys=2))
     first, second = await line.take("m"), await line.take("m")
     assert {first.id, second.id} == {"k1", "k2"}
 
 
 async def test_those_who_wait_are_served_in_turn():
     pool = pool_of()
-    line = Turns(pool)
+    line = KeyQueue(pool)
     lease = await line.take("m")
     served = []
 
     async def wait(name):
         lease = await line.take("m")
         served.append(name)
-        line.give_back(lease)
+        line.release(lease)
 
     tasks = []
     for name in range(5):
         tasks.append(asyncio.create_task(wait(name)))
         await settle_down()
-    line.give_back(lease)
+    line.release(lease)
     await asyncio.gather(*tasks)
     assert served == [0, 1, 2, 3, 4]
     assert in_flight(pool) == [0]
 
 
 async def test_a_newcomer_does_not_overtake():
-    line = Turns(pool_of())
+    line = KeyQueue(pool_of())
     lease = await line.take("m")
     first = asyncio.create_task(line.take("m"))
     await settle_down()
-    line.give_back(lease)
+    line.release(lease)
     newcomer = asyncio.create_task(line.take("m"))
     await settle_down()
     assert first.done()
     assert not newcomer.done()
-    line.give_back(await first)
-    line.give_back(await newcomer)
+    line.release(await first)
+    line.release(await newcomer)
 
 
 async def test_the_line_is_not_longer_than_a_hundred():
-    line = Turns(pool_of())
+    line = KeyQueue(pool_of())
     lease = await line.take("m")
-    waiting = [asyncio.create_task(line.take("m")) for _ in range(turns.LONGEST_LINE)]
+    waiting = [asyncio.create_task(line.take("m")) for _ in range(turns.MAX_WAITING)]
     await settle_down()
     with pytest.raises(Problem) as caught:
         await line.take("m")
@@ -86,11 +86,11 @@ async def test_the_line_is_not_longer_than_a_hundred():
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    line.give_back(lease)
+    line.release(lease)
 
 
 async def test_the_wait_ends_with_the_truth():
-    line = Turns(pool_of(), longest_wait=0.01)
+    line = KeyQueue(pool_of(), wait_seconds=0.01)
     await line.take("m")
     with pytest.raises(Problem) as caught:
         await line.take("m")
@@ -100,14 +100,14 @@ async def test_the_wait_ends_with_the_truth():
 
 async def test_one_who_leaves_when_woken_passes_the_wake_on():
     pool = pool_of()
-    line = Turns(pool)
+    line = KeyQueue(pool)
     lease = await line.take("m")
     first = asyncio.create_task(line.take("m"))
     second = asyncio.create_task(line.take("m"))
     await settle_down()
-    line.give_back(lease)  # wakes the first ...
+    line.release(lease)  # wakes the first ...
     first.cancel()  # ... which leaves before it could take
-    line.give_back(await asyncio.wait_for(second, 1))
+    line.release(await asyncio.wait_for(second, 1))
     assert in_flight(pool) == [0]
 
 
@@ -116,12 +116,12 @@ async def test_what_is_not_a_missing_permit_is_not_waited_for():
     for key in pool.snapshot():
         pool.disable(key.id)
     with pytest.raises(Problem):
-        await Turns(pool).take("m")
+        await KeyQueue(pool).take("m")
 
 
 async def test_40_at_once_with_4_permits_are_never_more_than_4():
     pool = pool_of(keys=2, in_flight=2)
-    line = Turns(pool)
+    line = KeyQueue(pool)
     most = 0
 
     async def work():
@@ -129,7 +129,7 @@ async def test_40_at_once_with_4_permits_are_never_more_than_4():
         lease = await line.take("m")
         most = max(most, *in_flight(pool))
         await asyncio.sleep(0)
-        line.give_back(lease)
+        line.release(lease)
 
     await asyncio.gather(*(work() for _ in range(40)))
     assert most == 2
@@ -138,7 +138,7 @@ async def test_40_at_once_with_4_permits_are_never_more_than_4():
 
 async def test_permits_are_back_after_10_000_random_cancels():
     pool = pool_of(keys=3, in_flight=2)
-    line = Turns(pool)
+    line = KeyQueue(pool)
     chance = random.Random(1)
 
     async def work(rounds):
@@ -147,7 +147,7 @@ async def test_permits_are_back_after_10_000_random_cancels():
             for _ in range(rounds):
                 await asyncio.sleep(0)
         finally:
-            line.give_back(lease)
+            line.release(lease)
 
     running: set[asyncio.Task[None]] = set()
     for _ in range(10_000):
@@ -162,4 +162,4 @@ async def test_permits_are_back_after_10_000_random_cancels():
             await asyncio.sleep(0)
     await asyncio.gather(*running, return_exceptions=True)
     assert in_flight(pool) == [0, 0, 0]
-    line.give_back(await asyncio.wait_for(line.take("m"), 1))
+    line.release(await asyncio.wait_for(line.take("m"), 1))

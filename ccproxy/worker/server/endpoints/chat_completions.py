@@ -1,9 +1,8 @@
 """
 POST /v1/chat/completions: the provider for OpenAI clients, with the same keys and models.
 
-The request keeps every byte but the model's name, the answer every byte. A stream is held to
-the API's word all the same: whole events, pings as comments, an error object if it breaks off,
-`[DONE]` at the end.
+Request and answer keep every byte but the model's name. A stream is made valid all the same:
+whole events, pings as comments, an error object if it breaks off, `[DONE]` at the end.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import replace_value
 from ccproxy.protocol.messages import check_model
-from ccproxy.worker.peers.forward import answer_elsewhere, choose
+from ccproxy.worker.peers.forward import answer_by_peer, choose
 from ccproxy.worker.server.error_response import JSON, openai_error
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.provider_exchange import ending_as_problem, note_answer, passed_key, told
-from ccproxy.worker.upstream.client import Answer, Outgoing
+from ccproxy.worker.server.provider_exchange import may_repeat, passed_key
+from ccproxy.worker.server.stream_relay import relay_stream
+from ccproxy.worker.upstream.provider_client import Outgoing
 
 _COMMENT = b": ping\n\n"
 _DONE = b"[DONE]"
@@ -32,17 +32,17 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
-class _Head(msgspec.Struct):
+class _RequestOutline(msgspec.Struct):
     model: str
     stream: bool | None = None
 
 
-class _Answer(msgspec.Struct):
+class _AnswerOutline(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
 
-_HEAD = msgspec.json.Decoder(_Head)
-_ANSWER = msgspec.json.Decoder(_Answer)
+_REQUEST = msgspec.json.Decoder(_RequestOutline)
+_ANSWER = msgspec.json.Decoder(_AnswerOutline)
 
 
 async def chat_completions(request: ClientRequest) -> web.StreamResponse:
@@ -50,89 +50,108 @@ async def chat_completions(request: ClientRequest) -> web.StreamResponse:
     body = await request.body()
     chosen = choose(request, body, rules=False)
     if chosen.place is not None:
-        return await answer_elsewhere(request, chosen, path=request.path)
+        return await answer_by_peer(request, chosen, path=request.path)
     outgoing = _outgoing(request, body)
     if outgoing.stream:
         return await _stream(request, outgoing)
     async with request.worker.upstream.send(outgoing) as answer:
-        note_answer(request, answer)
         whole = await answer.read()
-        _note_usage(request, outgoing, whole)
-        return web.Response(body=whole, content_type=JSON)
+    _note_usage(request, outgoing, whole)
+    return web.Response(body=whole, content_type=JSON)
 
 
 def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
-    config, record = request.worker.config, request.record
+    config = request.worker.config
     if config.api == "messages":
-        text = "this proxy speaks the Messages API to its provider: ask /v1/messages"
+        text = "this proxy's provider serves the Messages API: use /v1/messages"
         raise Problem("not_found_error", text)
     try:
-        head = _HEAD.decode(body)
+        outline = _REQUEST.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = f"the request body is not a Chat Completions request: {error}"
         raise Problem("invalid_request_error", text) from error
-    check_model(head.model)
+    check_model(outline.model)
     chosen = request.chosen
-    model = (chosen.model if chosen else None) or config.models.pick(head.model)
-    record.requested, record.model, record.stream = head.model, model, bool(head.stream)
-    if model != head.model:
+    model = (chosen.model if chosen else None) or config.models.pick(outline.model)
+    request.record.begin_model_request(outline.model, model, stream=bool(outline.stream))
+    if model != outline.model:
         body = replace_value(body, ("model",), msgspec.json.encode(model))
     return Outgoing(
         url=config.chat_url(model),
         body=body,
         model=model,
-        stream=bool(head.stream),
+        stream=bool(outline.stream),
         headers={},
         client_key=passed_key(request),
         hop=chosen.hop if chosen else 0,
+        may_repeat=may_repeat(request),
+        on_attempt=request.record.attempt,
     )
 
 
 async def _stream(request: ClientRequest, outgoing: Outgoing) -> web.StreamResponse:
     worker = request.worker
+    converter = _ChatEvents(request.record.request_id)
     commit_after = worker.config.early_commit
     async with EventStream(request, commit_after=commit_after, ping=_COMMENT) as events:
-        try:
-            with ending_as_problem(worker):
-                async with worker.upstream.send(outgoing) as answer:
-                    note_answer(request, answer)
-                    told_usage = await _relay(answer, events)
-                _note_usage(request, outgoing, told_usage)
-        except Problem as problem:
-            if not events.is_open:
-                raise
-            body = openai_error(told(request, problem), request.record.request_id)
-            await events.write(b"data: " + body + b"\n\n")
-        return await events.finish()
+        source = worker.upstream.send(outgoing)
+        response = await relay_stream(request, events, converter, source)
+    _note_usage(request, outgoing, converter.usage)
+    return response
 
 
-async def _relay(answer: Answer, events: EventStream) -> bytes:
-    """Pass the answer on; return the chunk that tells its usage, nothing if none does."""
-    decoder = sse.Decoder()
-    finished = done = False
-    told_usage = b""
-    async for data in answer.chunks():
-        found = decoder.feed(data)
-        finished = finished or any(_FINISH.search(event.data) for event in found)
-        done = done or any(event.data == _DONE for event in found)
-        for event in found:
-            if _USAGE.search(event.data):
-                told_usage = event.data
-        if found:
-            await events.write(b"".join(b"data: %b\n\n" % event.data for event in found))
-    if not (finished or done):
-        raise BadAnswer("the provider's stream broke off before the end of the answer")
-    if not done:
-        await events.write(b"data: " + _DONE + b"\n\n")
-    return told_usage
+class _ChatEvents:
+    """Passes the events of a Chat stream on, and completes their end."""
+
+    ended = False
+    """The stream is always read to its end."""
+    stopped = False
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._decoder = sse.Decoder()
+        self._is_finished = self._is_done = False
+        self.usage = b""
+        """The last chunk with token counts; empty if there is none."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the events that are complete."""
+        return b"".join([self._passed(event) for event in self._decoder.feed(data)])
+
+    def close(self) -> bytes:
+        """
+        Return `[DONE]`, unless the provider has sent it.
+
+        Raises:
+            BadAnswer: If the answer has no end.
+
+        """
+        rest = b"".join([self._passed(event) for event in self._decoder.close()])
+        if not (self._is_finished or self._is_done):
+            raise BadAnswer("the provider's stream broke off before the end of the answer")
+        return rest if self._is_done else rest + b"data: " + _DONE + b"\n\n"
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return an error object, as OpenAI sends it."""
+        return b"data: " + openai_error(problem, self._request_id) + b"\n\n"
+
+    def _passed(self, event: sse.ServerEvent) -> bytes:
+        data = event.data
+        self._is_done = self._is_done or data == _DONE
+        self._is_finished = self._is_finished or _FINISH.search(data) is not None
+        if _USAGE.search(data):
+            self.usage = data
+        if b"\n" in data:
+            data = data.replace(b"\n", b"\ndata: ")
+        return b"data: %b\n\n" % data
 
 
 def _note_usage(request: ClientRequest, outgoing: Outgoing, answer: bytes) -> None:
-    """Put into the record what *answer* says was used; without a word about it, nothing."""
+    """Put the token counts in *answer* into the record, if it has any."""
     try:
-        found = _ANSWER.decode(answer).usage
+        usage = _ANSWER.decode(answer).usage
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
-    if found:
+    if usage:
         quirks = request.worker.config.target(outgoing.model).quirks
-        request.record.usage = to_usage(found, quirks, input_estimate=0, chars=0)
+        request.record.end_model_request(to_usage(usage, quirks, input_estimate=0, chars=0), None)

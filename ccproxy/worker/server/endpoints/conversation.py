@@ -1,4 +1,4 @@
-"""The /conversation routes: rows H09 to H11 on what `worker/admin/history.py` keeps."""
+"""The /conversation routes: the history that `worker/admin/history_recorder.py` keeps."""
 
 from __future__ import annotations
 
@@ -13,97 +13,95 @@ from aiohttp import web
 from ccproxy.errors import CcproxyError, Problem, UsageError
 from ccproxy.store.history import Turn
 from ccproxy.worker.server.endpoints import messages
-from ccproxy.worker.server.endpoints.health import json_response
 from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.json_response import MAX_LIMIT, json_of, json_response, limit_of
 
-MOST_TURNS = 1000
-"""Of one answer, and of what is sent to the model."""
 DEFAULT_MAX_TOKENS = 4096
 
 
 async def show(request: ClientRequest) -> web.Response:
-    """Return the last turns."""
-    limit = limit_of(request, default=MOST_TURNS)
-    with _told_as_problems():
+    """Return the last turns of the history."""
+    limit = limit_of(request, default=MAX_LIMIT)
+    with _as_problems():
         turns, count = await request.worker.session.history.last(limit)
     return json_response({"messages": [turn.as_json() for turn in turns], "total_count": count})
 
 
 async def clear(request: ClientRequest) -> web.Response:
-    """Forget everything."""
-    with _told_as_problems():
-        forgotten = await request.worker.session.history.clear()
-    return json_response({"message": f"{forgotten} turns forgotten", "total_count": 0})
+    """Delete the history."""
+    with _as_problems():
+        deleted = await request.worker.session.history.clear()
+    return json_response({"message": f"{deleted} turns deleted", "total_count": 0})
 
 
 async def status(request: ClientRequest) -> web.Response:
-    """Tell whether turns are kept, and how many are."""
-    with _told_as_problems():
+    """Return whether turns are kept, and how many there are."""
+    with _as_problems():
         _, count = await request.worker.session.history.last(0)
     return _status(request, count)
 
 
 async def enable(request: ClientRequest) -> web.Response:
-    """Keep turns from now on, also in the new export that is named."""
+    """Keep turns from now on, also in a new export if the request names one."""
     session = request.worker.session
     conversation = session.history
     name = await _file_name(request)
-    with _told_as_problems():
+    with _as_problems():
         await session.switches.enable_history(name)
         _, count = await conversation.last(0)
     return _status(request, count)
 
 
 async def disable(request: ClientRequest) -> web.Response:
-    """Keep no more turns."""
+    """Stop keeping turns."""
     session = request.worker.session
     conversation = session.history
-    with _told_as_problems():
+    with _as_problems():
         await session.switches.disable_history()
         _, count = await conversation.last(0)
     return _status(request, count)
 
 
 async def flush(request: ClientRequest) -> web.Response:
-    """Have everything on disk before this answers."""
-    with _told_as_problems():
+    """Write everything to disk before answering."""
+    with _as_problems():
         count = await request.worker.session.history.flush()
     return _status(request, count)
 
 
 async def load(request: ClientRequest) -> web.Response:
-    """Add what an export holds."""
+    """Add the turns of an export."""
     conversation = request.worker.session.history
     name = await _file_name(request)
     if not name:
         raise Problem("invalid_request_error", "file_path must name a file in exports/")
-    with _told_as_problems():
+    with _as_problems():
         loaded = await conversation.load(name)
         _, count = await conversation.last(0)
     return json_response({"message": f"{loaded} turns loaded", "total_count": count})
 
 
-async def go_on(request: ClientRequest) -> web.StreamResponse:
-    """Ask the model with what was said before in front of the new messages."""
+async def continue_conversation(request: ClientRequest) -> web.StreamResponse:
+    """Send the history and the new messages to the model."""
     fields = await json_of(request)
     new = fields.pop("message", None)
     if isinstance(new, str):
         fields["messages"] = [{"role": "user", "content": new}]
     if not isinstance(fields.get("messages"), list) or not fields["messages"]:
         raise Problem("invalid_request_error", "messages: at least one message is required")
-    with _told_as_problems():
-        turns, _ = await request.worker.session.history.last(MOST_TURNS)
+    with _as_problems():
+        turns, _ = await request.worker.session.history.last(MAX_LIMIT)
     fields["messages"] = [*_as_messages(turns), *fields["messages"]]
-    fields.setdefault("model", request.worker.tiers()["big"] or _last_model(turns))
+    fields.setdefault("model", request.worker.chooser.tiers()["big"] or _last_model(turns))
     fields.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
     body = msgspec.json.encode(fields)
-    if request.record.keeps:
-        request.record.asked = body
+    if request.record.bodies is not None:
+        request.record.bodies.request = body
     return await messages.answer(request, body)
 
 
 def _as_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """Make messages that alternate; an API conversation begins with the user."""
+    """Return messages with alternating roles; a conversation in the API begins with the user."""
     result: list[dict[str, str]] = []
     for turn in turns:
         if result and result[-1]["role"] == turn.role:
@@ -129,41 +127,8 @@ def _status(request: ClientRequest, count: int) -> web.Response:
     return json_response(body)
 
 
-# Reading what was asked...
-
-
-def limit_of(request: ClientRequest, *, default: int) -> int:
-    """
-    Read how many entries are wanted.
-
-    Raises:
-        Problem: If that is not a number.
-
-    """
-    text = request.query.get("limit", str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise Problem("invalid_request_error", "limit must be a whole number, zero or more")
-    return min(int(text), MOST_TURNS)
-
-
-async def json_of(request: ClientRequest) -> dict[str, Any]:
-    """
-    Read the body; an empty one is an empty object.
-
-    Raises:
-        Problem: If it is not a JSON object.
-
-    """
-    body = await request.body()
-    try:
-        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        text = f"the request body is not a JSON object: {error}"
-        raise Problem("invalid_request_error", text) from error
-
-
 async def _file_name(request: ClientRequest) -> str:
-    """Read `file_path` from body or query; it is a name, whatever the ancestors called it."""
+    """Return `file_path` of body or query: the name of a file in exports/, never a path."""
     fields: Mapping[str, Any] = await json_of(request)
     name = fields.get("file_path") or request.query.get("file_path") or ""
     if not isinstance(name, str):
@@ -172,8 +137,8 @@ async def _file_name(request: ClientRequest) -> str:
 
 
 @contextmanager
-def _told_as_problems() -> Iterator[None]:
-    """Turn what a store or a file says into an answer."""
+def _as_problems() -> Iterator[None]:
+    """Turn errors of the store and of files into responses."""
     try:
         yield
     except Problem:
@@ -181,9 +146,9 @@ def _told_as_problems() -> Iterator[None]:
     except UsageError as error:
         raise Problem("invalid_request_error", str(error)) from error
     except FileExistsError as error:
-        text = "there is such a file in exports/ already, and none is ever overwritten"
+        text = "a file of this name exists in exports/ and is not overwritten"
         raise Problem("conflict_error", text) from error
     except FileNotFoundError as error:
-        raise Problem("not_found_error", "there is no such file in exports/") from error
+        raise Problem("not_found_error", "exports/ has no file of this name") from error
     except (CcproxyError, OSError, sqlite3.Error) as error:
         raise Problem("api_error", f"the history cannot be used: {error}") from error

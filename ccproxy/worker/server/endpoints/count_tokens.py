@@ -1,4 +1,4 @@
-"""POST /v1/messages/count_tokens: an estimate of our own, without the network in chat mode."""
+"""POST /v1/messages/count_tokens: the provider's count in direct mode, else an estimate."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 
 from aiohttp import web
 
-from ccproxy.worker.peers.forward import answer_elsewhere, choose
-from ccproxy.worker.server import direct_mode as direct
-from ccproxy.worker.server.endpoints.health import json_response
+from ccproxy.worker.peers.forward import answer_by_peer, choose
+from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.json_response import json_response
 
 
 async def count_tokens(request: ClientRequest) -> web.StreamResponse:
-    """Count what a request would put into the model's window."""
+    """Return how many tokens a request would take in the model's window."""
     body = await request.body()
     worker = request.worker
     chosen = choose(request, body, rules=False)
     if chosen.place is not None:
-        return await answer_elsewhere(request, chosen, path=request.path)
+        return await answer_by_peer(request, chosen, path=request.path)
     if worker.config.api == "messages":
-        counted = await direct.count_tokens(request, body)
-        if counted is not None:
-            return counted
-    # Claude Code's /context sends 25 at once: between two of them everybody else has a turn.
-    async with worker.counting:
+        response = await direct_mode.count_tokens(request, body)
+        if response is not None:
+            return response
+    # Claude Code's /context sends 25 at once; other requests get their turn between two of them.
+    async with worker.counting.turn:
         tokens = worker.rules.count(body, model=chosen.model)
         await asyncio.sleep(0)
     return json_response({"input_tokens": max(1, tokens)})

@@ -1,60 +1,51 @@
-"""GET /health and GET /: what this proxy is and whether it is well, without secrets."""
+"""GET /, /health, /livez and /readyz: what this proxy is and whether it works, without secrets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
-
-import msgspec
 from aiohttp import web
 
 from ccproxy import __version__
-from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.state import Worker
+from ccproxy.worker.server.json_response import json_response, now
+from ccproxy.worker.worker import Worker
 
 
 async def health(request: ClientRequest) -> web.Response:
-    """Tell what the proxy is set up with; never asks the provider."""
+    """Describe the configuration and the state of the keys, without asking the provider."""
     worker = request.worker
     config = worker.config
-    keys = key_facts(worker)
+    facts = _key_facts(worker)
+    ready, total = worker.pool.counts()
     body = {
-        "status": "draining" if worker.draining else "healthy",
+        "status": "draining" if worker.requests.draining else "healthy",
         "timestamp": now(),
         "label": config.label,
         "version": __version__,
         "server": {"host": config.host, "port": config.port},
-        "models": {f"{tier}_model": name for tier, name in worker.tiers().items()},
-        "api_status": {
-            "openai_api_configured": keys["openai_api_configured"],
-            "api_key_valid": keys["api_key_valid"],
-            "client_api_key_validation": keys["client_api_key_validation"],
-            "openai_base_url": config.base_url,
-        },
-        **keys,
+        "models": {f"{tier}_model": name for tier, name in worker.chooser.tiers().items()},
+        "api_status": {**facts, "openai_base_url": config.base_url},
+        **facts,
         "api_keys_count": len(config.api_keys),
-        "keys": worker.key_counts(),
+        "keys": {"ready": ready, "total": total},
     }
     return json_response(body)
 
 
 async def root(request: ClientRequest) -> web.Response:
-    """Introduce the proxy to whoever opens its address."""
+    """Introduce the proxy to a user who opens its address."""
     worker = request.worker
     config = worker.config
     body = {
-        "message": f"ccproxy {__version__}: {config.label} answers for {config.provider_name}",
-        "status": "draining" if worker.draining else "running",
+        "message": f"ccproxy {__version__}: {config.label} serves {config.provider_name}",
+        "status": "draining" if worker.requests.draining else "running",
         "config": {
             "label": config.label,
             "provider": config.provider_name,
             "api": config.api,
             "base_url": config.base_url,
-            "client_api_key_validation": worker.admission.wants_key,
+            "client_api_key_validation": worker.authenticator.requires_key,
             "api_keys_count": len(config.api_keys),
-            **{f"{tier}_model": name for tier, name in worker.tiers().items()},
+            **{f"{tier}_model": name for tier, name in worker.chooser.tiers().items()},
         },
         "endpoints": {
             "messages": "/v1/messages",
@@ -68,21 +59,22 @@ async def root(request: ClientRequest) -> web.Response:
     return json_response(body)
 
 
-def key_facts(worker: Worker) -> dict[str, bool]:
-    """Say whether there are keys, and whether one of them is not known to be refused."""
+async def live(_request: ClientRequest) -> web.Response:
+    """Confirm that the process answers."""
+    return web.Response(text="ok")
+
+
+async def ready(request: ClientRequest) -> web.Response:
+    """Confirm that new requests are accepted; 503 while the worker drains."""
+    if request.worker.requests.draining:
+        return web.Response(status=503, text="draining")
+    return web.Response(text="ok")
+
+
+def _key_facts(worker: Worker) -> dict[str, bool]:
     config = worker.config
     return {
         "openai_api_configured": bool(config.api_keys) or config.pass_client_key,
         "api_key_valid": worker.has_valid_key(),
-        "client_api_key_validation": worker.admission.wants_key,
+        "client_api_key_validation": worker.authenticator.requires_key,
     }
-
-
-def json_response(body: Mapping[str, Any], *, status: int = 200) -> web.Response:
-    """Answer with *body* as JSON."""
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type=JSON)
-
-
-def now() -> str:
-    """Return the time as users read it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,42 +1,36 @@
-"""POST /v1/messages: ask the provider, and answer as the Messages API does."""
+"""POST /v1/messages: answer with the provider's model, as the Messages API does."""
 
 from __future__ import annotations
-
-from contextlib import AsyncExitStack
 
 from aiohttp import web
 
 from ccproxy.convert.exchange import Exchange
 from ccproxy.errors import Problem
-from ccproxy.worker.peers.forward import answer_elsewhere, choose, route_headers, stand_in
-from ccproxy.worker.server import direct_mode as direct
+from ccproxy.worker.peers.forward import answer_by_peer, choose, fall_back, route_headers
+from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.error_response import JSON
-from ccproxy.worker.server.event_stream import EventStream, let_end, relay
+from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.message_response import WholeAnswer
-from ccproxy.worker.server.provider_exchange import (
-    ask_converted,
-    ending_as_problem,
-    note_asked,
-    note_converted_end,
-    telling_mistakes,
-    told,
-)
+from ccproxy.worker.server.message_response import WholeResponse
+from ccproxy.worker.server.provider_exchange import begin_exchange, end_converted, sent
+from ccproxy.worker.server.stream_relay import relay_stream
+from ccproxy.worker.server.threads import refuse_thread
 
 
 async def messages(request: ClientRequest) -> web.StreamResponse:
-    """Ask the provider and relay its answer, whole or as a stream."""
+    """Answer the request, whole or as a stream."""
     return await answer(request, await request.body())
 
 
 async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
-    """Ask the provider for *body*, which is what the client sent or what was made of it."""
+    """Answer a request with this *body*, which is the client's or was made from it."""
     worker = request.worker
     chosen = choose(request, body)
     if chosen.place is not None:
-        return await answer_elsewhere(request, chosen)
+        return await answer_by_peer(request, chosen)
+    refuse_thread(request, body)
     if worker.config.api == "messages":
-        return await direct.messages(request, body)
+        return await direct_mode.messages(request, body)
     exchange = Exchange(
         body,
         rules=worker.rules,
@@ -44,52 +38,31 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
         model=chosen.model,
         requested=chosen.requested,
     )
-    note_asked(request, exchange)
+    begin_exchange(request, exchange)
     if exchange.streams:
         return await _stream(request, exchange)
     try:
         return await _whole(request, exchange)
     except Problem as problem:
-        if (instead := await stand_in(request, problem)) is None:
+        if (response := await fall_back(request, problem)) is None:
             raise
-        return instead
+        return response
 
 
 async def _whole(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
-    async with AsyncExitStack() as stack:
-        answer = await ask_converted(stack, request, exchange)
+    async with sent(request, exchange) as answer:
         body = exchange.whole(await answer.read())
-    note_converted_end(request, exchange)
+    end_converted(request, exchange)
     headers = {"Content-Type": JSON} | dict(route_headers(request))
-    return WholeAnswer(body, request_id=request.record.request_id, headers=headers)
+    return WholeResponse(body, request_id=request.record.request_id, headers=headers)
 
 
 async def _stream(request: ClientRequest, exchange: Exchange) -> web.StreamResponse:
     worker = request.worker
-    async with EventStream(request, commit_after=worker.config.early_commit) as events:
-        events.add_headers(route_headers(request))
-        try:
-            with ending_as_problem(worker):
-                async with telling_mistakes(request, events):
-                    await _relay(request, exchange, events)
-        except Problem as problem:
-            if (instead := await stand_in(request, problem, events)) is not None:
-                return instead
-            if not events.is_open:
-                raise
-            # The status line is gone: from here on, errors can only be events.
-            await events.write(exchange.fail(told(request, problem)))
-        finally:
-            note_converted_end(request, exchange)
-        return await events.finish()
-
-
-async def _relay(request: ClientRequest, exchange: Exchange, events: EventStream) -> None:
-    async with AsyncExitStack() as stack:
-        answer = await ask_converted(stack, request, exchange)
-        await relay(answer, events, exchange.feed, until=lambda: exchange.ended)
-        if written := exchange.close():
-            await events.write(written)
-        if not exchange.stopped:
-            await events.finish()
-            await let_end(answer)
+    try:
+        async with EventStream(request, commit_after=worker.config.early_commit) as events:
+            events.add_headers(route_headers(request))
+            source = sent(request, exchange)
+            return await relay_stream(request, events, exchange, source, fallback=fall_back)
+    finally:
+        end_converted(request, exchange)

@@ -1,9 +1,10 @@
 """
-GET /v1/models and /v1/models/{id}: what can be asked for, in both APIs' forms at once.
+GET /v1/models and /v1/models/{id}: the models of this proxy, in the forms of both APIs at once.
+GET /models: those of the whole fleet.
 
 Claude Code's discovery keeps only ids that contain "claude" or "anthropic", so each tier has an
-alias that does; its display name says which model really answers. Any other name is answered by
-some model too, so no id is unknown.
+alias that does; its display name has the model that answers. Every other name is answered by some
+model as well, so no id is unknown.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 from aiohttp import web
 
 from ccproxy.routing.names import model_for
-from ccproxy.worker.server.endpoints.health import json_response
+from ccproxy.routing.tiers import TIERS
+from ccproxy.worker.server.endpoints.switch_model import current_models
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.state import Worker
+from ccproxy.worker.server.json_response import json_response
+from ccproxy.worker.worker import Worker
 
 PREFIX = "/v1/models/"
 
@@ -24,39 +27,54 @@ _CREATED = "2026-01-01T00:00:00Z"
 _CREATED_SECONDS = 1767225600
 
 
-async def models(request: ClientRequest) -> web.Response:
-    """List the aliases of the tiers, then the models themselves."""
+async def list_models(request: ClientRequest) -> web.Response:
+    """Return the aliases of the tiers, then the models themselves."""
     worker = request.worker
-    tiers = worker.tiers()
-    entries = [_entry(worker, alias, tiers[tier] or alias) for tier, alias in _ALIASES.items()]
-    entries += [_entry(worker, name, name) for name in dict.fromkeys(tiers.values()) if name]
+    tiers = worker.chooser.tiers()
+    rows = [_row(worker, alias, tiers[tier] or alias) for tier, alias in _ALIASES.items()]
+    rows += [_row(worker, name, name) for name in dict.fromkeys(tiers.values()) if name]
     body = {
         "object": "list",
-        "data": entries,
+        "data": rows,
         "has_more": False,
-        "first_id": entries[0]["id"],
-        "last_id": entries[-1]["id"],
+        "first_id": rows[0]["id"],
+        "last_id": rows[-1]["id"],
     }
     return json_response(body)
 
 
-async def model(request: ClientRequest) -> web.Response:
-    """Say which model answers for one name."""
+async def show_model(request: ClientRequest) -> web.Response:
+    """Return the model that answers for one name."""
     worker = request.worker
     name = request.path.removeprefix(PREFIX)
-    answers = model_for(worker.config.models, worker.chooser.switch.tiers, name)
-    return json_response(_entry(worker, name, answers))
+    model = model_for(worker.config.models, worker.chooser.switch.tiers, name)
+    return json_response(_row(worker, name, model))
 
 
-def _entry(worker: Worker, name: str, upstream: str) -> dict[str, Any]:
+async def list_fleet_models(request: ClientRequest) -> web.Response:
+    """Return the models of every entry, every model preset, and the models in use."""
+    worker = request.worker
+    presets = worker.chooser.table.routing_tables.presets
+    body = {
+        "models": {
+            label: config.models.listed() for label, config in worker.chooser.workers().items()
+        },
+        "presets": {
+            name: {tier: tiers.of(tier) for tier in TIERS} for name, tiers in presets.items()
+        },
+        "current": current_models(worker),
+    }
+    return json_response(body)
+
+
+def _row(worker: Worker, name: str, model: str) -> dict[str, Any]:
     config = worker.config
-    card = worker.chooser.target(upstream)
-    shown = upstream if name == upstream else f"{upstream} ({config.label})"
-    limits = {"max_input_tokens": card.window, "max_tokens": card.max_output}
+    target = worker.chooser.target(model)
+    limits = {"max_input_tokens": target.window, "max_tokens": target.max_output}
     return {
         "type": "model",
         "id": name,
-        "display_name": shown,
+        "display_name": model if name == model else f"{model} ({config.label})",
         "created_at": _CREATED,
         "object": "model",
         "created": _CREATED_SECONDS,

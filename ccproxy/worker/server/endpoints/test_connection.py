@@ -1,4 +1,4 @@
-"""GET /test-connection: one real, tiny request, so that a user sees whether key and model work."""
+"""GET /test-connection: one small request, which shows a user whether key and model work."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from aiohttp import web
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
 from ccproxy.errors import Problem
-from ccproxy.worker.server.endpoints.health import json_response, now
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.provider_exchange import note_answer, note_asked, outgoing
+from ccproxy.worker.server.json_response import json_response, now
+from ccproxy.worker.server.provider_exchange import begin_exchange, outgoing
 from ccproxy.worker.test_request import build_test_request, url_of_test_request
 
 _ADVICE = {
     "authentication_error": "check PROVIDER_API_KEY in the env file: the provider refuses the key",
-    "permission_error": "check that the key may use this model, and this region the provider",
+    "permission_error": "check that the key may use this model, and that this region is served",
     "billing_error": "check the balance of the provider's account",
     "not_found_error": "check SMALL_MODEL and PROVIDER_BASE_URL: the provider has no such model",
     "rate_limit_error": "wait, or add a second key to PROVIDER_API_KEY",
-    "timeout_error": "check PROVIDER_BASE_URL and the way out (UPSTREAM_PROXY)",
+    "timeout_error": "check PROVIDER_BASE_URL and UPSTREAM_PROXY",
     "overloaded_error": "wait: the provider is overloaded",
     "invalid_request_error": "check PROVIDER and SMALL_MODEL: the provider refuses the request",
 }
-_OTHER_ADVICE = "check PROVIDER_BASE_URL; the log file says what the provider answered"
+_OTHER_ADVICE = "check PROVIDER_BASE_URL; the provider's response is in the log file"
 
 
 async def test_connection(request: ClientRequest) -> web.Response:
-    """Ask the small model for a word."""
+    """Ask the small model for one word."""
     try:
         exchange = build_test_request(request.worker, request_id=request.record.request_id)
-        message = await _ask(request, exchange)
+        message = await _send(request, exchange)
     except Problem as problem:
-        problem = redacted(problem, request.worker.redact)
-        return json_response(_failed(problem), status=503)
+        problem = redacted(problem, request.worker.logs.redact)
+        return json_response(_failure(problem), status=503)
     body = {
         "status": "success",
         "message": f"{request.worker.config.provider_name} answers",
@@ -47,17 +47,16 @@ async def test_connection(request: ClientRequest) -> web.Response:
     return json_response(body)
 
 
-async def _ask(request: ClientRequest, exchange: Exchange | Passthrough) -> dict[str, Any]:
+async def _send(request: ClientRequest, exchange: Exchange | Passthrough) -> dict[str, Any]:
     worker = request.worker
-    note_asked(request, exchange)
+    begin_exchange(request, exchange)
     url = url_of_test_request(worker, exchange.model)
     async with worker.upstream.send(outgoing(request, exchange, url)) as answer:
-        note_answer(request, answer)
         message = msgspec.json.decode(exchange.whole(await answer.read()))
     return message if isinstance(message, dict) else {}
 
 
-def _failed(problem: Problem) -> dict[str, Any]:
+def _failure(problem: Problem) -> dict[str, Any]:
     return {
         "status": "failed",
         "error_type": problem.kind,

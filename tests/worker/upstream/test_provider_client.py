@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import msgspec
 import pytest
 import structlog
 from structlog.testing import capture_logs
@@ -15,7 +16,7 @@ from ccproxy.config.worker import load_worker
 from ccproxy.errors import Problem
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
-from ccproxy.worker.upstream.client import Outgoing, Upstream
+from ccproxy.worker.upstream.provider_client import Outgoing, ProviderClient
 from tests.provider import chunk, completion, failure, hang_up, raw, stream
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
@@ -54,7 +55,7 @@ async def way(provider, *, limits=None, **changes):
         limits=limits or KeyLimits(),
     )
     # So much jitter that nothing is left of the delay between repeats.
-    upstream = Upstream(config, pool=pool, clock=clock, jitter=lambda: 4.0)
+    upstream = ProviderClient(config, pool=pool, clock=clock, jitter=lambda: 4.0)
     upstream.pool, upstream.clock, upstream.config = pool, clock, config
     await upstream.open()
     try:
@@ -76,8 +77,23 @@ def ask(provider, *, streams=False, **changes):
 
 
 async def fetch(upstream, outgoing):
+    """Return the answer with the keys of all attempts, and its body."""
+    keys: list[str] = []
+    outgoing = msgspec.structs.replace(outgoing, on_attempt=keys.append)
     async with upstream.send(outgoing) as answer:
+        answer.keys = keys
         return answer, await answer.read()
+
+
+async def pieces_of(answer):
+    """Yield the answer piece by piece, each time that something arrives."""
+    pieces: list[bytes] = []
+    ended = False
+    while not ended:
+        ended = await answer.pump(pieces.append)
+        for piece in pieces:
+            yield piece
+        pieces.clear()
 
 
 async def refusal(upstream, outgoing):
@@ -95,12 +111,7 @@ async def test_a_whole_answer_is_read_and_says_who_gave_it(provider):
     async with way(provider) as upstream:
         answer, body = await fetch(upstream, ask(provider))
     assert b"hello" in body
-    assert (answer.key, answer.attempts, answer.is_stream, answer.status) == (
-        "…aaaa",
-        1,
-        False,
-        200,
-    )
+    assert (answer.keys, answer.is_stream, answer.status) == (["…aaaa"], False, 200)
 
 
 @pytest.fixture
@@ -141,7 +152,7 @@ async def test_a_stream_comes_as_it_is_sent(provider):
     provider.script(stream(chunk("one"), gate, chunk("two", finish="stop")))
     async with way(provider) as upstream, upstream.send(ask(provider, streams=True)) as answer:
         assert answer.is_stream
-        pieces = answer.chunks()
+        pieces = pieces_of(answer)
         assert b"one" in await anext(pieces)
         gate.set()
         rest = b"".join([piece async for piece in pieces])
@@ -173,7 +184,7 @@ async def test_another_key_serves_what_the_first_may_not(provider, first, stream
     async with way(provider) as upstream:
         answer, body = await fetch(upstream, ask(provider, streams=streams))
     assert keys_of(provider) == [KEYS[0], KEYS[1]]
-    assert (answer.key, answer.attempts) == ("…bbbb", 2)
+    assert answer.keys == ["…aaaa", "…bbbb"]
     assert b"ser" in body
 
 
@@ -291,7 +302,7 @@ async def test_leaving_hangs_up_and_gives_the_permit_back(provider):
     provider.script(stream(chunk("one"), never))
     async with way(provider) as upstream:
         async with upstream.send(ask(provider, streams=True)) as answer:
-            await anext(answer.chunks())
+            await anext(pieces_of(answer))
             assert sum(key.in_flight for key in upstream.pool.snapshot()) == 1
         await asyncio.wait_for(provider.calls[0].gone.wait(), 1)
         assert sum(key.in_flight for key in upstream.pool.snapshot()) == 0
@@ -317,9 +328,8 @@ async def test_a_pooled_connection_that_died_is_replaced_in_silence(provider):
         lambda call: hang_up() if call.number in (1, 3) else completion(f"answer {call.number}")
     )
     async with way(provider) as upstream:
-        for _ in range(3):
-            answer, _ = await fetch(upstream, ask(provider))
-            assert answer.attempts == 1
+        answers = [await fetch(upstream, ask(provider)) for _ in range(3)]
+    assert [len(answer.keys) for answer, _ in answers] == [1, 2, 2], "each time that it is sent"
     connections = [call.connection for call in provider.calls]
     assert connections[0] == connections[1]  # the dead one had served before
     assert len(provider.calls) == 5
@@ -329,7 +339,7 @@ async def test_a_connection_that_never_served_is_not_replaced(provider):
     provider.script(hang_up(), completion("never asked"))
     async with way(provider) as upstream:
         problem = await refusal(upstream, ask(provider))
-    assert "closed the connection without an answer" in problem.message
+    assert "closed the connection without a response" in problem.message
     assert len(provider.calls) == 1
 
 
@@ -390,12 +400,11 @@ async def test_headers_of_64_kib(provider, size, passes):
 
 async def test_chat_headers(provider):
     async with way(provider, custom_headers={"X-Mine": "v"}) as upstream:
-        await fetch(upstream, ask(provider, headers={"x-api-key": "client", "cookie": "c"}))
+        await fetch(upstream, ask(provider, headers={"x-initiator": "agent"}))
     headers = provider.calls[0].headers
     assert headers["authorization"] == f"Bearer {KEYS[0]}"
     assert headers["x-mine"] == "v"
-    assert "x-api-key" not in headers
-    assert "cookie" not in headers
+    assert headers["x-initiator"] == "agent"
     assert headers["accept-encoding"] == "identity"
 
 
@@ -414,7 +423,7 @@ async def test_the_clients_own_key_goes_instead_of_the_pools(provider):
     provider.script(completion("x"), failure(401, "bad key"))
     async with way(provider, pass_client_key=True) as upstream:
         answer, _ = await fetch(upstream, ask(provider, client_key="sk-of-the-client-9999"))
-        assert (provider.calls[0].key, answer.key) == ("sk-of-the-client-9999", "…9999")
+        assert (provider.calls[0].key, answer.keys) == ("sk-of-the-client-9999", ["…9999"])
         problem = await refusal(upstream, ask(provider, client_key="sk-of-the-client-9999"))
         assert upstream.pool.counts() == (3, 3)
     assert (problem.status, problem.should_retry) == (401, False)
@@ -454,7 +463,7 @@ async def test_pings_before_the_answer_are_no_answer(provider):
     provider.script(stream(ping, error, end="eof"), completion("ok"))
     async with way(provider, api="messages", max_retries=1) as upstream:
         answer, _ = await fetch(upstream, ask(provider, path="/messages", streams=True))
-    assert answer.attempts == 2
+    assert len(answer.keys) == 2
 
 
 PING = b"event: ping\ndata: {}\n\n"
@@ -481,6 +490,7 @@ async def test_signs_of_life_do_not_fill_the_memory(provider, begin, part):
 async def test_pings_before_the_answer_may_go_on(provider):
     parts = [PING * (MANY // len(PING))] * 272
     start = 'event: message_start\ndata: {"type":"message_start"}\n\n'
+    start += 'event: content_block_delta\ndata: {"type":"content_block_delta"}\n\n'
     provider.script(stream(*parts, start, end="eof"))
     async with way(provider, api="messages") as upstream:
         _, body = await fetch(upstream, ask(provider, path="/messages", streams=True))
@@ -517,7 +527,7 @@ async def test_a_short_retry_after_of_an_overload_is_waited_for(provider):
     provider.script(failure(503, "busy", retry_after=0.01), completion("ok"))
     async with way(provider, max_retries=1) as upstream:
         answer, _ = await fetch(upstream, ask(provider))
-    assert answer.attempts == 2
+    assert len(answer.keys) == 2
 
 
 async def test_a_long_retry_after_of_an_overload_is_the_clients_to_wait(provider):
@@ -698,7 +708,7 @@ async def phase_in_the_stream(provider, upstream):
 
     async def read():
         async with upstream.send(ask(provider, streams=True)) as answer:
-            async for _ in answer.chunks():
+            async for _ in pieces_of(answer):
                 begun.set()
 
     task = asyncio.create_task(read())
@@ -799,7 +809,7 @@ async def test_the_one_that_was_limited_and_the_one_that_was_rejected_do_not_cos
     async with way(provider) as upstream:
         results = await asyncio.gather(*(fetch(upstream, ask(provider)) for _ in range(200)))
         assert [key.in_flight for key in upstream.pool.snapshot()] == [0, 0, 0]
-    assert {answer.key for answer, _ in results} == {"…cccc"}
+    assert {answer.keys[-1] for answer, _ in results} == {"…cccc"}
     good = [call for call in provider.calls if call.key == KEYS[2]]
     assert len(good) == 200
 

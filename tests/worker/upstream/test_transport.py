@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from ccproxy.worker.aiohttp_internals import ProviderProtocol
 from ccproxy.worker.upstream import connections
-from ccproxy.worker.upstream.connections import open_wire
-from ccproxy.worker.upstream.wire import READ_BUFFER, Line
+from ccproxy.worker.upstream.connections import open_transport
+from ccproxy.worker.upstream.transport import READ_BUFFER
 from tests.provider import hang_up, raw, stream
 from tests.traced import kept_by
 
@@ -18,8 +19,8 @@ HEADERS = (("Authorization", "Bearer sk-1"), ("Content-Type", "application/json"
 
 
 @asynccontextmanager
-async def wire(proxy=None):
-    opened = open_wire(None, proxy=proxy)
+async def transport_to(proxy=None):
+    opened = open_transport(None, proxy=proxy)
     try:
         yield opened
     finally:
@@ -38,7 +39,7 @@ async def rest_of(reply):
 
 async def test_head_and_body_arrive_as_they_were_given(provider):
     body = b'{"a":"%b"}' % (b"x" * 200_000)
-    async with wire() as way:
+    async with transport_to() as way:
         reply = await post(way, provider, body=body)
         await rest_of(reply)
     (call,) = provider.calls
@@ -49,7 +50,7 @@ async def test_head_and_body_arrive_as_they_were_given(provider):
 
 
 async def test_a_read_answer_leaves_its_connection_to_the_next(provider):
-    async with wire() as way:
+    async with transport_to() as way:
         for _ in range(3):
             reply = await post(way, provider)
             await rest_of(reply)
@@ -60,7 +61,7 @@ async def test_a_read_answer_leaves_its_connection_to_the_next(provider):
 async def test_an_answer_that_is_given_up_takes_its_connection_with_it(provider):
     gate = asyncio.Event()
     provider.script(stream("data: 1\n\n", gate), raw(b"{}"))
-    async with wire() as way:
+    async with transport_to() as way:
         reply = await post(way, provider)
         assert await reply.read() == b"data: 1\n\n"
         reply.close()
@@ -72,14 +73,14 @@ async def test_an_answer_that_is_given_up_takes_its_connection_with_it(provider)
 
 async def test_a_connection_that_died_unused_is_replaced_in_silence(provider):
     provider.script(raw(b"{}"), hang_up(), raw(b'{"again":1}'))
-    async with wire() as way:
+    async with transport_to() as way:
         await rest_of(await post(way, provider))
         assert await rest_of(await post(way, provider)) == b'{"again":1}'
 
 
 async def test_a_fresh_connection_that_dies_is_an_error(provider):
     provider.script(hang_up())
-    async with wire() as way:
+    async with transport_to() as way:
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await post(way, provider)
     assert len(provider.calls) == 1
@@ -87,7 +88,7 @@ async def test_a_fresh_connection_that_dies_is_an_error(provider):
 
 async def test_silence_before_the_answer_ends_the_patience(provider):
     provider.script(raw(b"{}", gate=asyncio.Event()))
-    async with wire() as way:
+    async with transport_to() as way:
         with pytest.raises(TimeoutError):
             await post(way, provider, patience=0.05)
 
@@ -100,7 +101,7 @@ async def read_on(reply):
 @pytest.mark.parametrize("how", [read_on, rest_of], ids=["read", "pump"])
 async def test_silence_within_the_answer_ends_the_patience(provider, how):
     provider.script(stream("data: 1\n\n", asyncio.Event()))
-    async with wire() as way:
+    async with transport_to() as way:
         reply = await post(way, provider)
         reply.allow(0.05)
         with pytest.raises(TimeoutError):
@@ -110,7 +111,7 @@ async def test_silence_within_the_answer_ends_the_patience(provider, how):
 async def test_time_in_which_nobody_reads_is_not_the_providers(provider):
     gate = asyncio.Event()
     provider.script(stream("data: 1\n\n", gate, "data: 2\n\n"))
-    async with wire() as way:
+    async with transport_to() as way:
         reply = await post(way, provider)
         reply.allow(0.05)
         await reply.read()
@@ -132,7 +133,7 @@ async def test_a_pump_pauses_when_it_is_told_and_goes_on_where_it_was(provider):
         got.append(data)
         return len(got) % 2 == 1
 
-    async with wire() as way:
+    async with transport_to() as way:
         reply = await post(way, provider)
         pauses = 0
         while not await reply.pump(take):
@@ -144,12 +145,14 @@ async def test_a_pump_pauses_when_it_is_told_and_goes_on_where_it_was(provider):
 
 async def test_nothing_is_resumed_that_was_not_paused(provider, monkeypatch):
     reads = []
-    received = Line.data_received
+    received = ProviderProtocol.data_received
     monkeypatch.setattr(
-        Line, "data_received", lambda line, data: (reads.append(data), received(line, data))
+        ProviderProtocol,
+        "data_received",
+        lambda line, data: (reads.append(data), received(line, data)),
     )
     provider.script(stream(*("data: 1\n\n" for _ in range(20))))
-    async with wire() as way:
+    async with transport_to() as way:
         await rest_of(await post(way, provider))
     assert b"" not in reads
     assert b"".join(reads).count(b"data: 1") == 20
@@ -161,7 +164,7 @@ async def test_what_the_taker_raises_is_raised_by_the_pump(provider):
     def take(_data):
         raise KeyError("no")
 
-    async with wire() as way:
+    async with transport_to() as way:
         reply = await post(way, provider)
         with pytest.raises(KeyError):
             await reply.pump(take)
@@ -170,7 +173,7 @@ async def test_what_the_taker_raises_is_raised_by_the_pump(provider):
 
 async def test_a_pump_tells_of_an_answer_that_breaks_off(provider):
     provider.script(stream("data: 1\n\n", end="cut"))
-    async with wire() as way:
+    async with transport_to() as way:
         reply = await post(way, provider)
         with pytest.raises(aiohttp.ClientPayloadError):
             await rest_of(reply)
@@ -178,7 +181,7 @@ async def test_a_pump_tells_of_an_answer_that_breaks_off(provider):
 
 
 async def test_a_line_break_in_a_header_is_never_sent(provider):
-    async with wire() as way:
+    async with transport_to() as way:
         with pytest.raises(ValueError, match="line break"):
             await post(way, provider, headers=(("X-A", "1\r\nX-B: 2"),))
     assert not provider.calls
@@ -186,7 +189,7 @@ async def test_a_line_break_in_a_header_is_never_sent(provider):
 
 async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
     address = provider.url.split("/")[2]
-    async with wire(proxy=f"http://me:se%20cret@{address}") as way:
+    async with transport_to(proxy=f"http://me:se%20cret@{address}") as way:
         reply = await way.post("http://api.example:1/v1/x", HEADERS, b"{}", patience=5)
         await rest_of(reply)
     (call,) = provider.calls
@@ -254,7 +257,7 @@ async def pieces_of(reply):
     ],
 )
 async def test_what_comes_unasked_answers_nobody(more):
-    async with Odd(ANSWER) as odd, wire() as way:
+    async with Odd(ANSWER) as odd, transport_to() as way:
         assert await asked(way, odd) == (200, b"ok")
         odd.lines[0].write(more)
         async with asyncio.timeout(5):
@@ -266,7 +269,7 @@ async def test_what_comes_unasked_answers_nobody(more):
 
 @pytest.mark.parametrize("cut", [0, len(ANSWER) - 1, len(ANSWER) - 2])
 async def test_what_comes_behind_an_answer_answers_nobody(cut):
-    async with Odd(ANSWER[: cut or None] + (b"" if cut else OTHER)) as odd, wire() as way:
+    async with Odd(ANSWER[: cut or None] + (b"" if cut else OTHER)) as odd, transport_to() as way:
         reply = await post(way, odd)
         if cut:
             odd.lines[0].write(ANSWER[cut:] + OTHER)
@@ -288,27 +291,27 @@ async def test_what_comes_behind_an_answer_answers_nobody(cut):
     ],
 )
 async def test_what_is_no_answer_is_an_error_at_once(head):
-    async with Odd(head) as odd, wire() as way:
+    async with Odd(head) as odd, transport_to() as way:
         with pytest.raises(aiohttp.ClientResponseError):
             await post(way, odd, patience=60)
 
 
 async def test_a_few_interim_answers_are_waited_out():
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-    async with Odd(hints * 3 + ANSWER) as odd, wire() as way:
+    async with Odd(hints * 3 + ANSWER) as odd, transport_to() as way:
         assert await asked(way, odd) == (200, b"ok")
 
 
 async def test_connecting_has_an_end_in_all(monkeypatch):
     """A forward proxy that takes CONNECT and is silent."""
     monkeypatch.setattr(connections, "_TIMEOUT", aiohttp.ClientTimeout(connect=0.05))
-    async with Odd() as odd, wire(proxy=odd.url) as way:
+    async with Odd() as odd, transport_to(proxy=odd.url) as way:
         with pytest.raises(aiohttp.ConnectionTimeoutError):
             await way.post("https://api.example/v1/x", HEADERS, b"{}", patience=60)
 
 
 async def test_only_small_heads_are_remembered():
-    async with wire() as way:
+    async with transport_to() as way:
 
         def work():
             for number in range(40):

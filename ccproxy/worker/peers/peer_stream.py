@@ -1,0 +1,82 @@
+"""A response in the client's own dialect, from a peer or in bypass mode, as a stream to relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import aiohttp
+
+from ccproxy.convert.direct.passthrough import WholeEvents
+from ccproxy.errors import Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.messages import error_body
+from ccproxy.worker.upstream.connections import explain
+
+SSE = "text/event-stream"
+
+
+class ForwardedStream:
+    """The body of *response*; *broken* begins the text of the error if it breaks off."""
+
+    def __init__(self, response: aiohttp.ClientResponse, broken: str) -> None:
+        self._response = response
+        self._broken = broken
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was read."""
+        return self._response.content.at_eof()
+
+    async def read(self) -> bytes:
+        """
+        Return what has arrived, as soon as there is something; empty at the end.
+
+        Raises:
+            Problem: If it breaks off.
+
+        """
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._problem(error) from error
+
+    async def read_whole(self) -> bytes:
+        """Return the whole body; raises as `read` does."""
+        pieces = []
+        while data := await self.read():
+            pieces.append(data)
+        return b"".join(pieces)
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Pass every piece to *take*; return True at the end, False when *take* has."""
+        while data := await self.read():
+            if not take(data):
+                return False
+        return True
+
+    def _problem(self, error: Exception) -> Problem:
+        return Problem("overloaded_error", f"{self._broken}: {explain(error)}")
+
+
+class ForwardedEvents:
+    """Passes events on unchanged, and whole, so that an error event can follow any of them."""
+
+    ended = False
+    """The stream is always read to its end."""
+    stopped = False
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._events = WholeEvents()
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the events that are complete."""
+        return self._events.feed(data)
+
+    def close(self) -> bytes:
+        """Return what is left."""
+        return self._events.rest()
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return an error event."""
+        return sse.encode(b"error", error_body(problem, self._request_id))

@@ -1,0 +1,138 @@
+"""
+Relays a stream from its source to the client: the one way of every streamed answer.
+
+The source is the provider, a peer or the bypass; the converter turns its bytes into the client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Protocol
+
+from aiohttp import web
+
+from ccproxy.errors import Problem
+from ccproxy.worker.server.error_response import unexpected
+from ccproxy.worker.server.event_stream import EventStream
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.provider_exchange import noted, shutdown_as_problem
+
+LINGER_SECONDS = 0.1
+"""How long the end of a body is waited for after the end of the answer in it."""
+
+
+class StreamSource(Protocol):
+    """The stream of a provider or a peer."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was read."""
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """
+        Pass every piece to *take* as it arrives; return True at the end, False when *take* has.
+
+        Raises:
+            Problem: If the stream breaks off or falls silent.
+
+        """
+
+
+class StreamConverter(Protocol):
+    """Turns the bytes of a source into the client's."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing that the source could still send matters."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the source would go on although the answer has ended."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Convert a piece. Raises Problem if it is an error."""
+
+    def close(self) -> bytes:
+        """Return the end of the answer. Raises Problem if it has none."""
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return the event that ends a stream which has begun."""
+
+
+Fallback = Callable[[ClientRequest, Problem, EventStream], Awaitable[web.StreamResponse | None]]
+
+
+async def relay_stream(
+    request: ClientRequest,
+    events: EventStream,
+    converter: StreamConverter,
+    source: AbstractAsyncContextManager[StreamSource],
+    *,
+    fallback: Fallback | None = None,
+) -> web.StreamResponse:
+    """
+    Answer with what *converter* makes of the stream that entering *source* opens.
+
+    A failure before the first content is answered by *fallback* if that can, and has an HTTP
+    status unless a ping was sent. Afterwards it is one error event.
+
+    Raises:
+        Problem: If the stream fails before the client has received anything.
+
+    """
+    try:
+        with shutdown_as_problem(request.worker):
+            async with source as stream:
+                await _relay(stream, events, converter)
+                if converter.ended and not converter.stopped:
+                    await events.finish()
+                    await _read_to_end(stream)
+    except Problem as problem:
+        if fallback is not None:
+            response = await fallback(request, problem, events)
+            if response is not None:
+                return response
+        if not events.is_open:
+            raise
+        await events.write(converter.fail(noted(request, problem)))
+    except ConnectionError:  # the client has left
+        raise
+    except Exception as error:
+        # Before the first byte, the connection answers it with a status; see `handle_error`.
+        if not events.is_open:
+            raise
+        await events.write(converter.fail(noted(request, unexpected(error))))
+    return await events.finish()
+
+
+async def _relay(source: StreamSource, events: EventStream, converter: StreamConverter) -> None:
+    """
+    Send every piece as it arrives, without a task switch in between.
+
+    Only if the client does not keep up, the task waits for it, and the source for the task.
+    """
+
+    def take(data: bytes) -> bool:
+        converted = converter.feed(data)
+        keeps_up = events.send(converted) if converted else True
+        return keeps_up and not converter.ended
+
+    while not await source.pump(take) and not converter.ended:
+        await events.drain()
+    if rest := converter.close():
+        await events.write(rest)
+
+
+async def _read_to_end(source: StreamSource) -> None:
+    """
+    Read the end of the body, which follows the end of the answer in it.
+
+    Its connection can then be used again. Some providers keep the body open for a while.
+    """
+    if source.is_over:
+        return
+    with suppress(TimeoutError, Problem):
+        async with asyncio.timeout(LINGER_SECONDS):
+            await source.pump(lambda _: True)

@@ -1,0 +1,284 @@
+"""
+The provider's answer: checked before it is passed on, then passed on as it arrives.
+
+Checked are the status, the whole body of an answer that is not streamed, and the events of a
+stream up to the first with content. If these turn out to be an error (inside a 200, an HTML page,
+nothing at all), `AttemptFailed` is raised, so that the request can be repeated.
+
+After that the answer is bytes. A connection that breaks, or is silent for 900 s, raises a Problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import aiohttp
+
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.errors.body import mask_keys
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import (
+    ProviderError,
+    classify_error,
+    classify_event,
+    is_error_body,
+)
+from ccproxy.convert.responses.answer import find_first_output
+from ccproxy.errors import BadAnswer, Problem
+from ccproxy.keys.verdict import Verdict, judge
+from ccproxy.protocol.chat import is_answer
+from ccproxy.protocol.headers import answer_headers
+from ccproxy.protocol.sse import LIMIT, Decoder, ServerEvent
+from ccproxy.providers.quirks import PLAIN, Api
+from ccproxy.worker.upstream.connections import explain
+from ccproxy.worker.upstream.preamble import is_preamble
+from ccproxy.worker.upstream.transport import ProviderReply, Take
+
+IDLE_SECONDS = 900.0
+"""Limit for silence within a stream; a provider was seen to go on after 713 s."""
+MAX_WHOLE = 64 * 1024 * 1024
+MAX_ERROR = 1024 * 1024
+ERROR_SECONDS = 5.0
+"""Limit for reading the body of an error."""
+MAX_PREAMBLE = 64 * 1024
+"""Bytes that are held back for an answer to begin with content."""
+
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d+)')
+
+BodyKind = Literal["whole", "stream", "neither"]
+
+
+class AttemptFailed(Exception):
+    """The provider refused an attempt or could not be reached; the verdict says what follows."""
+
+    def __init__(self, cause: ProviderError, verdict: Verdict | None = None) -> None:
+        super().__init__(cause.problem.message)
+        self.problem = cause.problem
+        self.verdict = judge(cause) if verdict is None else verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReader:
+    """Reads the errors of one attempt; costs nothing while there are none."""
+
+    config: WorkerConfig
+    model: str
+    body: bytes = field(repr=False)
+    """The body that was sent."""
+    secrets: tuple[str, ...] = field(repr=False)
+    api: Api
+    """The dialect of the request and its answer."""
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
+        """Return the exception for an error response."""
+        max_tokens = _MAX_TOKENS.search(self.body)
+        cause = classify_error(
+            status,
+            headers,
+            body,
+            quirks=self.config.target(self.model).quirks,
+            max_tokens=int(max_tokens[1]) if max_tokens else None,
+            now=time.time(),
+            secrets=self.secrets,
+        )
+        if self.api == "messages":
+            # Direct mode: the client gets the provider's own status and body.
+            cause.problem.body = self._masked(body)
+            cause.problem.headers = tuple(answer_headers(headers.items()))
+            cause.problem.status = status if status >= 400 else cause.problem.status
+        return AttemptFailed(cause)
+
+    def _masked(self, body: bytes) -> bytes:
+        text = body.decode("utf-8", "surrogateescape")
+        return mask_keys(text, self.secrets).encode("utf-8", "surrogateescape")
+
+
+class ProviderAnswer:
+    """An answer of the model, as bytes."""
+
+    def __init__(
+        self, reply: ProviderReply, first: bytes, *, is_stream: bool, complete: bool
+    ) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self.is_stream = is_stream
+        self.first = first
+        """What was read to check the answer: all of it, if it is not a stream."""
+        self._reply = reply
+        self._complete = complete
+        if not complete:
+            reply.allow(IDLE_SECONDS)
+
+    async def read(self) -> bytes:
+        """
+        Return the whole answer.
+
+        Raises:
+            Problem: If it breaks off or falls silent.
+
+        """
+        if self._complete:
+            return self.first
+        pieces = [self.first]
+        while data := await self._read():
+            pieces.append(data)
+        return b"".join(pieces)
+
+    async def pump(self, take: Take) -> bool:
+        """
+        Pass the answer to *take* piece by piece, as it arrives; return True when it has ended.
+
+        Returns False when *take* wants no more for now. Raises as `read` does, and what *take*
+        raises.
+        """
+        first, self.first = self.first, b""
+        if first and not take(first):
+            return False
+        if self._complete:
+            return True
+        try:
+            return await self._reply.pump(take)
+        except aiohttp.ClientConnectionResetError:
+            raise  # from `take`: the client has left
+        except aiohttp.ClientError as error:
+            raise _broken(error) from error
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was read."""
+        return self._complete or self._reply.is_over
+
+    def close(self) -> None:
+        """Drop the rest of the answer; the connection is kept if there is no rest."""
+        self._reply.close()
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._reply.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from error
+
+
+def _broken(error: Exception) -> Problem:
+    if isinstance(error, TimeoutError):
+        text = f"The provider sent nothing for {IDLE_SECONDS:.0f} s in the middle of its answer"
+        return Problem("timeout_error", text)
+    return Problem("api_error", f"The provider's answer broke off: {explain(error)}", status=502)
+
+
+async def open_answer(reply: ProviderReply, errors: ErrorReader) -> ProviderAnswer:
+    """
+    Check the beginning of an answer; every event, also a ping, renews the patience.
+
+    Raises:
+        AttemptFailed: If it is an error, or no answer at all.
+
+    """
+    if reply.status >= 300:
+        raise errors.failure(reply.status, reply.headers, await _read_error(reply))
+    first = await reply.read()
+    match _kind_of(reply.content_type, first):
+        case "stream":
+            lead, ended = await _read_preamble(reply, first, errors)
+            return ProviderAnswer(reply, lead, is_stream=True, complete=ended)
+        case "whole":
+            whole = first if reply.is_over else await _read_whole(reply, first)
+            if is_error_body(whole) or not is_answer(whole):
+                raise errors.failure(reply.status, reply.headers, whole)
+            return ProviderAnswer(reply, whole, is_stream=False, complete=True)
+    raise errors.failure(reply.status, reply.headers, first)
+
+
+async def _read_whole(reply: ProviderReply, first: bytes) -> bytes:
+    pieces, size = [first], len(first)
+    while data := await reply.read():
+        pieces.append(data)
+        size += len(data)
+        if size > MAX_WHOLE:
+            raise aiohttp.ClientPayloadError("the answer is too large")
+    return b"".join(pieces)
+
+
+async def _read_error(reply: ProviderReply) -> bytes:
+    """Return as much of an error's body as arrives in time; the status alone has a meaning."""
+    pieces, size = [], 0
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(ERROR_SECONDS):
+            while size < MAX_ERROR and (data := await reply.read()):
+                pieces.append(data)
+                size += len(data)
+    return b"".join(pieces)
+
+
+def _kind_of(content_type: str, first: bytes) -> BodyKind:
+    """Return what the body is by its first bytes, and by its type if these are ambiguous."""
+    start = first.lstrip(b"\xef\xbb\xbf \t\r\n")[:6]
+    if start[:1] in (b"{", b"[") or (not start and "json" in content_type):
+        return "whole"
+    if content_type == "text/event-stream":
+        return "stream"
+    return "stream" if start.startswith((b"data:", b"event:", b":", b"id:")) else "neither"
+
+
+async def _read_preamble(
+    reply: ProviderReply, first: bytes, errors: ErrorReader
+) -> tuple[bytes, bool]:
+    """
+    Read a stream up to its first content; return what was read, and whether the stream has ended.
+
+    Comments and pings are dropped if they go on for long; a preamble that goes on for long is
+    passed on.
+    """
+    decoder = Decoder()
+    lead: list[bytes] = []
+    has_preamble = False
+    data, size = first, 0
+    while data:
+        events = [event for event in decoder.feed(data) if event.event != b"ping"]
+        has_preamble = has_preamble or any(event.data != b"[DONE]" for event in events)
+        lead.append(data)
+        size += len(data)
+        if _has_content(events, reply, errors) or (has_preamble and size > MAX_PREAMBLE):
+            return b"".join(lead), False
+        if decoder.idle and size > MAX_PREAMBLE:
+            lead, size = [], 0
+        elif size > LIMIT:
+            raise errors.failure(200, reply.headers, b"")  # an event without end
+        data = await reply.read()
+    if _has_content(decoder.close(), reply, errors):
+        return b"".join(lead), True
+    if has_preamble:
+        problem = BadAnswer("The provider's stream ended before its first content")
+        raise AttemptFailed(ProviderError(cause=Cause.SERVER, problem=problem, status=502))
+    raw = b"".join(lead)
+    # An error may be sent as JSON under the content type of a stream.
+    raise errors.failure(200, reply.headers, raw if is_error_body(raw) else b"")
+
+
+def _has_content(events: list[ServerEvent], reply: ProviderReply, errors: ErrorReader) -> bool:
+    """
+    Return True if one of *events* has content.
+
+    Raises:
+        AttemptFailed: If there is an error before it.
+
+    """
+    if errors.api == "responses":
+        has_begun, error = find_first_output(events)
+        if error is not None:
+            raise errors.failure(200, reply.headers, error)
+        return has_begun
+    for event in events:
+        if event.data == b"[DONE]":
+            return False
+        if classify_event(event.data, quirks=PLAIN) is not None:
+            raise errors.failure(200, reply.headers, event.data)
+        if not is_preamble(event.data):
+            return True
+    return False

@@ -1,0 +1,381 @@
+"""
+Sends a request to the provider: key, headers, attempt, verdict, next attempt.
+
+`send` takes a key, sends the request, and checks the answer before it returns it. An error, also
+one inside a 200 or at the beginning of a stream, gets a verdict: the request is sent with another
+key, is repeated, or ends with a Problem. So no request is repeated after its content has begun.
+From then on only the client decides: when it leaves, the connection is closed at once and the
+lease is released.
+
+Limits: 10 s to connect, REQUEST_TIMEOUT of silence before the first content, 900 s of silence
+after it, none for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.forward_proxy import proxy_for, unsupported_proxy
+from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.convert.errors.classify import ProviderError
+from ccproxy.errors import Problem
+from ccproxy.keys.breaker import Breakers
+from ccproxy.keys.pool import KeyPool, Lease
+from ccproxy.keys.retry import RetryBudget, RetryPlan, Step
+from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict, judge
+from ccproxy.protocol.headers import UpstreamHeaders
+from ccproxy.providers.quirks import Api
+from ccproxy.text import mask_key
+from ccproxy.worker.upstream.connections import explain, open_transport
+from ccproxy.worker.upstream.key_queue import KeyQueue
+from ccproxy.worker.upstream.provider_answer import (
+    AttemptFailed,
+    ErrorReader,
+    ProviderAnswer,
+    open_answer,
+)
+from ccproxy.worker.upstream.transport import Headers, HttpTransport
+
+__all__ = ["Outgoing", "ProviderAnswer", "ProviderClient"]
+
+COUNT_SECONDS = 10.0
+"""Limit for a request that the answer to the client does not depend on."""
+
+
+_KEY_EVENTS = {
+    Effect.COOLDOWN: "key.cooldown",
+    Effect.OUT: "key.out",
+    Effect.REJECTED: "key.rejected",
+}
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to the provider, without its key."""
+
+    url: str
+    body: bytes
+    model: str
+    stream: bool
+    """Whether a stream is requested; the provider may answer otherwise."""
+    headers: Mapping[str, str]
+    """Direct mode: the client's headers, some of which are sent on. Otherwise: headers that
+    depend on the content of the request."""
+    client_key: str | None = None
+    """The client's own key, if it is passed on instead of one of the pool's."""
+    api: Api | None = None
+    """The dialect of the request; None: the worker's."""
+    key_id: str | None = None
+    """The only key to use, whatever its state is: the user tests it."""
+    hop: int = 0
+    """How many proxies of the fleet the request has passed."""
+    may_repeat: bool = True
+    """False if the client is repeating the request itself: then there is one attempt per key."""
+    on_attempt: Callable[[str], None] = lambda _key: None
+    """Called with the key, as it may be shown, each time that the request is sent."""
+
+
+class ProviderClient:
+    """Sends requests to one provider."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        *,
+        pool: KeyPool,
+        log: FilteringBoundLogger | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._pool = pool
+        self._queue = KeyQueue(pool)
+        self._log: FilteringBoundLogger = structlog.get_logger() if log is None else log
+        self._clock = clock
+        self._jitter = jitter
+        self._budget = RetryBudget(clock=clock)
+        self.breakers = Breakers(config.provider_name, clock=clock)
+        self._logs_requests = config.log_level == "DEBUG"
+        self._is_plain_http = config.base_url.startswith("http://")
+        self._headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
+        self._secrets = secrets_of(config)
+        self._proxy = proxy_for(config.base_url, config.upstream_proxy)
+        self._transport: HttpTransport | None = None
+
+    async def open(self) -> None:
+        """Prepare to connect; must be called inside the event loop."""
+        config = self._config
+        if reason := unsupported_proxy(config.base_url, config.upstream_proxy):
+            self._log.warning("upstream.proxy_ignored", reason=reason)
+        self._transport = open_transport(config.ca_bundle, proxy=self._proxy)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._transport is not None:
+            await self._transport.close()
+            self._transport = None
+
+    def send(self, outgoing: Outgoing) -> PendingAnswer:
+        """
+        Send a request in `async with`; on leaving, the rest of the answer is dropped.
+
+        Entering raises a Problem if no attempt brought an answer.
+        """
+        return PendingAnswer(self, outgoing)
+
+    async def request(self, outgoing: Outgoing) -> tuple[ProviderAnswer, Lease]:
+        """Send a request; both results must be passed to `end`. Raises as `send` does."""
+        ticket = self.breakers.enter(outgoing.model)
+        self._budget.count_request()
+        try:
+            result = await self._try(outgoing)
+        except AttemptFailed as failure:
+            # The breaker counts requests, not attempts.
+            if failure.verdict.is_unreachable:
+                self.breakers.lose_connection(ticket, failure.problem.message)
+            elif failure.verdict.provider_failed:
+                self.breakers.fail(ticket, failure.problem.message)
+            else:
+                self.breakers.succeed(ticket)
+            raise failure.problem from failure.__cause__
+        except BaseException:  # no evidence about the provider: no key, or the client left
+            self.breakers.abandon(ticket)
+            raise
+        self.breakers.succeed(ticket)
+        return result
+
+    def end(self, answer: ProviderAnswer, lease: Lease) -> None:
+        """Drop what is left of the *answer* and release the key."""
+        answer.close()
+        self._release(lease)
+
+    async def request_aside(self, outgoing: Outgoing) -> bytes:
+        """
+        Return the answer to a request whose failure says nothing about other requests.
+
+        Keys, breaker and retry budget neither count the request nor learn from it.
+
+        Raises:
+            Problem: If there is no answer.
+
+        """
+        secret = outgoing.client_key or self._pool.peek(outgoing.model)
+        if secret is None:
+            raise self._pool.refusal(outgoing.model)
+        lease = Lease(secret=secret, id="", tail=mask_key(secret), model=outgoing.model)
+        try:
+            async with asyncio.timeout(COUNT_SECONDS):
+                answer = await self._attempt(outgoing, lease)
+                try:
+                    return await answer.read()
+                finally:
+                    answer.close()
+        except AttemptFailed as failure:
+            raise failure.problem from failure
+        except TimeoutError as error:
+            raise Problem("timeout_error", f"no answer within {COUNT_SECONDS:g} s") from error
+
+    # The attempts of one request...
+
+    async def _try(self, outgoing: Outgoing) -> tuple[ProviderAnswer, Lease]:
+        plan = RetryPlan(
+            max_retries=self._config.max_retries if outgoing.may_repeat else 0,
+            budget=self._budget,
+            jitter=self._jitter,
+        )
+        tried: set[str] = set()
+        last: AttemptFailed | None = None
+        attempts = 0
+        while True:
+            lease = await self._lease(outgoing, tried, last)
+            attempts += 1
+            try:
+                answer = await self._attempt(outgoing, lease)
+            except AttemptFailed as failure:
+                self._settle(lease, failure.verdict)
+                self._release(lease)
+                step = plan.after(failure.verdict)
+                self._log_failure(failure, lease, attempts, step)
+                if not step.again:
+                    raise
+                last = failure
+                if step.other_key:
+                    tried.add(lease.id)
+                await asyncio.sleep(step.delay)
+            except BaseException:  # whatever it is, the key must be released
+                self._release(lease)
+                raise
+            else:
+                self._settle(lease, WORKS)
+                return answer, lease
+
+    async def _lease(
+        self, outgoing: Outgoing, tried: set[str], last: AttemptFailed | None
+    ) -> Lease:
+        """Take a key; if there is none left, raise the last failure."""
+        key, key_id = outgoing.client_key, outgoing.key_id
+        is_fixed = key is not None or key_id is not None
+        if is_fixed and last is not None and last.verdict.next is not Next.REPEAT:
+            raise last
+        if key_id is not None:
+            return self._pool.take_key(key_id, outgoing.model)
+        if key is not None:
+            return Lease(secret=key, id="", tail=mask_key(key), model=outgoing.model)
+        if len(self._pool) == 0:
+            raise _no_key(self._config.provider_name)
+        try:
+            return await self._queue.take(outgoing.model, skip=tried)
+        except Problem as problem:
+            if last is None:
+                raise
+            if self._pool.has_one_key or last.verdict.next is Next.ONE_OTHER_KEY:
+                raise last from problem
+            text = last.problem.message
+            raise self._pool.refusal(outgoing.model, skip=tried, last=text) from last
+
+    def _settle(self, lease: Lease, verdict: Verdict) -> None:
+        if lease.id:
+            self._pool.settle(lease, verdict)
+
+    def _release(self, lease: Lease) -> None:
+        if lease.id:
+            self._queue.release(lease)
+
+    # ...and one of them.
+
+    async def _attempt(self, outgoing: Outgoing, lease: Lease) -> ProviderAnswer:
+        """Send once and check the answer."""
+        if self._transport is None:
+            raise RuntimeError("the client is not open")
+        headers = self._headers_of(outgoing, lease)
+        if self._logs_requests:
+            self._log_request(outgoing, lease, headers)
+        try:
+            reply = await self._transport.post(
+                outgoing.url,
+                headers,
+                outgoing.body,
+                patience=self._config.request_timeout,
+                on_send=lambda: outgoing.on_attempt(lease.tail),
+            )
+            try:
+                return await open_answer(reply, self._error_reader(outgoing))
+            except BaseException:  # whatever it is, the connection must not leak
+                reply.close()
+                raise
+        except aiohttp.ConnectionTimeoutError as error:
+            raise self._unreachable(error) from error
+        except TimeoutError as error:
+            raise self._timed_out() from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from error
+
+    def _headers_of(self, outgoing: Outgoing, lease: Lease) -> Headers:
+        # A base URL may lead back to this fleet by a name that no check recognises.
+        hop = (("x-ccproxy-hop", str(outgoing.hop + 1)),) if self._is_plain_http else ()
+        if (outgoing.api or self._config.api) != "messages":
+            headers = self._headers.chat(
+                lease.secret, stream=outgoing.stream, extra=outgoing.headers
+            )
+            return (*headers.items(), *hop)
+        client = outgoing.headers.items()
+        return (*self._headers.direct(lease.secret, client).items(), *hop)
+
+    def _error_reader(self, outgoing: Outgoing) -> ErrorReader:
+        own = () if outgoing.client_key is None else (outgoing.client_key,)
+        return ErrorReader(
+            self._config,
+            outgoing.model,
+            outgoing.body,
+            (*self._secrets, *own),
+            api=outgoing.api or self._config.api,
+        )
+
+    def _timed_out(self) -> AttemptFailed:
+        seconds = self._config.request_timeout
+        text = f"{self._config.provider_name} sent nothing for {seconds:g} s (REQUEST_TIMEOUT)"
+        problem = Problem("timeout_error", text)
+        cause = ProviderError(cause=Cause.TIMEOUT, problem=problem, status=504)
+        # A client that has waited for so long is not made to wait for it again.
+        return AttemptFailed(cause, replace(judge(cause), next=Next.END))
+
+    def _unreachable(self, error: Exception) -> AttemptFailed:
+        host = urlsplit(self._config.base_url).netloc.rpartition("@")[2]
+        name = self._config.provider_name
+        provider = name if name == host else f"{name} at {host}"
+        problem = Problem("api_error", f"no answer from {provider}: {explain(error)}", status=502)
+        cause = ProviderError(cause=Cause.SERVER, problem=problem, status=502)
+        no_connection = isinstance(
+            error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        )
+        return AttemptFailed(cause, replace(judge(cause), is_unreachable=no_connection))
+
+    def _log_request(self, outgoing: Outgoing, lease: Lease, headers: Headers) -> None:
+        self._log.debug(
+            "upstream.sent",
+            url=masked_url(outgoing.url),
+            model=outgoing.model,
+            stream=outgoing.stream,
+            bytes=len(outgoing.body),
+            key=lease.tail,
+            headers=masked_headers(headers, self._config.custom_headers),
+        )
+
+    def _log_failure(self, failure: AttemptFailed, lease: Lease, attempt: int, step: Step) -> None:
+        verdict = failure.verdict
+        cause = verdict.cause.value if verdict.cause else ""
+        self._log.warning(
+            "upstream.refused",
+            key=lease.tail,
+            attempt=attempt,
+            status=verdict.status,
+            cause=cause,
+            again=step.again,
+            reason=failure.problem.message,
+        )
+        if lease.id and verdict.effect is not Effect.NONE and not self._pool.has_one_key:
+            event = _KEY_EVENTS[verdict.effect]
+            self._log.warning(event, key=lease.tail, id=lease.id, cause=cause, model=lease.model)
+
+
+class PendingAnswer:
+    """One request to the provider and its answer, as a context."""
+
+    __slots__ = ("_answer", "_client", "_lease", "_outgoing")
+
+    def __init__(self, client: ProviderClient, outgoing: Outgoing) -> None:
+        self._client = client
+        self._outgoing = outgoing
+
+    async def __aenter__(self) -> ProviderAnswer:
+        self._answer, self._lease = await self._client.request(self._outgoing)
+        return self._answer
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.end(self._answer, self._lease)
+
+
+def _no_key(provider: str) -> Problem:
+    return Problem(
+        "authentication_error",
+        f"this proxy has no key of its own (PASS_CLIENT_KEY): set ANTHROPIC_AUTH_TOKEN to your key "
+        f"for {provider}",
+        should_retry=False,
+    )

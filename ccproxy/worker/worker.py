@@ -1,0 +1,169 @@
+"""The worker: what lives as long as the process, and how it is put together."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.fleet import FILE_NAME
+from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.common.token_estimate import Calibration
+from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.direct.learning import Lessons
+from ccproxy.keys.pool import KeyPool
+from ccproxy.redaction import Redactor
+from ccproxy.worker.admin.session import Session, make_session
+from ccproxy.worker.key_pool import make_pool
+from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, keys_path, open_keeper
+from ccproxy.worker.log.lines import RequestLog
+from ccproxy.worker.peers.choice import Chooser
+from ccproxy.worker.peers.fleet_token import FleetToken
+from ccproxy.worker.peers.siblings import Siblings
+from ccproxy.worker.server.authentication import Authenticator
+from ccproxy.worker.signing_key import load_signing_key
+from ccproxy.worker.upstream.provider_client import ProviderClient
+
+CACHED_MODELS = 256
+"""Models whose target is computed once; clients can name any number of models."""
+
+_NUMBERS = count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """Where a worker logs."""
+
+    events: FilteringBoundLogger
+    requests: RequestLog | FilteringBoundLogger
+    """For the line of every request."""
+    redact: Redactor
+
+
+@dataclass(slots=True)
+class RunningRequests:
+    """The requests that are being answered, and whether the worker accepts more."""
+
+    tasks: set[asyncio.Task[object] | None] = field(default_factory=set)
+    draining: bool = False
+    """No new connection is accepted; running requests may finish."""
+    ending: bool = False
+    """Running requests were cancelled."""
+
+    def cancel(self) -> None:
+        """Cancel every running request; each ends with an error that names the reason."""
+        self.ending = True
+        for task in tuple(self.tasks):
+            if task is not None:
+                task.cancel()
+
+
+@dataclass(slots=True, kw_only=True)
+class TokenCounting:
+    """How tokens are counted."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a request's tokens are estimated: Claude Code sends 25 such requests at once."""
+    provider_counts: bool = True
+    """Direct mode: False once the provider has turned out not to count tokens."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """One proxy process."""
+
+    config: WorkerConfig
+    logs: Logs
+    authenticator: Authenticator
+    pool: KeyPool
+    keeper: KeyStateKeeper | None
+    """Keeps the pool on disk; None if the disk does not allow it."""
+    upstream: ProviderClient
+    rules: ConversionContext
+    lessons: Lessons
+    chooser: Chooser
+    siblings: Siblings
+    session: Session
+    counting: TokenCounting = field(default_factory=TokenCounting)
+    requests: RunningRequests = field(default_factory=RunningRequests)
+    removed_reasoning: int = 0
+    """Reasoning items that providers removed from requests (Responses API)."""
+    started: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+    id_prefix: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Random once, then counted: ids must be unique, not unpredictable."""
+
+    def new_id(self, kind: str) -> str:
+        """Return a new identifier such as `req_…` or `msg_…`."""
+        return f"{kind}_{self.id_prefix}{next(_NUMBERS):08x}"
+
+    def has_valid_key(self) -> bool:
+        """Return True if at least one key has not been rejected."""
+        if not self.config.api_keys:
+            return self.config.pass_client_key
+        return any(key.state not in ("rejected", "disabled") for key in self.pool.snapshot())
+
+    async def close(self) -> None:
+        """Close connections and files; what is not saved yet is saved."""
+        await self.upstream.close()
+        await self.session.close()
+        if self.keeper is not None:
+            await self.keeper.close()
+
+
+def make_worker(
+    config: WorkerConfig,
+    *,
+    home: Path,
+    log: FilteringBoundLogger,
+    redact: Redactor,
+    request_log: RequestLog | None = None,
+    table: Path | None = None,
+    processes: int = 1,
+) -> Worker:
+    """
+    Build the worker of *config*; its connections are not open yet.
+
+    *table* is the file of the fleet that it belongs to. Must be called inside the event loop.
+    """
+    state = home / "state"
+    pool = make_pool(config, state=state, log=log, processes=processes, in_fleet=table is not None)
+    calibration, lessons = Calibration(), Lessons()
+    signing_key = load_signing_key(state)
+    rules = ConversionContext(
+        pick_model=config.models.pick,
+        target=lru_cache(maxsize=CACHED_MODELS)(config.target),
+        signer=Signer(signing_key),
+        calibration=calibration,
+        most_tokens=config.max_tokens_limit,
+        least_tokens=config.min_tokens_limit,
+        tool_filter=config.tool_filter,
+        may_change_api=config.api_by_model,
+    )
+    authenticator = Authenticator(
+        config.client_keys, host=config.host, allowed_hosts=config.allowed_hosts
+    )
+    chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
+    persistent = PersistentState(pool, calibration, lessons)
+    return Worker(
+        config=config,
+        logs=Logs(events=log, requests=request_log or log, redact=redact),
+        authenticator=authenticator,
+        pool=pool,
+        keeper=open_keeper(keys_path(home, config.label), persistent, log=log),
+        upstream=ProviderClient(config, pool=pool, log=log),
+        rules=rules,
+        lessons=lessons,
+        chooser=chooser,
+        siblings=Siblings(chooser, FleetToken(signing_key)),
+        session=make_session(
+            config, home=home, authenticator=authenticator, log=log, redact=redact
+        ),
+    )
