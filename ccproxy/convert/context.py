@@ -10,6 +10,7 @@ from ccproxy.convert.common.request_cache import RequestCache
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration, estimate
 from ccproxy.convert.common.tool_filter import without_tools
+from ccproxy.convert.errors.phrases import STREAM_REFUSED
 from ccproxy.convert.responses.learning import Refusals, other_api
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import MessagesRequest, read_request
@@ -45,6 +46,8 @@ class ConversionContext:
     learned_apis: dict[str, Api] = field(default_factory=dict)
     """Dialects of models that refused their own."""
     refusals: Refusals = field(default_factory=Refusals)
+    unstreamed_models: set[str] = field(default_factory=set)
+    """Models that the provider does not stream for this account."""
     signer: Signer
     calibration: Calibration
     cache: RequestCache = field(default_factory=RequestCache)
@@ -106,6 +109,9 @@ class ConversionContext:
 
     def learn_from(self, problem: Problem, body: bytes, model: str) -> bool:
         """Remember what *problem* refuses of a converted *body*; False if it names nothing."""
+        if STREAM_REFUSED.search(problem.message) and model not in self.unstreamed_models:
+            self.unstreamed_models.add(model)
+            return True
         api = self.target_of(model).api
         if self.may_change_api and (other := other_api(problem, api)):
             if model in self.learned_apis:

@@ -83,6 +83,8 @@ class Exchange:
         """Make the provider's request from the client's."""
         rules, target = self._rules, self._rules.target_of(self.model)
         cache = rules.cache.conversations
+        if self.model in rules.unstreamed_models:
+            self._request.stream = False
         if target.api == "responses":
             converted = to_responses(
                 self._request, target, signer=rules.signer, cache=cache, refusals=rules.refusals

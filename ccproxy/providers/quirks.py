@@ -182,6 +182,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     # The answer.
 
+    text_calls: bool = False
+    """True: tool calls in DeepSeek's markup may appear in the text."""
     think_tags: bool = True
     """True: a leading `<think>…</think>` in the text is reasoning."""
     usage_without_reasoning: bool = False

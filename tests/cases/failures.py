@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.cases.case import ABSENT, Case, has
-from tests.provider import failure, hang_up, raw
+from tests.provider import completion, failure, hang_up, raw
 
 
 def openai(message: str, code: str | None = None, kind: str = "invalid_request_error") -> dict:
@@ -29,6 +29,16 @@ CASES = (
             (422, 400, "invalid_request_error"),
             (429, 429, "rate_limit_error"),
         )
+    ),
+    Case(
+        rule="an account that may not stream gets the answer whole",
+        provider="openai",
+        answers=(
+            failure(400, "Your organization must be verified to stream this model."),
+            completion("Hi"),
+        ),
+        ways=(True,),
+        message={"content.0.text": "Hi", "stop_reason": "end_turn"},
     ),
     Case(
         rule="a 404 that names no model is about the base URL",

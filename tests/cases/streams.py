@@ -616,4 +616,26 @@ CASES = (
             "content.1.text": "a",
         },
     ),
+    Case(
+        rule="a tool call is written into the text as DSML",
+        provider="deepseek",
+        model="deepseek-v4-pro",
+        request=TOOLS,
+        answers=(
+            stream(
+                chunk("I will list.\n\n"),
+                chunk('<｜DSML｜tool_calls>\n<｜DSML｜invoke name="Bash">\n<｜DSML｜parameter '),
+                chunk('name="command" string="true">ls</｜DSML｜parameter>\n</｜DSML｜invoke>\n'),
+                chunk("</｜DSML｜tool_calls>"),
+                STOP,
+            ),
+        ),
+        ways=STREAMED,
+        message={
+            "content": kinds("text", "tool_use"),
+            "content.0.text": "I will list.\n\n",
+            "content.1.input": {"command": "ls"},
+            "stop_reason": "tool_use",
+        },
+    ),
 )

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from ccproxy.convert.chat.text_calls import TextCalls
 from ccproxy.convert.chat.think_tags import ThinkTags
 from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls
 from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, TextKind
@@ -58,6 +59,7 @@ class ChatToMessageStream:
         self._tags = ThinkTags() if quirks.think_tags else None
         self._tagged = _TaggedReasoning()
         self._snapshots = _Snapshots() if quirks.reasoning_split else None
+        self._text_calls = TextCalls() if quirks.text_calls else None
         self._stops = StopCutter(context.stop_sequences)
         self._calls = ToolCalls(context.message_id, context.known_ids)
         self._first_call: ToolCall | None = None
@@ -89,7 +91,7 @@ class ChatToMessageStream:
         writer = self._writer
         if writer.block is None or self._queue or self._is_finished:
             return None
-        if writer.block == "text" and self._stops.is_active:
+        if writer.block == "text" and (self._stops.is_active or self._text_calls is not None):
             return None
         if writer.block == "thinking" and self._context.omit_thinking:
             return None
@@ -151,6 +153,8 @@ class ChatToMessageStream:
         if not self.complete and not self._done:
             raise BadAnswer("The provider's answer broke off before its end")
         self._flush_text()
+        for call in self._text_calls.calls() if self._text_calls is not None else ():
+            self._take_call(call, 0, is_whole=True)
         self._drain(force=True)
         if self._writer.call is not None:
             self._check_whole(self._writer.call)
@@ -287,6 +291,8 @@ class ChatToMessageStream:
 
     def _emit_text(self, text: str) -> None:
         """Write *text*, except what a stop sequence cuts or may be about to cut."""
+        if self._text_calls is not None:
+            text = self._text_calls.feed(text)
         self._emit("text", self._stops.feed(text))
 
     def _flush_text(self) -> None:
@@ -296,6 +302,8 @@ class ChatToMessageStream:
                 self._take_tagged(kind, piece)
             if self._tags.is_decided:
                 self._tags = None
+        if self._text_calls is not None:
+            self._emit("text", self._stops.feed(self._text_calls.flush()))
         self._emit("text", self._stops.flush())
 
     def _emit(self, kind: TextKind, text: str) -> None:

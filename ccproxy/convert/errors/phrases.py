@@ -333,6 +333,13 @@ FAULTY_REQUEST = _any_of(
 )
 """Statuses of 500 that the same request causes again (llama.cpp)."""
 
+STREAM_REFUSED = _any_of(
+    r"must be verified to stream",  # OpenAI
+    r"stream(?:ing)? is (?:not|un)(?:supported| supported| allowed)",
+    r"does not support stream",
+)
+"""The refusal to stream: the same request without streaming works."""
+
 CHANCE_CODES = frozenset({"tool_use_failed"})
 """The model's output could not be parsed (Groq): another attempt may succeed."""
 

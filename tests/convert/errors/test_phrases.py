@@ -162,6 +162,11 @@ FAULTY_REQUEST = [
     "Failed to parse grammar",
     "conversation roles must alternate",
 ]
+STREAM_REFUSED = [
+    "Your organization must be verified to stream this model.",
+    "Streaming is not supported for this model",
+    "This model does not support streaming",
+]
 NAMES_MODEL = [
     "The model x does not exist",
     "DeploymentNotFound",
@@ -185,6 +190,7 @@ TABLES = {
     "DOCUMENT": DOCUMENT,
     "FAULTY_REQUEST": FAULTY_REQUEST,
     "NAMES_MODEL": NAMES_MODEL,
+    "STREAM_REFUSED": STREAM_REFUSED,
 }
 
 

@@ -1,0 +1,53 @@
+"""Tool calls in the text: withheld from the client, and parsed at the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy.convert.chat.text_calls import TextCalls
+from ccproxy.errors import BadAnswer
+
+CALL = (
+    '<｜DSML｜invoke name="{name}">'
+    '<｜DSML｜parameter name="a" string="true">x < y</｜DSML｜parameter>'
+    '<｜DSML｜parameter name="n" string="false">3</｜DSML｜parameter></｜DSML｜invoke>'
+)
+MARKUP = f"<｜DSML｜tool_calls>{CALL.format(name='A')}{CALL.format(name='B')}</｜DSML｜tool_calls>"
+
+
+def split(text: str, size: int) -> tuple[str, list[tuple[str, dict[str, object]]]]:
+    """Return the visible text and the calls of *text*, fed in pieces of *size* characters."""
+    filtered = TextCalls()
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    visible = "".join(map(filtered.feed, pieces)) + filtered.flush()
+    return visible, [(call.name, call.arguments) for call in filtered.calls()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])
+def test_calls_are_withheld_and_parsed(size: int) -> None:
+    arguments = {"a": "x < y", "n": 3}
+    visible, calls = split(f"Text.{MARKUP}", size)
+    assert (visible, calls) == ("Text.", [("A", arguments), ("B", arguments)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])
+@pytest.mark.parametrize("text", ["a < b", "<｜other｜>", "<", "<｜DSM", ""])
+def test_other_text_is_unchanged(text: str, size: int) -> None:
+    assert split(text, size) == (text, [])
+
+
+@pytest.mark.parametrize(
+    "markup", ["<｜DSML｜tool_calls>", '<｜DSML｜invoke name="A">', MARKUP[: len(MARKUP) // 2]]
+)
+def test_incomplete_markup_is_an_error(markup: str) -> None:
+    with pytest.raises(BadAnswer):
+        split(markup, 1000)
+
+
+@pytest.mark.parametrize(
+    "text", ["<｜DSML｜" * 50_000, '<｜DSML｜invoke name="' * 30_000, "<" * 300_000]
+)
+def test_hostile_text_takes_linear_time(text: str) -> None:
+    filtered = TextCalls()
+    for start in range(0, len(text), 100):
+        filtered.feed(text[start : start + 100])
