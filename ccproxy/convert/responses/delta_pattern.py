@@ -46,12 +46,17 @@ class DeltaPattern:
     def __init__(self, before: bytes, pattern: re.Pattern[bytes], block: int) -> None:
         # The bytes before the first open field are compared apart: that is ten times faster.
         self._before = before
+        self._frame = before[: before.index(b"data: ") + len(b"data: ")]
         self._match = pattern.match
         self._opening = (
             b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
             b'"delta":{"type":"text_delta","text":' % block
         )
         self._between = _CLOSING + self._opening
+
+    def framed(self, data: bytes) -> bytes:
+        """Return the event whose data is *data* as it would be in a read."""
+        return self._frame + data + b"\n\n"
 
     def copy(self, data: bytes, start: int) -> tuple[bytes, int, int]:
         """

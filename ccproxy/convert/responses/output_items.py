@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls
+from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls, to_input
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
 from ccproxy.protocol.responses import Item, objects, string
@@ -202,6 +202,8 @@ def _tool_call(name: str, call_id: str, arguments: str) -> ToolCall:
     call.name = name
     call.provider_id = call_id
     call.is_whole = True
+    if arguments and not _is_json(arguments):
+        arguments = msgspec.json.encode(to_input(arguments)).decode()
     call.add(arguments)
     return call
 

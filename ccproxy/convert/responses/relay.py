@@ -149,6 +149,11 @@ class ResponsesRelay:
         if received.data.strip() == DONE:
             self._end(out)
             return
+        if self._pattern is not None:
+            # An event that came in two reads may match as well.
+            framed = self._pattern.framed(received.data)
+            if self._copy(framed, 0, out) == len(framed):
+                return
         self._pattern = None
         event = read_event(received, self._context.target.quirks)
         if isinstance(event, ProviderError):
