@@ -73,8 +73,8 @@ class StandIn:
         else:
             sys.stderr.write("still warming up\n")
             sys.stderr.flush()
-        while True:
-            signal.pause()
+        while True:  # not signal.pause: a signal just before it would be lost
+            time.sleep(0.05)
 
     def report(self, message: dict[str, object]) -> None:
         with contextlib.suppress(OSError):

@@ -71,7 +71,7 @@ def test_commands_at_once(home):
                 slowest = max(slowest, took)
     assert home.start() == {"Kimi": "ready", "Glm": "ready"}
     eventually(lambda: [len(pids) for pids in processes_of(home)] == [1, 3])
-    note("R4", rounds=rounds, commands=rounds * 4, ends=ends, slowest_s=round(slowest, 1))
+    note("", rounds=rounds, commands=rounds * 4, ends=ends, slowest_s=round(slowest, 1))
     assert slowest <= 30.0
 
 
@@ -90,7 +90,7 @@ def test_a_worker_that_ends_at_once_is_put_off(home):
     at = [[datetime.fromisoformat(event["time"]).timestamp() for event in home.events(name)]
           for name in ("worker.exited", "worker.spawned")]  # fmt: skip
     delays = [later - earlier for earlier, later in zip(at[0], at[1][1:], strict=False)]
-    note("R7", delays=[round(delay, 2) for delay in delays], cpu_percent=round(100 * load, 2))
+    note("", delays=[round(delay, 2) for delay in delays], cpu_percent=round(100 * load, 2))
     for delay, length in zip(delays, wanted, strict=False):
         # What the fork takes on a busy machine comes on top.
         assert 0.75 * length <= delay <= 1.25 * length + size(0.5, 0.1)
@@ -208,7 +208,7 @@ def one_fleet():
     running = Running(place)
     yield running
     place.clear()
-    note("R10", configurations=len(BROKEN), slowest_s=round(max(running.took), 2),
+    note("", configurations=len(BROKEN), slowest_s=round(max(running.took), 2),
          median_s=round(sorted(running.took)[len(running.took) // 2], 2))  # fmt: skip
     assert sorted(running.took)[len(running.took) // 2] <= 0.5
 
@@ -263,5 +263,5 @@ def test_killed_at_any_moment(home):
         home.records()
     assert home.start() == {"Kimi": "ready", "Glm": "ready"}
     eventually(lambda: [len(pids) for pids in processes_of(home)] == [1, 3])
-    note("R11", kills=rounds, unreadable=unreadable)
+    note("", kills=rounds, unreadable=unreadable)
     assert unreadable == 0

@@ -51,7 +51,7 @@ async def test_a_killed_worker_under_load(fleet, upstream, events):
         await eventually(lambda: kimi.answered > answered + size(40, 500), within=60)
     detected = next(e["at"] for e in events("worker.exited") if e["pid"] == pid) - killed_at
     others = [(one.refused, one.broken) for one in all_traffic.values()]
-    note("R1", detected_s=round(detected, 3), back_s=round(back, 2), refused=kimi.refused,
+    note("", detected_s=round(detected, 3), back_s=round(back, 2), refused=kimi.refused,
          broken_in_flight=len(kimi.broken), others_lost=sum(len(b) + r for r, b in others),
          answered=kimi.answered + sum(one.answered for one in all_traffic.values()))  # fmt: skip
     assert detected <= limit(0.2)
@@ -90,7 +90,7 @@ async def test_a_killed_supervisor_under_load(fleet, upstream, events):
     killed_at = time.time()
     exited = (await eventually(lambda: events("worker.exited")))[0]
     detected = exited["at"] - killed_at
-    note("R2", lost=lost, answered=sum(one.answered for one in all_traffic.values()),
+    note("", lost=lost, answered=sum(one.answered for one in all_traffic.values()),
          adoption_s=round(adoption, 3), crash_detected_s=round(detected, 3))  # fmt: skip
     assert lost == 0
     assert {row["label"]: row["pids"] for row in rows} == before
@@ -114,7 +114,7 @@ async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
     stopped = time.monotonic()
     await eventually(lambda: len(events("worker.ready")) == 2, within=40)
     took = time.monotonic() - stopped
-    note("R16 hang", back_s=round(took, 1), misses=events("worker.hung")[0]["misses"])
+    note("hang", back_s=round(took, 1), misses=events("worker.hung")[0]["misses"])
     assert took <= 22.0
     assert "Aborted" in (fleet.path / "logs/kimi.out").read_text()
 
@@ -146,7 +146,7 @@ async def test_a_busy_worker_is_no_hung_one(fleet, provider, events):
         word.set()
     stops = [await one for one in reading]
     seconds = round(time.monotonic() - began)
-    note("R16 busy", streams=streams, seconds=seconds, hung=len(events("worker.hung")))
+    note("busy", streams=streams, seconds=seconds, hung=len(events("worker.hung")))
     assert all(stops)
     assert events("worker.hung") == []
     assert await fleet.worker_pid("kimi") == pid

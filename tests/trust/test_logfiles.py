@@ -68,7 +68,7 @@ async def test_a_full_disk_stops_no_request(small_disk, upstream):
             again = await eventually(lambda: ready_row(fleet))
         log = (fleet.path / "logs/kimi.log").read_text()
         told = [json.loads(line)["lines"] for line in log.splitlines() if '"log.dropped"' in line]
-        note("R12", answered_while_full=while_full, lost=traffic.refused + len(traffic.broken),
+        note("", answered_while_full=while_full, lost=traffic.refused + len(traffic.broken),
              dropped=row["log_dropped_total"], told_afterwards=sum(told))  # fmt: skip
         assert (traffic.refused, traffic.broken) == (0, [])
         assert f"disk full: {fleet.path / 'logs'}" in text.out
@@ -157,7 +157,7 @@ def test_rotation_under_four_writers(tmp_path):
             except ValueError:
                 torn += 1
     lost = sum(count - len(set(numbers)) for numbers in lines.values())
-    note("R13", lines=4 * count, rotations=rotations, cleanups=len(rounds), lost=lost, torn=torn)
+    note("", lines=4 * count, rotations=rotations, cleanups=len(rounds), lost=lost, torn=torn)
     for writer in writers:
         writer.stdin.close()
         writer.stdout.close()
@@ -197,7 +197,7 @@ def test_those_who_follow_see_every_line_across_rotations(tmp_path):
     follower.close()
     file.close()
     rotations = len(list(tmp_path.glob("kimi.log.*")))
-    note("R13 follow", lines=len(wanted), rotations=rotations)
+    note("follow", lines=len(wanted), rotations=rotations)
     assert rotations >= 4
     assert seen == wanted
     assert [text.rstrip() for text in heard] == wanted

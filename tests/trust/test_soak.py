@@ -62,7 +62,7 @@ async def test_a_soak(fleet):
     zombies = [one for process in (worker, supervisor) for one in process.children(recursive=True)
                if one.status() == psutil.STATUS_ZOMBIE]  # fmt: skip
     written = "".join(path.read_text() for path in (fleet.path / "logs").glob("kimi*"))
-    note("R18", streams=streams, whole=whole, per_s=round(streams / took), files_before=files,
+    note("", streams=streams, whole=whole, per_s=round(streams / took), files_before=files,
          files_after=worker.num_fds(), memory_mib=round(memory / 2**20, 1),
          growth_percent=round(100 * growth, 1), zombies=len(zombies))  # fmt: skip
     assert whole >= 0.93 * streams

@@ -42,7 +42,7 @@ async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
     assert [row["state"] for row in rows] == ["ready"] * count
     memory = [psutil.Process(row["pids"][0]).memory_full_info() for row in rows]
     most, all_in_all = max(one.rss for one in memory), sum(one.pss for one in memory)
-    note(f"R6/R22 {count} workers", start_s=round(took, 2), most_mib=round(most / 2**20, 1),
+    note(f"/R22 {count} workers", start_s=round(took, 2), most_mib=round(most / 2**20, 1),
          all_mib=round(all_in_all / 2**20))  # fmt: skip
     assert took <= limit(seconds)
     assert most <= MEMORY
@@ -57,7 +57,7 @@ def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
     timeout = size("2s", "15s")
     result = CliRunner().invoke(cli, ["--config", str(home.file), "start", "--timeout", timeout])
     took = time.monotonic() - begun
-    note("R6 late", exit_code=result.exit_code, took_s=round(took, 1))
+    note("late", exit_code=result.exit_code, took_s=round(took, 1))
     assert result.exit_code == 7, result.output
     lines = result.stderr.splitlines()
     words = lines[lines.index("still warming up") :]
@@ -88,7 +88,7 @@ async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
     states = {row["label"]: row["state"] for row in (await fleet.status())["proxies"]}
     assert states == {"kimi": "ready", "glm": "ready", "qwen": "ready", "groq": "stopped"}
     assert done.code == 1
-    note("R19", start_exit=78, running=3, status_exit=done.code)
+    note("", start_exit=78, running=3, status_exit=done.code)
 
 
 async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, events):
@@ -111,7 +111,7 @@ async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, 
     await stranger.wait()
     released = time.time()
     ready = await eventually(lambda: [e for e in events("worker.ready") if e["label"] == "kimi"])
-    note("R5", spawns_meanwhile=len(spawned), recovered_s=round(ready[0]["at"] - released, 2))
+    note("", spawns_meanwhile=len(spawned), recovered_s=round(ready[0]["at"] - released, 2))
     assert spawned == []
     assert ready[0]["at"] - released <= 5.0
 
@@ -149,4 +149,4 @@ async def test_a_closed_terminal_takes_nobody_along(fleet, upstream):
         assert os.getsid(number) != pid
     assert (await fleet.worker_pid("kimi"), await fleet.supervisor_pid()) == (worker, supervisor)
     assert (await fleet.proxy("kimi"))["state"] == "ready"
-    note("R20", alive=2, descriptors_of_the_shell=0)
+    note("", alive=2, descriptors_of_the_shell=0)

@@ -67,7 +67,7 @@ async def test_streams_finish_and_nothing_new_is_accepted(fleet, streams):
     done = await stopping
     took = time.monotonic() - begun
     whole = sum(b"message_stop" in one and b"event: error" not in one for one in answers)
-    note("R8 drain", whole=whole, of=STREAMS, accepted=probes.count(False), probes=len(probes),
+    note("drain", whole=whole, of=STREAMS, accepted=probes.count(False), probes=len(probes),
          refused_after_s=round(refused_after, 2), stop_s=round(took, 1))  # fmt: skip
     assert done.code == 0
     assert whole == STREAMS
@@ -91,7 +91,7 @@ async def test_what_outlasts_the_drain_is_told(fleet, streams, how):
     took = time.monotonic() - begun
     await eventually(lambda: len(answers) == STREAMS)
     errors = [one.count(b"event: error") for one in answers]
-    note(f"R8 {how}", errors=sum(errors), of=STREAMS, beyond_drain_s=round(took - seconds, 2))
+    note(f"{how}", errors=sum(errors), of=STREAMS, beyond_drain_s=round(took - seconds, 2))
     assert done.code == 0
     assert errors == [1] * STREAMS
     assert all(b"overloaded_error" in one and b"shutting down" in one for one in answers)
