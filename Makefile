@@ -3,6 +3,7 @@
 #
 # Everything is installed in .venv/ and .claude-code/ next to this file. Stamp files make a second run fast.
 
+# The tests run with this version of Claude Code and with the newest one.
 CLAUDE_CODE_VERSION := 2.1.329
 VENV := .venv
 CCPROXY := $(VENV)/bin/ccproxy
@@ -43,8 +44,17 @@ status: $(VENV)/installed
 test: $(VENV)/installed-for-tests
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
 
-test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION)
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m claude $(ARGS)
+CLAUDE_VERSION_OF = sed -n 's/.*"version": "\(.*\)".*/\1/p' .claude-code/$(1)/$(CLAUDE_PACKAGE)/package.json
+CLAUDE_PACKAGE := node_modules/@anthropic-ai/claude-code
+test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION) .claude-code/newest
+	@newest=$$($(call CLAUDE_VERSION_OF,newest)); failed=; \
+	for version in $(CLAUDE_CODE_VERSION) newest; do \
+		[ $$version = newest ] && [ "$$newest" = $(CLAUDE_CODE_VERSION) ] && continue; \
+		echo "== Claude Code $$version ($$newest is the newest)"; \
+		CCPROXY_CLAUDE=$$(ls -d "$$PWD"/.claude-code/$$version/$(CLAUDE_PACKAGE)-*/claude) \
+		$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m claude $(ARGS) || failed="$$failed $$version"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed with Claude Code:$$failed" >&2; exit 1; }
 
 # Without hypothesis: a line that only random input reaches has no test that states its rule.
 PURE := protocol providers convert keys routing
@@ -125,10 +135,18 @@ $(UV): $(VENV)/made
 	@touch $@
 
 # Claude Code is proprietary: a test tool from npm, not a part of ccproxy.
-.claude-code/$(CLAUDE_CODE_VERSION):
-	@command -v npm >/dev/null || { echo "Claude Code comes from npm, which is not installed;" \
-		"on Debian and Ubuntu: apt-get install nodejs npm" >&2; exit 1; }
-	mkdir -p .claude-code
-	npm install --prefix .claude-code --no-audit --no-fund --loglevel=error \
-		@anthropic-ai/claude-code@$(CLAUDE_CODE_VERSION)
+.PHONY: .claude-code/$(CLAUDE_CODE_VERSION) .claude-code/newest
+.claude-code/$(CLAUDE_CODE_VERSION): .claude-code/$(CLAUDE_CODE_VERSION)/installed
+.claude-code/$(CLAUDE_CODE_VERSION)/installed:
+	@rm -f .claude-code/$(CLAUDE_CODE_VERSION) 2>/dev/null || true # the stamp file of older Makefiles
+	$(call INSTALL_CLAUDE,$(@D),$(CLAUDE_CODE_VERSION))
 	@touch $@
+.claude-code/newest:
+	$(call INSTALL_CLAUDE,$@,latest)
+
+define INSTALL_CLAUDE
+@command -v npm >/dev/null || { echo "Claude Code comes from npm, which is not installed;" \
+	"on Debian and Ubuntu: apt-get install nodejs npm" >&2; exit 1; }
+mkdir -p $(1)
+npm install --prefix $(1) --no-audit --no-fund --loglevel=error @anthropic-ai/claude-code@$(2)
+endef

@@ -12,7 +12,7 @@ from tests.claude.driver import Claude
 from tests.fleet import ROOT, FleetHome
 from tests.openai_rules import violations
 
-INSTALLED = "node_modules/@anthropic-ai/claude-code-*/claude"
+INSTALLED = "*/node_modules/@anthropic-ai/claude-code-*/claude"
 
 
 @pytest.fixture(scope="session")
