@@ -18,7 +18,7 @@ from ccproxy.config.parsers import is_loopback
 from ccproxy.config.reader import EnvReader, Value, is_open_to_others
 from ccproxy.files import display_path
 from ccproxy.protocol.headers import is_framing_header, is_header_name, is_header_value
-from ccproxy.providers.presets import Preset, load_presets
+from ccproxy.providers.presets import Endpoint, Preset, load_presets
 from ccproxy.providers.quirks import Api
 from ccproxy.text import did_you_mean, mask_key
 
@@ -49,7 +49,13 @@ def base_url(env: EnvReader, preset: Preset, api: Api) -> str:
         url = env.read(s.PROVIDER_BASE_URL)
         _check_endpoint(env, value, url, api)
         return url
-    known = preset.native_url if api == "messages" else preset.base_url
+    endpoint = _endpoint(env, preset)
+    # An endpoint may be the address of another preset of the same provider.
+    source = load_presets()[endpoint.preset] if endpoint.preset else preset
+    if api == "messages":
+        known = endpoint.native_url or source.native_url
+    else:
+        known = endpoint.base_url or source.base_url
     if not known:
         kind = "Messages endpoint" if api == "messages" else "address"
         env.note_absence(
@@ -59,6 +65,33 @@ def base_url(env: EnvReader, preset: Preset, api: Api) -> str:
             example=preset.example_url or s.PROVIDER_BASE_URL.example,
         )
     return known
+
+
+def _endpoint(env: EnvReader, preset: Preset) -> Endpoint:
+    """Return the preset's endpoint for the region and plan of the account."""
+    region, plan = env.read(s.PROVIDER_REGION), env.read(s.PROVIDER_PLAN)
+    default = preset.endpoints[0] if preset.endpoints else Endpoint(name="")
+    if not region and not plan:
+        return default
+    names = [f"{region}-{plan}" if region and plan else region or plan]
+    if region == default.name:
+        names.append(plan)
+    by_name = {endpoint.name: endpoint for endpoint in preset.endpoints}
+    for name in names:
+        if name in by_name:
+            return by_name[name]
+    value = env.value(s.PROVIDER_PLAN) or env.value(s.PROVIDER_REGION)
+    settings = [
+        name for name, text in (("PROVIDER_REGION", region), ("PROVIDER_PLAN", plan)) if text
+    ]
+    text = f'{" and ".join(settings)}: {preset.title} has no address "{names[0]}"'
+    if by_name:
+        text += did_you_mean(names[0], by_name)
+        fix = f"use one of {', '.join(by_name)}, or set PROVIDER_BASE_URL"
+    else:
+        fix = "remove it, or set PROVIDER_BASE_URL"
+    env.note(value, text, fix=fix)
+    return default
 
 
 def _check_endpoint(env: EnvReader, value: Value, url: str, api: Api) -> None:

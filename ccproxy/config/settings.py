@@ -75,6 +75,22 @@ PROVIDER_BASE_URL = Setting(
     aliases=("OPENAI_BASE_URL",),
     source="preset, else OpenAI",
 )
+PROVIDER_REGION = Setting(
+    name="PROVIDER_REGION",
+    parse=str.lower,
+    default="",
+    meaning="the region of the account, such as china: selects one of the preset's addresses",
+    example="china",
+    source="preset",
+)
+PROVIDER_PLAN = Setting(
+    name="PROVIDER_PLAN",
+    parse=str.lower,
+    default="",
+    meaning="the plan of the account, such as coding-plan: selects one of the preset's addresses",
+    example="coding-plan",
+    source="preset",
+)
 PROVIDER_API: Setting[parsers.ApiChoice, parsers.ApiChoice] = Setting(
     name="PROVIDER_API",
     parse=parsers.api,

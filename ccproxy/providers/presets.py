@@ -64,6 +64,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     base_url: str = ""
     """Empty: that of the preset."""
+    native_url: str = ""
+    """Base URL of the Messages API; empty: that of the preset."""
     key_page: str = ""
     """Empty: that of the preset."""
     preset: str = ""

@@ -273,6 +273,35 @@ def test_one_line(write, complaints, line, text, fix):
 
 
 @pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("TIMEOUT", "REQUEST_TIMEOUT"),
+        ("TIMEOUT_SECONDS", "REQUEST_TIMEOUT"),
+        ("REQUEST_TIMEOUTS", "REQUEST_TIMEOUT"),
+        ("RETRIES", "MAX_RETRIES"),
+        ("MAXRETRIES", "MAX_RETRIES"),
+        ("API_KEY", "PROVIDER_API_KEY"),
+        ("BASE_URL", "PROVIDER_BASE_URL"),
+        ("OPENAI_API_BASE", "PROVIDER_BASE_URL"),
+        ("KEY_MAX_INFLIGHT", "KEY_MAX_IN_FLIGHT"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("LOG-LEVEL", "LOG_LEVEL"),
+        ("REGION", "PROVIDER_REGION"),
+        ("CUSTOM_HEADERS_X", "CUSTOM_HEADER_X"),
+        ("CUSTOM_HEADERS_X_TEAM", "CUSTOM_HEADER_X_TEAM"),
+        ("CUSTOMHEADER_X", "CUSTOM_HEADER_X"),
+        ("CUSTOM_HEADR_X", "CUSTOM_HEADER_X"),
+        ("Custom_Headers_x", "CUSTOM_HEADER_X"),
+        ("EXTRA_HEADERS", "CUSTOM_HEADER_<NAME>"),
+    ],
+)
+def test_a_name_that_resembles_a_setting_is_reported(write, complaints, name, setting):
+    [text] = complaints(load_worker, write(X, f"{HEAD}{name}=1\n"))
+    assert f'{X}:3: {name} is not a setting (did you mean "{setting}"?)' in text
+    assert f"rename it to {setting}, or remove it" in text
+
+
+@pytest.mark.parametrize(
     "line",
     [
         *("EMBEDDING_MODEL=x", "XAI_API_KEY=x", "GEMINI_API_KEY=x", "ANTHROPIC_BASE_URL=x"),
@@ -365,6 +394,58 @@ def test_what_is_not_ours_is_left_alone(write, line):
                 "add PROVIDER_BASE_URL=https://api.example.com/v1",
             ),
             id="direct mode where there is none",
+        ),
+        pytest.param(
+            f"{HEAD}PROVIDER_REGION=chine",
+            lines(
+                f'{X}:3: PROVIDER_REGION: Kimi has no address "chine" (did you mean "china"?)',
+                "use one of international, china, or set PROVIDER_BASE_URL",
+            ),
+            id="an unknown region",
+        ),
+        pytest.param(
+            f"{HEAD}PROVIDER_REGION=china\nPROVIDER_PLAN=coding-plan",
+            lines(
+                f"{X}:4: PROVIDER_REGION and PROVIDER_PLAN: "
+                'Kimi has no address "china-coding-plan"',
+                "use one of international, china, or set PROVIDER_BASE_URL",
+            ),
+            id="a plan that the region does not have",
+        ),
+        pytest.param(
+            f"PROVIDER=groq\nPROVIDER_API_KEY={KEY}\nPROVIDER_REGION=china",
+            lines(
+                f'{X}:3: PROVIDER_REGION: Groq has no address "china"',
+                "remove it, or set PROVIDER_BASE_URL",
+            ),
+            id="a provider with one address",
+        ),
+        *(
+            pytest.param(
+                f"{HEAD}PROVIDER_BASE_URL={url}",
+                lines(
+                    f'{X}:3: PROVIDER_BASE_URL "{url}" is an endpoint of the Messages API; '
+                    "PROVIDER_API is chat",
+                    "set PROVIDER_API=messages, "
+                    "or write the address of the OpenAI-compatible endpoint",
+                ),
+                id=f"a Messages endpoint in chat mode: {url}",
+            )
+            for url in (
+                "https://api.moonshot.ai/anthropic",
+                "https://api.z.ai/api/anthropic",
+                "https://api.moonshot.ai/anthropic/v1",
+                "https://api.moonshot.ai/anthropic/v1/messages",
+            )
+        ),
+        pytest.param(
+            f"{HEAD}PROVIDER_API=messages\nPROVIDER_BASE_URL=https://x.example/v1/chat/completions",
+            lines(
+                f'{X}:4: PROVIDER_BASE_URL "https://x.example/v1/chat/completions" '
+                "is not an endpoint of the Messages API; PROVIDER_API is messages",
+                "set PROVIDER_API=chat, or write the address of the Messages endpoint",
+            ),
+            id="a chat endpoint in direct mode",
         ),
         pytest.param(
             f"{HEAD}MAX_TOKENS_LIMIT=10\nMIN_TOKENS_LIMIT=20",

@@ -61,6 +61,7 @@ def test_every_setting_is_read(write, here):
         KIMI
         + """
         PROVIDER_BASE_URL=https://api.moonshot.cn/v1/
+        PROVIDER_REGION=china
         ANTHROPIC_API_KEY=client-1, client-2
         BIG_MODEL=b
         MIDDLE_MODEL=m
@@ -330,6 +331,54 @@ def test_anthropic_is_direct_unless_told_otherwise(write):
     assert direct.messages_url() == "https://api.anthropic.com/v1/messages"
     assert (chat.api, chat.auth) == ("chat", "bearer")
     assert chat.chat_url("m") == "https://api.anthropic.com/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        pytest.param("PROVIDER=kimi", "https://api.moonshot.ai/v1", id="the default"),
+        pytest.param(
+            "PROVIDER=kimi\nPROVIDER_REGION=international",
+            "https://api.moonshot.ai/v1",
+            id="the default by name",
+        ),
+        pytest.param(
+            "PROVIDER=kimi\nPROVIDER_REGION=China", "https://api.moonshot.cn/v1", id="a region"
+        ),
+        pytest.param(
+            "PROVIDER=zai\nPROVIDER_PLAN=coding-plan",
+            "https://api.z.ai/api/coding/paas/v4",
+            id="a plan",
+        ),
+        pytest.param(
+            "PROVIDER=zai\nPROVIDER_REGION=international\nPROVIDER_PLAN=coding-plan",
+            "https://api.z.ai/api/coding/paas/v4",
+            id="a plan in the default region",
+        ),
+        pytest.param(
+            "PROVIDER=zai\nPROVIDER_REGION=china\nPROVIDER_PLAN=coding-plan",
+            "https://open.bigmodel.cn/api/coding/paas/v4",
+            id="a plan in a region",
+        ),
+        pytest.param(
+            "PROVIDER=zai\nPROVIDER_REGION=china",
+            "https://open.bigmodel.cn/api/paas/v4",
+            id="a region with a preset of its own",
+        ),
+        pytest.param(
+            "PROVIDER=kimi\nPROVIDER_REGION=china\nPROVIDER_BASE_URL=https://own.example/v1",
+            "https://own.example/v1",
+            id="the user's own address",
+        ),
+    ],
+)
+def test_region_and_plan_select_the_address(write, text, url):
+    assert load(write, f"{text}\nPROVIDER_API_KEY={KEY}\n").base_url == url
+
+
+def test_direct_mode_uses_the_messages_endpoint_of_the_region(write):
+    text = f"PROVIDER=kimi\nPROVIDER_REGION=china\nPROVIDER_API=messages\nPROVIDER_API_KEY={KEY}"
+    assert load(write, text).messages_url() == "https://api.moonshot.cn/anthropic/v1/messages"
 
 
 def test_only_anthropic_takes_a_key_of_anthropic_s(write):
