@@ -29,6 +29,7 @@ from ccproxy.worker.upstream.provider_client import ProviderAnswer
 
 _NOT_SUPPORTED = (404, 405, 501)
 """Statuses of a provider that does not count tokens."""
+_MISSING_KINDS = ("not_found_error", "api_error", "invalid_request_error")
 _COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
 
 
@@ -63,7 +64,9 @@ async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | No
     try:
         count = await worker.upstream.request_aside(sent)
     except Problem as problem:
-        worker.counting.provider_counts = problem.status not in _NOT_SUPPORTED
+        # A 404 that names no model becomes an error that must not be retried.
+        is_missing = problem.status in _NOT_SUPPORTED or problem.should_retry is False
+        worker.counting.provider_counts = not (is_missing and problem.kind in _MISSING_KINDS)
         worker.logs.events.debug("count.failed", status=problem.status, reason=problem.message)
         return None
     return web.Response(body=count, content_type=JSON) if _COUNT.search(count) else None

@@ -21,9 +21,11 @@ from typing import Literal
 import aiohttp
 
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.direct.error_relay import with_own_body
 from ccproxy.convert.errors.body import mask_keys
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import (
+    AttemptInfo,
     ProviderError,
     classify_error,
     classify_event,
@@ -74,25 +76,34 @@ class ErrorReader:
     secrets: tuple[str, ...] = field(repr=False)
     api: Api
     """The dialect of the request and its answer."""
+    key: str
+    """The key of the attempt, masked."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
         """Return the exception for an error response."""
         max_tokens = _MAX_TOKENS.search(self.body)
-        cause = classify_error(
+        config = self.config
+        error = classify_error(
             status,
             headers,
             body,
-            quirks=self.config.target(self.model).quirks,
+            quirks=config.target(self.model).quirks,
             max_tokens=int(max_tokens[1]) if max_tokens else None,
             now=time.time(),
             secrets=self.secrets,
+            attempt=AttemptInfo(
+                label=config.label,
+                url=config.base_url,
+                key=self.key,
+                env_file=str(config.env_file or ""),
+            ),
         )
         if self.api == "messages":
-            # Direct mode: the client gets the provider's own status and body.
-            cause.problem.body = self._masked(body)
-            cause.problem.headers = tuple(answer_headers(headers.items()))
-            cause.problem.status = status if status >= 400 else cause.problem.status
-        return AttemptFailed(cause)
+            own_headers = tuple(answer_headers(headers.items()))
+            error = with_own_body(
+                error, status=status, headers=own_headers, body=self._masked(body)
+            )
+        return AttemptFailed(error)
 
     def _masked(self, body: bytes) -> bytes:
         text = body.decode("utf-8", "surrogateescape")

@@ -271,7 +271,7 @@ class ProviderClient:
                 on_send=lambda: outgoing.on_attempt(lease.tail),
             )
             try:
-                return await open_answer(reply, self._error_reader(outgoing))
+                return await open_answer(reply, self._error_reader(outgoing, lease))
             except BaseException:  # whatever it is, the connection must not leak
                 reply.close()
                 raise
@@ -293,7 +293,7 @@ class ProviderClient:
         client = outgoing.headers.items()
         return (*self._headers.direct(lease.secret, client).items(), *hop)
 
-    def _error_reader(self, outgoing: Outgoing) -> ErrorReader:
+    def _error_reader(self, outgoing: Outgoing, lease: Lease) -> ErrorReader:
         own = () if outgoing.client_key is None else (outgoing.client_key,)
         return ErrorReader(
             self._config,
@@ -301,6 +301,7 @@ class ProviderClient:
             outgoing.body,
             (*self._secrets, *own),
             api=outgoing.api or self._config.api,
+            key=lease.tail,
         )
 
     def _timed_out(self) -> AttemptFailed:

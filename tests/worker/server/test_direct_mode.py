@@ -270,3 +270,31 @@ async def test_nonsense_of_usage_is_passed_on_and_not_counted(direct, provider, 
     tokens = (await direct.logged("request.finished"))["tokens"]
     assert tokens["output"] == 5
     assert tokens["input"] == (9 if streams else 0)
+
+
+async def test_an_error_in_another_form_is_translated(direct, provider):
+    provider.script(failure(400, "request (5127 tokens) exceeds the available context size (4096)"))
+    answer = await direct.ask(prompt())
+    assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+    assert answer.error["message"].startswith("prompt is too long")
+
+
+async def test_late_system_messages_become_reminders_once_refused(direct, provider):
+    provider.script(
+        failure(500, "Jinja Exception: System message must be at the beginning."), completion("Hi")
+    )
+    late = {"role": "system", "content": "The date changed."}
+    body = {**prompt(), "messages": [{"role": "user", "content": "hello"}, late]}
+    assert (await direct.ask(body)).status == 200
+    first, second = provider.calls
+    assert [message["role"] for message in first.json["messages"]] == ["user", "system"]
+    (message,) = second.json["messages"]
+    assert "<system-reminder>" in message["content"][1]["text"]
+
+
+async def test_a_rejected_key_is_named_with_its_proxy(start, provider):
+    proxy = await start()
+    provider.script(failure(401, "no"))
+    message = (await proxy.ask(prompt())).error["message"]
+    assert f"…{KEY[-4:]}" in message
+    assert f"of {proxy.worker.config.label}" in message
