@@ -82,8 +82,9 @@ def _started(
     """Start every available target, and report the others."""
     makers = {
         "bare": targets.bare(setup),
-        "ccproxy": targets.ccproxy(setup, direct=False),
-        "ccproxy-direct": targets.ccproxy(setup, direct=True),
+        "ccproxy": targets.ccproxy(setup),
+        "ccproxy-responses": targets.ccproxy(setup, api="responses"),
+        "ccproxy-direct": targets.ccproxy(setup, api="messages"),
         "nginx": targets.nginx(setup),
     }
     if options.peers:

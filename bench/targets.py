@@ -170,28 +170,32 @@ def nginx(setup: Setup) -> Iterator[list[Target]]:
         yield [Target(name="nginx", port=port, pid=pid)]
 
 
+_NAMES = {"chat": "ccproxy", "responses": "ccproxy-responses", "messages": "ccproxy-direct"}
+"""Name of the target that asks the provider in each dialect."""
+
+
 @contextlib.contextmanager
-def ccproxy(setup: Setup, *, direct: bool) -> Iterator[list[Target]]:
+def ccproxy(setup: Setup, *, api: str = "chat") -> Iterator[list[Target]]:
     """Run one ccproxy worker without a supervisor, with the allocator settings of a fleet."""
-    name = "ccproxy-direct" if direct else "ccproxy"
+    name = _NAMES[api]
     (port,) = free_ports(1)
     home = setup.folder / name
     home.mkdir()
     env_file = home / "bench.env"
-    write_settings(env_file, setup.upstream, direct=direct)
+    write_settings(env_file, setup.upstream, api=api)
     command = [sys.executable, "-m", "ccproxy.worker", "--home", str(home), "--label", name]
     command += ["--env-file", str(env_file), "--port", str(port), "--nonce", "00"]
     log = home / "worker.out"
     with process(pinned(command), log=log, port=port, environ=ALLOCATOR) as pid:
-        yield [Target(name=name, port=port, pid=pid, direct=direct)]
+        yield [Target(name=name, port=port, pid=pid, direct=api == "messages")]
 
 
-def write_settings(file: Path, upstream_url: str, *, direct: bool = False) -> None:
+def write_settings(file: Path, upstream_url: str, *, api: str = "chat") -> None:
     """Write the env file of a proxy in front of the scripted provider."""
     lines = [
-        f"PROVIDER_BASE_URL={upstream_url}" + ("" if direct else "/v1"),
+        f"PROVIDER_BASE_URL={upstream_url}" + ("" if api == "messages" else "/v1"),
         "PROVIDER_API_KEY=sk-bench-0001",
-        "PROVIDER_API=" + ("messages" if direct else "chat"),
+        f"PROVIDER_API={api}",
         "BIG_MODEL=gpt-4o",
         "MIDDLE_MODEL=gpt-4o",
         "SMALL_MODEL=gpt-4o-mini",

@@ -3,10 +3,11 @@ The provider: a separate process that answers with prepared bytes.
 
     python -m bench.upstream PORT SECONDS
 
-It serves Chat Completions and Messages, whole and streamed. Every streamed chunk contains the mark
-`~k`, which the client counts. `GET /mode?chunks=500&delay_ms=20&kind=tool&stamp=1` sets how streams
-are sent from then on: the number of chunks, the milliseconds between them (0: full speed), text or
-tool call, and whether each contains the time at which it was sent.
+It serves Chat Completions, Responses and Messages, whole and streamed. Every streamed chunk
+contains the mark `~k`, which the client counts. A request to
+`GET /mode?chunks=500&delay_ms=20&kind=tool&stamp=1` sets how streams are sent from then on: the
+number of chunks, the milliseconds between them (0: full speed), text or tool call, and whether each
+contains the time at which it was sent.
 """
 
 from __future__ import annotations
@@ -167,15 +168,81 @@ def _message_around(kind: str) -> tuple[list[bytes], list[bytes]]:
     return head, tail
 
 
+# Responses.
+
+_TEXT_ITEM: dict[str, Any] = {
+    "type": "message",
+    "id": "msg_0123456789",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": _SAID, "annotations": []}],
+}
+_CALL_ITEM: dict[str, Any] = {
+    "type": "function_call",
+    "id": "fc_0123456789",
+    "call_id": "call_0123456789",
+    "name": "Read",
+    "arguments": "",
+    "status": "in_progress",
+}
+_RESPONSE: dict[str, Any] = {
+    "id": "resp_0123456789",
+    "object": "response",
+    "created_at": 1_700_000_000,
+    "status": "completed",
+    "error": None,
+    "incomplete_details": None,
+    "model": "gpt-4o-2024-08-06",
+    "output": [_TEXT_ITEM],
+    "usage": {
+        "input_tokens": 30,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 122,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 152,
+    },
+}
+RESPONSE_WHOLE = _whole(_json(_RESPONSE))
+
+
+def _response_delta(kind: str, text: str) -> bytes:
+    if kind == "tool":
+        name, place = "function_call_arguments", {"item_id": _CALL_ITEM["id"], "output_index": 0}
+        return _event(f"response.{name}.delta", sequence_number=7, **place, delta=text)
+    place = {"item_id": _TEXT_ITEM["id"], "output_index": 0, "content_index": 0}
+    return _event("response.output_text.delta", sequence_number=7, **place, delta=text, logprobs=[])
+
+
+def _response_around(kind: str) -> tuple[list[bytes], list[bytes]]:
+    begun = _RESPONSE | {"status": "in_progress", "output": [], "usage": None}
+    item = _CALL_ITEM if kind == "tool" else _TEXT_ITEM | {"content": []}
+    head = [
+        _event("response.created", response=begun),
+        _event("response.in_progress", response=begun),
+        _event("response.output_item.added", output_index=0, item=item),
+    ]
+    # Without `output_item.done`, which would contain the whole text: the deltas are measured.
+    tail = [_event("response.completed", response=_RESPONSE | {"output": []})]
+    if kind == "tool":
+        first, last = _response_delta(kind, '{"file_path":"'), _response_delta(kind, '"}')
+        return [*head, first], [last, *tail]
+    return head, tail
+
+
 # Streams.
+
+_DIALECTS = {
+    "chat": (_chat_around, _chat_delta),
+    "messages": (_message_around, _message_delta),
+    "responses": (_response_around, _response_delta),
+}
+_WHOLE = {"chat": CHAT_WHOLE, "messages": MESSAGE_WHOLE, "responses": RESPONSE_WHOLE}
 
 
 @lru_cache(maxsize=32)
 def script(api: str, kind: str, chunks: int) -> tuple[bytes, ...]:
     """Return every write of a stream: the head, each marked chunk, the tail."""
-    around, delta = (
-        (_chat_around, _chat_delta) if api == "chat" else (_message_around, _message_delta)
-    )
+    around, delta = _DIALECTS[api]
     head, tail = around(kind)
     marked = [_frame(delta(kind, f" {MARK}{number:04d} word")) for number in range(chunks)]
     return (
@@ -188,7 +255,7 @@ def script(api: str, kind: str, chunks: int) -> tuple[bytes, ...]:
 @lru_cache(maxsize=4)
 def stamped(api: str, kind: str) -> tuple[bytes, bytes]:
     """A chunk, split at the position of its time stamp."""
-    delta = _chat_delta if api == "chat" else _message_delta
+    _, delta = _DIALECTS[api]
     head, tail = _frame(delta(kind, f"{STAMP}{0:016d}")).split(b"@" + b"0" * 16)
     return head + b"@", tail
 
@@ -249,13 +316,13 @@ class Connection(asyncio.Protocol):
             Connection.mode = _read_mode(path)
             self._transport.write(_whole(b"{}"))
             return
-        self._api = "messages" if "/messages" in path else "chat"
+        self._api = _dialect_of(path)
         if path.endswith("/models"):
             self._transport.write(_whole(b'{"object":"list","data":[]}'))
         elif b'"stream":true' in body.replace(b'"stream": true', b'"stream":true'):
             self._start_stream()
         else:
-            self._transport.write(CHAT_WHOLE if self._api == "chat" else MESSAGE_WHOLE)
+            self._transport.write(_WHOLE[self._api])
 
     def _start_stream(self) -> None:
         mode = self._mode = Connection.mode
@@ -297,6 +364,12 @@ class Connection(asyncio.Protocol):
         self._loop.call_at(due, self._write_paced, writes)
 
 
+def _dialect_of(path: str) -> str:
+    if "/messages" in path:
+        return "messages"
+    return "responses" if path.endswith("/responses") else "chat"
+
+
 def _read_mode(path: str) -> Mode:
     query = dict(parse_qsl(urlsplit(path).query))
     numbers: dict[str, Any] = {name: int(value) for name, value in query.items() if name != "kind"}
@@ -312,7 +385,7 @@ async def serve(port: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    for api in ("chat", "messages"):
+    for api in _DIALECTS:
         stamped(api, "text")
     gc.freeze()
     uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2])))

@@ -2,7 +2,7 @@
 A provider's Responses stream as the client's Messages stream: bytes in, bytes out.
 
 Each read is cut into events, each event decoded and given to the state machine, and the events
-that result are encoded and joined. Text deltas take a faster path (`delta_pattern.py`).
+that result are encoded and joined. Deltas take a faster path (`delta_pattern.py`).
 
 An error does not discard what came before it in the same read: `feed` returns that first and
 raises with the next call.
@@ -20,14 +20,13 @@ from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.convert.responses import delta_pattern
 from ccproxy.convert.responses.answer import read_event, to_events
 from ccproxy.convert.responses.delta_pattern import DeltaPattern
-from ccproxy.convert.responses.stream import ResponsesToMessageStream
+from ccproxy.convert.responses.stream import Absorb, ResponsesToMessageStream
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.responses import DONE, StreamEvent
 
 _BODY_LIMIT = 64 * 1024 * 1024
 """The most bytes that are collected of an answer that is not streamed."""
-_TEXT_DELTA = "response.output_text.delta"
 _MAX_ATTEMPTS = 16
 """Patterns that matched no event, after which no more are learned."""
 _encode = msgspec.json.Encoder().encode
@@ -49,7 +48,7 @@ class ResponsesRelay:
         self._has_read = False
         self._problem: Problem | None = None
         self._pattern: DeltaPattern | None = None
-        self._part: object = None
+        self._absorb: Absorb = lambda _texts: None
         self._attempts = 0
         self.ended = False
         """True: nothing that the provider could still send matters."""
@@ -161,25 +160,26 @@ class ResponsesRelay:
         self._write(self._machine.feed(event), out)
         if self._machine.complete:
             self._end(out)
-        elif event.type == _TEXT_DELTA and self._attempts < _MAX_ATTEMPTS:
+        elif self._attempts < _MAX_ATTEMPTS:
             self._learn(event, received)
 
     def _learn(self, event: StreamEvent, received: sse.ServerEvent) -> None:
-        steady = self._machine.steady_text
-        if steady is not None and steady[0] == event.output_index:
+        absorb = self._machine.absorber(event)
+        if absorb is not None:
             self._attempts += 1
-            self._pattern = delta_pattern.learn(received, steady[1])
-            self._part = event.content_index
+            self._absorb = absorb
+            self._pattern = delta_pattern.learn(received)
 
     def _copy(self, data: bytes, start: int, out: list[bytes]) -> int:
-        """Write the events from *start* that match the pattern; return where the rest begins."""
+        """Take the events from *start* that match the pattern; return where the rest begins."""
         if self._pattern is None or not self._decoder.idle:
             return start
-        events, characters, end = self._pattern.copy(data, start)
-        if characters:
+        literals, texts, end = self._pattern.find(data, start)
+        if literals:
             self._attempts = 0
-            self._machine.absorb(self._part, characters)
-            out.append(events)
+            block = self._absorb(texts)
+            if block is not None:
+                out.append(delta_pattern.text_events(literals, block))
         return end
 
     def _end(self, out: list[bytes]) -> None:

@@ -21,6 +21,7 @@ A whole answer uses the same machine: its items are given to it as if they had j
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ccproxy.convert.chat.think_tags import ThinkTags
@@ -32,6 +33,7 @@ from ccproxy.convert.responses.output_items import (
     HostedSearch,
     MessageItem,
     OutputItem,
+    PartKey,
     ReasoningItem,
     UnknownItem,
     answer_calls,
@@ -39,6 +41,9 @@ from ccproxy.convert.responses.output_items import (
 from ccproxy.convert.responses.reasoning_items import LATE_ITEMS, REASONING_ITEM, pack
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol.responses import FINAL_EVENTS, Item, Response, StreamEvent, string
+
+Absorb = Callable[[list[str]], int | None]
+"""Takes the texts of deltas that were not fed; see `absorber`."""
 
 _ITEM_TYPES: Mapping[str, type[OutputItem]] = {
     "message": MessageItem,
@@ -90,19 +95,6 @@ class ResponsesToMessageStream:
         return self._final is not None or self.stopped or self._ended
 
     @property
-    def steady_text(self) -> tuple[int, int] | None:
-        """
-        The output index and the block of the text that is being written.
-
-        None unless a delta of that text does nothing but become a delta of that block.
-        """
-        writer = self._writer
-        if writer.block != "text" or self._stops.is_active or self._tags is not None:
-            return None
-        item = self._items[self._next] if self._next < len(self._items) else None
-        return (item.index, writer.index) if isinstance(item, MessageItem) else None
-
-    @property
     def usage(self) -> dict[str, Any]:
         """The usage in the Messages API's sense; estimates where none was reported."""
         return to_usage(
@@ -122,10 +114,29 @@ class ResponsesToMessageStream:
             self._advance()
         return self._writer.take()
 
-    def absorb(self, content_index: object, characters: int) -> None:
-        """Take note of deltas of the steady text that were sent to the client directly."""
-        self._writer.chars += characters
-        self._items[self._next].add_length(("content", content_index), characters)
+    def absorber(self, event: StreamEvent) -> Absorb | None:
+        """
+        Return a function that takes further deltas like *event*, which was fed last.
+
+        It takes their texts and returns the number of the block that they must be written to, or
+        None if nothing is written yet. None instead of a function: such deltas must be fed.
+        """
+        index = _index(event.output_index, default=-1)
+        item = self._by_index.get(index)
+        if item is None or item.is_done:
+            return None
+        if event.type == "response.function_call_arguments.delta":
+            return partial(_absorb_arguments, item)
+        writer = self._writer
+        is_steady = (
+            event.type == "response.output_text.delta"
+            and writer.block == "text"
+            and self._items[self._next] is item
+            and not (self._stops.is_active or self._tags is not None)
+        )
+        if not is_steady:
+            return None
+        return partial(_absorb_text, item, ("content", event.content_index), writer, writer.index)
 
     def feed_response(self, response: Response) -> list[Event]:
         """Take a whole answer and return its events, apart from its end."""
@@ -379,6 +390,19 @@ class ResponsesToMessageStream:
         if self._writer.has_tools:
             return "tool_use"
         return "refusal" if self._refused else "end_turn"
+
+
+def _absorb_arguments(item: OutputItem, texts: list[str]) -> None:
+    item.add_delta(("arguments", 0), "".join(texts))
+
+
+def _absorb_text(
+    item: OutputItem, part: PartKey, writer: MessageWriter, block: int, texts: list[str]
+) -> int:
+    characters = sum(map(len, texts))
+    writer.chars += characters
+    item.add_length(part, characters)
+    return block
 
 
 _Handler = Callable[[ResponsesToMessageStream, StreamEvent], None]

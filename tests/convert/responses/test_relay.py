@@ -87,9 +87,10 @@ def test_most_deltas_take_the_fast_path(monkeypatch):
         return feed(machine, event)
 
     monkeypatch.setattr(ResponsesToMessageStream, "feed", count)
-    stream = sse(events_of(response(message("A long answer. " * 40))))
+    stream = sse(events_of(response(message("A long answer. " * 40), call("f", "[1]" * 200))))
     relayed(cut(stream, 700))
-    assert fed.count("response.output_text.delta") < 0.2 * stream.count(b"text.delta\n")
+    for kind in ("response.output_text.delta", "response.function_call_arguments.delta"):
+        assert fed.count(kind) <= 2 < stream.count(b"event: " + kind.encode())
 
 
 def test_comments_names_ids_and_a_done_mark_do_not_matter():
