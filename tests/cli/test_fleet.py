@@ -1,4 +1,4 @@
-"""start, status, restart, reload and stop, as processes on a real fleet."""
+"""start, status, restart, reload and stop, as real processes on a real fleet."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_day_of_a_fleet(demo, process):
     assert process("reload").returncode == 3
 
 
-def test_restart_starts_what_does_not_run(demo, process):
+def test_restart_starts_stopped_proxies(demo, process):
     done = process("restart")
     assert done.returncode == 0, done.stderr
     assert {row["state"] for row in rows(process).values()} == {"ready"}
@@ -91,7 +91,7 @@ def test_the_json_has_the_schema(demo, process):
     assert row["log"] == str(demo / "logs" / "Demo.log")
 
 
-def test_what_changed_since_the_start_is_shown_until_it_is_reloaded(demo, process):
+def test_changes_since_the_start_are_shown_until_they_are_reloaded(demo, process):
     process("start")
     assert "changed since start" not in process("status").stdout
     write_env(demo, "demo", "PROVIDER=demo\nLOG_LEVEL=DEBUG\n")
@@ -116,7 +116,7 @@ def send_request(port):
     return connection
 
 
-def test_stop_reports_what_it_waits_for_and_ctrl_c_ends_the_wait(demo, process):
+def test_stop_reports_running_requests_and_ctrl_c_aborts_them(demo, process):
     with socket.create_server(("127.0.0.1", 0)) as silent_provider:
         url = f"http://127.0.0.1:{silent_provider.getsockname()[1]}/v1"
         write_env(demo, "demo", f"PROVIDER_BASE_URL={url}\nPROVIDER_API_KEY=sk-silent-1234567\n")
@@ -173,7 +173,7 @@ def test_a_mistake_in_any_file_changes_nothing(verb, demo, process):
     ("taken", "code"),
     [pytest.param(["Demo"], 1, id="one of two"), pytest.param(["Demo", "Other"], 5, id="all")],
 )
-def test_a_taken_port_is_told_and_the_others_start(taken, code, demo, process):
+def test_a_port_in_use_is_reported_and_the_other_proxies_start(taken, code, demo, process):
     strangers = [socket.create_server(("127.0.0.1", port_of(demo, label))) for label in taken]
     try:
         done = process("start")
@@ -200,7 +200,7 @@ def test_a_fleet_can_be_stopped_whatever_was_made_of_its_table(demo, process):
     assert (stop.returncode, stop.stderr) == (0, "Stopped 2 workers: Demo, Other\n")
 
 
-def test_status_of_a_broken_table_shows_what_runs_and_the_mistake(demo, process):
+def test_status_of_a_broken_table_shows_running_proxies_and_the_mistake(demo, process):
     assert process("start", "demo").returncode == 0
     table = demo / "ccproxy.toml"
     table.write_text(f"{table.read_text()}\nthis is not TOML\n")
@@ -210,7 +210,7 @@ def test_status_of_a_broken_table_shows_what_runs_and_the_mistake(demo, process)
     assert "ccproxy.toml:3" in status.stderr
 
 
-def test_status_without_a_supervisor_tells_the_truth_and_starts_nothing(demo, process):
+def test_status_without_a_supervisor_is_correct_and_starts_nothing(demo, process):
     process("start")
     supervisor = json.loads(process("status", "--json").stdout)["supervisor"]["pid"]
     os.kill(supervisor, signal.SIGKILL)
@@ -234,15 +234,15 @@ def test_watch_looks_until_it_is_interrupted(demo):
     child = subprocess.Popen(
         command("status", "--watch"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    with child, child.stdout as shown:
-        assert shown.readline().startswith("ccproxy ")
-        while not shown.readline().startswith("ccproxy "):
+    with child, child.stdout as output:
+        assert output.readline().startswith("ccproxy ")
+        while not output.readline().startswith("ccproxy "):
             pass
         child.send_signal(signal.SIGINT)
     assert child.returncode == 130
 
 
-def test_a_link_in_the_place_of_a_log_is_told_as_what_it_is(demo, process):
+def test_a_symbolic_link_as_a_log_is_reported(demo, process):
     (demo / "logs").mkdir(mode=0o700)
     (demo / "logs/Demo.log").symlink_to(demo / "elsewhere")
     (demo / "logs/Other.out").symlink_to(demo / "elsewhere")
@@ -254,7 +254,7 @@ def test_a_link_in_the_place_of_a_log_is_told_as_what_it_is(demo, process):
     assert not (demo / "elsewhere").exists()
 
 
-def test_workers_that_nothing_is_written_about_are_told_and_can_be_stopped(demo, process):
+def test_workers_without_records_are_shown_and_can_be_stopped(demo, process):
     process("start")
     status = json.loads(process("status", "--json").stdout)
     workers = [pid for row in status["proxies"] for pid in row["pids"]]
@@ -270,7 +270,7 @@ def test_workers_that_nothing_is_written_about_are_told_and_can_be_stopped(demo,
 
 
 @pytest.mark.parametrize("name", ["supervisor.out", "supervisor.log"])
-def test_a_link_in_the_place_of_the_supervisors_own_file_is_told_as_well(name, demo, process):
+def test_a_symbolic_link_as_a_file_of_the_supervisor_is_reported(name, demo, process):
     (demo / "logs").mkdir(mode=0o700)
     (demo / "logs" / name).symlink_to(demo / "elsewhere")
     done = process("start")
@@ -320,16 +320,16 @@ def test_an_unknown_label_is_a_mistake_in_the_command(verb, home, ccproxy):
 @pytest.mark.parametrize(
     "words", [("start",), ("up",), ("run", "demo", "--", "true")], ids=" ".join
 )
-def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(words, demo, read_only):
+def test_a_folder_that_is_not_writable_is_reported_with_a_fix(words, demo, read_only):
     done = read_only(demo, *words)
     assert done.returncode == 1
     assert f"Error: {demo}/state: Read-only file system\n  fix: move ccproxy.toml" in done.stderr
 
 
-def test_a_folder_that_is_not_ours_is_told_with_whose_it_is(demo, process):
+def test_a_folder_of_another_user_is_reported_with_its_owner(demo, process):
     kernel = Path("/sys/kernel")
     if not kernel.is_dir():
-        pytest.skip("no folder here refuses everybody")
+        pytest.skip("root can write to every folder")
     (demo / "state").symlink_to(kernel)
     done = process("start")
     (demo / "state").unlink()

@@ -1,4 +1,4 @@
-"""The group: lazy verbs, errors as sentences, exit codes, colours."""
+"""The command line: lazy commands, errors, exit codes, colors."""
 
 from __future__ import annotations
 
@@ -53,16 +53,18 @@ def test_help_lists_every_command_with_its_summary_and_imports_none(ccproxy):
     modules = imported_by("--help")
     assert modules & HEAVY == set()
     assert not [name for name in modules if name.startswith("ccproxy.cli.commands.")]
-    shown = ccproxy("--help").stdout
+    output_text = ccproxy("--help").stdout
     for name, file in commands().items():
-        assert re.search(rf"^  {name} +{re.escape(file.summary())}$", shown, re.MULTILINE), name
+        assert re.search(rf"^  {name} +{re.escape(file.summary())}$", output_text, re.MULTILINE), (
+            name
+        )
 
 
 def test_help_groups_the_commands_and_fits_a_screen(ccproxy):
-    shown = ccproxy("--help").stdout
-    titles = re.findall(r"^(\S[^:]*):$", shown, re.MULTILINE)
+    output_text = ccproxy("--help").stdout
+    titles = re.findall(r"^(\S[^:]*):$", output_text, re.MULTILINE)
     assert titles == ["Options", "Daily use", "Sessions", "Inspect", "Set-up", "Service"]
-    assert len(shown.splitlines()) <= 55
+    assert len(output_text.splitlines()) <= 55
 
 
 def test_a_new_file_is_a_new_command(tmp_path):
@@ -81,8 +83,8 @@ def test_a_new_file_is_a_new_command(tmp_path):
     )
     run = [sys.executable, "-P", "-m", "ccproxy"]
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    shown = subprocess.check_output([*run, "--help"], env=environ, text=True)
-    assert re.search(r"^  greet-me +Print a greeting\.$", shown, re.MULTILINE)
+    output_text = subprocess.check_output([*run, "--help"], env=environ, text=True)
+    assert re.search(r"^  greet-me +Print a greeting\.$", output_text, re.MULTILINE)
     assert subprocess.check_output([*run, "greet-me"], env=environ, text=True) == "hello\n"
 
 
@@ -175,12 +177,12 @@ def test_no_suggestion_names_a_command_that_changes_something(ccproxy):
         *("top", "watch", "monitor", "stat", "list", "config", "add", "rm", "tail", "test"),
         *("models", "code", "ui", "update", "statr", "sto", "strat", "reastart", "swich", "cleanp"),
     ]
-    for word in (word for word in typed if word not in commands()):
-        result = ccproxy(word)
+    for typed_name in (typed_name for typed_name in typed if typed_name not in commands()):
+        result = ccproxy(typed_name)
         suggested = re.findall(
             r"(?:did you mean \"|fix: ccproxy )([a-z-]+)(?! --help)", result.stderr
         )
-        assert result.exit_code == 2, word
+        assert result.exit_code == 2, typed_name
         assert not set(suggested) & CHANGES_STATE, result.stderr
 
 
@@ -207,11 +209,13 @@ def test_the_version(args, ccproxy):
 # The common options.
 
 
-@pytest.mark.parametrize("place", ["before", "behind"])
-def test_common_options_stand_before_or_behind_the_verb(place, ccproxy, home, tmp_path_factory):
+@pytest.mark.parametrize("position", ["before", "behind"])
+def test_common_options_can_precede_or_follow_the_command(
+    position, ccproxy, home, tmp_path_factory
+):
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     option, verb = ["-c", home / "ccproxy.toml"], ["cleanup", "--dry-run"]
-    result = ccproxy(*(option + verb if place == "before" else verb + option))
+    result = ccproxy(*(option + verb if position == "before" else verb + option))
     assert (result.exit_code, result.stderr) == (0, "")
 
 
@@ -232,10 +236,10 @@ def test_colour_on_a_terminal(environ, args, expected, home):
         command(*args, "status", "nobody"), stderr=theirs, env={**keep, **environ}, check=False
     )
     os.close(theirs)
-    shown = os.read(ours, 4096).decode()
+    output_text = os.read(ours, 4096).decode()
     os.close(ours)
-    assert "is not in the table" in shown
-    assert ("\x1b[" in shown) is expected
+    assert "is not in the table" in output_text
+    assert ("\x1b[" in output_text) is expected
 
 
 @pytest.mark.parametrize("name", ["FORCE_COLOR", "CLICOLOR_FORCE"])
@@ -295,7 +299,7 @@ def test_each_error_has_its_exit_code_and_no_traceback(error, code):
         ),
     ],
 )
-def test_what_the_system_refuses_comes_with_a_fix(number, fix, tmp_path):
+def test_an_error_of_the_system_comes_with_a_fix(number, fix, tmp_path):
     file = tmp_path / "is not" / "there"
     result = CliRunner().invoke(raising(OSError(number, "No", str(file))), ["broken"])
     assert result.stderr.startswith(f"Error: {file}: No\n  fix: ")
@@ -316,20 +320,20 @@ STEERING = "a\x1b]0;pwned\x07"
         PermissionError(13, "Permission denied", f"/{STEERING}/x"),
     ],
 )
-def test_no_error_steers_the_terminal(error):
+def test_control_characters_in_errors_are_escaped(error):
     result = CliRunner().invoke(raising(error), ["broken"])
     assert not set("\x1b\x07") & set(result.stderr)
     assert "a\\x1b]0;pwned\\x07" in result.stderr
 
 
 @pytest.mark.parametrize("words", [["--label"], ["--preset"], [], ["init"]])
-def test_nothing_that_was_typed_steers_the_terminal(words, ccproxy):
+def test_control_characters_in_arguments_are_escaped(words, ccproxy):
     result = ccproxy("init", "--no-input", *words, STEERING)
     assert result.exit_code == 2
     assert not set("\x1b\x07") & set(result.stderr)
 
 
-def test_no_folder_steers_the_terminal(tmp_path, monkeypatch, process):
+def test_control_characters_in_paths_are_escaped(tmp_path, monkeypatch, process):
     folder = tmp_path / STEERING
     folder.mkdir()
     (folder / "ccproxy.toml").write_text('proxies = ["18081:demo.env:Demo"]')
@@ -337,15 +341,15 @@ def test_no_folder_steers_the_terminal(tmp_path, monkeypatch, process):
     (folder / "demo.env").chmod(0o600)
     monkeypatch.chdir(tmp_path)
     for verb in ("status", "check", "cleanup", "doctor"):
-        said = process("-c", folder / "ccproxy.toml", verb)
-        assert not set("\x1b\x07") & set(said.stdout + said.stderr), verb
-        assert "a\\x1b]0;pwned" in said.stdout + said.stderr, verb
+        report = process("-c", folder / "ccproxy.toml", verb)
+        assert not set("\x1b\x07") & set(report.stdout + report.stderr), verb
+        assert "a\\x1b]0;pwned" in report.stdout + report.stderr, verb
 
 
 def test_every_exit_code_is_explained(ccproxy):
-    shown = ccproxy("help", "exit-codes").stdout
+    output_text = ccproxy("help", "exit-codes").stdout
     for code, meaning in MEANINGS.items():
-        assert f"{code:>5}  {meaning}\n" in shown
+        assert f"{code:>5}  {meaning}\n" in output_text
     ours = {kind for kind in vars(errors).values() if isinstance(kind, type)}
     raised = {kind for kind in ours if issubclass(kind, errors.CcproxyError)}
     codes = {exit_code_of(kind.__new__(kind)) for kind in raised}
@@ -360,13 +364,13 @@ def test_help_of_a_command_is_that_of_its_option(ccproxy):
     assert '"statsu" is not a command (did you mean "status"?)' in result.stderr
 
 
-def test_without_a_verb_there_is_help(ccproxy):
+def test_without_a_command_the_help_is_shown(ccproxy):
     result = ccproxy()
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == ccproxy("--help").stdout
 
 
-def test_a_mistake_is_told_with_place_and_fix(ccproxy, home):
+def test_a_mistake_is_reported_with_its_line_and_fix(ccproxy, home):
     (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi", "0:a:b"]')
     result = ccproxy("cleanup")
     assert result.exit_code == 78
@@ -396,7 +400,7 @@ def test_a_named_table_that_is_missing_is_an_error(ccproxy, tmp_path, monkeypatc
     assert result.stderr.startswith("Error: there is no such file (named by --config)\n")
 
 
-def test_a_fault_of_ours_is_a_sentence_too():
+def test_an_internal_error_is_a_sentence():
     code = (
         "import sys; from ccproxy.cli import main\n"
         "main.cli.get_command = lambda *_: 1 / 0\n"
@@ -414,7 +418,7 @@ def test_a_fault_of_ours_is_a_sentence_too():
     assert "Traceback" in loud.stderr
 
 
-def test_a_reader_that_leaves_is_no_error(home):
+def test_a_closed_pipe_is_no_error(home):
     (home / "logs").mkdir()
     (home / "logs" / "Kimi-K2.log").write_text("x\n" * 200_000)
     child = subprocess.Popen(
@@ -427,7 +431,7 @@ def test_a_reader_that_leaves_is_no_error(home):
     assert child.wait() == 1
 
 
-def test_signs_are_ascii_where_the_encoding_has_no_others(process, home):
+def test_marks_are_ascii_if_the_encoding_lacks_them(process, home):
     result = process("env", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 2
     assert result.stderr.isascii()

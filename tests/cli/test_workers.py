@@ -1,4 +1,4 @@
-"""An entry with several worker processes: one pool of keys, whoever answers."""
+"""A proxy with several worker processes: they share one pool of keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUESTION = {"model": "claude-x", "max_tokens": 10, "messages": [{"role": "user",
 
 class _Provider(BaseHTTPRequestHandler):
     limited: tuple[str, ...] = ()
-    seen: list[str]
+    received: list[str]
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -64,7 +64,9 @@ def post(port):
         return answer.read()
 
 
-def test_two_processes_share_rotation_rests_and_counts(tmp_path, monkeypatch, process, provider):
+def test_two_processes_share_rotation_cooldowns_and_counts(
+    tmp_path, monkeypatch, process, provider
+):
     monkeypatch.chdir(tmp_path)
     port = free_port()
     (tmp_path / "ccproxy.toml").write_text(
@@ -83,18 +85,18 @@ def test_two_processes_share_rotation_rests_and_counts(tmp_path, monkeypatch, pr
         for _ in range(30):
             post(port)
         assert Counter(provider.seen[30:])[KEYS[1]] == 1
-        (shown,) = json.loads(process("keys", "--json").stdout)["proxies"]
-        assert [key["state"] for key in shown["keys"]] == ["ready", "cooldown", "ready"]
-        assert sum(key["used_today"] for key in shown["keys"]) == 61
+        (output,) = json.loads(process("keys", "--json").stdout)["proxies"]
+        assert [key["state"] for key in output["keys"]] == ["ready", "cooldown", "ready"]
+        assert sum(key["used_today"] for key in output["keys"]) == 61
         assert process("restart").returncode == 0
-        (shown,) = json.loads(process("keys", "--json").stdout)["proxies"]
-        assert [key["state"] for key in shown["keys"]] == ["ready", "cooldown", "ready"]
-        assert sum(key["used_today"] for key in shown["keys"]) == 61
+        (output,) = json.loads(process("keys", "--json").stdout)["proxies"]
+        assert [key["state"] for key in output["keys"]] == ["ready", "cooldown", "ready"]
+        assert sum(key["used_today"] for key in output["keys"]) == 61
         provider.limited = tuple(KEYS)
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(port)
-        told = json.load(refused.value)["error"]["message"]
+        message = json.load(refused.value)["error"]["message"]
         refused.value.close()
-        assert "rate-limited (429); next attempt in 10 min; see `ccproxy keys Two`." in told
+        assert "rate-limited (429); next attempt in 10 min; see `ccproxy keys Two`." in message
     finally:
         assert process("stop", "--now").returncode == 0

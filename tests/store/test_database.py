@@ -137,7 +137,7 @@ def test_a_file_whose_tables_were_never_made_holds_nothing(tmp_path):
     assert read_database(path) is None
 
 
-def test_a_damaged_file_is_told(tmp_path):
+def test_a_damaged_file_is_reported(tmp_path):
     path = tmp_path / "x.sqlite3"
     path.write_bytes(b"no database " * 1000)
     with pytest.raises(sqlite3.DatabaseError):

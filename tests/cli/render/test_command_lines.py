@@ -30,11 +30,11 @@ def installed(tmp_path, monkeypatch):
     return install(tmp_path / ".venv" / "bin")
 
 
-def test_what_path_does_not_have_is_called_as_it_was(installed):
+def test_a_program_that_is_not_on_path_keeps_its_path(installed):
     assert program(str(installed)) == str(installed)
 
 
-def test_what_path_has_is_called_by_its_name(installed, tmp_path):
+def test_a_program_on_path_is_called_by_its_name(installed, tmp_path):
     (tmp_path / "on path").mkdir()
     (tmp_path / "on path" / "ccproxy").symlink_to(installed)
     assert program(str(installed)) == "ccproxy"
@@ -47,7 +47,7 @@ def test_another_one_on_path_is_not_this_one(installed, tmp_path):
 
 
 @pytest.mark.parametrize("invoked", ["ccproxy", "/x/ccproxy/__main__.py", "-c", ""])
-def test_what_is_no_path_of_ccproxy_is_left(invoked, installed):
+def test_other_names_are_replaced_by_ccproxy(invoked, installed):
     assert program(invoked) == "ccproxy"
 
 
@@ -74,12 +74,12 @@ def test_only_commands_are_renamed(text, expected, installed, monkeypatch):
 
 
 def test_a_command_shows_how_to_call_it_again(installed, home):
-    def said(*args):
+    def result(*args):
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
         command = [os.path.relpath(installed, home), *args]
         done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
         return done.stdout + done.stderr
 
-    assert "Next:  .venv/bin/ccproxy start" in said("status")
-    assert "fix: .venv/bin/ccproxy start" in said("keys", "kimi-k2", "reset")
-    assert "fix: .venv/bin/ccproxy status --help" in said("status", "--nonsense")
+    assert "Next:  .venv/bin/ccproxy start" in result("status")
+    assert "fix: .venv/bin/ccproxy start" in result("keys", "kimi-k2", "reset")
+    assert "fix: .venv/bin/ccproxy status --help" in result("status", "--nonsense")

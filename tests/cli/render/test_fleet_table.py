@@ -1,4 +1,4 @@
-"""How a fleet looks, and what came of a start: lines and exit codes."""
+"""The output of status and the results of a start: lines and exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.protocol import SupervisorInfo
 from ccproxy.supervisor.control.status import Row
 
-REFUSED = "failed 7 times, next try in 22 s. Last words: BASE_URL is not a valid URL"
+REFUSED = "failed 7 times, next try in 22 s. Last line: BASE_URL is not a valid URL"
 PORT = "port 8083 in use by node (pid 4411, user root)"
 
 
@@ -51,13 +51,13 @@ def text(tmp_path, monkeypatch):
     def lines(*rows, columns=120, verbose=False, note="", supervisor=True, changed=()):
         monkeypatch.setenv("COLUMNS", str(columns))
         about = SupervisorInfo(pid=812, uptime_s=273600.0) if supervisor else None
-        found = FleetStatus(config="x", supervisor=about, proxies=rows, note=note)
-        return status_text(found, fleet, rows=rows, changed=changed, verbose=verbose).splitlines()
+        result = FleetStatus(config="x", supervisor=about, proxies=rows, note=note)
+        return status_text(result, fleet, rows=rows, changed=changed, verbose=verbose).splitlines()
 
     return lines
 
 
-def test_after_an_upgrade_it_says_what_runs_and_how_to_renew_it(text):
+def test_after_an_upgrade_the_running_version_is_shown_with_a_fix(text):
     """R21."""
     (first, *_) = text(row("kimi", version="0.0.1"), row("glm", version=__version__))
     assert f"running 0.0.1, installed {__version__}: `ccproxy reload`" in first
@@ -65,15 +65,15 @@ def test_after_an_upgrade_it_says_what_runs_and_how_to_renew_it(text):
     assert "running" not in first
 
 
-def test_of_the_same_version_an_older_code_is_told(text):
-    told = f"{__version__}, running older code: `ccproxy reload`"
+def test_older_code_of_the_same_version_is_reported(text):
+    message = f"{__version__}, running older code: `ccproxy reload`"
     (first, *_) = text(row("kimi", version=__version__, build="0123456789ab"))
-    assert told in first
+    assert message in first
     (first, *_) = text(row("kimi", version=__version__, build=installed_build()))
     assert "running" not in first
 
 
-def test_the_supervisors_own_trouble_stands_beside_its_pid(text):
+def test_a_problem_of_the_supervisor_is_shown_next_to_its_pid(text):
     (first, *_) = text(row("kimi"), note="disk full: /srv/logs")
     assert "supervisor pid 812 · " in first
     assert "disk full: /srv/logs" in first
@@ -91,19 +91,19 @@ def test_a_healthy_fleet(text, tmp_path):
     assert lines[-1] == f"Logs 0 B in 0 files (kept 3 days): {tmp_path / 'logs'}"
 
 
-def test_an_unhealthy_fleet_says_why_and_what_to_do(text):
+def test_an_unhealthy_fleet_is_shown_with_reasons_and_fixes(text):
     lines = text(
         row("claude"),
         row("kimi", "degraded", reason="1 of 3 keys rests", keys=(2, 3)),
         row("glm", "crash-loop", reason=REFUSED),
         row("deepseek", "foreign", reason=PORT),
     )
-    shown = "\n".join(lines)
+    output = "\n".join(lines)
     assert "1 ready, 1 degraded, 1 crash-loop, 1 foreign" in lines[0]
-    assert f"✗\x1b[0m glm  {REFUSED}\n    fix: ccproxy logs glm" in shown
-    assert f"✗\x1b[0m deepseek  {PORT}\n    fix: stop the other program, or give deepseek" in shown
-    assert "◐\x1b[0m kimi  1 of 3 keys rests" in shown
-    assert shown.count("fix: ") == 2
+    assert f"✗\x1b[0m glm  {REFUSED}\n    fix: ccproxy logs glm" in output
+    assert f"✗\x1b[0m deepseek  {PORT}\n    fix: stop the other program, or give deepseek" in output
+    assert "◐\x1b[0m kimi  1 of 3 keys rests" in output
+    assert output.count("fix: ") == 2
 
 
 @pytest.mark.parametrize(
@@ -143,22 +143,22 @@ def test_a_narrow_terminal_leaves_out_whole_columns_and_names_them(columns, hidd
     assert plain[3] == (f"(terminal too narrow for: {', '.join(hidden)})" if hidden else "")
 
 
-def test_verbose_adds_what_has_no_column(text):
-    shown = "\n".join(text(row("a"), verbose=True))
-    assert "upstream  https://api.example/v1" in shown
-    assert "big big-1, middle big-1, small small-1" in shown
-    assert "/x/logs/a.log" in shown
+def test_verbose_adds_the_details(text):
+    output = "\n".join(text(row("a"), verbose=True))
+    assert "upstream  https://api.example/v1" in output
+    assert "big big-1, middle big-1, small small-1" in output
+    assert "/x/logs/a.log" in output
 
 
 def test_a_bypassed_proxy_is_not_shown_as_ready(text):
     lines = text(row("claude"), row("glm", passes_to="https://api.anthropic.com"))
-    shown = [click.unstyle(line) for line in lines]
-    assert "1 ready, 1 bypassed" in shown[0]
-    assert re.fullmatch(r"◐ glm .* bypassed .* → api\.anthropic\.com", shown[4])
+    output = [click.unstyle(line) for line in lines]
+    assert "1 ready, 1 bypassed" in output[0]
+    assert re.fullmatch(r"◐ glm .* bypassed .* → api\.anthropic\.com", output[4])
     assert "\x1b[33m" in lines[4]
     assert (
         "! glm: bypassed → api.anthropic.com, requests are not changed   (ccproxy toggle glm on)"
-    ) in shown
+    ) in output
 
 
 def test_changes_since_the_start_are_named(text):
@@ -171,16 +171,16 @@ def test_a_key_that_the_user_can_test_is_the_fix(text):
     assert "    fix: ccproxy keys kimi test k2" in lines
 
 
-def test_a_dead_supervisor_is_told(text):
+def test_a_dead_supervisor_is_reported(text):
     note = "supervisor down, 1 worker serving"
     assert note in text(row("a"), note=note, supervisor=False)[0]
 
 
-def test_nothing_from_outside_steers_the_terminal(text):
+def test_control_characters_of_workers_are_escaped(text):
     lines = text(row("a", "failed", reason="\x1b[2Jgone", model="m\x1b]0;x\x07"), verbose=True)
-    shown = "\n".join(lines).replace("\x1b[31m", "").replace("\x1b[0m", "")
-    assert "\x1b" not in shown
-    assert "\\x1b[2Jgone" in shown
+    output = "\n".join(lines).replace("\x1b[31m", "").replace("\x1b[0m", "")
+    assert "\x1b" not in output
+    assert "\\x1b[2Jgone" in output
 
 
 # Exit codes.
@@ -202,8 +202,8 @@ def test_nothing_from_outside_steers_the_terminal(text):
 )
 def test_the_exit_code_of_status(states, note, code):
     rows = tuple(row(str(number), state) for number, state in enumerate(states))
-    found = FleetStatus(config="x", supervisor=None, proxies=rows, note=note)
-    assert status.exit_code(found, rows) == code
+    result = FleetStatus(config="x", supervisor=None, proxies=rows, note=note)
+    assert status.exit_code(result, rows) == code
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_the_last_words_of_a_worker_that_was_late_are_shown(tmp_path, capsys):
         text = "".join(f"{label} {number}\n" for number in range(30))
         (fleet.logs / f"{label}.log").write_text(text)
     outcome.show_last_lines(fleet, [row("late", "starting"), row("up"), row("x", "foreign")])
-    shown = capsys.readouterr().err.splitlines()
-    assert shown == [f"late  late {number}" for number in range(10, 30)]
+    output = capsys.readouterr().err.splitlines()
+    assert output == [f"late  late {number}" for number in range(10, 30)]
 
 
 def test_a_start_is_reported_line_by_line(capsys):

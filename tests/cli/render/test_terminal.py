@@ -41,7 +41,7 @@ def test_from_the_root_a_path_is_written_whole(monkeypatch):
         ("cp1252", "* a - + ...\n"),
     ],
 )
-def test_signs_fit_the_encoding(encoding, expected, monkeypatch):
+def test_marks_fit_the_encoding(encoding, expected, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
     terminal.show("● a · ✓ …")

@@ -32,8 +32,8 @@ def test_all_mistakes_of_all_files_at_once(home, ccproxy):
     assert result.exit_code == 78
     for words in ("MAX_RETRIES must", "BIG_MODLE is not a setting", "PROVIDER_API_KEY is missing"):
         assert words in result.stderr
-    for place in ("  envs/kimi.env:3\n", "  envs/kimi.env:4\n", "  envs/glm.env"):
-        assert place in result.stderr
+    for position in ("  envs/kimi.env:3\n", "  envs/kimi.env:4\n", "  envs/glm.env"):
+        assert position in result.stderr
     assert result.stderr.count("Error: ") == result.stderr.count("  fix: ") == 3
     assert "secret" not in result.stderr
 
@@ -53,7 +53,7 @@ def test_a_single_env_file(home, ccproxy):
 NOTE = "the context window of qwen3-coder:30b is unknown"
 
 
-def test_an_unknown_window_is_told(home, ccproxy):
+def test_an_unknown_context_window_is_noted(home, ccproxy):
     file = write_env(home, "kimi", "PROVIDER=ollama\n")
     for words in ([], ["envs/kimi.env"]):
         result = ccproxy("check", *words)
@@ -105,7 +105,7 @@ def test_choose(typed, expected, fleet):
         ("z*", '"z*" is not in the table'),
     ],
 )
-def test_what_fits_no_label(typed, words, fleet):
+def test_a_label_without_a_match_is_refused(typed, words, fleet):
     with pytest.raises(UsageError) as caught:
         choose(fleet, ["kimi-k2", typed])
     assert words in str(caught.value)

@@ -1,4 +1,4 @@
-"""`ccproxy doctor`: each trouble is made, found, and mended by what is said to mend it."""
+"""`ccproxy doctor`: each problem is created, reported with a fix, and repaired by --fix."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def examine(ccproxy):
     def run(*args):
         result = ccproxy("doctor", "--json", *(args or ("--offline",)))
         assert result.exception is None or isinstance(result.exception, SystemExit), result.output
-        found = json.loads(result.stdout)
-        worst = "fail" in {one["level"] for one in found["checks"]}
+        report = json.loads(result.stdout)
+        worst = "fail" in {one["level"] for one in report["checks"]}
         assert result.exit_code == int(worst)
-        return found["checks"]
+        return report["checks"]
 
     return run
 
@@ -58,25 +58,25 @@ def of(checks, name, level=None):
 # A healthy fleet.
 
 
-def test_every_check_says_something_and_nothing_fails(home, examine):
+def test_every_check_reports_and_none_fails_on_a_healthy_fleet(home, examine):
     checks = examine()
     assert {one["name"] for one in checks} == {check.name for check in CHECKS}
     assert len(CHECKS) >= 25
     assert [one for one in checks if one["level"] == "fail"] == []
 
 
-def test_people_see_only_what_is_not_well(home, ccproxy):
-    shown = ccproxy("doctor", "--offline").stdout
-    assert "✓" not in shown
-    assert "Claude Code is not on PATH" in shown
+def test_only_problems_are_shown_without_verbose(home, ccproxy):
+    output_text = ccproxy("doctor", "--offline").stdout
+    assert "✓" not in output_text
+    assert "Claude Code is not on PATH" in output_text
     verbose = ccproxy("doctor", "--offline", "-v").stdout
     assert "✓ ok" in verbose
     passed, warnings = verbose.count("✓ ok"), verbose.count("! warn")
-    assert f"\n{passed} passed, {warnings} warning" in shown
-    assert re.search(r"^\d+ passed, \d+ warnings?, 0 failed$", shown, re.MULTILINE)
+    assert f"\n{passed} passed, {warnings} warning" in output_text
+    assert re.search(r"^\d+ passed, \d+ warnings?, 0 failed$", output_text, re.MULTILINE)
 
 
-# One trouble each: what is made, which check finds it, how bad it is, and what it says.
+# Problems: a function that creates it, the check that reports it, its level, and its text.
 
 
 def break_env(home):
@@ -148,7 +148,7 @@ def in_git(home):
         subprocess.run(["git", *words], cwd=home, check=True)
 
 
-TROUBLES = [
+PROBLEMS = [
     (break_env, "configuration", "fail", "BIG_MODLE is not a setting"),
     (open_env, "configuration", "fail", "contains a key and is readable by other users"),
     (open_keyless_env, "env files", "warn", "readable by other users (it contains no key yet)"),
@@ -171,34 +171,34 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize(("make", "check", "level", "text"), TROUBLES)
-def test_a_trouble_is_found_with_what_mends_it(make, check, level, text, home, examine):
+@pytest.mark.parametrize(("make", "check", "level", "text"), PROBLEMS)
+def test_a_problem_is_reported_with_a_fix(make, check, level, text, home, examine):
     before = of(examine(), check, level)
     make(home)
-    found = [one for one in of(examine(), check, level) if one not in before]
-    assert [one for one in found if text in one["text"] and one["fix"]], found
+    report = [one for one in of(examine(), check, level) if one not in before]
+    assert [one for one in report if text in one["text"] and one["fix"]], report
 
 
-def test_folders_that_are_not_made_yet_are_no_trouble(home, examine):
+def test_folders_that_do_not_exist_yet_are_no_problem(home, examine):
     assert not any((home / name).exists() for name in ("logs", "pids", "state"))
     assert [one["level"] for one in of(examine(), "folders")] == ["ok"]
 
 
-def test_an_open_file_with_a_key_is_told_once(home, examine):
+def test_a_readable_file_with_a_key_is_reported_once(home, examine):
     open_env(home)
     checks = examine()
     assert len(of(checks, "configuration", "fail")) == 1
     assert of(checks, "env files", "warn") == []
 
 
-def test_an_open_file_that_needs_no_key_is_no_trouble(home, examine):
+def test_a_readable_file_that_needs_no_key_is_no_problem(home, examine):
     write_env(home, "kimi", "PROVIDER=demo\n").chmod(0o644)
     assert [one["level"] for one in of(examine(), "env files")] == ["ok"]
 
 
-def test_folders_that_cannot_be_written_are_found(home, read_only):
-    found = json.loads(read_only(home, "doctor", "--json", "--offline").stdout)["checks"]
-    folders = [(one["text"], one["fix"]) for one in of(found, "folders", "fail")]
+def test_folders_that_are_not_writable_are_reported(home, read_only):
+    report = json.loads(read_only(home, "doctor", "--json", "--offline").stdout)["checks"]
+    folders = [(one["text"], one["fix"]) for one in of(report, "folders", "fail")]
     assert [text for text, _ in folders] == [
         "logs is not writable",
         "pids is not writable",
@@ -211,12 +211,12 @@ def test_folders_that_cannot_be_written_are_found(home, read_only):
     ("make", "check", "level"),
     [
         (make, check, level)
-        for make, check, level, _ in TROUBLES
+        for make, check, level, _ in PROBLEMS
         if make in (open_env, open_keyless_env, open_logs, open_log_file, old_archive)
         or make in (stale_record, stale_supervisor)
     ],
 )
-def test_what_is_harmless_is_mended(make, check, level, home, examine, ccproxy):
+def test_fix_applies_harmless_repairs(make, check, level, home, examine, ccproxy):
     make(home)
     assert of(examine(), check, level)
     result = ccproxy("doctor", "--fix", "--offline")
@@ -226,14 +226,14 @@ def test_what_is_harmless_is_mended(make, check, level, home, examine, ccproxy):
 
 
 @pytest.mark.parametrize("make", [break_env, log_is_a_file, public_without_key, in_git])
-def test_what_is_not_harmless_is_left_to_the_user(make, home, ccproxy):
+def test_fix_leaves_everything_else_to_the_user(make, home, ccproxy):
     make(home)
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     ccproxy("doctor", "--fix", "--offline")
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_mending_does_not_follow_a_link(home, ccproxy, tmp_path_factory):
+def test_fix_does_not_follow_a_symbolic_link(home, ccproxy, tmp_path_factory):
     victim = tmp_path_factory.mktemp("theirs") / "victim"
     victim.write_text(f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n")
     victim.chmod(0o644)
@@ -280,21 +280,21 @@ def test_mending_does_not_follow_a_link(home, ccproxy, tmp_path_factory):
         ({"CCPROXY_ACTIVE": "gone"}, "session", "warn", "is not in the table"),
     ],
 )
-def test_what_a_shell_holds(environ, check, level, text, home, examine, monkeypatch):
+def test_variables_of_the_shell(environ, check, level, text, home, examine, monkeypatch):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    (found,) = of(examine(), check)
-    assert (found["level"], text in found["text"]) == (level, True), found
+    (report,) = of(examine(), check)
+    assert (report["level"], text in report["text"]) == (level, True), report
 
 
 @pytest.mark.parametrize("name", ["settings.json", "settings.local.json"])
 @pytest.mark.parametrize("key", [key for key in MANAGED if key != "CCPROXY_ACTIVE"])
-def test_every_setting_that_would_win_is_named(key, name, home, examine):
+def test_every_overriding_setting_is_named(key, name, home, examine):
     folder = home / ".claude"
     folder.mkdir()
     (folder / name).write_text(json.dumps({"env": {key: "something else"}}))
-    (found,) = of(examine(), "settings", "fail")
-    assert f"{name} sets {key}," in found["text"]
+    (report,) = of(examine(), "settings", "fail")
+    assert f"{name} sets {key}," in report["text"]
 
 
 def test_settings_of_the_user_and_of_the_project(home, examine):
@@ -306,44 +306,46 @@ def test_settings_of_the_user_and_of_the_project(home, examine):
     assert files == ["~/.claude/settings.json", str(home / ".claude/settings.json")]
 
 
-def test_a_foreign_ccproxy_before_ours_and_behind(home, examine, alone, monkeypatch, tmp_path):
+def test_another_program_named_ccproxy_before_and_after_ours_on_path(
+    home, examine, alone, monkeypatch, tmp_path
+):
     foreign = alone / "ccproxy"
     foreign.write_text("#!/bin/sh\necho another\n")
     foreign.chmod(0o755)
-    (found,) = of(examine(), "path")
-    assert (found["level"], "is another program" in found["text"]) == ("fail", True)
+    (report,) = of(examine(), "path")
+    assert (report["level"], "is another program" in report["text"]) == ("fail", True)
     ours = tmp_path / "ours"
     ours.mkdir()
     (ours / "ccproxy").write_text(f"#!{sys.executable}\nfrom ccproxy.__main__ import main\n")
     (ours / "ccproxy").chmod(0o755)
     monkeypatch.setenv("PATH", f"{ours}:{alone}")
-    (found,) = of(examine(), "path")
-    assert (found["level"], "another program named ccproxy" in found["text"]) == ("warn", True)
+    (report,) = of(examine(), "path")
+    assert (report["level"], "another program named ccproxy" in report["text"]) == ("warn", True)
 
 
 def test_the_version_of_claude(home, examine, alone):
     program = alone / "claude"
     program.write_text("#!/bin/sh\necho '2.1.329 (Claude Code)'\n")
     program.chmod(0o755)
-    (found,) = of(examine(), "claude")
-    assert (found["level"], found["text"]) == ("ok", "2.1.329 (Claude Code)")
+    (report,) = of(examine(), "claude")
+    assert (report["level"], report["text"]) == ("ok", "2.1.329 (Claude Code)")
 
 
 # The machine.
 
 
-def test_a_port_that_somebody_else_has(home, examine):
+def test_a_port_used_by_another_program(home, examine):
     with socket.create_server(("127.0.0.1", free_port())) as other:
         port = other.getsockname()[1]
         table = home / "ccproxy.toml"
         table.write_text(table.read_text().replace("18081", str(port)))
-        found = of(examine(), "workers", "fail")
-    assert len(found) == 1
-    assert "the port of Kimi-K2 is used by another program" in found[0]["text"]
-    assert f"pid {os.getpid()}" in found[0]["text"]
+        report = of(examine(), "workers", "fail")
+    assert len(report) == 1
+    assert "the port of Kimi-K2 is used by another program" in report[0]["text"]
+    assert f"pid {os.getpid()}" in report[0]["text"]
 
 
-def test_a_stranger_at_the_other_localhost(home, examine, monkeypatch):
+def test_another_program_on_the_ipv6_localhost(home, examine, monkeypatch):
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
         port = other.getsockname()[1]
         table = home / "ccproxy.toml"
@@ -352,8 +354,8 @@ def test_a_stranger_at_the_other_localhost(home, examine, monkeypatch):
         six = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
         # The system's own table of names is the one thing that a test cannot change.
         monkeypatch.setattr(machine.socket, "getaddrinfo", lambda *a, **k: six + real(*a, **k))
-        (found,) = of(examine(), "localhost", "fail")
-    assert f"port {port}" in found["text"]
+        (report,) = of(examine(), "localhost", "fail")
+    assert f"port {port}" in report["text"]
 
 
 def test_a_full_disk(home, examine, monkeypatch):
@@ -387,17 +389,17 @@ def at(home, url, **more):
     (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi"]\n')
 
 
-def test_a_name_that_is_not_known(home, examine):
+def test_a_name_that_cannot_be_resolved(home, examine):
     at(home, "https://no-such-host.invalid/v1")
-    (found,) = of(examine("-q"), "providers")
-    assert (found["level"], "(DNS)" in found["text"]) == ("fail", True)
+    (report,) = of(examine("-q"), "providers")
+    assert (report["level"], "(DNS)" in report["text"]) == ("fail", True)
 
 
-def test_nobody_there(home, examine):
+def test_a_provider_that_refuses_connections(home, examine):
     at(home, f"http://127.0.0.1:{free_port()}/v1")
-    (found,) = of(examine("-q"), "providers")
-    assert (found["level"], "cannot be reached" in found["text"]) == ("fail", True)
-    assert found["fix"] == "start the server there, or correct PROVIDER_BASE_URL"
+    (report,) = of(examine("-q"), "providers")
+    assert (report["level"], "cannot be reached" in report["text"]) == ("fail", True)
+    assert report["fix"] == "start the server there, or correct PROVIDER_BASE_URL"
 
 
 def answer_once(server, date):
@@ -416,7 +418,7 @@ def answer_once(server, date):
         ("nonsense", ["ok"]),
     ],
 )
-def test_a_provider_that_answers_tells_the_time(date, levels, home, examine):
+def test_the_clock_is_compared_with_the_provider(date, levels, home, examine):
     with socket.create_server(("127.0.0.1", 0)) as server:
         at(home, f"http://127.0.0.1:{server.getsockname()[1]}/v1")
         server.settimeout(10)
@@ -425,9 +427,9 @@ def test_a_provider_that_answers_tells_the_time(date, levels, home, examine):
             target=lambda: (server.accept()[0].close(), answer_once(server, date))
         )
         thread.start()
-        found = of(examine("-q"), "providers")
+        report = of(examine("-q"), "providers")
         thread.join()
-    assert [one["level"] for one in found] == levels
+    assert [one["level"] for one in report] == levels
 
 
 def test_a_certificate_that_is_not_trusted(home, examine, tmp_path):
@@ -445,10 +447,10 @@ def test_a_certificate_that_is_not_trusted(home, examine, tmp_path):
         server.settimeout(10)
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
-        (found,) = of(examine("-q"), "providers")
+        (report,) = of(examine("-q"), "providers")
         thread.join()
-    assert (found["level"], "is refused" in found["text"]) == ("fail", True), found
-    assert "CA_BUNDLE" in found["fix"]
+    assert (report["level"], "is refused" in report["text"]) == ("fail", True), report
+    assert "CA_BUNDLE" in report["fix"]
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
@@ -471,11 +473,11 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     return cert, key
 
 
-def forward_proxy(server, status, seen):
+def forward_proxy(server, status, received):
     """Accept one CONNECT request, answer with *status*, and close."""
     connection, _ = server.accept()
     with connection:
-        seen.append(connection.recv(65536).decode())
+        received.append(connection.recv(65536).decode())
         connection.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
 
 
@@ -483,8 +485,8 @@ def forward_proxy(server, status, seen):
 def test_a_provider_is_checked_through_the_http_proxy_of_its_requests(
     source, home, examine, monkeypatch
 ):
-    """Behind a company's proxy the name cannot be resolved here, and that is no problem."""
-    seen: list[str] = []
+    """With a company's proxy, a name that cannot be resolved here is not a problem."""
+    received: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         proxy = f"http://user:canarypassword@127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
@@ -494,16 +496,16 @@ def test_a_provider_is_checked_through_the_http_proxy_of_its_requests(
         else:
             at(home, "https://no-such-host.invalid/v1", UPSTREAM_PROXY=proxy)
         server.settimeout(10)
-        thread = threading.Thread(target=forward_proxy, args=(server, 403, seen))
+        thread = threading.Thread(target=forward_proxy, args=(server, 403, received))
         thread.start()
-        (found,) = of(examine("-q"), "providers")
+        (report,) = of(examine("-q"), "providers")
         thread.join()
-    assert seen[0].startswith("CONNECT no-such-host.invalid:443 ")
-    assert "Proxy-Authorization: Basic dXNlcjpjYW5hcnlwYXNzd29yZA==" in seen[0]
-    assert "DNS" not in found["text"]
-    assert (found["level"], "403" in found["text"]) == ("fail", True), found
-    assert "check UPSTREAM_PROXY or HTTPS_PROXY" in found["fix"]
-    assert "canarypassword" not in json.dumps(found)
+    assert received[0].startswith("CONNECT no-such-host.invalid:443 ")
+    assert "Proxy-Authorization: Basic dXNlcjpjYW5hcnlwYXNzd29yZA==" in received[0]
+    assert "DNS" not in report["text"]
+    assert (report["level"], "403" in report["text"]) == ("fail", True), report
+    assert "check UPSTREAM_PROXY or HTTPS_PROXY" in report["fix"]
+    assert "canarypassword" not in json.dumps(report)
 
 
 def test_an_http_provider_is_checked_through_a_proxy(home, examine, monkeypatch):
@@ -514,9 +516,9 @@ def test_an_http_provider_is_checked_through_a_proxy(home, examine, monkeypatch)
         server.settimeout(10)
         thread = threading.Thread(target=answer_once, args=(server, "now"))
         thread.start()
-        (found,) = of(examine("-q"), "providers")
+        (report,) = of(examine("-q"), "providers")
         thread.join()
-    assert (found["level"], " through 127.0.0.1:" in found["text"]) == ("ok", True), found
+    assert (report["level"], " through 127.0.0.1:" in report["text"]) == ("ok", True), report
 
 
 @pytest.mark.xdist_group("processes")
@@ -538,16 +540,16 @@ def test_a_proxy_in_the_settings_file_of_claude_code_is_found(home, examine):
     (home / ".claude").mkdir()
     settings = {"env": {"HTTPS_PROXY": "http://x:1", "NO_PROXY": "intranet.example"}}
     (home / ".claude/settings.json").write_text(json.dumps(settings))
-    (found,) = of(examine(), "http proxy", "fail")
-    assert "HTTPS_PROXY is set in" in found["text"]
-    assert ".claude/settings.json" in found["text"]
+    (report,) = of(examine(), "http proxy", "fail")
+    assert "HTTPS_PROXY is set in" in report["text"]
+    assert ".claude/settings.json" in report["text"]
 
 
 def test_a_model_that_claude_code_saved_is_warned_about(home, examine):
     (home / ".claude").mkdir()
     (home / ".claude/settings.json").write_text(json.dumps({"model": "GLM-5:big"}))
-    (found,) = of(examine(), "settings", "warn")
-    assert 'saves the model "GLM-5:big"' in found["text"]
+    (report,) = of(examine(), "settings", "warn")
+    assert 'saves the model "GLM-5:big"' in report["text"]
 
 
 @pytest.mark.xdist_group("processes")
@@ -564,7 +566,7 @@ def test_a_running_fleet_and_its_keys(demo, process, examine):
 
 @pytest.mark.xdist_group("processes")
 def test_a_key_that_is_refused(demo, process, examine, monkeypatch):
-    """The provider is somebody who says 401 to everything."""
+    """The provider answers every request with 401."""
 
     def serve(server):
         while True:
@@ -584,19 +586,19 @@ def test_a_key_that_is_refused(demo, process, examine, monkeypatch):
         thread = threading.Thread(target=serve, args=(server,), daemon=True)
         thread.start()
         assert process("start").returncode == 0
-        found = of(examine("--online"), "provider keys", "fail")
+        report = of(examine("--online"), "provider keys", "fail")
         server.shutdown(socket.SHUT_RDWR)
-    assert [one["text"] for one in found] == [
+    assert [one["text"] for one in report] == [
         "Demo: authentication_error",
         "Other: authentication_error",
     ]
-    assert "PROVIDER_API_KEY" in found[0]["fix"]
+    assert "PROVIDER_API_KEY" in report[0]["fix"]
 
 
 # Reports.
 
 
-def test_no_secret_is_in_any_form_of_it(home, ccproxy, monkeypatch):
+def test_no_form_of_output_contains_a_secret(home, ccproxy, monkeypatch):
     secrets = {
         "api key": "sk-canary-000000001111",
         "client key": "canary-client-key-2222222",
@@ -627,7 +629,7 @@ def test_the_users_name_is_not_in_the_report(home, ccproxy):
     assert os.environ["HOME"] not in ccproxy("doctor", "--offline", "--report").stdout
 
 
-def test_fixes_use_only_verbs_that_there_are():
+def test_fixes_name_only_existing_commands():
     folder = Path(machine.__file__).parent
     fixes = [
         line

@@ -49,7 +49,7 @@ def test_showing_the_last_as_json(filled, ccproxy):
     }
 
 
-def test_nothing_is_kept(home, ccproxy):
+def test_without_turns_the_way_to_record_them_is_named(home, ccproxy):
     done = ccproxy("history")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "HISTORY=on" in done.stderr
@@ -76,7 +76,7 @@ def test_nothing_is_overwritten(filled, ccproxy):
 
 
 @pytest.mark.parametrize(
-    ("words", "typed", "said", "left"),
+    ("words", "typed", "report", "remaining"),
     [
         pytest.param([], "y\n", "Deleted 2 turns of Kimi-K2.", [], id="yes"),
         pytest.param([], "n\n", "Nothing was deleted.", TURNS, id="no"),
@@ -84,7 +84,7 @@ def test_nothing_is_overwritten(filled, ccproxy):
         pytest.param(["--yes"], "", "Deleted 2 turns of Kimi-K2.", [], id="not asked"),
     ],
 )
-def test_at_a_terminal_it_is_asked_before_anything_is_forgotten(filled, words, typed, said, left):
+def test_a_terminal_is_asked_before_turns_are_deleted(filled, words, typed, report, remaining):
     ours, theirs = pty.openpty()
     os.write(ours, typed.encode())
     done = subprocess.run(
@@ -97,9 +97,9 @@ def test_at_a_terminal_it_is_asked_before_anything_is_forgotten(filled, words, t
     )
     os.close(theirs)
     os.close(ours)
-    assert done.stdout == f"{said}\n"
+    assert done.stdout == f"{report}\n"
     assert ("This cannot be undone." in done.stderr) is not bool(words)
-    assert read_turns(filled / "state", "Kimi-K2") == left
+    assert read_turns(filled / "state", "Kimi-K2") == remaining
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_at_a_terminal_it_is_asked_before_anything_is_forgotten(filled, words, t
         ("usage", ["usage"]),
     ],
 )
-def test_a_damaged_file_is_told(home, ccproxy, name, words):
+def test_a_damaged_file_is_reported(home, ccproxy, name, words):
     (home / "state").mkdir()
     (home / f"state/{name}.sqlite3").write_bytes(b"nonsense" * 1000)
     done = ccproxy(*words)
@@ -121,7 +121,7 @@ def test_a_damaged_file_is_told(home, ccproxy, name, words):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "report"),
     [
         (["kimi-k2", "export"], "the file name is missing"),
         (["kimi-k2", "export", "../x"], "not the name of a file"),
@@ -130,10 +130,10 @@ def test_a_damaged_file_is_told(home, ccproxy, name, words):
         (["kimi-k2", "burn"], "burn"),
     ],
 )
-def test_what_cannot_be_meant(filled, ccproxy, words, said):
+def test_wrong_usage_is_refused(filled, ccproxy, words, report):
     done = ccproxy("history", *words)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert report in done.stderr
 
 
 def test_without_a_terminal_nothing_is_deleted_unless_confirmed(filled, ccproxy):
@@ -147,7 +147,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_confirmed(filled, ccproxy)
 
 
 @pytest.mark.parametrize("has_client_key", [False, True])
-def test_what_was_just_recorded_is_shown(has_client_key, demo, ccproxy, process):
+def test_pending_turns_are_flushed_before_they_are_shown(has_client_key, demo, ccproxy, process):
     """The worker writes turns in batches; showing them does not wait for the next batch."""
     key = "a-client-key-of-16-characters" if has_client_key else ""
     setting = f"ANTHROPIC_API_KEY={key}\n" if has_client_key else ""
@@ -168,9 +168,9 @@ def test_switched_on_and_off_while_it_runs(demo, ccproxy, process):
     for _ in range(2):
         say(port, "remember me")
         assert ccproxy("history", "demo", "off").stdout == "Not recording Demo conversations.\n"
-    found = [turn.content for turn in read_turns(demo / "state", "Demo")]
-    assert found.count("remember me") == 1
-    assert len(found) == 2
+    result = [turn.content for turn in read_turns(demo / "state", "Demo")]
+    assert result.count("remember me") == 1
+    assert len(result) == 2
 
 
 def say(port, text, *, key=""):

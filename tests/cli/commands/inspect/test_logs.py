@@ -29,7 +29,7 @@ def write(home, name, *lines):
 
 def events(result):
     """The events of the lines shown with --json."""
-    return [json.loads(shown)["event"] for shown in result.stdout.splitlines()]
+    return [json.loads(output)["event"] for output in result.stdout.splitlines()]
 
 
 # The past.
@@ -164,11 +164,11 @@ def test_a_request_without_a_model_shows_its_path(home, ccproxy):
     assert ccproxy("logs", "kimi-k2").stdout[9:] == "GET /v1/models 404 2 ms\n"
 
 
-def test_a_line_that_is_no_json_is_shown_behind_its_neighbour(home, ccproxy):
+def test_a_line_that_is_not_json_stays_after_the_line_before_it(home, ccproxy):
     write(home, "Kimi-K2.log", line("a", ago=3), "Traceback (most recent call last):\n")
     write(home, "GLM-4.6.log", line("b", ago=2))
-    shown = ccproxy("logs").stdout.splitlines()
-    assert [text.split("  ", 1)[-1].split()[-1] for text in shown] == ["a", "last):", "b"]
+    output = ccproxy("logs").stdout.splitlines()
+    assert [text.split("  ", 1)[-1].split()[-1] for text in output] == ["a", "last):", "b"]
 
 
 @pytest.mark.parametrize(
@@ -182,18 +182,18 @@ def test_a_line_that_is_no_json_is_shown_behind_its_neighbour(home, ccproxy):
     ],
 )
 @pytest.mark.parametrize("how", [[], ["--json"]])
-def test_nothing_that_steers_the_terminal_gets_through(evil, how, home, ccproxy):
+def test_control_characters_are_escaped(evil, how, home, ccproxy):
     raw = json.dumps({"event": evil, evil: evil, "level": evil}, ensure_ascii=False)
     at = json.dumps(
         {"time": datetime.now(UTC).isoformat(), "event": evil, "level": "info", "x": evil}
     )
     write(home, "Kimi-K2.log", evil.replace("\r", "") + "\n", raw + "\n", at + "\n")
-    shown = ccproxy("logs", "kimi-k2", *how).stdout
-    assert shown.count("\n") == 3
-    assert all(text.isprintable() for text in shown.split("\n"))
+    output = ccproxy("logs", "kimi-k2", *how).stdout
+    assert output.count("\n") == 3
+    assert all(text.isprintable() for text in output.split("\n"))
 
 
-def test_nothing_fits(home, ccproxy):
+def test_no_matching_lines(home, ccproxy):
     result = ccproxy("logs")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "No matching log lines in logs." in result.stderr
@@ -289,15 +289,15 @@ def test_follow_shows_past_and_future_across_a_rotation(home):
     child = subprocess.Popen(
         command("logs", "-f", "--json", "--level", "info"), stdout=subprocess.PIPE, text=True
     )
-    with child, child.stdout as shown:
+    with child, child.stdout as output:
         try:
-            assert json.loads(shown.readline())["event"] == "past"
+            assert json.loads(output.readline())["event"] == "past"
             write(home, "Kimi-K2.log", line("hidden", level="debug"), line("now"))
-            assert json.loads(shown.readline())["event"] == "now"
+            assert json.loads(output.readline())["event"] == "now"
             file.rename(home / "logs" / "Kimi-K2.log.20260101_000000")
             write(home, "Kimi-K2.log", line("later"))
             write(home, "GLM-4.6.log", line("other"))
-            assert {json.loads(shown.readline())["event"] for _ in range(2)} == {"later", "other"}
+            assert {json.loads(output.readline())["event"] for _ in range(2)} == {"later", "other"}
         finally:
             child.send_signal(2)
     assert child.returncode == 130

@@ -53,7 +53,7 @@ def rows(done):
     return [line.split() for line in lines if not line.startswith("(terminal too narrow")]
 
 
-def test_what_each_model_used(filled, ccproxy, monkeypatch):
+def test_usage_of_each_model(filled, ccproxy, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     done = ccproxy("usage")
     assert done.exit_code == 0
@@ -73,14 +73,14 @@ def test_what_each_model_used(filled, ccproxy, monkeypatch):
     ],
 )
 def test_groups(filled, ccproxy, words, groups):
-    found = rows(ccproxy("usage", *words))[1:]
-    assert [row[: len(group)] for row, group in zip(found, groups, strict=True)] == groups
+    result = rows(ccproxy("usage", *words))[1:]
+    assert [row[: len(group)] for row, group in zip(result, groups, strict=True)] == groups
 
 
 def test_days(filled, ccproxy):
-    found = rows(ccproxy("usage", "--by", "day", "--since", "90d"))
-    assert len(found) == 1 + 4 + 1
-    assert found[1][0] < found[2][0] < found[3][0]
+    result = rows(ccproxy("usage", "--by", "day", "--since", "90d"))
+    assert len(result) == 1 + 4 + 1
+    assert result[1][0] < result[2][0] < result[3][0]
 
 
 def test_as_json(filled, ccproxy):
@@ -155,7 +155,7 @@ def clock_at(moment):
     return type("Clock", (datetime,), {"now": classmethod(lambda _cls: moment)})
 
 
-def test_what_is_no_period_is_refused(home, ccproxy):
+def test_an_invalid_period_is_refused(home, ccproxy):
     done = ccproxy("usage", "--since", "last week")
     assert done.exit_code == 2
     assert 'must be a duration such as 15s, 10m, 12h or 3d, got "last week"' in done.stderr
@@ -168,7 +168,7 @@ def test_nothing_was_used(home, ccproxy):
     assert json.loads(ccproxy("usage", "--json").stdout)["usage"] == []
 
 
-def test_an_unknown_label_is_told(filled, ccproxy):
+def test_an_unknown_label_is_reported(filled, ccproxy):
     done = ccproxy("usage", "kimmi")
     assert done.exit_code == 2
     assert 'did you mean "Kimi-K2"' in done.stderr

@@ -18,7 +18,7 @@ from tests.cli.conftest import command, free_port, health, port_of, write_env
 
 @contextmanager
 def running(*args, until, **environ):
-    """A foreground process whose stderr has shown *until*; it is ended in the end."""
+    """Run `up` until its stderr contains *until*; stop it at the end of the block."""
     child = subprocess.Popen(
         command("up", *args),
         stdout=subprocess.PIPE,
@@ -28,14 +28,14 @@ def running(*args, until, **environ):
     )
     with child:
         try:
-            seen = ""
+            received = ""
             for line in child.stderr:
-                seen += line
+                received += line
                 if until in line:
                     break
             else:
-                raise AssertionError(seen)
-            yield child, seen
+                raise AssertionError(received)
+            yield child, received
         finally:
             child.send_signal(signal.SIGTERM)
 
@@ -75,7 +75,7 @@ def test_settings_from_a_file_with_name_and_home(state, tmp_path):
     assert not state.exists()
 
 
-def test_the_port_may_stand_in_the_file(state, tmp_path):
+def test_the_port_can_be_set_in_the_file(state, tmp_path):
     port = free_port()
     file = write_env(tmp_path, "mine", f"PROVIDER=demo\nPORT={port}\n")
     with running("--env", file, until="worker.started"):
@@ -85,20 +85,20 @@ def test_the_port_may_stand_in_the_file(state, tmp_path):
 def test_logs_can_be_shown_as_they_are(state):
     with running("--port", free_port(), "--json", until='"worker.started"', PROVIDER="demo") as (
         _,
-        seen,
+        received,
     ):
-        (line,) = (line for line in seen.splitlines() if "worker.started" in line)
+        (line,) = (line for line in received.splitlines() if "worker.started" in line)
         assert json.loads(line)["label"] == "demo"
 
 
-def test_nobody_stands_between_the_caller_and_the_worker(state):
+def test_the_worker_replaces_the_command(state):
     with running("--port", free_port(), until="is ready on port", PROVIDER="demo") as (child, _):
         process = psutil.Process(child.pid)
         assert "ccproxy.worker" in process.cmdline()
         assert process.children() == []
 
 
-def test_a_key_of_the_environment_is_not_handed_to_a_worker_with_a_file(state, tmp_path):
+def test_with_an_env_file_the_keys_of_the_environment_are_removed(state, tmp_path):
     file = write_env(tmp_path, "mine", "PROVIDER=demo\n")
     with running(
         *("--env", file, "--port", free_port()), until="is ready", PROVIDER_API_KEY="sk-other"
@@ -112,9 +112,9 @@ def test_quiet_leaves_the_sentence_out_and_keeps_the_log(state):
         begun,
     ):
         child.send_signal(signal.SIGTERM)
-        seen = begun + child.stderr.read()
-    assert "worker.stopped" in seen
-    assert "is ready" not in seen
+        received = begun + child.stderr.read()
+    assert "worker.stopped" in received
+    assert "is ready" not in received
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def test_a_taken_port_ends_it(state, process, monkeypatch):
 
 
 def test_help_lists_every_setting_with_its_default(ccproxy):
-    shown = " ".join(ccproxy("up", "--help").stdout.split())
+    output = " ".join(ccproxy("up", "--help").stdout.split())
     for setting in SETTINGS:
-        assert setting.name in shown
-        assert f"[{setting.default_text}]" in shown or not setting.default_text
+        assert setting.name in output
+        assert f"[{setting.default_text}]" in output or not setting.default_text
 
 
 def test_keys_and_status_find_a_proxy_without_a_table(state, process):
     port = free_port()
     settings = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-kimi-1111,sk-kimi-2222"}
     with running("--port", port, until="is ready", **settings):
-        shown = process("keys")
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert [line.split()[:3] for line in shown.stdout.splitlines()[2:]] == [
+        output = process("keys")
+        assert (output.returncode, output.stderr) == (0, "")
+        assert [line.split()[:3] for line in output.stdout.splitlines()[2:]] == [
             ["k1", "…1111", "ready"],
             ["k2", "…2222", "ready"],
         ]
@@ -194,8 +194,8 @@ def test_keys_and_status_find_a_proxy_without_a_table(state, process):
         status = process("status")
         assert f"127.0.0.1:{port}" in status.stdout
         assert "supervisor down" not in status.stdout
-    gone = process("keys")
-    assert (gone.returncode, gone.stderr) == (78, "No providers yet. Run: ccproxy init\n")
+    stopped = process("keys")
+    assert (stopped.returncode, stopped.stderr) == (78, "No providers yet. Run: ccproxy init\n")
 
 
 # The fleet.
@@ -209,10 +209,10 @@ def test_the_fleet_with_its_logs(demo, process):
         assert f"the fleet is already running (supervisor pid {child.pid})" in busy.stderr
         assert "ccproxy logs -f" in busy.stderr
         child.send_signal(signal.SIGINT)
-        shown, told = child.communicate()
-    assert child.returncode == 0, told
-    assert shown.count("✓") == 2
-    assert "Demo  worker.draining" in told
+        output, message = child.communicate()
+    assert child.returncode == 0, message
+    assert output.count("✓") == 2
+    assert "Demo  worker.draining" in message
     assert process("status").returncode == 3
 
 

@@ -248,7 +248,7 @@ def test_the_shell_is_the_users(environ, expected):
 # Whether anybody would answer.
 
 
-def test_an_unknown_window_is_told(home, ccproxy):
+def test_an_unknown_context_window_is_noted(home, ccproxy):
     write_env(home, "kimi", "PROVIDER=ollama\n")
     result = ccproxy("env", "kimi-k2")
     assert "note: the context window of qwen3-coder:30b is unknown" in result.stderr

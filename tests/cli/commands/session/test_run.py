@@ -211,7 +211,7 @@ def test_mistakes(args, code, words, home, ccproxy):
     assert not (home / "state").exists()
 
 
-def test_an_unknown_window_is_told(demo, process):
+def test_an_unknown_context_window_is_noted(demo, process):
     assert "window" not in process("run", "demo", "--", "true").stderr
     write_env(demo, "demo", "PROVIDER=ollama\n")
     told = process("run", "demo", "--", "true").stderr
