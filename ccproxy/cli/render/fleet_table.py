@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import click
 
 from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.cli.render.command_lines import callable_here
-from ccproxy.cli.render.outcome import UP, fix
+from ccproxy.cli.render.outcome import UP, bypass_text, fix
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import MARKS, address, columns, state_mark, tilde
 from ccproxy.config.fleet import Fleet
@@ -118,20 +117,16 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _model(row: Row) -> str:
     if row.passes_to:
-        return click.style(f"→ {_host(row.passes_to)}", fg="yellow")
+        return click.style(bypass_text(row.passes_to).removeprefix("bypassed "), fg="yellow")
     switched = f" ({printable(row.switched)})" if row.switched else ""
     return printable(row.models.get("big") or "–") + switched
-
-
-def _host(url: str) -> str:
-    return printable(urlsplit(url).netloc or url)
 
 
 def _overrides(row: Row) -> list[str]:
     """Return a line for each switch that the user may have forgotten."""
     lines = []
     if row.passes_to:
-        text = f"bypassed → {_host(row.passes_to)}, requests are not changed"
+        text = f"{bypass_text(row.passes_to)}, requests are not changed"
         lines.append(f"! {row.label}: {text}   (ccproxy toggle {row.label} on)")
     if row.inspects:
         left = f" for {format_duration(row.inspects_s)} more" if row.inspects_s else ""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -77,8 +78,15 @@ def _running_text(row: Row, seconds: float) -> str:
     if row.uptime_s is not None and row.uptime_s > seconds + EARLIER_START_SECONDS:
         since = f" since {format_duration(row.uptime_s)}"
     reason = f" ({printable(row.reason)})" if row.reason else ""
+    if row.passes_to:
+        return f"{row.state}{since}   {bypass_text(row.passes_to)}"
     keys = counted((row.keys or {}).get("total", 0), "key")
     return f"{row.state}{since}{reason}   {keys}   {printable(row.models.get('big') or '')}"
+
+
+def bypass_text(url: str) -> str:
+    """Return `bypassed → api.anthropic.com` for the *url* that requests go to."""
+    return f"bypassed → {printable(urlsplit(url).netloc or url)}"
 
 
 def fix(row: Row) -> str:

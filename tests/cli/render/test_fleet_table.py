@@ -161,6 +161,13 @@ def test_a_bypassed_proxy_is_not_shown_as_ready(text):
     ) in output
 
 
+def test_a_reload_reports_a_bypass(capsys):
+    outcome.report([row("glm", passes_to="https://api.anthropic.com")], seconds=9000.0)
+    assert capsys.readouterr().out == (
+        "  ✓ glm  127.0.0.1:8081  ready   bypassed → api.anthropic.com\n"
+    )
+
+
 def test_changes_since_the_start_are_named(text):
     lines = text(row("kimi"), row("glm"), changed=["glm"])
     assert "! changed since start: glm   (ccproxy reload)" in map(click.unstyle, lines)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import print_error, show
+from ccproxy.cli.render.table import Column, table
+from ccproxy.cli.render.terminal import columns, print_error, show
 from ccproxy.cli.selection import choose_one, open_fleet
 from ccproxy.cli.session.completions import complete_key_words
 from ccproxy.config.fleet import Fleet
@@ -24,6 +25,7 @@ from ccproxy.ipc.control_messages import (
     KeysReply,
     KeyTest,
 )
+from ccproxy.store.overrides import overrides_path, read_overrides
 from ccproxy.supervisor.control.worker_requests import ask_about_keys
 from ccproxy.text import format_duration, printable
 
@@ -31,8 +33,15 @@ FILE_ACTIONS = ("add", "remove")
 """Actions on the env file, for which the proxy need not run."""
 KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
 """The error types that are caused by the key, not by the request or the time."""
-_HEADS = ("KEY", "TAIL", "STATE", "TODAY", "IN-FLIGHT", "WHY")
-_RIGHT = {"TODAY", "IN-FLIGHT"}
+BYPASSED = "   (bypassed: requests do not use these keys)"
+_COLUMNS = (
+    Column(head="KEY"),
+    Column(head="TAIL"),
+    Column(head="STATE"),
+    Column(head="TODAY", align_right=True, drop_order=2),
+    Column(head="IN-FLIGHT", align_right=True, drop_order=1),
+    Column(head="WHY"),
+)
 _COLORS = {"ready": "green", "cooldown": "yellow", "disabled": "bright_black"}
 
 
@@ -49,6 +58,7 @@ class _Proxy:
     """The keys of one proxy after the action."""
 
     label: str
+    is_bypassed: bool
     keys: Sequence[KeyRow]
     unsaved: str
     """Why a restart will undo the action; empty if it is saved."""
@@ -166,6 +176,7 @@ def _perform_on(fleet: Fleet, label: str, request: _Request) -> _Proxy:
     tests = [test for reply in replies for test in reply.tests]
     return _Proxy(
         label=label,
+        is_bypassed=read_overrides(overrides_path(fleet.state, label)).is_bypassed,
         keys=replies[-1].keys,
         unsaved=replies[-1].unsaved,
         tests=tests if request.action == "test" else None,
@@ -183,26 +194,28 @@ def _exit_code(proxies: Sequence[_Proxy]) -> int:
 
 
 def _lines(proxy: _Proxy, *, verbose: bool) -> list[str]:
-    table = [_HEADS, *(_cells(key) for key in proxy.keys)]
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEADS))]
-    lines = [proxy.label]
-    for number, cells in enumerate(table):
-        texts = [
-            f"{cell:>{width}}" if head in _RIGHT else f"{cell:<{width}}"
-            for cell, width, head in zip(cells, widths, _HEADS, strict=True)
-        ]
-        if number:
-            texts[2] = click.style(texts[2], fg=_COLORS.get(cells[2], "red"))
-        lines.append(f"  {'  '.join(texts)}".rstrip())
-        if verbose and number and (refusal := proxy.keys[number - 1].last_error):
-            lines.append(f"      last refusal: {printable(refusal)}")
+    head, *rows = table(_COLUMNS, [_cells(key) for key in proxy.keys], width=columns(), indent="  ")
+    lines = [f"{proxy.label}{BYPASSED if proxy.is_bypassed else ''}", head]
+    for key, row in zip(proxy.keys, rows, strict=False):
+        lines.append(row)
+        if verbose and key.last_error:
+            lines.append(f"      last refusal: {printable(key.last_error)}")
+    lines += rows[len(proxy.keys) :]
     tails = {key.id: key.tail for key in proxy.keys}
     return lines + [_test_line(test, tails[test.id]) for test in proxy.tests or ()]
 
 
 def _cells(key: KeyRow) -> tuple[str, ...]:
-    causes = " · ".join(map(_cause, key.cooldowns))
-    return key.id, printable(key.tail), key.state, str(key.used_today), str(key.in_flight), causes
+    # A disabled key is not tried again, whatever its cooldowns are.
+    cooldowns = () if key.state == "disabled" else key.cooldowns
+    return (
+        key.id,
+        printable(key.tail),
+        click.style(key.state, fg=_COLORS.get(key.state, "red")),
+        str(key.used_today),
+        str(key.in_flight),
+        " · ".join(map(_cause, cooldowns)),
+    )
 
 
 def _cause(cooldown: KeyCooldown) -> str:

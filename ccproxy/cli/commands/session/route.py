@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import show
+from ccproxy.cli.render.table import Column, table
+from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import printable
@@ -49,7 +50,12 @@ def route(
     from ccproxy.cli.fleet_models import fleet_models
     from ccproxy.config.fleet_check import check_fleet
     from ccproxy.routing.decision import Decider
-    from ccproxy.store.overrides import read_switch, switch_path
+    from ccproxy.store.overrides import (
+        overrides_path,
+        read_overrides,
+        read_switch,
+        switch_path,
+    )
 
     fleet = open_fleet(options)
     label = choose_one(fleet, label).label
@@ -79,6 +85,9 @@ def route(
         lines = [f"{printable(result['model'])}   {printable(result['reason'])}"]
         lines += _fact_lines(result["facts"])
     show(json.dumps({"schema": 1, "label": label, **result}) if as_json else "\n".join(lines))
+    if read_overrides(overrides_path(fleet.state, label)).is_bypassed:
+        text = f"{label} is bypassed: its rules do not apply"
+        notify(options, f"note: {text}   (ccproxy toggle {label} on)")
 
 
 def _rules(checked: CheckedFleet, label: str) -> Iterator[tuple[str, str]]:
@@ -95,21 +104,19 @@ def _rule_lines(rules: Mapping[str, str], fallback: Sequence[str]) -> list[str]:
     rows = {rule: printable(model) for rule, model in rules.items()}
     if fallback:
         rows["fallback"] = ", ".join(fallback)
-    width = max(map(len, rows), default=0)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    lines = table((Column(), Column()), list(rows.items()))
     if not rules:
         lines.insert(0, "no rules: every request uses the model of its tier")
     return lines
 
 
-def _fact_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+def _fact_lines(facts: Mapping[str, Any]) -> list[str]:
     values = {
         name.replace("_", " "): "yes" if value is True else printable(str(value))
         for name, value in facts.items()
         if value
     }
-    width = max(map(len, values), default=0)
-    return (f"  {name:<{width}}  {value}" for name, value in values.items())
+    return table((Column(), Column()), list(values.items()), indent="  ")
 
 
 def _read_request(file: str) -> tuple[bytes, dict[str, str]]:

@@ -530,10 +530,13 @@ def test_a_bypassed_proxy_and_changed_files_are_warned_about(demo, process, exam
     (bypassed,) = of(checks, "workers", "warn")
     assert bypassed["text"].startswith("Demo is bypassed: requests go to https://api.anthropic.com")
     assert bypassed["fix"] == "ccproxy toggle Demo on"
+    assert "Demo   (bypassed: requests do not use these keys)" in process("keys", "demo").stdout
+    assert "note: Demo is bypassed: its rules do not apply" in process("route", "demo").stderr
     assert [(one["text"], one["fix"]) for one in of(checks, "changes", "warn")] == [
         ("Demo has changed since its start", "ccproxy reload"),
         ("Other has changed since its start", "ccproxy reload"),
     ]
+    assert "bypassed → api.anthropic.com" in process("reload").stdout
 
 
 def test_a_proxy_in_the_settings_file_of_claude_code_is_found(home, examine):

@@ -8,10 +8,12 @@ import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import click
 import pytest
 
-from ccproxy.cli.commands.session.keys import _parse
+from ccproxy.cli.commands.session.keys import _lines, _parse, _Proxy
 from ccproxy.errors import UsageError
+from ccproxy.ipc.control_messages import KeyCooldown, KeyRow
 from tests.cli.conftest import free_port, write_env
 
 GOOD = "sk-a-good-key-for-tests-1111"
@@ -44,6 +46,19 @@ def test_words_are_understood(words, order):
 def test_other_words_are_refused(words, complaint):
     with pytest.raises(UsageError, match=complaint):
         _parse(words)
+
+
+def test_a_disabled_key_shows_no_next_attempt(monkeypatch):
+    cooldown = KeyCooldown(cause="rate_limit", status=429, seconds=540.0, since=0.0)
+    keys = [
+        KeyRow(id="k1", tail="…1111", state=state, cooldowns=(cooldown,))
+        for state in ("resting", "disabled")
+    ]
+    proxy = _Proxy(label="Kimi", is_bypassed=False, keys=keys, unsaved="", tests=None)
+    _, head, resting, disabled = map(click.unstyle, _lines(proxy, verbose=False))
+    assert head == "  KEY  TAIL   STATE     TODAY  IN-FLIGHT  WHY"
+    assert resting.endswith("next attempt in 9m")
+    assert disabled == "  k1   …1111  disabled      0          0"
 
 
 def test_without_a_fleet_that_runs_it_ends_with_3(home, ccproxy):
