@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ccproxy.convert.common.learning import (
+    CONVERTED_FEATURES,
+    LearnedRefusals,
+    adapted,
+    refused_features,
+)
 from ccproxy.convert.common.request_cache import RequestCache
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration, estimate
 from ccproxy.convert.common.tool_filter import without_tools
-from ccproxy.convert.errors.phrases import STREAM_REFUSED
 from ccproxy.convert.responses.learning import Refusals, other_api
 from ccproxy.errors import Problem
 from ccproxy.protocol.messages import MessagesRequest, read_request
@@ -43,11 +48,7 @@ class ConversionContext:
     """Returns what conversion needs to know about a model."""
     may_change_api: bool = False
     """True: a model that refuses its dialect is tried in the other one."""
-    learned_apis: dict[str, Api] = field(default_factory=dict)
-    """Dialects of models that refused their own."""
-    refusals: Refusals = field(default_factory=Refusals)
-    unstreamed_models: set[str] = field(default_factory=set)
-    """Models that the provider does not stream for this account."""
+    learned: LearnedRefusals = field(default_factory=LearnedRefusals)
     signer: Signer
     calibration: Calibration
     cache: RequestCache = field(default_factory=RequestCache)
@@ -59,8 +60,14 @@ class ConversionContext:
 
     def target_of(self, model: str) -> Target:
         """Return what is known about *model*, in the dialect in which it is asked."""
-        api = self.learned_apis.get(model)
-        return self.target(model) if api is None else self.target(model, api)
+        api = self.learned.api(model)
+        target = self.target(model) if api is None else self.target(model, api)
+        return adapted(target, self.learned)
+
+    @property
+    def refusals(self) -> Refusals:
+        """The refusals of the Responses API."""
+        return Refusals(self.learned)
 
     def without_tools(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return *body* without the filtered tools, and the paths of the removed ones."""
@@ -109,19 +116,18 @@ class ConversionContext:
 
     def learn_from(self, problem: Problem, body: bytes, model: str) -> bool:
         """Remember what *problem* refuses of a converted *body*; False if it names nothing."""
-        if STREAM_REFUSED.search(problem.message) and model not in self.unstreamed_models:
-            self.unstreamed_models.add(model)
-            return True
-        api = self.target_of(model).api
-        if self.may_change_api and (other := other_api(problem, api)):
-            if model in self.learned_apis:
-                return False  # the other one is refused as well
-            self.learned_apis[model] = other
-            return True
-        if api != "responses" or not self.refusals.learn(problem, body, model):
-            return False
-        self.cache.conversations.clear()
-        return True
+        target = self.target_of(model)
+        if self.may_change_api and (other := other_api(problem, target.api)):
+            return self.learned.set_api(model, other)
+        features = refused_features(problem.status, problem.refusal, body, target.quirks)
+        if target.api == "responses":
+            # Fields have paths of their own there; what conversion avoids is common.
+            is_new = self.refusals.learn(problem, body, model) or self.learned.add(
+                target.api, model, features & CONVERTED_FEATURES
+            )
+            self.cache.conversations.clear()
+            return is_new
+        return self.learned.add(target.api, model, features)
 
     def learn(self, model: str, estimated: int, usage: Mapping[str, Any]) -> None:
         """Calibrate by the input tokens that the provider reports."""

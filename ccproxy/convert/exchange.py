@@ -83,7 +83,7 @@ class Exchange:
         """Make the provider's request from the client's."""
         rules, target = self._rules, self._rules.target_of(self.model)
         cache = rules.cache.conversations
-        if self.model in rules.unstreamed_models:
+        if "streaming" in rules.learned.features(target.api, self.model):
             self._request.stream = False
         if target.api == "responses":
             converted = to_responses(

@@ -18,8 +18,8 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.convert.common.learning import LearnedRefusals
 from ccproxy.convert.common.token_estimate import Calibration
-from ccproxy.convert.direct.learning import Lessons
 from ccproxy.errors import CcproxyError
 from ccproxy.keys.pool import KeyPool
 from ccproxy.store.key_database import KeyStore, Rows
@@ -41,7 +41,7 @@ class PersistentState:
 
     pool: KeyPool
     calibration: Calibration
-    lessons: Lessons
+    learned: LearnedRefusals
 
 
 def keys_path(home: Path, label: str) -> Path:
@@ -98,9 +98,9 @@ class KeyStateKeeper:
                 self._log.warning("store.row_unreadable", row=name, reason=repr(error))
         try:
             self._state.calibration.restore(self._store.load_value("calibration") or {})
-            lessons = self._store.load_value("lessons") or {"at": 0.0}
-            if time.time() - float(lessons["at"]) < LESSONS_MAX_AGE:
-                self._state.lessons.restore(lessons["learnt"])
+            refusals = self._store.load_value("refusals") or {"at": 0.0}
+            if time.time() - float(refusals["at"]) < LESSONS_MAX_AGE:
+                self._state.learned.restore(refusals["learnt"])
         except _UNREADABLE as error:
             self._log.warning("store.row_unreadable", row="learnt", reason=repr(error))
         self._saved = pool.export(self._salt)
@@ -164,13 +164,13 @@ class KeyStateKeeper:
         if rows:
             self._store.merge(rows, before)
         for name, value in values.items():
-            stamped = {"at": time.time(), "learnt": value} if name == "lessons" else value
+            stamped = {"at": time.time(), "learnt": value} if name == "refusals" else value
             self._store.save_value(name, stamped)
 
     def _values(self) -> dict[str, object]:
         return {
             "calibration": self._state.calibration.export(),
-            "lessons": self._state.lessons.export(),
+            "refusals": self._state.learned.export(),
         }
 
 

@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.fleet import FILE_NAME
 from ccproxy.config.worker import WorkerConfig
+from ccproxy.convert.common.learning import LearnedRefusals
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext
@@ -135,13 +136,14 @@ def make_worker(
     """
     state = home / "state"
     pool = make_pool(config, state=state, log=log, processes=processes, in_fleet=table is not None)
-    calibration, lessons = Calibration(), Lessons()
+    calibration, learned = Calibration(), LearnedRefusals()
     signing_key = load_signing_key(state)
     rules = ConversionContext(
         pick_model=config.models.pick,
         target=lru_cache(maxsize=CACHED_MODELS)(config.target),
         signer=Signer(signing_key),
         calibration=calibration,
+        learned=learned,
         most_tokens=config.max_tokens_limit,
         least_tokens=config.min_tokens_limit,
         tool_filter=config.tool_filter,
@@ -151,7 +153,7 @@ def make_worker(
         config.client_keys, host=config.host, allowed_hosts=config.allowed_hosts
     )
     chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
-    persistent = PersistentState(pool, calibration, lessons)
+    persistent = PersistentState(pool, calibration, learned)
     return Worker(
         config=config,
         logs=Logs(events=log, requests=request_log or log, redact=redact),
@@ -160,7 +162,7 @@ def make_worker(
         keeper=open_keeper(keys_path(home, config.label), persistent, log=log),
         upstream=ProviderClient(config, pool=pool, log=log),
         rules=rules,
-        lessons=lessons,
+        lessons=Lessons(learned),
         chooser=chooser,
         siblings=Siblings(chooser, FleetToken(signing_key)),
         session=make_session(

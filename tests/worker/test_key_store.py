@@ -16,6 +16,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from ccproxy.convert.common.learning import LearnedRefusals
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.convert.errors.causes import Cause
@@ -67,8 +68,8 @@ def refuse(pool, key_id, verdict):
     pool.release(lease)
 
 
-def keeper_of(path, pool, calibration=None, lessons=None, *, save_after=0.0):
-    kept = PersistentState(pool, calibration or Calibration(), lessons or Lessons())
+def keeper_of(path, pool, calibration=None, learned=None, *, save_after=0.0):
+    kept = PersistentState(pool, calibration or Calibration(), learned or LearnedRefusals())
     keeper = KeyStateKeeper(kept, KeyStore(path), log=LOG, save_after=save_after)
     keeper.restore()
     return keeper
@@ -184,7 +185,9 @@ async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
     damage(path)
     with capture_logs() as lines:
         again = pool_at(Time())
-        keeper = open_keeper(path, PersistentState(again, Calibration(), Lessons()), log=LOG)
+        keeper = open_keeper(
+            path, PersistentState(again, Calibration(), LearnedRefusals()), log=LOG
+        )
         refuse(again, "k2", REJECTED)
         await keeper.close()
     assert [line["event"] for line in lines] == ["store.set_aside"]
@@ -205,7 +208,7 @@ async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
             "INSERT OR REPLACE INTO meta VALUES ('calibration', x'5b315d')", 1, id="not our factors"
         ),
         pytest.param(
-            "INSERT OR REPLACE INTO meta VALUES ('lessons', x'5b315d')", 1, id="not our lessons"
+            "INSERT OR REPLACE INTO meta VALUES ('refusals', x'5b315d')", 1, id="not our lessons"
         ),
     ],
 )
@@ -241,7 +244,10 @@ async def test_what_cannot_be_used_is_done_without(path, prepare):
     prepare(path)
     pool = pool_at(Time())
     with capture_logs() as lines:
-        assert open_keeper(path, PersistentState(pool, Calibration(), Lessons()), log=LOG) is None
+        assert (
+            open_keeper(path, PersistentState(pool, Calibration(), LearnedRefusals()), log=LOG)
+            is None
+        )
         refuse(pool, "k1", REJECTED)
     assert [line["event"] for line in lines] == ["store.unusable"]
 
@@ -305,21 +311,23 @@ def test_values_besides_the_keys(path):
     store.close()
 
 
-async def test_lessons_are_kept_for_a_week(path, monkeypatch):
+async def test_refusals_are_stored_for_a_week(path, monkeypatch):
     body = b'{"model":"m","messages":[],"context_management":{}}'
-    lessons = Lessons()
-    keeper = keeper_of(path, pool_at(Time()), lessons=lessons)
+    learned = LearnedRefusals()
+    keeper = keeper_of(path, pool_at(Time()), learned=learned)
     problem = Problem("invalid_request_error", "context_management: not permitted", status=400)
-    lessons.learn(problem, body, "m")
+    Lessons(learned).learn(problem, body, "m")
+    learned.add("chat", "m", ["images"])
     await keeper.close()
-    after = Lessons()
-    await keeper_of(path, pool_at(Time()), lessons=after).close()
-    assert b"context_management" not in after.apply(body, "m")
+    after = LearnedRefusals()
+    await keeper_of(path, pool_at(Time()), learned=after).close()
+    assert b"context_management" not in Lessons(after).apply(body, "m")
+    assert after.features("chat", "m") == {"images"}
     later = time.time() + LESSONS_MAX_AGE
     monkeypatch.setattr("ccproxy.worker.key_store.time.time", lambda: later)
-    forgotten = Lessons()
-    await keeper_of(path, pool_at(Time()), lessons=forgotten).close()
-    assert forgotten.apply(body, "m") == body
+    expired = LearnedRefusals()
+    await keeper_of(path, pool_at(Time()), learned=expired).close()
+    assert Lessons(expired).apply(body, "m") == body
 
 
 async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_others_rests(path):

@@ -64,8 +64,10 @@ def _effort(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
     return {"reasoning_effort": nearest_effort(effort, quirks.efforts)} if effort else {}
 
 
-def _explicit_effort(request: ReasoningRequest, _quirks: Quirks) -> dict[str, Any]:
-    return {"reasoning_effort": request.effort} if request.effort else {}
+def _explicit_effort(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
+    if not request.effort or request.thinks is False:
+        return {}
+    return {"reasoning_effort": nearest_effort(request.effort, quirks.efforts)}
 
 
 def _thinking_type(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:

@@ -89,12 +89,7 @@ def _convert(
 
     conversion.thinks = reasoning.thinks is not False
     record_unsupported(request, conversion)
-    tools = to_chat_tools(request.tools, conversion)
-    choice = to_chat_choice(request.tool_choice, tools, conversion, thinking=thinking)
-    if choice.without_tools:
-        tools = NO_TOOLS
-    elif choice.only_tool:
-        tools = tools.only(choice.only_tool)
+    tools, choice = _tools(request, conversion, thinking=thinking)
     form, form_instruction = format_fields(
         requested, conversion, streams=streams, thinking=thinking
     )
@@ -118,10 +113,7 @@ def _convert(
         **_stream_fields(target, streams=streams),
         **quirks.extra_body,
     }
-    for name in quirks.refused_fields:
-        if body.pop(name, None) is not None:
-            conversion.drop(name)
-    encoded = _ENCODER.encode(body)
+    encoded = _encode(body, conversion)
     return ConvertedRequest(
         body=encoded,
         headers=_headers(request, encoded, quirks),
@@ -133,6 +125,23 @@ def _convert(
         known_ids=known_ids,
         tools=len(tools.sent_names),
     )
+
+
+def _tools(
+    request: MessagesRequest, conversion: Conversion, *, thinking: bool
+) -> tuple[ToolSet, ChatToolChoice]:
+    tools = to_chat_tools(request.tools, conversion)
+    choice = to_chat_choice(request.tool_choice, tools, conversion, thinking=thinking)
+    if choice.without_tools:
+        return NO_TOOLS, choice
+    return tools.only(choice.only_tool) if choice.only_tool else tools, choice
+
+
+def _encode(body: dict[str, Any], conversion: Conversion) -> bytes:
+    for name in conversion.quirks.refused_fields:
+        if body.pop(name, None) is not None:
+            conversion.drop(name)
+    return _ENCODER.encode(body)
 
 
 def _to_messages(

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from ccproxy.convert.common.learning import LearnedRefusals
 from ccproxy.convert.common.thinking import PREFIX
 from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import fields_of, without_fields
 
 NEVER_DROPPED = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
 """Without these the request would be another one."""
-SIGNATURES_KEPT = 10_000
+_TOOL_FIELD = "tools.*."
+_SYSTEM_MESSAGES = "system_messages"
 
 _BLAMES = re.compile(
     r"extra inputs? (?:is|are) not permitted|not (?:permitted|allowed|supported)|unsupported"
@@ -58,23 +59,21 @@ _BLOCK = msgspec.json.Decoder(_Block)
 
 
 class Lessons:
-    """The lessons of one worker: `apply` them to every request, `learn` after a refusal."""
+    """The refusals of direct mode: `apply` before a request is sent, `learn` after a refusal."""
 
-    def __init__(self) -> None:
-        self._fields: defaultdict[str, set[str]] = defaultdict(set)
-        self._tool_fields: defaultdict[str, set[str]] = defaultdict(set)
-        self._foreign: OrderedDict[str, None] = OrderedDict()
-        self._one_system_prompt: set[str] = set()  # models
+    def __init__(self, learned: LearnedRefusals | None = None) -> None:
+        self._learned = LearnedRefusals() if learned is None else learned
 
     def apply(self, body: bytes, model: str) -> bytes:
-        """Return *body* without_fields what is known to be refused for *model*."""
-        if model in self._fields:
-            body = without_fields(body, self._fields[model])
-        if model in self._tool_fields:
-            body = _without_in_tools(body, self._tool_fields[model])
-        if model in self._one_system_prompt:
-            body = _without_system_messages(body)
-        return self._without_foreign(body) if self._foreign else body
+        """Return *body* without what *model* is known to refuse."""
+        if features := set(self._learned.features("messages", model)):
+            in_tools = {name for name in features if name.startswith(_TOOL_FIELD)}
+            body = without_fields(body, features - in_tools - NEVER_DROPPED)
+            if in_tools:
+                body = _without_in_tools(body, {name[len(_TOOL_FIELD) :] for name in in_tools})
+            if _SYSTEM_MESSAGES in features:
+                body = _without_system_messages(body)
+        return self._without_foreign(body) if self._learned.opaque else body
 
     def learn(self, problem: Problem, body: bytes, model: str) -> bytes | None:
         """Return the body for repeating a refused request, None if the refusal names nothing."""
@@ -83,75 +82,34 @@ class Lessons:
         text = problem.message
         if _SIGNATURE.search(text) and self._remember_signatures(body):
             return self.apply(body, model)
-        if _SYSTEM_ROLE.search(text) and model not in self._one_system_prompt:
-            self._one_system_prompt.add(model)
-            adapted = self.apply(body, model)
-            if adapted != body:
-                return adapted
-            self._one_system_prompt.discard(model)
+        if _SYSTEM_ROLE.search(text) and _without_system_messages(body) != body:
+            self._learned.add("messages", model, (_SYSTEM_MESSAGES,))
+            return self.apply(body, model)
         if not _BLAMES.search(text):
             return None
-        blamed = _blamed(text, set(fields_of(body) or ()) - NEVER_DROPPED)
-        in_tools = set(_WORD.findall(text)) & _tool_fields(body)
-        if blamed:
-            self._fields[model] |= blamed
-        elif in_tools:
-            self._tool_fields[model] |= in_tools
-        else:
-            return None
-        return self.apply(body, model)
-
-    # Persistence
-
-    def export(self) -> dict[str, Any]:
-        """Return the lessons as plain data."""
-        return {
-            "fields": {model: sorted(names) for model, names in self._fields.items()},
-            "tool_fields": {model: sorted(names) for model, names in self._tool_fields.items()},
-            "foreign": list(self._foreign),
-            "one_system_prompt": sorted(self._one_system_prompt),
-        }
-
-    def restore(self, exported: Mapping[str, Any]) -> None:
-        """
-        Add what `export` returned.
-
-        Raises:
-            AttributeError, KeyError, TypeError, ValueError: If it is something else.
-
-        """
-        fields = {str(model): set(map(str, names)) for model, names in exported["fields"].items()}
-        in_tools = {
-            str(model): set(map(str, names)) for model, names in exported["tool_fields"].items()
-        }
-        self._foreign.update(dict.fromkeys(map(str, exported["foreign"])))
-        self._fields.update({model: names - NEVER_DROPPED for model, names in fields.items()})
-        self._tool_fields.update(in_tools)
-        self._one_system_prompt.update(map(str, exported.get("one_system_prompt", ())))
+        names = _blamed(text, set(fields_of(body) or ()) - NEVER_DROPPED)
+        in_tools = {_TOOL_FIELD + name for name in set(_WORD.findall(text)) & _tool_fields(body)}
+        is_new = self._learned.add("messages", model, names or in_tools)
+        return self.apply(body, model) if is_new else None
 
     def _remember_signatures(self, body: bytes) -> bool:
         """
-        Remember the signatures of the conversation as foreign; False if there is no new one.
+        Store the signatures of the conversation as foreign; return False if all are known.
 
         ccproxy's own are foreign for certain, the others only if those are not the reason.
         """
-        minted: set[str] = set()
+        own: set[str] = set()
         others: set[str] = set()
 
-        def note(block: _Block) -> bool:
-            (minted if block.signature.startswith(PREFIX) else others).add(_fingerprint(block))
+        def collect(block: _Block) -> bool:
+            (own if block.signature.startswith(PREFIX) else others).add(_fingerprint(block))
             return True
 
-        _map_blocks(body, note)
-        remembered = {"", *self._foreign}
-        new = minted - remembered or others - remembered
-        self._foreign.update(dict.fromkeys(new))
-        while len(self._foreign) > SIGNATURES_KEPT:
-            self._foreign.popitem(last=False)
-        return bool(new)
+        _map_blocks(body, collect)
+        return self._learned.add_opaque(own - {""}) or self._learned.add_opaque(others - {""})
 
     def _without_foreign(self, body: bytes) -> bytes:
-        return _map_blocks(body, lambda block: _fingerprint(block) not in self._foreign)
+        return _map_blocks(body, lambda block: _fingerprint(block) not in self._learned.opaque)
 
 
 def _blamed(text: str, fields: Collection[str]) -> set[str]:

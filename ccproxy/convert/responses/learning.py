@@ -14,17 +14,16 @@ worker remembers it:
 from __future__ import annotations
 
 import re
-from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from ccproxy.convert.common.learning import LearnedRefusals
 from ccproxy.convert.responses.reasoning_items import digest
 from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.providers.quirks import Api
 
-CIPHERTEXTS_KEPT: Final = 10_000
 _NEVER_DROPPED: Final = frozenset(("model", "input", "stream", "store", "tools"))
 """Without these a request is another one, or is stored."""
 
@@ -68,18 +67,17 @@ _FIELDS = msgspec.json.Decoder(dict[str, Any])
 class Refusals:
     """What one worker has learnt: `apply` before a request is sent, `learn` after a refusal."""
 
-    def __init__(self) -> None:
-        self._parameters: defaultdict[str, set[str]] = defaultdict(set)
-        self._ciphertexts: OrderedDict[str, None] = OrderedDict()
+    def __init__(self, learned: LearnedRefusals | None = None) -> None:
+        self._learned = LearnedRefusals() if learned is None else learned
 
     @property
     def refused_reasoning(self) -> Collection[str]:
         """Digests of the ciphertexts that the provider could not read."""
-        return self._ciphertexts.keys()
+        return self._learned.opaque
 
     def apply(self, body: dict[str, Any], model: str) -> dict[str, Any]:
         """Return *body* without the parameters that are known to be refused for *model*."""
-        for path in self._parameters.get(model, ()):
+        for path in self._learned.features("responses", model):
             body = _without(body, path)
         return body
 
@@ -99,22 +97,17 @@ class Refusals:
         fields = _FIELDS.decode(body)
         value = fields.get(name)
         is_sent = name in fields and (not inner or (isinstance(value, dict) and inner in value))
-        if name in _NEVER_DROPPED or not is_sent or path in self._parameters[model]:
+        if name in _NEVER_DROPPED or not is_sent:
             return False
-        self._parameters[model].add(path)
-        return True
+        return self._learned.add("responses", model, (path,))
 
     def _learn_ciphertexts(self, body: bytes) -> bool:
         items = _BODY.decode(body).input
-        new = {
-            digest(item.encrypted_content): None
+        return self._learned.add_opaque(
+            digest(item.encrypted_content)
             for item in items
             if item.type == "reasoning" and item.encrypted_content
-        }
-        self._ciphertexts |= new
-        while len(self._ciphertexts) > CIPHERTEXTS_KEPT:
-            self._ciphertexts.popitem(last=False)
-        return bool(new)
+        )
 
 
 def other_api(problem: Problem, api: Api) -> Api | None:

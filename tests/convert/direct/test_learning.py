@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from ccproxy.convert.direct.learning import SIGNATURES_KEPT, Lessons
+from ccproxy.convert.common.learning import MAX_OPAQUE, LearnedRefusals
+from ccproxy.convert.direct.learning import Lessons
 from ccproxy.errors import Problem
 from tests.messages import prompt
 
@@ -137,7 +138,7 @@ def test_a_signature_that_is_known_to_be_foreign_cannot_be_the_reason_again():
 
 def test_signatures_are_forgotten_before_they_are_too_many():
     lessons = Lessons()
-    many = [thought(f"s{number}") for number in range(SIGNATURES_KEPT + 5)]
+    many = [thought(f"s{number}") for number in range(MAX_OPAQUE + 5)]
     lessons.learn(BAD_SIGNATURE, conversation(*many), "m")
     kept = json.loads(lessons.apply(conversation(*many), "m"))["messages"][1]["content"]
     assert len(kept) == 5
@@ -160,29 +161,10 @@ def test_odd_bodies_do_no_harm(body):
     assert lessons.apply(body, "m") == body
 
 
-def test_what_was_learnt_can_be_kept():
-    lessons = Lessons()
-    body = encoded(**FIELDS)
-    lessons.learn(refused("context_management: Extra inputs are not permitted"), body, "m")
-    lessons.learn(refused("tools.0.custom.defer_loading: Extra inputs not permitted"), body, "n")
-    kept = json.loads(json.dumps(lessons.export()))
-    again = Lessons()
-    again.restore(kept)
-    assert again.export() == lessons.export()
-    for model in ("m", "n", "o"):
-        assert again.apply(body, model) == lessons.apply(body, model)
-
-
-@pytest.mark.parametrize("kept", [[], {}, {"fields": 1, "tool_fields": {}, "foreign": []}])
-def test_what_was_kept_by_somebody_else_is_refused(kept):
-    with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
-        Lessons().restore(kept)
-
-
-def test_no_lesson_takes_away_what_makes_a_request():
-    lessons = Lessons()
-    lessons.restore({"fields": {"m": ["messages", "x"]}, "tool_fields": {}, "foreign": []})
-    assert "messages" in json.loads(lessons.apply(encoded(), "m"))
+def test_stored_features_never_remove_required_fields():
+    learned = LearnedRefusals()
+    learned.add("messages", "m", ["messages", "x"])
+    assert "messages" in json.loads(Lessons(learned).apply(encoded(), "m"))
 
 
 # System messages within the conversation.
@@ -232,11 +214,12 @@ def test_a_refused_role_without_a_system_message_teaches_nothing():
 
 
 def test_the_role_lesson_is_exported():
-    lessons, restored = Lessons(), Lessons()
+    learned, restored = LearnedRefusals(), LearnedRefusals()
+    lessons = Lessons(learned)
     body = encoded(**LATE_SYSTEM)
     lessons.learn(refused("System message must be at the beginning."), body, "m")
-    restored.restore(lessons.export())
-    assert restored.apply(body, "m") == lessons.apply(body, "m") != body
+    restored.restore(learned.export())
+    assert Lessons(restored).apply(body, "m") == lessons.apply(body, "m") != body
 
 
 @pytest.mark.parametrize("text", ["a." * 100_000, "a.-" * 100_000, "a-" * 100_000 + ": unknown"])
