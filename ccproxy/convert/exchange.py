@@ -27,7 +27,8 @@ from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.convert.responses.request import to_responses
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import Problem
-from ccproxy.protocol.messages import read_request, unknown_fields
+from ccproxy.protocol import sse
+from ccproxy.protocol.messages import error_body, read_request, unknown_fields
 from ccproxy.protocol.responses import objects
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
@@ -58,6 +59,7 @@ class Exchange:
         message_id: str,
         model: str | None = None,
         requested: str = "",
+        request_id: str | None = None,
     ) -> None:
         """Read *body*; *model* and *requested* are given where its `model` does not say them."""
         body, filtered = rules.without_tools(body)
@@ -69,6 +71,7 @@ class Exchange:
         request.max_tokens = rules.clamp(request.max_tokens)
         self._rules = rules
         self._message_id = message_id
+        self._request_id = request_id
         self._request = request
         self._filtered = filtered
         self._asked = body
@@ -192,7 +195,10 @@ class Exchange:
 
     def fail(self, problem: Problem) -> bytes:
         """Return the event that ends a stream which has begun."""
-        return self._relay.fail(problem)
+        written = self._relay.fail(problem)
+        if not written.startswith(b"event: error"):
+            return written  # the answer was complete
+        return sse.encode(b"error", error_body(problem, self._request_id))
 
     def whole(self, body: bytes) -> bytes:
         """

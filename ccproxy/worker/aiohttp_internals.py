@@ -4,13 +4,7 @@ Everything in ccproxy that depends on aiohttp beyond its documented interface.
 A streaming proxy needs things that aiohttp has no public way to ask for. Each class below wraps
 them and offers names of its own; no other module uses a private name of aiohttp. `USED_NAMES` is
 the complete list, which `tests/worker/test_aiohttp_internals.py` checks against the installed
-release; `docs/aiohttp.md` describes how to move to a new one.
-
-What it is for, measured with `make bench` on a small request (150 bytes, about 450 µs in all):
-
-- sending without `ClientSession` saves 200 µs of CPU (`ProviderProtocol`, `use_protocol`);
-- writing a response's head and body at once saves 60 µs (`PreparedResponse`);
-- not resuming what was not paused saves a tenth of the cost of a streamed chunk.
+release; `docs/aiohttp.md` describes what each class is for and how to move to a new release.
 """
 
 from __future__ import annotations

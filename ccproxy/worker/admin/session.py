@@ -49,7 +49,7 @@ class Session:
 
     def note(self, record: AccessRecord, headers: Mapping[str, str]) -> None:
         """Count and record a finished request, unless another worker answered it."""
-        if record.by_peer:
+        if record.answered_by:
             return
         self.usage.note(record)
         self.history.note(record, headers=headers, ended=time.time())

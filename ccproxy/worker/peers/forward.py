@@ -62,7 +62,7 @@ async def answer_by_peer(
         raise RuntimeError("no other entry was chosen")
     record = request.record
     _take_route(request, chosen, str(chosen.place), chosen.reason)
-    record.hand_over()
+    record.hand_over(chosen.place.label)
     async with AsyncExitStack() as stack:
         try:
             answer = await stack.enter_async_context(_asked(request, chosen, chosen.place, path))
@@ -73,7 +73,7 @@ async def answer_by_peer(
                 raise
             return response
         # The same id in both logs and in the body of an error.
-        record.hand_over(answer.headers.get("request-id", ""))
+        record.hand_over(chosen.place.label, answer.headers.get("request-id", ""))
         return await _return(request, answer)
 
 
@@ -120,7 +120,7 @@ async def _return_fallback(
 ) -> web.StreamResponse:
     logs, record = request.worker.logs, request.record
     _take_route(request, request.chosen, str(place), f"fallback: {problem.kind}")
-    record.hand_over()
+    record.hand_over(place.label)
     logs.events.warning(
         "request.fell_back",
         request=record.request_id,

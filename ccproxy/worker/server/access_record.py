@@ -81,8 +81,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     """How many times the request was sent to the provider."""
     usage: Mapping[str, Any] = {}
     stop_reason: str | None = None
-    by_peer: bool = False
-    """Whether another worker answers, which then counts and remembers the request."""
+    answered_by: str = ""
+    """The label of the entry that answers, if it is another one; it counts the request then."""
     route: str = ""
     """Which entry answers and why, if more than the model's name decided it."""
     _started: float = msgspec.field(default_factory=time.monotonic)
@@ -101,14 +101,14 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         if requested:
             self.requested = requested[:MAX_NAME]
 
-    def hand_over(self, request_id: str = "") -> None:
-        """Note that a peer answers, under its own id if it has one."""
-        self.by_peer = True
+    def hand_over(self, label: str, request_id: str = "") -> None:
+        """Note that the entry *label* answers, under its own id if it has one."""
+        self.answered_by = label
         self.request_id = request_id or self.request_id
 
     def take_back(self) -> None:
-        """Note that no peer answers after all."""
-        self.by_peer = False
+        """Note that no other entry answers after all."""
+        self.answered_by = ""
 
     def attempt(self, key: str) -> None:
         """Note that the request is sent to the provider with *key*."""
@@ -197,6 +197,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
             "attempts": self.attempts,
             "stop_reason": self.stop_reason,
             **({"route": self.route} if self.route else {}),
+            **({"answered_by": self.answered_by} if self.answered_by else {}),
             "tokens": {name: self.usage.get(field) or 0 for name, field in _TOKEN_FIELDS.items()},
         }
 

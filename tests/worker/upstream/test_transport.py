@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from ccproxy.worker.aiohttp_internals import ProviderProtocol
-from ccproxy.worker.upstream import connections
+from ccproxy.worker.upstream import connections, liveness, transport
 from ccproxy.worker.upstream.connections import open_transport
 from ccproxy.worker.upstream.transport import READ_BUFFER
 from tests.provider import hang_up, raw, stream
@@ -318,3 +318,76 @@ async def test_only_small_heads_are_remembered():
                 way.head("http://api.example/x", (("x-a", f"{number}" + "x" * 2**16),))
 
         assert kept_by(work) < 2**20
+
+
+# A connection from the pool that has died.
+
+
+async def idle_connections(way, provider, count):
+    """Leave *count* idle connections in the pool."""
+    replies = await asyncio.gather(*(post(way, provider) for _ in range(count)))
+    for reply in replies:
+        await rest_of(reply)
+
+
+async def test_one_dead_connection_closes_all_idle_ones(provider):
+    """What killed one of them has killed the others, so that the next request needs no repeat."""
+    gate = asyncio.Event()
+    provider.script(raw(b"{}", gate=gate))
+    async with transport_to() as way:
+        asking = asyncio.ensure_future(idle_connections(way, provider, 12))
+        await provider.called(12)
+        gate.set()
+        await asking
+        provider.script(lambda call: hang_up() if call.connection < 12 else raw(b"{}"))
+        for _ in range(3):
+            await rest_of(await post(way, provider))
+    assert len(provider.calls) == 12 + 2 + 1 + 1
+
+
+async def test_a_reused_connection_that_ends_later_may_have_been_served(provider, monkeypatch):
+    """The provider has worked on the request: a repeat would be a second generation."""
+    monkeypatch.setattr(transport, "AT_ONCE_SECONDS", 0.0)
+    sends = []
+    async with transport_to() as way:
+        await rest_of(await post(way, provider))
+        provider.script(hang_up())
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await way.post(
+                f"{provider.url}/x", HEADERS, b"{}", patience=5.0, on_send=lambda: sends.append(1)
+            )
+    assert len(sends) == 1
+    assert len(provider.calls) == 2
+
+
+async def test_a_provider_that_reads_a_large_body_late_is_waited_for(monkeypatch):
+    """Unacknowledged is not unread: a full receive window is acknowledged."""
+    monkeypatch.setattr(liveness, "UNACKNOWLEDGED_SECONDS", 1.0)
+    monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.1)
+    body = b"x" * 8_000_000
+    served = 0
+
+    async def serve(reader, writer):
+        nonlocal served
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                return
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            if served:
+                writer.transport.pause_reading()
+                await asyncio.sleep(2.0)  # twice the limit; real time is what is tested here
+                writer.transport.resume_reading()
+            await reader.readexactly(length)
+            served += 1
+            writer.write(ANSWER)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with transport_to() as way:
+        for sent in (b"{}", body):
+            reply = await way.post(url, HEADERS, sent, patience=30.0)
+            assert await rest_of(reply) == b"ok"
+    assert served == 2
+    server.close()

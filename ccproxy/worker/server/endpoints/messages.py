@@ -37,6 +37,7 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
         message_id=worker.new_id("msg"),
         model=chosen.model,
         requested=chosen.requested,
+        request_id=request.record.request_id,
     )
     begin_exchange(request, exchange)
     if exchange.streams:
