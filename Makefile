@@ -33,7 +33,8 @@ run: $(VENV)/installed
 	@echo
 	@echo "A Claude Code session on the demo model (no key, no network):"
 	@echo "    $(CCPROXY) run demo -- claude"
-	@echo "Put your provider's key into envs/, name it in ccproxy.toml, and: $(CCPROXY) reload"
+	@echo "To add your provider:"
+	@echo "    $(CCPROXY) init"
 
 stop: $(VENV)/installed
 	@$(CCPROXY) stop

@@ -49,6 +49,8 @@ class Mistake:
     line: int | None
     text: str
     fix: str = ""
+    is_empty_table: bool = False
+    """The mistake is that the table lacks its first entry, which `ccproxy init` adds."""
     is_exposed_file: bool = False
     """The mistake is that other users can read the file; `ccproxy doctor --fix` closes it."""
 

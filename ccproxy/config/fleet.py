@@ -9,7 +9,7 @@ all files together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ccproxy.files import display_path
 from ccproxy.text import closest, did_you_mean
 
 FILE_NAME = "ccproxy.toml"
+LOCAL_SUFFIX = ".local.toml"
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 LABEL_RULE = (
     "1 to 32 letters, digits, dots, dashes or underscores, beginning with a letter or digit"
@@ -27,12 +28,11 @@ LABEL_RULE = (
 MAX_WORKERS = 64
 RESERVED = {"supervisor"}
 """Labels whose files in logs/ and pids/ belong to the supervisor."""
-EMPTY_TABLE = "the table contains no proxy"
-"""The text of the only mistake of a table that lacks its first entry."""
 _ENTRY_KEYS = ("port", "env_file", "label", "workers", "fallback")
 _REQUIRED_KEYS = _ENTRY_KEYS[:3]
 _TOP_KEYS = ("proxies", "proxy", "fallback", "presets", "routes")
 """The last three are read by `config/routing_tables.py`."""
+_LOCAL_TOP_KEYS = _TOP_KEYS[:2]
 _EXAMPLE = '"8081:envs/kimi.env:Kimi-K3"'
 _LARGEST_PORT = 65535
 
@@ -87,6 +87,16 @@ class Fleet:
         return next((entry for entry in self.entries if entry.label.lower() == lower), None)
 
 
+def local_table(table: Path) -> Path:
+    """
+    Return the file next to *table* with further entries, such as `ccproxy.local.toml`.
+
+    It need not exist. Git ignores it, so that `git pull` in a clone of ccproxy never conflicts with
+    the user's own entries.
+    """
+    return table.with_name(table.name.removesuffix(".toml") + LOCAL_SUFFIX)
+
+
 def open_table(path: Path) -> TomlDocument:
     """Parse the table *path*; its syntax errors are noted in the document."""
     return TomlDocument(path.resolve(), list_name="proxies", list_example=_EXAMPLE)
@@ -110,24 +120,41 @@ def read_fleet(path: Path) -> tuple[Fleet, tuple[Mistake, ...]]:
     """Read the table *path* as far as possible; return the mistakes in the rest too."""
     document = open_table(path)
     entries = _TableReader(document).read() if document.is_valid else []
+    mistakes = document.sorted_mistakes()
     file = document.file
-    fleet = Fleet(home=file.parent, file=file, entries=tuple(entries))
-    return fleet, document.sorted_mistakes()
+    local = local_table(file)
+    if local.exists():
+        document = open_table(local)
+        more = _TableReader(document, is_local=True).read() if document.is_valid else []
+        if more:
+            mistakes = tuple(one for one in mistakes if not one.is_empty_table)
+        mistakes = (*mistakes, *document.sorted_mistakes(), *_duplicates(entries, more))
+        entries += more
+    return Fleet(home=file.parent, file=file, entries=tuple(entries)), mistakes
 
 
 class _TableReader:
     """Reads the entries of one table and notes the mistakes in them."""
 
-    def __init__(self, document: TomlDocument) -> None:
+    def __init__(self, document: TomlDocument, *, is_local: bool = False) -> None:
         self._document = document
+        self._is_local = is_local
 
     def read(self) -> list[Entry]:
         document = self._document
         self._check_names()
         raw = [*self._short_entries(), *self._long_entries()]
-        if not raw and not document.mistakes:
+        if not (raw or document.mistakes or self._is_local):
             fix = f"add one: proxies = [{_EXAMPLE}], or run: ccproxy init"
-            document.note(None, EMPTY_TABLE, fix)
+            document.mistakes.append(
+                Mistake(
+                    file=display_path(document.file),
+                    line=None,
+                    text="the table contains no proxy",
+                    fix=fix,
+                    is_empty_table=True,
+                )
+            )
         entries = [entry for fields, line in raw if (entry := self._entry(fields, line))]
         self._check_duplicates(entries)
         return entries
@@ -138,6 +165,10 @@ class _TableReader:
             if match := closest(name, _TOP_KEYS):
                 text = f"{name} is not a setting{did_you_mean(name, _TOP_KEYS)}"
                 document.note(document.line_of(name), text, f"rename it to {match}")
+        if self._is_local:
+            for name in document.values.keys() & set(_TOP_KEYS[2:]):
+                text = f"{name} is not read from this file, only {' and '.join(_LOCAL_TOP_KEYS)}"
+                document.note(document.line_of(name), text, f"move it to {FILE_NAME}")
 
     # The short form: "PORT:ENVFILE:LABEL"...
 
@@ -178,6 +209,10 @@ class _TableReader:
                 text = f"{name} is not a setting of a proxy{hint}"
                 fix = f"rename or remove it; the settings are {', '.join(_ENTRY_KEYS)}"
                 document.note(document.line_of(name, after=line or None), text, fix)
+            if self._is_local and "fallback" in table:
+                text = "fallback is not read from this file"
+                line_of = document.line_of("fallback", after=line or None)
+                document.note(line_of, text, f"move it to [fallback] in {FILE_NAME}")
             missing = [name for name in _REQUIRED_KEYS if name not in table]
             if missing:
                 document.note(line, f"[[proxy]] has no {' and no '.join(missing)}", "add it")
@@ -242,6 +277,26 @@ class _TableReader:
             for entry in entries
         )
         document.note(entries[-1].line, text + rows, fix)
+
+
+def _duplicates(entries: Iterable[Entry], more: Iterable[Entry]) -> Iterator[Mistake]:
+    """Yield a mistake for each entry of the local table that repeats a port or label."""
+    first = list(entries)
+    for entry in more:
+        for other in first:
+            what = ""
+            if other.label.lower() == entry.label.lower():
+                what = f"label {entry.label}"
+            elif other.port == entry.port:
+                what = f"port {entry.port}"
+            if what and entry.table and other.table:
+                place = f"{display_path(other.table)}:{other.line}"
+                yield Mistake(
+                    file=display_path(entry.table),
+                    line=entry.line,
+                    text=f"{what} is used twice, also in {place}",
+                    fix="give one of them another port or label",
+                )
 
 
 def _free_port(taken: set[int], *, above: int) -> int:

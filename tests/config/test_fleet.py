@@ -430,3 +430,44 @@ def test_a_label_never_leaves_its_folder(label):
 def test_paths_are_displayed_as_the_user_would_type_them(here):
     assert str(display_path(here / "envs/kimi.env")) == "envs/kimi.env"
     assert str(display_path(here.parent / "x")) == str(here.parent / "x")
+
+
+# The local table.
+
+
+def test_entries_of_the_local_table_follow(write):
+    file = write("ccproxy.toml", SHORT)
+    local = write("ccproxy.local.toml", 'proxies = ["8090:envs/mine.env:Mine"]\n')
+    fleet = load_fleet(file)
+    assert [entry.label for entry in fleet.entries] == ["Kimi-K3", "GLM-4.6", "Mine"]
+    assert [entry.table for entry in fleet.entries] == [file, file, local]
+    assert fleet.file == file
+
+
+def test_the_local_table_may_have_the_only_entry(write):
+    file = write("ccproxy.toml", "proxies = []\n")
+    assert [mistake.is_empty_table for mistake in read_fleet(file)[1]] == [True]
+    write("ccproxy.local.toml", 'proxies = ["8090:envs/mine.env:Mine"]\n')
+    assert len(load_fleet(file).entries) == 1
+
+
+@pytest.mark.parametrize(
+    ("local", "text"),
+    [
+        ('proxies = ["8090:e.env:kimi-k3"]\n', "label kimi-k3 is used twice, also in "),
+        ('proxies = ["8081:e.env:Mine"]\n', "port 8081 is used twice, also in "),
+        ("[routes.Kimi-K3]\n", "routes is not read from this file"),
+        (
+            '[[proxy]]\nport = 1\nenv_file = "e"\nlabel = "M"\nfallback = ["Kimi-K3"]\n',
+            "fallback is not read from this file",
+        ),
+        ("proxies = [\n", "is not valid TOML"),
+    ],
+)
+def test_mistakes_in_the_local_table_name_it(local, text, write):
+    file = write("ccproxy.toml", SHORT)
+    write("ccproxy.local.toml", local)
+    fleet, (mistake, *_) = read_fleet(file)
+    assert text in mistake.text
+    assert mistake.file.name == "ccproxy.local.toml"
+    assert len(fleet.entries) >= 2

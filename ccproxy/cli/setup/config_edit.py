@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dotenv.parser import parse_stream
@@ -140,25 +141,30 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
 
     """
     from ccproxy.config.fleet_check import check_fleet  # reads presets: slow to load
+    from ccproxy.config.routing_tables import read_routing_tables
 
+    table = entry.table or fleet.file
+    others = [other for other in fleet.entries if other.label != entry.label]
     before = {mistake.text for mistake in check_fleet(fleet.file).mistakes}
-    others = [other.label for other in fleet.entries if other.label != entry.label]
+    before |= {mistake.text for mistake in read_routing_tables(fleet)[1]}
+    in_table = [other.label for other in others if other.table == entry.table]
 
     def check(draft: Path) -> None:
         rest, mistakes = read_fleet(draft)
-        if [other.label for other in rest.entries] != others:
-            where = f"{short_path(fleet.file)}:{entry.line}"
+        if [other.label for other in rest.entries] != in_table:
+            where = f"{short_path(table)}:{entry.line}"
             raise CcproxyError(f"cannot locate {entry.label} in {where}\n  fix: remove it by hand")
-        if others:
-            mistakes = check_fleet(draft).mistakes
+        _, mistakes = read_routing_tables(replace(fleet, entries=tuple(others)))
+        if in_table and table == fleet.file:
+            mistakes = (*mistakes, *check_fleet(draft).mistakes)
         new = [mistake.text for mistake in mistakes if mistake.text not in before]
-        if new and others:
+        if new:
             text = f"{entry.label} is still in use: {new[0]}"
             fix = f"remove that from {short_path(fleet.file)} first"
             raise CcproxyError(f"{text}\n  fix: {fix}")
 
     with exclusive(fleet.home):
-        _replace(fleet.file, lambda text: _without_entry(text, entry), check=check)
+        _replace(table, lambda text: _without_entry(text, entry), check=check)
 
 
 def _without_entry(text: str, entry: Entry) -> str:

@@ -24,7 +24,7 @@ from ccproxy.cli.setup.config_edit import (
     write_new,
 )
 from ccproxy.config import settings
-from ccproxy.config.fleet import EMPTY_TABLE, LABEL, LABEL_RULE, RESERVED, Entry, Fleet, read_fleet
+from ccproxy.config.fleet import LABEL, LABEL_RULE, RESERVED, Entry, Fleet, local_table, read_fleet
 from ccproxy.config.parsers import contains_key, hide_keys
 from ccproxy.config.settings import Setting
 from ccproxy.config.worker import WorkerConfig, load_worker
@@ -112,15 +112,16 @@ class NewProxy:
 
         """
         env_file = fleet.home / self.env_name
+        table = table_to_extend(fleet)
         with exclusive(fleet.home):
             write_new(env_file, self.env_text)
             try:
-                if fleet.file.exists():
+                if table.exists():
                     entry = entry_text(self.port, self.env_name, self.label)
-                    append(fleet.file, entry)
+                    append(table, entry)
                 else:
                     entry = f'proxies = [\n  "{self.port}:{self.env_name}:{self.label}",\n]\n'
-                    write_new(fleet.file, _TABLE_HEAD + entry)
+                    write_new(table, _TABLE_HEAD + entry)
             except BaseException:
                 env_file.unlink()
                 raise
@@ -138,9 +139,20 @@ def open_or_create(table: Path) -> Fleet:
     if not table.exists():
         return Fleet(home=table.parent, file=table, entries=())
     fleet, mistakes = read_fleet(table)
-    if any(mistake.text != EMPTY_TABLE for mistake in mistakes):
+    if not all(mistake.is_empty_table for mistake in mistakes):
         raise ConfigError(mistakes)
     return fleet
+
+
+def table_to_extend(fleet: Fleet) -> Path:
+    """
+    Return the file that gets a new entry: the table, or the local one in a clone of ccproxy.
+
+    Git tracks the table of a clone; with entries of the user, `git pull` could conflict.
+    """
+    local = local_table(fleet.file)
+    is_shipped = (fleet.home / ".git").exists() and (fleet.home / "ccproxy/__init__.py").exists()
+    return local if is_shipped or local.exists() else fleet.file
 
 
 def preset_of(name: str) -> Preset:
@@ -201,7 +213,7 @@ def parse_label(typed: str, fleet: Fleet) -> str:
         raise UsageError(f'the label "{typed}" is reserved by ccproxy\n  fix: choose another')
     entry = fleet.entry(typed)
     if entry is not None:
-        text = f"the label {entry.label} already exists ({short_path(fleet.file)}:{entry.line})"
+        text = f"the label {entry.label} already exists ({_place(entry, fleet)})"
         free = propose_label(typed, fleet)
         raise UsageError(f"{text}\n  fix: choose another, for example --label {free}")
     check_new([fleet.home / env_name(typed)])
@@ -223,7 +235,7 @@ def parse_port(typed: str, fleet: Fleet) -> int:
     entry = next((entry for entry in fleet.entries if entry.port == port), None)
     fix = f"choose another, for example --port {propose_port(fleet)}"
     if entry is not None:
-        text = f"port {port} belongs to {entry.label} ({short_path(fleet.file)}:{entry.line})"
+        text = f"port {port} belongs to {entry.label} ({_place(entry, fleet)})"
         raise UsageError(f"{text}\n  fix: {fix}")
     if not _is_free(port):
         # rarely needed, slow to import
@@ -245,6 +257,10 @@ def parse_setting(setting: Setting[T, object], typed: str, source: str) -> T:
     except ValueError as error:
         text = f"{source} {hide_keys(str(error))}"
         raise UsageError(f"{text}\n  fix: for example {setting.example}") from error
+
+
+def _place(entry: Entry, fleet: Fleet) -> str:
+    return f"{short_path(entry.table or fleet.file)}:{entry.line}"
 
 
 def _is_free(port: int) -> bool:

@@ -22,6 +22,7 @@ from ccproxy.cli.setup.config_edit import (
     write_new,
 )
 from ccproxy.cli.setup.models_yaml import ImportedModel, env_text, read_models
+from ccproxy.cli.setup.new_proxy import table_to_extend
 from ccproxy.config.fleet import Fleet
 from ccproxy.text import counted, printable
 
@@ -66,7 +67,7 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
         show(click.style(short_path(path), bold=True))
         show(without_secrets(env_text(model, key=_key(model))))
         _show_notes(model)
-    show(click.style(f"at the end of {short_path(fleet.file)}", bold=True))
+    show(click.style(f"at the end of {short_path(table_to_extend(fleet))}", bold=True))
     show(table)
     if not write:
         show(
@@ -75,7 +76,7 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
         return
     with exclusive(fleet.home):
         _write(fleet, table, dict(zip(paths, models, strict=True)))
-    written = f"Wrote {counted(len(paths), 'env file')} and {short_path(fleet.file)}."
+    written = f"Wrote {counted(len(paths), 'env file')} and {short_path(table_to_extend(fleet))}."
     show(callable_here(f"{written}  Next:  ccproxy check"))
 
 
@@ -86,7 +87,11 @@ def _write(fleet: Fleet, table: str, files: Mapping[Path, ImportedModel]) -> Non
         for path, model in files.items():
             write_new(path, env_text(model, key=_key(model)))
             written.append(path)
-        append(fleet.file, table)
+        file = table_to_extend(fleet)
+        if file.exists():
+            append(file, table)
+        else:
+            write_new(file, table)
     except BaseException:
         for path in written:
             path.unlink()

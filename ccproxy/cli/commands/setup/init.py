@@ -104,6 +104,7 @@ def init(
 
 def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None:
     from ccproxy.cli.setup.config_edit import without_secrets
+    from ccproxy.cli.setup.new_proxy import table_to_extend
 
     env_file = fleet.home / proxy.env_name
     if as_json:
@@ -111,9 +112,9 @@ def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None
             "label": proxy.label,
             "port": proxy.port,
             "env_file": str(env_file),
-            "table": str(fleet.file),
+            "table": str(table_to_extend(fleet)),
         }
         show(json.dumps({"schema": 1, "proxy": row}, indent=2))
     else:
         show(f"Wrote {short_path(env_file)}\n{without_secrets(proxy.env_text)}")
-        show(f"Added to {short_path(fleet.file)}\n{indent(entry, '  ')}")
+        show(f"Added to {short_path(table_to_extend(fleet))}\n{indent(entry, '  ')}")

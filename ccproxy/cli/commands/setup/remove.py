@@ -45,7 +45,7 @@ def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None
     if not yes:
         _confirm(entry, delete_env=delete_env)
     remove_entry(fleet, entry)
-    show(f"Removed {entry.label} from {short_path(fleet.file)}.")
+    show(f"Removed {entry.label} from {short_path(entry.table or fleet.file)}.")
     _stop(options, fleet, entry)
     if delete_env:
         entry.env_file.unlink(missing_ok=True)

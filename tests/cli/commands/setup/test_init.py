@@ -23,7 +23,7 @@ from ccproxy.config.worker import load_worker
 from ccproxy.providers.presets import load_presets
 from tests.cli.conftest import TABLE, command, free_port, write_env
 from tests.cli.terminal import Terminal
-from tests.fleet import FleetHome
+from tests.fleet import ROOT, FleetHome
 from tests.provider import completion, failure
 
 KEY = "sk-the-provider-0123456789abcdef"
@@ -175,6 +175,30 @@ def test_the_table_keeps_every_line(init, home):
         home / "envs/deepseek.env",
     )
     assert not [path for path in home.iterdir() if path.name.startswith("tmp")]
+
+
+def test_in_a_clone_the_tracked_table_is_not_changed(init, home, ccproxy):
+    (home / ".git").mkdir()
+    (home / "ccproxy").mkdir()
+    (home / "ccproxy/__init__.py").touch()
+    before = (home / "ccproxy.toml").read_bytes()
+    for label in ("One", "Two"):
+        words = ["--preset", "deepseek", "--label", label, "--key-stdin"]
+        done = init(*words)
+        assert done.exit_code == 0, done.stderr
+        assert "Added to ccproxy.local.toml\n" in done.stdout
+    assert (home / "ccproxy.toml").read_bytes() == before
+    fleet = load_all(home / "ccproxy.toml").fleet
+    assert [entry.label for entry in fleet.entries] == ["Kimi-K2", "GLM-4.6", "One", "Two"]
+    assert len({entry.port for entry in fleet.entries}) == 4
+    done = ccproxy("remove", "one", "--yes")
+    assert done.stdout == "Removed One from ccproxy.local.toml.\n", done.stderr
+    assert [entry.label for entry in load_fleet(home / "ccproxy.toml").entries][2:] == ["Two"]
+
+
+def test_git_ignores_what_init_writes_in_a_clone(tmp_path):
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {"/ccproxy.local.toml", "envs/*.env"} <= set(ignored)
 
 
 @pytest.mark.parametrize("table", ["", "# nothing yet\n", "proxies = []\n"])
