@@ -114,13 +114,12 @@ class CcproxyGroup(click.Group):
     invoke_without_command=True,
     params=common_options(hidden=False),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="First steps: ccproxy init, then ccproxy run LABEL -- claude.  "
-    "Exit codes: ccproxy help exit-codes.",
+    epilog="First: ccproxy init, then: ccproxy run LABEL -- claude",
 )
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Use Claude Code with any model provider: a fleet of small proxies, one per provider."""
+    """Use Claude Code with any model provider, through one small proxy for each."""
     ctx.color = wants_color(os.environ, no_color=ctx.ensure_object(Options).no_color)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -1,4 +1,4 @@
-"""Show, test, disable and enable API keys."""
+"""Show, test, add, remove, disable and enable API keys."""
 
 from __future__ import annotations
 
