@@ -25,7 +25,6 @@ from ccproxy.ipc.control_messages import (
     KeysReply,
     KeyTest,
 )
-from ccproxy.store.overrides import overrides_path, read_overrides
 from ccproxy.supervisor.control.worker_requests import ask_about_keys
 from ccproxy.text import format_duration, printable
 
@@ -169,6 +168,8 @@ def _perform(fleet: Fleet, request: _Request) -> list[_Proxy]:
 
 
 def _perform_on(fleet: Fleet, label: str, request: _Request) -> _Proxy:
+    from ccproxy.store.overrides import overrides_path, read_overrides  # msgspec
+
     replies: list[KeysReply] = [
         ask_about_keys(fleet, label, request.action, key_id=key_id)
         for key_id in request.ids or (None,)
