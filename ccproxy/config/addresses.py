@@ -1,8 +1,8 @@
 """
-Where requests go: the one place that puts addresses together.
+The URLs of a provider's endpoints.
 
-A base URL is accepted in every form that users paste: with and without /v1, as a whole endpoint,
-and for Azure OpenAI as resource, as deployment or as its newer /openai/v1 form.
+A base URL is accepted in every form that users paste: with and without /v1, as a complete
+endpoint, and for Azure OpenAI as resource, as deployment or in the newer /openai/v1 form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, *, api_version: str = "") -> Address:
-        """Read what the user pasted; an `api-version` in the query counts like the setting."""
+        """Parse a base URL; an `api-version` in its query has the same effect as the setting."""
         split = urlsplit(url)
         version = api_version or dict(parse_qsl(split.query)).get("api-version", "")
         path = split.path.rstrip("/")
@@ -35,7 +35,7 @@ class Address:
         return cls(base=urlunsplit((split.scheme, split.netloc, path, "", "")), api_version=version)
 
     def chat(self, model: str, *, azure: bool) -> str:
-        """Return where Chat Completions of *model* are asked for."""
+        """Return the URL of Chat Completions for *model*."""
         if not azure:
             return self.base + _CHAT
         return self.base + self._azure_part(model) + _CHAT + self._query()
@@ -54,22 +54,22 @@ class Address:
         return f"{resource}/openai/v1{_RESPONSES}{self._query() if has_version else ''}"
 
     def messages(self) -> str:
-        """Return where Messages are asked for."""
+        """Return the URL of the Messages API."""
         return f"{self.base.removesuffix('/v1')}/v1{_MESSAGES}"
 
     def models(self) -> str:
-        """Return where a server that speaks Chat Completions lists its models."""
+        """Return the URL of the list of models of an OpenAI-compatible server."""
         return f"{self.base}/models"
 
     def _azure_part(self, model: str) -> str:
-        """Complete an Azure address: deployments with a version, /openai/v1 without one."""
+        """Return the missing part of an Azure address, with a version that of the deployment."""
         path = urlsplit(self.base).path
         if _DEPLOYMENTS + "/" in path or path.endswith("/openai/v1"):
             return ""
-        have = "/openai" if path.endswith("/openai") else ""
+        present = "/openai" if path.endswith("/openai") else ""
         if self.api_version:
-            return f"{_DEPLOYMENTS}/{quote(model, safe='')}".removeprefix(have)
-        return "/openai/v1".removeprefix(have) if path in ("", "/openai") else ""
+            return f"{_DEPLOYMENTS}/{quote(model, safe='')}".removeprefix(present)
+        return "/openai/v1".removeprefix(present) if path in ("", "/openai") else ""
 
     def _query(self) -> str:
         return f"?{urlencode({'api-version': self.api_version})}" if self.api_version else ""

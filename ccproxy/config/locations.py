@@ -1,15 +1,16 @@
 """
-Where the table lies.
+The location of the table.
 
-Somebody names it, by --config or $CCPROXY_CONFIG; else it is the first ccproxy.toml of
+It is given by --config or $CCPROXY_CONFIG. Otherwise it is the first ccproxy.toml of
 
 1. the current folder,
-2. the folders above it, up to the home folder, or to where the filesystem ends (as git does),
+2. the folders above it, up to the home folder or the root of the file system (as in git),
 3. the user's config folder,
-4. the folder that holds the virtual environment whose `ccproxy` this is (as after `make run`).
+4. the folder that contains the virtual environment of this `ccproxy` (as after `make run`).
 
-A table decides what is started and where keys go. The user need not know of one that is come upon
-by 2 or 4, so only the user or root may have put it there: /tmp/ccproxy.toml is nobody's.
+A table decides which programs are started and where keys are sent. The user may not be aware of a
+table that is found by 2 or 4, so it is used only if nobody but the user and root can write to it
+and to its folder: another user's /tmp/ccproxy.toml is not used.
 """
 
 from __future__ import annotations
@@ -29,134 +30,132 @@ from ccproxy.errors import ConfigError, Mistake, NoFleetError
 VARIABLE = "CCPROXY_CONFIG"
 
 
-class _Place(NamedTuple):
+class _Candidate(NamedTuple):
     """A file that may be the table."""
 
     file: Path
     is_chosen: bool
-    """Whether the user chose the folder, and so answers for what lies in it."""
+    """True if the user chose the folder."""
 
     @property
-    def is_there(self) -> bool:
-        """Whether there is a file; there is none where nobody may look."""
-        return os.path.isfile(self.file)  # noqa: PTH113 - is_file raises where nobody may look
+    def exists(self) -> bool:
+        """True if there is a file; False in a folder that cannot be searched."""
+        return os.path.isfile(self.file)  # noqa: PTH113 - is_file raises in such a folder
 
     @property
     def is_safe(self) -> bool:
-        """Whether the file may be used."""
-        return self.is_chosen or all(map(_is_ours, (self.file, self.file.parent)))
+        """True if the file may be used."""
+        return self.is_chosen or all(map(_is_protected, (self.file, self.file.parent)))
 
 
 def find_config(option: str | None, *, environ: Mapping[str, str] | None = None) -> Path:
     """
-    Find the table: *option*, else $CCPROXY_CONFIG, else the first that is come upon.
+    Return the table: *option*, else $CCPROXY_CONFIG, else the first one in the locations above.
 
     Raises:
-        ConfigError: If there is none, or the one that was named does not exist.
+        NoFleetError: If there is none.
+        ConfigError: If the given file does not exist, or the only ones are not safe.
 
     """
     env = os.environ if environ is None else environ
-    for given, source in ((option, "--config"), (env.get(VARIABLE), f"${VARIABLE}")):
-        if given:
-            return _named(Path(given).expanduser(), source)
-    found = _come_upon(env)
-    if found is None:
-        kind = ConfigError if any(place.is_there for place in _places(env)) else NoFleetError
-        raise kind([_nowhere(env)])
-    return found
+    for path, source in ((option, "--config"), (env.get(VARIABLE), f"${VARIABLE}")):
+        if path:
+            return _given_file(Path(path).expanduser(), source)
+    file = _search(env)
+    if file is None:
+        is_unsafe = any(candidate.exists for candidate in _candidates(env))
+        raise (ConfigError if is_unsafe else NoFleetError)([_no_table(env)])
+    return file
 
 
 def place_for_config(option: str | None, *, environ: Mapping[str, str] | None = None) -> Path:
-    """Return the table that `find_config` would find, or else where a first one belongs."""
+    """Return the table that `find_config` finds, otherwise the path for a first table."""
     env = os.environ if environ is None else environ
-    if given := option or env.get(VARIABLE):
-        path = Path(given).expanduser()
+    if text := option or env.get(VARIABLE):
+        path = Path(text).expanduser()
         return (path / FILE_NAME if path.is_dir() else path).resolve()
-    # Not the current folder: env files hold keys, and it may be anybody's repository.
-    return _come_upon(env) or _own_table(env).resolve()
+    # Not the current folder: env files contain keys, and it may be any repository.
+    return _search(env) or _user_table(env).resolve()
 
 
-def _named(path: Path, source: str) -> Path:
+def _given_file(path: Path, source: str) -> Path:
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
-        text = f"there is no such file (named by {source})"
+        text = f"this file does not exist (set by {source})"
         raise ConfigError([Mistake(file=file, line=None, text=text, fix=f"correct {source}")])
     return file.resolve()
 
 
-def _nowhere(env: Mapping[str, str]) -> Mistake:
-    """Say where no table is, and which one was passed over."""
-    *_, top = (Path.cwd(), *_above(env))
+def _no_table(env: Mapping[str, str]) -> Mistake:
+    """Return the mistake that lists the searched locations and the files that are not used."""
+    *_, top = (Path.cwd(), *_folders_above(env))
     lines = [
-        f"there is no {FILE_NAME} where one is looked for",
+        f"there is no {FILE_NAME} in the searched locations",
         f"{FILE_NAME}: neither in this folder nor above it, up to {top}",
-        f"{_own_table(env)}: does not exist",
+        f"{_user_table(env)}: does not exist",
         *(
-            f"{place.file}: passed over, others can change it or its folder"
-            for place in _places(env)
-            if place.is_there
+            f"{candidate.file}: not used, others can change it or its folder"
+            for candidate in _candidates(env)
+            if candidate.exists
         ),
     ]
-    fix = f"name yours with -c FILE or ${VARIABLE}; ccproxy init writes a first one"
+    fix = f"ccproxy init writes a first one; or name yours with -c FILE or ${VARIABLE}"
     return Mistake(file=Path(FILE_NAME), line=None, text="\n      ".join(lines), fix=fix)
 
 
-# The places, the first one first...
+# The locations in order...
 
 
-def _come_upon(env: Mapping[str, str]) -> Path | None:
-    found = (place.file for place in _places(env) if place.is_there and place.is_safe)
-    return next((file.resolve() for file in found), None)
+def _search(env: Mapping[str, str]) -> Path | None:
+    candidates = (one.file for one in _candidates(env) if one.exists and one.is_safe)
+    return next((file.resolve() for file in candidates), None)
 
 
-def _places(env: Mapping[str, str]) -> Iterator[_Place]:
-    yield _Place(Path.cwd() / FILE_NAME, is_chosen=True)
-    for folder in _above(env):
-        yield _Place(folder / FILE_NAME, is_chosen=False)
-    yield _Place(_own_table(env), is_chosen=True)
-    if (around := _around_environment()) is not None:
-        yield _Place(around / FILE_NAME, is_chosen=False)
+def _candidates(env: Mapping[str, str]) -> Iterator[_Candidate]:
+    yield _Candidate(Path.cwd() / FILE_NAME, is_chosen=True)
+    for folder in _folders_above(env):
+        yield _Candidate(folder / FILE_NAME, is_chosen=False)
+    yield _Candidate(_user_table(env), is_chosen=True)
+    if (folder_of_environment := _folder_of_environment()) is not None:
+        yield _Candidate(folder_of_environment / FILE_NAME, is_chosen=False)
 
 
-def _above(env: Mapping[str, str]) -> Iterator[Path]:
-    """Return the folders above the current one, as far as they are looked into."""
+def _folders_above(env: Mapping[str, str]) -> Iterator[Path]:
+    """Return the searched folders above the current one."""
     folder, top = Path.cwd(), _home(env).resolve()
     while folder != top and not os.path.ismount(folder):
         folder = folder.parent
         yield folder
 
 
-def _own_table(env: Mapping[str, str]) -> Path:
+def _user_table(env: Mapping[str, str]) -> Path:
     folder = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
     return folder / "ccproxy" / FILE_NAME
 
 
-def _around_environment() -> Path | None:
-    """Return the folder that holds the virtual environment of the command; None without one."""
+def _folder_of_environment() -> Path | None:
+    """Return the folder that contains the virtual environment of the command, None without one."""
     prefix = Path(sys.prefix).resolve()
     is_ours = Path(sys.argv[0]).resolve() == prefix / "bin" / "ccproxy"
     return prefix.parent if is_ours and sys.prefix != sys.base_prefix else None
 
 
 def _home(env: Mapping[str, str]) -> Path:
-    try:
-        return Path(env.get("HOME") or Path.home())
-    except RuntimeError:  # a container's user without a home folder
-        return Path("/")
+    return Path(env.get("HOME") or Path.home())
 
 
-# ...and who could have written what lies there.
+# ...and the users who can change a file.
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether nobody but the user and root can change *path*."""
+def _is_protected(path: Path) -> bool:
+    """Return True if only the user and root can change *path*."""
     facts = path.stat()
     shared = stat.S_IWOTH if _is_private(facts.st_gid) else stat.S_IWOTH | stat.S_IWGRP
     return facts.st_uid in (0, os.geteuid()) and not facts.st_mode & shared
 
 
 def _is_private(group: int) -> bool:
-    """Whether the user alone is in *group*: then a umask of 002 gives nobody else a right."""
+    """Return True if *group* contains only the user, so that a umask of 002 adds no one."""
     try:
         user, members = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
     except KeyError:

@@ -397,7 +397,7 @@ def test_a_named_table_that_is_missing_is_an_error(ccproxy, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     result = ccproxy("-c", "none.toml", "status")
     assert result.exit_code == 78
-    assert result.stderr.startswith("Error: there is no such file (named by --config)\n")
+    assert result.stderr.startswith("Error: this file does not exist (set by --config)\n")
 
 
 def test_an_internal_error_is_a_sentence():

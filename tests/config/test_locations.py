@@ -1,4 +1,4 @@
-"""Which table is used: the order of the places, and whose tables are passed over."""
+"""The order of the locations of the table, and the tables that are not used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def closed_to_others():
 
 @pytest.fixture
 def places(write, here):
-    """A table in every place where one is looked for, and folders without one."""
+    """Write a table in every searched location, and folders without one."""
     for name in (
         *("option.toml", "variable.toml", "xdg/ccproxy/ccproxy.toml"),
         *("home/ccproxy.toml", "home/cwd/ccproxy.toml", "clone/ccproxy.toml"),
@@ -208,13 +208,13 @@ def test_a_table_of_somebody_else_s_is_passed_over(write, here, monkeypatch):
         pytest.param(
             "no.toml",
             {},
-            "no.toml: there is no such file (named by --config)\n      fix: correct --config",
+            "no.toml: this file does not exist (set by --config)\n      fix: correct --config",
             id="the option names nothing",
         ),
         pytest.param(
             None,
             {"CCPROXY_CONFIG": "no.toml"},
-            "no.toml: there is no such file (named by $CCPROXY_CONFIG)\n"
+            "no.toml: this file does not exist (set by $CCPROXY_CONFIG)\n"
             "      fix: correct $CCPROXY_CONFIG",
             id="the variable names nothing",
         ),
@@ -230,11 +230,11 @@ def test_every_place_is_told(write, here, complaints, monkeypatch):
     (here / "home/shared/cwd").mkdir()
     monkeypatch.chdir(here / "home/shared/cwd")
     assert complaints(find_config, None, environ=environ_of(here)) == [
-        "ccproxy.toml: there is no ccproxy.toml where one is looked for\n"
+        "ccproxy.toml: there is no ccproxy.toml in the searched locations\n"
         f"      ccproxy.toml: neither in this folder nor above it, up to {here}/home\n"
         f"      {here}/xdg/ccproxy/ccproxy.toml: does not exist\n"
-        f"      {table}: passed over, others can change it or its folder\n"
-        "      fix: name yours with -c FILE or $CCPROXY_CONFIG; ccproxy init writes a first one"
+        f"      {table}: not used, others can change it or its folder\n"
+        "      fix: ccproxy init writes a first one; or name yours with -c FILE or $CCPROXY_CONFIG"
     ]
 
 

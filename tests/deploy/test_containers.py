@@ -233,7 +233,7 @@ async def test_it_runs_from_environment_variables_alone_and_stops_in_time(contai
     ("environ", "said"),
     [
         pytest.param({}, "PROVIDER_API_KEY is missing", id="nothing is set"),
-        pytest.param({"PROVIDER": "demo"}, "no client key is asked for", id="open to everybody"),
+        pytest.param({"PROVIDER": "demo"}, "no client key is required", id="open to everybody"),
         pytest.param(
             {"PROVIDER": "demo", "ANTHROPIC_API_KEY": "short"}, "too short", id="a weak key"
         ),

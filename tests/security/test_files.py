@@ -69,7 +69,7 @@ async def test_a_public_address_requires_a_strong_client_key(host, key, home):
 async def test_environment_variables_alone_open_no_address(home):
     done = await home.ccproxy("up", "--port", str(free()), PROVIDER="demo", HOST="0.0.0.0")
     assert done.code == 78
-    assert "no client key is asked for" in done.err
+    assert "no client key is required" in done.err
 
 
 def free() -> int:
