@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+from msgspec import Raw
+
 from ccproxy.convert.common.learning import (
     CONVERTED_FEATURES,
     LearnedRefusals,
@@ -18,13 +21,24 @@ from ccproxy.convert.common.token_estimate import Calibration, estimate
 from ccproxy.convert.common.tool_filter import without_tools
 from ccproxy.convert.responses.learning import Refusals, other_api
 from ccproxy.errors import Problem
-from ccproxy.protocol.messages import MessagesRequest, read_request
-from ccproxy.providers.quirks import Api, Target
+from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.literals import is_present
+from ccproxy.protocol.messages import (
+    Message,
+    MessagesRequest,
+    ScannedBody,
+    blocks_of,
+    read_request,
+)
+from ccproxy.providers.quirks import Api, Quirks, Target
 
 CALIBRATED_MARGIN = 1.25
 """A request is refused above this multiple of the window, by a calibrated estimate."""
 UNCALIBRATED_MARGIN = 1.5
 """The same by an estimate that no answer has confirmed."""
+
+CONFIRMED_REFUSALS = 5
+"""One in so many requests that seem too long is sent to the provider."""
 
 _COMPACTION = b"CRITICAL: Respond with TEXT ONLY"
 """Claude Code's compaction request begins with this; it is never refused."""
@@ -55,6 +69,8 @@ class ConversionContext:
     most_tokens: int | None = None
     """The user's upper bound of max_tokens."""
     least_tokens: int | None = None
+    refused: dict[str, int] = field(default_factory=dict)
+    """Number of requests that were too long, by model."""
     tool_filter: tuple[str, ...] = ()
     """Patterns of tools that are removed from every request."""
 
@@ -92,7 +108,22 @@ class ConversionContext:
         scanned = self.cache.scans.scan(self.without_tools(body)[0])
         request = read_request(scanned, counting=True)
         model = model or self.pick_model(request.model)
-        return self.calibration.apply(model, estimate(request, scanned))
+        return self.calibration.apply(model, self.estimate(request, scanned, model))
+
+    def estimate(
+        self,
+        request: MessagesRequest,
+        scanned: ScannedBody,
+        model: str,
+        *,
+        tools: int | None = None,
+    ) -> int:
+        """Return an estimate of the input tokens that *model* gets, before calibration."""
+        reduced = sent_parts(request, scanned, self.target_of(model))
+        if reduced is not request:
+            counted = (reduced.system, reduced.tools, *(each.content for each in reduced.messages))
+            scanned = self.cache.scans.scan(b"".join(counted))
+        return estimate(reduced, scanned, tools=tools)
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:
         """
@@ -108,9 +139,15 @@ class ConversionContext:
         # A calibrated figure is at most 2.5 times the estimate, so most requests return here.
         if window is None or estimated * 2.5 < window:
             return
-        tokens = self.calibration.apply(model, estimated)
+        # The factor was learned from all sessions of the model and may not fit this one, so the
+        # estimate itself must be over the limit as well.
+        tokens = min(self.calibration.apply(model, estimated), estimated)
         margin = CALIBRATED_MARGIN if self.calibration.knows(model) else UNCALIBRATED_MARGIN
-        if tokens > window * margin and not _is_compaction(request):
+        if tokens <= window * margin or _is_compaction(request):
+            return
+        # A refused request teaches nothing, so some are sent to confirm the estimate.
+        self.refused[model] = refused = self.refused.get(model, 0) + 1
+        if refused % CONFIRMED_REFUSALS:
             text = f"prompt is too long: {tokens} tokens > {window} maximum"
             raise Problem("invalid_request_error", text)
 
@@ -140,3 +177,66 @@ def _is_compaction(request: MessagesRequest) -> bool:
     users = (message for message in reversed(request.messages) if message.role == "user")
     last = next(users, None)
     return last is not None and _COMPACTION in bytes(last.content)
+
+
+_BLOCKS = msgspec.json.Decoder(list[Raw])
+
+
+def sent_parts(request: MessagesRequest, scanned: ScannedBody, target: Target) -> MessagesRequest:
+    """
+    Return *request* without what a converted request does not contain; itself if all is sent.
+
+    Thinking is dropped for providers that refuse it, its signatures always; images are dropped for
+    models without vision.
+    """
+    if target.api != "chat":
+        return request
+    has_thinking = b'thinking"' in scanned.body
+    has_images = not target.quirks.images and scanned.has_base64
+    if not (has_thinking or has_images):
+        return request
+    messages = [_sent_message(message, target.quirks) for message in request.messages]
+    return msgspec.structs.replace(request, messages=messages)
+
+
+def _sent_message(message: Message, quirks: Quirks) -> Message:
+    content = bytes(message.content)
+    marker = b'thinking"' if message.role == "assistant" else b'"image"'
+    if marker not in content or (message.role != "assistant" and quirks.images):
+        return message
+    try:
+        blocks = blocks_of(message.content)
+        pairs = list(zip(_BLOCKS.decode(content), blocks, strict=True))
+    except (msgspec.MsgspecError, Problem, RecursionError):
+        return message  # the conversion reports the error
+    is_sent = quirks.history != "drop" and (
+        quirks.history_scope == "all" or any(block.type == "tool_use" for _, block in pairs)
+    )
+    dropped = {"thinking", "redacted_thinking"} | (set() if quirks.images else {"image"})
+    parts: list[Raw | dict[str, Any]] = []
+    for raw, block in pairs:
+        if block.type == "thinking" and is_sent:
+            parts.append({"thinking": block.thinking if is_present(block.thinking) else None})
+        elif block.type == "tool_result" and not quirks.images and b'"image"' in bytes(raw):
+            parts.append(_without_images(raw))
+        elif block.type not in dropped:
+            parts.append(raw)
+    return Message(message.role, Raw(msgspec.json.encode(parts)))
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+_TYPED = msgspec.json.Decoder(_Typed)
+
+
+def _without_images(raw: Raw) -> Raw:
+    """Return a tool result without the images in its content."""
+    fields = fields_of(raw) or {}
+    try:
+        inner = _BLOCKS.decode(fields["content"])
+        rest = [each for each in inner if _TYPED.decode(each).type != "image"]
+    except (KeyError, msgspec.MsgspecError, RecursionError):
+        return raw
+    return Raw(msgspec.json.encode({**fields, "content": rest}))

@@ -20,7 +20,6 @@ from ccproxy.convert.chat.relay import ChatRelay
 from ccproxy.convert.chat.request import to_chat
 from ccproxy.convert.common.conversion import ConvertedRequest
 from ccproxy.convert.common.message_writer import AnswerContext
-from ccproxy.convert.common.token_estimate import estimate
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.responses.answer import to_message as response_to_message
 from ccproxy.convert.responses.relay import ResponsesRelay
@@ -79,7 +78,7 @@ class Exchange:
         self._usage: Mapping[str, Any] | None = None
         self._removed_reasoning: list[dict[str, Any]] = []
         converted = self._convert()
-        self._estimate = estimate(request, text, tools=converted.tools)
+        self._estimate = rules.estimate(request, text, self.model, tools=converted.tools)
         rules.check_window(request, self.model, estimated=self._estimate)
 
     def _convert(self) -> ConvertedRequest:

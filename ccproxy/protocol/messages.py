@@ -187,6 +187,14 @@ _BASE64_SOURCE = re.compile(
 
 _LONGEST_NAME = 256
 
+MAX_MESSAGES: Final = 100_000
+"""The limit of the Messages API."""
+MAX_STOP_SEQUENCES: Final = 1_000
+"""Every sequence is searched in every chunk of the answer."""
+MAX_TOOLS_SIZE: Final = 4 * 1024 * 1024
+"""Bytes; their conversion takes about 0.2 s."""
+MAX_BLOCKS: Final = 200_000
+
 _SLICE = 32 * 1024
 _ESCAPE = re.compile(rb"\\u[0-9a-fA-F]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -310,11 +318,28 @@ def read_request(body: bytes | ScannedBody, *, counting: bool = False) -> Messag
     check_model(request.model)
     if not request.messages:
         raise invalid_request("at least one message is required", "messages")
+    _check_counts(request, text.body)
     if request.max_tokens is None and not counting:
         raise invalid_request("Field required", "max_tokens")
     if request.max_tokens is not None and request.max_tokens < 0:
         raise invalid_request("Input should be greater than or equal to 0", "max_tokens")
     return request
+
+
+def _check_counts(request: MessagesRequest, body: bytes) -> None:
+    """Refuse requests with so many parts that their conversion would block the worker."""
+    if len(request.messages) > MAX_MESSAGES:
+        raise invalid_request(f"at most {MAX_MESSAGES:,} messages are allowed", "messages")
+    if len(request.stop_sequences or ()) > MAX_STOP_SEQUENCES:
+        text = f"at most {MAX_STOP_SEQUENCES:,} stop sequences are allowed"
+        raise invalid_request(text, "stop_sequences")
+    if len(memoryview(request.tools)) > MAX_TOOLS_SIZE:
+        text = f"tools: at most {MAX_TOOLS_SIZE:,} bytes are allowed"
+        raise Problem("request_too_large", text)
+    # Quotes inside of texts are escaped, so this counts fields only.
+    if len(body) > MAX_TOOLS_SIZE and body.count(b'"type"') > MAX_BLOCKS:
+        text = f"messages: at most {MAX_BLOCKS:,} content blocks are allowed"
+        raise Problem("request_too_large", text)
 
 
 def check_model(name: str) -> None:

@@ -124,7 +124,7 @@ def test_what_nobody_knows_is_named_among_what_was_dropped():
 
 
 def test_a_learnt_factor_makes_the_margin_smaller():
-    known = rules(window=3100)
+    known = rules(window=2600)
     known.calibration.learn("up-big", estimated=4000, reported=4000)
     with pytest.raises(Problem, match="prompt is too long"):
         exchange(prompt(LONG), shared=known)
