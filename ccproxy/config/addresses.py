@@ -47,9 +47,10 @@ class Address:
         At Azure it belongs to the resource and not to a deployment, and only the versions
         "preview" and "v1" have it.
         """
-        if not azure:
+        path = urlsplit(self.base).path
+        if not azure or (path and not path.startswith("/openai")):
             return self.base + _RESPONSES
-        resource, _, _ = self.base.partition("/openai")
+        resource = self.base.removesuffix(path)
         has_version = self.api_version and not self.api_version[:1].isdigit()
         return f"{resource}/openai/v1{_RESPONSES}{self._query() if has_version else ''}"
 

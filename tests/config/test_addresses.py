@@ -112,3 +112,34 @@ def test_a_deployment_s_name_cannot_leave_its_place():
 )
 def test_messages(url, messages):
     assert Address.parse(url).messages() == messages
+
+
+@pytest.mark.parametrize(
+    ("url", "version", "azure", "responses"),
+    [
+        ("https://api.openai.com/v1", "", False, "https://api.openai.com/v1/responses"),
+        ("https://api.x.ai/v1/responses", "", False, "https://api.x.ai/v1/responses"),
+        ("https://r.openai.azure.com", "", True, "https://r.openai.azure.com/openai/v1/responses"),
+        (
+            "https://r.openai.azure.com/openai/deployments/gpt-4o",
+            "2024-10-21",
+            True,
+            "https://r.openai.azure.com/openai/v1/responses",
+        ),
+        (
+            "https://r.openai.azure.com/openai/v1",
+            "preview",
+            True,
+            "https://r.openai.azure.com/openai/v1/responses?api-version=preview",
+        ),
+        (
+            "https://gateway.example.com/azure/v1",
+            "",
+            True,
+            "https://gateway.example.com/azure/v1/responses",
+        ),
+    ],
+)
+def test_responses(url, version, azure, responses):
+    """At Azure the API belongs to the resource, and dated versions do not have it."""
+    assert Address.parse(url, api_version=version).responses(azure=azure) == responses

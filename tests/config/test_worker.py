@@ -494,3 +494,40 @@ def test_a_preset_s_header_is_overruled(write):
 
 def test_the_file_is_remembered(write):
     assert load(write, KIMI).env_file == Path("envs/x.env").resolve()
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "api"),
+    [
+        ("PROVIDER=openai", "gpt-4.1", "chat"),
+        ("PROVIDER=openai", "gpt-5.2", "chat"),
+        ("PROVIDER=openai", "gpt-5.4", "responses"),
+        ("PROVIDER=openai", "gpt-6.2-astra", "responses"),
+        ("PROVIDER=openai", "gpt-5.3-codex", "responses"),
+        ("PROVIDER=openai", "gpt-5.2-pro", "responses"),
+        ("PROVIDER=openai", "o3-pro", "responses"),
+        ("PROVIDER=copilot", "gpt-5.6-sol", "responses"),
+        ("PROVIDER=copilot", "claude-opus-5.5", "chat"),
+        ("PROVIDER=openai\nPROVIDER_API=chat", "gpt-6.2-astra", "chat"),
+        ("PROVIDER=openai\nPROVIDER_API=responses", "gpt-4.1", "responses"),
+        ("PROVIDER=openai\nPROVIDER_API=auto", "gpt-5.4", "responses"),
+        ("PROVIDER_BASE_URL=https://gw.example.com/v1", "gpt-5.4", "chat"),
+        ("PROVIDER=anthropic\nPROVIDER_API=auto", "claude-opus-5-5", "messages"),
+    ],
+)
+def test_the_dialect_is_the_users_choice_or_the_models(write, settings, model, api):
+    """The dialects of an unknown server are not known; they are learned from its answers."""
+    target = load(write, f"PROVIDER_API_KEY={KEY}\n{settings}").target(model)
+    assert target.api == api
+
+
+def test_quirks_of_the_responses_api_replace_others(write):
+    config = load(
+        write,
+        f"PROVIDER=azure\nPROVIDER_BASE_URL=https://r.openai.azure.com\nPROVIDER_API_KEY={KEY}",
+    )
+    assert config.target("gpt-5.4", "chat").quirks.pdf == "text"
+    quirks = config.target("gpt-5.4").quirks
+    assert (quirks.pdf, quirks.tool_ids, quirks.effort_with_tools) == ("file", "responses", True)
+    assert "max" not in config.target("gpt-6-sol", "chat").quirks.efforts
+    assert "max" in config.target("gpt-6-sol").quirks.efforts
