@@ -96,6 +96,8 @@ class NotReady(CcproxyError):
 class ProviderRefusal:
     """What a provider's error says, for the programs that act on it."""
 
+    status: int
+    """The HTTP status; 0 for an error inside an answer that had begun."""
     text: str
     codes: frozenset[str]
     """Codes and types, in lower case."""

@@ -260,7 +260,7 @@ async def test_an_unknown_model_is_not_another_api(proxy, provider):
 async def test_the_users_choice_of_the_api_is_kept(start, provider):
     proxy = await start(**OPENAI, PROVIDER_API="responses")
     provider.script(failure(404, "Invalid URL (POST /v1/responses)"))
-    assert (await proxy.ask()).status == 404
+    assert (await proxy.ask()).status == 502
     assert len(provider.calls) == 1
     other = await start(**OPENAI, PROVIDER_API="chat", label="Chat")
     provider.script(completion("ok"))

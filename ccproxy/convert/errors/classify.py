@@ -398,7 +398,9 @@ def _problem(
         status=own_status,
         retry_after=retry_after,
         should_retry=_should_retry(cause, retry_after),
-        refusal=ProviderRefusal(text=error.text, codes=error.codes, parameter=error.parameter),
+        refusal=ProviderRefusal(
+            status=status, text=error.text, codes=error.codes, parameter=error.parameter
+        ),
     )
 
 

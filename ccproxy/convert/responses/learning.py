@@ -118,12 +118,12 @@ def other_api(problem: Problem, api: Api) -> Api | None:
     that API answers 404 without a word about the model.
     """
     refusal = problem.refusal
-    if refusal is None or problem.status not in (400, 404, 405):
+    if refusal is None or refusal.status not in (400, 404, 405):
         return None
     if api == "chat":
         is_refused = _WRONG_API_CODE in refusal.codes
         return "responses" if is_refused or _NEEDS_RESPONSES.search(refusal.text) else None
-    is_unknown_path = problem.status != 400 and not _MODEL.search(refusal.text)
+    is_unknown_path = refusal.status != 400 and not _MODEL.search(refusal.text)
     return "chat" if api == "responses" and is_unknown_path else None
 
 

@@ -36,7 +36,7 @@ FIELDS = {
 
 
 def features(text, *, status=400, parameter="", quirks=None, **fields):
-    refusal = ProviderRefusal(text=text, codes=frozenset(), parameter=parameter)
+    refusal = ProviderRefusal(status=400, text=text, codes=frozenset(), parameter=parameter)
     body = json.dumps({**FIELDS, **fields}).encode()
     return refused_features(status, refusal, body, quirks or Quirks(history="reasoning_content"))
 

@@ -150,7 +150,9 @@ def test_the_ciphertext_of_the_added_event_is_not_final():
 
 
 def problem(text, code="", parameter="", status=400):
-    refusal = ProviderRefusal(text=text, codes=frozenset(filter(None, [code])), parameter=parameter)
+    refusal = ProviderRefusal(
+        status=status, text=text, codes=frozenset(filter(None, [code])), parameter=parameter
+    )
     return Problem("invalid_request_error", text, status=status, refusal=refusal)
 
 
