@@ -22,7 +22,6 @@ from ccproxy.cli.setup.config_edit import (
     write_new,
 )
 from ccproxy.cli.setup.models_yaml import ImportedModel, env_text, read_models
-from ccproxy.cli.setup.new_proxy import table_to_extend
 from ccproxy.config.fleet import Fleet
 from ccproxy.text import counted, printable
 
@@ -67,6 +66,8 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
         show(click.style(short_path(path), bold=True))
         show(without_secrets(env_text(model, key=_key(model))))
         _show_notes(model)
+    from ccproxy.cli.setup.new_proxy import table_to_extend  # reads presets
+
     show(click.style(f"at the end of {short_path(table_to_extend(fleet))}", bold=True))
     show(table)
     if not write:
@@ -82,6 +83,8 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
 
 def _write(fleet: Fleet, table: str, files: Mapping[Path, ImportedModel]) -> None:
     """Write the env files and the entries, all or none of them."""
+    from ccproxy.cli.setup.new_proxy import table_to_extend  # reads presets
+
     written = []
     try:
         for path, model in files.items():
