@@ -101,7 +101,7 @@ async def test_every_route_wants_the_key_where_there_is_one(
 async def test_the_key_opens_every_route(proxy, call):
     body = {} if call.endswith(("continue", "load", "switch_model")) else None
     got = await admin(proxy, call, body)
-    # Those want to be told what; that is after the door.
+    # Their body is checked after the key.
     assert got.status == (200 if body is None else 400), got.json
 
 
@@ -211,7 +211,7 @@ async def test_the_same_without_tricks_works(proxy):
     ],
 )  # fmt: skip
 async def test_whatever_a_path_looks_like_the_door_is_the_handlers(proxy, target, tmp_path):
-    """Without the key no spelling has an effect: whoever is routed to has been asked for it."""
+    """Without the key no spelling of a path has an effect."""
     before = await state_of(proxy, tmp_path)
     anonymous = raw(f"POST {target}", HERE, AS_JSON).replace(CLIENT_KEY.encode(), b"")
     got = await proxy.exchange(anonymous)

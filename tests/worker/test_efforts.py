@@ -23,13 +23,13 @@ THINKS = {"thinking": {"type": "enabled", "budget_tokens": 8000}, "max_tokens": 
             {"PROVIDER": "doubao"},
             THINKS,
             {"thinking": {"type": "enabled"}},
-            id="Doubao is told to think",
+            id="Doubao gets thinking enabled",
         ),
         pytest.param(
             {"PROVIDER": "doubao"},
             {"thinking": {"type": "disabled"}},
             {"thinking": {"type": "disabled"}},
-            id="Doubao is told not to think",
+            id="Doubao gets thinking disabled",
         ),
         pytest.param(
             {"EXTRA_BODY": '{"reasoning_effort": "low", "top_k": 5}'},
@@ -49,7 +49,7 @@ async def test_efforts(start, provider, settings, fields, sent, streams):
 @pytest.mark.parametrize("model", ["gemini-3.1-pro-preview", "gemini-2.5-pro"])
 @pytest.mark.parametrize(("budget", "effort"), [(1024, "low"), (8000, "medium"), (31999, "high")])
 async def test_gemini_gets_the_budget_as_an_effort(start, provider, model, budget, effort):
-    """Google makes a thinking level or a budget of its own out of it, whatever the model takes."""
+    """Google maps it to the thinking level or budget of the model."""
     proxy = await start(PROVIDER="gemini", BIG_MODEL=model)
     thinking = {"type": "enabled", "budget_tokens": budget}
     await proxy.ask(prompt(thinking=thinking, max_tokens=60000))

@@ -1,4 +1,4 @@
-"""An entry whose provider is out has another entry answer, before the first byte and once."""
+"""A fallback answers for an entry with a failing provider: before the first byte, and once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_what_is_not_the_providers_fault(family, answer, status):
         pytest.param("claude-sonnet-5-5", "glm-middle", id="sonnet"),
         pytest.param("claude-haiku-5-5", "glm-small", id="haiku"),
         pytest.param("kimi-small", "glm-small", id="a tier's own name"),
-        pytest.param("Kimi:middle", "glm-middle", id="a tier behind the label"),
+        pytest.param("Kimi:middle", "glm-middle", id="a tier after the label"),
         pytest.param("whatever", "glm-big", id="the unknown"),
     ],
 )
@@ -135,7 +135,7 @@ async def test_a_stopped_entry_is_stood_in_for(stopped, name, headers, model, st
 
 @contextmanager
 def silence(family, label):
-    """Keep a port open for *label* at which nobody says a word, as between two crashes."""
+    """Keep the port of *label* open without answering, as between two crashes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for proxy in family.proxies.values():
             proxy.worker.siblings.probe_seconds = 1.0
@@ -288,7 +288,7 @@ ENTRIES = {
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(ENTRIES, 2)))
 async def test_url_key_model_and_headers_switch_together(family, first, second):
-    """G23: nothing of the provider that is out reaches the other one."""
+    """Nothing of the failing provider reaches the other one."""
     names = {label: ENTRIES[label] for label in (first, second)}
     await family.start(f'[fallback]\n{first} = ["{second}"]', **names)
     family.providers[first].script(failure(401, "no"))

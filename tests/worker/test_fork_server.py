@@ -145,7 +145,7 @@ def make(tmp_path):
         worker.end()
 
 
-# What /proc tells of a process.
+# The entries of a process in /proc.
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -232,7 +232,7 @@ def test_no_key_is_in_the_server(server, make):
             if line.split()[1].startswith("rw"):
                 memory.seek(begin)
                 found += memory.read(end - begin)
-    assert b"nonce-of-forked" in found, "what it was told is found"
+    assert b"nonce-of-forked" in found, "the file has its output"
     assert KEY.encode() not in found
 
 

@@ -1,9 +1,7 @@
 """
-Keys and providers fail, sessions do not: the gateway's rules G1 to G25, one by one over HTTP.
+Failing keys and providers over HTTP: a session goes on as long as any key can serve it.
 
-What is a figure under load stands in `bench/trust`; what is a rule of a single part, beside it:
-G7 pipeline/test_keys, G10 and G18 test_upstream, G12 pipeline/test_retry, G13 test_relay,
-G14 protocol/test_sse and convert/test_relay, G16 test_http.
+Load is measured in `bench/trust`.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ def states(proxy):
     return [key.state for key in proxy.worker.pool.snapshot()]
 
 
-# G1: the provider dies in the middle.
+# The provider dies in the middle.
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,7 @@ def states(proxy):
     ],
 )
 async def test_a_death_in_the_stream_is_one_error_and_never_repeated(start, provider, death):
-    """G1: one call, one `event: error`, no message_stop, end at once, usage so far logged."""
+    """One call, one `event: error`, no message_stop, end at once, usage so far logged."""
     proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
     for number in range(1, 11):
         provider.script(death())
@@ -69,7 +67,7 @@ async def test_a_death_in_the_stream_is_one_error_and_never_repeated(start, prov
     assert permits(proxy) == 0
 
 
-# G2: the client leaves.
+# The client leaves.
 
 
 async def come(proxy, body, *, missing=0):
@@ -136,7 +134,7 @@ async def in_a_whole_answer(proxy, provider):
     ids=lambda phase: phase.__name__,
 )
 async def test_who_leaves_ends_the_providers_work(start, provider, phase):
-    """G2: in six phases (here five times each, 100 in bench): sockets and permits come back."""
+    """In six phases (here five times each, 100 in bench): sockets and permits come back."""
     settings = {"KEY_MAX_IN_FLIGHT": "1", "MAX_RETRIES": "1"}
     for _ in range(5):
         proxy = await start(**settings)
@@ -151,11 +149,11 @@ async def test_who_leaves_ends_the_providers_work(start, provider, phase):
         assert len(provider.calls) <= 1
 
 
-# G3, G4: time.
+# Time.
 
 
 async def test_a_long_silence_is_filled_and_costs_nothing(proxy, provider, monkeypatch):
-    """G3: pings while the provider is silent, then the answer as it would have been."""
+    """Pings while the provider is silent, then the answer as it would have been."""
     monkeypatch.setattr(event_stream, "PING_SECONDS", 0.02)
     gate = asyncio.Event()
     provider.script(stream(chunk("before "), gate, chunk("after", finish="stop")))
@@ -171,7 +169,7 @@ async def test_a_long_silence_is_filled_and_costs_nothing(proxy, provider, monke
 
 
 async def test_a_stream_has_no_time_limit_in_all(start, provider):
-    """G4: REQUEST_TIMEOUT bounds the silence before the first byte, not the stream."""
+    """REQUEST_TIMEOUT bounds the silence before the first byte, not the stream."""
     proxy = await start(REQUEST_TIMEOUT="1")
     gates = [asyncio.Event() for _ in range(8)]
     parts = [part for gate in gates for part in (chunk("x"), gate)]
@@ -187,11 +185,11 @@ async def test_a_stream_has_no_time_limit_in_all(start, provider):
     assert read_answer(200, response.headers, body).text == "x" * 8
 
 
-# G5, G6: keys that rest.
+# Keys that rest.
 
 
 async def test_the_next_key_answers_at_once(start, provider):
-    """G5: failing over costs no wait; 20 ms on a machine that has nothing else to do."""
+    """Failing over costs no wait; 20 ms on a machine that has nothing else to do."""
     proxy = await start(PROVIDER_API_KEY=THREE)
     taken = []
     for _ in range(15):
@@ -233,7 +231,7 @@ async def test_the_next_key_answers_at_once(start, provider):
 async def test_nothing_left_is_told_at_once_and_truly(
     start, provider, answer, status, kind, words, retry_after, should_retry
 ):
-    """G6: no call, at most 50 ms, Anthropic's shape, the earliest time, the true cause."""
+    """No call, at most 50 ms, Anthropic's shape, the earliest time, the true cause."""
     proxy = await start(PROVIDER_API_KEY=THREE)
     provider.script(answer)
     await proxy.ask()
@@ -251,11 +249,11 @@ async def test_nothing_left_is_told_at_once_and_truly(
     assert told.headers.get("x-should-retry") == should_retry
 
 
-# G8, G9, G11: whose fault it is.
+# Whose fault it is.
 
 
 async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(provider):
-    """G8: 100 failures of all kinds: no key blamed, open after 5, one probe per window."""
+    """100 failures of all kinds: no key blamed, open after 5, one probe per window."""
     statuses = iter([500, 503, 529] * 40)
     provider.script(lambda _call: failure(next(statuses), "down"))
     async with way(provider) as upstream:
@@ -276,7 +274,7 @@ async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(pr
 
 
 async def test_failures_between_successes_never_cost_a_key(provider):
-    """G9: a failure, a success, 50 times: every request is served, whoever fails."""
+    """A failure, a success, 50 times: every request is served, whoever fails."""
     turns = iter([failure(500, "hiccup"), completion("ok")] * 50)
     provider.script(lambda _call: next(turns))
     async with way(provider, max_retries=1) as upstream:
@@ -290,7 +288,7 @@ async def test_failures_between_successes_never_cost_a_key(provider):
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
 async def test_what_is_wrong_with_the_request_concerns_no_key(start, provider, status):
-    """G11: one call, the provider's words, no key touched."""
+    """One call, the provider's words, no key touched."""
     proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
     provider.script(failure(status, "tools.3.name is too long"))
     answer = await proxy.ask()
@@ -300,12 +298,12 @@ async def test_what_is_wrong_with_the_request_concerns_no_key(start, provider, s
     assert states(proxy) == ["ready"] * 3
 
 
-# G15, G19: limits.
+# Limits.
 
 
 @pytest.mark.parametrize("mebibytes", [1.5, 32])
 async def test_large_bodies_pass(proxy, provider, mebibytes):
-    """G15: 1.5 MB and 32 MiB pass (what is over 64 MiB is refused: test_http)."""
+    """1.5 MB and 32 MiB pass (what is over 64 MiB is refused: test_http)."""
     text = "x" * int(mebibytes * 2**20 - 4096)
     data = io.BytesIO(json.dumps(prompt(text)).encode())
     async with proxy.session.post(
@@ -316,7 +314,7 @@ async def test_large_bodies_pass(proxy, provider, mebibytes):
 
 
 async def test_no_key_has_more_in_flight_than_is_set(start, provider):
-    """G19: KEY_MAX_IN_FLIGHT=4, 40 at once: never more; those who wait are served."""
+    """KEY_MAX_IN_FLIGHT=4, 40 at once: never more; those who wait are served."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
     proxy = await start(PROVIDER_API_KEY=THREE, KEY_MAX_IN_FLIGHT="4")
@@ -332,7 +330,7 @@ async def test_no_key_has_more_in_flight_than_is_set(start, provider):
 
 
 async def test_the_line_has_an_end(start, provider):
-    """G19: whoever is the hundred and first to wait is told 429 at once."""
+    """Whoever is the hundred and first to wait is told 429 at once."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
     proxy = await start(KEY_MAX_IN_FLIGHT="1")
@@ -349,18 +347,18 @@ async def test_the_line_has_an_end(start, provider):
 
 @pytest.mark.parametrize("name", ["KEY_PER_MINUTE", "KEY_PER_DAY"])
 async def test_a_limit_over_time_is_kept(start, provider, name):
-    """G19: a free key's calls are counted, and the end of them is told."""
+    """A free key's calls are counted, and the end of them is told."""
     proxy = await start(PROVIDER_API_KEY=THREE, **{name: "2"})
     assert [(await proxy.ask()).status for _ in range(7)] == [200] * 6 + [429]
     assert len(provider.calls) == 6
 
 
-# G20: a restart, a kill.
+# A restart, a kill.
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 async def test_a_new_process_knows_what_the_old_one_learnt(tmp_path, provider, how):
-    """G20: rests and refusals survive; the file holds salted names only."""
+    """Rests and refusals survive; the file holds salted names only."""
     answers = {KEYS[0]: failure(429, "slow", retry_after=600), KEYS[1]: failure(401, "no")}
     provider.script(lambda call: answers.get(call.key, completion("ok")))
     settings = settings_for(provider, PROVIDER_API_KEY=THREE)
@@ -428,7 +426,7 @@ async def test_pooled_connections_that_are_all_dead_cost_nobody_a_request(start,
     assert {answer.text for answer in answers} == {"awake"}
 
 
-# G24: answers that are none.
+# Answers that are none.
 
 
 async def test_an_errors_body_is_not_waited_for_without_end(start, provider, monkeypatch):
@@ -460,7 +458,7 @@ NULL = raw("null")
     ],
 )
 async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, streams):
-    """G24: an api_error that says what is wrong; no 500, no hang."""
+    """An api_error that says what is wrong; no 500, no hang."""
     provider.script(answer)
     async with asyncio.timeout(10):
         told = await proxy.ask(prompt(stream=streams))
@@ -482,11 +480,11 @@ async def test_a_page_is_told_at_once_and_costs_the_provider_nothing(start, prov
     assert len(provider.calls) == 8
 
 
-# G25: other keys.
+# Other keys.
 
 
 async def test_a_reload_changes_the_keys_and_what_runs_keeps_its_own(tmp_path, provider):
-    """G25: the new key is used at once, the removed one no more, what runs finishes with it."""
+    """The new key is used at once, the removed one no more, what runs finishes with it."""
     gate = asyncio.Event()
     async with FleetHome(tmp_path) as home:
         settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": KEYS[0]}

@@ -89,7 +89,7 @@ async def test_a_test_asks_with_the_very_key_and_the_pool_learns_from_it(proxy, 
     assert (bad["id"], bad["kind"], bad["status"]) == ("k2", "authentication_error", 401)
     assert [row["state"] for row in answer["keys"]] == ["ready", "rejected", "ready"]
     assert all(row["in_flight"] == 0 for row in answer["keys"])
-    # The key works again: a test is believed at once, whatever rest there was.
+    # The key works again: a successful test ends every cooldown.
     provider.script(completion("ok"))
     answer = await about_keys(control, "test", "k2")
     assert [row["state"] for row in answer["keys"]] == ["ready", "ready", "ready"]
@@ -166,7 +166,7 @@ async def test_every_request_hears_what_the_provider_said(start, provider):
     proxy = await start(PROVIDER_API_KEY=",".join(KEYS))
     provider.script(failure(402, f"Insufficient Balance of {KEYS[1]}"))
     answers = [await proxy.ask() for _ in range(3)]
-    assert len(provider.calls) == len(KEYS), "later requests ask nobody"
+    assert len(provider.calls) == len(KEYS), "later requests are not sent"
     for answer in answers:
         said = answer.error["message"]
         assert "The provider's last answer: " in said

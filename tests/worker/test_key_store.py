@@ -1,4 +1,4 @@
-"""The keys' state on disk: it survives a restart and a kill -9, and never costs a request (G20)."""
+"""The state of the keys on disk survives a restart and a kill -9, and never costs a request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LIMITED = Verdict(
 
 
 class Time:
-    """A machine's clocks; `wall` goes on over a restart, the monotonic one begins anew."""
+    """The clocks of a machine; the monotonic one starts again at a restart, `wall` does not."""
 
     def __init__(self, wall=1_700_000_000.0, now=50.0):
         self.wall_now, self.now = wall, now
@@ -201,8 +201,8 @@ async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
 @pytest.mark.parametrize(
     ("statement", "warnings"),
     [
-        pytest.param("INSERT INTO keys VALUES ('x', '{')", 0, id="no JSON in a row of nobody"),
-        pytest.param("INSERT INTO keys VALUES ('x', '5')", 0, id="no object in a row of nobody"),
+        pytest.param("INSERT INTO keys VALUES ('x', '{')", 0, id="unknown key, no JSON"),
+        pytest.param("INSERT INTO keys VALUES ('x', '5')", 0, id="unknown key, no object"),
         pytest.param("UPDATE keys SET state = '{}'", 1, id="not our object"),
         pytest.param(
             "INSERT OR REPLACE INTO meta VALUES ('calibration', x'5b315d')", 1, id="not our factors"

@@ -218,7 +218,7 @@ async def test_other_requests_are_answered_meanwhile(proxy, provider):
     assert (await asking).text == "late"
 
 
-# What nobody foresaw.
+# Unexpected exceptions.
 
 
 class Broken:
@@ -377,7 +377,7 @@ async def test_the_clients_key_is_passed_on_where_that_is_asked_for(start, provi
     [
         pytest.param({}, id="none"),
         pytest.param({"x-api-key": "sk-ant-secret-0123456789"}, id="Anthropic's"),
-        pytest.param({"Authorization": f"Bearer {PLACEHOLDER}"}, id="what stands for none"),
+        pytest.param({"Authorization": f"Bearer {PLACEHOLDER}"}, id="a placeholder"),
     ],
 )
 async def test_without_a_key_to_pass_on_there_is_a_401(start, provider, headers):

@@ -153,7 +153,7 @@ async def test_structured_output(client, proxy, provider, preset, streams):
     in_prompt = '"title"' in json.dumps(body["messages"]).replace('\\"', '"')
     assert ("response_format" in body) or in_prompt
     if body.get("response_format", {}).get("type") != "json_schema":
-        assert in_prompt, "the provider must be told the schema somewhere"
+        assert in_prompt, "the provider must get the schema"
 
 
 async def test_events_as_they_come(client, provider, preset):

@@ -1,4 +1,4 @@
-"""One signing key per fleet, whoever needs it first."""
+"""One signing key per fleet, created by the first worker."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Chosen:
     """The client's name for it, if a peer sent another one."""
     model: str | None = None
     """The model of this entry; None: as the name maps."""
-    place: ModelRef | None = None
+    ref: ModelRef | None = None
     """Another entry and its model; None: this entry answers."""
     reason: str = ""
     hop: int = 0
@@ -152,8 +152,8 @@ class Chooser:
 
     def target(self, name: str) -> Target:
         """Return the properties of the model *name*, of this entry or another."""
-        place = parse_ref(name, self.table.labels)
-        target = self._fleet_models().chain(place).target if place is not None else None
+        ref = parse_ref(name, self.table.labels)
+        target = self._fleet_models().chain(ref).target if ref is not None else None
         return target or self.config.target(name)
 
     def choose(
@@ -186,7 +186,7 @@ class Chooser:
             name=name,
             requested=requested,
             model=decided.model,
-            place=decided.ref,
+            ref=decided.ref,
             reason=decided.reason,
             hop=hop,
             via=tuple(filter(None, via.split(","))),
@@ -195,7 +195,7 @@ class Chooser:
     def tier_of(self, chosen: Chosen) -> str:
         """Return the tier of *chosen*, for which a fallback answers with its own model."""
         models = self.config.models
-        if chosen.place is not None and (tier := tier_named(chosen.place.model)) is not None:
+        if chosen.ref is not None and (tier := tier_named(chosen.ref.model)) is not None:
             return tier
         if chosen.model is not None and chosen.model in models.tiers():
             return tier_of(models, chosen.model)

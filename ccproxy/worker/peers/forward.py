@@ -49,7 +49,7 @@ def choose(request: ClientRequest, body: bytes, *, rules: bool = True) -> Chosen
     is_peer = is_from_peer(request)
     chosen = worker.chooser.choose(body, request.headers, is_sibling=is_peer, rules=rules)
     request.chosen = chosen
-    if chosen.reason and chosen.place is None:
+    if chosen.reason and chosen.ref is None:
         _take_route(request, chosen, f"{worker.config.label}:{chosen.model}", chosen.reason)
     return chosen
 
@@ -58,14 +58,14 @@ async def answer_by_peer(
     request: ClientRequest, chosen: Chosen, *, path: str = MESSAGES
 ) -> web.StreamResponse:
     """Return the answer of the entry that was chosen."""
-    if chosen.place is None:
+    if chosen.ref is None:
         raise RuntimeError("no other entry was chosen")
     record = request.record
-    _take_route(request, chosen, str(chosen.place), chosen.reason)
-    record.hand_over(chosen.place.label)
+    _take_route(request, chosen, str(chosen.ref), chosen.reason)
+    record.hand_over(chosen.ref.label)
     async with AsyncExitStack() as stack:
         try:
-            answer = await stack.enter_async_context(_asked(request, chosen, chosen.place, path))
+            answer = await stack.enter_async_context(_asked(request, chosen, chosen.ref, path))
         except Problem as problem:
             record.take_back()  # no other worker counts the request
             response = await fall_back(request, problem) if path == MESSAGES else None
@@ -73,7 +73,7 @@ async def answer_by_peer(
                 raise
             return response
         # The same id in both logs and in the body of an error.
-        record.hand_over(chosen.place.label, answer.headers.get("request-id", ""))
+        record.hand_over(chosen.ref.label, answer.headers.get("request-id", ""))
         return await _return(request, answer)
 
 
@@ -91,16 +91,16 @@ async def fall_back(
     if chosen is None or is_late or not is_provider_failure(problem):
         return None
     passed = {label.lower() for label in (*chosen.via, config.label)}
-    if chosen.place is not None:
-        passed.add(chosen.place.label.lower())
+    if chosen.ref is not None:
+        passed.add(chosen.ref.label.lower())
     for label in worker.chooser.table.routing_tables.fallback(config.label):
         if label.lower() in passed:
             continue
-        place = ModelRef(label, worker.chooser.tier_of(chosen))
+        ref = ModelRef(label, worker.chooser.tier_of(chosen))
         try:
-            async with _asked(request, chosen, place, MESSAGES) as answer:
+            async with _asked(request, chosen, ref, MESSAGES) as answer:
                 if answer.status == 200:
-                    return await _return_fallback(request, place, answer, problem, events)
+                    return await _return_fallback(request, ref, answer, problem, events)
                 text = (await answer.read())[:500].decode("utf-8", "replace")
                 reason = f"{answer.status}: {text}"
         except (Problem, aiohttp.ClientError) as error:
@@ -113,14 +113,14 @@ async def fall_back(
 
 async def _return_fallback(
     request: ClientRequest,
-    place: ModelRef,
+    ref: ModelRef,
     answer: aiohttp.ClientResponse,
     problem: Problem,
     events: EventStream | None,
 ) -> web.StreamResponse:
     logs, record = request.worker.logs, request.record
-    _take_route(request, request.chosen, str(place), f"fallback: {problem.kind}")
-    record.hand_over(place.label)
+    _take_route(request, request.chosen, str(ref), f"fallback: {problem.kind}")
+    record.hand_over(ref.label)
     logs.events.warning(
         "request.fell_back",
         request=record.request_id,
@@ -132,17 +132,17 @@ async def _return_fallback(
 
 
 def _asked(
-    request: ClientRequest, chosen: Chosen, place: ModelRef, path: str
+    request: ClientRequest, chosen: Chosen, ref: ModelRef, path: str
 ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     return request.worker.siblings.send(
-        chosen, place, path=path + request.raw_query, client=request.headers
+        chosen, ref, path=path + request.raw_query, client=request.headers
     )
 
 
-def _take_route(request: ClientRequest, chosen: Chosen | None, place: str, reason: str) -> None:
-    route = _UNSAFE.sub("?", f"{place} ({reason})" if reason else place)
+def _take_route(request: ClientRequest, chosen: Chosen | None, ref: str, reason: str) -> None:
+    route = _UNSAFE.sub("?", f"{ref} ({reason})" if reason else ref)
     requested = (chosen.requested or chosen.name) if chosen is not None else ""
-    request.record.take_route(route, place, requested)
+    request.record.take_route(route, ref, requested)
 
 
 def route_headers(request: ClientRequest) -> list[tuple[str, str]]:

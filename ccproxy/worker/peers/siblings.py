@@ -61,31 +61,31 @@ class Siblings:
     async def send(
         self,
         chosen: Chosen,
-        place: ModelRef,
+        ref: ModelRef,
         *,
         path: str,
         client: CIMultiDictProxy[str],
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
-        Send a request to *place* with the headers of the *client* that apply.
+        Send a request to *ref* with the headers of the *client* that apply.
 
         Raises:
             Problem: If no worker answers there.
 
         """
-        site = self._url(place)
+        site = self._url(ref)
         url = URL(site + path, encoded=True)
-        body = replace_value(chosen.body, ("model",), msgspec.json.encode(place.model))
+        body = replace_value(chosen.body, ("model",), msgspec.json.encode(ref.model))
         # One connection per request: a peer that was restarted leaves no dead one in a pool.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.probe_seconds)
         async with open_session(None, timeout=timeout) as session:
             try:
                 if not await self._is_alive(session, site):
-                    raise _not_responding(place)
-                headers = self._headers(client, chosen, place)
+                    raise _not_responding(ref)
+                headers = self._headers(client, chosen, ref)
                 answer = await session.post(url, data=body, headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise _unreachable(place, error) from error
+                raise _unreachable(ref, error) from error
             try:
                 yield answer
             finally:
@@ -106,39 +106,39 @@ class Siblings:
         except TimeoutError:
             return False
 
-    def _url(self, place: ModelRef) -> str:
-        entry = self._chooser.table.entry(place.label)
-        config = self._chooser.sibling(place.label)
+    def _url(self, ref: ModelRef) -> str:
+        entry = self._chooser.table.entry(ref.label)
+        config = self._chooser.sibling(ref.label)
         if entry is None:
-            raise Problem("not_found_error", f"the fleet has no proxy {place.label} any more")
+            raise Problem("not_found_error", f"the fleet has no proxy {ref.label} any more")
         host = _LOOPBACK_OF.get(config.host, config.host) if config is not None else "127.0.0.1"
         if not is_loopback(host):
-            text = f"{place.label} is unreachable: it listens on {host}, not on loopback"
+            text = f"{ref.label} is unreachable: it listens on {host}, not on loopback"
             raise Problem("api_error", text, status=502)
         return f"http://[{host}]:{entry.port}" if ":" in host else f"http://{host}:{entry.port}"
 
     def _headers(
-        self, client: CIMultiDictProxy[str], chosen: Chosen, place: ModelRef
+        self, client: CIMultiDictProxy[str], chosen: Chosen, ref: ModelRef
     ) -> dict[str, str]:
         return {
             **messages_headers(client.items()),
             "content-type": "application/json",
             "accept-encoding": "identity",
-            TOKEN_HEADER: self._token.issue(place.label),
+            TOKEN_HEADER: self._token.issue(ref.label),
             HOP_HEADER: str(chosen.hop + 1),
             VIA_HEADER: ",".join((*chosen.via, self._chooser.config.label)),
             ASKED_HEADER: quote(chosen.requested or chosen.name),
         }
 
 
-def _unreachable(place: ModelRef, error: Exception) -> Problem:
-    text = f"{place.label} does not answer ({explain(error)}): ccproxy start {place.label}"
+def _unreachable(ref: ModelRef, error: Exception) -> Problem:
+    text = f"{ref.label} does not answer ({explain(error)}): ccproxy start {ref.label}"
     return Problem("api_error", text, status=502)
 
 
-def _not_responding(place: ModelRef) -> Problem:
+def _not_responding(ref: ModelRef) -> Problem:
     text = (
-        f"{place.label} does not answer: its port is open, but no worker responds: "
-        f"ccproxy status, ccproxy logs {place.label}"
+        f"{ref.label} does not answer: its port is open, but no worker responds: "
+        f"ccproxy status, ccproxy logs {ref.label}"
     )
     return Problem("api_error", text, status=502)

@@ -105,7 +105,7 @@ async def test_the_fleets_token_stands_for_the_siblings_client_key(family):
         pytest.param("GLM", 61, id="too old"),
         pytest.param("GLM", -61, id="of the future"),
         pytest.param("Kimi", 0, id="made for another entry"),
-        pytest.param("", 0, id="made by somebody else"),
+        pytest.param("", 0, id="signed with another key"),
     ],
 )
 async def test_a_wrong_token_opens_nothing(family, label, age):
@@ -203,7 +203,7 @@ async def test_an_address_that_is_not_loopback_is_never_asked(family):
     assert "192.0.2.1, not" in answer.error["message"]
 
 
-# Round in circles (G21).
+# Requests in circles.
 
 
 async def test_a_circle_of_tiers_ends_after_three_siblings(family):

@@ -1,4 +1,4 @@
-"""Everything that is served beside /v1/messages."""
+"""The endpoints other than /v1/messages."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ async def test_direct_mode_has_no_chat_completions(start, provider):
         ("chat", "/v1/messages/count_tokens", "m" * 257),
         ("chat", "/v1/chat/completions", "m" * 257),
         ("messages", "/v1/messages", "m" * 257),
-        # Half of an emoji is mended, and what is mended is read as well.
+        # Half of an emoji is replaced, also in the text that is converted.
         ("messages", "/v1/messages", "\ud83d" + "m" * 256),
         ("messages", "/v1/messages/count_tokens", "m" * 257),
     ],

@@ -1,4 +1,4 @@
-"""The event stream's own manners: pings, stalls, and who may still be told."""
+"""The event stream: pings, stalled clients, and when an error still has a status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server itself: limits, bad requests, and nothing said that need not be."""
+"""The HTTP server: limits, invalid requests, and responses that disclose nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way to the provider, on a real socket: which key, how often, and what is said in the end."""
+"""Requests to a provider on a real socket: keys, attempts, and the final error."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_a_whole_answer_is_read_and_says_who_gave_it(provider):
 
 @pytest.fixture
 def every_level():
-    """A worker in this process, such as another test's, may have left a level behind."""
+    """A worker of another test in this process may have set a level."""
     before = structlog.get_config()
     structlog.reset_defaults()
     yield
@@ -480,7 +480,7 @@ MANY = 64 * 1024
     ],
 )
 async def test_signs_of_life_do_not_fill_the_memory(provider, begin, part):
-    """18 MiB of them: more than one event may have. Whoever reads on falls into silence (504)."""
+    """18 MiB of them, more than one event may have; reading on would end in a timeout (504)."""
     provider.script(stream(begin, *[part] * 300, asyncio.Event()))
     async with way(provider, api="messages", request_timeout=5) as upstream:
         problem = await refusal(upstream, ask(provider, path="/messages", streams=True))

@@ -197,21 +197,21 @@ async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
     assert call.headers["proxy-authorization"] == "Basic bWU6c2UgY3JldA=="
 
 
-# A provider that says what nobody asked for.
+# A provider that sends what was not requested.
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 OTHER = ANSWER.replace(b"ok", b"no")
 
 
 class Odd:
-    """A server that answers each request with the bytes it is given, and may go on unasked."""
+    """A server that answers each request with fixed bytes, and can send more without a request."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.pieces = list(pieces)
         self.lines: list[asyncio.StreamWriter] = []
-        """Every connection that was made."""
+        """Every connection."""
         self.ended = asyncio.Event()
-        """One of them was closed by who had made it."""
+        """Set when a client has closed its connection."""
 
     @property
     def url(self):

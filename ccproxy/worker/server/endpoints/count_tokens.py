@@ -17,7 +17,7 @@ async def count_tokens(request: ClientRequest) -> web.StreamResponse:
     body = await request.body()
     worker = request.worker
     chosen = choose(request, body, rules=False)
-    if chosen.place is not None:
+    if chosen.ref is not None:
         return await answer_by_peer(request, chosen, path=request.path)
     if worker.config.api == "messages":
         response = await direct_mode.count_tokens(request, body)

@@ -26,7 +26,7 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
     """Answer a request with this *body*, which is the client's or was made from it."""
     worker = request.worker
     chosen = choose(request, body)
-    if chosen.place is not None:
+    if chosen.ref is not None:
         return await answer_by_peer(request, chosen)
     refuse_thread(request, body)
     if worker.config.api == "messages":
