@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, print_error, show
 from ccproxy.cli.selection import choose_one, open_fleet
@@ -32,6 +33,8 @@ FILE_ACTIONS = ("add", "remove")
 """Actions on the env file, for which the proxy need not run."""
 KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
 """The error types that are caused by the key, not by the request or the time."""
+OUT_OF_CREDIT = "out_of_credit"
+"""The cause of a cooldown that ends early when the user pays."""
 BYPASSED = "   (bypassed: requests do not use these keys)"
 _COLUMNS = (
     Column(head="KEY"),
@@ -202,6 +205,8 @@ def _lines(proxy: _Proxy, *, verbose: bool) -> list[str]:
         if verbose and key.last_error:
             lines.append(f"      last refusal: {printable(key.last_error)}")
     lines += rows[len(proxy.keys) :]
+    if any(cooldown.cause == OUT_OF_CREDIT for key in proxy.keys for cooldown in key.cooldowns):
+        lines.append(callable_here(f"  After topping up:  ccproxy keys {proxy.label} reset"))
     tails = {key.id: key.tail for key in proxy.keys}
     return lines + [_test_line(test, tails[test.id]) for test in proxy.tests or ()]
 

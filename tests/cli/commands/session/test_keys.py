@@ -12,6 +12,7 @@ import click
 import pytest
 
 from ccproxy.cli.commands.session.keys import _lines, _parse, _Proxy
+from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import UsageError
 from ccproxy.ipc.control_messages import KeyCooldown, KeyRow
 from tests.cli.conftest import free_port, write_env
@@ -59,6 +60,14 @@ def test_a_disabled_key_shows_no_next_attempt(monkeypatch):
     assert head == "  KEY  TAIL   STATE     TODAY  IN-FLIGHT  WHY"
     assert resting.endswith("next attempt in 9m")
     assert disabled == "  k1   …1111  disabled      0          0"
+
+
+def test_a_key_without_credit_names_what_to_do_after_topping_up():
+    cause = Cause.OUT_OF_CREDIT.value
+    cooldown = KeyCooldown(cause=cause, status=402, seconds=3600.0, since=0.0)
+    keys = [KeyRow(id="k1", tail="…1111", state="resting", cooldowns=(cooldown,))]
+    proxy = _Proxy(label="Kimi", is_bypassed=False, keys=keys, unsaved="", tests=None)
+    assert _lines(proxy, verbose=False)[-1] == "  After topping up:  ccproxy keys Kimi reset"
 
 
 def test_without_a_fleet_that_runs_it_ends_with_3(home, ccproxy):
