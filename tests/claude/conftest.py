@@ -25,7 +25,7 @@ def claude_binary(request) -> Path:
         return found[0]
     reason = "needs Claude Code: run `make test-claude`, or set CCPROXY_CLAUDE to its binary"
     if request.config.getoption("markexpr") == "claude":
-        pytest.fail(reason)  # whoever asks for these tests must not be told that all is well
+        pytest.fail(reason)  # with -m claude, a skip would look like a success
     pytest.skip(reason)
 
 
@@ -40,7 +40,7 @@ async def home(tmp_path) -> AsyncIterator[FleetHome]:
 @pytest.fixture
 async def claude(claude_binary, home, provider, tmp_path) -> AsyncIterator[Claude]:
     """
-    Claude Code on a started proxy, whose upstream is the scripted provider.
+    Claude Code on a started proxy in front of the scripted provider.
 
     At the end nothing may have reached it that a strict server would refuse.
     """

@@ -42,7 +42,7 @@ class Session:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """The last word; empty if there was none."""
+        """The result event; empty if there was none."""
         results = [event for event in self.events if event.get("type") == "result"]
         return results[-1] if results else {}
 
@@ -114,7 +114,7 @@ class Claude:
 
     @staticmethod
     def arguments(prompt: str, *more: str) -> list[str]:
-        """Return the command line behind the program's name."""
+        """Return the arguments of the program."""
         fixed = ["-p", "--output-format", "stream-json", "--verbose"]
         return [*fixed, "--dangerously-skip-permissions", *more, "--", prompt]
 

@@ -64,7 +64,7 @@ def models(provider: Provider) -> list[str]:
 
 
 def counting(call: Call) -> Answer:
-    """Let an agent count, and tell what it found, with thoughts on the way."""
+    """Let an agent count and report its result, with reasoning in between."""
     said = json.dumps(call.json["messages"])
     if "7 files" in said:
         return completion("There are seven.", reasoning="So it is seven.")
@@ -84,7 +84,7 @@ def only_its_own_thinking(call: Call) -> Answer:
     if '"thinking": "Who could count?"' in json.dumps(call.json["messages"]):
         error = {"type": "invalid_request_error", "message": "messages.1: Invalid `signature`"}
         return failure(400, {"type": "error", "error": error})
-    return completion("Native says seven, too.")
+    return completion("Seven, from native.")
 
 
 async def test_three_entries_answer_one_conversation(claude, home, providers):
@@ -121,7 +121,7 @@ async def switched_in_the_middle(claude, home, providers) -> None:
     assert done.code == 0, done
     first = await claude.run("How many files? Let an agent count again.")
     assert len(kimi.calls) == before, "nothing goes to kimi any more"
-    first.expect("Native says seven, too.")
+    first.expect("Seven, from native.")
     assert models(native)[-1] == "native-big"
 
     done = await home.ccproxy("switch", "kimi", "--big", "kimi:kimi-other")
@@ -130,7 +130,7 @@ async def switched_in_the_middle(claude, home, providers) -> None:
     (await claude.run("And now?", "--continue")).expect("Back at kimi.")
     assert models(kimi)[-1] == "kimi-other"
     said = json.dumps(kimi.calls[-1].json["messages"])
-    assert "Native says seven, too." in said
+    assert "Seven, from native." in said
 
 
 async def test_hint_headers_name_class_and_agent(claude, home, providers):
@@ -154,22 +154,22 @@ async def test_thinking_of_one_provider_meets_another(claude, home, providers):
     (await claude.run("How many files? Let an agent count.")).expect("There are seven.")
     native.script(only_its_own_thinking)
     await home.ccproxy("switch", "kimi", "other")
-    (await claude.run("Sure?", "--continue")).expect("Native says seven, too.")
+    (await claude.run("Sure?", "--continue")).expect("Seven, from native.")
     assert len(native.calls) == 2, "once with the thinking, once without"
     done = await home.ccproxy("switch", "kimi", "--big", "glm:big")
     assert done.code == 0, done
-    glm.script(completion("GLM says so as well."))
-    (await claude.run("Really?", "--continue")).expect("GLM says so as well.")
+    glm.script(completion("Seven, from GLM."))
+    (await claude.run("Really?", "--continue")).expect("Seven, from GLM.")
     said = json.dumps(glm.calls[-1].json["messages"])
     assert "There are seven." in said
-    assert "Native says seven, too." in said
+    assert "Seven, from native." in said
     await each_turn_once(home)
 
 
 async def each_turn_once(home: FleetHome) -> None:
-    """What was said stands in the history of the entry that said it, once."""
+    """Each answer is once in the history, in that of the entry that gave it."""
     texts = [turn["content"] for label in home.ports for turn in await history(home, label)]
-    for text in ("There are seven.", "Native says seven, too.", "GLM says so as well."):
+    for text in ("There are seven.", "Seven, from native.", "Seven, from GLM."):
         assert sum(text in said for said in texts) == 1, texts
 
 

@@ -1,7 +1,7 @@
 """
-Whole sessions of real Claude Code: what it did, what the provider got, what is on disk.
+Sessions of the real Claude Code: its actions, the provider's requests, and the files on disk.
 
-Besides, every request that reaches the provider must be one that a strict server accepts.
+Every request that reaches the provider must be one that a strict server accepts.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ async def test_a_picture_reaches_the_provider_as_a_picture(claude, provider):
     assert head.startswith("data:image/")
     assert base64.b64decode(data)
     everything = "\n".join(map(text_of, provider.calls[1].json["messages"]))
-    assert data not in everything, "the picture must not be sent as text besides"
+    assert data not in everything, "the picture must not be sent as text as well"
 
 
 def png(size: int = 16) -> bytes:
@@ -234,7 +234,7 @@ async def test_reasoning_is_thinking_and_never_text(claude, provider):
     assert not any("SECRET" in block["text"] for block in blocks if block["type"] == "text")
 
 
-async def test_usage_arrives_with_the_cached_part_told_apart(claude, provider):
+async def test_usage_separates_cached_tokens(claude, provider):
     usage = {
         "prompt_tokens": 5000,
         "completion_tokens": 321,
@@ -286,20 +286,20 @@ async def test_a_conversation_that_is_too_long_is_compacted(claude, provider):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("trouble", "message"),
     [
         pytest.param(failure(401, "Incorrect API key provided"), "401", id="the key is wrong"),
         pytest.param(failure(400, "E2E no such thing"), "E2E no such thing", id="bad request"),
     ],
 )
-async def test_the_user_sees_the_providers_words(claude, provider, trouble, told):
+async def test_the_user_sees_the_providers_message(claude, provider, trouble, message):
     provider.script(trouble)
     session = await claude.run("Hello", CLAUDE_CODE_MAX_RETRIES="0")
     assert session.result["is_error"] is True
-    assert told in session.text
+    assert message in session.text
 
 
-async def test_a_stream_that_breaks_off_is_asked_for_again(claude, provider):
+async def test_a_broken_stream_is_requested_again(claude, provider):
     cut = stream(chunk("This answer is cu"), end="cut")
     provider.script(cut, completion("The complete answer."))
     session = await claude.run("Hello")

@@ -83,7 +83,7 @@ async def test_a_tool_loop_with_thinking(claude_binary, home, provider, tmp_path
 async def test_an_empty_signed_block_comes_back_wherever_it_stands(
     claude_binary, home, provider, tmp_path
 ):
-    """A signature before the call, behind it, and behind it after text: Claude Code keeps all."""
+    """Claude Code keeps a signature before a call, after it, and after it and a text."""
     home.write(gemini=settings("gemini", provider))
     claude = await on_proxy("gemini", home, claude_binary, tmp_path)
 

@@ -26,7 +26,7 @@ if [ "$1" = -l ]; then cat "$CRONTAB_FILE"; else cat > "$CRONTAB_FILE"; fi
 
 @pytest.fixture
 def machine(tmp_path_factory, monkeypatch):
-    """A PATH with service managers that only note what they are told."""
+    """A PATH with service managers that only record their arguments."""
     folder = tmp_path_factory.mktemp("bin")
     for name, text in {"systemctl": FAKE, "launchctl": FAKE, "crontab": CRONTAB}.items():
         (folder / name).write_text(text)
@@ -59,7 +59,7 @@ def test_a_users_unit(home, machine, ccproxy):
     ]
     assert "loginctl enable-linger" in result.stderr
     assert unit_file().stat().st_mode & 0o777 == 0o644
-    assert list(unit_file().parent.iterdir()) == [unit_file()], "no draft is left behind"
+    assert list(unit_file().parent.iterdir()) == [unit_file()], "no draft is left"
 
 
 def test_the_unit_runs_this_python_from_anywhere(home, machine, ccproxy):
@@ -95,7 +95,7 @@ def test_a_unit_has_only_settings_that_this_systemd_knows(
     assert [line for line in lines if line.startswith("Restart") and line[7] in "SM"] == settings
 
 
-def test_twice_is_once(home, machine, ccproxy):
+def test_installing_again_changes_nothing(home, machine, ccproxy):
     ccproxy("install-service", "--systemd")
     before = unit_file().read_bytes()
     result = ccproxy("install-service", "--systemd")
@@ -159,14 +159,14 @@ def test_the_system_unit(home, machine, ccproxy):
     assert not (service.SYSTEM_UNITS / "ccproxy.service").exists()
 
 
-def test_root_is_warned_of_itself(home, machine, ccproxy):
+def test_running_as_root_is_warned_about(home, machine, ccproxy):
     if os.getuid() != 0:
         pytest.skip("root only")
     result = ccproxy("install-service", "--systemd", "--system")
     assert "runs as root" in result.stderr
 
 
-def test_a_manager_that_refuses_is_told_with_the_commands(home, machine, ccproxy, monkeypatch):
+def test_a_failure_names_the_commands_to_run(home, machine, ccproxy, monkeypatch):
     monkeypatch.setenv("FAILS", "1")
     result = ccproxy("install-service", "--systemd", "--now")
     assert result.exit_code == 1

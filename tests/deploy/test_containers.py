@@ -48,7 +48,7 @@ def test_every_base_is_slim_and_of_a_named_release():
     assert all(re.match(r"python:3\.\d+-slim-\w+", base) for base in given("FROM"))
 
 
-def test_it_runs_as_nobody_in_particular():
+def test_it_runs_as_an_unprivileged_user():
     assert given("USER") == ["10001:10001"], "a number, so that Kubernetes can see it is not root"
     last = [word for word, _ in instructions()]
     assert last.index("USER") > max(i for i, word in enumerate(last) if word in ("RUN", "COPY"))
@@ -61,7 +61,7 @@ def test_it_stops_by_the_signal_that_drains():
     assert "exec ccproxy up" in (DEPLOY / "entry.sh").read_text()
 
 
-def test_its_health_is_asked_for():
+def test_it_has_a_health_check():
     (check,) = given("HEALTHCHECK")
     assert "healthcheck.py" in check
     assert "/readyz" in (DEPLOY / "healthcheck.py").read_text()
@@ -197,7 +197,7 @@ def healthy(environ: dict[str, str]) -> int:
 
 @pytest.mark.xdist_group("processes")
 async def test_it_runs_from_environment_variables_alone_and_stops_in_time(container, tmp_path):
-    assert healthy(container) == 1, "nobody there is not healthy"
+    assert healthy(container) == 1, "no server is not healthy"
     environ = {**container, "PROVIDER": "demo", "ANTHROPIC_API_KEY": KEY}
     process = subprocess.Popen(
         [DEPLOY / "entry.sh"], env=environ, cwd="/", stderr=subprocess.PIPE, text=True

@@ -44,7 +44,7 @@ def test_any_path_reads_back(folder):
     "data",
     [b"", b"not xml", plistlib.dumps({"Label": "x"}), plistlib.dumps({"ProgramArguments": ["x"]})],
 )
-def test_a_foreign_agent_is_nobodys(data):
+def test_an_agent_of_another_program_has_no_table(data):
     assert table_of(data) is None
 
 

@@ -1,4 +1,4 @@
-"""The systemd unit: what R17 asks for, read back by an independent reader and by systemd itself."""
+"""The systemd unit, parsed by an independent reader and by systemd itself."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def fleet_at(home) -> Fleet:
 
 def settings(unit: str) -> dict[str, list[str]]:
     """Every setting of a unit and its values, as systemd splits lines."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for line in unit.splitlines():
         if line and not line.startswith(("#", "[")):
             name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
-    return found
+            result.setdefault(name, []).append(value)
+    return result
 
 
 def words(value: str) -> list[str]:
-    """Read quoted words as systemd.syntax(7) and systemd.unit(5) say."""
+    """Parse quoted arguments by the rules of systemd.syntax(7) and systemd.unit(5)."""
     pieces = re.findall(r'"((?:[^"\\]|\\.)*)"', value)
     plain = [re.sub(r"\\(.)", r"\1", piece) for piece in pieces]
     assert all("%" not in word.replace("%%", "") for word in plain), "a specifier was left open"
@@ -62,7 +62,7 @@ def words(value: str) -> list[str]:
 
 @pytest.mark.parametrize("user", [None, ALICE], ids=["user", "system"])
 def test_restarts_and_stops_as_it_must(user):
-    found = settings(unit_for(fleet_at("/h"), command=["/bin/x"], user=user))
+    result = settings(unit_for(fleet_at("/h"), command=["/bin/x"], user=user))
     for name, value in {
         "Type": "notify",
         "Restart": "on-failure",
@@ -76,23 +76,23 @@ def test_restarts_and_stops_as_it_must(user):
         "LimitCORE": "0",
         "NoNewPrivileges": "yes",
     }.items():
-        assert found[name] == [value]
-    assert int(found["TimeoutStopSec"][0]) > DRAIN_SECONDS
-    assert int(found["WatchdogSec"][0]) > 0
+        assert result[name] == [value]
+    assert int(result["TimeoutStopSec"][0]) > DRAIN_SECONDS
+    assert int(result["WatchdogSec"][0]) > 0
 
 
 def test_a_system_unit_runs_as_the_tables_owner_and_writes_to_its_home_only():
-    found = settings(unit_for(fleet_at("/srv/a b"), command=["/bin/x"], user=ALICE))
-    assert (found["User"], found["Group"]) == (["alice"], ["users"])
-    assert found["ProtectSystem"] == ["strict"]
-    assert words(found["ReadWritePaths"][0]) == ["/srv/a b"]
-    assert found["WantedBy"] == ["multi-user.target"]
+    result = settings(unit_for(fleet_at("/srv/a b"), command=["/bin/x"], user=ALICE))
+    assert (result["User"], result["Group"]) == (["alice"], ["users"])
+    assert result["ProtectSystem"] == ["strict"]
+    assert words(result["ReadWritePaths"][0]) == ["/srv/a b"]
+    assert result["WantedBy"] == ["multi-user.target"]
 
 
 def test_a_users_unit_asks_for_nothing_that_its_systemd_cannot_grant():
-    found = settings(unit_for(fleet_at("/h"), command=["/bin/x"]))
-    assert not {"User", "ProtectSystem", "PrivateDevices", "CapabilityBoundingSet"} & set(found)
-    assert found["WantedBy"] == ["default.target"]
+    result = settings(unit_for(fleet_at("/h"), command=["/bin/x"]))
+    assert not {"User", "ProtectSystem", "PrivateDevices", "CapabilityBoundingSet"} & set(result)
+    assert result["WantedBy"] == ["default.target"]
 
 
 @pytest.mark.parametrize(
@@ -107,24 +107,24 @@ def test_control_sockets_in_tmp_stay_reachable(length, private):
 def test_any_path_reads_back(folder):
     command = [f"{folder}/python", "-m", "ccproxy", "--config", f"{folder}/ccproxy.toml"]
     unit = unit_for(fleet_at(folder), command=command, user=ALICE)
-    found = settings(unit)
-    (start,) = found["ExecStart"]
-    assert start.startswith(":"), "without it a dollar sign begins a variable"
+    result = settings(unit)
+    (start,) = result["ExecStart"]
+    assert start.startswith(":"), "without it a dollar char begins a variable"
     assert [word for word in words(start) if word != "/usr/bin/env"] == command
-    assert words(found["ReadWritePaths"][0]) == [folder]
+    assert words(result["ReadWritePaths"][0]) == [folder]
     assert table_of(unit) == Path(folder) / "ccproxy.toml"
 
 
-@pytest.mark.parametrize("sign", ["\n", "\r", "\0", "\x1b"])
-def test_a_path_that_would_add_a_line_is_refused(sign):
+@pytest.mark.parametrize("char", ["\n", "\r", "\0", "\x1b"])
+def test_a_path_that_would_add_a_line_is_refused(char):
     with pytest.raises(CcproxyError, match="line break"):
-        unit_for(fleet_at(f"/a{sign}ExecStartPre=/bin/evil"), command=["/x"])
+        unit_for(fleet_at(f"/a{char}ExecStartPre=/bin/evil"), command=["/x"])
     with pytest.raises(CcproxyError, match="line break"):
-        quoted(f"a{sign}b")
+        quoted(f"a{char}b")
 
 
 @pytest.mark.parametrize("unit", ["", "[Unit]\nDescription=theirs\n", "# another comment\n"])
-def test_a_foreign_unit_is_nobodys(unit):
+def test_a_unit_of_another_program_has_no_table(unit):
     assert table_of(unit) is None
 
 
@@ -142,9 +142,9 @@ def analyze(*args) -> subprocess.CompletedProcess[str]:
     )
 
 
-def complaints(said: str, file: Path) -> list[str]:
-    """What systemd says about *file*, but for the names that an older one does not know."""
-    lines = [line for line in said.splitlines() if str(file) in line or file.name in line]
+def complaints(output: str, file: Path) -> list[str]:
+    """The messages of systemd about *file*, without names that an older version does not know."""
+    lines = [line for line in output.splitlines() if str(file) in line or file.name in line]
     unknown = re.compile(r"Unknown key (?:name )?'(\w+)'")
     return [line for line in lines if not ((key := unknown.search(line)) and key[1] in SINCE_254)]
 
@@ -179,7 +179,7 @@ def test_systemd_would_have_complained(tmp_path):
 @needs_systemd
 def test_the_system_unit_exposes_little(tmp_path):
     file = system_unit(tmp_path, tmp_path / "x")
-    said = analyze("security", "--offline=true", file).stdout
-    found = re.search(r"Overall exposure level .*: ([0-9.]+)", said)
-    assert found, said
-    assert float(found[1]) <= 2.5
+    output = analyze("security", "--offline=true", file).stdout
+    result = re.search(r"Overall exposure level .*: ([0-9.]+)", output)
+    assert result, output
+    assert float(result[1]) <= 2.5

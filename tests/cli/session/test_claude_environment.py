@@ -21,11 +21,11 @@ def settings(settings=(), *, environ=(), entry=ENTRY):
 
 def test_everything_that_a_session_needs():
     values = {"BIG_MODEL": "big", "MIDDLE_MODEL": "mid", "SMALL_MODEL": "small"}
-    found = settings({**OPENAI, **values, "CONTEXT_WINDOW": "200000"})
-    descriptions = {name for name in found if name.endswith(("_NAME", "_DESCRIPTION"))}
+    result = settings({**OPENAI, **values, "CONTEXT_WINDOW": "200000"})
+    descriptions = {name for name in result if name.endswith(("_NAME", "_DESCRIPTION"))}
     assert {
         name: value
-        for name, value in found.items()
+        for name, value in result.items()
         if value is not None and name not in descriptions
     } == {
         "ANTHROPIC_BASE_URL": "http://127.0.0.1:8082",
@@ -44,17 +44,17 @@ def test_everything_that_a_session_needs():
         "API_TIMEOUT_MS": "3000000",
         "CCPROXY_ACTIVE": "Kimi",
     }
-    assert found["ANTHROPIC_API_KEY"] is None
+    assert result["ANTHROPIC_API_KEY"] is None
 
 
 @pytest.mark.parametrize("alias", ["OPUS", "SONNET", "HAIKU", "FABLE"])
 def test_each_tier_has_a_title_and_a_description_in_the_model_picker(alias):
     models = {"BIG_MODEL": "m", "SMALL_MODEL": "m", "CONTEXT_WINDOW": "131072"}
-    found = settings({**OPENAI, **models})
+    result = settings({**OPENAI, **models})
     prefix = f"ANTHROPIC_DEFAULT_{alias}_MODEL"
-    assert found[f"{prefix}_NAME"] == "Kimi · m"
-    assert "131,072 tokens" in found[f"{prefix}_DESCRIPTION"]
-    assert found[f"{prefix}_SUPPORTED_CAPABILITIES"] is None
+    assert result[f"{prefix}_NAME"] == "Kimi · m"
+    assert "131,072 tokens" in result[f"{prefix}_DESCRIPTION"]
+    assert result[f"{prefix}_SUPPORTED_CAPABILITIES"] is None
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_a_saved_model_never_selects_another_provider(saved, model):
 
 def test_a_bypassed_proxy_leaves_the_models_to_claude_code():
     config = load_worker(None, entry=ENTRY, environ={**OPENAI, "BIG_MODEL": "m"})
-    found = session(config, {}, is_bypassed=True)
-    assert [name for name, value in found.items() if "MODEL" in name and value] == []
-    assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] is None
+    result = session(config, {}, is_bypassed=True)
+    assert [name for name, value in result.items() if "MODEL" in name and value] == []
+    assert result["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] is None
 
 
 def test_the_provider_key_is_not_in_it():
-    found = settings({**OPENAI, "ANTHROPIC_API_KEY": "client-key-1234567890"})
-    assert OPENAI["PROVIDER_API_KEY"] not in str(found)
+    result = settings({**OPENAI, "ANTHROPIC_API_KEY": "client-key-1234567890"})
+    assert OPENAI["PROVIDER_API_KEY"] not in str(result)
 
 
 def test_another_label_leaves_nothing_behind():
@@ -125,8 +125,8 @@ def test_another_label_leaves_nothing_behind():
     ],
 )
 def test_the_address_is_one_that_a_client_can_use(host, expected):
-    found = settings({**OPENAI, "HOST": host, "ANTHROPIC_API_KEY": "client-key-1234567890"})
-    assert found["ANTHROPIC_BASE_URL"] == expected
+    result = settings({**OPENAI, "HOST": host, "ANTHROPIC_API_KEY": "client-key-1234567890"})
+    assert result["ANTHROPIC_BASE_URL"] == expected
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_the_address_is_one_that_a_client_can_use(host, expected):
 )
 def test_limits(given, window, answer):
     unknown = {"BIG_MODEL": "a", "MIDDLE_MODEL": "b", "SMALL_MODEL": "c"}
-    found = settings({**OPENAI, **unknown, **given})
-    assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
-    assert found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == ("1" if window else None)
-    assert found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
+    result = settings({**OPENAI, **unknown, **given})
+    assert result["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
+    assert result["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == ("1" if window else None)
+    assert result["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
 
 
 @pytest.mark.parametrize(("window", "disabled"), [("200000", "1"), ("262144", None)])
 def test_a_window_that_needs_no_1m_setting_causes_no_notice(window, disabled):
-    found = settings({**OPENAI, "BIG_MODEL": "m", "CONTEXT_WINDOW": window})
-    assert found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == disabled
+    result = settings({**OPENAI, "BIG_MODEL": "m", "CONTEXT_WINDOW": window})
+    assert result["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == disabled
 
 
 def test_the_smallest_window_of_the_three_models_counts():
@@ -157,8 +157,8 @@ def test_the_smallest_window_of_the_three_models_counts():
     config = load_worker(None, entry=ENTRY, environ=given)
     names = (config.models.big, config.models.middle, config.models.small)
     smallest = min(config.target(name).window for name in names)
-    found = session(config, {})
-    assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(smallest)
+    result = session(config, {})
+    assert result["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(smallest)
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,16 @@ def test_a_tier_at_another_entry_has_that_entrys_limits(tiers, window, answer):
         "Kimi": {**OPENAI, **kimi, "CONTEXT_WINDOW": "200000"},
         "GLM": {**OPENAI, **glm, "MAX_TOKENS_LIMIT": "8000"},
     }
-    found = {
+    result = {
         label: load_worker(
             None, entry=Entry(port=8082, env_file=Path("x"), label=label), environ=environ
         )
         for label, environ in workers.items()
     }
     labels = {"kimi": "Kimi", "glm": "GLM", "gone": "Gone"}
-    settings = session(found["Kimi"], {}, fleet_models=FleetModels(labels=labels, config=found.get))
+    settings = session(
+        result["Kimi"], {}, fleet_models=FleetModels(labels=labels, config=result.get)
+    )
     assert settings["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
     assert settings["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
 
@@ -200,44 +202,44 @@ CLAUDE = {"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-1234567890123456"
     [
         pytest.param({**OPENAI, "BIG_MODEL": "own"}, False, id="a server of the user's own"),
         pytest.param(
-            {**OPENAI, "BIG_MODEL": "own", "CONTEXT_WINDOW": "40000"}, True, id="the user says it"
+            {**OPENAI, "BIG_MODEL": "own", "CONTEXT_WINDOW": "40000"}, True, id="set by the user"
         ),
         pytest.param({"PROVIDER": "ollama"}, False, id="a preset that cannot know"),
         pytest.param({"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-1"}, True, id="a preset"),
         pytest.param(CLAUDE, True, id="Claude Code knows its own models"),
-        pytest.param({**OPENAI, "BIG_MODEL": "GLM:big"}, True, id="whoever answers in the end"),
+        pytest.param({**OPENAI, "BIG_MODEL": "GLM:big"}, True, id="another entry's model"),
     ],
 )
 def test_a_window_that_nobody_knows_is_told(given, is_told):
     zai = {"PROVIDER": "zai", "PROVIDER_API_KEY": "sk-1"}
-    found = {
+    result = {
         label: load_worker(
             None, entry=Entry(port=8082, env_file=Path("x"), label=label), environ=environ
         )
         for label, environ in (("Kimi", given), ("GLM", zai))
     }
-    fleet_models = FleetModels(labels={"kimi": "Kimi", "glm": "GLM"}, config=found.get)
-    note = window_note(found["Kimi"], fleet_models=fleet_models)
+    fleet_models = FleetModels(labels={"kimi": "Kimi", "glm": "GLM"}, config=result.get)
+    note = window_note(result["Kimi"], fleet_models=fleet_models)
     assert (note is None) is is_told
     if note is not None:
-        assert note.startswith(f"the context window of {found['Kimi'].models.big} is unknown")
+        assert note.startswith(f"the context window of {result['Kimi'].models.big} is unknown")
         assert "Set CONTEXT_WINDOW in the environment" in note
         assert "\n" not in note
 
 
 def test_a_tier_without_a_model_keeps_the_clients_name():
-    found = settings({"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-1234567890123456"})
+    result = settings({"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-1234567890123456"})
     config = load_worker(
         None, entry=ENTRY, environ={"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-12345678"}
     )
-    assert found["ANTHROPIC_DEFAULT_OPUS_MODEL"] == (config.models.big or None)
+    assert result["ANTHROPIC_DEFAULT_OPUS_MODEL"] == (config.models.big or None)
 
 
 def test_claudes_own_models_keep_their_own_limits():
     given = {**OPENAI, "BIG_MODEL": "claude-opus-5-5", "CONTEXT_WINDOW": "200000"}
-    found = settings(given)
-    assert found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] is None
-    assert found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] is None
+    result = settings(given)
+    assert result["CLAUDE_CODE_DISABLE_1M_CONTEXT"] is None
+    assert result["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] is None
     limited = settings({**given, "MAX_TOKENS_LIMIT": "64000"})
     assert limited["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "64000"
 
@@ -288,9 +290,9 @@ def test_the_token(given, environ, expected):
 )
 def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(given, token):
     config = load_worker(None, entry=ENTRY, environ=given)
-    found = session(config, {"ANTHROPIC_API_KEY": "sk-the-users-own"}, is_bypassed=True)
-    assert set(MANAGED) - set(found) == {"ANTHROPIC_API_KEY"}
-    assert found["ANTHROPIC_AUTH_TOKEN"] == token
+    result = session(config, {"ANTHROPIC_API_KEY": "sk-the-users-own"}, is_bypassed=True)
+    assert set(MANAGED) - set(result) == {"ANTHROPIC_API_KEY"}
+    assert result["ANTHROPIC_AUTH_TOKEN"] == token
 
 
 # An HTTP proxy of the user's.
@@ -314,18 +316,18 @@ def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(given, token):
     ],
 )
 def test_requests_to_this_machine_avoid_an_http_proxy(environ, expected):
-    found = settings(OPENAI, environ=environ)
-    assert {name: found[name] for name in found if name.lower() == "no_proxy"} == expected
+    result = settings(OPENAI, environ=environ)
+    assert {name: result[name] for name in result if name.lower() == "no_proxy"} == expected
 
 
 def test_the_proxys_own_address_is_excepted_as_well():
     given = {**OPENAI, "HOST": "192.0.2.7", "ANTHROPIC_API_KEY": "client-key-1234567890"}
-    found = settings(given, environ={"HTTPS_PROXY": "http://p"})
-    assert found["NO_PROXY"] == "127.0.0.1,localhost,::1,192.0.2.7"
+    result = settings(given, environ={"HTTPS_PROXY": "http://p"})
+    assert result["NO_PROXY"] == "127.0.0.1,localhost,::1,192.0.2.7"
 
 
 def test_an_http_proxy_in_claude_codes_settings_counts():
     config = load_worker(None, entry=ENTRY, environ=OPENAI)
     network = {"HTTPS_PROXY": "http://p", "NO_PROXY": ".corp"}
-    found = session(config, {"NO_PROXY": "shell"}, network_environ=network)
-    assert found["NO_PROXY"] == ".corp,127.0.0.1,localhost,::1"
+    result = session(config, {"NO_PROXY": "shell"}, network_environ=network)
+    assert result["NO_PROXY"] == ".corp,127.0.0.1,localhost,::1"

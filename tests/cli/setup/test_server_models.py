@@ -1,4 +1,4 @@
-"""Which models a server says it has; whatever it says, nobody waits long and nothing breaks."""
+"""Listing the models of a server: a wrong or missing answer is an empty list."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TWO = json.dumps({"object": "list", "data": [{"id": "a"}, {"id": "b"}]})
 
 @pytest.fixture
 def server():
-    """A server that gives the answer it was made with; it remembers who asked for what."""
+    """A server that gives the answer it was made with; it remembers who requests for what."""
 
     class Handler(BaseHTTPRequestHandler):
         status, body, location = 200, TWO, ""
-        asked: ClassVar[list[tuple[str, str | None]]] = []
+        requests: ClassVar[list[tuple[str, str | None]]] = []
 
         def do_GET(self):
-            self.asked.append((self.path, self.headers.get("authorization")))
+            self.requests.append((self.path, self.headers.get("authorization")))
             self.send_response(self.status)
             if self.location:
                 self.send_header("location", self.location)
@@ -46,7 +46,7 @@ def server():
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat/completions"])
 def test_the_names_are_those_of_the_list(path, server):
     assert list_models(server.url + path, ["sk-1", "sk-2"]) == ["a", "b"]
-    assert server.asked == [("/v1/models", "Bearer sk-1")]
+    assert server.requests == [("/v1/models", "Bearer sk-1")]
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,17 @@ def test_the_names_are_those_of_the_list(path, server):
         pytest.param(200, "[" * 100_000, id="a trap"),
     ],
 )
-def test_what_cannot_be_read_is_no_list(status, body, server):
+def test_a_wrong_answer_is_an_empty_list(status, body, server):
     server.status, server.body = status, body
     assert list_models(server.url, []) == []
-    assert server.asked == [("/models", None)]
+    assert server.requests == [("/models", None)]
 
 
 def test_a_redirect_is_not_followed(server):
     server.status, server.location = 302, f"{server.url}/elsewhere"
     assert list_models(f"{server.url}/v1", ["sk-1"]) == []
-    assert [path for path, _ in server.asked] == ["/v1/models"]
+    assert [path for path, _ in server.requests] == ["/v1/models"]
 
 
-def test_where_nobody_answers_there_is_no_list():
+def test_no_server_is_an_empty_list():
     assert list_models(f"http://127.0.0.1:{free_port()}/v1", []) == []
