@@ -128,8 +128,8 @@ class ToolCall:
         """Return the arguments that can be sent now."""
         if self.is_whole or self.is_held:
             return ""
-        if self._begins_object is None and (text := self.arguments.lstrip()):
-            self._begins_object = text.startswith("{")
+        if self._begins_object is None and self.has_arguments:
+            self._begins_object = self.arguments.lstrip().startswith("{")
         return self._unsent() if self._begins_object else ""
 
     def rest(self) -> str:

@@ -1,0 +1,155 @@
+"""
+Everything that reads a provider's answer takes time linear in it, whatever it contains.
+
+Each input is built to be the worst for one reader and is read at two sizes. CPU time is compared,
+so that a busy machine does not matter; a quadratic reader takes 64 times as long for 8 times the
+input, a linear one 8 times.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ccproxy.convert.chat.relay import ChatRelay
+from ccproxy.convert.chat.text_calls import TextCalls
+from ccproxy.convert.chat.tool_calls import ToolCall, to_input
+from ccproxy.convert.common.stop_sequences import StopCutter
+from ccproxy.convert.direct.learning import Lessons
+from ccproxy.convert.direct.passthrough import WholeEvents
+from ccproxy.convert.errors.body import mask_keys, parse_error_body
+from ccproxy.convert.errors.classify import classify_error
+from ccproxy.convert.errors.retry_after import duration, wait_in_body
+from ccproxy.errors import Problem
+from ccproxy.protocol.json_splice import replace_value
+from ccproxy.providers.quirks import PLAIN
+from ccproxy.worker.admin.turn_text import user_turn, without_reminders
+from tests.chat_answers import call, context, end, say, sse
+
+SMALL, LARGE = 8_000, 64_000
+MARGIN = 3
+"""Factor by which a linear reader may miss the ratio of the sizes."""
+NOISE_SECONDS = 0.05
+
+Work = Callable[[int], object]
+
+
+def relay(chunks: list[Any], **settings: Any) -> None:
+    """Convert a stream of *chunks*."""
+    converted = ChatRelay(context(**settings))
+    converted.feed(sse(chunks, done=False))
+
+
+def feed_in_pieces(feed: Callable[[str], object], text: str, size: int = 10) -> None:
+    for start in range(0, len(text), size):
+        feed(text[start : start + size])
+
+
+def arguments_that_look_complete(size: int) -> None:
+    pieces = [call(f'"{number}",', index=0) for number in range(size // 40)]
+    relay([call('["', index=0, id="c", name="Read"), *pieces, say("text"), *pieces])
+
+
+def repeated_completeness(size: int) -> None:
+    assembled = ToolCall()
+    for number in range(size // 10):
+        assembled.add(f'{{"k{number}": "}}" ')
+        assert not assembled.is_settled
+
+
+def error_tree(size: int) -> object:
+    leaf = {"message": "m"}
+    return {"error": [[[dict(leaf) for _ in range(20)]] * (size // 400)] * 20}
+
+
+WORKS: dict[str, Work] = {
+    "an HTML error of tags without end": lambda n: parse_error_body(b"<" * n),
+    "an HTML error of scripts without end": lambda n: parse_error_body(b"<script" * (n // 7)),
+    "an HTML error of comments": lambda n: parse_error_body(b"<!---->" * (n // 7)),
+    "a tree of errors": lambda n: parse_error_body(json.dumps(error_tree(n)).encode()),
+    "a text of many errors": lambda n: parse_error_body(
+        json.dumps({"errors": [f"error {number}" for number in range(n // 10)]}).encode()
+    ),
+    "a code of many digits": lambda n: parse_error_body(b'{"code":"%b"}' % (b"4" * n)),
+    "an overflow text": lambda n: classify_error(
+        400, {}, b"context length 1 tokens (" * (n // 25), quirks=PLAIN
+    ),
+    "keys in a text": lambda n: mask_keys("sk-0123456789 " * (n // 14), ["sk-0123456789abcdef"]),
+    "a duration": lambda n: duration("1h " * (n // 3) + "x"),
+    "digits of a duration": lambda n: duration("1" * n),
+    "times in a text": lambda n: wait_in_body("retry after 1 h, 1" * (n // 18), ()),
+    "white space deltas": lambda n: relay([say(" ")] * (n // 8)),
+    "white space reasoning": lambda n: relay([say(reasoning_content="\n")] * (n // 8)),
+    "beginnings of think tags": lambda n: relay([say("<")] * (n // 8)),
+    "beginnings of closing tags": lambda n: relay([say("<think>"), *[say("</")] * (n // 8)]),
+    "empty reasoning details": lambda n: relay([say(reasoning_details=[{}] * (n // 4))]),
+    "fragments of reasoning details": lambda n: relay(
+        [say(reasoning_details=[{"type": "t", "index": 0, "text": "word "}])] * (n // 40)
+    ),
+    "entries of reasoning details": lambda n: relay(
+        [say(reasoning_details=[{"type": "t", "index": i, "data": "x"}]) for i in range(n // 40)]
+    ),
+    "white space arguments": lambda n: relay(
+        [call("", index=0, id="c", name="Read"), *[call(" ", index=0)] * (n // 8)]
+    ),
+    "arguments that look complete": arguments_that_look_complete,
+    "arguments that are never complete": repeated_completeness,
+    "calls with one id": lambda n: relay(
+        [call('{"a":1}', index=i, id="c", name="Read") for i in range(n // 100)]
+    ),
+    "calls that are never named": lambda n: relay(
+        [call("", index=i, id=f"c{i}") for i in range(n // 100)]
+    ),
+    "beginnings of a stop sequence": lambda n: relay(
+        [say("a")] * (n // 10), stop_sequences=("a" * 50 + "b",)
+    ),
+    "a stop sequence": lambda n: feed_in_pieces(StopCutter(["a" * 50 + "b"]).feed, "a" * n),
+    "markup of calls in the text": lambda n: feed_in_pieces(
+        TextCalls().feed, '<｜DSML｜invoke name="' * (n // 21)
+    ),
+    "arguments that were cut": lambda n: to_input('{"a":[' + '"x",' * (n // 4), is_cut=True),
+    "finish reasons": lambda n: relay([end("stop")] * (n // 20)),
+    "reminders without end": lambda n: without_reminders("<system-reminder>" * (n // 17)),
+    "reminders": lambda n: without_reminders(
+        "<system-reminder></system-reminder>" * (n // 36) + "<ide_selection>" * (n // 15)
+    ),
+    "a request of reminders": lambda n: user_turn(
+        json.dumps(
+            {"messages": [{"role": "user", "content": "<system-reminder>" * (n // 17)}]}
+        ).encode()
+    ),
+    "a refusal of paths": lambda n: Lessons().learn(
+        Problem("invalid_request_error", "unknown " + "a.-" * (n // 3)), b'{"a":1}', "m"
+    ),
+    "a refusal of words": lambda n: Lessons().learn(
+        Problem("invalid_request_error", "unknown " + "a." * (n // 2) + ": "), b'{"a":1}', "m"
+    ),
+    "names of models inside a body": lambda n: replace_value(
+        b'{"messages":[%b1],"model":"a"}' % (b'{"model":"x"},' * (n // 14)), ("model",), b'"b"'
+    ),
+    "an event in small reads": lambda n: [
+        events.feed(b"data: x\n") for events in [WholeEvents()] for _ in range(n // 8)
+    ],
+}
+
+
+def cpu_seconds(work: Work, size: int) -> float:
+    """Return the least CPU time of three runs."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        work(size)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_time_is_linear(name: str) -> None:
+    work = WORKS[name]
+    work(SMALL // 8)  # warms caches of patterns and decoders up
+    small, large = cpu_seconds(work, SMALL), cpu_seconds(work, LARGE)
+    assert large <= LARGE / SMALL * MARGIN * small + NOISE_SECONDS
