@@ -1,12 +1,12 @@
 """
-A provider's stream as the client's: bytes in, bytes out.
+Conversion of a Chat Completions stream to the client's, from bytes to bytes.
 
-Theory of operation: each read is cut into events, each event decoded and put through the state
-machine, and what comes out is encoded and joined. Between two events, chunks that look like the
-last one go a shorter way (`convert/chat/chunk_template.py`).
+Each read is split into events, each event is decoded and passed to the state machine, and the
+resulting events are encoded. Chunks that look like the previous one are converted without decoding
+(`convert/chat/chunk_template.py`).
 
-An error does not swallow what came before it in the same read: `feed` returns that first and
-raises with the next call.
+The output of chunks before an error in the same read is not lost: `feed` returns it and raises
+with the next call.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import chat, sse
 
 _MAX_MISSES = 16
-"""Templates that fitted no chunk, after which no more are learnt: each chunk is different here."""
+"""Templates that matched no chunk before learning stops: chunks of this stream differ too much."""
 _BODY_LIMIT = 64 * 1024 * 1024
-"""The most bytes that are collected of an answer which is not streamed."""
+"""Bytes. Limit of an answer that is not streamed."""
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -35,8 +35,8 @@ class ChatRelay:
     """
     Relays one answer. Created per request, used once.
 
-    The edge feeds it every read until `ended`, then closes it. When the provider breaks off or
-    something else goes wrong it calls `fail` instead.
+    The caller feeds every read until `ended`, then closes. If the provider breaks off or something
+    else fails, it calls `fail` instead.
     """
 
     def __init__(self, context: AnswerContext) -> None:
@@ -48,27 +48,25 @@ class ChatRelay:
         self._body: bytearray | None = None  # of a provider that does not stream
         self._has_read = False
         self._problem: Problem | None = None
-        self.provider_problem: ProviderError | None = None
-        """What the provider said, if it ended the answer with an error."""
         self.ended = False
-        """True: nothing that the provider could still send matters."""
+        """True: whatever else the provider sends does not matter."""
 
     @property
     def stopped(self) -> bool:
-        """True: a stop sequence cut the answer; hang up on the provider."""
+        """True: a stop sequence cut the answer; the connection should be closed."""
         return self._machine.stopped
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage in the Messages API's sense, as far as it is known."""
+        """The usage in the Messages API's sense, as far as it has been reported."""
         return self._machine.usage
 
     def feed(self, data: bytes) -> bytes:
         """
-        Take one read and return what the client gets for it.
+        Take one read and return the bytes for the client.
 
         Raises:
-            Problem: If the answer is an error, unless something else must be sent first.
+            Problem: If the answer is an error and there is no output before it.
         """
         out: list[bytes] = []
         at = 0
@@ -87,7 +85,7 @@ class ChatRelay:
 
     def close(self) -> bytes:
         """
-        Return the end of the message; nothing if it was sent already.
+        Return the end of the message, b"" if it was returned already.
 
         Raises:
             Problem: If the answer is an error, or has no end.
@@ -98,7 +96,7 @@ class ChatRelay:
         if self._body is not None and not self.ended:
             return self.feed_whole(bytes(self._body))
         if not self.ended:
-            for event in self._decoder.close():  # one whose blank line never came
+            for event in self._decoder.close():  # the last event may lack its blank line
                 self._take_event(event, b"", out)
         if not self.ended:
             self._end(out)
@@ -127,7 +125,7 @@ class ChatRelay:
         self.ended = True
         return b"".join(out)
 
-    # The way of a read...
+    # Events of one read
 
     def _take(self, data: bytes, at: int, out: list[bytes]) -> None:
         if self._problem is not None:
@@ -144,7 +142,7 @@ class ChatRelay:
                 at = self._splice(self._template, data, at, out)
 
     def _is_stream(self, data: bytes) -> bool:
-        """Collect *data* instead if it belongs to a JSON body."""
+        """Return True if the answer is a stream; collect *data* if it is a JSON body."""
         if self._body is None and data.lstrip()[:1] in (b"{", b"["):
             self._body = bytearray()
         if self._body is not None:
@@ -154,9 +152,9 @@ class ChatRelay:
         self._has_read = bool(data.strip())
         return True
 
-    def _splice(self, fitting: template.Template, data: bytes, at: int, out: list[bytes]) -> int:
+    def _splice(self, template: template.Template, data: bytes, at: int, out: list[bytes]) -> int:
         texts: list[str] = []
-        events, at = fitting.splice(data, at, texts)
+        events, at = template.splice(data, at, texts)
         if texts:
             self._misses = 0
             out.append(events)
@@ -167,7 +165,7 @@ class ChatRelay:
         if self.ended:
             return
         if self._template is not None and not event.event:
-            # An event that was spread over two reads may fit as well.
+            # An event that was split over two reads may match, too.
             framed = self._template.framed(event.data)
             if self._splice(self._template, framed, 0, out) == len(framed):
                 return
@@ -181,7 +179,7 @@ class ChatRelay:
         except Problem:
             if not self._machine.complete:
                 raise
-            self._end(out)  # rags behind the answer do not matter, nor that it broke there
+            self._end(out)  # whatever follows the end of the answer does not matter
             return
         events = self._machine.feed(chunk)
         if events:
@@ -194,7 +192,6 @@ class ChatRelay:
     def _read(self, event: sse.ServerEvent) -> chat.Chunk:
         chunk = read_event(event, self._context.target.quirks)
         if isinstance(chunk, ProviderError):
-            self.provider_problem = chunk
             raise chunk.problem
         return chunk
 

@@ -276,10 +276,10 @@ class ChatToMessageStream:
             self._drain()
 
     def _take_finish(self, choice: Choice, reason: str) -> None:
-        word = reason.lower()
-        if kind := FAILED.get(word):
+        reason_code = reason.lower()
+        if kind := FAILED.get(reason_code):
             raise Problem(kind, f"The provider abandoned the answer (finish_reason {reason})")
-        stop_reason = STOP_REASON.get(word, "end_turn")
+        stop_reason = STOP_REASON.get(reason_code, "end_turn")
         if stop_reason != "end_turn" or not self._is_finished:
             self._stop_reason = stop_reason
         self._is_finished = True

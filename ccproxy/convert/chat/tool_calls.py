@@ -237,12 +237,12 @@ class ToolCalls:
             del same_id[:-_MAX_TWINS]
         return call, is_new
 
-    def claim_id(self, wanted: str) -> str:
-        """Return *wanted* if it can be used, else a new id, and reserve it."""
-        if not _VALID_ID.fullmatch(wanted) or wanted in self._taken:
-            wanted = self._make_id()
-        self._taken.add(wanted)
-        return wanted
+    def claim_id(self, provider_id: str) -> str:
+        """Reserve and return *provider_id* if it can be used, else a new id."""
+        if not _VALID_ID.fullmatch(provider_id) or provider_id in self._taken:
+            provider_id = self._make_id()
+        self._taken.add(provider_id)
+        return provider_id
 
     def _make_id(self) -> str:
         while True:
@@ -391,7 +391,7 @@ def _dump(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """Return an id or a name; only a number as id is accepted besides text."""
+    """Return an id or a name; a number is accepted as an id."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else ""

@@ -1,17 +1,16 @@
 """
-What a Messages body says at its two ends, without a look at the conversation between them.
+Reading of the scalar fields at the two ends of a Messages body, without decoding the conversation.
 
-Clients write the model first, and the switches behind it or last. Decoding 148 KB for three scalars
-is most of what direct mode costs, so the ends are tried before.
+Clients write the model first, and the other scalars after it or last. Decoding 148 KB for three
+scalars would be most of the cost of direct mode, so the ends are tried first.
 
 Rules:
-    1. Of a body that is JSON and names nothing twice, what is found is what a decoder finds; None:
-       ask a decoder.
-    2. A body that is broken in its middle is left to the provider, who refuses it.
+    1. For valid JSON without repeated keys the result is that of a decoder, or None: then the body
+       must be decoded.
+    2. A body that is invalid in the middle is left to the provider, which refuses it.
 
-How it is known that a key is one of the object's own: the beginning is a run of scalars behind its
-brace; the end, from a key on, is decoded as an object by itself, which fails unless it is the very
-last brace that closes it.
+A key found in this way is one of the object itself: the head is a run of scalars after the opening
+brace, and the tail is decoded as an object of its own, which fails unless the last brace closes it.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ import msgspec
 from ccproxy.protocol.json_splice import SCALAR
 
 _LONGEST: Final = 16 * 1024
-"""Bytes of an end; behind max_tokens stand thinking, metadata and the like."""
+"""Bytes of an end; thinking, metadata and the like follow max_tokens."""
 
 _MEMBER = rb'\s*"\w+"\s*:\s*%b\s*' % SCALAR
 _BEGINNING = re.compile(rb"\s*\{%b(?=,)(?:,%b(?=,))*" % (_MEMBER, _MEMBER))
 
 
 class Head(msgspec.Struct):
-    """What direct mode must know of a request."""
+    """The fields of a request that direct mode reads."""
 
     model: str
     stream: bool | None = None
@@ -54,16 +53,16 @@ def head_of(body: bytes) -> Head:
 
 
 def head_at_ends(body: bytes) -> Head | None:
-    """Return what the ends of *body* say, None if they do not say all of it."""
-    begun = _BEGINNING.match(body, 0, _LONGEST)
-    if begun is None:
+    """Return the fields at the ends of *body*, None if they are not all there."""
+    start = _BEGINNING.match(body, 0, _LONGEST)
+    if start is None:
         return None
     try:
-        known = _FIELDS.decode(begun[0] + b"}")
+        fields = _FIELDS.decode(start[0] + b"}")
         for name in ("max_tokens", "stream"):
-            if name not in known:
-                known |= _from(body, name)
-        return msgspec.convert(known, Head)
+            if name not in fields:
+                fields |= _from(body, name)
+        return msgspec.convert(fields, Head)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
 

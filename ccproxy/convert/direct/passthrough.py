@@ -1,12 +1,12 @@
 """
-Direct mode's exchange: Messages in, Messages out, and only the model's name is another.
+The exchange of direct mode: Messages in, Messages out; only the model's name differs.
 
-The request keeps every byte but the model's name, and max_tokens where it is more than the model
-can put out or the user allows. The answer keeps every byte but the name in `message_start`. What
-goes by is read all the same, but only to know its end and its usage.
+The request keeps every byte except the model's name, and max_tokens if it is more than the model
+or the user allows. The answer keeps every byte except the name in `message_start`. It is read only
+to find its end and its usage.
 
-Events are passed on whole: half an event waits for its rest, so that a ping or an error can
-always follow, and an answer that breaks off leaves no torn JSON behind.
+Only whole events are passed on: an incomplete one waits for its rest, so that a ping or an error
+can follow at any time, and an answer that breaks off does not leave incomplete JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 _TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|error)"')
 
 _MOST_TOKENS = 2**53
-"""What every reader of JSON knows exactly; no model counts more."""
+"""The largest integer that every JSON parser reads exactly."""
 
 CUT = "the provider's stream broke off before the end of the answer"
 
@@ -54,7 +54,7 @@ class Passthrough:
         model: str | None = None,
         requested: str = "",
     ) -> None:
-        """Read *body*; *model* and *requested* are given where its `model` does not say them."""
+        """Read *body*; *model* and *requested* are passed if they differ from its `model`."""
         body, self.dropped = rules.without_tools(body)
         body, head = _read(body, rules)
         check_model(head.model)
@@ -72,7 +72,7 @@ class Passthrough:
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """The numbers of the answer, as far as they are known."""
+        """The usage of the answer, as far as it has been reported."""
         return self._usage
 
     def feed(self, data: bytes) -> bytes:
@@ -80,22 +80,22 @@ class Passthrough:
         if self._is_plain(data):
             self._decoder.begun = True
             return data
-        self._look(self._decoder.feed(data))
+        self._read_events(self._decoder.feed(data))
         whole = self._events.feed(data)
         return self._with_name(whole) if whole and not self._named else whole
 
     def close(self) -> bytes:
         """
-        Return what was held back, at the end of the provider's stream.
+        Return the bytes that were held back, at the end of the provider's stream.
 
-        A message_delta with its stop_reason is an end, too; some servers leave the rest out, and
-        Claude Code does not miss it.
+        A message_delta with its stop_reason is an end as well: some servers leave out the rest, and
+        Claude Code does not need it.
 
         Raises:
             Problem: If the answer has no end.
 
         """
-        self._look(self._decoder.close())
+        self._read_events(self._decoder.close())
         if not self._ended and self.stop_reason is None:
             raise BadAnswer(CUT)
         return self._events.rest()
@@ -105,7 +105,7 @@ class Passthrough:
         return sse.encode(b"error", error_body(problem, self._request_id))
 
     def whole(self, body: bytes) -> bytes:
-        """Return a whole answer under the client's name for the model."""
+        """Return a whole answer with the client's name of the model."""
         if self.requested != self.model:
             body = replace_value(body, ("model",), msgspec.json.encode(self.requested))
         self._note(body)
@@ -121,7 +121,7 @@ class Passthrough:
         return body
 
     def _is_plain(self, data: bytes) -> bool:
-        """Whether *data* is whole events that neither begin nor end an answer, as nearly always."""
+        """Return True if *data* is whole events that neither begin nor end an answer."""
         return (
             data.endswith(b"\n\n")
             and b"message_" not in data
@@ -132,16 +132,16 @@ class Passthrough:
         )
 
     def _with_name(self, whole: bytes) -> bytes:
-        """Put the client's name for the model into message_start, the first event that has one."""
+        """Put the client's name of the model into message_start, the first event that has one."""
         if b"message_start" not in whole:
             return whole
         self._named = True
         name = msgspec.json.encode(self.requested)
         return _MODEL.sub(lambda found: found[1] + name, whole, count=1)
 
-    # What goes by...
+    # Reading the answer
 
-    def _look(self, events: list[sse.ServerEvent]) -> None:
+    def _read_events(self, events: list[sse.ServerEvent]) -> None:
         for event in events:
             if event.event == b"content_block_delta":
                 continue
@@ -155,7 +155,7 @@ class Passthrough:
                     self._note(event.data)
 
     def _note(self, data: bytes) -> None:
-        """Read usage and stop reason from a message, or from an event that has some of it."""
+        """Read usage and stop reason from a message or an event."""
         try:
             event = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -182,7 +182,7 @@ class Passthrough:
 
 
 def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return what of *usage* counts tokens; texts, fractions and nonsense do not."""
+    """Return the token counts of *usage*, without texts, fractions and impossible values."""
     return {
         name: count
         for name, count in usage.items()
@@ -191,7 +191,7 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 class WholeEvents:
-    """Holds back what has come of an event until the rest of it comes, but never without end."""
+    """Holds back incomplete events until their rest arrives, up to a limit."""
 
     def __init__(self, limit: int = sse.LIMIT) -> None:
         self._limit = limit
@@ -201,7 +201,7 @@ class WholeEvents:
 
     @property
     def is_between(self) -> bool:
-        """Whether nothing is held back."""
+        """True: nothing is held back."""
         return not self._held
 
     def feed(self, data: bytes) -> bytes:
@@ -229,13 +229,13 @@ class WholeEvents:
         return whole
 
     def rest(self) -> bytes:
-        """Return what was held back."""
+        """Return the bytes that were held back."""
         rest, self._held = b"".join(self._held), []
         return rest
 
 
 def _renamed(body: bytes, old: str, new: str) -> bytes:
-    """Exchange the model's name, with which Claude Code begins its bodies."""
+    """Replace the model's name, the first field in Claude Code's bodies."""
     name, first = msgspec.json.encode(new), _FIRST_MODEL.match(body)
     if first is None or first[1] != msgspec.json.encode(old):
         return replace_value(body, ("model",), name)
@@ -245,9 +245,9 @@ def _renamed(body: bytes, old: str, new: str) -> bytes:
 
 def _read(body: bytes, rules: ConversionContext) -> tuple[bytes, Head]:
     """
-    Read what must be known of *body*; return it as it is, or mended if it cannot be read else.
+    Return *body* and its head; the body is repaired if it has half of a surrogate pair.
 
-    Half of an emoji is refused as JSON by Anthropic, too: the session would be at its end.
+    Anthropic refuses such JSON as well, with every later request of the session.
     """
     body = rules.cache.scans.scan(body).body
     if (head := head_at_ends(body)) is not None:

@@ -1,9 +1,9 @@
 """
-When a provider says that it may be asked again: every form of Retry-After.
+The time until a provider accepts requests again, in every form in which it is reported.
 
-Most exact first: `retry-after-ms`, `retry-after` (int, float or HTTP date), the body
-(`RetryInfo.retryDelay`, "try again in 7.66s"), then the reset headers of the limits that are used
-up. The wall clock is a parameter, because dates can only be read against it.
+Sources in this order: `retry-after-ms`, `retry-after` (int, float or HTTP date), the body
+(`RetryInfo.retryDelay`, "try again in 7.66s"), and the reset headers of the limits that are used
+up. The wall clock is a parameter, because dates are relative to it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST = 366 * 86400.0
 
 
 def wait_in_headers(headers: Mapping[str, str], now: float | None) -> float | None:
-    """The seconds that `retry-after-ms` or `retry-after` ask for; names are in lower case."""
+    """Return the seconds in `retry-after-ms` or `retry-after`; names are in lower case."""
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
@@ -44,20 +44,20 @@ def wait_in_headers(headers: Mapping[str, str], now: float | None) -> float | No
 
 
 def wait_in_body(text: str, delays: Iterable[str]) -> float | None:
-    """The seconds in *delays* ("34s", Google's RetryInfo), else in the words of *text*."""
+    """Return the seconds in *delays* ("34s", Google's RetryInfo), else in *text*."""
     for delay in delays:
         if (seconds := duration(delay)) is not None:
             return seconds
-    found = _IN_TEXT.search(text)
-    return duration(_short_units(found["time"])) if found else None
+    match = _IN_TEXT.search(text)
+    return duration(_short_units(match["time"])) if match else None
 
 
 def wait_until_reset(headers: Mapping[str, str], now: float | None) -> float | None:
     """
-    The seconds until the limit that is used up is filled again.
+    Return the seconds until the limit that is used up is reset.
 
-    Where the headers say what remains, the latest reset among the limits at zero counts, else the
-    earliest of all: it is only a guess which limit refused.
+    If headers report what remains, the latest reset among the limits at zero counts. Otherwise the
+    earliest of all does: which limit refused is only a guess.
     """
     used_up: list[float] = []
     others: list[float] = []
@@ -73,16 +73,16 @@ def wait_until_reset(headers: Mapping[str, str], now: float | None) -> float | N
 
 
 def duration(text: str) -> float | None:
-    """Read "6m0s", "7.66s", "120ms", "1h2m" or a bare number of seconds; None if it is neither."""
+    """Return the seconds in "6m0s", "7.66s", "120ms", "1h2m" or "7"; None for any other text."""
     text = text.strip()
     if not _PARTS.fullmatch(text):
         return _number(text)
-    parts = (float(found[1]) * _UNITS[found[2].lower()] for found in _PART.finditer(text))
+    parts = (float(match[1]) * _UNITS[match[2].lower()] for match in _PART.finditer(text))
     return _bounded(sum(parts))
 
 
 def _until(value: str, now: float | None) -> float | None:
-    """Seconds until a reset that is a duration, a moment (seconds, milliseconds) or a date."""
+    """Return the seconds until a reset: a duration, a time in (milli)seconds, or a date."""
     seconds = duration(value)
     if seconds is None:
         return _until_date(value, now)
@@ -95,7 +95,7 @@ def _until(value: str, now: float | None) -> float | None:
 
 
 def _until_date(value: str, now: float | None) -> float | None:
-    """Seconds until an RFC 3339 or HTTP date; one that is past means now."""
+    """Return the seconds until an RFC 3339 or HTTP date, 0 for one in the past."""
     moment = _moment(value)
     return None if moment is None or now is None else _bounded(max(0.0, moment - now))
 
@@ -112,12 +112,12 @@ def _moment(value: str) -> float | None:
         return None
     if stamp[8].upper() == "Z":
         return moment
-    sign = -1 if stamp[8][0] == "-" else 1
-    return moment - sign * (int(stamp[8][1:3]) * 3600 + int(stamp[8][-2:]) * 60)
+    direction = -1 if stamp[8][0] == "-" else 1
+    return moment - direction * (int(stamp[8][1:3]) * 3600 + int(stamp[8][-2:]) * 60)
 
 
 def _short_units(text: str) -> str:
-    """Make "1m30s" of "1 minute, 30 seconds"."""
+    """Return "1m30s" for "1 minute, 30 seconds"."""
     shorter = re.sub(r"milliseconds?", "ms", text, flags=re.IGNORECASE)
     return re.sub(r"\s*(ms|[hms])[a-z]*[\s,]*", r"\1", shorter.lower())
 
@@ -131,5 +131,5 @@ def _number(value: str | None) -> float | None:
 
 
 def _bounded(seconds: float) -> float | None:
-    """Nothing that is longer than a year is a wait."""
+    """Return *seconds*, None if they are more than a year."""
     return seconds if seconds <= _MOST else None

@@ -294,13 +294,6 @@ def test_what_came_before_an_error_is_not_lost():
     assert check(out + answer.fail(caught.value)) == []
 
 
-def test_the_providers_own_words_are_kept_for_the_key_pool():
-    answer = ChatRelay(context())
-    with pytest.raises(Problem):
-        answer.feed(sse([{"error": {"message": "Rate limit exceeded", "code": 429}}]))
-    assert answer.provider_problem.status == 429
-
-
 def test_failing_a_complete_answer_ends_it():
     answer = ChatRelay(context())
     out = answer.feed(sse([say("a"), end()], done=False))
