@@ -59,6 +59,7 @@ def with_own_body(
             should_retry=problem.should_retry,
             body=own_body,
             headers=tuple(headers),
+            refusal=problem.refusal,
         ),
     )
 
