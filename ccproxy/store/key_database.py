@@ -15,6 +15,9 @@ from typing import Any
 
 from ccproxy.store.database import Schema, open_database, transaction
 
+REFUSALS = "refusals"
+"""Name of the value that holds what the provider refused."""
+
 Rows = Mapping[str, Mapping[str, Any]]
 
 _SCHEMA = Schema(
@@ -25,6 +28,11 @@ _SCHEMA = Schema(
     INSERT INTO meta VALUES ('salt', randomblob(16))
     """,
 )
+
+
+def keys_path(home: Path, label: str) -> Path:
+    """Return the file of *label*; labels differ by more than their case."""
+    return home / "state" / f"{label.lower()}.keys.sqlite"
 
 
 class KeyStore:

@@ -22,7 +22,7 @@ from ccproxy.convert.common.learning import LearnedRefusals
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.errors import CcproxyError
 from ccproxy.keys.pool import KeyPool
-from ccproxy.store.key_database import KeyStore, Rows
+from ccproxy.store.key_database import REFUSALS, KeyStore, Rows
 
 SAVE_AFTER = 0.2
 """Seconds in which changes are collected; a crash loses no more."""
@@ -42,11 +42,6 @@ class PersistentState:
     pool: KeyPool
     calibration: Calibration
     learned: LearnedRefusals
-
-
-def keys_path(home: Path, label: str) -> Path:
-    """Return the file for the keys of *label*; labels are unique without regard to case."""
-    return home / "state" / f"{label.lower()}.keys.sqlite"
 
 
 def open_keeper(
@@ -98,7 +93,7 @@ class KeyStateKeeper:
                 self._log.warning("store.row_unreadable", row=name, reason=repr(error))
         try:
             self._state.calibration.restore(self._store.load_value("calibration") or {})
-            refusals = self._store.load_value("refusals") or {"at": 0.0}
+            refusals = self._store.load_value(REFUSALS) or {"at": 0.0}
             if time.time() - float(refusals["at"]) < LESSONS_MAX_AGE:
                 self._state.learned.restore(refusals["learnt"])
         except _UNREADABLE as error:
@@ -164,13 +159,13 @@ class KeyStateKeeper:
         if rows:
             self._store.merge(rows, before)
         for name, value in values.items():
-            stamped = {"at": time.time(), "learnt": value} if name == "refusals" else value
+            stamped = {"at": time.time(), "learnt": value} if name == REFUSALS else value
             self._store.save_value(name, stamped)
 
     def _values(self) -> dict[str, object]:
         return {
             "calibration": self._state.calibration.export(),
-            "refusals": self._state.learned.export(),
+            REFUSALS: self._state.learned.export(),
         }
 
 

@@ -21,9 +21,10 @@ from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
+from ccproxy.store.key_database import keys_path
 from ccproxy.worker.admin.session import Session, make_session
 from ccproxy.worker.key_pool import make_pool
-from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, keys_path, open_keeper
+from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, open_keeper
 from ccproxy.worker.log.lines import RequestLog
 from ccproxy.worker.peers.choice import Chooser
 from ccproxy.worker.peers.fleet_token import FleetToken

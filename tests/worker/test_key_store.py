@@ -23,12 +23,11 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
-from ccproxy.store.key_database import KeyStore
+from ccproxy.store.key_database import KeyStore, keys_path
 from ccproxy.worker.key_store import (
     LESSONS_MAX_AGE,
     KeyStateKeeper,
     PersistentState,
-    keys_path,
     open_keeper,
 )
 

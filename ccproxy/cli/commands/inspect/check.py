@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.learned_refusals import forget_learned, show_learned
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, short_path, show
+from ccproxy.cli.selection import choose_one
+from ccproxy.config.fleet import load_fleet
 from ccproxy.config.locations import find_config
 from ccproxy.text import counted, printable
 
@@ -33,11 +36,14 @@ ANY_MODEL = "any"
         "ccproxy check",
         "ccproxy check ~/other/ccproxy.toml",
         "ccproxy check envs/kimi.env      # a single env file",
+        "ccproxy check --learned Kimi-K2  # what the provider refused and is not sent",
     ],
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--learned", metavar="LABEL", help="Show what LABEL's provider has refused.")
+@click.option("--forget", metavar="LABEL", help="Forget what LABEL's provider has refused.")
 @click.pass_obj
-def check(options: Options, file: Path | None) -> None:
+def check(options: Options, file: Path | None, learned: str | None, forget: str | None) -> None:
     """
     Check ccproxy.toml and the env files in it, or only FILE. Starts nothing.
 
@@ -48,6 +54,11 @@ def check(options: Options, file: Path | None) -> None:
     from ccproxy.config.fleet_check import load_all
     from ccproxy.config.worker import load_worker
 
+    if label := learned or forget:
+        fleet = load_fleet(find_config(options.config))
+        entry = choose_one(fleet, label)
+        (show_learned if learned else forget_learned)(fleet.file.parent, entry.label)
+        return
     if file is not None and file.suffix != ".toml" and not file.is_dir():
         config = load_worker(file)
         model = printable(config.models.big or ANY_MODEL)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
 from ccproxy.cli.selection import choose, choose_one, known_labels
 from ccproxy.config.fleet import load_fleet
 from ccproxy.errors import UsageError
+from ccproxy.store.key_database import REFUSALS, KeyStore, keys_path
 from tests.cli.conftest import KIMI, write_env
 
 
@@ -122,3 +124,21 @@ def test_workers_that_left_the_table_are_still_known(fleet):
     assert known_labels(fleet, running, ["old"]) == ["Old"]
     with pytest.raises(UsageError, match="is not in the table"):
         known_labels(fleet, running, ["nobody"])
+
+
+def test_refusals_are_shown_and_forgotten(home, ccproxy):
+    store = KeyStore(keys_path(home, "Kimi-K2"))
+    features = {"chat": {"kimi-k3": ["reasoning_effort", "images"]}}
+    learnt = {"features": features, "opaque": [], "apis": {}}
+    store.save_value(REFUSALS, {"at": time.time(), "learnt": learnt})
+    store.close()
+    result = ccproxy("check", "--learned", "kimi-k2")
+    assert result.exit_code == 0
+    assert "kimi-k3  chat  images, reasoning_effort" in result.stdout
+    assert "ccproxy restart Kimi-K2" in ccproxy("check", "--forget", "Kimi-K2").stdout
+    assert "has refused no feature" in ccproxy("check", "--learned", "Kimi-K2").stdout
+
+
+def test_refusals_of_an_entry_that_never_ran(home, ccproxy):
+    assert "has refused no feature" in ccproxy("check", "--learned", "GLM-4.6").stdout
+    assert ccproxy("check", "--learned", "nobody").exit_code == 2

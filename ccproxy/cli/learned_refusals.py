@@ -1,0 +1,67 @@
+"""What a worker learned from its provider's refusals: shown and forgotten by `ccproxy check`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ccproxy.cli.render.table import Column, table
+from ccproxy.cli.render.terminal import columns, show
+from ccproxy.text import counted, format_duration, printable
+
+_COLUMNS = (Column(head="MODEL"), Column(head="API"), Column(head="NOT SENT"))
+_NOT_READABLE = (AttributeError, KeyError, TypeError, ValueError)
+
+
+def show_learned(home: Path, label: str) -> None:
+    """Print the features that the provider of *label* refused."""
+    value = _load(home, label)
+    rows = list(_rows(value.get("learnt", {})))
+    if not rows:
+        show(f"{label}: the provider has refused no feature of a request")
+        return
+    age = format_duration(max(0.0, time.time() - float(value.get("at", 0.0))))
+    show(f"{label}: last changed {age} ago; ccproxy tries everything again after a week")
+    for line in table(_COLUMNS, rows, width=columns(), indent="  "):
+        show(line)
+    show(f"Forget it with: ccproxy check --forget {label}")
+
+
+def forget_learned(home: Path, label: str) -> None:
+    """Delete what was learned about the provider of *label*."""
+    from ccproxy.store.key_database import REFUSALS, KeyStore, keys_path
+
+    path = keys_path(home, label)
+    if path.exists():
+        store = KeyStore(path)
+        store.save_value(REFUSALS, {"at": 0.0})
+        store.close()
+    show(f"{label}: forgotten. A running worker needs: ccproxy restart {label}")
+
+
+def _load(home: Path, label: str) -> Mapping[str, Any]:
+    from ccproxy.store.key_database import REFUSALS, KeyStore, keys_path
+
+    path = keys_path(home, label)
+    if not path.exists():
+        return {}
+    store = KeyStore(path)
+    value = store.load_value(REFUSALS)
+    store.close()
+    return value if isinstance(value, Mapping) else {}
+
+
+def _rows(learned: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    try:
+        for api, models in sorted(learned["features"].items()):
+            for model, names in sorted(models.items()):
+                yield printable(model), printable(api), printable(", ".join(sorted(names)))
+        for model, api in sorted(learned["apis"].items()):
+            yield printable(model), printable(api), "(only this API works)"
+        if learned["opaque"]:
+            number = len(learned["opaque"])
+            yield "any", "", counted(number, "block") + " of foreign encrypted reasoning"
+    except _NOT_READABLE:
+        return
