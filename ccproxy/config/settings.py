@@ -241,6 +241,13 @@ KEY_MAX_IN_FLIGHT = Setting(
     meaning="maximum concurrent requests per key; up to 100 more wait for a key",
     example="4",
 )
+KEY_WAIT = Setting(
+    name="KEY_WAIT",
+    parse=parsers.seconds,
+    default=120.0,
+    meaning="seconds that a request waits for a key that is at KEY_MAX_IN_FLIGHT",
+    example="120",
+)
 KEY_PER_MINUTE = Setting(
     name="KEY_PER_MINUTE",
     parse=parsers.per_minute,

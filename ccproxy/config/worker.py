@@ -89,6 +89,8 @@ class WorkerConfig:
     takes_anthropic_keys: bool
     """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not see one."""
     key_limits: KeyLimits
+    key_wait: float
+    """Seconds that a request waits for a key that is at its limit of requests in flight."""
     tool_filter: tuple[str, ...]
     """Glob patterns of tools that are removed from requests."""
     history: bool
@@ -261,6 +263,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
             per_minute=env.read(s.KEY_PER_MINUTE),
             per_day=env.read(s.KEY_PER_DAY),
         ),
+        key_wait=env.read(s.KEY_WAIT),
         tool_filter=env.read(s.TOOL_FILTER),
         history=env.read(s.HISTORY),
         admin_api=env.read(s.ADMIN_API),

@@ -1,4 +1,4 @@
-"""Base URLs in every form that users paste (row M14)."""
+"""Base URLs in every form that users paste."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table and all env files together."""
+"""The check of the table together with all env files."""
 
 from __future__ import annotations
 
@@ -81,7 +81,6 @@ def test_a_circle_through_another_entry_is_seen(fleet, write, complaints):
     ],
 )
 def test_a_circle_of_tiers_is_told_with_its_lines(write, kimi, demo, told, complaints):
-    """G21: before anything is started."""
     url = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\n"
     write("envs/kimi.env", f"# Kimi\nPROVIDER_API_KEY={KEY}\n{url}{kimi}\n")
     write("envs/demo.env", f"PROVIDER_API_KEY={KEY}\n{url}{demo}\n")
@@ -127,7 +126,7 @@ def test_a_broken_table_is_a_mistake_like_others(write):
 
 
 def test_a_large_fleet_is_checked_at_once(write):
-    """R10: half a second, for forty entries, each with a mistake."""
+    """Forty entries, each with a mistake, take less than half a second of processor time."""
     rows = [f'"{8100 + i}:envs/{i}.env:L{i}"' for i in range(40)]
     for i in range(40):
         write(f"envs/{i}.env", f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\nBIG_MODLE=x\n")

@@ -1,4 +1,4 @@
-"""Every mistake in an env file: the exact words, the line and the fix."""
+"""Every mistake in an env file: text, line and fix."""
 
 from __future__ import annotations
 
@@ -508,7 +508,7 @@ def test_a_broken_line_is_not_quoted(write, complaints):
     assert "secret" not in said
 
 
-# Who may come (S1).
+# Public addresses.
 
 LONG = "ccp_0123456789abcdef"
 OPT_IN = "or set ALLOW_PUBLIC=on if everyone may use your keys"
@@ -625,7 +625,7 @@ def test_other_ports_and_machines_are_fine(write, url):
     assert load_worker(file, entry=entry_of(write), ports={8085: "GLM"}).base_url == url
 
 
-# The file itself (S7).
+# The mode of the file.
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602])

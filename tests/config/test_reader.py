@@ -1,4 +1,4 @@
-"""How an env file is taken apart (row M13)."""
+"""The parsing of env files: values, lines and repeated settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of settings against what DESIGN.md promises and the code reads."""
+"""The declarations of settings: complete, read and documented."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_the_defaults(write):
     assert (config.max_tokens_limit, config.min_tokens_limit) == (None, None)
     assert config.context_window is None
     assert (config.request_timeout, config.max_retries, config.early_commit) == (600.0, 2, 15.0)
-    assert config.key_limits == KeyLimits()
+    assert (config.key_limits, config.key_wait) == (KeyLimits(), 120.0)
     assert (config.client_keys, config.pass_client_key) == ((), False)
     assert (config.upstream_proxy, config.ca_bundle) == (None, None)
     assert (dict(config.custom_headers), config.azure_api_version) == ({}, "")
@@ -76,6 +76,7 @@ def test_every_setting_is_read(write, here):
         REQUEST_TIMEOUT=90.5
         MAX_RETRIES=0
         KEY_MAX_IN_FLIGHT=4
+        KEY_WAIT=45
         KEY_PER_MINUTE=60
         KEY_PER_DAY=500
         EARLY_COMMIT=0
@@ -105,6 +106,7 @@ def test_every_setting_is_read(write, here):
     assert config.context_window == 200000
     assert (config.request_timeout, config.max_retries, config.early_commit) == (90.5, 0, 0.0)
     assert config.key_limits == KeyLimits(in_flight=4, per_minute=60, per_day=500)
+    assert config.key_wait == 45.0
     assert config.upstream_proxy == "http://u:p@proxy:3128"
     assert config.ca_bundle == here / "ca.pem"
     assert config.custom_headers == {"X-Team": "blue"}
@@ -180,7 +182,7 @@ def test_without_an_entry_the_file_may_name_a_port(write):
     assert load(write, KIMI + "PORT=9999\n").port == 9999
 
 
-# Models (M01, M02, M04).
+# Models.
 
 
 def test_without_a_preset_the_ancestors_models_answer(write):
@@ -299,7 +301,7 @@ def test_an_unknown_server_is_called_by_host_and_port(write, url, name, host):
 
 
 def test_families_that_are_alike_everywhere_are_known_everywhere(write):
-    """P30: max_completion_tokens for o* and gpt-5*, whoever serves them."""
+    """For example, o* and gpt-5* require max_completion_tokens at every server."""
     config = load(write, PLAIN)
     for model in ("o3", "o4-mini", "gpt-5", "gpt-5.2", "gpt-5.4-mini"):
         assert config.target(model).quirks.max_tokens_field == "max_completion_tokens"
@@ -431,7 +433,7 @@ def test_the_demo_needs_nothing_and_is_told_where_it_lives(write):
     assert served.provider_name == config.provider_name
 
 
-# Keys (M09, M11).
+# Keys.
 
 
 @pytest.mark.parametrize("word", ["ollama", "lmstudio", "vllm", "sglang", "llamacpp"])
@@ -467,7 +469,7 @@ def test_equal_files_make_equal_configurations(write):
     assert load(write, KIMI) != load(write, KIMI + "MAX_RETRIES=1")
 
 
-# Custom headers (M12).
+# Custom headers.
 
 
 @pytest.mark.parametrize(

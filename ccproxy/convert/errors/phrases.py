@@ -125,6 +125,7 @@ CREDIT_CODES = frozenset(
         "insufficient_credits",
         "insufficient_funds",
         "insufficient_user_quota",  # new-api
+        "pre_consume_token_quota_failed",  # new-api: the quota of this key is used up
         "budget_exceeded",  # LiteLLM
         "credit_balance_exhausted",  # OpenAI
         "usage_not_included",  # ChatGPT: the plan does not contain this
@@ -154,6 +155,7 @@ CREDIT = _any_of(
     r"spend(?:ing)?[ _](?:limit|cap)",
     r"billing (?:hard limit|cycle)",
     r"you have no quota",
+    r"pre-?consumed? (?:token )?quota|token quota is not enough",  # new-api
     r"(?:is )?in arrears|arrearage|overdue (?:balance|payment|account)|account[^.]{0,20}overdue",
     r"please (?:recharge|top up)",
     r"payment required",
@@ -207,6 +209,7 @@ BAD_KEY = _any_of(
     r"(?:incorrect|invalid|wrong|expired|missing|unknown|revoked|disabled) (?:x-)?api[ _-]?key",
     r"api[ _-]?key (?:provided )?(?:is )?(?:not valid|invalid|incorrect|expired|wrong|missing)",
     r"api[ _-]?key[^.]{0,30}(?:revoked|disabled|suspended|deactivated|not found)",
+    r"key (?:was|has been) (?:reported as )?leaked",  # Gemini, with a 403
     r"(?:account|organi[sz]ation|user|key)[^.]{0,40}(?:suspended|revoked|deactivated)",
     r"invalid authentication",
     r"authentication (?:failed|fails)",

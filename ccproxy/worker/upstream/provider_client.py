@@ -101,7 +101,7 @@ class ProviderClient:
     ) -> None:
         self._config = config
         self._pool = pool
-        self._queue = KeyQueue(pool)
+        self._queue = KeyQueue(pool, wait_seconds=config.key_wait)
         self._log: FilteringBoundLogger = structlog.get_logger() if log is None else log
         self._clock = clock
         self._jitter = jitter

@@ -1324,3 +1324,25 @@ def test_a_tool_call_that_could_not_be_parsed_is_worth_another_attempt():
 )
 def test_hostile_bodies_are_classified(body):
     assert len(read(400, body).problem.message) < 2500
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "cause"),
+    [
+        (
+            "pre-consume quota failed, user quota: $0.10, need quota: $0.20",
+            "pre_consume_token_quota_failed",
+            Cause.OUT_OF_CREDIT,
+        ),
+        ("pre-consumed quota failed", None, Cause.OUT_OF_CREDIT),
+        ("token quota is not enough, token remain quota: $0.1", None, Cause.OUT_OF_CREDIT),
+        (
+            "Your API key was reported as leaked. Please use another API key.",
+            "PERMISSION_DENIED",
+            Cause.BAD_KEY,
+        ),
+    ],
+)
+def test_a_403_about_the_key_is_no_missing_permission(message, code, cause):
+    body = json.dumps({"error": {"message": message, "code": code}}).encode()
+    assert classify_error(403, {}, body, quirks=Quirks()).cause is cause

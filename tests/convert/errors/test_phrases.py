@@ -74,6 +74,8 @@ CREDIT = [
     "This key has reached its spending limit",
     "Billing hard limit has been reached",  # OpenAI
     "You have no quota",  # Copilot
+    "pre-consumed quota failed, user quota: $0.1",  # new-api
+    "token quota is not enough",  # new-api
     "Access denied, please make sure your account is not in arrears",  # DashScope
     "Please recharge and try again",  # Z.ai
     "Payment Required",
@@ -99,6 +101,7 @@ BAD_KEY = [
     "Incorrect API key provided",  # OpenAI, xAI
     "API key not valid. Please pass a valid API key.",  # Gemini
     "This API key has been revoked",
+    "Your API key was reported as leaked. Please use another API key.",  # Gemini, a 403
     "Your organization has been suspended",
     "Invalid Authentication",  # Kimi
     "Authentication Fails, Your api key is invalid",  # DeepSeek
