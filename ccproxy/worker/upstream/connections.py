@@ -102,9 +102,10 @@ def explain(error: BaseException) -> str:
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without a response"
         case aiohttp.ClientResponseError():
-            return _explain_parser(error)
+            return _explain_parser(error, "its response is not valid HTTP")
         case aiohttp.ClientPayloadError():
-            return _explain_body(error)
+            text = "the connection broke in the middle of the response"
+            return _explain_parser(error, text)
         case OSError():
             return _TEXTS.get(error.errno or 0) or error.strerror or "the connection failed"
     return "the connection failed"
@@ -113,22 +114,18 @@ def explain(error: BaseException) -> str:
 _HTTP2_SETTINGS = re.compile(r"\\x00\\x00.{1,4}\\x04\\x00")
 
 
-def _explain_parser(error: BaseException) -> str:
-    details = _details(error)
+def _explain_parser(error: BaseException, otherwise: str) -> str:
+    """Describe what is wrong with a response by the parser's messages; *otherwise* if unknown."""
+    details = _details(error).lower()
     if _HTTP2_SETTINGS.search(details):
         return "it speaks HTTP/2 only, ccproxy HTTP/1.1"
-    return "its response is not valid HTTP"
-
-
-def _explain_body(error: BaseException) -> str:
-    details = _details(error).lower()
     if "please install" in details:
         return "its response is compressed, although it was asked not to; ccproxy reads gzip only"
     if "content-encoding" in details:
         return "its compressed response is broken"
     if "framing" in details:
         return "its response is not valid HTTP (broken framing)"
-    return "the connection broke in the middle of the response"
+    return otherwise
 
 
 def _details(error: BaseException | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from contextlib import suppress
 
@@ -317,3 +318,16 @@ async def test_the_token_goes_nowhere_but_to_the_sibling(family):
     await family.proxies["Kimi"].ask(prompt(), headers=headers)
     (call,) = family.providers["Kimi"].calls
     assert [name for name in call.headers if name.startswith("x-ccproxy-")] == ["x-ccproxy-hop"]
+
+
+async def test_a_header_of_the_peers_provider_may_be_large(family):
+    await family.start(Kimi={}, GLM={"PROVIDER_API": "messages"})
+    family.providers["GLM"].script(
+        completion("large", headers={"anthropic-ratelimit-note": "x" * 20_000})
+    )
+    body = json.dumps(prompt(model="GLM:big")).encode()
+    head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    received = await family.proxies["Kimi"].exchange(head.encode() + body)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"large" in received

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from ccproxy.worker.upstream.connections import explain
+from tests.worker.raw_provider import RawProvider
 
 
 def connector_error(kind, number=errno.ECONNREFUSED):
@@ -78,3 +79,35 @@ def handshake_error(words, reason=None):
 )
 def test_each_trouble_with_tls_has_words_of_its_own(error, words):
     assert words in explain(error)
+
+
+# What a server that is no HTTP/1.1 provider sends, as the user reads it.
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        pytest.param(
+            b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64",
+            "it speaks HTTP/2 only",
+            id="HTTP/2",
+        ),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "not valid HTTP", id="SSH"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 3\r\n\r\n\x0b\x01\x80",
+            "compressed, although it was asked not to",
+            id="br",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\nContent-Length: 3\r\n\r\n\x28\xb5\x2f",
+            "compressed, although it was asked not to",
+            id="zstd",
+        ),
+    ],
+)
+async def test_a_response_that_is_unreadable_is_named(start, response, words):
+    async with RawProvider(response) as provider:
+        proxy = await start(provider.url)
+        answer = await proxy.ask()
+    assert answer.status == 502
+    assert words in answer.error["message"]
