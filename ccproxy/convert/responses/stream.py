@@ -98,7 +98,7 @@ class ResponsesToMessageStream:
     def usage(self) -> dict[str, Any]:
         """The usage in the Messages API's sense; estimates where none was reported."""
         return to_usage(
-            _chat_usage(self._final.usage if self._final else None),
+            chat_usage(self._final.usage if self._final else None),
             self._context.target.quirks,
             input_estimate=self._context.input_estimate,
             chars=self._writer.chars,
@@ -433,7 +433,7 @@ def _index(value: object, *, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
-def _chat_usage(usage: object) -> dict[str, Any] | None:
+def chat_usage(usage: object) -> dict[str, Any] | None:
     """Return *usage* under the names of Chat Completions, which the shared reader knows."""
     if not isinstance(usage, dict):
         return None

@@ -32,6 +32,7 @@ from ccproxy.worker.server.endpoints import (
 from ccproxy.worker.server.endpoints.chat_completions import chat_completions
 from ccproxy.worker.server.endpoints.count_tokens import count_tokens
 from ccproxy.worker.server.endpoints.messages import messages
+from ccproxy.worker.server.endpoints.responses import responses
 from ccproxy.worker.server.endpoints.test_connection import test_connection
 from ccproxy.worker.server.error_response import JSON, openai_problem_response
 from ccproxy.worker.server.http import ClientRequest
@@ -52,6 +53,9 @@ ROUTES: Mapping[str, Route] = {
     "/v1/messages/count_tokens": Route(post=count_tokens, is_messages=True),
     "/v1/chat/completions": Route(
         post=chat_completions, is_for_model=True, problem_response=openai_problem_response
+    ),
+    "/v1/responses": Route(
+        post=responses, is_for_model=True, problem_response=openai_problem_response
     ),
     "/v1/models": Route(get=models.list_models),
     # Clients and monitors.
@@ -89,7 +93,7 @@ _SLASHES = re.compile("//+")
 _API_PATHS = {
     path.removeprefix("/v1"): path
     for path in ROUTES
-    if path.startswith(("/v1/messages", "/v1/chat"))
+    if path.startswith(("/v1/messages", "/v1/chat", "/v1/responses"))
 }
 """Paths of the APIs without `/v1`; `/models` is a route of its own."""
 

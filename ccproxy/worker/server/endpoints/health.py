@@ -52,6 +52,7 @@ async def root(request: ClientRequest) -> web.Response:
             "count_tokens": "/v1/messages/count_tokens",
             "models": "/v1/models",
             "chat_completions": "/v1/chat/completions",
+            "responses": "/v1/responses",
             "health": "/health",
             "test_connection": "/test-connection",
         },
