@@ -55,7 +55,7 @@ async def responses(request: ClientRequest) -> web.StreamResponse:
     """Forward an OpenAI client's request to the model that its model name maps to."""
     body = await request.body()
     chosen = choose(request, body, rules=False)
-    if chosen.place is not None:
+    if chosen.ref is not None:
         return await answer_by_peer(request, chosen, path=request.path)
     outgoing = _outgoing(request, body)
     if outgoing.stream:
