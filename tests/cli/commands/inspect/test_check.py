@@ -1,16 +1,9 @@
-"""`ccproxy check` and what the labels mean."""
+"""`ccproxy check`: the configuration as a table, or all its mistakes."""
 
 from __future__ import annotations
 
 import os
-import time
 
-import pytest
-
-from ccproxy.cli.selection import choose, choose_one, known_labels
-from ccproxy.config.fleet import load_fleet
-from ccproxy.errors import UsageError
-from ccproxy.store.key_database import REFUSALS, KeyStore, keys_path
 from tests.cli.conftest import KIMI, write_env
 
 
@@ -71,74 +64,3 @@ def test_another_table(home, ccproxy, tmp_path_factory):
     assert ccproxy("check", home / "ccproxy.toml").exit_code == 0
     assert ccproxy("check", home).exit_code == 0
     assert ccproxy("check", "none.toml").exit_code == 78
-
-
-# Labels.
-
-
-@pytest.fixture
-def fleet(home):
-    return load_fleet(home / "ccproxy.toml")
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        ([], ["Kimi-K2", "GLM-4.6"]),
-        (["kimi-k2"], ["Kimi-K2"]),
-        (["GLM-4.6", "KIMI-K2"], ["Kimi-K2", "GLM-4.6"]),
-        (["*"], ["Kimi-K2", "GLM-4.6"]),
-        (["k*", "kimi-k2"], ["Kimi-K2"]),
-        (["glm-4.?"], ["GLM-4.6"]),
-    ],
-)
-def test_choose(typed, expected, fleet):
-    assert [entry.label for entry in choose(fleet, typed)] == expected
-    if typed != ["*"] and len(expected) == 1:
-        assert choose_one(fleet, typed[0]).label == expected[0]
-
-
-@pytest.mark.parametrize(
-    ("typed", "words"),
-    [
-        ("kmi-k2", 'did you mean "Kimi-K2"?'),
-        ("glm4.6", 'did you mean "GLM-4.6"?'),
-        ("zzz", '"zzz" is not in the table\n  fix: use one of: Kimi-K2, GLM-4.6'),
-        ("z*", '"z*" is not in the table'),
-    ],
-)
-def test_a_label_without_a_match_is_refused(typed, words, fleet):
-    with pytest.raises(UsageError) as caught:
-        choose(fleet, ["kimi-k2", typed])
-    assert words in str(caught.value)
-
-
-def test_one_means_one(fleet):
-    with pytest.raises(UsageError, match=r"matches 2 labels: Kimi-K2, GLM-4\.6"):
-        choose_one(fleet, "*")
-
-
-def test_workers_that_left_the_table_are_still_known(fleet):
-    running = ["Kimi-K2", "Old"]
-    assert known_labels(fleet, running, []) == ["Kimi-K2", "Old", "GLM-4.6"]
-    assert known_labels(fleet, running, ["old"]) == ["Old"]
-    with pytest.raises(UsageError, match="is not in the table"):
-        known_labels(fleet, running, ["nobody"])
-
-
-def test_refusals_are_shown_and_forgotten(home, ccproxy):
-    store = KeyStore(keys_path(home, "Kimi-K2"))
-    features = {"chat": {"kimi-k3": ["reasoning_effort", "images"]}}
-    learnt = {"features": features, "opaque": [], "apis": {}}
-    store.save_value(REFUSALS, {"at": time.time(), "learnt": learnt})
-    store.close()
-    result = ccproxy("check", "--learned", "kimi-k2")
-    assert result.exit_code == 0
-    assert "kimi-k3  chat  images, reasoning_effort" in result.stdout
-    assert "ccproxy restart Kimi-K2" in ccproxy("check", "--forget", "Kimi-K2").stdout
-    assert "has refused no feature" in ccproxy("check", "--learned", "Kimi-K2").stdout
-
-
-def test_refusals_of_an_entry_that_never_ran(home, ccproxy):
-    assert "has refused no feature" in ccproxy("check", "--learned", "GLM-4.6").stdout
-    assert ccproxy("check", "--learned", "nobody").exit_code == 2

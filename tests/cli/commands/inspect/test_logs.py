@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ccproxy.cli.logs.log_files import Follower, LogFilter, backwards, last_lines, logs_of
 from tests.cli.conftest import command
 
 
@@ -204,84 +202,6 @@ def test_an_unknown_label(home, ccproxy):
     result = ccproxy("logs", "kimi-k3")
     assert result.exit_code == 2
     assert 'did you mean "Kimi-K2"?' in result.stderr
-
-
-# Reading backwards.
-
-
-@pytest.mark.parametrize(
-    "text", ["", "a\n", "a\nb\n", "a\n\nb", "ä" * 50 + "\n" + "b" * 200 + "\nc\n"]
-)
-@pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
-def test_backwards_is_forwards_turned_round(text, block, tmp_path, monkeypatch):
-    monkeypatch.setattr("ccproxy.cli.logs.log_files._BLOCK_BYTES", block)
-    file = tmp_path / "x.log"
-    file.write_text(text)
-    expected = [part.encode() for part in text.split("\n") if part]
-    assert list(backwards(file, file.stat().st_size))[::-1] == expected
-
-
-def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
-    (tmp_path / "x.log").write_text("".join(line(str(number)) for number in range(100_000)))
-    (log,) = logs_of(tmp_path, "x")
-    parsed = []
-    monkeypatch.setattr("ccproxy.cli.logs.log_files.json.loads", parsed.append)
-    assert len(last_lines(log, LogFilter(), count=10)) == 10
-    assert len(parsed) < 20
-
-
-# Onwards.
-
-
-@pytest.fixture
-def follower_of():
-    with ExitStack() as stack:
-
-        def follower(folder):
-            (log,) = logs_of(folder, "x")
-            return stack.enter_context(closing(Follower(log)))
-
-        yield follower
-
-
-def texts(follower):
-    return [one.text for one in follower.read()]
-
-
-def test_only_new_and_only_whole_lines_are_followed(tmp_path, follower_of):
-    file = tmp_path / "x.log"
-    file.write_text("old\n")
-    follower = follower_of(tmp_path)
-    assert texts(follower) == []
-    with file.open("a") as stream:
-        stream.write("new\nha")
-        stream.flush()
-        assert texts(follower) == ["new"]
-        stream.write("lf\n")
-        stream.flush()
-        assert texts(follower) == ["half"]
-
-
-def test_a_rotation_loses_nothing(tmp_path, follower_of):
-    file = tmp_path / "x.log"
-    file.write_text("old\n")
-    follower = follower_of(tmp_path)
-    with file.open("a") as stream:
-        stream.write("before\n")
-    file.rename(tmp_path / "x.log.20260101_000000")
-    assert texts(follower) == ["before"]
-    with (tmp_path / "x.log.20260101_000000").open("a") as stream:
-        stream.write("last\n")
-    file.write_text("after\n")
-    assert texts(follower) == ["last", "after"]
-    assert texts(follower) == []
-
-
-def test_a_log_that_comes_later_is_followed_from_its_beginning(tmp_path, follower_of):
-    follower = follower_of(tmp_path)
-    assert texts(follower) == []
-    (tmp_path / "x.log").write_text("first\n")
-    assert texts(follower) == ["first"]
 
 
 def test_follow_shows_past_and_future_across_a_rotation(home):
