@@ -1,12 +1,13 @@
 """
-What outlives a request: statistics and history, in SQLite files of the fleet's `state/`.
+State that outlives a request: statistics, history and keys, in SQLite files in `state/`.
 
-    database     opens a file and recovers from a damaged one
-    writer       one thread per file that writes in batches; nobody waits for it
-    usage        tokens, errors and costs per day, label, model and key
-    history      what was said, per label
-    exports      history as JSON lines, by name, inside `exports/`
+    database       opens a file, and recovers from a damaged or removed one
+    writer         one thread per file that writes in batches; callers never wait for it
+    usage_totals   tokens, errors and costs per hour, label, model and key
+    history        recorded conversations, per label
+    key_database   the state of one entry's keys
+    exports        history as JSON lines in `exports/`
 
-Nothing here knows HTTP, providers or the event loop. The worker writes, the CLI reads; both may
-have a file open at the same time.
+The package does not depend on HTTP, providers or the event loop. The worker writes, the command
+line reads; both may have a file open at the same time.
 """

@@ -1,14 +1,13 @@
 """
-Opening a SQLite file of ours: for its owner only, and never in the way when it is damaged.
+SQLite files that are private, and that never prevent a worker from starting.
 
-A file that is no database, or that SQLite finds to be inconsistent, is renamed to
-`NAME.damaged.<YYYYmmdd_HHMMSS>` and a new one begun: statistics must not keep a worker from
-starting. One that a newer ccproxy wrote is left as it is.
+A file that is not a database, or that SQLite finds inconsistent, is renamed to
+`NAME.damaged.<YYYYmmdd_HHMMSS>`, and a new one is created. A file that a newer ccproxy wrote is not
+changed. A file that was removed while it was open is noticed by `DatabaseFile.is_in_place`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -19,56 +18,75 @@ from datetime import datetime
 from pathlib import Path
 
 from ccproxy.errors import CcproxyError
+from ccproxy.files import locked, open_private
 
-PATIENCE_SECONDS = 5.0
-"""How long another process may hold the file."""
+LOCK_SECONDS = 5.0
+"""How long another process may keep the file locked."""
 
-_BESIDE = ("", "-wal", "-shm")
+MAX_DAMAGED = 3
+"""Damaged files that are kept; older ones are deleted."""
+
+_SUFFIXES = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """What a file holds; `version` counts up with every change of `tables`."""
+    """The tables of a file; `version` is increased with every change of `tables`."""
 
     version: int
     tables: str
-    """The statements that make a new file."""
+    """The statements that create a new file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """An open file, and where the damaged one that stood in its place went, if there was one."""
+class DatabaseFile:
+    """An open file."""
 
     connection: sqlite3.Connection = field(repr=False)
-    set_aside: Path | None = None
+    path: Path
+    set_aside: Path | None
+    """Where the damaged file was moved that had this name; None if there was none."""
+    _status: os.stat_result
+
+    def is_in_place(self) -> bool:
+        """
+        Return False if the file was removed or replaced.
+
+        SQLite continues to write to a removed file without an error, and the data is lost.
+        """
+        try:
+            return os.path.samestat(self.path.lstat(), self._status)
+        except OSError:
+            return False
 
 
-def open_database(path: Path, schema: Schema) -> Opened:
+def open_database(path: Path, schema: Schema) -> DatabaseFile:
     """
-    Open the file at *path*, which is made if there is none, for reading and writing.
+    Open the file at *path* for reading and writing; create it if there is none.
 
     Raises:
         CcproxyError: If a newer ccproxy wrote it.
         OSError: If its folder cannot be written.
-        sqlite3.Error: If there is no room, or somebody else holds the file for too long.
+        sqlite3.Error: If the disk is full, or another process keeps it locked for too long.
 
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(path):
+    # So that two processes do not both find a damaged file, or both create a new one.
+    with locked(path.with_name(f"{path.name}.lock")):
         set_aside = None if _is_sound(path) else _set_aside(path)
-        _create(path)
+        status = _create(path)
         connection = _connect(path)
         try:
             _prepare(connection, path, schema)
         except BaseException:
             connection.close()
             raise
-    return Opened(connection, set_aside)
+    return DatabaseFile(connection, path, set_aside, status)
 
 
 def read_database(path: Path) -> sqlite3.Connection | None:
     """
-    Open the file at *path* for reading; None if there is none, or nothing was ever in it.
+    Open the file at *path* for reading; return None if there is none, or it has no tables yet.
 
     Raises:
         sqlite3.Error: If it is damaged.
@@ -79,7 +97,7 @@ def read_database(path: Path) -> sqlite3.Connection | None:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro",
         uri=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=LOCK_SECONDS,
         isolation_level=None,
     )
     connection.row_factory = sqlite3.Row
@@ -90,29 +108,29 @@ def read_database(path: Path) -> sqlite3.Connection | None:
         raise
     if version:
         return connection
-    connection.close()  # made on a full disk, for example, where the tables found no room
+    connection.close()  # created on a full disk, for example, without room for the tables
     return None
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def database_errors(path: Path) -> Iterator[None]:
     """
-    Turn what SQLite minds about the file at *path* into words for the user.
+    Replace SQLite's errors about the file at *path* by one for the user.
 
     Raises:
-        CcproxyError: Instead of its own errors.
+        CcproxyError: Instead of an `sqlite3.Error`.
 
     """
     try:
         yield
     except sqlite3.Error as error:
-        fix = "try again; if that does not help, move the file away: a new one will be made"
+        fix = "try again; if that does not help, move the file away: a new one will be created"
         raise CcproxyError(f"{path} cannot be read: {error}\n  fix: {fix}") from error
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Do everything in the block, or nothing of it."""
+    """Run the block in one transaction: everything is written, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -123,56 +141,50 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from judging or making the file at the same time."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def _is_sound(path: Path) -> bool:
     if not path.exists():
         return True
     connection = _connect(path)
     try:
-        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError:
-        raise  # busy, or no room: nothing is known about the file
+        raise  # locked, or the disk is full: this proves nothing about the file
     except sqlite3.DatabaseError:
         return False
     finally:
         connection.close()
-    return bool(said == "ok")
+    return bool(result == "ok")
 
 
 def _set_aside(path: Path) -> Path:
     stamp = datetime.fromtimestamp(time.time()).strftime("%Y%m%d_%H%M%S")
     target = path.with_name(f"{path.name}.damaged.{stamp}")
-    for suffix in _BESIDE:
+    for suffix in _SUFFIXES:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(target.with_name(target.name + suffix))
+    kept = {target.name + suffix for suffix in _SUFFIXES}
+    old = [one for one in path.parent.glob(f"{path.name}.damaged.*") if one.name not in kept]
+    stamps = sorted({one.name.partition(".damaged.")[2][:15] for one in old})
+    for one in old:
+        if one.name.partition(".damaged.")[2][:15] not in stamps[1 - MAX_DAMAGED :]:
+            one.unlink(missing_ok=True)
     return target
 
 
-def _create(path: Path) -> None:
-    """Make the file ours alone before SQLite does it with the umask's mode."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(path, flags, 0o600)
+def _create(path: Path) -> os.stat_result:
+    """Create the file with mode 0600; SQLite would use the umask's."""
+    fd = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         os.fchmod(fd, 0o600)
+        return os.fstat(fd)
     finally:
         os.close(fd)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
+        path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.row_factory = sqlite3.Row
     return connection

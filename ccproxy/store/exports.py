@@ -1,8 +1,8 @@
 """
-History as JSON lines: written and read by name, inside the fleet's `exports/` and nowhere else.
+History as JSON lines, in files of the fleet's `exports/` folder and nowhere else.
 
-A name is one word of a file's name, never a path. A file is made anew for its owner alone, never
-overwritten, never followed through a symbolic link (CWE-22, CWE-59, CWE-73).
+A name is the name of a file, never a path. A new file is readable by its owner only, never
+overwrites another, and is never written through a symbolic link (CWE-22, CWE-59, CWE-73).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ccproxy.errors import UsageError
 from ccproxy.store.history import ROLES, Turn
 
 FOLDER = "exports"
-LARGEST = 64 * 1024 * 1024
-"""Bytes of a file that is read."""
+MAX_BYTES = 64 * 1024 * 1024
+"""Size up to which a file is read."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def checked_name(name: str) -> str:
     """
-    Return *name* if a file in `exports/` can have it.
+    Return *name* if it can be the name of a file in `exports/`.
 
     Raises:
-        UsageError: If it is anything but the plain name of a file.
+        UsageError: If it cannot.
 
     """
     if _NAME.fullmatch(name) is None:
@@ -44,12 +44,12 @@ def checked_name(name: str) -> str:
 
 def create(home: Path, name: str) -> int:
     """
-    Make the new file *name* and return its descriptor, open for appending.
+    Create the file *name* and return its descriptor, open for appending.
 
     Raises:
         UsageError: If *name* is no name for a file.
-        FileExistsError: If there is such a file.
-        OSError: If it cannot be made.
+        FileExistsError: If it exists.
+        OSError: If it cannot be created.
 
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,7 +57,7 @@ def create(home: Path, name: str) -> int:
 
 
 def append(home: Path, name: str) -> int:
-    """Open the file *name*, which is there, for appending; raises as `create` does."""
+    """Open the existing file *name* for appending; raises as `create` does."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return _open(home, checked_name(name), flags)
 
@@ -81,9 +81,9 @@ def load(home: Path, name: str) -> list[Turn]:
     """
     fd = _open(home, checked_name(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as file:
-        known = os.fstat(fd)
-        if not stat.S_ISREG(known.st_mode) or known.st_size > LARGEST:
-            raise UsageError(f"{name} is not a file of at most {LARGEST >> 20} MiB")
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise UsageError(f"{name} is not a file of at most {MAX_BYTES >> 20} MiB")
         lines = file.read().splitlines()
     return [_turn(line, f"{name}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
@@ -106,19 +106,19 @@ def _open(home: Path, name: str, flags: int) -> int:
 
 def _turn(line: bytes, where: str) -> Turn:
     try:
-        found = json.loads(line)
+        fields = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise UsageError(f"{where} is not a JSON object")
-    role, content, model = (found.get(name, "") for name in ("role", "content", "model_used"))
+    role, content, model = (fields.get(name, "") for name in ("role", "content", "model_used"))
     if role not in ROLES or not isinstance(content, str) or not isinstance(model or "", str):
         raise UsageError(f'{where} is not a turn: "role" is user or assistant, "content" a text')
-    return Turn(_time(found.get("timestamp"), where), role, content, model or "")
+    return Turn(_time(fields.get("timestamp"), where), role, content, model or "")
 
 
 def _time(stamp: object, where: str) -> float:
-    """Read a time as we write it, or as seconds; the ancestors wrote both."""
+    """Return a time in ISO 8601 or in seconds; related programs write both."""
     try:
         if isinstance(stamp, str):
             at = datetime.fromisoformat(stamp)

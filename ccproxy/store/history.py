@@ -1,8 +1,8 @@
 """
-What was said: the turns of user and model, per label, in the order in which they ended.
+Recorded conversations: the turns of user and model, per label, in the order of their ends.
 
-Kept as long as logs are: 3×24 hours. The content is text only; what tools were given and what
-they gave back is never among it, and keys are taken out before a turn comes here.
+Turns are kept for 72 hours, as logs are. The content is text only: inputs and results of tools are
+not stored, and keys are removed before a turn arrives here.
 """
 
 from __future__ import annotations
@@ -15,12 +15,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from ccproxy.store.database import Schema, open_database, read_database, told, transaction
+from ccproxy.store.database import (
+    Schema,
+    database_errors,
+    open_database,
+    read_database,
+    transaction,
+)
 
 FILE_NAME = "history.sqlite3"
 RETENTION = timedelta(days=3)
 """The same as of logs."""
 ROLES = ("user", "assistant")
+JUMP_SECONDS = 3600.0
+"""Smaller changes of the clock are made by time services, and do not matter for retention."""
 
 SCHEMA = Schema(
     version=1,
@@ -39,6 +47,26 @@ SCHEMA = Schema(
 )
 
 
+class _ClockGuard:
+    """Detects that the wall clock was changed while this process runs."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - _seconds_since_boot()
+
+    def has_jumped(self) -> bool:
+        """Return True if the wall clock has moved by an hour more or less than time has passed."""
+        return abs(time.time() - _seconds_since_boot() - self._offset) >= JUMP_SECONDS
+
+
+def _seconds_since_boot() -> float:
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+# A clock that jumps ahead by days would make every turn old. The supervisor's retention deletes
+# them a day later, if the clock has not been corrected by then.
+_clock_guard = _ClockGuard()
+
+
 class Turn(NamedTuple):
     """One turn of a conversation."""
 
@@ -47,7 +75,7 @@ class Turn(NamedTuple):
     role: str
     content: str
     model: str
-    """The model that answered; for a user's turn the one that was asked."""
+    """The model that answered; for a user's turn the requested one."""
 
     def as_json(self) -> dict[str, str]:
         """Return the turn as exports and answers hold it."""
@@ -61,21 +89,22 @@ class Turn(NamedTuple):
 
 
 def add(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> None:
-    """Append *turns* to what was said at *label*, and forget what is too old."""
+    """Append *turns* to the history of *label*, and delete turns that are too old."""
     now = time.time()
     with transaction(connection):
         connection.executemany(
             "INSERT INTO turns (label, at, role, content, model, stored) VALUES (?, ?, ?, ?, ?, ?)",
             [(label, *turn, now) for turn in turns],
         )
-        prune(connection, now=now)
+        if not _clock_guard.has_jumped():
+            prune(connection, now=now)
 
 
 def prune(connection: sqlite3.Connection, *, now: float, keep: timedelta = RETENTION) -> int:
     """
-    Forget the turns that came here longer ago than *keep*; return how many those were.
+    Delete the turns that were stored longer ago than *keep*; return their number.
 
-    The turns of an import came with it, however old they are.
+    Imported turns count from their import, however old they are.
     """
     oldest = _oldest(now, keep)
     return connection.execute("DELETE FROM turns WHERE stored < ?", (oldest,)).rowcount
@@ -92,24 +121,24 @@ def last(connection: sqlite3.Connection, label: str, *, limit: int | None = None
 
 
 def count(connection: sqlite3.Connection, label: str) -> int:
-    """Return how many turns of *label* there are."""
-    (found,) = connection.execute(
+    """Return the number of turns of *label*."""
+    (number,) = connection.execute(
         "SELECT COUNT(*) FROM turns WHERE label = ? AND stored >= ?",
         (label, _oldest(time.time())),
     ).fetchone()
-    return int(found)
+    return int(number)
 
 
 def clear(connection: sqlite3.Connection, label: str) -> int:
-    """Forget what was said at *label*; return how many turns that were."""
+    """Delete the history of *label*; return the number of turns."""
     with transaction(connection):
         return connection.execute("DELETE FROM turns WHERE label = ?", (label,)).rowcount
 
 
 def add_new(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> int:
-    """Append those of *turns* that *label* does not have yet; return how many those were."""
-    known = {_mark(turn) for turn in last(connection, label)}
-    new = [turn for turn in turns if _mark(turn) not in known]
+    """Append the *turns* that *label* does not have yet; return their number."""
+    present = {_mark(turn) for turn in last(connection, label)}
+    new = [turn for turn in turns if _mark(turn) not in present]
     add(connection, label, new)
     return len(new)
 
@@ -119,11 +148,11 @@ def _oldest(now: float, keep: timedelta = RETENTION) -> float:
 
 
 def _mark(turn: Turn) -> tuple[str, str, str]:
-    """Return what a turn is known by again; from an export its time comes back rounded."""
+    """Return what identifies a turn; exports contain its time in milliseconds."""
     return turn.as_json()["timestamp"], turn.role, turn.content
 
 
-# From outside the worker...
+# For the command line and the supervisor.
 
 
 def read_turns(state: Path, label: str, *, limit: int | None = None) -> list[Turn]:
@@ -134,7 +163,7 @@ def read_turns(state: Path, label: str, *, limit: int | None = None) -> list[Tur
         CcproxyError: If the file is damaged.
 
     """
-    with told(state / FILE_NAME):
+    with database_errors(state / FILE_NAME):
         connection = read_database(state / FILE_NAME)
         if connection is None:
             return []
@@ -143,22 +172,22 @@ def read_turns(state: Path, label: str, *, limit: int | None = None) -> list[Tur
 
 
 def clear_turns(state: Path, label: str) -> int:
-    """Forget what was said at *label*; raises as `open_database` does."""
+    """Delete the history of *label*; raises as `open_database` does."""
     with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
         return clear(connection, label)
 
 
 def add_new_turns(state: Path, label: str, turns: Sequence[Turn]) -> int:
-    """Append what is new of *turns* as `add_new` does; raises as `open_database` does."""
+    """Append the new ones of *turns*, as `add_new`; raises as `open_database` does."""
     with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
         return add_new(connection, label, turns)
 
 
 def prune_turns(state: Path, *, keep: timedelta = RETENTION, dry_run: bool = False) -> int:
     """
-    Forget the turns of every label that came longer ago than *keep*; return how many those are.
+    Delete the turns of every label that were stored longer ago than *keep*; return their number.
 
-    Raises as `open_database` does, but makes no file where there is none.
+    Raises as `open_database` does, but creates no file.
     """
     path, now = state / FILE_NAME, time.time()
     if not path.is_file():
@@ -167,7 +196,7 @@ def prune_turns(state: Path, *, keep: timedelta = RETENTION, dry_run: bool = Fal
         with closing(open_database(path, SCHEMA).connection) as connection:
             return prune(connection, now=now, keep=keep)
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    with told(path), closing(sqlite3.connect(uri, uri=True)) as connection:
-        question = "SELECT COUNT(*) FROM turns WHERE stored < ?"
-        (found,) = connection.execute(question, (_oldest(now, keep),)).fetchone()
-    return int(found)
+    with database_errors(path), closing(sqlite3.connect(uri, uri=True)) as connection:
+        query = "SELECT COUNT(*) FROM turns WHERE stored < ?"
+        (number,) = connection.execute(query, (_oldest(now, keep),)).fetchone()
+    return int(number)

@@ -1,8 +1,8 @@
 """
-One entry's keys: rests, refusals and counts, by salted names; and what was learnt on the way.
+The state of one entry's keys: cooldowns, refusals and counts, by salted names.
 
-Several processes may write one file for a while (a reload replaces the process): `merge` writes
-what a process has changed and leaves what another one has.
+The same file holds what was learnt about the provider. Several processes may write it for a while,
+because a reload replaces the process: `merge` writes only what a process has changed.
 """
 
 from __future__ import annotations
@@ -37,54 +37,64 @@ def keys_path(home: Path, label: str) -> Path:
 
 class KeyStore:
     """
-    The file of one entry. Its methods block; any thread may call them, one at a time.
+    The file of one entry. Its methods block; any thread may call them, but only one at a time.
 
     Raises:
-        sqlite3.Error, OSError: By every method, if the disk does not do its part.
-        CcproxyError: On opening, if a newer ccproxy wrote the file.
+        sqlite3.Error, OSError: By every method, if the file cannot be read or written.
+        CcproxyError: When it is opened, if a newer ccproxy wrote the file.
 
     """
 
     def __init__(self, path: Path) -> None:
-        opened = open_database(path, _SCHEMA)
-        self.set_aside = opened.set_aside
-        """Where the damaged file went that stood here, if there was one."""
-        self._db: sqlite3.Connection = opened.connection
+        self._file = open_database(path, _SCHEMA)
+        self.set_aside = self._file.set_aside
+        """Where the damaged file was moved that had this name; None if there was none."""
+        self._db: sqlite3.Connection = self._file.connection
 
     @property
     def salt(self) -> bytes:
-        """What the names of keys are salted with, made when the file was begun."""
-        (salt,) = self._db.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()
-        return bytes(salt)
+        """The salt of the keys' names, created with the file."""
+        (value,) = self._db.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()
+        return bytes(value)
+
+    def recreate_if_removed(self) -> bool:
+        """
+        Create the file again, with the same salt, if it was removed; return whether it was.
+
+        The caller then writes everything again.
+        """
+        if self._file.is_in_place():
+            return False
+        salt = self.salt  # the removed file is still open
+        self._db.close()
+        self._file = open_database(self._file.path, _SCHEMA)
+        self._db = self._file.connection
+        self._db.execute("UPDATE meta SET value = ? WHERE name = 'salt'", (salt,))
+        return True
 
     def load(self) -> dict[str, dict[str, Any]]:
         """Return the rows that can be read."""
         rows = {name: _read(state) for name, state in self._db.execute("SELECT * FROM keys")}
         return {name: row for name, row in rows.items() if isinstance(row, dict)}
 
-    def save(self, rows: Rows) -> None:
-        """Write *rows*; others stay as they are, for a key may come back."""
-        with transaction(self._db):
-            self._put(rows)
-
     def merge(self, rows: Rows, before: Rows) -> None:
-        """Write by what *rows* differ from *before*: counts are added up, the rest replaced."""
+        """Write the differences of *rows* from *before*: counts are added, the rest is replaced."""
         with transaction(self._db):
-            there = self.load()
+            stored = self.load()
             self._put(
                 {
-                    name: _merged(row, before.get(name, {}), there.get(name, {}))
+                    name: _merged(row, before.get(name, {}), stored.get(name, {}))
                     for name, row in rows.items()
                 }
             )
 
     def load_value(self, name: str) -> Any:  # noqa: ANN401 - JSON of any form
-        """Return one value besides the keys, None if there is none that can be read."""
+        """Return one value that is not about a key; None if there is none that can be read."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else _read(row[0])
 
     def save_value(self, name: str, value: object) -> None:
-        """Keep one value besides the keys."""
+        """Store one value that is not about a key."""
         encoded = json.dumps(value).encode()
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, encoded))
 
@@ -98,14 +108,14 @@ class KeyStore:
 
 
 def _merged(
-    ours: Mapping[str, Any], before: Mapping[str, Any], there: Mapping[str, Any]
+    ours: Mapping[str, Any], before: Mapping[str, Any], stored: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the row *there* with what has become of *before* in our hands."""
+    """Return the *stored* row with the changes from *before* to *ours*."""
     changed = {name: value for name, value in ours.items() if value != before.get(name)}
-    row = {**ours, **there, **changed}
-    same_day = ours.get("day") == there.get("day") == before.get("day")
-    if same_day and "used_today" in changed:
-        row["used_today"] = there["used_today"] + ours["used_today"] - before["used_today"]
+    row = {**ours, **stored, **changed}
+    is_counted = "used_today" in changed and "used_today" in stored and "used_today" in before
+    if is_counted and ours.get("day") == stored.get("day") == before.get("day"):
+        row["used_today"] = stored["used_today"] + ours["used_today"] - before["used_today"]
     return row
 
 

@@ -1,5 +1,5 @@
 """
-What was used: requests, errors, tokens, waiting and costs per hour, label, model and key.
+Totals of use: requests, errors, tokens, latency and costs per hour, label, model and key.
 
 Hours and days are those of the user's clock. The column `day` holds the hour, `2026-11-29T14`;
 earlier versions wrote only the date, which is read as well. A request whose model has no known
@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ccproxy.store.database import Schema, read_database, told, transaction
+from ccproxy.store.database import Schema, database_errors, read_database, transaction
 from ccproxy.store.writer import Note, Writer
 
 FILE_NAME = "usage.sqlite3"
@@ -143,27 +143,27 @@ def usage_writer(state: Path, *, warn: Note) -> Writer[Used]:
 
 
 def add(connection: sqlite3.Connection, batch: Sequence[Used]) -> None:
-    """Add what *batch* used to the sums."""
+    """Add the requests in *batch* to the totals."""
     sums: dict[tuple[str, str, str, str], Totals] = {}
     for used in batch:
-        place = (hour_of(used.at), used.label, used.model, used.key)
-        sums.setdefault(place, Totals()).add(used)
+        group = (hour_of(used.at), used.label, used.model, used.key)
+        sums.setdefault(group, Totals()).add(used)
     with transaction(connection):
-        for place, totals in sums.items():
-            connection.execute(_ADD, (*place, *asdict(totals).values()))
+        for group, totals in sums.items():
+            connection.execute(_ADD, (*group, *asdict(totals).values()))
 
 
 def summed(
     state: Path, *, by: Sequence[By], since: float = 0.0, labels: Sequence[str] | None = None
 ) -> list[UsageRow]:
     """
-    Read the sums of every group, from the hour of *since* on, of all *labels* if None.
+    Return the totals of every group, from the hour of *since* on, of all *labels* if None.
 
     Raises:
         CcproxyError: If the file is damaged.
 
     """
-    with told(state / FILE_NAME):
+    with database_errors(state / FILE_NAME):
         connection = read_database(state / FILE_NAME)
     if connection is None:
         return []
@@ -174,10 +174,10 @@ def summed(
     if labels is not None:
         where += f" AND label IN ({', '.join('?' * len(labels))})"
         values += labels
-    question = f"SELECT {groups}, {sums} FROM used WHERE {where} GROUP BY {groups}"  # noqa: S608 - our own names
-    with told(state / FILE_NAME), closing(connection):
-        rows = connection.execute(question, values).fetchall()
-    return [_line(row) for row in rows]
+    query = f"SELECT {groups}, {sums} FROM used WHERE {where} GROUP BY {groups}"  # noqa: S608 - our own names
+    with database_errors(state / FILE_NAME), closing(connection):
+        rows = connection.execute(query, values).fetchall()
+    return [_row(row) for row in rows]
 
 
 def hour_of(at: float) -> str:
@@ -190,6 +190,6 @@ def _first_hour(since: float) -> str:
     return hour_of(since).removesuffix("T00")
 
 
-def _line(row: sqlite3.Row) -> UsageRow:
+def _row(row: sqlite3.Row) -> UsageRow:
     width = len(row) - len(_COLUMNS)
     return UsageRow(tuple(row[:width]), Totals(**dict(zip(_COLUMNS, row[width:], strict=True))))

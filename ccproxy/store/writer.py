@@ -1,11 +1,11 @@
 """
-The thread that writes one file: callers put items down and go on.
+The thread that writes one file: callers leave items and continue.
 
-Theory of operation: `put` appends to a deque and, if the thread sleeps, wakes it. The thread
-gathers for a while, so that a busy second is one transaction. Whoever wants to read what was just
-put down asks the thread itself (`ask`): it writes what was put down before, answers, and only then
-writes what came later. What cannot be written waits for the next try; of too much that waits, the
-oldest is given up and counted, and so is a batch that no file could ever take.
+`put` appends to a deque and wakes the thread, which collects items for a second, so that a busy
+second is one transaction. `ask` runs a function in the thread after everything that was put before
+is written, and before anything that was put later. Items that cannot be written wait for the next
+attempt. If too many wait, the oldest are discarded and counted, and so is a batch that no file
+could ever take. A file that was removed is created again.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ccproxy.errors import CcproxyError
-from ccproxy.store.database import Schema, open_database
+from ccproxy.store.database import DatabaseFile, Schema, open_database
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-GATHER_SECONDS = 1.0
-LONGEST_QUEUE = 10_000
-AGAIN_SECONDS = 30.0
-"""How long a file that could not be opened or written is left alone."""
+COLLECT_SECONDS = 1.0
+MAX_QUEUE = 10_000
+RETRY_SECONDS = 30.0
+"""Time between two attempts to open or write a file that failed."""
 
 Note = Callable[[str], None]
-Answer = Callable[[sqlite3.Connection | None], None]
+_Answer = Callable[[sqlite3.Connection | None], None]
 
 
 class Writer(Generic[Item]):
     """
     Writes items of one kind into the file at *path*.
 
-    *write* gets a batch; *warn* is told, from the thread, about a damaged file and about failures.
-    No method but `close` ever waits.
+    *write* gets a batch. *warn* is called, in the thread, with what the user should know about a
+    damaged or removed file and about failures. Only `close` waits.
     """
 
     def __init__(
@@ -51,35 +51,35 @@ class Writer(Generic[Item]):
     ) -> None:
         self.path = path
         self.lost = 0
-        """Items that were given up."""
+        """Items that were discarded."""
         self._schema = schema
         self._write = write
         self._warn = warn
         self._items: deque[Item] = deque()
-        self._asked: deque[tuple[list[Item], Answer]] = deque()
-        self._taking = threading.Lock()
-        self._work = threading.Event()
-        self._hurry = threading.Event()
-        self._closing = False
-        self._connection: sqlite3.Connection | None = None
-        self._failed = ""
+        self._questions: deque[tuple[list[Item], _Answer]] = deque()
+        self._take_lock = threading.Lock()
+        self._has_work = threading.Event()
+        self._is_urgent = threading.Event()
+        self._is_closing = False
+        self._file: DatabaseFile | None = None
+        self._failure = ""
         name = f"writer of {path.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
         """Have *item* written soon."""
-        if len(self._items) >= LONGEST_QUEUE:
-            with self._taking:
+        if len(self._items) >= MAX_QUEUE:
+            with self._take_lock:
                 if self._items:
                     self._items.popleft()
                     self.lost += 1
         self._items.append(item)
-        if not self._work.is_set():
-            self._work.set()
+        if not self._has_work.is_set():
+            self._has_work.set()
 
     def ask(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        """Have *work* done in the thread, after everything that was put down before is written."""
+        """Run *work* in the thread, after everything that was put before is written."""
         future: Future[T] = Future()
 
         def answer(connection: sqlite3.Connection | None) -> None:
@@ -87,77 +87,81 @@ class Writer(Generic[Item]):
                 return
             try:
                 if connection is None:
-                    raise CcproxyError(f"{self.path.name} cannot be used: {self._failed}")
+                    raise CcproxyError(f"{self.path.name} cannot be used: {self._failure}")
                 future.set_result(work(connection))
-            except Exception as error:  # noqa: BLE001 - whoever asked waits, and judges it
+            except Exception as error:  # noqa: BLE001 - the caller of `ask` handles it
                 future.set_exception(error)
 
-        self._asked.append((self._take(), answer))
-        self._hurry.set()
-        self._work.set()
+        self._questions.append((self._take(), answer))
+        self._is_urgent.set()
+        self._has_work.set()
         return future
 
     def close(self) -> None:
-        """Write what waits, and end; to be called once, last."""
-        self._closing = True
-        self._hurry.set()
-        self._work.set()
+        """Write the remaining items and end the thread; call it once, last."""
+        self._is_closing = True
+        self._is_urgent.set()
+        self._has_work.set()
         self._thread.join()
 
-    # In the thread...
+    # In the thread.
 
     def _run(self) -> None:
-        while not self._closing:
-            self._work.wait()
-            self._hurry.wait(AGAIN_SECONDS if self._failed else GATHER_SECONDS)
-            self._hurry.clear()
-            self._work.clear()
-            self._turn()
-        self._turn()
-        if self._connection is not None:
-            self._connection.close()
+        while not self._is_closing:
+            self._has_work.wait()
+            self._is_urgent.wait(RETRY_SECONDS if self._failure else COLLECT_SECONDS)
+            self._is_urgent.clear()
+            self._has_work.clear()
+            self._work()
+        self._work()
+        if self._file is not None:
+            self._file.connection.close()
 
-    def _turn(self) -> None:
-        """Answer who asked, each behind what was put down before; then write the rest."""
-        for before, answer in [self._asked.popleft() for _ in range(len(self._asked))]:
-            self._write_down(before)
-            answer(self._connection)
-        self._write_down(self._take())
-        if self._items or self._asked:
-            self._work.set()
+    def _work(self) -> None:
+        """Answer each question after the items that were put before it; then write the rest."""
+        for items, answer in [self._questions.popleft() for _ in range(len(self._questions))]:
+            answer(self._store(items))
+        self._store(self._take())
+        if self._items or self._questions:
+            self._has_work.set()
 
     def _take(self) -> list[Item]:
-        with self._taking:  # both threads do, and neither may get only a part
+        with self._take_lock:  # two threads take items, and neither may get only a part
             return [self._items.popleft() for _ in range(len(self._items))]
 
-    def _write_down(self, batch: list[Item]) -> None:
+    def _store(self, batch: list[Item]) -> sqlite3.Connection | None:
+        """Write *batch*; return the connection, None if the file cannot be used."""
         try:
-            self._open()
-            if batch and self._connection is not None:
-                self._write(self._connection, batch)
-            self._failed = ""
+            connection = self._open()
+            if batch:
+                self._write(connection, batch)
+            self._failure = ""
         except (CcproxyError, OSError, sqlite3.Error) as error:
             self._items.extendleft(reversed(batch))
             self._fail(error)
-        except Exception as error:  # noqa: BLE001 - the thread must outlive what it is given
+        except Exception as error:  # noqa: BLE001 - the thread must survive any item
             self.lost += len(batch)
-            self._warn(f"{len(batch)} entries of {self.path.name} were given up: {error!r}")
+            self._warn(f"{len(batch)} entries of {self.path.name} were discarded: {error!r}")
+        return None if self._file is None else self._file.connection
 
-    def _open(self) -> None:
-        if self._connection is not None:
-            return
-        opened = open_database(self.path, self._schema)
-        self._connection = opened.connection
-        if opened.set_aside is not None:
-            self._warn(f"{self.path.name} was damaged; it lies at {opened.set_aside.name} now")
+    def _open(self) -> sqlite3.Connection:
+        if self._file is not None and not self._file.is_in_place():
+            self._file.connection.close()
+            self._file = None
+            self._warn(f"{self.path.name} was removed; a new one is created")
+        if self._file is None:
+            self._file = open_database(self.path, self._schema)
+            if self._file.set_aside is not None:
+                self._warn(f"{self.path.name} was damaged; moved to {self._file.set_aside.name}")
+        return self._file.connection
 
     def _fail(self, error: Exception) -> None:
-        is_damage = isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        is_damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, sqlite3.OperationalError
         )
-        if is_damage and self._connection is not None:
-            self._connection.close()  # opened anew, it is checked and set aside
-            self._connection = None
-        if not self._failed:
+        if is_damaged and self._file is not None:
+            self._file.connection.close()  # the next attempt checks it and sets it aside
+            self._file = None
+        if not self._failure:
             self._warn(f"{self.path.name} cannot be written: {error}")
-        self._failed = str(error)
+        self._failure = str(error)

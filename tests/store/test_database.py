@@ -1,4 +1,4 @@
-"""A file of ours: private, recovered when damaged, never taken from a newer version."""
+"""SQLite files: private, recovered when damaged, left alone if a newer version wrote them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import threading
 import pytest
 
 from ccproxy.errors import CcproxyError
-from ccproxy.store.database import Schema, open_database, read_database, transaction
+from ccproxy.store.database import (
+    Schema,
+    database_errors,
+    open_database,
+    read_database,
+    transaction,
+)
 
 SCHEMA = Schema(version=1, tables="CREATE TABLE one (x INTEGER); CREATE TABLE two (x INTEGER)")
 
@@ -18,7 +24,7 @@ def count(connection, table="one"):
     return connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
 
 
-def test_a_new_file_is_its_owners_alone(tmp_path):
+def test_a_new_file_is_private(tmp_path):
     path = tmp_path / "state" / "x.sqlite3"
     opened = open_database(path, SCHEMA)
     assert opened.set_aside is None
@@ -30,7 +36,7 @@ def test_a_new_file_is_its_owners_alone(tmp_path):
     opened.connection.close()
 
 
-def test_a_file_of_others_becomes_its_owners_alone(tmp_path):
+def test_a_file_that_others_can_read_becomes_private(tmp_path):
     path = tmp_path / "x.sqlite3"
     open_database(path, SCHEMA).connection.close()
     path.chmod(0o644)
@@ -38,7 +44,7 @@ def test_a_file_of_others_becomes_its_owners_alone(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_what_was_written_is_there_again(tmp_path):
+def test_an_existing_file_is_opened_with_its_content(tmp_path):
     path = tmp_path / "x.sqlite3"
     first = open_database(path, SCHEMA).connection
     first.execute("INSERT INTO one VALUES (1)")
@@ -74,7 +80,7 @@ def test_a_damaged_file_is_set_aside(tmp_path, spoil):
     opened.connection.close()
 
 
-def test_only_one_of_many_sets_aside(tmp_path):
+def test_of_many_processes_one_sets_a_damaged_file_aside(tmp_path):
     path = tmp_path / "x.sqlite3"
     path.write_bytes(b"no database" * 1000)
     found = []
@@ -95,7 +101,7 @@ def test_only_one_of_many_sets_aside(tmp_path):
         opened.connection.close()
 
 
-def test_a_newer_file_is_left_alone(tmp_path):
+def test_a_file_of_a_newer_version_is_not_changed(tmp_path):
     path = tmp_path / "x.sqlite3"
     open_database(path, Schema(version=2, tables="CREATE TABLE new (x)")).connection.close()
     before = path.read_bytes()
@@ -126,18 +132,18 @@ def test_a_transaction_is_all_or_nothing(tmp_path):
     connection.close()
 
 
-def test_reading_makes_nothing(tmp_path):
+def test_reading_creates_no_file(tmp_path):
     assert read_database(tmp_path / "x.sqlite3") is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_whose_tables_were_never_made_holds_nothing(tmp_path):
+def test_a_file_without_tables_counts_as_missing(tmp_path):
     path = tmp_path / "x.sqlite3"
     path.touch()
     assert read_database(path) is None
 
 
-def test_a_damaged_file_is_reported(tmp_path):
+def test_reading_a_damaged_file_is_an_error(tmp_path):
     path = tmp_path / "x.sqlite3"
     path.write_bytes(b"no database " * 1000)
     with pytest.raises(sqlite3.DatabaseError):
@@ -151,3 +157,48 @@ def test_a_reader_cannot_write(tmp_path):
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.execute("INSERT INTO one VALUES (1)")
     reader.close()
+
+
+def test_a_removed_file_is_noticed(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    opened = open_database(path, SCHEMA)
+    assert opened.is_in_place()
+    path.rename(tmp_path / "y.sqlite3")
+    assert not opened.is_in_place()
+    (tmp_path / "z.sqlite3").touch()
+    (tmp_path / "z.sqlite3").rename(path)
+    assert not opened.is_in_place()
+    opened.connection.close()
+
+
+def test_only_the_last_damaged_files_are_kept(tmp_path, monkeypatch):
+    path = tmp_path / "x.sqlite3"
+    for number in range(6):
+        monkeypatch.setattr("time.time", lambda number=number: 1e9 + number)
+        path.write_bytes(b"no database %d" % number * 1000)
+        open_database(path, SCHEMA).connection.close()
+        path.unlink()
+    damaged = sorted(path.read_bytes()[12:13] for path in tmp_path.glob("x.sqlite3.damaged.*"))
+    assert damaged == [b"3", b"4", b"5"]
+
+
+def test_a_locked_file_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("ccproxy.store.database.LOCK_SECONDS", 0.05)
+    path = tmp_path / "x.sqlite3"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("CREATE TABLE one (x)")
+    connection.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        open_database(path, SCHEMA)
+    connection.execute("ROLLBACK")
+    connection.close()
+    assert list(tmp_path.glob("*.damaged.*")) == []
+
+
+def test_errors_of_sqlite_name_the_file_and_a_fix(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(CcproxyError) as caught, database_errors(path):
+        read_database(path)
+    assert str(caught.value).startswith(f"{path} cannot be read: ")
+    assert "\n  fix: " in str(caught.value)

@@ -1,137 +1,243 @@
-"""The writing thread: nobody waits for it, nothing is lost that could be written."""
+"""The writing thread: callers never wait, and nothing is lost that can be written."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-import time
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from ccproxy.errors import CcproxyError
 from ccproxy.store import writer as writer_module
 from ccproxy.store.database import Schema
-from ccproxy.store.writer import LONGEST_QUEUE, Writer
+from ccproxy.store.writer import MAX_QUEUE, Writer
 
 SCHEMA = Schema(version=1, tables="CREATE TABLE one (x INTEGER)")
 
 
 class Rig:
-    """A writer, the batches that it wrote and what it warned of."""
+    """A writer, the batches that it wrote and its warnings."""
 
-    def __init__(self, path):
-        self.batches = []
-        self.warnings = []
-        self.writer = Writer(path, SCHEMA, write=self._write, warn=self.warnings.append)
+    def __init__(self, path: Path) -> None:
+        self.batches: list[list[int]] = []
+        self.warnings: list[str] = []
+        self.writer: Writer[int] = Writer(
+            path, SCHEMA, write=self._write, warn=self.warnings.append
+        )
 
-    def _write(self, connection, batch):
+    def _write(self, connection: sqlite3.Connection, batch: Sequence[int]) -> None:
         self.batches.append(list(batch))
         connection.executemany("INSERT INTO one VALUES (?)", [(item,) for item in batch])
 
-    def stored(self):
-        rows = self.writer.ask(lambda db: db.execute("SELECT x FROM one ORDER BY x").fetchall())
-        return [row[0] for row in rows.result(10)]
+    def stored(self) -> list[int]:
+        query = "SELECT x FROM one ORDER BY x"
+        rows = self.writer.ask(lambda db: db.execute(query).fetchall()).result(20)
+        return [row[0] for row in rows]
 
 
 @pytest.fixture
-def rig(tmp_path):
-    rig = Rig(tmp_path / "x.sqlite3")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state/x.sqlite3"
+
+
+@pytest.fixture
+def rig(path: Path) -> Iterator[Rig]:
+    rig = Rig(path)
     yield rig
     rig.writer.close()
 
 
-def test_a_question_sees_what_was_put_down_before(rig):
+def on_disk(path: Path) -> list[int]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT x FROM one ORDER BY x")]
+
+
+# Order.
+
+
+def test_a_question_sees_everything_that_was_put_before(rig: Rig) -> None:
     for number in range(100):
         rig.writer.put(number)
     assert rig.stored() == list(range(100))
 
 
-def test_what_comes_together_is_written_together(rig):
+def test_items_that_come_together_are_written_together(rig: Rig) -> None:
     for number in range(1000):
         rig.writer.put(number)
     assert rig.stored() == list(range(1000))
     assert len(rig.batches) <= 2
 
 
-def test_the_end_writes_the_rest(tmp_path):
-    rig = Rig(tmp_path / "x.sqlite3")
+def test_close_writes_the_remaining_items(path: Path) -> None:
+    rig = Rig(path)
     rig.writer.put(1)
     rig.writer.close()
     assert rig.batches == [[1]]
-    with sqlite3.connect(tmp_path / "x.sqlite3") as connection:
-        assert connection.execute("SELECT x FROM one").fetchall() == [(1,)]
-    connection.close()
+    assert on_disk(path) == [1]
 
 
-def test_putting_down_does_not_wait_for_the_file(rig, tmp_path):
-    assert rig.stored() == []
-    other = sqlite3.connect(tmp_path / "x.sqlite3", isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    begun = time.perf_counter()
-    for number in range(1000):
-        rig.writer.put(number)
-    took = time.perf_counter() - begun
-    other.execute("ROLLBACK")
-    other.close()
-    assert took < 0.5
-    assert rig.stored() == list(range(1000))
+def test_items_of_many_threads_are_each_written_once(rig: Rig) -> None:
+    def put(first: int) -> None:
+        for number in range(first, first + 500):
+            rig.writer.put(number)
+
+    threads = [threading.Thread(target=put, args=(first,)) for first in range(0, 4000, 500)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rig.stored() == list(range(4000))
 
 
-def test_a_failed_question_tells_who_asked_only(rig):
-    asked = rig.writer.ask(lambda db: db.execute("SELECT * FROM nowhere"))
+def test_a_failed_question_fails_for_its_caller_only(rig: Rig) -> None:
+    missing_table = rig.writer.ask(lambda db: db.execute("SELECT * FROM nowhere"))
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-        asked.result(10)
+        missing_table.result(20)
+    empty: dict[str, int] = {}
+    mistake = rig.writer.ask(lambda _: empty["nothing"])
+    with pytest.raises(KeyError):
+        mistake.result(20)
     assert rig.warnings == []
     assert rig.stored() == []
 
 
-def test_a_damaged_file_is_told_and_replaced(tmp_path):
-    (tmp_path / "x.sqlite3").write_bytes(b"no database" * 1000)
-    rig = Rig(tmp_path / "x.sqlite3")
+def test_a_cancelled_question_is_skipped(rig: Rig) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def block(_: sqlite3.Connection) -> None:
+        begun.set()
+        may_end.wait(20)
+
+    first = rig.writer.ask(block)
+    begun.wait(20)
+    calls: list[None] = []
+    second = rig.writer.ask(lambda _: calls.append(None))
+    assert second.cancel()
+    may_end.set()
+    first.result(20)
+    assert rig.stored() == []
+    assert calls == []
+
+
+# Files that cannot be used.
+
+
+def test_callers_do_not_wait_for_a_locked_file(rig: Rig, path: Path) -> None:
+    assert rig.stored() == []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for number in range(1000):
+            rig.writer.put(number)  # returns although the lock is held until afterwards
+        other.execute("ROLLBACK")
+    assert rig.stored() == list(range(1000))
+
+
+def test_a_file_that_stays_locked_is_retried_without_losing_items(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccproxy.store.database.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.05)
+    rig = Rig(path)
+    assert rig.stored() == []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        rig.writer.put(1)
+        rig.stored()  # readers of a WAL file are not blocked
+        other.execute("ROLLBACK")
+    assert rig.stored() == [1]
+    assert [warning for warning in rig.warnings if "locked" in warning] == [
+        "x.sqlite3 cannot be written: database is locked"
+    ]
+    rig.writer.close()
+    assert on_disk(path) == [1]
+
+
+def test_a_damaged_file_is_reported_and_replaced(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"no database" * 1000)
+    rig = Rig(path)
     rig.writer.put(1)
     assert rig.stored() == [1]
     (warning,) = rig.warnings
-    assert "was damaged" in warning
+    assert warning.startswith("x.sqlite3 was damaged; moved to x.sqlite3.damaged.")
     rig.writer.close()
 
 
-def test_what_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "AGAIN_SECONDS", 0.05)
-    (tmp_path / "x.sqlite3").mkdir()
-    rig = Rig(tmp_path / "x.sqlite3")
+def test_a_file_that_cannot_be_opened_is_retried(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.05)
+    path.mkdir(parents=True)
+    rig = Rig(path)
     rig.writer.put(1)
     with pytest.raises(CcproxyError, match="cannot be used"):
         rig.stored()
-    (tmp_path / "x.sqlite3").rmdir()
+    path.rmdir()
     assert rig.stored() == [1]
     assert len(rig.warnings) == 1
     rig.writer.close()
 
 
-def test_of_too_much_the_oldest_is_given_up(tmp_path):
-    (tmp_path / "x.sqlite3").mkdir()
-    rig = Rig(tmp_path / "x.sqlite3")
+@pytest.mark.parametrize("removed", ["file", "folder", "replaced"])
+def test_a_removed_file_is_created_again_and_later_items_are_kept(path: Path, removed: str) -> None:
+    """SQLite would write to the removed file without an error."""
+    rig = Rig(path)
+    rig.writer.put(1)
+    assert rig.stored() == [1]
+    if removed == "folder":
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+    if removed == "replaced":
+        path.touch()
+    rig.writer.put(2)
+    assert rig.stored() == [2]
+    assert rig.warnings == ["x.sqlite3 was removed; a new one is created"]
+    rig.writer.close()
+    assert on_disk(path) == [2]
+
+
+def test_a_full_disk_keeps_items_until_there_is_room(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.05)
+    pages = rig.writer.ask(lambda db: db.execute("PRAGMA max_page_count").fetchone()[0]).result(20)
+    limit = "PRAGMA max_page_count={}"
+    rig.writer.ask(lambda db: db.execute(limit.format(2)).fetchall()).result(20)
+    for number in range(5000):
+        rig.writer.put(number)
+    rig.stored()
+    assert rig.warnings == ["x.sqlite3 cannot be written: database or disk is full"]
+    rig.writer.ask(lambda db: db.execute(limit.format(pages)).fetchall()).result(20)
+    assert set(rig.stored()) == set(range(5000))
+    assert rig.writer.lost == 0
+
+
+# Limits.
+
+
+def test_of_too_many_waiting_items_the_oldest_are_discarded(path: Path) -> None:
+    path.mkdir(parents=True)
+    rig = Rig(path)
     with pytest.raises(CcproxyError):
         rig.stored()
-    for number in range(LONGEST_QUEUE + 5):
+    for number in range(MAX_QUEUE + 5):
         rig.writer.put(number)
     assert rig.writer.lost == 5
-    (tmp_path / "x.sqlite3").rmdir()
+    path.rmdir()
     assert rig.stored()[0] == 5
     rig.writer.close()
 
 
-def test_what_no_file_can_take_is_given_up_and_the_writer_goes_on(rig):
+def test_a_batch_that_no_file_can_take_is_discarded_and_the_thread_survives(rig: Rig) -> None:
     rig.writer.put(2**63)
     assert rig.stored() == []
     (warning,) = rig.warnings
-    assert "1 entries of x.sqlite3 were given up: OverflowError" in warning
+    assert "1 entries of x.sqlite3 were discarded: OverflowError" in warning
     assert rig.writer.lost == 1
     rig.writer.put(1)
     assert rig.stored() == [1]
-
-
-def test_every_question_is_answered(rig):
-    asked = rig.writer.ask(lambda db: {}["nothing"])
-    with pytest.raises(KeyError):
-        asked.result(10)
-    assert rig.stored() == []

@@ -148,7 +148,7 @@ def test_only_the_owner_may_read_it(path):
     previous = os.umask(0)
     try:
         store = KeyStore(path)
-        store.save({"a": {}})
+        store.merge({"a": {}}, {})
     finally:
         os.umask(previous)
     files = list(path.parent.iterdir())
