@@ -57,6 +57,10 @@ class KeyStore:
         (value,) = self._db.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()
         return bytes(value)
 
+    def is_in_place(self) -> bool:
+        """Return False if the file was removed or replaced."""
+        return self._file.is_in_place()
+
     def recreate_if_removed(self) -> bool:
         """
         Create the file again, with the same salt, if it was removed; return whether it was.

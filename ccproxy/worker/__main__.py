@@ -13,8 +13,9 @@ stderr as well, with TEXT when it is ready.
 
 `python -m ccproxy.worker --fork-server …` forks workers: see `fork_server`.
 
-On the readiness pipe it writes one `Readiness` (`ccproxy/ipc/control_messages.py`). It exits with
-78 if the configuration is wrong, and with 1 if it cannot start for another reason.
+On the readiness pipe it writes a `Readiness` (`ccproxy/ipc/control_messages.py`) when it is ready
+or cannot start, and another one when it begins to drain. It exits with 78 if the configuration is
+wrong, and with 1 if it cannot start for another reason.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvloop
@@ -103,7 +105,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         processes=options.workers,
     )
     await worker.upstream.open()
-    lifecycle = Lifecycle(worker, listener)
+    lifecycle = Lifecycle(worker, listener, on_drain=lambda: _report_drain(options))
     lifecycle.handle_signals(foreground=echo is not None)
     crash_output = asyncio.create_task(keep_outfile(crash_file(path)))
     await lifecycle.start()
@@ -184,6 +186,18 @@ def _report(options: argparse.Namespace, readiness: Readiness) -> None:
             sys.stderr.write(f"{readiness.error}\n")
         return
     os.write(options.ready_fd, encode(readiness))
+    if readiness.ready:
+        return  # `_report_drain` uses the pipe once more
+    os.close(options.ready_fd)
+    options.ready_fd = None
+
+
+def _report_drain(options: argparse.Namespace) -> None:
+    """Report that this worker has stopped accepting, so that a successor is started at once."""
+    if options.ready_fd is None:
+        return
+    with suppress(OSError):  # the supervisor that started this worker may have ended
+        os.write(options.ready_fd, encode(Readiness(draining=True)))
     os.close(options.ready_fd)
     options.ready_fd = None
 

@@ -12,6 +12,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from ccproxy.store.key_database import REFUSALS, KeyStore, Rows
 
 SAVE_AFTER = 0.2
 """Seconds in which changes are collected; a crash loses no more."""
+CHECK_SECONDS = 2.0
+"""Time between two checks that the file still exists."""
 LESSONS_MAX_AGE = 7 * 86400.0
 """Seconds after which a field that the provider refused is sent again."""
 
@@ -77,6 +80,7 @@ class KeyStateKeeper:
         self._save_after = save_after
         self._salt = store.salt
         self._timer: asyncio.TimerHandle | None = None
+        self._check: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._saved: Rows = {}
         self._saved_values: dict[str, object] = {}
@@ -101,10 +105,24 @@ class KeyStateKeeper:
         self._saved = pool.export(self._salt)
         self._saved_values = self._values()
         pool.on_change = self._schedule
+        with suppress(RuntimeError):  # without an event loop there is no periodic check
+            self._check_later()
+
+    def _check_later(self) -> None:
+        """Check regularly that the file exists, because a removed one loses disabled keys."""
+        loop = asyncio.get_running_loop()
+        self._check = loop.call_later(CHECK_SECONDS, self._save_if_removed)
+
+    def _save_if_removed(self) -> None:
+        if not self._store.is_in_place():
+            self._schedule()
+        self._check_later()
 
     async def close(self) -> None:
         """Save pending changes and close the file."""
         self._state.pool.on_change = lambda: None
+        if self._check is not None:
+            self._check.cancel()
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -134,6 +152,7 @@ class KeyStateKeeper:
         self._task = asyncio.get_running_loop().create_task(self._save())
 
     async def _save(self) -> None:
+        await self._recreate_if_removed()
         values = self._values()
         rows = {
             name: _steady(row, self._saved.get(name))
@@ -142,7 +161,9 @@ class KeyStateKeeper:
         if not self._state.pool.is_writer:
             rows = {}  # if this process becomes the owner, every row is written
         changed = {name: row for name, row in rows.items() if row != self._saved.get(name)}
-        new = {name: value for name, value in values.items() if value != self._saved_values[name]}
+        new = {
+            name: value for name, value in values.items() if value != self._saved_values.get(name)
+        }
         if not changed and not new:
             self._saved, self._error = rows, ""
             return
@@ -154,6 +175,17 @@ class KeyStateKeeper:
             self._error = str(error)
         else:
             self._saved, self._saved_values, self._error = rows, values, ""
+
+    async def _recreate_if_removed(self) -> None:
+        """If the file was removed, create it again; the next save writes everything."""
+        try:
+            is_new = await asyncio.to_thread(self._store.recreate_if_removed)
+        except (sqlite3.Error, OSError, CcproxyError) as error:
+            self._error = str(error)
+            return
+        if is_new:
+            self._log.warning("store.recreated")
+            self._saved, self._saved_values = {}, {}
 
     def _write(self, rows: Rows, before: Rows, values: Mapping[str, object]) -> None:
         if rows:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
 from ccproxy.ipc.control_messages import DRAIN_SECONDS
@@ -32,9 +33,16 @@ FLUSH_SECONDS = 2.0
 class Lifecycle:
     """One worker at its listening socket."""
 
-    def __init__(self, worker: Worker, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        listener: socket.socket,
+        *,
+        on_drain: Callable[[], None] = lambda: None,
+    ) -> None:
         self.listener = listener
         self._worker = worker
+        self._on_drain = on_drain
         self._drain_requested: asyncio.Event = asyncio.Event()
         self._time_is_up: asyncio.Event = asyncio.Event()
         self._deadline: asyncio.TimerHandle | None = None
@@ -83,6 +91,7 @@ class Lifecycle:
         self._worker.logs.events.info("worker.draining", running=len(requests.tasks))
         self._server.close()
         self.listener.close()
+        self._on_drain()
         closing = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.http.pre_shutdown)
         await self._wait_until_closed()
         closing.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -24,6 +25,7 @@ from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from ccproxy.store.key_database import KeyStore, keys_path
+from ccproxy.worker import key_store
 from ccproxy.worker.key_store import (
     LESSONS_MAX_AGE,
     KeyStateKeeper,
@@ -352,3 +354,25 @@ async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_other
 
 def test_labels_that_differ_by_case_share_a_file(tmp_path):
     assert keys_path(tmp_path, "Kimi") == keys_path(tmp_path, "kimi")
+
+
+@pytest.mark.parametrize("removed", ["file", "folder"])
+async def test_a_removed_file_is_written_again_without_any_change(path, monkeypatch, removed):
+    """As by `rm -rf state` under a running fleet: a disabled key stays disabled after a restart."""
+    monkeypatch.setattr(key_store, "CHECK_SECONDS", 0.05)
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    refuse(pool, "k1", REJECTED)
+    assert await keeper.save_now() == ""
+    if removed == "folder":
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+    async with asyncio.timeout(20):
+        while not path.exists():
+            await asyncio.sleep(0.01)
+    await keeper.close()
+    restarted = pool_at(Time())
+    await keeper_of(path, restarted).close()
+    assert restarted.snapshot()[0].state == pool.snapshot()[0].state
+    assert restarted.snapshot()[0].cooldowns
