@@ -48,7 +48,7 @@ def interactive(ctx: click.Context, label: str | None) -> None:
     """
     options: Options = ctx.ensure_object(Options)
     fleet = open_fleet(options)
-    entry = choose_one(fleet, label) if label else fleet.entries[0]
+    entry = choose_one(fleet, label) if label else _default_entry(fleet)
     prompt = Prompt(fleet=fleet, entry=entry, run_verb=_verb_runner(ctx, options, fleet))
     is_terminal = sys.stdin.isatty()
     if is_terminal:
@@ -59,6 +59,22 @@ def interactive(ctx: click.Context, label: str | None) -> None:
         if prompt.is_closed:
             break
     raise SystemExit(1 if failed and not is_terminal else 0)
+
+
+def _default_entry(fleet: Fleet) -> Entry:
+    """Return the entry that this shell uses, else the newest one that is not the demo."""
+    active = fleet.entry(os.environ.get("CCPROXY_ACTIVE", ""))
+    if active is not None:
+        return active
+    from ccproxy.config.worker import load_worker
+
+    for entry in reversed(fleet.entries):
+        try:
+            if not load_worker(entry.env_file, entry=entry).serves_demo:
+                return entry
+        except CcproxyError:
+            continue
+    return fleet.entries[-1]
 
 
 def _verb_runner(ctx: click.Context, options: Options, fleet: Fleet) -> Callable[..., int]:

@@ -1,4 +1,4 @@
-"""Import models from another tool's configuration."""
+"""Add the models of a models.yaml as providers."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_config(home, say):
         ("record perhaps", "record takes on or off, not"),
         ("providers nobody", "is not in the table"),
         ('load "', "cannot parse this line"),
-        ("load", "which file?"),
+        ("load", "the file name is missing"),
         ("load ../../etc/passwd", "not the name of a file"),
         ("toggle", "is not running"),
         ("record", "is not running"),
@@ -112,8 +112,8 @@ def test_on_a_fleet_that_runs(demo, process):
         "answers",
         "Demo is bypassed",
         "Demo is on",
-        "is kept",
-        "is not kept",
+        "\nRecording Demo conversations",
+        "Not recording Demo conversations",
         "/test-connection",
     ):
         assert said in done.stdout, said
@@ -160,3 +160,43 @@ def read_until(fd, *wanted, within=20.0):
         ready, _, _ = select.select([fd], [], [], max(0.0, late - time.monotonic()))
         assert ready, f"never saw {wanted!r} in {seen!r}"
         seen += os.read(fd, 4096).decode(errors="replace")
+
+
+# The first proxy, and other commands.
+
+
+@pytest.mark.parametrize(
+    ("active", "label"),
+    [
+        pytest.param("", "GLM-4.6", id="the newest that is not the demo"),
+        pytest.param("Kimi-K2", "Kimi-K2", id="the one of this shell"),
+        pytest.param("Gone", "GLM-4.6", id="the shell's was removed"),
+    ],
+)
+def test_without_a_label_it_manages(active, label, home, ccproxy, monkeypatch):
+    table = home / "ccproxy.toml"
+    table.write_text(table.read_text().replace("]", '  "18083:envs/demo.env:Demo",\n]'))
+    write_env(home, "demo", "PROVIDER=demo\n")
+    monkeypatch.setenv("CCPROXY_ACTIVE", active)
+    done = ccproxy("interactive", input="config\n")
+    assert done.exit_code == 0, done.stderr
+    port = {"Kimi-K2": 18081, "GLM-4.6": 18082}[label]
+    assert f"http://127.0.0.1:{port}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "text"),
+    [
+        ("status", 0, "GLM-4.6"),
+        ("ps", 0, "GLM-4.6"),
+        ("check", 0, "Kimi-K2"),
+        ("switch", 0, "Kimi-K2 uses the models in its env file"),
+        ("switch GLM-4.6", 0, "GLM-4.6 uses the models in its env file"),
+        ("route", 0, "no rules"),
+        ("switch nonesuch", 1, ""),
+        ("interactive", 1, ""),
+    ],
+)
+def test_other_commands_work_as_on_the_command_line(line, code, text, home, ccproxy):
+    done = ccproxy("interactive", "kimi-k2", input=f"{line}\n")
+    assert (done.exit_code, text in done.stdout) == (code, True), done.output
