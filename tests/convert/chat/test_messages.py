@@ -16,6 +16,7 @@ from tests.asking import (
     system,
     target,
     text,
+    thinking,
     tool,
     use,
     user,
@@ -693,3 +694,82 @@ def test_a_nested_document_is_converted():
     for _ in range(20):
         deep = {"type": "document", "source": {"type": "content", "content": [deep]}}
     assert ask(user(deep)).messages[0]["content"] == "x"
+
+
+# Alternating roles.
+
+MERGED = {"merge_user_messages": True, "system_messages": "first"}
+
+
+def test_consecutive_user_messages_are_merged():
+    outcome = ask(user("a"), system("b"), user("c"), to=target(**MERGED))
+    (message,) = outcome.messages
+    assert message["content"] == "a\n\n<system-reminder>\nb\n</system-reminder>\n\nc"
+
+
+def test_a_merged_image_stays_a_part():
+    (message,) = ask(user("a"), user(image()), to=target(**MERGED)).messages
+    assert [part["type"] for part in message["content"]] == ["text", "image_url"]
+
+
+def test_text_after_results_is_appended_to_the_last_one():
+    turns = [user("a"), assistant(use("t1"), use("t2")), user(result("t2", "2"), result("t1", "1"))]
+    outcome = ask(*turns, system("now"), user("go"), to=target(**MERGED))
+    assert outcome.roles == "user assistant tool tool"
+    content = outcome.messages[-1]["content"]
+    assert content == "2\n\n<system-reminder>\nnow\n</system-reminder>\n\ngo"
+
+
+def test_an_image_after_results_is_no_reason_for_an_assistant_message():
+    turns = [user("a"), assistant(use("t1")), user(result("t1", [image()]), "see?")]
+    assert ask(*turns, to=target(**MERGED)).roles == "user assistant tool user"
+
+
+def test_ids_of_the_form_that_the_model_has_learned():
+    turns = [
+        user("a"),
+        assistant(use("toolu_1", "Read"), use("toolu_2", "Bash")),
+        user(result("toolu_1"), result("toolu_2")),
+        assistant(use("toolu_1", "Read")),
+        user(result("toolu_1")),
+    ]
+    outcome = ask(*turns, to=target(tool_ids="functions"))
+    calls = [call["id"] for each in outcome.messages for call in each.get("tool_calls", ())]
+    assert calls == ["functions.Read:0", "functions.Bash:1", "functions.Read:2"]
+    results = [each["tool_call_id"] for each in outcome.messages if each["role"] == "tool"]
+    assert results == calls
+
+
+def test_thinking_is_sent_in_tool_turns_only_if_that_is_the_scope():
+    turns = [
+        user("a"),
+        assistant(thinking("one"), use("t1")),
+        user(result("t1")),
+        assistant(thinking("two"), "done"),
+        user("b"),
+        assistant(thinking("three"), "ok"),
+        user("c"),
+    ]
+    to = target(history="both_fields", history_scope="tool_turns")
+    messages = [each for each in ask(*turns, to=to).messages if each["role"] == "assistant"]
+    assert [each.get("reasoning") for each in messages] == ["one", "two", None]
+    assert [each.get("reasoning_content") for each in messages] == ["one", "two", None]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [{"type": "ephemeral", "scope": "global"}, {"type": "ephemeral", "ttl": "1h", "x": {"y": 1}}],
+)
+def test_cache_marks_keep_only_type_and_ttl(mark):
+    part = {"type": "text", "text": "a", "cache_control": mark}
+    outcome = ask(user(part), system=[part], to=target(cache_control=True))
+    expected = {name: mark[name] for name in ("type", "ttl") if name in mark}
+    for message in outcome.messages:
+        assert message["content"][0]["cache_control"] == expected
+
+
+def test_unsigned_thinking_is_not_sent_to_providers_that_verify_it():
+    turns = [user("a"), assistant(thinking("Hm", "foreign"), use("t1")), user(result("t1"))]
+    to = target(history="reasoning_details", unsigned_thinking=False)
+    assert "Hm" not in str(ask(*turns, to=to).messages)
+    assert "Hm" in str(ask(*turns, to=target(history="reasoning_details")).messages)

@@ -20,6 +20,7 @@ from tests.asking import (
     image,
     request,
     result,
+    system,
     target,
     text,
     thinking,
@@ -339,3 +340,54 @@ def test_a_long_session_converts(size):
         to_chat(read_request(body), target(), signer=SIGNER)
         best = min(best, time.perf_counter() - start)
     assert best < 0.000_02 * size / 1_000
+
+
+# Headers and the prompt cache.
+
+COPILOT = {"vision_header": "Copilot-Vision-Request", "initiator_header": "X-Initiator"}
+TOOL_TURN = [user("go"), assistant(use("t1")), user(result("t1", "x"))]
+
+
+@pytest.mark.parametrize(
+    ("messages", "initiator"),
+    [
+        pytest.param([user("go")], "user", id="the user's prompt"),
+        pytest.param([user("go"), system("now")], "user", id="a system message after it"),
+        pytest.param(TOOL_TURN, "agent", id="a tool result"),
+        pytest.param([*TOOL_TURN, assistant("ok"), user("next")], "user", id="the next prompt"),
+        pytest.param([user("go"), assistant("{")], "agent", id="a prefill"),
+    ],
+)
+def test_the_initiator_is_the_user_only_for_the_users_own_text(messages, initiator):
+    outcome = ask(*messages, to=target(**COPILOT))
+    assert outcome.converted.headers == {"X-Initiator": initiator}
+
+
+@pytest.mark.parametrize(
+    ("messages", "is_sent"),
+    [
+        pytest.param([user("a", image())], True, id="an image"),
+        pytest.param(
+            [user("a"), assistant(use("t1")), user(result("t1", [image()]))], True, id="in a result"
+        ),
+        pytest.param([user('{"type":"image_url"')], False, id="a text about images"),
+    ],
+)
+def test_images_need_a_header_at_some_providers(messages, is_sent):
+    headers = ask(*messages, to=target(**COPILOT)).converted.headers
+    assert (headers.get("Copilot-Vision-Request") == "true") is is_sent
+    assert ask(*messages).converted.headers == {}
+
+
+def test_the_cache_key_is_that_of_the_session():
+    def key(user_id):
+        body = ask(metadata={"user_id": user_id}, to=target(cache_key=True)).body
+        return body["prompt_cache_key"]
+
+    one = key('{"device_id":"d","session_id":"s1"}')
+    assert one == key('{"session_id": "s1", "device_id": "other"}')
+    assert one != key('{"device_id":"d","session_id":"s2"}')
+    assert key("user_ab_account__session_11-22") == key("user_cd_account__session_11-22")
+    assert len(one) <= 64
+    assert "s1" not in one
+    assert "prompt_cache_key" not in ask(metadata={"user_id": "x"}).body
