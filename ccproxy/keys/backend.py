@@ -21,7 +21,7 @@ WHOLE_ACCOUNT = ""
 
 @dataclass(slots=True, kw_only=True)
 class AccountLimit:
-    """A rate limit of the account or address, whatever the key; for one model or for all."""
+    """A rate limit of the account or address for every key; for one model or for all."""
 
     until: float
     """Monotonic."""

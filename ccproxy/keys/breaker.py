@@ -91,7 +91,7 @@ class Breaker:
         return Pass(is_probe=True)
 
     def succeed(self, admission: Pass) -> None:
-        """Count a success: the provider responded, whatever it said about the request."""
+        """Count a success: the provider responded, even if it refused the request."""
         self._count(failed=False)
         self._failures = 0
         if admission.is_probe:
@@ -196,7 +196,7 @@ class Breakers:
             raise
 
     def succeed(self, ticket: Ticket) -> None:
-        """The provider responded, whatever it said about the request."""
+        """The provider responded, even if it refused the request."""
         self._connection.succeed(ticket.connection)
         ticket.breaker.succeed(ticket.model)
 

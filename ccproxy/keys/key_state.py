@@ -16,9 +16,9 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.verdict import Effect, Verdict
 
 LONGEST_COOLDOWN = 3600.0
-"""Seconds: a rate limit that is said to last longer is probed after an hour anyway."""
+"""Seconds: a rate limit with a longer retry-after is probed after an hour anyway."""
 LONGEST_OUTAGE = 86400.0
-"""Seconds: a key without credit or quota is probed once a day, whatever reset was announced."""
+"""Seconds: a key without credit or quota is probed at least once a day."""
 _RATE_LIMIT_FIRST, _RATE_LIMIT_LONGEST = 5.0, 300.0
 _OUTAGE_FIRST = 3600.0
 _SHORTEST_RESET = 60.0

@@ -58,7 +58,7 @@ ACCOUNT_LIMIT_NO_SUCCESS = 10.0
 """Seconds without a success for the model."""
 ACCOUNT_PROBE_EVERY = 5.0
 _MOST_MODELS = 256
-"""Models whose last success and account limit are kept; a client may name any number."""
+"""Most models with a last success or an account limit; a client may name any number."""
 
 NO_LIMITS = KeyLimits()
 
@@ -77,7 +77,7 @@ class Lease:
     probed_cooldowns: tuple[str, ...] = ()
     probed_limits: tuple[str, ...] = ()
     is_test: bool = False
-    """True if the user tests this very key, whatever its state."""
+    """True if the user tests this key, even if it is disabled or cooling down."""
     is_settled: bool = False
     is_released: bool = False
 
@@ -169,7 +169,7 @@ class KeyPool:
         return lease
 
     def take_key(self, key_id: str, model: str) -> Lease:
-        """Lease the key *key_id* for a test, whatever its state; KeyError if it is unknown."""
+        """Lease the key *key_id* for a test in any state; KeyError if it is unknown."""
         with self._backend.transaction() as state:
             key = self._by_id[key_id]
             key_state = self._state_of(state, key)

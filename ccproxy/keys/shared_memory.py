@@ -80,7 +80,7 @@ class SharedMemoryBackend:
         try:
             self._is_first = not self.live_processes()
             self.process, self._slot_fd = self._claim_slot()
-            # A previous owner of this slot has left leases that nobody will return.
+            # The leases of a previous owner of this slot will not be returned.
             new = PoolState(salt=secrets.token_bytes(16))
             self._state = new if self._is_first else self._read()
             self._write(self._state.without_processes({self.process}))

@@ -62,7 +62,7 @@ class Verdict:
     is_per_model: bool = False
     """True: the effect is on the key for this model only."""
     seconds: float | None = None
-    """Seconds until the next attempt may succeed, None if the provider does not say."""
+    """Seconds until the next attempt may succeed, None if it is unknown."""
     may_be_account_wide: bool = False
     """True: nothing shows that the limit is this key's, so it may be the account's or address's."""
     status: int = 200

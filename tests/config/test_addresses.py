@@ -93,7 +93,7 @@ def test_azure(url, version, chat):
     assert address.chat("gpt-4o", azure=True) == chat
 
 
-def test_a_deployment_s_name_cannot_leave_its_place():
+def test_the_name_of_a_deployment_is_quoted():
     address = Address.parse(AZURE, api_version="1")
     assert address.chat("../a?b", azure=True).startswith(f"{DEPLOYED}/..%2Fa%3Fb/chat/completions?")
 

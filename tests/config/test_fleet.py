@@ -58,7 +58,7 @@ def test_both_forms_in_one_table(write):
     assert [entry.label for entry in fleet.entries] == ["a", "Kimi-K3", "GLM-4.6"]
 
 
-def test_the_table_s_folder_is_home_wherever_the_user_is(write, here, monkeypatch):
+def test_the_folder_of_the_table_is_home(write, here, monkeypatch):
     file = write("fleet/ccproxy.toml", SHORT)
     monkeypatch.chdir("/")
     fleet = load_fleet(file)
@@ -73,12 +73,12 @@ def test_the_table_s_folder_is_home_wherever_the_user_is(write, here, monkeypatc
     assert fleet.entries[0].table == file
 
 
-def test_an_absolute_env_file_stays(write):
+def test_an_absolute_path_of_an_env_file_is_kept(write):
     fleet = load_fleet(write("ccproxy.toml", 'proxies = ["8081:/etc/ccproxy/kimi.env:kimi"]'))
     assert str(fleet.entries[0].env_file) == "/etc/ccproxy/kimi.env"
 
 
-def test_an_env_file_s_path_may_hold_colons(write):
+def test_the_path_of_an_env_file_may_contain_colons(write):
     fleet = load_fleet(write("ccproxy.toml", "proxies = ['8081:C:\\envs\\kimi.env:kimi']"))
     assert fleet.entries[0].env_file.name.endswith("C:\\envs\\kimi.env")
 
@@ -99,19 +99,19 @@ def test_env_files_are_not_opened(write):
     assert len(load_fleet(write("ccproxy.toml", SHORT)).entries) == 2
 
 
-def test_labels_are_found_without_regard_to_case(write):
+def test_labels_match_in_any_case(write):
     fleet = load_fleet(write("ccproxy.toml", SHORT))
     assert fleet.entry("kimi-k3").label == "Kimi-K3"
     assert fleet.entry("GLM-4.6").port == 8082
     assert fleet.entry("off") is None
 
 
-def test_other_settings_are_left_to_others(write):
+def test_the_keys_of_other_readers_are_ignored(write):
     text = SHORT + "[presets.fast]\nbig = 'kimi:k3'\n"
     assert load_fleet(write("ccproxy.toml", text)).entries
 
 
-def test_where_an_entry_stands_does_not_make_it_another_one(here):
+def test_entries_on_different_lines_are_equal(here):
     one = Entry(port=1, env_file=here, label="a", line=3, table=here)
     assert one == Entry(port=1, env_file=here, label="a", line=9)
 
@@ -132,7 +132,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         pytest.param(
             short("0:a.env:a"),
@@ -260,9 +260,9 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
         ),
     ],
 )
-def test_mistakes(write, complaints, text, said):
+def test_mistakes(write, complaints, text, expected):
     [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
-    assert [line.strip() for line in complaint.splitlines()] == said
+    assert [line.strip() for line in complaint.splitlines()] == expected
 
 
 @pytest.mark.parametrize(
@@ -300,13 +300,13 @@ def test_mistakes(write, complaints, text, said):
 )
 def test_broken_toml_names_its_line(write, complaints, text, start):
     [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
-    line, _, said = start.partition(": ")
-    assert complaint.startswith(f"ccproxy.toml:{line}: ccproxy.toml is not valid TOML: {said}")
+    line, _, expected = start.partition(": ")
+    assert complaint.startswith(f"ccproxy.toml:{line}: ccproxy.toml is not valid TOML: {expected}")
     assert "(at " not in complaint
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (
             '[preset.fast]\nbig = "x"\n',
@@ -319,10 +319,10 @@ def test_broken_toml_names_its_line(write, complaints, text, start):
         ('["route".B]\n', 'ccproxy.toml:2: route is not a setting (did you mean "routes"?)'),
     ],
 )
-def test_a_table_that_is_none_of_ours_is_told_with_its_line(write, complaints, text, said):
+def test_a_misspelt_table_is_reported_with_its_line(write, complaints, text, expected):
     file = write("ccproxy.toml", f'proxies = ["8081:a.env:B"]\n{text}')
     [complaint] = complaints(load_fleet, file)
-    assert complaint.splitlines()[0].endswith(said)
+    assert complaint.splitlines()[0].endswith(expected)
 
 
 def test_a_port_used_twice_names_both_lines(write, complaints):
@@ -335,13 +335,13 @@ def test_a_port_used_twice_names_both_lines(write, complaints):
     ]
 
 
-def test_the_port_that_is_proposed_is_free(write, complaints):
+def test_the_proposed_port_is_free(write, complaints):
     text = 'proxies = ["8082:a:a", "8083:b:b", "8082:c:c"]'
     [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
     assert complaint.endswith("for example 8084")
 
 
-def test_the_last_port_of_all_is_not_followed_by_another(write, complaints):
+def test_no_port_above_the_largest_is_proposed(write, complaints):
     text = 'proxies = ["65535:a:a", "65535:c:c"]'
     [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
     assert complaint.endswith("for example 8081")
@@ -355,7 +355,7 @@ def test_two_entries_that_would_share_a_log(write, complaints):
     assert "fix: give glm.2 another label" in mistake
 
 
-def test_a_label_that_ccproxy_needs_itself(write, complaints):
+def test_a_reserved_label_is_refused(write, complaints):
     [mistake] = complaints(load_fleet, write("ccproxy.toml", 'proxies = ["8081:a.env:Supervisor"]'))
     assert 'the label "Supervisor" is reserved for ccproxy itself' in mistake
 
@@ -372,26 +372,26 @@ def test_a_label_used_twice_in_another_case(write, complaints):
 
 def test_the_same_line_twice(write, complaints):
     text = 'proxies = [\n  "8081:a:a",\n  "8081:a:a",\n]\n'
-    said = complaints(load_fleet, write("ccproxy.toml", text))
-    assert [one.split(": ")[1].splitlines()[0] for one in said] == [
+    expected = complaints(load_fleet, write("ccproxy.toml", text))
+    assert [one.split(": ")[1].splitlines()[0] for one in expected] == [
         "port 8081 is used twice",
         "label a is used twice",
     ]
-    assert "ccproxy.toml:2 " in said[0]
-    assert "ccproxy.toml:3 " in said[0]
+    assert "ccproxy.toml:2 " in expected[0]
+    assert "ccproxy.toml:3 " in expected[0]
 
 
-def test_twins_of_the_two_forms(write, complaints):
+def test_duplicates_in_both_forms_are_reported(write, complaints):
     text = 'proxies = ["8082:a.env:a"]\n' + LONG
     [complaint] = complaints(load_fleet, write("ccproxy.toml", text))
     assert "ccproxy.toml:1   proxies" in complaint
     assert "ccproxy.toml:7   [[proxy]]" in complaint
 
 
-def test_all_mistakes_are_told_at_once(write, complaints):
+def test_all_mistakes_are_reported_at_once(write, complaints):
     text = short('0:a.env:../x",\n"8081",\n"8082:b:b') + "proxys = 1\n"
-    said = complaints(load_fleet, write("ccproxy.toml", text))
-    assert [one.split(": ", 1)[0] for one in said] == [
+    expected = complaints(load_fleet, write("ccproxy.toml", text))
+    assert [one.split(": ", 1)[0] for one in expected] == [
         "ccproxy.toml:2",
         "ccproxy.toml:2",
         "ccproxy.toml:3",
@@ -399,19 +399,19 @@ def test_all_mistakes_are_told_at_once(write, complaints):
     ]
 
 
-def test_what_can_be_read_is_read_all_the_same(write):
+def test_valid_entries_are_read_despite_mistakes(write):
     fleet, mistakes = read_fleet(write("ccproxy.toml", short('0:a:a",\n"8082:b:b')))
     assert [entry.label for entry in fleet.entries] == ["b"]
     assert len(mistakes) == 1
 
 
-def test_a_file_that_is_no_text(here, complaints):
+def test_a_file_that_is_not_text(here, complaints):
     (here / "ccproxy.toml").write_bytes(b"\xff\xfe\x00")
     [complaint] = complaints(load_fleet, here / "ccproxy.toml")
     assert complaint.startswith("ccproxy.toml: is not UTF-8 text")
 
 
-def test_a_folder_is_no_table(here, complaints):
+def test_a_folder_is_not_a_table(here, complaints):
     (here / "ccproxy.toml").mkdir()
     [complaint] = complaints(load_fleet, here / "ccproxy.toml")
     assert complaint.startswith("ccproxy.toml: cannot be read: ")

@@ -28,7 +28,7 @@ def test_a_fleet_without_mistakes(fleet):
     assert checked.workers["Demo"].provider == "demo"
 
 
-def test_mistakes_of_all_files_are_told_at_once(fleet, write, complaints):
+def test_mistakes_of_all_files_are_reported_at_once(fleet, write, complaints):
     write("envs/kimi.env", "PROVIDER=kimi\nPROVIDER_API_KEY=sk-xxx\nMAX_RETRIES=x\n")
     table = fleet.read_text().replace("]", '  "0:envs/demo.env:Zero",\n  "8084:envs/no.env:No",\n]')
     write("ccproxy.toml", table)
@@ -40,17 +40,17 @@ def test_mistakes_of_all_files_are_told_at_once(fleet, write, complaints):
     ]
 
 
-def test_what_is_right_is_there_beside_what_is_wrong(fleet, write):
+def test_valid_entries_are_loaded_despite_mistakes(fleet, write):
     write("envs/kimi.env", "PROVIDER=kimi\n")
     checked = check_fleet(fleet)
     assert list(checked.workers) == ["Demo"]
     assert len(checked.mistakes) == 1
 
 
-def test_a_circle_through_another_entry_is_seen(fleet, write, complaints):
+def test_a_loop_through_another_entry_is_reported(fleet, write, complaints):
     write("envs/demo.env", "PROVIDER=demo\nPROVIDER_BASE_URL=http://localhost:8081/v1\n")
-    [said] = complaints(load_all, fleet)
-    assert "PROVIDER_BASE_URL is the port of the proxy Kimi" in said
+    [expected] = complaints(load_all, fleet)
+    assert "PROVIDER_BASE_URL is the port of the proxy Kimi" in expected
 
 
 @pytest.mark.parametrize(
@@ -80,17 +80,17 @@ def test_a_circle_through_another_entry_is_seen(fleet, write, complaints):
         ),
     ],
 )
-def test_a_circle_of_tiers_is_told_with_its_lines(write, kimi, demo, told, complaints):
+def test_a_cycle_of_tiers_is_reported_with_its_lines(write, kimi, demo, told, complaints):
     url = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\n"
     write("envs/kimi.env", f"# Kimi\nPROVIDER_API_KEY={KEY}\n{url}{kimi}\n")
     write("envs/demo.env", f"PROVIDER_API_KEY={KEY}\n{url}{demo}\n")
     table = write("ccproxy.toml", 'proxies = ["8081:envs/kimi.env:Kimi","8082:envs/demo.env:Demo"]')
-    [said] = complaints(load_all, table)
-    assert said.startswith("envs/")
-    assert said.partition(" in a cycle: ")[2].partition("\n    fix")[0].startswith(told)
+    [expected] = complaints(load_all, table)
+    assert expected.startswith("envs/")
+    assert expected.partition(" in a cycle: ")[2].partition("\n    fix")[0].startswith(told)
 
 
-def test_a_way_through_several_entries_is_no_circle(write):
+def test_a_chain_of_entries_is_not_a_cycle(write):
     url = f"PROVIDER_API_KEY={KEY}\nPROVIDER_BASE_URL=http://127.0.0.1:9/v1\n"
     write("envs/kimi.env", f"{url}BIG_MODEL=Demo:small\nSMALL_MODEL=k\n")
     write("envs/demo.env", f"{url}BIG_MODEL=d\nSMALL_MODEL=Kimi:small\n")
@@ -100,14 +100,14 @@ def test_a_way_through_several_entries_is_no_circle(write):
 
 def test_a_threshold_needs_a_model_for_long_requests(fleet, write, complaints):
     write("envs/demo.env", "PROVIDER=demo\nLONG_CONTEXT_THRESHOLD=60000\n")
-    [said] = complaints(load_all, fleet)
-    assert said.startswith("envs/demo.env:2: LONG_CONTEXT_THRESHOLD")
-    assert "below [routes.Demo] in ccproxy.toml" in said
+    [expected] = complaints(load_all, fleet)
+    assert expected.startswith("envs/demo.env:2: LONG_CONTEXT_THRESHOLD")
+    assert "below [routes.Demo] in ccproxy.toml" in expected
     write("ccproxy.toml", f'{fleet.read_text()}\n[routes.Demo]\nlong_context = "Kimi:big"\n')
     assert load_all(fleet).workers["Demo"].long_context_threshold == 60000
 
 
-def test_two_entries_of_one_broken_file_complain_once(fleet, write, complaints):
+def test_a_mistake_of_a_shared_env_file_is_reported_once(fleet, write, complaints):
     write("envs/kimi.env", "PROVIDER=kimi\n")
     write("ccproxy.toml", fleet.read_text().replace("envs/demo.env", "envs/kimi.env"))
     assert len(complaints(load_all, fleet)) == 1
@@ -119,7 +119,7 @@ def test_the_message_is_one_list_for_the_user(fleet, write):
         load_all(fleet)
 
 
-def test_a_broken_table_is_a_mistake_like_others(write):
+def test_a_broken_table_is_reported_without_an_exception(write):
     checked = check_fleet(write("ccproxy.toml", "proxies = ["))
     assert checked.fleet.entries == ()
     assert len(checked.mistakes) == 1

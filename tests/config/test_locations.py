@@ -66,7 +66,7 @@ def environ_of(places: Path, **more: str) -> dict[str, str]:
     ],
 )
 @pytest.mark.usefixtures("after_make_run")
-def test_the_order_of_places(places, monkeypatch, cwd, option, variable, found):
+def test_the_order_of_the_locations(places, monkeypatch, cwd, option, variable, found):
     monkeypatch.chdir(places / cwd)
     environ = environ_of(places, CCPROXY_CONFIG=variable)
     assert find_config(option, environ=environ) == places / found
@@ -80,7 +80,7 @@ def test_the_config_folder_without_xdg(write, here, monkeypatch):
     assert find_config(None, environ={"HOME": str(here / "home")}) == file
 
 
-def test_above_the_home_folder_nothing_is_looked_for(write, here, monkeypatch):
+def test_folders_above_the_home_folder_are_not_searched(write, here, monkeypatch):
     write("ccproxy.toml", TABLE)
     (here / "home/cwd").mkdir(parents=True)
     environ = environ_of(here)
@@ -101,7 +101,7 @@ def test_the_search_ends_with_the_filesystem(write, here, monkeypatch):
 # Beside the virtual environment.
 
 
-def test_the_table_beside_the_environment_is_the_last(after_make_run, places, monkeypatch):
+def test_the_folder_of_the_virtual_environment_is_the_last(after_make_run, places, monkeypatch):
     monkeypatch.chdir(places / "outside")
     (places / "xdg/ccproxy/ccproxy.toml").unlink()
     assert find_config(None, environ=environ_of(places)) == places / "clone/ccproxy.toml"
@@ -120,7 +120,7 @@ def test_the_table_beside_the_environment_is_the_last(after_make_run, places, mo
         pytest.param("clone/.venv/bin/ccproxy", None, id="no virtual environment"),
     ],
 )
-def test_without_such_a_command_it_is_none(program, prefix, places, monkeypatch):
+def test_other_commands_do_not_add_a_folder(program, prefix, places, monkeypatch):
     monkeypatch.chdir(places / "outside")
     prefix = sys.base_prefix if prefix is None else str(places / prefix)
     monkeypatch.setattr(sys, "prefix", prefix)
@@ -151,7 +151,7 @@ def user_name() -> str:
         pytest.param(0o1777, 0o644, False, id="others can put another beside it"),
     ],
 )
-def test_a_table_above_must_be_the_user_s(folder_mode, mode, is_used, write, here, monkeypatch):
+def test_a_table_above_must_be_the_users(folder_mode, mode, is_used, write, here, monkeypatch):
     file = write("shared/ccproxy.toml", TABLE)
     (here / "shared/cwd").mkdir()
     monkeypatch.chdir(here / "shared/cwd")
@@ -161,7 +161,7 @@ def test_a_table_above_must_be_the_user_s(folder_mode, mode, is_used, write, her
     assert (found == file) is is_used
 
 
-def test_a_table_beside_the_environment_must_be_the_user_s(after_make_run, places, monkeypatch):
+def test_a_table_of_the_environment_must_be_the_users(after_make_run, places, monkeypatch):
     monkeypatch.chdir(places / "outside")
     (places / "clone").chmod(0o777)
     own = places / "none/ccproxy/ccproxy.toml"
@@ -188,7 +188,7 @@ def test_a_group_that_may_write(group, members, is_used, write, here, monkeypatc
     assert (found == file) is is_used
 
 
-def test_a_table_of_somebody_else_s_is_passed_over(write, here, monkeypatch):
+def test_a_table_of_another_user_is_not_used(write, here, monkeypatch):
     file = write("cwd/ccproxy.toml", TABLE)
     (here / "cwd/src").mkdir()
     monkeypatch.chdir(here / "cwd/src")
@@ -203,7 +203,7 @@ def test_a_table_of_somebody_else_s_is_passed_over(write, here, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("option", "environ", "said"),
+    ("option", "environ", "expected"),
     [
         pytest.param(
             "no.toml",
@@ -220,11 +220,11 @@ def test_a_table_of_somebody_else_s_is_passed_over(write, here, monkeypatch):
         ),
     ],
 )
-def test_what_was_named_is_not_there(here, complaints, option, environ, said):
-    assert complaints(find_config, option, environ=environ) == [said]
+def test_a_given_file_that_does_not_exist(here, complaints, option, environ, expected):
+    assert complaints(find_config, option, environ=environ) == [expected]
 
 
-def test_every_place_is_told(write, here, complaints, monkeypatch):
+def test_every_searched_location_is_reported(write, here, complaints, monkeypatch):
     table = write("home/shared/ccproxy.toml", TABLE)
     table.chmod(0o666)
     (here / "home/shared/cwd").mkdir()
@@ -247,5 +247,5 @@ def test_every_place_is_told(write, here, complaints, monkeypatch):
         pytest.param(None, {"XDG_CONFIG_HOME": "x"}, "x/ccproxy/ccproxy.toml", id="the user's own"),
     ],
 )
-def test_where_a_first_table_belongs(here, option, environ, place):
+def test_the_path_of_a_first_table(here, option, environ, place):
     assert place_for_config(option, environ=environ) == here / place

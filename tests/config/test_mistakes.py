@@ -18,8 +18,8 @@ PRESETS = (
 )
 
 
-def lines(*said):
-    return "\n      fix: ".join(said)
+def lines(*expected):
+    return "\n      fix: ".join(expected)
 
 
 ONE_SETTING = [
@@ -255,19 +255,19 @@ PRIVATE = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVA
         pytest.param(AUTHORITY + PRIVATE, *SECRET, id="a private key, too"),
     ],
 )
-def test_a_file_that_makes_nobody_trusted(write, complaints, bundle, text, fix):
+def test_a_file_that_is_not_a_ca_bundle(write, complaints, bundle, text, fix):
     write("envs/own.pem", bundle)
     file = write(X, f"{HEAD}CA_BUNDLE=own.pem\n")
     assert complaints(load_worker, file) == [lines(f'{X}:3: CA_BUNDLE "own.pem" {text}', fix)]
 
 
-def test_a_file_of_several_authorities_is_no_mistake(write):
+def test_a_bundle_of_several_authorities_is_valid(write):
     bundle = write("envs/own.pem", f"# ours\n{AUTHORITY}\n# theirs\n{AUTHORITY}")
     assert load_worker(write(X, f"{HEAD}CA_BUNDLE=own.pem\n")).ca_bundle == bundle
 
 
 @pytest.mark.parametrize(("line", "text", "fix"), ONE_SETTING)
-def test_one_line(write, complaints, line, text, fix):
+def test_a_mistake_in_one_line(write, complaints, line, text, fix):
     file = write(X, f"{HEAD}\n# a comment\n\n{line}\n")
     assert complaints(load_worker, file) == [lines(f"{X}:6: {text}", fix)]
 
@@ -309,7 +309,7 @@ def test_a_name_that_resembles_a_setting_is_reported(write, complaints, name, se
         *("OLLAMA_HOST=x", "PATH=/bin", "A_NAME_ALONE", "MAX_TOKENS=1"),
     ],
 )
-def test_what_is_not_ours_is_left_alone(write, line):
+def test_names_of_other_programs_are_ignored(write, line):
     assert load_worker(write(X, f"{HEAD}{line}\n"))
 
 
@@ -317,7 +317,7 @@ def test_what_is_not_ours_is_left_alone(write, line):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         pytest.param(
             "PROVIDER=kimmi\nPROVIDER_API_KEY=sk-1",
@@ -457,14 +457,14 @@ def test_what_is_not_ours_is_left_alone(write, line):
         ),
     ],
 )
-def test_settings_that_do_not_fit(write, complaints, text, said):
-    assert complaints(load_worker, write(X, text)) == [said]
+def test_settings_that_contradict_each_other(write, complaints, text, expected):
+    assert complaints(load_worker, write(X, text)) == [expected]
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(write, complaints):
+def test_all_mistakes_are_reported_in_the_order_of_the_file(write, complaints):
     text = "EARLY_COMMIT=soon\nPROVIDER=kimmi\nBIG_MODLE=x\nPROVIDER_API_KEY=sk-xxx\nHOST=0.0.0.0\n"
-    said = complaints(load_worker, write(X, text))
-    assert [one.split(" ")[1] for one in said] == [
+    expected = complaints(load_worker, write(X, text))
+    assert [one.split(" ")[1] for one in expected] == [
         "EARLY_COMMIT",
         "PROVIDER",
         "BIG_MODLE",
@@ -481,31 +481,31 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(write, complaint
         pytest.param("PROVIDER_API_KEY: sk-secret-0001", id="another way of writing"),
     ],
 )
-def test_a_broken_line_hides_no_other_mistake_and_makes_up_none(write, complaints, broken):
+def test_a_broken_line_neither_hides_nor_causes_other_mistakes(write, complaints, broken):
     text = f"PROVIDER=kimi\n{broken}\nMAX_RETRIES=many\nHOST=0.0.0.0\nBIG_MODLE=x\n"
-    said = complaints(load_worker, write(X, text))
-    assert [one.split(" ")[0] for one in said] == [f"{X}:{line}:" for line in (2, 3, 5)]
+    expected = complaints(load_worker, write(X, text))
+    assert [one.split(" ")[0] for one in expected] == [f"{X}:{line}:" for line in (2, 3, 5)]
 
 
-def test_what_is_empty_is_told_whatever_else_is_broken(write, complaints):
-    said = complaints(load_worker, write(X, 'PROVIDER=kimi\nPROVIDER_API_KEY=\nBIG_MODEL="a\n'))
-    assert [one.split(" ")[:4] for one in said] == [
+def test_an_empty_setting_is_reported_despite_a_broken_line(write, complaints):
+    expected = complaints(load_worker, write(X, 'PROVIDER=kimi\nPROVIDER_API_KEY=\nBIG_MODEL="a\n'))
+    assert [one.split(" ")[:4] for one in expected] == [
         [f"{X}:2:", "PROVIDER_API_KEY", "is", "empty:"],
         [f"{X}:3:", "the", "quote", "of"],
     ]
 
 
-def test_a_whole_key_is_never_told(write, complaints):
+def test_a_mistake_never_contains_a_whole_key(write, complaints):
     secret = "sk-0123456789 abcdefgh"
     text = f"PROVIDER=kimi\nPROVIDER_API_KEY='{secret}'\nCUSTOM_HEADER_X_KEY=\"{secret}\\n\"\n"
-    said = "\n".join(complaints(load_worker, write(X, text)))
-    assert "0123456789" not in said
-    assert "…efgh" in said
+    expected = "\n".join(complaints(load_worker, write(X, text)))
+    assert "0123456789" not in expected
+    assert "…efgh" in expected
 
 
 def test_a_broken_line_is_not_quoted(write, complaints):
-    [said] = complaints(load_worker, write(X, f'{HEAD}PROVIDER_API_KEY="sk-secret-0001\n'))
-    assert "secret" not in said
+    [expected] = complaints(load_worker, write(X, f'{HEAD}PROVIDER_API_KEY="sk-secret-0001\n'))
+    assert "secret" not in expected
 
 
 # Public addresses.
@@ -515,7 +515,7 @@ OPT_IN = "or set ALLOW_PUBLIC=on if everyone may use your keys"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.example.com"])
-def test_others_need_a_key(write, complaints, host):
+def test_a_public_address_requires_a_client_key(write, complaints, host):
     assert complaints(load_worker, write(X, f"{HEAD}HOST={host}\n")) == [
         lines(
             f'{X}:3: HOST "{host}" can be reached by others, but no client key is required',
@@ -524,7 +524,7 @@ def test_others_need_a_key(write, complaints, host):
     ]
 
 
-def test_a_short_key_does_not_keep_others_out(write, complaints):
+def test_a_public_address_requires_a_long_client_key(write, complaints):
     text = f"{HEAD}HOST=0.0.0.0\nANTHROPIC_API_KEY={LONG},secret-word-15x\n"
     assert complaints(load_worker, write(X, text)) == [
         lines(
@@ -544,13 +544,13 @@ def test_a_short_key_does_not_keep_others_out(write, complaints):
         pytest.param("HOST=127.0.0.2", id="all of 127"),
     ],
 )
-def test_who_may_listen(write, text):
+def test_allowed_addresses(write, text):
     assert load_worker(write(X, f"{HEAD}{text}\n"))
 
 
-def test_the_opt_in_must_say_on(write, complaints):
-    [said] = complaints(load_worker, write(X, f"{HEAD}HOST=0.0.0.0\nALLOW_PUBLIC=off\n"))
-    assert "can be reached by others" in said
+def test_the_opt_in_must_be_on(write, complaints):
+    [expected] = complaints(load_worker, write(X, f"{HEAD}HOST=0.0.0.0\nALLOW_PUBLIC=off\n"))
+    assert "can be reached by others" in expected
 
 
 # The table and the env file.
@@ -571,22 +571,22 @@ def test_another_port_shows_both_lines(write, complaints):
     ]
 
 
-def test_the_same_port_is_fine(write):
+def test_the_same_port_is_allowed(write):
     assert load_worker(write(X, f"{HEAD}PORT=8081\n"), entry=entry_of(write)).port == 8081
 
 
-def test_a_missing_env_file_is_told_where_it_is_named(write, complaints):
+def test_a_missing_env_file_is_reported_at_its_line_of_the_table(write, complaints):
     entry = entry_of(write)
     assert complaints(load_worker, entry.env_file, entry=entry) == [
         lines(f'ccproxy.toml:2: the env file "{X}" of Kimi does not exist', f"create {X}")
     ]
 
 
-def test_a_template_beside_it_is_the_fix(write, complaints):
+def test_the_template_of_a_missing_env_file_is_the_fix(write, complaints):
     write(f"{X}.example", "PROVIDER=kimi")
     entry = entry_of(write)
-    [said] = complaints(load_worker, entry.env_file, entry=entry)
-    assert said.endswith(f"fix: cp {X}.example {X}")
+    [expected] = complaints(load_worker, entry.env_file, entry=entry)
+    assert expected.endswith(f"fix: cp {X}.example {X}")
 
 
 def test_a_missing_env_file_without_a_table(here, complaints):
@@ -605,11 +605,11 @@ def test_a_missing_env_file_without_a_table(here, complaints):
         ("http://127.0.0.1:8085/v1", 8085),
     ],
 )
-def test_a_proxy_must_not_ask_the_fleet_itself(write, complaints, url, port):
+def test_the_provider_must_not_be_a_proxy_of_the_fleet(write, complaints, url, port):
     file = write(X, f"{HEAD}PROVIDER_BASE_URL={url}\n")
-    said = complaints(load_worker, file, entry=entry_of(write), ports={8085: "GLM"})
+    expected = complaints(load_worker, file, entry=entry_of(write), ports={8085: "GLM"})
     label = {8081: "Kimi", 8085: "GLM"}[port]
-    assert said == [
+    assert expected == [
         lines(
             f'{X}:3: PROVIDER_BASE_URL is the port of the proxy {label}, got "{url}"',
             "write the address of the provider itself",
@@ -620,7 +620,7 @@ def test_a_proxy_must_not_ask_the_fleet_itself(write, complaints, url, port):
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8099/v1", "http://192.168.1.5:8081/v1", "https://api.x.com/v1"]
 )
-def test_other_ports_and_machines_are_fine(write, url):
+def test_other_ports_and_machines_are_allowed(write, url):
     file = write(X, f"{HEAD}PROVIDER_BASE_URL={url}\n")
     assert load_worker(file, entry=entry_of(write), ports={8085: "GLM"}).base_url == url
 
@@ -645,11 +645,11 @@ def test_a_key_that_others_can_read_is_refused(write, complaints, mode):
         pytest.param("PROVIDER=ollama\nOPENAI_API_KEY=sk-1", id="under its old name"),
     ],
 )
-def test_other_keys_are_keys_too(write, complaints, text):
+def test_client_keys_and_secret_headers_are_keys_too(write, complaints, text):
     file = write(X, text)
     file.chmod(0o644)
-    [said] = complaints(load_worker, file)
-    assert "contains a key" in said
+    [expected] = complaints(load_worker, file)
+    assert "contains a key" in expected
 
 
 @pytest.mark.parametrize(
@@ -661,7 +661,7 @@ def test_a_file_without_keys_may_be_read_by_all(write, text):
     assert load_worker(file)
 
 
-def test_a_file_of_bytes(write, complaints):
+def test_a_binary_file(write, complaints):
     file = write(X, "")
     file.write_bytes(b"BIG_MODEL=\xff\xfe")
     assert complaints(load_worker, file) == [lines(f"{X}: is not UTF-8 text", "save it as UTF-8")]
@@ -669,8 +669,8 @@ def test_a_file_of_bytes(write, complaints):
 
 def test_a_folder_instead_of_a_file(here, complaints):
     (here / X).mkdir(parents=True)
-    [said] = complaints(load_worker, here / X)
-    assert said.startswith(f"{X}: cannot be read: ")
+    [expected] = complaints(load_worker, here / X)
+    assert expected.startswith(f"{X}: cannot be read: ")
 
 
 # Without a file.

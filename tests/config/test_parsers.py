@@ -315,12 +315,12 @@ def test_not_loopback(host):
 @pytest.mark.parametrize(
     "host", ["10.1.2.3", "172.16.0.9", "fd00::1", "gpu-box", "gpu.lan", "x.svc.cluster.local"]
 )
-def test_in_the_user_s_own_network(host):
+def test_private_hosts(host):
     assert parsers.is_private(host)
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1", "api.example.com", "local.example"])
-def test_out_in_the_world(host):
+def test_public_hosts(host):
     assert not parsers.is_private(host)
 
 
@@ -362,7 +362,7 @@ def test_an_extra_body(value):
         ('{"model": "x", "stream": true}', "must not contain model or stream"),
     ],
 )
-def test_no_extra_body(value, said):
+def test_an_invalid_extra_body(value, said):
     with pytest.raises(ValueError, match=said):
         parsers.extra_body(value)
 

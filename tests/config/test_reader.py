@@ -32,7 +32,7 @@ KEEP_ONE = "keep one; write several keys on one line, separated by commas"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         pytest.param(
             "\nPROVIDER_API_KEY=a\n\n\nPROVIDER_API_KEY=b",
@@ -59,15 +59,15 @@ KEEP_ONE = "keep one; write several keys on one line, separated by commas"
         pytest.param("PYTHONPATH=a\nPYTHONPATH=b", [], id="what is not ours may repeat"),
     ],
 )
-def test_a_setting_on_two_lines_is_a_mistake(write, text, said):
+def test_a_setting_on_two_lines_is_a_mistake(write, text, expected):
     env = read_file(write("x.env", text), entry=None)
-    assert [(one.line, one.text, one.fix) for one in env.mistakes] == said
+    assert [(one.line, one.text, one.fix) for one in env.mistakes] == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "# BIG_MODEL=x", "BIG_MODEL=", "BIG_MODEL=''", "BIG_MODEL= # x"]
 )
-def test_nothing_is_given(write, text):
+def test_an_empty_value_counts_as_not_set(write, text):
     env = read_file(write("x.env", text), entry=None)
     assert env.value(s.BIG_MODEL) is None
     assert env.read(s.BIG_MODEL) is None
@@ -88,17 +88,17 @@ def test_lines(write, text, line):
     assert read_file(write("x.env", text), entry=None).value(s.BIG_MODEL).line == line
 
 
-def test_an_alias_is_named_as_it_was_written(write):
+def test_an_alias_keeps_its_name_in_messages(write):
     env = read_file(write("x.env", "OPENAI_BASE_URL=https://x.example/v1"), entry=None)
     assert env.value(s.PROVIDER_BASE_URL).name == "OPENAI_BASE_URL"
 
 
-def test_an_empty_name_of_ours_leaves_room_for_the_old_one(write):
+def test_an_alias_applies_if_the_setting_is_empty(write):
     env = read_file(write("x.env", "PROVIDER_API_KEY=\nOPENAI_API_KEY=sk-1"), entry=None)
     assert env.read(s.PROVIDER_API_KEY) == ("sk-1",)
 
 
-def test_of_the_environment_only_our_names_are_read():
+def test_only_settings_are_read_from_the_environment():
     env = read_environment(
         {"BIG_MODEL": "x", "HOME": "/root", "CUSTOM_HEADER_A": "1", "MODEL": "y"}
     )

@@ -49,7 +49,7 @@ def test_secrets(settings, secrets):
         pytest.param({"ANTHROPIC_API_KEY": "ollama"}, id="part of ordinary words"),
     ],
 )
-def test_what_is_none(settings):
+def test_short_and_public_values_are_no_secrets(settings):
     only = {"sk-first-0123456789"}
     assert set(secrets_of(load_worker(None, environ={**BASE, **settings}))) == only
 

@@ -11,7 +11,7 @@ from ccproxy.config import settings as s
 from ccproxy.config import worker
 
 
-def test_every_setting_stands_in_the_table_once():
+def test_every_setting_is_declared_once():
     declared = [one for one in vars(s).values() if isinstance(one, s.Setting)]
     assert list(s.SETTINGS) == declared
     names = [name for setting in s.SETTINGS for name in setting.names]
@@ -29,7 +29,7 @@ def test_every_setting_is_read():
 
 
 @pytest.mark.parametrize("setting", s.SETTINGS, ids=lambda setting: setting.name)
-def test_a_setting_says_what_it_is_for(setting):
+def test_a_setting_has_meaning_and_example(setting):
     assert setting.meaning
     assert "\n" not in setting.meaning
     assert setting.example
@@ -41,5 +41,5 @@ def test_a_setting_says_what_it_is_for(setting):
     [one for one in s.SETTINGS if "…" not in one.example],
     ids=lambda setting: setting.name,
 )
-def test_an_example_is_right(setting):
+def test_an_example_is_valid(setting):
     assert setting.parse(setting.example) is not None

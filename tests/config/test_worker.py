@@ -112,7 +112,7 @@ def test_every_setting_is_read(write, here):
     assert config.custom_headers == {"X-Team": "blue"}
 
 
-def test_an_env_file_of_the_ancestors_works(write):
+def test_an_env_file_of_older_proxies_works(write):
     config = load(
         write,
         """
@@ -135,7 +135,7 @@ def test_an_env_file_of_the_ancestors_works(write):
     assert config.client_keys == ()
 
 
-def test_our_name_wins_over_the_old_one(write):
+def test_the_name_of_a_setting_precedes_its_alias(write):
     config = load(write, KIMI + "OPENAI_API_KEY=sk-of-somebody-else\n")
     assert config.api_keys == (KEY,)
 
@@ -145,7 +145,7 @@ def test_nothing_is_interpolated(write):
     assert config.models.big == "${HOME}/x"
 
 
-def test_the_shell_does_not_count_beside_an_env_file(write, monkeypatch):
+def test_the_shell_is_not_read_with_an_env_file(write, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-shell")
     monkeypatch.setenv("BIG_MODEL", "of-the-shell")
     config = load(write, KIMI, environ={"SMALL_MODEL": "of-the-shell"})
@@ -153,7 +153,7 @@ def test_the_shell_does_not_count_beside_an_env_file(write, monkeypatch):
     assert (config.models.big, config.models.small) == ("kimi-k3", "kimi-k2.6")
 
 
-def test_without_a_file_the_process_environment_counts():
+def test_without_a_file_the_environment_is_read():
     config = from_environment(
         PROVIDER="kimi",
         PROVIDER_API_KEY=KEY,
@@ -166,13 +166,13 @@ def test_without_a_file_the_process_environment_counts():
     assert config.env_file is None
 
 
-def test_the_real_environment_is_not_read_unasked(monkeypatch, complaints):
+def test_the_environment_is_read_only_if_it_is_passed(monkeypatch, complaints):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     [complaint] = complaints(load_worker, None)
     assert complaint.startswith("(environment): PROVIDER_API_KEY is missing")
 
 
-def test_the_entry_gives_port_and_label(write, here):
+def test_port_and_label_come_from_the_entry(write, here):
     entry = Entry(port=8081, env_file=here / "envs/x.env", label="Kimi-K2")
     config = load(write, KIMI + "PORT=9999\n", entry=entry)
     assert (config.port, config.label) == (8081, "Kimi-K2"), "no table, so nothing to compare"
@@ -185,7 +185,7 @@ def test_without_an_entry_the_file_may_name_a_port(write):
 # Models.
 
 
-def test_without_a_preset_the_ancestors_models_answer(write):
+def test_the_models_without_a_preset(write):
     models = load(write, PLAIN).models
     assert (models.big, models.middle, models.small) == ("gpt-4o", "gpt-4o", "gpt-4o-mini")
 
@@ -234,7 +234,7 @@ def test_pass_models_replaces_the_list(write):
     assert models.pick("gpt-4.1") == "gpt-4o"
 
 
-def test_openrouter_passes_whatever_has_a_vendor(write):
+def test_openrouter_passes_names_with_a_vendor(write):
     models = load(write, f"PROVIDER=openrouter\nPROVIDER_API_KEY={KEY}").models
     assert models.pick("x-ai/grok-4.5") == "x-ai/grok-4.5"
     assert models.pick("claude-haiku-5-5") == "anthropic/claude-haiku-5.5"
@@ -243,7 +243,7 @@ def test_openrouter_passes_whatever_has_a_vendor(write):
 # Targets.
 
 
-def test_the_owner_s_window_is_the_window(write):
+def test_the_users_window_overrides_the_card(write):
     target = load(write, "PROVIDER=ollama\nCONTEXT_WINDOW=65536").target("qwen3-coder:30b")
     assert (target.window, target.max_output) == (65536, None)
 
@@ -253,7 +253,7 @@ def test_a_target_knows_its_model(write):
     assert (target.provider, target.model, target.window) == ("kimi", "kimi-k2.6", 262144)
 
 
-def test_a_base_url_of_one_s_own_keeps_the_preset_s_deviations(write):
+def test_a_base_url_of_the_user_keeps_the_quirks_of_the_preset(write):
     config = load(write, KIMI + "PROVIDER_BASE_URL=http://127.0.0.1:9099/v1\n")
     assert config.target("kimi-k2.6").quirks == load(write, KIMI).target("kimi-k2.6").quirks
     assert config.target("kimi-k2.6").provider == "kimi"
@@ -294,13 +294,13 @@ def test_a_recognised_provider_brings_quirks_and_auth(write):
         ("https://llm.example.com/v1", "llm.example.com", "llm.example.com"),
     ],
 )
-def test_an_unknown_server_is_called_by_host_and_port(write, url, name, host):
+def test_an_unknown_server_is_named_by_host_and_port(write, url, name, host):
     config = load(write, f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL={url}")
     assert (config.provider, config.provider_name) == ("", name)
     assert config.target("m").provider == host
 
 
-def test_families_that_are_alike_everywhere_are_known_everywhere(write):
+def test_cards_that_hold_everywhere_apply_to_unknown_servers(write):
     """For example, o* and gpt-5* require max_completion_tokens at every server."""
     config = load(write, PLAIN)
     for model in ("o3", "o4-mini", "gpt-5", "gpt-5.2", "gpt-5.4-mini"):
@@ -313,20 +313,20 @@ def test_families_that_are_alike_everywhere_are_known_everywhere(write):
 # Direct mode, Azure, Requesty, the demo.
 
 
-def test_direct_mode_at_the_preset_s_own_endpoint(write):
+def test_direct_mode_at_the_endpoint_of_the_preset(write):
     config = load(write, f"PROVIDER=deepseek\nPROVIDER_API_KEY={KEY}\nPROVIDER_API=messages")
     assert (config.api, config.auth) == ("messages", "x-api-key")
     assert config.messages_url() == "https://api.deepseek.com/anthropic/v1/messages"
     assert config.count_url() == f"{config.messages_url()}/count_tokens"
 
 
-def test_direct_mode_at_an_address_of_the_user_s(write):
+def test_direct_mode_at_an_address_of_the_user(write):
     text = "PROVIDER_API=messages\nPROVIDER_BASE_URL=https://gw.example.com\n"
     config = load(write, text + f"PROVIDER_API_KEY={KEY}")
     assert config.messages_url() == "https://gw.example.com/v1/messages"
 
 
-def test_anthropic_is_direct_unless_told_otherwise(write):
+def test_anthropic_is_direct_by_default(write):
     text = f"PROVIDER=anthropic\nPROVIDER_API_KEY={KEY}\n"
     direct, chat = load(write, text), load(write, text + "PROVIDER_API=chat")
     assert (direct.api, direct.auth) == ("messages", "x-api-key")
@@ -423,7 +423,7 @@ def test_requesty_s_auto_cache(write, text, body):
     assert config.target("of-nobody").quirks.extra_body == body
 
 
-def test_the_demo_needs_nothing_and_is_told_where_it_lives(write):
+def test_the_demo_needs_no_setting_and_gets_its_address(write):
     config = load(write, "PROVIDER=demo")
     assert config.serves_demo
     assert config.api_keys == ("demo",)
@@ -452,7 +452,7 @@ def test_a_passed_key_replaces_the_pool(write):
     assert (config.api_keys, config.pass_client_key) == ((), True)
 
 
-def test_secrets_do_not_show(write):
+def test_the_repr_contains_no_secret(write):
     config = load(
         write,
         KIMI
@@ -487,7 +487,7 @@ def test_custom_headers(write, name, sent):
     assert config.custom_headers == {sent: "v"}
 
 
-def test_a_preset_s_header_is_overruled(write):
+def test_a_header_of_the_user_overrides_the_presets(write):
     text = f"PROVIDER=copilot\nPROVIDER_API_KEY={KEY}\n"
     assert load(write, text).custom_headers["Copilot-Integration-Id"] == "vscode-chat"
     config = load(write, text + "CUSTOM_HEADER_COPILOT_INTEGRATION_ID=mine\n")

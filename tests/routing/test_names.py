@@ -1,4 +1,4 @@
-"""One way to name a model anywhere in the fleet."""
+"""Model names: references with a label, tiers and plain names."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_references(name, ref):
     assert parse_ref(name, LABELS) == ref
 
 
-def test_a_place_is_written_as_it_is_read():
+def test_a_reference_is_parsed_as_it_is_written():
     assert parse_ref(str(ModelRef("Kimi", "k3")), LABELS) == ModelRef("Kimi", "k3")
 
 
@@ -73,7 +73,7 @@ def test_tiers_of_names(name, tier):
 @pytest.mark.parametrize(
     ("word", "tier"), [("big", "big"), ("Middle", "middle"), ("SMALL", "small"), ("opus", None)]
 )
-def test_words_for_tiers(word, tier):
+def test_names_of_tiers(word, tier):
     assert tier_named(word) == tier
 
 
@@ -87,7 +87,7 @@ def test_words_for_tiers(word, tier):
         pytest.param(CLAUDE, "claude-opus-4-1", False, id="Claude Code's names mean tiers"),
     ],
 )
-def test_names_that_are_meant(models, name, own):
+def test_names_of_single_models(models, name, own):
     assert is_own_name(models, name) is own
 
 
@@ -117,5 +117,5 @@ def test_names_without_label(switched, name, model):
         pytest.param(CLAUDE, NO_TIERS, "big", "claude-opus-5", "claude-opus-5", id="sent on"),
     ],
 )
-def test_names_behind_a_label(models, switched, name, asked, model):
+def test_names_after_a_label(models, switched, name, asked, model):
     assert model_after_label(models, switched, name, requested=asked) == model

@@ -1,4 +1,4 @@
-"""The user's rules: what a request is, and which model it gets for that."""
+"""The routing rules: the properties of a request, and the model that it selects."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def facts(headers: dict[str, str] | None = None, **fields: Any) -> RequestFacts:
     return request_facts(read_request(json.dumps(body).encode()), headers or {})
 
 
-def said(*content: Any) -> list[dict[str, Any]]:
+def user(*content: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(content)}]
 
 
@@ -62,7 +62,7 @@ def result(*content: Any) -> dict[str, Any]:
     [
         pytest.param({}, {}, "main", id="main is what nothing else is"),
         pytest.param({"x-claude-code-agent-id": "a1"}, {}, "subagent", id="an agent's id"),
-        pytest.param({}, {"messages": said({"type": "text", "text": COMPACT})}, "compaction"),
+        pytest.param({}, {"messages": user({"type": "text", "text": COMPACT})}, "compaction"),
         pytest.param(
             {}, {"tools": [], "output_config": TITLE}, "auxiliary", id="a session's title"
         ),
@@ -110,10 +110,10 @@ def test_classes(headers, fields, kind):
     ("fields", "found"),
     [
         pytest.param({}, set(), id="nothing special"),
-        pytest.param({"messages": said(IMAGE)}, {"image"}, id="an image"),
-        pytest.param({"messages": said(result(IMAGE))}, {"image"}, id="an image that a tool read"),
+        pytest.param({"messages": user(IMAGE)}, {"image"}, id="an image"),
+        pytest.param({"messages": user(result(IMAGE))}, {"image"}, id="an image that a tool read"),
         pytest.param(
-            {"messages": said({"type": "text", "text": json.dumps(IMAGE)})},
+            {"messages": user({"type": "text", "text": json.dumps(IMAGE)})},
             set(),
             id="an image that is only talked about",
         ),
@@ -126,25 +126,27 @@ def test_classes(headers, fields, kind):
                             {"type": "tool_use", "id": "t", "name": "X", "input": {"a": [IMAGE]}}
                         ],
                     },
-                    *said(result({"type": "text", "text": "x"})),
+                    *user(result({"type": "text", "text": "x"})),
                 ]
             },
             set(),
             id="the arguments of a call show nothing",
         ),
-        pytest.param({"messages": said(PDF)}, {"pdf"}, id="a PDF"),
-        pytest.param({"messages": said(result(PDF))}, {"pdf"}, id="a PDF that a tool read"),
-        pytest.param({"messages": said(TEXT_FILE)}, set(), id="a document of text"),
+        pytest.param({"messages": user(PDF)}, {"pdf"}, id="a PDF"),
+        pytest.param({"messages": user(result(PDF))}, {"pdf"}, id="a PDF that a tool read"),
+        pytest.param({"messages": user(TEXT_FILE)}, set(), id="a document of text"),
         pytest.param(
-            {"messages": said({"type": "document", "source": {"type": "url", "url": "https://e"}})},
+            {"messages": user({"type": "document", "source": {"type": "url", "url": "https://e"}})},
             {"pdf"},
             id="a PDF somewhere else",
         ),
         pytest.param(
-            {"messages": said({"type": "document"})}, set(), id="a document without a source"
+            {"messages": user({"type": "document"})},
+            set(),
+            id="a document without a source",
         ),
         pytest.param(
-            {"messages": said({"type": "document", "source": ["application/pdf"]})},
+            {"messages": user({"type": "document", "source": ["application/pdf"]})},
             set(),
             id="a source that is none: the conversion will say so",
         ),
@@ -164,13 +166,13 @@ def test_classes(headers, fields, kind):
         pytest.param({"model": "claude-haiku-5-5"}, {"background"}, id="haiku"),
     ],
 )
-def test_signs(fields, found):
+def test_properties_of_requests(fields, found):
     seen = facts(**fields)
     names = ("image", "pdf", "web_search", "thinking", "background")
     assert {name for name in names if getattr(seen, name)} == found
 
 
-def test_the_agents_type_is_told_by_a_header():
+def test_the_type_of_the_agent_is_in_a_header():
     assert facts({"x-claude-code-agent-type": "Explore"}).agent == "explore"
 
 
@@ -259,7 +261,7 @@ def test_reasons(seen, reason):
         ),
     ],
 )
-def test_the_window_of_the_chosen_model_counts(tokens, decision):
+def test_the_window_of_the_selected_model_applies(tokens, decision):
     routing = Routing(rules={"background": "SMALL"}, long_context=LongContext(model="LONG"))
     windows = {"SMALL": 200, None: 100000}
     seen = RequestFacts(kind="main", background=True, tokens=tokens)
@@ -269,7 +271,7 @@ def test_the_window_of_the_chosen_model_counts(tokens, decision):
 @pytest.mark.parametrize(
     "seen", [RequestFacts(kind="main"), RequestFacts(kind="subagent", thinking=True)]
 )
-def test_without_rules_nothing_is_decided(seen):
+def test_without_rules_there_is_no_decision(seen):
     assert decide(NO_ROUTING, seen, window=no_window) == UNDECIDED
     assert NO_ROUTING.is_empty
 
@@ -285,12 +287,12 @@ def test_without_rules_nothing_is_decided(seen):
         pytest.param(None, 500, None, id="nobody gets long requests"),
     ],
 )
-def test_a_threshold_from_elsewhere_is_for_rules_without_one(long, tokens, after):
+def test_the_threshold_of_the_env_file_applies_without_one_in_the_table(long, tokens, after):
     routing = Routing(rules={"main": "M"}, long_context=long)
     assert routing.with_threshold(tokens) == Routing(rules={"main": "M"}, long_context=after)
 
 
-def test_a_rule_that_does_not_fit_decides_nothing():
+def test_a_rule_that_does_not_match_is_skipped():
     routing = Routing(rules={"image": "SEES"})
     assert decide(routing, RequestFacts(kind="main"), window=no_window) == UNDECIDED
 
@@ -313,5 +315,5 @@ def test_a_rule_that_does_not_fit_decides_nothing():
         (Problem("api_error", "", status=508), False),
     ],
 )
-def test_who_is_out(problem, out):
+def test_failures_of_the_provider(problem, out):
     assert is_provider_failure(problem) is out
