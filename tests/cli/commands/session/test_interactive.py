@@ -112,9 +112,9 @@ def test_on_a_fleet_that_runs(demo, process):
         "answers",
         "Demo is bypassed",
         "Demo is on",
-        "\nRecording Demo conversations",
+        "Recording Demo conversations",
         "Not recording Demo conversations",
-        "/test-connection",
+        "proxy.switched enabled=true",
     ):
         assert said in done.stdout, said
 
