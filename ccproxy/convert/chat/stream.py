@@ -212,15 +212,18 @@ class ChatToMessageStream:
         opaque = delta.reasoning_opaque
         if plain == _NOTHING and details is None and blocks is None and opaque is None:
             return
-        entries = _objects(details)
+        entries = [] if details is None else _objects(details)
         if self._snapshots is not None:
             entries = [self._snapshots.detail(entry) for entry in entries]
             plain = tuple(self._snapshots.text("reasoning", text) for text in plain)
-        self._writer.queue_details(entries)
+        if entries:
+            self._writer.queue_details(entries)
         if opaque:
             self._writer.carry(REASONING_OPAQUE, opaque)
-        text = self._reasoning.read(plain, entries or _objects(blocks))
-        if text and not self._tagged.repeats(text):
+        if blocks is not None and not entries:
+            entries = _objects(blocks)
+        text = self._reasoning.read(plain, entries)
+        if text and not (self._tagged.has_text and self._tagged.repeats(text)):
             self._emit("thinking", text)
 
     def _take_text(self, text: str, *, is_whole: bool = False) -> None:

@@ -104,16 +104,15 @@ class ReasoningReader:
     def read(self, plain: Sequence[object], details: Sequence[Mapping[str, Any]]) -> str:
         """Return the new text, from the first of the *plain* fields that has any."""
         for value in plain:
-            if value and (text := plain_text(value)):
+            text = value if isinstance(value, str) else plain_text(value)
+            if text:
                 self.plain_seen = True
                 return text
         return "" if self.plain_seen else "".join(map(text_of_detail, details))
 
 
 def plain_text(value: object) -> str:
-    """Return the text of a reasoning field: a string, or objects with a text."""
-    if isinstance(value, str):
-        return value
+    """Return the text of a reasoning field that is no string: objects with a text."""
     if isinstance(value, dict):
         return text_of_detail(value)
     items = value if isinstance(value, list) else ()
