@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.common.learning import (
+from ccproxy.convert.common.refused_features import (
     CONVERTED_FEATURES,
     LearnedRefusals,
     adapted,

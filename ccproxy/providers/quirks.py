@@ -176,7 +176,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Name of a header that is "agent" in requests that continue a turn, else "user"; Copilot
     charges for the latter only."""
     refused_fields: tuple[str, ...] = ()
-    """Paths of fields that are removed from every request, see `convert/common/learning.py`."""
+    """Fields that are removed from every request, see `convert/common/refused_features.py`."""
     extra_body: dict[str, Any] = {}
     """Fields added to every request."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.convert.common.learning import LearnedRefusals
+from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.errors import CcproxyError
 from ccproxy.keys.pool import KeyPool

@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.fleet import FILE_NAME
 from ccproxy.config.worker import WorkerConfig
-from ccproxy.convert.common.learning import LearnedRefusals
+from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext

@@ -17,7 +17,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from ccproxy.convert.common.learning import LearnedRefusals
+from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.convert.errors.causes import Cause

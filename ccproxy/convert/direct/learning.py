@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.common.learning import LearnedRefusals
+from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.thinking import PREFIX
 from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import fields_of, without_fields

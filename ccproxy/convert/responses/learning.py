@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccproxy.convert.common.learning import LearnedRefusals
+from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.responses.reasoning_items import digest
 from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.providers.quirks import Api

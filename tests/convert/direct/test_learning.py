@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ccproxy.convert.common.learning import MAX_OPAQUE, LearnedRefusals
+from ccproxy.convert.common.refused_features import MAX_OPAQUE, LearnedRefusals
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.errors import Problem
 from tests.messages import prompt

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ccproxy.convert.common.learning import (
+from ccproxy.convert.common.refused_features import (
     MAX_OPAQUE,
     LearnedRefusals,
     adapted,
