@@ -1,11 +1,11 @@
-"""Exit with 0 if the proxy in this container takes requests; what Docker calls every 10 s."""
+"""Exit with 0 if the proxy in this container accepts requests. Docker runs this every 10 s."""
 
 import os
 import sys
 import urllib.request
 
 url = f"http://127.0.0.1:{os.environ.get('CCPROXY_PORT', '8080')}/readyz"
-# Never by a proxy of the environment: this is about this very container.
+# Without the HTTP proxy of the environment: the address is in this container.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 try:
     with opener.open(url, timeout=2) as answer:
