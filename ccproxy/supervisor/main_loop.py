@@ -166,7 +166,10 @@ class Supervisor:
             case "stop":
                 return await self._stop_all(command.drain)
             case "restart":
-                return await self._operations.restart(command)
+                reply = await self._operations.restart(command)
+                if reply.ok and not command.labels:
+                    self._guard.removed = ""  # every worker has read the new state folder
+                return reply
             case "reload":
                 return await self._operations.reload(command)
             case "plan":

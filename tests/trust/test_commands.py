@@ -1,4 +1,4 @@
-"""R3, R4, R7, R10, R11: commands that collide, die or are given nonsense. With stand-in workers."""
+"""Commands that collide, are killed or read nonsense, with stand-ins for workers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def processes_of(home):
 
 
 def test_commands_at_once(home):
-    """R4: 200 rounds of start, stop and reload at once: one supervisor, N workers, none hangs."""
+    """200 rounds of start, stop and reload at once: one supervisor, N workers, no command hangs."""
     home.add("Kimi")
     home.add("Glm", workers=2)
     chance = random.Random(4)
@@ -76,7 +76,7 @@ def test_commands_at_once(home):
 
 
 def test_a_worker_that_ends_at_once_is_put_off(home):
-    """R7: 0.5, 1, 2, 4, 8, 16, 30, 30 s (each 25 % more or less), a crash loop after five, idle."""
+    """Delays of 0.5, 1, 2, 4, 8, 16, 30, 30 s (each ± 25 %), a crash loop after five, no load."""
     home.add("Kimi", CRASH="1")
     supervisor = psutil.Process(home.supervise())
     wanted = [0.5, 1, 2, 4, 8, 16, 30, 30][: size(3, 8)]
@@ -98,7 +98,7 @@ def test_a_worker_that_ends_at_once_is_put_off(home):
     assert load < size(0.05, 0.01)
 
 
-# R10.
+# Mistakes in the files.
 
 FIRST, SECOND = "envs/Kimi.env", "envs/Glm.env"
 
@@ -174,7 +174,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_configuration_is_told_and_touches_nothing(running, name):
-    """R10: exit 78, the file, the line, a fix, no secret; what runs goes on."""
+    """Exit code 78, file, line and fix, no secret; running workers continue."""
     pids, spawned = running.pids, len(running.home.events("worker.spawned"))
     BROKEN[name](running.home)
     for op in ("reload", "start"):
@@ -225,7 +225,7 @@ def test_there_are_forty():
     assert len(BROKEN) >= 40
 
 
-# R11.
+# Kills.
 
 START = """
 import sys
@@ -239,7 +239,7 @@ client.request(fleet, "restart" if len(list(fleet.pids.glob("*.pid"))) > 1 else 
 
 
 def test_killed_at_any_moment(home):
-    """R11: 200 kills of the command or the supervisor while they write: all states readable."""
+    """200 kills of a command or the supervisor while it writes: every file stays readable."""
     home.add("Kimi")
     home.add("Glm", workers=2)
     chance = random.Random(11)

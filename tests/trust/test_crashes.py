@@ -1,4 +1,4 @@
-"""R1, R2, R16: workers and supervisors that die or hang under load."""
+"""Workers and supervisors that are killed or hang under load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_gone(pid):
 
 
 async def test_a_killed_worker_under_load(fleet, upstream, events):
-    """R1: detected in 0.2 s, answers in 2 s; the others lose nothing; nobody is refused."""
+    """The worker is replaced, the others lose nothing, and no connection is refused."""
     fleet.write(**{label: settings(upstream) for label in LABELS})
     assert (await fleet.ccproxy("start")).code == 0
     pid = await fleet.worker_pid("kimi")
@@ -62,7 +62,7 @@ async def test_a_killed_worker_under_load(fleet, upstream, events):
 
 
 async def test_a_killed_supervisor_under_load(fleet, upstream, events):
-    """R2: 60 s without one, then `start`: adopted in 1 s, same pids; later crashes are seen."""
+    """A while without a supervisor, then `start`: same pids, and later crashes are noticed."""
     fleet.write(**{label: settings(upstream) for label in LABELS})
     assert (await fleet.ccproxy("start")).code == 0
     before = {row["label"]: row["pids"] for row in (await fleet.status())["proxies"]}
@@ -106,7 +106,7 @@ async def test_a_killed_supervisor_under_load(fleet, upstream, events):
 
 @pytest.mark.skipif(not IS_FULL, reason="22 s; scaled down in supervisor/test_fleet.py")
 async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
-    """R16: three probes missed -> ABRT with its stack -> KILL -> restart."""
+    """Three missed probes -> SIGABRT with its stack -> SIGKILL -> restart."""
     fleet.write(kimi=settings(upstream))
     assert (await fleet.ccproxy("start")).code == 0
     pid = await fleet.worker_pid("kimi")
@@ -120,7 +120,7 @@ async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
 
 
 async def test_a_busy_worker_is_no_hung_one(fleet, provider, events):
-    """R16: 500 open streams that say a word now and then: never taken for dead (full: an hour)."""
+    """500 slow open streams: the worker is never considered hung (full size: an hour)."""
     words = [asyncio.Event() for _ in range(size(1, 60))]
     spoken = [part for word in words for part in (word, chunk("b"))]
     provider.script(lambda _: stream(chunk("a"), *spoken, chunk("c", finish="stop")))

@@ -1,4 +1,4 @@
-"""R12, R13: a full disk, and rotation under many writers. R14: tests/test_logs.py, test_cleanup."""
+"""Log files on a full disk, and rotated under many writers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fill(file):
 
 
 async def test_a_full_disk_stops_no_request(small_disk, upstream):
-    """R12: all answered, lines counted and told, the disk named; on again without a restart."""
+    """All requests are answered, lost lines are counted, and logging resumes without a restart."""
     async with FleetHome(small_disk) as fleet:
         fleet.write(kimi=settings(upstream))
         assert (await fleet.ccproxy("start")).code == 0
@@ -89,7 +89,7 @@ async def ready_row(fleet):
 
 
 async def test_a_worker_comes_back_on_a_full_disk(small_disk, upstream):
-    """R12: neither its log, its record nor its crash file keeps it from serving."""
+    """Neither log, record nor crash file prevents a worker from serving."""
     async with FleetHome(small_disk) as fleet:
         fleet.write(kimi=settings(upstream))
         assert (await fleet.ccproxy("start")).code == 0
@@ -119,7 +119,7 @@ file.close()
 
 
 def test_rotation_under_four_writers(tmp_path):
-    """R13: 4 × 40,000 lines, 40 rotations, cleanups beside them: nothing lost, nothing torn."""
+    """4 × 40,000 lines, 40 rotations, concurrent cleanups: no line is lost or torn."""
     count = size(4_000, 40_000)
     limit = count * 85 // 10
     command = [sys.executable, "-c", WRITER]
@@ -171,7 +171,7 @@ def test_rotation_under_four_writers(tmp_path):
 
 
 def test_those_who_follow_see_every_line_across_rotations(tmp_path):
-    """R13: `tail -F` and `logs -f` follow; each rotation waits until both have caught up."""
+    """`tail -F` and `logs -f` follow; each rotation waits until both have caught up."""
     path = tmp_path / "kimi.log"
     file = LogFile(path, limit=1000)
     follower = Follower(Log(source="kimi", path=path, parts=()))

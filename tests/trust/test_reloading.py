@@ -1,4 +1,4 @@
-"""R9, R21: reloads under load, and an upgrade of the package under a running fleet."""
+"""Reloads under load, and an upgrade of the package under a running fleet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R18: many streams, some of which their clients leave, and nothing piles up."""
+"""Many streams, some left by their clients: memory and descriptors do not grow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def soak(port, streams, chance):
 
 
 async def test_a_soak(fleet):
-    """R18: 100,000 streams: memory +10 % at most after warm-up, descriptors ±5, no zombie."""
+    """100,000 streams: memory +10 % at most after warm-up, descriptors ± 5, no zombie."""
     streams, chance = size(1_000, 100_000), random.Random(18)
     async with CheapProvider() as upstream:
         fleet.write(kimi=settings(upstream.url))

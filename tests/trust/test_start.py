@@ -1,4 +1,4 @@
-"""R5, R6, R19, R20, R22: what a start gives, and what it tells when it cannot."""
+"""What a start results in, and what it reports when it fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHARE = 25 * 2**20
 
 @pytest.mark.parametrize(("workers", "seconds"), [(4, 3.0), pytest.param(32, 10.0, id="32")])
 async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
-    """R6: 4 in 3 s, 32 in 10 s. R22: 64 MiB each at most, 800 MiB for 32 idle ones."""
+    """4 workers in 3 s, 32 in 10 s; at most 64 MiB each, 800 MiB for 32 idle ones."""
     count = workers if IS_FULL else min(workers, 6)
     fleet.write(**{f"demo{number}": {"PROVIDER": "demo"} for number in range(count)})
     begun = time.monotonic()
@@ -42,7 +42,7 @@ async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
     assert [row["state"] for row in rows] == ["ready"] * count
     memory = [psutil.Process(row["pids"][0]).memory_full_info() for row in rows]
     most, all_in_all = max(one.rss for one in memory), sum(one.pss for one in memory)
-    note(f"/R22 {count} workers", start_s=round(took, 2), most_mib=round(most / 2**20, 1),
+    note(f"{count} workers", start_s=round(took, 2), most_mib=round(most / 2**20, 1),
          all_mib=round(all_in_all / 2**20))  # fmt: skip
     assert took <= limit(seconds)
     assert most <= MEMORY
@@ -50,7 +50,7 @@ async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
 
 
 def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
-    """R6: exit 7, its last 20 lines on stderr; at full size 15 s pass and its stack shows."""
+    """Exit code 7 and its last 20 lines on stderr; at full size after 15 s, with its stack."""
     home.add("Kimi", NEVER_READY="1")
     home.supervise()
     begun = time.monotonic()
@@ -70,8 +70,8 @@ def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
 
 async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
     """
-    R19, as far as decision 8 of the design lets it: a start checks every file first and starts
-    nothing; what runs already is left alone, and a start of the others by name gives three of four.
+    A start checks every file first and starts nothing. Running workers are left alone, and a start
+    of the other entries by name starts three of four.
     """
     labels = ("kimi", "glm", "qwen", "groq")
     broken = {"PROVIDER_BASE_URL": "nonsense"}
@@ -92,7 +92,7 @@ async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
 
 
 async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, events):
-    """R5: named, exit 5 (1 with others up), 0 spawns, ready 5 s after the release."""
+    """The holder is named, exit code 5 (1 if others run), no spawn, ready after the release."""
     fleet.write(kimi=settings(upstream), glm=settings(upstream))
     code = "import socket,sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
     code += "print('up', flush=True); sys.stdin.read()"
@@ -117,7 +117,7 @@ async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, 
 
 
 async def test_a_closed_terminal_takes_nobody_along(fleet, upstream):
-    """R20: a shell on a terminal of its own starts the fleet and is hung up on."""
+    """A shell on its own terminal starts the fleet, and the terminal is closed."""
     fleet.write(kimi=settings(upstream))
     read, inherited = os.pipe()
     os.set_inheritable(inherited, True)

@@ -1,4 +1,4 @@
-"""R8: a stop under streams, and what is left of it: nothing."""
+"""A stop with open streams leaves no process and no file behind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def streams(fleet, provider):
 
 
 async def test_streams_finish_and_nothing_new_is_accepted(fleet, streams):
-    """R8: 20 streams of 20 s finish whole; from the first moment on the port refuses."""
+    """20 streams of 20 s finish completely; from the first moment on the port refuses."""
     gate, answers = streams
     begun = time.monotonic()
     stopping = asyncio.create_task(fleet.ccproxy("stop"))
@@ -78,7 +78,7 @@ async def test_streams_finish_and_nothing_new_is_accepted(fleet, streams):
 
 @pytest.mark.parametrize("how", ["drain", "now in the middle of a drain"])
 async def test_what_outlasts_the_drain_is_told(fleet, streams, how):
-    """R8: each stream gets one `event: error`, then its end; nobody is left 2 s later."""
+    """Each stream gets one `event: error` and ends; no process is left."""
     _, answers = streams
     seconds = size(1, 5) if how == "drain" else 30
     begun = time.monotonic()
