@@ -166,10 +166,7 @@ class Supervisor:
             case "stop":
                 return await self._stop_all(command.drain)
             case "restart":
-                reply = await self._operations.restart(command)
-                if reply.ok and not command.labels:
-                    self._guard.removed = ""  # every worker has read the new state folder
-                return reply
+                return await self._restart(command)
             case "reload":
                 return await self._operations.reload(command)
             case "plan":
@@ -230,6 +227,12 @@ class Supervisor:
         path = socket_path(self._fleet.home, name)
         is_elsewhere = self._server.path.parent != socket_path(self._fleet.home).parent
         return runtime_path(self._fleet.home, f"{name}.sock") if is_elsewhere else path
+
+    async def _restart(self, command: ControlCommand) -> ControlReply:
+        reply = await self._operations.restart(command)
+        if reply.ok and not command.labels:
+            self._guard.removed = ""  # every worker uses the new state folder
+        return reply
 
     async def _stop_all(self, drain: float) -> ControlReply:
         self._operations.is_ending = True
