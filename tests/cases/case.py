@@ -17,13 +17,13 @@ from typing import Any
 from tests.provider import Script, completion
 
 ABSENT = object()
-"""Expected where there must be nothing."""
+"""Expected value of a field that must be absent."""
 
 Expected = Mapping[str, Any]
 """By path: the value, `ABSENT`, or a function that must return true for it."""
 
 PLAIN = "plain"
-"""The provider of cases that hold for any OpenAI-compatible server."""
+"""The provider of cases that apply to any OpenAI-compatible server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Case:
 
 
 def check(content: Any, expected: Expected) -> None:
-    """Hold *content* against what is *expected* of it."""
+    """Compare *content* with *expected*."""
     for path, wanted in expected.items():
         found = at(content, path)
         story = f"{path} is {_short(found)}, wanted {_short(wanted)}"

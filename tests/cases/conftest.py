@@ -58,7 +58,7 @@ class Workers:
         return "\n".join([*lines, "PASS_MODELS=*", "MAX_RETRIES=0", ""])
 
     async def stop(self) -> None:
-        """End what was started."""
+        """Stop all workers."""
         for child in self._running:
             child.kill()
         for child in self._running:

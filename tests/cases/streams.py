@@ -1,7 +1,7 @@
 """
-Streams as providers really send them; each is besides cut anew at many sizes.
+Streams as providers send them; each is also re-cut at many sizes.
 
-Every one also passes the checker of the stream grammar, which reads the answer.
+Every answer is read by the checker of the stream grammar.
 """
 
 from __future__ import annotations

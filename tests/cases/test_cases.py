@@ -1,4 +1,4 @@
-"""Plays every case over real HTTP; streams besides cut anew at many sizes."""
+"""Plays every case over HTTP; streams also re-cut at many sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 TABLES = (requests.CASES, answers.CASES, streams.CASES, failures.CASES)
 SIZES = (1, 2, 3, 7, 64, 1000)
-"""Bytes that come at once."""
+"""Bytes of one read."""
 
 
 def named(case: Case, *more: object) -> str:
@@ -71,7 +71,7 @@ async def play(case, upstream, workers, client, *, streamed) -> Answer:
 
 
 def strictly_openai(body):
-    """Leave out what only some providers understand, and is asked for by a case of theirs."""
+    """Remove the fields that only some providers understand."""
     known = {"reasoning_content", "reasoning", "reasoning_details", "prefix", "partial"}
     messages = [
         {name: value for name, value in message.items() if name not in known}

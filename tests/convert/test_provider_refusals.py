@@ -36,7 +36,7 @@ def encoded(body: Any) -> bytes:
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 
-TOLD = {
+EXPECTED = {
     Cause.OVERFLOW: ("invalid_request_error", 400),
     Cause.OUT_OF_CREDIT: ("billing_error", 402),
     Cause.QUOTA: ("rate_limit_error", 429),
@@ -56,25 +56,25 @@ TOLD = {
     Cause.WRONG_URL: ("api_error", 502),
 }
 POINTLESS = {Cause.OUT_OF_CREDIT, Cause.QUOTA, Cause.BAD_KEY, Cause.WRONG_URL}
-"""To ask again is of no use, and Claude Code must be told so: it would go on for minutes."""
+"""Causes for which a retry is pointless; without the header Claude Code retries for minutes."""
 
 
 @pytest.mark.parametrize(("provider", "status", "body", "headers", "cause", "wait"), EVERY)
 def test_what_is_meant(provider, status, body, headers, cause, wait):
-    found = read(provider, status, body, headers)
-    assert found.cause is cause
-    assert found.problem.retry_after == wait
+    error = read(provider, status, body, headers)
+    assert error.cause is cause
+    assert error.problem.retry_after == wait
     if cause is Cause.SERVER:
-        assert found.problem.kind == "api_error"
-        assert 500 <= found.problem.status < 520
+        assert error.problem.kind == "api_error"
+        assert 500 <= error.problem.status < 520
     else:
-        assert (found.problem.kind, found.problem.status) == TOLD[cause]
+        assert (error.problem.kind, error.problem.status) == EXPECTED[cause]
     pointless = cause in POINTLESS or (wait or 0) > 60
-    assert found.problem.should_retry is (False if pointless else None)
+    assert error.problem.should_retry is (False if pointless else None)
     assert (
-        ("prompt is too long" in found.problem.message)
+        ("prompt is too long" in error.problem.message)
         or cause is not Cause.OVERFLOW
-        or ("exceed context limit" in found.problem.message)
+        or ("exceed context limit" in error.problem.message)
     )
 
 
@@ -88,14 +88,14 @@ def test_the_providers_words_are_kept(provider, status, body, headers, cause, wa
         assert " ".join(text.split()) in " ".join(message.split())
 
 
-def words(found: Any) -> list[str]:
-    """The messages in a body, whatever it is called there."""
-    if not isinstance(found, dict):
+def words(error: Any) -> list[str]:
+    """Return the messages in a body, under any name."""
+    if not isinstance(error, dict):
         return []
-    texts = [found[name] for name in ("message", "status_msg", "detail") if name in found]
-    texts += [found["error"]] if isinstance(found.get("error"), str) else []
+    texts = [error[name] for name in ("message", "status_msg", "detail") if name in error]
+    texts += [error["error"]] if isinstance(error.get("error"), str) else []
     for name in ("error", "errors", "base_resp"):
-        texts += words(found.get(name))
+        texts += words(error.get(name))
     return [text for text in texts if isinstance(text, str)]
 
 
@@ -104,10 +104,10 @@ def words(found: Any) -> list[str]:
     [row for row in EVERY if isinstance(row.values[2], dict) and "error" in row.values[2]],
 )
 def test_the_same_inside_a_stream(provider, status, body, headers, cause, wait):
-    """There is no status there, so only causes that words or codes tell can be the same."""
+    """Without a status, only causes that follow from the text or codes can be the same."""
     assert is_error_body(encoded(body))
-    found = classify_event(encoded(body), quirks=quirks_of(provider))
-    assert found is not None
+    error = classify_event(encoded(body), quirks=quirks_of(provider))
+    assert error is not None
     if cause is Cause.OVERFLOW:
-        assert found.cause is cause
-    assert found.problem.kind != "request_too_large" or cause is Cause.TOO_LARGE
+        assert error.cause is cause
+    assert error.problem.kind != "request_too_large" or cause is Cause.TOO_LARGE

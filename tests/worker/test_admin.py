@@ -42,7 +42,7 @@ async def proxy(start, provider):
 
 
 async def state_of(proxy, home):
-    """Everything that an admin route could change or make."""
+    """Return all state that an admin route could change."""
     session = proxy.worker.session
     return (
         session.bypass.is_active,
@@ -131,7 +131,7 @@ async def test_other_methods_do_nothing(proxy, path, method, tmp_path):
 
 
 def raw(call, *headers, body=b"{}"):
-    """A request as bytes, so that nothing in between puts it right."""
+    """Return a request as bytes, so that no client library corrects it."""
     lines = [f"{call} HTTP/1.1", f"x-api-key: {CLIENT_KEY}", "Connection: close", *headers]
     if body:
         lines.append(f"Content-Length: {len(body)}")

@@ -1,4 +1,4 @@
-"""Reading an answer: one event, a whole body, or a body of events."""
+"""Tests of reading an answer: one event, a whole body, or a body of events."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_a_whole_answer_is_complete_without_a_reason(finish):
 
 @pytest.mark.parametrize("number", [{"index": 1}, {"index": 0}, {}])
 def test_choices_are_merged(number):
-    """Copilot's are two halves of one answer, with one number or without any."""
+    """Copilot splits one answer over two choices with equal or missing indexes."""
     completion = whole("I will look.", finish="tool_calls")
     second = {"message": {"tool_calls": [function("{}", id="t1")]}, "finish_reason": "tool_calls"}
     completion["choices"].append({**number, **second})

@@ -1,4 +1,4 @@
-"""The short way is taken only where it cannot differ from the long one."""
+"""Tests of chunk templates: their output equals that of the state machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay: bytes to bytes, the same at every chunking, on the short way and on the long one."""
+"""Tests of the relay: the same bytes at every chunking, with and without templates."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ RECORDED = {
 
 
 def relay(pieces, **settings):
-    """Relay the pieces as the edge does."""
+    """Relay the pieces as the worker does."""
     answer, out = ChatRelay(context(**settings)), b""
     try:
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""The state machine: what a provider says becomes the blocks of one message, in their order."""
+"""Tests of the state machine that converts chunks to the blocks of one message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.grammar import assemble, check
 
 
 def play(chunks, *, done=True, **settings):
-    """Feed the chunks and return all events; the stream must keep the grammar."""
+    """Feed the chunks and return all events, which must be a valid stream."""
     machine = ChatToMessageStream(context(**settings))
     events = [event for chunk in chunks for event in machine.feed(parsed(chunk))]
     if done:
@@ -424,7 +424,7 @@ NO_OBJECTS = [
 )
 @pytest.mark.parametrize("behind", [[], [say("x")], [call("{}", **B)]])
 def test_arguments_that_are_no_json_go_out_as_they_came(pieces, reason, told, behind):
-    """Claude Code tells the model so; an error would have the same come again."""
+    """Claude Code reports it to the model; an error would cause the same answer again."""
     chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), *behind, end(reason)]
     lines = script(chunks)
     assert "".join(line[4:] for line in lines if line.startswith("0 +")) == "".join(pieces)

@@ -1,4 +1,4 @@
-"""A leading `<think>…</think>` is reasoning; everything that only looks like it is text."""
+"""Tests of think tags: a leading `<think>…</think>` is reasoning, look-alikes are text."""
 
 from __future__ import annotations
 

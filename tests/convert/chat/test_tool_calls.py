@@ -1,4 +1,4 @@
-"""Which call a delta belongs to, its id, and what its arguments are."""
+"""Tests of the assembly of tool calls: identity, ids and arguments."""
 
 from __future__ import annotations
 

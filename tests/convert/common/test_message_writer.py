@@ -1,4 +1,4 @@
-"""The only order in which events are written, and what signatures carry."""
+"""Tests of the message writer: the order of events, and the data in signatures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def called(arguments: str = "{}", *, name: str = "Read", signature: str | None =
 
 
 def played(write, **settings: Any) -> dict[str, Any]:
-    """The message that *write* makes with a writer."""
+    """Return the message that *write* makes with a writer."""
     made = writer(**settings)
     made.start()
     write(made)
@@ -41,7 +41,7 @@ def played(write, **settings: Any) -> dict[str, Any]:
 
 
 def shown(write, **settings: Any) -> list[str]:
-    """The events of what *write* does, on short lines."""
+    """Return the events that *write* makes, on short lines."""
     made = writer(**settings)
     write(made)
     made.end_block()

@@ -1,4 +1,4 @@
-"""Stop sequences cut the text at the same place, however it comes in pieces."""
+"""Tests of stop sequences: they cut the text at the same place at every chunking."""
 
 from __future__ import annotations
 

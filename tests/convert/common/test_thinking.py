@@ -1,4 +1,4 @@
-"""Signatures carry what providers want back; foreign ones open to nothing, without an error."""
+"""Tests of signatures and reasoning; foreign signatures open to None."""
 
 from __future__ import annotations
 

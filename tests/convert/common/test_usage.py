@@ -1,4 +1,4 @@
-"""Usage in the Messages API's sense, from every place where a provider puts it."""
+"""Tests of usage, from every field in which providers report it."""
 
 from __future__ import annotations
 

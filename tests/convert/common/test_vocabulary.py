@@ -1,4 +1,4 @@
-"""The closed tables: complete, in themselves and with what reads them."""
+"""Tests of the translation tables: complete and used."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_efforts_rise():
 
 
 def test_the_tables_are_what_the_machine_reads():
-    """A row that nothing reads would be a lie; the machine is asked with each word."""
+    """Every row is used: each value is passed through the state machine."""
     for word, reason in vocabulary.STOP_REASON.items():
         message = to_message(sse([say("a"), end(word.upper())]), context())
         wanted = "end_turn" if reason == "tool_use" else reason

@@ -1,4 +1,4 @@
-"""The ends of a body: what they say is what a decoder says, or nothing."""
+"""Tests of reading the ends of a body: the result equals that of a decoder, or is None."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is learnt from a refusal, and what is not."""
+"""Tests of the lessons from refusals in direct mode."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_turn_of_nothing_but_thinking_keeps_its_place():
 
 
 def test_signatures_of_our_own_are_suspected_first():
-    """A session that was elsewhere in between comes back to its native endpoint."""
+    """A session returns to its native endpoint after turns with another provider."""
     lessons = Lessons()
     body = conversation(thought("native"), thought("ccproxy1.AAAA"), TEXT)
     rest = lessons.learn(BAD_SIGNATURE, body, "m")

@@ -1,4 +1,4 @@
-"""Direct mode's exchange: what is changed, what is kept, and where an answer ends."""
+"""Tests of direct mode's exchange: changed and unchanged bytes, and the end of an answer."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_limit_is_on_one_event():
 
 
 def test_a_byte_order_mark_in_the_middle_is_text_whichever_way_bytes_went_before():
-    """A BOM takes the data line's name away: what stands there is no end of the answer."""
+    """A BOM changes the name of the data line, so the event does not end the answer."""
     for before in (TEXT, STOP.replace(b"message_stop", b"message_x")):
         asked = passthrough()
         asked.feed(before + b"\n\n")
@@ -101,7 +101,7 @@ def test_without_a_stop_reason_there_is_no_end(count):
 
 
 def test_a_stop_reason_is_an_end():
-    """Claude Code does not miss message_stop (measured), and some servers leave it out."""
+    """Claude Code does not need message_stop (measured), and some servers leave it out."""
     asked = passthrough()
     data = stream_of(EVENTS[:-1])
     assert asked.feed(data) + asked.close() == data.replace(b"up-big", b"claude-opus-4-1")
@@ -193,7 +193,7 @@ ODD = rb"""{ "x" : 1E400 ,"model"  : "claude-opus-4-1","max_tokens":100, "n":-0.
 
 @pytest.mark.parametrize("max_output", [None, 64])
 def test_odd_json_keeps_every_other_byte(max_output):
-    """Spaces, escapes, numbers that no float holds, keys twice, the same words further inside."""
+    """Spaces, escapes, large numbers, repeated keys, and the same text deeper inside."""
     expected = ODD.replace(b'"claude-opus-4-1"', b'"up-big"', 1)
     if max_output:
         expected = expected.replace(b"100", b"64", 1)

@@ -1,4 +1,4 @@
-"""A refusal of any form: its words, its codes, its status, its numbers, and no secrets."""
+"""Tests of parsing error bodies: text, codes, status, numbers, and masked keys."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read(body) -> ErrorBody:
             {"error": {"message": '{"error":{"message":"Deep"}}'}}, "Deep", id="JSON as the message"
         ),
         pytest.param(
-            {"error": {"message": "Same"}, "message": "Same"}, "Same", id="nothing is said twice"
+            {"error": {"message": "Same"}, "message": "Same"}, "Same", id="nothing is shown twice"
         ),
         pytest.param({"error": {"code": 7}}, '{"error": {"code": 7}}', id="no words: all of it"),
         pytest.param(b"plain words\n", "plain words", id="plain text"),
@@ -107,9 +107,9 @@ def test_text(body, text):
     ],
 )
 def test_html(body, text):
-    said = read(body)
-    assert said.is_html
-    assert said.text == text
+    error = read(body)
+    assert error.is_html
+    assert error.text == text
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_only_markup_is_html():
 
 
 def test_a_long_text_is_cut():
-    said = read({"error": {"message": "x" * 5000}})
-    assert said.text == "x" * 2000 + "…"
+    error = read({"error": {"message": "x" * 5000}})
+    assert error.text == "x" * 2000 + "…"
 
 
 def test_what_a_terminal_would_obey_is_taken_out():
@@ -192,8 +192,8 @@ def test_status(body, status):
 
 @pytest.mark.parametrize("details", [["words"], [5, None], [[]], {}, "words"])
 def test_details_that_are_none_say_nothing(details):
-    said = read({"error": {"message": "m", "details": details}})
-    assert (said.text, said.codes, said.delays) == ("m", set(), ())
+    error = read({"error": {"message": "m", "details": details}})
+    assert (error.text, error.codes, error.delays) == ("m", set(), ())
 
 
 def test_googles_delay():
@@ -202,8 +202,8 @@ def test_googles_delay():
 
 
 def test_llama_cpps_numbers():
-    said = read({"error": {"message": "m", "n_prompt_tokens": 40000, "n_ctx": 32768}})
-    assert (said.prompt, said.limit) == (40000, 32768)
+    error = read({"error": {"message": "m", "n_prompt_tokens": 40000, "n_ctx": 32768}})
+    assert (error.prompt, error.limit) == (40000, 32768)
     assert read({"error": {"n_ctx": "many"}}).limit is None
 
 
@@ -237,9 +237,9 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_json_is_read(body):
-    said = read(body)
-    assert len(said.text) <= 2001
-    assert all(isinstance(code, str) for code in said.codes)
+    error = read(body)
+    assert len(error.text) <= 2001
+    assert all(isinstance(code, str) for code in error.codes)
 
 
 @given(st.binary(max_size=200))

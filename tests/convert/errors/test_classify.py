@@ -1,4 +1,4 @@
-"""Every provider's errors, told apart: what is meant, what the client is told, for how long."""
+"""Tests of the classification of provider errors: cause, message and time to wait."""
 
 from __future__ import annotations
 
@@ -359,21 +359,21 @@ OVERFLOW = [
 
 @pytest.mark.parametrize(("status", "body", "numbers"), OVERFLOW)
 def test_too_long(status, body, numbers):
-    found = read(status, body)
-    assert found.cause is Cause.OVERFLOW
-    assert (found.problem.kind, found.problem.status) == ("invalid_request_error", 400)
-    assert found.problem.message.startswith("prompt is too long")
-    assert numbers in found.problem.message.partition(". The provider's message: ")[0]
+    error = read(status, body)
+    assert error.cause is Cause.OVERFLOW
+    assert (error.problem.kind, error.problem.status) == ("invalid_request_error", 400)
+    assert error.problem.message.startswith("prompt is too long")
+    assert numbers in error.problem.message.partition(". The provider's message: ")[0]
 
 
 @pytest.mark.parametrize(("status", "body", "numbers"), OVERFLOW)
 def test_too_long_is_told_inside_a_stream_as_well(status, body, numbers):
     if isinstance(body, dict) and "error" not in body:
         body = {"error": body}
-    found = classify_event(json.dumps(body).encode(), quirks=PLAIN)
-    assert found is not None
-    assert found.cause is Cause.OVERFLOW
-    assert numbers in found.problem.message
+    error = classify_event(json.dumps(body).encode(), quirks=PLAIN)
+    assert error is not None
+    assert error.cause is Cause.OVERFLOW
+    assert numbers in error.problem.message
 
 
 @pytest.mark.parametrize(
@@ -417,9 +417,9 @@ def test_too_long_is_told_inside_a_stream_as_well(status, body, numbers):
     ],
 )
 def test_a_prompt_that_fits_alone_asks_for_fewer_max_tokens(message, max_tokens, told):
-    found = read(400, openai(message), max_tokens=max_tokens)
-    assert found.cause is Cause.OVERFLOW
-    assert found.problem.message.startswith(
+    error = read(400, openai(message), max_tokens=max_tokens)
+    assert error.cause is Cause.OVERFLOW
+    assert error.problem.message.startswith(
         f"input length and `max_tokens` exceed context limit: {told}, decrease input length or "
         "`max_tokens` and try again"
     )
@@ -546,11 +546,11 @@ MONEY = [
 
 @pytest.mark.parametrize(("status", "body"), MONEY)
 def test_no_money(status, body):
-    found = read(status, body)
-    assert found.cause is Cause.OUT_OF_CREDIT
-    assert (found.problem.kind, found.problem.status) == ("billing_error", 402)
-    assert found.problem.should_retry is False
-    assert found.problem.retry_after is None
+    error = read(status, body)
+    assert error.cause is Cause.OUT_OF_CREDIT
+    assert (error.problem.kind, error.problem.status) == ("billing_error", 402)
+    assert error.problem.should_retry is False
+    assert error.problem.retry_after is None
 
 
 BAD_KEY = [
@@ -604,10 +604,10 @@ BAD_KEY = [
 
 @pytest.mark.parametrize(("status", "body"), BAD_KEY)
 def test_bad_key(status, body):
-    found = read(status, body)
-    assert found.cause is Cause.BAD_KEY
-    assert (found.problem.kind, found.problem.status) == ("authentication_error", 401)
-    assert found.problem.should_retry is False
+    error = read(status, body)
+    assert error.cause is Cause.BAD_KEY
+    assert (error.problem.kind, error.problem.status) == ("authentication_error", 401)
+    assert error.problem.should_retry is False
 
 
 OVERLOAD = [
@@ -670,10 +670,10 @@ OVERLOAD = [
 
 @pytest.mark.parametrize(("status", "body"), OVERLOAD)
 def test_overload(status, body):
-    found = read(status, body)
-    assert found.cause is Cause.OVERLOAD
-    assert (found.problem.kind, found.problem.status) == ("overloaded_error", 529)
-    assert found.problem.should_retry is None
+    error = read(status, body)
+    assert error.cause is Cause.OVERLOAD
+    assert (error.problem.kind, error.problem.status) == ("overloaded_error", 529)
+    assert error.problem.should_retry is None
 
 
 RATE = [
@@ -757,10 +757,10 @@ RATE = [
 
 @pytest.mark.parametrize(("status", "body", "wait"), RATE)
 def test_rate_limit(status, body, wait):
-    found = read(status, body)
-    assert found.cause is Cause.RATE_LIMIT
-    assert (found.problem.kind, found.problem.status) == ("rate_limit_error", 429)
-    assert found.problem.retry_after == wait
+    error = read(status, body)
+    assert error.cause is Cause.RATE_LIMIT
+    assert (error.problem.kind, error.problem.status) == ("rate_limit_error", 429)
+    assert error.problem.retry_after == wait
 
 
 @pytest.mark.parametrize(
@@ -792,10 +792,10 @@ def test_a_quirk_decides_what_a_quota_is(body):
     ],
 )
 def test_a_plan_that_is_used_up_is_no_use_to_repeat(body):
-    found = read(429, body)
-    assert found.cause is Cause.QUOTA
-    assert (found.problem.kind, found.problem.status) == ("rate_limit_error", 429)
-    assert found.problem.should_retry is False
+    error = read(429, body)
+    assert error.cause is Cause.QUOTA
+    assert (error.problem.kind, error.problem.status) == ("rate_limit_error", 429)
+    assert error.problem.should_retry is False
 
 
 REST = [
@@ -880,8 +880,8 @@ REST = [
 
 @pytest.mark.parametrize(("status", "body", "cause", "kind", "told"), REST)
 def test_the_status_decides_the_rest(status, body, cause, kind, told):
-    found = read(status, body)
-    assert (found.cause, found.problem.kind, found.problem.status) == (cause, kind, told)
+    error = read(status, body)
+    assert (error.cause, error.problem.kind, error.problem.status) == (cause, kind, told)
 
 
 # What the client is told.
@@ -1056,9 +1056,9 @@ def test_short_secrets_do_not_eat_words():
     ],
 )
 def test_the_wait_is_read_from_every_form(headers, wait, told):
-    found = read(429, openai("slow"), headers=headers, now=NOW)
-    assert found.retry_after == (None if wait is None else pytest.approx(wait, abs=0.001))
-    assert found.problem.retry_after == told
+    error = read(429, openai("slow"), headers=headers, now=NOW)
+    assert error.retry_after == (None if wait is None else pytest.approx(wait, abs=0.001))
+    assert error.problem.retry_after == told
 
 
 @pytest.mark.parametrize(
@@ -1080,8 +1080,8 @@ def test_the_wait_is_read_from_words(text, wait):
 
 
 def test_a_header_is_more_exact_than_words():
-    found = read(429, openai("try again in 20s"), headers={"retry-after": "19"})
-    assert found.retry_after == 19.0
+    error = read(429, openai("try again in 20s"), headers={"retry-after": "19"})
+    assert error.retry_after == 19.0
 
 
 def test_dates_need_a_clock():
@@ -1090,8 +1090,8 @@ def test_dates_need_a_clock():
 
 
 def test_a_reset_that_comes_with_every_answer_says_nothing_about_a_failure():
-    found = read(500, openai("x"), headers={"x-ratelimit-reset-requests": "6m0s"})
-    assert found.retry_after is None
+    error = read(500, openai("x"), headers={"x-ratelimit-reset-requests": "6m0s"})
+    assert error.retry_after is None
 
 
 @pytest.mark.parametrize(("seconds", "retry"), [("60", None), ("61", False)])
@@ -1178,8 +1178,8 @@ def test_what_is_not_json_is_no_error_body(body):
     ],
 )
 def test_a_stream_event_may_be_an_error(data, cause):
-    found = classify_event(json.dumps(data).encode(), quirks=PLAIN)
-    assert (found.cause if found else None) is cause
+    error = classify_event(json.dumps(data).encode(), quirks=PLAIN)
+    assert (error.cause if error else None) is cause
 
 
 @pytest.mark.parametrize("data", [b"[DONE]", b'{"error"', b'"error"', b'["error"]', b"base_resp"])
@@ -1214,18 +1214,18 @@ JSON = st.recursive(
 @given(st.integers(100, 599), JSON)
 def test_any_json_is_read(status, body):
     data = json.dumps(body).encode()
-    found = classify_error(status, {}, data, quirks=PLAIN)
-    assert found.problem.status >= 400
-    assert found.problem.kind in STATUS_OF_KIND
+    error = classify_error(status, {}, data, quirks=PLAIN)
+    assert error.problem.status >= 400
+    assert error.problem.kind in STATUS_OF_KIND
     assert is_error_body(data) in (True, False)
     classify_event(data, quirks=PLAIN)
 
 
 @given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=30))
 def test_any_bytes_are_read(status, body, header):
-    found = classify_error(status, {"retry-after": header}, body, quirks=PLAIN, now=NOW)
-    assert found.problem.message
-    assert found.retry_after is None or found.retry_after >= 0
+    error = classify_error(status, {"retry-after": header}, body, quirks=PLAIN, now=NOW)
+    assert error.problem.message
+    assert error.retry_after is None or error.retry_after >= 0
 
 
 def test_a_bomb_of_brackets_is_read():

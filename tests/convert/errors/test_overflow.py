@@ -1,4 +1,4 @@
-"""Too long: the wording on which Claude Code compacts, with true numbers or none."""
+"""Tests of overflow messages: worded for compaction, with reported numbers only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KNOWN = re.compile(
 
 
 def told(text, max_tokens=None, **numbers):
-    """What stands before the provider's own words."""
+    """Return the text before the provider's own."""
     message = overflow_message(ErrorBody(text=text, **numbers), max_tokens)
     ours, _, theirs = message.partition(". The provider's message: ")
     assert theirs == (text or "(empty)")

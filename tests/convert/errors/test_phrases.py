@@ -15,7 +15,7 @@ from ccproxy.convert.errors import phrases
 
 
 def alternatives(pattern):
-    """The phrases of a pattern: what stands between the bars that are in no bracket."""
+    """Return the alternatives of a pattern at its top level."""
     depth, found = 0, [""]
     for token in re.findall(r"\\.|\[[^]]*\]|.", pattern.pattern):
         depth += {"(": 1, ")": -1}.get(token, 0)
@@ -27,7 +27,7 @@ def alternatives(pattern):
 
 
 def phrases_of(pattern, texts):
-    """Each phrase of *pattern* with the text of its own."""
+    """Return each phrase of *pattern* with its example texts."""
     return [pytest.param(each, texts, id=each) for each in alternatives(pattern)]
 
 
@@ -264,7 +264,7 @@ def test_codes_are_compared_in_lower_case(name):
 
 @pytest.mark.parametrize("name", CODES)
 def test_no_code_is_a_status(name):
-    """400 to 599 stand in every body and say what the status says already."""
+    """400 to 599 occur in every body and repeat the status."""
     assert [code for code in CODES[name] if code.isdigit() and 400 <= int(code) < 600] == []
 
 
@@ -355,6 +355,6 @@ def test_every_row_of_the_numbers_is_needed():
 
 
 def first_row(text):
-    """The row that reads *text*, by its place, and what it finds."""
+    """Return the position of the row that matches *text*, and its numbers."""
     rows = enumerate(phrases.OVERFLOW_NUMBERS)
     return next((row, found) for row, pattern in rows if (found := pattern.search(text)))

@@ -1,4 +1,4 @@
-"""When a provider may be asked again: every form in which one says so."""
+"""Tests of every form in which providers report when to retry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""History: each turn once, whole and streamed; shown, forgotten, exported, gone on with."""
+"""Tests of history: each turn is recorded once, shown, deleted, exported and loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def say(proxy, text="hello", **fields):
     return await proxy.ask(prompt(text, **fields), headers=AUTH)
 
 
-async def said(proxy, query=""):
+async def turns_of(proxy, query=""):
     got = await admin(proxy, f"GET /conversation{query}")
     assert got.status == 200, got.json
     return [(turn["role"], turn["content"]) for turn in got.json["messages"]]
@@ -52,7 +52,7 @@ async def test_direct_mode_is_kept_too(start, provider):
     provider.script(completion("Hello"))
     await say(proxy, "a", stream=True)
     await say(proxy, "b")
-    assert await said(proxy) == [
+    assert await turns_of(proxy) == [
         *(("user", "a"), ("assistant", "Hello")),
         *(("user", "b"), ("assistant", "Hello")),
     ]
@@ -67,7 +67,7 @@ async def test_a_session_with_tools_holds_each_turn_once_and_no_tools_body(proxy
     await proxy.ask(request(*asked), headers=AUTH)
     asked += [assistant("I look", use("call_1", path="/secret")), user(result("call_1", "BODY"))]
     await proxy.ask(request(*asked), headers=AUTH)
-    found = await said(proxy)
+    found = await turns_of(proxy)
     assert found == [("user", "read it"), ("assistant", "I look"), ("assistant", "Done")]
 
 
@@ -86,7 +86,7 @@ async def test_a_session_with_tools_holds_each_turn_once_and_no_tools_body(proxy
 async def test_what_claude_code_asks_for_itself_is_not_kept(proxy, body, headers):
     answer = await proxy.ask(body, headers={**AUTH, **headers})
     assert answer.status == 200
-    assert await said(proxy) == []
+    assert await turns_of(proxy) == []
 
 
 async def test_what_failed_and_was_asked_again_is_there_once(proxy, provider):
@@ -94,22 +94,22 @@ async def test_what_failed_and_was_asked_again_is_there_once(proxy, provider):
     await say(proxy, "a")
     await say(proxy, "a", stream=True)
     await say(proxy, "a")
-    assert await said(proxy) == [("user", "a"), ("assistant", "Hello")]
+    assert await turns_of(proxy) == [("user", "a"), ("assistant", "Hello")]
 
 
 async def test_keys_are_not_kept(proxy, provider):
     provider.script(completion(f"your key {KEY}"))
     await say(proxy, "mine is sk-ant-api03-abcdefghijkl")
-    text = json.dumps(await said(proxy))
+    text = json.dumps(await turns_of(proxy))
     assert KEY not in text
     assert "abcdefgh" not in text
-    assert "…6789" in json.loads(json.dumps(await said(proxy)))[1][1]
+    assert "…6789" in json.loads(json.dumps(await turns_of(proxy)))[1][1]
 
 
 async def test_it_is_off_unless_it_is_on(start, provider, tmp_path):
     proxy = await start(ANTHROPIC_API_KEY=CLIENT_KEY)
     await say(proxy)
-    assert await said(proxy) == []
+    assert await turns_of(proxy) == []
     assert (await admin(proxy, "GET /conversation/status")).json["enabled"] is False
 
 
@@ -118,7 +118,7 @@ async def test_a_restart_remembers(start, provider):
     await say(first, "a")
     await first.worker.session.close()
     second = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on")
-    assert await said(second) == [("user", "a"), ("assistant", "ok")]
+    assert await turns_of(second) == [("user", "a"), ("assistant", "ok")]
 
 
 async def test_a_start_forgets_what_is_old_also_where_history_is_off(start, tmp_path):
@@ -128,7 +128,7 @@ async def test_a_start_forgets_what_is_old_also_where_history_is_off(start, tmp_
     with closing(sqlite3.connect(tmp_path / "state/history.sqlite3")) as file, file:
         file.execute("UPDATE turns SET stored = 0")
     second = await start(ANTHROPIC_API_KEY=CLIENT_KEY)
-    assert await said(second) == []
+    assert await turns_of(second) == []
     with closing(sqlite3.connect(tmp_path / "state/history.sqlite3")) as file:
         assert file.execute("SELECT COUNT(*) FROM turns").fetchone() == (0,)
 
@@ -157,7 +157,7 @@ async def test_forgetting(proxy):
     await say(proxy)
     got = await admin(proxy, "DELETE /conversation")
     assert (got.status, got.json["total_count"]) == (200, 0)
-    assert await said(proxy) == []
+    assert await turns_of(proxy) == []
 
 
 # Going on.
@@ -182,7 +182,7 @@ async def test_going_on_shows_the_model_what_was_said(proxy, provider, streams):
         ("assistant", "I am K2"),
         ("user", "Again?"),
     ]
-    assert (await said(proxy))[2:] == [("user", "Again?"), ("assistant", "I am K2")]
+    assert (await turns_of(proxy))[2:] == [("user", "Again?"), ("assistant", "I am K2")]
 
 
 async def test_going_on_with_a_mere_text(proxy, provider):
@@ -221,7 +221,7 @@ async def test_turns_are_written_to_an_export_as_they_come(start, tmp_path, how)
 
     assert (await admin(proxy, "POST /conversation/disable")).json["enabled"] is False
     await say(proxy, "b")
-    assert len(await said(proxy)) == 2
+    assert len(await turns_of(proxy)) == 2
     assert len(file.read_text().splitlines()) == 2
 
     await admin(proxy, "DELETE /conversation")
@@ -229,7 +229,7 @@ async def test_turns_are_written_to_an_export_as_they_come(start, tmp_path, how)
     assert got.json["total_count"] == 2
     got = await admin(proxy, "POST /conversation/load", {"file_path": "talk.jsonl"})
     assert got.json["total_count"] == 2, "each turn once"
-    assert await said(proxy) == [("user", "a"), ("assistant", "ok")]
+    assert await turns_of(proxy) == [("user", "a"), ("assistant", "ok")]
 
 
 async def test_no_file_is_overwritten(proxy):
@@ -256,5 +256,5 @@ async def test_a_damaged_history_is_set_aside(start, tmp_path):
     (tmp_path / "state/history.sqlite3").write_bytes(b"nonsense" * 1000)
     proxy = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on")
     await say(proxy, "a")
-    assert len(await said(proxy)) == 2
+    assert len(await turns_of(proxy)) == 2
     assert "was damaged" in (await proxy.logged("store.failed"))["reason"]

@@ -1,4 +1,4 @@
-"""The ring behind /debug_logs: bounded, without bodies unless somebody looks, for a day at most."""
+"""Tests of the ring for /debug_logs: bounded, bodies only while INSPECT is on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Switches that are thrown at one process of an entry hold for all, and for those that follow."""
+"""Tests of run-time switches: they apply to all processes of an entry, also to later ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ async def status(proxy):
 
 
 async def test_off_is_off_for_every_process_and_every_later_one(process, provider, anthropic):
-    """H13."""
     first, second = await process(), await process()
     await second.ask(headers=OWN)
     assert (await admin(first, "POST /proxy/disable")).json["enabled"] is False

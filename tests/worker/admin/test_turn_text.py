@@ -1,4 +1,4 @@
-"""What was said, out of what was sent."""
+"""Tests of the extraction of turns from requests and answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo model's manners, and a whole conversation with it through the proxy."""
+"""Tests of the demo model, and a conversation with it through the proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log on stderr: what a line looks like, and that no reader holds a request up."""
+"""Tests of the log on stderr: its lines, and that no reader delays a request."""
 
 from __future__ import annotations
 

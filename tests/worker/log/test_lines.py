@@ -1,4 +1,4 @@
-"""Lines of a worker's log: in order, one JSON object each, without keys."""
+"""Tests of the worker's log: lines in order, one JSON object each, without keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SIGNS = [
 
 
 async def test_any_text_is_one_line_of_json(tmp_path, root_logger):
-    """S15: ten thousand strings of what breaks lines, terminals and encodings."""
+    """Ten thousand strings that break lines, terminals and encodings."""
     chance = random.Random(15)
     file = LogFile(tmp_path / "a.log")
     log = set_up(file, level="INFO", redact=Redactor())

@@ -1,4 +1,4 @@
-"""What a crash writes is found in the file that is there, not in one that was removed."""
+"""Tests of the file for crash output: it is created again after removal."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_it_is_written_to_the_file_that_is_there(deed, there, kept, tmp_path):
 
 
 def test_a_terminal_stays_what_it_is(tmp_path):
-    """Whoever runs a worker by hand reads what it says."""
+    """Output to a terminal stays on the terminal."""
     path = tmp_path / "logs/a.out"
     path.parent.mkdir()
     path.write_text("")
