@@ -185,7 +185,10 @@ SAID = [
     ("minimax", "MiniMax-M3.1-Flash", {"history": "reasoning_content"}),
     # Gemini
     ("gemini", "gemini-3.1-pro-preview", {"schema": "gemini", "thought_signatures": True}),
-    ("gemini", "gemini-3.8-flash", {"efforts": ("minimal", "low", "medium", "high")}),
+    ("gemini", "gemini-3.8-flash", {"efforts": ("low", "medium", "high")}),
+    ("gemini", "gemini-3.6-flash", {"efforts": ("minimal", "low", "medium", "high")}),
+    ("gemini", "gemini-4-argon", {"efforts": ("low", "medium", "high"), "always_reasons": True}),
+    ("gemini", "gemini-4-hydrogen", {"efforts": ("low", "medium", "high", "xhigh")}),
     ("gemini", "gemini-2.5-flash", {"thought_signatures": False, "schema": "gemini"}),
     # Qwen
     ("qwen", "qwen3-max", {"reasoning": "enable_thinking", "thinking_needs_stream": True}),
