@@ -201,10 +201,13 @@ def reasoning_of(call) -> list[dict[str, Any]]:
         ),
     ],
 )
-async def test_stale_reasoning_costs_one_call_and_not_the_session(proxy, provider, refused):
+@pytest.mark.parametrize("api", ["auto", "responses"])
+async def test_stale_reasoning_costs_one_call_and_not_the_session(start, provider, refused, api):
+    proxy = await start(**OPENAI, PROVIDER_API=api)
     messages = await with_reasoning(proxy, provider)
     provider.script(refused, completion("Recovered."))
-    answer = await proxy.ask(prompt(stream=True, messages=messages))
+    streams = refused.parts is not None
+    answer = await proxy.ask(prompt(stream=streams, messages=messages))
     assert answer.text == "Recovered."
     assert [len(reasoning_of(call)) for call in provider.calls] == [0, 1, 0]
     assert (await proxy.ask(prompt(messages=messages))).status == 200
