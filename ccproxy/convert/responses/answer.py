@@ -40,10 +40,10 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | Provider
     Raises:
         BadAnswer: If it is not JSON.
     """
-    found = decode_event(event.data)
-    found.type = found.type or event.event.decode("ascii", "replace")
-    error = _error_in(found, event.data)
-    return found if error is None else classify_error(200, {}, error, quirks=quirks)
+    decoded = decode_event(event.data)
+    decoded.type = decoded.type or event.event.decode("ascii", "replace")
+    error = _error_in(decoded, event.data)
+    return decoded if error is None else classify_error(200, {}, error, quirks=quirks)
 
 
 def read_response(body: bytes, quirks: Quirks) -> Response | ProviderError:
@@ -75,10 +75,10 @@ def find_first_output(events: Sequence[sse.ServerEvent]) -> tuple[bool, bytes | 
     for event in events:
         if event.data.strip() == DONE:
             continue
-        found = decode_event(event.data)
-        found.type = found.type or event.event.decode("ascii", "replace")
-        if found.type not in PREAMBLE_EVENTS:
-            return True, _error_in(found, event.data)
+        decoded = decode_event(event.data)
+        decoded.type = decoded.type or event.event.decode("ascii", "replace")
+        if decoded.type not in PREAMBLE_EVENTS:
+            return True, _error_in(decoded, event.data)
     return False, None
 
 

@@ -5,8 +5,8 @@ Rules:
     1. An item depends only on what comes before it, so the input of the next request begins with
        the input of this one. Newer models drop earlier reasoning without notice when anything
        before it has changed, and the prompt cache needs it as well.
-    2. The outputs of an assistant's calls follow the calls directly, in their order. Whatever else
-       arrives meanwhile waits until they are written.
+    2. The outputs of an assistant's calls follow the calls directly, in their order. Other messages
+       that arrive meanwhile wait until they are written.
     3. A call without a result gets an output that says so; a result without a call becomes text.
     4. Ids of calls are unique in the conversation and have 1 to 64 characters.
     5. A reasoning item is followed by an item of the same answer, or it is left out.
@@ -170,31 +170,31 @@ class InputWriter:
         self._append(message_item(role, message["content"]))
 
     def _user(self, blocks: list[Block]) -> None:
-        shown: list[Part] = []
+        media: list[Part] = []
         parts: list[Part] = []
         index = 0
         try:
             for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
                 if block.type == "tool_result":
-                    self._result(block, shown, parts)
+                    self._result(block, media, parts)
                 else:
                     parts += block_to_parts(block, self._conversion)
         except Problem as problem:
             raise with_path(problem, "content", index) from problem
-        if parts := shown + parts:
+        if parts := media + parts:
             content = input_content(parts, flat=self._quirks.flat_text)
             self._append(message_item("user", content))
 
     def _append(self, item: Item) -> None:
         (self._waiting if self._calls else self._items).append(item)
 
-    def _result(self, block: Block, shown: list[Part], parts: list[Part]) -> None:
-        """Put a result into the output of its call; what fits in no output is *shown* after it."""
+    def _result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
+        """Put a result into the output of its call; what fits in no output is *media* after it."""
         client_id = id_literal(block.tool_use_id)
         for open_id, output in self._calls:
             if open_id == client_id and output["output"] is None:
                 output["output"], others = tool_output(block, self._conversion)
-                shown += others
+                media += others
                 self._has_results = True
                 return
         parts += orphan_result(block, self._conversion)
@@ -276,7 +276,7 @@ class InputWriter:
 
 def _add_phases(items: list[dict[str, Any]]) -> None:
     """
-    Tell the model which of its messages were remarks before a call.
+    Mark the assistant's messages that were remarks before a call.
 
     The API sends the phase with each message and asks for it back; it follows from the order.
     """

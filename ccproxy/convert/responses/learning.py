@@ -1,7 +1,7 @@
 """
 What a Responses provider refused, and the request without it.
 
-Three kinds of refusals say what to leave out, so the request is repeated once without it and the
+Three kinds of refusals name what to leave out, so the request is repeated once without it and the
 worker remembers it:
 
 * encrypted reasoning that the provider cannot read: another organization's key, another account or
@@ -65,7 +65,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, Any])
 
 
 class Refusals:
-    """What one worker has learnt: `apply` before a request is sent, `learn` after a refusal."""
+    """What one worker has learned: `apply` before a request is sent, `learn` after a refusal."""
 
     def __init__(self, learned: LearnedRefusals | None = None) -> None:
         self._learned = LearnedRefusals() if learned is None else learned
@@ -112,7 +112,7 @@ class Refusals:
 
 def other_api(problem: Problem, api: Api) -> Api | None:
     """
-    Return the dialect in which the model must be asked instead; None if *problem* does not say.
+    Return the dialect in which the model must be asked instead; None if *problem* names none.
 
     A model that is served by the Responses API only is refused with its name; a server without
     that API answers 404 without a word about the model.

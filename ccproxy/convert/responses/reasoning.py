@@ -29,5 +29,5 @@ def _effort(requested: ReasoningRequest, quirks: Quirks) -> str | None:
         return min(quirks.efforts, key=EFFORTS.index, default=None)
     if effort := requested.effort_or_budget():
         return nearest_effort(effort, quirks.efforts)
-    # A model that accepts "none" may not reason unless it is told how much.
+    # A model that accepts "none" may not reason without an effort.
     return "medium" if requested.thinks and "none" in quirks.efforts else None

@@ -104,7 +104,7 @@ class ResponsesRelay:
             self._write(to_events(bytes(self._body), self._machine, self._context), out)
             self.ended = True
             return b"".join(out)
-        for event in self._decoder.close():  # one whose blank line never came
+        for event in self._decoder.close():  # an event without its blank line
             self._take_event(event, out)
         if not self.ended:
             self._end(out)

@@ -144,8 +144,8 @@ def _to_input(
     own = Conversion(target=target, signer=signer, thinks=thinks)
     writer = InputWriter(own, system=system, refused_reasoning=refused_reasoning)
     prompted = system is not None
-    known = cache.find(messages, own, prompted=prompted) if cache else None
-    first = writer.resume(known) if known else 0
+    cached = cache.find(messages, own, prompted=prompted) if cache else None
+    first = writer.resume(cached) if cached else 0
     for index, message in enumerate(messages[first:], first):
         writer.add(message, index)
     items = writer.finish()
@@ -174,10 +174,10 @@ def _include(conversion: Conversion, tools: ResponsesTools) -> dict[str, list[st
 
 
 def _text_format(request: MessagesRequest) -> dict[str, Any]:
-    wanted = requested_format(request)
-    if wanted is None:
+    requested = requested_format(request)
+    if requested is None:
         return {}
-    return {"text": {"format": {"type": "json_schema", "strict": False, **named_schema(wanted)}}}
+    return {"text": {"format": {"type": "json_schema", "strict": False, **named_schema(requested)}}}
 
 
 def _cache_key(request: MessagesRequest, conversion: Conversion) -> dict[str, str]:

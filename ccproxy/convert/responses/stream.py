@@ -53,7 +53,7 @@ _ITEM_TYPES: Mapping[str, type[OutputItem]] = {
 }
 _FAILED = frozenset(("queued", "in_progress", "cancelled", "failed"))
 _UNFINISHED = _FAILED | {"incomplete"}
-"""Statuses that count whatever the type of the final event is."""
+"""Statuses that override the type of the final event."""
 _INCOMPLETE_REASONS = {"content_filter": "refusal"}
 """Reason of an incomplete answer -> stop_reason; every other reason means max_tokens."""
 
@@ -242,7 +242,7 @@ class ResponsesToMessageStream:
         kind = _ITEM_TYPES.get(string(item.type), UnknownItem)
         added = kind(item, number)
         self._by_index[number] = added
-        # Behind what is written or being written, and behind all lower indexes.
+        # After the items that are or are being written, and after all lower indexes.
         position = len(self._items)
         begun = self._next + (self._writer.block is not None)
         while position > begun and self._items[position - 1].index > number:
@@ -378,8 +378,8 @@ class ResponsesToMessageStream:
             self._writer.write("thinking", text)
 
     def _write_text(self, text: str) -> None:
-        if shown := self._stops.feed(text):
-            self._writer.write("text", shown)
+        if visible := self._stops.feed(text):
+            self._writer.write("text", visible)
 
     def _stop_reason(self) -> str:
         if self.stopped:

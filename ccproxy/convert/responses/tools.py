@@ -24,7 +24,7 @@ _SEARCH_TYPE: Final = "web_search_"
 _SEARCH: Final = {"type": "web_search"}
 _CLIENT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
 _CHAT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
-_SETS_KEPT: Final = 16
+_CACHED_SETS: Final = 16
 _LARGEST_SET: Final = 1024 * 1024
 """Bytes of a tool list that is remembered."""
 
@@ -48,13 +48,13 @@ class ResponsesTools:
 NO_RESPONSES_TOOLS: Final = ResponsesTools(Raw(b"[]"), NO_TOOLS, None)
 
 
-class _Kept(NamedTuple):
+class _CachedTools(NamedTuple):
     tools: Raw
     quirks: tuple[Any, ...]
     converted: ResponsesTools
 
 
-_kept: list[_Kept] = []
+_cache: list[_CachedTools] = []
 """The last one used is the first."""
 
 
@@ -62,23 +62,27 @@ def to_responses_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
     """Convert the tools of a request; a client sends the same ones with every request."""
     if not is_present(tools):
         return NO_RESPONSES_TOOLS
-    converted = _kept_or_converted(tools, conversion)
+    converted = _cached_tools(tools, conversion)
     if converted.search_name is not None:
         conversion.dropped.pop(f"tools.{converted.search_name}", None)
     return converted
 
 
-def _kept_or_converted(tools: Raw, conversion: Conversion) -> ResponsesTools:
+def _cached_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
     functions = to_chat_tools(tools, conversion)
     key = (conversion.quirks.web_search, conversion.quirks.schema)
-    for position, kept in enumerate(_kept):
-        if kept.converted.functions is functions and kept.quirks == key and kept.tools == tools:
-            _kept.insert(0, _kept.pop(position))
-            return kept.converted
+    for position, cached in enumerate(_cache):
+        if (
+            cached.converted.functions is functions
+            and cached.quirks == key
+            and cached.tools == tools
+        ):
+            _cache.insert(0, _cache.pop(position))
+            return cached.converted
     converted = _converted(tools, functions, conversion)
     if len(memoryview(tools)) <= _LARGEST_SET:
-        _kept.insert(0, _Kept(tools.copy(), key, converted))
-        del _kept[_SETS_KEPT:]
+        _cache.insert(0, _CachedTools(tools.copy(), key, converted))
+        del _cache[_CACHED_SETS:]
     return converted
 
 
