@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "supervisor": (_FOUNDATION | _LOGS | {"config", "ipc", "store"}, {"psutil"}),
     "cli": (
         _FOUNDATION | _LOGS | {"config", "ipc", "providers", "routing", "store", "supervisor"},
-        {"click", "prompt_toolkit", "psutil", "rich", "yaml"},
+        # dotenv: `keys add` and `remove` edit env files line by line.
+        {"click", "dotenv", "prompt_toolkit", "psutil", "rich", "yaml"},
     ),
     "__main__": ({"cli"}, set()),
 }

@@ -256,7 +256,7 @@ async def pieces_of(reply):
         pytest.param(b"garbage", id="garbage"),
     ],
 )
-async def test_what_comes_unasked_answers_nobody(more):
+async def test_an_unrequested_response_answers_no_request(more):
     async with Odd(ANSWER) as odd, transport_to() as way:
         assert await asked(way, odd) == (200, b"ok")
         odd.lines[0].write(more)
