@@ -29,6 +29,8 @@ RETENTION = timedelta(days=3)
 ROLES = ("user", "assistant")
 JUMP_SECONDS = 3600.0
 """Smaller changes of the clock are made by time services, and do not matter for retention."""
+MISTRUST_SECONDS = 86400.0
+"""Time without deletions after the clock was changed."""
 
 SCHEMA = Schema(
     version=1,
@@ -52,10 +54,20 @@ class _ClockGuard:
 
     def __init__(self) -> None:
         self._offset = time.time() - _seconds_since_boot()
+        self._trusted_at = 0.0
 
     def has_jumped(self) -> bool:
-        """Return True if the wall clock has moved by an hour more or less than time has passed."""
-        return abs(time.time() - _seconds_since_boot() - self._offset) >= JUMP_SECONDS
+        """
+        Return True for a day after the wall clock was changed by an hour or more.
+
+        In that time the change may be corrected, and turns may have been stored with wrong times.
+        """
+        now = _seconds_since_boot()
+        offset = time.time() - now
+        if abs(offset - self._offset) >= JUMP_SECONDS:
+            self._offset = offset
+            self._trusted_at = now + MISTRUST_SECONDS
+        return now < self._trusted_at
 
 
 def _seconds_since_boot() -> float:
