@@ -8,7 +8,6 @@ owner, and is replaced only if the result is valid.
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import re
 import tempfile
@@ -17,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from dotenv.parser import parse_stream
-
 from ccproxy.cli.render.terminal import short_path
 from ccproxy.config import settings
+from ccproxy.config.env_text import keys_in, with_keys
 from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
 from ccproxy.files import open_private, read_regular
@@ -28,14 +26,6 @@ from ccproxy.text import mask_key, printable
 
 _FIRST_PORT = 8081
 _SECRETS = ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY")
-
-
-def env_line(name: str, value: str) -> str:
-    """Return a line of an env file; a value that needs quotes is escaped with backslashes."""
-    if re.fullmatch(r"[\w./:@+,=*-]+", value):
-        return f"{name}={value}"
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{name}='{escaped}'"
 
 
 def without_secrets(text: str) -> str:
@@ -187,7 +177,7 @@ def _without_entry(text: str, entry: Entry) -> str:
 
 def read_keys(env_file: Path) -> tuple[str, ...]:
     """Return the provider's keys in an env file; empty if it has none."""
-    return _keys_in(read_regular(env_file))
+    return keys_in(read_regular(env_file))
 
 
 def write_keys(env_file: Path, keys: Sequence[str]) -> None:
@@ -202,40 +192,14 @@ def write_keys(env_file: Path, keys: Sequence[str]) -> None:
     value = ",".join(keys)
 
     def change(old: str) -> str:
-        for candidate in _with_keys(old, value):
-            if _keys_in(candidate) == tuple(keys):
+        for candidate in with_keys(old, value):
+            if keys_in(candidate) == tuple(keys):
                 return candidate
         name, file = settings.PROVIDER_API_KEY.name, short_path(env_file)
         raise CcproxyError(f"cannot change the keys in {file}\n  fix: edit {name} by hand")
 
     with exclusive(env_file.parent):
         _replace(env_file.resolve(), change, check=lambda _: None)
-
-
-def _with_keys(text: str, value: str) -> Iterator[str]:
-    """Yield versions of an env file with *value* as its keys, the least changed first."""
-    names = settings.PROVIDER_API_KEY.names
-    bindings = list(parse_stream(io.StringIO(text)))
-    used = [one for one in bindings if one.key in names and (one.value or "").strip()]
-    empty = [one for one in bindings if one.key in names]
-    if not empty:
-        yield f"{text.rstrip()}\n{env_line(names[0], value)}\n".lstrip()
-        return
-    # The first name counts if both are set; of two lines with one name, the last.
-    target = min(used or empty, key=lambda one: (names.index(str(one.key)), -one.original.line))
-    line = target.original.string
-    candidates = [f"{env_line(str(target.key), value)}\n"]
-    if target.value and line.count(target.value) == 1:
-        candidates.insert(0, line.replace(target.value, value))  # keeps quotes and comments
-    for candidate in candidates:
-        yield "".join(candidate if one is target else one.original.string for one in bindings)
-
-
-def _keys_in(text: str) -> tuple[str, ...]:
-    names = settings.PROVIDER_API_KEY.names
-    values = {one.key: one.value for one in parse_stream(io.StringIO(text)) if one.key in names}
-    value = next((found for name in names if (found := (values.get(name) or "").strip())), "")
-    return tuple(dict.fromkeys(key.strip() for key in value.split(",") if key.strip()))
 
 
 # Replacing a file.

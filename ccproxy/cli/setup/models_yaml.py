@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccproxy.cli.setup.config_edit import env_line
 from ccproxy.config import parsers
+from ccproxy.config.env_text import env_line
 from ccproxy.config.fleet import LABEL
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
 

@@ -18,12 +18,12 @@ from ccproxy.cli.setup.config_edit import (
     append,
     check_new,
     entry_text,
-    env_line,
     exclusive,
     free_ports,
     write_new,
 )
 from ccproxy.config import settings
+from ccproxy.config.env_text import env_line
 from ccproxy.config.fleet import LABEL, LABEL_RULE, RESERVED, Entry, Fleet, local_table, read_fleet
 from ccproxy.config.parsers import contains_key, hide_keys
 from ccproxy.config.settings import Setting

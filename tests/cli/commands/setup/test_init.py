@@ -603,7 +603,7 @@ async def test_advice_names_what_is_there_already(tmp_path):
         words = ["--base-url", address, "--model", "m1", "--key-stdin", "--test"]
         done = await with_stdin(home, KEY, "init", "--no-input", *words)
     assert done.returncode == 1
-    assert "connection refused: does a server run there?" in done.stderr
+    assert "connection refused: " in done.stderr
     assert "fix: check the address (--base-url)" in done.stderr
     assert "log file" not in done.stderr
 

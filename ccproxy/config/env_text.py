@@ -1,0 +1,50 @@
+"""
+The text of an env file: writing a line, and reading and replacing the provider's keys.
+
+python-dotenv parses; the original text of every other line is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+
+from dotenv.parser import parse_stream
+
+from ccproxy.config.settings import PROVIDER_API_KEY
+
+
+def env_line(name: str, value: str) -> str:
+    """Return a line of an env file; a value that needs quotes is escaped with backslashes."""
+    if re.fullmatch(r"[\w./:@+,=*-]+", value):
+        return f"{name}={value}"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{escaped}'"
+
+
+def with_keys(text: str, value: str) -> Iterator[str]:
+    """Yield versions of an env file with *value* as its keys, the least changed first."""
+    names = PROVIDER_API_KEY.names
+    bindings = list(parse_stream(io.StringIO(text)))
+    used = [one for one in bindings if one.key in names and (one.value or "").strip()]
+    empty = [one for one in bindings if one.key in names]
+    if not empty:
+        yield f"{text.rstrip()}\n{env_line(names[0], value)}\n".lstrip()
+        return
+    # The first name counts if both are set; of two lines with one name, the last.
+    target = min(used or empty, key=lambda one: (names.index(str(one.key)), -one.original.line))
+    line = target.original.string
+    candidates = [f"{env_line(str(target.key), value)}\n"]
+    if target.value and line.count(target.value) == 1:
+        candidates.insert(0, line.replace(target.value, value))  # keeps quotes and comments
+    for candidate in candidates:
+        yield "".join(candidate if one is target else one.original.string for one in bindings)
+
+
+def keys_in(text: str) -> tuple[str, ...]:
+    """Return the provider's keys in an env file; empty if it has none."""
+    names = PROVIDER_API_KEY.names
+    values = {one.key: one.value for one in parse_stream(io.StringIO(text)) if one.key in names}
+    value = next((found for name in names if (found := (values.get(name) or "").strip())), "")
+    return tuple(dict.fromkeys(key.strip() for key in value.split(",") if key.strip()))
