@@ -106,7 +106,7 @@ class KeyState:
     @property
     def in_flight(self) -> int:
         """The number of requests that use the key in all processes."""
-        return sum(self.flights.values())
+        return sum(self.flights.values()) if self.flights else 0
 
     # Whether it can be taken.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +114,8 @@ class KeyPool:
         ]
         self._by_id = {key.id: key for key in self._keys}
         self._salt: bytes | None = None
+        self._paired_with: PoolState | None = None
+        self._pairs: list[tuple[_Key, KeyState]] = []
         self._provider = provider
         self._command = command
         self._clock = clock
@@ -428,8 +430,12 @@ class KeyPool:
 
     # The states of the keys.
 
-    def _states(self, state: PoolState) -> Iterator[tuple[_Key, KeyState]]:
-        return ((key, self._state_of(state, key)) for key in self._keys)
+    def _states(self, state: PoolState) -> Sequence[tuple[_Key, KeyState]]:
+        # A back end returns another object whenever another process has changed the state.
+        if state is not self._paired_with:
+            self._pairs = [(key, self._state_of(state, key)) for key in self._keys]
+            self._paired_with = state
+        return self._pairs
 
     def _state_of(self, state: PoolState, key: _Key) -> KeyState:
         name = key.name if state.salt == self._salt else self._name(state, key)
@@ -446,9 +452,13 @@ class KeyPool:
         return key.name
 
     def _has_one_key(self, state: PoolState) -> bool:
-        if len(self._keys) <= 1:
-            return True
-        return sum(not key_state.disabled for _, key_state in self._states(state)) <= 1
+        enabled = 0
+        for _, key_state in self._states(state):
+            if not key_state.disabled:
+                enabled += 1
+                if enabled > 1:
+                    return False
+        return True
 
     def _notice_remote_change(self) -> None:
         self.on_change()
