@@ -55,8 +55,6 @@ FORK_SERVER_COMMAND = (*WORKER_COMMAND, "--fork-server")
 DRAIN_ANSWER = 1.0
 """Seconds that a worker may take to confirm a drain; after that it gets SIGTERM."""
 
-ChildProcess = ForkedProcess | subprocess.Popen[bytes]
-
 
 @dataclass(slots=True)
 class _Handles:
@@ -64,7 +62,7 @@ class _Handles:
 
     watch: ExitWatch
     port: int
-    child: ChildProcess | None = None
+    child: ForkedProcess | None = None
     ready_fd: int = -1
     received: bytes = b""
     output: OutputFiles = ()
@@ -256,7 +254,7 @@ class LocalHost:
     def _spawn_failed(self, slot: WorkerSlot, message: str) -> None:
         slot.could_not_spawn(self.now(), jitter=self._settings.jitter(), message=message)
 
-    def _start(self, slot: WorkerSlot, nonce: str, control: Path) -> tuple[ChildProcess, int]:
+    def _start(self, slot: WorkerSlot, nonce: str, control: Path) -> tuple[ForkedProcess, int]:
         """Start a process; return it and the end of its readiness pipe that is ours."""
         spec = slot.spec
         options = {
@@ -287,9 +285,9 @@ class LocalHost:
 
     def _spawn_process(
         self, arguments: Sequence[str], listen_fd: int, ready_fd: int, out: BinaryIO
-    ) -> subprocess.Popen[bytes]:
+    ) -> ForkedProcess:
         descriptors = ["--listen-fd", str(listen_fd), "--ready-fd", str(ready_fd)]
-        return subprocess.Popen(  # noqa: S603 - our own program
+        process = subprocess.Popen(  # noqa: S603 - our own program
             [*self._settings.worker_command, *arguments, *descriptors],
             cwd=self._fleet.home,
             env=self._environment(),
@@ -300,6 +298,8 @@ class LocalHost:
             start_new_session=True,
             umask=0o077,
         )
+        process.returncode = 0  # so that Popen neither reaps it nor warns that it still runs
+        return ForkedProcess(process.pid)
 
     def _write(self, record: WorkerRecord) -> None:
         try:

@@ -45,7 +45,7 @@ class ForkLimits:
 
 @dataclass(frozen=True, slots=True)
 class ForkedProcess:
-    """A worker that the fork server started."""
+    """A worker process; the fork server or the supervisor itself has started it."""
 
     pid: int
 
