@@ -1,24 +1,20 @@
 r"""
 ccproxy: Claude Code on any model provider, one supervised proxy process per provider.
 
-The house, and who may lean on whom:
+`a <- b` means that b imports a:
 
-    errors
-       protocol <- convert <- pipeline     pure: no I/O, clock, randomness, environment, logging
-                                 |
-                              config       the user's files -> frozen values
-                             /      \
-                       worker        supervisor <- cli
-                             \                    /
-                              store <------------      statistics and history, in SQLite
-                                     services <---     texts for systemd and launchd
+            errors   files   text
+   protocol <- providers <- convert <- keys, routing    pure: no I/O, clock, randomness, environment
+                                          |
+                                        config          reads the user's files
+                                       /      \
+                                 worker        supervisor <- cli
+                                       \      /
+                                     ipc, store         control messages; state on disk
 
-Beside them stand `logs` (files, rotation, retention), `readable` (log lines for people), `regular`
-(files that are no pipes) and `build` (which code is running).
-
-`worker` and `supervisor` never import each other: a command line, an inherited listening socket,
-a readiness pipe, the worker's control socket and the fork server's are the whole interface between
-them.
+`worker` and `supervisor` never import each other. They communicate by a command line, an inherited
+listening socket, a readiness pipe and control sockets. `docs/architecture.md` describes the
+packages.
 """
 
 __version__ = "0.1.0"

@@ -1,18 +1,18 @@
 """
-Every error that ccproxy raises on purpose.
+The exceptions that ccproxy raises.
 
     CcproxyError
-    ├── ConfigError          the user's files are wrong; carries every mistake       exit 78
-    ├── UsageError           a command cannot mean anything (an unknown label)       exit 2
-    ├── NotRunning           there is nobody to ask                                  exit 3
-    ├── PortInUse            a stranger holds a port of the table                    exit 5
+    ├── ConfigError          the user's files have errors; contains all of them      exit 78
+    ├── UsageError           a command has invalid arguments (an unknown label)      exit 2
+    ├── NotRunning           no supervisor or worker is running                      exit 3
+    ├── PortInUse            another program uses a port of the table                exit 5
     ├── Busy                 another ccproxy command holds the lock                  exit 6
-    ├── NotReady             a worker did not come up in time                        exit 7
+    ├── NotReady             a worker was not ready in time                          exit 7
     └── Problem              a request ends with an Anthropic error                  an HTTP answer
-        └── BadAnswer        what the provider sent is no answer, or broke off
+        └── BadAnswer        the provider's answer is invalid or incomplete          an HTTP answer
 
-Each message is meant for the user's eyes: what, where, why, and what to do next. The table of
-exit codes stands in `cli/main.py`, the HTTP answers are made in `worker/server/error_response.py`.
+Each message is written for the user: what failed, where, why, and how to fix it. The exit codes are
+in `cli/exit_codes.py`; HTTP errors are made in `worker/server/error_response.py`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ STATUS_OF_KIND = {
 
 
 class CcproxyError(Exception):
-    """Whatever ccproxy says no to; `str()` is a sentence for the user."""
+    """The base class of expected errors; `str()` is a sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """One thing that is wrong in a file of the user's, and how to mend it."""
+    """One error in one of the user's files, and its fix."""
 
     file: Path
     line: int | None
@@ -61,7 +61,7 @@ class Mistake:
 
 
 class ConfigError(CcproxyError):
-    """The user's files are wrong. Carries every mistake, not only the first."""
+    """The user's files have errors. Contains every mistake, not only the first."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
@@ -73,15 +73,15 @@ class NoFleetError(ConfigError):
 
 
 class UsageError(CcproxyError):
-    """What was asked cannot mean anything, for example a label that is not in the table."""
+    """A command has invalid arguments, for example a label that is not in the table."""
 
 
 class NotRunning(CcproxyError):
-    """There is no supervisor or worker to ask."""
+    """No supervisor or worker is running."""
 
 
 class PortInUse(CcproxyError):
-    """A program that ccproxy did not start holds a port of the table."""
+    """A program that ccproxy did not start uses a port of the table."""
 
 
 class Busy(CcproxyError):
@@ -89,12 +89,12 @@ class Busy(CcproxyError):
 
 
 class NotReady(CcproxyError):
-    """A worker did not come up in time."""
+    """A worker was not ready in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRefusal:
-    """What a provider's error says, for the programs that act on it."""
+    """The content of a provider's error, for the code that handles it."""
 
     status: int
     """The HTTP status; 0 for an error inside an answer that had begun."""
@@ -110,8 +110,8 @@ class Problem(CcproxyError):
     A request that ends with an Anthropic error; raised, returned and stored alike.
 
     `kind` is one of the Messages API's error types, `retry_after` whole seconds, `should_retry`
-    what the `x-should-retry` header says (None: nothing, the client decides by the status).
-    `body` and `headers` are the provider's own, for direct mode, which relays them as they came.
+    the `x-should-retry` header (None: no header, the client decides by the status).
+    `body` and `headers` are the provider's own, for direct mode, which relays them unchanged.
     `refusal` is the provider's error if it is one.
     """
 
@@ -139,7 +139,7 @@ class Problem(CcproxyError):
 
 
 class BadAnswer(Problem):
-    """What the provider sent is no answer, or broke off: nobody's fault on this side (502)."""
+    """The provider's answer is invalid or incomplete (502)."""
 
     def __init__(self, message: str) -> None:
         super().__init__("api_error", message, status=502)

@@ -136,11 +136,11 @@ class LogFile:
 
     def _limit_archives(self) -> None:
         """Delete this log's oldest archives beyond the total limit."""
-        left = self._total_limit
+        remaining = self._total_limit
         for path in sorted(self.path.parent.glob(f"{self.path.name}.*"), reverse=True):
             if _ARCHIVE.fullmatch(path.name) and _is_regular(path):
-                left -= path.stat().st_size
-                if left < 0:
+                remaining -= path.stat().st_size
+                if remaining < 0:
                     path.unlink(missing_ok=True)
 
     def _reopen_if_replaced(self, now: float) -> None:

@@ -80,13 +80,13 @@ def parse_duration(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """Return a duration in its two largest units: `3d 4h`, `2h 10m`, `41s`."""
-    left = max(0, int(seconds))
+    remaining = max(0, int(seconds))
     units = [("d", 86400), ("h", 3600), ("m", 60), ("s", 1)]
-    while len(units) > 1 and left < units[0][1]:
+    while len(units) > 1 and remaining < units[0][1]:
         units.pop(0)
     counts = []
     for unit, length in units[:2]:
-        count, left = divmod(left, length)
+        count, remaining = divmod(remaining, length)
         counts.append(f"{count}{unit}")
     return counts[0] if counts[-1].startswith("0") else " ".join(counts)
 

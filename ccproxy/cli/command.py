@@ -133,7 +133,7 @@ def common_options(*, hidden: bool) -> list[click.Parameter]:
     config = click.Option(
         ["-c", "--config"],
         metavar="FILE",
-        help="The table.  [default: $CCPROXY_CONFIG or ccproxy.toml]",
+        help="The fleet table.  [default: $CCPROXY_CONFIG or ccproxy.toml]",
         expose_value=False,
         hidden=hidden,
         callback=_store("config"),

@@ -119,7 +119,7 @@ class CcproxyGroup(click.Group):
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Use Claude Code with any model provider, through one small proxy for each."""
+    """Use Claude Code with any model provider, through one small proxy per provider."""
     ctx.color = wants_color(os.environ, no_color=ctx.ensure_object(Options).no_color)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -46,5 +46,5 @@ def keys_in(text: str) -> tuple[str, ...]:
     """Return the provider's keys in an env file; empty if it has none."""
     names = PROVIDER_API_KEY.names
     values = {one.key: one.value for one in parse_stream(io.StringIO(text)) if one.key in names}
-    value = next((found for name in names if (found := (values.get(name) or "").strip())), "")
+    value = next((stripped for name in names if (stripped := (values.get(name) or "").strip())), "")
     return tuple(dict.fromkeys(key.strip() for key in value.split(",") if key.strip()))

@@ -290,11 +290,11 @@ def _duplicates(entries: Iterable[Entry], more: Iterable[Entry]) -> Iterator[Mis
             elif other.port == entry.port:
                 what = f"port {entry.port}"
             if what and entry.table and other.table:
-                place = f"{display_path(other.table)}:{other.line}"
+                location = f"{display_path(other.table)}:{other.line}"
                 yield Mistake(
                     file=display_path(entry.table),
                     line=entry.line,
-                    text=f"{what} is used twice, also in {place}",
+                    text=f"{what} is used twice, also in {location}",
                     fix="give one of them another port or label",
                 )
 

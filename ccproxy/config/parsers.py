@@ -163,8 +163,8 @@ def hosts(value: str) -> tuple[str, ...]:
             ip_address(host)
         except ValueError as error:
             if not _HOST_NAME.fullmatch(host):
-                wanted = "must be host names without scheme, port and wildcards"
-                raise ValueError(f'{wanted}, got "{host}"') from error
+                rule = "must be host names without scheme, port and wildcards"
+                raise ValueError(f'{rule}, got "{host}"') from error
     return tuple(host.rstrip(".") for host in names)
 
 

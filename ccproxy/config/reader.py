@@ -287,7 +287,7 @@ def _intended_name(name: str) -> str | None:
     if upper.startswith("PROVIDER_"):
         return closest(upper, sorted(NAMES), cutoff=0.0)  # no other program uses this prefix
     # A name with a word too many or too few: KEY_MAX_INFLIGHT, LOG_LEVELS, MAXRETRIES.
-    squeezed = {known.replace("_", ""): known for known in NAMES}
-    if (known := squeezed.get(upper.replace("_", "").removesuffix("S"))) is not None:
-        return known
+    squeezed = {setting.replace("_", ""): setting for setting in NAMES}
+    if (setting := squeezed.get(upper.replace("_", "").removesuffix("S"))) is not None:
+        return setting
     return closest(upper, sorted(NAMES), cutoff=0.85 if _OTHER_TOOLS.fullmatch(upper) else 0.8)

@@ -171,7 +171,7 @@ ALLOWED_HOSTS = Setting(
     name="ALLOWED_HOSTS",
     parse=parsers.hosts,
     default=(),
-    meaning="host names, separated by commas, that requests may address besides localhost and HOST",
+    meaning="host names, separated by commas, that requests may use, beyond localhost and HOST",
     example="box.lan,192.168.1.5",
     source="loopback names on loopback, else any",
 )

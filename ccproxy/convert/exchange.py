@@ -39,13 +39,13 @@ class Exchange:
     One request that is converted to another API.
 
     Attributes:
-        requested: The model's name as the client wrote it; the answer bears it, too.
-        model: The model that is asked.
-        api: The dialect in which it is asked.
+        requested: The model name that the client sent; the answer repeats it.
+        model: The model that answers.
+        api: The dialect of the request to the provider.
         body: What is sent to the provider.
         headers: Headers of the request that depend on its content.
         streams: Whether the client wants a stream.
-        asks_stream: Whether the provider is asked for one.
+        asks_stream: Whether a stream is requested from the provider.
         stop_reason: Why the answer ended, once it has.
 
     """
@@ -60,7 +60,7 @@ class Exchange:
         requested: str = "",
         request_id: str | None = None,
     ) -> None:
-        """Read *body*; *model* and *requested* are given where its `model` does not say them."""
+        """Read *body*; *model* and *requested* override its `model`."""
         body, filtered = rules.without_tools(body)
         text = rules.cache.scans.scan(body)
         request = read_request(text)
@@ -140,7 +140,7 @@ class Exchange:
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """What of the request the provider does not get; looked for when somebody wants to know."""
+        """The parts of the request that are not sent to the provider, computed on demand."""
         return (*self._filtered, *self._converted.dropped, *sorted(unknown_fields(self._asked)))
 
     @property
@@ -219,8 +219,8 @@ class Exchange:
         return _ENCODER.encode(message)
 
     def _note_end(self, written: bytes) -> None:
-        if found := _STOP_REASON.search(written):
-            self.stop_reason = found[1].decode()
+        if match := _STOP_REASON.search(written):
+            self.stop_reason = match[1].decode()
             self._learn()
 
     def _learn(self) -> None:

@@ -44,15 +44,15 @@ class PoolState:
     account_limits: dict[str, AccountLimit] = field(default_factory=dict)
     """By model, or `WHOLE_ACCOUNT`."""
 
-    def without_processes(self, gone: Collection[int]) -> PoolState:
-        """Remove the leases and probes of the processes *gone*; return the same state."""
+    def without_processes(self, pids: Collection[int]) -> PoolState:
+        """Remove the leases and probes of the processes *pids*; return the same state."""
         for key in self.keys.values():
-            key.flights = {who: count for who, count in key.flights.items() if who not in gone}
+            key.flights = {who: count for who, count in key.flights.items() if who not in pids}
             for cooldown in key.cooldowns.values():
-                if cooldown.probe is not None and cooldown.probe[0] in gone:
+                if cooldown.probe is not None and cooldown.probe[0] in pids:
                     cooldown.probe = None
         for limit in self.account_limits.values():
-            if limit.probe is not None and limit.probe[0] in gone:
+            if limit.probe is not None and limit.probe[0] in pids:
                 limit.probe = None
         return self
 

@@ -175,9 +175,9 @@ class KeyState:
 
     def finish(self, process: int) -> None:
         """Count one use less."""
-        left = self.flights.get(process, 0) - 1
-        if left > 0:
-            self.flights[process] = left
+        count = self.flights.get(process, 0) - 1
+        if count > 0:
+            self.flights[process] = count
         else:
             self.flights.pop(process, None)
 

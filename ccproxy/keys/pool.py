@@ -234,7 +234,7 @@ class KeyPool:
         self.on_change()
 
     def release(self, lease: Lease) -> None:
-        """Return the lease; a second time has no effect."""
+        """Release the lease; calling this again has no effect."""
         if lease.is_released:
             return
         lease.is_released = True

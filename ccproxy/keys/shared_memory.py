@@ -213,10 +213,10 @@ class SharedMemoryBackend:
     def _reap_dead(self) -> None:
         """Release the leases and probes of processes that are gone."""
         with self.transaction(changes=False) as state:
-            gone = state.processes() - self.live_processes() - {self.process}
-            if gone and not self.is_detached:
-                self._write(state.without_processes(gone))
-        if gone:
+            dead = state.processes() - self.live_processes() - {self.process}
+            if dead and not self.is_detached:
+                self._write(state.without_processes(dead))
+        if dead:
             self.on_remote_change()
 
     def _claim_slot(self) -> tuple[int, int]:

@@ -122,7 +122,7 @@ def decode(data: bytes) -> Chunk:
 
 
 def is_answer(data: bytes) -> bool:
-    """Return True if *data* can be decoded; so can a whole answer of any API, an object."""
+    """Return True if *data* decodes, as does a complete answer of any API."""
     try:
         decode(data)
     except BadAnswer:

@@ -172,7 +172,7 @@ def _resolve_tiers(tiers: Tiers, *, label: str, entries: Entries) -> Tiers:
 
 
 def _resolve_name(name: str, label: str, entries: Entries) -> str:
-    labels = {known.lower(): known for known in entries}
+    labels = {entry_label.lower(): entry_label for entry_label in entries}
     name = without_mark(name)
     ref = parse_ref(name, labels)
     if ref is None:

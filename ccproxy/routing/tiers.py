@@ -112,7 +112,7 @@ class ModelMap:
 
 
 def tier_named_in(name: str) -> Tier:
-    """Return the tier that a Claude model's *name* stands for."""
+    """Return the tier of a Claude model's *name*."""
     lower = name.lower()
     if "haiku" in lower:
         return "small"

@@ -163,8 +163,8 @@ def _set_aside(path: Path) -> Path:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(target.with_name(target.name + suffix))
-    kept = {target.name + suffix for suffix in _SUFFIXES}
-    old = [one for one in path.parent.glob(f"{path.name}.damaged.*") if one.name not in kept]
+    new_names = {target.name + suffix for suffix in _SUFFIXES}
+    old = [one for one in path.parent.glob(f"{path.name}.damaged.*") if one.name not in new_names]
     stamps = sorted({one.name.partition(".damaged.")[2][:15] for one in old})
     for one in old:
         if one.name.partition(".damaged.")[2][:15] not in stamps[1 - MAX_DAMAGED :]:

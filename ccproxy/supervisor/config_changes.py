@@ -54,10 +54,10 @@ class ConfigChanges:
 
     def _source_of(self, entry: Entry) -> str:
         status = file_status(entry.env_file)
-        known = self._digests.get(entry.env_file)
-        if known is None or known[0] != status:
-            known = self._digests[entry.env_file] = (status, file_digest(entry.env_file))
-        return combined(entry, known[1]) if known[1] else ""
+        cached = self._digests.get(entry.env_file)
+        if cached is None or cached[0] != status:
+            cached = self._digests[entry.env_file] = (status, file_digest(entry.env_file))
+        return combined(entry, cached[1]) if cached[1] else ""
 
 
 def source_of(entry: Entry) -> str:

@@ -95,14 +95,14 @@ class ChildConfigCheck:
         network: Mapping[str, str] | None = None,
     ) -> CheckResult:
         """Return the result of the check; the previous one if nothing has changed."""
-        wanted = tuple(sorted(label.lower() for label in labels))
+        selected = tuple(sorted(label.lower() for label in labels))
         environment = self._environment() if network is None else clean_environment(network)
         if self._last is not None:
             last_labels, fingerprint, result = self._last
-            if last_labels == wanted and fingerprint == self._fingerprint(result, environment):
+            if last_labels == selected and fingerprint == self._fingerprint(result, environment):
                 return result
-        result = await self._run(wanted, cwd, environment)
-        self._last = wanted, self._fingerprint(result, environment), result
+        result = await self._run(selected, cwd, environment)
+        self._last = selected, self._fingerprint(result, environment), result
         return result
 
     def _fingerprint(
@@ -210,7 +210,7 @@ def _worker_digest(source: str) -> str:
 
 
 def _routing_digest(file: Path) -> str:
-    """Return the hash of what the table holds besides its entries."""
+    """Return the hash of the table without its entries."""
     document = tomllib.loads(read_regular(file, encoding="utf-8-sig"))
     fallbacks = [[one.get("label"), one.get("fallback")] for one in document.pop("proxy", ())]
     document.pop("proxies", None)

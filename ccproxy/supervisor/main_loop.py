@@ -200,7 +200,7 @@ class Supervisor:
         return encode_message(replace(reply, supervisor=self._info(), ending=is_ending))
 
     def _check_table(self, command: ControlCommand) -> None:
-        """Refuse a command about another table in the same folder: they share records and logs."""
+        """Reject a command for another table in this folder; both share records and logs."""
         ours = self._fleet.file
         if not command.config or command.config == str(ours) or command.op in ("ping", "leave"):
             return

@@ -148,7 +148,7 @@ class HookedRequest(web.BaseRequest):
 
 
 class PreparedResponse(web.StreamResponse):
-    """A response whose subclass writes its bytes itself; aiohttp keeps the connection's life."""
+    """A response whose subclass writes its bytes itself; aiohttp manages the connection."""
 
     _bound_to: web.BaseRequest | None = None
 

@@ -2,7 +2,7 @@
 The state of the keys for their owner: `ccproxy keys` and the reason lines of `ccproxy status`.
 
 A key is shown by its last four characters only. A test sends one small request with the key,
-whatever its state is, and the pool learns from the response as from any other.
+regardless of its state, and the pool learns from the response as from any other.
 """
 
 from __future__ import annotations

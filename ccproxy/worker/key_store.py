@@ -2,8 +2,8 @@
 Keeps the state of the keys on disk, so that it survives a restart and a kill -9.
 
 Changes are written a moment after they happen, in a thread, so that no request waits for a disk.
-A full disk costs the memory of cooldowns, never a request. Besides the keys it keeps what was
-learnt about a provider: how it counts tokens, and which fields it refuses.
+If the disk is full, cooldowns are lost at a restart, but no request fails. The store also keeps
+what was learnt about a provider: how it counts tokens, and which fields it refuses.
 """
 
 from __future__ import annotations

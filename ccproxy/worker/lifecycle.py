@@ -79,7 +79,7 @@ class Lifecycle:
         self._drain_requested.set()
 
     def stop(self) -> None:
-        """End at once."""
+        """Stop immediately."""
         self._time_is_up.set()
         self._drain_requested.set()
 

@@ -34,7 +34,7 @@ def url_of_test_request(worker: Worker, model: str) -> str:
 
 async def send_test_request(worker: Worker, *, request_id: str, key_id: str) -> None:
     """
-    Send the request with the key *key_id*, whatever its state is.
+    Send the request with the key *key_id*, regardless of its state.
 
     Raises:
         Problem: If the provider returns anything but a model's answer.

@@ -69,7 +69,7 @@ def folders(scene: Scene) -> Iterator[Finding]:
     if scene.fleet is None:
         return
     findings = [finding for path in _folders(scene.fleet) if (finding := _folder(path))]
-    yield from findings or [ok("logs, pids and state are writable by you alone")]
+    yield from findings or [ok("only you can write to logs, pids and state")]
 
 
 def file_modes(scene: Scene) -> Iterator[Finding]:
@@ -150,16 +150,18 @@ def log_size(scene: Scene) -> Iterator[Finding]:
 
 
 def log_times(scene: Scene) -> Iterator[Finding]:
-    """Look for log files from the future, after which the clock was set back."""
+    """Look for log files with a future modification time: the clock was set back."""
     if scene.fleet is None:
         return
     limit = time.time() + DAY
     future = [file for file in scene.fleet.logs.glob("*.log*") if file.lstat().st_mtime > limit]
     if future:
-        text = f"{short_path(future[0])} is from the future: the clock was set back"
+        text = (
+            f"{short_path(future[0])} has a modification time in the future: the clock was set back"
+        )
         yield warn(text, fix="timedatectl set-ntp true")
     else:
-        yield ok("no log file is from the future")
+        yield ok("no log file has a modification time in the future")
 
 
 def _folders(fleet: Fleet) -> tuple[Path, ...]:

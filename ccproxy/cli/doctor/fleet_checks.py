@@ -83,7 +83,7 @@ def keys(scene: Scene) -> Iterator[Finding]:
             yield ok(f"{row.label}: {ready} of {total} usable")
         else:
             report = warn if ready else fail
-            text = f"{row.label}: {total - ready} of {total} keys cannot be used now"
+            text = f"{row.label}: {total - ready} of {total} keys are currently unavailable"
             yield report(text, fix=f"ccproxy keys {row.label}")
 
 
@@ -111,7 +111,7 @@ def reach(scene: Scene) -> Iterator[Finding]:
         if config.client_keys:
             yield ok(f"{label} is reachable from other machines, with a client key")
         else:
-            text = f"everyone who can reach {config.host} can use the keys of {label}"
+            text = f"anyone who can reach {config.host} can use the keys of {label}"
             fix_text = "set ANTHROPIC_API_KEY, remove ALLOW_PUBLIC, then: ccproxy reload"
             yield warn(text, fix=fix_text)
     if all(is_loopback(config.host) for config in scene.workers.values()):
@@ -174,7 +174,7 @@ def crontab(scene: Scene) -> Iterator[Finding]:
             text = f"the crontab calls {short_path(python)}, which does not exist"
             yield fail(text, fix=f"ccproxy {command}")
     if not own:
-        yield ok("no line of this fleet")
+        yield ok("no entry for this fleet")
 
 
 def _ephemeral_ports() -> tuple[int, int]:

@@ -142,7 +142,7 @@ def localhost(scene: Scene) -> Iterator[Finding]:
 
 
 def wsl(_scene: Scene) -> Iterator[Finding]:
-    """Check for WSL 2, where programs of Windows use another address."""
+    """Check for WSL 2, where Windows programs use a different address."""
     if "microsoft" in os.uname().release.lower():
         fix = "run claude inside WSL, or set networkingMode=mirrored in .wslconfig"
         yield warn("this is WSL: Windows programs may not reach 127.0.0.1", fix=fix)

@@ -53,7 +53,7 @@ def path(scene: Scene) -> Iterator[Finding]:
         yield fail(text, fix=f'export PATH="{folder}:$PATH"')
     elif foreign:
         text = f"another program named ccproxy is on PATH: {tilde(foreign[0])}"
-        yield warn(text, fix=f"remove it, or keep {folder} before it")
+        yield warn(text, fix=f"remove it, or put {folder} before it on PATH")
     else:
         yield ok(tilde(programs[0]) if programs else "not on PATH; called as a module")
 
@@ -68,17 +68,17 @@ def proxies(scene: Scene) -> Iterator[Finding]:
         if any(name.lower() in {*_PROXY_VARIABLES, "no_proxy"} for name in file.env)
     ]
     findings = []
-    for place, environ in sources:
+    for source, environ in sources:
         names = [name for name in _PROXY_VARIABLES if environ.get(name)]
         listed = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
         hosts = {host.strip() for host in listed.split(",")}
         if not names:
             continue
         if "*" in hosts or hosts >= _LOOPBACK:
-            findings.append(ok(f"{names[0]} in {place}, but not for this machine"))
+            findings.append(ok(f"{names[0]} in {source}, but not for this machine"))
         else:
-            text = f"{names[0]} is set in {place}, and NO_PROXY lacks localhost and 127.0.0.1"
-            fix = "set NO_PROXY=localhost,127.0.0.1,::1 there   (ccproxy run does it)"
+            text = f"{names[0]} is set in {source}, and NO_PROXY lacks localhost and 127.0.0.1"
+            fix = "set NO_PROXY=localhost,127.0.0.1,::1 there   (ccproxy run does this)"
             findings.append(fail(text, fix=fix))
     yield from findings or [ok("no HTTP proxy is set")]
 

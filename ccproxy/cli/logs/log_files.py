@@ -127,12 +127,12 @@ def _newest_first(log: Log) -> Iterator[LogLine]:
 def backwards(file: Path, size: int) -> Iterator[bytes]:
     """Yield the lines in the first *size* bytes of *file*, last line first, reading in blocks."""
     with file.open("rb") as stream:
-        left = size
+        position = size
         tail = b""
-        while left:
-            step = min(_BLOCK_BYTES, left)
-            left -= step
-            stream.seek(left)
+        while position:
+            step = min(_BLOCK_BYTES, position)
+            position -= step
+            stream.seek(position)
             tail, *lines = (stream.read(step) + tail).split(b"\n")
             yield from (line for line in reversed(lines) if line)
         if tail:

@@ -129,8 +129,8 @@ def _overrides(row: Row) -> list[str]:
         text = f"{bypass_text(row.passes_to)}, requests are not changed"
         lines.append(f"! {row.label}: {text}   (ccproxy toggle {row.label} on)")
     if row.inspects:
-        left = f" for {format_duration(row.inspects_s)} more" if row.inspects_s else ""
-        text = f"request bodies can be read{left} (INSPECT=on)"
+        duration = f" for {format_duration(row.inspects_s)} more" if row.inspects_s else ""
+        text = f"request bodies can be read{duration} (INSPECT=on)"
         lines.append(f"! {row.label}: {text}   (remove it from the env file)")
     return lines
 

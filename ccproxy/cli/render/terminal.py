@@ -67,7 +67,7 @@ def print_error(text: str, *, color: bool | None = None) -> None:
 
 
 def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:
-    """Return whether to use colors; None means only if the stream is a terminal."""
+    """Return whether to use colors; None: only if the stream is a terminal."""
     if no_color or environ.get("NO_COLOR"):
         return False
     if _is_on(environ.get("FORCE_COLOR")) or _is_on(environ.get("CLICOLOR_FORCE")):

@@ -104,7 +104,7 @@ def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> S
 
 
 def owner_of(fleet: Fleet) -> systemd.SystemUser:
-    """Return the owner of the table, as whom a system service runs."""
+    """Return the owner of the table; a system service runs as this user."""
     uid = fleet.file.stat().st_uid
     try:
         account = pwd.getpwuid(uid)

@@ -9,8 +9,8 @@ starts too late.
 
 ANTHROPIC_MODEL names the model of a new session. Without it Claude Code takes the model that an
 earlier session saved in settings.json, which may belong to another provider, or else the opus model
-with the suffix [1m], which stands for a window of 1,000,000 tokens whatever the limit is. All of
-this was measured with Claude Code 2.1.329 and 2.1.332.
+with the suffix [1m], which means a window of 1,000,000 tokens regardless of the limit.
+All of this was measured with Claude Code 2.1.329 and 2.1.332.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class SettingsFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """A variable to which *file* gives another value than the session."""
+    """A variable that *file* sets to a different value than the session does."""
 
     file: Path
     variable: str

@@ -18,7 +18,7 @@ from ccproxy.text import counted, mask_key
 
 def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
     """
-    Add keys that are pasted at a terminal, or read from stdin one a line.
+    Add keys that are pasted at a terminal, or read from stdin, one per line.
 
     Raises:
         UsageError: If no valid key is entered, or a key is in *arguments*.
@@ -57,8 +57,8 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
     if not ids:
         raise UsageError(f"remove needs a key\n  fix: ccproxy keys {entry.label} remove k1")
     removed = [_find(present, name, entry) for name in ids]
-    left = [key for key in present if key not in removed]
-    if not left:
+    remaining = [key for key in present if key not in removed]
+    if not remaining:
         text = f"{entry.label} would have no key"
         raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, or ccproxy remove")
     tails = ", ".join(map(mask_key, removed))
@@ -68,7 +68,7 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
             fix = f"ccproxy keys {entry.label} remove {' '.join(ids)} --yes"
             raise UsageError(f"stdin is not a terminal, so remove cannot ask\n  fix: {fix}")
         click.confirm(f"Remove {tails} from {file}?", abort=True, err=True)
-    write_keys(entry.env_file, left)
+    write_keys(entry.env_file, remaining)
     show(f"Removed {tails} from {file}.")
     notify(options, "Next:  ccproxy reload")
 

@@ -3,7 +3,7 @@ Convert a models.yaml to entries of the table and env files.
 
 The file is a list of models, or a mapping from a model's id to its other fields; either may be the
 value of `models:`. Key, address, limits and extra fields belong to a model there, so every model
-becomes a proxy of its own. Sizes may end in `k` (1024) or `m` (1024²).
+becomes its own proxy. Sizes may end in `k` (1024) or `m` (1024²).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def read_models(file: Path, *, existing_labels: Iterable[str]) -> list[ImportedM
 
 
 def env_text(model: ImportedModel, *, key: str | None) -> str:
-    """Return the env file of *model*; without a *key*, a commented line is its place."""
+    """Return the env file of *model*; without a *key*, the key is a commented line."""
     lines = [f"# Imported from models.yaml: {model.label}"]
     if key is not None:
         lines.append(f"PROVIDER_API_KEY={key}")

@@ -1,5 +1,5 @@
 """
-The questions of `ccproxy init`: every value that no option gives, asked until it is valid.
+The prompts of `ccproxy init`, one for each value without an option, repeated until it is valid.
 
 The key is asked for before the model: a user who has just copied a key pastes it at the first
 prompt, and the answer to "Model" is echoed. A pasted key is not accepted as a model either.
@@ -268,7 +268,7 @@ def _keys(options: InitOptions, preset: Preset, endpoint: Endpoint) -> tuple[str
 
 def parse_keys(lines: Iterable[str], source: str) -> tuple[str, ...]:
     """
-    Parse keys, one a line or separated by commas; *source* is the subject of an error message.
+    Parse keys, one per line or separated by commas; *source* is the subject of an error message.
 
     Raises:
         UsageError: If there is no key, or one is not valid.
@@ -276,6 +276,6 @@ def parse_keys(lines: Iterable[str], source: str) -> tuple[str, ...]:
     """
     text = ",".join(line for line in lines if line.strip())
     if not text:
-        fix = "enter the provider's key; for a server without keys, any word"
+        fix = "enter the provider's key, or any text if the server needs no key"
         raise UsageError(f"no key was entered\n  fix: {fix}")
     return new_proxy.parse_setting(settings.PROVIDER_API_KEY, text, source)

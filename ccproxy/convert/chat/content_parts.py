@@ -309,7 +309,7 @@ def tool_result(block: Block, conversion: Conversion) -> tuple[Raw, list[Part]]:
 
 
 def orphan_result(block: Block, conversion: Conversion) -> list[Part]:
-    """Convert a tool_result without its call to text; as a tool message it would be refused."""
+    """Convert a tool_result without a call to text; a tool message would be refused."""
     text, others = tool_result(block, conversion)
     return [text_part(wrap_literal("[result of an earlier tool call]\\n", text)), *others]
 

@@ -49,7 +49,7 @@ class ChatRelay:
         self._has_read = False
         self._problem: Problem | None = None
         self.ended = False
-        """True: whatever else the provider sends does not matter."""
+        """True: anything else that the provider sends is ignored."""
 
     @property
     def stopped(self) -> bool:
@@ -179,7 +179,7 @@ class ChatRelay:
         except Problem:
             if not self._machine.complete:
                 raise
-            self._end(out)  # whatever follows the end of the answer does not matter
+            self._end(out)  # anything after the end of the answer is ignored
             return
         events = self._machine.feed(chunk)
         if events:

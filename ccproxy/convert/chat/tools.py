@@ -95,9 +95,9 @@ def to_chat_tools(tools: Raw, conversion: Conversion) -> ToolSet:
     tool_set = _tool_set(tools, quirks.schema, quirks.tool_name_length)
     for path in tool_set.dropped:
         conversion.drop(path)
-    for name, sent in tool_set.sent_names.items():
-        if sent != name:
-            conversion.tool_names[sent] = name
+    for name, sent_name in tool_set.sent_names.items():
+        if sent_name != name:
+            conversion.tool_names[sent_name] = name
     return tool_set
 
 

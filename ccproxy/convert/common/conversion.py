@@ -43,10 +43,10 @@ class Conversion(msgspec.Struct, kw_only=True):
 
     def sent_name(self, name: str) -> str:
         """Return the name under which the tool is sent."""
-        sent = tool_name(name, self.target.quirks.tool_name_length)
-        if sent != name:
-            self.tool_names[sent] = name
-        return sent
+        new_name = tool_name(name, self.target.quirks.tool_name_length)
+        if new_name != name:
+            self.tool_names[new_name] = name
+        return new_name
 
 
 class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):

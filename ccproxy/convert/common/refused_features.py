@@ -94,11 +94,11 @@ class LearnedRefusals:
 
     def add(self, api: Api, model: str, features: Iterable[str]) -> bool:
         """Store refused *features*; return False if all are known."""
-        known = self._features[api, model]
-        new = set(features) - known
-        if not new or len(known) + len(new) > _MAX_FEATURES:
+        refused = self._features[api, model]
+        new = set(features) - refused
+        if not new or len(refused) + len(new) > _MAX_FEATURES:
             return False
-        known |= new
+        refused |= new
         return True
 
     def add_opaque(self, digests: Iterable[str]) -> bool:
@@ -247,8 +247,8 @@ def refused_features(
             return frozenset((feature,))
     if status in (500, 501) or not (refusal.parameter or _BLAMES.search(text)):
         return frozenset()
-    sent = (fields_of(body) or {}).keys() - _NEVER_REMOVED
-    name = _named_field(refusal, text, sent)
+    fields = (fields_of(body) or {}).keys() - _NEVER_REMOVED
+    name = _named_field(refusal, text, fields)
     if name == "reasoning_effort" and (values := _supported_efforts(text)):
         return frozenset((_EFFORTS_PREFIX + ",".join(values),))
     return frozenset((name,) if name else ())
@@ -262,16 +262,16 @@ def _changes_anything(feature: str, quirks: Quirks) -> bool:
     return any(getattr(quirks, name) != value for name, value in changes.items())
 
 
-def _named_field(refusal: ProviderRefusal, text: str, sent: Collection[str]) -> str:
-    """Return the first of the fields in *sent* that the refusal names."""
+def _named_field(refusal: ProviderRefusal, text: str, fields: Collection[str]) -> str:
+    """Return the first of *fields* that the refusal names."""
     head = refusal.parameter.partition(".")[0]
-    if head in sent:
+    if head in fields:
         return head
     # A word such as "user" or "stop" names a field only in quotes or at the head of a path.
     for pattern in (_QUOTED, _PATH, _COMPOUND):
         for match in pattern.finditer(text):
             name = match[1] if pattern.groups else match[0]
-            if name in sent:
+            if name in fields:
                 return name
     return ""
 

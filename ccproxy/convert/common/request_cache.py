@@ -212,11 +212,11 @@ class ConversationCache:
     ) -> None:
         """Cache the converted beginning of *messages*."""
         key = _key(messages, conversion, prompted=prompted)
-        known = self._conversations[key].messages if key in self._conversations else []
-        equal, until = _equal_messages(known, messages), prefix.checkpoints[-1].messages
+        previous = self._conversations[key].messages if key in self._conversations else []
+        equal, until = _equal_messages(previous, messages), prefix.checkpoints[-1].messages
         # Copied, because a view would keep the whole request in memory.
         copies = [_copy(message) for message in messages[equal:until]]
-        cached = known[: min(equal, until)] + copies
+        cached = previous[: min(equal, until)] + copies
         size = len(prefix.written) + sum(len(memoryview(each.content)) for each in cached)
         self._remove(key)
         if size > self._room // 2:

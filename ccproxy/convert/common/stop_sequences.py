@@ -22,7 +22,7 @@ class StopCutter:
 
     @property
     def is_active(self) -> bool:
-        """False: every text is returned at once."""
+        """True if there are stop sequences; otherwise text is returned immediately."""
         return bool(self._sequences)
 
     def feed(self, text: str) -> str:

@@ -73,16 +73,16 @@ class ToolIds:
     def assign(self, client_id: bytes, name: str = "") -> bytes:
         """Return the ID of the next call, of the tool *name*; it depends only on earlier calls."""
         if self._form == "functions":
-            self._used.add(sent := b'"functions.%b:%d"' % (name.encode(), len(self._used)))
-            return sent
-        sent = client_id
+            self._used.add(new_id := b'"functions.%b:%d"' % (name.encode(), len(self._used)))
+            return new_id
+        new_id = client_id
         repetition = self._repetitions.get(client_id, 0)
-        while sent in self._used or not self._fits(sent):
-            sent = self._derive(client_id, repetition)
+        while new_id in self._used or not self._fits(new_id):
+            new_id = self._derive(client_id, repetition)
             repetition += 1
         self._repetitions[client_id] = repetition
-        self._used.add(sent)
-        return sent
+        self._used.add(new_id)
+        return new_id
 
     def reserve(self, sent_ids: Iterable[bytes]) -> None:
         """Mark IDs that were assigned in an earlier turn as used."""

@@ -137,7 +137,7 @@ class Passthrough:
             return whole
         self._named = True
         name = msgspec.json.encode(self.requested)
-        return _MODEL.sub(lambda found: found[1] + name, whole, count=1)
+        return _MODEL.sub(lambda match: match[1] + name, whole, count=1)
 
     # Reading the answer
 
@@ -145,10 +145,10 @@ class Passthrough:
         for event in events:
             if event.event == b"content_block_delta":
                 continue
-            found = _TYPE.search(event.data)
-            if found is None:
+            type_match = _TYPE.search(event.data)
+            if type_match is None:
                 continue
-            match found[1]:
+            match type_match[1]:
                 case b"message_stop" | b"error":
                     self._ended = True
                 case _:

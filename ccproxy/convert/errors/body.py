@@ -1,5 +1,5 @@
 """
-Parser for the body of a provider's error, whatever its form.
+Parser for the body of a provider's error, in any form.
 
 The known forms are `{"error": {…}}`, `{"error": "text"}` with a code next to it, an array of
 these, several kinds of flat objects, FastAPI's `detail`, `errors`, a problem document with a
@@ -207,9 +207,9 @@ def _closing_of(invisible: re.Match[str] | None) -> re.Pattern[str]:
 
 
 def _printable(text: str) -> str:
-    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * _TEXT_LIMIT])
-    shown = shown.strip()
-    return shown if len(shown) <= _TEXT_LIMIT else f"{shown[:_TEXT_LIMIT]}…"
+    line = "".join(c if c.isprintable() else " " for c in text[: 4 * _TEXT_LIMIT])
+    line = line.strip()
+    return line if len(line) <= _TEXT_LIMIT else f"{line[:_TEXT_LIMIT]}…"
 
 
 def mask_keys(text: str, secrets: Sequence[str]) -> str:

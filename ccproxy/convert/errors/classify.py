@@ -54,7 +54,7 @@ class ProviderError:
     status: int
     """The provider's HTTP status; inside a 200 the one that the error itself names, else 502."""
     retry_after: float | None = None
-    """Seconds until the next attempt may succeed, exact; None if the provider does not say."""
+    """Seconds until the next attempt may succeed, exact; None if the provider does not state it."""
     has_limit_headers: bool = False
     """True: there are rate-limit headers, so that the limit is this key's and not the address's."""
 
@@ -369,7 +369,7 @@ _LIMITED = {Cause.RATE_LIMIT, Cause.QUOTA}
 def _wait(
     cause: Cause, error: ErrorBody, headers: Mapping[str, str], now: float | None
 ) -> float | None:
-    """Return the seconds until the next attempt, or None if the provider does not say."""
+    """Return the seconds until the next attempt, or None if the provider does not state them."""
     if cause not in _WAITING:
         return None
     wait = wait_in_headers(headers, now)

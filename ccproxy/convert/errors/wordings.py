@@ -37,10 +37,10 @@ KINDS: Mapping[Cause, str] = {
 def bad_key(label: str, key: str, env_file: str) -> str:
     """Return the explanation of a rejected key; arguments are empty if unknown."""
     name = " ".join(filter(None, ("the API key", key, f"of {label}" if label else "")))
-    place = f" in {env_file}" if env_file else ""
+    location = f" in {env_file}" if env_file else ""
     return (
-        f"The provider rejected {name}. Check PROVIDER_API_KEY{place}, and that the key belongs to "
-        "this base URL"
+        f"The provider rejected {name}. Check PROVIDER_API_KEY{location}, and "
+        "that the key belongs to this base URL"
     )
 
 
@@ -48,7 +48,7 @@ def out_of_credit(label: str, key: str) -> str:
     """Return the explanation of a missing balance; arguments are empty if unknown."""
     reset = f", then run: ccproxy keys {label} reset. Or use another key" if label else ""
     return (
-        f"Out of credit: the account behind {f'key {key}' if key else 'this key'} has no balance "
+        f"Out of credit: the account of {f'key {key}' if key else 'this key'} has no balance "
         f"or plan for this request. Top it up{reset or ', or use another key'}"
     )
 
@@ -62,29 +62,29 @@ def wrong_path(url: str) -> str:
 
 
 EXPLANATIONS: Mapping[Cause, str] = {
-    Cause.QUOTA: "The usage limit of the plan behind this key is reached",
+    Cause.QUOTA: "The plan of this key has reached its usage limit",
     Cause.OVERLOAD: "The provider is overloaded. Try again later",
-    Cause.RATE_LIMIT: "The provider's rate limit is reached. Wait, or add keys to PROVIDER_API_KEY",
+    Cause.RATE_LIMIT: "The provider's rate limit was hit. Wait, or add keys to PROVIDER_API_KEY",
     Cause.PERMISSION: "The provider does not permit this request with this key",
     Cause.NOT_FOUND: "The provider does not have this model or path. Check BIG_MODEL, "
     "MIDDLE_MODEL, SMALL_MODEL and PROVIDER_BASE_URL",
     Cause.TOO_LARGE: "The request is larger than the provider accepts",
     Cause.TIMEOUT: "The provider took too long",
-    Cause.GATEWAY_TIMEOUT: "A gateway in front of the provider timed out. Raise its time limit",
+    Cause.GATEWAY_TIMEOUT: "A gateway in front of the provider timed out. Raise its timeout",
     Cause.CONFLICT: "The provider reports a conflict with this request",
     Cause.CONTENT: "The provider's content filter refused the request",
     # Claude Code recognises the token and repeats the request with a note instead of the block.
     Cause.IMAGE: "capability_rejected: image_block. This model does not accept images",
     Cause.DOCUMENT: "capability_rejected: document_block. This model does not accept PDF files",
     Cause.BAD_REQUEST: "The provider refused the request",
-    Cause.SERVER: "The provider failed",
+    Cause.SERVER: "The provider had an internal error",
     Cause.WRONG_URL: "The provider did not answer with JSON. Check PROVIDER_BASE_URL and any proxy "
     "in between",
 }
 
 PROXY_LOGIN = (
-    "The outbound proxy requires a login. Put user and password into the URL of UPSTREAM_PROXY or "
-    "HTTPS_PROXY"
+    "The outbound proxy requires authentication. Add the user name and password to the URL in "
+    "UPSTREAM_PROXY or HTTPS_PROXY"
 )
 BAD_TOOL_CALL = "The model wrote a tool call that the provider could not parse"
 REGION = "The provider does not serve this country or region"

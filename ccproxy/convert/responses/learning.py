@@ -1,13 +1,14 @@
 """
-What a Responses provider refused, and the request without it.
+Features that a Responses provider refused, and requests without them.
 
-Three kinds of refusals name what to leave out, so the request is repeated once without it and the
-worker remembers it:
+Three kinds of refusals name the feature. The request is repeated once without it, and the worker
+remembers it:
 
-* encrypted reasoning that the provider cannot read: another organization's key, another account or
-  deployment made it. What is remembered are the ciphertexts, so that later reasoning stays;
+* encrypted reasoning that the provider cannot read: it was made with the key of another
+  organization, account or deployment. The ciphertexts are remembered, so that later reasoning is
+  kept;
 * a parameter that the model does not support, such as `reasoning.summary` (organizations that are
-  not verified), `include` (models that do not reason) or an unknown one;
+  not verified), `include` (models that do not reason) or an unknown parameter;
 * the dialect itself: the model is not served by this API.
 """
 

@@ -89,7 +89,7 @@ def _cached_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
 def _converted(tools: Raw, functions: ToolSet, conversion: Conversion) -> ResponsesTools:
     client_tools = read(_CLIENT_TOOLS, tools, "tools")
     strict_names = {tool.get("name") for tool in client_tools if tool.get("strict") is True}
-    client_names = {sent: name for name, sent in functions.sent_names.items()}
+    client_names = {sent_name: name for name, sent_name in functions.sent_names.items()}
     definitions: list[dict[str, Any]] = []
     for tool in _CHAT_TOOLS.decode(functions.definitions):
         function = tool["function"]

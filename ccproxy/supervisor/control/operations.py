@@ -320,10 +320,10 @@ class Operations:
                 raise UsageError(f"port {spec.port} still serves {holder}\n  fix: ccproxy reload")
 
     def _lacks_workers(self, command: ControlCommand) -> bool:
-        """Return whether an entry may have no worker; before the first check that is unknown."""
-        wanted = command.labels or self._table
+        """Return True if an entry has no worker, or before the first check."""
+        selected = command.labels or self._table
         running = {slot.spec.label.lower() for slot in self._slots if slot.record}
-        return not wanted or not running.issuperset(wanted)
+        return not selected or not running.issuperset(selected)
 
     def _is_selected(self, slot: WorkerSlot, command: ControlCommand) -> bool:
         return self._is_label_selected(slot.spec.label, command)

@@ -95,7 +95,7 @@ def switch_session(
             continue
         if result is None:
             result = reply
-            # The other processes get the result of a toggle, whatever their own state is.
+            # All processes get the result of a toggle, regardless of their own state.
             proxy = None if proxy is None else "on" if reply.proxy else "off"
     if result is None:
         raise _no_answer(label, late)

@@ -107,9 +107,9 @@ async def _discard_request(reader: asyncio.StreamReader) -> None:
     """Read one request; a body of unknown length is not read."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = _LENGTH.search(head)
-    left = int(length[1]) if length else 0
-    while left > 0 and (data := await reader.read(min(left, _CHUNK))):
-        left -= len(data)
+    remaining = int(length[1]) if length else 0
+    while remaining > 0 and (data := await reader.read(min(remaining, _CHUNK))):
+        remaining -= len(data)
 
 
 def _error_response(slot: WorkerSlot, now: float) -> bytes:

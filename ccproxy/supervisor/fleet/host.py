@@ -159,12 +159,12 @@ class LocalHost:
     def update_ports(self, slots: list[WorkerSlot]) -> None:
         """Close the ports that no slot needs; answer on those without a worker for a while."""
         self._crash_responder.update(slots)
-        wanted = {
+        addresses = {
             slot.spec.address
             for slot in slots
             if slot.goal is Goal.RUNNING and not slot.is_rejected
         }
-        for host, port in self.listeners.keep_only(wanted):
+        for host, port in self.listeners.keep_only(addresses):
             self._journal("listener.closed", host=host, port=port)
 
     def prepare(self) -> None:
@@ -255,7 +255,7 @@ class LocalHost:
         slot.could_not_spawn(self.now(), jitter=self._settings.jitter(), message=message)
 
     def _start(self, slot: WorkerSlot, nonce: str, control: Path) -> tuple[ForkedProcess, int]:
-        """Start a process; return it and the end of its readiness pipe that is ours."""
+        """Start a process; return it and our end of its readiness pipe."""
         spec = slot.spec
         options = {
             "--home": self._fleet.home,
@@ -430,5 +430,5 @@ def describe_start_error(error: OSError) -> str:
             f"{sys.executable} is missing: the Python environment that ccproxy was started from "
             "has been deleted or moved. Fix: install ccproxy again, then: ccproxy reload"
         )
-    place = f" ({error.filename})" if error.filename else ""
-    return f"{error.strerror or error}{place}"
+    file = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{file}"

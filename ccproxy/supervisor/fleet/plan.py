@@ -4,7 +4,7 @@ Facts -> phase -> action: the state of a worker slot, and what to do about it.
 Rules:
 
 - A phase is derived from facts and never stored: a stored "running" is wrong after a kill -9.
-- An exited process is reaped first, whatever the goal: that counts the crash.
+- An exited process is reaped first, regardless of the goal: this counts the crash.
 - A worker is started only when its port is bound, so that a crash never refuses a connection.
 - SIGTERM (the drain) is sent before SIGKILL. A worker that hangs or does not become ready gets
   SIGABRT before it, to write its stack.

@@ -188,14 +188,14 @@ class WorkerSlot:
             process.sent = Sent.NOTHING
 
     def retry(self, spec: Spec | None = None) -> None:
-        """Start the process at once, whatever happened before; *spec* replaces the slot's own."""
+        """Start the process at once and forget its failures; *spec* replaces the slot's own."""
         self.spec = spec or self.spec
         self._failures.is_rejected = self._failures.is_timed_out = False
         self._failures.count = 0
         self._failures.retry_at = -math.inf
 
     def hand_over(self, now: float) -> WorkerSlot:
-        """Let the process, which drains already, end, and return the slot of its successor."""
+        """Let the draining process exit, and return the slot of its successor."""
         self.goal = Goal.STOPPED
         self.end_requested(Sent.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
         return WorkerSlot(self.spec, self.index, start_limit=self.start_limit)

@@ -42,7 +42,7 @@ def open_crash_file(path: Path) -> BinaryIO:
 
 
 def last_lines(output: OutputFiles) -> str:
-    """Return the last lines that were added to the first of the files that has grown."""
+    """Return the last lines appended to the first file that has grown."""
     for path, size_before in output:
         try:
             with os.fdopen(open_regular(path), "rb") as file:

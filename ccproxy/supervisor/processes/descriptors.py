@@ -14,14 +14,14 @@ WANTED = 65_536
 OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
-def raise_soft_limit(wanted: int = WANTED) -> int:
+def raise_soft_limit(target: int = WANTED) -> int:
     """
-    Raise the soft limit of open files towards *wanted*, at most to the hard one; return it.
+    Raise the soft limit of open files towards *target*, at most to the hard one; return it.
 
     Children inherit it. Many systems start processes with 1,024, which 64 workers exceed.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    limit = target if hard == resource.RLIM_INFINITY else min(target, hard)
     if soft == resource.RLIM_INFINITY or soft >= limit:
         return soft
     with contextlib.suppress(ValueError, OSError):  # macOS refuses more than kern.maxfilesperproc

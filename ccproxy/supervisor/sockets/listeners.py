@@ -92,12 +92,12 @@ class Listeners:
         listener.setblocking(False)
         self._sockets[address] = listener
 
-    def keep_only(self, wanted: Collection[Address]) -> list[Address]:
-        """Close every address that is not *wanted*; return those."""
-        closed = [address for address in self._sockets if address not in wanted]
+    def keep_only(self, addresses: Collection[Address]) -> list[Address]:
+        """Close all listeners except those of *addresses*; return the closed addresses."""
+        closed = [address for address in self._sockets if address not in addresses]
         for address in closed:
             self._sockets.pop(address).close()
-        for address in [address for address in self._problems if address not in wanted]:
+        for address in [address for address in self._problems if address not in addresses]:
             del self._problems[address]
         return closed
 

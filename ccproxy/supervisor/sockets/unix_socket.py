@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class NoAnswer(Exception):
-    """No process listens at a socket, or its reply is not what was asked for."""
+    """No process listens at a socket, or its reply is not the expected one."""
 
 
 class AnswerTimeout(NoAnswer):
@@ -77,11 +77,11 @@ def runtime_path(home: Path, name: str) -> Path:
 
 def worker_sockets(home: Path) -> list[Path]:
     """Return the control sockets of workers that exist as files."""
-    found: set[Path] = set()
+    sockets: set[Path] = set()
     for path in {socket_path(home), runtime_path(home, "supervisor.sock")}:
         pattern = path.name.replace("supervisor", "*")
-        found |= set(path.parent.glob(pattern)) - {path}
-    return sorted(found)
+        sockets |= set(path.parent.glob(pattern)) - {path}
+    return sorted(sockets)
 
 
 class AnnouncedSocket(NamedTuple):

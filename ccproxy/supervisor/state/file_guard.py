@@ -2,8 +2,9 @@
 Restores the supervisor's lock, control socket and record when they are removed.
 
 Users remove them while the fleet runs (`rm -rf state`, `git clean -fdx`). Every second they are
-checked and created again, so that the next command finds this supervisor and starts no second
-one. If another supervisor has taken the lock in between, this one ends and leaves it the workers.
+checked and created again, so that the next command finds this supervisor and does not start a
+second one. If another supervisor has taken the lock in the meantime, this one exits and leaves the
+workers to it.
 """
 
 from __future__ import annotations

@@ -78,10 +78,10 @@ class Lock:
         """
         Take the lock again if its file was removed; return whether it is still held.
 
-        A lock on a removed file keeps no other process away.
+        A lock on a removed file does not exclude other processes.
 
         Raises:
-            OSError: If the file cannot be created; the present lock is kept.
+            OSError: If the file cannot be created; the current lock is kept.
 
         """
         if is_same_file(self._path, os.fstat(self.fd)):
@@ -126,7 +126,7 @@ def is_same_file(path: Path, status: os.stat_result) -> bool:
 
 
 def describe_holder(fleet: Fleet) -> str:
-    """Return which process holds the lock, as far as its file tells."""
+    """Describe the process that holds the lock, as recorded in the lock file."""
     try:
         holder = read_json(fleet.state / NAME)
         command, pid = str(holder["command"]), int(holder["pid"])

@@ -41,8 +41,8 @@ class WallClock:
             last = read_json(self._path)
             if last["boot"] != boot_id():
                 return 0.0
-            passed = seconds_since_boot() - float(last["steady"])
-            moved = (self._wall() - float(last["wall"])) - passed
+            elapsed = seconds_since_boot() - float(last["steady"])
+            moved = (self._wall() - float(last["wall"])) - elapsed
         except (OSError, KeyError, TypeError, ValueError):
             return 0.0
         return moved if abs(moved) >= JUMP_SECONDS else 0.0

@@ -84,14 +84,14 @@ class Bypass:
     def _upstream_headers(self, headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
         client_keys = {key for key in offered_keys(headers) if self._authenticator.is_own(key)}
         dropped = _NOT_SENT | hop_by_hop_names(headers.items())
-        passed = list(_without(headers.items(), dropped, client_keys))
-        if client_keys and not any(name.lower() in _KEY_HEADERS for name, _ in passed):
+        forwarded = list(_without(headers.items(), dropped, client_keys))
+        if client_keys and not any(name.lower() in _KEY_HEADERS for name, _ in forwarded):
             text = (
                 "the proxy is disabled, and the request has only the proxy's own key: send your "
                 f"key for {self.url} as well, or enable the proxy again"
             )
             raise Problem("authentication_error", text, should_retry=False)
-        return [*passed, ("Accept-Encoding", "identity")]
+        return [*forwarded, ("Accept-Encoding", "identity")]
 
 
 def _without(

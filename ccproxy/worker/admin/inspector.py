@@ -3,7 +3,7 @@ The last requests and events of a worker, in memory, for GET /debug_logs.
 
 Bodies are included only while INSPECT is on: for 24 hours after it was switched on, the beginning
 of each body, redacted. After that they are deleted. A restart does not extend the period, so that a
-setting that was left in an env file does not record for ever. Nothing is written to disk.
+forgotten setting in an env file does not record indefinitely. Nothing is written to disk.
 """
 
 from __future__ import annotations

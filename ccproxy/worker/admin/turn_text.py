@@ -3,7 +3,7 @@ Extraction of the two turns of an exchange: the user's new text and the model's 
 
 A request holds the whole conversation; only the text of its last user message is new. Reminders
 that Claude Code adds to it, tool results, images and thinking are not part of the turn. A request
-that only brings tool results has no user turn.
+that contains only tool results has no user turn.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def assistant_turn(answer: bytes, *, is_stream: bool) -> str:
 
 def without_reminders(text: str) -> str:
     """Return *text* without complete reminder elements, in time linear in its length."""
-    kept: list[str] = []
+    pieces: list[str] = []
     at = 0
     unclosed: set[str] = set()
     for opening in _REMINDER.finditer(text):
@@ -72,9 +72,9 @@ def without_reminders(text: str) -> str:
         if end < 0:
             unclosed.add(closing)  # not searched for again: the search costs the whole rest
             continue
-        kept.append(text[at : opening.start()])
+        pieces.append(text[at : opening.start()])
         at = end + len(closing)
-    return "".join([*kept, text[at:]])
+    return "".join([*pieces, text[at:]])
 
 
 def _text_of_message(answer: bytes) -> str:

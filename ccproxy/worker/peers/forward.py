@@ -90,11 +90,11 @@ async def fall_back(
     is_late = worker.requests.ending or request.record.has_begun
     if chosen is None or is_late or not is_provider_failure(problem):
         return None
-    passed = {label.lower() for label in (*chosen.via, config.label)}
+    tried = {label.lower() for label in (*chosen.via, config.label)}
     if chosen.ref is not None:
-        passed.add(chosen.ref.label.lower())
+        tried.add(chosen.ref.label.lower())
     for label in worker.chooser.table.routing_tables.fallback(config.label):
-        if label.lower() in passed:
+        if label.lower() in tried:
             continue
         ref = ModelRef(label, worker.chooser.tier_of(chosen))
         try:

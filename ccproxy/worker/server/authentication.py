@@ -118,10 +118,10 @@ class Authenticator:
         """
         if not self._digests:
             return
-        offered = offered_keys(headers)
-        matches = [self._is_client_key(key) for key in offered]
+        keys = offered_keys(headers)
+        matches = [self._is_client_key(key) for key in keys]
         if not any(matches):
-            text = _WRONG_KEY if offered else _NO_KEY
+            text = _WRONG_KEY if keys else _NO_KEY
             raise Problem("authentication_error", text, should_retry=False)
 
     def check_admin(self, headers: CIMultiDictProxy[str], *, is_harmless: bool) -> None:

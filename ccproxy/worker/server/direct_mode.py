@@ -51,18 +51,20 @@ async def messages(request: ClientRequest, body: bytes) -> web.StreamResponse:
 
 async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | None:
     """
-    Let the provider count; None if it does not, for whatever reason.
+    Let the provider count; None if it does not, for any reason.
 
-    A failure says nothing about messages, so neither keys nor breaker learn from it.
+    A failure does not affect messages, so it changes neither keys nor breaker.
     """
     worker = request.worker
     if not worker.counting.provider_counts:
         return None
     exchange = _exchange(request, body)
     begin_exchange(request, exchange)
-    sent = outgoing(request, exchange, worker.config.count_url(), headers=request.headers)
+    provider_request = outgoing(
+        request, exchange, worker.config.count_url(), headers=request.headers
+    )
     try:
-        count = await worker.upstream.request_aside(sent)
+        count = await worker.upstream.request_aside(provider_request)
     except Problem as problem:
         # A 404 that names no model becomes an error that must not be retried.
         is_missing = problem.status in _NOT_SUPPORTED or problem.should_retry is False
@@ -136,8 +138,8 @@ async def _sent(request: ClientRequest, exchange: Passthrough) -> AsyncIterator[
     """Send the request; once more without the fields that the provider refuses, if it names any."""
     worker = request.worker
     url = worker.config.messages_url() + request.raw_query
-    sent = outgoing(request, exchange, url, headers=request.headers)
-    pending = worker.upstream.send(sent)
+    provider_request = outgoing(request, exchange, url, headers=request.headers)
+    pending = worker.upstream.send(provider_request)
     try:
         answer = await pending.__aenter__()
     except Problem as problem:
@@ -148,8 +150,8 @@ async def _sent(request: ClientRequest, exchange: Passthrough) -> AsyncIterator[
             "request.field_dropped", model=exchange.model, reason=problem.message
         )
         exchange.body = body
-        sent = outgoing(request, exchange, url, headers=request.headers)
-        pending = worker.upstream.send(sent)
+        provider_request = outgoing(request, exchange, url, headers=request.headers)
+        pending = worker.upstream.send(provider_request)
         answer = await pending.__aenter__()
     try:
         yield answer

@@ -146,10 +146,11 @@ def may_repeat(request: ClientRequest) -> bool:
 
 def passed_key(request: ClientRequest) -> str | None:
     """
-    Return the client's own key if the provider is to get it.
+    Return the client's own key if it is to be sent to the provider.
 
-    If there are several, x-api-key comes first, as at Anthropic. A key of Anthropic's goes to
-    Anthropic only, whatever else is configured; keys of the proxy and placeholders go nowhere.
+    If there are several, x-api-key comes first, as at Anthropic. An Anthropic key is sent
+    to Anthropic only, regardless of the configuration; keys of the proxy and placeholders are never
+    sent.
     """
     config = request.worker.config
     if not config.pass_client_key:

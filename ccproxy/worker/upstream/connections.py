@@ -50,7 +50,7 @@ def open_session(ca_bundle: Path | None, **options: Any) -> aiohttp.ClientSessio
 
 
 def _connector(ca_bundle: Path | None, limit: int) -> aiohttp.TCPConnector:
-    """Return a connection pool that trusts *ca_bundle* besides the system's certificates."""
+    """Return a connection pool that trusts *ca_bundle* and the system's certificates."""
     # True is the context that aiohttp created when it was imported.
     trust = True if ca_bundle is None else _trust(ca_bundle)
     return aiohttp.TCPConnector(

@@ -57,7 +57,7 @@ BodyKind = Literal["whole", "stream", "neither"]
 
 
 class AttemptFailed(Exception):
-    """The provider refused an attempt or could not be reached; the verdict says what follows."""
+    """The provider refused an attempt or could not be reached; the verdict decides what follows."""
 
     def __init__(self, cause: ProviderError, verdict: Verdict | None = None) -> None:
         super().__init__(cause.problem.message)

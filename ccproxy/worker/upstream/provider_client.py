@@ -78,7 +78,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     api: Api | None = None
     """The dialect of the request; None: the worker's."""
     key_id: str | None = None
-    """The only key to use, whatever its state is: the user tests it."""
+    """The only key to use, regardless of its state, because the user is testing it."""
     hop: int = 0
     """How many proxies of the fleet the request has passed."""
     may_repeat: bool = True
@@ -163,7 +163,7 @@ class ProviderClient:
 
     async def request_aside(self, outgoing: Outgoing) -> bytes:
         """
-        Return the answer to a request whose failure says nothing about other requests.
+        Return the answer to a request whose failure does not affect other requests.
 
         Keys, breaker and retry budget neither count the request nor learn from it.
 
@@ -214,7 +214,7 @@ class ProviderClient:
                 if step.other_key:
                     tried.add(lease.id)
                 await asyncio.sleep(step.delay)
-            except BaseException:  # whatever it is, the key must be released
+            except BaseException:  # in any case, the key must be released
                 self._release(lease)
                 raise
             else:
@@ -272,7 +272,7 @@ class ProviderClient:
             )
             try:
                 return await open_answer(reply, self._error_reader(outgoing, lease))
-            except BaseException:  # whatever it is, the connection must not leak
+            except BaseException:  # in any case, the connection must not leak
                 reply.close()
                 raise
         except aiohttp.ConnectionTimeoutError as error:

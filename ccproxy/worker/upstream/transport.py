@@ -214,7 +214,7 @@ class ProviderReply:
         except (HttpProcessingError, EofStream) as error:
             self.close()
             raise aiohttp.ClientResponseError(_NO_REQUEST_INFO, ()) from error
-        except BaseException:  # whatever it is, the connection must not leak
+        except BaseException:  # in any case, the connection must not leak
             self.close()
             raise
         finally:

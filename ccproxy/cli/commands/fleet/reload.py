@@ -39,7 +39,7 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     """
     Apply changes in ccproxy.toml and the env files to the running fleet.
 
-    All files are checked first; with a mistake, nothing changes. Changed proxies (~) get new
+    All files are checked first; if one has an error, nothing changes. Changed proxies (~) get new
     workers without refusing a connection, new ones (+) are started, removed ones (-) are stopped.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.

@@ -33,7 +33,7 @@ from ccproxy.supervisor.control.client import request
 @click.pass_obj
 def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout: float) -> None:
     """
-    Replace the workers of the proxies named by LABEL, by default all.
+    Replace the workers of the proxies named by LABEL, or of all proxies.
 
     The ports stay open. An old worker stops when the new one is ready. Proxies that are not
     running are started.

@@ -33,9 +33,9 @@ from ccproxy.text import counted
 @click.pass_obj
 def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: float) -> None:
     """
-    Start the proxies named by LABEL, by default all.
+    Start the proxies named by LABEL, or all proxies.
 
-    Every env file is checked first; if one has a mistake, nothing is started. Proxies that are
+    Every env file is checked first; if one has an error, nothing is started. Proxies that are
     running are left alone. Exits with 1 if some did not start, with 5 if their ports are in use,
     with 7 if they were not ready in time.
     """

@@ -43,11 +43,11 @@ def status(options: Options, labels: tuple[str, ...], *, as_json: bool, watch: b
 
     The states are ready, starting, degraded, crash-loop, stopping, stopped, failed and foreign
     (another program uses the port). Exits with 0 if all are ready, 3 if nothing is running, 78 if
-    the table has mistakes, else 1.
+    the table has errors, else 1.
     """
     fleet, mistakes = open_readable_part(options)
     if watch and mistakes is not None:
-        print_error(f"Error: the table has mistakes:\n{mistakes}")
+        print_error(f"Error: the table has errors:\n{mistakes}")
     code = _print_status(options, fleet, labels, as_json=as_json, clear=watch)
     while watch:
         time.sleep(WATCH_SECONDS)

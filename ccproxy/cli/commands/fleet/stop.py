@@ -33,7 +33,7 @@ from ccproxy.text import counted, printable
 @click.pass_obj
 def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) -> None:
     """
-    Stop the proxies named by LABEL; by default all, and the supervisor.
+    Stop the proxies named by LABEL, or all of them and the supervisor.
 
     Running requests get time to finish. Aborted ones end with an error event.
     """
@@ -83,15 +83,15 @@ def _reporter(options: Options) -> Callable[[Progress], None]:
 
 
 def _report(options: Options, running: Sequence[Row], answer: ControlReply) -> int:
-    left = {row.label: row for row in answer.proxies if row.pids}
-    for row in left.values():
+    remaining = {row.label: row for row in answer.proxies if row.pids}
+    for row in remaining.values():
         reason = printable(row.reason or row.state)
         print_error(
             f"Error: {row.label} is still running: {reason}\n  fix: ccproxy stop {row.label} --now"
         )
-    stopped = [row.label for row in running if row.label not in left]
+    stopped = [row.label for row in running if row.label not in remaining]
     if stopped:
         notify(options, f"Stopped {counted(len(stopped), 'worker')}: {', '.join(stopped)}")
-    elif not left:
+    elif not remaining:
         notify(options, "Stopped the supervisor; no worker was running.")
-    return 0 if answer.ok and not left else 1
+    return 0 if answer.ok and not remaining else 1

@@ -47,7 +47,8 @@ def check(options: Options, file: Path | None, learned: str | None, forget: str 
     """
     Check ccproxy.toml and the env files in it, or only FILE. Starts nothing.
 
-    Every mistake is reported at once, with its place and a fix. Exits with 78 if there is one.
+    All errors are reported at once, each with its location and a fix. Exits with 78 if there
+    are any.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.session.claude_environment import window_note

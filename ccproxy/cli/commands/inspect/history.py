@@ -59,7 +59,7 @@ def history(
     Show, delete, export or import the recorded conversations of LABEL.
 
     Turns are recorded with HISTORY=on in the env file, or after the action `on`, and kept for three
-    days. `on` and `off` stay in force across restarts. NAME is a file in the fleet's exports
+    days. `on` and `off` persist across restarts. NAME is a file in the fleet's exports
     folder; an existing file is never overwritten.
     """
     fleet = open_fleet(options)

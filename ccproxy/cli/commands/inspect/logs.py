@@ -73,15 +73,15 @@ def logs(
     as_json: bool,
 ) -> None:
     """
-    Show the logs of the proxies named by LABEL, by default all.
+    Show the logs of the proxies named by LABEL, or of all proxies.
 
     A request takes one line; -v shows all its fields. Archives are searched as well. The label
-    `supervisor` stands for the log of the supervisor.
+    `supervisor` selects the supervisor's log.
     """
     fleet, mistakes = open_readable_part(options)
     sources = _sources(fleet, labels, is_complete=mistakes is None)
     if follows and mistakes is not None:
-        print_error(f"Error: the table has mistakes:\n{mistakes}")
+        print_error(f"Error: the table has errors:\n{mistakes}")
     conditions = LogFilter(
         level=LEVELS["warning"] if level == "warn" else LEVELS.get(level or "", 0),
         request=request,

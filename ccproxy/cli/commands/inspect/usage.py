@@ -81,7 +81,7 @@ class Since(Duration):
     type=Since(),
     default="7d",
     show_default=True,
-    help="The begin: 1h, 30d, today, yesterday. From 2d on, whole days.",
+    help="Start of the period: 1h, 30d, today, yesterday. 2d and longer count whole days.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -94,7 +94,7 @@ def usage(
     as_json: bool,
 ) -> None:
     """
-    Show what the proxies named by LABEL used, by default all.
+    Show the usage of the proxies named by LABEL, or of all proxies.
 
     INPUT excludes cached tokens, HIT is the cached part of all input, OUTPUT includes REASONING.
     TOKENS compares input and output of the rows. A cost is shown if the model's price is known; `+`

@@ -36,7 +36,7 @@ from ccproxy.text import counted, format_duration, format_size
     show_default=True,
     help="Age of an archive's last line, or of a turn in the history.",
 )
-@click.option("--force", is_flag=True, help="Also if the system clock was changed.")
+@click.option("--force", is_flag=True, help="Run even if the system clock was changed.")
 @click.option("--install-cron", is_flag=True, help="Add it to the crontab: every night at 2:00.")
 @click.option("--remove-cron", is_flag=True, help="Remove that line from the crontab.")
 @click.pass_obj
@@ -53,7 +53,7 @@ def cleanup(
     Remove archived logs and recorded history older than three days.
 
     Only ccproxy's archives in this fleet's logs folder and turns in its history are removed; logs
-    in use, exports and all other files stay. A running fleet does this by itself.
+    in use, exports and all other files are kept. A running fleet does this automatically.
     """
     fleet = open_fleet(options)
     if install_cron and remove_cron:

@@ -38,12 +38,14 @@ from ccproxy.errors import CcproxyError, UsageError
         "ccproxy install-service --dry-run",
     ],
 )
-@click.option("--systemd", "kind", flag_value="systemd", help="A systemd unit.")
-@click.option("--launchd", "kind", flag_value="launchd", help="A launchd agent (macOS).")
-@click.option("--cron", "kind", flag_value="cron", help="A @reboot line in the crontab.")
-@click.option("--system", is_flag=True, help="A system unit instead of a user unit (systemd).")
+@click.option("--systemd", "kind", flag_value="systemd", help="Install a systemd unit.")
+@click.option("--launchd", "kind", flag_value="launchd", help="Install a launchd agent (macOS).")
+@click.option("--cron", "kind", flag_value="cron", help="Add a @reboot line to the crontab.")
+@click.option(
+    "--system", is_flag=True, help="Install a system unit instead of a user unit (systemd)."
+)
 @click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
-@click.option("--now", is_flag=True, help="Start it now as well.")
+@click.option("--now", is_flag=True, help="Also start it now.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
 @click.pass_obj
 def install_service(

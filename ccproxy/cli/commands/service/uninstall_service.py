@@ -30,7 +30,7 @@ from ccproxy.errors import CcproxyError
     ],
 )
 @click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.pass_obj
 def uninstall_service(options: Options, *, name: str, dry_run: bool) -> None:
     """

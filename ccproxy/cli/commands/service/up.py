@@ -55,12 +55,14 @@ class UpCommand(Command):
     help="Run one proxy with this env file, without ccproxy.toml.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Run one proxy on this port.")
-@click.option("--host", help="The address of the one proxy; with --env, set HOST in the file.")
-@click.option("--label", help="The name of the one proxy.  [default: from env file or provider]")
+@click.option(
+    "--host", help="The address that the proxy listens on; with --env, set HOST in the file."
+)
+@click.option("--label", help="The label of the proxy.  [default: from env file or provider]")
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    help="The folder for the one proxy's logs and state.  [default: $XDG_STATE_HOME/ccproxy]",
+    help="The folder for the proxy's logs and state.  [default: $XDG_STATE_HOME/ccproxy]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Show the logs as JSON lines.")
 @click.pass_context

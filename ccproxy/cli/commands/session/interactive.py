@@ -269,7 +269,7 @@ COMMANDS: Mapping[str, PromptCommand] = {
         action=_toggle,
         metavar="[on|off]",
         max_arguments=1,
-        help="bypass the proxy (straight to Anthropic), or undo that",
+        help="bypass the proxy (send requests to Anthropic), or undo it",
     ),
     "test": PromptCommand(action=_test, help="send a test request to the provider"),
     "record": PromptCommand(

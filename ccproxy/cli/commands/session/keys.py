@@ -91,7 +91,7 @@ class _Proxy:
 @click.argument(
     "words", nargs=-1, metavar="[LABEL] [ACTION] [ID]...", shell_complete=complete_key_words
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.option("--yes", is_flag=True, help="remove: do not ask.")
 @click.pass_obj
 def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) -> None:
@@ -212,7 +212,7 @@ def _lines(proxy: _Proxy, *, verbose: bool) -> list[str]:
 
 
 def _cells(key: KeyRow) -> tuple[str, ...]:
-    # A disabled key is not tried again, whatever its cooldowns are.
+    # A disabled key is not tried again when its cooldowns end.
     cooldowns = () if key.state == "disabled" else key.cooldowns
     return (
         key.id,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A request header."
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.pass_obj
 def route(
     options: Options, label: str, file: str | None, headers: Sequence[str], *, as_json: bool

@@ -42,7 +42,7 @@ def _model_option(name: str, text: str) -> Callable[[Function], Function]:
 @_model_option("--middle", "For sonnet.")
 @_model_option("--small", "For haiku.")
 @click.option("--reset", is_flag=True, help="Use the models of the env file again.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.pass_obj
 def switch(
     options: Options,
@@ -54,7 +54,7 @@ def switch(
     **models: str | None,
 ) -> None:
     """
-    Let other models answer for LABEL, its own or those of another entry.
+    Use other models for LABEL, from its own provider or from another entry.
 
     PRESET is the name of a [presets.NAME] table in ccproxy.toml or of a built-in preset. MODEL is
     LABEL:model, LABEL:big, LABEL:middle or LABEL:small. Running streams are not affected, and the
@@ -69,10 +69,10 @@ def switch(
     checked = check_fleet(fleet.file)
     if label not in checked.workers:
         raise ConfigError(checked.mistakes)
-    wanted = {name: value for name, value in models.items() if value}
-    if reset and wanted:
+    new_models = {name: value for name, value in models.items() if value}
+    if reset and new_models:
         raise UsageError("--reset cannot be combined with models\n  fix: leave the models out")
-    result = _Result(label=label, switch=_apply(checked, label, wanted, reset=reset))
+    result = _Result(label=label, switch=_apply(checked, label, new_models, reset=reset))
     tiers = result.tiers(checked)
     if as_json:
         show(json.dumps(result.as_json(tiers)))
@@ -80,26 +80,26 @@ def switch(
     show("\n".join(result.lines(tiers)))
     for text in switch_warnings(result.switch, label=label, entries=checked.workers):
         notify(options, f"warning: {printable(text)}")
-    if not (reset or wanted):
+    if not (reset or new_models):
         presets = usable_presets(checked.tables.presets, label=label, entries=checked.workers)
         show(f"model presets: {', '.join(presets) or 'none that this fleet can run'}")
 
 
 def _apply(
-    checked: CheckedFleet, label: str, wanted: Mapping[str, str], *, reset: bool
+    checked: CheckedFleet, label: str, new_models: Mapping[str, str], *, reset: bool
 ) -> ModelSwitch:
-    """Save the *wanted* models, and return the switch that is in effect."""
+    """Save *new_models* and return the switch that is in effect."""
     from ccproxy.routing.switching import NO_SWITCH, resolve_switch
     from ccproxy.store.overrides import read_switch, switch_path, write_switch
 
     path = switch_path(checked.fleet.state, label)
     current = NO_SWITCH if reset else read_switch(path)
-    if wanted:
+    if new_models:
         workers, presets = checked.workers, checked.tables.presets
         current = resolve_switch(
-            wanted, label=label, entries=workers, presets=presets, current=current
+            new_models, label=label, entries=workers, presets=presets, current=current
         )
-    if reset or wanted:
+    if reset or new_models:
         write_switch(path, current)
     return current
 

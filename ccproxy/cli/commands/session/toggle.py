@@ -1,4 +1,4 @@
-"""Bypass a proxy (straight to Anthropic), or undo that."""
+"""Bypass a proxy (send requests to Anthropic), or undo it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def import_(options: Options, file: Path, *, write: bool) -> None:
     """
     Convert the models in FILE, a models.yaml, to entries and env files.
 
-    Each model becomes a proxy of its own. Keys are read from the environment variables that FILE
+    Each model becomes its own proxy. Keys are read from the environment variables that FILE
     names. Existing files are never overwritten, and without --write nothing is written.
 
     \b

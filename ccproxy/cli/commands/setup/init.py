@@ -1,4 +1,4 @@
-"""Add a provider: choose it, paste its keys, done."""
+"""Add a provider and its API keys."""
 
 from __future__ import annotations
 
@@ -54,10 +54,12 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
 @click.option(
     "--context-window", metavar="N", help="The model's context window in tokens, if not known."
 )
-@click.option("--key-stdin", is_flag=True, help="Read the provider's keys from stdin, one a line.")
+@click.option(
+    "--key-stdin", is_flag=True, help="Read the provider's keys from stdin, one per line."
+)
 @click.option("--no-input", is_flag=True, help="Never ask; use options and defaults.")
 @click.option("--test/--no-test", default=None, help="Send a test request with each key first.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON (schema 1).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.pass_obj
 def init(
     options: Options,
@@ -71,8 +73,8 @@ def init(
     """
     Add a provider: write an env file with its keys and add an entry to the table.
 
-    Asks for every value that no option gives; keys are not echoed. If there is no table, one is
-    created; existing files are never overwritten. The proxy gets a new client key, which
+    Prompts for values that are not given as options; keys are not echoed. If there is no table,
+    one is created; existing files are never overwritten. The proxy gets a new client key, which
     `ccproxy run` and `ccproxy env` pass to Claude Code. Exits with 4 if the provider rejects a key.
     """
     is_interactive = not (no_input or values["key_stdin"])

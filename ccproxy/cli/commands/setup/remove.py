@@ -30,8 +30,8 @@ def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None
     """
     Remove the entry LABEL from the table and stop its proxy.
 
-    Its env file, logs and history stay. An entry that routes or fallbacks of other entries use is
-    not removed.
+    Its env file, logs and history are kept. An entry that routes or fallbacks of other entries use
+    is not removed.
     """
     from ccproxy.cli.setup.config_edit import remove_entry
 

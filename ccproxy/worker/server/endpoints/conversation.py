@@ -42,7 +42,7 @@ async def status(request: ClientRequest) -> web.Response:
 
 
 async def enable(request: ClientRequest) -> web.Response:
-    """Keep turns from now on, also in a new export if the request names one."""
+    """Start recording turns, also to a new export if the request names one."""
     session = request.worker.session
     conversation = session.history
     name = await _file_name(request)

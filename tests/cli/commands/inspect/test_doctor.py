@@ -157,7 +157,7 @@ PROBLEMS = [
     (log_is_a_file, "folders", "fail", "logs is not a folder"),
     (open_log_file, "file modes", "warn", "other users can read logs/Kimi-K2.log"),
     (old_archive, "logs", "warn", "1 archive older than 3 days"),
-    (future_log, "log times", "warn", "from the future"),
+    (future_log, "log times", "warn", "in the future"),
     (
         stale_record,
         "records",
@@ -165,7 +165,7 @@ PROBLEMS = [
         "pids/Kimi-K2.pid is the record of a process that no longer exists",
     ),
     (stale_supervisor, "records", "warn", "pids/supervisor.pid"),
-    (public_without_key, "reach", "warn", "everyone who can reach 0.0.0.0 can use the keys"),
+    (public_without_key, "reach", "warn", "anyone who can reach 0.0.0.0 can use the keys"),
     (ephemeral_port, "ports", "warn", "port 45000"),
     (in_git, "git", "fail", "git tracks envs/kimi.env"),
 ]
