@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 FIELDS = {
@@ -21,11 +21,13 @@ PARTS = {
     "user": {"text", "image_url", "file", "input_audio"},
 }
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+REASONING = frozenset({"reasoning_content"})
+"""Sent to servers without a preset until one refuses it; servers with reasoning need it."""
 IMAGE = re.compile(r"https?://|data:image/(png|jpeg|gif|webp);base64,")
 
 
-def violations(body: Mapping[str, Any]) -> list[str]:
-    """Return everything in *body* that would be refused."""
+def violations(body: Mapping[str, Any], *, tolerated: Collection[str] = ()) -> list[str]:
+    """Return everything in *body* that would be refused; fields of messages may be *tolerated*."""
     found = list(_check_fields(body))
     names = [tool["function"]["name"] for tool in body.get("tools", ())]
     found += _check_tools(body.get("tools"), names)
@@ -33,7 +35,7 @@ def violations(body: Mapping[str, Any]) -> list[str]:
     if not body.get("messages"):
         return [*found, "messages must not be empty"]
     for index, message in enumerate(body["messages"]):
-        found += [f"messages[{index}]: {fault}" for fault in _check_message(message)]
+        found += [f"messages[{index}]: {fault}" for fault in _check_message(message, tolerated)]
     return [*found, *_check_pairing(body["messages"])]
 
 
@@ -84,11 +86,11 @@ def _check_choice(choice: Any, names: Sequence[str]) -> Iterator[str]:
         yield "tool_choice names a tool that is not offered"
 
 
-def _check_message(message: Mapping[str, Any]) -> Iterator[str]:
+def _check_message(message: Mapping[str, Any], tolerated: Collection[str] = ()) -> Iterator[str]:
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         yield f"role {role!r}"
-    if unknown := message.keys() - MESSAGE_FIELDS:
+    if unknown := message.keys() - MESSAGE_FIELDS - set(tolerated):
         yield f"unknown fields {sorted(unknown)}"
     if content is None and not (role == "assistant" and message.get("tool_calls")):
         yield "no content"

@@ -202,7 +202,6 @@ def generic_preset() -> Preset:
         quirks={
             "history": "reasoning_content",
             "history_scope": "tool_turns",
-            "merge_user_messages": True,
             "reasoning": "explicit_effort",
         },
         models=tuple(

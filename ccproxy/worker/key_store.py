@@ -3,7 +3,7 @@ Keeps the state of the keys on disk, so that it survives a restart and a kill -9
 
 Changes are written a moment after they happen, in a thread, so that no request waits for a disk.
 If the disk is full, cooldowns are lost at a restart, but no request fails. The store also keeps
-what was learnt about a provider: how it counts tokens, and which fields it refuses.
+what was learned about a provider: how it counts tokens, and which fields it refuses.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class PersistentState:
     pool: KeyPool
     calibration: Calibration
     learned: LearnedRefusals
+    server: str = ""
+    """The provider's base URL; refusals of another server are not restored."""
+    keeps_refusals: bool = True
+    """False for a proxy without a table: each start may have other settings and another server."""
 
 
 def open_keeper(
@@ -64,7 +68,7 @@ def open_keeper(
 
 
 class KeyStateKeeper:
-    """Keeps a pool, and what was learnt about its provider, in a store."""
+    """Keeps a pool, and the facts learned about its provider, in a store."""
 
     def __init__(
         self,
@@ -97,9 +101,7 @@ class KeyStateKeeper:
                 self._log.warning("store.row_unreadable", row=name, reason=repr(error))
         try:
             self._state.calibration.restore(self._store.load_value("calibration") or {})
-            refusals = self._store.load_value(REFUSALS) or {"at": 0.0}
-            if time.time() - float(refusals["at"]) < LESSONS_MAX_AGE:
-                self._state.learned.restore(refusals["learnt"])
+            self._restore_refusals()
         except _UNREADABLE as error:
             self._log.warning("store.row_unreadable", row="learnt", reason=repr(error))
         self._saved = pool.export(self._salt)
@@ -107,6 +109,14 @@ class KeyStateKeeper:
         pool.on_change = self._schedule
         with suppress(RuntimeError):  # without an event loop there is no periodic check
             self._check_later()
+
+    def _restore_refusals(self) -> None:
+        refusals = self._store.load_value(REFUSALS)
+        if not refusals or not self._state.keeps_refusals:
+            return
+        is_recent = time.time() - float(refusals["at"]) < LESSONS_MAX_AGE
+        if is_recent and refusals.get("server", "") == self._state.server:
+            self._state.learned.restore(refusals["learnt"])
 
     def _check_later(self) -> None:
         """Check regularly that the file exists, because a removed one loses disabled keys."""
@@ -190,15 +200,16 @@ class KeyStateKeeper:
     def _write(self, rows: Rows, before: Rows, values: Mapping[str, object]) -> None:
         if rows:
             self._store.merge(rows, before)
+        stamp = {"at": time.time(), "server": self._state.server}
         for name, value in values.items():
-            stamped = {"at": time.time(), "learnt": value} if name == REFUSALS else value
-            self._store.save_value(name, stamped)
+            stored = {**stamp, "learnt": value} if name == REFUSALS else value
+            self._store.save_value(name, stored)
 
     def _values(self) -> dict[str, object]:
-        return {
-            "calibration": self._state.calibration.export(),
-            REFUSALS: self._state.learned.export(),
-        }
+        values: dict[str, object] = {"calibration": self._state.calibration.export()}
+        if self._state.keeps_refusals:
+            values[REFUSALS] = self._state.learned.export()
+        return values
 
 
 def _steady(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:

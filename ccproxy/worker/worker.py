@@ -154,7 +154,13 @@ def make_worker(
         config.client_keys, host=config.host, allowed_hosts=config.allowed_hosts
     )
     chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
-    persistent = PersistentState(pool, calibration, learned)
+    persistent = PersistentState(
+        pool,
+        calibration,
+        learned,
+        server=config.base_url,
+        keeps_refusals=table is not None,
+    )
     return Worker(
         config=config,
         logs=Logs(events=log, requests=request_log or log, redact=redact),

@@ -287,7 +287,7 @@ def test_prices_are_per_million_tokens():
 
 def test_a_server_without_a_preset_has_no_quirks_except_for_known_families():
     preset = generic_preset()
-    tolerated = {"merge_user_messages": True, "reasoning": "explicit_effort"}
+    tolerated = {"reasoning": "explicit_effort"}
     tolerated |= {"history": "reasoning_content", "history_scope": "tool_turns"}
     assert preset.unknown().quirks == Quirks(**tolerated)
     for card in preset.cards():

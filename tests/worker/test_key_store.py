@@ -69,9 +69,10 @@ def refuse(pool, key_id, verdict):
     pool.release(lease)
 
 
-def keeper_of(path, pool, calibration=None, learned=None, *, save_after=0.0):
-    kept = PersistentState(pool, calibration or Calibration(), learned or LearnedRefusals())
-    keeper = KeyStateKeeper(kept, KeyStore(path), log=LOG, save_after=save_after)
+def keeper_of(path, pool, calibration=None, learned=None, *, save_after=0.0, **state):
+    calibration, learned = calibration or Calibration(), learned or LearnedRefusals()
+    persistent = PersistentState(pool, calibration, learned, **state)
+    keeper = KeyStateKeeper(persistent, KeyStore(path), log=LOG, save_after=save_after)
     keeper.restore()
     return keeper
 
@@ -329,6 +330,22 @@ async def test_refusals_are_stored_for_a_week(path, monkeypatch):
     expired = LearnedRefusals()
     await keeper_of(path, pool_at(Time()), learned=expired).close()
     assert Lessons(expired).apply(body, "m") == body
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param({"server": "https://other.example/v1"}, id="the base URL was changed"),
+        pytest.param({"keeps_refusals": False}, id="a proxy without a table"),
+    ],
+)
+async def test_refusals_of_another_server_are_not_restored(path, later):
+    learned = LearnedRefusals()
+    learned.add("chat", "m", ["images"])
+    await keeper_of(path, pool_at(Time()), learned=learned).close()
+    after = LearnedRefusals()
+    await keeper_of(path, pool_at(Time()), learned=after, **later).close()
+    assert not after.features("chat", "m")
 
 
 async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_others_rests(path):
