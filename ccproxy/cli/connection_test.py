@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy.cli.session.claude_environment import base_url
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 
 PROVIDER_SECONDS = 120.0
 """A provider may take long to answer a test request."""

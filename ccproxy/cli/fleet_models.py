@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.routing.chains import FleetModels
 from ccproxy.store.overrides import read_switch, switch_path

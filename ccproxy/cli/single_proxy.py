@@ -51,7 +51,7 @@ def read_settings(
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.config.settings import is_setting
-    from ccproxy.config.worker import load_worker
+    from ccproxy.config.worker_config import load_worker
 
     port = port or load_worker(env_file, environ=environ).port
     if not port:

@@ -16,7 +16,7 @@ from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry, Fleet, read_fleet
 from ccproxy.config.reader import Value, read_file
 from ccproxy.config.routing_tables import ModelCheck, read_routing_tables
-from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Mistake
 from ccproxy.files import display_path
 from ccproxy.routing.chains import FleetModels

@@ -1,8 +1,9 @@
 """
 Every setting of an env file: name, parser, default, meaning and example, each declared once.
 
-Reading (`config/worker.py`), `ccproxy up --help`, the README's table and the near-miss suggestions
-all follow from these declarations. A setting that is not set, or empty, has its default.
+Reading (`config/worker_config.py`), `ccproxy up --help`, the README's table and the suggestions for
+near misses all follow from these declarations. A setting that is not set, or empty, has its
+default.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def _unchecked_spec(entry: Entry) -> Spec:
 
 
 def _checked_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
-    from ccproxy.config.worker import load_worker
+    from ccproxy.config.worker_config import load_worker
 
     config = load_worker(entry.env_file, entry=entry, ports=ports)
     models = config.models

@@ -44,7 +44,7 @@ if __name__ == "__main__":
 from ccproxy.config.fleet import Entry
 from ccproxy.config.secrets import secrets_of
 from ccproxy.config.settings import is_setting
-from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.ipc.control_messages import Readiness, encode
 from ccproxy.logs import LogFile, crash_file, log_path

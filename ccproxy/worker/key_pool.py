@@ -8,7 +8,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.keys.backend import LocalBackend, PoolBackend
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.shared_memory import FORMAT, SharedMemoryBackend

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.providers.pricing import Price
 from ccproxy.store.usage_totals import Totals, Used
 from ccproxy.store.writer import Writer

@@ -13,7 +13,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.fleet import FILE_NAME
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration

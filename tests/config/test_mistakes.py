@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.config.fleet import Entry
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from tests.user_files import AUTHORITY
 
 KEY = "sk-provider-000000001"

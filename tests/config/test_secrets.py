@@ -6,7 +6,7 @@ import pytest
 
 from ccproxy.config.parsers import hide_keys
 from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 
 BASE = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-first-0123456789"}
 

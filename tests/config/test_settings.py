@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.config import consistency as rules
 from ccproxy.config import settings as s
-from ccproxy.config import worker
+from ccproxy.config import worker_config
 
 
 def test_every_setting_is_declared_once():
@@ -19,7 +19,7 @@ def test_every_setting_is_declared_once():
 
 
 def test_every_setting_is_read():
-    source = inspect.getsource(worker) + inspect.getsource(rules)
+    source = inspect.getsource(worker_config) + inspect.getsource(rules)
     unread = {
         name
         for name, one in vars(s).items()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ccproxy.config.fleet import read_fleet
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.convert.chat.request import to_chat
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.errors.classify import classify_error

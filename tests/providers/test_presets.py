@@ -12,7 +12,7 @@ import pytest
 
 from ccproxy.config.fleet_check import load_all
 from ccproxy.config.parsers import is_loopback
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.protocol.headers import is_framing_header, is_header_name
 from ccproxy.providers.presets import Preset, generic_preset, load_presets, preset_for_host
 from ccproxy.providers.quirks import PLAIN, Quirks

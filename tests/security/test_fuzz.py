@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ccproxy.config.fleet import LABEL, read_fleet
 from ccproxy.config.parsers import hide_keys
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.convert.errors.classify import classify_error
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.logs import log_path

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import ConfigError
 from tests.provider import completion, raw
 

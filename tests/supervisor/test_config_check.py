@@ -129,7 +129,7 @@ async def test_a_deleted_python_environment_is_named_with_the_fix(
     [
         ("control.client", {"asyncio", "psutil", "tempfile"}),
         ("control.worker_requests", {"asyncio", "psutil", "tempfile"}),
-        ("main_loop", {"psutil", "ccproxy.config.worker"}),
+        ("main_loop", {"psutil", "ccproxy.config.worker_config"}),
     ],
 )
 def test_a_module_does_not_import_what_is_slow_or_large(module: str, forbidden: set[str]) -> None:

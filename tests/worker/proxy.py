@@ -15,7 +15,7 @@ import structlog
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.secrets import secrets_of
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.redaction import Redactor
 from ccproxy.worker.lifecycle import Lifecycle, bind
 from ccproxy.worker.worker import Worker, make_worker

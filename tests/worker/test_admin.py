@@ -11,7 +11,7 @@ import json
 
 import pytest
 
-from ccproxy.config.worker import PLACEHOLDER
+from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.worker.server.app import ROUTES
 from tests.messages import prompt
 from tests.provider import completion, failure

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.keys.backend import LocalBackend
 from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.worker.key_pool import make_pool

@@ -9,7 +9,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from ccproxy.config.worker import PLACEHOLDER
+from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.worker.server import event_stream
 from tests.fleet import eventually
 from tests.messages import prompt, read_answer

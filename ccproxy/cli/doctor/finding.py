@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import Mistake
 from ccproxy.supervisor.control.client import FleetStatus
 

@@ -16,7 +16,7 @@ from ccproxy.cli.connection_test import try_connection
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.config.forward_proxy import proxy_for, unsupported_proxy
 from ccproxy.config.parsers import is_loopback
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.text import printable
 
 STEP_SECONDS = 3.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ccproxy.config.worker import WorkerConfig
+    from ccproxy.config.worker_config import WorkerConfig
 
 
 def next_step(labels: Sequence[str], workers: Mapping[str, WorkerConfig]) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ccproxy.config.worker import PLACEHOLDER, WorkerConfig
+from ccproxy.config.worker_config import PLACEHOLDER, WorkerConfig
 from ccproxy.routing.chains import FleetModels, ModelChain
 
 Session = Mapping[str, str | None]

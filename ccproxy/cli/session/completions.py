@@ -25,7 +25,7 @@ def complete_model(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return `LABEL:tier` and `LABEL:model` of every entry."""
-    from ccproxy.config.worker import load_worker  # slow to import, and only needed here
+    from ccproxy.config.worker_config import load_worker  # slow to import, and only needed here
 
     items: dict[str, str] = {}
     fleet = _fleet(ctx)

@@ -29,7 +29,7 @@ from ccproxy.cli.session.notices import (
     warn_about_saved_model,
 )
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.routing.chains import FleetModels
 
 

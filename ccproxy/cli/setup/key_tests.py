@@ -14,7 +14,7 @@ from ccproxy.cli.setup.new_proxy import NewProxy, preset_of
 from ccproxy.cli.setup.questions import ask_endpoint, endpoint_url, paste_keys
 from ccproxy.cli.setup.temporary_worker import temporary_worker
 from ccproxy.config.fleet import Fleet
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.ipc.control_messages import KeyTest
 from ccproxy.text import counted, mask_key, printable
 

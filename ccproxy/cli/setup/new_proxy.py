@@ -27,7 +27,7 @@ from ccproxy.config.env_text import env_line
 from ccproxy.config.fleet import LABEL, LABEL_RULE, RESERVED, Entry, Fleet, local_table, read_fleet
 from ccproxy.config.parsers import contains_key, hide_keys
 from ccproxy.config.settings import Setting
-from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, PortInUse, UsageError
 from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_presets
 from ccproxy.text import did_you_mean

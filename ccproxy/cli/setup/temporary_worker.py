@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccproxy.cli.setup.config_edit import write_new
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import CcproxyError, NotReady
 from ccproxy.ipc.control_messages import KeysReply, KeysRequest, KeyTest
 from ccproxy.supervisor.processes.child_environment import clean_environment

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.ipc.control_messages import SessionReply, SessionRequest
 from ccproxy.redaction import Redactor
 from ccproxy.store.overrides import overrides_path

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.fleet import Entry, Fleet, read_fleet
 from ccproxy.config.routing_tables import read_routing_tables
-from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.chains import FleetModels

@@ -15,7 +15,7 @@ from hmac import compare_digest
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ccproxy.config.worker import PLACEHOLDER
+from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.errors import Problem
 
 if TYPE_CHECKING:

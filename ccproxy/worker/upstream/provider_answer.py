@@ -20,7 +20,7 @@ from typing import Literal
 
 import aiohttp
 
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.convert.direct.error_relay import with_own_body
 from ccproxy.convert.errors.body import mask_keys
 from ccproxy.convert.errors.causes import Cause

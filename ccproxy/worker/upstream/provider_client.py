@@ -28,7 +28,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.forward_proxy import proxy_for, unsupported_proxy
 from ccproxy.config.secrets import masked_headers, masked_url, secrets_of
-from ccproxy.config.worker import WorkerConfig
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy.cli.render.next_step import next_step
-from ccproxy.config.worker import WorkerConfig, load_worker
+from ccproxy.config.worker_config import WorkerConfig, load_worker
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.cli.session.claude_environment import MANAGED, no_session, session, window_note
 from ccproxy.config.fleet import Entry
-from ccproxy.config.worker import PLACEHOLDER, load_worker
+from ccproxy.config.worker_config import PLACEHOLDER, load_worker
 from ccproxy.routing.chains import FleetModels
 
 ENTRY = Entry(port=8082, env_file=Path("kimi.env"), label="Kimi")

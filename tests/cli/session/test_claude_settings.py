@@ -22,7 +22,7 @@ from ccproxy.cli.session.claude_settings import (
     write_session_settings,
 )
 from ccproxy.config.fleet import Entry
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import UsageError
 
 ENTRY = Entry(port=8082, env_file=Path("kimi.env"), label="Kimi")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from ccproxy.config.worker import PLACEHOLDER
+from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.errors import Problem
 from ccproxy.worker.server.authentication import Authenticator, is_loopback, offered_keys
 

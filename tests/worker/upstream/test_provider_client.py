@@ -12,7 +12,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import Problem
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool

@@ -53,7 +53,7 @@ def check(options: Options, file: Path | None, learned: str | None, forget: str 
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.session.claude_environment import window_note
     from ccproxy.config.fleet_check import load_all
-    from ccproxy.config.worker import load_worker
+    from ccproxy.config.worker_config import load_worker
 
     if label := learned or forget:
         fleet = load_fleet(find_config(options.config))

@@ -66,7 +66,7 @@ def _default_entry(fleet: Fleet) -> Entry:
     active = fleet.entry(os.environ.get("CCPROXY_ACTIVE", ""))
     if active is not None:
         return active
-    from ccproxy.config.worker import load_worker
+    from ccproxy.config.worker_config import load_worker
 
     for entry in reversed(fleet.entries):
         try:
@@ -151,7 +151,7 @@ class PromptCommand:
 
 
 def _config(prompt: Prompt) -> bool:
-    from ccproxy.config.worker import load_worker
+    from ccproxy.config.worker_config import load_worker
 
     config = load_worker(prompt.entry.env_file, entry=prompt.entry)
     models = config.models
@@ -183,7 +183,7 @@ def _providers(prompt: Prompt, label: str = "") -> bool:
 
 def _test(prompt: Prompt) -> bool:
     from ccproxy.cli.connection_test import try_connection
-    from ccproxy.config.worker import load_worker
+    from ccproxy.config.worker_config import load_worker
 
     config = load_worker(prompt.entry.env_file, entry=prompt.entry)
     try:

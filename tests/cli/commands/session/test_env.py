@@ -13,7 +13,7 @@ import pytest
 
 from ccproxy.cli.commands.session.env import detect_shell, script
 from ccproxy.cli.session.claude_environment import MANAGED
-from ccproxy.config.worker import PLACEHOLDER
+from ccproxy.config.worker_config import PLACEHOLDER
 from tests.cli.conftest import GLM, KIMI, command, port_of, write_env
 
 CLIENT_KEY = "ccp_client-key-0123456789abcdef"

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from ccproxy.config.worker import PLACEHOLDER
+from ccproxy.config.worker_config import PLACEHOLDER
 from tests.cli.conftest import port_of, write_env
 from tests.fleet import FleetHome
 

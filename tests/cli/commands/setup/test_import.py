@@ -11,7 +11,7 @@ import pytest
 from ccproxy.cli.setup.models_yaml import parse_size
 from ccproxy.config.fleet import load_fleet
 from ccproxy.config.fleet_check import load_all
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 
 LIST = """\
 # models of the direct-mode proxy

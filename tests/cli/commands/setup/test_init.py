@@ -19,7 +19,7 @@ import pytest
 from ccproxy.cli.setup import new_proxy
 from ccproxy.config.fleet import Fleet, load_fleet
 from ccproxy.config.fleet_check import load_all
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.providers.presets import load_presets
 from tests.cli.conftest import TABLE, command, free_port, write_env
 from tests.cli.terminal import Terminal

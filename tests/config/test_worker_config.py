@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy.config.fleet import Entry
-from ccproxy.config.worker import load_worker
+from ccproxy.config.worker_config import load_worker
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.providers.pricing import Price
 from tests.user_files import AUTHORITY
