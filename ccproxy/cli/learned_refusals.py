@@ -1,4 +1,4 @@
-"""What a worker learned from its provider's refusals: shown and forgotten by `ccproxy check`."""
+"""Learned refusals of a provider, as `ccproxy check` shows and deletes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def show_learned(home: Path, label: str) -> None:
     value = _load(home, label)
     rows = list(_rows(value.get("learnt", {})))
     if not rows:
-        show(f"{label}: the provider has refused no feature of a request")
+        show(f"{label}: the provider has not refused any request feature")
         return
     age = format_duration(max(0.0, time.time() - float(value.get("at", 0.0))))
     show(f"{label}: last changed {age} ago; ccproxy tries everything again after a week")

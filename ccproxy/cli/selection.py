@@ -34,7 +34,7 @@ def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
     """
     Read the entries without mistakes, and return the mistakes of the others.
 
-    Commands that show or stop what is running use this: a mistake in the table must not prevent it.
+    For commands that show or stop running proxies: a mistake in the table must not block them.
 
     Raises:
         ConfigError: If there is no table, or none of it can be read.

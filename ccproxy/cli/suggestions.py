@@ -32,7 +32,7 @@ _INTENDED = {
     ("shell", "export", "activate"): ("env LABEL",),
     ("cost", "costs", "stats", "spend", "metrics"): ("usage",),
 }
-"""What people type for a command that has another name, and the command that they want."""
+"""Common names of commands in other tools, and the commands that they mean here."""
 
 _UPGRADE = ("update", "upgrade", "self-update")
 

@@ -9,8 +9,8 @@ It is given by --config or $CCPROXY_CONFIG. Otherwise it is the first ccproxy.to
 4. the folder that contains the virtual environment of this `ccproxy` (as after `make run`).
 
 A table decides which programs are started and where keys are sent. The user may not be aware of a
-table that is found by 2 or 4, so it is used only if only the user and root can write to it and to
-its folder: another user's /tmp/ccproxy.toml is not used.
+table that is found by 2 or 4. Such a table is used only if it and its folder are writable by the
+user and root alone: another user's /tmp/ccproxy.toml is not used.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class TomlDocument:
         return lines
 
     def array_table_line(self, name: str, index: int) -> int:
-        """Return the line of the *index*-th `[[name]]`, 0 if it is written otherwise."""
+        """Return the line of the *index*-th `[[name]]`, 0 if it is written in another form."""
         lines = self._array_tables.get(name, [])
         return lines[index] if index < len(lines) else 0
 

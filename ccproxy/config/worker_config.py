@@ -1,5 +1,5 @@
 """
-One env file, or the process environment, -> WorkerConfig.
+Reading of a WorkerConfig from an env file or the process environment.
 
 A setting comes from the env file, otherwise from the provider preset, otherwise it has the default
 of `config/settings.py`. Without PROVIDER, the host of the base URL selects a preset's deviations

@@ -1,4 +1,4 @@
-"""What all conversions of one worker share: limits, caches and learnt figures."""
+"""State shared by all conversions of one worker: limits, caches and learned figures."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _INPUT_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_inpu
 
 
 class TargetOf(Protocol):
-    """Returns what is known about a model, in its own dialect or in another one."""
+    """Returns the properties of a model, in its own dialect or in another one."""
 
     def __call__(self, model: str, api: Api | None = None, /) -> Target:
-        """Return what is known about *model*; *api* is the dialect if not its own."""
+        """Return the properties of *model*; *api* overrides its dialect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

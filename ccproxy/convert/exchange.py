@@ -168,7 +168,7 @@ class Exchange:
 
     def feed(self, data: bytes) -> bytes:
         """
-        Turn what was read of the provider's answer into what the client gets.
+        Convert data from the provider's answer to data for the client.
 
         Raises:
             Problem: If the provider's answer turns out to be an error.

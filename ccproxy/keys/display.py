@@ -141,7 +141,7 @@ def _summary(provider: str, total: int, obstacles: Sequence[Obstacle]) -> str:
 def describe_account_limit(provider: str, model: str, seconds: float) -> str:
     """Describe a rate limit of the account, for *model* or for all models if it is empty."""
     scope = f" for {model}" if model else ""
-    text = f"{provider} limits this address or account{scope}, whatever the key"
+    text = f"{provider} limits this address or account{scope}, regardless of the key"
     return f"{text}; next attempt in {math.ceil(seconds)} s"
 
 

@@ -65,7 +65,7 @@ class Cooldown:
 
 
 class LastError(NamedTuple):
-    """The provider's text when it last refused a key; of several, the latest is the greatest."""
+    """The provider's text when it last refused a key. Later errors compare as greater."""
 
     at: float
     """Wall clock."""
@@ -174,7 +174,7 @@ class KeyState:
         return probed
 
     def finish(self, process: int) -> None:
-        """Count one use less."""
+        """Decrement the number of uses in flight."""
         count = self.flights.get(process, 0) - 1
         if count > 0:
             self.flights[process] = count

@@ -3,13 +3,13 @@ A pool back end for several worker processes of one entry: one rotation, one set
 
 The state is in a small file that every process maps into memory. A transaction locks the file,
 reads it if another process has changed it, and writes what has changed; that takes some 50 µs.
-Of two areas in the file one is valid, so that a process killed while it writes leaves the other.
+One of two areas in the file is valid: a process that is killed while writing does not damage it.
 
-Each process owns a slot: a file that it keeps locked while it lives. So the others notice when it
-is gone, and release its leases and probes. The process with the lowest slot saves the pool to
-disk. The first process that finds no other one starts with an empty state.
+Each process owns a slot: a file that it keeps locked while it runs. The others notice when it
+exits, and release its leases and probes. The process with the lowest slot saves the pool to
+disk. A process that finds no other one starts with an empty state.
 
-A process that is stopped while it holds the lock must not stop the others. They wait for
+A process that is stopped while it holds the lock must not block the others. They wait for
 `LOCK_TIMEOUT`, then use their own copy of the state for a while and merge it later.
 """
 
@@ -125,7 +125,7 @@ class SharedMemoryBackend:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _lock(self) -> bool:
-        """Lock the file; return False if it is locked by a process that does not go on."""
+        """Lock the file; return False if it is locked by a process that is stuck."""
         now = time.monotonic()
         if now < self._detached_until:
             return False
@@ -143,7 +143,7 @@ class SharedMemoryBackend:
         if not self._has_own_changes:
             self._uses = {name: (key.day, key.used_today) for name, key in self._state.keys.items()}
         self._warn(
-            f"another process of this entry holds the lock of {self._folder} and does not go on; "
+            f"another process of this entry holds the lock of {self._folder} and is stuck; "
             f"this process uses its own copy for {DETACHED_SECONDS:g} s"
         )
         return False

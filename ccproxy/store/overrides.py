@@ -54,7 +54,7 @@ def read_overrides(path: Path) -> Overrides:
 
 def change_overrides(path: Path, changes: Mapping[str, Any]) -> Overrides:
     """
-    Change the fields in *changes* and return the result; other fields stay.
+    Change the fields in *changes* and return the result; other fields are kept.
 
     Raises:
         OSError: If the file cannot be written.

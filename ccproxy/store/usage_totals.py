@@ -50,7 +50,7 @@ SCHEMA = Schema(
 
 
 class Used(NamedTuple):
-    """What one request used."""
+    """The usage of one request."""
 
     at: float
     """When it ended, in seconds since the epoch."""

@@ -58,7 +58,7 @@ class FileJournal:
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be written at present, for the user; empty if it can."""
+        """Why the journal cannot be written, for the user; empty if it can."""
         if self._file is None:
             return self._failure
         if self._file.trouble:

@@ -154,7 +154,7 @@ class Supervisor:
         Carry out one command.
 
         Raises:
-            CcproxyError: If that is not possible.
+            CcproxyError: If it cannot be carried out.
 
         """
         self._check_table(command)

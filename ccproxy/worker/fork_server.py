@@ -92,7 +92,7 @@ class _CommandLine:
         Return *arguments* as they are written.
 
         Raises:
-            OSError: If they do not fit.
+            OSError: If they are too long.
 
         """
         data = b"".join(os.fsencode(argument) + b"\0" for argument in arguments)

@@ -40,7 +40,7 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 @dataclass(frozen=True, slots=True)
 class PersistentState:
-    """What survives a restart."""
+    """The state that survives a restart."""
 
     pool: KeyPool
     calibration: Calibration

@@ -113,7 +113,7 @@ class Worker:
         return any(key.state not in ("rejected", "disabled") for key in self.pool.snapshot())
 
     async def close(self) -> None:
-        """Close connections and files; what is not saved yet is saved."""
+        """Close connections and files; save pending changes."""
         await self.upstream.close()
         await self.session.close()
         if self.keeper is not None:

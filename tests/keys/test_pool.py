@@ -373,7 +373,7 @@ def test_an_account_limit_holds_for_all_models_once_a_second_one_is_refused(cloc
     use(pool, limited(30.0, account=True))
     assert {limit.model for limit in pool.account_limits()} == {None, "small", MODEL}
     problem = refused(pool, model="third")
-    assert "limits this address or account, whatever the key" in problem.message
+    assert "limits this address or account, regardless of the key" in problem.message
     assert problem.retry_after == 30
     clock.now += 31
     assert use(pool, WORKS, model="third")
@@ -854,7 +854,7 @@ STEPS = st.lists(
         st.just("take"),
         st.tuples(
             st.sampled_from(
-                ["leave", "good", "limited", "shared", "rejected", "no_credit", "fault"]
+                ["leave", "works", "limited", "shared", "rejected", "no_credit", "fault"]
             ),
             st.integers(0, 50),
         ),

@@ -203,7 +203,7 @@ async def test_clients_of_a_crash_loop_get_an_error_until_it_is_fixed(home):
     resident, life = await running(home, jitter=lambda: without_delay)
     await resident.execute(ControlCommand(op="start", timeout=0.0))
     said = await asyncio.to_thread(home.ask, "Kimi")
-    assert said["error"]["message"].startswith("the proxy Kimi is down: it ended ")
+    assert said["error"]["message"].startswith("the proxy Kimi is down: it exited ")
     home.set("Kimi")
     await resident.execute(ControlCommand(op="restart"))
     assert (await asyncio.to_thread(home.ask, "Kimi"))["label"] == "Kimi"
@@ -356,7 +356,7 @@ def test_busy_names_the_command_that_holds_the_lock(home):
     home.add("Kimi")
     with Lock(home.fleet, command="ccproxy up"), pytest.raises(Busy) as caught:
         client.ensure_supervisor(home.fleet, timeout=0.1)
-    assert f"`ccproxy up` (pid {os.getpid()}) holds the lock since" in str(caught.value)
+    assert f"`ccproxy up` (pid {os.getpid()}) has held the lock for" in str(caught.value)
 
 
 def test_status_as_json_has_the_published_form(home):

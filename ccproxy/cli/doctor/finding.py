@@ -1,8 +1,8 @@
 """
 The input and the result of a check.
 
-A finding consists of labels, paths, numbers and fixed text, and never of a setting's value. So a
-report can be shown to others.
+A finding consists of labels, paths, numbers and fixed text, never of a setting's value, so that
+a report can be shared.
 """
 
 from __future__ import annotations

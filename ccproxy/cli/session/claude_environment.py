@@ -84,7 +84,7 @@ _ALIASES = {"opus": "big", "sonnet": "middle", "haiku": "small", "fable": "big",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is known about the models of a session's tiers."""
+    """The properties of the models of a session's tiers."""
 
     windows: Mapping[str, int]
     """Context windows in tokens by model name, in the order big, middle, small."""

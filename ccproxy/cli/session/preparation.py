@@ -1,4 +1,4 @@
-"""What `run` and `env` do before a session: read its settings and print the warnings."""
+"""Preparation of a session for `run` and `env`: reads its settings and prints the warnings."""
 
 from __future__ import annotations
 

@@ -182,10 +182,10 @@ def read_keys(env_file: Path) -> tuple[str, ...]:
 
 def write_keys(env_file: Path, keys: Sequence[str]) -> None:
     """
-    Replace the provider's keys in an env file; every other line stays as it is.
+    Replace the provider's keys in an env file; every other line is unchanged.
 
     Raises:
-        CcproxyError: If the keys cannot be replaced, for example in a line of an unusual form.
+        CcproxyError: If the keys cannot be replaced, for example in a line with an unusual format.
         OSError: If the system refuses.
 
     """

@@ -136,7 +136,7 @@ class ChatToMessageStream:
             self._writer.call.absorb(texts)
 
     def done(self) -> None:
-        """Take note of `[DONE]`: for the provider the answer is complete."""
+        """Record `[DONE]`: the provider considers the answer complete."""
         self._done = True
 
     def close(self) -> list[Event]:

@@ -1,4 +1,4 @@
-"""How much the client wants the model to reason: `thinking` and `output_config.effort`."""
+"""The reasoning effort that the client requests: `thinking` and `output_config.effort`."""
 
 from __future__ import annotations
 

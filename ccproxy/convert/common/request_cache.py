@@ -79,7 +79,7 @@ class ScanCache:
         return scanned
 
     def _scan_difference(self, similar: ScannedBody, body: bytes) -> ScannedBody | None:
-        """Scan the bytes that differ; None if they are not enough."""
+        """Scan the bytes that differ; None if that is not sufficient."""
         start, tail = self._common_ends(similar.body, body)
         end = len(body) - tail
         # An escape may begin in one part and end in the next.

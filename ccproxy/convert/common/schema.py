@@ -311,7 +311,7 @@ def _complete_object(node: Schema) -> None:
 
 def _alternatives_alone(node: Schema) -> Schema:
     """
-    Reduce a node with alternatives to them.
+    Reduce a node with alternatives to its alternatives.
 
     "When using any_of, it must be the only field set"; null becomes `nullable`.
     """

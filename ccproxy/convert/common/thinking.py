@@ -5,10 +5,10 @@ Rules:
 
 * The text of the reasoning is the text of the thinking block, and is read from there when the
   client sends it back.
-* Data without a text (Gemini's thought signatures, encrypted reasoning details) is carried inside
+* Data without text (Gemini's thought signatures, encrypted reasoning details) is carried inside
   the block's signature. Clients return signatures verbatim, so no server state is needed, and every
   worker of the fleet can read the signatures of the others.
-* A signature is authenticated. A foreign, changed or cut one is no error: it opens to None.
+* A signature is authenticated. A foreign, modified or truncated one opens to None.
 * Of the forms in which a provider may send the same reasoning twice, one is read.
 
 Keys of `Origin.carried`, all optional:

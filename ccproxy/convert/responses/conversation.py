@@ -66,7 +66,7 @@ class InputWriter:
         self._quirks = conversion.quirks
         self._refused_reasoning = refused_reasoning
         self._head: list[Item] = [system] if system else []
-        # What cannot change any more, as JSON; and the items after it.
+        # The items that can no longer change, as JSON; and the items after them.
         self._written = bytearray()
         self._items: list[Item] = []
         self._checkpoints: list[Checkpoint] = []

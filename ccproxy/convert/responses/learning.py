@@ -66,7 +66,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, Any])
 
 
 class Refusals:
-    """What one worker has learned: `apply` before a request is sent, `learn` after a refusal."""
+    """The learned refusals of a worker: `apply` before a request, `learn` after a refusal."""
 
     def __init__(self, learned: LearnedRefusals | None = None) -> None:
         self._learned = LearnedRefusals() if learned is None else learned

@@ -1,5 +1,5 @@
 """
-The items of one answer while they arrive: text that is not written yet, and what is known so far.
+The items of one answer as they arrive, with the text that is not yet written.
 
 Each class collects the pieces of one type of item. Which of them is written when is decided in
 `stream.py`.

@@ -70,7 +70,7 @@ class ResponsesRelay:
 
     def feed(self, data: bytes) -> bytes:
         """
-        Take one read and return what the client gets for it.
+        Process one read and return the events for the client.
 
         Raises:
             Problem: If the answer is an error, unless something else must be sent first.
@@ -93,7 +93,7 @@ class ResponsesRelay:
         Return the end of the message; nothing if it was sent already.
 
         Raises:
-            Problem: If the answer is an error, or has no end.
+            Problem: If the answer is an error or incomplete.
         """
         if self._problem is not None:
             raise self._problem

@@ -59,11 +59,11 @@ def to_responses(
     """
     Convert *request* for *target*; `stream` None: stream if the client does.
 
-    *cache* makes it cheaper, not different, to convert the next request of a conversation.
-    *refusals* is what the provider refused before.
+    *cache* speeds up the conversion of the next request of a conversation; the result is the same.
+    *refusals* are the features that the provider has refused.
 
     Raises:
-        Problem: invalid_request_error if the request is one that the Messages API refuses, too.
+        Problem: invalid_request_error if the Messages API would also refuse the request.
     """
     try:
         conversion = Conversion(target=target, signer=signer)

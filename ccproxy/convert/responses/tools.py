@@ -115,7 +115,7 @@ def _search(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ResponsesChoice(NamedTuple):
-    """What tool_choice becomes."""
+    """The converted tool_choice."""
 
     fields: Mapping[str, Any]
     instruction: str | None

@@ -72,7 +72,7 @@ class FleetStatus:
     """None if none answers."""
     proxies: tuple[Row, ...]
     note: str = ""
-    """What is wrong with the supervisor; empty if nothing is, or nothing runs."""
+    """The problem of the supervisor; empty if there is none, or no supervisor."""
 
     def as_json(self) -> dict[str, Any]:
         """Return `status --json`."""
@@ -225,7 +225,7 @@ def _replace_old_supervisor(fleet: Fleet, info: SupervisorInfo) -> None:
 
 
 def _replace_broken_supervisor(fleet: Fleet) -> None:
-    """Replace a supervisor whose Python environment was deleted: it can start no process."""
+    """Replace a supervisor whose Python environment was deleted: it cannot start processes."""
     info = _ping(fleet)
     if info is None or not info.supervisor.python or info.supervisor.in_front:
         return
@@ -320,7 +320,7 @@ def _start_failure(out: Path) -> str:
     """Return why a supervisor did not start, from its output."""
     text = out.read_text(errors="replace").strip()
     message = text.rpartition("error: ")[2] if "error: " in text else text.rpartition("\n")[2]
-    return f"the supervisor did not start: {message or 'it wrote nothing'}\n  see {out}"
+    return f"the supervisor did not start: {message or 'no output'}\n  see {out}"
 
 
 def _ping(fleet: Fleet) -> ControlReply | None:

@@ -76,7 +76,7 @@ class Operations:
         network: NetworkEnvironment,
     ) -> None:
         self.is_ending = False
-        """Whether the supervisor is about to exit; nothing is started any more."""
+        """Whether the supervisor is about to exit; nothing is started."""
         self._fleet = fleet
         self._slots = slots
         self._host = loop.host

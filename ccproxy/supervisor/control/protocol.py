@@ -31,7 +31,7 @@ Op = Literal["ping", "status", "start", "stop", "restart", "reload", "plan", "re
 OPS: tuple[Op, ...] = get_args(Op)
 
 PlanSign = Literal["+", "~", "-", "="]
-"""What a reload does with an entry: start, replace, stop, nothing."""
+"""The action of a reload for an entry: start, replace, stop, none."""
 
 ERRORS: Mapping[str, type[CcproxyError]] = {
     error.__name__: error
@@ -87,7 +87,7 @@ class SupervisorInfo:
     in_front: bool = False
     """Whether it runs in the foreground (`ccproxy up`)."""
     trouble: str | None = None
-    """What is wrong with it, for the user."""
+    """The problem, for the user."""
     config: str = ""
     """Its table."""
     python: str = ""
@@ -96,7 +96,7 @@ class SupervisorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedChange:
-    """What a reload does with one entry."""
+    """The action of a reload for one entry."""
 
     label: str
     change: PlanSign
@@ -122,7 +122,7 @@ class ControlReply:
     routing_changed: bool = False
     """Whether routes, fallback or presets of the table differ from the last start or reload."""
     notes: tuple[str, ...] = ()
-    """What the user should know although nothing failed."""
+    """Notes for the user that are not errors."""
     records: tuple[str, ...] = ()
     """The pid records of running workers."""
     kind: str = ""

@@ -131,8 +131,8 @@ def state_of(phases: Iterable[tuple[int, Phase]], *, is_stopping: bool = False) 
     """
     Return the phase of an entry from those of its slots, each given with its index.
 
-    Of two slots with one index the better one counts: while a worker is replaced, the old one
-    serves.
+    Of two slots with the same index, the better one counts: the old worker serves until the new
+    one is ready.
     """
     best: dict[int, Phase] = {}
     for index, phase in phases:

@@ -33,7 +33,7 @@ class Host(Protocol):
         """Carry out *action*, and report to *slot* what happened."""
 
     def update_ports(self, slots: list[WorkerSlot]) -> None:
-        """Close the ports that no slot needs; answer on those without a worker for a while."""
+        """Close the ports that no slot needs; answer on those that have no worker yet."""
 
     def prepare(self) -> None:
         """Prepare to start workers, because a command probably will."""
@@ -71,7 +71,7 @@ def _remove_finished(slots: list[WorkerSlot]) -> None:
 
 
 class Loop:
-    """Settles when it is woken, and when time alone changes a fact."""
+    """Runs when it is woken, and when the passage of time changes a fact."""
 
     def __init__(self, slots: list[WorkerSlot], host: Host) -> None:
         self._slots = slots

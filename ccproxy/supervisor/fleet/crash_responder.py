@@ -116,7 +116,7 @@ def _error_response(slot: WorkerSlot, now: float) -> bytes:
     label = slot.spec.label
     wait = max(1, math.ceil(slot.retry_at - now))
     text = (
-        f"the proxy {label} is down: it ended {slot.failures} times in a row; next start in "
+        f"the proxy {label} is down: it exited {slot.failures} times in a row; next start in "
         f"{wait} s. See why: ccproxy status, ccproxy logs {label}"
     )
     error = {"type": "error", "error": {"type": "overloaded_error", "message": text}}

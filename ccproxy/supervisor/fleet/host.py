@@ -58,7 +58,7 @@ DRAIN_ANSWER = 1.0
 
 @dataclass(slots=True)
 class _Handles:
-    """What is open for a running worker."""
+    """The open resources of a running worker."""
 
     watch: ExitWatch
     port: int
@@ -70,7 +70,7 @@ class _Handles:
 
 @dataclass(slots=True, kw_only=True)
 class Settings:
-    """What tests change."""
+    """Settings that tests override."""
 
     worker_command: Sequence[str] = WORKER_COMMAND
     fork_server: Sequence[str] = FORK_SERVER_COMMAND

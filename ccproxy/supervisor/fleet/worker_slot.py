@@ -58,7 +58,7 @@ class _Process:
     has_exited: bool = False
     exit_code: int | None = None
     message: str = ""
-    """Why it ended, in its own words."""
+    """Why it exited, as it reported."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -241,7 +241,7 @@ class WorkerSlot:
             self._process.misses += 1
 
     def set_silent(self, is_silent: bool) -> None:
-        """Set whether the process left the last question of `status` without an answer."""
+        """Set whether the process failed to answer the last `status` request."""
         if self._process is not None:
             self._process.is_silent = is_silent
 
@@ -326,7 +326,7 @@ def _cause(process: _Process, start_limit: float | None) -> str:
     if start_limit is not None:
         return f"not ready after {start_limit:.0f} s"
     if process.misses >= HUNG_PROBES:
-        return "did not answer any more and was killed"
+        return "stopped responding and was killed"
     if code is not None and code < 0:
         return f"killed by signal {-code}"  # it had no time to report a reason
     last = process.message.splitlines()[-1] if process.message else ""

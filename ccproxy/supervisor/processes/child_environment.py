@@ -10,7 +10,7 @@ NETWORK_VARIABLES = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-"""What decides how a worker reaches its provider. A command passes those of its shell on."""
+"""Variables that decide how a worker reaches its provider. A command passes its own to workers."""
 
 _INHERITED = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "LANG", "LANGUAGE", "TMPDIR"),

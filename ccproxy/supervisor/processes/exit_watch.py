@@ -1,5 +1,5 @@
 """
-Notices when a process ends.
+Detects when a process exits.
 
 Uses a pidfd, which works for children and for adopted processes alike. Without pidfds it checks
 twice a second.

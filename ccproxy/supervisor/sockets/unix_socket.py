@@ -1,8 +1,8 @@
 """
 Control sockets: their paths, and blocking requests for the command line and for threads.
 
-A request is one line of JSON, a reply is one line, before which the supervisor may send lines of
-progress. A socket has mode 0600 in a folder of mode 0700, and nothing is sent to a process of
+A request is one line of JSON, a reply is one line; the supervisor may send lines of progress
+before it. A socket has mode 0600 in a folder of mode 0700, and nothing is sent to a process of
 another user.
 """
 
@@ -225,7 +225,7 @@ def parse_line(line: bytes, path: Path | str) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Exchanged:
-    """What came back for one request."""
+    """The outcome of one request."""
 
     line: bytes
     peer: Peer

@@ -62,7 +62,7 @@ class FileGuard:
             await sleep(PERIOD)
 
     def holds(self) -> bool:
-        """Return whether this process still is the supervisor; take a removed lock again."""
+        """Return True if this process is still the supervisor; take a removed lock again."""
         if self._is_superseded or self._lock is None:
             return not self._is_superseded
         try:

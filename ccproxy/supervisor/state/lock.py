@@ -134,6 +134,6 @@ def describe_holder(fleet: Fleet) -> str:
     except (OSError, KeyError, TypeError, ValueError):
         return "busy: another ccproxy command holds the lock\n  fix: try again in a moment"
     return (
-        f"busy: `{command}` (pid {pid}) holds the lock since {seconds} s\n"
+        f"busy: `{command}` (pid {pid}) has held the lock for {seconds} s\n"
         f"  fix: try again in a moment; if it does not end: kill -9 {pid} (workers continue)"
     )

@@ -32,7 +32,7 @@ SUPERVISOR_FILE = "supervisor.pid"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What the workers of one entry are started from."""
+    """The inputs from which the workers of one entry are started."""
 
     label: str
     host: str

@@ -60,7 +60,7 @@ class HistoryRecorder:
         self._writer: Writer[FinishedExchange] = Writer(
             path, history.SCHEMA, write=self._write, warn=warn
         )
-        if path.exists():  # old turns expire even where nothing is recorded any more
+        if path.exists():  # old turns expire even if recording is off
             self._writer.ask(lambda db: history.prune(db, now=time.time()))
 
     def note(self, record: AccessRecord, *, headers: Mapping[str, str], ended: float) -> None:

@@ -135,7 +135,7 @@ def _renderer(redact: Redact) -> Callable[[Any, str, MutableMapping[str, Any]], 
 
 
 class _LibraryHandler(logging.Handler):
-    """Writes records of libraries as lines of the same form."""
+    """Writes log records of libraries in the same format."""
 
     def __init__(self, write: Callable[[bytes], None], redact: Redact) -> None:
         super().__init__()

@@ -110,7 +110,7 @@ class Siblings:
         entry = self._chooser.table.entry(ref.label)
         config = self._chooser.sibling(ref.label)
         if entry is None:
-            raise Problem("not_found_error", f"the fleet has no proxy {ref.label} any more")
+            raise Problem("not_found_error", f"the fleet no longer has a proxy {ref.label}")
         host = _LOOPBACK_OF.get(config.host, config.host) if config is not None else "127.0.0.1"
         if not is_loopback(host):
             text = f"{ref.label} is unreachable: it listens on {host}, not on loopback"

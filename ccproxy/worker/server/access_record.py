@@ -129,7 +129,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         self.error, self.reason = problem.kind, problem.message
 
     def client_left(self) -> None:
-        """Note that the client has left."""
+        """Record that the client has disconnected."""
         self.status, self.error = CLIENT_LEFT, "client_left"
 
     # What is known about it.
@@ -157,7 +157,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
 
     @property
     def failed(self) -> bool:
-        """Whether the client got an error; a client that leaves is none."""
+        """Whether the client got an error; a disconnect of the client is not an error."""
         return self.error is not None and self.status != CLIENT_LEFT
 
     @property

@@ -1,8 +1,8 @@
 """
-The proxy's HTTP interface: which endpoint serves which path, and what happens around all of them.
+The proxy's HTTP interface: the table of endpoints, and the handling common to all of them.
 
-Only `request.path` selects the endpoint. Host and an absolute request target are the client's
-text; on loopback both must name the proxy.
+Only `request.path` selects the endpoint. Host and an absolute request target are set by
+the client; on loopback both must name the proxy.
 """
 
 from __future__ import annotations

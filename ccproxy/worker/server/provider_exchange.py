@@ -1,4 +1,4 @@
-"""What every endpoint that sends requests to the provider does before and after."""
+"""Steps before and after a request to the provider, common to all endpoints that send one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RETRY_COUNT_HEADER = "x-stainless-retry-count"
 
 
 class ModelExchange(Protocol):
-    """What chat mode's `Exchange` and direct mode's `Passthrough` have in common."""
+    """The common interface of chat mode's `Exchange` and direct mode's `Passthrough`."""
 
     requested: str
     model: str
@@ -37,7 +37,7 @@ class ModelExchange(Protocol):
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """What of the request the provider does not get."""
+        """The parts of the request that are not sent to the provider."""
 
     @property
     def usage(self) -> Mapping[str, Any]:
@@ -45,7 +45,7 @@ class ModelExchange(Protocol):
 
 
 def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
-    """Put the request for a model into record and log."""
+    """Add the request for a model to the access record and the log."""
     request.record.begin_model_request(exchange.requested, exchange.model, stream=exchange.streams)
     if request.worker.config.log_level != "DEBUG":
         return  # to list what was dropped costs more than the rest of a small request

@@ -1,4 +1,4 @@
-"""Connections to the provider, and their errors in words."""
+"""Connections to the provider, and descriptions of their errors."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ def explain(error: BaseException) -> str:
             hint = "; set its login in UPSTREAM_PROXY" if error.status == 407 else ""
             return f"the forward proxy refused the connection ({error.status}){hint}"
         case aiohttp.ServerTimeoutError() | TimeoutError():
-            return "no connection in time"
+            return "the connection attempt timed out"
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without a response"
         case aiohttp.ClientResponseError():
             return _explain_parser(error, "its response is not valid HTTP")
         case aiohttp.ClientPayloadError():
-            text = "the connection broke in the middle of the response"
+            text = "the connection was lost in the middle of the response"
             return _explain_parser(error, text)
         case OSError():
             return _TEXTS.get(error.errno or 0) or error.strerror or "the connection failed"
@@ -118,9 +118,9 @@ def _explain_parser(error: BaseException, otherwise: str) -> str:
     """Describe what is wrong with a response by the parser's messages; *otherwise* if unknown."""
     details = _details(error).lower()
     if _HTTP2_SETTINGS.search(details):
-        return "it speaks HTTP/2 only, ccproxy HTTP/1.1"
+        return "it supports only HTTP/2; ccproxy uses HTTP/1.1"
     if "please install" in details:
-        return "its response is compressed, although it was asked not to; ccproxy reads gzip only"
+        return "its response is compressed, which was not requested; ccproxy reads only gzip"
     if "content-encoding" in details:
         return "its compressed response is broken"
     if "framing" in details:

@@ -1,8 +1,8 @@
 """
 Finds out quickly whether a connection from the pool still reaches the provider.
 
-After sleep, a change of VPN or a load balancer's silent timeout, the kernel repeats what is sent
-on a dead connection for a quarter of an hour. So if nothing of a request on a reused connection is
+After sleep, a change of VPN or a load balancer's silent timeout, the kernel retransmits data
+on a dead connection for about 15 minutes. So if no data of a request on a reused connection is
 acknowledged, unacknowledged data gets a limit (TCP_USER_TIMEOUT). It is removed with the first
 acknowledgement, because it also counts the time in which a provider does not read a large body,
 and because with it one lost keep-alive probe ends a silent stream.

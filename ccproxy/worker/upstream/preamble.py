@@ -1,9 +1,9 @@
 """
-Which events at the beginning of a stream carry no content yet.
+Detection of events at the beginning of a stream that carry no content.
 
 Providers begin a stream with a chunk that has only a role, with `message_start` or with pings,
 often before they know whether they can serve the request. Such a preamble is held back, so that
-an error after it can still be answered by another key, a repeat or a fallback.
+an error after it can still be answered by another key, a retry or a fallback.
 """
 
 from __future__ import annotations

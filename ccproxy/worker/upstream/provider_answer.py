@@ -120,7 +120,7 @@ class ProviderAnswer:
         self.headers = reply.headers
         self.is_stream = is_stream
         self.first = first
-        """What was read to check the answer: all of it, if it is not a stream."""
+        """The part that was read to check the answer: all of it, if it is not a stream."""
         self._reply = reply
         self._complete = complete
         if not complete:
@@ -131,7 +131,7 @@ class ProviderAnswer:
         Return the whole answer.
 
         Raises:
-            Problem: If it breaks off or falls silent.
+            Problem: If it is interrupted or stalls.
 
         """
         if self._complete:

@@ -157,7 +157,7 @@ class ProviderClient:
         return result
 
     def end(self, answer: ProviderAnswer, lease: Lease) -> None:
-        """Drop what is left of the *answer* and release the key."""
+        """Discard the rest of *answer* and release the key."""
         answer.close()
         self._release(lease)
 

@@ -85,7 +85,7 @@ async def test_a_client_gets_an_error_of_the_messages_api(port):
         "type": "error",
         "error": {
             "type": "overloaded_error",
-            "message": "the proxy Kimi is down: it ended 5 times in a row; next start in 8 s. "
+            "message": "the proxy Kimi is down: it exited 5 times in a row; next start in 8 s. "
             "See why: ccproxy status, ccproxy logs Kimi",
         },
     }

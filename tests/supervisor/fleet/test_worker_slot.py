@@ -295,7 +295,7 @@ def test_three_missed_probes_end_with_a_stack_and_a_restart(running: History) ->
     assert running.misses(1) == "abort"
     assert running.passes(ABORT_GRACE) == "kill"
     assert running.exits(-9) == "reap"
-    assert running.reason.endswith("did not answer any more and was killed")
+    assert running.reason.endswith("stopped responding and was killed")
     assert running.passes(0.5) == "spawn"
     assert running.slot.misses == 0
 

@@ -30,7 +30,7 @@ def assert_free(fleet: Fleet) -> None:
 def test_the_lock_has_one_holder_which_it_names(fleet: Fleet) -> None:
     with (
         Lock(fleet, command="ccproxy up"),
-        pytest.raises(Busy, match=rf"`ccproxy up` \(pid {os.getpid()}\) holds the lock since"),
+        pytest.raises(Busy, match=rf"`ccproxy up` \(pid {os.getpid()}\) has held the lock for"),
         Lock(fleet, command="ccproxy start"),
     ):
         pass

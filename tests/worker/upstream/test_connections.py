@@ -28,7 +28,7 @@ def connector_error(kind, number=errno.ECONNREFUSED):
         (connector_error(aiohttp.ClientProxyConnectionError), "forward proxy does not respond"),
         (aiohttp.ServerDisconnectedError(), "closed the connection"),
         (aiohttp.ClientPayloadError("x"), "middle of the response"),
-        (aiohttp.ConnectionTimeoutError(), "no connection in time"),
+        (aiohttp.ConnectionTimeoutError(), "the connection attempt timed out"),
         (aiohttp.ClientConnectionError(), "connection failed"),
         (OSError(), "connection failed"),
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
@@ -89,18 +89,18 @@ def test_each_trouble_with_tls_has_words_of_its_own(error, words):
     [
         pytest.param(
             b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64",
-            "it speaks HTTP/2 only",
+            "it supports only HTTP/2",
             id="HTTP/2",
         ),
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "not valid HTTP", id="SSH"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 3\r\n\r\n\x0b\x01\x80",
-            "compressed, although it was asked not to",
+            "compressed, which was not requested",
             id="br",
         ),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\nContent-Length: 3\r\n\r\n\x28\xb5\x2f",
-            "compressed, although it was asked not to",
+            "compressed, which was not requested",
             id="zstd",
         ),
     ],

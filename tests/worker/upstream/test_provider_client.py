@@ -647,7 +647,7 @@ async def test_two_limited_models_are_a_limited_account(provider):
         await refusal(upstream, ask(provider, model="small"))
         await refusal(upstream, ask(provider))
         problem = await refusal(upstream, ask(provider, model="third"))
-        assert "limits this address or account, whatever the key" in problem.message
+        assert "limits this address or account, regardless of the key" in problem.message
         assert len(provider.calls) == 4
         upstream.clock.now += 31
         provider.script(completion("fine"))

@@ -17,7 +17,12 @@ LIBRARIES = ("aiohttp", "msgspec", "uvloop", "click", "psutil", "structlog")
 
 
 @click.command(cls=Command, examples=["ccproxy version", "ccproxy version --json"])
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with Python and the libraries.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON, with the versions of Python and the libraries.",
+)
 def version(*, as_json: bool) -> None:
     """Show the version."""
     if not as_json:

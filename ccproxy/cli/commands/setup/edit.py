@@ -29,10 +29,10 @@ _EDITORS = ("sensible-editor", "nano", "vim", "vi")
 @click.pass_obj
 def edit(options: Options, label: str | None) -> None:
     """
-    Open the env file of LABEL, or the table without one, in $VISUAL or $EDITOR.
+    Open the env file of LABEL, or the table if none is given, in $VISUAL or $EDITOR.
 
     The configuration is checked afterwards; if it has errors, the file can be edited again. A
-    running fleet is not changed before `ccproxy reload`.
+    running fleet is not changed until `ccproxy reload`.
     """
     if not sys.stdin.isatty():
         raise UsageError("edit needs a terminal\n  fix: run it in a terminal")

@@ -35,7 +35,7 @@ async def clear(request: ClientRequest) -> web.Response:
 
 
 async def status(request: ClientRequest) -> web.Response:
-    """Return whether turns are kept, and how many there are."""
+    """Return whether turns are recorded, and their number."""
     with _as_problems():
         _, count = await request.worker.session.history.last(0)
     return _status(request, count)
@@ -146,9 +146,9 @@ def _as_problems() -> Iterator[None]:
     except UsageError as error:
         raise Problem("invalid_request_error", str(error)) from error
     except FileExistsError as error:
-        text = "a file of this name exists in exports/ and is not overwritten"
+        text = "a file with this name already exists in exports/"
         raise Problem("conflict_error", text) from error
     except FileNotFoundError as error:
-        raise Problem("not_found_error", "exports/ has no file of this name") from error
+        raise Problem("not_found_error", "exports/ has no file with this name") from error
     except (CcproxyError, OSError, sqlite3.Error) as error:
         raise Problem("api_error", f"the history cannot be used: {error}") from error

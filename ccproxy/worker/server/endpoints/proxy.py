@@ -31,7 +31,7 @@ async def disable(request: ClientRequest) -> web.Response:
 
 
 async def toggle(request: ClientRequest) -> web.Response:
-    """Change to the other of the two."""
+    """Enable the proxy if it is disabled, else disable it."""
     return await _switch(request, disabled=not request.worker.session.bypass.is_active)
 
 

@@ -1,4 +1,4 @@
-"""POST /switch_model: answer with other models from the next request on."""
+"""POST /switch_model: use other models from the next request on."""
 
 from __future__ import annotations
 
