@@ -189,7 +189,7 @@ class KeyState:
                 cooldown.probe = None
 
     def succeed(self, model: str, *, now: float, is_only: bool) -> None:
-        """Remove the cooldowns that are over; one that lasts was caused by a later refusal."""
+        """Remove the cooldowns that are over; an active one was caused by a later refusal."""
         for name in {WHOLE_KEY, model} if self.cooldowns else ():
             cooldown = self.cooldowns.get(name)
             if cooldown is not None and (is_only or cooldown.until <= now):

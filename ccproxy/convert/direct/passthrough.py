@@ -6,7 +6,7 @@ or the user allows. The answer keeps every byte except the name in `message_star
 to find its end and its usage.
 
 Only whole events are passed on: an incomplete one waits for its rest, so that a ping or an error
-can follow at any time, and an answer that breaks off does not leave incomplete JSON.
+can follow at any time, and an interrupted answer does not leave incomplete JSON.
 """
 
 from __future__ import annotations

@@ -113,10 +113,10 @@ class Refusals:
 
 def other_api(problem: Problem, api: Api) -> Api | None:
     """
-    Return the dialect in which the model must be asked instead; None if *problem* names none.
+    Return the dialect that the model requires instead; None if *problem* names none.
 
     A model that is served by the Responses API only is refused with its name; a server without
-    that API answers 404 without a word about the model.
+    that API answers 404 without naming the model.
     """
     refusal = problem.refusal
     if refusal is None or refusal.status not in (400, 404, 405):

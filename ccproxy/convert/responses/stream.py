@@ -149,7 +149,7 @@ class ResponsesToMessageStream:
         Return the events that end the message; nothing if it has ended.
 
         Raises:
-            BadAnswer: If the answer has no end.
+            BadAnswer: If the answer is incomplete.
         """
         if self._ended:
             return []

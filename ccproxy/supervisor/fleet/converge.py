@@ -18,7 +18,7 @@ from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 
 
 class Host(Protocol):
-    """The part of the machine that the loop uses."""
+    """The interface to the machine that the loop uses."""
 
     def now(self) -> float:
         """Return the seconds of a monotonic clock."""

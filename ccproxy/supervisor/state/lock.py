@@ -34,7 +34,7 @@ class Lock:
 
     Raises:
         Busy: On entry, if another process holds the lock.
-        CcproxyError: On entry, if the file system has no locks.
+        CcproxyError: On entry, if the file system does not support locks.
         OSError: On entry, if the lock's file cannot be opened.
 
     """
@@ -57,8 +57,8 @@ class Lock:
             if error.errno not in _NO_LOCKS:
                 raise
             raise CcproxyError(
-                f"{self._path}: the file system has no locks ({error.strerror}), so two commands "
-                "could start every worker twice\n"
+                f"{self._path}: the file system does not support locks ({error.strerror}), "
+                "so two commands could start every worker twice\n"
                 "  fix: move the folder of ccproxy.toml to a local disk"
             ) from error
         self.fd = fd

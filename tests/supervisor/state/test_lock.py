@@ -110,7 +110,7 @@ def test_a_file_system_without_locks_is_named_with_reason_and_fix(
     with pytest.raises(CcproxyError) as caught, Lock(fleet, command="ccproxy start"):
         pass
     text = str(caught.value)
-    assert text.startswith(f"{fleet.state}/supervisor.lock: the file system has no locks")
+    assert text.startswith(f"{fleet.state}/supervisor.lock: the file system does not support locks")
     assert text.endswith("fix: move the folder of ccproxy.toml to a local disk")
 
 

@@ -37,10 +37,10 @@ class _Result(NamedTuple):
         "ccproxy doctor",
         "ccproxy doctor --fix      # permissions, folders, stale records, old logs",
         "ccproxy doctor --online   # also tests the keys of every provider",
-        "ccproxy doctor --report   # without secrets, to show to others",
+        "ccproxy doctor --report   # without secrets, safe to share",
     ],
 )
-@click.option("--fix", is_flag=True, help="Apply the fixes that are harmless.")
+@click.option("--fix", is_flag=True, help="Apply the safe fixes.")
 @click.option("--online", is_flag=True, help="Send one small request to each provider.")
 @click.option("--offline", is_flag=True, help="Do not connect to providers.")
 @click.option("--report", is_flag=True, help="Print everything as text for a bug report.")
@@ -113,7 +113,7 @@ def _results(scene: Scene) -> Iterator[_Result]:
 
 
 def _repair(options: Options, results: Sequence[_Result]) -> bool:
-    """Apply the harmless fixes; return True if there was one."""
+    """Apply the safe fixes; return True if there was one."""
     repaired = False
     for _, finding in results:
         if finding.repair is None:
@@ -153,7 +153,7 @@ def _print(results: Sequence[_Result], redact: Redact, *, verbose: bool) -> None
     passed, warnings, failed = counts["ok"], counts["warn"], counts["fail"]
     show(f"{passed} passed, {counted(warnings, 'warning')}, {failed} failed")
     if any(finding.repair for _, finding in results):
-        show(callable_here("To apply the harmless fixes:  ccproxy doctor --fix"))
+        show(callable_here("To apply the safe fixes:  ccproxy doctor --fix"))
 
 
 def _report(scene: Scene, results: Sequence[_Result]) -> str:
