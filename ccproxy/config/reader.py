@@ -133,7 +133,7 @@ class EnvReader:
     def note(
         self, value: Value | None, text: str, *, fix: str, is_exposed_file: bool = False
     ) -> None:
-        """Note a mistake in *value*, or in the whole file if it is None. Keys are masked."""
+        """Record a mistake in *value*, or in the whole file if it is None. Keys are masked."""
         line = value.line if value else None
         text, fix = hide_keys(text), hide_keys(fix)
         mistake = Mistake(
@@ -164,7 +164,7 @@ class EnvReader:
             self.note(near, f"{name} is missing: {reason}", fix=f"add {name}={example}")
 
     def check_names(self) -> None:
-        """Note every name that resembles a setting but is none; other names are ignored."""
+        """Record every name that resembles a setting but is not one; other names are ignored."""
         for name, value in self._values.items():
             if name in NAMES or name.startswith(HEADER_PREFIX):
                 continue
@@ -240,7 +240,7 @@ def _parse(content: str, reader: EnvReader) -> Iterator[Value]:
 
 
 def _note_broken_line(binding: Binding, value: Value, reader: EnvReader) -> None:
-    """Note the syntax error of a line, and the lines that are not read because of it."""
+    """Record the syntax error of a line, and the lines that are not read because of it."""
     lines = binding.original.string.strip().splitlines()
     quote = _OPEN_QUOTE.match(lines[0])
     if quote is None:

@@ -36,7 +36,7 @@ class TomlDocument:
         self.values: Mapping[str, Any] = values or {}
 
     def note(self, line: int | None, text: str, fix: str) -> None:
-        """Note a mistake; a *line* of None or 0 means the file as a whole."""
+        """Record a mistake; a *line* of None or 0 means the file as a whole."""
         file = display_path(self.file)
         self.mistakes.append(Mistake(file=file, line=line or None, text=text, fix=fix))
 

@@ -47,7 +47,7 @@ def create(home: Path, name: str) -> int:
     Create the file *name* and return its descriptor, open for appending.
 
     Raises:
-        UsageError: If *name* is no name for a file.
+        UsageError: If *name* is not a valid file name.
         FileExistsError: If it exists.
         OSError: If it cannot be created.
 
@@ -75,7 +75,7 @@ def load(home: Path, name: str) -> list[Turn]:
     Read the turns in the file *name*.
 
     Raises:
-        UsageError: If *name* is no name for a file, or a line is not a turn.
+        UsageError: If *name* is not a valid file name, or a line is not a turn.
         OSError: If it cannot be read.
 
     """

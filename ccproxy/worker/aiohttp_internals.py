@@ -73,7 +73,7 @@ class ProviderProtocol(ResumesOnlyPaused, ResponseHandler):
 
     on_data: Callable[[], None] | None = None
     has_served = False
-    """Whether it has carried a complete exchange, so that it may have died since."""
+    """Whether it has carried a complete exchange, so that the provider may have closed it since."""
     is_idle = False
     """Whether it is in the pool, where nothing may arrive."""
 
@@ -154,7 +154,7 @@ class PreparedResponse(web.StreamResponse):
 
     @property
     def is_full(self) -> bool:
-        """Whether the client reads slower than it is sent to; `drain` waits until it does not."""
+        """Whether the client reads too slowly; `drain` waits until it catches up."""
         return self._bound_to is not None and self._bound_to.protocol.writing_paused
 
     async def drain(self) -> None:

@@ -15,7 +15,7 @@ _MAX_BYTES = 1_000_000
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect, so that the key is sent to no other host."""
+    """Does not follow redirects, so that the key is not sent to another host."""
 
     def redirect_request(self, *_: object) -> None:
         return None

@@ -130,7 +130,7 @@ class ChatToMessageStream:
         return self._writer.take()
 
     def absorb(self, texts: list[str]) -> None:
-        """Take note of deltas of the steady block that were sent to the client directly."""
+        """Record deltas of the steady block that were sent to the client directly."""
         self._writer.chars += sum(map(len, texts))
         if self._writer.call is not None:
             self._writer.call.absorb(texts)
@@ -246,7 +246,7 @@ class ChatToMessageStream:
             self._emit("thinking", text)
 
     def _take_parts(self, parts: object) -> None:
-        """Take a list of content parts: text, refusals, and Mistral's thinking."""
+        """Process a list of content parts: text, refusals, and Mistral's thinking."""
         if not isinstance(parts, list):
             raise BadAnswer("The provider sent a content that is neither text nor parts")
         for part in _objects(parts):

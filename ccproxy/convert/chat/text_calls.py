@@ -38,7 +38,7 @@ class TextCalls:
         return not self._held and not self._markup
 
     def feed(self, text: str) -> str:
-        """Take more text and return the part that is no markup."""
+        """Process more text and return the part that is not markup."""
         if self._markup:
             self._markup.append(text)
             return ""
@@ -52,7 +52,7 @@ class TextCalls:
         return text[: len(text) - held]
 
     def flush(self) -> str:
-        """Return the text that was held back and is no markup."""
+        """Return the text that was held back and is not markup."""
         held, self._held = self._held, ""
         return held
 

@@ -38,7 +38,7 @@ class ThinkTags:
         return self._phase == "start" and not self._held
 
     def feed(self, text: str, *, is_whole: bool = False) -> list[TaggedText]:
-        """Take more text and return what can be classified; *is_whole*: it is all of the text."""
+        """Process more text and return the classified part; *is_whole*: it is all of the text."""
         if self._phase == "start" and text.isspace():
             self._held.append(text)
             return []

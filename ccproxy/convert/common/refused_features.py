@@ -34,7 +34,7 @@ from ccproxy.providers.quirks import Api, Quirks, Target
 MAX_OPAQUE: Final = 10_000
 """Digests of opaque data that are stored; the oldest go first."""
 _MAX_FEATURES: Final = 100
-"""Features per model; more are no refusals of single features."""
+"""Maximum number of features per model; more are not refusals of single features."""
 _EFFORTS_PREFIX: Final = "efforts="
 
 _NEVER_REMOVED: Final = frozenset(

@@ -112,7 +112,7 @@ class ReasoningReader:
 
 
 def plain_text(value: object) -> str:
-    """Return the text of a reasoning field that is no string: objects with a text."""
+    """Return the text of a reasoning field that is not a string: objects with a text."""
     if isinstance(value, dict):
         return text_of_detail(value)
     items = value if isinstance(value, list) else ()
@@ -133,7 +133,7 @@ class GrowingText:
 
     def __init__(self) -> None:
         self.is_plain = False
-        """True: the pieces are no snapshots."""
+        """True: the pieces are not snapshots."""
         self._text = ""
 
     def new_part(self, piece: str) -> str:

@@ -76,7 +76,7 @@ class Passthrough:
         return self._usage
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the provider's stream, return those that complete events."""
+        """Process bytes of the provider's stream, return those that complete events."""
         if self._is_plain(data):
             self._decoder.begun = True
             return data

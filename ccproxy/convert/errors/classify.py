@@ -105,7 +105,7 @@ def classify_event(
     now: float | None = None,
     secrets: Sequence[str] = (),
 ) -> ProviderError | None:
-    """Classify one event of a stream; None if it is no error."""
+    """Classify one event of a stream; None if it is not an error."""
     if b'"error"' not in data and b"base_resp" not in data:
         return None
     try:

@@ -51,7 +51,7 @@ def read_response(body: bytes, quirks: Quirks) -> Response | ProviderError:
     Read a whole answer that came with status 200.
 
     Raises:
-        BadAnswer: If it is no answer.
+        BadAnswer: If it is not an answer.
     """
     if is_error_body(body):
         return classify_error(200, {}, body, quirks=quirks)

@@ -115,7 +115,7 @@ class InputWriter:
         )
 
     def add(self, message: Message, index: int) -> None:
-        """Take the message at *index* of the request."""
+        """Convert the message at *index* of the request."""
         try:
             blocks = blocks_of(message.content)
             match message.role:
@@ -140,7 +140,7 @@ class InputWriter:
         return [*self._head, *written, *self._items]
 
     def _note(self, messages: int) -> None:
-        """Note that *messages* messages are written, their last calls being open."""
+        """Record that *messages* messages are written, their last calls being open."""
         if self._items:
             if self._written:
                 self._written += b","

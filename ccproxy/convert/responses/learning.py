@@ -83,7 +83,7 @@ class Refusals:
         return body
 
     def learn(self, problem: Problem, body: bytes, model: str) -> bool:
-        """Take note of what *problem* refuses of *body*; False if it names nothing."""
+        """Record what *problem* refuses of *body*; False if it names nothing."""
         refusal = problem.refusal
         if refusal is None or problem.status not in (400, 422):
             return False

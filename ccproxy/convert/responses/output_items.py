@@ -56,13 +56,13 @@ class OutputItem:
         self.add_delta(part, text[self.lengths.get(part, 0) :])
 
     def finish(self, item: Item | None) -> None:
-        """Take the completed *item*; None if no more of it will come."""
+        """Store the completed *item*; None if no more of it will come."""
         if item is not None:
             self.read(item)
         self.is_done = True
 
     def read(self, item: Item) -> None:
-        """Take what the completed *item* has beyond what is known."""
+        """Store what the completed *item* adds."""
 
 
 class UnknownItem(OutputItem):
@@ -100,7 +100,7 @@ class ReasoningItem(OutputItem):
         super().add_delta(part, text)
 
     def read(self, item: Item) -> None:
-        """Take the encrypted content, and text that no delta had."""
+        """Store the encrypted content, and text that no delta had."""
         self.encrypted_content = string(item.encrypted_content)
         for field, parts in (("summary", item.summary), ("content", item.content)):
             for number, part in enumerate(objects(parts)):
@@ -122,12 +122,12 @@ class FunctionCall(OutputItem):
         self._is_incomplete = False
 
     def set_arguments(self, arguments: object) -> None:
-        """Take the whole arguments; they replace the deltas."""
+        """Store the whole arguments; they replace the deltas."""
         if arguments:
             self._arguments = arguments
 
     def read(self, item: Item) -> None:
-        """Take name, id and arguments."""
+        """Store name, id and arguments."""
         self.name = string(item.name) or self.name
         self._call_id = string(item.call_id) or self._call_id
         self._is_incomplete = item.status == "incomplete"
@@ -165,7 +165,7 @@ class HostedSearch(OutputItem):
         self._item = item
 
     def read(self, item: Item) -> None:
-        """Take the query and the sources."""
+        """Store the query and the sources."""
         self._item = item
 
     def blocks(self) -> Iterator[tuple[dict[str, Any], str]]:

@@ -63,7 +63,7 @@ class ReasoningItems:
                 self._late |= dict(origin.carried.get(LATE_ITEMS, ()))
 
     def before(self, index: int) -> dict[str, Any] | None:
-        """Return the item to send for the block at *index*, or before it if it is no thinking."""
+        """Return the item to send for the block at *index*, or before it if it is not thinking."""
         packed = self._late.get(index)
         origin = self._origins[index]
         if packed is None and origin is not None:

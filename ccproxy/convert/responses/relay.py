@@ -171,7 +171,7 @@ class ResponsesRelay:
             self._pattern = delta_pattern.learn(received)
 
     def _copy(self, data: bytes, start: int, out: list[bytes]) -> int:
-        """Take the events from *start* that match the pattern; return where the rest begins."""
+        """Process the events from *start* that match the pattern; return where the rest begins."""
         if self._pattern is None or not self._decoder.idle:
             return start
         literals, texts, end = self._pattern.find(data, start)

@@ -105,7 +105,7 @@ class ResponsesToMessageStream:
         )
 
     def feed(self, event: StreamEvent) -> list[Event]:
-        """Take one event that is not an error and return the events that it causes."""
+        """Process one event that is not an error and return the events that it causes."""
         self._start()
         if event.type in FINAL_EVENTS:
             self._take_final(event.response or Response(), event.type.removeprefix("response."))
@@ -139,7 +139,7 @@ class ResponsesToMessageStream:
         return partial(_absorb_text, item, ("content", event.content_index), writer, writer.index)
 
     def feed_response(self, response: Response) -> list[Event]:
-        """Take a whole answer and return its events, apart from its end."""
+        """Process a whole answer and return its events, apart from its end."""
         self._start()
         self._take_final(response, string(response.status) or "completed")
         return self._writer.take()

@@ -62,7 +62,7 @@ class Row:
     faulty_key: str = ""
     """Id of the first key that was rejected or is out of credit."""
     changed: Change = ""
-    """How the files differ from what runs; `ccproxy reload` applies it."""
+    """How the files differ from the running fleet; `ccproxy reload` applies them."""
     late: bool = False
     """A worker did not become ready in time."""
     version: str = ""

@@ -101,7 +101,7 @@ class LocalHost:
         self.may_spawn: Callable[[], bool] = lambda: True
         """Called before every start: whether this process still is the fleet's supervisor."""
         self.control_path: Callable[[str], Path] = lambda name: socket_path(fleet.home, name)
-        """Where the control socket of a new worker goes."""
+        """The path of the control socket of a new worker."""
         self._crash_responder = CrashResponder(self.listeners, settings.clock)
         self._fleet = fleet
         self._journal = journal

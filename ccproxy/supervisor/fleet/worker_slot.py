@@ -1,8 +1,8 @@
 """
 A slot: one position of an entry for a worker process, and what has happened to it.
 
-Nothing here uses the machine. The host reports what happened and when; `WorkerSlot.facts` is what
-`plan` decides by. A slot exists as long as its position is wanted or its process has not ended. A
+No I/O happens here. The host reports events and their times; `plan` decides by
+`WorkerSlot.facts`. A slot exists as long as its position is wanted or its process has not ended. A
 worker that is being replaced and its successor have two slots.
 """
 

@@ -2,8 +2,8 @@
 Starts workers by forking a process that has loaded their code (`worker/fork_server.py`).
 
 The fork server is started when a command is likely to start workers, while the configuration is
-checked, and ended soon after its last use. After that its memory belongs to the workers alone,
-and the next command gets a server with the code of that time. Any failure ends the server and is
+checked, and ended soon after its last use. After that its memory is used only by the workers,
+and the next command gets a server with the current code. Any failure ends the server and is
 logged; the supervisor then spawns its workers.
 
 Forked workers become children of the supervisor, which is a child subreaper, so their exit codes

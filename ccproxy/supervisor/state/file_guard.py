@@ -113,7 +113,7 @@ class FileGuard:
             (self._fleet.pids / SUPERVISOR_FILE).unlink(missing_ok=True)
 
     def _check_state_folder(self) -> None:
-        """Note that `state/` was replaced: what workers had stored in it is lost."""
+        """Record that `state/` was replaced: what workers had stored in it is lost."""
         try:
             status = self._fleet.state.lstat()
         except OSError:

@@ -16,7 +16,7 @@ SSE = "text/event-stream"
 
 
 class ForwardedStream:
-    """The body of *response*; *broken* begins the text of the error if it breaks off."""
+    """The body of *response*; *broken* begins the text of the error if it is interrupted."""
 
     def __init__(self, response: aiohttp.ClientResponse, broken: str) -> None:
         self._response = response
@@ -32,7 +32,7 @@ class ForwardedStream:
         Return what has arrived, as soon as there is something; empty at the end.
 
         Raises:
-            Problem: If it breaks off.
+            Problem: If it is interrupted.
 
         """
         try:

@@ -92,40 +92,40 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     # What happens to the request, in order.
 
     def begin_model_request(self, requested: str, model: str, *, stream: bool) -> None:
-        """Note that the request is for a model."""
+        """Record that the request is for a model."""
         self.requested, self.model, self.stream = requested[:MAX_NAME], model[:MAX_NAME], stream
 
     def take_route(self, route: str, model: str, requested: str = "") -> None:
-        """Note which entry or model answers, and why."""
+        """Record which entry or model answers, and why."""
         self.route, self.model = route, model[:MAX_NAME]
         if requested:
             self.requested = requested[:MAX_NAME]
 
     def hand_over(self, label: str, request_id: str = "") -> None:
-        """Note that the entry *label* answers, under its own id if it has one."""
+        """Record that the entry *label* answers, under its own id if it has one."""
         self.answered_by = label
         self.request_id = request_id or self.request_id
 
     def take_back(self) -> None:
-        """Note that no other entry answers after all."""
+        """Record that no other entry answers after all."""
         self.answered_by = ""
 
     def attempt(self, key: str) -> None:
-        """Note that the request is sent to the provider with *key*."""
+        """Record that the request is sent to the provider with *key*."""
         self.key = key
         self.attempts += 1
 
     def first_byte(self) -> None:
-        """Note that the response begins; only the first call counts."""
+        """Record that the response begins; only the first call counts."""
         if self._first_byte is None:
             self._first_byte = time.monotonic()
 
     def end_model_request(self, usage: Mapping[str, Any], stop_reason: str | None) -> None:
-        """Note what the answer consists of."""
+        """Record what the answer consists of."""
         self.usage, self.stop_reason = usage, stop_reason
 
     def fail(self, problem: Problem) -> None:
-        """Note the error that the client gets."""
+        """Record the error that the client gets."""
         self.error, self.reason = problem.kind, problem.message
 
     def client_left(self) -> None:

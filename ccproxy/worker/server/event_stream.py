@@ -84,7 +84,7 @@ class EventStream:
         return not self._response.is_full
 
     async def drain(self) -> None:
-        """Wait until the client has read most of what it was sent."""
+        """Wait until the client has read most of the data."""
         self._is_waiting = True
         await self._response.drain()
         self._is_waiting = False

@@ -61,7 +61,7 @@ def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
 
 
 def end_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
-    """Put the answer's token counts and stop reason into the record."""
+    """Record the answer's token counts and stop reason."""
     request.record.end_model_request(exchange.usage, exchange.stop_reason)
 
 
@@ -139,7 +139,7 @@ def may_repeat(request: ClientRequest) -> bool:
     """
     Return False if the client is repeating the request itself.
 
-    Two layers that repeat would multiply: three attempts of an SDK by three of ours are nine.
+    Retries in two layers multiply: three attempts of an SDK with three of ours are nine.
     """
     return request.headers.get(RETRY_COUNT_HEADER, "0") == "0"
 

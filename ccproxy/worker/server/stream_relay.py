@@ -20,7 +20,7 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import noted, shutdown_as_problem
 
 LINGER_SECONDS = 0.1
-"""How long the end of a body is waited for after the end of the answer in it."""
+"""How long to wait for the end of a body after the end of the answer in it."""
 
 
 class StreamSource(Protocol):
@@ -45,11 +45,11 @@ class StreamConverter(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing that the source could still send matters."""
+        """Whether the rest of the source can be ignored."""
 
     @property
     def stopped(self) -> bool:
-        """Whether the source would go on although the answer has ended."""
+        """Whether the source continues after the end of the answer."""
 
     def feed(self, data: bytes) -> bytes:
         """Convert a piece. Raises Problem if it is an error."""

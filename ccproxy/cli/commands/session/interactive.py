@@ -133,7 +133,7 @@ class Prompt:
         has_label = bool(arguments) and self.fleet.entry(arguments[0]) is not None
         if verb in _WITH_LABEL and not has_label:
             arguments = [self.entry.label, *arguments]
-        # `status` reports a stopped fleet by its exit code; showing that is no failure.
+        # `status` reports a stopped fleet by its exit code; showing that is not a failure.
         return self.run_verb(verb, *arguments) in ((0, 1, 3) if verb == "status" else (0,))
 
 

@@ -2,7 +2,7 @@
 POST /v1/chat/completions: the provider for OpenAI clients, with the same keys and models.
 
 Request and answer keep every byte but the model's name. A stream is made valid all the same:
-whole events, pings as comments, an error object if it breaks off, `[DONE]` at the end.
+whole events, pings as comments, an error object if it is interrupted, `[DONE]` at the end.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class _ChatEvents:
 
 
 def _note_usage(request: ClientRequest, outgoing: Outgoing, answer: bytes) -> None:
-    """Put the token counts in *answer* into the record, if it has any."""
+    """Record the token counts of *answer*, if it has any."""
     try:
         usage = _ANSWER.decode(answer).usage
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

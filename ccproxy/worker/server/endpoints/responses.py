@@ -101,7 +101,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
 
 def _check_stateless(outline: _RequestOutline) -> None:
     """
-    Refuse a request that refers to something stored.
+    Refuse a request that refers to stored data.
 
     Raises:
         Problem: In OpenAI's words, after which clients send the whole conversation.
@@ -185,7 +185,7 @@ def _usage_in(answer: bytes) -> object:
 
 
 def _note_usage(request: ClientRequest, outgoing: Outgoing, usage: object) -> None:
-    """Put the token counts into the record, if there are any."""
+    """Record the token counts, if there are any."""
     if (counts := chat_usage(usage)) is not None:
         quirks = request.worker.rules.target_of(outgoing.model).quirks
         numbers = to_usage(counts, quirks, input_estimate=0, chars=0)
