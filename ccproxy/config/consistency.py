@@ -53,10 +53,10 @@ def base_url(env: EnvReader, preset: Preset, api: Api) -> str:
     # An endpoint may be the address of another preset of the same provider.
     source = load_presets()[endpoint.preset] if endpoint.preset else preset
     if api == "messages":
-        url = endpoint.native_url or source.native_url
+        default = endpoint.native_url or source.native_url
     else:
-        url = endpoint.base_url or source.base_url
-    if not url:
+        default = endpoint.base_url or source.base_url
+    if not default:
         kind = "Messages endpoint" if api == "messages" else "address"
         env.note_absence(
             s.PROVIDER_BASE_URL,
@@ -64,7 +64,7 @@ def base_url(env: EnvReader, preset: Preset, api: Api) -> str:
             near=_first(env, s.PROVIDER_API, s.PROVIDER),
             example=preset.example_url or s.PROVIDER_BASE_URL.example,
         )
-    return url
+    return default
 
 
 def _endpoint(env: EnvReader, preset: Preset) -> Endpoint:
