@@ -299,5 +299,5 @@ def _duplicates(entries: Iterable[Entry], more: Iterable[Entry]) -> Iterator[Mis
                 )
 
 
-def _free_port(taken: set[int], *, above: int) -> int:
-    return next((port for port in range(above + 1, _LARGEST_PORT + 1) if port not in taken), 8081)
+def _free_port(used: set[int], *, above: int) -> int:
+    return next((port for port in range(above + 1, _LARGEST_PORT + 1) if port not in used), 8081)
