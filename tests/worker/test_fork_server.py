@@ -66,7 +66,7 @@ class Worker:
     def wait(self) -> None:
         os.close(self.told)
         with os.fdopen(self.ready) as pipe:
-            line = pipe.read()  # to its end: by then the worker has closed it
+            line = pipe.readline()  # the worker keeps the pipe open and reports a drain on it
         assert line, Path(self.out.name).read_text()
         self.pid = json.loads(line)["pid"]
 

@@ -48,7 +48,7 @@ class Process:
             start_new_session=True,
         )
         os.close(told)
-        line = await asyncio.to_thread(_read_all, ready)
+        line = await asyncio.to_thread(_read_line, ready)
         return json.loads(line) if line else None
 
     async def end(self):
@@ -60,9 +60,9 @@ class Process:
             self.listener.close()
 
 
-def _read_all(fd):
+def _read_line(fd):
     with os.fdopen(fd) as pipe:
-        return pipe.read()
+        return pipe.readline()
 
 
 @pytest.fixture
