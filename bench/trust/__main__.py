@@ -12,16 +12,16 @@ from bench.trust import everything, keys, leaving, streams
 from bench.trust.figures import Figure
 
 RUNS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
-    "G1": streams.broken_streams,
-    "G2": leaving.six_phases,
-    "G5": keys.failover,
-    "G7": keys.fairness,
-    "G10": keys.limited_address,
-    "G12": keys.dead_provider,
-    "G13": streams.stalled_readers,
-    "G16": streams.silent_clients,
-    "G17": streams.many_streams,
-    "G18": keys.dying_connections,
+    "broken-streams": streams.broken_streams,
+    "six-phases": leaving.six_phases,
+    "failover": keys.failover,
+    "fairness": keys.fairness,
+    "limited-address": keys.limited_address,
+    "dead-provider": keys.dead_provider,
+    "stalled-readers": streams.stalled_readers,
+    "silent-clients": streams.silent_clients,
+    "many-streams": streams.many_streams,
+    "dying-connections": keys.dying_connections,
     "all": everything.one_good_key,
     "all-fair": everything.three_good_keys,
 }

@@ -420,7 +420,7 @@ def test_a_folder_is_not_a_table(here, complaints):
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=40))
 def test_a_label_never_leaves_its_folder(label):
-    """S9: whatever passes is a plain name on every file system."""
+    """A valid label is a plain name on every file system."""
     if LABEL.fullmatch(label):
         assert label.isascii()
         assert not set(label) & set("/\\:\0\n ")
