@@ -206,12 +206,22 @@ def generic_preset() -> Preset:
         },
         models=tuple(
             # The dialects of an unknown server are learned from its answers.
-            msgspec.structs.replace(card, api=None, quirks={"history": "drop", **card.quirks})
+            msgspec.structs.replace(
+                card,
+                api=None,
+                quirks={"history": "drop", **card.quirks},
+                names=tuple(map(_as_pattern, card.names)),
+            )
             for preset in load_presets().values()
             for card in preset.models
             if card.everywhere
         ),
     )
+
+
+def _as_pattern(name: str) -> str:
+    """Return *name* as a glob: an exact name would be listed as a model of the server."""
+    return name if any(char in name for char in "*?[") else f"{name}*"
 
 
 def preset_for_host(host: str) -> str:

@@ -210,7 +210,9 @@ async def test_a_session_s_token_is_in_no_argument(home):
     assert key not in mine + parents
     assert key in settings[0]
     assert modes_ == [0o600]
-    assert not Path(words[2]).exists(), "and is removed at the end"
+    file = Path(words[2])
+    assert file.is_relative_to(home.path / "state"), "it stays, for `claude --resume`"
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
 async def test_env_masks_the_token_on_a_terminal(home):

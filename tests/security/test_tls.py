@@ -98,7 +98,7 @@ async def test_an_expired_certificate_is_refused(start, tmp_path):
         proxy = await start(server.url, CA_BUNDLE=str(cert))
         answer = await proxy.ask()
     assert answer.status == 502
-    assert "certificate has expired; who runs the server" in answer.error["message"]
+    assert "certificate has expired: the server's operator" in answer.error["message"]
     assert server.heard == b""
 
 

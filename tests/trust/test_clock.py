@@ -92,6 +92,6 @@ async def test_a_changed_clock_changes_no_cooldown(tmp_path, provider, move_cloc
         provider.script(failure(429, retry_after=30), completion("ok"))
         assert (await proxy.ask()).status == 200
         move_clock(moved)
-        (rest,) = [rest for key in proxy.worker.pool.snapshot() for rest in key.rests]
-        note(f"cooldown {moved / HOUR:+.0f} h", told_s=30, left_s=round(rest.seconds, 2))
-        assert 25.0 <= rest.seconds <= 30.0
+        (cooldown,) = [view for key in proxy.worker.pool.snapshot() for view in key.cooldowns]
+        note(f"cooldown {moved / HOUR:+.0f} h", told_s=30, left_s=round(cooldown.seconds, 2))
+        assert 25.0 <= cooldown.seconds <= 30.0

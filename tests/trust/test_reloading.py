@@ -99,7 +99,7 @@ async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
             init.write_text(init.read_text().replace(f'"{__version__}"', '"99.1.0"'))
 
             status = await fleet.ccproxy("status")
-            told = f"running {__version__}, installed 99.1.0 – `ccproxy reload`"
+            told = f"running {__version__}, installed 99.1.0: `ccproxy reload`"
             assert told in status.out
             assert await fleet.worker_pid("kimi") == worker
             assert (await fleet.ccproxy("reload")).code == 0
@@ -129,9 +129,9 @@ async def test_a_pull_that_leaves_the_version_is_noticed_and_reload_renews(tmp_p
         assert (await fleet.ccproxy("reload")).code == 0
         assert await fleet.worker_pid("kimi") == worker
 
-        module = package / "worker" / "serve.py"
+        module = package / "worker" / "lifecycle.py"
         module.write_text(f"{module.read_text()}\n# pulled\n")
-        assert "running an older code – `ccproxy reload`" in (await fleet.ccproxy("status")).out
+        assert "running older code: `ccproxy reload`" in (await fleet.ccproxy("status")).out
         assert (await fleet.ccproxy("reload")).code == 0
         assert await fleet.worker_pid("kimi") != worker
         assert await fleet.supervisor_pid() != supervisor
