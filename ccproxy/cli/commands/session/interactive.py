@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import click
 
@@ -23,7 +22,7 @@ from ccproxy.cli.render.terminal import address, notify, print_error, short_path
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
-from ccproxy.text import counted, printable
+from ccproxy.text import counted, did_you_mean, printable
 
 _WITH_LABEL = ("history", "keys", "logs", "route", "run", "switch")
 """Verbs that get the current label if none is typed."""
@@ -124,8 +123,7 @@ class Prompt:
             return command.action(self, *arguments)
         verb = COMMAND_ALIASES.get(key, key)
         if verb not in commands() or verb == "interactive":
-            close = get_close_matches(key, [*COMMANDS, *commands()], n=1)
-            hint = f' (did you mean "{close[0]}"?)' if close else ""
+            hint = did_you_mean(key, [*COMMANDS, *commands()])
             raise UsageError(f'unknown command "{name}"{hint}; type help')
         return self._run(verb, arguments)
 
