@@ -61,6 +61,7 @@ class LogFile:
     The log of one process: appends lines, rotates by size and at midnight.
 
     Only the constructor raises, and not for a full disk; lines that cannot be written are counted.
+    With *is_optional*, because the lines are shown elsewhere too, it never raises.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class LogFile:
         *,
         limit: int = SIZE_LIMIT,
         total_limit: int = TOTAL_LIMIT,
+        is_optional: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
@@ -86,7 +88,7 @@ class LogFile:
         try:
             self._open()
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in _NO_ROOM and not is_optional:
                 raise
             self._note_trouble(error)
 

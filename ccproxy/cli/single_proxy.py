@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,13 +69,33 @@ def read_settings(
 
 
 def default_home(environ: Mapping[str, str]) -> Path:
-    """Return $XDG_STATE_HOME/ccproxy, or ~/.local/state/ccproxy, or a temporary folder."""
+    """
+    Return $XDG_STATE_HOME/ccproxy, or ~/.local/state/ccproxy.
+
+    If that folder cannot be written, as in a container with a random user, return a folder of this
+    user in the temporary folder, so that another `ccproxy` in the container finds the same one.
+    """
+    home = _state_home(environ)
+    if home is not None and _is_writable(home):
+        return home
+    # Not tempfile.gettempdir(), which fails on a read-only file system.
+    return Path(environ.get("TMPDIR") or "/tmp", f"ccproxy-{os.getuid()}")  # noqa: S108 - see above
+
+
+def _state_home(environ: Mapping[str, str]) -> Path | None:
     if state := environ.get("XDG_STATE_HOME"):
         return Path(state) / "ccproxy"
     try:
         return Path.home() / ".local" / "state" / "ccproxy"
     except RuntimeError:  # a container's user without a home folder
-        return Path(tempfile.gettempdir()) / f"ccproxy-{os.getuid()}"
+        return None
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return True if *folder* is writable, or can be made."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def become_worker(proxy: SingleProxy, home: Path, *, style: str, quiet: bool) -> NoReturn:
@@ -100,16 +119,17 @@ def become_worker(proxy: SingleProxy, home: Path, *, style: str, quiet: bool) ->
         "--listen-fd": listener,
         "--echo": style,
     }
+    ready = f"{entry.label} is ready on port {entry.port}"
     try:
         for folder in (home, log.parent, home / "pids"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         arguments |= _register(proxy, home)
+        ready += f"; logs in {short_path(log)}"
     except OSError as error:
         text = f"{short_path(home)} is not writable ({error.strerror})"
         print_error(f"warning: {text}: logs go to stderr only, and `ccproxy keys` cannot be used")
     if not quiet:
-        text = f"{entry.label} is ready on port {entry.port}; logs in {short_path(log)}"
-        arguments["--greeting"] = text
+        arguments["--greeting"] = ready
     command = [sys.executable, "-P", "-m", "ccproxy.worker"]
     command += [f"{name}={value}" for name, value in arguments.items()]
     sys.stdout.flush()

@@ -30,7 +30,7 @@ from ccproxy.worker.peers.choice import Chooser
 from ccproxy.worker.peers.fleet_token import FleetToken
 from ccproxy.worker.peers.siblings import Siblings
 from ccproxy.worker.server.authentication import Authenticator
-from ccproxy.worker.signing_key import load_signing_key
+from ccproxy.worker.signing_key import KEY_BYTES, load_signing_key
 from ccproxy.worker.upstream.provider_client import ProviderClient
 
 CACHED_MODELS = 256
@@ -138,7 +138,7 @@ def make_worker(
     state = home / "state"
     pool = make_pool(config, state=state, log=log, processes=processes, in_fleet=table is not None)
     calibration, learned = Calibration(), LearnedRefusals()
-    signing_key = load_signing_key(state)
+    signing_key = _signing_key(state, in_fleet=table is not None, log=log)
     rules = ConversionContext(
         pick_model=config.models.pick,
         target=lru_cache(maxsize=CACHED_MODELS)(config.target),
@@ -176,3 +176,15 @@ def make_worker(
             config, home=home, authenticator=authenticator, log=log, redact=redact
         ),
     )
+
+
+def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> bytes:
+    """Return the fleet's key; for a single proxy that cannot write its folder, a new one."""
+    try:
+        return load_signing_key(state)
+    except OSError as error:
+        if in_fleet:
+            raise
+        # Thinking from before a restart is then not sent back.
+        log.warning("signing_key.not_saved", folder=str(state), reason=error.strerror)
+        return secrets.token_bytes(KEY_BYTES)

@@ -116,10 +116,14 @@ class ConsoleLog:
 
 
 class EchoingLogFile(LogFile):
-    """A log file whose lines are also shown on the console."""
+    """
+    A log file whose lines are also shown on the console.
+
+    A container may have no writable folder: the console alone is enough.
+    """
 
     def __init__(self, path: Path, echo: Callable[[bytes], None]) -> None:
-        super().__init__(path)
+        super().__init__(path, is_optional=True)
         self._echo = echo
 
     def write(self, lines: bytes) -> None:

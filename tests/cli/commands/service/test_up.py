@@ -75,6 +75,32 @@ def test_settings_from_a_file_with_name_and_home(state, tmp_path):
     assert not state.exists()
 
 
+def test_without_a_writable_home_the_temporary_folder_is_used(state, tmp_path):
+    (tmp_path / "file").touch()
+    port = free_port()
+    environ = {
+        "XDG_STATE_HOME": str(tmp_path / "file"),
+        "TMPDIR": str(tmp_path),
+        "PROVIDER": "demo",
+    }
+    with running("--port", port, until="is ready", PROVIDER="demo", **environ):
+        assert health(port)["label"] == "demo"
+    assert (tmp_path / f"ccproxy-{os.getuid()}" / "logs" / "demo.log").exists()
+
+
+def test_without_any_writable_folder_it_runs_with_its_log_on_stderr(state):
+    port = free_port()
+    args = ("--port", port, "--home", "/proc/nowhere")
+    with running(*args, until="is ready", PROVIDER="demo") as (child, received):
+        assert health(port)["label"] == "demo"
+        assert "logs go to stderr only" in received
+        assert "signing_key.not_saved" in received
+        assert "; logs in" not in received
+        child.send_signal(signal.SIGTERM)
+        assert "worker.stopped" in child.stderr.read()
+    assert child.returncode == 0
+
+
 def test_the_port_can_be_set_in_the_file(state, tmp_path):
     port = free_port()
     file = write_env(tmp_path, "mine", f"PROVIDER=demo\nPORT={port}\n")
