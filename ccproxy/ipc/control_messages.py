@@ -214,6 +214,8 @@ class SessionReply:
     history: bool = False
     goes_to: str = ""
     """Where requests go in bypass mode."""
+    unsaved: str = ""
+    """Why a change is not on disk, so that a restart undoes it; empty if it is."""
 
 
 Reply = Refusal | Done | WorkerState | KeysReply | SessionReply

@@ -188,6 +188,10 @@ class ControlSocket:
         file = self._log_file
         if file is None or not file.trouble:
             return ""
+        # There may be room again, which only another attempt shows.
+        self._worker.logs.events.warning("log.retried")
+        if not file.trouble:
+            return ""
         return f"{file.trouble} ({file.dropped_total} log lines lost)"
 
     def _drain(self, seconds: float) -> Reply:

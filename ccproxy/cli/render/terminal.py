@@ -66,6 +66,14 @@ def print_error(text: str, *, color: bool | None = None) -> None:
     click.echo(_encodable(callable_here(text), sys.stderr), err=True, color=color)
 
 
+def warn_unsaved(label: str, reason: str) -> bool:
+    """Warn that a change of the proxy *label* is not on disk; return False if *reason* is empty."""
+    if reason:
+        text = f"warning: {label}: not saved ({reason}); a restart of the proxy undoes it"
+        print_error(printable(text))
+    return bool(reason)
+
+
 def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:
     """Return whether to use colors; None: only if the stream is a terminal."""
     if no_color or environ.get("NO_COLOR"):

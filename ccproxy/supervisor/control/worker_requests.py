@@ -93,7 +93,7 @@ def switch_session(
             continue
         except NoAnswer:
             continue
-        if result is None:
+        if result is None or reply.unsaved:
             result = reply
             # All processes get the result of a toggle, regardless of their own state.
             proxy = None if proxy is None else "on" if reply.proxy else "off"

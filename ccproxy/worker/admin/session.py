@@ -62,21 +62,23 @@ class Session:
         A request that names none is made before the history is read: pending turns are written.
         """
         self.switches.catch_up()
+        unsaved = []
         if request.proxy is not None:
             active = self.bypass.is_active
             disabled = not active if request.proxy == "toggle" else request.proxy == "off"
-            await self.switches.switch_proxy(disabled=disabled)
+            unsaved.append(await self.switches.switch_proxy(disabled=disabled))
             self.log.info("proxy.switched", enabled=not self.bypass.is_active)
         if request.history == "on":
-            await self.switches.enable_history()
+            unsaved.append(await self.switches.enable_history())
         elif request.history is not None:
-            await self.switches.disable_history()
+            unsaved.append(await self.switches.disable_history())
         elif request.proxy is None and self.history.is_on:
             await self.history.flush()
         return SessionReply(
             proxy=not self.bypass.is_active,
             history=self.history.is_on,
             goes_to=self.bypass.url,
+            unsaved=next(filter(None, unsaved), ""),
         )
 
     async def close(self) -> None:

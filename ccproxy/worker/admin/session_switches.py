@@ -3,7 +3,7 @@ The run-time switches of an entry, bypass and history, shared by all its process
 
 A process that changes a switch writes it to the file of `config/overrides.py`; every process looks
 there before each request, so the switches also survive a restart. If the file cannot be written, a
-switch applies to this process only, with a warning.
+switch applies to this process only; the user is told why.
 """
 
 from __future__ import annotations
@@ -48,33 +48,41 @@ class SessionSwitches:
         if overrides != self._applied:
             self._apply(overrides)
 
-    async def switch_proxy(self, *, disabled: bool) -> None:
-        """Start or end bypassing; running requests end as they began."""
-        self._bypass.is_active = disabled
-        await self._save(is_bypassed=disabled)
-        self._note("config", proxy="disabled" if disabled else "enabled")
+    async def switch_proxy(self, *, disabled: bool) -> str:
+        """
+        Start or end bypassing; running requests end as they began.
 
-    async def enable_history(self, name: str = "") -> None:
+        Like the other switches, return why the change could not be saved, empty if it was.
+        """
+        self._bypass.is_active = disabled
+        unsaved = await self._save(is_bypassed=disabled)
+        self._note("config", proxy="disabled" if disabled else "enabled")
+        return unsaved
+
+    async def enable_history(self, name: str = "") -> str:
         """Record turns from now on; raises as `HistoryRecorder.enable` does."""
         await self._history.enable(name)
         override = None if self._history_setting else True
-        await self._save(history=override, export=self._history.file_name)
+        unsaved = await self._save(history=override, export=self._history.file_name)
         self._note("config", history="on")
+        return unsaved
 
-    async def disable_history(self) -> None:
+    async def disable_history(self) -> str:
         """Record no more turns; the recorded ones remain."""
         await self._history.disable()
-        await self._save(history=False if self._history_setting else None, export="")
+        unsaved = await self._save(history=False if self._history_setting else None, export="")
         self._note("config", history="off")
+        return unsaved
 
-    async def _save(self, **changes: bool | str | None) -> None:
+    async def _save(self, **changes: bool | str | None) -> str:
         try:
             overrides = await asyncio.to_thread(change_overrides, self._path, changes)
         except OSError as error:
-            text = f"{self._path.name} cannot be written: {error.strerror}"
-            self._warn(f"{text}; the switch applies to this process only, until it ends")
-        else:
-            self._apply(overrides)
+            unsaved = f"{self._path.name} cannot be written: {error.strerror}"
+            self._warn(f"{unsaved}; the switch applies to this process only, until it ends")
+            return unsaved
+        self._apply(overrides)
+        return ""
 
     def _apply(self, overrides: Overrides) -> None:
         self._applied = overrides

@@ -13,7 +13,7 @@ import click
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.table import Column, table
-from ccproxy.cli.render.terminal import columns, print_error, show
+from ccproxy.cli.render.terminal import columns, show, warn_unsaved
 from ccproxy.cli.selection import choose_one, open_fleet
 from ccproxy.cli.session.completions import complete_key_words
 from ccproxy.config.fleet import Fleet
@@ -119,9 +119,7 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) 
     else:
         show("\n\n".join("\n".join(_lines(proxy, verbose=options.verbose)) for proxy in proxies))
     for proxy in proxies:
-        if proxy.unsaved:
-            text = f"{proxy.label}: not saved ({proxy.unsaved}); a restart of the proxy undoes it"
-            print_error(printable(f"warning: {text}"))
+        warn_unsaved(proxy.label, proxy.unsaved)
     raise SystemExit(_exit_code(proxies))
 
 

@@ -52,6 +52,19 @@ def test_off_and_on(demo, ccproxy, process):
     assert "is off" not in ccproxy("status", "demo").stdout
 
 
+def test_a_switch_that_cannot_be_saved_is_reported(demo, ccproxy, process):
+    write_env(demo, "demo", "PROVIDER=demo\nTRANSPARENT_URL=http://127.0.0.1:9\n")
+    assert process("start", "demo").returncode == 0
+    # A folder in place of the file, because root can write everywhere.
+    (demo / "state/demo.standing.json").mkdir()
+    for words, line in ((("toggle", "demo"), "bypassed"), (("history", "demo", "on"), "Recording")):
+        done = ccproxy(*words)
+        assert line in done.stdout
+        assert "warning: Demo: not saved (demo.standing.json cannot be written" in done.stderr
+        assert "a restart of the proxy undoes it" in done.stderr
+        assert done.exit_code == 1
+
+
 # A session on a proxy that is off.
 
 OWN = "sk-ant-own-0123456789"
