@@ -29,6 +29,8 @@ SAVE_AFTER = 0.2
 """Seconds in which changes are collected; a crash loses no more."""
 CHECK_SECONDS = 2.0
 """Time between two checks that the file still exists."""
+SAVE_TIMEOUT = 3.0
+"""Seconds that a command waits for a save; less than its own limit for the worker's reply."""
 LESSONS_MAX_AGE = 7 * 86400.0
 """Seconds after which a field that the provider refused is sent again."""
 
@@ -140,13 +142,17 @@ class KeyStateKeeper:
         await self._save()
         self._store.close()
 
-    async def save_now(self) -> str:
-        """Save pending changes; return why that failed, empty if it did not."""
-        while self._task is not None and not self._task.done():
-            await asyncio.wait({self._task})
-        self._task = asyncio.get_running_loop().create_task(self._save())
-        await self._task
-        return self._error
+    async def save_now(self, *, limit: float = SAVE_TIMEOUT) -> str:
+        """Save pending changes; return why they are not saved after *limit* seconds, or ''."""
+        running = self._task
+        self._task = asyncio.get_running_loop().create_task(self._save_after_task(running))
+        done, _ = await asyncio.wait({self._task}, timeout=limit)
+        return self._error if done else "the file is busy: another program locks it"
+
+    async def _save_after_task(self, running: asyncio.Task[None] | None) -> None:
+        if running is not None:
+            await running
+        await self._save()
 
     def _schedule(self) -> None:
         if self._timer is None:

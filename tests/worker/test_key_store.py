@@ -289,6 +289,21 @@ async def test_who_wants_it_saved_now_is_told_whether_it_is(path):
     assert [key.state for key in again.snapshot()] == ["disabled", "disabled", "ready"]
 
 
+async def test_a_locked_file_delays_the_save_but_not_the_command(path):
+    pool = pool_at(Time())
+    keeper = keeper_of(path, pool)
+    pool.disable("k1")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert "another program locks it" in await keeper.save_now(limit=0.05)
+    other.close()
+    assert await keeper.save_now() == ""
+    await keeper.close()
+    again = pool_at(Time())
+    await keeper_of(path, again).close()
+    assert again.snapshot()[0].state == "disabled"
+
+
 async def test_a_key_that_is_gone_is_remembered_if_it_comes_back(path):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
