@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "keys": (_FOUNDATION | {"protocol", "providers", "convert"}, {"msgspec"}),
     "routing": (_FOUNDATION | {"protocol", "providers", "convert"}, {"msgspec"}),
     "config": (_FOUNDATION | set(_PURE_LAYERS), {"dotenv", "msgspec"}),
-    "store": (_FOUNDATION | {"routing"}, {"msgspec"}),
+    "store": (_FOUNDATION | {"routing"}, {"msgspec", "psutil"}),
     "worker": (
         _FOUNDATION | _LOGS | set(_PURE_LAYERS) | {"config", "ipc", "store"},
         {"aiohttp", "msgspec", "multidict", "setproctitle", "structlog", "uvloop", "yarl"},

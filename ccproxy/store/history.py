@@ -27,10 +27,6 @@ FILE_NAME = "history.sqlite3"
 RETENTION = timedelta(days=3)
 """The same as of logs."""
 ROLES = ("user", "assistant")
-JUMP_SECONDS = 3600.0
-"""Smaller changes of the clock are made by time services, and do not matter for retention."""
-MISTRUST_SECONDS = 86400.0
-"""Time without deletions after the clock was changed."""
 
 SCHEMA = Schema(
     version=1,
@@ -47,36 +43,6 @@ SCHEMA = Schema(
         CREATE INDEX turns_of_label ON turns (label, id)
     """,
 )
-
-
-class _ClockGuard:
-    """Detects that the wall clock was changed while this process runs."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - _seconds_since_boot()
-        self._trusted_at = 0.0
-
-    def has_jumped(self) -> bool:
-        """
-        Return True for a day after the wall clock was changed by an hour or more.
-
-        In that time the change may be corrected, and turns may have been stored with wrong times.
-        """
-        now = _seconds_since_boot()
-        offset = time.time() - now
-        if abs(offset - self._offset) >= JUMP_SECONDS:
-            self._offset = offset
-            self._trusted_at = now + MISTRUST_SECONDS
-        return now < self._trusted_at
-
-
-def _seconds_since_boot() -> float:
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-# A clock that jumps ahead by days would make every turn old. The supervisor's retention deletes
-# them a day later, if the clock has not been corrected by then.
-_clock_guard = _ClockGuard()
 
 
 class Turn(NamedTuple):
@@ -101,15 +67,13 @@ class Turn(NamedTuple):
 
 
 def add(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> None:
-    """Append *turns* to the history of *label*, and delete turns that are too old."""
+    """Append *turns* to the history of *label*."""
     now = time.time()
     with transaction(connection):
         connection.executemany(
             "INSERT INTO turns (label, at, role, content, model, stored) VALUES (?, ?, ?, ?, ?, ?)",
             [(label, *turn, now) for turn in turns],
         )
-        if not _clock_guard.has_jumped():
-            prune(connection, now=now)
 
 
 def prune(connection: sqlite3.Connection, *, now: float, keep: timedelta = RETENTION) -> int:

@@ -10,14 +10,11 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.logs import prune
 from ccproxy.store.history import prune_turns
+from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.supervisor.journal import Journal
-from ccproxy.supervisor.state.wall_clock import WallClock, describe_jump
 
 PERIOD = 3600.0
 """Seconds between two rounds: an archive is deleted at most an hour late."""
-
-DAY = 86400.0
-"""Seconds without deletion after the clock was changed, in which it may be corrected."""
 
 
 class Retention:
@@ -40,21 +37,19 @@ class Retention:
     async def run(self) -> None:
         """Run until cancelled."""
         while True:
-            await self._sleep(await asyncio.to_thread(self.clean))
+            await asyncio.to_thread(self.clean)
+            await self._sleep(PERIOD)
 
-    def clean(self) -> float:
-        """Delete what is old; return the seconds until the next round."""
-        jump = self._clock.jump()
-        self._clock.save()
-        if jump:
+    def clean(self) -> None:
+        """Delete what is old."""
+        if jump := self._clock.jump():
             self._journal("cleanup.skipped", level="warning", reason=describe_jump(jump))
-            return DAY
+            return
         for clean in (self._clean_logs, self._clean_history):
             try:
                 clean()
             except (OSError, CcproxyError, sqlite3.Error) as error:
                 self._journal("cleanup.failed", level="error", reason=str(error))
-        return PERIOD
 
     def _clean_logs(self) -> None:
         removed = prune(self._logs)

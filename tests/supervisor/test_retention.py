@@ -12,8 +12,10 @@ import pytest
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.store.history import FILE_NAME, Turn, add_new_turns
-from ccproxy.supervisor.retention import DAY, PERIOD, Retention
-from ccproxy.supervisor.state.wall_clock import WallClock
+from ccproxy.store.wall_clock import WallClock
+from ccproxy.supervisor.retention import PERIOD, Retention
+
+DAY = 86400.0
 
 
 class Time:
@@ -52,7 +54,7 @@ def archive(fleet, age):
 
 def test_old_archives_are_deleted(fleet, notes):
     path = archive(fleet, 3 * DAY + 60)
-    assert retention(fleet, notes, Time()).clean() == PERIOD
+    retention(fleet, notes, Time()).clean()
     assert not path.exists()
     assert notes == [("logs.removed", {"archives": 1, "bytes": 10})]
 
@@ -62,7 +64,7 @@ def test_old_history_is_deleted(fleet, notes):
     with closing(sqlite3.connect(fleet.state / FILE_NAME)) as connection, connection:
         old = (time.time() - 3 * DAY - 60,)
         connection.execute("UPDATE turns SET stored = ? WHERE content = 'old'", old)
-    assert retention(fleet, notes, Time()).clean() == PERIOD
+    retention(fleet, notes, Time()).clean()
     assert notes == [("history.removed", {"turns": 1})]
     with closing(sqlite3.connect(fleet.state / FILE_NAME)) as connection:
         assert connection.execute("SELECT content FROM turns").fetchall() == [("new",)]
@@ -72,20 +74,18 @@ def test_an_unusable_history_is_reported_and_does_not_keep_old_logs(fleet, notes
     path = archive(fleet, 3 * DAY + 60)
     with closing(sqlite3.connect(fleet.state / FILE_NAME)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    assert retention(fleet, notes, Time()).clean() == PERIOD
+    retention(fleet, notes, Time()).clean()
     assert not path.exists()
     assert [event for event, _ in notes] == ["logs.removed", "cleanup.failed"]
 
 
 def test_a_jump_of_ten_days_deletes_nothing_for_a_day(fleet, notes):
     path, clock = archive(fleet, 3 * DAY + 60), Time()
-    WallClock(fleet.state, wall=clock).save()
+    WallClock(fleet.state, wall=clock).jump()
     clock.ahead = 10 * DAY
-    assert retention(fleet, notes, clock).clean() == DAY
+    retention(fleet, notes, clock).clean()
     assert path.exists()
     assert notes == [("cleanup.skipped", {"reason": "clock moved by 10 d"})]
-    assert retention(fleet, notes, clock).clean() == PERIOD
-    assert not path.exists()
 
 
 async def test_rounds_are_an_hour_apart_until_cancelled(fleet, notes):

@@ -14,9 +14,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
+
+from ccproxy.store.wall_clock import boot_id
 
 PROC = Path("/proc")
 _DEAD_STATES = "ZX"
@@ -90,17 +91,6 @@ def command_lines_of_this_user() -> Iterator[tuple[int, list[str]]]:
                 yield int(folder.name), os.fsdecode(line).split("\0")
         except OSError:  # the process has ended since
             continue
-
-
-@cache
-def boot_id() -> str:
-    """Return the identifier of this boot; records of another boot are stale."""
-    try:
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        import psutil  # takes 20 ms to import, and only systems without /proc need it
-
-        return str(int(psutil.boot_time()))
 
 
 def start_of(pid: int) -> float | None:

@@ -5,5 +5,4 @@ Files that outlive a process: in `pids/` and `state/` of the fleet's home.
     lock             the fleet's lock
     file_guard       restores the lock, the socket and the record when they are removed
     stopped_entries  which entries the user has stopped
-    wall_clock       detects changes of the wall clock
 """

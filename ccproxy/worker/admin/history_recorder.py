@@ -24,11 +24,15 @@ from ccproxy.protocol.messages import read_request
 from ccproxy.routing.rules import request_facts
 from ccproxy.store import exports, history
 from ccproxy.store.history import Turn
+from ccproxy.store.wall_clock import WallClock
 from ccproxy.store.writer import Note, Writer
 from ccproxy.worker.admin.turn_text import assistant_turn, user_turn
 from ccproxy.worker.server.access_record import AccessRecord
 
 T = TypeVar("T")
+
+PRUNE_INTERVAL = 3600.0
+"""Seconds between two deletions of old turns; older ones are not shown even before."""
 
 
 class FinishedExchange(NamedTuple):
@@ -60,8 +64,10 @@ class HistoryRecorder:
         self._writer: Writer[FinishedExchange] = Writer(
             path, history.SCHEMA, write=self._write, warn=warn
         )
+        self._clock = WallClock(path.parent)
+        self._next_prune = 0.0
         if path.exists():  # old turns expire even if recording is off
-            self._writer.ask(lambda db: history.prune(db, now=time.time()))
+            self._writer.ask(self._prune)
 
     def note(self, record: AccessRecord, *, headers: Mapping[str, str], ended: float) -> None:
         """Record the turns of a request that succeeded."""
@@ -142,6 +148,13 @@ class HistoryRecorder:
         turns = [turn for exchange in batch for turn in self._turns(exchange)]
         history.add(connection, self._label, turns)
         self._append(turns)
+        if time.monotonic() >= self._next_prune:
+            self._prune(connection)
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        self._next_prune = time.monotonic() + PRUNE_INTERVAL
+        if not self._clock.jump():
+            history.prune(connection, now=time.time())
 
     def _turns(self, exchange: FinishedExchange) -> Iterable[Turn]:
         """Return the turns, redacted; an answer that is only a tool call has none."""

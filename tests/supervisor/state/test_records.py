@@ -16,6 +16,7 @@ import pytest
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.files import write_atomically
+from ccproxy.store.wall_clock import WallClock
 from ccproxy.supervisor.processes.identity import Identity, identify
 from ccproxy.supervisor.state.lock import describe_holder
 from ccproxy.supervisor.state.records import (
@@ -27,7 +28,6 @@ from ccproxy.supervisor.state.records import (
     read_supervisor,
 )
 from ccproxy.supervisor.state.stopped_entries import StoppedEntries
-from ccproxy.supervisor.state.wall_clock import WallClock
 
 SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="/e/kimi.env", models={"big": "k"})
 DEAD = Identity(2**22 + 1, 1.0, "another boot")

@@ -16,7 +16,7 @@ from ccproxy.cli.service import cron
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
 from ccproxy.logs import Removed, prune
-from ccproxy.supervisor.state.wall_clock import WallClock, describe_jump
+from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.text import counted, format_duration, format_size
 
 
@@ -70,12 +70,10 @@ def cleanup(
 
 def _is_clock_steady(fleet: Fleet, *, dry_run: bool) -> bool:
     """Return False, and report it, if the clock jumped: every archive may seem old then."""
-    clock = WallClock(fleet.state)
-    jump = clock.jump()
-    if fleet.state.is_dir() and not dry_run:
-        clock.save()
+    jump = WallClock(fleet.state).jump(is_dry_run=dry_run)
     if jump:
-        print_error(f"{describe_jump(jump)}; nothing was removed. Run it again, or use --force.")
+        fix = "correct the clock, or use --force; after a day the clock is trusted again"
+        print_error(f"{describe_jump(jump)}; nothing was removed\n  fix: {fix}")
     return not jump
 
 

@@ -15,7 +15,7 @@ import pytest
 from ccproxy.cli.service import cron
 from ccproxy.config.fleet import Fleet
 from ccproxy.store.history import FILE_NAME, Turn, add_new_turns
-from ccproxy.supervisor.state.wall_clock import WallClock
+from ccproxy.store.wall_clock import WallClock
 
 DAY = 86400.0
 CRONTAB = """\
@@ -109,7 +109,7 @@ def test_history_goes_with_the_logs(history, ccproxy, words, said, left):
 
 
 def test_a_clock_that_leapt_forgets_nothing(history, ccproxy):
-    WallClock(history, wall=lambda: time.time() - 10 * DAY).save()
+    WallClock(history, wall=lambda: time.time() - 10 * DAY).jump()
     ccproxy("cleanup")
     assert stored(history) == ["a", "b"]
 
@@ -125,19 +125,20 @@ def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, mov
     """R14: what was seen last is as far back as the clock has leapt ahead."""
     state = home / "state"
     state.mkdir()
-    WallClock(state, wall=lambda: time.time() - moved).save()
+    WallClock(state, wall=lambda: time.time() - moved).jump()
     before = names(logs)
     result = ccproxy("cleanup", "--dry-run")
     assert said in result.stderr
     result = ccproxy("cleanup")
-    assert result.stderr == f"{said}; nothing was removed. Run it again, or use --force.\n"
+    assert result.stderr.startswith(f"{said}; nothing was removed\n  fix: correct the clock")
     assert (result.exit_code, names(logs)) == (0, before)
-    assert "Removed 2 archives" in ccproxy("cleanup").stdout
+    assert ccproxy("cleanup").stderr == result.stderr
+    assert "Removed 2 archives" in ccproxy("cleanup", "--force").stdout
 
 
 def test_force_believes_the_clock(home, logs, ccproxy):
     (home / "state").mkdir()
-    WallClock(home / "state", wall=lambda: time.time() - 10 * DAY).save()
+    WallClock(home / "state", wall=lambda: time.time() - 10 * DAY).jump()
     assert "Removed 2 archives" in ccproxy("cleanup", "--force").stdout
 
 
