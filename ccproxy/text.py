@@ -100,6 +100,16 @@ def format_size(count: int) -> str:
     return f"{number:.0f} {units[0]}"
 
 
+def format_tokens(count: int) -> str:
+    """Return a context window or a token count in the unit that models are sold by: `256K`."""
+    if count < 1000:
+        return str(count)
+    unit, name = (10**6, "M") if count >= 999_500 else (1000, "K")
+    if count % (unit // 1000 * 1024) == 0 or count % 2**20 == 0:  # 262,144 is 256K
+        unit = 2**20 if name == "M" else 1024
+    return f"{count / unit:.3g}{name}"
+
+
 def counted(count: int, noun: str) -> str:
     """Return `1 worker` or `3 workers`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -75,5 +75,16 @@ def test_sizes_are_shown_in_decimal_units(count, expected):
     assert text.format_size(count) == expected
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        *((999, "999"), (1500, "1.5K"), (200_000, "200K"), (999_499, "999K"), (999_500, "1M")),
+        *((32_768, "32K"), (262_144, "256K"), (1_000_000, "1M"), (1_048_576, "1M")),
+    ],
+)
+def test_tokens_are_shown_in_the_unit_of_the_window(count, expected):
+    assert text.format_tokens(count) == expected
+
+
 def test_a_count_comes_with_its_noun():
     assert [text.counted(n, "worker") for n in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]

@@ -4,7 +4,8 @@ The decision which entry and model answer a request, without I/O.
 In order:
 
 1. From a peer: the name is used as it is; the rules were applied by the first entry.
-2. `LABEL:model` is used as it is.
+2. `LABEL:model` is used as it is, except for a tier of the entry that receives the request: the
+   sessions of `ccproxy run` name their tiers so.
 3. The rules of `[routes.LABEL]`, if there are any.
 4. The tiers: those of the last switch, otherwise those of the env file.
 
@@ -14,7 +15,7 @@ The result may be another entry's model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ccproxy.errors import Problem, UsageError
 from ccproxy.protocol.messages import read_request
@@ -23,10 +24,12 @@ from ccproxy.routing.names import (
     NO_TIERS,
     ModelRef,
     RoutingEntry,
+    Tiers,
     is_own_name,
     model_after_label,
     model_for,
     parse_ref,
+    tier_named,
     tier_of,
     unknown_label,
 )
@@ -122,36 +125,54 @@ class Decider:
     # The model that the request selects...
 
     def _decide(self, name: str, body: bytes, headers: Mapping[str, str] | None) -> Decision:
-        labels, models = self.labels, self.config.models
-        if parse_ref(name, labels) is not None:
+        labels = self.labels
+        ref = parse_ref(name, labels)
+        if ref is not None and not self._is_own_tier(ref):
             return Decision(name, "named")
         if text := unknown_label(name, labels):
             text = f"{name}: {text}; the labels are {', '.join(labels.values())}"
             raise Problem("not_found_error", text)
-        decision = self._apply_rules(name, body, headers)
+        is_fixed = ref is None and is_own_name(self.config.models, name)
+        decision = UNDECIDED if is_fixed else self._apply_rules(name, body, headers, ref)
         if decision.model is not None:
             if parse_ref(decision.model, labels) is not None:
                 return decision
             return Decision(self._after_label(decision.model, name), decision.reason)
         switch = self.switch
-        model = model_for(models, switch.tiers, name)
-        tier = tier_of(models, name)
-        if switch.name and model != model_for(models, NO_TIERS, name):
+        model = self._model_of(ref, name, switch.tiers)
+        tier = tier_of(self.config.models, name)
+        if switch.name and model != self._model_of(ref, name, NO_TIERS):
             return Decision(model, f"{tier} of {switch.name}")
         is_elsewhere = parse_ref(model, labels) is not None
         return Decision(model, tier if is_elsewhere else "")
 
-    def _apply_rules(self, name: str, body: bytes, headers: Mapping[str, str] | None) -> Decision:
+    def _apply_rules(
+        self, name: str, body: bytes, headers: Mapping[str, str] | None, ref: ModelRef | None
+    ) -> Decision:
         routing = self.routing
-        if routing.is_empty or headers is None or is_own_name(self.config.models, name):
+        if routing.is_empty or headers is None:
             return UNDECIDED
         routing = routing.with_threshold(self.config.long_context_threshold)
         facts = request_facts(read_request(body), headers)
+        if ref is not None and tier_named(ref.model) == "small":
+            facts = replace(facts, background=True)  # the name that haiku has in our sessions
         return decide(routing, facts, window=lambda model: self._window(model, name))
+
+    def _is_own_tier(self, ref: ModelRef) -> bool:
+        is_own = ref.label.lower() == self.config.label.lower()
+        return is_own and tier_named(ref.model) is not None
+
+    def _model_of(self, ref: ModelRef | None, name: str, switched: Tiers) -> str:
+        """Return the model for *name*, or for *ref* if it is a tier of this entry."""
+        models = self.config.models
+        if ref is None:
+            return model_for(models, switched, name)
+        return model_after_label(models, switched, ref.model, requested=name)
 
     def _window(self, model: str | None, name: str) -> int | None:
         """Return the context window of *model* at any entry; None: of the model for *name*."""
-        model = model or model_for(self.config.models, self.switch.tiers, name)
+        ref = parse_ref(name, self.labels)
+        model = model or self._model_of(ref, name, self.switch.tiers)
         ref = parse_ref(model, self.labels) or ModelRef(self.config.label, model)
         target = self.fleet_models.chain(ref, requested=name).target
         return None if target is None else target.window

@@ -10,6 +10,8 @@ Rules:
     4. A name without a label is a model of the entry that receives the request, as
        `routing/tiers.py` describes. A switch replaces the models of tiers, not models that are
        requested by their own names.
+    5. `anthropic/` may precede a label: Claude Code's model discovery drops ids without the names
+       "claude" and "anthropic".
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from typing import Protocol, cast
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.tiers import TIERS, ModelMap, Tier, tier_named_in, without_mark
 from ccproxy.text import did_you_mean
+
+DISCOVERY_PREFIX = "anthropic/"
+"""Precedes `LABEL:model` in the ids that `GET /v1/models` lists for Claude Code."""
 
 _CLAUDE = "claude-"
 
@@ -83,7 +88,8 @@ def parse_ref(name: str, labels: Mapping[str, str]) -> ModelRef | None:
     *labels* are those of the table by their lower-case forms.
     """
     head, colon, model = name.partition(":")
-    label = labels.get(head.strip().lower()) if colon else None
+    head = head.strip().lower().removeprefix(DISCOVERY_PREFIX)
+    label = labels.get(head) if colon else None
     model = without_mark(model)
     return ModelRef(label, model) if label is not None and model else None
 
@@ -112,12 +118,17 @@ def tier_named(name: str) -> Tier | None:
 
 
 def tier_of(models: ModelMap, name: str) -> Tier:
-    """Return the tier of *name*: by the tier's model, otherwise by the words in a Claude name."""
+    """
+    Return the tier of *name*.
+
+    It is found by the tier's model, by the name of a tier after a label, or else by the words in a
+    Claude name.
+    """
     lower = without_mark(name).lower()
     for tier in TIERS:
         if (models.tier(tier) or "").lower() == lower:
             return tier
-    return tier_named_in(lower)
+    return tier_named(lower.rpartition(":")[2]) or tier_named_in(lower)
 
 
 def is_own_name(models: ModelMap, name: str) -> bool:

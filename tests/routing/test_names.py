@@ -40,6 +40,8 @@ SWITCHED = Tiers(big="GLM-4.6:big", small="k2.5")
             "kimi:qwen3:8b", ModelRef("Kimi", "qwen3:8b"), id="only the first colon counts"
         ),
         pytest.param("kimi:k3[1m]", ModelRef("Kimi", "k3"), id="the mark is cut off"),
+        pytest.param("anthropic/Kimi:k3", ModelRef("Kimi", "k3"), id="the prefix of the discovery"),
+        pytest.param("anthropic/claude-x:free", None, id="a prefix without a label"),
         pytest.param("qwen3:8b", None, id="what is no label belongs to the model"),
         pytest.param("deepseek/r1:free", None, id="a slash is in no label"),
         pytest.param("kimi", None, id="a label alone names no model"),
@@ -64,6 +66,7 @@ def test_a_reference_is_parsed_as_it_is_written():
         pytest.param("anything", "big", id="the unknown is big"),
         pytest.param("k3-MID", "middle", id="a tier's own model is its tier"),
         pytest.param("k3-mini[1m]", "small", id="also with the mark"),
+        pytest.param("Kimi:Small", "small", id="a tier after a label"),
     ],
 )
 def test_tiers_of_names(name, tier):

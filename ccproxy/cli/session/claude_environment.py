@@ -29,6 +29,7 @@ OWN_KEY = "ANTHROPIC_API_KEY"
 MODEL = "ANTHROPIC_MODEL"
 ACTIVE = "CCPROXY_ACTIVE"
 MAX_CONTEXT = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
+DISABLE_1M = "CLAUDE_CODE_DISABLE_1M_CONTEXT"
 PROVIDER_SWITCHES = (
     "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_VERTEX",
@@ -59,7 +60,7 @@ MANAGED = (
     MODEL,
     *_TIER_VARIABLES,
     MAX_CONTEXT,
-    "CLAUDE_CODE_DISABLE_1M_CONTEXT",
+    DISABLE_1M,
     "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
     "CLAUDE_CODE_ATTRIBUTION_HEADER",
     "CLAUDE_CODE_AUTO_MODE_SERVER",
@@ -79,7 +80,8 @@ _PLAIN_WINDOW = 200_000
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-_ALIASES = {"opus": "big", "sonnet": "middle", "haiku": "small", "fable": "big", "opusplan": "big"}
+ALIASES = {"opus": "big", "sonnet": "middle", "haiku": "small", "fable": "big", "opusplan": "big"}
+"""The tier for each model alias that Claude Code saves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +146,8 @@ def session_model(config: WorkerConfig, saved_model: str | None) -> str | None:
     models = config.models
     tiers = {"big": models.big, "middle": models.middle, "small": models.small}
     saved = (saved_model or "").removesuffix("[1m]")
-    if saved in _ALIASES:
-        return tiers[_ALIASES[saved]]
+    if saved in ALIASES:
+        return tiers[ALIASES[saved]]
     return saved if is_own_model(config, saved) else models.big
 
 
@@ -166,7 +168,7 @@ def is_foreign_model(config: WorkerConfig, name: str) -> bool:
 def is_claude_name(name: str) -> bool:
     """Return True for Claude Code's own model names and aliases."""
     plain = name.removesuffix("[1m]")
-    return plain in _ALIASES or plain.startswith("claude-") or plain in ("", "default")
+    return plain in ALIASES or plain.startswith("claude-") or plain in ("", "default")
 
 
 def find_limits(
@@ -230,7 +232,7 @@ def _model_settings(
         MODEL: session_model(config, saved_model),
         **_tier_settings(config, limits),
         MAX_CONTEXT: None if window is None else str(window),
-        "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1" if is_small else None,
+        DISABLE_1M: "1" if is_small else None,
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": None if output is None else str(output),
     }
 

@@ -19,13 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy.cli.session.claude_environment import (
+    DISABLE_1M,
     MAX_CONTEXT,
     MODEL,
+    TIERS,
     UNSET,
     Limits,
     Session,
     is_claude_name,
 )
+from ccproxy.cli.session.fleet_picker import NO_PICKER, FleetPicker, picker_setting, valid_rows
+from ccproxy.cli.session.status_setting import status_command, status_setting
 from ccproxy.errors import UsageError
 from ccproxy.files import write_atomically
 
@@ -44,6 +48,12 @@ class SettingsFile:
     model: str | None
     is_managed: bool
     """True for an administrator's file, which nothing overrides."""
+    is_user: bool = False
+    """True for the file in which Claude Code saves the user's choices."""
+    picker_rows: tuple[Mapping[str, Any], ...] = ()
+    """The valid rows of its `modelPicker`."""
+    status_line: Mapping[str, Any] | None = None
+    """Its `statusLine`, if that is a command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +68,7 @@ class Conflict:
 def read_settings_files(environ: Mapping[str, str], cwd: Path) -> tuple[SettingsFile, ...]:
     """Return the settings files that apply in the folder *cwd*, lowest precedence first."""
     files = []
-    for path, is_managed in _paths(environ, cwd):
+    for number, (path, is_managed) in enumerate(_paths(environ, cwd)):
         document = _read(path)
         env = _mapping(document.get("env"))
         model = document.get("model")
@@ -68,6 +78,9 @@ def read_settings_files(environ: Mapping[str, str], cwd: Path) -> tuple[Settings
                 env={name: str(value) for name, value in env.items()},
                 model=model if isinstance(model, str) and model else None,
                 is_managed=is_managed,
+                is_user=number == 0,
+                picker_rows=tuple(valid_rows(document.get("modelPicker"))),
+                status_line=status_command(document.get("statusLine")),
             )
         )
     return tuple(files)
@@ -106,12 +119,16 @@ def session_settings(
     limits: Limits,
     files: Sequence[SettingsFile],
     user_settings: Mapping[str, Any],
+    *,
+    picker: FleetPicker = NO_PICKER,
+    status_line: str = "",
 ) -> dict[str, Any]:
     """
     Return the content of the --settings file of *session*.
 
     *user_settings* are those that the user passes; they take precedence, except for the variables
-    of the session.
+    of the session. *picker* has the fleet's models, *status_line* is the command of our status
+    line; rows and the command of the user come before ours, because this file hides theirs.
     """
     env = {name: value for name, value in session.items() if value is not None}
     # A settings file cannot unset a variable, only set it to an empty value.
@@ -122,16 +139,22 @@ def session_settings(
     model = env.pop(MODEL, None)
     if model is not None:
         env[MODEL] = ""
-    if limits.windows and not limits.is_claude:
-        env[MAX_CONTEXT] = str(_largest_window(limits))
+    env |= _tier_names(session, picker) | _window_variables(session, limits, picker)
     settings: dict[str, Any] = {} if model is None else {"model": model}
     saved = saved_model(files)
     if model is None and saved is not None and not is_claude_name(saved[0]):
         settings["model"] = ""  # Claude Code's default model
-    if windows := _compact_windows(session, limits):
+    if windows := _compact_windows(session, limits, picker):
         settings["modelSettings"] = windows
+    settings |= user_settings
+    if picker.rows:
+        own_rows = valid_rows(user_settings.get("modelPicker")) or _user_rows(files)
+        settings["modelPicker"] = picker_setting(picker, own_rows)
+    if status_line:
+        own_line = status_command(user_settings.get("statusLine")) or _user_line(files)
+        settings["statusLine"] = status_setting(status_line, own_line)
     own_env = {**_mapping(user_settings.get("env")), **env}
-    return {**settings, **user_settings, "env": own_env}
+    return {**_without_null(settings), "env": own_env}
 
 
 def write_session_settings(folder: Path, label: str, settings: Mapping[str, Any], key: str) -> Path:
@@ -175,19 +198,41 @@ def split_settings_argument(arguments: Sequence[str]) -> tuple[dict[str, Any], l
     return {}, rest
 
 
-def _largest_window(limits: Limits) -> int:
-    """Return the window for all models; `autoCompactWindow` lowers it for each model."""
-    windows = limits.windows.values()
-    return min(windows) if min(windows) < _SMALLEST_SETTING else max(windows)
+def _tier_names(session: Session, picker: FleetPicker) -> dict[str, str]:
+    """Return the models of Claude Code's aliases by the names that the picker has for them."""
+    variables = {f"ANTHROPIC_DEFAULT_{alias}_MODEL": tier for alias, tier in TIERS.items()}
+    return {
+        name: f"{picker.label}:{tier}"
+        for name, tier in variables.items()
+        if picker.rows and session.get(name)
+    }
 
 
-def _compact_windows(session: Session, limits: Limits) -> dict[str, dict[str, int]]:
-    """Return `modelSettings`, which gives each model its own context window."""
-    if limits.is_claude or not limits.windows:
+def _window_variables(session: Session, limits: Limits, picker: FleetPicker) -> dict[str, str]:
+    """
+    Return the window of all models that Claude Code does not know; `modelSettings` lowers it.
+
+    A window that is too small for `modelSettings` has to be the window of all models.
+    """
+    own = list(limits.windows.values()) if not limits.is_claude else []
+    windows = [*own, *(row.window for row in picker.rows if row.window)]
+    if not windows:
         return {}
-    windows = dict(limits.windows)
+    is_small = bool(own) and min(own) < _SMALLEST_SETTING
+    variables = {MAX_CONTEXT: str(min(own) if is_small else max(windows))}
+    if session.get(DISABLE_1M) and not is_small:
+        variables[DISABLE_1M] = ""  # every model has its own window, and a notice would be wrong
+    return variables
+
+
+def _compact_windows(
+    session: Session, limits: Limits, picker: FleetPicker
+) -> dict[str, dict[str, int]]:
+    """Return `modelSettings`, which gives each model its own context window."""
+    windows = {} if limits.is_claude else dict(limits.windows)
+    windows |= {row.name: row.window for row in picker.rows if row.window}
     model = session.get(MODEL)
-    if model and model not in windows:  # LABEL:tier, of which only the tier's window is known
+    if model and windows and model not in windows:
         windows[model] = min(windows.values())
     return {
         name: {"autoCompactWindow": window}
@@ -219,12 +264,17 @@ def _remove_unused(folder: Path, label: str) -> None:
                 path.unlink()
 
 
-def _paths(environ: Mapping[str, str], cwd: Path) -> Iterator[tuple[Path, bool]]:
+def user_settings_file(environ: Mapping[str, str]) -> Path:
+    """Return the file in which Claude Code saves the user's choices."""
     home = Path(environ.get("HOME") or Path.home())
-    user = Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
+    return Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude") / "settings.json"
+
+
+def _paths(environ: Mapping[str, str], cwd: Path) -> Iterator[tuple[Path, bool]]:
+    user = user_settings_file(environ)
     project = cwd / ".claude"
-    yield user / "settings.json", False
-    if project != user:
+    yield user, False
+    if project != user.parent:
         yield project / "settings.json", False
     yield project / "settings.local.json", False
     is_mac = sys.platform == "darwin"
@@ -237,6 +287,22 @@ def _read(path: Path) -> Mapping[str, Any]:
         return _mapping(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return {}  # Claude Code reports an unreadable file itself
+
+
+def _user_rows(files: Sequence[SettingsFile]) -> tuple[Mapping[str, Any], ...]:
+    """Return the picker rows that Claude Code would show: a project has none."""
+    shown = (file for file in reversed(files) if file.is_managed or file.is_user)
+    return next((file.picker_rows for file in shown if file.picker_rows), ())
+
+
+def _user_line(files: Sequence[SettingsFile]) -> Mapping[str, Any] | None:
+    """Return the status line that Claude Code would show."""
+    return next((file.status_line for file in reversed(files) if file.status_line), None)
+
+
+def _without_null(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *settings* without values of null, with which Claude Code ignores the whole file."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccproxy.cli.command import Options
 from ccproxy.cli.fleet_models import fleet_models
 from ccproxy.cli.session.claude_environment import (
+    ALIASES,
     MODEL,
     Limits,
     Session,
@@ -21,6 +23,7 @@ from ccproxy.cli.session.claude_settings import (
     read_settings_files,
     saved_model,
 )
+from ccproxy.cli.session.fleet_picker import NO_PICKER, FleetPicker, fleet_picker
 from ccproxy.cli.session.notices import (
     is_bypassed,
     note_windows,
@@ -31,6 +34,8 @@ from ccproxy.cli.session.notices import (
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.tiers import TIERS as TIER_NAMES
+from ccproxy.routing.tiers import without_mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class SessionPlan:
     limits: Limits
     files: tuple[SettingsFile, ...]
     bypassed: bool
+    picker: FleetPicker = NO_PICKER
 
     def environ(self) -> dict[str, str]:
         """Return the environment of a program that belongs to the session."""
@@ -95,3 +101,52 @@ def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
         files=files,
         bypassed=bypassed,
     )
+
+
+def plan_claude_session(
+    fleet: Fleet, entry: Entry, *, choice: str, running: Collection[str]
+) -> SessionPlan:
+    """
+    Plan a session of Claude Code itself, whose model picker lists the models of the fleet.
+
+    *choice* is the model of the last session on *entry*; empty if there was none. *running* are the
+    labels of the proxies that run. Raises as `plan_session` does.
+    """
+    plan = plan_session(fleet, entry)
+    if plan.bypassed:
+        return plan
+    others = [
+        other.label
+        for other in fleet.entries
+        if other.label != entry.label and not is_bypassed(fleet, other)
+    ]
+    picker = fleet_picker(plan.fleet_models, entry.label, others, running=running)
+    model = _first_model(plan, picker, choice)
+    return replace(plan, picker=picker, session={**plan.session, MODEL: model})
+
+
+def _first_model(plan: SessionPlan, picker: FleetPicker, choice: str) -> str | None:
+    """
+    Return the model of a new session; None leaves it to Claude Code.
+
+    A model in the project's settings comes before the user's last choice, and that before the model
+    in the user's own settings. A model of another entry is used only if it was chosen in a session
+    on this one.
+    """
+    saved = saved_model(plan.files)
+    own = _own_name(plan.config, picker, saved[0]) if saved is not None else None
+    chosen = picker.find(choice)
+    names = [chosen, own] if saved is None or saved[1].is_user else [own, chosen]
+    return next(filter(None, names), None) or picker.find(f"{plan.entry.label}:big")
+
+
+def _own_name(config: WorkerConfig, picker: FleetPicker, saved: str) -> str | None:
+    """Return the name in *picker* of a *saved* alias or model of this entry; None without one."""
+    label, name = config.label, without_mark(saved)
+    if tier := ALIASES.get(name):
+        return picker.find(f"{label}:{tier}")
+    head, _, tail = name.rpartition(":")
+    if head.lower() == label.lower():
+        name = tail
+    tiers = (tier for tier in TIER_NAMES if config.models.tier(tier) == name)
+    return picker.find(f"{label}:{next(tiers, name)}")

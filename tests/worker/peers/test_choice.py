@@ -82,6 +82,27 @@ async def family(tmp_path):
             "GLM:small (named)",
             id="a named model wins",
         ),
+        pytest.param(
+            {},
+            {"model": "Kimi:small"},
+            {"DeepSeek": ["deepseek-small"]},
+            "DeepSeek:small (background)",
+            id="a tier of the entry itself is no named model",
+        ),
+        pytest.param(
+            {"x-claude-code-agent-id": "a1"},
+            {"model": "Kimi:kimi-special"},
+            {"Kimi": ["kimi-special"]},
+            "Kimi:kimi-special (named)",
+            id="a model of the entry itself is",
+        ),
+        pytest.param(
+            {},
+            {"model": "anthropic/GLM:big"},
+            {"GLM": ["glm-big"]},
+            "GLM:big (named)",
+            id="the prefix of the model discovery is ignored",
+        ),
     ],
 )
 async def test_rules(family, headers, fields, asked, route, streams):

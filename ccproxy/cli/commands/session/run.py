@@ -11,15 +11,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import notify, short_path
+from ccproxy.cli.render.terminal import notify, print_error, short_path
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet, pick_entry
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.text import printable
 
 if TYPE_CHECKING:
     from ccproxy.cli.session.preparation import SessionPlan
@@ -63,13 +64,11 @@ def run(options: Options, label: str | None, command: tuple[str, ...]) -> None:
 
     if fleet.home != Path.cwd():
         notify(options, f"Config   {short_path(fleet.file)}")
+    if is_claude(program, words[0]):
+        sys.exit(_run_claude(options, fleet, entry, [program, *words[1:]]))
     plan = plan_session(fleet, entry)
-    starts_claude = is_claude(program, words[0])
-    plan.warn(options, is_claude=starts_claude)
-    arguments = _claude_arguments(options, fleet, plan, words[1:]) if starts_claude else []
+    plan.warn(options, is_claude=False)
     bring_up(options, fleet, entry)
-    if starts_claude:
-        sys.exit(_run_child([program, *arguments], plan.environ()))
     sys.stdout.flush()
     os.execve(program, words, plan.environ())  # noqa: S606 - the command is the user's own
 
@@ -110,21 +109,43 @@ def is_claude(program: str, typed: str) -> bool:
     return bool(names & {"claude", "claude.exe", "claude.cmd"})
 
 
-def _claude_arguments(
-    options: Options, fleet: Fleet, plan: SessionPlan, arguments: Sequence[str]
-) -> list[str]:
-    """
-    Return Claude Code's *arguments* with --settings in front.
+def _run_claude(options: Options, fleet: Fleet, entry: Entry, command: Sequence[str]) -> int:
+    """Run Claude Code and return its exit code; its choice of a model is kept for *entry*."""
+    from ccproxy.cli.commands.fleet.start import bring_up
+    from ccproxy.cli.render.outcome import UP
+    from ccproxy.cli.session.claude_settings import split_settings_argument, user_settings_file
+    from ccproxy.cli.session.preparation import plan_claude_session
+    from ccproxy.cli.session.saved_model import SavedModel
+    from ccproxy.supervisor.control.client import fleet_status
 
-    The settings are in a file of mode 0600 because every user of the machine can read a process's
-    arguments. The user's own --settings are merged into it.
-    """
-    from ccproxy.cli.session.claude_settings import (
-        find_conflicts,
-        session_settings,
-        split_settings_argument,
-        write_session_settings,
-    )
+    settings = user_settings_file(os.environ)
+    saved = SavedModel(fleet.state / "claude", settings, fleet.labels)
+    if name := saved.clean():
+        text = f'an earlier session saved the model "{printable(name)}" in {short_path(settings)}'
+        notify(options, f"note: {text}; your own model is back there")
+    program, *words = command
+    user_settings, arguments = split_settings_argument(words)
+    bring_up(options, fleet, entry)
+    running = [row.label for row in fleet_status(fleet).proxies if row.state in UP]
+    choice = saved.choice(entry.label)
+    plan = plan_claude_session(fleet, entry, choice=choice, running=running)
+    plan.warn(options, is_claude=True)
+    _note_overridden(options, plan)
+    path = _write_settings(fleet, plan, user_settings)
+    arguments = ["--settings", str(path), *arguments]
+    code = 1
+    try:
+        with saved.session(entry.label):
+            code = _run_child([program, *arguments], plan.environ())
+    except OSError as error:
+        text = f"the model in {short_path(settings)} could not be put back: {error.strerror}"
+        print_error(f"{text}\n  fix: remove the model there if its name begins with a label")
+    return code
+
+
+def _note_overridden(options: Options, plan: SessionPlan) -> None:
+    """Note each variable of Claude Code's settings files that the session overrides."""
+    from ccproxy.cli.session.claude_settings import find_conflicts
 
     for conflict in find_conflicts(plan.session, plan.files):
         text = f"{short_path(conflict.file)} sets {conflict.variable}"
@@ -133,14 +154,22 @@ def _claude_arguments(
             notify(options, f"warning: {text}, which nothing can override\n  fix: {fix}")
         else:
             notify(options, f"note: {text}; this session overrides it with --settings")
-    user_settings, rest = split_settings_argument(arguments)
-    path = write_session_settings(
+
+
+def _write_settings(fleet: Fleet, plan: SessionPlan, user_settings: Mapping[str, Any]) -> Path:
+    """
+    Write the session's --settings, merged with those of the user, and return their file.
+
+    It has mode 0600; the arguments of a process can be read by every user of the machine.
+    """
+    from ccproxy.cli.session.claude_settings import session_settings, write_session_settings
+
+    return write_session_settings(
         fleet.state / "claude",
         plan.entry.label,
-        session_settings(plan.session, plan.limits, plan.files, user_settings),
+        session_settings(plan.session, plan.limits, plan.files, user_settings, picker=plan.picker),
         json.dumps(user_settings, sort_keys=True) if user_settings else "",
     )
-    return ["--settings", str(path), *rest]
 
 
 # The child process.

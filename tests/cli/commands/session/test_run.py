@@ -111,17 +111,66 @@ def save(folder: Path, name: str = "settings.json", **settings: object) -> None:
 
 @pytest.mark.parametrize("program", ["claude", "env"])
 def test_a_saved_model_of_another_provider_is_not_used(program, demo, process, claude):
-    save(Path(os.environ["HOME"]), model="Other:big")
+    save(Path(os.environ["HOME"]), model="someone/big")
     done = process("run", "demo", program)
-    assert 'saves the model "Other:big" of another provider' in done.stderr
-    assert "demo-large is used instead" in done.stderr
+    assert 'saves the model "someone/big" of another provider' in done.stderr
     if program == "claude":
-        assert json.loads(done.stdout)["settings"]["model"] == "demo-large"
+        assert "Demo:big is used instead" in done.stderr
+        assert json.loads(done.stdout)["settings"]["model"] == "Demo:big"
     else:
+        assert "demo-large is used instead" in done.stderr
         assert "ANTHROPIC_MODEL=demo-large\n" in done.stdout
 
 
-@pytest.mark.parametrize("model", ["demo-small", "Demo:small", "claude-opus-5-5", "sonnet"])
+def saved_by_user() -> dict[str, object]:
+    return json.loads((Path(os.environ["HOME"]) / ".claude/settings.json").read_text())
+
+
+def choosing(name: str) -> str:
+    """Return a Claude Code in which the user chooses the model *name*."""
+    return (
+        f"#!{sys.executable}\nimport json, os, pathlib, sys\n"
+        "print(json.load(open(sys.argv[2]))['model'])\n"
+        "file = pathlib.Path(os.environ['HOME'], '.claude/settings.json')\n"
+        f"file.write_text(json.dumps(json.loads(file.read_text()) | {{'model': {name!r}}}))\n"
+    )
+
+
+def test_a_chosen_model_is_kept_for_the_label_and_the_users_own_put_back(demo, process, claude):
+    save(Path(os.environ["HOME"]), model="opus", theme="dark")
+    claude.write_text(choosing("Other:small"))
+    first, second = (process("run", "demo", "claude").stdout.strip() for _ in range(2))
+    assert (first, second) == ("Demo:big", "Other:small")
+    assert saved_by_user() == {"model": "opus", "theme": "dark"}
+    assert process("run", "other", "claude").stdout.strip() == "Other:big"
+
+
+def test_a_model_that_a_killed_session_saved_is_put_back_at_the_next_start(demo, process, claude):
+    save(Path(os.environ["HOME"]), theme="dark")
+    process("run", "demo", "claude")
+    save(Path(os.environ["HOME"]), theme="dark", model="Other:small")
+    done = process("run", "demo", "claude")
+    assert 'note: an earlier session saved the model "Other:small"' in done.stderr
+    assert json.loads(done.stdout)["settings"]["model"] == "Demo:big"
+    assert saved_by_user() == {"theme": "dark"}
+    assert json.loads(process("run", "other", "claude").stdout)["settings"]["model"] == (
+        "Other:small"
+    )
+
+
+def test_the_picker_lists_the_models_of_the_fleet(demo, process, claude):
+    settings = json.loads(process("run", "other", "claude").stdout)["settings"]
+    rows = {row["model"]: row["label"] for row in settings["modelPicker"]["options"]}
+    assert rows["Other:big"] == "Other · demo-large"
+    assert rows["Demo:small"] == "Demo · demo-small"
+    assert next(iter(rows)) == "Other:big", "its own models come first"
+    assert settings["env"]["ANTHROPIC_DEFAULT_HAIKU_MODEL"] == "Other:small"
+    assert settings["modelPicker"]["options"][-1]["description"] == (
+        "not running: ccproxy start Demo"
+    )
+
+
+@pytest.mark.parametrize("model", ["demo-small", "claude-opus-5-5", "sonnet"])
 def test_a_saved_model_that_the_proxy_has_causes_no_warning(model, demo, process, claude):
     save(Path(os.environ["HOME"]), model=model)
     assert "saves the model" not in process("run", "demo", "claude").stderr

@@ -1,0 +1,134 @@
+"""
+The model that Claude Code saves in the user's settings.json.
+
+A choice in `/model` is always saved there, and a saved name selects the model of every later
+session, on every provider. A name such as `Kimi:small` means nothing to Anthropic and selects the
+wrong provider elsewhere. So such a name is moved out of the file when a session begins and when one
+ends: the user's own value is put back, and the choice is kept for the label of the session.
+
+A running session does not follow changes of the file (measured with 2.1.332).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ccproxy.files import read_json, write_atomically
+from ccproxy.routing.names import parse_ref
+
+_OWN = "user.saved"
+"""The user's own model by settings file; null if the file has none. No label has this suffix."""
+_SESSIONS = "sessions.lock"
+"""Every session holds a shared lock on it."""
+
+
+class SavedModel:
+    """Keeps the names of a fleet's models out of the user's *settings* file."""
+
+    def __init__(self, folder: Path, settings: Path, labels: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._labels = labels
+
+    def choice(self, label: str) -> str:
+        """Return the model that was last chosen in a session on *label*; empty if none was."""
+        with suppress(OSError, ValueError):
+            return self._choice_file(label).read_text(encoding="utf-8").strip()
+        return ""
+
+    def clean(self) -> str:
+        """
+        Put the user's own model back if the file has a model of the fleet; return that model.
+
+        It becomes the choice of its own label: which session saved it is unknown.
+        """
+        name = self._read()
+        ref = parse_ref(name, self._labels) if isinstance(name, str) else None
+        if ref is None:
+            self._remember_own(name)
+            return ""
+        self._put_back()
+        self._keep_choice(ref.label, str(name))
+        return str(name)
+
+    @contextmanager
+    def session(self, label: str) -> Iterator[None]:
+        """Keep the choice that is made during a session on *label*, and put the model back."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        lock = os.open(self._folder / _SESSIONS, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+            self._end(label, is_only=_can_lock(lock))
+        finally:
+            os.close(lock)
+
+    def _end(self, label: str, *, is_only: bool) -> None:
+        name = self._read()
+        ref = parse_ref(name, self._labels) if isinstance(name, str) else None
+        if ref is None:
+            return
+        # Another running session may have saved the name; then it is a choice for its own label.
+        self._keep_choice(label if is_only else ref.label, str(name))
+        self._put_back()
+
+    # The files.
+
+    def _read(self) -> object:
+        """Return the saved model; None if there is none."""
+        return self._document().get("model")
+
+    def _document(self) -> dict[str, Any]:
+        try:
+            document = read_json(self._settings)
+        except (OSError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def _put_back(self) -> None:
+        document = self._document()
+        own = self._own_models().get(str(self._settings))
+        if own is None:
+            document.pop("model", None)
+        else:
+            document["model"] = own
+        path = self._settings.resolve()  # the file may be a link into a repository of dotfiles
+        mode = path.stat().st_mode & 0o777
+        write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        path.chmod(mode)
+
+    def _remember_own(self, name: object) -> None:
+        models = self._own_models()
+        own = name if isinstance(name, str) else None
+        if models.get(str(self._settings)) != own:
+            changed = {**models, str(self._settings): own}
+            write_atomically(self._folder / _OWN, json.dumps(changed) + "\n")
+
+    def _own_models(self) -> dict[str, Any]:
+        try:
+            models = read_json(self._folder / _OWN)
+        except (OSError, ValueError):
+            return {}
+        return models if isinstance(models, dict) else {}
+
+    def _keep_choice(self, label: str, name: str) -> None:
+        write_atomically(self._choice_file(label), name + "\n")
+
+    def _choice_file(self, label: str) -> Path:
+        return self._folder / f"{label}.model"
+
+
+def _can_lock(fd: int) -> bool:
+    """Return True if no other process has a lock on *fd*."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

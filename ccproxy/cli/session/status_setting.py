@@ -1,0 +1,60 @@
+"""
+Claude Code's `statusLine` setting: the command of ccproxy's line, around that of the user. Pure.
+
+Claude Code shows the status line of one settings file only. So the user's own command becomes an
+argument of ours, which runs it and prints its lines first.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MODULE = "ccproxy.statusline"
+WRAP = "--wrap"
+REFRESH_SECONDS = 5
+"""Claude Code drops the output of a command that runs for longer than this."""
+
+
+def status_program(python: str, home: Path, label: str = "") -> str:
+    """
+    Return the command line of ccproxy's status line, for the fleet at *home*.
+
+    Without a *label*, the session's environment names the proxy. `-P` keeps the project's folder
+    out of Python's search path.
+    """
+    words = [python, "-P", "-m", MODULE, "--home", str(home)]
+    return shlex.join([*words, *(["--label", label] if label else [])])
+
+
+def status_setting(program: str, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the setting for *program*, which wraps the user's *own* command if there is one."""
+    if own is None:
+        return {"type": "command", "command": program, "refreshInterval": REFRESH_SECONDS}
+    command = str(own["command"])
+    if MODULE in command:  # installed by `ccproxy statusline --install`
+        command = wrapped_command(command)
+    wrap = f" {WRAP} {shlex.quote(command)}" if command else ""
+    return {"refreshInterval": REFRESH_SECONDS, **own, "command": program + wrap}
+
+
+def status_command(setting: object) -> Mapping[str, Any] | None:
+    """Return a `statusLine` setting if Claude Code runs its command; None otherwise."""
+    if not isinstance(setting, Mapping) or setting.get("type") != "command":
+        return None
+    return setting if isinstance(setting.get("command"), str) and setting["command"] else None
+
+
+def wrapped_command(command: str) -> str:
+    """Return the user's command in a *command* of ours; empty if there is none."""
+    words = _split(command)
+    return words[words.index(WRAP) + 1] if WRAP in words[:-1] else ""
+
+
+def _split(command: str) -> Sequence[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return ()

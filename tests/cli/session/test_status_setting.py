@@ -1,0 +1,50 @@
+"""The `statusLine` setting: our command, and the user's inside it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ccproxy.cli.session.status_setting import (
+    status_command,
+    status_program,
+    status_setting,
+    wrapped_command,
+)
+
+PROGRAM = status_program("/venv/bin/python", Path("/home/u/my fleet"), "Kimi")
+
+
+def test_the_program_is_one_shell_command():
+    words = shlex.split(PROGRAM)
+    assert words == [
+        *("/venv/bin/python", "-P", "-m", "ccproxy.statusline"),
+        *("--home", "/home/u/my fleet", "--label", "Kimi"),
+    ]
+
+
+def test_without_a_line_of_the_user_there_is_ours():
+    assert status_setting(PROGRAM)["command"] == PROGRAM
+
+
+def test_the_users_command_is_wrapped_and_its_options_are_kept():
+    own = {"type": "command", "command": "echo 'it''s'", "padding": 2, "refreshInterval": 60}
+    found = status_setting(PROGRAM, own)
+    assert (found["padding"], found["refreshInterval"]) == (2, 60)
+    assert wrapped_command(found["command"]) == own["command"]
+
+
+def test_our_own_command_is_not_wrapped_again():
+    installed = status_setting(PROGRAM)
+    assert status_setting(PROGRAM, installed)["command"] == PROGRAM
+    around = status_setting(PROGRAM, {"type": "command", "command": "mine"})
+    assert status_setting(PROGRAM, around)["command"] == around["command"]
+
+
+@pytest.mark.parametrize(
+    "setting", [None, [], {}, {"type": "command"}, {"type": "command", "command": 3}, "x"]
+)
+def test_other_settings_are_no_command(setting):
+    assert status_command(setting) is None
