@@ -114,7 +114,13 @@ def _turn(line: bytes, where: str) -> Turn:
     role, content, model = (fields.get(name, "") for name in ("role", "content", "model_used"))
     if role not in ROLES or not isinstance(content, str) or not isinstance(model or "", str):
         raise UsageError(f'{where} is not a turn: "role" is user or assistant, "content" a text')
-    return Turn(_time(fields.get("timestamp"), where), role, content, model or "")
+    at = _time(fields.get("timestamp"), where)
+    return Turn(at, role, _without_surrogates(content), _without_surrogates(model or ""))
+
+
+def _without_surrogates(text: str) -> str:
+    """Return *text* with "?" for each lone surrogate, which JSON can contain and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _time(stamp: object, where: str) -> float:
@@ -122,8 +128,9 @@ def _time(stamp: object, where: str) -> float:
     try:
         if isinstance(stamp, str):
             at = datetime.fromisoformat(stamp)
-            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+            stamp = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         if isinstance(stamp, int | float) and math.isfinite(stamp):
+            # A time whose year in UTC is not from 1 to 9999 could not be shown.
             return datetime.fromtimestamp(stamp, UTC).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f'{where}: "timestamp" is not a time') from error

@@ -96,6 +96,7 @@ def test_only_files_are_read(tmp_path):
         ('{"role":"user","content":"x","timestamp":"noon"}', "not a time"),
         ('{"role":"user","content":"x","timestamp":1e300}', "not a time"),
         ('{"role":"user","content":"x","timestamp":NaN}', "missing"),
+        ('{"role":"user","content":"","timestamp":"9999-12-31T23:00:00-14:00"}', "not a time"),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_taken(tmp_path, line, said):
@@ -104,6 +105,13 @@ def test_a_wrong_line_is_named_and_nothing_is_taken(tmp_path, line, said):
         file.write(f"\n{line}\n")
     with pytest.raises(UsageError, match=rf"x:3.*{said}"):
         load(tmp_path, "x")
+
+
+def test_lone_surrogates_are_replaced(tmp_path):
+    export(tmp_path, "x", [])
+    turn = r'{"role":"user","content":"a\ud800b","model_used":"\udfff","timestamp":1}'
+    (tmp_path / FOLDER / "x").write_text(turn)
+    assert load(tmp_path, "x") == [Turn(1.0, "user", "a?b", "?")]
 
 
 def test_the_ancestors_forms_are_read(tmp_path):
