@@ -9,6 +9,7 @@ from typing import Any
 
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, show
+from ccproxy.config.fleet import Fleet
 from ccproxy.text import counted, format_duration, printable
 
 _COLUMNS = (Column(head="MODEL"), Column(head="API"), Column(head="NOT SENT"))
@@ -23,22 +24,24 @@ def show_learned(home: Path, label: str) -> None:
         show(f"{label}: the provider has not refused any request feature")
         return
     age = format_duration(max(0.0, time.time() - float(value.get("at", 0.0))))
-    show(f"{label}: last changed {age} ago; ccproxy tries everything again after a week")
+    show(f"{label}: last changed {age} ago; every feature is tried again after a week")
     for line in table(_COLUMNS, rows, width=columns(), indent="  "):
         show(line)
-    show(f"Forget it with: ccproxy check --forget {label}")
+    show(f"To delete this: ccproxy check --forget {label}")
 
 
-def forget_learned(home: Path, label: str) -> None:
-    """Delete what was learned about the provider of *label*."""
+def forget_learned(fleet: Fleet, label: str) -> None:
+    """Delete what was learned about the provider of *label*, also by its running worker."""
     from ccproxy.store.key_database import REFUSALS, KeyStore, keys_path
+    from ccproxy.supervisor.control.worker_requests import forget_refusals
 
-    path = keys_path(home, label)
-    if path.exists():
+    is_running = forget_refusals(fleet, label)
+    path = keys_path(fleet.home, label)
+    if not is_running and path.exists():
         store = KeyStore(path)
         store.save_value(REFUSALS, {"at": 0.0})
         store.close()
-    show(f"{label}: forgotten. A running worker needs: ccproxy restart {label}")
+    show(f"{label}: deleted; every request feature will be tried again")
 
 
 def _load(home: Path, label: str) -> Mapping[str, Any]:

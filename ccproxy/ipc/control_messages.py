@@ -74,13 +74,23 @@ class SessionRequest:
     history: Literal["on", "off"] | None = None
 
 
-Request = StateRequest | DrainRequest | ListenerRequest | KeysRequest | SessionRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetRequest:
+    """Deletes what was learned from the provider's refusals; returns `Done`."""
+
+    op: Literal["forget"] = "forget"
+
+
+Request = (
+    StateRequest | DrainRequest | ListenerRequest | KeysRequest | SessionRequest | ForgetRequest
+)
 REQUESTS: Mapping[str, type[Request]] = {
     "state": StateRequest,
     "drain": DrainRequest,
     "listener": ListenerRequest,
     "keys": KeysRequest,
     "session": SessionRequest,
+    "forget": ForgetRequest,
 }
 
 

@@ -21,6 +21,7 @@ from ccproxy.build import installed_build
 from ccproxy.ipc.control_messages import (
     Done,
     DrainRequest,
+    ForgetRequest,
     KeyCounts,
     KeysRequest,
     ListenerRequest,
@@ -48,6 +49,8 @@ FILE_CHECK_SECONDS = 1.0
 """Time between two checks that the socket's file still exists."""
 MAX_LINE = 64 * 1024
 MAX_DRAIN_SECONDS = 86400
+MANY_CONNECTIONS = 0.9
+"""Share of MAX_CONNECTIONS from which `status` warns."""
 
 
 class ControlSocket:
@@ -148,6 +151,8 @@ class ControlSocket:
                 return await answer_keys(self._worker, request)
             case SessionRequest():
                 return await self._worker.session.change(request)
+            case ForgetRequest():
+                return await self._forget()
             case DrainRequest():
                 return self._drain(request.seconds)
             case _:
@@ -158,7 +163,8 @@ class ControlSocket:
         session = worker.session
         session.switches.catch_up()
         ready, total = worker.pool.counts()
-        reasons = filter(None, (reason(worker), self._log_trouble()))
+        troubles = (reason(worker), self._log_trouble(), self._connections_trouble())
+        reasons = filter(None, troubles)
         return WorkerState(
             pid=os.getpid(),
             nonce=self._nonce,
@@ -183,6 +189,20 @@ class ControlSocket:
             version=__version__,
             build=_BUILD,
         )
+
+    async def _forget(self) -> Reply:
+        worker = self._worker
+        worker.rules.learned.forget()
+        worker.logs.events.info("refusals.forgotten")
+        unsaved = "" if worker.keeper is None else await worker.keeper.save_now()
+        return Refusal(error=f"not saved: {unsaved}") if unsaved else Done()
+
+    def _connections_trouble(self) -> str:
+        # Idle connections do not count: they are closed when a new one needs room.
+        busy, limit = len(self._worker.requests.tasks), self._lifecycle.http.max_connections
+        if busy < MANY_CONNECTIONS * limit:
+            return ""
+        return f"{busy} of {limit} client connections are busy (MAX_CONNECTIONS)"
 
     def _log_trouble(self) -> str:
         file = self._log_file

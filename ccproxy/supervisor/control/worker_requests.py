@@ -9,6 +9,8 @@ from typing import Literal
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotRunning
 from ccproxy.ipc.control_messages import (
+    Done,
+    ForgetRequest,
     KeyAction,
     KeysReply,
     KeysRequest,
@@ -63,6 +65,28 @@ def ask_about_keys(
         raise _no_answer(label, late)
     unsaved = next((reply.unsaved for reply in replies if reply.unsaved), "")
     return replace(replies[0], unsaved=unsaved)
+
+
+def forget_refusals(fleet: Fleet, label: str) -> bool:
+    """
+    Have every process of the entry delete the learned refusals; return False if none runs.
+
+    Raises:
+        CcproxyError: If a process does not answer, or cannot save the change.
+
+    """
+    is_running = False
+    for record in running_processes(fleet, label):
+        try:
+            ask_worker(record.control, ForgetRequest(), Done, timeout=LIMIT)
+        except WorkerRefused as error:
+            raise CcproxyError(f"{label}: {error}") from error
+        except AnswerTimeout as error:
+            raise _no_answer(label, error) from error
+        except NoAnswer:  # it has ended since its record was read
+            continue
+        is_running = True
+    return is_running
 
 
 def switch_session(

@@ -24,6 +24,8 @@ from structlog.typing import FilteringBoundLogger
 from ccproxy.logs import LogFile
 
 COLLECT_SECONDS = 0.02
+MAX_REJECTED_PER_SECOND = 100
+"""Lines of requests that ccproxy refused before it chose a model; others are counted."""
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -66,7 +68,9 @@ class RequestLog:
     """
     Writes the line of a request at a third of structlog's cost.
 
-    It has no processors and no context. To be used inside the event loop.
+    It has no processors and no context. To be used inside the event loop. A program that sends
+    nothing but wrong requests cannot fill the disk, or rotate the useful lines away: of such
+    requests a limited number per second has a line, and the number of the others is logged.
     """
 
     def __init__(self, file: LogFile, *, level: str, redact: Redact) -> None:
@@ -74,6 +78,10 @@ class RequestLog:
         self._redact = redact
         self._level_number = logging.getLevelName(level)
         self._lines: list[bytes] = []
+        self._second_ends = 0.0
+        self._rejected = 0
+        """Rejected requests in the present second."""
+        self._omitted = 0
 
     def debug(self, event: str, **fields: object) -> None:
         """Write a line that is only of interest for debugging."""
@@ -81,8 +89,10 @@ class RequestLog:
             self._collect("debug", event, fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """Write a line."""
-        if self._level_number <= logging.INFO:
+        """Write a line; one with an error and without a model is of a rejected request."""
+        if self._level_number > logging.INFO:
+            return
+        if "error" not in fields or "model" in fields or self._admits_rejected():
             self._collect("info", event, fields)
 
     def flush(self) -> None:
@@ -90,6 +100,23 @@ class RequestLog:
         if self._lines:
             lines, self._lines = self._lines, []
             self._file.write(self._redact(b"\n".join(lines).decode()).encode())
+
+    def _admits_rejected(self) -> bool:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if now >= self._second_ends:
+            self._second_ends, self._rejected = now + 1.0, 0
+        self._rejected += 1
+        if self._rejected <= MAX_REJECTED_PER_SECOND:
+            return True
+        if not self._omitted:
+            loop.call_later(1.0, self._report_omitted)
+        self._omitted += 1
+        return False
+
+    def _report_omitted(self) -> None:
+        self._collect("warning", "requests.not_logged", {"rejected": self._omitted})
+        self._omitted = 0
 
     def _collect(self, level: str, event: str, fields: dict[str, object]) -> None:
         if not self._lines:

@@ -13,7 +13,7 @@ import pytest
 from ccproxy.log_format import format_record
 from ccproxy.logs import LogFile
 from ccproxy.redaction import Redactor
-from ccproxy.worker.log.lines import RequestLog, set_up, stamp
+from ccproxy.worker.log.lines import MAX_REJECTED_PER_SECOND, RequestLog, set_up, stamp
 from tests.steering import STEERING
 
 
@@ -155,6 +155,22 @@ async def test_what_is_below_the_level_is_not_written(file, level, written):
     log.info("loud")
     log.flush()
     assert events_of(file.path) == written
+
+
+async def test_of_a_flood_of_rejected_requests_some_have_a_line_and_the_others_are_counted(file):
+    log = RequestLog(file, level="INFO", redact=Redactor())
+    for _ in range(MAX_REJECTED_PER_SECOND + 30):
+        log.info("request.finished", status=404, error="not_found_error")
+    for _ in range(200):
+        log.info("request.finished", model="m", error="api_error")
+        log.info("request.finished", model="m")
+    async with asyncio.timeout(10):
+        while b"requests.not_logged" not in file.path.read_bytes():
+            await asyncio.sleep(0.01)
+    lines = lines_of(file.path)
+    assert [line["status"] for line in lines if "status" in line] == [404] * MAX_REJECTED_PER_SECOND
+    assert sum("model" in line for line in lines) == 400
+    assert lines[-1]["rejected"] == 30
 
 
 async def test_no_line_of_a_request_holds_a_key(file):

@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 
+from ccproxy.worker.control_socket import ControlSocket
 from ccproxy.worker.server import http
 from ccproxy.worker.server.app import ROUTES, route_of
 from tests.messages import prompt
 from tests.provider import completion
 from tests.worker.proxy import Proxy
+from tests.worker.test_lifecycle import say
 
 HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 SECRET = b"sk-canary-0123456789abcdef"
@@ -133,13 +135,20 @@ async def test_a_body_that_trickles_is_given_up(proxy, monkeypatch):
     assert b"timeout_error" in answer
 
 
-async def test_connections_beyond_the_limit_are_refused_while_all_are_busy(start, provider):
+async def test_connections_beyond_the_limit_are_refused_while_all_are_busy(
+    start, provider, tmp_path
+):
     proxy = await start(MAX_CONNECTIONS="1")
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
     asking = asyncio.ensure_future(proxy.ask())
     await provider.called()
     assert (await proxy.exchange(b"")).startswith(b"HTTP/1.1 503 ")
+    control = ControlSocket(tmp_path / "c", proxy.worker, proxy.lifecycle, nonce="n")
+    control.open()
+    state = await say(tmp_path / "c", {"op": "state"})
+    control.close()
+    assert state["reason"] == "1 of 1 client connections are busy (MAX_CONNECTIONS)"
     gate.set()
     assert (await asking).text == "ok"
 

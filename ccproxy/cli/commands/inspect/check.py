@@ -36,12 +36,16 @@ ANY_MODEL = "any"
         "ccproxy check",
         "ccproxy check ~/other/ccproxy.toml",
         "ccproxy check envs/kimi.env      # a single env file",
-        "ccproxy check --learned Kimi-K2  # what the provider refused and is not sent",
+        "ccproxy check --learned Kimi-K2  # features that the provider has refused",
     ],
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--learned", metavar="LABEL", help="Show what LABEL's provider has refused.")
-@click.option("--forget", metavar="LABEL", help="Forget what LABEL's provider has refused.")
+@click.option(
+    "--learned",
+    metavar="LABEL",
+    help="Show what LABEL's provider refuses in requests.",
+)
+@click.option("--forget", metavar="LABEL", help="Delete that list; everything is tried again.")
 @click.pass_obj
 def check(options: Options, file: Path | None, learned: str | None, forget: str | None) -> None:
     """
@@ -58,7 +62,10 @@ def check(options: Options, file: Path | None, learned: str | None, forget: str 
     if label := learned or forget:
         fleet = load_fleet(find_config(options.config))
         entry = choose_one(fleet, label)
-        (show_learned if learned else forget_learned)(fleet.file.parent, entry.label)
+        if learned:
+            show_learned(fleet.home, entry.label)
+        else:
+            forget_learned(fleet, entry.label)
         return
     if file is not None and file.suffix != ".toml" and not file.is_dir():
         config = load_worker(file)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 
+import aiohttp
+
 from tests.cli.conftest import KIMI, write_env
+from tests.fleet import FleetHome, eventually
+from tests.messages import prompt
+from tests.provider import completion, failure
 
 
 def test_a_fleet_in_order(home, ccproxy):
@@ -64,3 +69,48 @@ def test_another_table(home, ccproxy, tmp_path_factory):
     assert ccproxy("check", home / "ccproxy.toml").exit_code == 0
     assert ccproxy("check", home).exit_code == 0
     assert ccproxy("check", "none.toml").exit_code == 78
+
+
+# What the provider has refused.
+
+REFUSAL = {"message": "Unsupported parameter: 'temperature'", "code": "unsupported_parameter"}
+
+
+async def test_learned_refusals_are_shown_and_deleted_in_the_running_worker(tmp_path, provider):
+    provider.script(
+        lambda call: (
+            failure(400, {"error": {**REFUSAL, "param": "temperature"}})
+            if "temperature" in call.json
+            else completion("ok")
+        )
+    )
+    settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": "sk-1"}
+    async with FleetHome(tmp_path) as home:
+        home.write(Mine={**settings, "BIG_MODEL": "m", "SMALL_MODEL": "m"})
+        shown = await home.ccproxy("check", "--learned", "mine")
+        assert "has not refused" in shown.out
+        assert (await home.ccproxy("start")).code == 0
+        assert await ask(home, temperature=0.5) == 200
+        assert await ask(home, temperature=0.5) == 200
+        assert [("temperature" in call.json) for call in provider.calls] == [True, False, False]
+        await eventually(lambda: learned(home, "temperature"))
+
+        done = await home.ccproxy("check", "--forget", "mine")
+        assert done.out == "Mine: deleted; every request feature will be tried again\n"
+        assert await ask(home, temperature=0.5) == 200
+        assert [("temperature" in call.json) for call in provider.calls[3:]] == [True, False]
+        assert (await home.ccproxy("stop")).code == 0
+        assert (await home.ccproxy("check", "--forget", "mine")).code == 0
+        assert "has not refused" in (await home.ccproxy("check", "--learned", "mine")).out
+
+
+async def learned(home, feature):
+    return feature in (await home.ccproxy("check", "--learned", "mine")).out
+
+
+async def ask(home, **fields):
+    async with aiohttp.ClientSession() as session:
+        body = {**prompt(), **fields}
+        async with session.post(f"{home.url('Mine')}/v1/messages", json=body) as response:
+            await response.read()
+            return response.status
