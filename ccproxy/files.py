@@ -144,6 +144,58 @@ def locked(path: Path, *, timeout: float | None = None) -> Iterator[int]:
         os.close(fd)
 
 
+def claim_numbered(folder: Path, prefix: str, *, most: int) -> tuple[int, int]:
+    """
+    Lock the first file of `PREFIX.1`, `PREFIX.2`, … that no process has locked.
+
+    Returns its number and its descriptor, which holds the lock until it is closed.
+
+    Raises:
+        OSError: If *most* files are locked, or the folder cannot be written.
+
+    """
+    for number in range(1, most + 1):
+        fd = open_private(folder / f"{prefix}.{number}", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            continue
+        return number, fd
+    raise OSError(f"{most} processes share {folder}")
+
+
+def is_claimed(fd: int) -> bool:
+    """Return True if a process has locked the file of *fd*, a descriptor without the lock."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def allocate(fd: int, size: int) -> int:
+    """
+    Reserve *size* bytes for a file that will be mapped into memory, and return *size*.
+
+    Writing to a mapped page for which the disk has no block would kill the process.
+
+    Raises:
+        OSError: If the disk is full; *fd* is closed then.
+
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError:
+            os.close(fd)
+            raise
+    else:
+        os.ftruncate(fd, size)
+    return size
+
+
 def _lock(fd: int, path: Path, timeout: float | None) -> None:
     if timeout is None:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import msgspec
 
-from ccproxy.files import open_private
+from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
 from ccproxy.keys.backend import PoolState
 
 POLL_SECONDS = 0.05
@@ -42,10 +42,11 @@ DETACHED_SECONDS = 5.0
 """Seconds that a process uses its own copy after the lock was not available."""
 
 _LOCK_POLL = 0.0005
-_SLOTS = 256
+_SLOTS = 255
 _AREA = 4 << 20
 _VERSION = struct.Struct("<Q")
 _LENGTH = struct.Struct("<I")
+_SIZE = _VERSION.size + 2 * _AREA
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(PoolState)
 Uses = dict[str, tuple[int, int]]
@@ -67,7 +68,7 @@ class SharedMemoryBackend:
         self._folder = folder
         self._warn = warn
         self._fd = open_private(folder / "table", _FLAGS)
-        self._map = mmap.mmap(self._fd, _reserve(self._fd))
+        self._map = mmap.mmap(self._fd, allocate(self._fd, _SIZE))
         self._depth = 0
         self._seen = -1
         self._detached_until = 0.0
@@ -79,7 +80,7 @@ class SharedMemoryBackend:
         fcntl.flock(self._fd, fcntl.LOCK_EX)  # at the start there is nothing that must not wait
         try:
             self._is_first = not self.live_processes()
-            self.process, self._slot_fd = self._claim_slot()
+            self.process, self._slot_fd = claim_numbered(folder, "slot", most=_SLOTS)
             # The leases of a previous owner of this slot will not be returned.
             new = PoolState(salt=secrets.token_bytes(16))
             self._state = new if self._is_first else self._read()
@@ -185,7 +186,7 @@ class SharedMemoryBackend:
     def live_processes(self) -> set[int]:
         """Return the slots that are in use."""
         numbers = (int(path.suffix[1:]) for path in self._folder.glob("slot.*"))
-        return {number for number in numbers if not self._is_free(number)}
+        return {number for number in numbers if self._is_live(number)}
 
     def watch(self) -> None:
         """Poll for changes of other processes; must be called inside the event loop."""
@@ -219,26 +220,12 @@ class SharedMemoryBackend:
         if dead:
             self.on_remote_change()
 
-    def _claim_slot(self) -> tuple[int, int]:
-        for number in range(1, _SLOTS):
-            fd = open_private(self._slot(number), _FLAGS)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                continue
-            return number, fd
-        raise OSError(f"{_SLOTS} processes share {self._folder}")
-
-    def _is_free(self, number: int) -> bool:
+    def _is_live(self, number: int) -> bool:
         fd = open_private(self._slot(number), _FLAGS)
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            return is_claimed(fd)
         finally:
             os.close(fd)
-        return True
 
     def _slot(self, number: int) -> Path:
         return self._folder / f"slot.{number}"
@@ -272,17 +259,3 @@ def _merge(own: PoolState, shared: PoolState, process: int, uses: Uses) -> None:
             if other is None or other.until < cooldown.until:
                 key.cooldowns[model] = cooldown
     shared.turn = max(shared.turn, own.turn)
-
-
-def _reserve(fd: int) -> int:
-    """Give the file its final size now: a full disk would kill the process while it writes."""
-    size = _VERSION.size + 2 * _AREA
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(fd, 0, size)
-        except OSError:
-            os.close(fd)
-            raise
-    else:
-        os.ftruncate(fd, size)
-    return size
