@@ -17,9 +17,11 @@ from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.reader import EnvReader, Value, is_open_to_others
 from ccproxy.files import display_path
+from ccproxy.keys.budgets import EVERY_CLIENT, TOKENS
 from ccproxy.protocol.headers import is_framing_header, is_header_name, is_header_value
 from ccproxy.providers.presets import Endpoint, Preset, load_presets
 from ccproxy.providers.quirks import Api
+from ccproxy.routing.tiers import ModelMap
 from ccproxy.text import did_you_mean, mask_key
 
 MIN_PUBLIC_KEY_LENGTH = 16
@@ -190,6 +192,30 @@ def check_limits(env: EnvReader, minimum: int | None, maximum: int | None) -> No
     if minimum is not None and maximum is not None and minimum > maximum:
         text = f"MIN_TOKENS_LIMIT is {minimum}, above MAX_TOKENS_LIMIT, which is {maximum}"
         env.note(env.value(s.MIN_TOKENS_LIMIT), text, fix="lower it, or raise MAX_TOKENS_LIMIT")
+
+
+def check_budgets(env: EnvReader, models: ModelMap, client_keys: tuple[str, ...]) -> None:
+    """Check that each budget can be kept: prices are known, and client keys exist."""
+    names = dict.fromkeys(filter(None, (models.big, models.middle, models.small)))
+    unpriced = next((name for name in names if models.price(name) is None), None)
+    for setting in (s.BUDGET, s.CLIENT_BUDGETS):
+        if env.value(setting) is None:
+            continue
+        for budget in env.read(setting):
+            if budget.unit != TOKENS and unpriced is not None:
+                text = f"{setting.name} is in {budget.unit}, but the price of {unpriced} is unknown"
+                fix = f"set PRICES={unpriced}=INPUT/OUTPUT, or a budget in tokens"
+                env.note(env.value(setting), text, fix=fix)
+                break
+    for name in dict.fromkeys(budget.client for budget in env.read(s.CLIENT_BUDGETS)):
+        matches = [key for key in client_keys if name == EVERY_CLIENT or key.endswith(name)]
+        if not matches or (name != EVERY_CLIENT and len(matches) > 1):
+            count = "no client key" if not matches else f"{len(matches)} client keys"
+            text = f"CLIENT_BUDGETS: {count} in ANTHROPIC_API_KEY ends in {name}"
+            if name == EVERY_CLIENT:
+                text = "CLIENT_BUDGETS has no effect without client keys"
+            fix = "name a key by up to its last 8 characters; keys are in ANTHROPIC_API_KEY"
+            env.note(env.value(s.CLIENT_BUDGETS), text, fix=fix)
 
 
 def check_host(env: EnvReader, host: str, client_keys: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, ip_address
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from ccproxy.keys.budgets import EVERY_CLIENT, Budget
 from ccproxy.protocol.headers import is_header_value
 from ccproxy.text import mask_key
 
@@ -184,6 +185,28 @@ def extra_body(value: str) -> dict[str, Any]:
 def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
     """Parse two to four prices per glob pattern of models; the first matching pattern applies."""
     return tuple(_price(word) for word in words(value))
+
+
+def budgets(value: str) -> tuple[Budget, ...]:
+    """Parse budgets of an entry."""
+    return tuple(Budget.parse(word) for word in words(value))
+
+
+def client_budgets(value: str) -> tuple[Budget, ...]:
+    """Parse budgets of client keys, each `ENDING=BUDGET`, of which several may name one key."""
+    return tuple(_client_budget(word) for word in words(value))
+
+
+def _client_budget(word: str) -> Budget:
+    name, equals, text = word.partition("=")
+    ending = name.strip().lstrip("…").removeprefix("...")
+    if not equals or not (ending == EVERY_CLIENT or 4 <= len(ending) <= 8):
+        # A whole key is not quoted.
+        raise ValueError(
+            "must be like …k3y1=5 USD/day, with the last 4 to 8 characters of a client key, or "
+            f'{EVERY_CLIENT}=5 USD/day, got "{mask_key(name.strip())}={text.strip()}"'
+        )
+    return Budget.parse(text, client=ending)
 
 
 def model(value: str) -> str:

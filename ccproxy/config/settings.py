@@ -324,6 +324,23 @@ PRICES = Setting(
     example="kimi-k3=0.6/2.5/0.15",
     source="preset",
 )
+BUDGET = Setting(
+    name="BUDGET",
+    parse=parsers.budgets,
+    default=(),
+    meaning="what the proxy may spend per day and month, in a currency or in tokens; then its "
+    "requests get a 429",
+    example="5 USD/day, 100 USD/month, 20M tokens/day",
+    source="none",
+)
+CLIENT_BUDGETS = Setting(
+    name="CLIENT_BUDGETS",
+    parse=parsers.client_budgets,
+    default=(),
+    meaning="the same per client key, which is named by its ending; * names every other client key",
+    example="…k3y1=2 USD/day, *=500k tokens/day",
+    source="none",
+)
 TOOL_FILTER = Setting(
     name="TOOL_FILTER",
     parse=parsers.words,

@@ -22,6 +22,7 @@ from ccproxy.config.addresses import Address
 from ccproxy.config.fleet import Entry
 from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.errors import ConfigError
+from ccproxy.keys.budgets import Budget
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.presets import (
@@ -98,6 +99,8 @@ class WorkerConfig:
     inspect: bool
     transparent_url: str
     """Where requests are sent while the proxy is bypassed."""
+    budgets: tuple[Budget, ...]
+    """Of the entry and of its client keys."""
     long_context_threshold: int | None
     """Tokens; a threshold in the table overrides it."""
 
@@ -210,6 +213,7 @@ def load_worker(
         rules.check_own_port(env, config.base_url, fleet_ports, host=config.host)
         rules.check_host(env, config.host, config.client_keys)
         rules.check_limits(env, config.min_tokens_limit, config.max_tokens_limit)
+        rules.check_budgets(env, config.models, config.client_keys)
     if env_file is not None:
         env.check_names()
         rules.check_port(env, entry)
@@ -269,6 +273,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         admin_api=env.read(s.ADMIN_API),
         inspect=env.read(s.INSPECT),
         transparent_url=env.read(s.TRANSPARENT_URL) or bypass_url(),
+        budgets=(*env.read(s.BUDGET), *env.read(s.CLIENT_BUDGETS)),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
     )
 

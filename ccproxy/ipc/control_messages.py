@@ -121,6 +121,28 @@ class KeyCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRow:
+    """A budget and what has been spent of it in the current period."""
+
+    client: str = ""
+    """The client key as it may be shown; empty: the budget of the entry."""
+    unit: str = ""
+    """`tokens`, or the code of a currency."""
+    period: str = ""
+    """`day` or `month`."""
+    limit: float = 0.0
+    spent: float = 0.0
+    reserved: float = 0.0
+    """By requests in flight."""
+    resets_at: float = 0.0
+    """Seconds since the epoch."""
+    is_low: bool = False
+    """Whether most of it is spent, so that the user is warned."""
+    uncounted: tuple[str, ...] = ()
+    """Models that were used, but whose price is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """The state of one worker process, as status and the health probe use it."""
 
@@ -154,6 +176,7 @@ class WorkerState:
     """Whether INSPECT makes request bodies readable now."""
     inspects_s: float = 0.0
     """Seconds until that ends."""
+    budgets: tuple[BudgetRow, ...] = ()
     base_url: str = ""
     started: float = 0.0
     """Seconds since the epoch."""

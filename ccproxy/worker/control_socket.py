@@ -184,6 +184,7 @@ class ControlSocket:
             keeps_history=session.history.is_on,
             inspects=session.inspector.inspects,
             inspects_s=round(session.inspector.inspects_for),
+            budgets=() if worker.budgets is None else worker.budgets.rows(),
             base_url=worker.config.base_url,
             started=worker.started,
             version=__version__,

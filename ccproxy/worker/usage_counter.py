@@ -37,13 +37,14 @@ class UsageCounter:
         self._wall = wall
         self._price: Callable[[str], Price | None] = lru_cache(maxsize=256)(config.models.price)
 
-    def note(self, record: AccessRecord) -> None:
-        """Count one request for a model that has ended."""
+    def note(self, record: AccessRecord) -> Used:
+        """Count one request for a model that has ended; return what it used."""
         used = self._used(record)
         self.totals.add(used)
         self.requests_by_model[record.model] += 1
         if self._writer is not None:
             self._writer.put(used)
+        return used
 
     def close(self) -> None:
         """Write what is pending; blocks until it is written."""

@@ -23,6 +23,7 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
 from ccproxy.worker.admin.session import Session, make_session
+from ccproxy.worker.budget_guard import BudgetGuard, open_budgets
 from ccproxy.worker.key_pool import make_pool
 from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, open_keeper
 from ccproxy.worker.log.lines import RequestLog
@@ -93,6 +94,8 @@ class Worker:
     chooser: Chooser
     siblings: Siblings
     session: Session
+    budgets: BudgetGuard | None = None
+    """None if the entry has no budgets."""
     counting: TokenCounting = field(default_factory=TokenCounting)
     requests: RunningRequests = field(default_factory=RunningRequests)
     removed_reasoning: int = 0
@@ -116,6 +119,8 @@ class Worker:
         """Close connections and files; save pending changes."""
         await self.upstream.close()
         await self.session.close()
+        if self.budgets is not None:
+            self.budgets.close()
         if self.keeper is not None:
             await self.keeper.close()
 
@@ -175,6 +180,7 @@ def make_worker(
         session=make_session(
             config, home=home, authenticator=authenticator, log=log, redact=redact
         ),
+        budgets=open_budgets(config, state=state, secret=signing_key, log=log),
     )
 
 

@@ -8,6 +8,7 @@ import click
 
 from ccproxy import __version__
 from ccproxy.build import installed_build
+from ccproxy.cli.render.budget_lines import budget_text, budget_warnings
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.outcome import UP, bypass_text, fix
 from ccproxy.cli.render.table import Column, table
@@ -123,7 +124,7 @@ def _model(row: Row) -> str:
 
 
 def _overrides(row: Row) -> list[str]:
-    """Return a line for each switch that the user may have forgotten."""
+    """Return a line for each switch that the user may have forgotten, and for low budgets."""
     lines = []
     if row.passes_to:
         text = f"{bypass_text(row.passes_to)}, requests are not changed"
@@ -132,7 +133,7 @@ def _overrides(row: Row) -> list[str]:
         duration = f" for {format_duration(row.inspects_s)} more" if row.inspects_s else ""
         text = f"request bodies can be read{duration} (INSPECT=on)"
         lines.append(f"! {row.label}: {text}   (remove it from the env file)")
-    return lines
+    return lines + [f"! {row.label}: {text}" for text in budget_warnings(row.budgets)]
 
 
 def _trouble(row: Row) -> list[str]:
@@ -148,6 +149,7 @@ def _details(row: Row) -> list[str]:
         ["upstream", printable(row.base_url) or "–"],
         ["models", names or "–"],
         ["history", "recorded" if row.keeps_history else "not recorded"],
+        *(["budget", budget_text(budget)] for budget in row.budgets),
         ["log", row.log],
     ]
     return [row.label, *table((Column(), Column()), lines, indent="    ")]

@@ -20,7 +20,7 @@ from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.ipc.control_messages import SessionReply, SessionRequest
 from ccproxy.redaction import Redactor
 from ccproxy.store.overrides import overrides_path
-from ccproxy.store.usage_totals import usage_writer
+from ccproxy.store.usage_totals import Used, usage_writer
 from ccproxy.store.writer import Note
 from ccproxy.worker.admin.bypass import Bypass
 from ccproxy.worker.admin.history_recorder import HistoryRecorder
@@ -47,13 +47,14 @@ class Session:
         """True if the bodies of a request that begins now are wanted."""
         return self.history.is_on or self.inspector.inspects
 
-    def note(self, record: AccessRecord, headers: Mapping[str, str]) -> None:
-        """Count and record a finished request, unless another worker answered it."""
+    def note(self, record: AccessRecord, headers: Mapping[str, str]) -> Used | None:
+        """Count and record a finished request; None if another worker answered it."""
         if record.answered_by:
-            return
-        self.usage.note(record)
+            return None
+        used = self.usage.note(record)
         self.history.note(record, headers=headers, ended=time.time())
         self.inspector.note_request(record)
+        return used
 
     async def change(self, request: SessionRequest) -> SessionReply:
         """

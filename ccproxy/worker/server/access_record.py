@@ -15,6 +15,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.errors import Problem
+from ccproxy.worker.budget_guard import Reservation
 from ccproxy.worker.log.lines import RequestLog
 
 MAX_CAPTURED = 8 * 1024 * 1024
@@ -85,6 +86,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     """The label of the entry that answers, if it is another one; it counts the request then."""
     route: str = ""
     """Which entry answers and why, if more than the model's name decided it."""
+    reservation: Reservation | None = None
+    """What it may spend; None if there are no budgets, or it is not admitted yet."""
     _started: float = msgspec.field(default_factory=time.monotonic)
     _ended: float = 0.0
     _first_byte: float | None = None

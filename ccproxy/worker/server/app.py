@@ -150,12 +150,15 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
 def _finish_record(request: ClientRequest, route: Route) -> None:
     """Log and count a request that has ended; a failure here does not undo the response."""
     worker, record = request.worker, request.record
+    used = None
     try:
         record.finish(worker.logs.requests)
         if route.is_for_model and record.requested:
-            worker.session.note(record, request.headers)
+            used = worker.session.note(record, request.headers)
     except Exception:  # noqa: BLE001 - the client has its response already
         worker.logs.events.exception("request.unrecorded", request=record.request_id)
+    if record.reservation is not None and worker.budgets is not None:
+        worker.budgets.settle(record.reservation, used)
 
 
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:

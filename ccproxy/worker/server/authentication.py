@@ -76,10 +76,18 @@ class Authenticator:
         return self._is_client_key(key) or key == PLACEHOLDER
 
     def _is_client_key(self, key: str) -> bool:
-        digest = sha256(key.encode("utf-8", "surrogateescape")).digest()
+        digest = sha256(_encoded(key)).digest()
         # Compared with every client key, so that the time does not depend on which one matches.
         matches = [compare_digest(digest, own) for own in self._digests]
         return any(matches)
+
+    def client_of(self, headers: CIMultiDictProxy[str]) -> int | None:
+        """Return the number of the client key that a request offers; None if it offers none."""
+        digests = [sha256(_encoded(key)).digest() for key in offered_keys(headers)]
+        for number, own in enumerate(self._digests):
+            if any(compare_digest(digest, own) for digest in digests):
+                return number
+        return None
 
     def check_origin(self, headers: CIMultiDictProxy[str], target: str = "/") -> None:
         """
@@ -150,6 +158,10 @@ def offered_keys(headers: CIMultiDictProxy[str]) -> list[str]:
         if scheme.lower() == "bearer":
             keys.append(key.strip())
     return [key for key in keys if key]
+
+
+def _encoded(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
 
 
 def is_loopback(host: str) -> bool:

@@ -44,9 +44,27 @@ class ModelExchange(Protocol):
         """The token counts of the answer, as far as they are known."""
 
 
+def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, size: int) -> None:
+    """
+    Add a request for a model to the access record, and reserve what it may spend.
+
+    *size* is the length of its body.
+
+    Raises:
+        Problem: If a budget does not allow it.
+
+    """
+    record, worker = request.record, request.worker
+    record.begin_model_request(requested, model, stream=stream)
+    if worker.budgets is not None and record.reservation is None:
+        client = worker.authenticator.client_of(request.headers)
+        record.reservation = worker.budgets.reserve(client, model=model, size=size)
+
+
 def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
-    """Add the request for a model to the access record and the log."""
-    request.record.begin_model_request(exchange.requested, exchange.model, stream=exchange.streams)
+    """Admit the request for a model, and log what conversion dropped; raises as `admit` does."""
+    model, size = exchange.model, len(exchange.body)
+    admit(request, exchange.requested, model, stream=exchange.streams, size=size)
     if request.worker.config.log_level != "DEBUG":
         return  # to list what was dropped costs more than the rest of a small request
     request.worker.logs.requests.debug(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import click
 import pytest
@@ -14,6 +15,7 @@ from ccproxy.cli.exit_codes import exit_code_of
 from ccproxy.cli.render import outcome
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.config.fleet import Fleet
+from ccproxy.ipc.control_messages import BudgetRow
 from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.protocol import SupervisorInfo
 from ccproxy.supervisor.control.status import Row
@@ -265,3 +267,18 @@ def test_a_start_is_reported_line_by_line(capsys):
         f"  ✗ x        127.0.0.1:8081   {PORT}\n"
         "      fix: stop the other program, or give x another port in ccproxy.toml\n"
     )
+
+
+def test_budgets_are_shown_and_low_ones_are_warned_of(text):
+    budget = BudgetRow(unit="USD", period="day", limit=5, spent=4.1, resets_at=1_800_000_000)
+    low = replace(budget, client="…k3y1", is_low=True)
+    spent = replace(budget, unit="tokens", limit=1000, spent=1200, uncounted=("x",))
+    lines = text(row("kimi", budgets=(budget,)), verbose=True)
+    assert any(
+        "budget    4.10 of 5.00 USD per day (82 %), until 2027-01-15" in line for line in lines
+    )
+    assert not any(line.startswith("!") for line in lines)
+    shown = "\n".join(text(row("kimi", budgets=(low, spent))))
+    assert "! kimi: budget: client key …k3y1: 4.10 of 5.00 USD per day (82 %)" in shown
+    assert "! kimi: budget spent: 1,200 of 1,000 tokens per day (120 %)" in shown
+    assert "their price is unknown: x" in shown

@@ -22,7 +22,7 @@ from ccproxy.worker.peers.forward import answer_by_peer, choose
 from ccproxy.worker.server.error_response import JSON, openai_error
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.provider_exchange import may_repeat, passed_key
+from ccproxy.worker.server.provider_exchange import admit, may_repeat, passed_key
 from ccproxy.worker.server.stream_relay import relay_stream
 from ccproxy.worker.upstream.provider_client import Outgoing
 
@@ -73,7 +73,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
     check_model(outline.model)
     chosen = request.chosen
     model = (chosen.model if chosen else None) or config.models.pick(outline.model)
-    request.record.begin_model_request(outline.model, model, stream=bool(outline.stream))
+    admit(request, outline.model, model, stream=bool(outline.stream), size=len(body))
     if model != outline.model:
         body = replace_value(body, ("model",), msgspec.json.encode(model))
     return Outgoing(

@@ -26,7 +26,7 @@ from ccproxy.worker.peers.forward import answer_by_peer, choose
 from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.provider_exchange import may_repeat, passed_key
+from ccproxy.worker.server.provider_exchange import admit, may_repeat, passed_key
 from ccproxy.worker.server.stream_relay import relay_stream
 from ccproxy.worker.upstream.provider_client import Outgoing
 
@@ -77,7 +77,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
     _check_stateless(outline)
     chosen = request.chosen
     model = (chosen.model if chosen else None) or worker.config.models.pick(outline.model)
-    request.record.begin_model_request(outline.model, model, stream=bool(outline.stream))
+    admit(request, outline.model, model, stream=bool(outline.stream), size=len(body))
     if worker.rules.target_of(model).api != "responses":
         text = f"{model} is not served in the Responses API here: use /v1/messages"
         raise Problem("not_found_error", text)

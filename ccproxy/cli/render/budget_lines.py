@@ -1,0 +1,41 @@
+"""Budgets as text, for `status` and `usage`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from ccproxy.ipc.control_messages import BudgetRow
+from ccproxy.text import printable
+
+_TOKENS = "tokens"
+
+
+def budget_text(row: BudgetRow) -> str:
+    """Return `4.10 of 5.00 USD per day (82 %), until 2026-11-30 00:00`."""
+    amounts = f"{_number(row.spent, row.unit)} of {_number(row.limit, row.unit)}"
+    share = f"{100 * row.spent / row.limit:.0f} %" if row.limit else "–"
+    end = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.resets_at))
+    who = f"client key {printable(row.client)}: " if row.client else ""
+    text = (
+        f"{who}{amounts} {printable(row.unit)} per {printable(row.period)} ({share}), until {end}"
+    )
+    if row.uncounted:
+        names = ", ".join(map(printable, row.uncounted))
+        text += f"; not counted, because their price is unknown: {names}"
+    return text
+
+
+def budget_warnings(rows: Iterable[BudgetRow]) -> list[str]:
+    """Return a sentence for each budget of which little is left, or that misses requests."""
+    warnings = []
+    for row in rows:
+        if row.spent >= row.limit:
+            warnings.append(f"budget spent: {budget_text(row)}")
+        elif row.is_low or row.uncounted:
+            warnings.append(f"budget: {budget_text(row)}")
+    return warnings
+
+
+def _number(amount: float, unit: str) -> str:
+    return f"{amount:,.0f}" if unit == _TOKENS else f"{amount:,.2f}"

@@ -1,0 +1,170 @@
+"""
+Budgets: what an entry, or one of its clients, may spend per day and month.
+
+A budget is in tokens or in a currency. Amounts are counted in whole numbers, tokens or billionths
+of the currency, so that sums of several processes are exact. Days and months are those of the
+user's clock.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from ccproxy.errors import Problem
+from ccproxy.text import format_duration
+
+Period = Literal["day", "month"]
+
+TOKENS = "tokens"
+EVERY_CLIENT = "*"
+"""Name of the clients that no other budget names."""
+WARN_AT = 0.8
+"""The part of a budget from which on status shows a warning."""
+RETRY_SECONDS = 5
+"""When a client may repeat a request that only waits for reservations of others."""
+
+_PARTS_PER_UNIT = 10**9
+_FORM = re.compile(
+    r"(?:\$ ?)?(?P<number>[0-9]{1,12}(?:\.[0-9]{1,6})?)(?P<scale>[kKmM]?)"
+    r"(?: ?(?P<unit>[A-Za-z]{3,6}))? ?(?:/|per) ?(?P<period>day|month)"
+)
+_SCALES = {"": 1, "k": 10**3, "m": 10**6}
+_TOKEN_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A limit on what may be spent in one period."""
+
+    limit: float
+    unit: str
+    """`tokens`, or the code of a currency such as USD."""
+    period: Period
+    client: str = ""
+    """The ending of a client key, or `*` for each key without a budget of its own; empty: all
+    requests of the entry."""
+
+    @classmethod
+    def parse(cls, text: str, *, client: str = "") -> Budget:
+        """
+        Read `5 USD/day`, `$5/day` or `2M tokens/month`.
+
+        Raises:
+            ValueError: If *text* is something else; the message completes "NAME ...".
+
+        """
+        rule = 'must be like "5 USD/day" or "2M tokens/month"'
+        match = _FORM.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f'{rule}, got "{text.strip()}"')
+        dollars = text.strip().startswith("$")
+        unit = match["unit"] or ("USD" if dollars else "")
+        unit = TOKENS if unit.lower() in ("token", TOKENS) else unit.upper()
+        if not (unit == TOKENS or len(unit) == 3) or (dollars and unit != "USD"):
+            raise ValueError(f'{rule}, got "{text.strip()}"')
+        limit = float(match["number"]) * _SCALES[match["scale"].lower()]
+        if limit <= 0:
+            raise ValueError(f'must be above zero, got "{text.strip()}"')
+        return cls(limit=limit, unit=unit, period=cast("Period", match["period"]), client=client)
+
+    def __str__(self) -> str:
+        return f"{format_amount(self.limit, self.unit)} per {self.period}"
+
+    def applies_to(self, key: str) -> bool:
+        """Return True if the budget names the client *key*."""
+        return self.client not in ("", EVERY_CLIENT) and key.endswith(self.client)
+
+    @property
+    def parts(self) -> int:
+        """The limit as a counted amount."""
+        return to_parts(self.limit, self.unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetState:
+    """A budget and what has been spent of it in the current period."""
+
+    budget: Budget
+    spent: int
+    reserved: int
+    """By requests in flight."""
+    seconds: float
+    """Until the period ends."""
+    resets_at: str
+    """The same as a time of the user's clock."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left."""
+        return self.spent >= self.budget.parts
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether requests in flight may use what is left."""
+        return self.spent + self.reserved >= self.budget.parts
+
+    @property
+    def share(self) -> float:
+        """The part that is spent; 1.0 is all of it."""
+        return self.spent / self.budget.parts
+
+    def refusal(self, *, label: str, who: str, setting: str, env_file: str) -> Problem:
+        """
+        Return the error of a request that the budget does not allow.
+
+        *who* is the client, `…last4`, empty for the entry's own budget; *setting* is where the
+        budget is set.
+        """
+        unit = self.budget.unit
+        of = f"the client key {who} at the proxy {label}" if who else f"the proxy {label}"
+        if not self.is_spent:
+            text = (
+                f"The rest of the budget of {of} ({self.budget}) is reserved for requests in "
+                "flight. Try again when they have ended"
+            )
+            return Problem("rate_limit_error", text, retry_after=RETRY_SECONDS, should_retry=True)
+        spent = format_amount(from_parts(self.spent, unit), unit)
+        location = f" in {env_file}" if env_file else ""
+        text = (
+            f"The budget of {of} is spent: {spent} of {self.budget}. It resets at "
+            f"{self.resets_at} (in {format_duration(self.seconds)}). To continue before that, "
+            f"raise {setting}{location} and run: ccproxy reload {label}. Or use another proxy"
+        )
+        seconds = math.ceil(self.seconds)
+        return Problem("billing_error", text, status=429, retry_after=seconds, should_retry=False)
+
+
+def to_parts(amount: float, unit: str) -> int:
+    """Return *amount* as it is counted: tokens, or billionths of a currency."""
+    return round(amount if unit == TOKENS else amount * _PARTS_PER_UNIT)
+
+
+def from_parts(parts: int, unit: str) -> float:
+    """Return the amount of counted *parts*."""
+    return float(parts) if unit == TOKENS else parts / _PARTS_PER_UNIT
+
+
+def format_amount(amount: float, unit: str) -> str:
+    """Return `1.5M tokens` or `4.98 USD`."""
+    if unit != TOKENS:
+        digits = 2 if amount >= 1 or amount == 0 else 4
+        text = f"{amount:,.{digits}f}"
+        return f"{text.removesuffix('.00')} {unit}"
+    for scale, suffix in ((10**6, "M"), (10**3, "k")):
+        if amount >= scale:
+            return f"{math.floor(amount / scale * 100) / 100:g}{suffix} {TOKENS}"
+    return f"{amount:g} {TOKENS}"
+
+
+def tokens_of(usage: Mapping[str, Any]) -> int:
+    """Return all tokens of *usage*: input, whether cached or not, and output."""
+    return sum(usage.get(name) or 0 for name in _TOKEN_FIELDS)

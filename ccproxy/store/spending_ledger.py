@@ -1,0 +1,228 @@
+"""
+What an entry and its clients have spent in this day and month, exact over processes and crashes.
+
+Each process has a file of its own, which it keeps locked and maps into memory; only it writes
+there. The amount that was spent is the sum over all files, so no transaction is needed, and no
+request waits for a disk or a lock. What is written to mapped memory survives a kill -9; after a
+power failure the last seconds may be missing. A new process continues the file of one that ended.
+Reservations count only while their process lives.
+
+A file consists of rows of 64-bit numbers, one row per account and unit:
+
+    name (two numbers), day, spent on that day, month, spent in that month, reserved, unused
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
+
+NAME_BYTES = 16
+"""Length of a row's name."""
+RESCAN_SECONDS = 1.0
+"""Time between two searches for files of other processes."""
+MOST_PROCESSES = 255
+MOST_ROWS = 1023
+
+_FORMAT = 0x6363_7370_656E_0001
+"""The first number of a file; increased with every change of the rows."""
+_WIDTH = 8
+_NAME, _DAY, _OF_DAY, _MONTH, _OF_MONTH, _RESERVED = 0, 2, 3, 4, 5, 6
+_SIZE = (MOST_ROWS + 1) * _WIDTH * 8
+_PREFIX = "slot"
+_SLOT = re.compile(rf"{_PREFIX}\.[0-9]{{1,3}}")
+_TWO = struct.Struct("=qq")
+
+
+class Periods(NamedTuple):
+    """A day and a month of the user's calendar, as numbers that only have to differ."""
+
+    day: int
+    month: int
+
+
+class Spent(NamedTuple):
+    """What one account has spent; the unit is the caller's."""
+
+    day: int
+    month: int
+    reserved: int
+
+
+class SpendingLedger:
+    """
+    The amounts of one entry, as one of its processes sees and writes them.
+
+    Raises:
+        OSError: On creation, if the disk does not allow it.
+
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._own = self._claim()
+        self._others: dict[str, _Sheet] = {}
+        self._scanned_at = -RESCAN_SECONDS
+
+    def add(self, name: bytes, amount: int, periods: Periods) -> None:
+        """Add *amount* to what *name* has spent in *periods*."""
+        self._own.add(name, amount, periods)
+
+    def reserve(self, name: bytes, amount: int) -> None:
+        """Add *amount* to what is reserved for *name*; a negative amount releases it."""
+        self._own.reserve(name, amount)
+
+    def spent(self, name: bytes, periods: Periods) -> Spent:
+        """Return the sums of all processes."""
+        now = self._clock()
+        if now - self._scanned_at >= RESCAN_SECONDS:
+            self._scanned_at = now
+            self._scan()
+        day, month, reserved = self._own.read(name, periods)
+        for sheet in self._others.values():
+            other = sheet.read(name, periods)
+            day, month = day + other.day, month + other.month
+            reserved += other.reserved if sheet.is_live else 0
+        return Spent(day, month, reserved)
+
+    def close(self) -> None:
+        """Release the files; the reservations of this process end."""
+        for sheet in (self._own, *self._others.values()):
+            sheet.close()
+
+    def _claim(self) -> _Sheet:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number, fd = claim_numbered(self._folder, _PREFIX, most=MOST_PROCESSES)
+        sheet = _Sheet(self._folder / f"{_PREFIX}.{number}", fd)
+        sheet.begin()
+        return sheet
+
+    def _scan(self) -> None:
+        """Find the files of other processes, and which of them are alive."""
+        if not self._own.is_in_place():  # the folder was removed
+            old = self._own
+            self._own = self._claim()
+            self._own.copy(old)
+            old.close()
+        for name in [name for name, sheet in self._others.items() if not sheet.is_in_place()]:
+            self._others.pop(name).close()
+        for path in self._folder.iterdir():
+            if path == self._own.path or not _SLOT.fullmatch(path.name):
+                continue
+            if path.name not in self._others:
+                with suppress(OSError):
+                    fd = open_private(path, os.O_RDWR)
+                    if os.fstat(fd).st_size < _SIZE:
+                        os.close(fd)  # its process has only just created it
+                        continue
+                    self._others[path.name] = _Sheet(path, fd)
+        for sheet in self._others.values():
+            sheet.is_live = is_claimed(sheet.fd)
+
+
+class _Sheet:
+    """The file of one process."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.is_live = True
+        self._map = mmap.mmap(fd, allocate(fd, _SIZE))
+        self._numbers = memoryview(self._map).cast("q")
+        self._starts: dict[bytes, int] = {}
+        """Where the row of a name begins."""
+        self._rows = 0
+        """How many rows `_starts` contains."""
+
+    def begin(self) -> None:
+        """Take the file over for writing; its former process has ended, and so its reservations."""
+        if self._numbers[0] != _FORMAT:
+            self._map[:] = bytes(_SIZE)
+            self._numbers[0] = _FORMAT
+        for row in range(1, self._count + 1):
+            self._numbers[row * _WIDTH + _RESERVED] = 0
+
+    def copy(self, other: _Sheet) -> None:
+        """Take over the content of *other*."""
+        self._map[:] = other._map[:]
+
+    def is_in_place(self) -> bool:
+        """Return False if the file was removed or replaced."""
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self.fd))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Release the lock and the memory."""
+        self._numbers.release()
+        self._map.close()
+        os.close(self.fd)
+
+    def read(self, name: bytes, periods: Periods) -> Spent:
+        """Return the amounts of *name*."""
+        start = self._find(name)
+        if start is None:
+            return Spent(0, 0, 0)
+        row = self._numbers[start : start + _WIDTH]
+        return Spent(
+            row[_OF_DAY] if row[_DAY] == periods.day else 0,
+            row[_OF_MONTH] if row[_MONTH] == periods.month else 0,
+            row[_RESERVED],
+        )
+
+    def add(self, name: bytes, amount: int, periods: Periods) -> None:
+        """Add *amount* to both periods of *name*."""
+        start = self._find_or_add(name)
+        for at, of, period in (
+            (_DAY, _OF_DAY, periods.day),
+            (_MONTH, _OF_MONTH, periods.month),
+        ):
+            if self._numbers[start + at] != period:
+                # In this order, so that a reader never takes an old amount for a new one.
+                self._numbers[start + of] = 0
+                self._numbers[start + at] = period
+            self._numbers[start + of] += amount
+
+    def reserve(self, name: bytes, amount: int) -> None:
+        """Change the reserved amount of *name*."""
+        start = self._find_or_add(name)
+        self._numbers[start + _RESERVED] = max(0, self._numbers[start + _RESERVED] + amount)
+
+    @property
+    def _count(self) -> int:
+        if self._numbers[0] != _FORMAT:
+            return 0
+        return min(max(self._numbers[1], 0), MOST_ROWS)
+
+    def _find(self, name: bytes) -> int | None:
+        for row in range(self._rows + 1, self._count + 1):
+            start = row * _WIDTH
+            self._starts[_TWO.pack(*self._numbers[start + _NAME : start + _DAY])] = start
+            self._rows = row
+        return self._starts.get(name)
+
+    def _find_or_add(self, name: bytes) -> int:
+        start = self._find(name)
+        if start is not None:
+            return start
+        row = self._count + 1
+        if row > MOST_ROWS:
+            raise OSError(f"{self.path} is full: {MOST_ROWS} accounts")
+        start = row * _WIDTH
+        self._numbers[start : start + _WIDTH] = memoryview(bytes(_WIDTH * 8)).cast("q")
+        self._numbers[start + _NAME], self._numbers[start + _NAME + 1] = _TWO.unpack(name)
+        self._numbers[1] = row
+        self._starts[name] = start
+        self._rows = row
+        return start

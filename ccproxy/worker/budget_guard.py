@@ -1,0 +1,293 @@
+"""
+Applies the budgets of an entry and of its client keys to requests.
+
+A request is admitted while the budget is not spent by finished requests and reserved by those in
+flight. It reserves an estimate, and is charged what the provider reported when it ends. So requests
+that run at the same time exceed a budget by the last one of them at most, apart from errors of the
+estimate. The reservation is made before the check, so that of two processes at least one sees the
+other's.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.ipc.control_messages import BudgetRow
+from ccproxy.keys.budgets import (
+    EVERY_CLIENT,
+    TOKENS,
+    WARN_AT,
+    Budget,
+    BudgetState,
+    from_parts,
+    to_parts,
+)
+from ccproxy.store.spending_ledger import NAME_BYTES, Periods, SpendingLedger
+from ccproxy.store.usage_totals import Used
+from ccproxy.text import mask_key
+
+BYTES_PER_TOKEN = 4
+OUTPUT_TOKENS = 1000
+"""Output that a reservation assumes; clients ask for 32,000 and receive a few hundred."""
+MOST_UNCOUNTED = 16
+"""Most models without a price that are named in the status."""
+_SMOOTHING = 0.2
+"""Weight of the last request in the ratio of real to estimated amounts."""
+_LEAST_RATIO = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Account:
+    """The entry, or one client key, with its budgets."""
+
+    who: str
+    """The client key as it may be shown; empty: the entry."""
+    budgets: tuple[Budget, ...]
+    rows: Mapping[str, bytes]
+    """Names in the ledger by unit."""
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What one request may spend, and who pays."""
+
+    accounts: tuple[_Account, ...]
+    estimate: dict[str, int] = field(default_factory=dict)
+    """By unit; what is reserved for each account."""
+
+
+class _Calendar:
+    """The current day and month of the user's clock."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._begin = self._end = 0.0
+        self._periods = Periods(0, 0)
+        self._month_end = 0.0
+
+    def periods(self) -> Periods:
+        """Return the current periods."""
+        now = self._wall()
+        if not self._begin <= now < self._end:
+            moment = datetime.fromtimestamp(now)
+            midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+            # Days of 23 and 25 hours begin at midnight as well.
+            self._begin = midnight.timestamp()
+            self._end = (midnight + timedelta(days=1)).timestamp()
+            next_month = (midnight.replace(day=1) + timedelta(days=31)).replace(day=1)
+            self._month_end = next_month.timestamp()
+            self._periods = Periods(midnight.toordinal(), moment.year * 12 + moment.month)
+        return self._periods
+
+    def end(self, budget: Budget) -> float:
+        """Return the end of the budget's period, in seconds since the epoch."""
+        self.periods()
+        return self._end if budget.period == "day" else self._month_end
+
+    def seconds_left(self, budget: Budget) -> float:
+        """Return the seconds until the budget's period ends."""
+        return self.end(budget) - self._wall()
+
+
+class BudgetGuard:
+    """Admits and charges the requests of one worker."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        ledger: SpendingLedger,
+        *,
+        secret: bytes,
+        log: FilteringBoundLogger,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """*secret* hides the client keys in the names of the ledger's rows."""
+        self._config = config
+        self._ledger = ledger
+        self._secret = secret
+        self._log = log
+        self._calendar = _Calendar(wall)
+        own = tuple(budget for budget in config.budgets if not budget.client)
+        self._entry = self._account("", own) if own else None
+        self._clients = [
+            self._account(key, budgets) if (budgets := _budgets_of(key, config.budgets)) else None
+            for key in config.client_keys
+        ]
+        self._ratios: dict[str, float] = {}
+        self._warned: set[tuple[_Account, Budget, Periods]] = set()
+        self._uncounted: dict[str, None] = {}
+
+    def close(self) -> None:
+        """Release the ledger."""
+        self._ledger.close()
+
+    def reserve(self, client: int | None, *, model: str, size: int) -> Reservation:
+        """
+        Reserve an estimate for a request with a body of *size* bytes.
+
+        *client* is the number of the client key; None if there is none.
+
+        Raises:
+            Problem: If a budget is spent, or what is left of it is reserved.
+
+        """
+        named = None if client is None else self._clients[client]
+        accounts = tuple(account for account in (self._entry, named) if account is not None)
+        reservation = Reservation(accounts)
+        for unit in {unit for account in accounts for unit in account.rows}:
+            reservation.estimate[unit] = self._estimate(unit, model, size)
+        self._reserve(reservation, 1)
+        for account in accounts:
+            for budget in account.budgets:
+                state = self._state(account, budget, besides=reservation.estimate[budget.unit])
+                if state.is_spent or state.is_reserved:
+                    self._reserve(reservation, -1)
+                    raise state.refusal(
+                        label=self._config.label,
+                        who=account.who,
+                        setting="CLIENT_BUDGETS" if account.who else "BUDGET",
+                        env_file=str(self._config.env_file or ""),
+                    )
+        return reservation
+
+    def settle(self, reservation: Reservation, used: Used | None) -> None:
+        """End *reservation*, and charge what was used; None if another entry counts it."""
+        self._reserve(reservation, -1)
+        if used is None:
+            return
+        periods = self._calendar.periods()
+        for unit, estimate in reservation.estimate.items():
+            amount = self._amount(unit, used)
+            if amount is None:
+                continue
+            if estimate and amount:
+                self._learn(unit, amount, estimate)
+            for account in reservation.accounts:
+                if unit in account.rows:
+                    self._ledger.add(account.rows[unit], amount, periods)
+        for account in reservation.accounts:
+            self._warn(account, periods)
+
+    def rows(self) -> tuple[BudgetRow, ...]:
+        """Return the state of every budget."""
+        accounts = [one for one in (self._entry, *self._clients) if one is not None]
+        return tuple(
+            BudgetRow(
+                client=account.who,
+                unit=budget.unit,
+                period=budget.period,
+                limit=budget.limit,
+                spent=from_parts(state.spent, budget.unit),
+                reserved=from_parts(state.reserved, budget.unit),
+                resets_at=self._calendar.end(budget),
+                is_low=state.share >= WARN_AT,
+                uncounted=() if budget.unit == TOKENS else tuple(self._uncounted),
+            )
+            for account in accounts
+            for budget in account.budgets
+            for state in (self._state(account, budget),)
+        )
+
+    # Accounts and amounts.
+
+    def _account(self, key: str, budgets: Sequence[Budget]) -> _Account:
+        units = dict.fromkeys(budget.unit for budget in budgets)
+        rows = {unit: self._row(key, unit) for unit in units}
+        for row in rows.values():
+            self._ledger.reserve(row, 0)  # a full ledger is an error now, not in a request
+        return _Account(who=mask_key(key) if key else "", budgets=tuple(budgets), rows=rows)
+
+    def _row(self, key: str, unit: str) -> bytes:
+        text = f"budget:{unit}:{key}".encode("utf-8", "surrogateescape")
+        return hmac.digest(self._secret, text, "sha256")[:NAME_BYTES]
+
+    def _state(self, account: _Account, budget: Budget, *, besides: int = 0) -> BudgetState:
+        """Return the state of *budget*, without *besides*, the reservation of one request."""
+        spent = self._ledger.spent(account.rows[budget.unit], self._calendar.periods())
+        end = datetime.fromtimestamp(self._calendar.end(budget))
+        return BudgetState(
+            budget=budget,
+            spent=spent.day if budget.period == "day" else spent.month,
+            reserved=max(0, spent.reserved - besides),
+            seconds=self._calendar.seconds_left(budget),
+            resets_at=end.strftime("%Y-%m-%d %H:%M"),
+        )
+
+    def _reserve(self, reservation: Reservation, sign: int) -> None:
+        for account in reservation.accounts:
+            for unit, row in account.rows.items():
+                self._ledger.reserve(row, sign * reservation.estimate[unit])
+
+    def _estimate(self, unit: str, model: str, size: int) -> int:
+        usage = {"input_tokens": size // BYTES_PER_TOKEN, "output_tokens": OUTPUT_TOKENS}
+        if unit == TOKENS:
+            amount: float | None = sum(usage.values())
+        else:
+            price = self._config.models.price(model)
+            amount = None if price is None else price.cost(usage)
+        return round(to_parts(amount or 0.0, unit) * self._ratios.get(unit, 1.0))
+
+    def _learn(self, unit: str, amount: int, estimate: int) -> None:
+        """Follow the ratio of real to estimated amounts: cached input costs a tenth."""
+        old = self._ratios.get(unit, 1.0)
+        new = old * (1 - _SMOOTHING + _SMOOTHING * amount / estimate)
+        self._ratios[unit] = min(max(new, _LEAST_RATIO), 1.0)
+
+    def _amount(self, unit: str, used: Used) -> int | None:
+        """Return what *used* costs in *unit*; None if that is unknown."""
+        tokens = used.input + used.output + used.cached + used.written
+        if unit == TOKENS:
+            return tokens
+        if used.cost is not None:
+            return to_parts(used.cost, unit)
+        if tokens and used.model not in self._uncounted and len(self._uncounted) < MOST_UNCOUNTED:
+            self._uncounted[used.model] = None
+            self._log.warning("budget.price_unknown", model=used.model, unit=unit)
+        return None
+
+    def _warn(self, account: _Account, periods: Periods) -> None:
+        """Log once per period that most of a budget is spent."""
+        for budget in account.budgets:
+            mark = (account, budget, periods)
+            if mark in self._warned:
+                continue
+            state = self._state(account, budget)
+            if state.share >= WARN_AT:
+                self._warned = {mark, *(one for one in self._warned if one[2] == periods)}
+                self._log.warning(
+                    "budget.low" if state.share < 1 else "budget.spent",
+                    budget=str(budget),
+                    client=account.who,
+                    percent=round(100 * state.share),
+                    resets_at=state.resets_at,
+                )
+
+
+def open_budgets(
+    config: WorkerConfig, *, state: Path, secret: bytes, log: FilteringBoundLogger
+) -> BudgetGuard | None:
+    """
+    Return the guard of *config*'s budgets; None if it has none.
+
+    Raises:
+        OSError: If the ledger cannot be opened: without it no budget would be kept.
+
+    """
+    if not config.budgets:
+        return None
+    ledger = SpendingLedger(state / f"{config.label.lower()}.budgets")
+    return BudgetGuard(config, ledger, secret=secret, log=log)
+
+
+def _budgets_of(key: str, budgets: Sequence[Budget]) -> tuple[Budget, ...]:
+    """Return the budgets that name the client *key*, otherwise those of every client key."""
+    own = tuple(budget for budget in budgets if budget.applies_to(key))
+    return own or tuple(budget for budget in budgets if budget.client == EVERY_CLIENT)
