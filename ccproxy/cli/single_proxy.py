@@ -139,8 +139,11 @@ def become_worker(proxy: SingleProxy, home: Path, *, style: str, quiet: bool) ->
 
 def _register(proxy: SingleProxy, home: Path) -> dict[str, str | Path | int]:
     """Write the record of this process and return the arguments for its control socket."""
+    from ccproxy.ipc.socket_paths import socket_path
     from ccproxy.supervisor.processes.identity import identify
-    from ccproxy.supervisor.sockets.unix_socket import prepare_folder, socket_path
+    from ccproxy.supervisor.sockets.unix_socket import (
+        prepare_folder,
+    )
     from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
 
     entry = proxy.entry

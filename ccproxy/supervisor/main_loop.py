@@ -22,6 +22,7 @@ from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.ipc.socket_paths import runtime_path, socket_path
 from ccproxy.supervisor.config_check import ChildConfigCheck, ConfigCheck
 from ccproxy.supervisor.control.operations import Operations
 from ccproxy.supervisor.control.protocol import (
@@ -44,7 +45,6 @@ from ccproxy.supervisor.processes.descriptors import raise_soft_limit
 from ccproxy.supervisor.processes.identity import age_of, identify
 from ccproxy.supervisor.retention import Retention
 from ccproxy.supervisor.sockets.unix_server import Send, UnixServer
-from ccproxy.supervisor.sockets.unix_socket import runtime_path, socket_path
 from ccproxy.supervisor.state.file_guard import FileGuard
 from ccproxy.supervisor.state.lock import Lock
 from ccproxy.supervisor.state.records import WorkerRecord

@@ -22,6 +22,7 @@ from ccproxy.config.parsers import hide_keys
 from ccproxy.config.worker_config import load_worker
 from ccproxy.convert.errors.classify import classify_error
 from ccproxy.errors import ConfigError, Problem
+from ccproxy.ipc.socket_paths import socket_path
 from ccproxy.logs import log_path
 from ccproxy.protocol.headers import (
     UpstreamHeaders,
@@ -32,7 +33,10 @@ from ccproxy.protocol.headers import (
 from ccproxy.protocol.sse import Decoder
 from ccproxy.providers.quirks import Quirks
 from ccproxy.redaction import Redactor
-from ccproxy.supervisor.sockets.unix_socket import NoAnswer, parse_line, socket_path
+from ccproxy.supervisor.sockets.unix_socket import (
+    NoAnswer,
+    parse_line,
+)
 
 MANY = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")),

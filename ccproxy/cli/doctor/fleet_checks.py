@@ -15,7 +15,7 @@ from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import launchd_service, lingers, systemd_service
 from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import CcproxyError
-from ccproxy.supervisor.sockets.unix_socket import socket_path
+from ccproxy.ipc.socket_paths import socket_path
 from ccproxy.text import printable
 
 EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")

@@ -23,6 +23,7 @@ from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, NotRunning
 from ccproxy.files import open_private
 from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError
+from ccproxy.ipc.socket_paths import runtime_path, socket_path
 from ccproxy.logs import APPEND, log_path
 from ccproxy.supervisor.control.protocol import (
     ControlCommand,
@@ -41,8 +42,6 @@ from ccproxy.supervisor.processes.identity import start_of
 from ccproxy.supervisor.sockets.unix_socket import (
     NoAnswer,
     exchange,
-    runtime_path,
-    socket_path,
 )
 from ccproxy.supervisor.state.lock import Lock
 from ccproxy.supervisor.state.records import WorkerRecord, read_supervisor

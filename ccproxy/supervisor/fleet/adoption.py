@@ -27,6 +27,7 @@ from pathlib import Path
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.ipc.control_messages import StateRequest, WorkerState
+from ccproxy.ipc.socket_paths import worker_sockets
 from ccproxy.supervisor.fleet.host import LocalHost
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.journal import Journal
@@ -38,7 +39,6 @@ from ccproxy.supervisor.sockets.unix_socket import (
     ask_worker,
     state_and_peer,
     take_listener,
-    worker_sockets,
 )
 from ccproxy.supervisor.state.records import Spec, WorkerRecord, is_home
 

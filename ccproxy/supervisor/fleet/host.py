@@ -26,6 +26,7 @@ from typing import BinaryIO
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.ipc.control_messages import Done, DrainRequest, MessageError, Readiness, decode
+from ccproxy.ipc.socket_paths import socket_path
 from ccproxy.supervisor.fleet.crash_responder import CrashResponder
 from ccproxy.supervisor.fleet.health_probe import LIMIT, PERIOD
 from ccproxy.supervisor.fleet.plan import Action, Goal, Port, Sent
@@ -44,7 +45,10 @@ from ccproxy.supervisor.processes.fork_client import ForkedProcess, ForkLimits, 
 from ccproxy.supervisor.processes.identity import identify
 from ccproxy.supervisor.sockets.listeners import Listeners
 from ccproxy.supervisor.sockets.unix_server import ask_worker_async
-from ccproxy.supervisor.sockets.unix_socket import NoAnswer, prepare_folder, socket_path
+from ccproxy.supervisor.sockets.unix_socket import (
+    NoAnswer,
+    prepare_folder,
+)
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
 # -P: a file in the fleet's home must not be imported as a module.

@@ -1,5 +1,5 @@
 """
-Control sockets: their paths, and blocking requests for the command line and for threads.
+Control sockets: blocking requests for the command line and for threads.
 
 A request is one line of JSON, a reply is one line; the supervisor may send lines of progress
 before it. A socket has mode 0600 in a folder of mode 0700, and nothing is sent to a process of
@@ -9,7 +9,6 @@ another user.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import socket
@@ -31,9 +30,6 @@ from ccproxy.ipc.control_messages import (
 )
 from ccproxy.supervisor.processes.identity import command_lines_of_this_user, option_of
 from ccproxy.supervisor.sockets.peer_credentials import Peer, trusted_peer
-
-MAX_PATH = 100
-"""Bytes; systems allow 104 to 108 in the address of a unix socket."""
 
 MAX_LINE = 4 * 2**20
 """Bytes of one request or reply."""
@@ -60,28 +56,7 @@ class FolderWithoutModes(OSError):
     """The file system does not keep the permission bits that protect a socket."""
 
 
-# Paths.
-
-
-def socket_path(home: Path, name: str = "supervisor") -> Path:
-    """Return the path of the socket *name* of the fleet at *home*."""
-    path = home / "state" / f"{name}.sock"
-    return path if len(os.fsencode(path)) <= MAX_PATH else runtime_path(home, f"{name}.sock")
-
-
-def runtime_path(home: Path, name: str) -> Path:
-    """Return a path for *name* outside *home*: short, and on a file system that has sockets."""
-    mark = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    return _runtime_folder() / f"{mark}-{name}"
-
-
-def worker_sockets(home: Path) -> list[Path]:
-    """Return the control sockets of workers that exist as files."""
-    sockets: set[Path] = set()
-    for path in {socket_path(home), runtime_path(home, "supervisor.sock")}:
-        pattern = path.name.replace("supervisor", "*")
-        sockets |= set(path.parent.glob(pattern)) - {path}
-    return sorted(sockets)
+# Announced sockets and their folder.
 
 
 class AnnouncedSocket(NamedTuple):
@@ -133,13 +108,6 @@ def _keeps_modes(folder: Path) -> bool:
             return os.fstat(probe.fileno()).st_mode & 0o077 == 0
     except OSError:
         return False
-
-
-def _runtime_folder() -> Path:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/") and Path(runtime).is_dir():
-        return Path(runtime) / "ccproxy"
-    return Path(f"/tmp/ccproxy-{os.getuid()}")  # noqa: S108 - checked by prepare_folder
 
 
 # Blocking requests.

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy.ipc.control_messages import KeysReply, StateRequest, WorkerState
+from ccproxy.ipc.socket_paths import runtime_path, socket_path, worker_sockets
 from ccproxy.supervisor.sockets.unix_server import ask_worker_async
 from ccproxy.supervisor.sockets.unix_socket import (
     AnswerTimeout,
@@ -24,11 +25,8 @@ from ccproxy.supervisor.sockets.unix_socket import (
     ask_worker,
     exchange,
     prepare_folder,
-    runtime_path,
-    socket_path,
     state_and_peer,
     take_listener,
-    worker_sockets,
 )
 from tests.supervisor.conftest import listen_as_somebody_else
 
