@@ -141,7 +141,12 @@ class Exchange:
     @property
     def dropped(self) -> tuple[str, ...]:
         """The parts of the request that are not sent to the provider, computed on demand."""
-        return (*self._filtered, *self._converted.dropped, *sorted(unknown_fields(self._asked)))
+        return (*self.known_dropped, *sorted(unknown_fields(self._asked)))
+
+    @property
+    def known_dropped(self) -> tuple[str, ...]:
+        """As `dropped`, without fields that the Messages API does not have."""
+        return (*self._filtered, *self._converted.dropped)
 
     @property
     def usage(self) -> Mapping[str, Any]:

@@ -81,8 +81,39 @@ class ForgetRequest:
     op: Literal["forget"] = "forget"
 
 
+class RequestsRequest:
+    """Asks for the last requests to models; returns a `RequestsReply` of `ipc/activity.py`."""
+
+    op: Literal["requests"] = "requests"
+    limit: int = 100
+    """Of those that have finished, the last ones."""
+    id: str = ""
+    """Only requests whose id begins with this."""
+    failed: bool = False
+    """Only requests that ended with an error."""
+    slow: bool = False
+    """Only requests whose answer began late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchRequest:
+    """Asks for a line for each `ActivityEvent` of `ipc/activity.py`, until the reader leaves."""
+
+    op: Literal["watch"] = "watch"
+    since: float | None = None
+    """Seconds since the epoch: begin with the requests that have ended since then; None: with
+    those that are running."""
+
+
 Request = (
-    StateRequest | DrainRequest | ListenerRequest | KeysRequest | SessionRequest | ForgetRequest
+    StateRequest
+    | DrainRequest
+    | ListenerRequest
+    | KeysRequest
+    | SessionRequest
+    | ForgetRequest
+    | RequestsRequest
+    | WatchRequest
 )
 REQUESTS: Mapping[str, type[Request]] = {
     "state": StateRequest,
@@ -91,6 +122,8 @@ REQUESTS: Mapping[str, type[Request]] = {
     "keys": KeysRequest,
     "session": SessionRequest,
     "forget": ForgetRequest,
+    "requests": RequestsRequest,
+    "watch": WatchRequest,
 }
 
 
@@ -143,6 +176,55 @@ class BudgetRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCooldown:
+    """One reason why a key is not used."""
+
+    model: str | None = None
+    """None: it applies to every model."""
+    cause: str = ""
+    status: int = 0
+    seconds: float = 0.0
+    """Until the next attempt; 0 if the next request makes it."""
+    since: float = 0.0
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """One key, of which no more than the last four characters leave the worker."""
+
+    id: str
+    tail: str = ""
+    state: str = ""
+    cooldowns: tuple[KeyCooldown, ...] = ()
+    used_today: int = 0
+    in_flight: int = 0
+    last_error: str = ""
+    """The provider's text when it last refused the key; empty if the key has no cooldown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """The requests to models of the last minutes."""
+
+    requests_per_minute: int = 0
+    """Ended in the last minute."""
+    output_tokens_per_s: float = 0.0
+    """Of the answers that ended in the last minute."""
+    requests: int = 0
+    """Ended in the last five minutes."""
+    errors: int = 0
+    """Of these."""
+    answers: int = 0
+    """Of these, streams that began."""
+    ttft_median_s: float | None = None
+    """Seconds from the request to the first byte of a streamed answer, in five minutes."""
+    ttft_p95_s: float | None = None
+    history: tuple[int, ...] = ()
+    """Requests that ended in each five seconds of the last five minutes, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """The state of one worker process, as status and the health probe use it."""
 
@@ -183,34 +265,8 @@ class WorkerState:
     version: str = ""
     build: str = ""
     """Hash of the source that the process runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyCooldown:
-    """One reason why a key is not used."""
-
-    model: str | None = None
-    """None: it applies to every model."""
-    cause: str = ""
-    status: int = 0
-    seconds: float = 0.0
-    """Until the next attempt; 0 if the next request makes it."""
-    since: float = 0.0
-    """Seconds since the epoch."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRow:
-    """One key, of which no more than the last four characters leave the worker."""
-
-    id: str
-    tail: str = ""
-    state: str = ""
-    cooldowns: tuple[KeyCooldown, ...] = ()
-    used_today: int = 0
-    in_flight: int = 0
-    last_error: str = ""
-    """The provider's text when it last refused the key; empty if the key has no cooldown."""
+    traffic: Traffic = field(default_factory=Traffic)
+    key_rows: tuple[KeyRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

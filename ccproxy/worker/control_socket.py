@@ -18,6 +18,7 @@ from typing import Any
 
 from ccproxy import __version__
 from ccproxy.build import installed_build
+from ccproxy.ipc.activity import encode_line
 from ccproxy.ipc.control_messages import (
     Done,
     DrainRequest,
@@ -29,13 +30,15 @@ from ccproxy.ipc.control_messages import (
     Refusal,
     Reply,
     Request,
+    RequestsRequest,
     SessionRequest,
+    WatchRequest,
     WorkerState,
     decode_request,
     encode,
 )
 from ccproxy.logs import LogFile
-from ccproxy.worker.key_report import answer_keys, faulty_key, reason
+from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.worker import Worker
 
@@ -126,8 +129,7 @@ class ControlSocket:
             connection.setblocking(False)
             async with asyncio.timeout(IO_SECONDS):
                 line = await _read_line(connection)
-            reply, fds = await self._answer(line)
-            data = encode(reply)
+            data, fds = await self._answer(line, connection)
             if fds:
                 # Fits into any socket buffer, so this neither blocks nor is cut.
                 socket.send_fds(connection, [data], fds)
@@ -135,15 +137,23 @@ class ControlSocket:
             async with asyncio.timeout(IO_SECONDS):
                 await asyncio.get_running_loop().sock_sendall(connection, data)
 
-    async def _answer(self, line: bytes) -> tuple[Reply, list[int]]:
-        """Return the reply and the file descriptors to send with it."""
+    async def _answer(self, line: bytes, connection: socket.socket) -> tuple[bytes, list[int]]:
+        """Return the reply and the file descriptors to send with it; events are sent here."""
         try:
             request = decode_request(line)
         except MessageError as error:
-            return Refusal(error=str(error)), []
-        if isinstance(request, ListenerRequest):
-            return self._listener()
-        return await self._reply(request), []
+            return encode(Refusal(error=str(error))), []
+        activity = self._worker.activity
+        match request:
+            case WatchRequest(since=since):
+                await activity.feed.serve(connection, first=activity.first_events(since))
+                return b"", []
+            case RequestsRequest():
+                return encode_line(activity.requests(request)), []
+            case ListenerRequest():
+                reply, fds = self._listener()
+                return encode(reply), fds
+        return encode(await self._reply(request)), []
 
     async def _reply(self, request: Request) -> Reply:
         match request:
@@ -189,6 +199,8 @@ class ControlSocket:
             started=worker.started,
             version=__version__,
             build=_BUILD,
+            traffic=worker.activity.traffic.report(),
+            key_rows=key_rows(worker),
         )
 
     async def _forget(self) -> Reply:

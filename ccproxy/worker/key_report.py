@@ -53,9 +53,14 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
     unsaved = ""
     if request.action not in ("list", "test"):
         worker.logs.events.info(f"keys.{request.action}", keys=ids)
+        worker.activity.change_keys(ids, request.action)
         unsaved = await _save(worker)
-    keys = tuple(_row(key) for key in worker.pool.snapshot())
-    return KeysReply(keys=keys, tests=tests, unsaved=unsaved)
+    return KeysReply(keys=key_rows(worker), tests=tests, unsaved=unsaved)
+
+
+def key_rows(worker: Worker) -> tuple[KeyRow, ...]:
+    """Return every key with its state."""
+    return tuple(_row(key) for key in worker.pool.snapshot())
 
 
 def _row(key: KeyView) -> KeyRow:

@@ -40,6 +40,7 @@ class UsageCounter:
     def note(self, record: AccessRecord) -> Used:
         """Count one request for a model that has ended; return what it used."""
         used = self._used(record)
+        record.cost = used.cost
         self.totals.add(used)
         self.requests_by_model[record.model] += 1
         if self._writer is not None:

@@ -22,6 +22,7 @@ from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
+from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
 from ccproxy.worker.budget_guard import BudgetGuard, open_budgets
 from ccproxy.worker.key_pool import make_pool
@@ -94,6 +95,7 @@ class Worker:
     chooser: Chooser
     siblings: Siblings
     session: Session
+    activity: Activity
     budgets: BudgetGuard | None = None
     """None if the entry has no budgets."""
     counting: TokenCounting = field(default_factory=TokenCounting)
@@ -181,6 +183,7 @@ def make_worker(
             config, home=home, authenticator=authenticator, log=log, redact=redact
         ),
         budgets=open_budgets(config, state=state, secret=signing_key, log=log),
+        activity=Activity(config.label, redact=redact),
     )
 
 

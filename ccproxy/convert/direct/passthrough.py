@@ -56,6 +56,7 @@ class Passthrough:
     ) -> None:
         """Read *body*; *model* and *requested* are passed if they differ from its `model`."""
         body, self.dropped = rules.without_tools(body)
+        self.known_dropped = self.dropped
         body, head = _read(body, rules)
         check_model(head.model)
         self.requested = requested or head.model

@@ -63,6 +63,7 @@ async def answer_by_peer(
     record = request.record
     _take_route(request, chosen, str(chosen.ref), chosen.reason)
     record.hand_over(chosen.ref.label)
+    request.worker.activity.start(record)
     async with AsyncExitStack() as stack:
         try:
             answer = await stack.enter_async_context(_asked(request, chosen, chosen.ref, path))

@@ -15,6 +15,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.errors import Problem
+from ccproxy.ipc.activity import CacheLoss, FailedAttempt
 from ccproxy.worker.budget_guard import Reservation
 from ccproxy.worker.log.lines import RequestLog
 
@@ -23,6 +24,8 @@ MAX_CAPTURED = 8 * 1024 * 1024
 MAX_NAME = 256
 """Characters of a model's name in the log; it is the client's text."""
 MAX_PATH = 512
+MAX_FAILURES = 16
+"""Failed attempts that are kept; the last one is always among them."""
 
 CLIENT_LEFT = 499
 """The status that is logged if the client left first. It is nginx's, and is never sent."""
@@ -88,15 +91,34 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     """Which entry answers and why, if more than the model's name decided it."""
     reservation: Reservation | None = None
     """What it may spend; None if there are no budgets, or it is not admitted yet."""
+    session: str = ""
+    """Claude Code's session; empty for other clients."""
+    agent: str = ""
+    """The id of the sub-agent that sent it."""
+    size: int = 0
+    """Bytes of the request's body."""
+    dropped: tuple[str, ...] = ()
+    """The parts of the request that are not sent to the provider."""
+    failures: tuple[FailedAttempt, ...] = ()
+    """The attempts that the provider refused."""
+    chunks: int = 0
+    """Writes to the client with a part of the answer."""
+    pings: int = 0
+    cost: float | None = None
+    """US dollars; None if the model's price is unknown, or before the end."""
+    cache_loss: CacheLoss | None = None
     _started: float = msgspec.field(default_factory=time.monotonic)
-    _ended: float = 0.0
+    _converted: float = 0.0
+    _sent: float = 0.0
     _first_byte: float | None = None
+    _ended: float = 0.0
 
     # What happens to the request, in order.
 
     def begin_model_request(self, requested: str, model: str, *, stream: bool) -> None:
         """Record that the request is for a model."""
         self.requested, self.model, self.stream = requested[:MAX_NAME], model[:MAX_NAME], stream
+        self._converted = time.monotonic()
 
     def take_route(self, route: str, model: str, requested: str = "") -> None:
         """Record which entry or model answers, and why."""
@@ -117,9 +139,15 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         """Record that the request is sent to the provider with *key*."""
         self.key = key
         self.attempts += 1
+        self._sent = time.monotonic()
 
-    def first_byte(self) -> None:
-        """Record that the response begins; only the first call counts."""
+    def attempt_failed(self, failure: FailedAttempt) -> None:
+        """Record that the provider refused an attempt."""
+        self.failures = (*self.failures[: MAX_FAILURES - 1], failure)
+
+    def write_chunk(self) -> None:
+        """Record that a part of the answer is written; the first one begins the response."""
+        self.chunks += 1
         if self._first_byte is None:
             self._first_byte = time.monotonic()
 
@@ -136,6 +164,26 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         self.status, self.error = CLIENT_LEFT, "client_left"
 
     # What is known about it.
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the beginning to the end, or until now."""
+        return (self._ended or time.monotonic()) - self._started
+
+    @property
+    def converted_after(self) -> float | None:
+        """Seconds until the request was converted; None if it was not."""
+        return self._converted - self._started if self._converted else None
+
+    @property
+    def sent_after(self) -> float | None:
+        """Seconds until the last attempt was sent; None if there was none."""
+        return self._sent - self._started if self._sent else None
+
+    @property
+    def first_byte_after(self) -> float | None:
+        """Seconds until the first byte of the answer was written; None if there was none."""
+        return None if self._first_byte is None else self._first_byte - self._started
 
     @property
     def request_body(self) -> bytes:

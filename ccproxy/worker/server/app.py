@@ -40,6 +40,12 @@ from ccproxy.worker.server.provider_exchange import noted, shutdown_as_problem
 from ccproxy.worker.server.route import Endpoint, Route
 from ccproxy.worker.worker import Worker
 
+SESSION_HEADER = "x-claude-code-session-id"
+AGENT_HEADER = "x-claude-code-agent-id"
+"""Claude Code's own headers; the second one comes from sub-agents only."""
+MAX_SESSION = 64
+"""Characters of these headers that are kept."""
+
 _DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
 
 
@@ -128,8 +134,8 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
     route = route_of(request.path)
     record.is_probe = route.is_probe
     worker.session.switches.catch_up()
-    if route.is_for_model and worker.session.keeps_bodies:
-        record.bodies = Bodies()
+    if route.is_for_model:
+        _accept(request)
     try:
         response = await _answer(request, route)
         if running.draining and not response.prepared:
@@ -144,7 +150,18 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
         raise
     finally:
         running.tasks.discard(task)
+        worker.activity.release(record)
         _finish_record(request, route)
+
+
+def _accept(request: ClientRequest) -> None:
+    """Prepare the record of a request that is for a model."""
+    worker, record = request.worker, request.record
+    record.session = request.headers.get(SESSION_HEADER, "")[:MAX_SESSION]
+    record.agent = request.headers.get(AGENT_HEADER, "")[:MAX_SESSION]
+    if worker.session.keeps_bodies:
+        record.bodies = Bodies()
+    worker.activity.accept(record)
 
 
 def _finish_record(request: ClientRequest, route: Route) -> None:
@@ -155,6 +172,7 @@ def _finish_record(request: ClientRequest, route: Route) -> None:
         record.finish(worker.logs.requests)
         if route.is_for_model and record.requested:
             used = worker.session.note(record, request.headers)
+            worker.activity.finish(record)
     except Exception:  # noqa: BLE001 - the client has its response already
         worker.logs.events.exception("request.unrecorded", request=record.request_id)
     if record.reservation is not None and worker.budgets is not None:

@@ -55,7 +55,7 @@ async def _return_body(
     if request.worker.requests.draining:
         own.force_close()
     await own.prepare(request)
-    request.record.first_byte()
+    request.record.write_chunk()
     try:
         while data := await response.content.readany():
             await own.write(data)

@@ -77,7 +77,7 @@ class EventStream:
         Then `drain` must be awaited. Raises ConnectionError if the client has left.
         """
         record = self._request.record
-        record.first_byte()
+        record.write_chunk()
         if record.bodies is not None:
             record.bodies.add(data)
         self._write(data)
@@ -132,6 +132,7 @@ class EventStream:
         if may_ping and now >= self._ping_due():
             with suppress(ConnectionError):  # a client that left cancels the endpoint's task
                 self._write(self._ping)
+                self._request.record.pings += 1
         # Within one interval at the latest, because every write changes what is due.
         soonest, latest = now + self._ping_seconds / 10, now + self._ping_seconds
         self._timer = self._loop.call_at(min(max(self._ping_due(), soonest), latest), self._tick)

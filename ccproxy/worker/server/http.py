@@ -22,6 +22,7 @@ import asyncio
 import logging
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
 
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -31,10 +32,14 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from ccproxy.errors import Problem
+from ccproxy.ipc.activity import FailedAttempt
+from ccproxy.keys.pool import Lease
+from ccproxy.keys.retry import Step
 from ccproxy.worker.aiohttp_internals import ClientProtocol, HookedRequest
 from ccproxy.worker.peers.choice import Chosen
 from ccproxy.worker.server.access_record import MAX_PATH, AccessRecord
 from ccproxy.worker.server.error_response import problem_response, unexpected
+from ccproxy.worker.upstream.provider_answer import AttemptFailed
 from ccproxy.worker.worker import Worker
 
 BODY_LIMIT = 64 * 1024 * 1024
@@ -50,6 +55,8 @@ LINGER_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75.0
 FIELD_LIMIT = 64 * 1024
 """Bytes of one header and of the request line."""
+MAX_REASON = 300
+"""Characters of a refusal that are kept."""
 RESERVED_DESCRIPTORS = 64
 """File descriptors that no client can use up: logs, databases, the control socket."""
 
@@ -89,9 +96,28 @@ class ClientRequest(HookedRequest):
         else:
             pieces = [piece async for piece in self._pieces(BODY_LIMIT)]
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.record.size = len(body)
         if self.record.bodies is not None:
             self.record.bodies.request = body
         return body
+
+    def attempt_failed(self, lease: Lease, failure: AttemptFailed, step: Step) -> None:
+        """Record an attempt that the provider refused, and what follows."""
+        verdict = failure.verdict
+        following: Literal["end", "other_key", "repeat"] = "end"
+        if step.again:
+            following = "other_key" if step.other_key else "repeat"
+        refused = FailedAttempt(
+            at=round(self.record.elapsed, 4),
+            key=lease.tail,
+            status=verdict.status,
+            cause=verdict.cause.value if verdict.cause else "",
+            effect=verdict.effect.value,
+            next=following,
+            delay=round(step.delay, 3),
+            reason=self.worker.logs.redact(failure.problem.message)[:MAX_REASON],
+        )
+        self.worker.activity.refuse(self.record, refused, lease.id)
 
     async def discard_body(self, limit: int) -> None:
         """Read the body without keeping it; raises as `body` does."""

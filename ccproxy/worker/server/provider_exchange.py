@@ -40,6 +40,10 @@ class ModelExchange(Protocol):
         """The parts of the request that are not sent to the provider."""
 
     @property
+    def known_dropped(self) -> tuple[str, ...]:
+        """The same without unknown fields, which are costly to find."""
+
+    @property
     def usage(self) -> Mapping[str, Any]:
         """The token counts of the answer, as far as they are known."""
 
@@ -56,6 +60,7 @@ def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, s
     """
     record, worker = request.record, request.worker
     record.begin_model_request(requested, model, stream=stream)
+    worker.activity.start(record)
     if worker.budgets is not None and record.reservation is None:
         client = worker.authenticator.client_of(request.headers)
         record.reservation = worker.budgets.reserve(client, model=model, size=size)
@@ -65,6 +70,7 @@ def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
     """Admit the request for a model, and log what conversion dropped; raises as `admit` does."""
     model, size = exchange.model, len(exchange.body)
     admit(request, exchange.requested, model, stream=exchange.streams, size=size)
+    request.record.dropped = exchange.known_dropped
     if request.worker.config.log_level != "DEBUG":
         return  # to list what was dropped costs more than the rest of a small request
     request.worker.logs.requests.debug(
@@ -79,7 +85,8 @@ def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
 
 
 def end_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
-    """Record the answer's token counts and stop reason."""
+    """Record the answer's token counts and stop reason, and what was not sent."""
+    request.record.dropped = exchange.known_dropped
     request.record.end_model_request(exchange.usage, exchange.stop_reason)
 
 
@@ -123,6 +130,7 @@ def outgoing(
         hop=request.chosen.hop if request.chosen else 0,
         may_repeat=may_repeat(request),
         on_attempt=request.record.attempt,
+        on_failure=request.attempt_failed,
     )
 
 

@@ -85,6 +85,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """False if the client is repeating the request itself: then there is one attempt per key."""
     on_attempt: Callable[[str], None] = lambda _key: None
     """Called with the key, as it may be shown, each time that the request is sent."""
+    on_failure: Callable[[Lease, AttemptFailed, Step], None] = lambda _lease, _failure, _step: None
+    """Called for each attempt that the provider refused, with what follows."""
 
 
 class ProviderClient:
@@ -208,6 +210,7 @@ class ProviderClient:
                 self._release(lease)
                 step = plan.after(failure.verdict)
                 self._log_failure(failure, lease, attempts, step)
+                outgoing.on_failure(lease, failure, step)
                 if not step.again:
                     raise
                 last = failure

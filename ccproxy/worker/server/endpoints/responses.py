@@ -96,6 +96,7 @@ def _outgoing(request: ClientRequest, body: bytes) -> Outgoing:
         hop=chosen.hop if chosen else 0,
         may_repeat=may_repeat(request),
         on_attempt=request.record.attempt,
+        on_failure=request.attempt_failed,
     )
 
 

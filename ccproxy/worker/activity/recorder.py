@@ -1,0 +1,157 @@
+"""
+The requests of one worker, running and finished, for the control socket and its watchers.
+
+Running requests are kept in a dict and the last ones that finished in a ring, both as the records
+that exist anyway. Timelines are made from them only when they are read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from ccproxy.ipc.activity import (
+    ActivityEvent,
+    EventName,
+    FailedAttempt,
+    KeyEvent,
+    RequestsReply,
+    RequestTimeline,
+)
+from ccproxy.ipc.control_messages import RequestsRequest
+from ccproxy.worker.activity.event_feed import EventFeed
+from ccproxy.worker.activity.timeline import timeline_of
+from ccproxy.worker.activity.traffic import TrafficMeter
+from ccproxy.worker.server.access_record import AccessRecord
+
+MAX_FINISHED = 1000
+"""Finished requests that are kept, about 1 KiB each."""
+SLOW_SECONDS = 10.0
+"""A request whose answer begins later than this is slow."""
+
+
+class Activity:
+    """What a worker is doing and has done."""
+
+    def __init__(self, label: str, *, redact: Callable[[str], str]) -> None:
+        self.traffic = TrafficMeter()
+        self.feed = EventFeed(label)
+        self._label = label
+        self._redact = redact
+        self._running: dict[int, AccessRecord] = {}
+        self._finished: deque[AccessRecord] = deque(maxlen=MAX_FINISHED)
+
+    # What happens to a request, in order.
+
+    def accept(self, record: AccessRecord) -> None:
+        """Take a request that may be for a model."""
+        self._running[id(record)] = record
+
+    def start(self, record: AccessRecord) -> None:
+        """Report that the model of a request is known."""
+        if self.feed.is_watched and id(record) in self._running:
+            self._publish("request.started", request=self._timeline(record, is_running=True))
+
+    def refuse(self, record: AccessRecord, failure: FailedAttempt, key_id: str) -> None:
+        """Record that the provider refused an attempt, and report the consequence for the key."""
+        record.attempt_failed(failure)
+        if not self.feed.is_watched:
+            return
+        key = KeyEvent(
+            id=key_id,
+            tail=failure.key,
+            cause=failure.cause,
+            status=failure.status,
+            effect=failure.effect,
+            next=failure.next,
+            request=record.request_id,
+            reason=failure.reason,
+        )
+        self._publish("key.refused", key=key)
+
+    def finish(self, record: AccessRecord) -> None:
+        """Take a request to a model that has ended."""
+        self._finished.append(record)
+        if not record.answered_by:
+            self.traffic.note(record)
+        if self.feed.is_watched:
+            self._publish("request.finished", request=self._timeline(record, is_running=False))
+
+    def release(self, record: AccessRecord) -> None:
+        """Forget a running request."""
+        self._running.pop(id(record), None)
+
+    def change_keys(self, ids: Sequence[str], action: str) -> None:
+        """Report an action of the user on keys."""
+        if self.feed.is_watched:
+            for key_id in ids:
+                self._publish("key.changed", key=KeyEvent(id=key_id, action=action))
+
+    # Questions.
+
+    def requests(self, request: RequestsRequest) -> RequestsReply:
+        """Return the requests that *request* asks for."""
+        running = [
+            self._timeline(record, is_running=True)
+            for record in self._running.values()
+            if record.requested and _is_wanted(record, request)
+        ]
+        matches = (record for record in reversed(self._finished) if _is_wanted(record, request))
+        last = [
+            self._timeline(record, is_running=False)
+            for record in islice(matches, max(0, request.limit))
+        ]
+        return RequestsReply(running=tuple(running), finished=tuple(reversed(last)))
+
+    def first_events(self, since: float | None) -> Iterator[ActivityEvent]:
+        """Return for a new watcher the requests that ended *since*, then those that are running."""
+        for record in self._finished if since is not None else ():
+            if record.started_at + record.elapsed >= (since or 0.0):
+                timeline = self._timeline(record, is_running=False)
+                yield self._event("request.finished", request=timeline)
+        for record in self._running.values():
+            if record.requested:
+                timeline = self._timeline(record, is_running=True)
+                yield self._event("request.started", request=timeline)
+
+    def _timeline(self, record: AccessRecord, *, is_running: bool) -> RequestTimeline:
+        return timeline_of(record, label=self._label, is_running=is_running, redact=self._redact)
+
+    def _publish(
+        self,
+        name: EventName,
+        *,
+        request: RequestTimeline | None = None,
+        key: KeyEvent | None = None,
+    ) -> None:
+        self.feed.publish(self._event(name, request=request, key=key))
+
+    def _event(
+        self,
+        name: EventName,
+        *,
+        request: RequestTimeline | None = None,
+        key: KeyEvent | None = None,
+    ) -> ActivityEvent:
+        return ActivityEvent(
+            event=name,
+            at=time.time(),
+            label=self._label,
+            pid=os.getpid(),
+            request=request,
+            key=key,
+        )
+
+
+def _is_wanted(record: AccessRecord, request: RequestsRequest) -> bool:
+    if request.id and not record.request_id.startswith(request.id):
+        return False
+    if request.failed and not record.failed:
+        return False
+    if request.slow:
+        waited = record.first_byte_after
+        return (record.elapsed if waited is None else waited) >= SLOW_SECONDS
+    return True
