@@ -81,6 +81,7 @@ class ForgetRequest:
     op: Literal["forget"] = "forget"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestsRequest:
     """Asks for the last requests to models; returns a `RequestsReply` of `ipc/activity.py`."""
 

@@ -180,6 +180,18 @@ def summed(
     return [_row(row) for row in rows]
 
 
+def today(state: Path) -> dict[str, Totals]:
+    """
+    Return the totals of each label since midnight of the user's clock.
+
+    Raises:
+        CcproxyError: If the file is damaged.
+
+    """
+    midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    return {row.group[0]: row.totals for row in summed(state, by=["label"], since=midnight)}
+
+
 def hour_of(at: float) -> str:
     """Return the hour of the user's clock at *at*, as YYYY-MM-DDTHH."""
     return datetime.fromtimestamp(at).strftime("%Y-%m-%dT%H")

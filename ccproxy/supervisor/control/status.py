@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ccproxy.ipc.control_messages import BudgetRow, KeyCounts
+from ccproxy.ipc.control_messages import BudgetRow, KeyCounts, KeyRow, Traffic
 from ccproxy.logs import log_path
 from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
 from ccproxy.supervisor.fleet.worker_slot import UNKNOWN, WorkerSlot
@@ -72,6 +72,9 @@ class Row:
     """Hash of the source that the worker runs; empty if unknown."""
     log_dropped_total: int = 0
     """Log lines lost since the start because the disk was full."""
+    traffic: Traffic = field(default_factory=Traffic)
+    key_rows: tuple[KeyRow, ...] = ()
+    """The keys of the process with the fewest ready ones."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row for `status --json`."""
@@ -99,6 +102,7 @@ def row_of(
     first = next((one for one in states if one != UNKNOWN), UNKNOWN)
     ages = [age_of(slot.record.identity) for slot in serving if slot.record]
     reasons = (slot.reason(now) for slot, phase in phases if phase is not Phase.READY)
+    poorest = _poorest(one.keys for one in states)
     return Row(
         label=spec.label,
         port=spec.port,
@@ -106,7 +110,7 @@ def row_of(
         state=state.value,
         pids=tuple(slot.record.identity.pid for slot in running if slot.record),
         uptime_s=round(min(ages), 1) if ages else None,
-        keys=_poorest(one.keys for one in states),
+        keys=None if poorest is None else {"ready": poorest.ready, "total": poorest.total},
         in_flight=sum(one.in_flight for one in states),
         connections=sum(one.connections for one in states),
         max_connections=sum(one.max_connections for one in states),
@@ -126,6 +130,8 @@ def row_of(
         version=first.version,
         build=first.build,
         log_dropped_total=sum(one.log_dropped_total for one in states),
+        traffic=_added([one.traffic for one in states]),
+        key_rows=next((one.key_rows for one in states if one.keys is poorest), ()),
     )
 
 
@@ -146,8 +152,30 @@ def state_of(phases: Iterable[tuple[int, Phase]], *, is_stopping: bool = False) 
     return Phase.DEGRADED if serves and worst is not Phase.READY else worst
 
 
-def _poorest(pools: Iterable[KeyCounts | None]) -> Mapping[str, int] | None:
+def _poorest(pools: Iterable[KeyCounts | None]) -> KeyCounts | None:
     # Every process has its own pool of the same keys; the one with the fewest ready keys counts.
     counts = [pool for pool in pools if pool is not None]
-    poorest = min(counts, key=lambda pool: pool.ready, default=None)
-    return None if poorest is None else {"ready": poorest.ready, "total": poorest.total}
+    return min(counts, key=lambda pool: pool.ready, default=None)
+
+
+def _added(parts: Sequence[Traffic]) -> Traffic:
+    """
+    Return the traffic of all processes of an entry.
+
+    The median is the mean of theirs, weighted by answers, and the 95th percentile is the highest.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    answers = sum(part.answers for part in parts)
+    histories = [part.history for part in parts if part.history]
+    weighted = sum((part.ttft_median_s or 0.0) * part.answers for part in parts)
+    return Traffic(
+        requests_per_minute=sum(part.requests_per_minute for part in parts),
+        output_tokens_per_s=round(sum(part.output_tokens_per_s for part in parts), 1),
+        requests=sum(part.requests for part in parts),
+        errors=sum(part.errors for part in parts),
+        answers=answers,
+        ttft_median_s=round(weighted / answers, 3) if answers else None,
+        ttft_p95_s=max((part.ttft_p95_s or 0.0 for part in parts), default=0.0) or None,
+        history=tuple(map(sum, zip(*histories, strict=False))),
+    )

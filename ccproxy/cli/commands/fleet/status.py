@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +17,12 @@ from ccproxy.cli.render.terminal import notify, print_error, show
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.cli.single_proxy import has_table
 from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.control.client import FleetStatus, fleet_status
 from ccproxy.supervisor.control.status import Row
+
+if TYPE_CHECKING:
+    from ccproxy.store.usage_totals import Totals
 
 WATCH_SECONDS = 2.0
 NOT_RUNNING = 3
@@ -66,7 +71,9 @@ def _print_status(
     chosen = known_labels(fleet, [row.label for row in result.proxies], labels)
     rows = [row for row in result.proxies if row.label in chosen]
     if as_json:
-        show(json.dumps({**result.as_json(), "proxies": [row.as_json() for row in rows]}, indent=2))
+        totals = _today(fleet)
+        proxies = [{**row.as_json(), **_usage_fields(totals, row.label)} for row in rows]
+        show(json.dumps({**result.as_json(), "proxies": proxies}, indent=2))
     else:
         text = status_text(
             result,
@@ -80,6 +87,27 @@ def _print_status(
     if code == NOT_RUNNING and not as_json:
         notify(options, "Nothing is running.  Next:  ccproxy start")
     return code
+
+
+def _today(fleet: Fleet) -> Mapping[str, Totals] | None:
+    """Return the statistics of today by label; None if they cannot be read."""
+    from ccproxy.store.usage_totals import today  # SQLite
+
+    try:
+        return today(fleet.state)
+    except CcproxyError:  # the state of the fleet is shown all the same
+        return None
+
+
+def _usage_fields(totals: Mapping[str, Totals] | None, label: str) -> dict[str, object]:
+    """Return the fields of `status --json` that come from the statistics; null if unknown."""
+    if totals is None:
+        return {"requests_today": None, "errors_today": None, "cost_today": None}
+    one = totals.get(label)
+    if one is None:
+        return {"requests_today": 0, "errors_today": 0, "cost_today": 0.0}
+    cost = None if one.known_cost is None else round(one.known_cost, 6)
+    return {"requests_today": one.requests, "errors_today": one.errors, "cost_today": cost}
 
 
 def exit_code(result: FleetStatus, rows: Sequence[Row]) -> int:

@@ -1,0 +1,60 @@
+"""Print what happens in the fleet as JSON lines."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import show
+from ccproxy.cli.selection import complete_label, known_labels, open_fleet
+from ccproxy.text import printable
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "ccproxy events",
+        "ccproxy events kimi --type request.finished | jq '.request.cost'",
+        "ccproxy events --type key.refused --type entry.state",
+    ],
+)
+@click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="EVENT",
+    help="Only these events, such as request.finished; can be repeated.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="Exit after so many events.")
+@click.pass_obj
+def events(
+    options: Options, labels: tuple[str, ...], *, types: tuple[str, ...], count: int | None
+) -> None:
+    """
+    Print the events of the proxies named by LABEL, or of all proxies, until it is interrupted.
+
+    Each line is a JSON object: a request began or ended, a key was refused or changed, an entry
+    changed its state, a switch was set. docs/events.md describes the fields. The state of each
+    entry and the running requests come first. A reader that is too slow misses events and gets
+    `events.lost`. There is no text of conversations in it.
+    """
+    from ccproxy.ipc.activity import EVENTS, encode_line  # msgspec
+    from ccproxy.supervisor.control.fleet_activity import FleetWatch
+
+    unknown = [name for name in types if name not in EVENTS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]} is not one of {', '.join(EVENTS)}")
+    fleet = open_fleet(options)
+    chosen = known_labels(fleet, [], labels) if labels else None
+    printed = 0
+    with closing(FleetWatch(fleet, chosen)) as watch:
+        for event in watch:
+            if types and event.event not in types:
+                continue
+            show(printable(encode_line(event).decode().rstrip()))
+            printed += 1
+            if printed == count:
+                return
