@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import msgspec
-from msgspec import Raw
-
+from ccproxy.convert.chat.request import to_chat
+from ccproxy.convert.common.conversion import ConvertedRequest
 from ccproxy.convert.common.refused_features import (
     CONVERTED_FEATURES,
     LearnedRefusals,
@@ -20,17 +19,10 @@ from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration, estimate
 from ccproxy.convert.common.tool_filter import without_tools
 from ccproxy.convert.responses.learning import Refusals, other_api
+from ccproxy.convert.responses.request import to_responses
 from ccproxy.errors import Problem
-from ccproxy.protocol.json_splice import fields_of
-from ccproxy.protocol.literals import is_present
-from ccproxy.protocol.messages import (
-    Message,
-    MessagesRequest,
-    ScannedBody,
-    blocks_of,
-    read_request,
-)
-from ccproxy.providers.quirks import Api, Quirks, Target
+from ccproxy.protocol.messages import MessagesRequest, ScannedBody, read_request
+from ccproxy.providers.quirks import Api, Target
 
 CALIBRATED_MARGIN = 1.25
 """A request is refused above this multiple of the window, by a calibrated estimate."""
@@ -108,22 +100,43 @@ class ConversionContext:
         scanned = self.cache.scans.scan(self.without_tools(body)[0])
         request = read_request(scanned, counting=True)
         model = model or self.pick_model(request.model)
-        return self.calibration.apply(model, self.estimate(request, scanned, model))
+        target = self.target_of(model)
+        try:
+            converted = self.convert(request, target)
+        except Problem:  # a request that is only counted is not refused
+            return self.calibration.apply(model, estimate(request, scanned))
+        estimated = self.estimate(request, scanned, target, converted)
+        return self.calibration.apply(model, estimated)
+
+    def convert(self, request: MessagesRequest, target: Target) -> ConvertedRequest:
+        """
+        Convert *request* to the dialect of *target*.
+
+        Raises:
+            Problem: invalid_request_error if the Messages API refuses the request, too.
+        """
+        cache = self.cache.conversations
+        if target.api == "responses":
+            return to_responses(
+                request, target, signer=self.signer, cache=cache, refusals=self.refusals
+            )
+        return to_chat(request, target, signer=self.signer, cache=cache)
 
     def estimate(
         self,
         request: MessagesRequest,
         scanned: ScannedBody,
-        model: str,
-        *,
-        tools: int | None = None,
+        target: Target,
+        converted: ConvertedRequest,
     ) -> int:
-        """Return an estimate of the input tokens that *model* gets, before calibration."""
-        reduced = sent_parts(request, scanned, self.target_of(model))
-        if reduced is not request:
-            counted = (reduced.system, reduced.tools, *(each.content for each in reduced.messages))
-            scanned = self.cache.scans.scan(b"".join(counted))
-        return estimate(reduced, scanned, tools=tools)
+        """Return an estimate of the input tokens of the *converted* request, not calibrated."""
+        return estimate(
+            request,
+            scanned,
+            tools=converted.tools,
+            unsent=converted.unsent,
+            sees_images=target.quirks.images,
+        )
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:
         """
@@ -177,66 +190,3 @@ def _is_compaction(request: MessagesRequest) -> bool:
     users = (message for message in reversed(request.messages) if message.role == "user")
     last = next(users, None)
     return last is not None and _COMPACTION in bytes(last.content)
-
-
-_BLOCKS = msgspec.json.Decoder(list[Raw])
-
-
-def sent_parts(request: MessagesRequest, scanned: ScannedBody, target: Target) -> MessagesRequest:
-    """
-    Return *request* without what a converted request does not contain; itself if all is sent.
-
-    Thinking is dropped for providers that refuse it, its signatures always; images are dropped for
-    models without vision.
-    """
-    if target.api != "chat":
-        return request
-    has_thinking = b'thinking"' in scanned.body
-    has_images = not target.quirks.images and scanned.has_base64
-    if not (has_thinking or has_images):
-        return request
-    messages = [_sent_message(message, target.quirks) for message in request.messages]
-    return msgspec.structs.replace(request, messages=messages)
-
-
-def _sent_message(message: Message, quirks: Quirks) -> Message:
-    content = bytes(message.content)
-    marker = b'thinking"' if message.role == "assistant" else b'"image"'
-    if marker not in content or (message.role != "assistant" and quirks.images):
-        return message
-    try:
-        blocks = blocks_of(message.content)
-        pairs = list(zip(_BLOCKS.decode(content), blocks, strict=True))
-    except (msgspec.MsgspecError, Problem, RecursionError):
-        return message  # the conversion reports the error
-    is_sent = quirks.history != "drop" and (
-        quirks.history_scope == "all" or any(block.type == "tool_use" for _, block in pairs)
-    )
-    dropped = {"thinking", "redacted_thinking"} | (set() if quirks.images else {"image"})
-    parts: list[Raw | dict[str, Any]] = []
-    for raw, block in pairs:
-        if block.type == "thinking" and is_sent:
-            parts.append({"thinking": block.thinking if is_present(block.thinking) else None})
-        elif block.type == "tool_result" and not quirks.images and b'"image"' in bytes(raw):
-            parts.append(_without_images(raw))
-        elif block.type not in dropped:
-            parts.append(raw)
-    return Message(message.role, Raw(msgspec.json.encode(parts)))
-
-
-class _Typed(msgspec.Struct):
-    type: str = ""
-
-
-_TYPED = msgspec.json.Decoder(_Typed)
-
-
-def _without_images(raw: Raw) -> Raw:
-    """Return a tool result without the images in its content."""
-    fields = fields_of(raw) or {}
-    try:
-        inner = _BLOCKS.decode(fields["content"])
-        rest = [each for each in inner if _TYPED.decode(each).type != "image"]
-    except (KeyError, msgspec.MsgspecError, RecursionError):
-        return raw
-    return Raw(msgspec.json.encode({**fields, "content": rest}))

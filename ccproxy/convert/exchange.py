@@ -17,18 +17,17 @@ import msgspec
 
 from ccproxy.convert.chat.answer import to_message as completion_to_message
 from ccproxy.convert.chat.relay import ChatRelay
-from ccproxy.convert.chat.request import to_chat
 from ccproxy.convert.common.conversion import ConvertedRequest
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.responses.answer import to_message as response_to_message
 from ccproxy.convert.responses.relay import ResponsesRelay
-from ccproxy.convert.responses.request import to_responses
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.messages import error_body, read_request, unknown_fields
 from ccproxy.protocol.responses import objects
+from ccproxy.providers.quirks import Target
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()
@@ -77,22 +76,16 @@ class Exchange:
         self.stop_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
         self._removed_reasoning: list[dict[str, Any]] = []
-        converted = self._convert()
-        self._estimate = rules.estimate(request, text, self.model, tools=converted.tools)
+        target = rules.target_of(self.model)
+        converted = self._convert(target)
+        self._estimate = rules.estimate(request, text, target, converted)
         rules.check_window(request, self.model, estimated=self._estimate)
 
-    def _convert(self) -> ConvertedRequest:
+    def _convert(self, target: Target) -> ConvertedRequest:
         """Make the provider's request from the client's."""
-        rules, target = self._rules, self._rules.target_of(self.model)
-        cache = rules.cache.conversations
-        if "streaming" in rules.learned.features(target.api, self.model):
+        if "streaming" in self._rules.learned.features(target.api, self.model):
             self._request.stream = False
-        if target.api == "responses":
-            converted = to_responses(
-                self._request, target, signer=rules.signer, cache=cache, refusals=rules.refusals
-            )
-        else:
-            converted = to_chat(self._request, target, signer=rules.signer, cache=cache)
+        converted = self._rules.convert(self._request, target)
         self.api = target.api
         self.body = converted.body
         self.headers = converted.headers
@@ -110,7 +103,7 @@ class Exchange:
         if not self._rules.learn_from(problem, self.body, self.model):
             return False
         refused = self.body
-        self._convert()
+        self._convert(self._rules.target_of(self.model))
         return self.body != refused
 
     @cached_property

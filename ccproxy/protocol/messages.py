@@ -48,6 +48,8 @@ class Block(msgspec.Struct, gc=False):
     # thinking
     thinking: Raw = ABSENT
     signature: Raw = ABSENT
+    # redacted_thinking
+    data: Raw = ABSENT
     # tool_reference
     tool_name: Raw = ABSENT
 
@@ -230,6 +232,8 @@ class CharacterCounts(NamedTuple):
             scripts if any(scripts) else (),
         )
 
+
+NO_CHARACTERS: Final = CharacterCounts(0, 0, 0)
 
 SCRIPTS: Final = {
     "latin": (0xC2, 0xCB),

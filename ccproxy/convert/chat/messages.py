@@ -40,15 +40,11 @@ from ccproxy.convert.chat.content_parts import (
     texts_of,
     tool_result,
 )
-from ccproxy.convert.chat.reasoning import (
-    UNKNOWN_SIGNATURE,
-    content_with_thinking,
-    history_fields,
-    thought_signatures,
-)
+from ccproxy.convert.chat.reasoning import UNKNOWN_SIGNATURE, EarlierThinking
 from ccproxy.convert.chat.system_prompt import to_system_message
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.convert.common.request_cache import Checkpoint, ConvertedPrefix
+from ccproxy.convert.common.token_estimate import unsent_characters
 from ccproxy.convert.common.tool_names import ToolIds, id_literal
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
@@ -59,7 +55,7 @@ from ccproxy.protocol.literals import (
     to_arguments,
     with_path,
 )
-from ccproxy.protocol.messages import Block, Message, blocks_of
+from ccproxy.protocol.messages import NO_CHARACTERS, Block, Message, blocks_of
 
 ChatMessage = dict[str, Any]
 """A message for the provider; its texts are `Raw` string literals."""
@@ -92,6 +88,8 @@ class ChatConversation:
         # Open calls: the client's ID and the tool message, whose content is None until the result.
         self._calls: list[tuple[bytes, ChatMessage]] = []
         self._waiting: list[ChatMessage] = []
+        self.unsent = NO_CHARACTERS
+        """Characters of the thinking that is not sent, and of all signatures."""
 
     def known_ids(self) -> frozenset[str]:
         """Return the client's IDs of all calls."""
@@ -112,6 +110,7 @@ class ChatConversation:
             self._open(client_id, Raw(sent_id))
         self._conversion.dropped |= dict.fromkeys(prefix.dropped[: point.dropped])
         self._conversion.tool_names |= dict(prefix.tool_names[: point.tool_names])
+        self.unsent = point.unsent
         return point.messages
 
     def prefix(self) -> ConvertedPrefix | None:
@@ -190,6 +189,7 @@ class ChatConversation:
             open=len(self._calls),
             dropped=len(conversion.dropped),
             tool_names=len(conversion.tool_names),
+            unsent=self.unsent,
         )
         self._checkpoints.append(point)
 
@@ -244,22 +244,28 @@ class ChatConversation:
 
     def _assistant(self, blocks: list[Block], *, in_tool_turn: bool) -> ChatMessage | None:
         texts, calls, thinking = self._split(blocks)
+        in_tool_turn = in_tool_turn or bool(calls)
+        is_in_scope = in_tool_turn or self._quirks.history_scope == "all"
+        is_sent = is_in_scope and self._quirks.history != "drop" and bool(texts or calls)
+        self.unsent = self.unsent.plus(unsent_characters(blocks, thinking_is_sent=is_sent))
         if not texts and not calls:
             return None
         content = join_literals("\\n\\n", texts) if texts else None
         message: ChatMessage = {"role": "assistant", "content": content}
-        in_tool_turn = in_tool_turn or bool(calls)
         required = self._quirks.history_required and in_tool_turn
-        if thinking and not in_tool_turn and self._quirks.history_scope == "tool_turns":
+        if thinking and not is_in_scope:
             self._conversion.drop("messages.thinking")
-        elif thinking or required:
-            self._add_thinking(message, thinking, required=required)
+            thinking = []
+        earlier = EarlierThinking(thinking, self._conversion)
+        if thinking or required:
+            message["content"] = earlier.add_to(content)
+            message |= earlier.fields(required=required and self._conversion.thinks)
         if message["content"] is None and not self._quirks.null_content:
             message["content"] = EMPTY
         if calls:
             message["tool_calls"] = calls
             if self._quirks.thought_signatures:
-                self._sign(calls, thinking)
+                self._sign(calls, earlier)
         return message
 
     def _split(self, blocks: list[Block]) -> tuple[list[Raw], list[dict[str, Any]], list[Block]]:
@@ -281,11 +287,6 @@ class ChatConversation:
             texts = [text for text in texts if text != EMPTY]
         return texts, calls, thinking
 
-    def _add_thinking(self, message: ChatMessage, thinking: list[Block], *, required: bool) -> None:
-        conversion = self._conversion
-        message["content"] = content_with_thinking(message["content"], thinking, conversion)
-        message |= history_fields(thinking, conversion, required=required and conversion.thinks)
-
     # Tool calls.
 
     def _tool_call(self, block: Block) -> dict[str, Any]:
@@ -305,9 +306,9 @@ class ChatConversation:
     def _open(self, client_id: bytes, sent_id: Raw) -> None:
         self._calls.append((client_id, {"role": "tool", "tool_call_id": sent_id, "content": None}))
 
-    def _sign(self, calls: list[dict[str, Any]], thinking: list[Block]) -> None:
+    def _sign(self, calls: list[dict[str, Any]], thinking: EarlierThinking) -> None:
         """Add Gemini's signatures to *calls*, which are the open ones."""
-        signatures = thought_signatures(thinking, self._conversion)
+        signatures = thinking.signatures()
         for index, (call, (client_id, _)) in enumerate(zip(calls, self._calls, strict=True)):
             # Required for the first call of a step only (Gemini 3).
             signature = signatures.get(text_of(Raw(client_id)))

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.common.conversion import Conversion
@@ -28,7 +27,14 @@ from ccproxy.convert.common.thinking import (
     Origin,
     unpack_details,
 )
-from ccproxy.protocol.literals import EMPTY, is_string, join_literals, text_of, wrap_literal
+from ccproxy.protocol.literals import (
+    EMPTY,
+    is_string,
+    join_literals,
+    literal,
+    text_of,
+    wrap_literal,
+)
 from ccproxy.protocol.messages import Block
 from ccproxy.providers.quirks import Quirks
 
@@ -141,93 +147,90 @@ _TEXT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def thinking_text(blocks: Sequence[Block]) -> Raw | None:
-    """Return the text of thinking *blocks* as one string literal, None if there is none."""
-    texts = [block.thinking for block in blocks if _has_text(block)]
-    return join_literals("\\n\\n", texts) if texts else None
+class EarlierThinking:
+    """The thinking blocks of one assistant message, and what their signatures carry."""
+
+    def __init__(self, blocks: Sequence[Block], conversion: Conversion) -> None:
+        self._conversion = conversion
+        self._quirks = conversion.quirks
+        # The origin is None if another model has thought.
+        self._blocks: list[tuple[Raw, Origin | None]] = []
+        for block in blocks:
+            origin = _origin(block, conversion)
+            self._blocks.append((_visible_text(block, origin), origin))
+
+    def text(self) -> Raw | None:
+        """Return all texts as one string literal, None if there is none."""
+        texts = [text for text, _ in self._blocks if text is not EMPTY]
+        return join_literals("\\n\\n", texts) if texts else None
+
+    def fields(self, *, required: bool) -> dict[str, Any]:
+        """
+        Return the fields of the assistant message that contain the thinking.
+
+        `required`: the provider refuses the message without the field; "" is accepted (DeepSeek,
+        Kimi: "reasoning_content is missing in assistant tool call message").
+        """
+        form = self._quirks.history
+        if opaque := self._opaque():
+            return opaque
+        if fields := _TEXT_FIELDS.get(form):
+            text = self.text() or (EMPTY if required else None)
+            return {} if text is None else dict.fromkeys(fields, text)
+        if form == "reasoning_details":
+            details = [detail for block in self._blocks for detail in self._details(*block)]
+            return {"reasoning_details": details} if details else {}
+        if form == "drop" and self._blocks:
+            self._conversion.drop("messages.thinking")
+        return {}
+
+    def add_to(self, content: Raw | None) -> Raw | list[dict[str, Any]] | None:
+        """Return the *content* of the message, with the thinking if that belongs into it."""
+        form = self._quirks.history
+        text = self.text() if form in ("think_tags", "thinking_parts") else None
+        if text is None:
+            return content
+        if form == "think_tags":
+            tagged = wrap_literal("<think>\\n", text, "\\n</think>\\n\\n")
+            return tagged if content is None else join_literals("", [tagged, content])
+        part = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+        return [part] if content is None else [part, {"type": "text", "text": content}]
+
+    def signatures(self) -> dict[str, str]:
+        """Return the thought signature of each tool call, by the client's ID of the call."""
+        signatures: dict[str, str] = {}
+        for _, origin in self._blocks:
+            signatures |= origin.carried.get(THOUGHT_SIGNATURES, {}) if origin else {}
+        return signatures
+
+    def _opaque(self) -> dict[str, Any]:
+        """Return Copilot's fields of encrypted reasoning, with its text; empty without it."""
+        for _, origin in self._blocks:
+            if origin is not None and REASONING_OPAQUE in origin.carried:
+                opaque = {"reasoning_opaque": origin.carried[REASONING_OPAQUE]}
+                text = self.text()
+                return opaque if text is None else {"reasoning_text": text, **opaque}
+        return {}
+
+    def _details(self, text: Raw, origin: Origin | None) -> list[dict[str, Any]]:
+        packed = origin.carried.get(REASONING_DETAILS) if origin else None
+        if packed:
+            return unpack_details(packed, text_of(text))
+        if not self._quirks.unsigned_thinking or text is EMPTY:
+            return []
+        return [{"type": "reasoning.text", "text": text}]
 
 
-def history_fields(
-    thinking: Sequence[Block], conversion: Conversion, *, required: bool
-) -> dict[str, Any]:
+def _visible_text(block: Block, origin: Origin | None) -> Raw:
     """
-    Return the fields of an assistant message that contain its earlier *thinking*.
+    Return the text of *block*; EMPTY if there is none.
 
-    `required`: the provider refuses the message without the field; "" is accepted (DeepSeek,
-    Kimi: "reasoning_content is missing in assistant tool call message").
+    With `thinking.display: "omitted"`, the signature carries the text.
     """
-    form = conversion.quirks.history
-    thinking = [_with_hidden_text(block, conversion) for block in thinking]
-    if opaque := _opaque(thinking, conversion):
-        return opaque
-    if fields := _TEXT_FIELDS.get(form):
-        text = thinking_text(thinking) or (EMPTY if required else None)
-        return {} if text is None else dict.fromkeys(fields, text)
-    if form == "reasoning_details":
-        details = [detail for block in thinking for detail in _details(block, conversion)]
-        return {"reasoning_details": details} if details else {}
-    if form == "drop" and thinking:
-        conversion.drop("messages.thinking")
-    return {}
-
-
-def content_with_thinking(
-    content: Raw | None, thinking: Sequence[Block], conversion: Conversion
-) -> Raw | list[dict[str, Any]] | None:
-    """Return an assistant message's content, with its *thinking* if that belongs into it."""
-    form = conversion.quirks.history
-    text = None
-    if form in ("think_tags", "thinking_parts"):
-        text = thinking_text([_with_hidden_text(block, conversion) for block in thinking])
-    if text is None:
-        return content
-    if form == "think_tags":
-        tagged = wrap_literal("<think>\\n", text, "\\n</think>\\n\\n")
-        return tagged if content is None else join_literals("", [tagged, content])
-    part = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
-    return [part] if content is None else [part, {"type": "text", "text": content}]
-
-
-def thought_signatures(thinking: Sequence[Block], conversion: Conversion) -> dict[str, str]:
-    """Return the signature of each tool call in *thinking*, by the client's ID of the call."""
-    signatures: dict[str, str] = {}
-    for block in thinking:
-        origin = _origin(block, conversion)
-        signatures |= origin.carried.get(THOUGHT_SIGNATURES, {}) if origin else {}
-    return signatures
-
-
-def _opaque(thinking: Sequence[Block], conversion: Conversion) -> dict[str, Any]:
-    """Return Copilot's fields of encrypted reasoning, with its text; empty without it."""
-    for block in thinking:
-        origin = _origin(block, conversion)
-        if origin is not None and REASONING_OPAQUE in origin.carried:
-            opaque = {"reasoning_opaque": origin.carried[REASONING_OPAQUE]}
-            text = thinking_text(thinking)
-            return opaque if text is None else {"reasoning_text": text, **opaque}
-    return {}
-
-
-def _with_hidden_text(block: Block, conversion: Conversion) -> Block:
-    """Return *block* with the text that its signature carries (`thinking.display: "omitted"`)."""
-    if _has_text(block):
-        return block
-    origin = _origin(block, conversion)
+    if is_string(block.thinking) and block.thinking != EMPTY:
+        return block.thinking
     text = origin.carried.get(HIDDEN_TEXT) if origin else None
-    if not text:
-        return block
-    restored: Block = msgspec.structs.replace(block, thinking=Raw(msgspec.json.encode(text)))
-    return restored
-
-
-def _details(block: Block, conversion: Conversion) -> list[dict[str, Any]]:
-    origin = _origin(block, conversion)
-    packed = origin.carried.get(REASONING_DETAILS) if origin else None
-    if packed:
-        return unpack_details(packed, text_of(block.thinking))
-    if not conversion.quirks.unsigned_thinking or not _has_text(block):
-        return []
-    return [{"type": "reasoning.text", "text": block.thinking}]
+    return literal(text) if text else EMPTY
 
 
 def _origin(block: Block, conversion: Conversion) -> Origin | None:
@@ -237,7 +240,3 @@ def _origin(block: Block, conversion: Conversion) -> Origin | None:
     if origin is None or (origin.provider, origin.model) != (target.provider, target.model):
         return None
     return origin
-
-
-def _has_text(block: Block) -> bool:
-    return is_string(block.thinking) and block.thinking != EMPTY

@@ -96,7 +96,7 @@ def _convert(
     instructions = [text for text in (form_instruction, choice.instruction) if text]
 
     system = to_system_prompt(request.system, conversion, instructions=instructions)
-    messages, known_ids = _to_messages(request.messages, system, conversion, cache)
+    conversation, messages = _to_messages(request.messages, system, conversion, cache)
 
     stops = stop_sequences_of(request)
     effort = reasoning_fields(reasoning, quirks, with_tools=tools is not NO_TOOLS)
@@ -122,8 +122,9 @@ def _convert(
         stop_sequences=stops,
         stream=streams,
         hide_thinking=hide,
-        known_ids=known_ids,
+        known_ids=conversation.known_ids(),
         tools=len(tools.sent_names),
+        unsent=conversation.unsent,
     )
 
 
@@ -149,8 +150,8 @@ def _to_messages(
     system: dict[str, Any] | None,
     conversion: Conversion,
     cache: ConversationCache | None,
-) -> tuple[list[dict[str, Any] | Raw], frozenset[str]]:
-    """Convert the messages after *system*; also return the IDs of their tool calls."""
+) -> tuple[ChatConversation, list[dict[str, Any] | Raw]]:
+    """Return the conversation after *system*, and its converted messages."""
     target, signer, thinks = conversion.target, conversion.signer, conversion.thinks
     # Separate, because a cached prefix must not depend on the system prompt and the tools.
     own = Conversion(target=target, signer=signer, thinks=thinks)
@@ -166,7 +167,7 @@ def _to_messages(
         cache.store(messages, own, prompted=prompted, prefix=prefix)
     conversion.dropped |= own.dropped
     conversion.tool_names |= own.tool_names
-    return converted, conversation.known_ids()
+    return conversation, converted
 
 
 def _without_conflicts(

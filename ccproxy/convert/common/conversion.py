@@ -12,7 +12,12 @@ import msgspec
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.tool_names import tool_name
 from ccproxy.protocol.literals import ABSENT, is_present
-from ccproxy.protocol.messages import ANTHROPIC_ONLY, MessagesRequest
+from ccproxy.protocol.messages import (
+    ANTHROPIC_ONLY,
+    NO_CHARACTERS,
+    CharacterCounts,
+    MessagesRequest,
+)
 from ccproxy.providers.quirks import Quirks, Target
 
 _SESSION = re.compile(r'"session_id"\s*:\s*"([^"]+)"|_session_([\w-]+)')
@@ -70,6 +75,8 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Tool call IDs in the conversation; a new call must not repeat one."""
     tools: int = 0
     """Number of tools sent."""
+    unsent: CharacterCounts = NO_CHARACTERS
+    """Characters of the messages that are not sent: signatures, and thinking that is left out."""
 
 
 def session_key(user_id: str) -> str:

@@ -23,7 +23,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from ccproxy.convert.common.conversion import Conversion
-from ccproxy.protocol.messages import BASE64, Message, ScannedBody, scan_body
+from ccproxy.protocol.messages import (
+    BASE64,
+    NO_CHARACTERS,
+    CharacterCounts,
+    Message,
+    ScannedBody,
+    scan_body,
+)
 
 _BLOCK: Final = 8 * 1024
 """Bytes compared at once; the difference may be larger by as much at both ends."""
@@ -150,6 +157,7 @@ class Checkpoint(NamedTuple):
     """The last `open` of the calls have no result yet."""
     dropped: int
     tool_names: int
+    unsent: CharacterCounts = NO_CHARACTERS
 
 
 class ConvertedPrefix(NamedTuple):

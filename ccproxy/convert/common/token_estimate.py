@@ -15,15 +15,19 @@ provider reports.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from operator import mul
 
 import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.common.image_size import size_of
+from ccproxy.protocol.literals import ABSENT
 from ccproxy.protocol.messages import (
     BASE64,
+    NO_CHARACTERS,
     SCRIPTS,
+    Block,
     CharacterCounts,
     Message,
     MessagesRequest,
@@ -66,12 +70,18 @@ _DEEPEST = 4
 
 
 def estimate(
-    request: MessagesRequest, scanned: ScannedBody | None = None, *, tools: int | None = None
+    request: MessagesRequest,
+    scanned: ScannedBody | None = None,
+    *,
+    tools: int | None = None,
+    unsent: CharacterCounts = NO_CHARACTERS,
+    sees_images: bool = True,
 ) -> int:
     """
     Return an estimate of the input tokens of *request*, at least one.
 
     *scanned* is its body and *tools* the number of tools; without them, both are determined here.
+    *unsent* characters are subtracted. Images count nothing unless the model *sees_images*.
     The estimate grows with everything that is added. Invalid content never raises.
     """
     counted = [request.system, request.tools, *(message.content for message in request.messages)]
@@ -90,8 +100,19 @@ def estimate(
         # The names of the fields, which are not counted, are ASCII.
         tokens += _text_tokens(scanned.counts) - (len(scanned.body) - size) * TEXT_WEIGHT
     if scanned.has_base64:
-        tokens += sum(map(_media_tokens, request.messages))
-    return int(tokens)
+        tokens += sum(_media_tokens(each, sees_images) for each in request.messages)
+    return max(1, int(tokens - _text_tokens(unsent)))
+
+
+def unsent_characters(blocks: Sequence[Block], *, thinking_is_sent: bool) -> CharacterCounts:
+    """Count the characters of the signatures in *blocks*, and of thinking that is not sent."""
+    total = NO_CHARACTERS
+    for block in blocks:
+        if block.type in ("thinking", "redacted_thinking"):
+            thinking = ABSENT if thinking_is_sent else block.thinking
+            for text in (block.signature, block.data, thinking):
+                total = total.plus(count_characters(_without_escapes(bytes(text))))
+    return total
 
 
 def _text_tokens(counts: CharacterCounts) -> float:
@@ -110,9 +131,13 @@ _UNICODE_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 
 def _escaped_text_tokens(text: bytes) -> float:
     r"""Return the tokens of a JSON text of ASCII in which other characters are `\u` escapes."""
+    return _text_tokens(count_characters(_without_escapes(text)))
+
+
+def _without_escapes(text: bytes) -> bytes:
     codes = b"".join(_UNICODE_ESCAPE.findall(text))
     letters = bytes.fromhex(codes.decode()).decode("utf-16-be", "replace").encode()
-    return _text_tokens(count_characters(_UNICODE_ESCAPE.sub(b"", text) + letters))
+    return _UNICODE_ESCAPE.sub(b"", text) + letters
 
 
 # Images and documents: subtracted as text, added by their size.
@@ -135,27 +160,27 @@ _BLOCKS = msgspec.json.Decoder(list[_Block])
 _CACHED_MESSAGES = 8
 _LARGEST_CACHED = 2 * 1024 * 1024
 # An image is sent again with every turn, and comparing is cheaper. Most recently used first.
-_measured: list[tuple[Raw, float]] = []
+_measured: list[tuple[Raw, bool, float]] = []
 
 
-def _media_tokens(message: Message) -> float:
+def _media_tokens(message: Message, sees_images: bool) -> float:
     """Return the tokens of a *message* with images or documents in addition to its size."""
     content = message.content
     size = len(memoryview(content))
     if message.role != "user" or size <= _SHORT_MESSAGE or BASE64 not in bytes(content):
         return 0.0
-    for index, (cached, tokens) in enumerate(_measured):
-        if cached == content:
+    for index, (cached, seen, tokens) in enumerate(_measured):
+        if cached == content and seen is sees_images:
             _measured.insert(0, _measured.pop(index))
             return tokens
-    tokens = _difference(content, depth=0)
+    tokens = _difference(content, sees_images, depth=0)
     if size <= _LARGEST_CACHED:
-        _measured.insert(0, (content.copy(), tokens))
+        _measured.insert(0, (content.copy(), sees_images, tokens))
         del _measured[_CACHED_MESSAGES:]
     return tokens
 
 
-def _difference(content: Raw, *, depth: int) -> float:
+def _difference(content: Raw, sees_images: bool, *, depth: int) -> float:
     """Return the tokens of the media in *content* minus those of their base64 as text."""
     if depth > _DEEPEST or bytes(memoryview(content)[:1]) != b"[":
         return 0.0
@@ -165,16 +190,18 @@ def _difference(content: Raw, *, depth: int) -> float:
         return 0.0  # the conversion reports the error
     total = 0.0
     for block in blocks:
-        total += _difference(block.content, depth=depth + 1)
+        total += _difference(block.content, sees_images, depth=depth + 1)
         if block.source is not None and block.source.type == "base64":
-            total += _source_tokens(block.type, memoryview(block.source.data)[1:-1])
+            total += _source_tokens(block.type, memoryview(block.source.data)[1:-1], sees_images)
     return total
 
 
-def _source_tokens(kind: str, data: memoryview) -> float:
+def _source_tokens(kind: str, data: memoryview, sees_images: bool) -> float:
     as_text = _text_tokens(count_characters(bytes(data)))
     if kind != "image":
         return DOCUMENT_FIRST + len(data) / BASE64_PER_TOKEN - as_text
+    if not sees_images:
+        return -as_text
     size = size_of(data)
     pixels = UNKNOWN_IMAGE if size is None else size[0] * size[1] / PIXELS_PER_TOKEN
     # At least as much as in a short message, so that the estimate grows with every byte.
