@@ -27,7 +27,6 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.messages import error_body, read_request, unknown_fields
 from ccproxy.protocol.responses import objects
-from ccproxy.providers.quirks import Target
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()
@@ -76,13 +75,13 @@ class Exchange:
         self.stop_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
         self._removed_reasoning: list[dict[str, Any]] = []
-        target = rules.target_of(self.model)
-        converted = self._convert(target)
-        self._estimate = rules.estimate(request, text, target, converted)
+        converted = self._convert()
+        self._estimate = rules.estimate(request, text, self._target, converted)
         rules.check_window(request, self.model, estimated=self._estimate)
 
-    def _convert(self, target: Target) -> ConvertedRequest:
+    def _convert(self) -> ConvertedRequest:
         """Make the provider's request from the client's."""
+        self._target = target = self._rules.target_of(self.model)
         if "streaming" in self._rules.learned.features(target.api, self.model):
             self._request.stream = False
         converted = self._rules.convert(self._request, target)
@@ -103,7 +102,7 @@ class Exchange:
         if not self._rules.learn_from(problem, self.body, self.model):
             return False
         refused = self.body
-        self._convert(self._rules.target_of(self.model))
+        self._convert()
         return self.body != refused
 
     @cached_property
@@ -113,7 +112,7 @@ class Exchange:
         return AnswerContext(
             message_id=self._message_id,
             model=self.requested,
-            target=rules.target_of(self.model),
+            target=self._target,
             signer=rules.signer,
             tool_names=converted.tool_names,
             stop_sequences=converted.stop_sequences,

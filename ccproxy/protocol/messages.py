@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from codecs import utf_8_decode
+from operator import add, sub
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -222,14 +223,16 @@ class CharacterCounts(NamedTuple):
 
     def plus(self, other: CharacterCounts, sign: int = 1) -> CharacterCounts:
         """Return the counts of both texts together; a *sign* of -1 subtracts."""
-        zero = (0,) * len(SCRIPTS)
-        pairs = zip(self.scripts or zero, other.scripts or zero, strict=True)
-        scripts = tuple(one + sign * two for one, two in pairs)
+        scripts = self.scripts
+        if other.scripts:
+            operation = add if sign == 1 else sub
+            scripts = tuple(map(operation, scripts or _NO_SCRIPTS, other.scripts))
+            scripts = scripts if any(scripts) else ()
         return CharacterCounts(
             self.characters + sign * other.characters,
             self.digits + sign * other.digits,
             self.spaces + sign * other.spaces,
-            scripts if any(scripts) else (),
+            scripts,
         )
 
 
@@ -247,6 +250,7 @@ SCRIPTS: Final = {
     "other": (0xEE, 0xF4),  # emoji and private use
 }
 """Groups of scripts by the first byte of their characters in UTF-8, both ends included."""
+_NO_SCRIPTS = (0,) * len(SCRIPTS)
 
 _DIGITS = b"0123456789"
 _NOT_FIRST_BYTES = bytes(range(0xC2))

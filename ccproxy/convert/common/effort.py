@@ -46,9 +46,9 @@ def requested_reasoning(request: MessagesRequest) -> ReasoningRequest:
     Claude Code sends the effort on messages when it changes during a conversation
     (per-turn-control); the last one applies.
     """
-    configs = [request.output_config, *[message.output_config for message in request.messages]]
-    efforts = [config.effort for config in configs if config and config.effort]
-    effort = efforts[-1] if efforts else None
+    configs = [each.output_config for each in request.messages if each.output_config]
+    efforts = [config.effort for config in (request.output_config, *configs) if config]
+    effort = next((effort for effort in reversed(efforts) if effort), None)
     thinking = request.thinking
     if thinking is None:
         return ReasoningRequest(effort=effort) if effort else UNSPECIFIED

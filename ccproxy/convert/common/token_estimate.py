@@ -84,10 +84,10 @@ def estimate(
     *unsent* characters are subtracted. Images count nothing unless the model *sees_images*.
     The estimate grows with everything that is added. Invalid content never raises.
     """
-    counted = [request.system, request.tools, *(message.content for message in request.messages)]
+    counted = [request.system, request.tools, *[message.content for message in request.messages]]
     if scanned is None:
         scanned = scan_body(b"".join(counted))
-    size = sum([len(memoryview(part)) for part in counted])
+    size = sum(map(len, [memoryview(part) for part in counted]))
     if tools is None:
         # Every tool has one schema; counting the keys is cheaper than decoding the list.
         tools = bytes(request.tools).count(b'"input_schema"')
