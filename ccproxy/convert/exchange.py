@@ -57,8 +57,13 @@ class Exchange:
         model: str | None = None,
         requested: str = "",
         request_id: str | None = None,
+        dropped: tuple[str, ...] = (),
     ) -> None:
-        """Read *body*; *model* and *requested* override its `model`."""
+        """
+        Read *body*; *model* and *requested* override its `model`.
+
+        *dropped* are the parts of the client's request that *body* was made without.
+        """
         body, filtered = rules.without_tools(body)
         text = rules.cache.scans.scan(body)
         request = read_request(text)
@@ -70,7 +75,7 @@ class Exchange:
         self._message_id = message_id
         self._request_id = request_id
         self._request = request
-        self._filtered = filtered
+        self._filtered = (*dropped, *filtered)
         self._asked = body
         self.stop_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None

@@ -81,6 +81,11 @@ class Decider:
     fleet_models: FleetModels[RoutingEntry]
     routing: Routing = NO_ROUTING
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether the content of a request can decide."""
+        return not self.routing.is_empty
+
     def for_peer(self, name: str, requested: str) -> Destination:
         """Decide for a request that another entry sent; *requested* is the client's own name."""
         return Destination(*self._locate(self._after_label(name, requested), requested))

@@ -9,7 +9,7 @@ switch and labels in the tiers, only the model's name at the beginning of the bo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -46,6 +46,10 @@ ROUTE_HEADER = "x-ccproxy-route"
 MAX_HOPS = 3
 
 _NAME = re.compile(rb'\s*\{\s*"model"\s*:\s*"([^"\\]{1,256})"')
+
+
+MessagesBody = Callable[[], bytes]
+"""Returns a request in the Messages API."""
 
 
 class _Outline(msgspec.Struct):
@@ -160,12 +164,12 @@ class Chooser:
         self,
         body: bytes,
         headers: Mapping[str, str],
+        messages: MessagesBody | None,
         *,
         is_sibling: bool = False,
-        rules: bool = True,
     ) -> Chosen:
         """
-        Choose for the request with this *body*; without *rules*, by the model's name alone.
+        Choose for the request with this *body*; without *messages*, by the model's name alone.
 
         Raises:
             Problem: If the request goes in circles, or names an unknown entry.
@@ -180,7 +184,9 @@ class Chooser:
             via = headers.get(VIA_HEADER, "")
             decided = decider.for_peer(name, requested)
         else:
-            decided = decider.for_client(name, body, headers if rules else None)
+            has_rules = messages is not None and decider.has_rules
+            rules_body = messages() if messages is not None and has_rules else body
+            decided = decider.for_client(name, rules_body, headers if has_rules else None)
         return Chosen(
             body=body,
             name=name,

@@ -22,14 +22,13 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.headers import answer_headers
 from ccproxy.routing.names import ModelRef
 from ccproxy.routing.rules import is_provider_failure
-from ccproxy.worker.peers.choice import ROUTE_HEADER, Chosen
+from ccproxy.worker.peers.choice import ROUTE_HEADER, Chosen, MessagesBody
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
 from ccproxy.worker.peers.peer_stream import SSE, ForwardedEvents, ForwardedStream
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.stream_relay import relay_stream
 
-MESSAGES = "/v1/messages"
 _BROKEN = "the proxy that answers broke off"
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
@@ -43,11 +42,16 @@ def is_from_peer(request: ClientRequest) -> bool:
     return bool(address) and request.worker.siblings.is_peer(request.headers, address[0])
 
 
-def choose(request: ClientRequest, body: bytes, *, rules: bool = True) -> Chosen:
-    """Decide which entry and model answer *request*; see `worker/peers/choice.py`."""
+def choose(request: ClientRequest, body: bytes, messages: MessagesBody | None) -> Chosen:
+    """
+    Decide which entry and model answer *request*; see `worker/peers/choice.py`.
+
+    *messages* returns the request in the Messages API, which the rules look at; None: the model's
+    name decides alone.
+    """
     worker = request.worker
     is_peer = is_from_peer(request)
-    chosen = worker.chooser.choose(body, request.headers, is_sibling=is_peer, rules=rules)
+    chosen = worker.chooser.choose(body, request.headers, messages, is_sibling=is_peer)
     request.chosen = chosen
     if chosen.reason and chosen.ref is None:
         _take_route(request, chosen, f"{worker.config.label}:{chosen.model}", chosen.reason)
@@ -55,9 +59,13 @@ def choose(request: ClientRequest, body: bytes, *, rules: bool = True) -> Chosen
 
 
 async def answer_by_peer(
-    request: ClientRequest, chosen: Chosen, *, path: str = MESSAGES
+    request: ClientRequest, chosen: Chosen, *, path: str | None = None
 ) -> web.StreamResponse:
-    """Return the answer of the entry that was chosen."""
+    """
+    Return the answer of the entry that was chosen.
+
+    *path* is another endpoint than that of the client's API; it has no fallback.
+    """
     if chosen.ref is None:
         raise RuntimeError("no other entry was chosen")
     record = request.record
@@ -69,7 +77,7 @@ async def answer_by_peer(
             answer = await stack.enter_async_context(_asked(request, chosen, chosen.ref, path))
         except Problem as problem:
             record.take_back()  # no other worker counts the request
-            response = await fall_back(request, problem) if path == MESSAGES else None
+            response = await fall_back(request, problem) if path is None else None
             if response is None:
                 raise
             return response
@@ -99,7 +107,7 @@ async def fall_back(
             continue
         ref = ModelRef(label, worker.chooser.tier_of(chosen))
         try:
-            async with _asked(request, chosen, ref, MESSAGES) as answer:
+            async with _asked(request, chosen, ref) as answer:
                 if answer.status == 200:
                     return await _return_fallback(request, ref, answer, problem, events)
                 text = (await answer.read())[:500].decode("utf-8", "replace")
@@ -133,10 +141,10 @@ async def _return_fallback(
 
 
 def _asked(
-    request: ClientRequest, chosen: Chosen, ref: ModelRef, path: str
+    request: ClientRequest, chosen: Chosen, ref: ModelRef, path: str | None = None
 ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     return request.worker.siblings.send(
-        chosen, ref, path=path + request.raw_query, client=request.headers
+        chosen, ref, path=(path or request.dialect.path) + request.raw_query, client=request.headers
     )
 
 
@@ -166,7 +174,7 @@ async def _return(
         body = await stream.read_whole()
         return web.Response(status=answer.status, body=body, headers=dict(headers))
     record.stream = True
-    converter = ForwardedEvents(record.request_id)
+    converter = ForwardedEvents(record.request_id, request.dialect.error_event)
     if events is not None:
         events.add_headers(headers)
         return await relay_stream(request, events, converter, _opened(stream))

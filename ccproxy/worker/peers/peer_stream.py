@@ -13,6 +13,13 @@ from ccproxy.protocol.messages import error_body
 from ccproxy.worker.upstream.connections import explain
 
 SSE = "text/event-stream"
+ErrorEvent = Callable[[Problem, str], bytes]
+"""Returns the event that ends a stream which has broken off, with the request's id."""
+
+
+def messages_error_event(problem: Problem, request_id: str) -> bytes:
+    """Return the error event of the Messages API."""
+    return sse.encode(b"error", error_body(problem, request_id))
 
 
 class ForwardedStream:
@@ -65,8 +72,9 @@ class ForwardedEvents:
     """The stream is always read to its end."""
     stopped = False
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, error_event: ErrorEvent = messages_error_event) -> None:
         self._request_id = request_id
+        self._error_event = error_event
         self._events = WholeEvents()
 
     def feed(self, data: bytes) -> bytes:
@@ -79,4 +87,4 @@ class ForwardedEvents:
 
     def fail(self, problem: Problem) -> bytes:
         """Return an error event."""
-        return sse.encode(b"error", error_body(problem, self._request_id))
+        return self._error_event(problem, self._request_id)

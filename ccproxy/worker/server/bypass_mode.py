@@ -37,7 +37,7 @@ async def _return(request: ClientRequest, response: aiohttp.ClientResponse) -> w
     ]
     if response.status != 200 or response.content_type != SSE:
         return await _return_body(request, response, dict(headers))
-    async with EventStream(request, commit_after=0, ping=b"") as events:
+    async with EventStream(request, commit_after=0, pings=False) as events:
         events.add_headers(headers)
         converter = ForwardedEvents(request.record.request_id)
         return await relay_stream(request, events, converter, _opened(response))

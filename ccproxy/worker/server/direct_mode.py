@@ -87,7 +87,7 @@ def _exchange(request: ClientRequest, body: bytes) -> Passthrough:
 
 async def _whole(request: ClientRequest, exchange: Passthrough) -> web.StreamResponse:
     async with _sent(request, exchange) as answer:
-        body = exchange.whole(await answer.read())
+        body = request.dialect.whole(exchange.whole(await answer.read()))
     end_exchange(request, exchange)
     headers = {name.lower(): value for name, value in answer_headers(answer.headers.items())}
     headers.pop("request-id", None)
@@ -105,7 +105,8 @@ async def _stream(request: ClientRequest, exchange: Passthrough) -> web.StreamRe
         async with EventStream(request, commit_after=worker.config.early_commit) as events:
             events.add_headers(route_headers(request))
             source = _stream_source(request, exchange, events)
-            return await relay_stream(request, events, exchange, source, fallback=fall_back)
+            converter = request.dialect.stream(exchange)
+            return await relay_stream(request, events, converter, source, fallback=fall_back)
     finally:
         end_exchange(request, exchange)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import msgspec
 from aiohttp import web
 
+from ccproxy.convert.openai_clients.openai_errors import openai_error
 from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.protocol.messages import error_body
@@ -65,12 +65,6 @@ def openai_problem_response(problem: Problem, request_id: str) -> web.Response:
         headers=problem_headers(problem),
         content_type=JSON,
     )
-
-
-def openai_error(problem: Problem, request_id: str) -> bytes:
-    """Return the body of OpenAI's error response."""
-    error = {"message": problem.message, "type": problem.kind, "param": None, "code": None}
-    return msgspec.json.encode({"error": error, "request_id": request_id})
 
 
 def problem_headers(problem: Problem) -> dict[str, str]:

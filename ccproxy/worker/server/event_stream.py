@@ -19,7 +19,6 @@ from types import TracebackType
 
 from aiohttp import web
 
-from ccproxy.protocol.sse import PING
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.message_response import StreamedResponse
 
@@ -40,16 +39,16 @@ class EventStream:
     """
     The response to one streaming request; use it in `async with`, then return `finish()`.
 
-    *commit_after* is 0 if the stream may begin with content only. *ping* is empty if silence is
+    *commit_after* is 0 if the stream may begin with content only. *pings* are False if silence is
     not to be filled. Set `is_between_events` to False while half an event is written.
     """
 
-    def __init__(self, request: ClientRequest, *, commit_after: float, ping: bytes = PING) -> None:
+    def __init__(self, request: ClientRequest, *, commit_after: float, pings: bool = True) -> None:
         self.is_between_events = True
         self._request = request
         self._response = StreamedResponse(request_id=request.record.request_id)
         self._response.headers.update(_HEADERS)
-        self._ping = ping
+        self._pings = pings
         self._ping_seconds = PING_SECONDS
         self._loop = asyncio.get_running_loop()
         self._last_write = self._loop.time()
@@ -128,10 +127,10 @@ class EventStream:
         if self._is_waiting and now - self._last_write >= STALL_SECONDS:
             self._disconnect()
             return
-        may_ping = bool(self._ping) and not self._is_waiting and self.is_between_events
+        may_ping = self._pings and not self._is_waiting and self.is_between_events
         if may_ping and now >= self._ping_due():
             with suppress(ConnectionError):  # a client that left cancels the endpoint's task
-                self._write(self._ping)
+                self._write(self._request.dialect.ping())
                 self._request.record.pings += 1
         # Within one interval at the latest, because every write changes what is due.
         soonest, latest = now + self._ping_seconds / 10, now + self._ping_seconds

@@ -38,6 +38,7 @@ from ccproxy.keys.retry import Step
 from ccproxy.worker.aiohttp_internals import ClientProtocol, HookedRequest
 from ccproxy.worker.peers.choice import Chosen
 from ccproxy.worker.server.access_record import MAX_PATH, AccessRecord
+from ccproxy.worker.server.client_dialect import MESSAGES, ClientDialect
 from ccproxy.worker.server.error_response import problem_response, unexpected
 from ccproxy.worker.upstream.provider_answer import AttemptFailed
 from ccproxy.worker.worker import Worker
@@ -75,6 +76,8 @@ class ClientRequest(HookedRequest):
     record: AccessRecord
     chosen: Chosen | None = None
     """Which entry and model answer, once that is decided."""
+    dialect: ClientDialect = MESSAGES
+    """The API in which the client asks."""
 
     @property
     def raw_query(self) -> str:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
-from ccproxy.convert.exchange import Exchange
+from ccproxy.convert.stream_converter import StreamConverter
 from ccproxy.errors import Problem
 from ccproxy.providers.quirks import Api
 from ccproxy.worker.server.authentication import offered_keys
@@ -46,6 +46,22 @@ class ModelExchange(Protocol):
     @property
     def usage(self) -> Mapping[str, Any]:
         """The token counts of the answer, as far as they are known."""
+
+
+class ConvertedExchange(ModelExchange, StreamConverter, Protocol):
+    """An exchange that makes the provider's request, and the client's answer."""
+
+    headers: Mapping[str, str]
+
+    @property
+    def removed_reasoning(self) -> tuple[str, ...]:
+        """Why the provider removed reasoning from the request, one reason for each item."""
+
+    def whole(self, body: bytes) -> bytes:
+        """Convert a whole answer. Raises Problem if it is an error."""
+
+    def revise(self, problem: Problem) -> bool:
+        """Change the request by what *problem* refuses; False if nothing can be changed."""
 
 
 def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, size: int) -> None:
@@ -90,7 +106,7 @@ def end_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
     request.record.end_model_request(exchange.usage, exchange.stop_reason)
 
 
-def end_converted(request: ClientRequest, exchange: Exchange) -> None:
+def end_converted(request: ClientRequest, exchange: ConvertedExchange) -> None:
     """
     Put the end of a converted request into record and log.
 
@@ -135,7 +151,9 @@ def outgoing(
 
 
 @asynccontextmanager
-async def sent(request: ClientRequest, exchange: Exchange) -> AsyncIterator[ProviderAnswer]:
+async def sent(
+    request: ClientRequest, exchange: ConvertedExchange
+) -> AsyncIterator[ProviderAnswer]:
     """
     Send a converted request and return its answer.
 

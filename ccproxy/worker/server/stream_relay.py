@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from ccproxy.convert.stream_converter import StreamConverter
 from ccproxy.errors import Problem
 from ccproxy.worker.server.error_response import unexpected
 from ccproxy.worker.server.event_stream import EventStream
@@ -38,27 +39,6 @@ class StreamSource(Protocol):
             Problem: If the stream breaks off or falls silent.
 
         """
-
-
-class StreamConverter(Protocol):
-    """Turns the bytes of a source into the client's."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the rest of the source can be ignored."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the source continues after the end of the answer."""
-
-    def feed(self, data: bytes) -> bytes:
-        """Convert a piece. Raises Problem if it is an error."""
-
-    def close(self) -> bytes:
-        """Return the end of the answer. Raises Problem if it has none."""
-
-    def fail(self, problem: Problem) -> bytes:
-        """Return the event that ends a stream which has begun."""
 
 
 Fallback = Callable[[ClientRequest, Problem, EventStream], Awaitable[web.StreamResponse | None]]

@@ -16,7 +16,7 @@ async def count_tokens(request: ClientRequest) -> web.StreamResponse:
     """Return how many tokens a request would take in the model's window."""
     body = await request.body()
     worker = request.worker
-    chosen = choose(request, body, rules=False)
+    chosen = choose(request, body, None)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen, path=request.path)
     if worker.config.api == "messages":

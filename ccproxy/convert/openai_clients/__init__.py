@@ -1,0 +1,1 @@
+"""Requests and answers of OpenAI clients, over a provider of any dialect."""

@@ -1,0 +1,317 @@
+"""
+A Responses request as a request of the Messages API.
+
+The conversion of `convert/chat` and `convert/responses`, and direct mode, then treat it like any
+other one. It only ever appends: the messages of one request begin with those of the request before
+it in the conversation, so that prompt caches and encrypted reasoning stay valid.
+
+* `instructions` and the developer messages at the beginning are the system prompt; later ones are
+  system messages at their place.
+* Reasoning, texts and calls without anything in between are one assistant message. The results of
+  its calls follow at once, in the order of the calls, wherever the client has put them.
+* Reasoning that nothing of the assistant follows is left out; providers refuse it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.openai_clients.input_content import blocks_of_parts, result_content
+from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
+from ccproxy.convert.openai_clients.tool_kinds import (
+    CUSTOM_INPUT,
+    LOCAL_SHELL,
+    TOOL_SEARCH,
+    WEB_SEARCH,
+    ToolKinds,
+    sent_name,
+)
+from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
+from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.literals import (
+    ABSENT,
+    invalid_request,
+    is_object,
+    is_present,
+    is_string,
+    text_of,
+)
+from ccproxy.protocol.responses import objects, string
+from ccproxy.protocol.responses_request import (
+    InputItem,
+    ReasoningConfig,
+    ResponsesRequest,
+    TextConfig,
+    items_of,
+    parts_of,
+)
+
+Block = dict[str, Any]
+Message = dict[str, Any]
+
+_VALID_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NO_OUTPUT: Final = "(no output)"
+_JSON_ONLY: Final = "Answer with one JSON object and nothing else."
+_OUTPUT: Final = "_output"
+"""The end of the types of items that are results of calls."""
+_EFFORTS: Final = {"minimal": "low"}
+"""Words for the effort that the Messages API does not have."""
+_CALLS: Final = frozenset(
+    ("function_call", "custom_tool_call", "local_shell_call", "tool_search_call")
+)
+
+
+class MessagesForm:
+    """One request, converted."""
+
+    def __init__(
+        self, request: ResponsesRequest, *, seal: ReasoningSeal, max_tokens: int, with_search: bool
+    ) -> None:
+        """
+        Convert *request*.
+
+        *max_tokens* is the limit if the client sets none. *with_search*: the provider searches the
+        web itself.
+
+        Raises:
+            Problem: With the path of what cannot be converted.
+        """
+        self.request = request
+        self.seal = seal
+        self._dropped: dict[str, None] = {}
+        items = items_of(request)
+        added = [tool for item in items for tool in item.tools]
+        self.tools = ToolKinds([*(request.tools or ()), *added], with_search=with_search)
+        self._outputs = _outputs_by_id(items)
+        self._system: list[Block] = []
+        self._messages: list[Message] = []
+        self._assistant: list[Block] = []
+        if is_string(request.instructions) and text_of(request.instructions):
+            self._system.append(_text(request.instructions))
+        for position, item in enumerate(items):
+            self._add(item, position)
+        self._end_assistant()
+        self.body = self._encode(max_tokens)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The parts of the request that are left out."""
+        return (*self._dropped, *self.tools.dropped)
+
+    # The conversation.
+
+    def _add(self, item: InputItem, position: int) -> None:
+        if item.type == "message" and item.role != "assistant":
+            self._add_message(item, position)
+        elif item.type == "message":
+            blocks = self._blocks(item, position)
+            self._assistant += [block for block in blocks if block["type"] == "text"]
+        elif item.type == "reasoning":
+            self._add_reasoning(item)
+        elif item.type in _CALLS:
+            self._assistant.append(_call(item))
+        elif item.type.endswith(_OUTPUT):
+            self._end_assistant()
+            self._add_orphan(item)
+        elif item.type == "item_reference":
+            text = "this proxy stores no items: send the item itself"
+            raise invalid_request(text, "input", position)
+        elif item.type != "additional_tools":
+            self._dropped[f"input.{item.type}"] = None
+
+    def _add_message(self, item: InputItem, position: int) -> None:
+        self._end_assistant()
+        blocks = self._blocks(item, position)
+        if not blocks:
+            return
+        if item.role == "user":
+            self._messages.append({"role": "user", "content": blocks})
+        elif self._messages:
+            self._messages.append({"role": "system", "content": blocks})
+        else:
+            self._system += blocks
+
+    def _blocks(self, item: InputItem, position: int) -> list[Block]:
+        path = ("input", position, "content")
+        return blocks_of_parts(parts_of(item.content, *path), path, self._dropped)
+
+    def _add_reasoning(self, item: InputItem) -> None:
+        summary = msgspec.json.decode(item.summary) if is_present(item.summary) else None
+        thinking = PART_SEPARATOR.join(string(part.get("text")) for part in objects(summary))
+        block = self.seal.thinking_block(thinking, item.encrypted_content or "")
+        if block is not None:
+            self._assistant.append(block)
+
+    def _end_assistant(self) -> None:
+        """End the assistant's message, and add the results of its calls."""
+        blocks, self._assistant = self._assistant, []
+        if all("thinking" in block["type"] for block in blocks):
+            return  # also if there are none
+        self._messages.append({"role": "assistant", "content": blocks})
+        results = [self._result(block) for block in blocks if block["type"] == "tool_use"]
+        if results:
+            self._messages.append({"role": "user", "content": results})
+
+    def _result(self, call: Block) -> Block:
+        outputs = self._outputs.get(call["id"])
+        content = result_content(outputs.popleft(), self._dropped) if outputs else _NO_OUTPUT
+        return {"type": "tool_result", "tool_use_id": call["id"], "content": content}
+
+    def _add_orphan(self, item: InputItem) -> None:
+        """Add a result without a call as text; the results of calls were added already."""
+        outputs = self._outputs.get(_call_id(item))
+        if outputs and outputs[0] is item:
+            outputs.popleft()
+            content = result_content(item, self._dropped)
+            if is_text := isinstance(content, str | Raw):
+                text = content if isinstance(content, str) else text_of(content)
+                content = [{"type": "text", "text": f"Result of an earlier call: {text}"}]
+            if is_text or content:
+                self._messages.append({"role": "user", "content": content})
+
+    # The rest of the request.
+
+    def _encode(self, max_tokens: int) -> bytes:
+        request = self.request
+        if not any(message["role"] == "user" for message in self._messages):
+            # The Messages API needs one; a client may send instructions only.
+            text = self._system.pop() if self._system else {"type": "text", "text": "Continue."}
+            self._messages.insert(0, {"role": "user", "content": [text]})
+        fields: dict[str, Any] = {
+            "model": request.model,
+            "max_tokens": request.max_output_tokens or max_tokens,
+            "messages": self._messages,
+            **self._answer_fields(),
+            **self._tool_fields(),
+        }
+        if self._system:
+            fields["system"] = self._system
+        for name in ("stream", "temperature", "top_p"):
+            if (value := getattr(request, name)) is not None:
+                fields[name] = value
+        if session := request.prompt_cache_key or request.user:
+            fields["metadata"] = {"user_id": session}
+        return msgspec.json.encode(fields)
+
+    def _answer_fields(self) -> dict[str, Any]:
+        """Return the fields about reasoning and the format of the answer."""
+        reasoning = self.request.reasoning or ReasoningConfig()
+        fields: dict[str, Any] = {}
+        output: dict[str, Any] = self._format()
+        if reasoning.effort == "none":
+            fields["thinking"] = {"type": "disabled"}
+        elif reasoning.effort or reasoning.summary:
+            fields["thinking"] = {"type": "adaptive"}
+        if reasoning.effort not in (None, "none"):
+            output["effort"] = _EFFORTS.get(reasoning.effort, reasoning.effort)
+        return {**fields, "output_config": output} if output else fields
+
+    def _format(self) -> dict[str, Any]:
+        text = self.request.text or TextConfig()
+        if text.verbosity:
+            self._dropped["text.verbosity"] = None
+        fields = text.format or {}
+        match text_of(fields.get("type", ABSENT)):
+            case "json_schema" if "schema" in fields:
+                return {"format": {"type": "json_schema", "schema": fields["schema"]}}
+            case "json_object":
+                self._system.append({"type": "text", "text": _JSON_ONLY})
+        return {}
+
+    def _tool_fields(self) -> dict[str, Any]:
+        if not self.tools.definitions:
+            return {}
+        choice = self._choice()
+        fields: dict[str, Any] = {"tools": self.tools.definitions}
+        if self.request.parallel_tool_calls is False:
+            choice = {"type": "auto", **(choice or {}), "disable_parallel_tool_use": True}
+        if choice is not None:
+            fields["tool_choice"] = choice
+        return fields
+
+    def _choice(self) -> dict[str, Any] | None:
+        choice = self.request.tool_choice
+        if isinstance(choice, str):
+            return _CHOICES.get(choice)
+        if choice is None:
+            return None
+        if choice.get("type") == "allowed_tools":
+            self.tools.keep_only(map(_chosen_name, objects(choice.get("tools"))))
+            return _CHOICES.get(string(choice.get("mode")))
+        name = _chosen_name(choice)
+        return {"type": "tool", "name": name} if name else None
+
+
+_CHOICES: Final = {
+    "auto": {"type": "auto"},
+    "required": {"type": "any"},
+    "none": {"type": "none"},
+}
+
+
+def _chosen_name(choice: dict[str, Any]) -> str:
+    """Return the sent name of the tool that *choice* names; empty for a hosted one."""
+    kind = string(choice.get("type"))
+    if kind in (LOCAL_SHELL, TOOL_SEARCH):
+        return kind
+    if kind.startswith(WEB_SEARCH):
+        return WEB_SEARCH
+    return sent_name(string(choice.get("name")), string(choice.get("namespace")))
+
+
+def _call(item: InputItem) -> Block:
+    """Return the tool_use block of a call."""
+    arguments: Raw | dict[str, Any]
+    match item.type:
+        case "custom_tool_call":
+            name, arguments = sent_name(item.name, item.namespace), {CUSTOM_INPUT: item.input}
+        case "local_shell_call":
+            name, arguments = LOCAL_SHELL, _shell_arguments(item.action)
+        case "tool_search_call":
+            name, arguments = TOOL_SEARCH, _arguments(item.arguments)
+        case _:
+            name, arguments = sent_name(item.name, item.namespace), _arguments(item.arguments)
+    return {"type": "tool_use", "id": _call_id(item), "name": name, "input": arguments}
+
+
+def _arguments(arguments: Raw) -> Raw | dict[str, Any]:
+    """Return the arguments as an object; what is none, becomes a field of one."""
+    if is_object(arguments):
+        return arguments
+    text = text_of(arguments)
+    if fields_of(text.encode()) is not None:
+        return Raw(text.encode())
+    return {"arguments": text} if text.strip() else {}
+
+
+def _shell_arguments(action: Raw) -> dict[str, Any]:
+    """Return the arguments of a local shell call, without the empty fields of its action."""
+    fields = msgspec.json.decode(action) if is_object(action) else {}
+    return {key: each for key, each in fields.items() if key != "type" and each not in (None, {})}
+
+
+def _call_id(item: InputItem) -> str:
+    """Return an ID that every provider of the Messages API accepts."""
+    call_id = item.call_id or ""
+    if _VALID_ID.fullmatch(call_id):
+        return call_id
+    return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:24]}"
+
+
+def _outputs_by_id(items: Sequence[InputItem]) -> dict[str, deque[InputItem]]:
+    outputs: dict[str, deque[InputItem]] = defaultdict(deque)
+    for item in items:
+        if item.type.endswith(_OUTPUT):
+            outputs[_call_id(item)].append(item)
+    return outputs
+
+
+def _text(literal: Raw) -> Block:
+    return {"type": "text", "text": literal}

@@ -1,0 +1,61 @@
+"""
+Errors in OpenAI's form: the body of an HTTP response, and the code by which clients decide.
+
+Codex CLI, for example, repeats a request after any error of a stream except some codes: it reports
+`context_length_exceeded`, `insufficient_quota` and `invalid_prompt` at once, and waits for the time
+that the text of `rate_limit_exceeded` names (codex-api/src/sse/responses.rs).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ccproxy.errors import Problem
+
+CONTEXT_LENGTH: Final = "context_length_exceeded"
+_TOO_LONG: Final = re.compile(r"prompt is too long|exceed context limit", re.IGNORECASE)
+_LOST_RESPONSE: Final = re.compile(r"Previous response with id .* not found", re.DOTALL)
+_CODES: Final[Mapping[str, str]] = {
+    "authentication_error": "invalid_api_key",
+    "billing_error": "insufficient_quota",
+    "not_found_error": "model_not_found",
+    "rate_limit_error": "rate_limit_exceeded",
+    "overloaded_error": "server_is_overloaded",
+    "api_error": "server_error",
+    "timeout_error": "server_error",
+}
+
+
+def error_code(problem: Problem) -> str | None:
+    """Return OpenAI's code for *problem*, None if it has none."""
+    if _TOO_LONG.search(problem.message):
+        return CONTEXT_LENGTH
+    if _LOST_RESPONSE.match(problem.message):
+        return "previous_response_not_found"
+    return _CODES.get(problem.kind)
+
+
+def openai_error(problem: Problem, request_id: str) -> bytes:
+    """Return the body of OpenAI's error response."""
+    code = error_code(problem)
+    is_lost = code == "previous_response_not_found"
+    error = {
+        "message": problem.message,
+        "type": problem.kind,
+        "param": "previous_response_id" if is_lost else None,
+        "code": code,
+    }
+    return msgspec.json.encode({"error": error, "request_id": request_id})
+
+
+def stream_error(problem: Problem) -> dict[str, Any]:
+    """Return the error of a response that failed after its beginning."""
+    message = problem.message
+    if problem.retry_after is not None and problem.kind == "rate_limit_error":
+        message = f"{message} Please try again in {problem.retry_after}s."
+    # A request that the provider refuses is refused again: without a code it would be repeated.
+    return {"code": error_code(problem) or "invalid_prompt", "message": message}

@@ -1,0 +1,404 @@
+"""
+The events of a Messages stream as those of a Responses stream.
+
+| block                     | item                                                                 |
+|---------------------------|----------------------------------------------------------------------|
+| text                      | message with one `output_text`                                       |
+| thinking                  | reasoning: the text is its summary, the signature its ciphertext     |
+| redacted_thinking         | reasoning without a summary                                          |
+| tool_use                  | the call of the client's tool, see `tool_kinds.py`                   |
+| server_tool_use           | web_search_call; its result is not passed on                         |
+
+Items come one after the other, so every item is complete before the next one begins. The final
+event repeats them all. Texts stay JSON literals: they are joined and copied, not decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.openai_clients.openai_errors import stream_error
+from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
+from ccproxy.convert.openai_clients.tool_kinds import CUSTOM_INPUT, ToolKind, ToolKinds
+from ccproxy.errors import STATUS_OF_KIND, Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.literals import EMPTY, join_literals, text_of
+from ccproxy.protocol.responses_request import ResponsesRequest
+
+_encode = msgspec.json.Encoder().encode
+_INCOMPLETE: Final[Mapping[str, str]] = {
+    "max_tokens": "max_output_tokens",
+    "model_context_window_exceeded": "max_output_tokens",
+    "refusal": "content_filter",
+}
+"""Stop reasons of answers that are not complete."""
+COMMENT: Final = b": ping\n\n"
+KEEP_ALIVE: Final = sse.encode(b"keepalive", b'{"type":"keepalive","sequence_number":0}')
+"""Clients ignore this event, but unlike a comment it restarts their idle timeout."""
+_NO_USAGE: Final = {"input_tokens": 0, "output_tokens": 0}
+
+
+class BlockDelta(msgspec.Struct, gc=False):
+    """A part of a block, or the end of the message."""
+
+    type: str = ""
+    text: Raw = EMPTY
+    thinking: Raw = EMPTY
+    signature: str = ""
+    partial_json: Raw = EMPTY
+    stop_reason: str | None = None
+
+
+class ContentBlock(msgspec.Struct, gc=False):
+    """A block as it begins."""
+
+    type: str = ""
+    id: str = ""
+    name: str = ""
+    data: str = ""
+
+
+class MessageEvent(msgspec.Struct, gc=False):
+    """One event of a Messages stream."""
+
+    type: str = ""
+    delta: BlockDelta | None = None
+    content_block: ContentBlock | None = None
+    message: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+class ResponseWriter:
+    """Writes one response; `take` takes the events of the message."""
+
+    def __init__(
+        self,
+        request: ResponsesRequest,
+        *,
+        tools: ToolKinds,
+        seal: ReasoningSeal,
+        response_id: str,
+        created_at: int,
+    ) -> None:
+        self._tools = tools
+        self._seal = seal
+        self._suffix = response_id.removeprefix("resp_")
+        response = new_response(response_id, created_at, request.model)
+        self.response: dict[str, Any] = response | _requested(request)
+        self.has_begun = False
+        self.is_over = False
+        """True: the final event was written."""
+        self._out: list[bytes] = []
+        self._sequence = 0
+        self._usage: dict[str, Any] = dict(_NO_USAGE)
+        self._stop_reason: str | None = None
+        # The open block.
+        self._kind = ""
+        self._item: dict[str, Any] = {}
+        self._tool = ToolKind("function", "")
+        self._texts: list[Raw] = []
+        self._signature = ""
+
+    def take(self, event: MessageEvent) -> bytes:
+        """Return the events that *event* causes."""
+        delta, block = event.delta, event.content_block
+        if event.type == "content_block_delta" and delta is not None:
+            self._continue(delta)
+        elif event.type == "content_block_start" and block is not None:
+            self._open(block)
+        elif event.type == "content_block_stop":
+            self._close()
+        elif event.type == "message_start":
+            self._begin((event.message or {}).get("usage"))
+        elif event.type == "message_delta":
+            self._usage |= _numbers(event.usage)
+            self._stop_reason = delta.stop_reason if delta is not None else None
+        elif event.type == "message_stop":
+            self._finish()
+        elif event.type == "error":
+            self._fail(_problem(event.error or {}))
+        return self._written()
+
+    def close(self) -> bytes:
+        """Return the end of an answer that ended without its last event."""
+        if not self.is_over and self._stop_reason is not None:
+            self._finish()
+        return self._written()
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return the event that ends a response which failed."""
+        if not self.is_over:
+            self._fail(problem)
+        return self._written()
+
+    def keep_alive(self) -> bytes:
+        """Return an event without meaning; before the first event only a comment is allowed."""
+        return KEEP_ALIVE if self.has_begun and not self.is_over else COMMENT
+
+    # Events
+
+    def _write(self, kind: str, fields: Mapping[str, Any]) -> None:
+        event = {"type": kind, "sequence_number": self._sequence, **fields}
+        self._sequence += 1
+        self._out.append(sse.encode(kind.encode(), _encode(event)))
+
+    def _write_part(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - JSON
+        """Write an event about the open item."""
+        index = len(self.response["output"])
+        self._write(kind, {"item_id": self._item["id"], "output_index": index, **fields})
+
+    def _written(self) -> bytes:
+        written, self._out = b"".join(self._out), []
+        return written
+
+    # The response
+
+    def _begin(self, usage: object) -> None:
+        if self.has_begun:
+            return
+        self.has_begun = True
+        self._usage |= _numbers(usage)
+        self._write("response.created", {"response": self.response})
+        self._write("response.in_progress", {"response": self.response})
+
+    def _finish(self) -> None:
+        self._begin(None)
+        reason = _INCOMPLETE.get(self._stop_reason or "")
+        if reason is not None:
+            self.response["incomplete_details"] = {"reason": reason}
+        self._end("incomplete" if reason is not None else "completed")
+
+    def _fail(self, problem: Problem) -> None:
+        self._begin(None)
+        self.response["error"] = stream_error(problem)
+        self._end("failed")
+
+    def _end(self, status: str) -> None:
+        self.is_over = True
+        self.response["status"] = status
+        self.response["usage"] = _to_usage(self._usage)
+        self._write(f"response.{status}", {"response": self.response})
+
+    # Items
+
+    def _open(self, block: ContentBlock) -> None:
+        self._close()  # a block that is open still has no end
+        self._kind, self._texts, self._signature = block.type, [], ""
+        match block.type:
+            case "text":
+                self._add_item("msg", {"type": "message", "role": "assistant", "content": []})
+                self._write_part("response.content_part.added", content_index=0, part=_part(EMPTY))
+            case "thinking":
+                self._add_item("rs", {"type": "reasoning", "summary": []})
+            case "redacted_thinking":
+                self._add_item("rs", {"type": "reasoning", "summary": []})
+                self._item["encrypted_content"] = self._seal.seal_redacted(block.data)
+            case "tool_use":
+                self._open_call(block)
+            case "server_tool_use":
+                action = {"type": "search", "query": ""}
+                self._add_item("ws", {"type": "web_search_call", "action": action})
+                self._write_part("response.web_search_call.in_progress")
+                self._write_part("response.web_search_call.searching")
+            case _:
+                self._kind = ""
+
+    def _open_call(self, block: ContentBlock) -> None:
+        self._tool = tool = self._tools.kind_of(block.name)
+        fields: dict[str, Any] = {"type": f"{tool.kind}_call", "call_id": block.id}
+        prefix = "fc"
+        match tool.kind:
+            case "function":
+                fields |= {"name": tool.name, "arguments": ""}
+                if tool.namespace:
+                    fields["namespace"] = tool.namespace
+            case "custom":
+                prefix = "ctc"
+                fields |= {"type": "custom_tool_call", "name": tool.name, "input": ""}
+            case "local_shell":
+                prefix = "lsh"
+                fields["action"] = {"type": "exec", "command": [], "env": {}}
+            case "tool_search":
+                prefix = "tsc"
+                fields |= {"execution": "client", "arguments": {}}
+        self._add_item(prefix, fields)
+
+    def _add_item(self, prefix: str, fields: dict[str, Any]) -> None:
+        index = len(self.response["output"])
+        self._item = {"id": f"{prefix}_{self._suffix}{index}", "status": "in_progress", **fields}
+        if fields["type"] == "reasoning":
+            del self._item["status"]  # a client that returns it would be refused
+        self._write("response.output_item.added", {"output_index": index, "item": self._item})
+
+    def _continue(self, delta: BlockDelta) -> None:
+        match self._kind:
+            case "text" if delta.type == "text_delta":
+                self._texts.append(delta.text)
+                self._write_part(
+                    "response.output_text.delta", content_index=0, delta=delta.text, logprobs=[]
+                )
+            case "thinking" if delta.type == "thinking_delta":
+                if not self._texts:
+                    part = {"type": "summary_text", "text": ""}
+                    added = "response.reasoning_summary_part.added"
+                    self._write_part(added, summary_index=0, part=part)
+                self._texts.append(delta.thinking)
+                kind = "response.reasoning_summary_text.delta"
+                self._write_part(kind, summary_index=0, delta=delta.thinking)
+            case "thinking":
+                self._signature += delta.signature
+            case "tool_use" | "server_tool_use" if delta.type == "input_json_delta":
+                self._texts.append(delta.partial_json)
+                if self._kind == "tool_use" and self._tool.kind == "function":
+                    kind = "response.function_call_arguments.delta"
+                    self._write_part(kind, delta=delta.partial_json)
+
+    def _close(self) -> None:
+        kind, self._kind = self._kind, ""
+        text = join_literals("", self._texts) if self._texts else EMPTY
+        match kind:
+            case "":
+                return
+            case "text":
+                self._close_text(text)
+            case "thinking":
+                self._close_thinking(text)
+            case "tool_use":
+                self._close_call(text)
+            case "server_tool_use":
+                query = _object_in(text).get("query")
+                self._item["action"] = {"type": "search", "query": str(query or "")}
+                self._write_part("response.web_search_call.completed")
+        if "status" in self._item:
+            self._item["status"] = "completed"
+        output = self.response["output"]
+        done = {"output_index": len(output), "item": self._item}
+        self._write("response.output_item.done", done)
+        output.append(self._item)
+
+    def _close_text(self, text: Raw) -> None:
+        part = _part(text)
+        self._write_part("response.output_text.done", content_index=0, text=text, logprobs=[])
+        self._write_part("response.content_part.done", content_index=0, part=part)
+        self._item["content"] = [part]
+
+    def _close_thinking(self, text: Raw) -> None:
+        if self._texts:
+            part = {"type": "summary_text", "text": text}
+            self._write_part("response.reasoning_summary_text.done", summary_index=0, text=text)
+            self._write_part("response.reasoning_summary_part.done", summary_index=0, part=part)
+            self._item["summary"] = [part]
+        if encrypted := self._seal.seal_thinking(self._signature):
+            self._item["encrypted_content"] = encrypted
+
+    def _close_call(self, text: Raw) -> None:
+        item = self._item
+        match self._tool.kind:
+            case "function":
+                arguments = text if text != EMPTY else Raw(b'"{}"')
+                item["arguments"] = arguments
+                done = "response.function_call_arguments.done"
+                self._write_part(done, name=item["name"], arguments=arguments)
+            case "custom":
+                free_text = _object_in(text).get(CUSTOM_INPUT)
+                item["input"] = free_text if isinstance(free_text, str) else text_of(text)
+                self._write_part("response.custom_tool_call_input.delta", delta=item["input"])
+                self._write_part("response.custom_tool_call_input.done", input=item["input"])
+            case "local_shell":
+                item["action"] |= _object_in(text)
+            case "tool_search":
+                item["arguments"] = _object_in(text)
+
+
+def new_response(response_id: str, created_at: int, model: str) -> dict[str, Any]:
+    """Return a response without content."""
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": created_at,
+        "status": "in_progress",
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "max_output_tokens": None,
+        "metadata": {},
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": None,
+        "store": False,
+        "temperature": None,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
+        "truncation": "disabled",
+        "usage": None,
+    }
+
+
+def _requested(request: ResponsesRequest) -> dict[str, Any]:
+    """Return the parameters that a response repeats, except those that are long."""
+    parameters = {
+        "max_output_tokens": request.max_output_tokens,
+        "metadata": request.metadata,
+        "parallel_tool_calls": request.parallel_tool_calls,
+        "prompt_cache_key": request.prompt_cache_key,
+        "reasoning": request.reasoning,
+        "temperature": request.temperature,
+        "text": request.text if request.text is not None and request.text.format else None,
+        "tool_choice": request.tool_choice,
+        "top_p": request.top_p,
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _problem(error: Mapping[str, Any]) -> Problem:
+    kind = error.get("type")
+    text = str(error.get("message") or "the provider failed without a reason")
+    return Problem(kind if kind in STATUS_OF_KIND else "api_error", text)
+
+
+def _part(text: Raw) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _object_in(text: Raw) -> dict[str, Any]:
+    """Return the object in the arguments of a call; an empty one if they are none."""
+    try:
+        value = msgspec.json.decode(text_of(text))
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _numbers(usage: object) -> dict[str, Any]:
+    return {key: each for key, each in usage.items() if each} if isinstance(usage, dict) else {}
+
+
+def _to_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the usage of the Responses API, whose input includes what was cached."""
+    cached = _count(usage.get("cache_read_input_tokens"))
+    written = _count(usage.get("cache_creation_input_tokens"))
+    details = usage.get("output_tokens_details")
+    reasoning = _count(details.get("thinking_tokens")) if isinstance(details, dict) else 0
+    total_input = _count(usage.get("input_tokens")) + cached + written
+    output = _count(usage.get("output_tokens"))
+    return {
+        "input_tokens": total_input,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
+        "output_tokens": output,
+        "output_tokens_details": {"reasoning_tokens": reasoning},
+        "total_tokens": total_input + output,
+    }
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -1,0 +1,166 @@
+"""
+Tools of Responses clients as tools of the Messages API, and calls back in the client's form.
+
+| the client's tool          | sent as                              | a call of it becomes   |
+|----------------------------|--------------------------------------|------------------------|
+| function                   | the same                             | function_call          |
+| namespace of functions     | functions, `NAMESPACE__NAME`         | function_call          |
+| custom (free text)         | a function with one string, `input`  | custom_tool_call       |
+| local_shell                | a function                           | local_shell_call       |
+| tool_search (client's own) | a function                           | tool_search_call       |
+| web_search                 | the Messages API's server tool       | web_search_call        |
+
+The grammar of a custom tool is a part of its description: the model is asked to follow it, and
+nothing enforces it. Other hosted tools are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.common.tool_names import tool_name
+from ccproxy.protocol.literals import is_object
+from ccproxy.protocol.responses_request import ToolDefinition
+
+Kind = Literal["function", "custom", "local_shell", "tool_search"]
+
+LOCAL_SHELL: Final = "local_shell"
+TOOL_SEARCH: Final = "tool_search"
+WEB_SEARCH: Final = "web_search"
+CUSTOM_INPUT: Final = "input"
+"""The argument that holds the free text of a custom tool's call."""
+
+_LONGEST_NAME: Final = 128
+_ANY_OBJECT: Final = {"type": "object", "properties": {}}
+_STRING: Final = {"type": "string"}
+_SHELL_SCHEMA: Final = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "array", "items": _STRING, "description": "The program, its arguments"},
+        "working_directory": _STRING,
+        "timeout_ms": {"type": "integer"},
+        "env": {"type": "object", "additionalProperties": _STRING},
+    },
+    "required": ["command"],
+}
+_SHELL_DESCRIPTION: Final = "Runs a command on the user's machine and returns its output."
+
+
+class ToolKind(NamedTuple):
+    """The client's own form of a tool."""
+
+    kind: Kind
+    name: str
+    namespace: str | None = None
+
+
+class ToolKinds:
+    """The tools of one request: their definitions to send, and their forms by sent name."""
+
+    def __init__(self, tools: Iterable[ToolDefinition], *, with_search: bool) -> None:
+        """Convert *tools*; *with_search*: the provider searches the web itself."""
+        self.definitions: list[dict[str, Any]] = []
+        self.dropped: list[str] = []
+        """The types of the tools that are left out."""
+        self._with_search = with_search
+        self._kinds: dict[str, ToolKind] = {}
+        for tool in tools:
+            self._add(tool)
+
+    def kind_of(self, sent: str) -> ToolKind:
+        """Return the client's form of the tool *sent*; a name that was not sent is a function."""
+        return self._kinds.get(sent) or ToolKind("function", sent)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Send only the tools with these sent *names*."""
+        allowed = set(names)
+        self.definitions = [tool for tool in self.definitions if tool["name"] in allowed]
+
+    def _add(self, tool: ToolDefinition) -> None:
+        match tool.type:
+            case "function":
+                self._add_function(tool, None)
+            case "namespace":
+                self._add_namespace(tool)
+            case "custom":
+                self._define(ToolKind("custom", tool.name), _custom(tool))
+            case "local_shell":
+                fields = {"description": _SHELL_DESCRIPTION, "input_schema": _SHELL_SCHEMA}
+                self._define(ToolKind("local_shell", LOCAL_SHELL), fields)
+            case "tool_search" if tool.execution == "client":
+                self._define(ToolKind("tool_search", TOOL_SEARCH), _function(tool))
+            case "web_search" | "web_search_preview" if self._with_search:
+                self.definitions.append(_search(tool))
+            case _:
+                self.dropped.append(f"tools.{tool.type}")
+
+    def _add_function(self, tool: ToolDefinition, namespace: str | None) -> None:
+        if tool.name:
+            self._define(ToolKind("function", tool.name, namespace), _function(tool))
+
+    def _add_namespace(self, namespace: ToolDefinition) -> None:
+        for position, tool in enumerate(namespace.tools):
+            if tool.type != "function":
+                self.dropped.append(f"tools.{namespace.name}.{tool.type}")
+                continue
+            if position == 0 and namespace.description:
+                about = f"{namespace.name}: {namespace.description}"
+                description = "\n\n".join(filter(None, (about, tool.description)))
+                described = msgspec.structs.replace(tool, description=description)
+                self._add_function(described, namespace.name)
+            else:
+                self._add_function(tool, namespace.name)
+
+    def _define(self, kind: ToolKind, fields: dict[str, Any]) -> None:
+        name = sent_name(kind.name, kind.namespace)
+        if name not in self._kinds:  # a tool that was added again is the same one
+            self._kinds[name] = kind
+            self.definitions.append({"name": name, **fields})
+
+
+def sent_name(name: str, namespace: str | None) -> str:
+    """Return the name under which a tool is sent."""
+    if namespace:
+        name = f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"
+    return tool_name(name, _LONGEST_NAME)
+
+
+def _function(tool: ToolDefinition) -> dict[str, Any]:
+    schema: Raw | dict[str, Any] = tool.parameters if is_object(tool.parameters) else _ANY_OBJECT
+    fields: dict[str, Any] = {"input_schema": schema}
+    if tool.description:
+        fields["description"] = tool.description
+    if tool.strict:
+        fields["strict"] = True
+    return fields
+
+
+def _custom(tool: ToolDefinition) -> dict[str, Any]:
+    grammar = (tool.format or {}).get("definition")
+    about = "The free text that the tool gets, exactly as it is to be read."
+    texts = [tool.description]
+    if isinstance(grammar, str):
+        syntax = (tool.format or {}).get("syntax")
+        texts.append(f"`{CUSTOM_INPUT}` must match this grammar ({syntax}):\n{grammar}")
+        about = "The free text that the tool gets. It must match the grammar of the tool."
+    schema = {
+        "type": "object",
+        "properties": {CUSTOM_INPUT: {"type": "string", "description": about}},
+        "required": [CUSTOM_INPUT],
+        "additionalProperties": False,
+    }
+    return {"description": "\n\n".join(filter(None, texts)), "input_schema": schema}
+
+
+def _search(tool: ToolDefinition) -> dict[str, Any]:
+    search: dict[str, Any] = {"type": "web_search_20250305", "name": WEB_SEARCH}
+    domains = (tool.filters or {}).get("allowed_domains")
+    if domains:
+        search["allowed_domains"] = domains
+    if tool.user_location:
+        search["user_location"] = tool.user_location
+    return search

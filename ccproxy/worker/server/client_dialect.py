@@ -1,0 +1,115 @@
+"""
+The API in which a client asks, for the steps that are the same for all of them.
+
+The requests of every API go the same way: an exchange makes the provider's request and the client's
+answer, and the same keys, retries and fallbacks apply. What differs is here. The endpoint sets
+`request.dialect`; the default is the Messages API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from ccproxy.convert.openai_clients.openai_errors import openai_error, stream_error
+from ccproxy.convert.openai_clients.response_stream import ResponseStream, whole_response
+from ccproxy.convert.openai_clients.response_writer import COMMENT, ResponseWriter
+from ccproxy.convert.stream_converter import StreamConverter
+from ccproxy.errors import Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.messages import error_body
+
+
+class ClientDialect(Protocol):
+    """How the answer to one request is written."""
+
+    @property
+    def path(self) -> str:
+        """The path of the API, for requests to peers."""
+
+    def ping(self) -> bytes:
+        """Return what fills a silence now."""
+
+    def stream(self, converter: StreamConverter) -> StreamConverter:
+        """Return the converter for the client, from the one of the exchange."""
+
+    def whole(self, answer: bytes) -> bytes:
+        """Return what the client gets for the whole *answer* of the exchange."""
+
+    def error_event(self, problem: Problem, request_id: str) -> bytes:
+        """Return the event that ends a peer's stream which has broken off."""
+
+
+class MessagesDialect:
+    """The exchange writes what the client gets: Messages."""
+
+    path = "/v1/messages"
+
+    def ping(self) -> bytes:
+        """Return the API's own ping."""
+        return sse.PING
+
+    def stream(self, converter: StreamConverter) -> StreamConverter:
+        """Return *converter*."""
+        return converter
+
+    def whole(self, answer: bytes) -> bytes:
+        """Return *answer*."""
+        return answer
+
+    def error_event(self, problem: Problem, request_id: str) -> bytes:
+        """Return the API's own error event."""
+        return sse.encode(b"error", error_body(problem, request_id))
+
+
+class CompletionsDialect(MessagesDialect):
+    """The exchange writes what the client gets: Chat Completions."""
+
+    path = "/v1/chat/completions"
+
+    def ping(self) -> bytes:
+        """Return a comment; the API has no ping."""
+        return COMMENT
+
+    def error_event(self, problem: Problem, request_id: str) -> bytes:
+        """Return an error object, as OpenAI sends it."""
+        return b"data: " + openai_error(problem, request_id) + b"\n\n"
+
+
+class PassedResponsesDialect(MessagesDialect):
+    """The exchange writes what the client gets: Responses."""
+
+    path = "/v1/responses"
+
+    def __init__(self, ping: Callable[[], bytes] = lambda: COMMENT) -> None:
+        self._ping = ping
+
+    def ping(self) -> bytes:
+        """Return an event once the response has begun, and a comment before."""
+        return self._ping()
+
+    def error_event(self, problem: Problem, request_id: str) -> bytes:  # noqa: ARG002 - the API has none
+        """Return an error event, as OpenAI sends it."""
+        error = {"type": "error", **stream_error(problem), "param": None, "sequence_number": 0}
+        return sse.encode(b"error", msgspec.json.encode(error))
+
+
+class ResponsesDialect(PassedResponsesDialect):
+    """The exchange writes Messages, and the client gets Responses."""
+
+    def __init__(self, writer: ResponseWriter) -> None:
+        super().__init__(writer.keep_alive)
+        self._writer = writer
+
+    def stream(self, converter: StreamConverter) -> StreamConverter:
+        """Return a converter of what *converter* makes."""
+        return ResponseStream(converter, self._writer)
+
+    def whole(self, answer: bytes) -> bytes:
+        """Return the response for the message *answer*."""
+        return whole_response(answer, self._writer)
+
+
+MESSAGES = MessagesDialect()
