@@ -184,12 +184,22 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Events that a slow reader did not get; the stream ends after them."""
 
 
+SLOW_SECONDS = 10.0
+"""An answer that begins later than this is slow."""
+
+
+def is_slow(one: RequestTimeline) -> bool:
+    """Return True if the answer began late, or has not begun for that long."""
+    waited = one.total_s if one.first_byte_s is None else one.first_byte_s
+    return waited >= SLOW_SECONDS
+
+
 _ENCODER = msgspec.json.Encoder()
 _EVENTS = msgspec.json.Decoder(ActivityEvent)
 _REQUESTS = msgspec.json.Decoder(RequestsReply)
 
 
-def encode_line(message: RequestsReply | ActivityEvent) -> bytes:
+def encode_line(message: RequestsReply | ActivityEvent | RequestTimeline) -> bytes:
     """Return *message* as one line of JSON."""
     return _ENCODER.encode(message) + b"\n"
 

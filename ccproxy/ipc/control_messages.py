@@ -89,7 +89,7 @@ class RequestsRequest:
     limit: int = 100
     """Of those that have finished, the last ones."""
     id: str = ""
-    """Only requests whose id begins with this."""
+    """Only requests whose id begins or ends with this."""
     failed: bool = False
     """Only requests that ended with an error."""
     slow: bool = False

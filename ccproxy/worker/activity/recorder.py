@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from ccproxy.ipc.activity import (
+    SLOW_SECONDS,
     ActivityEvent,
     EventName,
     FailedAttempt,
@@ -29,8 +30,6 @@ from ccproxy.worker.server.access_record import AccessRecord
 
 MAX_FINISHED = 1000
 """Finished requests that are kept, about 1 KiB each."""
-SLOW_SECONDS = 10.0
-"""A request whose answer begins later than this is slow."""
 
 
 class Activity:
@@ -147,7 +146,8 @@ class Activity:
 
 
 def _is_wanted(record: AccessRecord, request: RequestsRequest) -> bool:
-    if request.id and not record.request_id.startswith(request.id):
+    ends = record.request_id.startswith, record.request_id.endswith
+    if request.id and not any(matches(request.id) for matches in ends):
         return False
     if request.failed and not record.failed:
         return False

@@ -71,6 +71,22 @@ def test_counters_are_no_change():
     assert [*changes(READY, replace(READY, in_flight=3, connections=4), at=1.0)] == []
 
 
+async def check_requests_command(home, request_id):
+    listed = await home.ccproxy("requests")
+    assert (listed.code, listed.out.count("kimi") > 0, listed.out.count("glm")) == (0, True, 1)
+    failed = await home.ccproxy("requests", "--failed", "kimi")
+    assert (failed.code, failed.out) == (0, "")
+    shown = await home.ccproxy("requests", request_id[-10:])
+    assert shown.out.startswith(f"{request_id}  done 200\n"), shown
+    content = json.loads((await home.ccproxy("requests", request_id, "--json")).out)
+    assert [one["id"] for one in content["finished"]] == [request_id]
+    unknown = await home.ccproxy("requests", "req_unknown")
+    assert (unknown.code, unknown.err.splitlines()[-1]) == (
+        2,
+        "  fix: ccproxy logs --request req_unknown",
+    )
+
+
 async def test_a_fleet_is_watched_over_restarts(tmp_path):
     async with Provider() as provider, FleetHome(tmp_path) as home, aiohttp.ClientSession() as http:
         settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": "sk-fleet-key-0001"}
@@ -115,6 +131,7 @@ async def test_a_fleet_is_watched_over_restarts(tmp_path):
         requests = recent_requests(fleet, ["glm", "KIMI"], RequestsRequest())
         assert {one.label for one in requests.finished} == {"kimi", "glm"}
         assert requests.finished == sorted(requests.finished, key=lambda one: one.started)
+        await check_requests_command(home, requests.finished[-1].id)
         row = await home.proxy("glm")
         assert (row["traffic"]["requests"], row["requests_today"]) == (1, 2)
         assert [key["state"] for key in row["key_rows"]] == ["ready"]
