@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ccproxy.keys.key_state import KeyState, Probe
+from ccproxy.keys.sessions import SessionTable
 
 WHOLE_ACCOUNT = ""
 
@@ -37,6 +38,9 @@ class PoolState:
     keys: dict[str, KeyState] = field(default_factory=dict)
     """By salted name; includes the keys of other processes with another configuration."""
     turn: int = 0
+    share: float = 0.0
+    """`KeyState.share` of the key that was taken last, before that use."""
+    sessions: SessionTable = field(default_factory=SessionTable)
     last_success: dict[str, float] = field(default_factory=dict)
     """By model."""
     recent_limits: list[tuple[str, str, float]] = field(default_factory=list)

@@ -11,6 +11,7 @@ from typing import Literal
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import LONGEST_CLIENT_WAIT
 from ccproxy.errors import Problem
+from ccproxy.keys.key_selection import NEW_PREFIX, REFUSED_REQUEST, REMOVED, WAITED
 from ccproxy.keys.key_state import WHOLE_KEY, KeyState, Obstacle
 from ccproxy.text import counted
 
@@ -66,6 +67,8 @@ class KeyView:
     """Empty for a disabled key, which is not probed."""
     used_today: int
     in_flight: int
+    sessions: int
+    """Active sessions that use the key."""
     last_error: str
     """The provider's text when it last refused the key; empty without cooldowns."""
 
@@ -80,7 +83,40 @@ class AccountLimitView:
     """Until the next probe."""
 
 
-def view_key(id_: str, tail: str, key: KeyState, *, now: float, wall: float) -> KeyView:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveView:
+    """A session has changed its key."""
+
+    session: str
+    """The beginning of the client's session id."""
+    source: str
+    """`k1 …last4`, as `target`; `-` if the key is not configured any more."""
+    target: str
+    reason: str
+    tokens: int
+    """Estimated cached tokens that were lost."""
+    at: float
+    """Wall clock."""
+
+
+_MOVE_REASONS = {
+    NEW_PREFIX: "a preferred key is ready, and the prompt has a new prefix",
+    WAITED: "a preferred key has been ready for KEY_MOVE_WAIT",
+    REFUSED_REQUEST: "the key was refused for this request",
+    REMOVED: "the key was removed",
+}
+
+
+def describe_move_reason(reason: str) -> str:
+    """Describe why a session has left its key, after "because"."""
+    if reason in _MOVE_REASONS:
+        return _MOVE_REASONS[reason]
+    return f"the key is {_DESCRIPTIONS[reason]}"
+
+
+def view_key(
+    id_: str, tail: str, key: KeyState, *, now: float, wall: float, sessions: int = 0
+) -> KeyView:
     """Return the view of one key."""
     cooldowns = tuple(
         CooldownView(
@@ -106,6 +142,7 @@ def view_key(id_: str, tail: str, key: KeyState, *, now: float, wall: float) -> 
         cooldowns=() if key.disabled else cooldowns,
         used_today=key.used_on(wall),
         in_flight=key.in_flight,
+        sessions=sessions,
         last_error=key.last_error.text if key.cooldowns else "",
     )
 

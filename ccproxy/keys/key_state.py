@@ -94,6 +94,8 @@ class KeyState:
     """Requests in flight by process."""
     turn: int = 0
     """When it was last taken, counted in takes of the pool."""
+    share: float = 0.0
+    """Its uses divided by its weight, if keys have weights."""
     disabled: bool = False
     cooldowns: dict[str, Cooldown] = field(default_factory=dict)
     """By model, or `WHOLE_KEY`."""

@@ -1,9 +1,13 @@
 """
 The key pool: selects the key of each request, and explains why there is none.
 
-`take` leases the ready key with the fewest requests in flight, among equals the one that has been
-unused for longest; that is plain rotation if requests come one by one. The caller sends the
-request, judges the response and calls `settle`; when the response is complete it calls `release`.
+`take` leases a ready key: that of the request's session, otherwise the one with the fewest requests
+in flight, among equals the one that has been unused for longest; that is plain rotation if requests
+come one by one (`key_selection` has the other strategies). The caller sends the request, judges the
+response and calls `settle`; when the response is complete it calls `release`.
+
+Each of these is one transaction on the state: it reads the state and changes it, and has no other
+effect until it ends. So a back end may run it under a lock, or run it again after a conflict.
 
 * The only key of a pool never cools down: its refusals reach the client.
 * A key that cooled down is probed by one request at a time until one succeeds.
@@ -33,11 +37,21 @@ from ccproxy.keys.display import (
     TEMPORARY,
     AccountLimitView,
     KeyView,
+    MoveView,
     describe_account_limit,
     describe_obstacles,
     limit_problem,
     quote_error,
     view_key,
+)
+from ccproxy.keys.key_selection import (
+    REFUSED_REQUEST,
+    REMOVED,
+    Candidate,
+    PoolKey,
+    select_by_weight,
+    select_for_session,
+    select_in_turn,
 )
 from ccproxy.keys.key_state import (
     LONGEST_COOLDOWN,
@@ -47,6 +61,8 @@ from ccproxy.keys.key_state import (
     Obstacle,
     Probe,
 )
+from ccproxy.keys.policy import KeyPolicy
+from ccproxy.keys.sessions import Move, SavedSession, SessionRef
 from ccproxy.keys.verdict import Effect, Verdict
 from ccproxy.text import mask_key
 
@@ -61,6 +77,7 @@ _MOST_MODELS = 256
 """Most models with a last success or an account limit; a client may name any number."""
 
 NO_LIMITS = KeyLimits()
+ROTATION = KeyPolicy()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -76,20 +93,12 @@ class Lease:
     """The process and turn of this lease."""
     probed_cooldowns: tuple[str, ...] = ()
     probed_limits: tuple[str, ...] = ()
+    session: str = ""
+    """The id of the session that the request belongs to; empty if it belongs to none."""
     is_test: bool = False
     """True if the user tests this key, even if it is disabled or cooling down."""
     is_settled: bool = False
     is_released: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class _Key:
-    """A key of this pool and the name of its state."""
-
-    secret: str = field(repr=False)
-    id: str
-    tail: str
-    name: str = ""
 
 
 class KeyPool:
@@ -104,24 +113,33 @@ class KeyPool:
         wall: Callable[[], float],
         jitter: Callable[[], float],
         limits: KeyLimits = NO_LIMITS,
+        policy: KeyPolicy = ROTATION,
         command: str = "",
         backend: PoolBackend | None = None,
     ) -> None:
         """*command* shows the user these keys; it is named in refusals."""
         self._keys = [
-            _Key(secret=key, id=f"k{number}", tail=mask_key(key))
-            for number, key in enumerate(dict.fromkeys(keys), start=1)
+            PoolKey(
+                secret=key,
+                id=f"k{position + 1}",
+                tail=mask_key(key),
+                tier=policy.tier(position),
+                weight=policy.weight(position),
+            )
+            for position, key in enumerate(dict.fromkeys(keys))
         ]
         self._by_id = {key.id: key for key in self._keys}
         self._salt: bytes | None = None
         self._paired_with: PoolState | None = None
-        self._pairs: list[tuple[_Key, KeyState]] = []
+        self._pairs: list[Candidate] = []
         self._provider = provider
         self._command = command
         self._clock = clock
         self._wall = wall
         self._jitter = jitter
         self._limits = limits
+        self._policy = policy
+        self._is_weighted = policy.is_weighted
         self._backend = self.backend = backend or LocalBackend()
         self._backend.on_remote_change = self._notice_remote_change
         self.on_change: Callable[[], None] = _noop
@@ -140,7 +158,14 @@ class KeyPool:
 
     # The course of an attempt...
 
-    def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
+    @property
+    def keeps_sessions(self) -> bool:
+        """True if a session stays with its key, so that `take` needs to know it."""
+        return len(self._keys) > 1 and self._policy.affinity != "off"
+
+    def take(
+        self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
+    ) -> Lease:
         """
         Lease the next key; *skip* are the ids of keys that this request has tried.
 
@@ -152,23 +177,52 @@ class KeyPool:
             now, wall = self._clock(), self._wall()
             limits = self._account_limits_to_probe(state, model, now)
             only = self._has_one_key(state)
-            best: tuple[int, int] | None = None
-            for key, key_state in self._states(state):
-                if key.id in skip or key_state.obstacle(
-                    model, self._limits, now=now, wall=wall, is_only=only
-                ):
-                    continue
-                rank = (key_state.in_flight, key_state.turn)
-                if best is None or rank < best:
-                    best, chosen, chosen_state = rank, key, key_state
-            if best is None:
+            usable = [
+                candidate
+                for candidate in self._states(state)
+                if candidate[0].id not in skip
+                and not candidate[1].obstacle(model, self._limits, now=now, wall=wall, is_only=only)
+            ]
+            if not usable:
                 raise self._refusal(state, model, skip, "")
-            lease = self._lease(state, chosen, chosen_state, model, now, wall)
+            chosen = self._select(state, usable, session, model, now)
+            lease = self._lease(state, *chosen, model, now, wall)
+            lease.session = session.id if session is not None else ""
             lease.probed_limits = limits
             for name in limits:
                 state.account_limits[name].probe = lease.probe
         self.on_change()
         return lease
+
+    def _select(
+        self,
+        state: PoolState,
+        usable: Sequence[Candidate],
+        session: SessionRef | None,
+        model: str,
+        now: float,
+    ) -> Candidate:
+        """Select one of the *usable* keys."""
+        if session is not None:
+            return select_for_session(
+                session,
+                state.sessions,
+                usable,
+                now=now,
+                move_wait=self._policy.move_wait,
+                obstacle=lambda name: self._reason_to_leave(state, name, model),
+            )
+        if self._is_weighted:
+            return select_by_weight(usable, state.share)
+        return select_in_turn(usable)
+
+    def _reason_to_leave(self, state: PoolState, name: str, model: str) -> str:
+        """Return why a session cannot use its key, which has this salted name."""
+        key = next((key for key, _ in self._states(state) if key.name == name), None)
+        if key is None:
+            return REMOVED
+        obstacle = self._obstacle(state, key, model)
+        return obstacle.reason if obstacle is not None else REFUSED_REQUEST
 
     def take_key(self, key_id: str, model: str) -> Lease:
         """Lease the key *key_id* for a test in any state; KeyError if it is unknown."""
@@ -182,7 +236,7 @@ class KeyPool:
     def _lease(
         self,
         state: PoolState,
-        key: _Key,
+        key: PoolKey,
         key_state: KeyState,
         model: str,
         now: float,
@@ -190,6 +244,9 @@ class KeyPool:
     ) -> Lease:
         state.turn += 1
         key_state.turn = state.turn
+        if self._is_weighted:
+            state.share = max(key_state.share, state.share)
+            key_state.share = state.share + 1 / key.weight
         probe = (self._backend.process, state.turn)
         return Lease(
             secret=key.secret,
@@ -215,23 +272,39 @@ class KeyPool:
         reasons = {obstacle.reason if obstacle else "" for obstacle in obstacles}
         return "in_flight" in reasons and "" not in reasons
 
-    def settle(self, lease: Lease, verdict: Verdict) -> None:
-        """Apply the consequences of a response to the key, which stays leased."""
+    def settle(self, lease: Lease, verdict: Verdict) -> Move | None:
+        """
+        Apply the consequences of a response to the key, which stays leased.
+
+        Returns the move of the request's session to this key, if the response confirms one.
+        """
         lease.is_settled = True
+        move = None
         with self._backend.transaction() as state:
             now = self._clock()
-            key_state = self._state_of(state, self._by_id[lease.id])
+            key = self._by_id[lease.id]
+            key_state = self._state_of(state, key)
             self._end_probe(state, lease)
             if verdict.effect is Effect.WORKS:
                 self._note_success(state, lease.model, now)
                 is_only = lease.is_test or self._has_one_key(state)
                 key_state.succeed(lease.model, now=now, is_only=is_only)
-            elif self._is_account_limit(state, lease, verdict, now):
-                self._limit_account(state, lease.model, verdict, now)
+                if lease.session:
+                    move = state.sessions.confirm(lease.session, key.name, self._wall())
             elif verdict.effect is not Effect.NONE:
-                wall, jitter = self._wall(), self._jitter()
-                key_state.refuse(lease.model, verdict, now=now, wall=wall, jitter=jitter)
+                if lease.session:
+                    state.sessions.undo(lease.session, key.name)
+                self._refuse(state, lease, verdict, now)
         self.on_change()
+        return move
+
+    def _refuse(self, state: PoolState, lease: Lease, verdict: Verdict, now: float) -> None:
+        if self._is_account_limit(state, lease, verdict, now):
+            self._limit_account(state, lease.model, verdict, now)
+            return
+        key_state = self._state_of(state, self._by_id[lease.id])
+        wall, jitter = self._wall(), self._jitter()
+        key_state.refuse(lease.model, verdict, now=now, wall=wall, jitter=jitter)
 
     def release(self, lease: Lease) -> None:
         """Release the lease; calling this again has no effect."""
@@ -270,7 +343,7 @@ class KeyPool:
             text = f"{self._provider} refused this request with every key that could be tried"
         return Problem(kind, f"{text}.{error}", should_retry=False)
 
-    def _obstacle(self, state: PoolState, key: _Key, model: str) -> Obstacle | None:
+    def _obstacle(self, state: PoolState, key: PoolKey, model: str) -> Obstacle | None:
         return self._state_of(state, key).obstacle(
             model,
             self._limits,
@@ -351,10 +424,30 @@ class KeyPool:
         """Return the state of every key, without the keys."""
         now, wall = self._clock(), self._wall()
         with self._backend.transaction(changes=False) as state:
+            sessions = state.sessions.count_by_key(now)
             return tuple(
-                view_key(key.id, key.tail, key_state, now=now, wall=wall)
+                view_key(
+                    key.id, key.tail, key_state, sessions=sessions[key.name], now=now, wall=wall
+                )
                 for key, key_state in self._states(state)
             )
+
+    def moves(self) -> tuple[MoveView, ...]:
+        """Return the last moves of sessions between keys, the newest last."""
+        with self._backend.transaction(changes=False) as state:
+            return tuple(self.view_move(move) for move in state.sessions.moves)
+
+    def view_move(self, move: Move) -> MoveView:
+        """Return *move* with the names of keys as they may be shown."""
+        shown = {key.name: f"{key.id} {key.tail}" for key in self._keys}
+        return MoveView(
+            session=move.session,
+            source=shown.get(move.source, "-"),
+            target=shown.get(move.target, "-"),
+            reason=move.reason,
+            tokens=move.tokens,
+            at=move.at,
+        )
 
     def counts(self) -> tuple[int, int]:
         """Return how many keys are ready for every model, and how many there are."""
@@ -428,23 +521,51 @@ class KeyPool:
                 if (row := rows.get(salted_name(key.secret, salt))) is not None:
                     key_state.restore(row, now=now, wall=wall)
 
+    @property
+    def sessions_version(self) -> int:
+        """A number that changes with the table of sessions."""
+        with self._backend.transaction(changes=False) as state:
+            return state.sessions.version
+
+    def export_sessions(self, salt: bytes) -> list[SavedSession]:
+        """Return the sessions that must survive a restart; the keys have salted names."""
+        now, wall = self._clock(), self._wall()
+        with self._backend.transaction(changes=False) as state:
+            names = {key.name: salted_name(key.secret, salt) for key, _ in self._states(state)}
+            return state.sessions.export(names, now=now, wall=wall)
+
+    def restore_sessions(self, rows: Iterable[Sequence[Any]], salt: bytes) -> None:
+        """
+        Take over what `export_sessions` returned, unless another process has the current state.
+
+        Raises:
+            TypeError, ValueError: If *rows* is something else.
+
+        """
+        if not self._backend.is_first:
+            return
+        now, wall = self._clock(), self._wall()
+        with self._backend.transaction() as state:
+            names = {salted_name(key.secret, salt): key.name for key, _ in self._states(state)}
+            state.sessions.restore(rows, names, now=now, wall=wall)
+
     # The states of the keys.
 
-    def _states(self, state: PoolState) -> Sequence[tuple[_Key, KeyState]]:
+    def _states(self, state: PoolState) -> Sequence[tuple[PoolKey, KeyState]]:
         # A back end returns another object whenever another process has changed the state.
         if state is not self._paired_with:
             self._pairs = [(key, self._state_of(state, key)) for key in self._keys]
             self._paired_with = state
         return self._pairs
 
-    def _state_of(self, state: PoolState, key: _Key) -> KeyState:
+    def _state_of(self, state: PoolState, key: PoolKey) -> KeyState:
         name = key.name if state.salt == self._salt else self._name(state, key)
         key_state = state.keys.get(name)
         if key_state is None:
             key_state = state.keys[name] = KeyState()
         return key_state
 
-    def _name(self, state: PoolState, key: _Key) -> str:
+    def _name(self, state: PoolState, key: PoolKey) -> str:
         if state.salt != self._salt:
             self._salt = state.salt
             for one in self._keys:

@@ -30,10 +30,11 @@ import msgspec
 
 from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
 from ccproxy.keys.backend import PoolState
+from ccproxy.keys.sessions import SessionTable
 
 POLL_SECONDS = 0.05
 """How soon a lease that another process returned is noticed by requests that wait for one."""
-FORMAT = 3
+FORMAT = 4
 """Increased with every change of `PoolState`: processes of two versions share nothing."""
 POLLS_PER_REAPING = 20
 LOCK_TIMEOUT = 0.25
@@ -47,8 +48,8 @@ _AREA = 4 << 20
 _VERSION = struct.Struct("<Q")
 _LENGTH = struct.Struct("<I")
 _SIZE = _VERSION.size + 2 * _AREA
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(PoolState)
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=SessionTable.encoded)
+_DECODER = msgspec.msgpack.Decoder(PoolState, dec_hook=lambda kind, data: kind(data))
 Uses = dict[str, tuple[int, int]]
 """Day and uses of that day by name of the key."""
 _FLAGS = os.O_RDWR | os.O_CREAT
@@ -155,6 +156,7 @@ class SharedMemoryBackend:
             return
         own, self._state = self._state, self._read()
         self._seen = self._version
+        self._state.sessions.adopt(own.sessions)
         if self._has_own_changes:
             _merge(own, self._state, self.process, self._uses)
 
@@ -258,4 +260,7 @@ def _merge(own: PoolState, shared: PoolState, process: int, uses: Uses) -> None:
             other = key.cooldowns.get(model)
             if other is None or other.until < cooldown.until:
                 key.cooldowns[model] = cooldown
+        key.share = max(key.share, mine.share)
     shared.turn = max(shared.turn, own.turn)
+    shared.share = max(shared.share, own.share)
+    shared.sessions.add_missing(own.sessions)

@@ -29,6 +29,12 @@ import msgspec
 
 from ccproxy.convert.common.token_estimate import estimate
 from ccproxy.errors import Problem
+from ccproxy.protocol.claude_code import (
+    AGENT_ID_HEADER,
+    AGENT_TYPE_HEADER,
+    CLASS_HEADER,
+    COMPACTION_PROMPT,
+)
 from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import Block, Message, MessagesRequest, blocks_of, tools_of
 from ccproxy.routing.names import Tiers
@@ -43,17 +49,11 @@ ORDER = (
 )
 """Every rule but long_context, in the order above."""
 
-CLASS_HEADER = "x-claude-code-request-class"
-AGENT_TYPE_HEADER = "x-claude-code-agent-type"
-AGENT_ID_HEADER = "x-claude-code-agent-id"
-
-# Claude Code 2.1.329 sends main, subagent, workflow, compaction, auxiliary and side_reply.
 _CLASS_OF_HINT: Mapping[str, Class] = {
     **{word: word for word in CLASSES},
     "workflow": "subagent",
     "side_reply": "auxiliary",
 }
-_COMPACTION = b"CRITICAL: Respond with TEXT ONLY"
 _TITLE = re.compile(
     rb"\b(?:conversation|session) title\b|\btitle for (?:this|the)\b", re.IGNORECASE
 )
@@ -212,7 +212,7 @@ def _class_of(request: MessagesRequest, headers: Mapping[str, str]) -> Class:
     if hint is not None:
         return hint
     last = request.messages[-1]
-    if last.role == "user" and _COMPACTION in bytes(last.content):
+    if last.role == "user" and COMPACTION_PROMPT in bytes(last.content):
         return "compaction"
     if AGENT_ID_HEADER in headers:
         return "subagent"

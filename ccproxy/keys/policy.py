@@ -1,0 +1,57 @@
+"""How the user wants keys to be selected; `key_selection` applies it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Strategy = Literal["rotate", "fill-first", "priority", "weights"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+Affinity = Literal["session", "conversation", "off"]
+AFFINITIES: tuple[Affinity, ...] = get_args(Affinity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRank:
+    """What the user has written after a key."""
+
+    priority: int = 1
+    """Lower is used first."""
+    weight: int = 1
+
+
+NO_RANK = KeyRank()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPolicy:
+    """How keys are selected."""
+
+    strategy: Strategy = "rotate"
+    ranks: tuple[KeyRank, ...] = ()
+    """In the order of the keys; missing ones are `NO_RANK`."""
+    affinity: Affinity = "session"
+    move_wait: float = 600.0
+    """Seconds that a move to a preferred key waits for a new prefix."""
+
+    def rank(self, position: int) -> KeyRank:
+        """Return the rank of the key at *position*, 0 is the first."""
+        return self.ranks[position] if position < len(self.ranks) else NO_RANK
+
+    def tier(self, position: int) -> int:
+        """Return the tier of the key at *position*; keys of the lowest tier are used first."""
+        match self.strategy:
+            case "fill-first":
+                return position
+            case "priority":
+                return self.rank(position).priority
+        return 0
+
+    def weight(self, position: int) -> int:
+        """Return the weight of the key at *position*."""
+        return self.rank(position).weight if self.strategy in ("priority", "weights") else 1
+
+    @property
+    def is_weighted(self) -> bool:
+        """True if keys have different shares."""
+        return any(self.weight(position) != 1 for position in range(len(self.ranks)))

@@ -1,0 +1,136 @@
+"""
+Finds the session of a request, which decides its key.
+
+The session is the client's session id. A client without one has the session of its conversation,
+which the beginning of the prompt identifies: system prompt, tools and first message. Only a prompt
+that a provider may have cached needs that: at least 4 KB, with tools or earlier turns.
+
+A subagent has a prompt of its own and so its own row in the table, which starts with the key of its
+session. An auxiliary request, such as one for a title, has no prompt that a cache could hold: it
+belongs to no session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from ccproxy.keys.policy import Affinity
+from ccproxy.keys.sessions import MIN_CACHED, SessionRef
+from ccproxy.protocol.claude_code import (
+    AGENT_ID_HEADER,
+    BILLING_LINE,
+    CLASS_HEADER,
+    COMPACTION_PROMPT,
+    SESSION_HEADER,
+)
+from ccproxy.protocol.literals import is_present
+from ccproxy.protocol.messages import Message
+
+BYTES_PER_TOKEN = 4
+_LONGEST_ID = 256
+"""Characters of a client's session id that are read."""
+_NAME_LENGTH = 8
+_MOST_SYSTEM, _MOST_FIRST, _TOOLS_END = 16 * 1024, 32 * 1024, 2 * 1024
+"""Bytes that are hashed: of the system prompt, the first message, and each end of the tools."""
+_COMPACTION_START = 4 * 1024
+# The marker of a cache breakpoint is on another message with every turn.
+_CACHE_CONTROL = re.compile(rb'(?:,\s*)?"cache_control"\s*:\s*\{[^{}]*\}')
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class Conversation(Protocol):
+    """The parts of a request to the Messages API that identify its conversation."""
+
+    messages: list[Message]
+    system: msgspec.Raw
+    tools: msgspec.Raw
+
+
+def find_session(
+    headers: Mapping[str, str],
+    conversation: Callable[[], Conversation | None],
+    *,
+    affinity: Affinity,
+    size: int,
+) -> SessionRef | None:
+    """
+    Return the session of a request, None if any key may serve it.
+
+    *headers* must be accessible by lower-case names. *conversation* is called only if the headers
+    are not enough; *size* is the length of the body in bytes.
+    """
+    kind = headers.get(CLASS_HEADER, "").strip().lower()
+    if affinity == "off" or kind == "auxiliary":
+        return None
+    tokens = size // BYTES_PER_TOKEN
+    session = headers.get(SESSION_HEADER, "")[:_LONGEST_ID]
+    if not session:
+        return _session_of_conversation(conversation(), tokens)
+    name = _UNSAFE.sub("", session)[:_NAME_LENGTH]
+    is_compaction = kind == "compaction" or (not kind and _is_compaction(conversation()))
+    agent = headers.get(AGENT_ID_HEADER, "")[:_LONGEST_ID]
+    if not agent:
+        return SessionRef(
+            id=_digest(session), name=name, tokens=tokens, is_compaction=is_compaction
+        )
+    return SessionRef(
+        id=_digest(f"{session}\n{agent}"),
+        name=name,
+        parent=_digest(session) if affinity == "session" else "",
+        tokens=tokens,
+        is_compaction=is_compaction,
+    )
+
+
+def _session_of_conversation(conversation: Conversation | None, tokens: int) -> SessionRef | None:
+    if conversation is None or tokens < MIN_CACHED:
+        return None
+    tools = memoryview(conversation.tools)
+    if len(tools) <= len(b"[]") and len(conversation.messages) == 1:
+        return None
+    digest = hashlib.blake2b(_system_start(conversation.system), digest_size=12)
+    digest.update(b"%d" % len(tools))
+    digest.update(tools[:_TOOLS_END])
+    digest.update(tools[-_TOOLS_END:])
+    first = next((one for one in conversation.messages if one.role == "user"), None)
+    if first is not None:
+        start = bytes(memoryview(first.content)[:_MOST_FIRST])
+        if b"cache_control" in start:
+            start = _CACHE_CONTROL.sub(b"", start)
+        digest.update(start)
+    found = digest.hexdigest()
+    return SessionRef(
+        id=found,
+        name=f"~{found[:_NAME_LENGTH]}",
+        tokens=tokens,
+        is_compaction=_is_compaction(conversation),
+    )
+
+
+def _system_start(system: msgspec.Raw) -> bytes:
+    """Return the beginning of the system prompt, without a block that changes."""
+    if not is_present(system):
+        return b""
+    start = bytes(memoryview(system)[:_MOST_SYSTEM])
+    if (line := start.find(BILLING_LINE, 0, 256)) >= 0:
+        return start[start.find(b"}", line) + 1 :]
+    return start
+
+
+def _is_compaction(conversation: Conversation | None) -> bool:
+    if conversation is None or not conversation.messages:
+        return False
+    last = conversation.messages[-1]
+    if last.role != "user":
+        return False
+    return COMPACTION_PROMPT in bytes(memoryview(last.content)[:_COMPACTION_START])
+
+
+def _digest(text: str) -> str:
+    data = text.encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
