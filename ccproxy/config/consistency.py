@@ -114,23 +114,6 @@ def _check_endpoint(env: EnvReader, value: Value, url: str, api: Api) -> None:
         env.note(value, text, fix=fix)
 
 
-def api_keys(env: EnvReader, preset: Preset, *, passes: bool) -> tuple[str, ...]:
-    """Return the provider's keys, or the placeholder of a server that needs none."""
-    if env.value(s.PROVIDER_API_KEY):
-        return env.read(s.PROVIDER_API_KEY)
-    if passes:
-        return ()
-    if preset.needs_key:
-        where = f"; get one at {preset.key_page}" if preset.key_page else ""
-        env.note_absence(
-            s.PROVIDER_API_KEY,
-            f"{preset.title} requires a key",
-            near=_first(env, s.PROVIDER),
-            example=f"your key{where}",
-        )
-    return (preset.placeholder_key,)
-
-
 def custom_headers(env: EnvReader) -> dict[str, str]:
     """Return the user's headers by the names under which they are sent."""
     headers: dict[str, str] = {}

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 from dotenv.parser import parse_stream
 
-from ccproxy.config.settings import PROVIDER_API_KEY
+from ccproxy.config.settings import PROVIDER_API_KEY, PROVIDER_API_KEYS_FILE
+from ccproxy.text import mask_key
 
 
 def env_line(name: str, value: str) -> str:
@@ -43,8 +44,26 @@ def with_keys(text: str, value: str) -> Iterator[str]:
 
 
 def keys_in(text: str) -> tuple[str, ...]:
-    """Return the provider's keys in an env file; empty if it has none."""
+    """Return the provider's keys in an env file, with their attributes; empty if it has none."""
     names = PROVIDER_API_KEY.names
     values = {one.key: one.value for one in parse_stream(io.StringIO(text)) if one.key in names}
     value = next((stripped for name in names if (stripped := (values.get(name) or "").strip())), "")
     return tuple(dict.fromkeys(key.strip() for key in value.split(",") if key.strip()))
+
+
+def keys_file_in(text: str) -> str:
+    """Return the value of PROVIDER_API_KEYS_FILE in an env file; empty if it is not set."""
+    name = PROVIDER_API_KEYS_FILE.name
+    values = [one.value for one in parse_stream(io.StringIO(text)) if one.key == name]
+    return next((value.strip() for value in reversed(values) if value and value.strip()), "")
+
+
+def secret_of(listed: str) -> str:
+    """Return a key without its attributes."""
+    return listed.partition(";")[0].strip()
+
+
+def masked_key(listed: str) -> str:
+    """Return a key as it may be shown, with its attributes."""
+    _, semicolon, attributes = listed.partition(";")
+    return f"{mask_key(secret_of(listed))}{semicolon}{attributes}"

@@ -11,13 +11,15 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, ip_address
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ccproxy.keys.budgets import EVERY_CLIENT, Budget
+from ccproxy.keys.policy import AFFINITIES, STRATEGIES, Affinity, Strategy
 from ccproxy.protocol.headers import is_header_value
-from ccproxy.text import mask_key
+from ccproxy.text import did_you_mean, mask_key
 
 if TYPE_CHECKING:
     # Importing msgspec, with which the quirks are declared, is too slow for --help.
@@ -53,6 +55,8 @@ _REFERENCE = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%[A-Za-z_]\w*%|\$\(.*\)|`.*`")
 _AUTH_SCHEME = re.compile(
     r"(?:bearer|basic|x-api-key|authorization)\s*[\s:]\s*(?=\S)", re.IGNORECASE
 )
+KEY_ATTRIBUTES = {"priority": 99, "weight": 100}
+"""What may follow a key, and the largest value."""
 _QUOTES = "\"'`“”‘’„«»＂＇"
 _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u3000": "a plain space"}
 """Characters of Chinese and Japanese input methods, and what to write instead."""
@@ -217,24 +221,85 @@ def model(value: str) -> str:
 
 
 def keys(value: str) -> tuple[str, ...]:
-    """Parse one key of a provider, or several; the keys are not quoted in errors."""
-    return _keys(value, allowed="")
+    """
+    Parse one key of a provider, or several, each with its attributes as `split_key` reads them.
+
+    The keys are not quoted in errors.
+    """
+    return _keys(value, listed_key_problem)
 
 
 def client_keys(value: str) -> tuple[str, ...]:
     """Parse one client key, or several; they are chosen by the user, so more is allowed."""
-    return _keys(value, allowed=";#")
+    return _keys(value, lambda key: _key_problem(key, ";#"))
 
 
-def _keys(value: str, *, allowed: str) -> tuple[str, ...]:
+def strategy(value: str) -> Strategy:
+    """Parse how keys are selected."""
+    return cast("Strategy", _one_of(value, STRATEGIES))
+
+
+def affinity(value: str) -> Affinity:
+    """Parse what stays with one key."""
+    return cast("Affinity", _one_of(value, AFFINITIES))
+
+
+def _one_of(value: str, allowed: Sequence[str]) -> str:
+    word = value.lower().replace("_", "-")
+    if word not in allowed:
+        names = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise ValueError(f'must be {names}, got "{value}"{did_you_mean(word, allowed)}')
+    return word
+
+
+def _keys(value: str, problem_of: Callable[[str], str]) -> tuple[str, ...]:
     parsed = words(value)
     if not parsed:
         raise ValueError("contains no key, only commas")
     for number, key in enumerate(parsed, 1):
-        if problem := _key_problem(key, allowed):
+        if problem := problem_of(key):
             which = f"contains as key {number} of {len(parsed)}" if len(parsed) > 1 else "contains"
-            raise ValueError(f"{which} {problem} ({mask_key(key)})")
+            raise ValueError(f"{which} {problem} ({mask_key(split_key(key)[0])})")
+    secrets = [split_key(key)[0] for key in parsed]
+    for number, secret in enumerate(secrets, 1):
+        if (first := secrets.index(secret) + 1) < number:
+            text = f"contains key {first} ({mask_key(secret)}) again as key {number}"
+            raise ValueError(f"{text}, with other attributes")
     return parsed
+
+
+def split_key(listed: str) -> tuple[str, dict[str, int]]:
+    """Return a key and its attributes, of a text like `sk-a;priority=2;weight=3`."""
+    secret, _, attributes = listed.partition(";")
+    pairs = (part.partition("=") for part in attributes.split(";") if part.strip())
+    numbers = {name.strip().lower(): number.strip() for name, _, number in pairs}
+    return secret.strip(), {name: int(text) for name, text in numbers.items() if text.isdecimal()}
+
+
+def listed_key_problem(listed: str) -> str:
+    """Return what is wrong with a key and its attributes; an empty string if nothing is."""
+    secret, semicolon, attributes = listed.partition(";")
+    if not secret.strip():
+        return "attributes without a key before them"
+    if problem := _key_problem(secret.strip(), ""):
+        return problem
+    seen: set[str] = set()
+    for part in attributes.split(";") if semicolon else ():
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        name = name.lower()
+        # Anything else may be the next key, which must not be quoted.
+        if not re.fullmatch(r"[a-z_]{1,12}", name) or not (equals or name in KEY_ATTRIBUTES):
+            return _character_problem(";")
+        if name not in KEY_ATTRIBUTES:
+            hint = did_you_mean(name, KEY_ATTRIBUTES)
+            return f'the unknown attribute "{name}"{hint}: write ;priority=2 or ;weight=3'
+        if name in seen:
+            return f'the attribute "{name}" twice'
+        most = KEY_ATTRIBUTES[name]
+        if not re.fullmatch(r"[0-9]{1,3}", number) or not 1 <= int(number) <= most:
+            return f'the attribute "{name}" without a whole number from 1 to {most}'
+        seen.add(name)
+    return ""
 
 
 def _key_problem(key: str, allowed: str) -> str:

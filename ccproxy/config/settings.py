@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ccproxy.config import parsers
+from ccproxy.keys.policy import Affinity, Strategy
 
 T_co = TypeVar("T_co", covariant=True)
 D_co = TypeVar("D_co", covariant=True)
@@ -63,9 +64,17 @@ PROVIDER_API_KEY = Setting(
     name="PROVIDER_API_KEY",
     parse=parsers.keys,
     default=(),
-    meaning="the provider's API key, or several separated by commas",
+    meaning="the provider's API key, or several separated by commas, each with ;priority=2 (1 is "
+    "used first) or ;weight=3 after it if need be",
     example="sk-…",
     aliases=("OPENAI_API_KEY",),
+)
+PROVIDER_API_KEYS_FILE = Setting(
+    name="PROVIDER_API_KEYS_FILE",
+    parse=parsers.text,
+    default=None,
+    meaning="instead of PROVIDER_API_KEY: a file with one key per line, relative to the env file",
+    example="kimi.keys",
 )
 PROVIDER_BASE_URL = Setting(
     name="PROVIDER_BASE_URL",
@@ -234,6 +243,31 @@ MAX_RETRIES = Setting(
     default=2,
     meaning="retries after 408, 409, 5xx, 529 or a failed connection, before the first byte",
     example="2",
+)
+KEY_STRATEGY: Setting[Strategy, Strategy | None] = Setting(
+    name="KEY_STRATEGY",
+    parse=parsers.strategy,
+    default=None,
+    meaning="rotate, fill-first (one key until it cannot serve, then the next), priority or "
+    "weights (as written after the keys)",
+    example="fill-first",
+    source="rotate, or as keys are marked",
+)
+KEY_AFFINITY: Setting[Affinity, Affinity] = Setting(
+    name="KEY_AFFINITY",
+    parse=parsers.affinity,
+    default="session",
+    meaning="what stays with its key, because prompts are cached per account: session, "
+    "conversation (subagents use other keys) or off",
+    example="conversation",
+)
+KEY_MOVE_WAIT = Setting(
+    name="KEY_MOVE_WAIT",
+    parse=parsers.seconds_or_never,
+    default=600.0,
+    meaning="seconds that a session waits for a compaction before it returns to a preferred key; "
+    "0 = at once",
+    example="600",
 )
 KEY_MAX_IN_FLIGHT = Setting(
     name="KEY_MAX_IN_FLIGHT",

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from ccproxy.config import consistency as rules
+from ccproxy.config import provider_keys
 from ccproxy.config import settings as s
 from ccproxy.config.addresses import Address
 from ccproxy.config.fleet import Entry
@@ -24,6 +25,7 @@ from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.errors import ConfigError
 from ccproxy.keys.budgets import Budget
 from ccproxy.keys.key_state import KeyLimits
+from ccproxy.keys.policy import KeyPolicy
 from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.presets import (
     DEMO_ADDRESS,
@@ -82,6 +84,8 @@ class WorkerConfig:
     """Headers of every upstream request, including the preset's."""
     azure_api_version: str
     env_file: Path | None
+    keys_file: Path | None
+    """The file with the provider's keys, if they are not in the env file."""
     title: str
     """The provider's name in messages."""
     allowed_hosts: tuple[str, ...]
@@ -90,6 +94,7 @@ class WorkerConfig:
     takes_anthropic_keys: bool
     """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not see one."""
     key_limits: KeyLimits
+    key_policy: KeyPolicy
     key_wait: float
     """Seconds that a request waits for a key that is at its limit of requests in flight."""
     tool_filter: tuple[str, ...]
@@ -233,6 +238,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
     api_choice = env.read(s.PROVIDER_API)
     api: Api = model_source.api if api_choice == "auto" else api_choice
     passes = env.read(s.PASS_CLIENT_KEY)
+    api_keys, ranks = provider_keys.api_keys(env, preset, passes=passes)
     return WorkerConfig(
         label=entry.label if entry else "ccproxy",
         host=env.read(s.HOST),
@@ -243,7 +249,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         api_by_model=api_choice == "auto",
         base_url=rules.base_url(env, model_source, api),
         auth=preset.native_auth if api == "messages" else preset.auth,
-        api_keys=rules.api_keys(env, preset, passes=passes),
+        api_keys=api_keys,
         client_keys=env.read(s.ANTHROPIC_API_KEY),
         pass_client_key=passes,
         takes_anthropic_keys=preset.takes_anthropic_keys,
@@ -260,12 +266,19 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         custom_headers={**preset.headers, **rules.custom_headers(env)},
         azure_api_version=env.read(s.AZURE_API_VERSION),
         env_file=env_file,
+        keys_file=provider_keys.keys_file(env),
         allowed_hosts=env.read(s.ALLOWED_HOSTS),
         max_connections=env.read(s.MAX_CONNECTIONS),
         key_limits=KeyLimits(
             in_flight=env.read(s.KEY_MAX_IN_FLIGHT),
             per_minute=env.read(s.KEY_PER_MINUTE),
             per_day=env.read(s.KEY_PER_DAY),
+        ),
+        key_policy=KeyPolicy(
+            strategy=provider_keys.key_strategy(env, ranks),
+            ranks=ranks,
+            affinity=env.read(s.KEY_AFFINITY),
+            move_wait=env.read(s.KEY_MOVE_WAIT),
         ),
         key_wait=env.read(s.KEY_WAIT),
         tool_filter=env.read(s.TOOL_FILTER),

@@ -38,7 +38,7 @@ class ConfigChanges:
         entry = self._entries.get(spec.label.lower())
         if entry is None:
             return "removed" if self._is_readable else "unreadable"
-        source = self._source_of(entry)
+        source = self._source_of(entry, spec.keys_file)
         if not source:
             return "unreadable"
         return "" if source == spec.source else "changed"
@@ -52,23 +52,36 @@ class ConfigChanges:
         self._entries = {entry.label.lower(): entry for entry in fleet.entries}
         self._is_readable = not mistakes
 
-    def _source_of(self, entry: Entry) -> str:
-        status = file_status(entry.env_file)
-        cached = self._digests.get(entry.env_file)
+    def _source_of(self, entry: Entry, keys_file: str) -> str:
+        digest = self._digest_of(entry.env_file)
+        keys_digest = self._digest_of(Path(keys_file)) if keys_file else ""
+        return combined(entry, digest, keys_digest)
+
+    def _digest_of(self, file: Path) -> str:
+        status = file_status(file)
+        cached = self._digests.get(file)
         if cached is None or cached[0] != status:
-            cached = self._digests[entry.env_file] = (status, file_digest(entry.env_file))
-        return combined(entry, cached[1]) if cached[1] else ""
+            cached = self._digests[file] = (status, file_digest(file))
+        return cached[1]
 
 
-def source_of(entry: Entry) -> str:
-    """Return the hash of *entry* and the content of its env file; empty if it cannot be read."""
+def source_of(entry: Entry, keys_file: str = "") -> str:
+    """
+    Return the hash of *entry* and the content of its files; empty if they cannot be read.
+
+    *keys_file* is the file of PROVIDER_API_KEYS_FILE, empty if that is not set.
+    """
     digest = file_digest(entry.env_file)
-    return combined(entry, digest) if digest else ""
+    return combined(entry, digest, file_digest(Path(keys_file)) if keys_file else "")
 
 
-def combined(entry: Entry, env_digest: str) -> str:
-    """Return the hash of *entry* and of its env file's *env_digest*."""
+def combined(entry: Entry, env_digest: str, keys_digest: str = "") -> str:
+    """Return the hash of *entry* and of the digests of its files; empty if there is none."""
+    if not env_digest:
+        return ""
     fields = [entry.label, entry.port, entry.workers, os.fspath(entry.env_file), env_digest]
+    if keys_digest:
+        fields.append(keys_digest)
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 

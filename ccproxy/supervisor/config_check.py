@@ -109,7 +109,8 @@ class ChildConfigCheck:
         self, result: CheckResult, environment: Mapping[str, str]
     ) -> tuple[object, ...]:
         """Return what changes when the result would, without reading a file."""
-        files = [self._file, *(Path(spec.env_file) for spec in result.specs)]
+        names = (name for spec in result.specs for name in (spec.env_file, spec.keys_file) if name)
+        files = [self._file, *map(Path, names)]
         statuses: list[FileStatus] = [file_status(file) for file in files]
         return installed_build(), dict(environment), statuses
 
@@ -189,13 +190,15 @@ def _checked_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
 
     config = load_worker(entry.env_file, entry=entry, ports=ports)
     models = config.models
-    source = source_of(entry)
+    keys_file = os.fspath(config.keys_file or "")
+    source = source_of(entry, keys_file)
     return Spec(
         label=entry.label,
         host=config.host,
         port=entry.port,
         env_file=os.fspath(entry.env_file),
         workers=entry.workers,
+        keys_file=keys_file,
         digest=_worker_digest(source),
         source=source,
         base_url=config.base_url,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ccproxy.cli.render.terminal import short_path
 from ccproxy.config import settings
-from ccproxy.config.env_text import keys_in, with_keys
+from ccproxy.config.env_text import keys_in, masked_key, with_keys
 from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
 from ccproxy.files import open_private, read_regular
@@ -36,7 +36,7 @@ def without_secrets(text: str) -> str:
         if name.startswith("CUSTOM_HEADER_"):
             value = mask_key(value)
         elif name in _SECRETS:
-            value = ",".join(mask_key(key.strip()) for key in value.split(","))
+            value = ",".join(masked_key(key) for key in value.split(","))
         lines.append(f"  {printable(name + equals + value)}")
     return "\n".join(lines) + "\n"
 

@@ -11,8 +11,10 @@ from ccproxy.cli.command import Options
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.setup.config_edit import read_keys, write_keys
 from ccproxy.cli.setup.questions import parse_keys, paste_keys
+from ccproxy.config.env_text import keys_file_in, masked_key, secret_of
 from ccproxy.config.fleet import Entry
 from ccproxy.errors import UsageError
+from ccproxy.files import read_regular
 from ccproxy.text import counted, mask_key
 
 
@@ -28,9 +30,10 @@ def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
     if arguments:
         text = "a key on the command line is visible to other users"
         raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, and paste it there")
-    present = read_keys(entry.env_file)
+    present = _present_keys(entry)
     entered = paste_keys() if sys.stdin.isatty() else parse_keys(sys.stdin, "stdin")
-    added = [key for key in dict.fromkeys(entered) if key not in present]
+    known = set(map(secret_of, present))
+    added = [key for key in dict.fromkeys(entered) if secret_of(key) not in known]
     repeated = len(entered) - len(added)
     if repeated:
         notify(options, f"Already in the file: {counted(repeated, 'key')}.")
@@ -38,7 +41,7 @@ def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
         return
     write_keys(entry.env_file, (*present, *added))
     ids = [f"k{number}" for number in range(len(present) + 1, len(present) + len(added) + 1)]
-    names = ", ".join(f"{name} {mask_key(key)}" for name, key in zip(ids, added, strict=True))
+    names = ", ".join(f"{name} {masked_key(key)}" for name, key in zip(ids, added, strict=True))
     show(f"Added {names} to {short_path(entry.env_file)}.")
     test = f"ccproxy keys {entry.label} test {' '.join(ids)}"
     notify(options, f"Next:  ccproxy reload && {test}")
@@ -53,7 +56,7 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
         CcproxyError: If the env file cannot be changed.
 
     """
-    present = read_keys(entry.env_file)
+    present = _present_keys(entry)
     if not ids:
         raise UsageError(f"remove needs a key\n  fix: ccproxy keys {entry.label} remove k1")
     removed = [_find(present, name, entry) for name in ids]
@@ -61,7 +64,7 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
     if not remaining:
         text = f"{entry.label} would have no key"
         raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, or ccproxy remove")
-    tails = ", ".join(map(mask_key, removed))
+    tails = ", ".join(map(masked_key, removed))
     file = short_path(entry.env_file)
     if not yes:
         if not sys.stdin.isatty():
@@ -73,14 +76,22 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
     notify(options, "Next:  ccproxy reload")
 
 
+def _present_keys(entry: Entry) -> tuple[str, ...]:
+    """Return the keys of *entry*, with their attributes; UsageError if another file has them."""
+    if name := keys_file_in(read_regular(entry.env_file)):
+        text = f"the keys of {entry.label} are in {name} (PROVIDER_API_KEYS_FILE)"
+        raise UsageError(f"{text}\n  fix: edit that file, then: ccproxy reload {entry.label}")
+    return read_keys(entry.env_file)
+
+
 def _find(keys: Sequence[str], name: str, entry: Entry) -> str:
     by_id = {f"k{number}": key for number, key in enumerate(keys, 1)}
     if name in by_id:
         return by_id[name]
     tail = name.lstrip("…")
-    matches = [key for key in keys if len(tail) >= 4 and mask_key(key) == f"…{tail}"]
+    matches = [key for key in keys if len(tail) >= 4 and mask_key(secret_of(key)) == f"…{tail}"]
     if len(matches) == 1:
         return matches[0]
-    listed = ", ".join(f"{number} {mask_key(key)}" for number, key in by_id.items())
+    listed = ", ".join(f"{number} {masked_key(key)}" for number, key in by_id.items())
     text = f'no key "{name}" in {short_path(entry.env_file)}'
     raise UsageError(f"{text}\n  fix: use one of: {listed}")

@@ -42,7 +42,9 @@ class Spec:
     digest: str = ""
     """Hash of everything that a worker depends on; it differs if a reload must replace it."""
     source: str = ""
-    """Hash of the entry and its env file alone; it differs if the user has changed them."""
+    """Hash of the entry and its files alone; it differs if the user has changed them."""
+    keys_file: str = ""
+    """The file of PROVIDER_API_KEYS_FILE; empty if that is not set."""
     base_url: str = ""
     models: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -225,7 +227,15 @@ def _spec_of(fields: Mapping[str, Any]) -> Spec:
     if not LABEL.fullmatch(spec.label):
         raise MessageError(f"not a label: {spec.label!r}")
     names = [name for name in spec.models.values() if name is not None]
-    for text in (spec.host, spec.env_file, spec.digest, spec.base_url, *spec.models, *names):
+    for text in (
+        spec.host,
+        spec.env_file,
+        spec.keys_file,
+        spec.digest,
+        spec.base_url,
+        *spec.models,
+        *names,
+    ):
         _text(text)
     for number in (spec.port, spec.workers):
         _positive(number)

@@ -80,3 +80,21 @@ def test_a_label_is_needed(action, home, ccproxy):
     done = ccproxy("keys", action)
     assert done.exit_code == 2
     assert f"fix: ccproxy keys LABEL {action}" in done.stderr
+
+
+def test_attributes_of_keys_are_kept(home, ccproxy):
+    marked = f"{SECOND};priority=2"
+    env_file = write_env(home, "kimi", f"PROVIDER=kimi\nPROVIDER_API_KEY={FIRST},{marked}\n")
+    done = ccproxy("keys", "kimi-k2", "add", input=f"{THIRD};priority=3\n{SECOND}\n")
+    assert done.stdout == "Added k3 …9333;priority=3 to envs/kimi.env.\n"
+    done = ccproxy("keys", "kimi-k2", "remove", "9222", "--yes")
+    assert done.stdout == "Removed …9222;priority=2 from envs/kimi.env.\n"
+    assert read_keys(env_file) == (FIRST, f"{THIRD};priority=3")
+
+
+def test_keys_in_a_file_of_their_own_are_edited_there(home, ccproxy):
+    write_env(home, "kimi", "PROVIDER=kimi\nPROVIDER_API_KEYS_FILE=kimi.keys\n")
+    for words in (["add"], ["remove", "k1", "--yes"]):
+        done = ccproxy("keys", "kimi-k2", *words, input=FIRST)
+        assert done.exit_code == 2
+        assert "the keys of Kimi-K2 are in kimi.keys (PROVIDER_API_KEYS_FILE)" in done.stderr
