@@ -13,7 +13,7 @@ from ccproxy.config import settings as s
 from ccproxy.config.parsers import listed_key_problem, split_key
 from ccproxy.config.reader import EnvReader, is_open_to_others
 from ccproxy.files import display_path, read_regular
-from ccproxy.keys.policy import NO_RANK, KeyRank, Strategy
+from ccproxy.keys.policy import NO_RANK, KeyPolicy, KeyRank, Strategy
 from ccproxy.providers.presets import Preset
 from ccproxy.text import mask_key
 
@@ -48,7 +48,17 @@ def api_keys(
     return (preset.placeholder_key,), ()
 
 
-def key_strategy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> Strategy:
+def key_policy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> KeyPolicy:
+    """Return how keys with these *ranks* are selected."""
+    return KeyPolicy(
+        strategy=_strategy(env, ranks),
+        ranks=ranks,
+        affinity=env.read(s.KEY_AFFINITY),
+        move_wait=env.read(s.KEY_MOVE_WAIT),
+    )
+
+
+def _strategy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> Strategy:
     """Return how keys are selected: as the user has set, otherwise as the keys are marked."""
     has_priority = any(rank.priority != NO_RANK.priority for rank in ranks)
     has_weight = any(rank.weight != NO_RANK.weight for rank in ranks)

@@ -274,12 +274,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
             per_minute=env.read(s.KEY_PER_MINUTE),
             per_day=env.read(s.KEY_PER_DAY),
         ),
-        key_policy=KeyPolicy(
-            strategy=provider_keys.key_strategy(env, ranks),
-            ranks=ranks,
-            affinity=env.read(s.KEY_AFFINITY),
-            move_wait=env.read(s.KEY_MOVE_WAIT),
-        ),
+        key_policy=provider_keys.key_policy(env, ranks),
         key_wait=env.read(s.KEY_WAIT),
         tool_filter=env.read(s.TOOL_FILTER),
         history=env.read(s.HISTORY),

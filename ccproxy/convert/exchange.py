@@ -25,7 +25,12 @@ from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
-from ccproxy.protocol.messages import error_body, read_request, unknown_fields
+from ccproxy.protocol.messages import (
+    MessagesRequest,
+    error_body,
+    read_request,
+    unknown_fields,
+)
 from ccproxy.protocol.responses import objects
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
@@ -109,6 +114,10 @@ class Exchange:
         refused = self.body
         self._convert()
         return self.body != refused
+
+    def conversation(self) -> MessagesRequest:
+        """Return the client's request."""
+        return self._request
 
     @cached_property
     def _context(self) -> AnswerContext:

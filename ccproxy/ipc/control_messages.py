@@ -200,6 +200,8 @@ class KeyRow:
     cooldowns: tuple[KeyCooldown, ...] = ()
     used_today: int = 0
     in_flight: int = 0
+    sessions: int = 0
+    """Sessions that have used the key in the last hour and stay with it."""
     last_error: str = ""
     """The provider's text when it last refused the key; empty if the key has no cooldown."""
 
@@ -271,6 +273,24 @@ class WorkerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionMove:
+    """A session has changed its key."""
+
+    session: str = ""
+    """The first characters of the client's session id."""
+    source: str = ""
+    """The key's id and tail, as `target`."""
+    target: str = ""
+    cause: str = ""
+    reason: str = ""
+    """The cause in words."""
+    cached_tokens_lost: int = 0
+    """Estimated."""
+    at: float = 0.0
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTest:
     """The result of one test request with one key."""
 
@@ -289,6 +309,10 @@ class KeysReply:
 
     ok: bool = True
     keys: tuple[KeyRow, ...] = ()
+    strategy: str = ""
+    """KEY_STRATEGY."""
+    moves: tuple[SessionMove, ...] = ()
+    """The last moves of sessions between keys, the newest last."""
     tests: tuple[KeyTest, ...] = ()
     unsaved: str = ""
     """Why a restart will undo the action; empty if it is saved."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,6 +28,7 @@ from ccproxy.protocol.claude_code import (
     COMPACTION_PROMPT,
     SESSION_HEADER,
 )
+from ccproxy.protocol.conversation_outline import OutlineTurn
 from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import Message
 
@@ -44,11 +45,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class Conversation(Protocol):
-    """The parts of a request to the Messages API that identify its conversation."""
+    """The parts of a request that identify its conversation."""
 
-    messages: list[Message]
     system: msgspec.Raw
     tools: msgspec.Raw
+
+    @property
+    def messages(self) -> Sequence[Message | OutlineTurn]:
+        """The turns; in Chat Completions the system prompt is among them."""
 
 
 def find_session(
@@ -88,16 +92,19 @@ def find_session(
 
 
 def _session_of_conversation(conversation: Conversation | None, tokens: int) -> SessionRef | None:
-    if conversation is None or tokens < MIN_CACHED:
+    if conversation is None or tokens < MIN_CACHED or not conversation.messages:
         return None
     tools = memoryview(conversation.tools)
     if len(tools) <= len(b"[]") and len(conversation.messages) == 1:
         return None
-    digest = hashlib.blake2b(_system_start(conversation.system), digest_size=12)
+    first = next((one for one in conversation.messages if one.role == "user"), None)
+    system = conversation.system
+    if not is_present(system) and conversation.messages[0] is not first:
+        system = conversation.messages[0].content
+    digest = hashlib.blake2b(_system_start(system), digest_size=12)
     digest.update(b"%d" % len(tools))
     digest.update(tools[:_TOOLS_END])
     digest.update(tools[-_TOOLS_END:])
-    first = next((one for one in conversation.messages if one.role == "user"), None)
     if first is not None:
         start = bytes(memoryview(first.content)[:_MOST_FIRST])
         if b"cache_control" in start:

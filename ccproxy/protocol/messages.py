@@ -157,25 +157,6 @@ class MessagesRequest(msgspec.Struct, gc=False):
     thread: Raw = ABSENT
 
 
-class ConversationOutline(msgspec.Struct, gc=False):
-    """The parts of a request that identify its conversation."""
-
-    messages: list[Message]
-    system: Raw = ABSENT
-    tools: Raw = ABSENT
-
-
-_OUTLINE = msgspec.json.Decoder(ConversationOutline)
-
-
-def read_outline(body: bytes) -> ConversationOutline | None:
-    """Return the outline of a request; None if it is not one."""
-    try:
-        return _OUTLINE.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 ANTHROPIC_ONLY: Final = (
     "betas",
     "billing_policy",

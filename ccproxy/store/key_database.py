@@ -17,6 +17,8 @@ from ccproxy.store.database import Schema, open_database, transaction
 
 REFUSALS = "refusals"
 """Name of the value that holds what the provider refused."""
+SESSIONS = "sessions"
+"""Name of the value that holds the key of each session."""
 
 Rows = Mapping[str, Mapping[str, Any]]
 

@@ -44,6 +44,7 @@ def make_pool(
         wall=time.time,
         jitter=random.random,
         limits=config.key_limits,
+        policy=config.key_policy,
         command=f"ccproxy keys {config.label}" if in_fleet else "",
         backend=backend,
     )

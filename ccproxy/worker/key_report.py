@@ -18,8 +18,15 @@ from ccproxy.ipc.control_messages import (
     KeysRequest,
     KeyTest,
     Refusal,
+    SessionMove,
 )
-from ccproxy.keys.display import CooldownView, KeyView, format_wait
+from ccproxy.keys.display import (
+    CooldownView,
+    KeyView,
+    MoveView,
+    describe_move_reason,
+    format_wait,
+)
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.test_request import send_test_request
 from ccproxy.worker.worker import Worker
@@ -55,7 +62,13 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
         worker.logs.events.info(f"keys.{request.action}", keys=ids)
         worker.activity.change_keys(ids, request.action)
         unsaved = await _save(worker)
-    return KeysReply(keys=key_rows(worker), tests=tests, unsaved=unsaved)
+    return KeysReply(
+        keys=key_rows(worker),
+        strategy=worker.config.key_policy.strategy,
+        moves=tuple(map(_move, worker.pool.moves())),
+        tests=tests,
+        unsaved=unsaved,
+    )
 
 
 def key_rows(worker: Worker) -> tuple[KeyRow, ...]:
@@ -80,7 +93,20 @@ def _row(key: KeyView) -> KeyRow:
         ),
         used_today=key.used_today,
         in_flight=key.in_flight,
+        sessions=key.sessions,
         last_error=key.last_error,
+    )
+
+
+def _move(move: MoveView) -> SessionMove:
+    return SessionMove(
+        session=move.session,
+        source=move.source,
+        target=move.target,
+        cause=move.reason,
+        reason=describe_move_reason(move.reason),
+        cached_tokens_lost=move.tokens,
+        at=move.at,
     )
 
 

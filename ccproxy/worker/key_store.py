@@ -23,7 +23,7 @@ from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.errors import CcproxyError
 from ccproxy.keys.pool import KeyPool
-from ccproxy.store.key_database import REFUSALS, KeyStore, Rows
+from ccproxy.store.key_database import REFUSALS, SESSIONS, KeyStore, Rows
 
 SAVE_AFTER = 0.2
 """Seconds in which changes are collected; a crash loses no more."""
@@ -89,6 +89,8 @@ class KeyStateKeeper:
         self._check: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._saved: Rows = {}
+        self._sessions: tuple[int, object] = (-1, None)
+        """The version of the pool's sessions, and what is saved of them."""
         self._saved_values: dict[str, object] = {}
         self._error = ""
         """Why the last attempt to save failed; empty if it did not."""
@@ -106,6 +108,7 @@ class KeyStateKeeper:
             self._restore_refusals()
         except _UNREADABLE as error:
             self._log.warning("store.row_unreadable", row="learnt", reason=repr(error))
+        self._restore_sessions()
         self._saved = pool.export(self._salt)
         self._saved_values = self._values()
         pool.on_change = self._schedule
@@ -119,6 +122,15 @@ class KeyStateKeeper:
         is_recent = time.time() - float(refusals["at"]) < LESSONS_MAX_AGE
         if is_recent and refusals.get("server", "") == self._state.server:
             self._state.learned.restore(refusals["learnt"])
+
+    def _restore_sessions(self) -> None:
+        """Restore which key each session uses; a new process finds the prompts still cached."""
+        if (rows := self._store.load_value(SESSIONS)) is None:
+            return
+        try:
+            self._state.pool.restore_sessions(rows, self._salt)
+        except _UNREADABLE as error:
+            self._log.warning("store.row_unreadable", row=SESSIONS, reason=repr(error))
 
     def _check_later(self) -> None:
         """Check regularly that the file exists, because a removed one loses disabled keys."""
@@ -215,7 +227,15 @@ class KeyStateKeeper:
         values: dict[str, object] = {"calibration": self._state.calibration.export()}
         if self._state.keeps_refusals:
             values[REFUSALS] = self._state.learned.export()
+        if self._state.pool.keeps_sessions and self._state.pool.is_writer:
+            values[SESSIONS] = self._exported_sessions()
         return values
+
+    def _exported_sessions(self) -> object:
+        version = self._state.pool.sessions_version
+        if version != self._sessions[0]:
+            self._sessions = (version, self._state.pool.export_sessions(self._salt))
+        return self._sessions[1]
 
 
 def _steady(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:

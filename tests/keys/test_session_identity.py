@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.keys.session_identity import find_session
 from ccproxy.protocol.claude_code import COMPACTION_PROMPT
-from ccproxy.protocol.messages import read_outline
+from ccproxy.protocol.conversation_outline import read_outline, read_responses_outline
 
 SESSION = {"x-claude-code-session-id": "3f2a91bc-0000-4000-8000-000000000001"}
 AGENT = {**SESSION, "x-claude-code-agent-id": "agent-1"}
@@ -37,6 +37,25 @@ def session_of(data, **fields):
     found = find(data=data, **fields)
     assert found is not None
     return found
+
+
+def outlined(outline):
+    found = find_session({}, lambda: outline, affinity="session", size=20_000)
+    assert found is not None
+    return found
+
+
+def chat_session(system, *later):
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": "Hello"}]
+    turns += [{"role": "assistant", "tool_calls": []} for _ in later]
+    return outlined(read_outline(json.dumps({"messages": turns}).encode()))
+
+
+def responses_session(instructions, *later):
+    items = [{"role": "user", "content": "Hello"}, {"type": "reasoning"}]
+    items += [{"role": "assistant", "content": text} for text in later]
+    fields = {"instructions": instructions, "input": items}
+    return outlined(read_responses_outline(json.dumps(fields).encode()))
 
 
 # By header.
@@ -135,6 +154,13 @@ def test_a_conversation_may_begin_with_an_answer():
     assert find(data=json.dumps({"messages": turns}).encode()) is not None
 
 
+@pytest.mark.parametrize("read", [chat_session, responses_session])
+def test_conversations_of_openai_clients(read):
+    one, later, other = read("Rules"), read("Rules", "Hi", "Go on"), read("Other rules")
+    assert one == later
+    assert one != other
+
+
 # Compaction.
 
 
@@ -154,6 +180,10 @@ def test_a_compaction_is_recognized(session, headers, last, is_compaction):
     found = find({**session, **headers}, body("Hello", "Hi", last))
     assert found is not None
     assert found.is_compaction is is_compaction
+
+
+def test_a_text_as_input_has_no_outline():
+    assert read_responses_outline(b'{"input": "Hello"}') is None
 
 
 def test_an_answer_is_no_compaction():

@@ -23,8 +23,9 @@ from ccproxy.convert.direct.learning import Lessons
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.sessions import SessionRef
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
-from ccproxy.store.key_database import KeyStore, keys_path
+from ccproxy.store.key_database import SESSIONS, KeyStore, keys_path
 from ccproxy.worker import key_store
 from ccproxy.worker.key_store import (
     LESSONS_MAX_AGE,
@@ -100,6 +101,26 @@ async def test_a_restart_forgets_nothing(path):
     assert third.state == "disabled"
     assert [key.used_today for key in after.snapshot()] == [1, 1, 0]
     assert learnt.factor("big") == 1.2
+
+
+async def test_sessions_survive_a_restart(path):
+    before, ref = pool_at(Time()), SessionRef(id="a", name="a")
+    keeper = keeper_of(path, before)
+    before.take("big", skip={"k1"}, session=ref)
+    await keeper.close()
+
+    after = pool_at(Time(wall=1_700_000_040.0, now=3.0))
+    await keeper_of(path, after).close()
+    assert after.take("big", session=ref).id == "k2"
+
+
+async def test_saved_sessions_that_are_damaged_are_left_out(path):
+    KeyStore(path).save_value(SESSIONS, [["a", "b"]])
+    pool = pool_at(Time())
+    with capture_logs() as lines:
+        await keeper_of(path, pool).close()
+    assert [line["row"] for line in lines] == [SESSIONS]
+    assert [key.sessions for key in pool.snapshot()] == [0, 0, 0]
 
 
 async def test_changes_are_saved_by_themselves(path):

@@ -21,6 +21,7 @@ from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.body_scan import Head, head_at_ends, head_of
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.conversation_outline import ConversationOutline, read_outline
 from ccproxy.protocol.json_splice import replace_value
 from ccproxy.protocol.messages import check_model, error_body
 from ccproxy.providers.quirks import Api
@@ -70,6 +71,10 @@ class Passthrough:
         self._events = WholeEvents()
         self._named = self.requested == self.model
         self._ended = False
+
+    def conversation(self) -> ConversationOutline | None:
+        """Return the parts of the request that identify its conversation; None if unreadable."""
+        return read_outline(self.body)
 
     @property
     def usage(self) -> Mapping[str, Any]:

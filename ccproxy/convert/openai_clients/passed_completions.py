@@ -19,6 +19,7 @@ from ccproxy.convert.openai_clients.openai_errors import openai_error
 from ccproxy.convert.openai_clients.passed_events import CUT, PassedEvents
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol.chat import DONE
+from ccproxy.protocol.conversation_outline import ConversationOutline, read_outline
 from ccproxy.protocol.json_splice import replace_value
 from ccproxy.protocol.messages import check_model
 from ccproxy.providers.quirks import Api
@@ -78,6 +79,10 @@ class PassedCompletions:
         self._events = PassedEvents(self._read)
         self._is_finished = self._is_done = False
         self._counts: Mapping[str, Any] | None = None
+
+    def conversation(self) -> ConversationOutline | None:
+        """Return the parts of the request that identify its conversation; None if unreadable."""
+        return read_outline(self.body)
 
     @property
     def usage(self) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from ccproxy.convert.responses.reasoning_items import digest
 from ccproxy.convert.responses.stream import chat_usage
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.conversation_outline import ConversationOutline, read_responses_outline
 from ccproxy.protocol.json_splice import fields_of, replace_value
 from ccproxy.protocol.responses import FINAL_EVENTS, objects, string
 from ccproxy.protocol.responses_request import ResponsesOutline
@@ -87,6 +88,10 @@ class PassedResponses:
         self._has_begun = self._is_finished = False
         self._response = new_response(response_id, created_at, self.requested)
         self._counts: Mapping[str, Any] | None = None
+
+    def conversation(self) -> ConversationOutline | None:
+        """Return the parts of the request that identify its conversation; None if unreadable."""
+        return read_responses_outline(self.body)
 
     @property
     def usage(self) -> Mapping[str, Any]:

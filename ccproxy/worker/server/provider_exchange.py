@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from ccproxy.convert.stream_converter import StreamConverter
 from ccproxy.errors import Problem
+from ccproxy.keys.session_identity import Conversation, find_session
+from ccproxy.keys.sessions import SessionRef
 from ccproxy.providers.quirks import Api
 from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
@@ -46,6 +48,9 @@ class ModelExchange(Protocol):
     @property
     def usage(self) -> Mapping[str, Any]:
         """The token counts of the answer, as far as they are known."""
+
+    def conversation(self) -> Conversation | None:
+        """Return the parts of the request that identify its conversation."""
 
 
 class ConvertedExchange(ModelExchange, StreamConverter, Protocol):
@@ -147,7 +152,17 @@ def outgoing(
         may_repeat=may_repeat(request),
         on_attempt=request.record.attempt,
         on_failure=request.attempt_failed,
+        session=session_of(request, exchange),
     )
+
+
+def session_of(request: ClientRequest, exchange: ModelExchange) -> SessionRef | None:
+    """Return the session that decides the key of *request*; None if any key will do."""
+    worker = request.worker
+    if not worker.pool.keeps_sessions:
+        return None
+    affinity, size = worker.config.key_policy.affinity, len(exchange.body)
+    return find_session(request.headers, exchange.conversation, affinity=affinity, size=size)
 
 
 @asynccontextmanager

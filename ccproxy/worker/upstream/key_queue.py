@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool, Lease
+from ccproxy.keys.sessions import SessionRef
 
 MAX_WAITING = 100
 WAIT_SECONDS = 30.0
@@ -27,7 +28,9 @@ class KeyQueue:
         self._waiters: deque[asyncio.Future[None]] = deque()
         pool.on_release = self._wake
 
-    async def take(self, model: str, *, skip: Collection[str] = ()) -> Lease:
+    async def take(
+        self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
+    ) -> Lease:
         """
         Return a key as soon as there is one.
 
@@ -37,7 +40,7 @@ class KeyQueue:
         """
         if not self._waiters:
             try:
-                return self._pool.take(model, skip=skip)
+                return self._pool.take(model, skip=skip, session=session)
             except Problem:
                 if not self._pool.is_full(model, skip=skip):
                     raise
@@ -45,7 +48,7 @@ class KeyQueue:
             raise self._pool.refusal(model, skip=skip)
         try:
             async with asyncio.timeout(self._wait_seconds):
-                return await self._wait(model, skip)
+                return await self._wait(model, skip, session)
         except TimeoutError:
             raise self._pool.refusal(model, skip=skip) from None
 
@@ -54,12 +57,12 @@ class KeyQueue:
         self._pool.release(lease)
         self._wake()
 
-    async def _wait(self, model: str, skip: Collection[str]) -> Lease:
+    async def _wait(self, model: str, skip: Collection[str], session: SessionRef | None) -> Lease:
         at_end = True
         while True:
             await self._enqueue(at_end=at_end)
             try:
-                lease = self._pool.take(model, skip=skip)
+                lease = self._pool.take(model, skip=skip, session=session)
             except Problem:
                 if not self._pool.is_full(model, skip=skip):
                     self._wake()

@@ -35,6 +35,7 @@ from ccproxy.errors import Problem
 from ccproxy.keys.breaker import Breakers
 from ccproxy.keys.pool import KeyPool, Lease
 from ccproxy.keys.retry import RetryBudget, RetryPlan, Step
+from ccproxy.keys.sessions import SessionRef
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict, judge
 from ccproxy.protocol.headers import UpstreamHeaders
 from ccproxy.providers.quirks import Api
@@ -79,6 +80,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """The dialect of the request; None: the worker's."""
     key_id: str | None = None
     """The only key to use, regardless of its state, because the user is testing it."""
+    session: SessionRef | None = None
+    """The session whose key is to be used; None: any key."""
     hop: int = 0
     """How many proxies of the fleet the request has passed."""
     may_repeat: bool = True
@@ -239,7 +242,7 @@ class ProviderClient:
         if len(self._pool) == 0:
             raise _no_key(self._config.provider_name)
         try:
-            return await self._queue.take(outgoing.model, skip=tried)
+            return await self._queue.take(outgoing.model, skip=tried, session=outgoing.session)
         except Problem as problem:
             if last is None:
                 raise
@@ -249,8 +252,17 @@ class ProviderClient:
             raise self._pool.refusal(outgoing.model, skip=tried, last=text) from last
 
     def _settle(self, lease: Lease, verdict: Verdict) -> None:
-        if lease.id:
-            self._pool.settle(lease, verdict)
+        if not lease.id or (move := self._pool.settle(lease, verdict)) is None:
+            return
+        view = self._pool.view_move(move)
+        self._log.info(
+            "session.moved",
+            session=view.session,
+            source=view.source,
+            target=view.target,
+            reason=view.reason,
+            cached_tokens_lost=view.tokens,
+        )
 
     def _release(self, lease: Lease) -> None:
         if lease.id:

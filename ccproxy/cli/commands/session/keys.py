@@ -25,6 +25,7 @@ from ccproxy.ipc.control_messages import (
     KeyRow,
     KeysReply,
     KeyTest,
+    SessionMove,
 )
 from ccproxy.supervisor.control.worker_requests import ask_about_keys
 from ccproxy.text import format_duration, printable
@@ -42,6 +43,7 @@ _COLUMNS = (
     Column(head="STATE"),
     Column(head="TODAY", align_right=True, drop_order=2),
     Column(head="IN-FLIGHT", align_right=True, drop_order=1),
+    Column(head="SESSIONS", align_right=True, drop_order=3),
     Column(head="WHY"),
 )
 _COLORS = {"ready": "green", "cooldown": "yellow", "disabled": "bright_black"}
@@ -66,9 +68,16 @@ class _Proxy:
     """Why a restart will undo the action; empty if it is saved."""
     tests: Sequence[KeyTest] | None
     """None if the action was not a test."""
+    strategy: str = ""
+    moves: Sequence[SessionMove] = ()
 
     def as_json(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"label": self.label, "keys": [asdict(key) for key in self.keys]}
+        row: dict[str, Any] = {
+            "label": self.label,
+            "strategy": self.strategy,
+            "keys": [asdict(key) for key in self.keys],
+            "moves": [asdict(move) for move in self.moves],
+        }
         if self.unsaved:
             row["unsaved"] = self.unsaved
         if self.tests is not None:
@@ -96,12 +105,13 @@ class _Proxy:
 @click.pass_obj
 def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) -> None:
     """
-    Show the keys of LABEL, or of every proxy: state, cause, next attempt, and requests today.
+    Show the keys of LABEL, or of every proxy: state, cause, next attempt, requests today, and
+    sessions that stay with the key.
 
     ACTION is list, test, enable, disable, reset, add or remove. ID is k1, k2 and so on; without
     one, the action applies to every key. add and remove change the env file of LABEL. Only the last
-    four characters of a key are shown; -v adds the last refusal. Exits with 4 if a test finds a
-    refused key, with 1 if another test fails or a change could not be saved.
+    four characters of a key are shown; -v adds the last refusals and moves of sessions. Exits with
+    4 if a test finds a refused key, with 1 if another test fails or a change could not be saved.
     """
     fleet = open_fleet(options)
     if len(words) > 1 and words[1] in FILE_ACTIONS:
@@ -180,6 +190,8 @@ def _perform_on(fleet: Fleet, label: str, request: _Request) -> _Proxy:
         label=label,
         is_bypassed=read_overrides(overrides_path(fleet.state, label)).is_bypassed,
         keys=replies[-1].keys,
+        strategy=replies[-1].strategy,
+        moves=replies[-1].moves,
         unsaved=replies[-1].unsaved,
         tests=tests if request.action == "test" else None,
     )
@@ -203,6 +215,7 @@ def _lines(proxy: _Proxy, *, verbose: bool) -> list[str]:
         if verbose and key.last_error:
             lines.append(f"      last refusal: {printable(key.last_error)}")
     lines += rows[len(proxy.keys) :]
+    lines += [_move_line(move) for move in (proxy.moves if verbose else proxy.moves[-1:])]
     if any(cooldown.cause == OUT_OF_CREDIT for key in proxy.keys for cooldown in key.cooldowns):
         lines.append(callable_here(f"  After topping up:  ccproxy keys {proxy.label} reset"))
     tails = {key.id: key.tail for key in proxy.keys}
@@ -218,6 +231,7 @@ def _cells(key: KeyRow) -> tuple[str, ...]:
         click.style(key.state, fg=_COLORS.get(key.state, "red")),
         str(key.used_today),
         str(key.in_flight),
+        str(key.sessions),
         " · ".join(map(_cause, cooldowns)),
     )
 
@@ -229,6 +243,13 @@ def _cause(cooldown: KeyCooldown) -> str:
     if cooldown.seconds:
         attempt = f"next attempt in {format_duration(cooldown.seconds)}"
     return f"{printable(cooldown.cause)} ({cooldown.status}){model} since {since}, {attempt}"
+
+
+def _move_line(move: SessionMove) -> str:
+    at = time.strftime("%H:%M", time.localtime(move.at))
+    route = f"session {printable(move.session)} moved from {move.source} to {move.target}"
+    lost = f", about {move.cached_tokens_lost:,} cached tokens lost" * bool(move.cached_tokens_lost)
+    return f"  {at}  {printable(route)}: {printable(move.reason)}{lost}"
 
 
 def _test_line(test: KeyTest, tail: str) -> str:

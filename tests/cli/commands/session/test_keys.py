@@ -57,9 +57,9 @@ def test_a_disabled_key_shows_no_next_attempt(monkeypatch):
     ]
     proxy = _Proxy(label="Kimi", is_bypassed=False, keys=keys, unsaved="", tests=None)
     _, head, resting, disabled = map(click.unstyle, _lines(proxy, verbose=False))
-    assert head == "  KEY  TAIL   STATE     TODAY  IN-FLIGHT  WHY"
+    assert head == "  KEY  TAIL   STATE     TODAY  IN-FLIGHT  SESSIONS  WHY"
     assert resting.endswith("next attempt in 9m")
-    assert disabled == "  k1   …1111  disabled      0          0"
+    assert disabled == "  k1   …1111  disabled      0          0         0"
 
 
 def test_a_key_without_credit_names_what_to_do_after_topping_up():

@@ -1,0 +1,51 @@
+"""The parts of a request that identify its conversation, in every dialect."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.protocol.literals import ABSENT
+
+
+class OutlineTurn(msgspec.Struct, gc=False):
+    """One message; in the Responses API one item, which may have neither role nor content."""
+
+    role: str = ""
+    content: Raw = ABSENT
+
+
+class ConversationOutline(msgspec.Struct, gc=False):
+    """A request to Messages, or to Chat Completions, where the first message is the system's."""
+
+    messages: list[OutlineTurn]
+    system: Raw = ABSENT
+    tools: Raw = ABSENT
+
+
+class _ResponsesForm(msgspec.Struct, gc=False):
+    input: list[OutlineTurn]
+    instructions: Raw = ABSENT
+    tools: Raw = ABSENT
+
+
+_OUTLINE = msgspec.json.Decoder(ConversationOutline)
+_RESPONSES = msgspec.json.Decoder(_ResponsesForm)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def read_outline(body: bytes) -> ConversationOutline | None:
+    """Return the outline of a request to Messages or Chat Completions; None if it is not one."""
+    try:
+        return _OUTLINE.decode(body)
+    except _UNREADABLE:
+        return None
+
+
+def read_responses_outline(body: bytes) -> ConversationOutline | None:
+    """Return the outline of a request to the Responses API; None if its input is a text."""
+    try:
+        form = _RESPONSES.decode(body)
+    except _UNREADABLE:
+        return None
+    return ConversationOutline(messages=form.input, system=form.instructions, tools=form.tools)
