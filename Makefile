@@ -1,10 +1,11 @@
 # make run     install, then start the fleet of ccproxy.toml
-# make test    all tests except those with the real Claude Code: make test-claude
+# make test    all tests except those with the real Claude Code and Codex: make test-claude test-codex
 #
-# Everything is installed in .venv/ and .claude-code/ next to this file. Stamp files make a second run fast.
+# Everything is installed in .venv/, .claude-code/ and .codex-cli/ next to this file. Stamp files make a second run fast.
 
 # The tests run with this version of Claude Code and with the newest one.
 CLAUDE_CODE_VERSION := 2.1.329
+CODEX_VERSION := 0.171.0
 VENV := .venv
 CCPROXY := $(VENV)/bin/ccproxy
 PYTEST := $(VENV)/bin/python -m pytest
@@ -17,7 +18,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-claude coverage lint format bench llama lock sbom audit clean
+.PHONY: help run stop status test test-claude test-codex coverage lint format bench llama lock sbom audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -56,6 +57,9 @@ test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION) .cl
 		$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m claude $(ARGS) || failed="$$failed $$version"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed with Claude Code:$$failed" >&2; exit 1; }
+
+test-codex: $(VENV)/installed-for-tests .codex-cli/$(CODEX_VERSION)/installed
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m codex tests/codex $(ARGS)
 
 # Without hypothesis: a line that only random input reaches has no test that states its rule.
 PURE := protocol providers convert keys routing
@@ -102,7 +106,7 @@ audit: $(UV)
 
 clean:
 	@if [ -x $(CCPROXY) ]; then $(CCPROXY) stop; fi
-	rm -rf $(VENV) .claude-code build dist *.egg-info
+	rm -rf $(VENV) .claude-code .codex-cli build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -144,6 +148,14 @@ $(UV): $(VENV)/made
 	@touch $@
 .claude-code/newest:
 	$(call INSTALL_CLAUDE,$@,latest)
+
+# Codex CLI is Apache-licensed; the package has one binary for each platform, 420 MB on Linux.
+.codex-cli/$(CODEX_VERSION)/installed:
+	@command -v npm >/dev/null || { echo "Codex CLI comes from npm, which is not installed;" \
+		"on Debian and Ubuntu: apt-get install nodejs npm" >&2; exit 1; }
+	mkdir -p $(@D)
+	npm install --prefix $(@D) --no-audit --no-fund --loglevel=error @openai/codex@$(CODEX_VERSION)
+	@touch $@
 
 define INSTALL_CLAUDE
 @command -v npm >/dev/null || { echo "Claude Code comes from npm, which is not installed;" \

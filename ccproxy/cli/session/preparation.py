@@ -57,13 +57,17 @@ class SessionPlan:
         environ = {name: value for name, value in os.environ.items() if name not in session}
         return environ | {name: value for name, value in session.items() if value is not None}
 
+    def warn_about_proxy(self, options: Options) -> None:
+        """Print the warnings that concern every program."""
+        warn_about_proxy(options, self.config, self.fleet_models, bypassed=self.bypassed)
+
     def warn(self, options: Options, *, is_claude: bool) -> None:
         """
         Print the warnings and notes about the session.
 
         *is_claude*: the session starts Claude Code itself, with --settings that override its files.
         """
-        warn_about_proxy(options, self.config, self.fleet_models, bypassed=self.bypassed)
+        self.warn_about_proxy(options)
         if not self.bypassed:
             note_windows(options, self.config, self.fleet_models, is_shared=not is_claude)
         warn_about_saved_model(options, self.config, self.files, self.session[MODEL])

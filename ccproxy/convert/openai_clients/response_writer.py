@@ -215,8 +215,6 @@ class ResponseWriter:
         match tool.kind:
             case "function":
                 fields |= {"name": tool.name, "arguments": ""}
-                if tool.namespace:
-                    fields["namespace"] = tool.namespace
             case "custom":
                 prefix = "ctc"
                 fields |= {"type": "custom_tool_call", "name": tool.name, "input": ""}
@@ -226,6 +224,8 @@ class ResponseWriter:
             case "tool_search":
                 prefix = "tsc"
                 fields |= {"execution": "client", "arguments": {}}
+        if tool.namespace:
+            fields["namespace"] = tool.namespace
         self._add_item(prefix, fields)
 
     def _add_item(self, prefix: str, fields: dict[str, Any]) -> None:

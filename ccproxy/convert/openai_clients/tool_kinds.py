@@ -4,7 +4,7 @@ Tools of Responses clients as tools of the Messages API, and calls back in the c
 | the client's tool          | sent as                              | a call of it becomes   |
 |----------------------------|--------------------------------------|------------------------|
 | function                   | the same                             | function_call          |
-| namespace of functions     | functions, `NAMESPACE__NAME`         | function_call          |
+| in a namespace             | the same, as `NAMESPACE__NAME`       | as without a namespace |
 | custom (free text)         | a function with one string, `input`  | custom_tool_call       |
 | local_shell                | a function                           | local_shell_call       |
 | tool_search (client's own) | a function                           | tool_search_call       |
@@ -49,6 +49,11 @@ _SHELL_SCHEMA: Final = {
 }
 _SHELL_DESCRIPTION: Final = "Runs a command on the user's machine and returns its output."
 
+_FREE_TEXT: Final = (
+    f"Call this tool with the free text as the argument `{CUSTOM_INPUT}`; the text itself is "
+    "neither JSON nor quoted."
+)
+
 
 class ToolKind(NamedTuple):
     """The client's own form of a tool."""
@@ -80,14 +85,15 @@ class ToolKinds:
         allowed = set(names)
         self.definitions = [tool for tool in self.definitions if tool["name"] in allowed]
 
-    def _add(self, tool: ToolDefinition) -> None:
+    def _add(self, tool: ToolDefinition, namespace: str | None = None) -> None:
         match tool.type:
-            case "function":
-                self._add_function(tool, None)
-            case "namespace":
-                self._add_namespace(tool)
-            case "custom":
-                self._define(ToolKind("custom", tool.name), _custom(tool))
+            case "function" if tool.name:
+                self._define(ToolKind("function", tool.name, namespace), _function(tool))
+            case "custom" if tool.name:
+                self._define(ToolKind("custom", tool.name, namespace), _custom(tool))
+            case "namespace" if namespace is None:
+                for inner in _described(tool):
+                    self._add(inner, tool.name)
             case "local_shell":
                 fields = {"description": _SHELL_DESCRIPTION, "input_schema": _SHELL_SCHEMA}
                 self._define(ToolKind("local_shell", LOCAL_SHELL), fields)
@@ -98,28 +104,21 @@ class ToolKinds:
             case _:
                 self.dropped.append(f"tools.{tool.type}")
 
-    def _add_function(self, tool: ToolDefinition, namespace: str | None) -> None:
-        if tool.name:
-            self._define(ToolKind("function", tool.name, namespace), _function(tool))
-
-    def _add_namespace(self, namespace: ToolDefinition) -> None:
-        for position, tool in enumerate(namespace.tools):
-            if tool.type != "function":
-                self.dropped.append(f"tools.{namespace.name}.{tool.type}")
-                continue
-            if position == 0 and namespace.description:
-                about = f"{namespace.name}: {namespace.description}"
-                description = "\n\n".join(filter(None, (about, tool.description)))
-                described = msgspec.structs.replace(tool, description=description)
-                self._add_function(described, namespace.name)
-            else:
-                self._add_function(tool, namespace.name)
-
     def _define(self, kind: ToolKind, fields: dict[str, Any]) -> None:
         name = sent_name(kind.name, kind.namespace)
         if name not in self._kinds:  # a tool that was added again is the same one
             self._kinds[name] = kind
             self.definitions.append({"name": name, **fields})
+
+
+def _described(namespace: ToolDefinition) -> list[ToolDefinition]:
+    """Return the tools of a namespace, its own description before that of the first one."""
+    first, *others = namespace.tools or (ToolDefinition("empty namespace"),)
+    if namespace.description:
+        about = f"{namespace.name}: {namespace.description}"
+        description = "\n\n".join(filter(None, (about, first.description)))
+        first = msgspec.structs.replace(first, description=description)
+    return [first, *others]
 
 
 def sent_name(name: str, namespace: str | None) -> str:
@@ -141,15 +140,13 @@ def _function(tool: ToolDefinition) -> dict[str, Any]:
 
 def _custom(tool: ToolDefinition) -> dict[str, Any]:
     grammar = (tool.format or {}).get("definition")
-    about = "The free text that the tool gets, exactly as it is to be read."
-    texts = [tool.description]
+    texts = [tool.description, _FREE_TEXT]
     if isinstance(grammar, str):
         syntax = (tool.format or {}).get("syntax")
-        texts.append(f"`{CUSTOM_INPUT}` must match this grammar ({syntax}):\n{grammar}")
-        about = "The free text that the tool gets. It must match the grammar of the tool."
+        texts.append(f"The text must match this grammar ({syntax}):\n{grammar}")
     schema = {
         "type": "object",
-        "properties": {CUSTOM_INPUT: {"type": "string", "description": about}},
+        "properties": {CUSTOM_INPUT: {"type": "string", "description": "The free text."}},
         "required": [CUSTOM_INPUT],
         "additionalProperties": False,
     }

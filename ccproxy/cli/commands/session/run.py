@@ -40,6 +40,7 @@ class CommandNotFound(click.ClickException):
     examples=[
         "ccproxy run kimi -- claude",
         'ccproxy run glm -- claude -p "What does this project do?"',
+        "ccproxy run kimi -- codex     # OpenAI's Codex CLI on Kimi",
         "ccproxy run kimi -- bash      # a shell that uses Kimi",
         "ccproxy run                   # choose the provider from a list",
     ],
@@ -52,8 +53,8 @@ def run(options: Options, label: str | None, command: tuple[str, ...]) -> None:
     Run CMD (default: claude) with every setting that makes it use LABEL.
 
     The worker is started if it is not running. Claude Code also gets the settings through
-    --settings, so that its own settings.json does not override them. Without LABEL, a terminal
-    shows a list to choose from. The exit code is that of CMD.
+    --settings, so that its own settings.json does not override them; Codex CLI gets them as -c
+    overrides. Without LABEL, a terminal shows a list to choose from. The exit code is that of CMD.
     """
     fleet = open_fleet(options)
     entry, words = _entry_and_words(fleet, label, command)
@@ -67,10 +68,20 @@ def run(options: Options, label: str | None, command: tuple[str, ...]) -> None:
     if is_claude(program, words[0]):
         sys.exit(_run_claude(options, fleet, entry, [program, *words[1:]]))
     plan = plan_session(fleet, entry)
-    plan.warn(options, is_claude=False)
+    environ = plan.environ()
+    if is_codex(program, words[0]):
+        from ccproxy.cli.session.codex_session import codex_environment, codex_overrides
+
+        plan.warn_about_proxy(options)
+        model = plan.config.models.big
+        overrides = codex_overrides(plan.session, plan.limits, label=entry.label, model=model)
+        words = [words[0], *overrides, *words[1:]]
+        environ = codex_environment(plan.session, environ)
+    else:
+        plan.warn(options, is_claude=False)
     bring_up(options, fleet, entry)
     sys.stdout.flush()
-    os.execve(program, words, plan.environ())  # noqa: S606 - the command is the user's own
+    os.execve(program, words, environ)  # noqa: S606 - the command is the user's own
 
 
 def _entry_and_words(
@@ -100,13 +111,24 @@ def _find_program(words: Sequence[str], entry: Entry) -> str:
         fix = f"ccproxy run {entry.label} -- claude {' '.join(words)}"
     elif words[0] == "claude":
         fix = "npm install -g @anthropic-ai/claude-code, or correct PATH"
+    elif words[0] == "codex":
+        fix = "npm install -g @openai/codex, or correct PATH"
     raise CommandNotFound(f"command not found: {words[0]}\n  fix: {fix}")
 
 
 def is_claude(program: str, typed: str) -> bool:
     """Return True if the command is Claude Code, by the typed name or by the resolved path."""
+    return _is_named("claude", program, typed)
+
+
+def is_codex(program: str, typed: str) -> bool:
+    """Return True if the command is Codex CLI, by the typed name or by the resolved path."""
+    return _is_named("codex", program, typed)
+
+
+def _is_named(name: str, program: str, typed: str) -> bool:
     names = {Path(typed).name, Path(program).name}
-    return bool(names & {"claude", "claude.exe", "claude.cmd"})
+    return bool(names & {name, f"{name}.exe", f"{name}.cmd"})
 
 
 def _run_claude(options: Options, fleet: Fleet, entry: Entry, command: Sequence[str]) -> int:

@@ -8,11 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.commands.session.run import is_claude
+from ccproxy.cli.commands.session.run import is_claude, is_codex
+from ccproxy.cli.session.claude_environment import Limits
+from ccproxy.cli.session.codex_session import codex_overrides
 from tests.cli.conftest import command, health, port_of, write_env
 from tests.cli.terminal import Terminal
 
@@ -225,6 +228,54 @@ def test_the_users_own_settings_are_kept(demo, process, claude):
 )
 def test_what_is_claude(program, typed, expected):
     assert is_claude(program, typed) is expected
+
+
+# Codex CLI.
+
+CODEX = """\
+#!{python}
+import json, os, sys
+json.dump([sys.argv[1:], dict(os.environ)], sys.stdout)
+"""
+
+
+def test_codex_gets_the_proxy_as_its_provider(demo, process, tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "codex"
+    program.parent.mkdir()
+    program.write_text(CODEX.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CODEX_HOME", "/my/own")
+    done = process("run", "demo", "--", "codex", "exec", "-c", "mine=1", "hi")
+    arguments, environ = json.loads(done.stdout)
+    assert arguments[-4:] == ["exec", "-c", "mine=1", "hi"]
+    assert set(arguments[:-4:2]) == {"-c"}
+    overrides = tomllib.loads("\n".join(arguments[1:-4:2]))
+    assert overrides["model_provider"] == "ccproxy"
+    provider = overrides["model_providers"]["ccproxy"]
+    assert provider["base_url"] == f"http://127.0.0.1:{port_of(demo, 'Demo')}/v1"
+    assert provider["wire_api"] == "responses"
+    assert environ[provider["env_key"]]
+    assert environ["CODEX_HOME"] == "/my/own"
+
+
+@pytest.mark.parametrize(
+    ("program", "typed", "expected"),
+    [("/usr/bin/codex", "codex", True), ("/bin/bash", "bash", False)],
+)
+def test_what_is_codex(program, typed, expected):
+    assert is_codex(program, typed) is expected
+
+
+def test_codex_knows_model_and_window():
+    session = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "ANTHROPIC_AUTH_TOKEN": "secret"}
+    limits = Limits(windows={"kimi-k3": 262144}, max_output=None, is_claude=False)
+    words = codex_overrides(session, limits, label="Kimi", model="kimi-k3")
+    overrides = tomllib.loads("\n".join(words[1::2]))
+    assert (overrides["model"], overrides["model_context_window"]) == ("kimi-k3", 262144)
+    assert "secret" not in str(words)
+    unnamed = codex_overrides(session, limits, label="Kimi", model=None)
+    assert not any(word.startswith("model=") for word in unnamed)
 
 
 # Before anything is started.

@@ -1,0 +1,89 @@
+"""Real Codex CLI over providers of every API: tools, reasoning, errors, and the user's files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests import responses_answers as responses
+from tests.provider import completion, failure, stream, tool_call
+from tests.responses_answers import events_of, sse
+
+pytestmark = [pytest.mark.codex, pytest.mark.xdist_group("codex")]
+
+MODEL = "gpt-5.5"
+"""A model whose tools Codex knows: apply_patch is a custom tool with a grammar."""
+PATCH = "*** Begin Patch\n*** Add File: b.txt\n+two\n*** End Patch\n"
+SHELL = tool_call("exec_command", {"cmd": "echo one > a.txt; cat a.txt"}, call_id="call_1")
+
+
+def settings(api, provider, model=MODEL):
+    server = {"PROVIDER_API": api, "PROVIDER_BASE_URL": provider.url}
+    return {**server, "PROVIDER_API_KEY": "sk-upstream-1", "BIG_MODEL": model}
+
+
+def patch_call(api):
+    """A call of apply_patch: a custom call, or the function that stands for it."""
+    if api != "responses":
+        call = tool_call("apply_patch", {"input": PATCH}, call_id="call_2")
+        return completion(tool_calls=[call])
+    item = {"type": "custom_tool_call", "call_id": "call_2", "name": "apply_patch", "input": PATCH}
+    events = events_of(responses.response({"id": "ctc_1", "status": "completed", **item}))
+    return stream(*[sse([event]) for event in events], end="eof")
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+async def test_a_session_with_tools(api, codex, provider):
+    own = 'model_reasoning_effort = "low"\n[tools]\nview_image = false\n'
+    codex.config.write_text(own)
+    codex.home.write(kimi=settings(api, provider))
+    provider.script(
+        completion("I look.", reasoning="A plan.", tool_calls=[SHELL]),
+        patch_call(api),
+        completion("All done."),
+    )
+    session = await codex.run("kimi", "Do it")
+    assert session.code == 0, session
+    kinds = [item["type"] for item in session.items]
+    expected = ["reasoning", "agent_message", "command_execution", "file_change", "agent_message"]
+    assert kinds == expected
+    assert session.items[2]["aggregated_output"] == "one\n"
+    assert (codex.cwd / "b.txt").read_text() == "two\n"
+    assert session.text == "All done."
+    assert session.events[-1]["usage"]["input_tokens"] > 20
+    assert codex.config.read_text() == own
+    assert {call.json["model"] for call in provider.calls} == {MODEL}
+    # What the model thought comes back to it.
+    second = json.dumps(provider.calls[1].json)
+    returned = {"chat": "I look.", "responses": "gAAAAscripted", "messages": "c2lnbmVk"}
+    assert returned[api] in second
+
+
+async def test_a_model_that_codex_does_not_know(codex, provider):
+    """It gets the shell, but no apply_patch; its window is the one of the proxy."""
+    codex.home.write(kimi={**settings("chat", provider, "kimi-k3"), "CONTEXT_WINDOW": "262144"})
+    provider.script(completion("", reasoning="Plan", tool_calls=[SHELL]), completion("Done."))
+    session = await codex.run("kimi", "Do it")
+    assert (session.code, session.text) == (0, "Done.")
+    assert (codex.cwd / "a.txt").read_text() == "one\n"
+    assert provider.calls[1].json["messages"][-2]["reasoning_content"] == "Plan"
+
+
+async def test_code_mode(codex, provider):
+    """Tools in namespaces, added by an item of the input: a script that calls the shell."""
+    codex.home.write(kimi=settings("messages", provider, "gpt-6.2-sol"))
+    script = 'text((await tools.exec_command({cmd: "echo one > a.txt"})).output)'
+    call = tool_call("functions__exec", {"input": script}, call_id="call_1")
+    provider.script(completion(tool_calls=[call]), completion("Done."))
+    session = await codex.run("kimi", "Do it")
+    assert (session.code, session.text) == (0, "Done.")
+    assert (codex.cwd / "a.txt").read_text() == "one\n"
+
+
+async def test_an_overflow_is_recognised(codex, provider):
+    codex.home.write(kimi=settings("chat", provider))
+    text = "This model's maximum context length is 1000 tokens, you requested 2000 tokens"
+    provider.script(failure(400, text))
+    session = await codex.run("kimi", "Do it")
+    assert "ran out of room" in session.messages[-1]
