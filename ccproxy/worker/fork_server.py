@@ -14,8 +14,8 @@ The answer is the worker's pid. The server ends when the supervisor closes the s
 - It forks twice, and the process in between exits at once. The worker is then an orphan, which the
   kernel gives to the supervisor as its subreaper, so it is the supervisor's child as if it had been
   spawned, and outlives the fork server.
-- A worker writes its command line over the server's, for which ROOM (an argument of blanks) makes
-  space. `ps` shows it, and the next supervisor identifies the worker by it.
+- A worker replaces the server's command line with its own, for which ROOM (an argument of blanks)
+  makes space. `ps` shows it, and the next supervisor identifies the worker by it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ccproxy.providers.presets import load_presets
@@ -33,10 +34,6 @@ from ccproxy.providers.presets import load_presets
 OPTION = "--fork-server"
 MAX_ORDER = 65536
 DESCRIPTORS = 3
-
-_PROC = Path("/proc/self")
-# Fields of proc_pid_stat(5), counted from what follows the name in parentheses.
-_ARG_START, _ARG_END = 48 - 3, 49 - 3
 
 
 def serve(fd: int) -> list[str] | None:
@@ -46,11 +43,11 @@ def serve(fd: int) -> list[str] | None:
     Returns the arguments in every worker, and None in the server at its end.
 
     Raises:
-        OSError: If there is more than one thread, the command line cannot be changed, or no
-            process can be forked. The supervisor then spawns its workers.
+        OSError: If there is more than one thread, a command line is too long, or no process can
+            be forked. The supervisor then spawns its workers.
 
     """
-    command_line = _CommandLine()
+    setproctitle = _load_setproctitle()
     prefix = sys.orig_argv[: sys.orig_argv.index(OPTION)]
     with socket.socket(fileno=fd) as channel:
         _prepare()
@@ -61,56 +58,46 @@ def serve(fd: int) -> list[str] | None:
                 return None
             listen, ready, out = fds
             arguments = [*json.loads(order), "--listen-fd", str(listen), "--ready-fd", str(ready)]
-            data = command_line.encode([*prefix, *arguments])
+            title = _title([*prefix, *arguments])
             pid = _fork_orphan()
             if not pid:
                 _become_worker(out)
-                command_line.write(data)
+                setproctitle(title)
                 return arguments
             for received in fds:
                 os.close(received)
             channel.send(b"%d" % pid)
 
 
-class _CommandLine:
+def _load_setproctitle() -> Callable[[str], None]:
+    # By default the library takes the memory that /proc/PID/environ shows as well.
+    os.environ["SPT_NOENV"] = "1"
+    from setproctitle import setproctitle  # Linux only; a spawned worker does not need it
+
+    setproctitle(_title(sys.orig_argv[:-1]))
+    del os.environ["SPT_NOENV"]
+    return setproctitle
+
+
+def _title(arguments: Sequence[str]) -> str:
     """
-    The memory of this process that /proc/PID/cmdline and `ps` show.
+    Return *arguments* as one text, from which `shlex.split` makes them again.
 
     Raises:
-        OSError: If the system does not show where it is, or does not allow writing there.
+        OSError: If there is no room for it.
 
     """
-
-    def __init__(self) -> None:
-        fields = (_PROC / "stat").read_text().rpartition(")")[2].split()
-        self._start, end = int(fields[_ARG_START]), int(fields[_ARG_END])
-        self._size = end - self._start
-        self.write(self.encode(sys.orig_argv[:-1]))
-
-    def encode(self, arguments: Sequence[str]) -> bytes:
-        """
-        Return *arguments* as they are written.
-
-        Raises:
-            OSError: If they are too long.
-
-        """
-        data = b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
-        if len(data) > self._size:
-            raise OSError("the command line is too long")
-        return data.ljust(self._size, b"\0")
-
-    def write(self, data: bytes) -> None:
-        """Replace the command line."""
-        with (_PROC / "mem").open("r+b", buffering=0) as memory:
-            memory.seek(self._start)
-            memory.write(data)
+    title = shlex.join(arguments)
+    room = sum(len(os.fsencode(argument)) + 1 for argument in sys.orig_argv)
+    if len(os.fsencode(title)) >= room:
+        raise OSError("the command line is too long")
+    return title
 
 
 def _prepare() -> None:
     """Load what is the same for all workers, and check that forking is safe."""
     load_presets()
-    if len([*(_PROC / "task").iterdir()]) > 1:
+    if len([*Path("/proc/self/task").iterdir()]) > 1:
         raise OSError("an import has started a thread")
     gc.collect()
     # The garbage collector of a worker does not touch frozen objects, so their memory stays shared.

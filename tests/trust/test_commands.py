@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from ccproxy.cli.main import cli
 from ccproxy.errors import Busy, NotRunning
 from ccproxy.supervisor.control import client
+from ccproxy.supervisor.processes.identity import command_line
 from ccproxy.supervisor.state.records import RecordFolder
 from tests.supervisor.conftest import STAND_IN, Home, eventually, is_alive
 from tests.trust.sizes import note, size
@@ -34,7 +35,7 @@ def processes_of(home):
     found = {"ccproxy.supervisor": [], "--nonce": []}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            words = process.cmdline()
+            words = command_line(process.pid)
             if not any(str(home.path) in word for word in words):
                 continue
             for mark, pids in found.items():

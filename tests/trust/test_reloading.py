@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from ccproxy import __version__
+from ccproxy.supervisor.processes.identity import command_line
 from tests.fleet import ROOT, FleetHome, eventually
 from tests.provider import chunk, stream
 from tests.trust.conftest import settings
@@ -66,7 +67,7 @@ async def test_reloads_under_load(fleet, upstream, provider):
     assert (traffic.refused, traffic.broken) == (0, [])
     assert b"message_stop" in whole
     assert b"event: error" not in whole
-    workers = [one for one in fleet.processes() if "--nonce" in one.cmdline()]
+    workers = [one for one in fleet.processes() if "--nonce" in command_line(one.pid)]
     assert await eventually(lambda: len(workers) == 1)
 
 

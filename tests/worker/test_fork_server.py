@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ccproxy.supervisor.processes.identity import command_line
 from tests.fleet import ROOT
 from tests.supervisor.conftest import eventually, is_alive
 
@@ -154,9 +155,8 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 def arguments_of(pid: int) -> list[str]:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
     # The numbers of descriptors, ports and the label are each worker's own.
-    return [re.sub(r"spawned|forked|\b\d+$", "…", word) for word in words]
+    return [re.sub(r"spawned|forked|\b\d+$", "…", word) for word in command_line(pid) if word]
 
 
 def descriptors_of(pid: int) -> Counter[str]:

@@ -9,7 +9,9 @@ psutil's create_time.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +73,18 @@ def command_line(pid: int) -> list[str]:
         line = (PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
         return [] if _has_proc() else _command_line_by_psutil(pid)
-    return os.fsdecode(line).split("\0")
+    return _arguments(line)
+
+
+def _arguments(line: bytes) -> list[str]:
+    """Return the arguments in the content of /proc/PID/cmdline."""
+    arguments = os.fsdecode(line).rstrip("\0").split("\0")
+    if (
+        len(arguments) == 1 and " " in arguments[0]
+    ):  # a title, which a forked worker has set (`worker/fork_server.py`)
+        with contextlib.suppress(ValueError):
+            return shlex.split(arguments[0])
+    return arguments
 
 
 def option_of(arguments: list[str], name: str) -> str | None:
@@ -88,7 +101,7 @@ def command_lines_of_this_user() -> Iterator[tuple[int, list[str]]]:
         try:
             if folder.stat().st_uid == os.getuid():
                 line = (folder / "cmdline").read_bytes()
-                yield int(folder.name), os.fsdecode(line).split("\0")
+                yield int(folder.name), _arguments(line)
         except OSError:  # the process has ended since
             continue
 

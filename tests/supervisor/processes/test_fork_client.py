@@ -68,7 +68,7 @@ def servers_of(supervisor: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(supervisor).children():
         with suppress(psutil.Error):  # it has ended meanwhile
-            found += [child] * ("--fork-server" in child.cmdline())
+            found += [child] * ("--fork-server" in command_line(child.pid))
     return found
 
 
