@@ -23,6 +23,7 @@ import msgspec
 from aiohttp.hdrs import CONNECTION
 from yarl import URL
 
+from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import Problem
 from ccproxy.protocol.headers import messages_headers
 from ccproxy.protocol.json_splice import replace_value
@@ -30,7 +31,6 @@ from ccproxy.routing.names import ModelRef
 from ccproxy.worker.peers.choice import ASKED_HEADER, HOP_HEADER, VIA_HEADER, Chooser, Chosen
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
 from ccproxy.worker.peers.fleet_token import FleetToken
-from ccproxy.worker.server.authentication import is_loopback
 from ccproxy.worker.upstream.connections import explain, open_session
 
 if TYPE_CHECKING:

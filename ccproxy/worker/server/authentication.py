@@ -12,16 +12,16 @@ import re
 from collections.abc import Collection, Iterable
 from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.errors import Problem
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not bound here
 """Not accepted as a Host, although a listener has it: browsers take these for this machine."""
 
@@ -58,7 +58,7 @@ class Authenticator:
         self._is_on_loopback = is_loopback(host)
         checks_host = self._is_on_loopback or allowed_hosts
         self._hosts = (
-            LOOPBACK_NAMES.union({host} - _ANY_ADDRESS, allowed_hosts) if checks_host else None
+            _LOOPBACK_NAMES.union({host} - _ANY_ADDRESS, allowed_hosts) if checks_host else None
         )
 
     @property
@@ -162,16 +162,6 @@ def offered_keys(headers: CIMultiDictProxy[str]) -> list[str]:
 
 def _encoded(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if *host*, a name or an address, is this machine's loopback."""
-    if host in LOOPBACK_NAMES:
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host_of(target: str) -> str:

@@ -7,7 +7,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.errors import Problem
-from ccproxy.worker.server.authentication import Authenticator, is_loopback, offered_keys
+from ccproxy.worker.server.authentication import Authenticator, offered_keys
 
 ONE, TWO = "client-key-one-0123456", "client-key-two-0123456"
 
@@ -162,23 +162,6 @@ def test_allowed_hosts_are_a_list_wherever_it_listens(listens, pairs, status):
     with pytest.raises(Problem) as refused:
         authenticator.check_origin(headers(*pairs))
     assert refused.value.status == status
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("localhost", True),
-        ("127.0.0.1", True),
-        ("127.8.8.8", True),
-        ("::1", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("10.0.0.1", False),
-        ("proxy.example", False),
-    ],
-)
-def test_what_is_loopback(host, expected):
-    assert is_loopback(host) is expected
 
 
 def test_offered_keys_come_in_order_and_without_blanks():
