@@ -54,7 +54,11 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
 }
 PURE = {"errors", "text", *_PURE_LAYERS}
 # Modules of the pure packages that read files or share memory.
-IMPURE_MODULES = {"ccproxy.keys.shared_memory", "ccproxy.providers.presets"}
+IMPURE_MODULES = {
+    "ccproxy.keys.shared_memory",
+    "ccproxy.providers.presets",
+    "ccproxy.providers.search_backends",
+}
 IMPURE = {
     "asyncio",
     "datetime",

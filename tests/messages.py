@@ -43,6 +43,7 @@ DELTAS = {
     "server_tool_use": {"input_json_delta"},
     "thinking": {"thinking_delta", "signature_delta"},
     "redacted_thinking": set(),
+    "web_search_tool_result": set(),
 }
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 

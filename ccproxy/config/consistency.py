@@ -254,6 +254,7 @@ def _contains_secret(env: EnvReader) -> bool:
     return (
         env.value(s.PROVIDER_API_KEY) is not None
         or env.value(s.ANTHROPIC_API_KEY) is not None
+        or env.value(s.WEB_SEARCH_KEY) is not None
         or any(word in name for name in headers for word in _SECRET_WORDS)
     )
 

@@ -356,6 +356,14 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def search_engine(value: str) -> tuple[str, str]:
+    """Parse a search engine as its name and its address, which is empty for the usual one."""
+    name, separator, address = value.partition(":")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or (separator and not address):
+        raise ValueError(f'must be a name or name:URL, got "{_without_login(value)}"')
+    return name.lower(), http_url(address) if separator else ""
+
+
 def proxy_url(value: str) -> str:
     """Parse the address of an HTTP proxy; it is not quoted because it may contain a password."""
     scheme = value.partition("://")[0].lower() if "://" in value else ""

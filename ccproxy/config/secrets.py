@@ -21,6 +21,7 @@ def secrets_of(config: WorkerConfig) -> tuple[str, ...]:
     secrets = (
         *config.api_keys,
         *config.client_keys,
+        config.abilities.search_key,
         *_header_secrets(config),
         *_proxy_secrets(config),
     )

@@ -383,6 +383,22 @@ TOOL_FILTER = Setting(
     example="WebSearch,mcp__*",
     source="none",
 )
+WEB_SEARCH = Setting(
+    name="WEB_SEARCH",
+    parse=parsers.search_engine,
+    default=None,
+    meaning="who answers web searches: searxng:URL, brave, tavily, exa, serper, you, bocha, jina, "
+    "linkup, perplexity, ollama; provider: its own search; off",
+    example="searxng:http://127.0.0.1:8888",
+    source="the provider's own search, where it has one",
+)
+WEB_SEARCH_KEY = Setting(
+    name="WEB_SEARCH_KEY",
+    parse=parsers.keys,
+    default=(),
+    meaning="the key of the search engine that WEB_SEARCH names",
+    example="tvly-…",
+)
 HISTORY = Setting(
     name="HISTORY",
     parse=parsers.switch,

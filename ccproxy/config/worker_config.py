@@ -16,9 +16,12 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from ccproxy.config import consistency as rules
 from ccproxy.config import provider_keys
 from ccproxy.config import settings as s
+from ccproxy.config.ability_settings import AbilitySettings, read_abilities
 from ccproxy.config.addresses import Address
 from ccproxy.config.fleet import Entry
 from ccproxy.config.reader import EnvReader, read_environment, read_file
@@ -108,6 +111,8 @@ class WorkerConfig:
     """Of the entry and of its client keys."""
     long_context_threshold: int | None
     """Tokens; a threshold in the table overrides it."""
+    abilities: AbilitySettings
+    """What ccproxy adds to the provider."""
 
     @property
     def provider_name(self) -> str:
@@ -167,10 +172,13 @@ class WorkerConfig:
 
     def _target(self, model: str, api: Api) -> Target:
         card = with_family(self.models.card(model), model)
+        quirks = card.quirks_in(api)
+        if quirks.web_search and not self.abilities.own_search:
+            quirks = structs.replace(quirks, web_search=False)
         return Target(
             provider=self.provider or self._host,
             model=model,
-            quirks=card.quirks_in(api),
+            quirks=quirks,
             window=self.context_window or card.window,
             max_output=card.max_output,
             api=api,
@@ -283,6 +291,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         transparent_url=env.read(s.TRANSPARENT_URL) or bypass_url(),
         budgets=(*env.read(s.BUDGET), *env.read(s.CLIENT_BUDGETS)),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
+        abilities=read_abilities(env, provider),
     )
 
 

@@ -145,6 +145,26 @@ class Exchange:
         return ChatRelay(self._context)
 
     @property
+    def asked(self) -> bytes:
+        """The client's body, without the filtered tools."""
+        return self._asked
+
+    @property
+    def request(self) -> MessagesRequest:
+        """The client's request."""
+        return self._request
+
+    @property
+    def searches(self) -> bool:
+        """True: the client's tools include the API's web search."""
+        return self._converted.searches
+
+    @property
+    def own_search(self) -> bool:
+        """True: the provider searches itself, as part of the answer."""
+        return self._converted.own_search
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """The parts of the request that are not sent to the provider, computed on demand."""
         return (*self.known_dropped, *sorted(unknown_fields(self._asked)))

@@ -22,6 +22,7 @@ from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
+from ccproxy.worker.abilities.search_client import SearchClient
 from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
 from ccproxy.worker.budget_guard import BudgetGuard, open_budgets
@@ -95,6 +96,7 @@ class Worker:
     chooser: Chooser
     siblings: Siblings
     session: Session
+    search: SearchClient
     activity: Activity
     budgets: BudgetGuard | None = None
     """None if the entry has no budgets."""
@@ -120,6 +122,7 @@ class Worker:
     async def close(self) -> None:
         """Close connections and files; save pending changes."""
         await self.upstream.close()
+        await self.search.close()
         await self.session.close()
         if self.budgets is not None:
             self.budgets.close()
@@ -178,6 +181,7 @@ def make_worker(
         rules=rules,
         lessons=Lessons(learned),
         chooser=chooser,
+        search=SearchClient(config),
         siblings=Siblings(chooser, FleetToken(signing_key)),
         session=make_session(
             config, home=home, authenticator=authenticator, log=log, redact=redact

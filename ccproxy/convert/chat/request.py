@@ -125,6 +125,7 @@ def _convert(
         known_ids=conversation.known_ids(),
         tools=len(tools.sent_names),
         unsent=conversation.unsent,
+        searches=tools.searches,
     )
 
 

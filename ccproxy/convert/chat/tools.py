@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from ccproxy.convert.abilities.search_tool import search_tool
 from ccproxy.convert.common.client_tools import client_tool
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.convert.common.schema import to_parameters
@@ -63,6 +64,8 @@ class ToolSet:
     sent_names: Mapping[str, str]
     """Client's name -> sent name, of every tool."""
     dropped: tuple[str, ...]
+    searches: bool = False
+    """True: the client's tools include the API's web search."""
 
     def only(self, name: str) -> ToolSet:
         """Return the set with nothing but the tool that the client calls *name*."""
@@ -131,7 +134,12 @@ def _convert(tools: Raw, dialect: str, max_name: int) -> ToolSet:
         others = (name for name in fields[index] if name not in _CONVERTED_FIELDS)
         dropped |= {f"tools.*.{name}": None for name in others}
     encoded = Raw(msgspec.json.encode(definitions))
-    return ToolSet(definitions=encoded, sent_names=names, dropped=tuple(dropped))
+    return ToolSet(
+        definitions=encoded,
+        sent_names=names,
+        dropped=tuple(dropped),
+        searches=search_tool(tools) is not None,
+    )
 
 
 def _function(tool: Tool, dialect: str, index: int) -> dict[str, Any] | None:

@@ -77,6 +77,10 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Number of tools sent."""
     unsent: CharacterCounts = NO_CHARACTERS
     """Characters of the messages that are not sent: signatures, and thinking that is left out."""
+    searches: bool = False
+    """True: the client's tools include the API's web search."""
+    own_search: bool = False
+    """True: the provider searches itself."""
 
 
 def session_key(user_id: str) -> str:

@@ -119,6 +119,8 @@ def _convert(
         hide_thinking=hide,
         known_ids=known_ids,
         tools=tools.count,
+        searches=tools.functions.searches,
+        own_search=tools.search_name is not None,
     )
 
 

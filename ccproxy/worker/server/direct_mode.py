@@ -35,9 +35,7 @@ _COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
 
 async def messages(request: ClientRequest, body: bytes) -> web.StreamResponse:
     """Relay a request and its answer, whole or as a stream."""
-    worker = request.worker
-    exchange = _exchange(request, body)
-    exchange.body = worker.lessons.apply(exchange.body, exchange.model)
+    exchange = passthrough(request, body)
     begin_exchange(request, exchange)
     if exchange.streams:
         return await _stream(request, exchange)
@@ -85,8 +83,15 @@ def _exchange(request: ClientRequest, body: bytes) -> Passthrough:
     )
 
 
+def passthrough(request: ClientRequest, body: bytes) -> Passthrough:
+    """Return the exchange of *body*, without the fields that the provider refuses."""
+    exchange = _exchange(request, body)
+    exchange.body = request.worker.lessons.apply(exchange.body, exchange.model)
+    return exchange
+
+
 async def _whole(request: ClientRequest, exchange: Passthrough) -> web.StreamResponse:
-    async with _sent(request, exchange) as answer:
+    async with sent_directly(request, exchange) as answer:
         body = request.dialect.whole(exchange.whole(await answer.read()))
     end_exchange(request, exchange)
     headers = {name.lower(): value for name, value in answer_headers(answer.headers.items())}
@@ -104,7 +109,7 @@ async def _stream(request: ClientRequest, exchange: Passthrough) -> web.StreamRe
     try:
         async with EventStream(request, commit_after=worker.config.early_commit) as events:
             events.add_headers(route_headers(request))
-            source = _stream_source(request, exchange, events)
+            source = stream_source(request, exchange, events)
             converter = request.dialect.stream(exchange)
             return await relay_stream(request, events, converter, source, fallback=fall_back)
     finally:
@@ -112,15 +117,16 @@ async def _stream(request: ClientRequest, exchange: Passthrough) -> web.StreamRe
 
 
 @asynccontextmanager
-async def _stream_source(
+async def stream_source(
     request: ClientRequest, exchange: Passthrough, events: EventStream
 ) -> AsyncIterator[StreamSource]:
-    async with _sent(request, exchange) as answer:
+    """Send the request; yield the stream of its answer."""
+    async with sent_directly(request, exchange) as answer:
         events.add_headers(answer_headers(answer.headers.items()))
-        yield answer if answer.is_stream else _MessageAsStream(await answer.read())
+        yield answer if answer.is_stream else MessageAsStream(await answer.read())
 
 
-class _MessageAsStream:
+class MessageAsStream:
     """A whole message of a provider that was asked for a stream."""
 
     is_over = True
@@ -135,7 +141,9 @@ class _MessageAsStream:
 
 
 @asynccontextmanager
-async def _sent(request: ClientRequest, exchange: Passthrough) -> AsyncIterator[ProviderAnswer]:
+async def sent_directly(
+    request: ClientRequest, exchange: Passthrough
+) -> AsyncIterator[ProviderAnswer]:
     """Send the request; once more without the fields that the provider refuses, if it names any."""
     worker = request.worker
     url = worker.config.messages_url() + request.raw_query

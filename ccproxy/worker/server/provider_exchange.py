@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
+from ccproxy.convert.exchange import Exchange
 from ccproxy.convert.stream_converter import StreamConverter
 from ccproxy.errors import Problem
 from ccproxy.keys.session_identity import Conversation, find_session
@@ -85,6 +86,19 @@ def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, s
     if worker.budgets is not None and record.reservation is None:
         client = worker.authenticator.client_of(request.headers)
         record.reservation = worker.budgets.reserve(client, model=model, size=size)
+
+
+def converted(request: ClientRequest, body: bytes) -> Exchange:
+    """Return the exchange that converts *body*, for the model that was chosen."""
+    worker, chosen = request.worker, request.chosen
+    return Exchange(
+        body,
+        rules=worker.rules,
+        message_id=worker.new_id("msg"),
+        model=chosen.model if chosen else None,
+        requested=chosen.requested if chosen else "",
+        request_id=request.record.request_id,
+    )
 
 
 def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ccproxy.convert.exchange import Exchange
+from ccproxy.worker.abilities.web_search import (
+    answer_search,
+    requested_direct_search,
+    requested_search,
+)
 from ccproxy.worker.peers.forward import answer_by_peer, choose
 from ccproxy.worker.server import converted_mode, direct_mode
 from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.provider_exchange import converted
 from ccproxy.worker.server.threads import refuse_thread
 
 
@@ -24,13 +29,10 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
         return await answer_by_peer(request, chosen)
     refuse_thread(request, body)
     if worker.config.api == "messages":
+        if (search := requested_direct_search(request, body)) is not None:
+            return await answer_search(request, search)
         return await direct_mode.messages(request, body)
-    exchange = Exchange(
-        body,
-        rules=worker.rules,
-        message_id=worker.new_id("msg"),
-        model=chosen.model,
-        requested=chosen.requested,
-        request_id=request.record.request_id,
-    )
+    exchange = converted(request, body)
+    if exchange.searches and (search := requested_search(request, exchange)) is not None:
+        return await answer_search(request, search)
     return await converted_mode.answer(request, exchange)

@@ -1,0 +1,134 @@
+"""
+Searches as content blocks of the Messages API, and back as calls for the model.
+
+A result's text is in the text block that follows (Claude Code gives nothing else to the main model)
+and, for later turns of other clients, in `encrypted_content`, which clients return unread.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final
+
+import msgspec
+
+from ccproxy.convert.abilities.search_results import SearchOutcome, SearchResult
+
+Content = dict[str, Any]
+"""A content block."""
+
+USE_PREFIX: Final = "srvtoolu_ccp"
+"""Begins the ids of the searches that ccproxy made."""
+_OWN = "ccproxy."
+_CITED: Final = 150
+"""Characters of a citation (the API's own limit)."""
+NO_RESULTS: Final = "The search found nothing."
+
+
+def use_block(use_id: str, name: str, query: str) -> Content:
+    """Return the block that shows a search."""
+    return {"type": "server_tool_use", "id": use_id, "name": name, "input": {"query": query}}
+
+
+def result_block(use_id: str, outcome: SearchOutcome) -> Content:
+    """Return the block with the links, or with the error."""
+    content: object
+    if outcome.error:
+        content = {"type": "web_search_tool_result_error", "error_code": outcome.error}
+    else:
+        content = [
+            {
+                "type": "web_search_result",
+                "url": each.url,
+                "title": each.title,
+                "encrypted_content": _packed(each.text),
+                "page_age": each.date,
+            }
+            for each in outcome.results
+        ]
+    return {"type": "web_search_tool_result", "tool_use_id": use_id, "content": content}
+
+
+def text_blocks(outcome: SearchOutcome) -> list[Content]:
+    """Return what was found as text, each result with its citation."""
+    if outcome.error:
+        return [{"type": "text", "text": outcome.reason}]
+    blocks = [_cited(number, each) for number, each in enumerate(outcome.results, 1)]
+    if outcome.summary:
+        blocks.insert(0, {"type": "text", "text": outcome.summary + "\n\n"})
+    return blocks or [{"type": "text", "text": NO_RESULTS}]
+
+
+def outcome_text(outcome: SearchOutcome) -> str:
+    """Return what was found for the model, as the result of a call."""
+    return "".join(block["text"] for block in text_blocks(outcome)).strip()
+
+
+def side_message(
+    outcome: SearchOutcome, *, message_id: str, model: str, use_id: str, name: str, query: str
+) -> bytes:
+    """Return the answer to Claude Code's WebSearch, without a model."""
+    searches = 0 if outcome.error else 1
+    message = {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [
+            use_block(use_id, name, query),
+            result_block(use_id, outcome),
+            *text_blocks(outcome),
+        ],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "server_tool_use": {"web_search_requests": searches},
+        },
+    }
+    return msgspec.json.encode(message)
+
+
+def found_text(content: object) -> str:
+    """Return the text of a `web_search_tool_result`, for the model that continues after it."""
+    if not isinstance(content, list):
+        code = content.get("error_code") if isinstance(content, dict) else None
+        return f"The web search failed: {code or 'unavailable'}"
+    lines = [_found_line(each) for each in content if isinstance(each, dict)]
+    return "\n".join(lines) or NO_RESULTS
+
+
+def _found_line(found: Content) -> str:
+    line = f"{found.get('title') or ''} ({found.get('url') or ''})"
+    text = _unpacked(found.get("encrypted_content"))
+    return f"{line}\n{text}" if text else line
+
+
+def _cited(number: int, result: SearchResult) -> Content:
+    dated = f", {result.date}" if result.date else ""
+    text = f"{number}. {result.title} ({result.url}{dated})\n"
+    if not result.text:
+        return {"type": "text", "text": text}
+    citation = {
+        "type": "web_search_result_location",
+        "url": result.url,
+        "title": result.title,
+        "encrypted_index": _packed(result.text),
+        "cited_text": result.text[:_CITED],
+    }
+    return {"type": "text", "text": f"{text}{result.text}\n\n", "citations": [citation]}
+
+
+def _packed(text: str) -> str:
+    return _OWN + base64.urlsafe_b64encode(text.encode()).decode() if text else ""
+
+
+def _unpacked(packed: object) -> str:
+    if not isinstance(packed, str) or not packed.startswith(_OWN):
+        return ""
+    try:
+        return base64.urlsafe_b64decode(packed.removeprefix(_OWN)).decode()
+    except (binascii.Error, ValueError):
+        return ""

@@ -1,0 +1,116 @@
+"""
+The web search tool of a Messages request: its limits, and the query of Claude Code's WebSearch.
+
+Claude Code's WebSearch sends a request with no other tool and one text, "Perform a web search for
+the query: …" (measured with 2.1.329 and 2.1.332). It needs no model; one could only add inventions.
+Other clients mix the search with tools of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.errors import Problem
+from ccproxy.protocol.literals import BRACKET, is_string, text_of
+from ccproxy.protocol.messages import MessagesRequest, blocks_of
+
+SEARCH_TYPE: Final = "web_search_"
+"""Begins the type of the tool; a date follows."""
+DEFAULT_USES: Final = 8
+"""Searches of one request whose tool has no max_uses; Claude Code sends 8."""
+_SIDE_PREFIX = re.compile(r"\s*Perform a web search for the query:\s*", re.IGNORECASE)
+
+
+class SearchTool(msgspec.Struct, frozen=True):
+    """The search tool of a request."""
+
+    name: str = "web_search"
+    type: str = ""
+    max_uses: int | None = None
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+
+    @property
+    def uses(self) -> int:
+        """The largest number of searches."""
+        return DEFAULT_USES if self.max_uses is None else max(0, self.max_uses)
+
+    @property
+    def is_contradictory(self) -> bool:
+        """True: the API refuses both kinds of domains in one request."""
+        return bool(self.allowed_domains and self.blocked_domains)
+
+    def admits(self, url: str) -> bool:
+        """Return True if the domains allow a result with this *url*."""
+        if self.allowed_domains:
+            return any(_is_in(url, domain) for domain in self.allowed_domains)
+        return not any(_is_in(url, domain) for domain in self.blocked_domains or ())
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+_TYPES = msgspec.json.Decoder(list[_Typed])
+_RAW_TOOLS = msgspec.json.Decoder(list[Raw])
+_TOOL = msgspec.json.Decoder(SearchTool)
+
+
+def search_tool(tools: Raw) -> tuple[SearchTool, bool] | None:
+    """
+    Return the search among *tools*, and whether it is the only tool; None if there is none.
+
+    A definition that the API would refuse is no search.
+    """
+    if SEARCH_TYPE.encode() not in bytes(tools) or memoryview(tools)[0] != BRACKET:
+        return None
+    try:
+        types = [tool.type for tool in _TYPES.decode(tools)]
+        index = next(i for i, kind in enumerate(types) if kind.startswith(SEARCH_TYPE))
+        return _TOOL.decode(_RAW_TOOLS.decode(tools)[index]), len(types) == 1
+    except (StopIteration, msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def without_search(tools: Raw, function: Raw | None) -> list[Raw]:
+    """Return *tools* with *function* in place of the search, or without it."""
+    kept: list[Raw] = []
+    for raw in _RAW_TOOLS.decode(tools):
+        if not msgspec.json.decode(raw, type=_Typed).type.startswith(SEARCH_TYPE):
+            kept.append(raw)
+        elif function is not None:
+            kept.append(function)
+            function = None
+    return kept
+
+
+def side_query(request: MessagesRequest) -> str | None:
+    """Return the query of Claude Code's WebSearch; None if the last message is another text."""
+    last = request.messages[-1]
+    if last.role != "user":
+        return None
+    try:
+        blocks = blocks_of(last.content)
+    except Problem:
+        return None
+    texts = [text_of(block.text) for block in blocks if is_string(block.text)]
+    match = _SIDE_PREFIX.match(texts[-1]) if texts else None
+    return texts[-1][match.end() :].strip() if match else None
+
+
+def _is_in(url: str, domain: str) -> bool:
+    """Return True if *url* is at *domain*, a host with or without a path, or a subdomain."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    name, _, path = (
+        domain.partition("://")[2].partition("/") if "://" in domain else (domain.partition("/"))
+    )
+    name = name.lower().removeprefix("*.").removeprefix("www.").rstrip(".")
+    if not name or (host != name and not host.endswith(f".{name}")):
+        return False
+    return parts.path.lstrip("/").startswith(path.rstrip("*"))
