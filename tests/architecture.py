@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         # dotenv: `keys add` and `remove` edit env files line by line.
         {"click", "dotenv", "prompt_toolkit", "psutil", "rich", "yaml"},
     ),
+    "statusline": ({"text", "ipc"}, set()),
     "__main__": ({"cli"}, set()),
 }
 PURE = {"errors", "text", *_PURE_LAYERS}

@@ -106,6 +106,16 @@ class WatchRequest:
     those that are running."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSessionRequest:
+    """Asks for the `ClientSessionState` of one session of Claude Code, for its status line."""
+
+    op: Literal["client_session"] = "client_session"
+    id: str = ""
+    model: str = ""
+    """The session's model, whose window is asked for."""
+
+
 Request = (
     StateRequest
     | DrainRequest
@@ -115,6 +125,7 @@ Request = (
     | ForgetRequest
     | RequestsRequest
     | WatchRequest
+    | ClientSessionRequest
 )
 REQUESTS: Mapping[str, type[Request]] = {
     "state": StateRequest,
@@ -125,6 +136,7 @@ REQUESTS: Mapping[str, type[Request]] = {
     "forget": ForgetRequest,
     "requests": RequestsRequest,
     "watch": WatchRequest,
+    "client_session": ClientSessionRequest,
 }
 
 
@@ -332,7 +344,58 @@ class SessionReply:
     """Why a change is not on disk, so that a restart undoes it; empty if it is."""
 
 
-Reply = Refusal | Done | WorkerState | KeysReply | SessionReply
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSessionState:
+    """
+    One session of Claude Code, as one worker knows it.
+
+    The counts are of requests that this worker answered itself; those that it passed on are counted
+    by the workers of `peers`.
+    """
+
+    ok: bool = True
+    label: str = ""
+    port: int = 0
+    model: str = ""
+    """The model that answered last; before the first answer, the one that will."""
+    window: int | None = None
+    """The context window of that model in tokens; None if it is unknown."""
+    answered_by: str = ""
+    """The label of the other entry that answered last; empty if this one did."""
+    route: str = ""
+    """Which entry answered last and why, if more than the model's name decided it."""
+    error: str = ""
+    """The error that the last request ended with; empty after a success."""
+    at: float = 0.0
+    """When the last request ended, in seconds since the epoch."""
+    waiting_s: float = 0.0
+    """How long the oldest running request has waited for its answer; 0 if none waits."""
+    attempts: int = 0
+    """How often that request was sent to the provider."""
+    key: str = ""
+    """The last key that it used, `…last4`."""
+    refusal: str = ""
+    """Why the provider refused the attempt before; empty if there was none."""
+    keys: KeyCounts | None = None
+    reason: str = ""
+    """Why the worker cannot serve as it should."""
+    bypass: str = ""
+    """Where requests go unchanged in bypass mode; empty if bypass is off."""
+    input: int = 0
+    """Tokens that were neither read from the provider's cache nor written to it."""
+    cached: int = 0
+    written: int = 0
+    cost: float = 0.0
+    """US dollars."""
+    unpriced: int = 0
+    """Requests whose price is unknown, and which `cost` does not include."""
+    cost_today: float | None = None
+    """US dollars of the whole fleet; None if it is unknown."""
+    peers: tuple[str, ...] = ()
+    """Labels of the entries that answered requests of the session."""
+
+
+Reply = Refusal | Done | WorkerState | KeysReply | SessionReply | ClientSessionState
 
 
 # The readiness pipe.

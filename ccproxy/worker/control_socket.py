@@ -20,6 +20,7 @@ from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.ipc.activity import encode_line
 from ccproxy.ipc.control_messages import (
+    ClientSessionRequest,
     Done,
     DrainRequest,
     ForgetRequest,
@@ -40,6 +41,7 @@ from ccproxy.ipc.control_messages import (
 from ccproxy.logs import LogFile
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
+from ccproxy.worker.session_report import client_session_state
 from ccproxy.worker.worker import Worker
 
 _BUILD = installed_build()
@@ -163,6 +165,8 @@ class ControlSocket:
                 return await self._worker.session.change(request)
             case ForgetRequest():
                 return await self._forget()
+            case ClientSessionRequest():
+                return await client_session_state(self._worker, request)
             case DrainRequest():
                 return self._drain(request.seconds)
             case _:

@@ -23,6 +23,7 @@ from ccproxy.store.overrides import overrides_path
 from ccproxy.store.usage_totals import Used, usage_writer
 from ccproxy.store.writer import Note
 from ccproxy.worker.admin.bypass import Bypass
+from ccproxy.worker.admin.client_sessions import ClientSessions
 from ccproxy.worker.admin.history_recorder import HistoryRecorder
 from ccproxy.worker.admin.inspector import Inspector
 from ccproxy.worker.admin.session_switches import SessionSwitches
@@ -40,6 +41,7 @@ class Session:
     inspector: Inspector
     bypass: Bypass
     switches: SessionSwitches
+    clients: ClientSessions
     log: FilteringBoundLogger
 
     @property
@@ -52,6 +54,7 @@ class Session:
         if record.answered_by:
             return None
         used = self.usage.note(record)
+        self.clients.count(record, used)
         self.history.note(record, headers=headers, ended=time.time())
         self.inspector.note_request(record)
         return used
@@ -133,6 +136,7 @@ def make_session(
             warn=warn,
             note=inspector.note,
         ),
+        clients=ClientSessions(home / "state"),
         log=log,
     )
 

@@ -95,6 +95,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     """Claude Code's session; empty for other clients."""
     agent: str = ""
     """The id of the sub-agent that sent it."""
+    is_turn: bool = False
+    """Whether it is a turn of a session, not a request of a sub-agent or for another purpose."""
     size: int = 0
     """Bytes of the request's body."""
     dropped: tuple[str, ...] = ()

@@ -161,6 +161,8 @@ def _accept(request: ClientRequest) -> None:
     record.agent = request.headers.get(AGENT_HEADER, "")[:MAX_SESSION]
     if worker.session.keeps_bodies:
         record.bodies = Bodies()
+    if record.session:
+        worker.session.clients.begin(record, request.headers)
     worker.activity.accept(record)
 
 
@@ -173,6 +175,8 @@ def _finish_record(request: ClientRequest, route: Route) -> None:
         if route.is_for_model and record.requested:
             used = worker.session.note(record, request.headers)
             worker.activity.finish(record)
+        if record.session:
+            worker.session.clients.end(record)
     except Exception:  # noqa: BLE001 - the client has its response already
         worker.logs.events.exception("request.unrecorded", request=record.request_id)
     if record.reservation is not None and worker.budgets is not None:

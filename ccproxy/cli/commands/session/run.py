@@ -185,11 +185,19 @@ def _write_settings(fleet: Fleet, plan: SessionPlan, user_settings: Mapping[str,
     It has mode 0600; the arguments of a process can be read by every user of the machine.
     """
     from ccproxy.cli.session.claude_settings import session_settings, write_session_settings
+    from ccproxy.cli.session.status_setting import status_program
 
     return write_session_settings(
         fleet.state / "claude",
         plan.entry.label,
-        session_settings(plan.session, plan.limits, plan.files, user_settings, picker=plan.picker),
+        session_settings(
+            plan.session,
+            plan.limits,
+            plan.files,
+            user_settings,
+            picker=plan.picker,
+            status_line=status_program(sys.executable, fleet.home, plan.entry.label),
+        ),
         json.dumps(user_settings, sort_keys=True) if user_settings else "",
     )
 

@@ -1,0 +1,138 @@
+"""
+`ccproxy-statusline`, which Claude Code runs after each answer and every few seconds.
+
+Claude Code passes one JSON object on stdin and the session's environment. It hides the line if the
+exit code is not 0 or nothing is printed, so every error becomes a line and the exit code is 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ccproxy.ipc.control_messages import ClientSessionRequest
+from ccproxy.statusline.line_text import ClientFacts, no_answer_line, session_lines, status_line
+from ccproxy.statusline.session_view import view_session
+
+MAX_INPUT = 2**20
+WRAPPED_SECONDS = 4.0
+"""Limit for the user's own command; Claude Code refreshes the line every 5 s."""
+OPTIONS = ("--home", "--label", "--wrap")
+LINES = "--lines"
+"""Print one fact per line, for a pane."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the line and exit with 0."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.stdout.write(output(words, _stdin(), os.environ))
+        sys.stdout.flush()
+    except Exception as error:  # noqa: BLE001 - Claude Code shows nothing of a failed command
+        sys.stdout.write(f"ccproxy: no status: {type(error).__name__}: {error}\n")
+
+
+def output(arguments: Sequence[str], data: bytes, environ: Mapping[str, str]) -> str:
+    """Return what is printed for the JSON object in *data*."""
+    options = _options(arguments)
+    wrapped = _WrappedCommand(options.get("--wrap", ""), data)
+    facts = _facts(data)
+    label = options.get("--label", "") or environ.get("CCPROXY_ACTIVE", "")
+    request = ClientSessionRequest(id=facts.session_id, model=facts.model)
+    home = options.get("--home")
+    view = None
+    if home is not None:
+        port = _port(environ.get("ANTHROPIC_BASE_URL", ""))
+        view = view_session(Path(home), request, label=label, port=port)
+    columns = _columns(environ)
+    if view is None:
+        lines = [no_answer_line(label, columns=columns)] if label else []
+    elif LINES in arguments:
+        lines = session_lines(view, facts)
+    else:
+        lines = [status_line(view, facts, columns=columns, color="NO_COLOR" not in environ)]
+    return "".join(f"{line}\n" for line in [*wrapped.lines(), *lines])
+
+
+class _WrappedCommand:
+    """The user's own status line, which runs while the workers are asked."""
+
+    def __init__(self, command: str, data: bytes) -> None:
+        self._process = None
+        if not command:
+            return
+        import subprocess  # slow to import, and rarely needed
+
+        self._data = data
+        self._process = subprocess.Popen(  # noqa: S603 - the user's own command
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def lines(self) -> list[str]:
+        """Return what the command printed; nothing if it failed or took too long."""
+        if self._process is None:
+            return []
+        import signal
+        import subprocess
+
+        try:
+            out, _ = self._process.communicate(self._data, timeout=WRAPPED_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            return []
+        return out.decode("utf-8", "replace").splitlines() if not self._process.returncode else []
+
+
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the options with their values; others are ignored, as in a later version."""
+    words = iter(arguments)
+    return {word: next(words, "") for word in words if word in OPTIONS}
+
+
+def _stdin() -> bytes:
+    return b"" if sys.stdin.isatty() else sys.stdin.buffer.read(MAX_INPUT)
+
+
+def _facts(data: bytes) -> ClientFacts:
+    """Read Claude Code's JSON; what is missing or of another type is left out."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return ClientFacts()
+    session, model = _field(document, "session_id"), _field(document, "model", "id")
+    usage = _field(document, "context_window", "current_usage")
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    tokens = [_field(usage, name) for name in names]
+    return ClientFacts(
+        session_id=session if isinstance(session, str) else "",
+        model=model if isinstance(model, str) else "",
+        tokens=sum(count for count in tokens if isinstance(count, int)),
+    )
+
+
+def _field(document: object, *path: str) -> Any:  # noqa: ANN401 - any JSON value
+    for name in path:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def _port(url: str) -> int | None:
+    tail = url.rstrip("/").removesuffix("/v1").rpartition(":")[2]
+    return int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 6 else None
+
+
+def _columns(environ: Mapping[str, str]) -> int:
+    text = environ.get("COLUMNS", "")
+    return max(20, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else 120
+
+
+if __name__ == "__main__":
+    main()

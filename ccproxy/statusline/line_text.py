@@ -1,0 +1,132 @@
+"""
+The text of the status line. Pure.
+
+It begins with the label and the model that really answers, and with the reason if another one was
+requested. What follows is left out from the end where the terminal is too narrow: the context in
+percent of the model's true window, the cost, the keys, and the part of the input that came from the
+provider's cache.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from ccproxy.statusline.session_view import SessionView
+from ccproxy.text import format_duration, format_tokens, printable
+
+GAP = "  "
+SLOW_SECONDS = 5.0
+"""A first attempt that has waited for less than this is not worth a word."""
+MAX_REASON = 200
+
+_YELLOW, _PLAIN = "\x1b[33m", "\x1b[0m"
+_ROUTE_REASON = re.compile(r"\((.*?)\)(?:;|$)")
+_EXPECTED = ("named", "big", "middle", "small")
+"""Reasons of a route that the user chose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFacts:
+    """What Claude Code passes to its status line."""
+
+    session_id: str = ""
+    model: str = ""
+    tokens: int = 0
+    """In the context of the last request."""
+
+
+def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: bool) -> str:
+    """Return the line, at most *columns* wide; *color* marks what needs attention."""
+    head, note = _head(view, facts), _note(view)
+    parts = [head, *filter(None, [note]), *_figures(view, facts)]
+    least = 2 if note else 1
+    while len(parts) > least and _width(GAP.join(parts)) > columns:
+        parts.pop()
+    line = _cut(GAP.join(parts), columns)
+    if color and note and len(line) > len(head):
+        start = len(head) + len(GAP)
+        end = min(len(line), start + len(note))
+        line = f"{line[:start]}{_YELLOW}{line[start:end]}{_PLAIN}{line[end:]}"
+    return line
+
+
+def no_answer_line(label: str, *, columns: int) -> str:
+    """Return the line for an entry whose proxy does not answer."""
+    return _cut(f"{label}: the proxy does not answer; fix: ccproxy start {label}", columns)
+
+
+def session_lines(view: SessionView, facts: ClientFacts) -> list[str]:
+    """Return the same, one fact per line, for a pane."""
+    return [_head(view, facts), *filter(None, [_note(view)]), *_figures(view, facts)]
+
+
+def _head(view: SessionView, facts: ClientFacts) -> str:
+    own = view.own
+    if own.bypass:
+        return f"{own.label} bypassed → {printable(own.bypass)}"
+    answering = view.answering
+    model = answering.model or own.model or facts.model
+    if model.lower().startswith(f"{answering.label.lower()}:"):
+        model = model.partition(":")[2]
+    reason = _ROUTE_REASON.search(own.route)
+    why = "" if reason is None or reason[1] in _EXPECTED else f" ({reason[1]})"
+    if own.answered_by:
+        return f"{own.label} → {own.answered_by} · {printable(model)}{printable(why)}"
+    return f"{own.label} · {printable(model)}{printable(why)}" if model else own.label
+
+
+def _note(view: SessionView) -> str:
+    """Describe why the session waits, or what went wrong; empty if all is well."""
+    own = view.own
+    parts = []
+    if own.waiting_s >= SLOW_SECONDS or (own.waiting_s and own.attempts > 1):
+        attempt = f", attempt {own.attempts}" if own.attempts > 1 else ""
+        attempt += f" after {own.refusal}" if own.refusal else ""
+        key = f", key {own.key}" if own.key else ""
+        parts.append(f"waiting {format_duration(own.waiting_s)}{attempt}{key}")
+    elif own.error:
+        parts.append(own.error)
+    if own.reason:
+        parts.append(own.reason)
+    note = "; ".join(parts)
+    return printable(note[:MAX_REASON])
+
+
+def _figures(view: SessionView, facts: ClientFacts) -> list[str]:
+    own, answering = view.own, view.answering
+    figures = []
+    window = answering.window or own.window
+    if window:
+        figures.append(f"{facts.tokens / window:.0%} of {format_tokens(window)}")
+    cost, today = _dollars(view.cost, view.unpriced), _dollars(own.cost_today or 0.0, 0)
+    if cost or today:
+        figures.append(" · ".join(filter(None, [cost, today and f"today {today}"])))
+    if answering.keys is not None:
+        figures.append(f"keys {answering.keys.ready}/{answering.keys.total}")
+    if (share := view.cache_share) is not None:
+        figures.append(f"cache {share:.0%}")
+    return figures
+
+
+def _dollars(amount: float, unpriced: int) -> str:
+    """Return an amount, with a plus if the price of some requests is unknown; empty if it is 0."""
+    if not amount:
+        return ""
+    digits = 2 if amount >= 0.1 else 4
+    return f"${amount:.{digits}f}{'+' if unpriced else ''}"
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _cut(text: str, columns: int) -> str:
+    if _width(text) <= columns:
+        return text
+    while text and _width(text) >= columns:
+        text = text[:-1]
+    return f"{text}…"

@@ -1,0 +1,123 @@
+"""
+The sessions of Claude Code that a worker has served, for their status lines.
+
+Claude Code sends its session's id with each request. Per session there are a few sums and the
+outcome of the last turn; the least recently used session is forgotten first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from ccproxy.errors import CcproxyError
+from ccproxy.protocol.claude_code import CLASS_HEADER
+from ccproxy.store.usage_totals import Totals, Used, summed
+from ccproxy.worker.server.access_record import AccessRecord
+
+MAX_SESSIONS = 256
+MAX_PEERS = 8
+TODAY_SECONDS = 15.0
+"""How long the fleet's cost of today is kept before it is read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastTurn:
+    """The outcome of a session's last request, without its bodies."""
+
+    model: str = ""
+    answered_by: str = ""
+    route: str = ""
+    error: str = ""
+    at: float = 0.0
+
+
+@dataclass(slots=True)
+class ClientSession:
+    """One session."""
+
+    running: dict[int, AccessRecord] = field(default_factory=dict)
+    """By identity, in the order in which they began."""
+    totals: Totals = field(default_factory=Totals)
+    """Of the requests that this worker answered itself."""
+    last: LastTurn = field(default_factory=LastTurn)
+    peers: dict[str, None] = field(default_factory=dict)
+    """Labels of the entries that answered other requests."""
+
+    def waiting(self) -> AccessRecord | None:
+        """Return the oldest running request whose answer has not begun."""
+        return next((one for one in self.running.values() if not one.has_begun), None)
+
+
+_NEW = ClientSession()
+
+
+class ClientSessions:
+    """The sessions of one worker."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._sessions: OrderedDict[str, ClientSession] = OrderedDict()
+        self._today: float | None = None
+        self._read_at = float("-inf")
+
+    def get(self, session_id: str) -> ClientSession:
+        """Return a session; an empty one if it is unknown."""
+        return self._sessions.get(session_id, _NEW)
+
+    def begin(self, record: AccessRecord, headers: Mapping[str, str]) -> None:
+        """Take a request of a session that begins."""
+        record.is_turn = not record.agent and headers.get(CLASS_HEADER, "main") in ("main", "")
+        session = self._sessions.setdefault(record.session, ClientSession())
+        self._sessions.move_to_end(record.session)
+        session.running[id(record)] = record
+        if len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+
+    def end(self, record: AccessRecord) -> None:
+        """Take a request that has ended."""
+        session = self._sessions.get(record.session)
+        if session is None:
+            return
+        session.running.pop(id(record), None)
+        if not record.requested:  # refused before it was read
+            return
+        if record.answered_by and len(session.peers) < MAX_PEERS:
+            session.peers[record.answered_by] = None
+        if record.is_turn:
+            error = f"{record.error}: {record.reason}" if record.failed else ""
+            session.last = LastTurn(
+                model=record.model,
+                answered_by=record.answered_by,
+                route=record.route,
+                error=error[:300],
+                at=time.time(),
+            )
+
+    def count(self, record: AccessRecord, used: Used) -> None:
+        """Add what a request has used."""
+        if (session := self._sessions.get(record.session)) is not None:
+            session.totals.add(used)
+
+    async def cost_today(self) -> float | None:
+        """Return the cost of all requests of the fleet today; None if it is unknown."""
+        if time.monotonic() - self._read_at > TODAY_SECONDS:
+            self._read_at = time.monotonic()
+            self._today = await asyncio.to_thread(self._read_today)
+        return self._today
+
+    def _read_today(self) -> float | None:
+        midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        try:
+            rows = summed(self._state, by=("day",), since=midnight.timestamp())
+        except CcproxyError:
+            return None
+        totals = Totals()
+        for row in rows:
+            totals.merge(row.totals)
+        return totals.known_cost

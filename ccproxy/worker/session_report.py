@@ -1,0 +1,69 @@
+"""The state of one session of Claude Code, for its status line."""
+
+from __future__ import annotations
+
+import time
+
+from ccproxy.ipc.control_messages import (
+    ClientSessionRequest,
+    ClientSessionState,
+    KeyCounts,
+)
+from ccproxy.providers.quirks import Target
+from ccproxy.routing.names import model_for, parse_ref
+from ccproxy.worker.admin.client_sessions import ClientSession
+from ccproxy.worker.key_report import reason
+from ccproxy.worker.server.access_record import AccessRecord
+from ccproxy.worker.worker import Worker
+
+
+async def client_session_state(worker: Worker, request: ClientSessionRequest) -> ClientSessionState:
+    """Return what the worker knows about the session that *request* names."""
+    clients = worker.session.clients
+    session = clients.get(request.id)
+    waiting = session.waiting()
+    last, totals = session.last, session.totals
+    ready, total = worker.pool.counts()
+    bypass = worker.session.bypass
+    target = _target(worker, session, request.model)
+    return ClientSessionState(
+        label=worker.config.label,
+        port=worker.config.port,
+        model=last.model or target.model,
+        window=target.window,
+        answered_by=last.answered_by,
+        route=last.route,
+        error=worker.logs.redact(last.error),
+        at=last.at,
+        waiting_s=0.0 if waiting is None else round(time.time() - waiting.started_at, 1),
+        attempts=0 if waiting is None else waiting.attempts,
+        key="" if waiting is None else waiting.key,
+        refusal=_refusal(waiting),
+        keys=KeyCounts(ready=ready, total=total) if total else None,
+        reason=reason(worker) or "",
+        bypass=bypass.url if bypass.is_active else "",
+        input=totals.input,
+        cached=totals.cached,
+        written=totals.written,
+        cost=totals.cost,
+        unpriced=totals.unpriced,
+        cost_today=await clients.cost_today(),
+        peers=tuple(session.peers),
+    )
+
+
+def _refusal(waiting: AccessRecord | None) -> str:
+    """Return the status and the cause of the last failed attempt."""
+    if waiting is None or not waiting.failures:
+        return ""
+    failure = waiting.failures[-1]
+    return " ".join(filter(None, [str(failure.status or ""), failure.cause.replace("_", " ")]))
+
+
+def _target(worker: Worker, session: ClientSession, requested: str) -> Target:
+    """Return the model that answered last, or that would answer *requested*."""
+    chooser = worker.chooser
+    name = session.last.model or requested
+    if session.last.model or parse_ref(name, chooser.table.labels) is not None:
+        return chooser.target(name)
+    return chooser.target(model_for(worker.config.models, chooser.switch.tiers, name))

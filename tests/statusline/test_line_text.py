@@ -1,0 +1,139 @@
+"""The text of the status line: who answers and why, what is wrong, and what fits the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ccproxy.ipc.control_messages import ClientSessionState, KeyCounts
+from ccproxy.statusline.line_text import (
+    ClientFacts,
+    no_answer_line,
+    session_lines,
+    status_line,
+)
+from ccproxy.statusline.session_view import SessionView
+
+FACTS = ClientFacts(session_id="s", model="Kimi:big", tokens=50_000)
+
+
+def own(**fields: Any) -> ClientSessionState:
+    values = {"label": "Kimi", "model": "kimi-k3", "window": 200_000, **fields}
+    return ClientSessionState(**values)
+
+
+GLM = ClientSessionState(
+    label="GLM", model="glm-5.3", window=100_000, keys=KeyCounts(ready=1, total=1), cost=0.25
+)
+FALLBACK = {"answered_by": "GLM", "route": "GLM:big (fallback: overloaded_error)"}
+WAITING = {"waiting_s": 23.0, "attempts": 3, "refusal": "429 rate limit", "key": "…2222"}
+COOLING = "1 of 2 keys out: k1 …1111 cooling down for 41 s (429)"
+
+
+def line(columns: int = 200, color: bool = False, others=(), **fields: Any) -> str:
+    view = SessionView(own=own(**fields), others=tuple(others))
+    return status_line(view, FACTS, columns=columns, color=color)
+
+
+@pytest.mark.parametrize(
+    ("fields", "others", "expected"),
+    [
+        pytest.param({}, [], "Kimi · kimi-k3  25% of 200K", id="the proxy itself"),
+        pytest.param(
+            {"window": None, "keys": KeyCounts(ready=2, total=3)},
+            [],
+            "Kimi · kimi-k3  keys 2/3",
+            id="an unknown window",
+        ),
+        pytest.param(
+            FALLBACK,
+            [GLM],
+            "Kimi → GLM · glm-5.3 (fallback: overloaded_error)  50% of 100K  $0.25  keys 1/1",
+            id="a fallback has its own window, keys and cost",
+        ),
+        pytest.param(
+            {"answered_by": "GLM", "route": "GLM:big (named)", "model": "GLM:big"},
+            [],
+            "Kimi → GLM · GLM:big  25% of 200K",
+            id="a named model needs no reason",
+        ),
+        pytest.param(
+            {"route": "Kimi:k2 (subagent)"},
+            [],
+            "Kimi · kimi-k3 (subagent)  25% of 200K",
+            id="a rule of the entry itself",
+        ),
+        pytest.param(
+            {"cost": 0.0123, "unpriced": 1, "cost_today": 3.1},
+            [],
+            "Kimi · kimi-k3  25% of 200K  $0.0123+ · today $3.10",
+            id="costs, some unknown",
+        ),
+        pytest.param(
+            {"input": 5, "cached": 90, "written": 5},
+            [],
+            "Kimi · kimi-k3  25% of 200K  cache 90%",
+            id="the cache",
+        ),
+        pytest.param(
+            WAITING | {"reason": COOLING},
+            [],
+            "Kimi · kimi-k3  waiting 23s, attempt 3 after 429 rate limit, key …2222; "
+            f"{COOLING}  25% of 200K",
+            id="a request that waits",
+        ),
+        pytest.param(
+            {"waiting_s": 3.0, "attempts": 1}, [], "Kimi · kimi-k3  25% of 200K", id="not for long"
+        ),
+        pytest.param(
+            {"error": "authentication_error: key …1111 was rejected"},
+            [],
+            "Kimi · kimi-k3  authentication_error: key …1111 was rejected  25% of 200K",
+            id="the last error",
+        ),
+        pytest.param(
+            {"bypass": "https://api.anthropic.com"},
+            [],
+            "Kimi bypassed → https://api.anthropic.com  25% of 200K",
+            id="bypass",
+        ),
+        pytest.param(
+            {"model": "a\x1b[2Jb"}, [], "Kimi · a\\x1b[2Jb  25% of 200K", id="control characters"
+        ),
+    ],
+)
+def test_lines(fields, others, expected):
+    assert line(others=others, **fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (60, "Kimi · kimi-k3  25% of 200K  keys 1/2  cache 100%"),
+        (45, "Kimi · kimi-k3  25% of 200K  keys 1/2"),
+        (20, "Kimi · kimi-k3"),
+        (10, "Kimi · ki…"),
+    ],
+)
+def test_what_does_not_fit_is_left_out_from_the_end(columns, expected):
+    assert line(columns, keys=KeyCounts(ready=1, total=2), cached=1) == expected
+
+
+def test_wide_characters_count_twice():
+    assert line(16, model="智谱智谱智谱") == "Kimi · 智谱智谱…"
+
+
+def test_only_what_needs_attention_is_coloured():
+    assert line(color=True) == line()
+    assert line(color=True, reason="x") == ("Kimi · kimi-k3  \x1b[33mx\x1b[0m  25% of 200K")
+
+
+def test_a_stopped_proxy_names_the_command():
+    text = no_answer_line("Kimi", columns=100)
+    assert text == "Kimi: the proxy does not answer; fix: ccproxy start Kimi"
+
+
+def test_a_pane_has_one_fact_per_line():
+    view = SessionView(own=own(reason=COOLING))
+    assert session_lines(view, FACTS) == ["Kimi · kimi-k3", COOLING, "25% of 200K"]

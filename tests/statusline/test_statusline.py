@@ -1,0 +1,147 @@
+"""`ccproxy-statusline` with a running fleet: what it prints, and that it never fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ccproxy.statusline.__main__ import output
+from tests.fleet import FleetHome, eventually
+from tests.messages import prompt
+from tests.provider import Provider, completion, failure
+
+SESSION = "11111111-2222-3333-4444-555555555555"
+STDIN = {
+    "session_id": SESSION,
+    "model": {"id": "kimi:big"},
+    "context_window": {"current_usage": {"input_tokens": 3000, "cache_read_input_tokens": 97000}},
+}
+
+
+@pytest.fixture
+async def home(tmp_path: Path, provider: Provider) -> AsyncIterator[FleetHome]:
+    server = {"PROVIDER_BASE_URL": provider.url, "MAX_RETRIES": "0"}
+    async with FleetHome(tmp_path) as home:
+        home.write(
+            kimi={
+                **server,
+                "PROVIDER_API_KEY": "sk-kimi-00001111,sk-kimi-00002222",
+                "BIG_MODEL": "kimi-k3",
+                "CONTEXT_WINDOW": "200000",
+            },
+            glm={
+                **server,
+                "PROVIDER_API_KEY": "sk-glm-00003333",
+                "BIG_MODEL": "glm-5",
+                "CONTEXT_WINDOW": "1000000",
+                "PRICES": "glm-5=1000/1000",
+            },
+        )
+        table = tmp_path / "ccproxy.toml"
+        table.write_text(table.read_text() + '[fallback]\nkimi = ["glm"]\n')
+        done = await home.ccproxy("start")
+        assert done.code == 0, done
+        yield home
+
+
+async def line(home: FleetHome, *arguments: str, stdin: object = STDIN, **environ: str) -> str:
+    """Run the program as Claude Code does and return what it prints."""
+    data = stdin if isinstance(stdin, bytes) else json.dumps(stdin).encode()
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "ccproxy.statusline", "--home", str(home.path), *arguments),
+        env={**home.environ, **environ},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await child.communicate(data)
+    assert (child.returncode, errors) == (0, b"")
+    return out.decode()
+
+
+async def ask(home: FleetHome, model: str = "kimi:big") -> int:
+    headers = {"x-claude-code-session-id": SESSION}
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(
+            f"{home.url('kimi')}/v1/messages", json=prompt(model=model), headers=headers
+        ) as answer,
+    ):
+        await answer.read()
+        return answer.status
+
+
+async def test_who_answers_and_why(home: FleetHome, provider: Provider) -> None:
+    assert await line(home, "--label", "kimi") == "kimi · kimi-k3  50% of 200K  keys 2/2\n"
+    assert await ask(home) == 200
+    assert (await line(home, "--label", "kimi")).startswith("kimi · kimi-k3  50% of 200K  keys 2/2")
+
+    provider.script(failure(500), completion("ok"))
+    assert await ask(home) == 200
+    shown = await line(home, "--label", "kimi", COLUMNS="300")
+    assert shown.startswith("kimi → glm · glm-5 (fallback: api_error)")
+    assert "10% of 1M  $" in shown, "the window and the cost of the entry that answers"
+    by_port = await line(home, ANTHROPIC_BASE_URL=home.url("kimi"), COLUMNS="300")
+    assert by_port == shown
+
+
+async def test_a_request_that_waits_is_visible(home: FleetHome, provider: Provider) -> None:
+    gate = asyncio.Event()
+    provider.script(failure(429), replace(completion("ok"), gate=gate))
+    asking = asyncio.create_task(ask(home))
+    shown = await eventually(lambda: _waiting(home))
+    assert "waiting " in shown
+    assert ", attempt 2 after 429 rate limit, key …2222" in shown
+    assert "1 of 2 keys out: k1 …1111 cooling down" in shown
+    gate.set()
+    await asking
+
+
+async def _waiting(home: FleetHome) -> str:
+    shown = await line(home, "--label", "kimi", COLUMNS="300")
+    return shown if "waiting " in shown else ""
+
+
+async def test_the_users_own_line_comes_first(home: FleetHome) -> None:
+    wrapped = 'read -r json; echo "mine ${#json}"; echo second'
+    shown = await line(home, "--label", "kimi", "--wrap", wrapped)
+    assert shown.splitlines()[:2] == [f"mine {len(json.dumps(STDIN))}", "second"]
+    assert shown.splitlines()[2].startswith("kimi · ")
+    failing = await line(home, "--label", "kimi", "--wrap", "echo x; exit 3")
+    assert failing.startswith("kimi · ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "environ", "expected"),
+    [
+        (
+            ["--label", "Kimi"],
+            b"",
+            {},
+            "Kimi: the proxy does not answer; fix: ccproxy start Kimi\n",
+        ),
+        (
+            [],
+            b"[]",
+            {"CCPROXY_ACTIVE": "a"},
+            "a: the proxy does not answer; fix: ccproxy start a\n",
+        ),
+        ([], b"{}", {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1/v1/"}, ""),
+        ([], b"null", {}, ""),
+        (["--wrap"], b"{", {"ANTHROPIC_BASE_URL": "https://api.anthropic.com"}, ""),
+        (["--wrap", "echo mine"], b"{", {}, "mine\n"),
+    ],
+)
+def test_without_a_proxy(arguments, stdin, environ, expected, tmp_path):
+    assert output(["--home", str(tmp_path), *arguments], stdin, environ) == expected
+
+
+def test_without_a_home_there_is_no_line_of_ours():
+    assert output([], b"{}", {}) == ""
