@@ -182,6 +182,7 @@ class Provider:
         url: What a proxy takes for its base URL, with `/v1`.
         calls: Every POST, in order of arrival.
         other: Everything else, except `GET …/models`, which is answered with `models`.
+        pages: What a GET of a path is answered with.
     """
 
     def __init__(self) -> None:
@@ -189,6 +190,7 @@ class Provider:
         self.calls: list[Call] = []
         self.other: list[Call] = []
         self.models: list[str] = ["scripted-big", "scripted-small"]
+        self.pages: dict[str, Script] = {}
         self._script: tuple[Script, ...] = (completion("ok"),)
         self._played = 0
         self._connections: dict[Any, int] = {}
@@ -234,6 +236,8 @@ class Provider:
             return web.json_response({"object": "list", "data": models})
         if request.method != "POST":
             self.other.append(call)
+            if (page := self.pages.get(request.path)) is not None:
+                return await _send(request, call, page if isinstance(page, Answer) else page(call))
             return web.json_response({"error": {"message": "no such route"}}, status=404)
         self.calls.append(call)
         async with self._arrival:

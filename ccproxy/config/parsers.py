@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     ApiChoice = Api | Literal["auto"]
 
+AccountCheck = Literal["auto", "on", "off"]
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ON = ("on", "true", "yes", "1")
 _OFF = ("off", "false", "no", "0")
@@ -189,6 +191,16 @@ def extra_body(value: str) -> dict[str, Any]:
 def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
     """Parse two to four prices per glob pattern of models; the first matching pattern applies."""
     return tuple(_price(word) for word in words(value))
+
+
+def account_check(value: str) -> AccountCheck:
+    """Parse whether the accounts of the keys are read."""
+    if value.lower() == "auto":
+        return "auto"
+    try:
+        return "on" if switch(value) else "off"
+    except ValueError as error:
+        raise ValueError(f'must be auto, on or off, got "{value}"') from error
 
 
 def budgets(value: str) -> tuple[Budget, ...]:

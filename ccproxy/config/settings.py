@@ -358,6 +358,21 @@ PRICES = Setting(
     example="kimi-k3=0.6/2.5/0.15",
     source="preset",
 )
+ACCOUNT_CHECK: Setting[parsers.AccountCheck, parsers.AccountCheck] = Setting(
+    name="ACCOUNT_CHECK",
+    parse=parsers.account_check,
+    default="auto",
+    meaning="whether balance and plan quota of each key are read: auto (where the provider "
+    "documents it), on (also where it does not, and from another base URL), off",
+    example="on",
+)
+ACCOUNT_INTERVAL = Setting(
+    name="ACCOUNT_INTERVAL",
+    parse=parsers.seconds,
+    default=900.0,
+    meaning="seconds between two of these reads; without requests there are none",
+    example="3600",
+)
 BUDGET = Setting(
     name="BUDGET",
     parse=parsers.budgets,

@@ -24,6 +24,7 @@ from ccproxy.config import settings as s
 from ccproxy.config.ability_settings import AbilitySettings, read_abilities
 from ccproxy.config.addresses import Address
 from ccproxy.config.fleet import Entry
+from ccproxy.config.parsers import AccountCheck
 from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.errors import ConfigError
 from ccproxy.keys.budgets import Budget
@@ -107,6 +108,10 @@ class WorkerConfig:
     inspect: bool
     transparent_url: str
     """Where requests are sent while the proxy is bypassed."""
+    account_check: AccountCheck
+    account_host: str
+    """The preset's host if the account endpoint is asked at any base URL; otherwise empty."""
+    account_interval: float
     budgets: tuple[Budget, ...]
     """Of the entry and of its client keys."""
     long_context_threshold: int | None
@@ -289,10 +294,19 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         admin_api=env.read(s.ADMIN_API),
         inspect=env.read(s.INSPECT),
         transparent_url=env.read(s.TRANSPARENT_URL) or bypass_url(),
+        account_check=env.read(s.ACCOUNT_CHECK),
+        account_host=_account_host(env, preset if named else None),
+        account_interval=env.read(s.ACCOUNT_INTERVAL),
         budgets=(*env.read(s.BUDGET), *env.read(s.CLIENT_BUDGETS)),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
         abilities=read_abilities(env, provider),
     )
+
+
+def _account_host(env: EnvReader, preset: Preset | None) -> str:
+    """Return the host whose account endpoint is known; empty: that of the base URL."""
+    is_allowed = env.read(s.ACCOUNT_CHECK) == "on"
+    return (urlsplit(preset.base_url).hostname or "") if preset and is_allowed else ""
 
 
 def _recognized_preset(env: EnvReader) -> str:

@@ -167,6 +167,44 @@ class KeyCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountBalance:
+    """Money or credits that are left."""
+
+    amount: float = 0.0
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountWindow:
+    """An allowance for some time: of a plan, or a rate limit."""
+
+    name: str = ""
+    used: float = 0.0
+    """1.0 is all of it."""
+    resets_at: float | None = None
+    """Seconds since the epoch."""
+    is_low: bool = False
+    """Whether most of it is used, so that the user is warned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow:
+    """What the provider reports about the account of a key."""
+
+    id: str = ""
+    """Of the key."""
+    tail: str = ""
+    balances: tuple[AccountBalance, ...] = ()
+    windows: tuple[AccountWindow, ...] = ()
+    at: float = 0.0
+    """When it was reported, in seconds since the epoch; 0 if never."""
+    is_documented: bool = True
+    """False if the vendor does not document the endpoint."""
+    failure: str = ""
+    """Why a later attempt brought no report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRow:
     """A budget and what has been spent of it in the current period."""
 
@@ -216,6 +254,10 @@ class KeyRow:
     """Sessions that have used the key in the last hour and stay with it."""
     last_error: str = ""
     """The provider's text when it last refused the key; empty if the key has no cooldown."""
+    account: AccountRow | None = None
+    """None if it was never read."""
+    limits: tuple[AccountWindow, ...] = ()
+    """The rate limits in the headers of the key's last answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +316,8 @@ class WorkerState:
     inspects_s: float = 0.0
     """Seconds until that ends."""
     budgets: tuple[BudgetRow, ...] = ()
+    accounts: tuple[AccountRow, ...] = ()
+    """Of the keys whose account was read."""
     base_url: str = ""
     started: float = 0.0
     """Seconds since the epoch."""

@@ -11,6 +11,7 @@ from typing import Literal
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import LONGEST_CLIENT_WAIT
 from ccproxy.errors import Problem
+from ccproxy.keys.account_report import AccountReport
 from ccproxy.keys.key_selection import NEW_PREFIX, REFUSED_REQUEST, REMOVED, WAITED
 from ccproxy.keys.key_state import WHOLE_KEY, KeyState, Obstacle
 from ccproxy.text import counted
@@ -71,6 +72,8 @@ class KeyView:
     """Active sessions that use the key."""
     last_error: str
     """The provider's text when it last refused the key; empty without cooldowns."""
+    account: AccountReport | None
+    """The last report about its account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,7 @@ def view_key(
         in_flight=key.in_flight,
         sessions=sessions,
         last_error=key.last_error.text if key.cooldowns else "",
+        account=key.account,
     )
 
 

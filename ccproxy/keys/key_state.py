@@ -9,10 +9,14 @@ failed probe starts the next, longer cooldown.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ccproxy.convert.errors.causes import Cause
+from ccproxy.keys.account_report import AccountReport
 from ccproxy.keys.verdict import Effect, Verdict
 
 LONGEST_COOLDOWN = 3600.0
@@ -32,6 +36,10 @@ LONGEST_ERROR = 300
 """Characters of a provider's error text that are kept."""
 
 WHOLE_KEY = ""
+REPORTED = 0
+"""The status of a cooldown that follows from a report instead of a refusal."""
+LONGEST_WINDOW = 32 * 86400.0
+"""Seconds: no plan has a window of more than a month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +112,8 @@ class KeyState:
     used_today: int = 0
     minute: list[float] = field(default_factory=list)
     """The starts of the last minute, if there is a limit per minute."""
+    account: AccountReport | None = None
+    """What the provider last reported about the account."""
 
     @property
     def in_flight(self) -> int:
@@ -227,6 +237,31 @@ class KeyState:
             oldest = next(other for other in self.cooldowns if other not in (WHOLE_KEY, name))
             del self.cooldowns[oldest]
 
+    def note_account(self, report: AccountReport, *, now: float, wall: float) -> None:
+        """
+        Keep *report*; the key cools down until the reset of a plan window that is used up.
+
+        Unlike after a refusal, the end is known, so the key is not probed before.
+        """
+        self.account = report
+        window = report.used_up(wall)
+        old = self.cooldowns.get(WHOLE_KEY)
+        is_of_report = old is not None and old.status == REPORTED
+        if window is None or window.resets_at is None:
+            if is_of_report:
+                del self.cooldowns[WHOLE_KEY]
+            return
+        if old is None or is_of_report:
+            self.cooldowns[WHOLE_KEY] = Cooldown(
+                cause=Cause.QUOTA,
+                status=REPORTED,
+                until=now + min(window.resets_at - wall, LONGEST_WINDOW),
+                failures=0,
+                since=wall if old is None else old.since,
+                has_retry_after=True,
+            )
+            self.last_error = LastError(wall, f"the {window.name} window of the plan is used up")
+
     def forgive_rate_limit(self, model: str) -> None:
         """Remove the cooldown of a rate limit that was not about this key."""
         cooldown = self.cooldowns.get(model)
@@ -256,6 +291,7 @@ class KeyState:
             "cooldowns": cooldowns,
             "last_error": self.last_error.text,
             "last_error_at": self.last_error.at,
+            "account": msgspec.to_builtins(self.account),
         }
 
     def restore(self, row: dict[str, Any], *, now: float, wall: float) -> None:
@@ -272,7 +308,8 @@ class KeyState:
         cooldowns = {}
         for fields in row["cooldowns"]:
             cause = Cause(fields["cause"])
-            seconds = min(float(fields["until"]) - wall, LONGEST_OUTAGE)
+            longest = LONGEST_OUTAGE if int(fields["status"]) else LONGEST_WINDOW
+            seconds = min(float(fields["until"]) - wall, longest)
             cooldowns[str(fields["model"])] = Cooldown(
                 cause=cause,
                 status=int(fields["status"]),
@@ -281,6 +318,8 @@ class KeyState:
                 since=float(fields["since"]),
                 has_retry_after=bool(fields.get("has_retry_after")),
             )
+        with suppress(msgspec.ValidationError):  # of another version; it will be asked for again
+            self.account = msgspec.convert(row.get("account"), AccountReport | None)
         self.disabled = bool(row["disabled"])
         self.day, self.used_today = int(row["day"]), int(row["used_today"])
         self.cooldowns = cooldowns

@@ -26,6 +26,7 @@ from typing import Any
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
+from ccproxy.keys.account_report import AccountReport
 from ccproxy.keys.backend import (
     WHOLE_ACCOUNT,
     AccountLimit,
@@ -56,6 +57,7 @@ from ccproxy.keys.key_selection import (
 from ccproxy.keys.key_state import (
     LONGEST_COOLDOWN,
     NO_ERROR,
+    REPORTED,
     KeyLimits,
     KeyState,
     Obstacle,
@@ -63,7 +65,7 @@ from ccproxy.keys.key_state import (
 )
 from ccproxy.keys.policy import KeyPolicy
 from ccproxy.keys.sessions import Move, SavedSession, SessionRef
-from ccproxy.keys.verdict import Effect, Verdict
+from ccproxy.keys.verdict import Effect, Next, Verdict
 from ccproxy.text import mask_key
 
 ACCOUNT_LIMIT_KEYS = 3
@@ -315,6 +317,30 @@ class KeyPool:
             self._state_of(state, self._by_id[lease.id]).finish(self._backend.process)
             if not lease.is_settled:
                 self._end_probe(state, lease)
+
+    def rest(self, lease: Lease, seconds: float) -> None:
+        """Let the key cool down, because an answer's headers report that a limit is used up."""
+        verdict = Verdict(
+            effect=Effect.COOLDOWN,
+            next=Next.END,
+            is_per_model=True,
+            seconds=seconds,
+            status=REPORTED,
+            cause=Cause.RATE_LIMIT,
+            error_text="the answer's headers report that the limit is used up",
+        )
+        with self._backend.transaction() as state:
+            key_state = self._state_of(state, self._by_id[lease.id])
+            now, wall = self._clock(), self._wall()
+            key_state.refuse(lease.model, verdict, now=now, wall=wall, jitter=0.0)
+        self.on_change()
+
+    def note_account(self, key_id: str, report: AccountReport) -> None:
+        """Keep what the provider reports about the account of a key; KeyError if it is unknown."""
+        with self._backend.transaction() as state:
+            key_state = self._state_of(state, self._by_id[key_id])
+            key_state.note_account(report, now=self._clock(), wall=self._wall())
+        self.on_change()
 
     # ...and the refusal if there is no key.
 

@@ -34,7 +34,7 @@ from ccproxy.keys.sessions import SessionTable
 
 POLL_SECONDS = 0.05
 """How soon a lease that another process returned is noticed by requests that wait for one."""
-FORMAT = 4
+FORMAT = 5
 """Increased with every change of `PoolState`: processes of two versions share nothing."""
 POLLS_PER_REAPING = 20
 LOCK_TIMEOUT = 0.25

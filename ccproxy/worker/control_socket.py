@@ -39,6 +39,7 @@ from ccproxy.ipc.control_messages import (
     encode,
 )
 from ccproxy.logs import LogFile
+from ccproxy.worker.account_rows import account_rows
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.session_report import client_session_state
@@ -198,6 +199,7 @@ class ControlSocket:
             keeps_history=session.history.is_on,
             inspects=session.inspector.inspects,
             inspects_s=round(session.inspector.inspects_for),
+            accounts=account_rows(worker),
             budgets=() if worker.budgets is None else worker.budgets.rows(),
             base_url=worker.config.base_url,
             started=worker.started,

@@ -27,6 +27,8 @@ from ccproxy.keys.display import (
     describe_move_reason,
     format_wait,
 )
+from ccproxy.keys.key_state import REPORTED
+from ccproxy.worker.account_rows import account_row, limit_rows
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.test_request import send_test_request
 from ccproxy.worker.worker import Worker
@@ -73,10 +75,10 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
 
 def key_rows(worker: Worker) -> tuple[KeyRow, ...]:
     """Return every key with its state."""
-    return tuple(_row(key) for key in worker.pool.snapshot())
+    return tuple(_row(worker, key) for key in worker.pool.snapshot())
 
 
-def _row(key: KeyView) -> KeyRow:
+def _row(worker: Worker, key: KeyView) -> KeyRow:
     return KeyRow(
         id=key.id,
         tail=key.tail,
@@ -95,6 +97,8 @@ def _row(key: KeyView) -> KeyRow:
         in_flight=key.in_flight,
         sessions=key.sessions,
         last_error=key.last_error,
+        account=account_row(key),
+        limits=limit_rows(worker, key.id),
     )
 
 
@@ -179,9 +183,12 @@ def _describe_cooldown(cooldown: CooldownView) -> str:
         case Cause.OUT_OF_CREDIT.value:
             return f"out of credit ({cooldown.status}) since {since}, {_next_attempt(cooldown)}"
         case Cause.QUOTA.value:
+            if cooldown.status == REPORTED:
+                return f"at the plan's usage limit since {since}, {_next_attempt(cooldown)}"
             return f"out of quota ({cooldown.status}) since {since}, {_next_attempt(cooldown)}"
     source = ", retry-after" if cooldown.has_retry_after else ""
-    return f"cooling down for {format_wait(cooldown.seconds)} ({cooldown.status}{source})"
+    status = cooldown.status or "limit used up"
+    return f"cooling down for {format_wait(cooldown.seconds)} ({status}{source})"
 
 
 def _next_attempt(cooldown: CooldownView) -> str:

@@ -55,6 +55,7 @@ class Lifecycle:
         self._server = await loop.create_server(
             self.http, sock=self.listener.dup(), backlog=BACKLOG
         )
+        self._worker.accounts.start()
 
     def handle_signals(self, *, foreground: bool = False) -> None:
         """

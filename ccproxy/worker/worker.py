@@ -23,6 +23,7 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
 from ccproxy.worker.abilities.search_client import SearchClient
+from ccproxy.worker.account_watch import AccountWatch
 from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
 from ccproxy.worker.budget_guard import BudgetGuard, open_budgets
@@ -98,6 +99,7 @@ class Worker:
     session: Session
     search: SearchClient
     activity: Activity
+    accounts: AccountWatch
     budgets: BudgetGuard | None = None
     """None if the entry has no budgets."""
     counting: TokenCounting = field(default_factory=TokenCounting)
@@ -121,6 +123,7 @@ class Worker:
 
     async def close(self) -> None:
         """Close connections and files; save pending changes."""
+        await self.accounts.close()
         await self.upstream.close()
         await self.search.close()
         await self.session.close()
@@ -186,6 +189,7 @@ def make_worker(
         session=make_session(
             config, home=home, authenticator=authenticator, log=log, redact=redact
         ),
+        accounts=AccountWatch(config, pool=pool, log=log),
         budgets=open_budgets(config, state=state, secret=signing_key, log=log),
         activity=Activity(config.label, redact=redact),
     )

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.convert.errors.causes import Cause
+from ccproxy.keys.account_report import AccountReport, PlanWindow
 from ccproxy.keys.display import view_key
-from ccproxy.keys.key_state import NO_ERROR, WHOLE_KEY, KeyLimits, KeyState, Obstacle
+from ccproxy.keys.key_state import (
+    LONGEST_WINDOW,
+    NO_ERROR,
+    WHOLE_KEY,
+    KeyLimits,
+    KeyState,
+    Obstacle,
+)
 from ccproxy.keys.verdict import Effect, Next, Verdict
 
 MODEL = "big"
@@ -178,3 +186,44 @@ def test_with_very_many_models_the_oldest_cooldowns_are_removed():
     assert len(key.cooldowns) == 256
     assert list(key.cooldowns)[:2] == [WHOLE_KEY, "m745"]
     assert list(key.cooldowns)[-1] == "m999"
+
+
+# Reports about the account.
+
+PLAN = AccountReport(windows=(PlanWindow("week", 1.0, 1_000_000 + 40 * 86400.0),), at=1_000_000.0)
+
+
+def test_a_used_up_plan_lasts_until_its_reset_but_a_month_at_most():
+    key = KeyState()
+    key.note_account(PLAN, now=10.0, wall=1_000_000.0)
+    (cooldown,) = key.cooldowns.values()
+    assert (cooldown.cause, cooldown.status, cooldown.until) == (
+        Cause.QUOTA,
+        0,
+        10.0 + LONGEST_WINDOW,
+    )
+    assert "week window" in key.last_error.text
+    again = KeyState()
+    again.restore(key.export(now=20.0, wall=1_000_010.0), now=5.0, wall=1_000_010.0)
+    assert again.account == PLAN
+    assert again.cooldowns[WHOLE_KEY].until == 5.0 + LONGEST_WINDOW - 10.0
+
+
+def test_a_later_report_ends_the_cooldown_and_a_refusal_outlasts_reports():
+    key = KeyState()
+    key.note_account(PLAN, now=10.0, wall=1_000_000.0)
+    key.note_account(PLAN, now=11.0, wall=1_000_001.0)
+    assert key.cooldowns[WHOLE_KEY].since == 1_000_000.0
+    key.note_account(AccountReport(), now=12.0, wall=1_000_002.0)
+    assert key.cooldowns == {}
+    refuse(key, Cause.BAD_KEY, now=13.0, effect=Effect.REJECTED)
+    key.note_account(PLAN, now=14.0, wall=1_000_004.0)
+    key.note_account(AccountReport(), now=15.0, wall=1_000_005.0)
+    assert key.cooldowns[WHOLE_KEY].cause is Cause.BAD_KEY
+
+
+def test_a_stored_report_of_another_form_is_dropped():
+    row = KeyState().export(now=0.0, wall=0.0)
+    key = KeyState()
+    key.restore({**row, "account": {"windows": "none"}}, now=0.0, wall=0.0)
+    assert key.account is None

@@ -8,6 +8,7 @@ import click
 
 from ccproxy import __version__
 from ccproxy.build import installed_build
+from ccproxy.cli.render.account_lines import account_text, account_warnings
 from ccproxy.cli.render.budget_lines import budget_text, budget_warnings
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.outcome import UP, bypass_text, fix
@@ -133,7 +134,8 @@ def _overrides(row: Row) -> list[str]:
         duration = f" for {format_duration(row.inspects_s)} more" if row.inspects_s else ""
         text = f"request bodies can be read{duration} (INSPECT=on)"
         lines.append(f"! {row.label}: {text}   (remove it from the env file)")
-    return lines + [f"! {row.label}: {text}" for text in budget_warnings(row.budgets)]
+    texts = [*budget_warnings(row.budgets), *account_warnings(row.accounts)]
+    return lines + [f"! {row.label}: {text}" for text in texts]
 
 
 def _trouble(row: Row) -> list[str]:
@@ -150,6 +152,7 @@ def _details(row: Row) -> list[str]:
         ["models", names or "–"],
         ["history", "recorded" if row.keeps_history else "not recorded"],
         *(["budget", budget_text(budget)] for budget in row.budgets),
+        *([f"account {one.id}", account_text(one)] for one in row.accounts),
         ["log", row.log],
     ]
     return [row.label, *table((Column(), Column()), lines, indent="    ")]

@@ -62,7 +62,7 @@ def wait_until_reset(headers: Mapping[str, str], now: float | None) -> float | N
     used_up: list[float] = []
     others: list[float] = []
     for name, value in headers.items():
-        seconds = _until(value, now) if _RESET.match(name) else None
+        seconds = seconds_until(value, now) if _RESET.match(name) else None
         if seconds is None:
             continue
         remaining = _number(headers.get(name.replace("reset", "remaining")))
@@ -81,7 +81,7 @@ def duration(text: str) -> float | None:
     return _bounded(sum(parts))
 
 
-def _until(value: str, now: float | None) -> float | None:
+def seconds_until(value: str, now: float | None) -> float | None:
     """Return the seconds until a reset: a duration, a time in (milli)seconds, or a date."""
     seconds = duration(value)
     if seconds is None:

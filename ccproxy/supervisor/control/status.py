@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ccproxy.ipc.control_messages import BudgetRow, KeyCounts, KeyRow, Traffic
+from ccproxy.ipc.control_messages import AccountRow, BudgetRow, KeyCounts, KeyRow, Traffic
 from ccproxy.logs import log_path
 from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
 from ccproxy.supervisor.fleet.worker_slot import UNKNOWN, WorkerSlot
@@ -57,6 +57,7 @@ class Row:
     inspects_s: float = 0.0
     """Seconds until that ends."""
     budgets: tuple[BudgetRow, ...] = ()
+    accounts: tuple[AccountRow, ...] = ()
     base_url: str = ""
     log: str = ""
     reason: str | None = None
@@ -121,6 +122,7 @@ def row_of(
         inspects=any(one.inspects for one in states),
         inspects_s=max((one.inspects_s for one in states), default=0.0),
         budgets=first.budgets,
+        accounts=first.accounts,
         base_url=first.base_url or spec.base_url,
         log=str(log_path(logs, spec.label)),
         reason=None if state is Phase.READY else next(filter(None, reasons), None),

@@ -34,6 +34,7 @@ from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
 from ccproxy.keys.breaker import Breakers
 from ccproxy.keys.pool import KeyPool, Lease
+from ccproxy.keys.rate_headers import seconds_to_rest
 from ccproxy.keys.retry import RetryBudget, RetryPlan, Step
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict, judge
@@ -111,6 +112,8 @@ class ProviderClient:
         self._clock = clock
         self._jitter = jitter
         self._budget = RetryBudget(clock=clock)
+        self.limit_headers: dict[str, tuple[float, Mapping[str, str]]] = {}
+        """By key: the headers of its last answer, and when it arrived."""
         self.breakers = Breakers(config.provider_name, clock=clock)
         self._logs_requests = config.log_level == "DEBUG"
         self._is_plain_http = config.base_url.startswith("http://")
@@ -225,6 +228,7 @@ class ProviderClient:
                 raise
             else:
                 self._settle(lease, WORKS)
+                self._note_limits(lease, answer.headers)
                 return answer, lease
 
     async def _lease(
@@ -263,6 +267,15 @@ class ProviderClient:
             reason=view.reason,
             cached_tokens_lost=view.tokens,
         )
+
+    def _note_limits(self, lease: Lease, headers: Mapping[str, str]) -> None:
+        """Keep the headers of the key's last answer; a key whose limit is used up cools down."""
+        if not lease.id:
+            return
+        now = time.time()
+        self.limit_headers[lease.id] = (now, headers)
+        if (seconds := seconds_to_rest(headers, now)) is not None:
+            self._pool.rest(lease, seconds)
 
     def _release(self, lease: Lease) -> None:
         if lease.id:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.account_lines import account_text, window_text
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, show, warn_unsaved
@@ -110,8 +111,9 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) 
 
     ACTION is list, test, enable, disable, reset, add or remove. ID is k1, k2 and so on; without
     one, the action applies to every key. add and remove change the env file of LABEL. Only the last
-    four characters of a key are shown; -v adds the last refusals and moves of sessions. Exits with
-    4 if a test finds a refused key, with 1 if another test fails or a change could not be saved.
+    four characters of a key are shown; -v adds the last refusals, accounts, rate limits and moves
+    of sessions. Exits with 4 if a test finds a refused key, with 1 if another test fails or a
+    change could not be saved.
     """
     fleet = open_fleet(options)
     if len(words) > 1 and words[1] in FILE_ACTIONS:
@@ -214,6 +216,10 @@ def _lines(proxy: _Proxy, *, verbose: bool) -> list[str]:
         lines.append(row)
         if verbose and key.last_error:
             lines.append(f"      last refusal: {printable(key.last_error)}")
+        if verbose and key.account is not None:
+            lines.append(f"      account: {account_text(key.account)}")
+        if verbose and key.limits:
+            lines.append(f"      limits: {' · '.join(map(window_text, key.limits))}")
     lines += rows[len(proxy.keys) :]
     lines += [_move_line(move) for move in (proxy.moves if verbose else proxy.moves[-1:])]
     if any(cooldown.cause == OUT_OF_CREDIT for key in proxy.keys for cooldown in key.cooldowns):
@@ -242,7 +248,8 @@ def _cause(cooldown: KeyCooldown) -> str:
     attempt = "tried by the next request"
     if cooldown.seconds:
         attempt = f"next attempt in {format_duration(cooldown.seconds)}"
-    return f"{printable(cooldown.cause)} ({cooldown.status}){model} since {since}, {attempt}"
+    status = f" ({cooldown.status})" if cooldown.status else ""
+    return f"{printable(cooldown.cause)}{status}{model} since {since}, {attempt}"
 
 
 def _move_line(move: SessionMove) -> str:

@@ -1,0 +1,374 @@
+"""
+What a provider reports about the account of a key: balance, credits, plan windows and resets.
+
+Each provider has its own endpoint and its own form. A value that is missing is unknown; it is never
+taken for zero or for used up. Several providers answer an invalid key with status 200, so success
+is read from the body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ccproxy.convert.errors.retry_after import seconds_until
+
+WARN_AT = 0.9
+"""The used part of a plan window from which on the user is warned."""
+MAX_BYTES = 64 * 1024
+"""Largest answer that is read."""
+
+
+class AccountUnknown(ValueError):
+    """An answer contains nothing about the account; the text is for the user."""
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """Money or credits that are left."""
+
+    amount: float
+    currency: str
+
+
+class PlanWindow(msgspec.Struct, frozen=True):
+    """The allowance of a plan for some time."""
+
+    name: str
+    """Such as `5h` or `week`."""
+    used: float
+    """1.0 is all of it."""
+    resets_at: float | None = None
+    """Seconds since the epoch; None if unknown."""
+
+
+class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The last report about one account."""
+
+    balances: tuple[Balance, ...] = ()
+    windows: tuple[PlanWindow, ...] = ()
+    at: float = 0.0
+    """When it was received, in seconds since the epoch."""
+    is_documented: bool = True
+    """False if the vendor does not document the endpoint, and may change it."""
+    failure: str = ""
+    """Why a later attempt brought no report; the values are older then."""
+
+    def used_up(self, wall: float) -> PlanWindow | None:
+        """Return the window that is used up and reset last; None if there is none."""
+        over = [
+            window
+            for window in self.windows
+            if window.used >= 1 and window.resets_at is not None and window.resets_at > wall
+        ]
+        return max(over, key=lambda window: window.resets_at or 0.0, default=None)
+
+    def low(self) -> tuple[PlanWindow, ...]:
+        """Return the windows of which little is left."""
+        return tuple(window for window in self.windows if window.used >= WARN_AT)
+
+
+Fields = Mapping[str, Any]
+_Parts = tuple[Iterable[Balance], Iterable[PlanWindow]]
+_Parser = Callable[[Fields, float], _Parts]
+
+
+class AccountEndpoint(NamedTuple):
+    """Where a provider reports about the account of a key, by the key itself."""
+
+    hosts: tuple[str, ...]
+    """A key is sent to the host of its own base URL only."""
+    path: str
+    parse: _Parser
+    is_documented: bool = True
+    key_prefix: str = ""
+    """Only keys that begin so; empty: all."""
+    scheme: str = "Bearer "
+    """What precedes the key in the Authorization header."""
+
+
+def account_endpoint(host: str, key: str) -> AccountEndpoint | None:
+    """Return the endpoint at *host* for *key*; None if there is none."""
+    for endpoint in ENDPOINTS:
+        if host.lower() in endpoint.hosts and key.startswith(endpoint.key_prefix):
+            return endpoint
+    return None
+
+
+def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> AccountReport:
+    """
+    Read the answer of *endpoint*.
+
+    Raises:
+        AccountUnknown: If it says nothing about the account.
+
+    """
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AccountUnknown("the answer is not JSON") from error
+    try:
+        balances, windows = endpoint.parse(_object(fields), now)
+        report = AccountReport(
+            balances=tuple(balances),
+            windows=tuple(windows),
+            at=now,
+            is_documented=endpoint.is_documented,
+        )
+    except (TypeError, AttributeError) as error:
+        raise AccountUnknown("the answer has an unknown form") from error
+    if not report.balances and not report.windows:
+        raise AccountUnknown("the answer contains neither balance nor plan")
+    return report
+
+
+# Parts of answers.
+
+
+def _object(value: object) -> Fields:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value[:64] if isinstance(value, list) else []
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _money(amount: object, currency: str) -> list[Balance]:
+    number = _number(amount)
+    return [] if number is None else [Balance(number, currency)]
+
+
+def _moment(value: object, now: float) -> float | None:
+    """Return the time of a reset, which is written in seconds, milliseconds or as a date."""
+    number = _number(value)
+    if number is not None and number <= 0:
+        return None
+    wait = seconds_until(str(value), now) if value else None
+    return None if wait is None else now + wait
+
+
+def _window(name: str, used: float | None, reset: float | None) -> list[PlanWindow]:
+    if used is None:
+        return []
+    return [PlanWindow(name, min(max(used, 0.0), 1.0), reset)]
+
+
+def _ratio(part: object, whole: object) -> float | None:
+    a, b = _number(part), _number(whole)
+    return a / b if a is not None and b else None
+
+
+def _percent(value: object) -> float | None:
+    number = _number(value)
+    return None if number is None else number / 100
+
+
+# The forms. Sources: the vendors' API references, and for undocumented endpoints published readers
+# of live answers (September to November 2026).
+
+
+def _currency_list(fields: Fields, _now: float) -> _Parts:
+    """`{"balance_infos": [{"currency": "CNY", "total_balance": "110.00"}]}`."""
+    infos = map(_object, _list(fields.get("balance_infos")))
+    return [
+        balance
+        for info in infos
+        for balance in _money(info.get("total_balance"), str(info.get("currency") or ""))
+    ], ()
+
+
+def _available_balance(currency: str) -> _Parser:
+    """`{"code": 0, "data": {"available_balance": 49.6}, "status": true}`."""
+
+    def parse(fields: Fields, _now: float) -> _Parts:
+        data = _object(fields.get("data"))
+        return _money(data.get("available_balance"), currency), ()
+
+    return parse
+
+
+_UNIT_OF_TIME = {"MINUTE": 60, "HOUR": 3600, "DAY": 86400}
+_RATIO_NAMES = {"limit_5h": "5h", "limit_7d": "week", "limit_month_total": "month"}
+
+
+def _code_plan(fields: Fields, now: float) -> _Parts:
+    """
+    Read the two forms of the plan, which may both be in one answer; the worse one counts.
+
+    `{"usage": {"limit": "2048", "used": "214", "resetTime": "…"}, "limits": [{"window":
+    {"duration": 300, "timeUnit": "TIME_UNIT_MINUTE"}, "detail": {…}}]}`, and
+    `{"usages": {"limit_5h": {"used_ratio": 0.12, "reset_time": "…"}}}`.
+    """
+    windows = _quota("week", _object(fields.get("usage")), now)
+    for limit in map(_object, _list(fields.get("limits"))):
+        window = _object(limit.get("window"))
+        unit = str(window.get("timeUnit") or "").removeprefix("TIME_UNIT_")
+        seconds = (_number(window.get("duration")) or 0) * _UNIT_OF_TIME.get(unit, 0)
+        if seconds:
+            windows += _quota(_length(seconds), _object(limit.get("detail")), now)
+    for key, name in _RATIO_NAMES.items():
+        usage = _object(_object(fields.get("usages")).get(key))
+        reset = _moment(usage.get("reset_time"), now)
+        windows += _window(name, _number(usage.get("used_ratio")), reset)
+    worst: dict[str, PlanWindow] = {}
+    for one in windows:
+        if one.name not in worst or worst[one.name].used < one.used:
+            worst[one.name] = one
+    return (), worst.values()
+
+
+def _quota(name: str, detail: Fields, now: float) -> list[PlanWindow]:
+    limit, remaining = _number(detail.get("limit")), _number(detail.get("remaining"))
+    used = _number(detail.get("used"))
+    if used is None and limit is not None and remaining is not None:
+        used = limit - remaining
+    return _window(name, _ratio(used, limit), _moment(detail.get("resetTime"), now))
+
+
+def _length(seconds: float) -> str:
+    hours = seconds / 3600
+    return "week" if hours == 168 else f"{hours:g}h"
+
+
+_QUOTA_UNITS = {3: "h", 5: "month", 6: "week"}
+_TOOL_QUOTA = "TIME_LIMIT"
+
+
+def _limit_list(fields: Fields, now: float) -> _Parts:
+    """`{"success": true, "data": {"limits": [{"unit": 3, "number": 5, "percentage": 37, …`."""
+    if fields.get("success") is not True:
+        raise AccountUnknown("the provider reports no plan for this key")
+    windows: list[PlanWindow] = []
+    for limit in map(_object, _list(_object(fields.get("data")).get("limits"))):
+        unit = _QUOTA_UNITS.get(limit.get("unit") or 0)
+        if unit is None or limit.get("type") == _TOOL_QUOTA:  # searches, not the model
+            continue
+        name = f"{limit.get('number') or 1}h" if unit == "h" else unit
+        reset = _moment(limit.get("nextResetTime"), now)
+        windows += _window(name, _percent(limit.get("percentage")), reset)
+    return (), windows
+
+
+def _remaining_percent(fields: Fields, now: float) -> _Parts:
+    """
+    `{"model_remains": [{"model_name": "general", "current_interval_remaining_percent": 92, …`.
+
+    The counts mean what is left in one version of the endpoint, and what is used in another.
+    """
+    rows = map(_object, _list(fields.get("model_remains")))
+    row = next((row for row in rows if row.get("model_name") == "general"), {})
+    windows: list[PlanWindow] = []
+    for name, kind, end in (
+        ("5h", "current_interval", "end_time"),
+        ("week", "current_weekly", "weekly_end_time"),
+    ):
+        left = _percent(row.get(f"{kind}_remaining_percent"))
+        used = None if left is None else 1 - left
+        windows += _window(name, used, _moment(row.get(end), now))
+    return (), windows
+
+
+def _available_amount(currency: str) -> _Parser:
+    """`{"available_amount": "12.30", "base_resp": {…}}`."""
+
+    def parse(fields: Fields, _now: float) -> _Parts:
+        return _money(fields.get("available_amount"), currency), ()
+
+    return parse
+
+
+def _key_limit(fields: Fields, _now: float) -> _Parts:
+    """`{"data": {"limit": 10, "limit_remaining": 4.2}}`; null: the key has no limit of its own."""
+    return _money(_object(fields.get("data")).get("limit_remaining"), "USD"), ()
+
+
+def _plain_balance(currency: str) -> _Parser:
+    """`{"balance": "95.50"}`."""
+
+    def parse(fields: Fields, _now: float) -> _Parts:
+        return _money(fields.get("balance"), currency), ()
+
+    return parse
+
+
+def _total_balance(fields: Fields, _now: float) -> _Parts:
+    """`{"code": 20000, "status": true, "data": {"totalBalance": "0.88"}}`."""
+    return _money(_object(fields.get("data")).get("totalBalance"), "USD"), ()
+
+
+def _rolling_usage(fields: Fields, now: float) -> _Parts:
+    """
+    `{"usage": {"rolling": {"percent": 12, "resetsAt": "…"}, "weekly": {…}, "monthly": {…}}}`.
+
+    Or `{"rollingUsage": {"usagePercent": 12, "resetInSec": 3600}, …}`.
+    """
+    usage, windows = _object(fields.get("usage")), list[PlanWindow]()
+    for key, name in (("rolling", "5h"), ("weekly", "week"), ("monthly", "month")):
+        new, old = _object(usage.get(key)), _object(fields.get(f"{key}Usage"))
+        windows += _window(name, _percent(new.get("percent")), _moment(new.get("resetsAt"), now))
+        reset = _number(old.get("resetInSec"))
+        end = now + reset if reset else None
+        windows += _window(name, _percent(old.get("usagePercent")), end)
+    return (), windows
+
+
+ENDPOINTS: tuple[AccountEndpoint, ...] = (
+    # https://api-docs.deepseek.com/api/get-user-balance
+    AccountEndpoint(("api.deepseek.com",), "/user/balance", _currency_list),
+    # https://platform.moonshot.cn/docs/api/balance
+    AccountEndpoint(("api.moonshot.ai",), "/v1/users/me/balance", _available_balance("USD")),
+    AccountEndpoint(("api.moonshot.cn",), "/v1/users/me/balance", _available_balance("CNY")),
+    AccountEndpoint(
+        ("api.kimi.com", "api.kimi.ai"), "/coding/v1/usages", _code_plan, is_documented=False
+    ),
+    AccountEndpoint(
+        ("api.z.ai", "open.bigmodel.cn"),
+        "/api/monitor/usage/quota/limit",
+        _limit_list,
+        is_documented=False,
+        scheme="",
+    ),
+    # https://platform.minimax.io, FAQ of the coding plan
+    AccountEndpoint(
+        ("api.minimax.io", "api.minimax.cn", "api.minimaxi.com"),
+        "/v1/token_plan/remains",
+        _remaining_percent,
+        key_prefix="sk-cp-",
+    ),
+    AccountEndpoint(
+        ("api.minimax.io",),
+        "/account/query_balance",
+        _available_amount("USD"),
+        is_documented=False,
+        key_prefix="sk-api-",
+    ),
+    AccountEndpoint(
+        ("api.minimax.cn", "api.minimaxi.com"),
+        "/account/query_balance",
+        _available_amount("CNY"),
+        is_documented=False,
+        key_prefix="sk-api-",
+    ),
+    # https://openrouter.ai/docs/api-reference/limits
+    AccountEndpoint(("openrouter.ai",), "/api/v1/key", _key_limit),
+    # https://vercel.com/docs/ai-gateway
+    AccountEndpoint(("ai-gateway.vercel.sh",), "/v1/credits", _plain_balance("USD")),
+    AccountEndpoint(("opencode.ai",), "/zen/go/v1/usage", _rolling_usage, is_documented=False),
+    # https://docs.siliconflow.com, user info; the endpoint in China ended in August 2026
+    AccountEndpoint(("api.siliconflow.com",), "/v1/user/info", _total_balance),
+    AccountEndpoint(
+        ("api.stepfun.com",), "/v1/accounts", _plain_balance("CNY"), is_documented=False
+    ),
+)

@@ -1,0 +1,100 @@
+"""
+Reads the accounts of the keys from time to time, and warns when little is left.
+
+A report is read after the first requests and then once per interval, only while requests are sent,
+and by one process of an entry only; the pool shares it with the others and keeps it over restarts.
+A failure changes nothing but the text that is shown: many keys may send requests and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.keys.account_report import AccountReport, AccountUnknown, PlanWindow
+from ccproxy.keys.pool import KeyPool
+from ccproxy.text import mask_key
+from ccproxy.worker.upstream.account_client import AccountClient
+
+POLL_SECONDS = 5.0
+"""How soon the first requests are noticed."""
+
+
+class AccountWatch:
+    """Keeps the reports of one worker's keys up to date."""
+
+    def __init__(self, config: WorkerConfig, *, pool: KeyPool, log: FilteringBoundLogger) -> None:
+        self._pool = pool
+        self._log = log
+        self._client = AccountClient(config)
+        self._interval = config.account_interval
+        self._keys = {
+            f"k{number}": (key, endpoint)
+            for number, key in enumerate(dict.fromkeys(config.api_keys), start=1)
+            if (endpoint := self._client.endpoint(key)) is not None
+        }
+        self._warned: set[tuple[str, str, float | None]] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; must be called inside the event loop."""
+        if self._keys:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        uses = self._uses()
+        while True:
+            await asyncio.sleep(min(POLL_SECONDS, self._interval))
+            if self._pool.is_writer and (now_used := self._uses()) != uses:
+                uses = now_used
+                await self.read()
+                await asyncio.sleep(self._interval)
+
+    async def read(self) -> None:
+        """Read the account of every key."""
+        for key_id, (key, endpoint) in self._keys.items():
+            try:
+                report = await self._client.ask(endpoint, key)
+            except AccountUnknown as error:
+                self._note_failure(key_id, mask_key(key), str(error))
+                continue
+            self._pool.note_account(key_id, report)
+            for window in report.low():
+                self._warn(key_id, mask_key(key), window)
+
+    def _note_failure(self, key_id: str, tail: str, reason: str) -> None:
+        """Keep the last good report, with the reason why there is no newer one."""
+        old = next((key.account for key in self._pool.snapshot() if key.id == key_id), None)
+        if old is None or not old.failure:
+            self._log.info("account.unknown", key=tail, id=key_id, reason=reason)
+        report = msgspec.structs.replace(old or AccountReport(), failure=reason)
+        self._pool.note_account(key_id, report)
+
+    def _warn(self, key_id: str, tail: str, window: PlanWindow) -> None:
+        mark = (key_id, window.name, window.resets_at)
+        if mark in self._warned:
+            return
+        # Windows that have been reset are forgotten with the rest of the key's marks.
+        self._warned = {one for one in self._warned if one[:2] != mark[:2]} | {mark}
+        self._log.warning(
+            "account.low",
+            key=tail,
+            id=key_id,
+            window=window.name,
+            percent=round(100 * window.used),
+            resets_at=window.resets_at,
+        )
+
+    def _uses(self) -> int:
+        return sum(key.used_today + key.in_flight for key in self._pool.snapshot())

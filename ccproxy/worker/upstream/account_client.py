@@ -1,0 +1,83 @@
+"""
+Asks a provider about the account of a key.
+
+The key goes to the host of its base URL only, in a header, and redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from ccproxy.config.forward_proxy import proxy_for
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.keys.account_report import (
+    MAX_BYTES,
+    AccountEndpoint,
+    AccountReport,
+    AccountUnknown,
+    account_endpoint,
+    parse_account,
+)
+from ccproxy.worker.upstream.connections import explain, open_session
+
+SECONDS = 15.0
+"""Limit for one report."""
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Accept-Language": "en"}
+
+
+class AccountClient:
+    """Asks for reports about the keys of one worker."""
+
+    def __init__(self, config: WorkerConfig, *, wall: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._wall = wall
+
+    def endpoint(self, key: str) -> AccountEndpoint | None:
+        """Return the endpoint to ask about *key*; None if there is none, or it is switched off."""
+        config = self._config
+        if config.account_check == "off":
+            return None
+        host = urlsplit(config.base_url).hostname or ""
+        endpoint = account_endpoint(host, key)
+        if endpoint is None and config.account_host:
+            endpoint = account_endpoint(config.account_host, key)
+        if endpoint is None or (config.account_check == "auto" and not endpoint.is_documented):
+            return None
+        return endpoint
+
+    async def ask(self, endpoint: AccountEndpoint, key: str) -> AccountReport:
+        """
+        Return the report about *key*.
+
+        Raises:
+            AccountUnknown: If there is none.
+
+        """
+        split = urlsplit(self._config.base_url)
+        url = f"{split.scheme}://{split.netloc}{endpoint.path}"
+        headers = {**_HEADERS, "Authorization": f"{endpoint.scheme}{key}"}
+        timeout = aiohttp.ClientTimeout(total=SECONDS)
+        try:
+            async with (
+                open_session(self._config.ca_bundle, timeout=timeout) as session,
+                session.get(
+                    url,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=proxy_for(url, self._config.upstream_proxy),
+                ) as answer,
+            ):
+                body = await answer.content.read(MAX_BYTES + 1)
+                while len(body) <= MAX_BYTES and (more := await answer.content.read(MAX_BYTES)):
+                    body += more
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise AccountUnknown(explain(error)) from error
+        if answer.status != 200:
+            raise AccountUnknown(f"the provider answered with status {answer.status}")
+        if len(body) > MAX_BYTES:
+            raise AccountUnknown(f"the answer is larger than {MAX_BYTES >> 10} KiB")
+        return parse_account(endpoint, body, now=self._wall())
