@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
+from ccproxy.keys.account_report import AccountReport, PlanWindow
 from ccproxy.keys.backend import LocalBackend
 from ccproxy.keys.display import AccountLimitView
 from ccproxy.keys.key_state import KeyLimits
@@ -890,3 +891,25 @@ def test_every_lease_is_returned_and_no_key_is_lost(steps, count, in_flight):
     assert {use_key(pool, f"k{n}", WORKS) for n in range(1, count + 1)} == {
         f"k{n}" for n in range(1, count + 1)
     }
+
+
+# What is known without a refusal.
+
+
+def test_a_key_whose_limit_is_used_up_rests(pool):
+    lease = pool.take(MODEL)
+    pool.settle(lease, WORKS)
+    pool.rest(lease, 30.0)
+    pool.release(lease)
+    view = next(key for key in pool.snapshot() if key.id == lease.id)
+    assert [(one.model, one.status, one.seconds) for one in view.cooldowns] == [(MODEL, 0, 30.0)]
+    assert lease.id not in {use(pool, WORKS) for _ in range(4)}
+
+
+def test_a_report_about_an_account_is_kept_and_applied(pool, clock):
+    report = AccountReport(windows=(PlanWindow("5h", 1.0, clock.wall() + 3600),))
+    pool.note_account("k2", report)
+    view = next(key for key in pool.snapshot() if key.id == "k2")
+    assert (view.account, view.state) == (report, "out")
+    with pytest.raises(KeyError):
+        pool.note_account("k9", report)
