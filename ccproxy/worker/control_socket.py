@@ -39,7 +39,7 @@ from ccproxy.ipc.control_messages import (
     encode,
 )
 from ccproxy.logs import LogFile
-from ccproxy.worker.account_rows import account_rows
+from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.session_report import client_session_state

@@ -28,7 +28,7 @@ from ccproxy.keys.display import (
     format_wait,
 )
 from ccproxy.keys.key_state import REPORTED
-from ccproxy.worker.account_rows import account_row, limit_rows
+from ccproxy.worker.accounting.account_rows import account_row, limit_rows
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.test_request import send_test_request
 from ccproxy.worker.worker import Worker

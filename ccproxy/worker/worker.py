@@ -23,10 +23,10 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
 from ccproxy.worker.abilities.search_client import SearchClient
-from ccproxy.worker.account_watch import AccountWatch
+from ccproxy.worker.accounting.account_watch import AccountWatch
+from ccproxy.worker.accounting.budget_guard import BudgetGuard, open_budgets
 from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
-from ccproxy.worker.budget_guard import BudgetGuard, open_budgets
 from ccproxy.worker.key_pool import make_pool
 from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, open_keeper
 from ccproxy.worker.log.lines import RequestLog

@@ -22,6 +22,7 @@ from ccproxy.redaction import Redactor
 from ccproxy.store.overrides import overrides_path
 from ccproxy.store.usage_totals import Used, usage_writer
 from ccproxy.store.writer import Note
+from ccproxy.worker.accounting.usage_counter import UsageCounter
 from ccproxy.worker.admin.bypass import Bypass
 from ccproxy.worker.admin.client_sessions import ClientSessions
 from ccproxy.worker.admin.history_recorder import HistoryRecorder
@@ -29,7 +30,6 @@ from ccproxy.worker.admin.inspector import Inspector
 from ccproxy.worker.admin.session_switches import SessionSwitches
 from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.server.authentication import Authenticator
-from ccproxy.worker.usage_counter import UsageCounter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

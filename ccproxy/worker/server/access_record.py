@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.errors import Problem
 from ccproxy.ipc.activity import CacheLoss, FailedAttempt
-from ccproxy.worker.budget_guard import Reservation
+from ccproxy.worker.accounting.budget_guard import Reservation
 from ccproxy.worker.log.lines import RequestLog
 
 MAX_CAPTURED = 8 * 1024 * 1024
