@@ -175,6 +175,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     initiator_header: str = ""
     """Name of a header that is "agent" in requests that continue a turn, else "user"; Copilot
     charges for the latter only."""
+    session_header: str = ""
+    """Name of a header with a hash of the session; the provider routes by it (OpenCode)."""
     refused_fields: tuple[str, ...] = ()
     """Fields that are removed from every request, see `convert/common/refused_features.py`."""
     extra_body: dict[str, Any] = {}

@@ -17,6 +17,7 @@ from ccproxy.convert.chat.parameters import (
     format_fields,
     limit_fields,
     metadata_fields,
+    request_headers,
     sampling_fields,
     stop_fields,
     stop_sequences_of,
@@ -44,7 +45,6 @@ from ccproxy.providers.quirks import Quirks, Target
 _ENCODER = msgspec.json.Encoder()
 # Unescaped quotes do not occur in texts.
 _IMAGE_PART = b'{"type":"image_url"'
-_TOOL_RESULT = b'"tool_result"'
 
 
 def to_chat(
@@ -116,7 +116,7 @@ def _convert(
     encoded = _encode(body, conversion)
     return ConvertedRequest(
         body=encoded,
-        headers=_headers(request, encoded, quirks),
+        headers=request_headers(request, quirks, has_images=_IMAGE_PART in encoded),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
         stop_sequences=stops,
@@ -215,25 +215,6 @@ def _tool_fields(
         return {}
     stream_field = {"tool_stream": True} if streams and target.quirks.tool_stream else {}
     return {"tools": tools.definitions, **choice.fields, **stream_field}
-
-
-def _headers(request: MessagesRequest, body: bytes, quirks: Quirks) -> dict[str, str]:
-    """Return the headers that depend on the content of the request."""
-    headers: dict[str, str] = {}
-    if quirks.vision_header and _IMAGE_PART in body:
-        headers[quirks.vision_header] = "true"
-    if quirks.initiator_header:
-        headers[quirks.initiator_header] = "agent" if _continues_turn(request) else "user"
-    return headers
-
-
-def _continues_turn(request: MessagesRequest) -> bool:
-    """Return True if the last message is not the user's own text; system messages may follow."""
-    turns = (each for each in reversed(request.messages) if each.role in ("user", "assistant"))
-    last = next(turns, None)
-    if last is None or is_classifier(request):
-        return True
-    return last.role == "assistant" or _TOOL_RESULT in bytes(last.content)
 
 
 def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:

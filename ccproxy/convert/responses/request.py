@@ -14,7 +14,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.chat.parameters import limit_fields, sampling_fields, stop_sequences_of
+from ccproxy.convert.chat.parameters import (
+    limit_fields,
+    request_headers,
+    sampling_fields,
+    stop_sequences_of,
+)
 from ccproxy.convert.chat.system_prompt import to_system_prompt
 from ccproxy.convert.common.classifier import ROOM_TO_REASON, is_classifier
 from ccproxy.convert.common.conversion import (
@@ -45,6 +50,7 @@ LEAST_OUTPUT_TOKENS: Final = 16
 """"Expected a value >= 16" (code integer_below_min_value); Claude Code probes with 1."""
 
 _ENCODER = msgspec.json.Encoder()
+_IMAGE_ITEM = b'{"type":"input_image"'
 
 
 def to_responses(
@@ -110,8 +116,10 @@ def _convert(
         **_stream_fields(target, streams=streams),
         **quirks.extra_body,
     }
+    encoded = _ENCODER.encode(refusals.apply(body, target.model))
     return ConvertedRequest(
-        body=_ENCODER.encode(refusals.apply(body, target.model)),
+        body=encoded,
+        headers=request_headers(request, quirks, has_images=_IMAGE_ITEM in encoded),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
         stop_sequences=stop_sequences_of(request),

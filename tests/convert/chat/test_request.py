@@ -378,6 +378,15 @@ def test_images_need_a_header_at_some_providers(messages, is_sent):
     assert ask(*messages).converted.headers == {}
 
 
+def test_a_provider_that_routes_by_session_gets_its_hash_in_a_header():
+    to = target(session_header="x-session")
+    headers = ask(metadata={"user_id": "user_1_session_2"}, to=to).converted.headers
+    again = ask(user("b"), metadata={"user_id": "user_1_session_2"}, to=to).converted.headers
+    assert headers == again
+    assert len(headers["x-session"]) == 32
+    assert ask(to=to).converted.headers == {}
+
+
 def test_the_cache_key_is_that_of_the_session():
     def key(user_id):
         body = ask(metadata={"user_id": user_id}, to=target(cache_key=True)).body
