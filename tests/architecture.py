@@ -117,12 +117,14 @@ DIALECT_PACKAGES = (
 NAMED_FROM_OUTSIDE = ("ccproxy.cli.commands", "ccproxy.worker.server.endpoints")
 
 PROVIDERS = frozenset({
-    "azure", "bigmodel", "cerebras", "copilot", "deepseek", "demo", "doubao", "gemini", "groq",
-    "kimi", "llamacpp", "lmstudio", "minimax", "mistral", "modelscope", "nim", "ollama",
-    "openrouter", "qwen", "requesty", "sglang", "vllm", "xai", "zai",
+    "azure", "baseten", "bigmodel", "cerebras", "chutes", "copilot", "deepinfra", "deepseek",
+    "demo", "doubao", "fireworks", "gemini", "groq", "huggingface", "kimi", "kimi-code",
+    "llamacpp", "lmstudio", "longcat", "mimo", "minimax", "mistral", "modelscope", "nebius", "nim",
+    "novita", "ollama", "ollama-cloud", "opencode", "opencode-go", "openrouter", "qwen",
+    "requesty", "sglang", "siliconflow", "stepfun", "tencent", "vercel", "vllm", "xai", "zai",
 })  # fmt: skip
-# Also the names of two protocols: only the bare word means the provider.
-PROTOCOLS = frozenset({"anthropic", "openai"})
+# Also the names of two protocols, and common words: only the bare word means the provider.
+PROTOCOLS = frozenset({"anthropic", "meta", "openai", "together"})
 # Quirks with these names have values that are named after the provider that introduced them.
 DIALECTS = frozenset({"dialect", "history", "reasoning", "schema"})
 

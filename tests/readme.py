@@ -28,7 +28,7 @@ def settings() -> str:
 
 def providers() -> str:
     """Make the table of providers and of what works with each."""
-    works = "tools | parallel | thinking | images | PDF | cache numbers | direct mode"
+    works = "tools | parallel | thinking | images | PDF | cache numbers | dialects"
     rows = [f"| `PROVIDER` | who | {works} |", "|---|---|---|---|---|---|---|---|---|"]
     rows += (f"| `{word}` | {_row(preset)} |" for word, preset in load_presets().items())
     return "\n".join(rows)
@@ -37,7 +37,6 @@ def providers() -> str:
 def _row(preset: Preset) -> str:
     quirks = [card.quirks for card in (*preset.cards(), preset.unknown())]
     thinks = any(q.reasoning != "none" or q.history != "drop" or q.always_reasons for q in quirks)
-    direct = preset.api == "messages" or bool(preset.native_url)
     cells = (
         preset.title,
         "✓",
@@ -46,9 +45,20 @@ def _row(preset: Preset) -> str:
         _some([q.images for q in quirks]),
         "✓" if preset.api == "messages" or any(q.pdf != "text" for q in quirks) else "note³",
         "✓" if preset.reports_cached_input else "–",
-        "always" if preset.api == "messages" else "✓" if direct else "–",
+        _dialects(preset),
     )
     return " | ".join(cells)
+
+
+def _dialects(preset: Preset) -> str:
+    """Return the dialects that can be used, the default first."""
+    by_model = {card.api for card in preset.cards()} - {None}
+    serves = {
+        "chat": preset.api != "messages",
+        "responses": bool(preset.responses_quirks) or "responses" in by_model,
+        "messages": bool(preset.native_url),
+    }
+    return ", ".join(api for api, is_served in serves.items() if is_served)
 
 
 def _some(known: list[bool]) -> str:

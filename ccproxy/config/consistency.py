@@ -27,6 +27,9 @@ from ccproxy.text import did_you_mean, mask_key
 MIN_PUBLIC_KEY_LENGTH = 16
 """Characters of a client key on an address that others can reach (CWE-306)."""
 
+_REGIONS = {"cn": "china", "intl": "international", "global": "international"}
+"""Short names of regions."""
+
 _SECRET_WORDS = ("AUTH", "COOKIE", "KEY", "SECRET", "TOKEN")
 
 
@@ -51,13 +54,7 @@ def base_url(env: EnvReader, preset: Preset, api: Api) -> str:
         url = env.read(s.PROVIDER_BASE_URL)
         _check_endpoint(env, value, url, api)
         return url
-    endpoint = _endpoint(env, preset)
-    # An endpoint may be the address of another preset of the same provider.
-    source = load_presets()[endpoint.preset] if endpoint.preset else preset
-    if api == "messages":
-        default = endpoint.native_url or source.native_url
-    else:
-        default = endpoint.base_url or source.base_url
+    default = preset.native_url if api == "messages" else preset.base_url
     if not default:
         kind = "Messages endpoint" if api == "messages" else "address"
         env.note_absence(
@@ -69,9 +66,10 @@ def base_url(env: EnvReader, preset: Preset, api: Api) -> str:
     return default
 
 
-def _endpoint(env: EnvReader, preset: Preset) -> Endpoint:
+def endpoint_of(env: EnvReader, preset: Preset) -> Endpoint:
     """Return the preset's endpoint for the region and plan of the account."""
     region, plan = env.read(s.PROVIDER_REGION), env.read(s.PROVIDER_PLAN)
+    region = _REGIONS.get(region, region)
     default = preset.endpoints[0] if preset.endpoints else Endpoint(name="")
     if not region and not plan:
         return default
@@ -80,8 +78,9 @@ def _endpoint(env: EnvReader, preset: Preset) -> Endpoint:
         names.append(plan)
     by_name = {endpoint.name: endpoint for endpoint in preset.endpoints}
     for name in names:
-        if name in by_name:
-            return by_name[name]
+        for full_name in (name, f"{name}-plan"):
+            if full_name in by_name:
+                return by_name[full_name]
     value = env.value(s.PROVIDER_PLAN) or env.value(s.PROVIDER_REGION)
     settings = [
         name for name, text in (("PROVIDER_REGION", region), ("PROVIDER_PLAN", plan)) if text

@@ -128,9 +128,14 @@ def _folders_above(env: Mapping[str, str]) -> Iterator[Path]:
         yield folder
 
 
-def _user_table(env: Mapping[str, str]) -> Path:
+def user_folder(env: Mapping[str, str]) -> Path:
+    """Return the user's config folder, which may not exist."""
     folder = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
-    return folder / "ccproxy" / FILE_NAME
+    return folder / "ccproxy"
+
+
+def _user_table(env: Mapping[str, str]) -> Path:
+    return user_folder(env) / FILE_NAME
 
 
 def _folder_of_environment() -> Path | None:

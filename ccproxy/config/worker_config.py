@@ -23,6 +23,7 @@ from ccproxy.config import provider_keys
 from ccproxy.config import settings as s
 from ccproxy.config.ability_settings import AbilitySettings, read_abilities
 from ccproxy.config.addresses import Address
+from ccproxy.config.catalogue.catalogue_file import provider_rows
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import AccountCheck
 from ccproxy.config.reader import EnvReader, read_environment, read_file
@@ -31,8 +32,10 @@ from ccproxy.keys.budgets import Budget
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.policy import KeyPolicy
 from ccproxy.protocol.headers import AuthStyle
+from ccproxy.providers.catalogue import ModelFacts, rows_by_name
 from ccproxy.providers.presets import (
     DEMO_ADDRESS,
+    Endpoint,
     Preset,
     bypass_url,
     generic_preset,
@@ -244,9 +247,8 @@ def load_worker(
 def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerConfig:
     """Read every setting; mistakes are noted in *env*, and the result is then unusable."""
     named = rules.named_preset(env)
-    provider = named or _recognized_preset(env)
+    provider, preset, rows = _provider(env, named)
     # Deviations follow from a name and from a host; addresses and models only from a name.
-    preset = load_presets()[provider] if provider else generic_preset()
     model_source = preset if named else generic_preset()
     api_choice = env.read(s.PROVIDER_API)
     api: Api = model_source.api if api_choice == "auto" else api_choice
@@ -266,7 +268,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         client_keys=env.read(s.ANTHROPIC_API_KEY),
         pass_client_key=passes,
         takes_anthropic_keys=preset.takes_anthropic_keys,
-        models=_models(env, preset, model_source),
+        models=_models(env, preset, model_source, rows),
         log_level=env.read(s.LOG_LEVEL),
         max_tokens_limit=env.read(s.MAX_TOKENS_LIMIT),
         min_tokens_limit=env.read(s.MIN_TOKENS_LIMIT),
@@ -303,6 +305,15 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
     )
 
 
+def _provider(env: EnvReader, named: str | None) -> tuple[str, Preset, Mapping[str, ModelFacts]]:
+    """Return the name of the preset, the preset for the account's endpoint, and its models."""
+    provider = named or _recognized_preset(env)
+    preset = load_presets()[provider] if provider else generic_preset()
+    endpoint = rules.endpoint_of(env, preset) if named else Endpoint(name="")
+    rows = rows_by_name(provider_rows(provider, endpoint))
+    return endpoint.preset or provider, preset.at(endpoint), rows
+
+
 def _account_host(env: EnvReader, preset: Preset | None) -> str:
     """Return the host whose account endpoint is known; empty: that of the base URL."""
     is_allowed = env.read(s.ACCOUNT_CHECK) == "on"
@@ -321,7 +332,9 @@ def _recognized_preset(env: EnvReader) -> str:
     return preset_for_host(host or "")
 
 
-def _models(env: EnvReader, preset: Preset, source: Preset) -> ModelMap:
+def _models(
+    env: EnvReader, preset: Preset, source: Preset, rows: Mapping[str, ModelFacts]
+) -> ModelMap:
     """Return the models: tiers and name patterns of *source*, model cards of *preset*."""
     big = env.read(s.BIG_MODEL) or source.big
     middle = env.read(s.MIDDLE_MODEL) or source.middle
@@ -342,5 +355,6 @@ def _models(env: EnvReader, preset: Preset, source: Preset) -> ModelMap:
         pass_patterns=source.pass_models if patterns is None else patterns,
         cards=cards[:-1],
         unknown=cards[-1],
+        rows=rows,
         prices=tuple((name, Price.of(price)) for name, price in env.read(s.PRICES)),
     )

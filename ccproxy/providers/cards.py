@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.providers.catalogue import ModelFacts
 from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import PLAIN, Api, Quirks
 
@@ -43,12 +44,42 @@ class ModelCard:
     """The dialect in which the models must be asked; None: the provider's."""
     responses_quirks: Mapping[str, Any] = field(default_factory=dict)
     """Quirks that replace others when the models are asked in the Responses API."""
+    facts: ModelFacts | None = None
+    """The row of the catalogue; None if the model has none."""
 
     def quirks_in(self, api: Api) -> Quirks:
         """Return the quirks that hold in the dialect *api*."""
         if api != "responses":
             return self.quirks
         return msgspec.structs.replace(self.quirks, **_IN_RESPONSES, **self.responses_quirks)
+
+    def with_facts(self, facts: ModelFacts) -> ModelCard:
+        """Return the card of one model, whose row of the catalogue replaces assumptions."""
+        api = facts.api or self.api
+        changes: dict[str, Any] = {}
+        in_responses = dict(self.responses_quirks)
+        if facts.images is not None:
+            changes["images"] = facts.images
+        if facts.images:
+            changes["flat_text"] = False
+        if facts.always_reasons is not None:
+            changes["always_reasons"] = facts.always_reasons
+        if facts.pdf is False:  # True does not tell in which form the provider takes it
+            changes["pdf"] = in_responses["pdf"] = "text"
+        if facts.efforts is not None:
+            # The words of the model's own dialect; the other one may lack some.
+            (in_responses if api == "responses" else changes)["efforts"] = facts.efforts
+        return replace(
+            self,
+            window=facts.prompt_window or self.window,
+            max_output=facts.max_output or self.max_output,
+            price=facts.price or self.price,
+            api=api,
+            quirks=msgspec.structs.replace(self.quirks, **changes),
+            responses_quirks=in_responses,
+            card_fields=self.card_fields | changes.keys(),
+            facts=facts,
+        )
 
     def with_family(self, quirks: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelCard:
         """

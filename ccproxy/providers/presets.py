@@ -21,23 +21,24 @@ import msgspec
 
 from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.cards import ModelCard, NameMatcher, name_matcher
-from ccproxy.providers.pricing import Price
+from ccproxy.providers.catalogue import Catalogue, Section
 from ccproxy.providers.quirks import PLAIN, Api, Quirks
 
 DEMO_ADDRESS = "demo:"
 """Placeholder for the address of the demo provider, which the worker serves itself."""
 AUTO_CACHE_FIELD = "requesty"
+_ENDPOINT_FIELDS = (
+    *("base_url", "native_url", "key_page"),
+    *("big", "middle", "small", "pass_models"),
+)
+"""Fields in which an endpoint overrides its preset."""
 
 
 class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Facts about some models of one provider."""
+    """Quirks of some models of one provider."""
 
     names: tuple[str, ...]
     """Glob patterns; a plain name is always sent unchanged."""
-    window: int | None = None
-    max_output: int | None = None
-    price: tuple[float, ...] = ()
-    """Dollars per million tokens: input, output and, if published, cache reads and writes."""
     quirks: dict[str, Any] = {}
     responses_quirks: dict[str, Any] = {}
     """Quirks that replace others in the Responses API."""
@@ -65,11 +66,18 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: str = ""
     """Empty: that of the preset."""
     native_url: str = ""
-    """Base URL of the Messages API; empty: that of the preset."""
+    """Base URL of the Messages API; empty next to `base_url`: not available."""
     key_page: str = ""
     """Empty: that of the preset."""
     preset: str = ""
     """Another preset that the endpoint belongs to; empty: this one."""
+    catalogue: str = ""
+    """Section of the catalogue with models or prices of the endpoint; empty: it has none."""
+    big: str = ""
+    """Empty, like the other models: that of the preset."""
+    middle: str = ""
+    small: str = ""
+    pass_models: tuple[str, ...] = ()
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +133,15 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         is_open = any(pattern.startswith("*") for pattern in self.pass_models)
         return bool(self.models and self.big) and not is_open
 
+    def at(self, endpoint: Endpoint) -> Preset:
+        """Return the preset with the addresses and models of *endpoint*."""
+        owner = load_presets()[endpoint.preset] if endpoint.preset else self
+        fields = {name: getattr(endpoint, name) for name in _ENDPOINT_FIELDS}
+        changes = {name: value for name, value in fields.items() if value}
+        if endpoint.base_url:  # the Messages API of another address would not take the key
+            changes["native_url"] = endpoint.native_url
+        return msgspec.structs.replace(owner, **changes)
+
     def cards(self) -> tuple[ModelCard, ...]:
         """Return the cards of all models, with the quirks of the preset merged in."""
         others = load_presets()[self.like].models if self.like else ()
@@ -143,9 +160,6 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             name: value for name, value in self.responses_quirks.items() if name not in card.quirks
         }
         common = ModelCard(
-            window=card.window,
-            max_output=card.max_output,
-            price=Price.of(card.price) if card.price else None,
             quirks=_quirks({**self.quirks, **card.quirks}),
             preset_fields=frozenset({*self.quirks, *card.quirks}),
             card_fields=frozenset(card.quirks),
@@ -217,6 +231,43 @@ def generic_preset() -> Preset:
             if card.everywhere
         ),
     )
+
+
+def rows_of(catalogue: Catalogue, provider: str, endpoint: Endpoint) -> Section:
+    """
+    Return the catalogue's rows for *endpoint* of the preset *provider*, "" for a generic server.
+
+    Raises:
+        ValueError: If the catalogue is invalid.
+
+    """
+    if not provider:
+        return _rows_everywhere(catalogue)
+    name = endpoint.preset or provider
+    like = load_presets()[name].like
+    shared = _without_provider_facts(catalogue.section(like)) if like else {}
+    own = catalogue.section(endpoint.catalogue) if endpoint.catalogue else {}
+    return {**shared, **catalogue.section(name), **own}
+
+
+def _without_provider_facts(rows: Section) -> Section:
+    """Return *rows* of another provider's models without what holds at that provider only."""
+    facts = {"api": None, "pdf": None, "status": "current", "retires": "", "successor": ""}
+    return {model: msgspec.structs.replace(row, **facts) for model, row in rows.items()}
+
+
+def _rows_everywhere(catalogue: Catalogue) -> Section:
+    """Return the rows of models that are the same at every server."""
+    rows: Section = {}
+    for name, preset in load_presets().items():
+        cards = [(name_matcher(one), card) for card in preset.models for one in card.names]
+        if not any(card.everywhere for _, card in cards):
+            continue
+        for model, row in catalogue.section(name).items():
+            card = next((card for matches, card in cards if matches(model)), None)
+            if card is not None and card.everywhere:
+                rows[model] = row
+    return _without_provider_facts(rows)
 
 
 def _as_pattern(name: str) -> str:

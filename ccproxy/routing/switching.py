@@ -129,7 +129,7 @@ def _is_listed(models: ModelMap, name: str) -> bool:
     """Return True if a tier uses *name*, or a model card describes it and not every name."""
     card = models.card(name)
     described = card is not models.unknown and card.pattern not in models.pass_patterns
-    return models.lists(name) or described
+    return models.lists(name) or described or card.facts is not None
 
 
 def _model_lines(entries: Entries) -> Iterator[str]:

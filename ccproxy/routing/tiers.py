@@ -15,12 +15,13 @@ Names are compared without regard to case; the case of a name that is sent is pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal, cast
 
 from ccproxy.providers.cards import UNKNOWN_MODEL, ModelCard, NameMatcher, name_matcher
+from ccproxy.providers.catalogue import ModelFacts, row_of
 from ccproxy.providers.pricing import Price
 
 Tier = Literal["big", "middle", "small"]
@@ -43,6 +44,8 @@ class ModelMap:
     """The first card whose pattern matches applies."""
     unknown: ModelCard = UNKNOWN_MODEL
     """The card of a model that matches none of `cards`."""
+    rows: Mapping[str, ModelFacts] = field(default_factory=dict)
+    """The catalogue's facts about single models, by the lower-case name."""
     prices: tuple[tuple[str, Price], ...] = ()
     """The user's prices by name pattern; they override those of the cards."""
 
@@ -64,7 +67,16 @@ class ModelMap:
 
     def card(self, model: str) -> ModelCard:
         """Return the card of *model*, a name at the provider."""
-        return next((card for matches, card in self._by_pattern if matches(model)), self.unknown)
+        return self._cached_card(model)
+
+    @cached_property
+    def _cached_card(self) -> Callable[[str], ModelCard]:
+        return lru_cache(maxsize=_CACHED_NAMES)(self._card)
+
+    def _card(self, model: str) -> ModelCard:
+        card = next((card for matches, card in self._by_pattern if matches(model)), self.unknown)
+        facts = row_of(self.rows, model)
+        return card if facts is None else card.with_facts(facts)
 
     def price(self, model: str) -> Price | None:
         """Return the price of *model*, None if it is unknown."""
@@ -108,7 +120,9 @@ class ModelMap:
         return tuple(name_matcher(pattern) for pattern in self.pass_patterns)
 
     def _passes(self, name: str) -> bool:
-        return name.lower() in self._listed_names or any(matches(name) for matches in self._pass)
+        lower = name.lower()
+        is_known = lower in self._listed_names or lower in self.rows
+        return is_known or any(matches(name) for matches in self._pass)
 
 
 def tier_named_in(name: str) -> Tier:

@@ -12,9 +12,11 @@ KEY = "sk-provider-000000001"
 HEAD = f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n"
 X = "envs/x.env"
 PRESETS = (
-    "openai, azure, kimi, zai, bigmodel, minimax, gemini, deepseek, qwen, modelscope, doubao, "
-    "openrouter, requesty, groq, cerebras, mistral, xai, nim, copilot, ollama, lmstudio, vllm, "
-    "sglang, llamacpp, anthropic, demo"
+    "openai, azure, kimi, kimi-code, zai, bigmodel, minimax, gemini, deepseek, qwen, modelscope, "
+    "doubao, openrouter, requesty, groq, cerebras, mistral, xai, nim, copilot, mimo, meta, "
+    "stepfun, tencent, longcat, opencode, opencode-go, vercel, fireworks, together, siliconflow, "
+    "novita, deepinfra, baseten, nebius, chutes, huggingface, ollama-cloud, ollama, lmstudio, "
+    "vllm, sglang, llamacpp, anthropic, demo"
 )
 
 
@@ -332,7 +334,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             lines(
                 f"{X}:1: PROVIDER_API_KEY is missing: Kimi requires a key",
                 "add PROVIDER_API_KEY=your key; "
-                "get one at https://platform.moonshot.ai/console/api-keys",
+                "get one at https://platform.kimi.ai/console/api-keys",
             ),
             id="no key",
         ),
@@ -341,7 +343,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             lines(
                 f"{X}:2: PROVIDER_API_KEY is empty: Kimi requires a key",
                 "fill it: PROVIDER_API_KEY=your key; "
-                "get one at https://platform.moonshot.ai/console/api-keys",
+                "get one at https://platform.kimi.ai/console/api-keys",
             ),
             id="an empty key",
         ),
@@ -399,16 +401,18 @@ def test_names_of_other_programs_are_ignored(write, line):
             f"{HEAD}PROVIDER_REGION=chine",
             lines(
                 f'{X}:3: PROVIDER_REGION: Kimi has no address "chine" (did you mean "china"?)',
-                "use one of international, china, or set PROVIDER_BASE_URL",
+                "use one of international, china, coding-plan, china-coding-plan, "
+                "or set PROVIDER_BASE_URL",
             ),
             id="an unknown region",
         ),
         pytest.param(
-            f"{HEAD}PROVIDER_REGION=china\nPROVIDER_PLAN=coding-plan",
+            f"{HEAD}PROVIDER_REGION=china\nPROVIDER_PLAN=token-plan",
             lines(
                 f"{X}:4: PROVIDER_REGION and PROVIDER_PLAN: "
-                'Kimi has no address "china-coding-plan"',
-                "use one of international, china, or set PROVIDER_BASE_URL",
+                'Kimi has no address "china-token-plan" (did you mean "china-coding-plan"?)',
+                "use one of international, china, coding-plan, china-coding-plan, "
+                "or set PROVIDER_BASE_URL",
             ),
             id="a plan that the region does not have",
         ),

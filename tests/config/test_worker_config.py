@@ -35,8 +35,8 @@ def test_a_preset_fills_in_everything(write):
     assert config.chat_url("kimi-k3") == "https://api.moonshot.ai/v1/chat/completions"
     assert (config.api, config.auth) == ("chat", "bearer")
     assert config.api_keys == (KEY,)
-    assert config.models.big == "kimi-k3"
-    assert config.models.middle == "kimi-k3"
+    assert config.models.big == "kimi-k3.1-pro"
+    assert config.models.middle == "kimi-k3.1-pro"
     assert config.target("kimi-k2.6").quirks.history == "reasoning_content"
 
 
@@ -150,7 +150,7 @@ def test_the_shell_is_not_read_with_an_env_file(write, monkeypatch):
     monkeypatch.setenv("BIG_MODEL", "of-the-shell")
     config = load(write, KIMI, environ={"SMALL_MODEL": "of-the-shell"})
     assert config.api_keys == (KEY,)
-    assert (config.models.big, config.models.small) == ("kimi-k3", "kimi-k2.6")
+    assert (config.models.big, config.models.small) == ("kimi-k3.1-pro", "kimi-k2.6")
 
 
 def test_without_a_file_the_environment_is_read():

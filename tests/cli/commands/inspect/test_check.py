@@ -19,7 +19,7 @@ def test_a_fleet_in_order(home, ccproxy):
     assert first == "ccproxy.toml is valid: 2 providers"
     assert lines == [
         "  LABEL     PORT  ENV FILE       PROVIDER    KEYS  MODEL",
-        "  Kimi-K2  18081  envs/kimi.env  Kimi           1  kimi-k3",
+        "  Kimi-K2  18081  envs/kimi.env  Kimi           1  kimi-k3.1-pro",
         "  GLM-4.6  18082  envs/glm.env   Z.ai (GLM)     1  glm-5.3",
     ]
     assert "secret" not in result.stdout

@@ -162,8 +162,8 @@ def test_a_saved_model_of_another_provider_is_named(home, ccproxy):
     done = ccproxy("env", "kimi-k2")
     assert done.exit_code == 0
     warning = '.claude/settings.local.json saves the model "GLM-4.6:big" of another provider'
-    assert f"warning: {warning}; kimi-k3 is used instead" in done.stderr
-    assert "export ANTHROPIC_MODEL=kimi-k3;" in done.stdout
+    assert f"warning: {warning}; kimi-k3.1-pro is used instead" in done.stderr
+    assert "export ANTHROPIC_MODEL=kimi-k3.1-pro;" in done.stdout
     assert "saves the model" not in ccproxy("env", "glm-4.6").stderr
 
 

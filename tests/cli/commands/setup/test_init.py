@@ -224,7 +224,7 @@ def test_a_table_without_a_proxy_gets_its_first(table, init, home):
         ),
         pytest.param(
             ["--preset", "KIMI", "--key-stdin", "--base-url", "https://api.moonshot.cn/v1"],
-            ("kimi", "https://api.moonshot.cn/v1", "kimi-k3", "kimi-k2.6"),
+            ("kimi", "https://api.moonshot.cn/v1", "kimi-k3.1-pro", "kimi-k2.6"),
             id="a preset elsewhere",
         ),
         pytest.param(
@@ -258,7 +258,8 @@ def test_what_is_written(words, expected, init, home):
     [
         ("kimi", "china", "kimi", "https://api.moonshot.cn/v1"),
         ("kimi", "international", "kimi", "https://api.moonshot.ai/v1"),
-        ("minimax", "china", "minimax", "https://api.minimaxi.com/v1"),
+        ("minimax", "china", "minimax", "https://api.minimax.cn/v1"),
+        ("kimi", "coding-plan", "kimi-code", "https://api.kimi.ai/coding/v1"),
         ("zai", "coding-plan", "zai", "https://api.z.ai/api/coding/paas/v4"),
         ("zai", "china", "bigmodel", "https://open.bigmodel.cn/api/paas/v4"),
         ("qwen", "2", "qwen", "https://dashscope.aliyuncs.com/compatible-mode/v1"),
@@ -582,7 +583,7 @@ async def test_a_refused_key_names_the_other_regions_and_plans(refusal, tmp_path
         done = await with_stdin(home, KEY, "init", "--no-input", *words)
     assert done.returncode == 4, done.stderr
     assert "The key may belong to another region or plan" in done.stderr
-    assert "--endpoint china          https://api.moonshot.cn/v1" in done.stderr
+    assert "--endpoint china              https://api.moonshot.cn/v1" in done.stderr
 
 
 @pytest.mark.xdist_group("processes")
@@ -720,13 +721,13 @@ async def test_working_keys_are_kept_if_others_fail(answer, keys, home, provider
 async def test_the_region_is_asked_for_and_can_be_changed_after_a_refusal(home, provider):
     def converse() -> Terminal:
         terminal = Terminal("init", "--preset", "kimi", "--label", "new")
-        terminal.wait_for("  1 international  https://api.moonshot.ai/v1")
-        terminal.wait_for("  2 china          https://api.moonshot.cn/v1")
+        terminal.wait_for("  1 international      https://api.moonshot.ai/v1")
+        terminal.wait_for("  2 china              https://api.moonshot.cn/v1")
         terminal.wait_for("Region or plan, name or number [international]: ")
         terminal.type("china\n")
-        terminal.wait_for("Get a key at https://platform.moonshot.cn/")
+        terminal.wait_for("Get a key at https://platform.kimi.com/")
         terminal.type(f"{KEY}\n\n")
-        for question in ("Model [kimi-k3]: ", "Port [", "now? [Y/n]: "):
+        for question in ("Model [kimi-k3.1-pro]: ", "Port [", "now? [Y/n]: "):
             terminal.wait_for(question)
             terminal.type("n\n" if "now?" in question else "\n")
         return terminal
@@ -739,10 +740,10 @@ async def test_the_region_is_asked_for_and_can_be_changed_after_a_refusal(home, 
 def test_the_menu_numbers_what_can_be_typed(home):
     terminal = Terminal("init", "--label", "New", "--no-test")
     terminal.wait_for("name or number: ")
-    menu = dict(re.findall(r"(\d+) ([a-z]+) ", terminal.seen))
+    menu = dict(re.findall(r"(\d+) ([a-z-]+) ", terminal.seen))
     assert [*menu.values()].count("demo") == 1
     assert set(menu.values()) == {*load_presets(), new_proxy.CUSTOM}
-    rows = re.findall(r"^ +\d+ [a-z]+ .*?( \d+ [a-z]+ .*)\r$", terminal.seen, re.MULTILINE)
+    rows = re.findall(r"^ +\d+ [a-z-]+ .*?( \d+ [a-z-]+ .*)\r$", terminal.seen, re.MULTILINE)
     lines = [line.rstrip("\r") for line in terminal.seen.split("\n")]
     columns = {line.index(row) for row in rows for line in lines if line.endswith(row)}
     assert (len(rows) > 10, len(columns)) == (True, 1), terminal.seen

@@ -1,0 +1,81 @@
+"""
+The catalogue file in use: the one of this release, or a newer one that the user has installed.
+
+`ccproxy models --update FILE` installs a file in the user's config folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from ccproxy.config.locations import user_folder
+from ccproxy.errors import ConfigError, Mistake
+from ccproxy.providers.catalogue import (
+    Catalogue,
+    Section,
+    parse_catalogue,
+    shipped_catalogue_file,
+)
+from ccproxy.providers.presets import Endpoint, rows_of
+
+FILE_NAME = "catalogue.json"
+
+
+def user_catalogue_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where the user's catalogue is installed; it may not exist."""
+    return user_folder(os.environ if environ is None else environ) / FILE_NAME
+
+
+def active_catalogue() -> Catalogue:
+    """
+    Return the catalogue in use: the user's if it is newer than the one of this release.
+
+    Raises:
+        ConfigError: If the user's file cannot be read.
+
+    """
+    shipped = _read_shipped()
+    file = user_catalogue_file()
+    try:
+        facts = file.stat()
+    except OSError:  # not installed, or a folder that cannot be searched
+        return shipped
+    installed = _read(file, facts.st_mtime_ns, facts.st_size)
+    return installed if installed.date > shipped.date else shipped
+
+
+def provider_rows(provider: str, endpoint: Endpoint) -> Section:
+    """
+    Return the rows of the catalogue in use for *endpoint* of *provider*, "" for any other server.
+
+    Raises:
+        ConfigError: If the user's file is invalid.
+
+    """
+    catalogue = active_catalogue()
+    try:
+        return rows_of(catalogue, provider, endpoint)
+    except ValueError as error:
+        raise _invalid(user_catalogue_file(), error) from error
+
+
+@lru_cache(maxsize=1)
+def _read_shipped() -> Catalogue:
+    return parse_catalogue(shipped_catalogue_file().read_bytes())
+
+
+@lru_cache(maxsize=1)
+def _read(file: Path, _changed: int, _size: int) -> Catalogue:
+    try:
+        return parse_catalogue(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _invalid(file, error) from error
+
+
+def _invalid(file: Path, error: Exception) -> ConfigError:
+    text = f"the catalogue of models cannot be used: {error}"
+    fix = "install it again with ccproxy models --update FILE, or remove it with --reset"
+    return ConfigError([Mistake(file=file, line=None, text=text, fix=fix)])

@@ -1,0 +1,169 @@
+"""
+The catalogue: facts about single models, with their source and date.
+
+`catalogue.json` has one line per model. Its sections are named like presets, or like regions and
+plans of one that have models or prices of their own. A row replaces what the model card of
+`providers.toml` assumes about the model's family. A refreshed file can be installed without a
+release, so this module reads bytes; `config/catalogue/catalogue_file.py` chooses the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+from ccproxy.providers.pricing import Price
+from ccproxy.providers.quirks import Api, EffortWord
+
+Status = Literal["current", "preview", "deprecated", "retired"]
+FORMAT = 1
+"""The number of the file's format; another one cannot be read."""
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}").fullmatch
+_VERSION = re.compile(r"[-@]20\d{2}-?\d{2}-?\d{2}$").sub
+
+
+class ModelFacts(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Facts about one model at one provider; None where a fact is unknown."""
+
+    source: str
+    """Codes of `Catalogue.sources`, separated by blanks."""
+    date: str
+    """Day of the newest source, YYYY-MM-DD."""
+    status: Status = "current"
+    retires: str = ""
+    """Day from which the provider refuses the model or answers with another one, YYYY-MM-DD."""
+    successor: str = ""
+    """Model that the provider or the catalogue recommends instead."""
+    window: int | None = None
+    """Context window in tokens, input and output together."""
+    max_input: int | None = None
+    """Largest number of input tokens, if that is less than the window."""
+    max_output: int | None = None
+    images: bool | None = None
+    pdf: bool | None = None
+    api: Api | None = None
+    """The dialect in which the model has tools and reasoning."""
+    efforts: tuple[EffortWord, ...] | None = None
+    always_reasons: bool | None = None
+    """True if reasoning cannot be switched off."""
+    price: Price | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse rows without a source or with dates that are none."""
+        if not self.source.split():
+            raise ValueError("a row needs a source")
+        for name, day in (("date", self.date), ("retires", self.retires or "2000-01-01")):
+            if not _DATE(day):
+                raise ValueError(f'{name} must be YYYY-MM-DD, got "{day}"')
+
+    @property
+    def prompt_window(self) -> int | None:
+        """The largest prompt in tokens."""
+        return self.max_input or self.window
+
+
+Section = dict[str, ModelFacts]
+"""Rows by the model's name."""
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    date: str
+    sources: dict[str, str]
+    models: dict[str, msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """One file. Sections are decoded when they are needed: a worker needs one."""
+
+    date: str
+    """Day of the file, YYYY-MM-DD."""
+    sources: Mapping[str, str]
+    """What the codes of the rows mean."""
+    sections: Mapping[str, msgspec.Raw]
+
+    def section(self, name: str) -> Section:
+        """
+        Return the rows of a section, none if there is no such section.
+
+        Raises:
+            ValueError: If the rows are invalid.
+
+        """
+        raw = self.sections.get(name)
+        return {} if raw is None else msgspec.json.decode(raw, type=Section)
+
+    def everything(self) -> dict[str, Section]:
+        """
+        Return all rows.
+
+        Raises:
+            ValueError: If rows are invalid, or name a source that is not explained.
+
+        """
+        sections = {name: self.section(name) for name in self.sections}
+        for name, section in sections.items():
+            for model, row in section.items():
+                if unknown := [code for code in row.source.split() if code not in self.sources]:
+                    raise ValueError(f"{name}, {model}: unknown source {' '.join(unknown)}")
+        return sections
+
+
+def parse_catalogue(data: bytes) -> Catalogue:
+    """
+    Read a file; its sections are not decoded yet.
+
+    Raises:
+        ValueError: If it is not a catalogue.
+
+    """
+    file = msgspec.json.decode(data, type=_File)
+    if not _DATE(file.date):
+        raise ValueError(f'date must be YYYY-MM-DD, got "{file.date}"')
+    return Catalogue(date=file.date, sources=file.sources, sections=file.models)
+
+
+def format_catalogue(catalogue: Catalogue) -> bytes:
+    """Return the file of *catalogue*: sections and models in their order, one row per line."""
+    lines = [f'"format": {FORMAT},', f'"date": {_json(catalogue.date)},', '"sources": {']
+    lines += [_entries({code: _json(text) for code, text in catalogue.sources.items()}), "},"]
+    sections = {
+        name: "{\n" + _entries({model: _json(row) for model, row in rows.items()}) + "\n}"
+        for name, rows in catalogue.everything().items()
+    }
+    return "\n".join(["{", *lines, '"models": {', _entries(sections), "}", "}", ""]).encode()
+
+
+def shipped_catalogue_file() -> Path:
+    """Return the catalogue that is a part of this release."""
+    return Path(__file__).with_name("catalogue.json")
+
+
+def rows_by_name(rows: Section) -> Mapping[str, ModelFacts]:
+    """Return *rows* by the lower-case name, for `row_of`."""
+    return MappingProxyType({name.lower(): row for name, row in rows.items()})
+
+
+def row_of(rows: Mapping[str, ModelFacts], model: str) -> ModelFacts | None:
+    """Return the row of *model*; a dated version has the row of the name without the date."""
+    name = model.lower()
+    return rows.get(name) or rows.get(_VERSION("", name))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _entries(values: Mapping[str, str]) -> str:
+    return ",\n".join(f"{_json(key)}: {text}" for key, text in values.items())
