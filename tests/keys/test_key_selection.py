@@ -258,6 +258,19 @@ def test_a_key_that_was_removed_is_left(tmp_path):
         backend.close()
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        key_selection.NEW_PREFIX,
+        key_selection.WAITED,
+        key_selection.REFUSED_REQUEST,
+        key_selection.REMOVED,
+    ],
+)
+def test_every_reason_of_a_move_has_a_text(reason):
+    assert "key" in describe_move_reason(reason)
+
+
 # Moves to a preferred key.
 
 
