@@ -85,6 +85,7 @@ def _started(
         "ccproxy": targets.ccproxy(setup),
         "ccproxy-responses": targets.ccproxy(setup, api="responses"),
         "ccproxy-direct": targets.ccproxy(setup, api="messages"),
+        **{name: targets.ccproxy(setup, name=name) for name in targets.AFFINITIES},
         "nginx": targets.nginx(setup),
     }
     if options.peers:

@@ -25,6 +25,7 @@ _HEADERS = (
     "anthropic-beta: claude-code-20250219,interleaved-thinking-2025-05-14\r\n"
     "x-app: cli\r\nx-stainless-lang: js\r\nx-stainless-os: Linux\r\nx-stainless-timeout: 600\r\n"
     "anthropic-dangerous-direct-browser-access: true\r\nConnection: keep-alive\r\n"
+    "x-claude-code-session-id: 3f2a91bc-8a55-4b1e-9d6e-6c1f0f2f7f10\r\n"
 )
 
 

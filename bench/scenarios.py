@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench import clocks, payloads
 from bench.load import Outcome, Plan, get, percentile, play, post
-from bench.targets import Target
+from bench.targets import AFFINITIES, Target
 
 CHUNK_DELAY_MS = 20
 """Milliseconds between two chunks of a paced stream: about fifty tokens a second."""
@@ -46,6 +46,7 @@ class Scenario:
         family: Scenarios of one family in rising order; after a failure the rest is skipped.
         converts_only: Skip direct mode.
         ours_only: Measure ccproxy only.
+        with_keys: Measure the targets with five keys only, which the others leave out.
     """
 
     name: str
@@ -57,9 +58,12 @@ class Scenario:
     family: str
     converts_only: bool = False
     ours_only: bool = False
+    with_keys: bool = False
 
     def suits(self, target: Target) -> bool:
         """Return whether *target* takes part."""
+        if self.with_keys or target.name in AFFINITIES:
+            return self.with_keys and target.name in AFFINITIES
         if target.direct and self.converts_only:
             return False
         return not self.ours_only or target.name.startswith("ccproxy")
@@ -105,6 +109,13 @@ def whole(name: str, payload: str, *, at_once: int, figure: str = "cpu_us_reques
     return Scenario(
         name=name, title=title, take=take, figure=figure, unit="µs CPU", others=others, family=name
     )
+
+
+def with_keys(payload: str) -> Scenario:
+    """Whole answers with five keys: rotation next to sessions that stay with their key."""
+    plain = whole(payload, payload, at_once=8)
+    title = f"{plain.title}, five keys"
+    return replace(plain, name=f"keys-{payload}", title=title, family="keys", with_keys=True)
 
 
 def streamed(kind: str, chunks: int, *, at_once: int = 8) -> Scenario:
@@ -234,6 +245,7 @@ SCENARIOS = (
     memory(800),
     whole("request-small", "small", at_once=32),
     whole("request-turn", "turn", at_once=8),
+    with_keys("turn"),
     whole("request-long", "long", at_once=2),
     whole("request-image", "image", at_once=4),
     whole("request-endless", "endless", at_once=1),

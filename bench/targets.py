@@ -23,6 +23,10 @@ SERVER_CPU = "1"
 """The processor of the servers, if there are two; client and upstream use the other."""
 
 
+AFFINITIES = {"ccproxy-rotation": "off", "ccproxy-affinity": "session"}
+"""The targets with five keys, and their KEY_AFFINITY."""
+
+
 class NotStarted(Exception):
     """A target did not start; the message gives the cause."""
 
@@ -41,6 +45,8 @@ class Target:
     @property
     def baseline(self) -> str:
         """The target by which its figures are divided."""
+        if self.name in AFFINITIES:
+            return "ccproxy-rotation"
         return "bare-direct" if self.direct else "bare"
 
 
@@ -175,14 +181,18 @@ _NAMES = {"chat": "ccproxy", "responses": "ccproxy-responses", "messages": "ccpr
 
 
 @contextlib.contextmanager
-def ccproxy(setup: Setup, *, api: str = "chat") -> Iterator[list[Target]]:
-    """Run one ccproxy worker without a supervisor, with the allocator settings of a fleet."""
-    name = _NAMES[api]
+def ccproxy(setup: Setup, *, api: str = "chat", name: str = "") -> Iterator[list[Target]]:
+    """
+    Run one ccproxy worker without a supervisor, with the allocator settings of a fleet.
+
+    With a *name* of `AFFINITIES` it has five keys.
+    """
+    name = name or _NAMES[api]
     (port,) = free_ports(1)
     home = setup.folder / name
     home.mkdir()
     env_file = home / "bench.env"
-    write_settings(env_file, setup.upstream, api=api)
+    write_settings(env_file, setup.upstream, api=api, affinity=AFFINITIES.get(name, ""))
     command = [sys.executable, "-m", "ccproxy.worker", "--home", str(home), "--label", name]
     command += ["--env-file", str(env_file), "--port", str(port), "--nonce", "00"]
     log = home / "worker.out"
@@ -190,11 +200,13 @@ def ccproxy(setup: Setup, *, api: str = "chat") -> Iterator[list[Target]]:
         yield [Target(name=name, port=port, pid=pid, direct=api == "messages")]
 
 
-def write_settings(file: Path, upstream_url: str, *, api: str = "chat") -> None:
+def write_settings(file: Path, upstream_url: str, *, api: str = "chat", affinity: str = "") -> None:
     """Write the env file of a proxy in front of the scripted provider."""
+    keys = [f"sk-bench-{number:04}" for number in range(1, 6 if affinity else 2)]
     lines = [
         f"PROVIDER_BASE_URL={upstream_url}" + ("" if api == "messages" else "/v1"),
-        "PROVIDER_API_KEY=sk-bench-0001",
+        f"PROVIDER_API_KEY={','.join(keys)}",
+        f"KEY_AFFINITY={affinity or 'session'}",
         f"PROVIDER_API={api}",
         "BIG_MODEL=gpt-4o",
         "MIDDLE_MODEL=gpt-4o",

@@ -36,8 +36,8 @@ BYTES_PER_TOKEN = 4
 _LONGEST_ID = 256
 """Characters of a client's session id that are read."""
 _NAME_LENGTH = 8
-_MOST_SYSTEM, _MOST_FIRST, _TOOLS_END = 16 * 1024, 32 * 1024, 2 * 1024
-"""Bytes that are hashed: of the system prompt, the first message, and each end of the tools."""
+_END, _MOST_FIRST = 512, 32 * 1024
+"""Bytes that are hashed: of both ends of system prompt and tools, and of the first message."""
 _COMPACTION_START = 4 * 1024
 # The marker of a cache breakpoint is on another message with every turn.
 _CACHE_CONTROL = re.compile(rb'(?:,\s*)?"cache_control"\s*:\s*\{[^{}]*\}')
@@ -80,12 +80,12 @@ def find_session(
     agent = headers.get(AGENT_ID_HEADER, "")[:_LONGEST_ID]
     if not agent:
         return SessionRef(
-            id=_digest(session), name=name, tokens=tokens, is_compaction=is_compaction
+            id=_digest_of(session), name=name, tokens=tokens, is_compaction=is_compaction
         )
     return SessionRef(
-        id=_digest(f"{session}\n{agent}"),
+        id=_digest_of(f"{session}\n{agent}"),
         name=name,
-        parent=_digest(session) if affinity == "session" else "",
+        parent=_digest_of(session) if affinity == "session" else "",
         tokens=tokens,
         is_compaction=is_compaction,
     )
@@ -101,16 +101,12 @@ def _session_of_conversation(conversation: Conversation | None, tokens: int) -> 
     system = conversation.system
     if not is_present(system) and conversation.messages[0] is not first:
         system = conversation.messages[0].content
-    digest = hashlib.blake2b(_system_start(system), digest_size=12)
-    digest.update(b"%d" % len(tools))
-    digest.update(tools[:_TOOLS_END])
-    digest.update(tools[-_TOOLS_END:])
-    if first is not None:
-        start = bytes(memoryview(first.content)[:_MOST_FIRST])
-        if b"cache_control" in start:
-            start = _CACHE_CONTROL.sub(b"", start)
-        digest.update(start)
-    found = digest.hexdigest()
+    start = b"" if first is None else bytes(memoryview(first.content)[:_MOST_FIRST])
+    if b"cache_control" in start:
+        start = _CACHE_CONTROL.sub(b"", start)
+    prompt = _stable_part(system)
+    parts = (prompt[:_END], prompt[-_END:], tools[:_END], tools[-_END:], start)
+    found = _digest(b"%d %d " % (len(prompt), len(tools)) + b"".join(parts))
     return SessionRef(
         id=found,
         name=f"~{found[:_NAME_LENGTH]}",
@@ -119,14 +115,13 @@ def _session_of_conversation(conversation: Conversation | None, tokens: int) -> 
     )
 
 
-def _system_start(system: msgspec.Raw) -> bytes:
-    """Return the beginning of the system prompt, without a block that changes."""
-    if not is_present(system):
-        return b""
-    start = bytes(memoryview(system)[:_MOST_SYSTEM])
+def _stable_part(system: msgspec.Raw) -> memoryview:
+    """Return the system prompt without a first block that changes."""
+    view = memoryview(system)
+    start = bytes(view[:_END])
     if (line := start.find(BILLING_LINE, 0, 256)) >= 0:
-        return start[start.find(b"}", line) + 1 :]
-    return start
+        return view[start.find(b"}", line) + 1 :]
+    return view
 
 
 def _is_compaction(conversation: Conversation | None) -> bool:
@@ -138,6 +133,9 @@ def _is_compaction(conversation: Conversation | None) -> bool:
     return COMPACTION_PROMPT in bytes(memoryview(last.content)[:_COMPACTION_START])
 
 
-def _digest(text: str) -> str:
-    data = text.encode("utf-8", "surrogateescape")
+def _digest_of(text: str) -> str:
+    return _digest(text.encode("utf-8", "surrogateescape"))
+
+
+def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=12).hexdigest()
