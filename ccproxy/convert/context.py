@@ -136,6 +136,7 @@ class ConversionContext:
             tools=converted.tools,
             unsent=converted.unsent,
             sees_images=target.quirks.images,
+            vocabulary=target.quirks.vocabulary,
         )
 
     def check_window(self, request: MessagesRequest, model: str, *, estimated: int) -> None:

@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import re
+import string
 from codecs import utf_8_decode
 from operator import add, sub
 from typing import Any, Final, NamedTuple
@@ -212,12 +213,16 @@ class CharacterCounts(NamedTuple):
     """
     Characters of a text by class, for the token estimate. Counts of parts can be added.
 
-    ASCII except digits and spaces is the rest: characters minus everything else.
+    A run that continues in the next part counts in both.
     """
 
-    characters: int
+    letters: int
+    """ASCII letters."""
+    punctuation: int
+    """The other printable characters of ASCII, and control characters."""
     digits: int
-    spaces: int
+    digit_runs: int
+    space_runs: int
     scripts: tuple[int, ...] = ()
     """Characters outside ASCII, by the entries of `SCRIPTS`; empty for pure ASCII."""
 
@@ -229,14 +234,16 @@ class CharacterCounts(NamedTuple):
             scripts = tuple(map(operation, scripts or _NO_SCRIPTS, other.scripts))
             scripts = scripts if any(scripts) else ()
         return CharacterCounts(
-            self.characters + sign * other.characters,
+            self.letters + sign * other.letters,
+            self.punctuation + sign * other.punctuation,
             self.digits + sign * other.digits,
-            self.spaces + sign * other.spaces,
+            self.digit_runs + sign * other.digit_runs,
+            self.space_runs + sign * other.space_runs,
             scripts,
         )
 
 
-NO_CHARACTERS: Final = CharacterCounts(0, 0, 0)
+NO_CHARACTERS: Final = CharacterCounts(0, 0, 0, 0, 0)
 
 SCRIPTS: Final = {
     "latin": (0xC2, 0xCB),
@@ -252,7 +259,6 @@ SCRIPTS: Final = {
 """Groups of scripts by the first byte of their characters in UTF-8, both ends included."""
 _NO_SCRIPTS = (0,) * len(SCRIPTS)
 
-_DIGITS = b"0123456789"
 _NOT_FIRST_BYTES = bytes(range(0xC2))
 _WITHOUT_SCRIPT = {
     name: bytes(set(range(256)) - set(range(first, last + 1)))
@@ -260,19 +266,43 @@ _WITHOUT_SCRIPT = {
 }
 
 
+def _marks(characters: bytes) -> bytes:
+    """Return a table for `bytes.translate` that maps *characters* to 1 and all others to 0."""
+    return bytes(byte in characters for byte in range(256))
+
+
+_LETTERS = _marks(string.ascii_letters.encode())
+_DIGITS = _marks(string.digits.encode())
+_SPACES = _marks(b" ")
+_PUNCTUATION = _marks(
+    bytes(set(range(128)) - set(f"{string.ascii_letters}{string.digits} ".encode()))
+)
+
+
 def count_characters(text: bytes) -> CharacterCounts:
-    """Count the characters of valid UTF-8 by class, in a few passes of C code."""
-    digits = len(text) - len(text.translate(None, _DIGITS))
-    spaces = text.count(b" ")
-    if text.isascii():
-        return CharacterCounts(len(text), digits, spaces)
-    first_bytes = text.translate(None, _NOT_FIRST_BYTES)
-    scripts = tuple(len(first_bytes.translate(None, rest)) for rest in _WITHOUT_SCRIPT.values())
-    ascii_size = len(text) - len(text.translate(None, _ASCII))
-    return CharacterCounts(ascii_size + len(first_bytes), digits, spaces, scripts)
+    """
+    Count the characters of valid UTF-8 by class, in a few passes of C code.
+
+    Characters of a class are bits of a long integer, which counts twice as fast as searching.
+    """
+    digits, spaces = _bits(text, _DIGITS), _bits(text, _SPACES)
+    scripts: tuple[int, ...] = ()
+    if not text.isascii():
+        first_bytes = text.translate(None, _NOT_FIRST_BYTES)
+        scripts = tuple(len(first_bytes.translate(None, rest)) for rest in _WITHOUT_SCRIPT.values())
+    return CharacterCounts(
+        letters=_bits(text, _LETTERS).bit_count(),
+        punctuation=_bits(text, _PUNCTUATION).bit_count(),
+        digits=digits.bit_count(),
+        # A run begins at a character of the class that does not follow another one.
+        digit_runs=(digits & ~(digits << 8)).bit_count(),
+        space_runs=(spaces & ~(spaces << 8)).bit_count(),
+        scripts=scripts,
+    )
 
 
-_ASCII = bytes(range(128))
+def _bits(text: bytes, marks: bytes) -> int:
+    return int.from_bytes(text.translate(marks), "little")
 
 
 class ScannedBody(NamedTuple):

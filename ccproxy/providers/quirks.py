@@ -16,12 +16,18 @@ import msgspec
 EffortWord = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
 """In rising order, except Groq's "default", which only turns reasoning on."""
 
+Vocabulary = Literal["o200k", "deepseek", "qwen", "gemma", "llama", "tekken", "mixed"]
+"""The tokenizer's vocabulary, for the token estimate; mixed: unknown."""
+
 Api = Literal["chat", "responses", "messages"]
 """A dialect: Chat Completions, Responses, or Messages (direct mode)."""
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The quirks of a provider or one of its models."""
+
+    vocabulary: Vocabulary = "mixed"
+    """The vocabulary that counts most like the model's own."""
 
     # The request: limits and sampling.
 

@@ -19,6 +19,8 @@ REFUSALS = "refusals"
 """Name of the value that holds what the provider refused."""
 SESSIONS = "sessions"
 """Name of the value that holds the key of each session."""
+CALIBRATION = "token factors"
+"""Name of the value that holds the factors of the token estimate; of older weights: calibration."""
 
 Rows = Mapping[str, Mapping[str, Any]]
 

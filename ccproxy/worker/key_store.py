@@ -23,7 +23,7 @@ from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.errors import CcproxyError
 from ccproxy.keys.pool import KeyPool
-from ccproxy.store.key_database import REFUSALS, SESSIONS, KeyStore, Rows
+from ccproxy.store.key_database import CALIBRATION, REFUSALS, SESSIONS, KeyStore, Rows
 
 SAVE_AFTER = 0.2
 """Seconds in which changes are collected; a crash loses no more."""
@@ -104,7 +104,7 @@ class KeyStateKeeper:
             except _UNREADABLE as error:
                 self._log.warning("store.row_unreadable", row=name, reason=repr(error))
         try:
-            self._state.calibration.restore(self._store.load_value("calibration") or {})
+            self._state.calibration.restore(self._store.load_value(CALIBRATION) or {})
             self._restore_refusals()
         except _UNREADABLE as error:
             self._log.warning("store.row_unreadable", row="learnt", reason=repr(error))
@@ -224,7 +224,7 @@ class KeyStateKeeper:
             self._store.save_value(name, stored)
 
     def _values(self) -> dict[str, object]:
-        values: dict[str, object] = {"calibration": self._state.calibration.export()}
+        values: dict[str, object] = {CALIBRATION: self._state.calibration.export()}
         if self._state.keeps_refusals:
             values[REFUSALS] = self._state.learned.export()
         if self._state.pool.keeps_sessions and self._state.pool.is_writer:

@@ -87,6 +87,8 @@ class ScanCache:
 
     def _scan_difference(self, similar: ScannedBody, body: bytes) -> ScannedBody | None:
         """Scan the bytes that differ; None if that is not sufficient."""
+        if similar.body == body:
+            return similar
         start, tail = self._common_ends(similar.body, body)
         end = len(body) - tail
         # An escape may begin in one part and end in the next.
@@ -118,6 +120,8 @@ class ScanCache:
             old[len(old) - tail - block : len(old) - tail], 0, len(new) - tail
         ):
             tail += block
+        # The first and last difference may continue a run, or end one, so a common byte is scanned.
+        start, tail = max(0, start - 1), max(0, tail - 1)
         while start < len(old) and _is_continuation(old[start]):
             start -= 1
         while tail and _is_continuation(old[-tail]):
