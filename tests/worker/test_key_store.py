@@ -228,7 +228,9 @@ async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
         pytest.param("INSERT INTO keys VALUES ('x', '5')", 0, id="unknown key, no object"),
         pytest.param("UPDATE keys SET state = '{}'", 1, id="not our object"),
         pytest.param(
-            "INSERT OR REPLACE INTO meta VALUES ('token factors', x'5b315d')", 1, id="not our factors"
+            "INSERT OR REPLACE INTO meta VALUES ('token factors', x'5b315d')",
+            1,
+            id="not our factors",
         ),
         pytest.param(
             "INSERT OR REPLACE INTO meta VALUES ('refusals', x'5b315d')", 1, id="not our lessons"
