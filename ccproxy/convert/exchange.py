@@ -20,6 +20,7 @@ from ccproxy.convert.chat.relay import ChatRelay
 from ccproxy.convert.common.conversion import ConvertedRequest
 from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.prompt_prefix import Prompt
 from ccproxy.convert.responses.answer import to_message as response_to_message
 from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
@@ -173,6 +174,10 @@ class Exchange:
     def known_dropped(self) -> tuple[str, ...]:
         """As `dropped`, without fields that the Messages API does not have."""
         return (*self._filtered, *self._converted.dropped)
+
+    def prompt(self) -> Prompt:
+        """Return the blocks of the client's prompt, to compare them with those of another."""
+        return Prompt(self._request, keeps_attribution=False)
 
     @property
     def usage(self) -> Mapping[str, Any]:

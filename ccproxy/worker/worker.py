@@ -25,6 +25,7 @@ from ccproxy.store.key_database import keys_path
 from ccproxy.worker.abilities.search_client import SearchClient
 from ccproxy.worker.accounting.account_watch import AccountWatch
 from ccproxy.worker.accounting.budget_guard import BudgetGuard, open_budgets
+from ccproxy.worker.activity.cache_detective import CacheDetective
 from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
 from ccproxy.worker.key_pool import make_pool
@@ -174,6 +175,8 @@ def make_worker(
         server=config.base_url,
         keeps_refusals=table is not None,
     )
+    session = make_session(config, home=home, authenticator=authenticator, log=log, redact=redact)
+    detective = CacheDetective(session.usage.cost)
     return Worker(
         config=config,
         logs=Logs(events=log, requests=request_log or log, redact=redact),
@@ -186,12 +189,10 @@ def make_worker(
         chooser=chooser,
         search=SearchClient(config),
         siblings=Siblings(chooser, FleetToken(signing_key)),
-        session=make_session(
-            config, home=home, authenticator=authenticator, log=log, redact=redact
-        ),
+        session=session,
         accounts=AccountWatch(config, pool=pool, log=log),
         budgets=open_budgets(config, state=state, secret=signing_key, log=log),
-        activity=Activity(config.label, redact=redact),
+        activity=Activity(config.label, redact=redact, detective=detective),
     )
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ccproxy.convert.exchange import Exchange
+from ccproxy.convert.prompt_prefix import first_change
 from ccproxy.errors import Problem
 from ccproxy.providers.quirks import Quirks
 from tests import grammar
@@ -69,6 +70,13 @@ def test_max_tokens_are_clamped(limits, wanted, sent):
 
 def test_what_is_dropped_is_told():
     assert "container" in exchange(prompt(container="c1")).dropped
+
+
+def test_prompts_of_two_exchanges_can_be_compared():
+    before, now = exchange(prompt("one")).prompt(), exchange(prompt("two")).prompt()
+    change = first_change(before.condense(), now)
+    assert change is not None
+    assert change.block == "messages[0]"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model":1}', b'{"model":"m","messages":[]}'])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.providers.pricing import Price
@@ -47,6 +48,11 @@ class UsageCounter:
             self._writer.put(used)
         return used
 
+    def cost(self, model: str, usage: Mapping[str, Any]) -> float | None:
+        """Return the cost of *usage* in dollars; None if the price is unknown."""
+        price = self._price(model)
+        return None if price is None else price.cost(usage)
+
     def close(self) -> None:
         """Write what is pending; blocks until it is written."""
         if self._writer is not None:
@@ -56,7 +62,6 @@ class UsageCounter:
         # Without an answer, the usage is only the estimate for `message_start`.
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
-        price = self._price(record.model)
         return Used(
             at=self._wall(),
             label=self._label,
@@ -69,5 +74,5 @@ class UsageCounter:
             written=usage.get("cache_creation_input_tokens") or 0,
             reasoning=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
             ttfb=ttfb,
-            cost=None if price is None else price.cost(usage),
+            cost=self.cost(record.model, usage),
         )

@@ -23,6 +23,7 @@ from ccproxy.ipc.activity import (
     RequestTimeline,
 )
 from ccproxy.ipc.control_messages import RequestsRequest
+from ccproxy.worker.activity.cache_detective import CacheDetective, ReadPrompt
 from ccproxy.worker.activity.event_feed import EventFeed
 from ccproxy.worker.activity.timeline import timeline_of
 from ccproxy.worker.activity.traffic import TrafficMeter
@@ -35,7 +36,10 @@ MAX_FINISHED = 1000
 class Activity:
     """What a worker is doing and has done."""
 
-    def __init__(self, label: str, *, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, label: str, *, redact: Callable[[str], str], detective: CacheDetective
+    ) -> None:
+        self._detective = detective
         self.traffic = TrafficMeter()
         self.feed = EventFeed(label)
         self._label = label
@@ -71,8 +75,9 @@ class Activity:
         )
         self._publish("key.refused", key=key)
 
-    def finish(self, record: AccessRecord) -> None:
-        """Take a request to a model that has ended."""
+    def finish(self, record: AccessRecord, read: ReadPrompt | None) -> None:
+        """Take a request to a model that has ended; *read* returns its prompt."""
+        record.cache_loss = self._detective.note(record, read)
         self._finished.append(record)
         if not record.answered_by:
             self.traffic.note(record)

@@ -174,7 +174,7 @@ def _finish_record(request: ClientRequest, route: Route) -> None:
         record.finish(worker.logs.requests)
         if route.is_for_model and record.requested:
             used = worker.session.note(record, request.headers)
-            worker.activity.finish(record)
+            worker.activity.finish(record, request.read_prompt)
         if record.session:
             worker.session.clients.end(record)
     except Exception:  # noqa: BLE001 - the client has its response already

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
+from ccproxy.convert.prompt_prefix import read_prompt
 from ccproxy.worker.abilities.web_search import (
     answer_search,
     requested_direct_search,
@@ -31,8 +34,10 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
     if worker.config.api == "messages":
         if (search := requested_direct_search(request, body)) is not None:
             return await answer_search(request, search)
+        request.read_prompt = partial(read_prompt, body, keeps_attribution=True)
         return await direct_mode.messages(request, body)
     exchange = converted(request, body)
     if exchange.searches and (search := requested_search(request, exchange)) is not None:
         return await answer_search(request, search)
+    request.read_prompt = exchange.prompt
     return await converted_mode.answer(request, exchange)
