@@ -268,7 +268,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         client_keys=env.read(s.ANTHROPIC_API_KEY),
         pass_client_key=passes,
         takes_anthropic_keys=preset.takes_anthropic_keys,
-        models=_models(env, preset, model_source, rows),
+        models=_models(env, preset, model_source, rows, is_named=bool(named)),
         log_level=env.read(s.LOG_LEVEL),
         max_tokens_limit=env.read(s.MAX_TOKENS_LIMIT),
         min_tokens_limit=env.read(s.MIN_TOKENS_LIMIT),
@@ -333,7 +333,12 @@ def _recognized_preset(env: EnvReader) -> str:
 
 
 def _models(
-    env: EnvReader, preset: Preset, source: Preset, rows: Mapping[str, ModelFacts]
+    env: EnvReader,
+    preset: Preset,
+    source: Preset,
+    rows: Mapping[str, ModelFacts],
+    *,
+    is_named: bool,
 ) -> ModelMap:
     """Return the models: tiers and name patterns of *source*, model cards of *preset*."""
     big = env.read(s.BIG_MODEL) or source.big
@@ -356,5 +361,6 @@ def _models(
         cards=cards[:-1],
         unknown=cards[-1],
         rows=rows,
+        passes_rows=patterns is None and is_named,
         prices=tuple((name, Price.of(price)) for name, price in env.read(s.PRICES)),
     )

@@ -205,6 +205,16 @@ class AccountRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetiringModel:
+    """A configured model that the provider has retired or will soon retire."""
+
+    model: str = ""
+    date: str = ""
+    """YYYY-MM-DD; empty if it is unknown."""
+    successor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRow:
     """A budget and what has been spent of it in the current period."""
 
@@ -306,6 +316,8 @@ class WorkerState:
     """Log lines lost since the start because the disk was full."""
     models: Mapping[str, str | None] = field(default_factory=dict)
     """Model names by tier."""
+    retiring: tuple[RetiringModel, ...] = ()
+    """Those of them that are retired, or will be within 30 days."""
     switched: str = ""
     """Name of the active switch of models; empty if the env file's models are used."""
     passes_to: str = ""

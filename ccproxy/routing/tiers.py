@@ -46,6 +46,8 @@ class ModelMap:
     """The card of a model that matches none of `cards`."""
     rows: Mapping[str, ModelFacts] = field(default_factory=dict)
     """The catalogue's facts about single models, by the lower-case name."""
+    passes_rows: bool = False
+    """True: the names in `rows` are sent unchanged."""
     prices: tuple[tuple[str, Price], ...] = ()
     """The user's prices by name pattern; they override those of the cards."""
 
@@ -121,7 +123,7 @@ class ModelMap:
 
     def _passes(self, name: str) -> bool:
         lower = name.lower()
-        is_known = lower in self._listed_names or lower in self.rows
+        is_known = lower in self._listed_names or (self.passes_rows and lower in self.rows)
         return is_known or any(matches(name) for matches in self._pass)
 
 

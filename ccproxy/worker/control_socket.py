@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from ccproxy.ipc.control_messages import (
     Reply,
     Request,
     RequestsRequest,
+    RetiringModel,
     SessionRequest,
     WatchRequest,
     WorkerState,
@@ -39,6 +41,7 @@ from ccproxy.ipc.control_messages import (
     encode,
 )
 from ccproxy.logs import LogFile
+from ccproxy.routing.retirement import NOTICE_DAYS, retirements
 from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
@@ -194,6 +197,7 @@ class ControlSocket:
             max_connections=self._lifecycle.http.max_connections,
             log_dropped_total=self._log_file.dropped_total if self._log_file else 0,
             models=worker.chooser.tiers(),
+            retiring=_retiring(worker),
             switched=worker.chooser.switch.name,
             passes_to=session.bypass.url if session.bypass.is_active else "",
             keeps_history=session.history.is_on,
@@ -260,3 +264,11 @@ async def _read_line(connection: socket.socket) -> bytes:
             break
         line += data
     return line.partition(b"\n")[0]
+
+
+def _retiring(worker: Worker) -> tuple[RetiringModel, ...]:
+    """Return the models of the tiers that are or soon will be retired."""
+    until = time.strftime("%Y-%m-%d", time.gmtime(time.time() + NOTICE_DAYS * 86400))
+    models = filter(None, worker.chooser.tiers().values())
+    found = retirements(models, worker.config.models.card, until=until)
+    return tuple(RetiringModel(**each._asdict()) for each in found)

@@ -35,6 +35,7 @@ CHECKS = (
     Check("workers", fleet_checks.workers),
     Check("changes", fleet_checks.changes),
     Check("keys", fleet_checks.keys),
+    Check("models", fleet_checks.models),
     Check("ports", fleet_checks.ports),
     Check("reach", fleet_checks.reach),
     Check("control", fleet_checks.control),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from ccproxy.cli.service.install import launchd_service, lingers, systemd_servic
 from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import CcproxyError
 from ccproxy.ipc.socket_paths import socket_path
+from ccproxy.routing.retirement import NOTICE_DAYS, retirement_text, retirements
+from ccproxy.routing.tiers import TIERS, ModelMap
 from ccproxy.text import printable
 
 EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -85,6 +88,30 @@ def keys(scene: Scene) -> Iterator[Finding]:
             report = warn if ready else fail
             text = f"{row.label}: {total - ready} of {total} keys are currently unavailable"
             yield report(text, fix=f"ccproxy keys {row.label}")
+
+
+def models(scene: Scene) -> Iterator[Finding]:
+    """Check for models that the provider has retired or will retire."""
+    now = time.time()
+    today = time.strftime("%Y-%m-%d", time.gmtime(now))
+    until = time.strftime("%Y-%m-%d", time.gmtime(now + NOTICE_DAYS * 86400))
+    is_fine = True
+    for label, config in scene.workers.items():
+        for each in retirements(config.models.tiers(), config.models.card, until=until):
+            is_fine = False
+            report = warn if each.date > today else fail
+            text = retirement_text(each, today=today)
+            change = f"set {_settings_of(config.models, each.model)}" + (
+                f"={each.successor}" if each.successor else f"; ccproxy models {label} lists models"
+            )
+            yield report(f"{label}: {text}", fix=f"{change}, then: ccproxy reload")
+    if is_fine:
+        yield ok("none of the configured models retires within 30 days")
+
+
+def _settings_of(models: ModelMap, model: str) -> str:
+    """Return the setting of the first tier that uses *model*."""
+    return next(f"{tier.upper()}_MODEL" for tier in TIERS if models.tier(tier) == model)
 
 
 def ports(scene: Scene) -> Iterator[Finding]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import click
 
@@ -15,6 +17,7 @@ from ccproxy.cli.render.outcome import UP, bypass_text, fix
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import MARKS, address, columns, state_mark, tilde
 from ccproxy.config.fleet import Fleet
+from ccproxy.routing.retirement import Retirement, retirement_text
 from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, format_duration, format_size, printable
@@ -134,7 +137,12 @@ def _overrides(row: Row) -> list[str]:
         duration = f" for {format_duration(row.inspects_s)} more" if row.inspects_s else ""
         text = f"request bodies can be read{duration} (INSPECT=on)"
         lines.append(f"! {row.label}: {text}   (remove it from the env file)")
-    texts = [*budget_warnings(row.budgets), *account_warnings(row.accounts)]
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    texts = [
+        *budget_warnings(row.budgets),
+        *account_warnings(row.accounts),
+        *(retirement_text(Retirement(*astuple(one)), today=today) for one in row.retiring),
+    ]
     return lines + [f"! {row.label}: {text}" for text in texts]
 
 

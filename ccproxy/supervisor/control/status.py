@@ -12,7 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ccproxy.ipc.control_messages import AccountRow, BudgetRow, KeyCounts, KeyRow, Traffic
+from ccproxy.ipc.control_messages import (
+    AccountRow,
+    BudgetRow,
+    KeyCounts,
+    KeyRow,
+    RetiringModel,
+    Traffic,
+)
 from ccproxy.logs import log_path
 from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
 from ccproxy.supervisor.fleet.worker_slot import UNKNOWN, WorkerSlot
@@ -47,6 +54,7 @@ class Row:
     """Open client connections, of which there are at most `max_connections`."""
     max_connections: int = 0
     models: Mapping[str, str | None] = field(default_factory=dict)
+    retiring: tuple[RetiringModel, ...] = ()
     switched: str = ""
     """Name of the active switch of models; empty if the env file's models are used."""
     passes_to: str = ""
@@ -116,6 +124,7 @@ def row_of(
         connections=sum(one.connections for one in states),
         max_connections=sum(one.max_connections for one in states),
         models=first.models or spec.models,
+        retiring=first.retiring,
         switched=first.switched,
         passes_to=first.passes_to,
         keeps_history=any(one.keeps_history for one in states),

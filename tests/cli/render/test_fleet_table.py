@@ -15,7 +15,7 @@ from ccproxy.cli.exit_codes import exit_code_of
 from ccproxy.cli.render import outcome
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.config.fleet import Fleet
-from ccproxy.ipc.control_messages import BudgetRow
+from ccproxy.ipc.control_messages import BudgetRow, RetiringModel
 from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.protocol import SupervisorInfo
 from ccproxy.supervisor.control.status import Row
@@ -282,3 +282,13 @@ def test_budgets_are_shown_and_low_ones_are_warned_of(text):
     assert "! kimi: budget: client key …k3y1: 4.10 of 5.00 USD per day (82 %)" in shown
     assert "! kimi: budget spent: 1,200 of 1,000 tokens per day (120 %)" in shown
     assert "their price is unknown: x" in shown
+
+
+def test_retiring_models_are_warned_of(text):
+    retiring = (
+        RetiringModel(model="old", date="2199-12-11", successor="new"),
+        RetiringModel(model="gone", date="2024-01-01"),
+    )
+    shown = "\n".join(text(row("kimi", retiring=retiring)))
+    assert "! kimi: the provider retires old on 2199-12-11; its successor is new" in shown
+    assert "! kimi: the provider retired gone on 2024-01-01" in shown

@@ -143,6 +143,10 @@ def ephemeral_port(home):
     table.write_text(table.read_text().replace("18081", "45000"))
 
 
+def retired_model(home):
+    write_env(home, "kimi", f"PROVIDER=mimo\nPROVIDER_API_KEY={KEY}\nSMALL_MODEL=mimo-v2-pro")
+
+
 def in_git(home):
     for words in (["init", "-q"], ["add", "-f", "envs/kimi.env"]):
         subprocess.run(["git", *words], cwd=home, check=True)
@@ -167,6 +171,7 @@ PROBLEMS = [
     (stale_supervisor, "records", "warn", "pids/supervisor.pid"),
     (public_without_key, "reach", "warn", "anyone who can reach 0.0.0.0 can use the keys"),
     (ephemeral_port, "ports", "warn", "port 45000"),
+    (retired_model, "models", "fail", "the provider has retired mimo-v2-pro; its successor is "),
     (in_git, "git", "fail", "git tracks envs/kimi.env"),
 ]
 

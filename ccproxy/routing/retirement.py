@@ -1,0 +1,48 @@
+"""Models that a provider retires: which of an entry's models are affected, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from ccproxy.providers.cards import ModelCard
+
+NOTICE_DAYS = 30
+"""Days before a retirement from which the user is warned."""
+
+
+class Retirement(NamedTuple):
+    """A model that is or will be retired."""
+
+    model: str
+    date: str
+    """YYYY-MM-DD; empty if it is unknown."""
+    successor: str
+    """Empty if none is known."""
+
+
+def retirements(
+    models: Iterable[str], card_of: Callable[[str], ModelCard], *, until: str
+) -> list[Retirement]:
+    """Return those of *models* that are retired or will be before the day *until*, YYYY-MM-DD."""
+    found = []
+    for model in dict.fromkeys(models):
+        facts = card_of(model).facts
+        if facts is None:
+            continue
+        is_near = bool(facts.retires) and facts.retires < until
+        if is_near or (facts.status == "retired" and not facts.retires):
+            found.append(Retirement(model, facts.retires, facts.successor))
+    return found
+
+
+def retirement_text(retirement: Retirement, *, today: str) -> str:
+    """Return a sentence for the user."""
+    model, date, successor = retirement
+    if not date:
+        text = f"the provider has retired {model}"
+    elif date > today:
+        text = f"the provider retires {model} on {date}"
+    else:
+        text = f"the provider retired {model} on {date}"
+    return f"{text}; its successor is {successor}" if successor else text
