@@ -46,6 +46,8 @@ class InputItem(msgspec.Struct, gc=False):
     output: Raw = ABSENT
     summary: Raw = ABSENT
     encrypted_content: str | None = None
+    reasoning: ReasoningConfig | None = None
+    """What a `configuration_update` changes."""
     tools: list[ToolDefinition] = []
     """The tools that an `additional_tools` or a `tool_search_output` adds."""
 

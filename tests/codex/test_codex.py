@@ -81,6 +81,14 @@ async def test_code_mode(codex, provider):
     assert (codex.cwd / "a.txt").read_text() == "one\n"
 
 
+async def test_a_permanent_error_is_shown_at_once(codex, provider):
+    codex.home.write(kimi=settings("chat", provider))
+    provider.script(failure(401, "bad key"))
+    session = await codex.run("kimi", "Do it")
+    assert "Check PROVIDER_API_KEY" in session.messages[-1]
+    assert len(provider.calls) == 1
+
+
 async def test_an_overflow_is_recognised(codex, provider):
     codex.home.write(kimi=settings("chat", provider))
     text = "This model's maximum context length is 1000 tokens, you requested 2000 tokens"

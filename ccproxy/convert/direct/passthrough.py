@@ -54,9 +54,15 @@ class Passthrough:
         request_id: str,
         model: str | None = None,
         requested: str = "",
+        dropped: tuple[str, ...] = (),
     ) -> None:
-        """Read *body*; *model* and *requested* are passed if they differ from its `model`."""
-        body, self.dropped = rules.without_tools(body)
+        """
+        Read *body*; *model* and *requested* are passed if they differ from its `model`.
+
+        *dropped* are the parts of the client's request that *body* was made without.
+        """
+        body, filtered = rules.without_tools(body)
+        self.dropped = (*dropped, *filtered)
         self.known_dropped = self.dropped
         body, head = _read(body, rules)
         check_model(head.model)

@@ -41,6 +41,7 @@ from ccproxy.protocol.literals import (
     is_object,
     is_present,
     is_string,
+    literal,
     text_of,
 )
 from ccproxy.protocol.responses import objects, string
@@ -61,6 +62,13 @@ _NO_OUTPUT: Final = "(no output)"
 _JSON_ONLY: Final = "Answer with one JSON object and nothing else."
 _OUTPUT: Final = "_output"
 """The end of the types of items that are results of calls."""
+_READ_ELSEWHERE: Final = frozenset(("additional_tools", "configuration_update"))
+_COMPACTIONS: Final = frozenset(("compaction", "context_compaction"))
+"""Summaries that only the provider can read which made them."""
+_UNREADABLE: Final = (
+    "(The conversation before this point was summarized by another provider, in a form that cannot "
+    "be read here. Ask the user for what you need of it.)"
+)
 _EFFORTS: Final = {"minimal": "low"}
 """Words for the effort that the Messages API does not have."""
 _CALLS: Final = frozenset(
@@ -90,6 +98,8 @@ class MessagesForm:
         added = [tool for item in items for tool in item.tools]
         self.tools = ToolKinds([*(request.tools or ()), *added], with_search=with_search)
         self._outputs = _outputs_by_id(items)
+        updates = [item.reasoning for item in items if item.reasoning is not None]
+        self._reasoning = _updated(request.reasoning or ReasoningConfig(), updates)
         self._system: list[Block] = []
         self._messages: list[Message] = []
         self._assistant: list[Block] = []
@@ -108,7 +118,7 @@ class MessagesForm:
     # The conversation.
 
     def _add(self, item: InputItem, position: int) -> None:
-        if item.type == "message" and item.role != "assistant":
+        if item.type == "agent_message" or (item.type == "message" and item.role != "assistant"):
             self._add_message(item, position)
         elif item.type == "message":
             blocks = self._blocks(item, position)
@@ -123,7 +133,10 @@ class MessagesForm:
         elif item.type == "item_reference":
             text = "this proxy stores no items: send the item itself"
             raise invalid_request(text, "input", position)
-        elif item.type != "additional_tools":
+        elif item.type in _COMPACTIONS:
+            self._end_assistant()
+            self._messages.append({"role": "user", "content": [_text(literal(_UNREADABLE))]})
+        elif item.type not in _READ_ELSEWHERE:
             self._dropped[f"input.{item.type}"] = None
 
     def _add_message(self, item: InputItem, position: int) -> None:
@@ -131,7 +144,7 @@ class MessagesForm:
         blocks = self._blocks(item, position)
         if not blocks:
             return
-        if item.role == "user":
+        if item.role == "user" or item.type == "agent_message":
             self._messages.append({"role": "user", "content": blocks})
         elif self._messages:
             self._messages.append({"role": "system", "content": blocks})
@@ -170,11 +183,10 @@ class MessagesForm:
         if outputs and outputs[0] is item:
             outputs.popleft()
             content = result_content(item, self._dropped)
-            if is_text := isinstance(content, str | Raw):
+            if isinstance(content, str | Raw):
                 text = content if isinstance(content, str) else text_of(content)
                 content = [{"type": "text", "text": f"Result of an earlier call: {text}"}]
-            if is_text or content:
-                self._messages.append({"role": "user", "content": content})
+            self._messages.append({"role": "user", "content": content})
 
     # The rest of the request.
 
@@ -202,7 +214,7 @@ class MessagesForm:
 
     def _answer_fields(self) -> dict[str, Any]:
         """Return the fields about reasoning and the format of the answer."""
-        reasoning = self.request.reasoning or ReasoningConfig()
+        reasoning = self._reasoning
         fields: dict[str, Any] = {}
         output: dict[str, Any] = self._format()
         if reasoning.effort == "none":
@@ -246,7 +258,8 @@ class MessagesForm:
             self.tools.keep_only(map(_chosen_name, objects(choice.get("tools"))))
             return _CHOICES.get(string(choice.get("mode")))
         name = _chosen_name(choice)
-        return {"type": "tool", "name": name} if name else None
+        is_sent = any(tool["name"] == name for tool in self.tools.definitions)
+        return {"type": "tool", "name": name} if is_sent else None
 
 
 _CHOICES: Final = {
@@ -256,8 +269,14 @@ _CHOICES: Final = {
 }
 
 
+def _updated(reasoning: ReasoningConfig, updates: Sequence[ReasoningConfig]) -> ReasoningConfig:
+    """Return *reasoning* with the effort of the last of the *updates* that has one."""
+    efforts = [update.effort for update in updates if update.effort]
+    return ReasoningConfig(efforts[-1] if efforts else reasoning.effort, reasoning.summary)
+
+
 def _chosen_name(choice: dict[str, Any]) -> str:
-    """Return the sent name of the tool that *choice* names; empty for a hosted one."""
+    """Return the sent name of the tool that *choice* names."""
     kind = string(choice.get("type"))
     if kind in (LOCAL_SHELL, TOOL_SEARCH):
         return kind
@@ -271,7 +290,10 @@ def _call(item: InputItem) -> Block:
     arguments: Raw | dict[str, Any]
     match item.type:
         case "custom_tool_call":
-            name, arguments = sent_name(item.name, item.namespace), {CUSTOM_INPUT: item.input}
+            name, arguments = (
+                sent_name(item.name, item.namespace),
+                {CUSTOM_INPUT: text_of(item.input)},
+            )
         case "local_shell_call":
             name, arguments = LOCAL_SHELL, _shell_arguments(item.action)
         case "tool_search_call":

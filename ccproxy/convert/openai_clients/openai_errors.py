@@ -1,9 +1,10 @@
 """
 Errors in OpenAI's form: the body of an HTTP response, and the code by which clients decide.
 
-Codex CLI, for example, repeats a request after any error of a stream except some codes: it reports
-`context_length_exceeded`, `insufficient_quota` and `invalid_prompt` at once, and waits for the time
-that the text of `rate_limit_exceeded` names (codex-api/src/sse/responses.rs).
+Codex CLI repeats a request after most errors of a stream, up to five times. It reports
+`context_length_exceeded`, `insufficient_quota` and `server_is_overloaded` at once and in its own
+words, `invalid_prompt` at once and in ours, and waits for the time that the text of
+`rate_limit_exceeded` names (measured with 0.171).
 """
 
 from __future__ import annotations
@@ -28,6 +29,17 @@ _CODES: Final[Mapping[str, str]] = {
     "api_error": "server_error",
     "timeout_error": "server_error",
 }
+
+
+_STREAM_CODES: Final[Mapping[str, str]] = {
+    "billing_error": "insufficient_quota",
+    "rate_limit_error": "rate_limit_exceeded",
+    "overloaded_error": "server_error",
+    "api_error": "server_error",
+    "timeout_error": "server_error",
+    "conflict_error": "server_error",
+}
+"""The codes of a failed response; every other error is `invalid_prompt`: it is not repeated."""
 
 
 def error_code(problem: Problem) -> str | None:
@@ -57,5 +69,6 @@ def stream_error(problem: Problem) -> dict[str, Any]:
     message = problem.message
     if problem.retry_after is not None and problem.kind == "rate_limit_error":
         message = f"{message} Please try again in {problem.retry_after}s."
-    # A request that the provider refuses is refused again: without a code it would be repeated.
-    return {"code": error_code(problem) or "invalid_prompt", "message": message}
+    is_too_long = error_code(problem) == CONTEXT_LENGTH
+    code = CONTEXT_LENGTH if is_too_long else _STREAM_CODES.get(problem.kind, "invalid_prompt")
+    return {"code": code, "message": message}

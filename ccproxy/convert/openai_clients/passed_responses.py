@@ -23,14 +23,17 @@ from msgspec import Raw
 
 from ccproxy.convert.common.usage import to_usage
 from ccproxy.convert.context import ConversionContext
-from ccproxy.convert.openai_clients.openai_errors import stream_error
 from ccproxy.convert.openai_clients.passed_events import CUT, PassedEvents
-from ccproxy.convert.openai_clients.response_writer import COMMENT, KEEP_ALIVE, new_response
+from ccproxy.convert.openai_clients.response_writer import (
+    COMMENT,
+    KEEP_ALIVE,
+    failed_response,
+    new_response,
+)
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
 from ccproxy.convert.responses.reasoning_items import digest
 from ccproxy.convert.responses.stream import chat_usage
 from ccproxy.errors import BadAnswer, Problem
-from ccproxy.protocol import sse
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_responses_outline
 from ccproxy.protocol.json_splice import fields_of, replace_value
 from ccproxy.protocol.responses import FINAL_EVENTS, objects, string
@@ -143,9 +146,7 @@ class PassedResponses:
         if self._is_finished:
             return b""
         self._is_finished = True
-        beginning = b"" if self._has_begun else _lifecycle("created", self._response)
-        failed = {**self._response, "status": "failed", "error": stream_error(problem)}
-        return beginning + _lifecycle("failed", failed)
+        return failed_response(self._response, problem, has_begun=self._has_begun)
 
     def keep_alive(self) -> bytes:
         """Return an event without meaning; before the first event only a comment is allowed."""
@@ -225,12 +226,6 @@ class PassedResponses:
                 item["encrypted_content"] = self._seal.seal_item(encrypted, lengths)
                 has_reasoning = True
         return has_reasoning
-
-
-def _lifecycle(kind: str, response: dict[str, Any]) -> bytes:
-    name = f"response.{kind}"
-    event = {"type": name, "sequence_number": 0, "response": response}
-    return sse.encode(name.encode(), _encode(event))
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

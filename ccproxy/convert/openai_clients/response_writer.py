@@ -221,7 +221,7 @@ class ResponseWriter:
             case "local_shell":
                 prefix = "lsh"
                 fields["action"] = {"type": "exec", "command": [], "env": {}}
-            case "tool_search":
+            case _:
                 prefix = "tsc"
                 fields |= {"execution": "client", "arguments": {}}
         if tool.namespace:
@@ -311,7 +311,7 @@ class ResponseWriter:
                 self._write_part("response.custom_tool_call_input.done", input=item["input"])
             case "local_shell":
                 item["action"] |= _object_in(text)
-            case "tool_search":
+            case _:
                 item["arguments"] = _object_in(text)
 
 
@@ -342,6 +342,20 @@ def new_response(response_id: str, created_at: int, model: str) -> dict[str, Any
         "truncation": "disabled",
         "usage": None,
     }
+
+
+def failed_response(response: Mapping[str, Any], problem: Problem, *, has_begun: bool) -> bytes:
+    """Return the events that end *response* with *problem*; its beginning, too, if it has none."""
+    failed = {**response, "status": "failed", "error": stream_error(problem)}
+    states = [("response.failed", failed)]
+    if not has_begun:
+        states.insert(0, ("response.created", dict(response)))
+    return b"".join(
+        sse.encode(
+            kind.encode(), _encode({"type": kind, "sequence_number": number, "response": state})
+        )
+        for number, (kind, state) in enumerate(states)
+    )
 
 
 def _requested(request: ResponsesRequest) -> dict[str, Any]:

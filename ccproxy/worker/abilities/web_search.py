@@ -122,11 +122,12 @@ async def answer_search(request: ClientRequest, search: RequestedSearch) -> web.
                 raise
             return response
         headers = {"Content-Type": JSON} | dict(route_headers(request))
-        body = b"".join(pieces)
+        body = request.dialect.whole(b"".join(pieces))
         return WholeResponse(body, request_id=request.record.request_id, headers=headers)
     async with EventStream(request, commit_after=request.worker.config.early_commit) as events:
         events.add_headers(route_headers(request))
-        converter = ForwardedEvents(request.record.request_id, request.dialect.error_event)
+        forwarded = ForwardedEvents(request.record.request_id)
+        converter = request.dialect.stream(forwarded)
         return await relay_stream(request, events, converter, turn, fallback=fall_back)
 
 

@@ -33,9 +33,15 @@ _MISSING_KINDS = ("not_found_error", "api_error", "invalid_request_error")
 _COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
 
 
-async def messages(request: ClientRequest, body: bytes) -> web.StreamResponse:
-    """Relay a request and its answer, whole or as a stream."""
-    exchange = passthrough(request, body)
+async def messages(
+    request: ClientRequest, body: bytes, *, dropped: tuple[str, ...] = ()
+) -> web.StreamResponse:
+    """
+    Relay a request and its answer, whole or as a stream.
+
+    *dropped* are the parts of the client's request that *body* was made without.
+    """
+    exchange = passthrough(request, body, dropped)
     begin_exchange(request, exchange)
     if exchange.streams:
         return await _stream(request, exchange)
@@ -72,7 +78,7 @@ async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | No
     return web.Response(body=count, content_type=JSON) if _COUNT.search(count) else None
 
 
-def _exchange(request: ClientRequest, body: bytes) -> Passthrough:
+def _exchange(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()) -> Passthrough:
     chosen = request.chosen
     return Passthrough(
         body,
@@ -80,12 +86,13 @@ def _exchange(request: ClientRequest, body: bytes) -> Passthrough:
         request_id=request.record.request_id,
         model=chosen.model if chosen else None,
         requested=chosen.requested if chosen else "",
+        dropped=dropped,
     )
 
 
-def passthrough(request: ClientRequest, body: bytes) -> Passthrough:
+def passthrough(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()) -> Passthrough:
     """Return the exchange of *body*, without the fields that the provider refuses."""
-    exchange = _exchange(request, body)
+    exchange = _exchange(request, body, dropped)
     exchange.body = request.worker.lessons.apply(exchange.body, exchange.model)
     return exchange
 

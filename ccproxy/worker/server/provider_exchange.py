@@ -88,7 +88,7 @@ def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, s
         record.reservation = worker.budgets.reserve(client, model=model, size=size)
 
 
-def converted(request: ClientRequest, body: bytes) -> Exchange:
+def converted(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()) -> Exchange:
     """Return the exchange that converts *body*, for the model that was chosen."""
     worker, chosen = request.worker, request.chosen
     return Exchange(
@@ -98,6 +98,7 @@ def converted(request: ClientRequest, body: bytes) -> Exchange:
         model=chosen.model if chosen else None,
         requested=chosen.requested if chosen else "",
         request_id=request.record.request_id,
+        dropped=dropped,
     )
 
 

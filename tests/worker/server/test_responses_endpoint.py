@@ -223,6 +223,23 @@ async def test_errors_have_openais_form_and_code(start, provider, api):
     assert caught.value.code == "rate_limit_exceeded"
 
 
+@EVERY
+async def test_codex_gets_errors_in_the_stream(start, provider, api):
+    """It would repeat a status in two layers, and not show its text."""
+    proxy = await start(**UPSTREAMS[api])
+    provider.script(failure(429, "slow down", retry_after=3))
+    body = {"model": UPSTREAMS[api]["BIG_MODEL"], "input": "Hi", "stream": True}
+    headers = {"originator": "codex_exec"}
+    async with proxy.post("/v1/responses", body, headers=headers) as answer:
+        assert answer.status == 200
+        created, failed = (await answer.read()).strip().split(b"\n\n")
+    assert created.startswith(b"event: response.created\n")
+    error = json.loads(failed.partition(b"data: ")[2])["response"]["error"]
+    assert error["code"] == "rate_limit_exceeded"
+    assert "try again in" in error["message"]
+    assert (await proxy.logged("request.finished"))["error"] == "rate_limit_error"
+
+
 @CONVERTED
 async def test_a_cut_is_response_failed(start, provider, api):
     proxy = await start(**UPSTREAMS[api])

@@ -26,17 +26,27 @@ async def messages(request: ClientRequest) -> web.StreamResponse:
 
 async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
     """Answer a request with this *body*, which is the client's or was made from it."""
-    worker = request.worker
     chosen = choose(request, body, lambda: body)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen)
     refuse_thread(request, body)
-    if worker.config.api == "messages":
+    return await answer_here(request, body)
+
+
+async def answer_here(
+    request: ClientRequest, body: bytes, *, dropped: tuple[str, ...] = ()
+) -> web.StreamResponse:
+    """
+    Answer with this entry's provider, in the dialect of the client.
+
+    *dropped* are the parts of the client's request that *body* was made without.
+    """
+    if request.worker.config.api == "messages":
         if (search := requested_direct_search(request, body)) is not None:
             return await answer_search(request, search)
         request.read_prompt = partial(read_prompt, body, keeps_attribution=True)
-        return await direct_mode.messages(request, body)
-    exchange = converted(request, body)
+        return await direct_mode.messages(request, body, dropped=dropped)
+    exchange = converted(request, body, dropped)
     if exchange.searches and (search := requested_search(request, exchange)) is not None:
         return await answer_search(request, search)
     request.read_prompt = exchange.prompt

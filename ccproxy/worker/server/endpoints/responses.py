@@ -14,11 +14,15 @@ import time
 
 from aiohttp import web
 
-from ccproxy.convert.exchange import Exchange
 from ccproxy.convert.openai_clients.messages_form import MessagesForm
 from ccproxy.convert.openai_clients.passed_responses import PassedResponses
-from ccproxy.convert.openai_clients.response_writer import ResponseWriter
+from ccproxy.convert.openai_clients.response_writer import (
+    ResponseWriter,
+    failed_response,
+    new_response,
+)
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
+from ccproxy.errors import Problem
 from ccproxy.protocol.responses_request import (
     ResponsesOutline,
     read_responses_outline,
@@ -26,9 +30,12 @@ from ccproxy.protocol.responses_request import (
 )
 from ccproxy.worker.peers.choice import Chosen
 from ccproxy.worker.peers.forward import answer_by_peer, choose
-from ccproxy.worker.server import converted_mode, direct_mode
+from ccproxy.worker.server import converted_mode
 from ccproxy.worker.server.client_dialect import PassedResponsesDialect, ResponsesDialect
+from ccproxy.worker.server.endpoints.messages import answer_here
+from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.provider_exchange import noted
 
 _DIALECT = PassedResponsesDialect()
 DEFAULT_MAX_TOKENS = 32_000
@@ -38,10 +45,22 @@ for unknown models."""
 
 async def responses(request: ClientRequest) -> web.StreamResponse:
     """Answer the request, whole or as a stream."""
-    worker = request.worker
     request.dialect = _DIALECT
     body = await request.body()
     outline = read_responses_outline(body)
+    try:
+        return await _answer(request, body, outline)
+    except Problem as problem:
+        is_codex = request.headers.get("originator", "").startswith("codex")
+        if not (outline.stream and is_codex):
+            raise
+        return await _fail_in_stream(request, outline, problem)
+
+
+async def _answer(
+    request: ClientRequest, body: bytes, outline: ResponsesOutline
+) -> web.StreamResponse:
+    worker = request.worker
     chosen = choose(request, body, lambda: _messages_form(request, body, outline.model).body)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen)
@@ -59,18 +78,24 @@ async def responses(request: ClientRequest) -> web.StreamResponse:
             created_at=int(time.time()),
         )
     )
-    if is_direct:
-        return await direct_mode.messages(request, form.body)
-    exchange = Exchange(
-        form.body,
-        rules=worker.rules,
-        message_id=worker.new_id("msg"),
-        model=chosen.model,
-        requested=chosen.requested,
-        request_id=request.record.request_id,
-        dropped=form.dropped,
-    )
-    return await converted_mode.answer(request, exchange)
+    return await answer_here(request, form.body, dropped=form.dropped)
+
+
+async def _fail_in_stream(
+    request: ClientRequest, outline: ResponsesOutline, problem: Problem
+) -> web.StreamResponse:
+    """
+    Answer Codex with a failed response, as OpenAI does.
+
+    By an HTTP status it would repeat the request in two layers, up to 25 times, and it would not
+    show the text of a 429, nor wait as long as that says.
+    """
+    worker = request.worker
+    response = new_response(worker.new_id("resp"), int(time.time()), outline.model)
+    async with EventStream(request, commit_after=0) as events:
+        problem = noted(request, problem)
+        await events.write(failed_response(response, problem, has_begun=False))
+        return await events.finish()
 
 
 async def _pass(
@@ -92,12 +117,14 @@ async def _pass(
 
 
 def _messages_form(request: ClientRequest, body: bytes, model: str) -> MessagesForm:
-    worker = request.worker
-    is_direct = worker.config.api == "messages"
+    worker, config = request.worker, request.worker.config
+    is_direct = config.api == "messages"
+    has_engine = config.abilities.search is not None or config.abilities.always_own_search
     target = worker.rules.target(model) if is_direct else worker.rules.target_of(model)
     return MessagesForm(
         read_responses_request(body),
         seal=ReasoningSeal(worker.rules.signer, target),
         max_tokens=target.max_output or DEFAULT_MAX_TOKENS,
-        with_search=target.quirks.web_search or worker.config.takes_anthropic_keys,
+        # Conversion leaves the search out where nobody can make it; a provider refuses the request.
+        with_search=not is_direct or config.takes_anthropic_keys or has_engine,
     )

@@ -1,0 +1,68 @@
+"""Chat Completions requests for providers of that API."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.convert.openai_clients.passed_completions import PassedCompletions
+from ccproxy.errors import BadAnswer, Problem
+from tests.keys.shared import rules
+from tests.replies import chunk, data_line
+
+CHUNK = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
+END = b'data: {"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def exchange(**fields):
+    body = json.dumps({"model": "up-big", **fields}).encode()
+    return PassedCompletions(body, rules=rules(), request_id="req_1")
+
+
+def test_a_request_keeps_its_bytes_but_the_name():
+    assert exchange().body == b'{"model": "up-big"}'
+    made = exchange(model="claude-opus-4-1", stream=True)
+    assert (made.body, made.streams) == (b'{"model": "up-big", "stream": true}', True)
+    assert (made.requested, made.known_dropped) == ("claude-opus-4-1", ())
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"{}", b'{"model": 1}'])
+def test_other_bodies_are_refused(body):
+    with pytest.raises(Problem, match="not a Chat Completions request"):
+        PassedCompletions(body, rules=rules(), request_id="req_1")
+
+
+@pytest.mark.parametrize("end", [END, END + DONE, DONE])
+def test_a_stream_gets_its_end(end):
+    made = exchange()
+    data = CHUNK + end
+    out = b"".join(made.feed(data[at : at + 5]) for at in range(0, len(data), 5)) + made.close()
+    assert out == CHUNK + end.removesuffix(DONE) + DONE
+
+
+def test_a_stream_without_an_end():
+    made = exchange()
+    made.feed(CHUNK)
+    with pytest.raises(BadAnswer):
+        made.close()
+    failed = made.fail(Problem("overloaded_error", "busy"))
+    assert json.loads(failed.removeprefix(b"data: "))["error"]["message"] == "busy"
+
+
+def test_usage():
+    made = exchange()
+    assert made.usage == {}
+    made.feed(data_line(chunk(content='"usage":{')) + b'data: {"usage":{\n\n' + END)
+    assert made.usage["input_tokens"] == 3
+    assert made.whole(b'{"usage": {"prompt_tokens": 4}}') == b'{"usage": {"prompt_tokens": 4}}'
+    assert made.usage["input_tokens"] == 4
+
+
+def test_the_conversation_can_be_identified():
+    assert exchange(messages=[{"role": "user", "content": "Hi"}]).conversation() is not None
+
+
+def test_nothing_is_revised():
+    assert not exchange().revise(Problem("invalid_request_error", "no"))
