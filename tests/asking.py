@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ccproxy.convert.chat.request import ConvertedRequest, to_chat
+from ccproxy.convert.chat.request import to_chat
+from ccproxy.convert.common.conversion import ConvertedRequest
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol.messages import read_request
 from ccproxy.providers.quirks import Quirks, Target

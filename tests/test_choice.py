@@ -40,7 +40,7 @@ async def home(tmp_path):
     """A fleet of two proxies for two providers; kimi has two processes."""
     async with AsyncExitStack() as stack:
         home = await stack.enter_async_context(FleetHome(tmp_path))
-        home.providers = {
+        home.providers = {  # type: ignore[attr-defined]
             label: await stack.enter_async_context(Provider()) for label in ("kimi", "glm")
         }
         home.write(
@@ -53,7 +53,7 @@ async def home(tmp_path):
                     "SMALL_MODEL": f"{label}-small",
                     "MAX_RETRIES": "0",
                 }
-                for label, provider in home.providers.items()
+                for label, provider in home.providers.items()  # type: ignore[attr-defined]
             }
         )
         (tmp_path / "ccproxy.toml").write_text(
@@ -71,7 +71,7 @@ async def kimi(home: FleetHome, session: aiohttp.ClientSession, **fields):
 
 
 def models(home: FleetHome, label: str) -> list[str]:
-    return [call.json["model"] for call in home.providers[label].calls]
+    return [call.json["model"] for call in home.providers[label].calls]  # type: ignore[attr-defined]
 
 
 async def test_a_switch_applies_to_every_process_and_survives_a_restart(home, session):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.cases.case import ABSENT, Case, has
 from tests.provider import completion, failure, hang_up, raw
 
 
-def openai(message: str, code: str | None = None, kind: str = "invalid_request_error") -> dict:
+def openai(
+    message: str, code: str | int | None = None, kind: str = "invalid_request_error"
+) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 

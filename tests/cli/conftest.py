@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -110,7 +111,7 @@ def port_of(home: Path, label: str) -> int:
     return entry.port
 
 
-def health(port: int) -> dict:
+def health(port: int) -> dict[str, Any]:
     """What the proxy on *port* says of itself."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
         return json.load(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import plistlib
+import pwd
 import shlex
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_the_system_unit(home, machine, ccproxy):
     result = ccproxy("install-service", "--systemd", "--system")
     assert result.exit_code == 0, result.stderr
     text = (service.SYSTEM_UNITS / "ccproxy.service").read_text()
-    assert f"User={service.pwd.getpwuid(os.getuid()).pw_name}" in text
+    assert f"User={pwd.getpwuid(os.getuid()).pw_name}" in text
     assert calls(machine)[0] == "systemctl daemon-reload"
     assert ccproxy("uninstall-service").exit_code == 0
     assert not (service.SYSTEM_UNITS / "ccproxy.service").exists()

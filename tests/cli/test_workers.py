@@ -19,7 +19,8 @@ QUESTION = {"model": "claude-x", "max_tokens": 10, "messages": [{"role": "user",
 
 class _Provider(BaseHTTPRequestHandler):
     limited: tuple[str, ...] = ()
-    received: list[str]
+    seen: list[str]
+    url: str
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -42,7 +43,7 @@ class _Provider(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def provider():
-    handler = type("Handler", (_Provider,), {"seen": []})
+    handler: type[_Provider] = type("Handler", (_Provider,), {"seen": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

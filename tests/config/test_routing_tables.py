@@ -97,7 +97,9 @@ def test_a_built_in_preset_names_models_that_a_provider_offers():
     ]
     models = [tiers.of(tier) for tiers in built_in_presets().values() for tier in TIERS]
     assert None not in models
-    assert [model for model in models if not any(one.knows(model) for one in offered)] == []
+    assert [
+        model for model in models if model and not any(one.knows(model) for one in offered)
+    ] == []
 
 
 def test_a_preset_of_the_user_replaces_a_built_in_one(tmp_path):

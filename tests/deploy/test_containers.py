@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -107,7 +108,7 @@ def test_hadolint_has_nothing_to_say():
 
 
 @pytest.fixture
-def compose() -> dict:
+def compose() -> dict[str, Any]:
     yaml = pytest.importorskip("yaml")
     return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 

@@ -39,7 +39,7 @@ def make() -> dict[str, Work]:
     target = Target(provider="bench", model="gpt-4o")
     rules = ConversionContext(
         pick_model=ModelMap(big="gpt-4o", middle="gpt-4o", small="gpt-4o").pick,
-        target=lambda _: target,
+        target=lambda *_: target,
         signer=Signer(b"a key for tests"),
         calibration=Calibration(),
     )

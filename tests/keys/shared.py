@@ -18,7 +18,7 @@ def rules(
     quirks = more.pop("quirks", Quirks())
 
     def target(model: str) -> Target:
-        limits = {"window": window, "max_output": max_output}
+        limits: dict[str, Any] = {"window": window, "max_output": max_output}
         return Target(provider="up", model=model, quirks=quirks, **limits)
 
     fixed = {

@@ -96,7 +96,7 @@ def clock(request, tmp_path):
         made.append(BACKENDS[request.param](tmp_path / f"pool{len(made)}"))
         return made[-1]
 
-    clock.backend = backend
+    clock.backend = backend  # type: ignore[assignment]
     yield clock
     for one in made:
         if isinstance(one, SharedMemoryBackend):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -123,7 +124,7 @@ def test_native_endpoints(name, url):
 
 # Expected quirks of models, by preset.
 
-SAID = [
+SAID: list[tuple[str, str, dict[str, Any]]] = [
     # OpenAI
     ("openai", "gpt-4.1", {"max_tokens_field": "max_completion_tokens", "pdf": "file"}),
     ("openai", "gpt-4.1", {"sampling": True, "reasoning": "none", "top_k": False, "stop": True}),
@@ -280,7 +281,7 @@ def test_prices_are_per_million_tokens():
 
 def test_a_server_without_a_preset_has_no_quirks_except_for_known_families():
     preset = generic_preset()
-    tolerated = {"reasoning": "explicit_effort"}
+    tolerated: dict[str, Any] = {"reasoning": "explicit_effort"}
     tolerated |= {"history": "reasoning_content", "history_scope": "tool_turns"}
     assert preset.unknown().quirks == Quirks(**tolerated)
     for card in preset.cards():

@@ -33,7 +33,7 @@ def test_every_quirk_is_read(field):
 
 def test_every_quirk_is_documented():
     module = ast.parse(Path(quirks.__file__).read_text())
-    (fields,) = (node.body for node in module.body if getattr(node, "name", "") == "Quirks")
+    (fields,) = (node.body for node in module.body if getattr(node, "name", "") == "Quirks")  # type: ignore[attr-defined]
     silent = [
         ast.unparse(field.target)
         for field, following in zip(fields, [*fields[1:], None], strict=True)

@@ -179,8 +179,8 @@ def test_the_type_of_the_agent_is_in_a_header():
 @pytest.mark.parametrize("field", ["system", "tools"])
 def test_system_and_tools_are_counted(field):
     long = "word " * 4000
-    given = {"system": long, "tools": [{**READ, "description": long}]}[field]
-    assert facts(**{field: given}).tokens > facts().tokens + 3000
+    fields: dict[str, Any] = {"system": long, "tools": [{**READ, "description": long}]}
+    assert facts(**{field: fields[field]}).tokens > facts().tokens + 3000
 
 
 # ...and what it gets.

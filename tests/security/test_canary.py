@@ -233,8 +233,8 @@ async def fail_in_every_way(run: Run, provider) -> None:
         )
         await run.ask(session, "chat", f"/v1/messages?key={SECRETS['query']}")
         for path in ("/health", "/", "/test-connection", "/v1/models"):
-            key = {"x-api-key": SECRETS["client key"]}
-            async with session.get(run.home.url("chat") + path, headers=key) as answer:
+            headers = {"x-api-key": SECRETS["client key"]}
+            async with session.get(run.home.url("chat") + path, headers=headers) as answer:
                 run.said[f"GET {path}"] = await answer.read()
     head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     await run.raw("chat", head + b"X: " + SECRETS["huge header"].encode() * 3000 + b"\r\n\r\n")

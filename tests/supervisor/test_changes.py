@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.protocol import Progress
+from ccproxy.supervisor.control.protocol import ControlReply, Op, Progress
 from ccproxy.supervisor.processes.child_environment import NETWORK_VARIABLES
 from tests.supervisor.conftest import STAND_IN, Home, Load, ask, eventually, is_alive
 from tests.supervisor.test_replacing import HELD, stream
@@ -104,7 +104,7 @@ def variables_of(pid: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("op", ["restart", "reload"])
 def test_restart_and_reload_use_the_proxy_variables_of_the_calling_shell(
-    home: Home, op: client.Op
+    home: Home, op: Op
 ) -> None:
     home.add("Kimi")
     home.start()
@@ -168,7 +168,7 @@ def test_a_foreground_supervisor_reports_the_difference(home: Home) -> None:
     assert reply.notes[0].startswith("HTTPS_PROXY: this shell's values differ")
 
 
-def home_request(home: Home, op: client.Op, **options: Any) -> client.ControlReply:
+def home_request(home: Home, op: Op, **options: Any) -> ControlReply:
     return client.request(home.fleet, op, **options)
 
 

@@ -14,6 +14,7 @@ import pytest
 from ccproxy.config.fleet import load_fleet
 from ccproxy.errors import NotRunning, UsageError
 from ccproxy.supervisor.control import client
+from ccproxy.supervisor.control.protocol import Op
 from ccproxy.supervisor.control.worker_requests import running_processes
 from tests.supervisor.conftest import STAND_IN, Home, eventually, is_alive
 
@@ -95,7 +96,7 @@ def test_another_path_to_the_same_folder_is_the_same_fleet(home: Home, tmp_path:
 
 
 @pytest.mark.parametrize("op", ["start", "stop", "restart", "reload", "plan"])
-def test_a_second_table_in_one_folder_is_refused(home: Home, op: client.Op) -> None:
+def test_a_second_table_in_one_folder_is_refused(home: Home, op: Op) -> None:
     """They would share records, logs and sockets."""
     home.add("Kimi")
     home.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ async def upstream() -> AsyncIterator[str]:
 def events(fleet):
     """The supervisor's events of one name, each with `at`: unix seconds."""
 
-    def look(name: str) -> list[dict]:
+    def look(name: str) -> list[dict[str, Any]]:
         lines = (fleet.path / "logs/supervisor.log").read_text().splitlines()
         found = [event for event in map(json.loads, lines) if event["event"] == name]
         return [

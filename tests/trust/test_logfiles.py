@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -122,9 +123,16 @@ def test_rotation_under_four_writers(tmp_path):
     limit = count * 85 // 10
     command = [sys.executable, "-c", WRITER]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environ}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "env": environ,
+    }
     writers = [
-        subprocess.Popen([*command, str(tmp_path / f"w{one}.log"), str(count), str(limit)], **pipes)
+        subprocess.Popen(
+            [*command, str(tmp_path / f"w{one}.log"), str(count), str(limit)], env=environ, **pipes
+        )
         for one in range(4)
     ]
     over, rounds, failed = threading.Event(), [], []

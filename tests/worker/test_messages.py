@@ -397,11 +397,12 @@ async def test_the_clients_credentials_stay_here_otherwise(proxy, provider):
 async def test_a_stalled_reader_holds_the_provider_back(proxy, provider):
     big = chunk("x" * 100_000)
     provider.script(stream(*[big] * 300, chunk("", finish="stop")))
-    async with aiohttp.ClientSession(read_bufsize=1024) as session:
-        sent = {"json": prompt(stream=True)}
-        async with session.post(proxy.url + "/v1/messages", **sent) as response:
-            await response.content.readuntil(b"text_delta")
-            call = await provider.called()
-            assert not call.done.is_set()
-            body = await response.read()
+    async with (
+        aiohttp.ClientSession(read_bufsize=1024) as session,
+        session.post(proxy.url + "/v1/messages", json=prompt(stream=True)) as response,
+    ):
+        await response.content.readuntil(b"text_delta")
+        call = await provider.called()
+        assert not call.done.is_set()
+        body = await response.read()
     assert body.count(b"x" * 1000) >= 300

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.asking import assistant, image, result, thinking, use, user
+from tests.messages import prompt
 from tests.provider import completion, failure
-from tests.worker.proxy import prompt
 
 REFUSED_IMAGE = {"error": {"message": "image input is not supported - hint: provide the mmproj"}}
 

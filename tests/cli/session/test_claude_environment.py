@@ -156,7 +156,7 @@ def test_the_smallest_window_of_the_three_models_counts():
     given = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-own-1234567890"}
     config = load_worker(None, entry=ENTRY, environ=given)
     names = (config.models.big, config.models.middle, config.models.small)
-    smallest = min(config.target(name).window for name in names)
+    smallest = min(config.target(name or "").window for name in names)
     result = session(config, {})
     assert result["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(smallest)
 

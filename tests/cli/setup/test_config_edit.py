@@ -7,10 +7,14 @@ import stat
 import pytest
 
 from ccproxy.cli.setup.config_edit import read_keys, remove_entry, write_keys
-from ccproxy.config.fleet import load_fleet
+from ccproxy.config.fleet import Entry, Fleet, load_fleet
 from ccproxy.errors import CcproxyError
 
 OLD, NEW = "sk-old-0123456789abcdef", "sk-new-fedcba9876543210"
+
+
+def kimi_of(fleet: Fleet) -> Entry:
+    return next(entry for entry in fleet.entries if entry.label == "Kimi-K2")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ LONG = '[[proxy]]\nport = 18081\nenv_file = "envs/kimi.env"\nlabel = "Kimi-K2"\n
 def test_an_entry_is_removed_and_the_rest_stays(table, rest, home):
     (home / "ccproxy.toml").write_text(table)
     fleet = load_fleet(home / "ccproxy.toml")
-    remove_entry(fleet, fleet.entry("Kimi-K2"))
+    remove_entry(fleet, kimi_of(fleet))
     assert (home / "ccproxy.toml").read_text() == rest
 
 
@@ -119,5 +123,5 @@ def test_a_table_that_would_not_be_valid_is_not_changed(table, text, home):
     (home / "ccproxy.toml").write_text(table)
     fleet = load_fleet(home / "ccproxy.toml")
     with pytest.raises(CcproxyError, match=text):
-        remove_entry(fleet, fleet.entry("Kimi-K2"))
+        remove_entry(fleet, kimi_of(fleet))
     assert (home / "ccproxy.toml").read_text() == table

@@ -21,6 +21,7 @@ def server():
 
     class Handler(BaseHTTPRequestHandler):
         status, body, location = 200, TWO, ""
+        url = ""
         requests: ClassVar[list[tuple[str, str | None]]] = []
 
         def do_GET(self):

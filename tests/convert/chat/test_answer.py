@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -271,7 +272,7 @@ def test_a_whole_message():
     ],
 )
 def test_content(completion, expected):
-    blocks = []
+    blocks: list[Any] = []
     for block in message_of(completion, known_ids=frozenset({"known"}))["content"]:
         if block["type"] == "tool_use":
             is_made = block["id"].startswith("toolu_")
@@ -420,7 +421,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("chunks", "completion"), ANSWERS)
 def test_whole_and_folded_stream_are_one_message(chunks, completion):
-    settings = {"stop_sequences": ("END",)}
+    settings: dict[str, Any] = {"stop_sequences": ("END",)}
     from_stream = to_message(sse(chunks), context(**settings))
     from_whole = message_of(completion, **settings)
     if from_whole["stop_reason"] == "stop_sequence":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -698,7 +699,7 @@ def test_a_nested_document_is_converted():
 
 # Alternating roles.
 
-MERGED = {"merge_user_messages": True, "system_messages": "first"}
+MERGED: dict[str, Any] = {"merge_user_messages": True, "system_messages": "first"}
 
 
 def test_consecutive_user_messages_are_merged():

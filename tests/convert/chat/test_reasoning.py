@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ccproxy.convert.common.effort import nearest_effort
@@ -502,7 +504,7 @@ def test_redacted_thinking_is_always_dropped():
 
 # Providers that demand it...
 
-DEMANDS = {"history": "reasoning_content", "history_required": True}
+DEMANDS: dict[str, Any] = {"history": "reasoning_content", "history_required": True}
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.asking import ask, assistant, target, text, tool, user
 
 OPENING = "You are a security monitor for autonomous AI coding agents.\n\nDecide."
-QUESTION = {"system": OPENING, "stop_sequences": ["</block>"], "max_tokens": 64}
-ALWAYS = {"reasoning": "effort", "efforts": ("low", "high"), "always_reasons": True}
+QUESTION: dict[str, Any] = {"system": OPENING, "stop_sequences": ["</block>"], "max_tokens": 64}
+ALWAYS: dict[str, Any] = {"reasoning": "effort", "efforts": ("low", "high"), "always_reasons": True}
 
 
 def reasoning_of(outcome):

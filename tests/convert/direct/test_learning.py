@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.messages import prompt
 
 FLAGS = {"defer_loading": True, "strict": True}
 TOOL = {"name": "Read", "description": "d", "input_schema": {}, **FLAGS}
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "context_management": {"edits": []},
     "output_config": {"effort": "low"},
     "thinking": {"type": "adaptive"},
@@ -49,7 +50,7 @@ def encoded(**fields):
 def test_the_blamed_field_goes_for_this_model(text, missing):
     lessons = Lessons()
     body = encoded(**FIELDS)
-    rest = json.loads(lessons.learn(refused(text), body, "m"))
+    rest = json.loads(lessons.learn(refused(text), body, "m") or b"")
     assert set(prompt(**FIELDS)) - set(rest) == missing
     assert json.loads(lessons.apply(body, "m")) == rest
     assert lessons.apply(body, "other") == body
@@ -77,7 +78,7 @@ def test_a_tools_field_goes_out_of_all_tools():
     lessons = Lessons()
     body = encoded(tools=[TOOL, {**TOOL, "name": "Write"}])
     problem = refused("tools.0.custom.defer_loading: Extra inputs are not permitted")
-    rest = json.loads(lessons.learn(problem, body, "m"))
+    rest = json.loads(lessons.learn(problem, body, "m") or b"")
     assert [sorted(tool) for tool in rest["tools"]] == [
         ["description", "input_schema", "name", "strict"]
     ] * 2
@@ -107,14 +108,15 @@ BAD_SIGNATURE = refused("messages.1.content.0: Invalid `signature` in `thinking`
 @pytest.mark.parametrize("kind", ["thinking", "redacted_thinking"])
 def test_foreign_thinking_goes_and_own_thinking_stays(kind):
     lessons = Lessons()
-    rest = json.loads(lessons.learn(BAD_SIGNATURE, conversation(thought("old", kind), TEXT), "m"))
+    body = conversation(thought("old", kind), TEXT)
+    rest = json.loads(lessons.learn(BAD_SIGNATURE, body, "m") or b"")
     assert rest["messages"][1]["content"] == [TEXT]
     later = json.loads(lessons.apply(conversation(thought("old", kind), thought("new")), "other"))
     assert later["messages"][1]["content"] == [thought("new")]
 
 
 def test_a_turn_of_nothing_but_thinking_keeps_its_place():
-    rest = json.loads(Lessons().learn(BAD_SIGNATURE, conversation(thought("old")), "m"))
+    rest = json.loads(Lessons().learn(BAD_SIGNATURE, conversation(thought("old")), "m") or b"")
     assert rest["messages"][1]["content"] == [{"type": "text", "text": "(thinking omitted)"}]
 
 
@@ -122,9 +124,9 @@ def test_signatures_of_our_own_are_suspected_first():
     """A session returns to its native endpoint after turns with another provider."""
     lessons = Lessons()
     body = conversation(thought("native"), thought("ccproxy1.AAAA"), TEXT)
-    rest = lessons.learn(BAD_SIGNATURE, body, "m")
+    rest = lessons.learn(BAD_SIGNATURE, body, "m") or b""
     assert json.loads(rest)["messages"][1]["content"] == [thought("native"), TEXT]
-    again = lessons.learn(BAD_SIGNATURE, rest, "m")
+    again = lessons.learn(BAD_SIGNATURE, rest, "m") or b""
     assert json.loads(again)["messages"][1]["content"] == [TEXT]
     assert lessons.learn(BAD_SIGNATURE, again, "m") is None
 
@@ -193,7 +195,7 @@ LATE_SYSTEM = {
 def test_late_system_messages_become_reminders_of_the_user(text):
     lessons = Lessons()
     body = encoded(**LATE_SYSTEM)
-    rest = json.loads(lessons.learn(refused(text), body, "m"))
+    rest = json.loads(lessons.learn(refused(text), body, "m") or b"")
     texts = [
         (message["role"], [block["text"] for block in message["content"]])
         for message in rest["messages"]

@@ -222,6 +222,7 @@ def test_an_error_after_the_announcement_is_found():
     error = event("error", error={**OVERLOADED, "message": "m"})
     begun, body = find_first_output(Decoder().feed(sse([*events_of(ANSWER)[:2], error])))
     assert begun
+    assert body
     assert json.loads(body)["error"]["code"] == "server_is_overloaded"
 
 

@@ -305,7 +305,7 @@ def test_ids_that_do_not_fit_are_replaced_on_both_sides(call_id):
 
 def test_tools_are_flat_and_not_strict():
     schema = {"type": "object", "properties": {"path": {"type": "string"}}}
-    extras = {"cache_control": {"type": "ephemeral"}, "eager_input_streaming": True}
+    extras: dict[str, Any] = {"cache_control": {"type": "ephemeral"}, "eager_input_streaming": True}
     (sent,) = ask(user("Hi"), tools=[tool(schema=schema, **extras)])["tools"]
     assert sent == {
         "type": "function",
@@ -407,7 +407,7 @@ TURNS = [
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_request_begins_with_the_input_of_the_one_before(cached):
     cache = ConversationCache() if cached else None
-    before: list = []
+    before: list[Any] = []
     for count in (1, 4, 6, 8, 10):
         found = items(*TURNS[:count], cache=cache, system="Rules.", tools=[tool()])
         assert found[: len(before)] == before

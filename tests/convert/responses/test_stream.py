@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.convert.responses.answer import read_event
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import BadAnswer
@@ -35,6 +36,7 @@ def play(events, **settings):
     written = []
     for each in events:
         read = read_event(ServerEvent(b"", json.dumps(each).encode()), PLAIN)
+        assert not isinstance(read, ProviderError)
         written += machine.feed(read)
     written += machine.close()
     assert check(written) == []

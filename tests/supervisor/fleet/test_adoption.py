@@ -16,9 +16,10 @@ from datetime import datetime
 import pytest
 
 from ccproxy.errors import CcproxyError
+from ccproxy.store.wall_clock import boot_id
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.fleet.adoption import ANSWER_LIMIT
-from ccproxy.supervisor.processes.identity import Identity, boot_id, identify
+from ccproxy.supervisor.processes.identity import Identity, identify
 from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
 from tests.supervisor.conftest import (
     STAND_IN,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ccproxy.store.wall_clock import boot_id
 from ccproxy.supervisor.processes.exit_watch import ExitWatch
 from ccproxy.supervisor.processes.identity import (
     Identity,
     age_of,
-    boot_id,
     command_line,
     command_lines_of_this_user,
     identify,

@@ -10,7 +10,7 @@ import resource
 import shutil
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ async def echo(line: bytes, send: Send) -> bytes:
     return line
 
 
-def named(label: str) -> Callable[[bytes, Send], object]:
+def named(label: str) -> Callable[[bytes, Send], Awaitable[bytes]]:
     async def answer(line: bytes, send: Send) -> bytes:
         return WorkerState(label=label).label.encode() + b"\n"
 

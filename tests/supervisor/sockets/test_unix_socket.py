@@ -227,7 +227,7 @@ connection.sendall(json.dumps({"pid": os.getpid()}).encode() + b"\\n")
 
 def test_the_process_at_the_other_end_is_known(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
-    command = [sys.executable, "-c", ANSWERING, path]
+    command = [sys.executable, "-c", ANSWERING, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"listening\n"

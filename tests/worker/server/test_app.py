@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 import pytest
@@ -198,7 +199,7 @@ async def test_connections_leave_descriptors_in_reserve(
 ) -> None:
     from ccproxy.worker.server import http
 
-    monkeypatch.setattr(http.resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
     proxy = await start(MAX_CONNECTIONS="1024")
     assert proxy.lifecycle.http.max_connections == (256 - http.RESERVED_DESCRIPTORS) // 2
 

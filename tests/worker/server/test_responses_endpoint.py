@@ -253,7 +253,7 @@ async def test_a_cut_is_response_failed(start, provider, api):
     assert b"Hel" in answer
 
 
-BEGINNINGS = {
+BEGINNINGS: dict[str, Any] = {
     "chat": (chunk(content="Hel"),),
     "messages": (
         b'event: message_start\ndata: {"type":"message_start","message":{"content":[]}}\n\n'

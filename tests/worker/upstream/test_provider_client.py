@@ -56,7 +56,7 @@ async def way(provider, *, limits=None, **changes):
     )
     # So much jitter that nothing is left of the delay between repeats.
     upstream = ProviderClient(config, pool=pool, clock=clock, jitter=lambda: 4.0)
-    upstream.pool, upstream.clock, upstream.config = pool, clock, config
+    upstream.pool, upstream.clock, upstream.config = pool, clock, config  # type: ignore[attr-defined]
     await upstream.open()
     try:
         yield upstream

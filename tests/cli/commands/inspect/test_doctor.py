@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -358,21 +359,21 @@ def test_another_program_on_the_ipv6_localhost(home, examine, monkeypatch):
         real = socket.getaddrinfo
         six = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
         # The system's own table of names is the one thing that a test cannot change.
-        monkeypatch.setattr(machine.socket, "getaddrinfo", lambda *a, **k: six + real(*a, **k))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: six + real(*a, **k))
         (report,) = of(examine(), "localhost", "fail")
     assert f"port {port}" in report["text"]
 
 
 def test_a_full_disk(home, examine, monkeypatch):
-    usage = machine.shutil.disk_usage(home)
+    usage = shutil.disk_usage(home)
     for free, level in ((10**6, "fail"), (10**8, "warn"), (10**11, "ok")):
         now = usage._replace(free=free)
-        monkeypatch.setattr(machine.shutil, "disk_usage", lambda _, now=now: now)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, now=now: now)
         assert of(examine(), "disk")[0]["level"] == level
 
 
 def test_a_clock_before_the_installation(home, examine, monkeypatch):
-    monkeypatch.setattr(machine.time, "time", lambda: 1e9)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
     assert of(examine(), "clock")[0]["level"] == "fail"
 
 
