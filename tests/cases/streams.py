@@ -602,7 +602,7 @@ CASES = (
     Case(
         rule="the content is only a refusal",
         ways=STREAMED,
-        answers=(stream(chunk([{"type": "refusal", "refusal": "No."}]), STOP),),  # type: ignore[arg-type]
+        answers=(stream(chunk([{"type": "refusal", "refusal": "No."}]), STOP),),
         message={"content.0.text": "No."},
     ),
     Case(

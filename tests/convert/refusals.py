@@ -2235,7 +2235,7 @@ VLLM = [
                 "request has 30000 input tokens (4096 > 32768 - 30000). None"
             ),
             kind="BadRequestError",
-            code=400,  # type: ignore[arg-type]
+            code=400,
         ),
         {},
         Cause.OVERFLOW,

@@ -174,7 +174,7 @@ def test_a_limit_of_the_user_quotes_no_error_of_the_provider():
     key.succeed(MODEL, now=10.0, is_only=False)
     assert obstacle(key, now=10.0, limits=limits) == Obstacle(
         "per_day",
-        pytest.approx(86400 - (WALL + 10) % 86400),  # type: ignore[arg-type]
+        pytest.approx(86400 - (WALL + 10) % 86400),
     )
     assert last_error_shown(key, now=10.0) == ""
 

@@ -31,7 +31,7 @@ def no_sockets(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     def refuse(self: socket.socket, address: object) -> None:
         if str(address).startswith(str(home.path)):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-        bind(self, address)  # type: ignore[arg-type]
+        bind(self, address)
 
     runtime = Path(tempfile.mkdtemp(prefix="ccr"))  # short, as $XDG_RUNTIME_DIR is
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
@@ -82,7 +82,7 @@ async def test_without_any_place_for_a_socket_the_error_names_path_and_fix(
     def refuse(self: socket.socket, address: object) -> None:
         if self.family == socket.AF_UNIX:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(address))
-        bind(self, address)  # type: ignore[arg-type]
+        bind(self, address)
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     home.add("Kimi")

@@ -72,7 +72,7 @@ async def test_a_removed_state_folder_is_rebuilt_and_reported(fleet: FleetHome) 
         note = (await fleet.status())["supervisor"]
         return note is not None and "state/ was removed at" in (note["trouble"] or "")
 
-    await eventually(is_reported)  # type: ignore[arg-type]
+    await eventually(is_reported)
     await eventually(lambda: list((fleet.path / "state").glob("kimi.keys.sqlite")))
     assert await fleet.supervisor_pid() == supervisor
     assert await fleet.worker_pid("kimi") == worker

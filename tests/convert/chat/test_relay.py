@@ -158,13 +158,13 @@ def test_the_sdk_reads_the_same_message():
         snapshot, buffers = None, {}
         events = [event for _, event in read(relay([raw])) if event["type"] != "ping"]
         for event in events:
-            snapshot = accumulate_event(event=event, current_snapshot=snapshot, json_bufs=buffers)  # type: ignore[arg-type]
+            snapshot = accumulate_event(event=event, current_snapshot=snapshot, json_bufs=buffers)
         ours = fold(events)
         theirs = snapshot.to_dict()
         assert [block["type"] for block in theirs["content"]] == [
             block["type"] for block in ours["content"]
         ]
-        for mine, other in zip(ours["content"], theirs["content"], strict=True):  # type: ignore[arg-type]
+        for mine, other in zip(ours["content"], theirs["content"], strict=True):
             assert mine.items() <= other.items()
         assert theirs["stop_reason"] == ours["stop_reason"]
         assert theirs["usage"]["input_tokens"] == ours["usage"]["input_tokens"]

@@ -93,7 +93,7 @@ def test_a_row_adds_up_its_processes_and_the_poorest_pool_counts() -> None:
 
 def test_a_ready_entry_has_no_reason_even_if_its_successor_failed() -> None:
     failed = WorkerSlot(SPEC, 1)
-    failed.spawned(slot().record, 0.0)  # type: ignore[arg-type]
+    failed.spawned(slot().record, 0.0)
     failed.explained("no such model")
     failed.exited(78)
     failed.reap(0.0, jitter=0.0)

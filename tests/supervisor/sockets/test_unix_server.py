@@ -128,7 +128,7 @@ async def test_without_sockets_in_the_home_the_second_path_is_used(
     def refuse(self: socket.socket, address: object) -> None:
         if address == str(home):
             raise OSError(number, os.strerror(number))
-        bind(self, address)  # type: ignore[arg-type]
+        bind(self, address)
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     server = UnixServer(home, runtime, handler=echo)
