@@ -465,13 +465,9 @@ async def test_a_worker_names_the_cause(tmp_path, provider):
             client.answer()
         client.tools.append(client.tool("Deploy"))
         await proxy.ask(client.body(), headers=headers)
-        reply = await eventually(
-            lambda: (
-                len((got := proxy.worker.activity.requests(RequestsRequest())).finished) == 3
-                and got
-            )
-        )
-    losses = [one.cache_loss for one in reply.finished]
+        activity = proxy.worker.activity
+        await eventually(lambda: len(activity.requests(RequestsRequest()).finished) == 3)
+    losses = [one.cache_loss for one in activity.requests(RequestsRequest()).finished]
     assert losses[:2] == [None, None]
     assert (losses[2].cause, losses[2].block) == ("tool_added", "tools[12] Deploy")
     assert (losses[2].lost, losses[2].cost) == (8000, pytest.approx(8000 * 0.9e-6))
