@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +36,8 @@ class Schema:
     version: int
     tables: str
     """The statements that create a new file."""
+    upgrades: Mapping[int, str] = field(default_factory=dict)
+    """The statements that turn a file of a version into one of the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
         raise CcproxyError(f"{text}\n  fix: upgrade ccproxy, or move the file away")
     if version == schema.version:
         return
+    scripts = (
+        [schema.upgrades[old] for old in range(version, schema.version)]
+        if version
+        else [schema.tables]
+    )
     with transaction(connection):
-        for statement in filter(None, map(str.strip, schema.tables.split(";"))):
+        for statement in filter(None, map(str.strip, ";".join(scripts).split(";"))):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={schema.version:d}")

@@ -1,5 +1,5 @@
 """
-Totals of use: requests, errors, tokens, latency and costs per hour, label, model and key.
+Totals of use: requests, errors, tokens, latency and costs per hour, label, model, key and session.
 
 Hours and days are those of the user's clock. The column `day` holds the hour, `2026-11-29T14`;
 earlier versions wrote only the date, which is read as well. A request whose model has no known
@@ -21,31 +21,47 @@ from ccproxy.store.writer import Note, Writer
 
 FILE_NAME = "usage.sqlite3"
 
-By = Literal["day", "label", "model", "key"]
-GROUPS: tuple[By, ...] = ("day", "label", "model", "key")
+By = Literal["day", "label", "model", "key", "session"]
+GROUPS: tuple[By, ...] = ("day", "label", "model", "key", "session")
 
+_TABLE = """
+    CREATE TABLE used (
+        day TEXT NOT NULL,
+        label TEXT NOT NULL,
+        model TEXT NOT NULL,
+        key TEXT NOT NULL,
+        session TEXT NOT NULL DEFAULT '',
+        requests INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cached INTEGER NOT NULL,
+        written INTEGER NOT NULL,
+        reasoning INTEGER NOT NULL,
+        ttfb REAL NOT NULL,
+        answers INTEGER NOT NULL,
+        cost REAL NOT NULL,
+        unpriced INTEGER NOT NULL,
+        above INTEGER NOT NULL DEFAULT 0,
+        extra REAL NOT NULL DEFAULT 0,
+        PRIMARY KEY (day, label, model, key, session)
+    ) WITHOUT ROWID
+"""
+_FIRST_COLUMNS = """
+    day, label, model, key, requests, errors, input, output, cached, written, reasoning, ttfb,
+    answers, cost, unpriced
+"""
 SCHEMA = Schema(
-    version=1,
-    tables="""
-        CREATE TABLE used (
-            day TEXT NOT NULL,
-            label TEXT NOT NULL,
-            model TEXT NOT NULL,
-            key TEXT NOT NULL,
-            requests INTEGER NOT NULL,
-            errors INTEGER NOT NULL,
-            input INTEGER NOT NULL,
-            output INTEGER NOT NULL,
-            cached INTEGER NOT NULL,
-            written INTEGER NOT NULL,
-            reasoning INTEGER NOT NULL,
-            ttfb REAL NOT NULL,
-            answers INTEGER NOT NULL,
-            cost REAL NOT NULL,
-            unpriced INTEGER NOT NULL,
-            PRIMARY KEY (day, label, model, key)
-        ) WITHOUT ROWID
-    """,
+    version=2,
+    tables=_TABLE,
+    upgrades={
+        1: f"""
+            ALTER TABLE used RENAME TO used_1;
+            {_TABLE};
+            INSERT INTO used ({_FIRST_COLUMNS}) SELECT {_FIRST_COLUMNS} FROM used_1;
+            DROP TABLE used_1
+        """  # noqa: S608 - our own names
+    },
 )
 
 
@@ -69,6 +85,10 @@ class Used(NamedTuple):
     """Seconds to the first byte; None if none came."""
     cost: float | None
     """US dollars; None where the model's price is not known."""
+    session: str = ""
+    """Claude Code's id of the session; empty for other clients."""
+    extra: float | None = None
+    """What it cost more because it was above a price threshold; None if it was not."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +108,10 @@ class Totals:
     cost: float = 0.0
     unpriced: int = 0
     """Requests with tokens whose price is not known; `cost` is without them."""
+    above: int = 0
+    """Requests above a price threshold."""
+    extra: float = 0.0
+    """What these cost more than below it."""
 
     def add(self, used: Used) -> None:
         """Count one request."""
@@ -105,6 +129,9 @@ class Totals:
             self.cost += used.cost
         elif used.input or used.output or used.cached or used.written:
             self.unpriced += 1
+        if used.extra is not None:
+            self.above += 1
+            self.extra += used.extra
 
     def merge(self, other: Totals) -> None:
         """Add the sums of *other*."""
@@ -122,6 +149,9 @@ class Totals:
         return self.cost if self.cost or not self.unpriced else None
 
 
+_GROUP_BY = {"day": "substr(day, 1, 10)"}
+
+
 class UsageRow(NamedTuple):
     """The sums of one group."""
 
@@ -131,8 +161,8 @@ class UsageRow(NamedTuple):
 
 _COLUMNS = tuple(field.name for field in fields(Totals))
 _ADD = f"""
-    INSERT INTO used (day, label, model, key, {", ".join(_COLUMNS)})
-    VALUES (?, ?, ?, ?, {", ".join("?" * len(_COLUMNS))})
+    INSERT INTO used ({", ".join((*GROUPS, *_COLUMNS))})
+    VALUES ({", ".join("?" * (len(GROUPS) + len(_COLUMNS)))})
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COLUMNS)}
 """  # noqa: S608 - made of our own field names
 
@@ -144,10 +174,10 @@ def usage_writer(state: Path, *, warn: Note) -> Writer[Used]:
 
 def add(connection: sqlite3.Connection, batch: Sequence[Used]) -> None:
     """Add the requests in *batch* to the totals."""
-    sums: dict[tuple[str, str, str, str], Totals] = {}
+    sums: dict[tuple[str, ...], Totals] = {}
     for used in batch:
-        group = (hour_of(used.at), used.label, used.model, used.key)
-        sums.setdefault(group, Totals()).add(used)
+        row = (hour_of(used.at), used.label, used.model, used.key, used.session)
+        sums.setdefault(row, Totals()).add(used)
     with transaction(connection):
         for group, totals in sums.items():
             connection.execute(_ADD, (*group, *asdict(totals).values()))
@@ -168,8 +198,11 @@ def summed(
     if connection is None:
         return []
     names = [name for name in GROUPS if name in by]
-    groups = ", ".join("substr(day, 1, 10)" if name == "day" else name for name in names)
-    sums = ", ".join(f"SUM({name}) AS {name}" for name in _COLUMNS)
+    with database_errors(state / FILE_NAME):
+        # A file of an earlier version has fewer columns until a worker upgrades it.
+        stored = {row["name"] for row in connection.execute("PRAGMA table_info(used)")}
+    groups = ", ".join(_GROUP_BY.get(name, name) if name in stored else "''" for name in names)
+    sums = ", ".join(f"SUM({name if name in stored else 0}) AS {name}" for name in _COLUMNS)
     where, values = "day >= ?", [_first_hour(since)]
     if labels is not None:
         where += f" AND label IN ({', '.join('?' * len(labels))})"

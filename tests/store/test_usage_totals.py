@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
 
-from ccproxy.store.usage_totals import Totals, Used, add, hour_of, summed, usage_writer
+from ccproxy.store.usage_totals import FILE_NAME, Totals, Used, add, hour_of, summed, usage_writer
 
 NOON = datetime(2026, 11, 21, 12, 0).timestamp()
 DAY = timedelta(days=1).total_seconds()
@@ -168,3 +170,32 @@ def test_sums_of_whole_days_that_an_earlier_version_wrote_are_read(tmp_path):
 
 def _requests(rows):
     return [row.totals.requests for row in rows]
+
+
+# Files of the first version.
+
+VERSION_1 = """
+    CREATE TABLE used (day TEXT NOT NULL, label TEXT NOT NULL, model TEXT NOT NULL,
+        key TEXT NOT NULL, requests INTEGER NOT NULL, errors INTEGER NOT NULL,
+        input INTEGER NOT NULL, output INTEGER NOT NULL, cached INTEGER NOT NULL,
+        written INTEGER NOT NULL, reasoning INTEGER NOT NULL, ttfb REAL NOT NULL,
+        answers INTEGER NOT NULL, cost REAL NOT NULL, unpriced INTEGER NOT NULL,
+        PRIMARY KEY (day, label, model, key)) WITHOUT ROWID;
+    INSERT INTO used VALUES ('2026-11-21T12', 'kimi', 'k2', '…1111', 2, 0, 20, 40, 6, 8, 10, 0.5, 2,
+        0.75, 0);
+    PRAGMA user_version=1
+"""
+
+
+def test_a_file_of_the_first_version_is_read_and_upgraded(tmp_path):
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.executescript(VERSION_1)
+    (row,) = summed(tmp_path, by=["label", "session"])
+    assert (row.group, row.totals.requests, row.totals.above) == (("kimi", ""), 2, 0)
+    stored(tmp_path, used()._replace(session="s-1", extra=0.1))
+    rows = summed(tmp_path, by=["label", "session"])
+    assert [(row.group, row.totals.requests) for row in rows] == [
+        (("kimi", ""), 2),
+        (("kimi", "s-1"), 1),
+    ]
+    assert [(row.totals.above, row.totals.extra) for row in rows] == [(0, 0.0), (1, 0.1)]

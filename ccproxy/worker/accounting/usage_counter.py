@@ -6,6 +6,7 @@ One call per finished request: a few additions, and an item for the thread that 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ from ccproxy.providers.pricing import Price
 from ccproxy.store.usage_totals import Totals, Used
 from ccproxy.store.writer import Writer
 from ccproxy.worker.server.access_record import AccessRecord
+
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Other texts are not counted as sessions; they are the client's."""
 
 
 class UsageCounter:
@@ -75,4 +79,5 @@ class UsageCounter:
             reasoning=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
             ttfb=ttfb,
             cost=self.cost(record.model, usage),
+            session=record.session if _SESSION.fullmatch(record.session) else "",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from collections.abc import Sequence
@@ -12,27 +14,33 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.command import Command, Duration, Options
+from ccproxy.cli.render.account_lines import account_text
+from ccproxy.cli.render.budget_lines import budget_text
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, notify, show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
-from ccproxy.text import printable
+from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.text import counted, printable
 
 if TYPE_CHECKING:
+    from ccproxy.config.fleet import Fleet
     from ccproxy.store.usage_totals import By, Totals, UsageRow
 
 _COLUMNS = (
     Column(head="REQUESTS", align_right=True),
     Column(head="ERRORS", align_right=True, drop_order=5),
-    Column(head="INPUT", align_right=True),
+    Column(head="INPUT", align_right=True, drop_order=7),
     Column(head="CACHED", align_right=True, drop_order=3),
-    Column(head="HIT", align_right=True),
-    Column(head="OUTPUT", align_right=True),
+    Column(head="HIT", align_right=True, drop_order=6),
+    Column(head="OUTPUT", align_right=True, drop_order=8),
     Column(head="REASONING", align_right=True, drop_order=1),
     Column(head="FIRST BYTE", align_right=True, drop_order=2),
     Column(head="COST", align_right=True),
     Column(head="TOKENS", drop_order=4),
 )
 _BAR_LENGTH = 12
+_LONGEST_NAME = 32
+"""Characters of a name in the table."""
 _WHOLE_DAYS = timedelta(days=2)
 """A longer period begins at midnight, a shorter one at the full hour."""
 
@@ -46,16 +54,20 @@ class Since(Duration):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the begin in seconds since the epoch."""
-        now = datetime.now()
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         days = {"today": 0, "yesterday": 1}.get(str(value).strip().lower())
         if days is not None:
-            return (midnight - timedelta(days=days)).timestamp()
+            return _midnight(days)
         length = timedelta(seconds=super().convert(value, param, ctx))
-        begin = now - length
+        begin = datetime.now() - length
         if length >= _WHOLE_DAYS:
             return begin.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
         return begin.replace(minute=0, second=0, microsecond=0).timestamp()
+
+
+def _midnight(days: int) -> float:
+    """Return the begin of the day *days* ago, in seconds since the epoch."""
+    today = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return (today - timedelta(days=days)).timestamp()
 
 
 @click.command(
@@ -64,7 +76,9 @@ class Since(Duration):
         "ccproxy usage",
         "ccproxy usage --since today",
         "ccproxy usage kimi --by day --since 30d",
+        "ccproxy usage --by session --days 1",
         "ccproxy usage --by key --json | jq '.total.cost_usd'",
+        "ccproxy usage --by day --by model --days 30 --csv > usage.csv",
     ],
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
@@ -72,7 +86,7 @@ class Since(Duration):
     "--by",
     "groups",
     multiple=True,
-    type=click.Choice(["model", "key", "day", "label"]),
+    type=click.Choice(["model", "key", "day", "label", "session"]),
     help="What to group by; can be repeated.  [default: label and model]",
 )
 @click.option(
@@ -83,7 +97,11 @@ class Since(Duration):
     show_default=True,
     help="Start of the period: 1h, 30d, today, yesterday. 2d and longer count whole days.",
 )
+@click.option(
+    "--days", type=click.IntRange(1, 3650), help="The same as whole days: 1 is today only."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.pass_obj
 def usage(
     options: Options,
@@ -91,18 +109,25 @@ def usage(
     *,
     groups: tuple[By, ...],
     begin: float,
+    days: int | None,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
     """
     Show the usage of the proxies named by LABEL, or of all proxies.
 
     INPUT excludes cached tokens, HIT is the cached part of all input, OUTPUT includes REASONING.
     TOKENS compares input and output of the rows. A cost is shown if the model's price is known; `+`
-    means that the price of some requests is unknown.
+    means that the price of some requests is unknown. Days begin at midnight of the local clock.
+    Budgets and accounts of running proxies follow.
     """
     from ccproxy.store.usage_totals import GROUPS, Totals, summed  # SQLite
 
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other")
     fleet = open_fleet(options)
+    if days is not None:
+        begin = _midnight(days - 1)
     by = [group for group in GROUPS if group in (groups or ("label", "model"))]
     stored = [row.group[0] for row in summed(fleet.state, by=["label"])]
     chosen = known_labels(fleet, stored, labels) if labels else None
@@ -113,8 +138,10 @@ def usage(
     report = _Report(by=by, rows=rows, total=total, begin=begin)
     if as_json:
         show(json.dumps(report.as_json(), indent=2))
+    elif as_csv:
+        show(report.as_csv())
     elif rows:
-        show(report.as_text())
+        show("\n".join([report.as_text(), *_fleet_lines(fleet, chosen)]))
     else:
         notify(options, f"No requests {report.period()}.")
 
@@ -148,12 +175,23 @@ class _Report:
             "total": _fields(self.total),
         }
 
+    def as_csv(self) -> str:
+        names = [*self.by, *_fields(self.total)]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for row in self.rows:
+            # A spreadsheet would run a text that begins so as a formula.
+            group = [f"'{name}" if name[:1] in ("=", "+", "-", "@") else name for name in row.group]
+            writer.writerow([*group, *_fields(row.totals).values()])
+        return file.getvalue().rstrip("\n")
+
     def as_text(self) -> str:
         heads = [Column(head=name.upper()) for name in self.by]
         most = max(_tokens(row.totals) for row in self.rows)
         lines = [
             (
-                *(printable(name) or "–" for name in row.group),
+                *map(_name, self.by, row.group),
                 *_cells(row.totals),
                 _bar(_tokens(row.totals), most),
             )
@@ -162,7 +200,42 @@ class _Report:
         if len(lines) > 1:
             lines.append(("total", *("" for _ in self.by[1:]), *_cells(self.total), ""))
         text = table((*heads, *_COLUMNS), lines, width=columns())
-        return "\n".join([f"Usage {self.period()}", "", *text])
+        return "\n".join([f"Usage {self.period()}", "", *text, *_above(self.total)])
+
+
+def _fleet_lines(fleet: Fleet, labels: Sequence[str] | None) -> list[str]:
+    """Return the budgets and accounts of the proxies that run."""
+    from ccproxy.supervisor.control.client import fleet_status
+
+    try:
+        rows = fleet_status(fleet).proxies
+    except CcproxyError:  # the statistics are shown all the same
+        return []
+    lines = []
+    for row in rows:
+        if labels is not None and row.label not in labels:
+            continue
+        lines += [f"{row.label}  budget: {budget_text(budget)}" for budget in row.budgets]
+        lines += [f"{row.label}  {one.id} {one.tail}: {account_text(one)}" for one in row.accounts]
+    return ["", *lines] if lines else []
+
+
+def _above(totals: Totals) -> list[str]:
+    """Return a note about requests above a price threshold."""
+    if not totals.above:
+        return []
+    many = counted(totals.above, "request")
+    extra = _dollars(totals.extra)
+    text = f"{many} above a price threshold cost {extra} more than at the rates below it"
+    return ["", text, "PRICE_GUARD=on: Claude Code compacts before the threshold."]
+
+
+def _name(group: By, name: str) -> str:
+    """Return a group's name as the table shows it; JSON and CSV have all of it."""
+    if group == "session":
+        return printable(name)[:8] or "–"
+    text = printable(name)
+    return (f"{text[: _LONGEST_NAME - 1]}…" if len(text) > _LONGEST_NAME else text) or "–"
 
 
 def _fields(totals: Totals) -> dict[str, object]:
@@ -179,6 +252,8 @@ def _fields(totals: Totals) -> dict[str, object]:
         "mean_ttfb_seconds": None if mean is None else round(mean, 3),
         "cost_usd": None if totals.known_cost is None else round(totals.known_cost, 6),
         "unpriced_requests": totals.unpriced,
+        "requests_above_threshold": totals.above,
+        "extra_cost_usd": round(totals.extra, 6),
     }
 
 
@@ -216,5 +291,9 @@ def _cost(totals: Totals) -> str:
     cost = totals.known_cost
     if cost is None:
         return "–"
+    return f"{_dollars(cost)}{'+' if totals.unpriced else ''}"
+
+
+def _dollars(cost: float) -> str:
     digits = 2 if cost >= 1 or cost == 0 else 4
-    return f"${cost:,.{digits}f}{'+' if totals.unpriced else ''}"
+    return f"${cost:,.{digits}f}"

@@ -97,6 +97,8 @@ def test_as_json(filled, ccproxy):
         "mean_ttfb_seconds": 0.5,
         "cost_usd": 0.0123,
         "unpriced_requests": 0,
+        "requests_above_threshold": 0,
+        "extra_cost_usd": 0.0,
     }
     begin = datetime.fromisoformat(content.pop("since"))
     assert begin.timestamp() <= A_WEEK_AGO
@@ -153,6 +155,60 @@ def test_since_accepts_hours_days_and_names(since, expected, home, ccproxy, monk
 def clock_at(moment):
     """The class datetime with another now()."""
     return type("Clock", (datetime,), {"now": classmethod(lambda _cls: moment)})
+
+
+def test_days_are_those_of_the_local_clock(home, ccproxy, monkeypatch):
+    now = datetime(2026, 11, 25, 0, 30)
+    monkeypatch.setattr("ccproxy.cli.commands.inspect.usage.datetime", clock_at(now))
+    writer = usage_writer(home / "state", warn=pytest.fail)
+    for minutes in (10, 40, 60 * 24):
+        writer.put(used(model=f"m{minutes}", at=(now - timedelta(minutes=minutes)).timestamp()))
+    writer.close()
+    for days, expected in (("1", {"m10"}), ("2", {"m10", "m40", "m1440"})):
+        done = ccproxy("usage", "--by", "model", "--days", days, "--json")
+        assert {row["model"] for row in json.loads(done.stdout)["usage"]} == expected
+    assert ccproxy("usage", "--days", "0").exit_code == 2
+
+
+def test_sessions_and_requests_above_a_threshold(home, ccproxy, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    writer = usage_writer(home / "state", warn=pytest.fail)
+    first = "0c6f1de8-5d3d-4a51-9f7c-000000000001"
+    writer.put(used()._replace(session=first, extra=0.25))
+    writer.put(used()._replace(session=first))
+    writer.put(used(model="a-model-with-a-name-that-is-much-too-long-for-a-table"))
+    writer.close()
+    lines = ccproxy("usage", "--by", "session").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[:2] for line in lines[3:6]] == [
+        ["–", "1"],
+        ["0c6f1de8", "2"],
+        ["total", "3"],
+    ]
+    note = "1 request above a price threshold cost $0.2500 more than at the rates below it"
+    assert any(line.startswith(note) for line in lines)
+    lines = ccproxy("usage", "--by", "model", "--by", "label").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "a-model-with-a-name-that-is-muc…" in "".join(lines)
+    row = json.loads(ccproxy("usage", "--by", "session", "--json").stdout)["usage"][1]
+    assert (row["session"], row["requests_above_threshold"]) == (first, 1)
+    assert row["extra_cost_usd"] == 0.25
+
+
+def test_csv(filled, ccproxy):
+    lines = ccproxy("usage", "--csv", "--by", "label").stdout.splitlines()
+    assert lines[0].startswith("label,requests,errors,input_tokens,cache_read_tokens")
+    assert lines[1].startswith("GLM-4.6,1,0,1200,50000,0,0.9766,340,100,0.5,0.0123,0")
+    assert len(lines) == 3
+    both = ccproxy("usage", "--csv", "--json")
+    assert (both.exit_code, "exclude each other" in both.stderr) == (2, True)
+
+
+def test_a_formula_in_csv_is_text(home, ccproxy):
+    writer = usage_writer(home / "state", warn=pytest.fail)
+    writer.put(used(model="=HYPERLINK(1)"))
+    writer.close()
+    assert "\n'=HYPERLINK(1),1," in ccproxy("usage", "--csv", "--by", "model").stdout
 
 
 def test_an_invalid_period_is_refused(home, ccproxy):
