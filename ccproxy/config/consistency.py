@@ -20,6 +20,7 @@ from ccproxy.files import display_path
 from ccproxy.keys.budgets import EVERY_CLIENT, TOKENS
 from ccproxy.protocol.headers import is_framing_header, is_header_name, is_header_value
 from ccproxy.providers.presets import Endpoint, Preset, load_presets
+from ccproxy.providers.pricing import CURRENCY
 from ccproxy.providers.quirks import Api
 from ccproxy.routing.tiers import ModelMap
 from ccproxy.text import did_you_mean, mask_key
@@ -184,6 +185,11 @@ def check_budgets(env: EnvReader, models: ModelMap, client_keys: tuple[str, ...]
         if env.value(setting) is None:
             continue
         for budget in env.read(setting):
+            if budget.unit not in (TOKENS, CURRENCY):
+                text = f"{setting.name} is in {budget.unit}, but prices are in {CURRENCY}"
+                fix = f"set a budget in {CURRENCY} or in tokens"
+                env.note(env.value(setting), text, fix=fix)
+                break
             if budget.unit != TOKENS and unpriced is not None:
                 text = f"{setting.name} is in {budget.unit}, but the price of {unpriced} is unknown"
                 fix = f"set PRICES={unpriced}=INPUT/OUTPUT, or a budget in tokens"

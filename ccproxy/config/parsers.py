@@ -189,7 +189,7 @@ def extra_body(value: str) -> dict[str, Any]:
 
 
 def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Parse two to four prices per glob pattern of models; the first matching pattern applies."""
+    """Parse two to five prices per glob pattern of models; the first matching pattern applies."""
     return tuple(_price(word) for word in words(value))
 
 
@@ -444,7 +444,7 @@ def _without_login(address: str) -> str:
 def _price(word: str) -> tuple[str, tuple[float, ...]]:
     pattern, _, prices_text = word.rpartition("=")
     numbers = [_number(number) for number in prices_text.split("/")]
-    if not pattern or not 2 <= len(numbers) <= 4 or not all(0 <= n < 1e6 for n in numbers):
+    if not pattern or not 2 <= len(numbers) <= 5 or not all(0 <= n < 1e6 for n in numbers):
         raise ValueError(
             f'must be like model=input/output or model=input/output/cached, got "{word}"'
         )

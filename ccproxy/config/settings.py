@@ -354,7 +354,7 @@ PRICES = Setting(
     name="PRICES",
     parse=parsers.prices,
     default=(),
-    meaning="dollars per million tokens: model=input/output[/cached[/cache writes]], …",
+    meaning="dollars per million tokens: model=input/output[/cached[/cache writes[/for 1 h]]], …",
     example="kimi-k3=0.6/2.5/0.15",
     source="preset",
 )

@@ -9,21 +9,19 @@ only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-PRICES = ("input", "output", "cache_read", "cache_write")
-"""The first fields of `Rates`, in the order in which the setting PRICES lists them."""
+PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+"""The fields of `Rates`, in the order in which the setting PRICES lists them."""
+CURRENCY = "USD"
+"""Of every price. Prices in other currencies are converted when they are entered."""
 MINUTES_PER_DAY = 24 * 60
-_USAGE_FIELDS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
-_prices = attrgetter(*PRICES)
+_MILLION = 1e6
+_SECONDS_PER_DAY = 86400
+_FIRST_WEEKDAY = 4
+"""1970-01-01 was a Thursday."""
 
 
 class Rates(
@@ -93,6 +91,9 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     """By rising thresholds; the last one that is exceeded applies."""
     off_peak: OffPeak | None = None
     batch: Rates | None = None
+    web_search: float | None = None
+    """Per thousand searches of the provider's own tool; None: free, or not known. Anthropic:
+    https://platform.claude.com/docs/en/about-claude/pricing"""
     currency: Literal["USD"] = "USD"
     """Prices in other currencies are converted when they are entered in the catalogue."""
     source: str = ""
@@ -108,18 +109,91 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
 
     @classmethod
     def of(cls, numbers: Sequence[float]) -> Price:
-        """Make a price of two to four *numbers*, in the order of `PRICES`."""
+        """Make a price of two to five *numbers*, in the order of `PRICES`."""
         return msgspec.convert(dict(zip(PRICES, numbers, strict=False)), cls)
 
-    def cost(self, usage: Mapping[str, Any]) -> float | None:
-        """Return the cost of *usage* in dollars; None if it has tokens without a price."""
-        total = 0.0
-        for name, price in zip(_USAGE_FIELDS, _prices(self), strict=True):
-            tokens = usage.get(name) or 0
-            if tokens and price is None:
-                return None
-            total += tokens * (price or 0.0)
-        return total / 1e6
+    def cost(self, usage: Mapping[str, Any], *, at: float = 0.0) -> float | None:
+        """
+        Return the cost of *usage* in dollars; None if it has tokens without a price.
+
+        *at* is when the request was sent, in seconds since the epoch.
+        """
+        tokens = _Tokens.of(usage)
+        return _sum(self.rates(tokens.prompt, at=at), tokens, self.web_search)
+
+    def extra_cost(self, usage: Mapping[str, Any], *, at: float = 0.0) -> float | None:
+        """Return what *usage* costs more because its prompt is above a threshold; None if not."""
+        tokens = _Tokens.of(usage)
+        if not self.tiers or tokens.prompt <= self.tiers[0].above:
+            return None
+        above = _sum(self.rates(tokens.prompt, at=at), tokens, None)
+        below = _sum(self.rates(0, at=at), tokens, None)
+        return above - below if above is not None and below is not None else None
+
+    def rates(self, prompt: int, *, at: float) -> Rates:
+        """Return the rates of a request with *prompt* tokens of input that is sent at *at*."""
+        base: Rates = self
+        if self.off_peak is not None and self.off_peak.applies(**_time_of_week(at)):
+            base = self.off_peak
+        tier = next((tier for tier in reversed(self.tiers) if prompt > tier.above), None)
+        if tier is None:
+            return base
+        own = {name: getattr(tier, name) for name in PRICES}
+        return Rates(
+            **{name: getattr(base, name) if rate is None else rate for name, rate in own.items()}
+        )
+
+    @property
+    def cliff(self) -> int | None:
+        """The prompt tokens above which the whole request costs more; None if there is none."""
+        dearer = (tier.above for tier in self.tiers if tier.input > self.input)
+        return next(dearer, None)
+
+
+class _Tokens(NamedTuple):
+    """The tokens of a Messages usage object, by rate."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    searches: int
+
+    @classmethod
+    def of(cls, usage: Mapping[str, Any]) -> _Tokens:
+        written = usage.get("cache_creation_input_tokens") or 0
+        by_lifetime = usage.get("cache_creation") or {}
+        for_an_hour = min(by_lifetime.get("ephemeral_1h_input_tokens") or 0, written)
+        return cls(
+            input=usage.get("input_tokens") or 0,
+            output=usage.get("output_tokens") or 0,
+            cache_read=usage.get("cache_read_input_tokens") or 0,
+            cache_write=written - for_an_hour,
+            cache_write_1h=for_an_hour,
+            searches=(usage.get("server_tool_use") or {}).get("web_search_requests") or 0,
+        )
+
+    @property
+    def prompt(self) -> int:
+        """All tokens of the input, on which thresholds depend."""
+        return self.input + self.cache_read + self.cache_write + self.cache_write_1h
+
+
+def _sum(rates: Rates, tokens: _Tokens, web_search: float | None) -> float | None:
+    total = 0.0
+    for name, count in zip(PRICES, tokens, strict=False):
+        rate = getattr(rates, name)
+        if count and rate is None:
+            return None
+        total += count * (rate or 0.0)
+    # Searches that ccproxy sends itself have no price here.
+    return (total + tokens.searches * (web_search or 0.0) * 1000) / _MILLION
+
+
+def _time_of_week(at: float) -> dict[str, int]:
+    days, seconds = divmod(int(at), _SECONDS_PER_DAY)
+    return {"day": (days + _FIRST_WEEKDAY - 1) % 7 + 1, "minute": seconds // 60}
 
 
 def _minute(time: str) -> int:

@@ -114,6 +114,7 @@ class BudgetGuard:
         self._ledger = ledger
         self._secret = secret
         self._log = log
+        self._wall = wall
         self._calendar = _Calendar(wall)
         own = tuple(budget for budget in config.budgets if not budget.client)
         self._entry = self._account("", own) if own else None
@@ -232,7 +233,7 @@ class BudgetGuard:
             amount: float | None = sum(usage.values())
         else:
             price = self._config.models.price(model)
-            amount = None if price is None else price.cost(usage)
+            amount = None if price is None else price.cost(usage, at=self._wall())
         return round(to_parts(amount or 0.0, unit) * self._ratios.get(unit, 1.0))
 
     def _learn(self, unit: str, amount: int, estimate: int) -> None:

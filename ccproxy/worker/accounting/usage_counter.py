@@ -52,10 +52,10 @@ class UsageCounter:
             self._writer.put(used)
         return used
 
-    def cost(self, model: str, usage: Mapping[str, Any]) -> float | None:
-        """Return the cost of *usage* in dollars; None if the price is unknown."""
+    def cost(self, model: str, usage: Mapping[str, Any], *, at: float) -> float | None:
+        """Return the cost in dollars of a request sent at *at*; None if the price is unknown."""
         price = self._price(model)
-        return None if price is None else price.cost(usage)
+        return None if price is None else price.cost(usage, at=at)
 
     def close(self) -> None:
         """Write what is pending; blocks until it is written."""
@@ -66,6 +66,7 @@ class UsageCounter:
         # Without an answer, the usage is only the estimate for `message_start`.
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
+        price = self._price(record.model)
         return Used(
             at=self._wall(),
             label=self._label,
@@ -78,6 +79,7 @@ class UsageCounter:
             written=usage.get("cache_creation_input_tokens") or 0,
             reasoning=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
             ttfb=ttfb,
-            cost=self.cost(record.model, usage),
+            cost=self.cost(record.model, usage, at=record.started_at),
+            extra=None if price is None else price.extra_cost(usage, at=record.started_at),
             session=record.session if _SESSION.fullmatch(record.session) else "",
         )
