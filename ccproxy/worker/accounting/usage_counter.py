@@ -52,10 +52,13 @@ class UsageCounter:
             self._writer.put(used)
         return used
 
-    def cost(self, model: str, usage: Mapping[str, Any], *, at: float) -> float | None:
+    def cost(
+        self, model: str, usage: Mapping[str, Any], *, at: float | None = None
+    ) -> float | None:
         """Return the cost in dollars of a request sent at *at*; None if the price is unknown."""
         price = self._price(model)
-        return None if price is None else price.cost(usage, at=at)
+        sent = self._wall() if at is None else at
+        return None if price is None else price.cost(usage, at=sent)
 
     def close(self) -> None:
         """Write what is pending; blocks until it is written."""
