@@ -269,6 +269,14 @@ KEY_MOVE_WAIT = Setting(
     "0 = at once",
     example="600",
 )
+FALLBACK_HOLD = Setting(
+    name="FALLBACK_HOLD",
+    parse=parsers.seconds_or_never,
+    default=600.0,
+    meaning="seconds that a session stays with the fallback that has answered it for 5 minutes, "
+    "unless its prompt begins anew; 0 = try the own entry for each request",
+    example="600",
+)
 KEY_MAX_IN_FLIGHT = Setting(
     name="KEY_MAX_IN_FLIGHT",
     parse=parsers.requests,

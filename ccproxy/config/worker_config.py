@@ -102,6 +102,8 @@ class WorkerConfig:
     """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not see one."""
     key_limits: KeyLimits
     key_policy: KeyPolicy
+    fallback_hold: float
+    """Seconds that a session stays with a fallback after its own entry was tried."""
     key_wait: float
     """Seconds that a request waits for a key that is at its limit of requests in flight."""
     tool_filter: tuple[str, ...]
@@ -290,6 +292,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
             per_day=env.read(s.KEY_PER_DAY),
         ),
         key_policy=provider_keys.key_policy(env, ranks),
+        fallback_hold=env.read(s.FALLBACK_HOLD),
         key_wait=env.read(s.KEY_WAIT),
         tool_filter=env.read(s.TOOL_FILTER),
         history=env.read(s.HISTORY),

@@ -33,6 +33,7 @@ from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, open_keepe
 from ccproxy.worker.log.lines import RequestLog
 from ccproxy.worker.peers.choice import Chooser
 from ccproxy.worker.peers.fleet_token import FleetToken
+from ccproxy.worker.peers.held_fallbacks import HeldFallbacks
 from ccproxy.worker.peers.siblings import Siblings
 from ccproxy.worker.server.authentication import Authenticator
 from ccproxy.worker.signing_key import KEY_BYTES, load_signing_key
@@ -97,6 +98,7 @@ class Worker:
     lessons: Lessons
     chooser: Chooser
     siblings: Siblings
+    held_fallbacks: HeldFallbacks
     session: Session
     search: SearchClient
     activity: Activity
@@ -169,11 +171,7 @@ def make_worker(
     )
     chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
     persistent = PersistentState(
-        pool,
-        calibration,
-        learned,
-        server=config.base_url,
-        keeps_refusals=table is not None,
+        pool, calibration, learned, server=config.base_url, keeps_refusals=table is not None
     )
     session = make_session(config, home=home, authenticator=authenticator, log=log, redact=redact)
     detective = CacheDetective(session.usage.cost)
@@ -189,6 +187,7 @@ def make_worker(
         chooser=chooser,
         search=SearchClient(config),
         siblings=Siblings(chooser, FleetToken(signing_key)),
+        held_fallbacks=HeldFallbacks(config.fallback_hold, clock=time.monotonic),
         session=session,
         accounts=AccountWatch(config, pool=pool, log=log),
         budgets=open_budgets(config, state=state, secret=signing_key, log=log),

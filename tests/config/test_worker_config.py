@@ -77,6 +77,7 @@ def test_every_setting_is_read(write, here):
         MAX_RETRIES=0
         KEY_MAX_IN_FLIGHT=4
         KEY_WAIT=45
+        FALLBACK_HOLD=90
         KEY_PER_MINUTE=60
         KEY_PER_DAY=500
         EARLY_COMMIT=0
@@ -106,7 +107,7 @@ def test_every_setting_is_read(write, here):
     assert config.context_window == 200000
     assert (config.request_timeout, config.max_retries, config.early_commit) == (90.5, 0, 0.0)
     assert config.key_limits == KeyLimits(in_flight=4, per_minute=60, per_day=500)
-    assert config.key_wait == 45.0
+    assert (config.key_wait, config.fallback_hold) == (45.0, 90.0)
     assert config.upstream_proxy == "http://u:p@proxy:3128"
     assert config.ca_bundle == here / "ca.pem"
     assert config.custom_headers == {"X-Team": "blue"}

@@ -10,6 +10,8 @@ from itertools import permutations
 import pytest
 from yarl import URL
 
+from ccproxy.keys.sessions import SessionRef
+from ccproxy.worker.peers.held_fallbacks import HeldFallbacks
 from tests.messages import prompt
 from tests.provider import Provider, chunk, completion, failure, hang_up, stream
 from tests.worker.family import Family
@@ -302,3 +304,66 @@ async def test_url_key_model_and_headers_switch_together(family, first, second):
         assert call.json["model"] == f"{label.lower()}-big"
         assert call.path.endswith("/messages") == ("PROVIDER_API" in settings)
         assert ("api-version" in call.query) == ("AZURE_API_VERSION" in settings)
+
+
+# Sessions that stay with a fallback.
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_a_session_stays_with_its_fallback_until_its_prompt_has_a_new_prefix(family, streams):
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    kimi, provider, now = family.proxies["Kimi"], family.providers["Kimi"], [0.0]
+    kimi.worker.held_fallbacks = HeldFallbacks(600.0, clock=lambda: now[0])
+
+    async def route(kind="main"):
+        headers = {"x-claude-code-session-id": "s1", "x-claude-code-request-class": kind}
+        got = await kimi.ask(prompt(stream=streams), headers=headers)
+        assert got.text == "ok"
+        return got.headers.get("x-ccproxy-route", "")
+
+    failing = "GLM:big (fallback: overloaded_error)"
+    provider.script(failure(503, "overloaded"))
+    assert [await route(), await route()] == [failing] * 2
+    now[0] += 300
+    calls = len(provider.calls)
+    provider.script(completion("ok"))
+    held = "GLM:big (fallback: until the prompt begins anew)"
+    assert [await route(), await route("compaction")] == [held] * 2
+    assert len(provider.calls) == calls
+    assert [await route(), await route()] == ["", ""]
+    line = await kimi.logged("request.finished")
+    assert line["status"] == 200
+
+
+async def test_a_held_fallback_that_fails_is_left_at_once(family):
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    kimi = family.proxies["Kimi"]
+    kimi.worker.held_fallbacks = held = HeldFallbacks(600.0, clock=lambda: 0.0)
+    headers = {"x-claude-code-session-id": "s1"}
+    family.providers["Kimi"].script(failure(503, "overloaded"))
+    await kimi.ask(headers=headers)
+    held._clock = lambda: 300.0
+    family.providers["Kimi"].script(completion("own"))
+    for failing in (failure(503, "overloaded"), None):
+        if failing is not None:
+            family.providers["GLM"].script(failing)
+        else:
+            family.move("GLM", dead_port())
+            held.note(SessionRef(id=next(iter(held._sessions)), name="s1"), "GLM")
+        got = await kimi.ask(headers=headers)
+        assert (got.text, got.headers.get("x-ccproxy-route")) == ("own", None)
+        assert (await kimi.logged("fallback.failed"))["label"] == "GLM"
+
+
+@pytest.mark.parametrize(
+    ("hold", "headers"),
+    [
+        pytest.param("0", {"x-claude-code-session-id": "s1"}, id="turned off"),
+        pytest.param("600", {}, id="no session"),
+    ],
+)
+async def test_without_a_session_to_hold_each_request_tries_its_own_entry(family, hold, headers):
+    await family.start(TO_GLM, Kimi={"FALLBACK_HOLD": hold}, GLM={})
+    family.providers["Kimi"].script(failure(503, "overloaded"))
+    await family.proxies["Kimi"].ask(headers=headers)
+    assert not family.proxies["Kimi"].worker.held_fallbacks

@@ -19,6 +19,9 @@ import aiohttp
 from aiohttp import web
 
 from ccproxy.errors import Problem
+from ccproxy.keys.session_identity import find_session
+from ccproxy.keys.sessions import SessionRef
+from ccproxy.protocol.conversation_outline import read_outline
 from ccproxy.protocol.headers import answer_headers
 from ccproxy.routing.names import ModelRef
 from ccproxy.routing.rules import is_provider_failure
@@ -120,6 +123,41 @@ async def fall_back(
     return None
 
 
+async def answer_by_held_fallback(
+    request: ClientRequest, chosen: Chosen
+) -> web.StreamResponse | None:
+    """Return the answer of the fallback that the session stays with; None if there is none."""
+    worker = request.worker
+    held = worker.held_fallbacks
+    if not held or (session := _session_of(request, chosen)) is None:
+        return None
+    if not (label := held.label_of(session)):
+        return None
+    ref = ModelRef(label, worker.chooser.tier_of(chosen))
+    try:
+        async with _asked(request, chosen, ref) as answer:
+            if answer.status == 200:
+                _take_route(request, chosen, str(ref), "fallback: until the prompt begins anew")
+                worker.activity.start(request.record)
+                request.record.hand_over(label, answer.headers.get("request-id", ""))
+                return await _return(request, answer)
+            reason = f"status {answer.status}"
+    except (Problem, aiohttp.ClientError) as error:
+        if request.record.has_begun:
+            raise
+        reason = str(error)
+    request.record.take_back()
+    worker.logs.events.warning("fallback.failed", label=label, reason=worker.logs.redact(reason))
+    return None
+
+
+def _session_of(request: ClientRequest, chosen: Chosen) -> SessionRef | None:
+    body = chosen.body
+    return find_session(
+        request.headers, lambda: read_outline(body), affinity="session", size=len(body)
+    )
+
+
 async def _return_fallback(
     request: ClientRequest,
     ref: ModelRef,
@@ -130,6 +168,9 @@ async def _return_fallback(
     logs, record = request.worker.logs, request.record
     _take_route(request, request.chosen, str(ref), f"fallback: {problem.kind}")
     record.hand_over(ref.label)
+    held, chosen = request.worker.held_fallbacks, request.chosen
+    if held.is_on and chosen is not None and (session := _session_of(request, chosen)) is not None:
+        held.note(session, ref.label)
     logs.events.warning(
         "request.fell_back",
         request=record.request_id,

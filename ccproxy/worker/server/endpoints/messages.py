@@ -12,7 +12,11 @@ from ccproxy.worker.abilities.web_search import (
     requested_direct_search,
     requested_search,
 )
-from ccproxy.worker.peers.forward import answer_by_peer, choose
+from ccproxy.worker.peers.forward import (
+    answer_by_held_fallback,
+    answer_by_peer,
+    choose,
+)
 from ccproxy.worker.server import converted_mode, direct_mode
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import converted
@@ -29,6 +33,8 @@ async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
     chosen = choose(request, body, lambda: body)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen)
+    if (response := await answer_by_held_fallback(request, chosen)) is not None:
+        return response
     refuse_thread(request, body)
     return await answer_here(request, body)
 
