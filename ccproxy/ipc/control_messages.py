@@ -413,7 +413,7 @@ class ClientSessionState:
     label: str = ""
     port: int = 0
     model: str = ""
-    """The model that answered last; before the first answer, the one that will."""
+    """The model that answered last, or that will answer if the session's model has changed."""
     window: int | None = None
     """The context window of that model in tokens; None if it is unknown."""
     answered_by: str = ""

@@ -113,7 +113,7 @@ def _facts(data: bytes) -> ClientFacts:
     tokens = [_field(usage, name) for name in names]
     return ClientFacts(
         session_id=session if isinstance(session, str) else "",
-        model=model if isinstance(model, str) else "",
+        model=model.removesuffix("[1m]") if isinstance(model, str) else "",
         tokens=sum(count for count in tokens if isinstance(count, int)),
     )
 

@@ -2,7 +2,8 @@
 What the workers know about one session: asked over their control sockets, and merged.
 
 Every process of the session's entry is asked, and then those of the other entries that have
-answered requests of the session. All of it has a short deadline: the status line must appear.
+answered requests of the session or will answer the next one. All of it has a short deadline: the
+status line must appear.
 """
 
 from __future__ import annotations
@@ -79,10 +80,9 @@ def view_session(
     if not own:
         return None
     merged = _merged(own)
+    peers = dict.fromkeys(filter(None, [*merged.peers, merged.answered_by]))
     others = _ask(
-        [path for peer in merged.peers for path in _named(paths, peer)],
-        request,
-        deadline=deadline,
+        [path for peer in peers for path in _named(paths, peer)], request, deadline=deadline
     )
     labels = dict.fromkeys(one.label for one in others if one.label != merged.label)
     return SessionView(

@@ -11,7 +11,7 @@ from ccproxy.ipc.control_messages import (
 )
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.names import model_for, parse_ref
-from ccproxy.worker.admin.client_sessions import ClientSession
+from ccproxy.worker.admin.client_sessions import LastTurn
 from ccproxy.worker.key_report import reason
 from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.worker import Worker
@@ -23,13 +23,16 @@ async def client_session_state(worker: Worker, request: ClientSessionRequest) ->
     session = clients.get(request.id)
     waiting = session.waiting()
     last, totals = session.last, session.totals
+    if last.at and request.model in ("", last.requested):
+        target = worker.chooser.target(last.model)
+    else:  # before the first turn, or another model was chosen since the last one
+        last, target = _next_turn(worker, request.model)
     ready, total = worker.pool.counts()
     bypass = worker.session.bypass
-    target = _target(worker, session, request.model)
     return ClientSessionState(
         label=worker.config.label,
         port=worker.config.port,
-        model=last.model or target.model,
+        model=last.model,
         window=target.window,
         answered_by=last.answered_by,
         route=last.route,
@@ -60,10 +63,12 @@ def _refusal(waiting: AccessRecord | None) -> str:
     return " ".join(filter(None, [str(failure.status or ""), failure.cause.replace("_", " ")]))
 
 
-def _target(worker: Worker, session: ClientSession, requested: str) -> Target:
-    """Return the model that answered last, or that would answer *requested*."""
+def _next_turn(worker: Worker, requested: str) -> tuple[LastTurn, Target]:
+    """Return what the next turn will be if its model is *requested*, and the model's target."""
     chooser = worker.chooser
-    name = session.last.model or requested
-    if session.last.model or parse_ref(name, chooser.table.labels) is not None:
-        return chooser.target(name)
-    return chooser.target(model_for(worker.config.models, chooser.switch.tiers, name))
+    ref = parse_ref(requested, chooser.table.labels)
+    if ref is None:
+        requested = model_for(worker.config.models, chooser.switch.tiers, requested)
+    target = chooser.target(requested)
+    label = "" if ref is None or ref.label == worker.config.label else ref.label
+    return LastTurn(model=target.model, answered_by=label), target

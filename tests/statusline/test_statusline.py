@@ -92,6 +92,13 @@ async def test_who_answers_and_why(home: FleetHome, provider: Provider) -> None:
     assert by_port == shown
 
 
+async def test_a_model_that_was_chosen_counts_before_its_first_answer(home: FleetHome) -> None:
+    assert await ask(home) == 200
+    chosen = STDIN | {"model": {"id": "glm:big[1m]"}}
+    shown = await line(home, "--label", "kimi", stdin=chosen)
+    assert shown.startswith("kimi → glm · glm-5  10% of 1M  ")
+
+
 async def test_a_request_that_waits_is_visible(home: FleetHome, provider: Provider) -> None:
     gate = asyncio.Event()
     provider.script(failure(429), replace(completion("ok"), gate=gate))

@@ -41,15 +41,31 @@ class PickerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPicker:
-    """The rows of a session on the entry `label`, its own models first."""
+    """The models of a session on the entry `label`, its own first."""
 
     label: str = ""
     rows: tuple[PickerRow, ...] = ()
+    """Every tier and every further model; tiers with the same model have the same title."""
 
     def find(self, name: str) -> str | None:
-        """Return the name of the row *name*, a `LABEL:model` in any case; None if there is none."""
+        """
+        Return the name under which the picker shows *name*, a `LABEL:model` in any case.
+
+        None if there is no such row. Tiers with the same model have one row together.
+        """
         name = without_mark(name).lower()
-        return next((row.name for row in self.rows if row.name.lower() == name), None)
+        match = next((row for row in self.rows if row.name.lower() == name), None)
+        return None if match is None else self._listed()[match.title].name
+
+    def listed(self) -> tuple[PickerRow, ...]:
+        """Return the rows that the picker shows."""
+        return tuple(self._listed().values())
+
+    def _listed(self) -> dict[str, PickerRow]:
+        by_title: dict[str, PickerRow] = {}
+        for row in self.rows:
+            by_title.setdefault(row.title, row)
+        return by_title
 
     def own_rows(self) -> tuple[PickerRow, ...]:
         """Return the rows of the session's own entry."""
@@ -95,13 +111,10 @@ def picker_setting(picker: FleetPicker, own: Sequence[Mapping[str, Any]]) -> dic
     Of two rows with the same model, Claude Code shows the first. Its built-in rows stay if the
     session's entry has no models of its own and sends the names of Claude models on.
     """
-    by_title: dict[str, PickerRow] = {}
-    for row in picker.rows:  # tiers with the same model need one row only
-        by_title.setdefault(row.title, row)
     options = [*own]
     options += [
         {"model": row.name, "label": row.title, "description": row.description}
-        for row in by_title.values()
+        for row in picker.listed()
     ]
     replaces = any(row.ref.model in TIERS for row in picker.own_rows())
     return {"options": options, "replaceBuiltInOptions": replaces}

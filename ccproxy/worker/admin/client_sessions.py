@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ccproxy.errors import CcproxyError
 from ccproxy.protocol.claude_code import CLASS_HEADER
+from ccproxy.routing.tiers import without_mark
 from ccproxy.store.usage_totals import Totals, Used, summed
 from ccproxy.worker.server.access_record import AccessRecord
 
@@ -30,6 +31,8 @@ TODAY_SECONDS = 15.0
 class LastTurn:
     """The outcome of a session's last request, without its bodies."""
 
+    requested: str = ""
+    """The session's model at that time."""
     model: str = ""
     answered_by: str = ""
     route: str = ""
@@ -92,6 +95,7 @@ class ClientSessions:
         if record.is_turn:
             error = f"{record.error}: {record.reason}" if record.failed else ""
             session.last = LastTurn(
+                requested=without_mark(record.requested),
                 model=record.model,
                 answered_by=record.answered_by,
                 route=record.route,

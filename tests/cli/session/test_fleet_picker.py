@@ -47,6 +47,13 @@ def test_own_models_come_first_and_tiers_with_one_model_are_one_row():
     assert names == ["Own:big", "Own:small", "Far:big", "Far:middle", "Far:small"]
 
 
+def test_a_tier_without_a_row_of_its_own_is_found_in_that_of_its_model():
+    picker = fleet_picker(FLEET, "Own", [], running=ENTRIES)
+    assert [picker.find(f"own:{tier}[1m]") for tier in ("big", "middle", "small", "x")] == [
+        *("Own:big", "Own:big", "Own:small", None)
+    ]
+
+
 def test_a_row_names_model_window_price_and_keys():
     (row, *_) = options("Own")
     assert row["label"] == "Own · b"

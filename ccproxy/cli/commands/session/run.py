@@ -135,6 +135,7 @@ def _run_claude(options: Options, fleet: Fleet, entry: Entry, command: Sequence[
     """Run Claude Code and return its exit code; its choice of a model is kept for *entry*."""
     from ccproxy.cli.commands.fleet.start import bring_up
     from ccproxy.cli.render.outcome import UP
+    from ccproxy.cli.session.claude_environment import MODEL
     from ccproxy.cli.session.claude_settings import split_settings_argument, user_settings_file
     from ccproxy.cli.session.preparation import plan_claude_session
     from ccproxy.cli.session.saved_model import SavedModel
@@ -152,6 +153,8 @@ def _run_claude(options: Options, fleet: Fleet, entry: Entry, command: Sequence[
     choice = saved.choice(entry.label)
     plan = plan_claude_session(fleet, entry, choice=choice, running=running)
     plan.warn(options, is_claude=True)
+    if (model := plan.session[MODEL]) and not model.startswith(f"{entry.label}:"):
+        notify(options, f"note: this session begins with {model}, your last choice in /model")
     _note_overridden(options, plan)
     path = _write_settings(fleet, plan, user_settings)
     arguments = ["--settings", str(path), *arguments]
