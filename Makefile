@@ -18,11 +18,12 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-claude test-codex coverage lint format bench llama lock sbom audit clean
+.PHONY: help run stop status test test-pythons test-claude test-codex coverage lint format bench llama lock sbom audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make coverage  fails unless the tests of the pure packages cover every line and branch"
+	@echo "make test-pythons  the tests on every supported version of Python"
 	@echo "make lint    ruff and mypy        make bench   the benchmark"
 	@echo "make lock    update the pins      make sbom    list packages   make audit   find known vulnerabilities"
 	@echo "make stop    stop the fleet       make clean   delete everything that make created"
@@ -43,8 +44,22 @@ stop: $(VENV)/installed
 status: $(VENV)/installed
 	@$(CCPROXY) status
 
+# Tests with a time limit run one after the other when the machine has nothing else to do. Exit code 5
+# means that $(ARGS) selects none of them.
 test: $(VENV)/installed-for-tests
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m "not claude and not codex and not timed" $(ARGS)
+	$(PYTEST) -m "timed and not claude and not codex" $(ARGS) || [ $$? -eq 5 ]
+
+# The suite on every supported version of Python, each with an environment of its own.
+PYTHON_VERSIONS := 3.11 3.12 3.13
+test-pythons:
+	@failed=; for version in $(PYTHON_VERSIONS); do \
+		python=$$(command -v python$$version || ls -d ~/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+		if [ -z "$$python" ]; then echo "== Python $$version is not installed: skipped"; continue; fi; \
+		echo "== Python $$version ($$python)"; \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version || failed="$$failed $$version"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed with Python:$$failed" >&2; exit 1; }
 
 CLAUDE_VERSION_OF = sed -n 's/.*"version": "\(.*\)".*/\1/p' .claude-code/$(1)/$(CLAUDE_PACKAGE)/package.json
 CLAUDE_PACKAGE := node_modules/@anthropic-ai/claude-code
@@ -106,7 +121,7 @@ audit: $(UV)
 
 clean:
 	@if [ -x $(CCPROXY) ]; then $(CCPROXY) stop; fi
-	rm -rf $(VENV) .claude-code .codex-cli build dist *.egg-info
+	rm -rf $(VENV) .venv-* .claude-code .codex-cli build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -216,6 +216,7 @@ async def is_stopping(home):
 # Crashes.
 
 
+@pytest.mark.timed
 async def test_a_killed_worker_restarts_without_a_refused_connection(kimi, session):
     before = await kimi.worker_pid("kimi")
     async with load(session, kimi.url("kimi")) as seen:

@@ -196,6 +196,7 @@ def healthy(environ: dict[str, str]) -> int:
     return done.returncode
 
 
+@pytest.mark.timed
 @pytest.mark.xdist_group("processes")
 async def test_it_runs_from_environment_variables_alone_and_stops_in_time(container, tmp_path):
     assert healthy(container) == 1, "no server is not healthy"

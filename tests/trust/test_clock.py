@@ -34,6 +34,7 @@ def move_clock(monkeypatch):
     return move
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "moved",
     [

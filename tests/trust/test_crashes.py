@@ -104,6 +104,7 @@ async def test_a_killed_supervisor_under_load(fleet, upstream, events):
     await eventually(is_back)
 
 
+@pytest.mark.timed
 @pytest.mark.skipif(not IS_FULL, reason="22 s; scaled down in supervisor/test_fleet.py")
 async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
     """Three missed probes -> SIGABRT with its stack -> SIGKILL -> restart."""

@@ -29,6 +29,7 @@ SHARE = 25 * 2**20
 """Bytes that each adds to the fleet's memory: what workers share counts once."""
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("workers", "seconds"), [(4, 3.0), pytest.param(32, 10.0, id="32")])
 async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
     """4 workers in 3 s, 32 in 10 s; at most 64 MiB each, 800 MiB for 32 idle ones."""

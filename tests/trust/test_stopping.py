@@ -47,6 +47,7 @@ async def streams(fleet, provider):
     await asyncio.gather(*tasks)
 
 
+@pytest.mark.timed
 async def test_streams_finish_and_nothing_new_is_accepted(fleet, streams):
     """20 streams of 20 s finish completely; from the first moment on the port refuses."""
     gate, answers = streams
@@ -76,6 +77,7 @@ async def test_streams_finish_and_nothing_new_is_accepted(fleet, streams):
     assert fleet.processes() == []
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("how", ["drain", "now in the middle of a drain"])
 async def test_what_outlasts_the_drain_is_told(fleet, streams, how):
     """Each stream gets one `event: error` and ends; no process is left."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from tests.messages import prompt
 from tests.provider import chunk, stream
 
@@ -16,6 +18,7 @@ LONG = "def f(x):\n    return x + 1  # 計算する\n" * 4000
 """More than 150 KB."""
 
 
+@pytest.mark.timed
 async def test_fifty_counts_at_once_do_not_disturb_a_stream(proxy, provider):
     gates = [asyncio.Event() for _ in range(20)]
     parts = [part for number, gate in enumerate(gates) for part in (gate, chunk(f"<{number}>"))]

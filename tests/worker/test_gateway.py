@@ -128,6 +128,7 @@ async def in_a_whole_answer(proxy, provider):
     return writer
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "phase",
     [in_upload, in_the_line, before_headers, in_backoff, in_the_stream, in_a_whole_answer],
@@ -188,6 +189,7 @@ async def test_a_stream_has_no_time_limit_in_all(start, provider):
 # Keys that rest.
 
 
+@pytest.mark.timed
 async def test_the_next_key_answers_at_once(start, provider):
     """Failing over costs no wait; 20 ms on a machine that has nothing else to do."""
     proxy = await start(PROVIDER_API_KEY=THREE)
@@ -202,6 +204,7 @@ async def test_the_next_key_answers_at_once(start, provider):
     assert sorted(taken)[7] < 0.2
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("answer", "status", "kind", "words", "retry_after", "should_retry"),
     [

@@ -131,6 +131,7 @@ async def test_openai_clients_count(proxy, provider, streams):
     assert (found["total_output_tokens"], found["total_reasoning_tokens"]) == (20, 7)
 
 
+@pytest.mark.timed
 async def test_a_busy_or_broken_file_keeps_nobody_waiting(start, provider, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state/usage.sqlite3").mkdir()
