@@ -85,6 +85,10 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
 _TEXTS = {errno.ECONNREFUSED: "connection refused: is a server running there?"}
 
 
+class ResponseTooLarge(aiohttp.ClientPayloadError):
+    """A whole response exceeds the limit; the text continues "no answer from …"."""
+
+
 def explain(error: BaseException) -> str:
     """Describe a connection error for the user, without URLs, which may hold a password."""
     match error:
@@ -116,6 +120,8 @@ _HTTP2_SETTINGS = re.compile(r"\\x00\\x00.{1,4}\\x04\\x00")
 
 def _explain_parser(error: BaseException, otherwise: str) -> str:
     """Describe what is wrong with a response by the parser's messages; *otherwise* if unknown."""
+    if isinstance(error, ResponseTooLarge):
+        return str(error)
     details = _details(error).lower()
     if _HTTP2_SETTINGS.search(details):
         return "it supports only HTTP/2; ccproxy uses HTTP/1.1"

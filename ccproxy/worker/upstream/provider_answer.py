@@ -38,7 +38,7 @@ from ccproxy.protocol.chat import is_answer
 from ccproxy.protocol.headers import answer_headers
 from ccproxy.protocol.sse import LIMIT, Decoder, ServerEvent
 from ccproxy.providers.quirks import PLAIN, Api
-from ccproxy.worker.upstream.connections import explain
+from ccproxy.worker.upstream.connections import ResponseTooLarge, explain
 from ccproxy.worker.upstream.preamble import is_preamble
 from ccproxy.worker.upstream.transport import ProviderReply, Take
 
@@ -212,7 +212,7 @@ async def _read_whole(reply: ProviderReply, first: bytes) -> bytes:
         pieces.append(data)
         size += len(data)
         if size > MAX_WHOLE:
-            raise aiohttp.ClientPayloadError("the answer is too large")
+            raise ResponseTooLarge(f"its response is larger than {MAX_WHOLE >> 20} MiB")
     return b"".join(pieces)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
 import resource
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from ccproxy.worker.server.app import route_of
 from ccproxy.worker.server.endpoints import event_logging
+from ccproxy.worker.upstream import provider_answer
 from tests.messages import prompt
-from tests.provider import Provider, completion, failure
+from tests.provider import Provider, completion, failure, raw
 from tests.worker.proxy import Proxy
 
 
@@ -215,3 +219,26 @@ async def test_a_multi_line_event_of_a_chat_stream_stays_valid(
         received = await response.read()
     assert b'data: {"choices": [],\ndata: "a": 1}\n\n' in received
     assert all(not line or line.startswith((b"data: ", b":")) for line in received.split(b"\n"))
+
+
+async def test_a_response_that_is_too_large_is_named_and_its_memory_freed(
+    start: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without the garbage collector, which runs rarely in a worker."""
+    monkeypatch.setattr(provider_answer, "MAX_WHOLE", 4 << 20)
+    size = 8 << 20
+    body = b'{"choices":[{"message":{"content":"' + b"a" * size + b'"}}]}'
+    provider.script(raw(gzip.compress(body), headers={"Content-Encoding": "gzip"}))
+    proxy = await start(MAX_RETRIES="0", PROVIDER_API_KEY="sk-1")
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(3):
+            answer = await proxy.ask()
+            assert "its response is larger than 4 MiB" in answer.error["message"]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert after - before < size / 2
