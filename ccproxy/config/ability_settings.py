@@ -1,8 +1,10 @@
-"""The settings of what ccproxy adds to a provider: who searches the web for it."""
+"""The settings of what ccproxy adds to a provider: who searches, who judges tool calls."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
@@ -30,12 +32,23 @@ class AbilitySettings:
     model and the key."""
     own_search: bool = True
     """False: the provider must not search."""
+    judge: str = ""
+    """The model that judges tool calls in auto mode; empty: the client judges."""
     always_own_search: bool = False
     """True: its search is also used in direct mode, where requests are otherwise not changed."""
+
+    def models(self) -> Iterator[tuple[s.Setting[Any, Any], str]]:
+        """Return the settings that name a model, with their values."""
+        yield s.AUTO_MODE_MODEL, self.judge
 
 
 def read_abilities(env: EnvReader, provider: str) -> AbilitySettings:
     """Read the settings for the preset *provider*; mistakes are noted in *env*."""
+    searching = _read_search(env, provider)
+    return replace(searching, judge=env.read(s.AUTO_MODE_MODEL) or "")
+
+
+def _read_search(env: EnvReader, provider: str) -> AbilitySettings:
     choice, keys = env.read(s.WEB_SEARCH), env.read(s.WEB_SEARCH_KEY)
     name, url = choice or (OWN_SEARCH, "")
     if name == NO_SEARCH:

@@ -92,10 +92,11 @@ def load_all(path: Path) -> CheckedFleet:
 def _unknown_labels(
     entry: Entry, config: WorkerConfig, labels: Mapping[str, str]
 ) -> Iterator[Mistake]:
-    """Check that a tier whose model is another entry's names an entry of the table."""
+    """Check that settings whose models are another entry's name an entry of the table."""
     reported: set[str] = set()
-    for tier, setting in _TIER_SETTINGS.items():
-        model = config.models.tier(tier)
+    named = [(setting, config.models.tier(tier)) for tier, setting in _TIER_SETTINGS.items()]
+    named += config.abilities.models()
+    for setting, model in named:
         if not model or model in reported or not (text := unknown_label(model, labels)):
             continue
         reported.add(model)

@@ -422,6 +422,14 @@ WEB_SEARCH_KEY = Setting(
     meaning="the key of the search engine that WEB_SEARCH names",
     example="tvly-…",
 )
+AUTO_MODE_MODEL = Setting(
+    name="AUTO_MODE_MODEL",
+    parse=parsers.model,
+    default=None,
+    meaning="the model, also LABEL:model, that judges tool calls in Claude Code's auto mode",
+    example="Gemini:small",
+    source="Claude Code judges itself",
+)
 HISTORY = Setting(
     name="HISTORY",
     parse=parsers.switch,

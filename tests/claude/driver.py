@@ -53,7 +53,9 @@ class Session:
 
     @cached_property
     def _blocks(self) -> list[dict[str, Any]]:
-        messages = [event["message"] for event in self.events if "message" in event]
+        messages = [
+            event["message"] for event in self.events if isinstance(event.get("message"), dict)
+        ]
         contents = [message["content"] for message in messages]
         return [block for content in contents if isinstance(content, list) for block in content]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ccproxy.config.fleet_check import load_all
 from ccproxy.config.secrets import secrets_of
 from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import ConfigError
@@ -55,3 +56,13 @@ def test_mistakes(settings, text):
     with pytest.raises(ConfigError, match="WEB_SEARCH") as caught:
         load(**settings)
     assert text in str(caught.value)
+
+
+def test_a_judge_of_an_unknown_entry_is_a_mistake(tmp_path):
+    text = "PROVIDER=zai\nPROVIDER_API_KEY=k-0123456789\nAUTO_MODE_MODEL=Gemni:small\n"
+    (tmp_path / "x.env").write_text(text)
+    (tmp_path / "x.env").chmod(0o600)
+    table = tmp_path / "ccproxy.toml"
+    table.write_text('proxies = ["8081:x.env:Gemini"]\n')
+    with pytest.raises(ConfigError, match='AUTO_MODE_MODEL: there is no proxy "Gemni"'):
+        load_all(table)

@@ -124,7 +124,8 @@ def session(
         TOKEN: _token(config, environ, is_bypassed=is_bypassed),
         # The header changes with each request and breaks the provider's prompt cache.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
-        "CLAUDE_CODE_AUTO_MODE_SERVER": "0",
+        # Without a judge here, Claude Code would announce that the gateway cannot judge.
+        "CLAUDE_CODE_AUTO_MODE_SERVER": None if config.abilities.judge else "0",
         "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
         "API_TIMEOUT_MS": "3000000",
         ACTIVE: config.label,

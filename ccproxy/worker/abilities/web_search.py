@@ -9,43 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-import msgspec
-from aiohttp import web
 from msgspec import Raw
 
 from ccproxy.convert.abilities.search_answer import USE_PREFIX, side_message
 from ccproxy.convert.abilities.search_loop import PendingSearch, SearchLoop
 from ccproxy.convert.abilities.search_results import SearchOutcome, failed
 from ccproxy.convert.abilities.search_tool import SEARCH_TYPE, SearchTool, search_tool, side_query
-from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.direct.message_events import message_events
-from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
-from ccproxy.errors import Problem
-from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.protocol.messages import read_request
+from ccproxy.worker.abilities.model_round import ModelRound, Take
 from ccproxy.worker.abilities.search_client import SearchTarget
-from ccproxy.worker.peers.forward import fall_back, route_headers
-from ccproxy.worker.peers.peer_stream import ForwardedEvents
 from ccproxy.worker.server import direct_mode
-from ccproxy.worker.server.error_response import JSON
-from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.message_response import WholeResponse
-from ccproxy.worker.server.provider_exchange import (
-    ModelExchange,
-    begin_exchange,
-    converted,
-    end_exchange,
-    passed_key,
-    sent,
-)
-from ccproxy.worker.server.stream_relay import StreamSource, relay_stream
+from ccproxy.worker.server.provider_exchange import ModelExchange, passed_key
 
 PARALLEL_SEARCHES = 3
 
@@ -103,43 +83,6 @@ def _target(request: ClientRequest, model: str) -> SearchTarget | None:
     return worker.search.target(model, key)
 
 
-async def answer_search(request: ClientRequest, search: RequestedSearch) -> web.StreamResponse:
-    """Answer a request whose searches ccproxy makes."""
-    begin_exchange(request, search.exchange)
-    turn = _turn(request, search)
-    if not search.exchange.streams:
-        try:
-            async with turn as source:
-                pieces: list[bytes] = []
-
-                def keep(data: bytes) -> bool:
-                    pieces.append(data)
-                    return True
-
-                await source.pump(keep)
-        except Problem as problem:
-            if (response := await fall_back(request, problem)) is None:
-                raise
-            return response
-        headers = {"Content-Type": JSON} | dict(route_headers(request))
-        body = request.dialect.whole(b"".join(pieces))
-        return WholeResponse(body, request_id=request.record.request_id, headers=headers)
-    async with EventStream(request, commit_after=request.worker.config.early_commit) as events:
-        events.add_headers(route_headers(request))
-        forwarded = ForwardedEvents(request.record.request_id)
-        converter = request.dialect.stream(forwarded)
-        return await relay_stream(request, events, converter, turn, fallback=fall_back)
-
-
-@asynccontextmanager
-async def _turn(request: ClientRequest, search: RequestedSearch) -> AsyncIterator[StreamSource]:
-    if search.query is not None:
-        yield _SideSearch(request, search, search.query)
-        return
-    async with AsyncExitStack() as stack:
-        yield _SearchRounds(request, search, stack)
-
-
 async def _find(request: ClientRequest, search: RequestedSearch, query: str) -> SearchOutcome:
     worker = request.worker
     if search.target is None:
@@ -169,7 +112,7 @@ def not_configured(label: str, env_file: str) -> str:
     )
 
 
-class _SideSearch:
+class SideSearch:
     """The answer to Claude Code's WebSearch as a source: one search, and no model."""
 
     is_over = True
@@ -179,7 +122,8 @@ class _SideSearch:
         self._search = search
         self._query = query
 
-    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+    async def pump(self, take: Take) -> bool:
+        """Search, and pass the whole answer to *take*."""
         search, worker = self._search, self._request.worker
         outcome = await _find(self._request, search, self._query)
         message = side_message(
@@ -190,73 +134,54 @@ class _SideSearch:
             name=search.tool.name,
             query=self._query,
         )
-        end_exchange(self._request, search.exchange)
-        take(message_events(message) if search.exchange.streams else message)
+        take(message_events(message))
         return True
 
+    async def close(self) -> None:
+        """Do nothing: the search has ended."""
 
-class _SearchRounds:
+
+class SearchRounds:
     """Rounds of model and search as one source."""
 
     is_over = True
 
-    def __init__(
-        self, request: ClientRequest, search: RequestedSearch, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, request: ClientRequest, search: RequestedSearch) -> None:
         self._request = request
         self._search = search
-        self._stack = stack
         self._loop = SearchLoop(
             search.body, search.tool, new_id=lambda: request.worker.new_id(USE_PREFIX)
         )
-        self._round: tuple[Exchange | Passthrough, StreamSource] | None = None
-        self._whole: list[bytes] = []
+        self._round: ModelRound | None = None
 
-    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+    async def pump(self, take: Take) -> bool:
         """Run the rounds; resumes where *take* wanted no more."""
-        streams = self._search.exchange.streams
-        send = take if streams else self._keep
+        loop = self._loop
+
+        def feed(data: bytes) -> bool:
+            sent = loop.feed(data)
+            return take(sent) if sent else True
+
         while True:
-            exchange, source = self._round or await self._open()
-
-            def feed(data: bytes, exchange: Exchange | Passthrough = exchange) -> bool:
-                sent = self._loop.feed(exchange.feed(data))
-                keeps_up = send(sent) if sent else True
-                return keeps_up and not exchange.ended
-
-            if not await source.pump(feed) and not exchange.ended:
+            model = self._round = self._round or ModelRound(self._request, loop.body)
+            if not await model.pump(feed):
                 return False
-            send(self._loop.feed(exchange.close()))
-            self._loop.end_round()
-            await self._stack.aclose()
-            self._round = None
-            continues = self._loop.needs_round
-            if self._loop.searches:
-                send(self._loop.resolve(await self._outcomes(self._loop.allowed())))
+            loop.end_round()
+            await self.close()
+            continues = loop.needs_round
+            if loop.searches:
+                take(loop.resolve(await self._outcomes(loop.allowed())))
             if not continues:
                 break
-        send(self._loop.close())
-        self._request.record.end_model_request(self._loop.usage, exchange.stop_reason)
-        if not streams:
-            take(_folded(b"".join(self._whole)))
+        take(loop.close())
+        self._request.record.end_model_request(loop.usage, model.exchange.stop_reason)
         return True
 
-    def _keep(self, data: bytes) -> bool:
-        self._whole.append(data)
-        return True
-
-    async def _open(self) -> tuple[Exchange | Passthrough, StreamSource]:
-        request, enter = self._request, self._stack.enter_async_context
-        if request.worker.config.api != "messages":
-            exchange = converted(request, self._loop.body)
-            self._round = exchange, await enter(sent(request, exchange))
-            return self._round
-        direct = direct_mode.passthrough(request, self._loop.body)
-        answer = await enter(direct_mode.sent_directly(request, direct))
-        is_stream = answer.is_stream
-        source = answer if is_stream else direct_mode.MessageAsStream(await answer.read())
-        self._round = direct, source
-        return self._round
+    async def close(self) -> None:
+        """Drop the rest of the round's answer."""
+        if self._round is not None:
+            await self._round.close()
+            self._round = None
 
     async def _outcomes(self, searches: list[PendingSearch]) -> list[SearchOutcome]:
         turn = asyncio.Semaphore(PARALLEL_SEARCHES)
@@ -266,9 +191,3 @@ class _SearchRounds:
                 return await _find(self._request, self._search, search.query)
 
         return await asyncio.gather(*(one(search) for search in searches))
-
-
-def _folded(stream: bytes) -> bytes:
-    """Return the message of a whole *stream*."""
-    events = sse.Decoder(limit=max(sse.LIMIT, len(stream))).feed(stream)
-    return msgspec.json.encode(fold(msgspec.json.decode(event.data) for event in events))

@@ -37,7 +37,7 @@ from ccproxy.worker.server.endpoints.responses import responses
 from ccproxy.worker.server.endpoints.test_connection import test_connection
 from ccproxy.worker.server.error_response import JSON, openai_problem_response
 from ccproxy.worker.server.http import ClientRequest
-from ccproxy.worker.server.provider_exchange import noted, shutdown_as_problem
+from ccproxy.worker.server.provider_exchange import finish_record, noted, shutdown_as_problem
 from ccproxy.worker.server.route import Endpoint, Route
 from ccproxy.worker.worker import Worker
 
@@ -154,7 +154,7 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
     finally:
         running.tasks.discard(task)
         worker.activity.release(record)
-        _finish_record(request, route)
+        finish_record(request, counts=route.is_for_model)
 
 
 def _accept(request: ClientRequest) -> None:
@@ -167,23 +167,6 @@ def _accept(request: ClientRequest) -> None:
     if record.session:
         worker.session.clients.begin(record, request.headers)
     worker.activity.accept(record)
-
-
-def _finish_record(request: ClientRequest, route: Route) -> None:
-    """Log and count a request that has ended; a failure here does not undo the response."""
-    worker, record = request.worker, request.record
-    used = None
-    try:
-        record.finish(worker.logs.requests)
-        if route.is_for_model and record.requested:
-            used = worker.session.note(record, request.headers)
-            worker.activity.finish(record, request.read_prompt)
-        if record.session:
-            worker.session.clients.end(record)
-    except Exception:  # noqa: BLE001 - the client has its response already
-        worker.logs.events.exception("request.unrecorded", request=record.request_id)
-    if record.reservation is not None and worker.budgets is not None:
-        worker.budgets.settle(record.reservation, used)
 
 
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:

@@ -147,6 +147,27 @@ def end_converted(request: ClientRequest, exchange: ConvertedExchange) -> None:
         )
 
 
+def finish_record(request: ClientRequest, *, counts: bool) -> None:
+    """
+    Log a request that has ended; a failure here does not undo the response.
+
+    *counts*: it counts in statistics, history and budgets, if it was for a model.
+    """
+    worker, record = request.worker, request.record
+    used = None
+    try:
+        record.finish(worker.logs.requests)
+        if counts and record.requested:
+            used = worker.session.note(record, request.headers)
+            worker.activity.finish(record, request.read_prompt)
+        if record.session:
+            worker.session.clients.end(record)
+    except Exception:  # noqa: BLE001 - the client has its response already
+        worker.logs.events.exception("request.unrecorded", request=record.request_id)
+    if record.reservation is not None and worker.budgets is not None:
+        worker.budgets.settle(record.reservation, used)
+
+
 def outgoing(
     request: ClientRequest,
     exchange: ModelExchange,

@@ -68,7 +68,7 @@ async def relay_stream(
                 await _relay(stream, events, converter)
                 if converter.ended and not converter.stopped:
                     await events.finish()
-                    await _read_to_end(stream)
+                    await read_to_end(stream)
     except Problem as problem:
         if fallback is not None:
             response = await fallback(request, problem, events)
@@ -105,7 +105,7 @@ async def _relay(source: StreamSource, events: EventStream, converter: StreamCon
         await events.write(rest)
 
 
-async def _read_to_end(source: StreamSource) -> None:
+async def read_to_end(source: StreamSource) -> None:
     """
     Read the end of the body, which follows the end of the answer in it.
 

@@ -7,11 +7,12 @@ from functools import partial
 from aiohttp import web
 
 from ccproxy.convert.prompt_prefix import read_prompt
-from ccproxy.worker.abilities.web_search import (
-    answer_search,
-    requested_direct_search,
-    requested_search,
+from ccproxy.worker.abilities.assisted_answer import (
+    Assistance,
+    answer_assisted,
+    requested_assistance,
 )
+from ccproxy.worker.abilities.web_search import requested_direct_search
 from ccproxy.worker.peers.forward import (
     answer_by_held_fallback,
     answer_by_peer,
@@ -49,11 +50,12 @@ async def answer_here(
     """
     if request.worker.config.api == "messages":
         if (search := requested_direct_search(request, body)) is not None:
-            return await answer_search(request, search)
+            added = Assistance(exchange=search.exchange, body=body, search=search)
+            return await answer_assisted(request, added)
         request.read_prompt = partial(read_prompt, body, keeps_attribution=True)
         return await direct_mode.messages(request, body, dropped=dropped)
     exchange = converted(request, body, dropped)
-    if exchange.searches and (search := requested_search(request, exchange)) is not None:
-        return await answer_search(request, search)
     request.read_prompt = exchange.prompt
+    if (assistance := requested_assistance(request, exchange)) is not None:
+        return await answer_assisted(request, assistance)
     return await converted_mode.answer(request, exchange)

@@ -1,0 +1,114 @@
+"""Answers to requests of the Messages API in which ccproxy has a part; see `answer_assisted`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from aiohttp import web
+
+from ccproxy.convert.chat.answer import fold
+from ccproxy.convert.exchange import Exchange
+from ccproxy.errors import Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import fields_of
+from ccproxy.worker.abilities.auto_mode import Judged, RequestedJudgement, requested_judgement
+from ccproxy.worker.abilities.model_round import ModelRound
+from ccproxy.worker.abilities.web_search import (
+    RequestedSearch,
+    SearchRounds,
+    SideSearch,
+    requested_search,
+)
+from ccproxy.worker.peers.forward import fall_back, route_headers
+from ccproxy.worker.peers.peer_stream import ForwardedEvents
+from ccproxy.worker.server.error_response import JSON
+from ccproxy.worker.server.event_stream import EventStream
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.message_response import WholeResponse
+from ccproxy.worker.server.provider_exchange import ModelExchange, begin_exchange
+from ccproxy.worker.server.stream_relay import StreamSource, relay_stream
+
+
+class Assistance(msgspec.Struct, frozen=True, kw_only=True):
+    """What ccproxy adds to one request."""
+
+    exchange: ModelExchange
+    body: bytes
+    """The client's body, without filtered tools."""
+    search: RequestedSearch | None = None
+    judgement: RequestedJudgement | None = None
+
+
+def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistance | None:
+    """Return what ccproxy adds to a converted request; None if it adds nothing."""
+    search = requested_search(request, exchange) if exchange.searches else None
+    judgement = requested_judgement(request, exchange)
+    if search is None and judgement is None:
+        return None
+    return Assistance(exchange=exchange, body=exchange.asked, search=search, judgement=judgement)
+
+
+async def answer_assisted(request: ClientRequest, added: Assistance) -> web.StreamResponse:
+    """
+    Answer a request with what ccproxy adds.
+
+    The provider is always asked for a stream; a client that wants a whole message gets what the
+    stream adds up to.
+    """
+    if added.search is not None:
+        request.read_prompt = None  # the model gets other prompts, or none
+    begin_exchange(request, added.exchange)
+    if not added.exchange.streams:
+        try:
+            body = await _whole(request, added)
+        except Problem as problem:
+            if (response := await fall_back(request, problem)) is None:
+                raise
+            return response
+        headers = {"Content-Type": JSON} | dict(route_headers(request))
+        body = request.dialect.whole(body)
+        return WholeResponse(body, request_id=request.record.request_id, headers=headers)
+    async with EventStream(request, commit_after=request.worker.config.early_commit) as events:
+        events.add_headers(route_headers(request))
+        converter = request.dialect.stream(ForwardedEvents(request.record.request_id))
+        source = _source(request, added)
+        return await relay_stream(request, events, converter, source, fallback=fall_back)
+
+
+@asynccontextmanager
+async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[StreamSource]:
+    base: ModelRound | SearchRounds | SideSearch
+    if (search := added.search) is None:
+        base = ModelRound(request, _streamed(added.body))
+    elif search.query is None:
+        base = SearchRounds(request, search)
+    else:
+        base = SideSearch(request, search, search.query)
+    try:
+        yield base if added.judgement is None else Judged(request, base, added.judgement)
+        if isinstance(base, ModelRound):
+            request.record.end_model_request(base.exchange.usage, base.exchange.stop_reason)
+    finally:
+        await base.close()
+
+
+async def _whole(request: ClientRequest, added: Assistance) -> bytes:
+    pieces: list[bytes] = []
+
+    def keep(data: bytes) -> bool:
+        pieces.append(data)
+        return True
+
+    async with _source(request, added) as source:
+        await source.pump(keep)
+    stream = b"".join(pieces)
+    events = sse.Decoder(limit=max(sse.LIMIT, len(stream))).feed(stream)
+    sent = (msgspec.json.decode(event.data) for event in events)
+    return msgspec.json.encode(fold(event for event in sent if event["type"] != "ping"))
+
+
+def _streamed(body: bytes) -> bytes:
+    fields = fields_of(body) or {}
+    return msgspec.json.encode({**fields, "stream": True})
