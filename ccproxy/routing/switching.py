@@ -12,7 +12,7 @@ Rules for a model name:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ccproxy.errors import UsageError
@@ -40,6 +40,14 @@ class ModelSwitch:
 
     tiers: Tiers = NO_TIERS
     preset: str | None = None
+    before: Tiers = NO_TIERS
+    """The models that running sessions keep until their prompt has a new prefix."""
+    until: float = 0.0
+    """Seconds since the epoch: until then; 0: every request uses the new models."""
+
+    def waiting(self, before: ModelSwitch, *, until: float) -> ModelSwitch:
+        """Return this switch, which sessions that run with *before* follow by *until*."""
+        return replace(self, before=before.tiers, until=until)
 
     @property
     def name(self) -> str:

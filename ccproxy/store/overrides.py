@@ -101,17 +101,27 @@ def read_switch(path: Path) -> ModelSwitch:
 
 
 def write_switch(path: Path, switch: ModelSwitch) -> None:
-    """Write *switch*; an empty one deletes the file."""
-    if switch.tiers == NO_TIERS:
+    """Write *switch*; an empty one for which no session waits deletes the file."""
+    if switch.tiers == NO_TIERS and not switch.until:
         path.unlink(missing_ok=True)
         return
-    fields = {tier: switch.tiers.of(tier) for tier in TIERS} | {"preset": switch.preset}
+    fields: dict[str, Any] = {tier: switch.tiers.of(tier) for tier in TIERS}
+    fields["preset"] = switch.preset
+    if switch.until:
+        fields |= {f"before_{tier}": switch.before.of(tier) for tier in TIERS}
+        fields["until"] = switch.until
     write_atomically(path, json.dumps(fields))
 
 
 def _switch(fields: dict[str, Any]) -> ModelSwitch:
     models = {tier: fields.get(tier) for tier in TIERS}
-    names = [*models.values(), fields.get("preset")]
+    before = {tier: fields.get(f"before_{tier}") for tier in TIERS}
+    names = [*models.values(), *before.values(), fields.get("preset")]
     if not all(name is None or isinstance(name, str) for name in names):
         raise TypeError("a field has the wrong type")
-    return ModelSwitch(tiers=Tiers(**models), preset=fields.get("preset"))
+    return ModelSwitch(
+        tiers=Tiers(**models),
+        preset=fields.get("preset"),
+        before=Tiers(**before),
+        until=float(fields.get("until", 0.0)),
+    )

@@ -16,6 +16,7 @@ from ccproxy.routing.names import (
     tier_named,
     tier_of,
 )
+from ccproxy.routing.switching import ModelSwitch
 from ccproxy.routing.tiers import ModelMap
 
 LABELS = {"glm-4.6": "GLM-4.6", "kimi": "Kimi"}
@@ -122,3 +123,9 @@ def test_names_without_label(switched, name, model):
 )
 def test_names_after_a_label(models, switched, name, asked, model):
     assert model_after_label(models, switched, name, requested=asked) == model
+
+
+def test_a_switch_keeps_the_models_of_running_sessions():
+    old, new = Tiers(big="old"), Tiers(big="new")
+    switch = ModelSwitch(tiers=new).waiting(ModelSwitch(tiers=old), until=7.0)
+    assert switch == ModelSwitch(tiers=new, before=old, until=7.0)

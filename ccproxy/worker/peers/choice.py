@@ -9,6 +9,7 @@ switch and labels in the tiers, only the model's name at the beginning of the bo
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from ccproxy.routing.rules import LOOP, RoutingTables
 from ccproxy.routing.switching import NO_SWITCH, ModelSwitch
 from ccproxy.routing.tiers import TIERS, Tier, without_mark
 from ccproxy.store.overrides import read_switch, switch_path
+from ccproxy.worker.peers.pending_switch import PendingSwitch
 from ccproxy.worker.watched_file import Watched
 
 HOP_HEADER = "x-ccproxy-hop"
@@ -98,7 +100,13 @@ class Chooser:
     """Chooses for the requests of one worker."""
 
     def __init__(
-        self, config: WorkerConfig, *, table: Path, state: Path, log: FilteringBoundLogger
+        self,
+        config: WorkerConfig,
+        *,
+        table: Path,
+        state: Path,
+        log: FilteringBoundLogger,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self._log = log
@@ -108,6 +116,8 @@ class Chooser:
         self._switch = Watched(self.switch_file, read_switch)
         self._siblings: dict[str, Watched[WorkerConfig | None]] = {}
         self._switches: dict[str, Watched[ModelSwitch]] = {}
+        self._pending = PendingSwitch()
+        self._wall = wall
         self._has_labelled_tier = any(":" in name for name in config.models.tiers())
 
     @property
@@ -178,7 +188,8 @@ class Chooser:
         hop, name = _hop(headers), _name_of(body)
         if not name or (not hop and self._is_plain(name)):
             return Chosen(body=body, name=name)
-        decider, requested, via = self._decider(), "", ""
+        decider = self._decider(self._switch_for(headers, messages or (lambda: body)))
+        requested, via = "", ""
         if is_sibling:
             requested = unquote(headers.get(ASKED_HEADER, "")) or name
             via = headers.get(VIA_HEADER, "")
@@ -216,13 +227,20 @@ class Chooser:
             and self.table.routing_tables.routing(self.config.label).is_empty
         )
 
-    def _decider(self) -> Decider:
+    def _switch_for(self, headers: Mapping[str, str], messages: MessagesBody) -> ModelSwitch:
+        """Return the switch that applies to a request."""
+        switch = self.switch
+        if not switch.until or self._wall() >= switch.until:
+            return switch
+        return self._pending.switch_for(switch, headers, messages)
+
+    def _decider(self, switch: ModelSwitch) -> Decider:
         table = self.table
         return Decider(
             config=self.config,
             labels=table.labels,
             routing=table.routing_tables.routing(self.config.label),
-            switch=self.switch,
+            switch=switch,
             fleet_models=self._fleet_models(),
         )
 

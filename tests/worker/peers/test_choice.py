@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from ccproxy.keys.sessions import MAX_SESSIONS
 from ccproxy.routing.names import NO_TIERS, Tiers
 from ccproxy.routing.switching import NO_SWITCH, ModelSwitch
 from ccproxy.store.overrides import read_switch, switch_path, write_switch
+from ccproxy.worker.peers.pending_switch import PendingSwitch
 from tests.messages import prompt
 from tests.worker.family import Family
 
@@ -274,3 +276,56 @@ def test_no_switch_leaves_no_file(tmp_path):
     write_switch(file, ModelSwitch(tiers=NO_TIERS))
     write_switch(file, NO_SWITCH)
     assert not file.exists()
+
+
+# A switch that running sessions follow at a new prefix.
+
+RUNNING = [
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi"},
+    {"role": "user", "content": "Go on"},
+]
+
+
+async def test_running_sessions_follow_a_switch_after_their_compaction(family):
+    await family.start(Kimi={}, GLM={})
+    kimi = family.proxies["Kimi"]
+
+    async def model(session="s1", *, running=True, kind="main", **more):
+        headers = {"x-claude-code-request-class": kind, **more}
+        if session:
+            headers["x-claude-code-session-id"] = session
+        body = prompt() | ({"messages": RUNNING} if running else {})
+        before = {label: len(provider.calls) for label, provider in family.providers.items()}
+        assert (await kimi.ask(body, headers=headers)).status == 200
+        ((label, calls),) = [
+            (label, provider.calls)
+            for label, provider in family.providers.items()
+            if len(provider.calls) > before[label]
+        ]
+        return f"{label}:{calls[-1].json['model']}"
+
+    old, new = "Kimi:kimi-big", "GLM:glm-big"
+    file, now = kimi.worker.chooser.switch_file, [1000.0]
+    kimi.worker.chooser._wall = lambda: now[0]
+    waiting = ModelSwitch(tiers=Tiers(big="GLM:big")).waiting(NO_SWITCH, until=1060.0)
+    write_switch(file, waiting)
+    assert [await model(), await model(kind="compaction"), await model()] == [old, old, new]
+    assert [await model("s2", running=False), await model("s2")] == [new, new]
+    assert await model("") == new, "no session"
+    agent = {"x-claude-code-agent-id": "a1"}
+    assert [await model("s3"), await model("s3", running=False, **agent)] == [old, new]
+    now[0] += 60
+    assert await model("s3") == new, "the wait is bounded"
+
+    write_switch(file, NO_SWITCH.waiting(waiting, until=1200.0))
+    assert [await model(), await model("s4", running=False)] == [new, old], "also back again"
+
+
+def test_the_sessions_of_a_pending_switch_are_bounded():
+    pending = PendingSwitch()
+    switch = ModelSwitch(tiers=Tiers(big="x"), until=1.0)
+    for number in range(MAX_SESSIONS + 3):
+        headers = {"x-claude-code-session-id": str(number)}
+        assert pending.switch_for(switch, headers, lambda: b"{}") is switch
+    assert len(pending._sessions) == MAX_SESSIONS

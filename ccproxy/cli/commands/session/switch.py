@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.cli.session.completions import complete_model, complete_model_preset
 from ccproxy.errors import ConfigError, UsageError
-from ccproxy.text import printable
+from ccproxy.text import format_duration, printable
 
 if TYPE_CHECKING:
     from ccproxy.config.fleet_check import CheckedFleet
@@ -33,6 +34,7 @@ def _model_option(name: str, text: str) -> Callable[[Function], Function]:
         "ccproxy switch kimi                                # current models and presets",
         "ccproxy switch kimi cross_premium",
         "ccproxy switch kimi --big GLM-4.6:big --small DeepSeek:deepseek-chat",
+        "ccproxy switch kimi cross_premium --wait 30m       # at the next compaction",
         "ccproxy switch kimi --reset                        # use the models of its env file",
     ],
 )
@@ -42,6 +44,11 @@ def _model_option(name: str, text: str) -> Callable[[Function], Function]:
 @_model_option("--middle", "For sonnet.")
 @_model_option("--small", "For haiku.")
 @click.option("--reset", is_flag=True, help="Use the models of the env file again.")
+@click.option(
+    "--wait",
+    type=DURATION,
+    help="Let running sessions change at their next compaction, at the latest after this time.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.pass_obj
 def switch(
@@ -50,6 +57,7 @@ def switch(
     label: str,
     *,
     reset: bool,
+    wait: float | None,
     as_json: bool,
     **models: str | None,
 ) -> None:
@@ -58,7 +66,8 @@ def switch(
 
     PRESET is the name of a [presets.NAME] table in ccproxy.toml or of a built-in preset. MODEL is
     LABEL:model, LABEL:big, LABEL:middle or LABEL:small. Running streams are not affected, and the
-    switch stays in effect after a restart.
+    switch stays in effect after a restart. With --wait, a running session keeps its models while
+    the provider has its prompt cached; new conversations change at once.
     """
     # Reads presets: too slow to load for --help.
     from ccproxy.config.fleet_check import check_fleet
@@ -72,7 +81,9 @@ def switch(
     new_models = {name: value for name, value in models.items() if value}
     if reset and new_models:
         raise UsageError("--reset cannot be combined with models\n  fix: leave the models out")
-    result = _Result(label=label, switch=_apply(checked, label, new_models, reset=reset))
+    if wait is not None and not (reset or new_models):
+        raise UsageError("--wait needs new models\n  fix: name a preset or models, or --reset")
+    result = _Result(label=label, switch=_apply(checked, label, new_models, reset=reset, wait=wait))
     tiers = result.tiers(checked)
     if as_json:
         show(json.dumps(result.as_json(tiers)))
@@ -86,20 +97,28 @@ def switch(
 
 
 def _apply(
-    checked: CheckedFleet, label: str, new_models: Mapping[str, str], *, reset: bool
+    checked: CheckedFleet,
+    label: str,
+    new_models: Mapping[str, str],
+    *,
+    reset: bool,
+    wait: float | None,
 ) -> ModelSwitch:
     """Save *new_models* and return the switch that is in effect."""
     from ccproxy.routing.switching import NO_SWITCH, resolve_switch
     from ccproxy.store.overrides import read_switch, switch_path, write_switch
 
     path = switch_path(checked.fleet.state, label)
-    current = NO_SWITCH if reset else read_switch(path)
+    before = read_switch(path)
+    current = NO_SWITCH if reset else before
     if new_models:
         workers, presets = checked.workers, checked.tables.presets
         current = resolve_switch(
             new_models, label=label, entries=workers, presets=presets, current=current
         )
     if reset or new_models:
+        if wait:
+            current = current.waiting(before, until=time.time() + wait)
         write_switch(path, current)
     return current
 
@@ -126,4 +145,8 @@ class _Result:
         models = {
             tier: printable(model or "as the client requests") for tier, model in tiers.items()
         }
-        return [f"{self.label} {source}", *(f"  {tier:<6}  {models[tier]}" for tier in models)]
+        lines = [f"{self.label} {source}", *(f"  {tier:<6}  {models[tier]}" for tier in models)]
+        if (seconds := self.switch.until - time.time()) > 0:
+            wait = format_duration(seconds)
+            lines.append(f"  running sessions change at their next compaction, within {wait}")
+        return lines

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from ccproxy.routing.names import NO_TIERS
+from ccproxy.routing.switching import NO_SWITCH
 from ccproxy.store.overrides import read_switch, switch_path
 from tests.cli.conftest import TABLE, write_env
 
@@ -200,3 +202,19 @@ def test_a_model_that_is_not_in_the_list_of_known_models_is_reported(fleet, ccpr
     assert "warning: glm-99 is not in the list of known models of GLM-4.6" in result.stderr
     assert kept(fleet).tiers.big == "GLM-4.6:glm-99"
     assert "warning" not in ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:big").stderr
+
+
+def test_running_sessions_may_follow_later(fleet, ccproxy):
+    result = ccproxy("switch", "kimi-k2", "night", "--wait", "30m")
+    assert result.stdout.splitlines()[-1].startswith(
+        "  running sessions change at their next compaction, within "
+    )
+    switched = kept(fleet)
+    assert switched.before == NO_TIERS
+    ccproxy("switch", "kimi-k2", "--reset", "--wait", "30m")
+    assert (kept(fleet).tiers, kept(fleet).before) == (NO_TIERS, switched.tiers)
+    ccproxy("switch", "kimi-k2", "--reset")
+    assert kept(fleet) == NO_SWITCH
+    result = ccproxy("switch", "kimi-k2", "--wait", "30m")
+    assert result.exit_code == 2
+    assert "--wait needs new models" in result.stderr

@@ -1,0 +1,53 @@
+"""
+A switch of models that running sessions follow when their prompt has a new prefix.
+
+Other models have not cached the prompt of a running session. With `ccproxy switch --wait`, such a
+session keeps its models until its next compaction, at most for the stated time. New conversations,
+those of new subagents included, use the new models at once; so do requests without a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ccproxy.keys.session_identity import find_session
+from ccproxy.keys.sessions import MAX_SESSIONS
+from ccproxy.protocol.conversation_outline import ConversationOutline, read_outline
+from ccproxy.routing.switching import ModelSwitch
+
+
+class PendingSwitch:
+    """Which sessions have followed the last switch."""
+
+    def __init__(self) -> None:
+        self._switch: ModelSwitch | None = None
+        self._sessions: dict[str, bool] = {}
+        """By id: True once a session follows the switch, False after its compaction."""
+
+    def switch_for(
+        self, switch: ModelSwitch, headers: Mapping[str, str], body: Callable[[], bytes]
+    ) -> ModelSwitch:
+        """Return the switch that applies to a request, while *switch* waits for new prefixes."""
+        if switch != self._switch:
+            self._switch = switch
+            self._sessions.clear()
+        outline = read_outline(data := body())
+        session = find_session(headers, lambda: outline, affinity="conversation", size=len(data))
+        if session is None or self._sessions.get(session.id):
+            return switch
+        was_compacted = session.id in self._sessions
+        if not session.is_compaction and (was_compacted or _is_new(outline)):
+            self._note(session.id, follows=True)
+            return switch
+        if session.is_compaction:
+            self._note(session.id, follows=False)
+        return ModelSwitch(tiers=switch.before)
+
+    def _note(self, session_id: str, *, follows: bool) -> None:
+        self._sessions[session_id] = follows
+        if len(self._sessions) > MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+
+
+def _is_new(outline: ConversationOutline | None) -> bool:
+    return outline is None or all(turn.role != "assistant" for turn in outline.messages)
