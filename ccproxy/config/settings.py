@@ -398,6 +398,14 @@ CLIENT_BUDGETS = Setting(
     example="…k3y1=2 USD/day, *=500k tokens/day",
     source="none",
 )
+PRICE_GUARD = Setting(
+    name="PRICE_GUARD",
+    parse=parsers.switch,
+    default=False,
+    meaning="on: `run` and `env` make Claude Code compact before a prompt is so long that the "
+    "provider charges more for the whole request",
+    example="on",
+)
 TOOL_FILTER = Setting(
     name="TOOL_FILTER",
     parse=parsers.words,

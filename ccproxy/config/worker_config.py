@@ -113,6 +113,8 @@ class WorkerConfig:
     inspect: bool
     transparent_url: str
     """Where requests are sent while the proxy is bypassed."""
+    price_guard: bool
+    """True: sessions stay below the price thresholds of models."""
     account_check: AccountCheck
     account_host: str
     """The preset's host if the account endpoint is asked at any base URL; otherwise empty."""
@@ -286,11 +288,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         keys_file=provider_keys.keys_file(env),
         allowed_hosts=env.read(s.ALLOWED_HOSTS),
         max_connections=env.read(s.MAX_CONNECTIONS),
-        key_limits=KeyLimits(
-            in_flight=env.read(s.KEY_MAX_IN_FLIGHT),
-            per_minute=env.read(s.KEY_PER_MINUTE),
-            per_day=env.read(s.KEY_PER_DAY),
-        ),
+        key_limits=_key_limits(env),
         key_policy=provider_keys.key_policy(env, ranks),
         fallback_hold=env.read(s.FALLBACK_HOLD),
         key_wait=env.read(s.KEY_WAIT),
@@ -299,6 +297,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         admin_api=env.read(s.ADMIN_API),
         inspect=env.read(s.INSPECT),
         transparent_url=env.read(s.TRANSPARENT_URL) or bypass_url(),
+        price_guard=env.read(s.PRICE_GUARD),
         account_check=env.read(s.ACCOUNT_CHECK),
         account_host=_account_host(env, preset if named else None),
         account_interval=env.read(s.ACCOUNT_INTERVAL),
@@ -315,6 +314,14 @@ def _provider(env: EnvReader, named: str | None) -> tuple[str, Preset, Mapping[s
     endpoint = rules.endpoint_of(env, preset) if named else Endpoint(name="")
     rows = rows_by_name(provider_rows(provider, endpoint))
     return endpoint.preset or provider, preset.at(endpoint), rows
+
+
+def _key_limits(env: EnvReader) -> KeyLimits:
+    return KeyLimits(
+        in_flight=env.read(s.KEY_MAX_IN_FLIGHT),
+        per_minute=env.read(s.KEY_PER_MINUTE),
+        per_day=env.read(s.KEY_PER_DAY),
+    )
 
 
 def _account_host(env: EnvReader, preset: Preset | None) -> str:

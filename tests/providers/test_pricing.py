@@ -111,3 +111,59 @@ def test_thresholds_must_rise():
     tiers = [{"above": 2, "input": 1, "output": 1}, {"above": 1, "input": 1, "output": 1}]
     with pytest.raises(msgspec.ValidationError, match="must rise"):
         msgspec.convert({"input": 1, "output": 1, "tiers": tiers}, Price)
+
+
+# Which rates hold.
+
+TIERED = Price(
+    input=1.0,
+    output=10.0,
+    cache_read=0.1,
+    tiers=(
+        PriceTier(above=100, input=2.0, output=20.0),
+        PriceTier(above=200, input=3.0, output=30.0),
+    ),
+    off_peak=OffPeak(input=0.5, output=5.0, hours=(MORNING,)),
+)
+AFTERNOON = 12 * 3600.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "at", "rates"),
+    [
+        pytest.param(100, AFTERNOON, (1.0, 10.0, 0.1), id="not above the threshold"),
+        pytest.param(101, AFTERNOON, (2.0, 20.0, 0.1), id="a rate that the tier lacks"),
+        pytest.param(201, AFTERNOON, (3.0, 30.0, 0.1), id="the last threshold"),
+        pytest.param(1, 0.0, (0.5, 5.0, None), id="off-peak"),
+        pytest.param(101, 0.0, (2.0, 20.0, None), id="both: the tier"),
+    ],
+)
+def test_rates(prompt, at, rates):
+    found = TIERED.rates(prompt, at=at)
+    assert (found.input, found.output, found.cache_read) == rates
+
+
+@pytest.mark.parametrize(
+    ("tiers", "cliff"),
+    [
+        ((), None),
+        ((PriceTier(above=5, input=1.0, output=10.0),), None),
+        (TIERED.tiers, 100),
+        (
+            (
+                PriceTier(above=5, input=1.0, output=10.0),
+                PriceTier(above=9, input=2.0, output=10.0),
+            ),
+            9,
+        ),
+    ],
+    ids=["no tiers", "a tier that costs no more", "the first", "the first that costs more"],
+)
+def test_the_cliff(tiers, cliff):
+    assert msgspec.structs.replace(TIERED, tiers=tiers).cliff == cliff
+
+
+def test_the_extra_cost_is_unknown_with_the_cost():
+    usage = {"input_tokens": 300, "cache_creation_input_tokens": 1}
+    assert TIERED.cost(usage, at=AFTERNOON) is None
+    assert TIERED.extra_cost(usage, at=AFTERNOON) is None

@@ -79,6 +79,24 @@ async def test_streams_and_whole_answers_count_alike(start, provider, tmp_path, 
     assert lines["gpt-4o-mini", "…6789"].known_cost is None
 
 
+async def test_a_request_above_a_price_threshold_is_marked(start, provider, tmp_path):
+    """gpt-6.1-sol above 272,000 tokens: 4 instead of 2 dollars, output 15 instead of 10."""
+    models = dict.fromkeys(("BIG_MODEL", "MIDDLE_MODEL", "SMALL_MODEL"), "gpt-6.1-sol")
+    proxy = await start(PROVIDER="openai", PROVIDER_API="chat", **models)
+    for prompt_tokens in (272_000, 300_000):
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 1000}
+        provider.script(completion("Hello", usage=usage))
+        await proxy.ask(headers={"x-claude-code-session-id": "session-1"})
+    line = await proxy.logged("request.above_price_threshold")
+    assert (line["prompt"], line["extra_cost"]) == (300_000, pytest.approx(0.605))
+    assert len(proxy.lines("request.above_price_threshold")) == 1
+    await proxy.worker.session.close()
+    (row,) = summed(tmp_path / "state", by=["session"])
+    assert row.group == ("session-1",)
+    assert (row.totals.above, row.totals.extra) == (1, pytest.approx(0.605))
+    assert row.totals.cost == pytest.approx(0.554 + 1.215)
+
+
 async def test_direct_mode_counts_too(start, provider, tmp_path):
     proxy = await start(PROVIDER_API="messages")
     provider.script(completion("Hello"))

@@ -75,6 +75,8 @@ MANAGED = (
 # plus the output limit (at most 20,000) remain. An answer within these bounds fits the window.
 _LARGEST_ANSWER = 32_000
 _SHARE_OF_WINDOW = 4
+SMALLEST_COMPACTION = 100_000
+"""Tokens. Claude Code ignores a smaller autoCompactWindow (2.1.332)."""
 _PLAIN_WINDOW = 200_000
 """Tokens. Up to this window CLAUDE_CODE_DISABLE_1M_CONTEXT takes effect without a notice."""
 
@@ -182,9 +184,9 @@ def find_limits(
     names = {"big": models.big, "middle": models.middle, "small": models.small}
     windows: dict[str, int] = {}
     for chain in answering:
-        if chain.target is not None and chain.target.window:
+        if window := session_window(chain):
             name = names.get(chain.refs[0].model) or chain.model
-            windows[name] = min(chain.target.window, windows.get(name, chain.target.window))
+            windows[name] = min(window, windows.get(name, window))
     is_claude = _is_claude_model(config, answering)
     user_limits = [chain.config.max_tokens_limit for chain in answering if chain.config is not None]
     limit = min(filter(None, [*user_limits, config.max_tokens_limit]), default=None)
@@ -195,6 +197,20 @@ def find_limits(
         max_output=limit if is_claude else _longest_answer(smallest, output, limit),
         is_claude=is_claude,
     )
+
+
+def session_window(chain: ModelChain[WorkerConfig]) -> int | None:
+    """
+    Return the context window of the model at the end of *chain*; None if it is unknown.
+
+    With PRICE_GUARD it ends at the price threshold, since Claude Code compacts before its end.
+    """
+    config, window = chain.config, chain.target.window if chain.target else None
+    price = config.models.price(chain.model) if config and config.price_guard else None
+    threshold = price.cliff if price else None
+    if threshold is None or threshold < SMALLEST_COMPACTION:
+        return window
+    return min(threshold, window or threshold)
 
 
 def window_note(

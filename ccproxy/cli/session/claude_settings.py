@@ -22,6 +22,7 @@ from ccproxy.cli.session.claude_environment import (
     DISABLE_1M,
     MAX_CONTEXT,
     MODEL,
+    SMALLEST_COMPACTION,
     TIERS,
     UNSET,
     Limits,
@@ -33,8 +34,6 @@ from ccproxy.cli.session.status_setting import status_command, status_setting
 from ccproxy.errors import UsageError
 from ccproxy.files import write_atomically
 
-_SMALLEST_SETTING = 100_000
-"""Tokens. Claude Code ignores a smaller autoCompactWindow (2.1.332)."""
 _UNUSED_DAYS = 30
 """After that a file for other --settings is removed; it was written again at each use."""
 
@@ -218,7 +217,7 @@ def _window_variables(session: Session, limits: Limits, picker: FleetPicker) -> 
     windows = [*own, *(row.window for row in picker.rows if row.window)]
     if not windows:
         return {}
-    is_small = bool(own) and min(own) < _SMALLEST_SETTING
+    is_small = bool(own) and min(own) < SMALLEST_COMPACTION
     variables = {MAX_CONTEXT: str(min(own) if is_small else max(windows))}
     if session.get(DISABLE_1M) and not is_small:
         variables[DISABLE_1M] = ""  # every model has its own window, and a notice would be wrong
@@ -237,7 +236,7 @@ def _compact_windows(
     return {
         name: {"autoCompactWindow": window}
         for name, window in windows.items()
-        if window >= _SMALLEST_SETTING
+        if window >= SMALLEST_COMPACTION
     }
 
 

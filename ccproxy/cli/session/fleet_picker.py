@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ccproxy.cli.session.claude_environment import session_window
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.routing.chains import FleetModels, ModelChain
 from ccproxy.routing.names import ModelRef
@@ -164,6 +165,5 @@ def _row(chain: ModelChain[WorkerConfig], config: WorkerConfig, *, tier: str) ->
         f"${price.input:.4g}/${price.output:.4g} per Mtok" if price is not None else "",
         counted(len(config.api_keys), "key") if config.api_keys else "",
     ]
-    return PickerRow(
-        ref=ref, title=title, description=" · ".join(filter(None, facts)), window=window
-    )
+    description = " · ".join(filter(None, facts))
+    return PickerRow(ref=ref, title=title, description=description, window=session_window(chain))

@@ -54,6 +54,14 @@ class Session:
         if record.answered_by:
             return None
         used = self.usage.note(record)
+        if used.extra:
+            self.log.warning(
+                "request.above_price_threshold",
+                request=record.request_id,
+                model=used.model,
+                prompt=used.input + used.cached + used.written,
+                extra_cost=round(used.extra, 6),
+            )
         self.clients.count(record, used)
         self.history.note(record, headers=headers, ended=time.time())
         self.inspector.note_request(record)

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.session.claude_environment import MANAGED, no_session, session, window_note
+from ccproxy.cli.session.claude_environment import (
+    MANAGED,
+    find_limits,
+    no_session,
+    session,
+    window_note,
+)
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker_config import PLACEHOLDER, load_worker
 from ccproxy.routing.chains import FleetModels
@@ -159,6 +165,36 @@ def test_the_smallest_window_of_the_three_models_counts():
     smallest = min(config.target(name or "").window for name in names)
     result = session(config, {})
     assert result["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(smallest)
+
+
+# Thresholds of 2026-11-28: gpt-6.1-sol 272,000 of 922,000 tokens of input; qwen3-coder-plus 32,000.
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "window"),
+    [
+        pytest.param({"PRICE_GUARD": "on"}, "gpt-6.1-sol", 272_000, id="ends at the threshold"),
+        pytest.param({}, "gpt-6.1-sol", 922_000, id="off"),
+        pytest.param(
+            {"PRICE_GUARD": "on", "CONTEXT_WINDOW": "200000"}, "gpt-6.1-sol", 200_000,
+            id="a smaller window",
+        ),
+        pytest.param(
+            {"PRICE_GUARD": "on", "PRICES": "gpt-6.1-sol=1/2"}, "gpt-6.1-sol", 922_000,
+            id="the user's own price has no threshold",
+        ),
+        pytest.param(
+            {"PRICE_GUARD": "on", "PROVIDER": "qwen", "CONTEXT_WINDOW": "500000"},
+            "qwen3-coder-plus", 500_000,
+            id="a threshold below the least that Claude Code accepts",
+        ),
+    ],
+)  # fmt: skip
+def test_the_price_guard_ends_the_window_at_the_threshold(given, model, window):
+    tiers = dict.fromkeys(("BIG_MODEL", "MIDDLE_MODEL", "SMALL_MODEL"), model)
+    environ = {"PROVIDER": "openai", "PROVIDER_API_KEY": "sk-own-1234567890", **tiers, **given}
+    config = load_worker(None, entry=ENTRY, environ=environ)
+    assert find_limits(config).windows == {model: window}
 
 
 @pytest.mark.parametrize(
