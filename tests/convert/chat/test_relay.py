@@ -374,7 +374,7 @@ def test_an_error_behind_the_end_does_not_matter(rest):
 
 
 def test_a_body_is_bounded(monkeypatch):
-    monkeypatch.setattr("ccproxy.convert.chat.relay._BODY_LIMIT", 100)
+    monkeypatch.setattr("ccproxy.convert.dialects.answer_relay._BODY_LIMIT", 100)
     answer = ChatRelay(context())
     answer.feed(b"{" + b" " * 98)
     with pytest.raises(Problem, match="more than 100 bytes"):

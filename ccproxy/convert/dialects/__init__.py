@@ -1,0 +1,1 @@
+"""What the two converted dialects, Chat Completions and Responses, do in the same way."""
