@@ -80,6 +80,9 @@ async def check_requests_command(home, request_id):
     assert shown.out.startswith(f"{request_id}  done 200\n"), shown
     content = json.loads((await home.ccproxy("requests", request_id, "--json")).out)
     assert [one["id"] for one in content["finished"]] == [request_id]
+    view = (await home.ccproxy("top", "--once", COLUMNS="120")).out
+    assert view.startswith("2 of 2 ready"), view
+    assert view.count("gpt-4o") > 1
     unknown = await home.ccproxy("requests", "req_unknown")
     assert (unknown.code, unknown.err.splitlines()[-1]) == (
         2,

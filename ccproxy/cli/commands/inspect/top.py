@@ -1,0 +1,94 @@
+"""Watch entries, keys and requests live."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+
+import click
+
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import notify, show
+from ccproxy.cli.selection import complete_label, known_labels, open_fleet
+from ccproxy.config.fleet import Fleet
+
+PLAIN_SECONDS = 5.0
+COMMAND_SECONDS = 120.0
+"""Limit for a command that a key starts; a restart waits for running requests."""
+
+
+@click.command(
+    cls=Command,
+    examples=["ccproxy top", "ccproxy top kimi", "ccproxy top --plain", "ccproxy top --once"],
+)
+@click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
+@click.option("--plain", is_flag=True, help="Sentences for screen readers; later only changes.")
+@click.option("--once", is_flag=True, help="Print the view once and exit.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.5),
+    default=None,
+    help="Seconds between two updates.  [default: 1; with --plain 5]",
+)
+@click.pass_obj
+def top(
+    options: Options,
+    labels: tuple[str, ...],
+    *,
+    plain: bool,
+    once: bool,
+    interval: float | None,
+) -> None:
+    """
+    Watch entries with their rates, keys and costs, and the requests as they run.
+
+    Keys: arrows and Tab move, Enter shows the timeline of a request, r restarts an entry, d stops
+    it after its requests, s switches its models, k enables or disables keys, l shows logs, f shows
+    failed requests only, q quits. Needs Textual (pip install 'ccproxy-fleet[top]'); without it, or
+    if the output is no terminal, the view is printed and cannot be steered.
+    """
+    from ccproxy.cli.top import plain_view
+    from ccproxy.cli.top.fleet_view import FleetView
+
+    fleet = open_fleet(options)
+    with closing(FleetView(fleet, known_labels(fleet, [], labels) if labels else None)) as view:
+        view.start()
+        if once:
+            show(plain_view.screen(view.snapshot()))
+        elif plain:
+            plain_view.speak(view, interval=interval or PLAIN_SECONDS)
+        elif sys.stdout.isatty() and _has_textual():
+            from ccproxy.cli.top.dashboard import Dashboard
+
+            Dashboard(view, run=lambda words: run_command(fleet, words), interval=interval).run()
+        else:
+            if sys.stdout.isatty():
+                notify(options, "For keys and tables: pip install 'ccproxy-fleet[top]'")
+            plain_view.refresh(view, interval=interval or 2.0)
+
+
+def run_command(fleet: Fleet, words: Sequence[str]) -> str:
+    """Run a command of ccproxy on the same table; return its output."""
+    command = [sys.executable, "-m", "ccproxy", "-c", str(fleet.file), "--no-color", *words]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=COMMAND_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"ccproxy {' '.join(words)} is still running after {COMMAND_SECONDS:.0f} s"
+    return (done.stdout + done.stderr).strip()
+
+
+def _has_textual() -> bool:
+    try:
+        import textual  # noqa: F401 - only whether it is there
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,362 @@
+"""
+The live view with Textual.
+
+It shows what a `SnapshotSource` returns, once a second, and runs commands of ccproxy for the keys
+that steer. Textual follows NO_COLOR, and all states are words, so no color is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from ccproxy.cli.render.request_lines import timeline_lines
+from ccproxy.cli.render.table import Column
+from ccproxy.cli.top.fleet_view import Snapshot, SnapshotSource
+from ccproxy.cli.top.view_text import (
+    ENTRY_COLUMNS,
+    REQUEST_COLUMNS,
+    entry_cells,
+    key_sentence,
+    keys_of,
+    request_cells_of_view,
+    requests_of,
+    summary,
+)
+from ccproxy.ipc.activity import RequestTimeline
+from ccproxy.supervisor.control.status import Row
+from ccproxy.text import printable
+
+REFRESH_SECONDS = 1.0
+LOG_LINES = "200"
+MAX_ROWS = 100
+"""Requests in the table."""
+
+RunCommand = Callable[[Sequence[str]], str]
+"""Runs a command of ccproxy and returns its output."""
+
+HELP = """\
+up, down      select an entry or a request
+Tab           move between the tables
+Enter         timeline of the request, or keys of the entry
+r             restart the entry; its port stays open
+d             drain: stop the entry after its requests
+s             switch the models of the entry to a preset
+k             enable or disable keys of the entry
+l             logs of the entry
+f             failed requests only
+Esc           close this text
+q             quit
+
+REQ/MIN and TOK/S are of the last minute; TTFT is the median time to the
+first token, P95 its 95th percentile, ERR the errors, and 5 MIN the requests
+of the last five minutes."""
+
+
+class Dashboard(App[None]):
+    """Entries above, keys that are out, and requests below."""
+
+    TITLE = "ccproxy top"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #summary { height: 1; padding: 0 1; text-style: bold; }
+    #entries { height: auto; max-height: 50%; }
+    #keys { height: auto; max-height: 5; padding: 0 1; }
+    #requests { height: 1fr; }
+    ModalScreen { align: center middle; }
+    ModalScreen > VerticalScroll, ModalScreen > Vertical {
+        width: 90%; height: auto; max-height: 90%; border: round; padding: 0 1;
+    }
+    ModalScreen Static { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("r", "restart", "Restart"),
+        Binding("d", "drain", "Drain"),
+        Binding("s", "switch", "Switch"),
+        Binding("k", "keys", "Keys"),
+        Binding("l", "logs", "Logs"),
+        Binding("f", "failed", "Failed"),
+        Binding("question_mark", "help", "Help", key_display="?"),
+    ]
+
+    def __init__(
+        self, view: SnapshotSource, *, run: RunCommand, interval: float | None = None
+    ) -> None:
+        super().__init__()
+        self._view = view
+        self._run_command = run
+        self._interval = interval or REFRESH_SECONDS
+        self._only_failed = False
+        self._snapshot = Snapshot()
+        self._shown: list[RequestTimeline] = []
+
+    def compose(self) -> ComposeResult:
+        """Build the widgets."""
+        yield Static(id="summary", markup=False)
+        yield DataTable(id="entries", cursor_type="row", zebra_stripes=False)
+        yield Static(id="keys", markup=False)
+        yield DataTable(id="requests", cursor_type="row")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Fill the tables, and refresh them from then on."""
+        self._add_columns(self._entries, ENTRY_COLUMNS)
+        self._add_columns(self._requests, REQUEST_COLUMNS)
+        self.refresh_view()
+        self._entries.focus()
+        self.set_interval(self._interval, self.refresh_view)
+
+    # Content.
+
+    def refresh_view(self) -> None:
+        """Show the fleet as it is now."""
+        self._snapshot = snapshot = self._view.snapshot()
+        self.query_one("#summary", Static).update(summary(snapshot))
+        rows = [(row.label, entry_cells(row, snapshot)) for row in snapshot.rows]
+        _fill(self._entries, rows, ENTRY_COLUMNS)
+        keys = self.query_one("#keys", Static)
+        lines = [*keys_of(snapshot.rows)]
+        keys.update("\n".join(lines))
+        keys.display = bool(lines)
+        self._shown = requests_of(snapshot, failed=self._only_failed)[:MAX_ROWS]
+        requests = [(f"{one.label} {one.id}", request_cells_of_view(one)) for one in self._shown]
+        _fill(self._requests, requests, REQUEST_COLUMNS)
+
+    @property
+    def _entries(self) -> DataTable[Text]:
+        return self.query_one("#entries", DataTable)
+
+    @property
+    def _requests(self) -> DataTable[Text]:
+        return self.query_one("#requests", DataTable)
+
+    @property
+    def _entry(self) -> Row | None:
+        """The selected entry."""
+        at = self._entries.cursor_row
+        rows = self._snapshot.rows
+        return rows[at] if 0 <= at < len(rows) else None
+
+    @staticmethod
+    def _add_columns(table: DataTable[Text], columns: Sequence[Column]) -> None:
+        for column in columns:
+            table.add_column(column.head, key=column.head)
+
+    # Actions.
+
+    def action_restart(self) -> None:
+        """Restart the selected entry."""
+        if (row := self._entry) is not None:
+            self._steer(["restart", row.label])
+
+    def action_drain(self) -> None:
+        """Stop the selected entry after its requests, if the user confirms."""
+        if (row := self._entry) is not None:
+            words = ["stop", row.label]
+            text = f"Stop {row.label} when its {row.in_flight} requests have ended?"
+            choices = [("yes", "Stop it"), ("no", "Keep it running")]
+            self.push_screen(ChoiceScreen(text, choices), partial(self._confirm, words))
+
+    def action_switch(self) -> None:
+        """Ask for a preset of models for the selected entry."""
+        if (row := self._entry) is not None:
+            models = ", ".join(f"{tier} {name}" for tier, name in row.models.items() if name)
+            text = f"Models of {row.label}: {printable(models)}\nPreset, or reset:"
+            self.push_screen(QuestionScreen(text), partial(self._switch, row.label))
+
+    def action_keys(self) -> None:
+        """Show the keys of the selected entry; choosing one enables or disables it."""
+        row = self._entry
+        if row is None or not row.key_rows:
+            self.notify("no keys are known", severity="warning")
+            return
+        choices = [
+            (
+                f"{'enable' if key.state == 'disabled' else 'disable'} {key.id}",
+                f"{'Enable ' if key.state == 'disabled' else 'Disable'} {key_sentence(key)}",
+            )
+            for key in row.key_rows
+        ]
+        self.push_screen(
+            ChoiceScreen(f"Keys of {row.label}", choices), partial(self._key, row.label)
+        )
+
+    def action_logs(self) -> None:
+        """Show the end of the log of the selected entry."""
+        if (row := self._entry) is not None:
+            words = ["logs", row.label, "-n", LOG_LINES]
+            self.run_worker(partial(self._show_output, words), thread=True, exclusive=True)
+
+    def action_failed(self) -> None:
+        """Show failed requests only, or all."""
+        self._only_failed = not self._only_failed
+        self.refresh_view()
+        self.notify("failed requests only" if self._only_failed else "all requests")
+
+    def action_help(self) -> None:
+        """Explain keys and columns."""
+        self.push_screen(PageScreen(HELP))
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Show the keys of an entry, or the timeline of a request."""
+        if event.data_table.id == "entries":
+            self.action_keys()
+        elif event.cursor_row < len(self._shown):
+            one = self._shown[event.cursor_row]
+            ports = {row.label: row.port for row in self._snapshot.rows}
+            url = f"http://127.0.0.1:{ports.get(one.label, 'PORT')}"
+            self.push_screen(PageScreen("\n".join(timeline_lines(one, url=url))))
+
+    def _confirm(self, words: Sequence[str], answer: str | None) -> None:
+        if answer == "yes":
+            self._steer(words)
+
+    def _switch(self, label: str, preset: str | None) -> None:
+        if preset == "reset":
+            self._steer(["switch", label, "--reset"])
+        elif preset:
+            self._steer(["switch", label, preset])
+
+    def _key(self, label: str, answer: str | None) -> None:
+        if answer is not None:
+            self._steer(["keys", label, *answer.split()])
+
+    def _steer(self, words: Sequence[str]) -> None:
+        """Run a command in a thread, and show its output."""
+        self.notify(f"ccproxy {' '.join(words)} …")
+        self.run_worker(partial(self._run_and_notify, words), thread=True)
+
+    # In threads.
+
+    def _run_and_notify(self, words: Sequence[str]) -> None:
+        output = self._run_command(words)
+        notify = partial(self.notify, printable_lines(output), markup=False, timeout=8)
+        self.call_from_thread(notify)
+
+    def _show_output(self, words: Sequence[str]) -> None:
+        output = self._run_command(words)
+        self.call_from_thread(self.push_screen, PageScreen(printable_lines(output), from_end=True))
+
+
+class PageScreen(ModalScreen[None]):
+    """A text that can be scrolled; Escape closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "Close")]
+
+    def __init__(self, text: str, *, from_end: bool = False) -> None:
+        super().__init__()
+        self._text = text
+        self._from_end = from_end
+
+    def compose(self) -> ComposeResult:
+        """Build the widgets."""
+        with VerticalScroll():
+            yield Static(Text.from_ansi(self._text or "(nothing)"))
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Focus the text, at its end if that is wanted."""
+        scroll = self.query_one(VerticalScroll)
+        scroll.focus()
+        if self._from_end:
+            scroll.scroll_end(animate=False)
+
+
+class ChoiceScreen(ModalScreen[str]):
+    """A list of which one is chosen; Escape chooses none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title = title
+        self._choices = choices
+
+    def compose(self) -> ComposeResult:
+        """Build the widgets."""
+        with Vertical():
+            yield Static(self._title, markup=False)
+            yield OptionList(*(Option(Text(text), id=name) for name, text in self._choices))
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Focus the list."""
+        self.query_one(OptionList).focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Return the chosen one."""
+        self.dismiss(event.option_id)
+
+
+class QuestionScreen(ModalScreen[str]):
+    """A line to type; Escape cancels."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+
+    def compose(self) -> ComposeResult:
+        """Build the widgets."""
+        with Vertical():
+            yield Static(self._title, markup=False)
+            yield Input()
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Focus the line."""
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Return what was typed."""
+        self.dismiss(event.value.strip())
+
+
+def printable_lines(text: str) -> str:
+    """Return *text* without control characters, apart from line ends."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def _fill(
+    table: DataTable[Text],
+    rows: Sequence[tuple[str, Sequence[str]]],
+    columns: Sequence[Column],
+) -> None:
+    """Show *rows*, each with its key; the cursor stays at the row that it is on."""
+    keys = [key for key, _ in rows]
+    selected = _key_at_cursor(table)
+    if [key.value for key in table.rows] != keys:
+        table.clear()
+        for key, cells in rows:
+            table.add_row(*_texts(cells, columns), key=key)
+        if selected in keys:
+            table.move_cursor(row=keys.index(selected), animate=False)
+        return
+    for key, cells in rows:
+        for column, text in zip(columns, _texts(cells, columns), strict=True):
+            if table.get_cell(key, column.head) != text:
+                table.update_cell(key, column.head, text, update_width=True)
+
+
+def _key_at_cursor(table: DataTable[Text]) -> str | None:
+    if not table.row_count:
+        return None
+    return table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+
+
+def _texts(cells: Sequence[str], columns: Sequence[Column]) -> list[Text]:
+    return [
+        Text(cell, justify="right" if column.align_right else "left", no_wrap=True)
+        for cell, column in zip(cells, columns, strict=True)
+    ]

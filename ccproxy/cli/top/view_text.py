@@ -1,0 +1,169 @@
+"""The cells and sentences of the live view; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ccproxy.cli.render.fleet_table import display_state
+from ccproxy.cli.render.request_lines import (
+    clock,
+    dollars,
+    note,
+    seconds,
+    short_count,
+    tokens,
+)
+from ccproxy.cli.render.table import Column
+from ccproxy.cli.render.terminal import MARKS
+from ccproxy.cli.top.fleet_view import Snapshot
+from ccproxy.ipc.control_messages import KeyRow
+from ccproxy.supervisor.control.status import Row
+from ccproxy.text import format_duration, printable
+
+if TYPE_CHECKING:
+    from ccproxy.ipc.activity import RequestTimeline
+
+ENTRY_COLUMNS = (
+    Column(head="ENTRY"),
+    Column(head="STATE"),
+    Column(head="REQ/MIN", align_right=True),
+    Column(head="TOK/S", align_right=True, drop_order=3),
+    Column(head="TTFT", align_right=True),
+    Column(head="P95", align_right=True, drop_order=2),
+    Column(head="ERR", align_right=True),
+    Column(head="RUN", align_right=True),
+    Column(head="KEYS", align_right=True),
+    Column(head="TODAY", align_right=True),
+    Column(head="5 MIN", drop_order=1),
+)
+REQUEST_COLUMNS = (
+    Column(head="TIME"),
+    Column(head="ENTRY"),
+    Column(head="MODEL"),
+    Column(head="STATUS"),
+    Column(head="TTFT", align_right=True),
+    Column(head="TOTAL", align_right=True),
+    Column(head="IN/CACHED/OUT", align_right=True, drop_order=2),
+    Column(head="COST", align_right=True, drop_order=3),
+    Column(head="NOTE", drop_order=1),
+)
+SPARK_LENGTH = 12
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def entry_cells(row: Row, snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the cells of `ENTRY_COLUMNS`."""
+    traffic, state = row.traffic, display_state(row)
+    keys = row.keys or {}
+    return (
+        row.label,
+        f"{MARKS.get(state, ('?', ''))[0]} {state}",
+        str(traffic.requests_per_minute),
+        short_count(traffic.output_tokens_per_s),
+        seconds(traffic.ttft_median_s),
+        seconds(traffic.ttft_p95_s),
+        str(traffic.errors),
+        str(row.in_flight),
+        f"{keys['ready']}/{keys['total']}" if "total" in keys else "–",
+        _cost_today(row.label, snapshot),
+        sparkline(traffic.history),
+    )
+
+
+def request_cells_of_view(one: RequestTimeline) -> tuple[str, ...]:
+    """Return the cells of `REQUEST_COLUMNS`."""
+    return (
+        clock(one.started),
+        printable(f"{one.label}→{one.answered_by}" if one.answered_by else one.label),
+        printable(one.model or one.requested),
+        "running" if one.state == "running" else str(one.status),
+        seconds(one.first_byte_s),
+        "–" if one.state == "running" else seconds(one.total_s),
+        tokens(one) or "–",
+        dollars(one.cost) or "–",
+        printable(note(one)),
+    )
+
+
+def requests_of(snapshot: Snapshot, *, failed: bool, label: str = "") -> list[RequestTimeline]:
+    """Return the running requests, then those that have ended, the newest first."""
+    running = sorted(snapshot.running, key=lambda one: -one.started)
+    both = [*running, *snapshot.recent]
+    return [
+        one
+        for one in both
+        if (not failed or one.state == "failed") and (not label or one.label == label)
+    ]
+
+
+def key_sentence(key: KeyRow) -> str:
+    """Return `k1 …9f2c ready, 12 today` or `k3 …77aa rejected (401), next attempt in 41s`."""
+    text = f"{key.id} {key.tail} {key.state}"
+    if key.cooldowns:
+        worst = max(key.cooldowns, key=lambda one: one.seconds)
+        cause = worst.cause.replace("_", " ")
+        text += f" ({worst.status} {cause})" if worst.status else f" ({cause})"
+        if worst.seconds:
+            text += f", next attempt in {format_duration(math.ceil(worst.seconds))}"
+    running = f", {key.in_flight} running" if key.in_flight else ""
+    return printable(f"{text}, {key.used_today} today{running}")
+
+
+def entry_sentence(row: Row, snapshot: Snapshot) -> str:
+    """Describe an entry in one sentence, for screen readers and logs."""
+    traffic, keys = row.traffic, row.keys or {}
+    parts = [f"{row.label}: {display_state(row)}"]
+    parts.append(f"{traffic.requests_per_minute} requests per minute")
+    parts.append(f"{traffic.output_tokens_per_s:.0f} tokens per second")
+    if traffic.ttft_median_s is not None:
+        parts.append(f"first token after {traffic.ttft_median_s:.1f} seconds")
+    parts.append(f"{traffic.errors} errors in five minutes")
+    parts.append(f"{row.in_flight} running")
+    if "total" in keys:
+        parts.append(f"{keys['ready']} of {keys['total']} keys ready")
+    parts.append(f"{_cost_today(row.label, snapshot)} today")
+    return ", ".join(parts) + (f". {printable(row.reason)}" if row.reason else "")
+
+
+def summary(snapshot: Snapshot) -> str:
+    """Return the totals of the fleet."""
+    rows = snapshot.rows
+    ready = sum(row.state == "ready" for row in rows)
+    costs = [one.known_cost for one in snapshot.today.values()]
+    known = [cost for cost in costs if cost is not None]
+    parts = [
+        f"{ready} of {len(rows)} ready",
+        f"{sum(row.traffic.requests_per_minute for row in rows)} req/min",
+        f"{short_count(sum(row.traffic.output_tokens_per_s for row in rows))} tok/s",
+        f"{sum(row.in_flight for row in rows)} running",
+        f"{dollars(sum(known)) if known else '–'} today",
+    ]
+    return "  ·  ".join(parts)
+
+
+def keys_of(rows: Sequence[Row]) -> Iterator[str]:
+    """Return a line for each key that is not ready."""
+    for row in rows:
+        for key in row.key_rows:
+            if key.state != "ready":
+                yield f"{row.label} {key_sentence(key)}"
+
+
+def sparkline(history: Sequence[int], length: int = SPARK_LENGTH) -> str:
+    """Return *history* as bars; the highest one is full, and what is not zero is visible."""
+    if not any(history):
+        return ""
+    size = max(1, math.ceil(len(history) / length))
+    sums = [sum(history[at : at + size]) for at in range(0, len(history), size)]
+    most = max(sums)
+    return "".join(_BARS[math.ceil(value / most * (len(_BARS) - 1))] for value in sums)
+
+
+def _cost_today(label: str, snapshot: Snapshot) -> str:
+    totals = snapshot.today.get(label)
+    if totals is None:
+        return "–"
+    cost = totals.known_cost
+    return "–" if cost is None else dollars(cost) + ("+" if totals.unpriced else "")
