@@ -10,7 +10,7 @@ from ccproxy.cli.command import commands
 from ccproxy.text import closest
 
 READ_ONLY = (
-    *("check", "completion", "doctor", "env", "help", "history", "keys", "logs", "route"),
+    *("check", "completion", "doctor", "env", "help", "history", "keys", "logs", "models", "route"),
     *("status", "top", "ui", "usage", "version"),
 )
 """The commands that a misspelt name may be corrected to. Without arguments they only show."""
@@ -27,7 +27,8 @@ _INTENDED = {
     ("tail", "log", "follow"): ("logs -f",),
     ("test", "ping", "probe"): ("doctor --online",),
     ("key", "token", "tokens"): ("keys",),
-    ("models", "model", "routes", "routing"): ("route",),
+    ("model", "prices", "catalog", "catalogue"): ("models",),
+    ("routes", "routing"): ("route",),
     ("code", "claude", "exec", "use"): ("run LABEL -- claude",),
     ("shell", "export", "activate"): ("env LABEL",),
     ("cost", "costs", "stats", "spend", "metrics"): ("usage",),

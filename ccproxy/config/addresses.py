@@ -58,9 +58,15 @@ class Address:
         """Return the URL of the Messages API."""
         return f"{self.base.removesuffix('/v1')}/v1{_MESSAGES}"
 
-    def models(self) -> str:
+    def models(self, *, azure: bool = False) -> str:
         """Return the URL of the list of models of an OpenAI-compatible server."""
-        return f"{self.base}/models"
+        if not azure:
+            return f"{self.base}/models"
+        return self.responses(azure=True).replace(_RESPONSES, "/models")
+
+    def messages_models(self) -> str:
+        """Return the URL of the list of models of a Messages API; 1000 is its longest page."""
+        return f"{self.base.removesuffix('/v1')}/v1/models?limit=1000"
 
     def _azure_part(self, model: str) -> str:
         """Return the missing part of an Azure address, with a version that of the deployment."""

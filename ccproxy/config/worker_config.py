@@ -32,7 +32,7 @@ from ccproxy.keys.budgets import Budget
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.policy import KeyPolicy
 from ccproxy.protocol.headers import AuthStyle
-from ccproxy.providers.catalogue import ModelFacts, rows_by_name
+from ccproxy.providers.catalogue import ModelFacts
 from ccproxy.providers.presets import (
     DEMO_ADDRESS,
     Endpoint,
@@ -149,6 +149,12 @@ class WorkerConfig:
     def messages_url(self) -> str:
         """Return the address of the Messages endpoint (direct mode)."""
         return self._address.messages()
+
+    def models_url(self) -> str:
+        """Return the address of the provider's list of models."""
+        if self.api == "messages":
+            return self._address.messages_models()
+        return self._address.models(azure=self.auth == "api-key")
 
     def count_url(self) -> str:
         """Return the address of the token count of Messages (direct mode)."""
@@ -312,7 +318,7 @@ def _provider(env: EnvReader, named: str | None) -> tuple[str, Preset, Mapping[s
     provider = named or _recognized_preset(env)
     preset = load_presets()[provider] if provider else generic_preset()
     endpoint = rules.endpoint_of(env, preset) if named else Endpoint(name="")
-    rows = rows_by_name(provider_rows(provider, endpoint))
+    rows = provider_rows(provider, endpoint)
     return endpoint.preset or provider, preset.at(endpoint), rows
 
 

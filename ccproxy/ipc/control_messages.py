@@ -116,6 +116,13 @@ class ClientSessionRequest:
     """The session's model, whose window is asked for."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsRequest:
+    """Asks for an `OfferedModels`: the worker asks its provider."""
+
+    op: Literal["models"] = "models"
+
+
 Request = (
     StateRequest
     | DrainRequest
@@ -126,6 +133,7 @@ Request = (
     | RequestsRequest
     | WatchRequest
     | ClientSessionRequest
+    | ModelsRequest
 )
 REQUESTS: Mapping[str, type[Request]] = {
     "state": StateRequest,
@@ -137,6 +145,7 @@ REQUESTS: Mapping[str, type[Request]] = {
     "requests": RequestsRequest,
     "watch": WatchRequest,
     "client_session": ClientSessionRequest,
+    "models": ModelsRequest,
 }
 
 
@@ -156,6 +165,14 @@ class Done:
     """The request was carried out and returns nothing else."""
 
     ok: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedModels:
+    """The models that the provider lists."""
+
+    ok: bool = True
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,7 +468,7 @@ class ClientSessionState:
     """Labels of the entries that answered requests of the session."""
 
 
-Reply = Refusal | Done | WorkerState | KeysReply | SessionReply | ClientSessionState
+Reply = Refusal | Done | WorkerState | KeysReply | SessionReply | ClientSessionState | OfferedModels
 
 
 # The readiness pipe.

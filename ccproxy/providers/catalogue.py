@@ -150,7 +150,7 @@ def shipped_catalogue_file() -> Path:
     return Path(__file__).with_name("catalogue.json")
 
 
-def rows_by_name(rows: Section) -> Mapping[str, ModelFacts]:
+def rows_by_name(rows: Mapping[str, ModelFacts]) -> Mapping[str, ModelFacts]:
     """Return *rows* by the lower-case name, for `row_of`."""
     return MappingProxyType({name.lower(): row for name, row in rows.items()})
 

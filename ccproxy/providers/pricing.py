@@ -112,6 +112,11 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
         """Make a price of two to five *numbers*, in the order of `PRICES`."""
         return msgspec.convert(dict(zip(PRICES, numbers, strict=False)), cls)
 
+    def as_fields(self) -> dict[str, Any]:
+        """Return the fields that are set, for JSON."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
+
     def cost(self, usage: Mapping[str, Any], *, at: float = 0.0) -> float | None:
         """
         Return the cost of *usage* in dollars; None if it has tokens without a price.

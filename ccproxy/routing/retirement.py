@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ccproxy.providers.cards import ModelCard
+if TYPE_CHECKING:  # status needs the sentence only, and loads no presets
+    from ccproxy.providers.cards import ModelCard
 
 NOTICE_DAYS = 30
 """Days before a retirement from which the user is warned."""

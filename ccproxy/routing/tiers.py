@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, cast
 
 from ccproxy.providers.cards import UNKNOWN_MODEL, ModelCard, NameMatcher, name_matcher
-from ccproxy.providers.catalogue import ModelFacts, row_of
+from ccproxy.providers.catalogue import ModelFacts, row_of, rows_by_name
 from ccproxy.providers.pricing import Price
 
 Tier = Literal["big", "middle", "small"]
@@ -45,7 +45,7 @@ class ModelMap:
     unknown: ModelCard = UNKNOWN_MODEL
     """The card of a model that matches none of `cards`."""
     rows: Mapping[str, ModelFacts] = field(default_factory=dict)
-    """The catalogue's facts about single models, by the lower-case name."""
+    """The catalogue's facts about single models."""
     passes_rows: bool = False
     """True: the names in `rows` are sent unchanged."""
     prices: tuple[tuple[str, Price], ...] = ()
@@ -77,7 +77,7 @@ class ModelMap:
 
     def _card(self, model: str) -> ModelCard:
         card = next((card for matches, card in self._by_pattern if matches(model)), self.unknown)
-        facts = row_of(self.rows, model)
+        facts = row_of(self._rows, model)
         return card if facts is None else card.with_facts(facts)
 
     def price(self, model: str) -> Price | None:
@@ -114,6 +114,10 @@ class ModelMap:
         return tuple((name_matcher(pattern), price) for pattern, price in self.prices)
 
     @cached_property
+    def _rows(self) -> Mapping[str, ModelFacts]:
+        return rows_by_name(self.rows)
+
+    @cached_property
     def _listed_names(self) -> frozenset[str]:
         return frozenset(name.lower() for name in self.listed())
 
@@ -123,7 +127,7 @@ class ModelMap:
 
     def _passes(self, name: str) -> bool:
         lower = name.lower()
-        is_known = lower in self._listed_names or (self.passes_rows and lower in self.rows)
+        is_known = lower in self._listed_names or (self.passes_rows and lower in self._rows)
         return is_known or any(matches(name) for matches in self._pass)
 
 

@@ -29,6 +29,8 @@ from ccproxy.ipc.control_messages import (
     KeysRequest,
     ListenerRequest,
     MessageError,
+    ModelsRequest,
+    OfferedModels,
     Refusal,
     Reply,
     Request,
@@ -46,6 +48,8 @@ from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.session_report import client_session_state
+from ccproxy.worker.upstream.model_list import offered_models
+from ccproxy.worker.upstream.small_answer import NoSmallAnswer
 from ccproxy.worker.worker import Worker
 
 _BUILD = installed_build()
@@ -171,6 +175,8 @@ class ControlSocket:
                 return await self._forget()
             case ClientSessionRequest():
                 return await client_session_state(self._worker, request)
+            case ModelsRequest():
+                return await self._offered_models()
             case DrainRequest():
                 return self._drain(request.seconds)
             case _:
@@ -212,6 +218,16 @@ class ControlSocket:
             traffic=worker.activity.traffic.report(),
             key_rows=key_rows(worker),
         )
+
+    async def _offered_models(self) -> Reply:
+        config = self._worker.config
+        if not config.api_keys:
+            return Refusal(error="there is no key to ask with: the client's key is passed on")
+        try:
+            names = await offered_models(config, config.api_keys[0])
+        except NoSmallAnswer as error:
+            return Refusal(error=f"no list of models: {error}")
+        return OfferedModels(names=tuple(names))
 
     async def _forget(self) -> Reply:
         worker = self._worker

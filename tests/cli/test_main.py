@@ -146,7 +146,7 @@ def test_a_misspelt_command_is_answered_with_the_closest_one(typed, meant, ccpro
         ("tail", "logs -f"),
         ("log", "logs -f"),
         ("test", "doctor --online"),
-        ("models", "route"),
+        ("prices", "models"),
         ("code", "run LABEL -- claude"),
         ("claude", "run LABEL -- claude"),
         ("cost", "usage"),
@@ -175,7 +175,7 @@ def test_no_suggestion_names_a_command_that_changes_something(ccproxy):
     assert not set(READ_ONLY) & CHANGES_STATE
     typed = [
         *("top", "watch", "monitor", "stat", "list", "config", "add", "rm", "tail", "test"),
-        *("models", "code", "ui", "update", "statr", "sto", "strat", "reastart", "swich", "cleanp"),
+        *("prices", "code", "ui", "update", "statr", "sto", "strat", "reastart", "swich", "cleanp"),
     ]
     for typed_name in (typed_name for typed_name in typed if typed_name not in commands()):
         result = ccproxy(typed_name)

@@ -105,6 +105,8 @@ def test_a_price_with_all_its_exceptions():
     assert price.tiers == (PriceTier(above=200_000, input=4, output=15),)
     assert price.off_peak == OffPeak(input=1, output=5, hours=(MORNING,))
     assert (price.batch, price.currency) == (Rates(input=1, output=5), "USD")
+    assert msgspec.convert(price.as_fields(), Price) == price
+    assert Price(input=1, output=2).as_fields() == {"input": 1.0, "output": 2.0}
 
 
 def test_thresholds_must_rise():

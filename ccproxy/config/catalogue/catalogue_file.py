@@ -37,7 +37,7 @@ def active_catalogue() -> Catalogue:
         ConfigError: If the user's file cannot be read.
 
     """
-    shipped = _read_shipped()
+    shipped = shipped_catalogue()
     file = user_catalogue_file()
     try:
         facts = file.stat()
@@ -63,7 +63,8 @@ def provider_rows(provider: str, endpoint: Endpoint) -> Section:
 
 
 @lru_cache(maxsize=1)
-def _read_shipped() -> Catalogue:
+def shipped_catalogue() -> Catalogue:
+    """Return the catalogue of this release."""
     return parse_catalogue(shipped_catalogue_file().read_bytes())
 
 

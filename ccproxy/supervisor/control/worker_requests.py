@@ -14,6 +14,8 @@ from ccproxy.ipc.control_messages import (
     KeyAction,
     KeysReply,
     KeysRequest,
+    ModelsRequest,
+    OfferedModels,
     SessionReply,
     SessionRequest,
 )
@@ -28,6 +30,8 @@ from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
 LIMIT = 5.0
 """Seconds that a worker may take to answer."""
+LIST_LIMIT = 30.0
+"""The same for the provider's list of models."""
 TEST_LIMIT = 900.0
 """The same for a test of keys: the provider may be slow, and the worker has its own limit."""
 
@@ -65,6 +69,30 @@ def ask_about_keys(
         raise _no_answer(label, late)
     unsaved = next((reply.unsaved for reply in replies if reply.unsaved), "")
     return replace(replies[0], unsaved=unsaved)
+
+
+def offered_models(fleet: Fleet, label: str) -> tuple[str, ...]:
+    """
+    Return the models that the provider of an entry lists; its worker asks.
+
+    Raises:
+        NotRunning: If no process of the entry runs.
+        CcproxyError: If the provider does not list its models.
+
+    """
+    late: AnswerTimeout | None = None
+    for record in running_processes(fleet, label):
+        try:
+            return ask_worker(
+                record.control, ModelsRequest(), OfferedModels, timeout=LIST_LIMIT
+            ).names
+        except WorkerRefused as error:
+            raise CcproxyError(f"{label}: {error}") from error
+        except AnswerTimeout as error:
+            late = error
+        except NoAnswer:
+            continue
+    raise _no_answer(label, late)
 
 
 def forget_refusals(fleet: Fleet, label: str) -> bool:

@@ -10,9 +10,6 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from ccproxy.config.forward_proxy import proxy_for
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.keys.account_report import (
     MAX_BYTES,
@@ -22,10 +19,8 @@ from ccproxy.keys.account_report import (
     account_endpoint,
     parse_account,
 )
-from ccproxy.worker.upstream.connections import explain, open_session
+from ccproxy.worker.upstream.small_answer import NoSmallAnswer, small_answer
 
-SECONDS = 15.0
-"""Limit for one report."""
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Accept-Language": "en"}
 
 
@@ -60,24 +55,8 @@ class AccountClient:
         split = urlsplit(self._config.base_url)
         url = f"{split.scheme}://{split.netloc}{endpoint.path}"
         headers = {**_HEADERS, "Authorization": f"{endpoint.scheme}{key}"}
-        timeout = aiohttp.ClientTimeout(total=SECONDS)
         try:
-            async with (
-                open_session(self._config.ca_bundle, timeout=timeout) as session,
-                session.get(
-                    url,
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy=proxy_for(url, self._config.upstream_proxy),
-                ) as answer,
-            ):
-                body = await answer.content.read(MAX_BYTES + 1)
-                while len(body) <= MAX_BYTES and (more := await answer.content.read(MAX_BYTES)):
-                    body += more
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise AccountUnknown(explain(error)) from error
-        if answer.status != 200:
-            raise AccountUnknown(f"the provider answered with status {answer.status}")
-        if len(body) > MAX_BYTES:
-            raise AccountUnknown(f"the answer is larger than {MAX_BYTES >> 10} KiB")
+            body = await small_answer(self._config, url, headers, most=MAX_BYTES)
+        except NoSmallAnswer as error:
+            raise AccountUnknown(str(error)) from error
         return parse_account(endpoint, body, now=self._wall())

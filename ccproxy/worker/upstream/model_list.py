@@ -1,0 +1,40 @@
+"""Asks a provider for its list of models: GET /models, as in the APIs of OpenAI and Anthropic."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.protocol.headers import UpstreamHeaders
+from ccproxy.worker.upstream.small_answer import NoSmallAnswer, small_answer
+
+MAX_BYTES = 8 << 20
+"""Aggregators describe hundreds of models."""
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+async def offered_models(config: WorkerConfig, key: str) -> list[str]:
+    """
+    Return the names of the models that the provider lists for *key*.
+
+    Raises:
+        NoSmallAnswer: If it does not list them.
+
+    """
+    headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
+    is_direct = config.api == "messages"
+    sent = headers.direct(key, ()) if is_direct else headers.chat(key, stream=False)
+    body = await small_answer(config, config.models_url(), sent, most=MAX_BYTES)
+    try:
+        models = msgspec.json.decode(body, type=_Models).data
+    except msgspec.DecodeError as error:
+        raise NoSmallAnswer(f"the answer is not a list of models: {error}") from error
+    # Gemini: models/gemini-…
+    return sorted({model.id.removeprefix("models/") for model in models})
