@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -202,3 +207,134 @@ def test_errors_of_sqlite_name_the_file_and_a_fix(tmp_path):
         read_database(path)
     assert str(caught.value).startswith(f"{path} cannot be read: ")
     assert "\n  fix: " in str(caught.value)
+
+
+def test_the_journal_of_a_damaged_file_is_not_applied_to_the_new_one(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    open_database(path, SCHEMA).connection.close()
+    connection = open_database(path, SCHEMA).connection
+    connection.execute("INSERT INTO one VALUES (1)")
+    journal = path.with_name("x.sqlite3-wal").read_bytes()
+    connection.close()
+    path.write_bytes(b"no database " * 1000)
+    path.with_name("x.sqlite3-wal").write_bytes(journal)
+
+    opened = open_database(path, SCHEMA)
+    assert count(opened.connection) == 0
+    opened.connection.execute("INSERT INTO one VALUES (2)")
+    assert opened.set_aside is not None
+    opened.connection.close()
+    again = open_database(path, SCHEMA)
+    assert (again.set_aside, count(again.connection)) == (None, 1)
+    again.connection.close()
+
+
+# Upgrades.
+
+SECOND = "ALTER TABLE one ADD COLUMN y INTEGER DEFAULT 7"
+
+
+def upgraded(version=3, **upgrades):
+    steps = {1: SECOND, 2: "CREATE TABLE three (x INTEGER)"}
+    steps |= {int(name.removeprefix("from_")): text for name, text in upgrades.items()}
+    return Schema(version=version, tables="", upgrades=steps)
+
+
+def version_of(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+@pytest.fixture
+def old_file(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    connection = open_database(path, SCHEMA).connection
+    connection.execute("INSERT INTO one VALUES (1)")
+    connection.close()
+    return path
+
+
+def test_an_old_file_is_upgraded_step_by_step_with_its_content(old_file):
+    connection = open_database(old_file, upgraded()).connection
+    assert [tuple(row) for row in connection.execute("SELECT x, y FROM one")] == [(1, 7)]
+    assert count(connection, "three") == 0
+    connection.close()
+    assert version_of(old_file) == 3
+
+
+def test_an_upgrade_that_fails_leaves_the_old_file(old_file):
+    """Also the steps before the one that fails; the next version can then try again."""
+    with pytest.raises(sqlite3.OperationalError):
+        open_database(old_file, upgraded(from_2="CREATE TABLE one (x INTEGER)"))
+    assert version_of(old_file) == 1
+    connection = open_database(old_file, SCHEMA).connection
+    assert [tuple(row) for row in connection.execute("SELECT * FROM one")] == [(1,)]
+    connection.close()
+
+
+def test_two_processes_upgrade_a_file_once(old_file):
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda _: open_database(old_file, upgraded()), range(8)))
+    for each in opened:
+        assert count(each.connection) == 1
+        each.connection.close()
+    assert version_of(old_file) == 3
+
+
+# Processes that are killed.
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ccproxy.store.database import Schema, open_database, transaction
+schema = Schema(version=1, tables="CREATE TABLE one (x INTEGER)")
+db = open_database(Path(sys.argv[1]), schema).connection
+with transaction(db):
+    db.executemany("INSERT INTO one VALUES (?)", [(n,) for n in range(1000)])
+db.execute("BEGIN IMMEDIATE")
+db.executemany("INSERT INTO one VALUES (?)", [(n,) for n in range(50_000)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_leaves_its_finished_transactions_and_no_other(tmp_path):
+    """What is committed is only in the journal; a reader, and the next writer, find it there."""
+    path = tmp_path / "x.sqlite3"
+    done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.with_name("x.sqlite3-wal").stat().st_size > 0
+    with closing(read_database(path)) as reader:
+        assert count(reader) == 1000
+    opened = open_database(path, SCHEMA)
+    assert opened.set_aside is None
+    assert count(opened.connection) == 1000
+    opened.connection.close()
+
+
+def test_a_file_on_a_full_disk_is_neither_replaced_nor_half_made(tmp_path, disk_limit):
+    path = tmp_path / "x.sqlite3"
+    with disk_limit(2000), pytest.raises(sqlite3.OperationalError):
+        open_database(path, SCHEMA)
+    assert list(tmp_path.glob("*.damaged.*")) == []
+    assert read_database(path) is None
+    connection = open_database(path, SCHEMA).connection
+    assert count(connection) == 0
+    connection.close()
+
+
+def test_an_insert_on_a_full_disk_fails_and_the_rest_stays(tmp_path, disk_limit):
+    path = tmp_path / "x.sqlite3"
+    connection = open_database(path, SCHEMA).connection
+    connection.execute("INSERT INTO one VALUES (1)")
+
+    def insert_many():
+        with transaction(connection):
+            rows = [(number,) for number in range(100_000)]
+            connection.executemany("INSERT INTO one VALUES (?)", rows)
+
+    with disk_limit(100_000), pytest.raises(sqlite3.OperationalError):
+        insert_many()
+    assert count(connection) == 1
+    insert_many()
+    assert count(connection) == 100_001
+    connection.close()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ccproxy.routing.names import Tiers
+from ccproxy.routing.switching import NO_SWITCH, ModelSwitch
 from ccproxy.store.overrides import (
     NO_OVERRIDES,
     Overrides,
     change_overrides,
     overrides_path,
     read_overrides,
+    read_switch,
+    switch_path,
+    write_switch,
 )
 
 
@@ -55,3 +63,65 @@ def test_concurrent_changes_of_different_fields_are_all_kept(path):
             is_bypassed=True, history=True, export=f"f{number}"
         )
         change_overrides(path, {"is_bypassed": False, "history": None, "export": ""})
+
+
+def test_a_change_on_a_full_disk_is_an_error_and_keeps_the_old_state(path, disk_limit):
+    """A proxy that is bypassed must not go back to its provider because of a full disk."""
+    change_overrides(path, {"is_bypassed": True})
+    with disk_limit(10), pytest.raises(OSError, match="File too large"):
+        change_overrides(path, {"export": "talk"})
+    assert read_overrides(path) == Overrides(is_bypassed=True)
+    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ccproxy.store.overrides import change_overrides
+os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
+change_overrides(Path(sys.argv[1]), {"is_bypassed": False, "history": True})
+"""
+
+
+def test_a_change_that_is_killed_before_its_end_changes_nothing(path):
+    change_overrides(path, {"is_bypassed": True})
+    done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert read_overrides(path) == Overrides(is_bypassed=True)
+    assert change_overrides(path, {"history": True}) == Overrides(is_bypassed=True, history=True)
+
+
+# The switch of the models.
+
+SWITCH = ModelSwitch(tiers=Tiers(big="k3", small="glm:glm-5"), preset="fast")
+
+
+@pytest.fixture
+def switch_file(tmp_path):
+    path = switch_path(tmp_path / "state", "Kimi")
+    write_switch(path, SWITCH)
+    return path
+
+
+def test_a_switch_is_read_as_it_was_written(switch_file):
+    assert read_switch(switch_file) == SWITCH
+    assert stat.S_IMODE(switch_file.stat().st_mode) == 0o600
+
+
+def test_an_empty_switch_leaves_no_file(switch_file):
+    write_switch(switch_file, NO_SWITCH)
+    assert not switch_file.exists()
+    assert read_switch(switch_file) is NO_SWITCH
+    write_switch(switch_file, NO_SWITCH)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"big": 5}', '{"preset": ["fast"]}'])
+def test_an_unreadable_switch_is_ignored(switch_file, text):
+    switch_file.write_text(text)
+    assert read_switch(switch_file) is NO_SWITCH
+
+
+def test_a_switch_on_a_full_disk_is_an_error_and_the_old_one_stays(switch_file, disk_limit):
+    with disk_limit(10), pytest.raises(OSError, match="File too large"):
+        write_switch(switch_file, ModelSwitch(tiers=Tiers(big="other"), preset=None))
+    assert read_switch(switch_file) == SWITCH

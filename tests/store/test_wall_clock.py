@@ -87,3 +87,30 @@ def test_a_jump_is_described_in_days_or_hours() -> None:
         "clock moved by 2 h",
         "clock moved by -2 h",
     ]
+
+
+def test_a_check_on_a_full_disk_is_not_an_error(tmp_path, disk_limit) -> None:
+    clocks = Clocks()
+    clocks.jump(tmp_path)
+    clocks.advance(60, wall=7200)
+    with disk_limit(10):
+        assert clocks.jump(tmp_path) == 7200
+    assert clocks.jump(tmp_path) == 7200, "compared with the last check that was recorded"
+
+
+def test_after_a_reboot_the_clock_is_trusted_again(tmp_path, monkeypatch) -> None:
+    clocks = Clocks()
+    clocks.jump(tmp_path)
+    clocks.advance(60, wall=10 * DISTRUST_SECONDS)
+    assert clocks.jump(tmp_path) == 10 * DISTRUST_SECONDS
+    monkeypatch.setattr("ccproxy.store.wall_clock.boot_id", lambda: "the next boot")
+    clocks.steady = 5.0
+    assert clocks.jump(tmp_path) == 0.0
+
+
+def test_small_steps_that_add_up_are_no_jump(tmp_path) -> None:
+    """A time service moves the clock little by little; each check is compared with the last."""
+    clocks = Clocks()
+    for _ in range(10):
+        assert clocks.jump(tmp_path) == 0.0
+        clocks.advance(600, wall=1800)
