@@ -112,15 +112,22 @@ class UpstreamHeaders:
         headers = {**(self._stream if stream else self._whole), **self._credential(key)}
         return _overlay({**headers, **extra}, self._custom) if extra else headers
 
-    def direct(self, key: str | None, client: Iterable[tuple[str, str]]) -> dict[str, str]:
+    def direct(
+        self,
+        key: str | None,
+        client: Iterable[tuple[str, str]],
+        *,
+        extra: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
         """
         Return the headers of a Messages request with *key*, including the forwarded headers of
-        the *client*.
+        the *client* and *extra* ones, as for `chat`.
         """
         headers = tuple(client)
         size = sum(map(len, chain.from_iterable(headers)))
         forwarded = self._cached_forwarded if size <= _LARGEST_CACHED else self._forwarded
-        return {**forwarded(headers), **self._credential(key)}
+        result = {**forwarded(headers), **self._credential(key)}
+        return _overlay({**result, **extra}, self._custom) if extra else result
 
     def _forwarded(self, client: tuple[tuple[str, str], ...]) -> dict[str, str]:
         headers = messages_headers(client)

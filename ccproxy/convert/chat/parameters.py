@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ccproxy.convert.common.classifier import is_classifier
 from ccproxy.convert.common.conversion import Conversion, session_key
 from ccproxy.convert.common.schema import format_instruction, named_schema
 from ccproxy.protocol.messages import MessagesRequest, OutputFormat
-from ccproxy.providers.quirks import Quirks, Target
+from ccproxy.providers.quirks import Target
 
-_TOOL_RESULT = b'"tool_result"'
 _INT_MAX = 2**31 - 1
 
 
@@ -113,26 +111,3 @@ def metadata_fields(request: MessagesRequest, conversion: Conversion) -> dict[st
     if request.metadata and not fields:
         conversion.drop("metadata")
     return fields
-
-
-def request_headers(
-    request: MessagesRequest, quirks: Quirks, *, has_images: bool
-) -> dict[str, str]:
-    """Return the headers that depend on the content of the request."""
-    headers: dict[str, str] = {}
-    if quirks.vision_header and has_images:
-        headers[quirks.vision_header] = "true"
-    if quirks.initiator_header:
-        headers[quirks.initiator_header] = "agent" if _continues_turn(request) else "user"
-    if quirks.session_header and request.metadata and request.metadata.user_id:
-        headers[quirks.session_header] = session_key(request.metadata.user_id)
-    return headers
-
-
-def _continues_turn(request: MessagesRequest) -> bool:
-    """Return True if the last message is not the user's own text; system messages may follow."""
-    turns = (each for each in reversed(request.messages) if each.role in ("user", "assistant"))
-    last = next(turns, None)
-    if last is None or is_classifier(request):
-        return True
-    return last.role == "assistant" or _TOOL_RESULT in bytes(last.content)

@@ -17,7 +17,6 @@ from ccproxy.convert.chat.parameters import (
     format_fields,
     limit_fields,
     metadata_fields,
-    request_headers,
     sampling_fields,
     stop_fields,
     stop_sequences_of,
@@ -38,6 +37,7 @@ from ccproxy.convert.common.effort import NO_THINKING, ReasoningRequest, request
 from ccproxy.convert.common.request_cache import ConversationCache
 from ccproxy.convert.common.schema import requested_format
 from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.content_headers import content_headers
 from ccproxy.protocol.literals import invalid_request
 from ccproxy.protocol.messages import Message, MessagesRequest, OutputFormat
 from ccproxy.providers.quirks import Quirks, Target
@@ -116,7 +116,7 @@ def _convert(
     encoded = _encode(body, conversion)
     return ConvertedRequest(
         body=encoded,
-        headers=request_headers(request, quirks, has_images=_IMAGE_PART in encoded),
+        headers=content_headers(request, quirks, has_images=_IMAGE_PART in encoded),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
         stop_sequences=stops,

@@ -16,7 +16,6 @@ from msgspec import Raw
 
 from ccproxy.convert.chat.parameters import (
     limit_fields,
-    request_headers,
     sampling_fields,
     stop_sequences_of,
 )
@@ -32,6 +31,7 @@ from ccproxy.convert.common.effort import NO_THINKING, ReasoningRequest, request
 from ccproxy.convert.common.request_cache import ConversationCache
 from ccproxy.convert.common.schema import named_schema, requested_format
 from ccproxy.convert.common.thinking import Signer
+from ccproxy.convert.content_headers import content_headers
 from ccproxy.convert.responses.content import Item, input_content
 from ccproxy.convert.responses.conversation import InputWriter, message_item
 from ccproxy.convert.responses.learning import NOTHING_REFUSED, Refusals
@@ -119,7 +119,7 @@ def _convert(
     encoded = _ENCODER.encode(refusals.apply(body, target.model))
     return ConvertedRequest(
         body=encoded,
-        headers=request_headers(request, quirks, has_images=_IMAGE_ITEM in encoded),
+        headers=content_headers(request, quirks, has_images=_IMAGE_ITEM in encoded),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
         stop_sequences=stop_sequences_of(request),

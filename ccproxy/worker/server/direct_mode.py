@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from ccproxy.convert.content_headers import direct_headers
 from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.errors import Problem
@@ -64,9 +65,7 @@ async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | No
         return None
     exchange = _exchange(request, body)
     begin_exchange(request, exchange)
-    provider_request = outgoing(
-        request, exchange, worker.config.count_url(), headers=request.headers
-    )
+    provider_request = outgoing(request, exchange, worker.config.count_url())
     try:
         count = await worker.upstream.request_aside(provider_request)
     except Problem as problem:
@@ -154,7 +153,9 @@ async def sent_directly(
     """Send the request; once more without the fields that the provider refuses, if it names any."""
     worker = request.worker
     url = worker.config.messages_url() + request.raw_query
-    provider_request = outgoing(request, exchange, url, headers=request.headers)
+    quirks = worker.rules.target_of(exchange.model).quirks
+    headers = direct_headers(exchange.body, quirks)
+    provider_request = outgoing(request, exchange, url, headers=headers)
     pending = worker.upstream.send(provider_request)
     try:
         answer = await pending.__aenter__()
@@ -166,7 +167,7 @@ async def sent_directly(
             "request.field_dropped", model=exchange.model, reason=problem.message
         )
         exchange.body = body
-        provider_request = outgoing(request, exchange, url, headers=request.headers)
+        provider_request = outgoing(request, exchange, url, headers=headers)
         pending = worker.upstream.send(provider_request)
         answer = await pending.__aenter__()
     try:

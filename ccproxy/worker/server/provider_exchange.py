@@ -183,6 +183,7 @@ def outgoing(
         api=exchange.api,
         stream=exchange.asks_stream,
         headers=headers or {},
+        client_headers=request.headers,
         client_key=passed_key(request),
         hop=request.chosen.hop if request.chosen else 0,
         may_repeat=may_repeat(request),

@@ -73,8 +73,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     """Whether a stream is requested; the provider may answer otherwise."""
     headers: Mapping[str, str]
-    """Direct mode: the client's headers, some of which are sent on. Otherwise: headers that
-    depend on the content of the request."""
+    """Headers that depend on the content of the request."""
+    client_headers: Mapping[str, str] = {}
+    """The client's headers, some of which are forwarded in direct mode."""
     client_key: str | None = None
     """The client's own key, if it is passed on instead of one of the pool's."""
     api: Api | None = None
@@ -318,8 +319,9 @@ class ProviderClient:
                 lease.secret, stream=outgoing.stream, extra=outgoing.headers
             )
             return (*headers.items(), *hop)
-        client = outgoing.headers.items()
-        return (*self._headers.direct(lease.secret, client).items(), *hop)
+        client = outgoing.client_headers.items()
+        headers = self._headers.direct(lease.secret, client, extra=outgoing.headers)
+        return (*headers.items(), *hop)
 
     def _error_reader(self, outgoing: Outgoing, lease: Lease) -> ErrorReader:
         own = () if outgoing.client_key is None else (outgoing.client_key,)

@@ -298,3 +298,32 @@ async def test_a_rejected_key_is_named_with_its_proxy(start, provider):
     message = (await proxy.ask(prompt())).error["message"]
     assert f"…{KEY[-4:]}" in message
     assert f"of {proxy.worker.config.label}" in message
+
+
+RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": "ok"}
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}}
+USE = {"type": "tool_use", "id": "t1", "name": "Bash", "input": {}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "initiator", "vision"),
+    [
+        pytest.param([("user", "Hi")], "user", None, id="the user's text"),
+        pytest.param(
+            [("user", "Hi"), ("assistant", [USE]), ("user", [RESULT])],
+            "agent",
+            None,
+            id="a tool's result is not billed as a request of the user",
+        ),
+        pytest.param([("user", [IMAGE])], "user", "true", id="an image"),
+    ],
+)
+async def test_copilots_headers_are_sent_in_direct_mode_too(
+    messages, initiator, vision, start, provider
+):
+    url = provider.url.removesuffix("/v1")
+    proxy = await start(PROVIDER="copilot", PROVIDER_API="messages", PROVIDER_BASE_URL=url)
+    await proxy.ask(prompt(messages=[{"role": role, "content": text} for role, text in messages]))
+    (call,) = provider.calls
+    assert call.headers["x-initiator"] == initiator
+    assert call.headers.get("copilot-vision-request") == vision

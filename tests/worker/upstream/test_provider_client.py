@@ -411,7 +411,7 @@ async def test_chat_headers(provider):
 async def test_direct_headers(provider):
     client = {"anthropic-beta": "b1", "authorization": "Bearer client", "cookie": "c"}
     async with way(provider, api="messages", auth="x-api-key") as upstream:
-        await fetch(upstream, ask(provider, path="/messages", headers=client))
+        await fetch(upstream, ask(provider, path="/messages", headers={}, client_headers=client))
     headers = provider.calls[0].headers
     assert headers["x-api-key"] == KEYS[0]
     assert headers["anthropic-beta"] == "b1"

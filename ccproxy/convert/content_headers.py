@@ -1,0 +1,50 @@
+"""Headers of a provider's request that depend on the content of the Messages request."""
+
+from __future__ import annotations
+
+import re
+
+from ccproxy.convert.common.classifier import is_classifier
+from ccproxy.convert.common.conversion import session_key
+from ccproxy.protocol.messages import MessagesRequest, read_request
+from ccproxy.providers.quirks import Quirks
+
+_TOOL_RESULT = b'"tool_result"'
+_IMAGE_BLOCK = re.compile(rb'"type"\s*:\s*"image"')
+
+
+def content_headers(
+    request: MessagesRequest, quirks: Quirks, *, has_images: bool
+) -> dict[str, str]:
+    """Return the headers for *request*; *has_images* if images are sent."""
+    headers: dict[str, str] = {}
+    if quirks.vision_header and has_images:
+        headers[quirks.vision_header] = "true"
+    if quirks.initiator_header:
+        headers[quirks.initiator_header] = "agent" if _continues_turn(request) else "user"
+    if quirks.session_header and request.metadata and request.metadata.user_id:
+        headers[quirks.session_header] = session_key(request.metadata.user_id)
+    return headers
+
+
+def direct_headers(body: bytes, quirks: Quirks) -> dict[str, str]:
+    """
+    Return the headers for the *body* of a Messages request that is sent unchanged.
+
+    Raises:
+        Problem: If the body is not a request.
+
+    """
+    if not (quirks.vision_header or quirks.initiator_header or quirks.session_header):
+        return {}  # the usual case: the body is not parsed
+    has_images = _IMAGE_BLOCK.search(body) is not None
+    return content_headers(read_request(body), quirks, has_images=has_images)
+
+
+def _continues_turn(request: MessagesRequest) -> bool:
+    """Return True if the last message is not the user's own text; system messages may follow."""
+    turns = (each for each in reversed(request.messages) if each.role in ("user", "assistant"))
+    last = next(turns, None)
+    if last is None or is_classifier(request):
+        return True
+    return last.role == "assistant" or _TOOL_RESULT in bytes(last.content)
