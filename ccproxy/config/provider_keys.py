@@ -100,9 +100,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
         env.note(value, text, fix="keep one of them")
     listed, problem, fix = _read_keys(path)
     if problem:
-        is_exposed = fix.startswith("chmod")
-        text = f"PROVIDER_API_KEYS_FILE: {display_path(path)}{problem}"
-        env.note(value, text, fix=fix, is_exposed_file=is_exposed)
+        env.note(value, f"PROVIDER_API_KEYS_FILE: {display_path(path)}{problem}", fix=fix)
     return listed
 
 

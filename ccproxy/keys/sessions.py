@@ -204,15 +204,18 @@ class SessionTable:
         self, rows: Iterable[Sequence[Any]], names: Mapping[str, str], *, now: float, wall: float
     ) -> None:
         """
-        Take over what `export` returned; *names* are the current names by the saved ones.
+        Take over what `export` returned, except for sessions that are in the table.
+
+        *names* are the current names of the keys by the saved ones.
 
         Raises:
             TypeError, ValueError: If *rows* is something else.
 
         """
+        current = self._content()
         for session_id, key, name, used, tokens, is_agent in rows:
-            if key not in names:
-                continue
+            if key not in names or session_id in current:
+                continue  # another process may have served the session already
             row = SessionRow(
                 key=names[key],
                 name=str(name),

@@ -193,3 +193,5 @@ def test_sessions_survive_a_restart_with_their_age_and_known_keys():
     again = SessionTable()
     again.restore(saved, {"one": "x"}, now=5.0, wall=1010.0)
     assert dict(again) == {"a": row("x", used=-15.0, tokens=9)}
+    again.restore(saved, {"one": "y"}, now=5.0, wall=1010.0)
+    assert dict(again)["a"].key == "x", "a session that is in the table stays"

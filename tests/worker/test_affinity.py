@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
+import signal
 from collections import Counter, defaultdict
 
+import aiohttp
+import psutil
 import pytest
 
 from ccproxy.ipc.control_messages import KeysRequest
+from ccproxy.store.key_database import SESSIONS, KeyStore, keys_path
 from ccproxy.worker.key_report import answer_keys
+from tests import messages
+from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
 from tests.provider import completion, failure
 from tests.worker.proxy import running
@@ -142,3 +151,48 @@ async def test_a_session_keeps_its_key_over_a_restart(tmp_path, provider):
         for name in "cba":
             await ask(proxy, name)
     assert keys_of(provider) == ["k1", "k2", "k3", "k3", "k2", "k1"]
+
+
+async def test_processes_of_an_entry_share_sessions_and_a_kill_of_all_keeps_them(
+    tmp_path, provider
+):
+    async with FleetHome(tmp_path) as home:
+        home.write(kimi={"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": THREE})
+        entry = re.search(r'"(\d+):(.*?):(.*?)"', (home.path / "ccproxy.toml").read_text())
+        assert entry is not None
+        port, env_file, label = entry.groups()
+        fields = f'port = {port}\nenv_file = "{env_file}"\nlabel = "{label}"\nworkers = 2\n'
+        (home.path / "ccproxy.toml").write_text(f"[[proxy]]\n{fields}")
+        assert (await home.ccproxy("start")).code == 0
+        used = defaultdict(set)
+
+        def script(call):
+            used[call.json["messages"][-1]["content"]].add(call.key)
+            return completion("ok")
+
+        async def ask_once(name):
+            async with aiohttp.ClientSession() as client:
+                got = await messages.ask(client, url, prompt(name), headers=headers(name))
+            return got.status == 200
+
+        provider.script(script)
+        url, names = home.url("kimi"), [f"session-{number}" for number in range(30)]
+        for _ in range(3):
+            assert all(await asyncio.gather(*map(ask_once, names)))
+        store = KeyStore(keys_path(home.path, "kimi"))
+        await eventually(lambda: len(store.load_value(SESSIONS) or ()) == len(names))
+        store.close()
+        before = pids(home)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: not any(map(psutil.pid_exists, before)))
+        assert all(await asyncio.gather(*map(ask_once, names)))
+        assert not before & pids(home)
+    assert [len(keys) for keys in used.values()] == [1] * 30
+    assert set(Counter(next(iter(keys)) for keys in used.values()).values()) == {10}
+
+
+def pids(home):
+    """Return the processes of the workers."""
+    records = (home.path / "pids").glob("kimi*.pid")
+    return {json.loads(path.read_text())["pid"] for path in records}
