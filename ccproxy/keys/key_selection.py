@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ccproxy.keys.key_state import KeyState
 from ccproxy.keys.sessions import SessionRef, SessionRow, SessionTable
@@ -28,7 +28,7 @@ NEW_PREFIX = "preferred_key_at_new_prefix"
 WAITED = "preferred_key_after_wait"
 REFUSED_REQUEST = "refused_request"
 REMOVED = "removed"
-"""Reasons of a move beside the obstacles of a key."""
+"""Reasons of a move, in addition to the obstacles of a key."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,17 +70,23 @@ def select_for_session(
     ref: SessionRef,
     table: SessionTable,
     usable: Sequence[Candidate],
+    model: str,
     *,
     now: float,
     move_wait: float,
     obstacle: Callable[[str], str],
-) -> Candidate:
+) -> tuple[Candidate, str]:
     """
-    Return the key of a session, and note in *table* that the session uses it.
+    Return the key of a session and the id of its row, after noting in *table* that it is used.
 
-    *obstacle* returns why the key with a name cannot serve.
+    Prompts are cached, and keys are limited, by model. So a session has a row for each further
+    *model*, which starts with the session's key and moves by itself. *obstacle* returns why the
+    key with a name cannot serve.
     """
     row = table.get(ref.id, now)
+    if row is not None and row.model != model:
+        ref = replace(ref, id=f"{ref.id}/{model}", parent=ref.id)
+        row = table.get(ref.id, now)
     if row is None:
         chosen = _first_key(ref, table, usable, now)
         new = SessionRow(
@@ -90,9 +96,10 @@ def select_for_session(
             tokens=ref.tokens,
             is_agent=bool(ref.parent),
             is_compacted=ref.is_compaction,
+            model=model,
         )
-        table.put(ref.id, new)
-        return chosen
+        table.add(ref, new)
+        return chosen, ref.id
     current, reason = _named(usable, row.key), ""
     if current is None:
         reason = obstacle(row.key)
@@ -105,7 +112,7 @@ def select_for_session(
         current = _fewest_sessions(usable, table.count_by_key(now))
         table.move(ref, row, current[0].name, reason)
     table.note_use(ref, row, now)
-    return current
+    return current, ref.id
 
 
 def _first_key(

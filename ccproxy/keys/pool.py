@@ -96,7 +96,7 @@ class Lease:
     probed_cooldowns: tuple[str, ...] = ()
     probed_limits: tuple[str, ...] = ()
     session: str = ""
-    """The id of the session that the request belongs to; empty if it belongs to none."""
+    """The id of the row in the table of sessions; empty if the request belongs to none."""
     is_test: bool = False
     """True if the user tests this key, even if it is disabled or cooling down."""
     is_settled: bool = False
@@ -187,9 +187,9 @@ class KeyPool:
             ]
             if not usable:
                 raise self._refusal(state, model, skip, "")
-            chosen = self._select(state, usable, session, model, now)
+            chosen, session_id = self._select(state, usable, session, model, now)
             lease = self._lease(state, *chosen, model, now, wall)
-            lease.session = session.id if session is not None else ""
+            lease.session = session_id
             lease.probed_limits = limits
             for name in limits:
                 state.account_limits[name].probe = lease.probe
@@ -203,20 +203,21 @@ class KeyPool:
         session: SessionRef | None,
         model: str,
         now: float,
-    ) -> Candidate:
-        """Select one of the *usable* keys."""
+    ) -> tuple[Candidate, str]:
+        """Return one of the *usable* keys and the id of the session, empty if there is none."""
         if session is not None:
             return select_for_session(
                 session,
                 state.sessions,
                 usable,
+                model,
                 now=now,
                 move_wait=self._policy.move_wait,
                 obstacle=lambda name: self._reason_to_leave(state, name, model),
             )
         if self._is_weighted:
-            return select_by_weight(usable, state.share)
-        return select_in_turn(usable)
+            return select_by_weight(usable, state.share), ""
+        return select_in_turn(usable), ""
 
     def _reason_to_leave(self, state: PoolState, name: str, model: str) -> str:
         """Return why a session cannot use its key, which has this salted name."""
@@ -465,11 +466,11 @@ class KeyPool:
 
     def view_move(self, move: Move) -> MoveView:
         """Return *move* with the names of keys as they may be shown."""
-        shown = {key.name: f"{key.id} {key.tail}" for key in self._keys}
+        names = {key.name: f"{key.id} {key.tail}" for key in self._keys}
         return MoveView(
             session=move.session,
-            source=shown.get(move.source, "-"),
-            target=shown.get(move.target, "-"),
+            source=names.get(move.source, "-"),
+            target=names.get(move.target, "-"),
             reason=move.reason,
             tokens=move.tokens,
             at=move.at,

@@ -106,10 +106,10 @@ def _session_of_conversation(conversation: Conversation | None, tokens: int) -> 
         start = _CACHE_CONTROL.sub(b"", start)
     prompt = _stable_part(system)
     parts = (prompt[:_END], prompt[-_END:], tools[:_END], tools[-_END:], start)
-    found = _digest(b"%d %d " % (len(prompt), len(tools)) + b"".join(parts))
+    session_id = _digest(b"%d %d " % (len(prompt), len(tools)) + b"".join(parts))
     return SessionRef(
-        id=found,
-        name=f"~{found[:_NAME_LENGTH]}",
+        id=session_id,
+        name=f"~{session_id[:_NAME_LENGTH]}",
         tokens=tokens,
         is_compaction=_is_compaction(conversation),
     )

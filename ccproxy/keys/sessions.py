@@ -23,7 +23,7 @@ SESSION_IDLE = 3600.0
 MAX_SESSIONS = 2048
 MIN_CACHED = 1024
 """Tokens. The vendors that document it cache no shorter prompt."""
-SavedSession = tuple[str, str, str, float, int, bool]
+SavedSession = tuple[str, str, str, float, int, bool, str]
 _MOST_MOVES = 20
 _REFRESH = 30.0
 """Seconds by which the time of a session's last use may be late: processes share each change."""
@@ -38,7 +38,7 @@ class SessionRef:
     name: str
     """The beginning of the client's session id, to be shown."""
     parent: str = ""
-    """The id of the session whose key a subagent starts with; empty if it is not one."""
+    """The id of the session that a subagent belongs to; empty if it is not one."""
     tokens: int = 0
     """Estimated size of the prompt."""
     is_compaction: bool = False
@@ -54,7 +54,7 @@ class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
     tokens: int
     """Estimated size of the last prompt that is long enough to be cached."""
     is_agent: bool = False
-    """True: not counted as a session."""
+    """True: a part of another session, which is counted in its place."""
     is_compacted: bool = False
     origin: str = ""
     """The key before a move that is not confirmed yet."""
@@ -64,6 +64,7 @@ class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
     """Cached tokens that it loses."""
     wanted_since: float = 0.0
     """Since when a preferred key is ready; 0 if none is."""
+    model: str = ""
 
     def begins_prefix(self, ref: SessionRef) -> bool:
         """Return True if the prompt of *ref* begins differently from the one before it."""
@@ -139,7 +140,15 @@ class SessionTable:
         if is_same and is_steady and now - row.used < _REFRESH:
             return
         row.used, row.tokens, row.is_compacted = now, tokens, ref.is_compaction
+        self.add(ref, row)
+
+    def add(self, ref: SessionRef, row: SessionRow) -> None:
+        """Add or change the row of *ref*; a session is active while a part of it is."""
         self.put(ref.id, row)
+        parent = self._content().get(ref.parent)
+        if parent is not None and row.used - parent.used >= _REFRESH:
+            parent.used = row.used
+            self.put(ref.parent, parent)
 
     def want(self, row: SessionRow, *, since: float) -> None:
         """Note since when a preferred key is ready for a session; 0 if none is."""
@@ -195,7 +204,15 @@ class SessionTable:
     def export(self, names: Mapping[str, str], *, now: float, wall: float) -> list[SavedSession]:
         """Return the sessions as plain data; *names* are the saved names of the keys."""
         return [
-            (session_id, names[row.key], row.name, wall + row.used - now, row.tokens, row.is_agent)
+            (
+                session_id,
+                names[row.key],
+                row.name,
+                wall + row.used - now,
+                row.tokens,
+                row.is_agent,
+                row.model,
+            )
             for session_id, row in self._content().items()
             if row.key in names
         ]
@@ -213,7 +230,7 @@ class SessionTable:
 
         """
         current = self._content()
-        for session_id, key, name, used, tokens, is_agent in rows:
+        for session_id, key, name, used, tokens, is_agent, model in rows:
             if key not in names or session_id in current:
                 continue  # another process may have served the session already
             row = SessionRow(
@@ -222,6 +239,7 @@ class SessionTable:
                 used=min(now, now + float(used) - wall),
                 tokens=int(tokens),
                 is_agent=bool(is_agent),
+                model=str(model),
             )
             self.put(str(session_id), row)
 

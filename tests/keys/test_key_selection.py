@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from ccproxy.keys.display import describe_move_reason
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.policy import KeyPolicy, KeyRank
 from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.sessions import SessionRef
+from ccproxy.keys.sessions import SESSION_IDLE, SessionRef
 from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 
@@ -52,10 +53,10 @@ def ref(name, *, tokens=10_000, **fields):
     return SessionRef(id=name, name=name, tokens=tokens, **fields)
 
 
-def use(pool, session=None, verdict=WORKS, *, skip=(), **fields):
+def use(pool, session=None, verdict=WORKS, *, skip=(), model="big", **fields):
     """Send a request; return the id of its key and the move that it confirmed."""
     one = ref(session, **fields) if session else None
-    lease = pool.take("big", skip=skip, session=one)
+    lease = pool.take(model, skip=skip, session=one)
     move = pool.settle(lease, verdict)
     pool.release(lease)
     return lease.id, pool.view_move(move) if move else None
@@ -354,6 +355,33 @@ def test_a_subagent_of_an_unknown_session_is_like_a_new_session():
     pool = pool_of()
     use(pool, "a")
     assert keys_of(pool, 1, "agent", parent="unknown") == ["k2"]
+
+
+# Several models.
+
+
+def test_a_limit_of_another_model_does_not_move_the_session():
+    pool = pool_of()
+    limited = replace(LIMITED, is_per_model=True)
+    assert keys_of(pool, 1, "a") + keys_of(pool, 1, "a", model="small") == ["k1", "k1"]
+    use(pool, "a", limited, model="small")
+    other, move = use(pool, "a", model="small", skip={"k1"})
+    assert move is not None
+    assert other != "k1"
+    assert keys_of(pool, 2, "a") == ["k1"] * 2
+    assert keys_of(pool, 2, "a", model="small") == [other] * 2
+    assert sum(sessions(pool)) == 1
+
+
+def test_a_session_does_not_expire_while_another_model_is_in_use():
+    clock = Clock()
+    pool = pool_of(clock=clock)
+    assert keys_of(pool, 1, "a", model="small") == ["k1"]
+    for _ in range(5):
+        clock.now += SESSION_IDLE / 2
+        assert keys_of(pool, 2, "a") == ["k1"] * 2
+        use(pool, str(clock.now))
+    assert sum(sessions(pool)) == 3
 
 
 # Restart.
