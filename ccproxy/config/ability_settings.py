@@ -1,4 +1,4 @@
-"""The settings of what ccproxy adds to a provider: who searches, who judges tool calls."""
+"""The settings of what ccproxy adds to a provider: searches, verdicts, descriptions."""
 
 from __future__ import annotations
 
@@ -34,18 +34,22 @@ class AbilitySettings:
     """False: the provider must not search."""
     judge: str = ""
     """The model that judges tool calls in auto mode; empty: the client judges."""
+    describer: str = ""
+    """The model that describes images; empty: none."""
     always_own_search: bool = False
     """True: its search is also used in direct mode, where requests are otherwise not changed."""
 
     def models(self) -> Iterator[tuple[s.Setting[Any, Any], str]]:
         """Return the settings that name a model, with their values."""
         yield s.AUTO_MODE_MODEL, self.judge
+        yield s.VISION, self.describer
 
 
 def read_abilities(env: EnvReader, provider: str) -> AbilitySettings:
     """Read the settings for the preset *provider*; mistakes are noted in *env*."""
     searching = _read_search(env, provider)
-    return replace(searching, judge=env.read(s.AUTO_MODE_MODEL) or "")
+    judge, describer = env.read(s.AUTO_MODE_MODEL), env.read(s.VISION)
+    return replace(searching, judge=judge or "", describer=describer or "")
 
 
 def _read_search(env: EnvReader, provider: str) -> AbilitySettings:

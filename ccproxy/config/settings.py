@@ -438,6 +438,15 @@ AUTO_MODE_MODEL = Setting(
     example="Gemini:small",
     source="Claude Code judges itself",
 )
+VISION = Setting(
+    name="VISION",
+    parse=parsers.model,
+    default=None,
+    meaning="the model, also LABEL:model, that describes images for models that see none; it gets "
+    "every image",
+    example="Gemini:small",
+    source="images are left out",
+)
 HISTORY = Setting(
     name="HISTORY",
     parse=parsers.switch,

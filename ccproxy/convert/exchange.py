@@ -50,6 +50,7 @@ class Exchange:
         headers: Headers of the request that depend on its content.
         streams: Whether the client wants a stream.
         asks_stream: Whether a stream is requested from the provider.
+        has_media: Whether the request may hold images or documents.
         stop_reason: Why the answer ended, once it has.
 
     """
@@ -83,6 +84,7 @@ class Exchange:
         self._request = request
         self._filtered = (*dropped, *filtered)
         self._asked = body
+        self.has_media = text.has_base64
         self.stop_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
         self._removed_reasoning: list[dict[str, Any]] = []

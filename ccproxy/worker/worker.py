@@ -22,6 +22,7 @@ from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
+from ccproxy.worker.abilities.description_store import DescriptionStore
 from ccproxy.worker.abilities.search_client import SearchClient
 from ccproxy.worker.accounting.account_watch import AccountWatch
 from ccproxy.worker.accounting.budget_guard import BudgetGuard, open_budgets
@@ -101,6 +102,10 @@ class Worker:
     held_fallbacks: HeldFallbacks
     session: Session
     search: SearchClient
+    descriptions: DescriptionStore | None = None
+    """Of images; None if no model is named that describes them."""
+    hinted: set[str] = field(default_factory=set)
+    """Models about which the log says that they see no images."""
     activity: Activity
     accounts: AccountWatch
     budgets: BudgetGuard | None = None
@@ -129,6 +134,8 @@ class Worker:
         await self.accounts.close()
         await self.upstream.close()
         await self.search.close()
+        if self.descriptions is not None:
+            self.descriptions.close()
         await self.session.close()
         if self.budgets is not None:
             self.budgets.close()
@@ -186,6 +193,7 @@ def make_worker(
         lessons=Lessons(learned),
         chooser=chooser,
         search=SearchClient(config),
+        descriptions=_descriptions(config, state, log),
         siblings=Siblings(chooser, FleetToken(signing_key)),
         held_fallbacks=HeldFallbacks(config.fallback_hold, clock=time.monotonic),
         session=session,
@@ -205,3 +213,11 @@ def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> b
         # Thinking from before a restart is then not sent back.
         log.warning("signing_key.not_saved", folder=str(state), reason=error.strerror)
         return secrets.token_bytes(KEY_BYTES)
+
+
+def _descriptions(
+    config: WorkerConfig, state: Path, log: FilteringBoundLogger
+) -> DescriptionStore | None:
+    if not (describer := config.abilities.describer):
+        return None
+    return DescriptionStore(describer, state / "descriptions", log=log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 from aiohttp import web
@@ -14,15 +15,18 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.worker.abilities.auto_mode import Judged, RequestedJudgement, requested_judgement
+from ccproxy.worker.abilities.media import as_text, needs_text
 from ccproxy.worker.abilities.model_round import ModelRound
 from ccproxy.worker.abilities.web_search import (
     RequestedSearch,
     SearchRounds,
     SideSearch,
+    requested_direct_search,
     requested_search,
 )
 from ccproxy.worker.peers.forward import fall_back, route_headers
 from ccproxy.worker.peers.peer_stream import ForwardedEvents
+from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
@@ -39,15 +43,38 @@ class Assistance(msgspec.Struct, frozen=True, kw_only=True):
     """The client's body, without filtered tools."""
     search: RequestedSearch | None = None
     judgement: RequestedJudgement | None = None
+    has_media: bool = False
+    """True: it may hold images that the model cannot see."""
 
 
 def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistance | None:
     """Return what ccproxy adds to a converted request; None if it adds nothing."""
     search = requested_search(request, exchange) if exchange.searches else None
     judgement = requested_judgement(request, exchange)
-    if search is None and judgement is None:
+    has_media = exchange.has_media and needs_text(request, exchange.asked, exchange.model)
+    if search is None and judgement is None and not has_media:
         return None
-    return Assistance(exchange=exchange, body=exchange.asked, search=search, judgement=judgement)
+    return Assistance(
+        exchange=exchange,
+        body=exchange.asked,
+        search=search,
+        judgement=judgement,
+        has_media=has_media,
+    )
+
+
+def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistance | None:
+    """Return what ccproxy adds to a request in direct mode; None if it adds nothing."""
+    search = requested_direct_search(request, body)
+    if request.worker.descriptions is None and search is None:
+        return None
+    exchange = search.exchange if search else direct_mode.passthrough(request, body)
+    has_media = request.worker.descriptions is not None and needs_text(
+        request, body, exchange.model
+    )
+    if search is None and not has_media:
+        return None
+    return Assistance(exchange=exchange, body=body, search=search, has_media=has_media)
 
 
 async def answer_assisted(request: ClientRequest, added: Assistance) -> web.StreamResponse:
@@ -79,9 +106,13 @@ async def answer_assisted(request: ClientRequest, added: Assistance) -> web.Stre
 
 @asynccontextmanager
 async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[StreamSource]:
+    search, body = added.search, added.body
+    if added.has_media:
+        body = await as_text(request, body)
+        search = search and replace(search, body=body)
     base: ModelRound | SearchRounds | SideSearch
-    if (search := added.search) is None:
-        base = ModelRound(request, _streamed(added.body))
+    if search is None:
+        base = ModelRound(request, _streamed(body))
     elif search.query is None:
         base = SearchRounds(request, search)
     else:

@@ -8,11 +8,10 @@ from aiohttp import web
 
 from ccproxy.convert.prompt_prefix import read_prompt
 from ccproxy.worker.abilities.assisted_answer import (
-    Assistance,
     answer_assisted,
     requested_assistance,
+    requested_direct_assistance,
 )
-from ccproxy.worker.abilities.web_search import requested_direct_search
 from ccproxy.worker.peers.forward import (
     answer_by_held_fallback,
     answer_by_peer,
@@ -49,9 +48,8 @@ async def answer_here(
     *dropped* are the parts of the client's request that *body* was made without.
     """
     if request.worker.config.api == "messages":
-        if (search := requested_direct_search(request, body)) is not None:
-            added = Assistance(exchange=search.exchange, body=body, search=search)
-            return await answer_assisted(request, added)
+        if (assistance := requested_direct_assistance(request, body)) is not None:
+            return await answer_assisted(request, assistance)
         request.read_prompt = partial(read_prompt, body, keeps_attribution=True)
         return await direct_mode.messages(request, body, dropped=dropped)
     exchange = converted(request, body, dropped)

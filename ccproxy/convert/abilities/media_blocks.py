@@ -1,0 +1,105 @@
+"""The images and PDFs in the messages of a request, and their replacement in place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.messages import BASE64
+
+Content = dict[str, Any]
+"""A content block."""
+Replace = Callable[[Content], list[Content] | None]
+"""Returns what replaces a block; None: it stays."""
+
+PDF_TYPE: Final = "application/pdf"
+_KINDS: Final = ("image", "document")
+
+_MESSAGES = msgspec.json.Decoder(list[Raw])
+
+
+class MediaBody:
+    """The body of a request whose images and documents are replaced."""
+
+    def __init__(self, body: bytes) -> None:
+        self._fields = fields_of(body) or {}
+        self._raw = _MESSAGES.decode(self._fields.get("messages", Raw(b"[]")))
+        self._decoded: dict[int, dict[str, Any]] = {}
+        for index, raw in enumerate(self._raw):
+            if BASE64 in bytes(raw):
+                self.message(index)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def message(self, index: int) -> dict[str, Any]:
+        """Return the message at *index*, which may be changed."""
+        message = self._decoded.get(index)
+        if message is None:
+            message = self._decoded[index] = msgspec.json.decode(self._raw[index])
+        return message
+
+    def media(self) -> Iterator[tuple[int, Content]]:
+        """Return every image and document with base64 data, with the index of its message."""
+        for index, message in sorted(self._decoded.items()):
+            for block in _walk(message.get("content")):
+                yield index, block
+
+    def replace(self, change: Replace) -> None:
+        """Replace every image and document by what *change* returns."""
+        for message in self._decoded.values():
+            message["content"] = _replaced(message.get("content"), change)
+
+    def body(self) -> bytes:
+        """Return the changed body."""
+        messages = [self._decoded.get(index, raw) for index, raw in enumerate(self._raw)]
+        return msgspec.json.encode({**self._fields, "messages": messages})
+
+
+def data_of(block: Content) -> str:
+    """Return the base64 data of a block; empty if it has none."""
+    source = block.get("source")
+    is_base64 = isinstance(source, dict) and source.get("type") == "base64"
+    data = source.get("data") if is_base64 and isinstance(source, dict) else None
+    return data if isinstance(data, str) else ""
+
+
+def media_type_of(block: Content) -> str:
+    """Return the media type of a block's data."""
+    return str(block["source"].get("media_type"))
+
+
+def digest(*parts: str) -> str:
+    """Return a name for the cache: the hash of *parts*."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _walk(content: object) -> Iterator[Content]:
+    for block in content if isinstance(content, list) else ():
+        if not isinstance(block, dict):
+            continue
+        if block.get("type") in _KINDS and data_of(block):
+            yield block
+        elif block.get("type") == "tool_result":
+            yield from _walk(block.get("content"))
+
+
+def _replaced(content: object, change: Replace) -> object:
+    if not isinstance(content, list):
+        return content
+    written: list[object] = []
+    for block in content:
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind in _KINDS and data_of(block):
+            new = change(block)
+            written += [block] if new is None else new
+        elif kind == "tool_result":
+            written.append({**block, "content": _replaced(block.get("content"), change)})
+        else:
+            written.append(block)
+    return written
