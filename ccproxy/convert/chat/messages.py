@@ -26,16 +26,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.chat.content_parts import (
-    NO_RESULT,
     Part,
     block_to_parts,
     cache_mark,
     content_of,
-    orphan_result,
     text_part,
     texts_of,
     tool_result,
@@ -43,9 +40,8 @@ from ccproxy.convert.chat.content_parts import (
 from ccproxy.convert.chat.reasoning import UNKNOWN_SIGNATURE, EarlierThinking
 from ccproxy.convert.chat.system_prompt import to_system_message
 from ccproxy.convert.common.conversion import Conversion
-from ccproxy.convert.common.request_cache import Checkpoint, ConvertedPrefix
 from ccproxy.convert.common.token_estimate import unsent_characters
-from ccproxy.convert.common.tool_names import ToolIds, id_literal
+from ccproxy.convert.dialects.conversation_writer import ConversationWriter
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     EMPTY,
@@ -55,7 +51,7 @@ from ccproxy.protocol.literals import (
     to_arguments,
     with_path,
 )
-from ccproxy.protocol.messages import NO_CHARACTERS, Block, Message, blocks_of
+from ccproxy.protocol.messages import Block, Message, blocks_of
 
 ChatMessage = dict[str, Any]
 """A message for the provider; its texts are `Raw` string literals."""
@@ -63,68 +59,16 @@ ChatMessage = dict[str, Any]
 _NO_CONTENT = Raw(b'"(no content)"')
 _ACKNOWLEDGED = Raw(b'"Understood."')
 
-_IDS = msgspec.json.Decoder(list[str])
-_encode = msgspec.json.Encoder().encode
 
-
-class ChatConversation:
+class ChatConversation(ConversationWriter):
     """Converts the messages of one request. Use once: `add` each message, then `finish`."""
 
+    RESULT_FIELD = "content"
+
     def __init__(self, conversion: Conversion, *, system: ChatMessage | None = None) -> None:
-        self._conversion = conversion
-        self._quirks = conversion.quirks
-        self._head: list[ChatMessage] = [system] if system else []
-        # The final part of the messages as JSON, and the messages after it.
-        self._written = bytearray()
-        self._messages: list[ChatMessage] = []
-        self._checkpoints: list[Checkpoint] = []
-        self._resumed_checkpoints = 0
-        self._ids = ToolIds(self._quirks.tool_ids)
-        self._client_ids: list[bytes] = []
-        self._sent_ids: list[bytes] = []
-        self._names: dict[bytes, str] = {}
+        super().__init__(conversion, system=system)
         self._pending: list[Block] = []
         self._pending_index = 0
-        # Open calls: the client's ID and the tool message, whose content is None until the result.
-        self._calls: list[tuple[bytes, ChatMessage]] = []
-        self._waiting: list[ChatMessage] = []
-        self.unsent = NO_CHARACTERS
-        """Characters of the thinking that is not sent, and of all signatures."""
-
-    def known_ids(self) -> frozenset[str]:
-        """Return the client's IDs of all calls."""
-        return frozenset(_IDS.decode(b"[%b]" % b",".join(self._client_ids)))
-
-    def resume(self, prefix: ConvertedPrefix) -> int:
-        """Continue after *prefix*; return the index of the message to add next."""
-        point = prefix.checkpoints[-1]
-        self._checkpoints = list(prefix.checkpoints)
-        self._resumed_checkpoints = len(self._checkpoints)
-        self._written += memoryview(prefix.written)[: point.written]
-        self._client_ids += prefix.client_ids[: point.calls]
-        self._sent_ids += prefix.sent_ids[: point.calls]
-        self._ids.reserve(self._sent_ids)
-        for client_id, sent_id in zip(
-            self._client_ids[-point.open :], self._sent_ids[-point.open :], strict=True
-        ):
-            self._open(client_id, Raw(sent_id))
-        self._conversion.dropped |= dict.fromkeys(prefix.dropped[: point.dropped])
-        self._conversion.tool_names |= dict(prefix.tool_names[: point.tool_names])
-        self.unsent = point.unsent
-        return point.messages
-
-    def prefix(self) -> ConvertedPrefix | None:
-        """Return the converted beginning for later turns, None without a new checkpoint."""
-        if len(self._checkpoints) == self._resumed_checkpoints:
-            return None
-        return ConvertedPrefix(
-            checkpoints=self._checkpoints,
-            written=bytes(memoryview(self._written)[: self._checkpoints[-1].written]),
-            client_ids=self._client_ids,
-            sent_ids=self._sent_ids,
-            dropped=tuple(self._conversion.dropped),
-            tool_names=tuple(self._conversion.tool_names.items()),
-        )
 
     def add(self, message: Message, index: int) -> None:
         """Convert the message at *index* of the request."""
@@ -139,7 +83,7 @@ class ChatConversation:
                 self._pending_index = index
                 return
             if message.role in ("system", "developer"):
-                first = not (self._head or self._written or self._messages or self._waiting)
+                first = not (self._head or self._written or self._entries or self._waiting)
                 converted = to_system_message(blocks, self._conversion, first=first)
             else:
                 converted = self._user(blocks)
@@ -153,77 +97,44 @@ class ChatConversation:
 
     def _append(self, message: ChatMessage) -> None:
         """Append *message*, or merge it into a user message before it if templates require it."""
-        last = self._messages[-1] if self._messages else message
+        last = self._entries[-1] if self._entries else message
         if not self._quirks.merge_user_messages or last is message or not _are_users(last, message):
-            self._messages.append(message)
+            self._entries.append(message)
             return
         parts = [*_parts_of(last["content"]), *_parts_of(message["content"])]
         has_marks = any("cache_control" in part for part in parts)
-        self._messages[-1] = {"role": "user", "content": content_of(parts, flat=not has_marks)}
+        self._entries[-1] = {"role": "user", "content": content_of(parts, flat=not has_marks)}
 
     def finish(self) -> list[ChatMessage | Raw]:
         """Return the converted messages; one `Raw` may hold several of them."""
         if self._pending:
             self._write_assistant()
         self._close_calls(self._calls)
-        has_turn = any(message["role"] != "system" for message in self._messages)
+        has_turn = any(message["role"] != "system" for message in self._entries)
         if not self._written and not has_turn:
-            self._messages.append({"role": "user", "content": _NO_CONTENT})
-        last = self._messages[-1]
+            self._entries.append({"role": "user", "content": _NO_CONTENT})
+        last = self._entries[-1]
         if last["role"] == "assistant" and self._quirks.prefill != "plain":
             last[self._quirks.prefill] = True
         written = [Raw(self._written)] if self._written else []
-        return [*self._head, *written, *self._messages]
-
-    def _add_checkpoint(self, index: int) -> None:
-        """Add a checkpoint: messages before *index* are written, the last calls are open."""
-        if self._written:
-            self._written += b","
-        self._written += memoryview(_encode(self._messages))[1:-1]
-        self._messages = []
-        conversion = self._conversion
-        point = Checkpoint(
-            messages=index,
-            written=len(self._written),
-            calls=len(self._client_ids),
-            open=len(self._calls),
-            dropped=len(conversion.dropped),
-            tool_names=len(conversion.tool_names),
-            unsent=self.unsent,
-        )
-        self._checkpoints.append(point)
+        return [*self._head, *written, *self._entries]
 
     # User messages.
 
     def _user(self, blocks: list[Block]) -> ChatMessage | None:
-        media: list[Part] = []
-        parts: list[Part] = []
-        index = 0
-        try:
-            for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
-                if block.type == "tool_result":
-                    self._result(block, media, parts)
-                else:
-                    parts += block_to_parts(block, self._conversion)
-        except Problem as problem:
-            raise with_path(problem, "content", index) from problem
-        if media:
-            parts = media + parts
+        parts = self._user_parts(blocks)
         if not parts:
             return None
         return {"role": "user", "content": content_of(parts, flat=self._quirks.flat_text)}
 
-    def _result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
-        """Put a result into its tool message; *media* collects its images and files."""
-        client_id = id_literal(block.tool_use_id)
-        for open_id, answer in self._calls:
-            if open_id == client_id and answer["content"] is None:
-                answer["content"], others = tool_result(block, self._conversion)
-                media += others
-                if mark := cache_mark(block, self._conversion):
-                    answer["content"] = [{"type": "text", "text": answer["content"], **mark}]
-                return
-        parts += orphan_result(block, self._conversion)
+    def _result_entry(self, sent_id: Raw) -> ChatMessage:
+        return {"role": "tool", "tool_call_id": sent_id, "content": None}
+
+    def _fill(self, entry: ChatMessage, block: Block) -> list[Part]:
+        entry["content"], media = tool_result(block, self._conversion)
+        if mark := cache_mark(block, self._conversion):
+            entry["content"] = [{"type": "text", "text": entry["content"], **mark}]
+        return media
 
     # Assistant messages.
 
@@ -239,7 +150,7 @@ class ChatConversation:
             self._calls = before
             return False
         self._close_calls(before)
-        self._messages.append(message)
+        self._entries.append(message)
         return True
 
     def _assistant(self, blocks: list[Block], *, in_tool_turn: bool) -> ChatMessage | None:
@@ -290,21 +201,9 @@ class ChatConversation:
     # Tool calls.
 
     def _tool_call(self, block: Block) -> dict[str, Any]:
-        raw_name = bytes(block.name)
-        name = self._names.get(raw_name)
-        if name is None:
-            name = self._conversion.sent_name(text_of(required_string(block.name, "name")))
-            self._names[raw_name] = name
-        client_id = id_literal(block.id)
-        sent_id = Raw(self._ids.assign(client_id, name))
-        self._client_ids.append(client_id)
-        self._sent_ids.append(bytes(sent_id))
-        self._open(client_id, sent_id)
+        sent_id, name = self._begin_call(block)
         function = {"name": name, "arguments": to_arguments(block.input)}
         return {"id": sent_id, "type": "function", "function": function}
-
-    def _open(self, client_id: bytes, sent_id: Raw) -> None:
-        self._calls.append((client_id, {"role": "tool", "tool_call_id": sent_id, "content": None}))
 
     def _sign(self, calls: list[dict[str, Any]], thinking: EarlierThinking) -> None:
         """Add Gemini's signatures to *calls*, which are the open ones."""
@@ -320,15 +219,12 @@ class ChatConversation:
         """Write the results of *calls*, then the messages that waited for them."""
         if not calls:
             return
-        for _, answer in calls:
-            if answer["content"] is None:
-                answer["content"] = NO_RESULT
-            self._messages.append(answer)
+        self._write_results(calls)
         waiting, self._waiting = self._waiting, []
         if waiting and not (self._quirks.user_after_tool and not self._quirks.merge_user_messages):
-            waiting = _fold_into(self._messages[-1], waiting)
+            waiting = _fold_into(self._entries[-1], waiting)
             if waiting and not self._quirks.user_after_tool:
-                self._messages.append({"role": "assistant", "content": _ACKNOWLEDGED})
+                self._entries.append({"role": "assistant", "content": _ACKNOWLEDGED})
         for message in waiting:
             self._append(message)
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from ccproxy.convert.chat.messages import ChatConversation
 from ccproxy.convert.chat.parameters import (
@@ -38,8 +37,9 @@ from ccproxy.convert.common.request_cache import ConversationCache
 from ccproxy.convert.common.schema import requested_format
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.content_headers import content_headers
+from ccproxy.convert.dialects.conversation_writer import convert_messages
 from ccproxy.protocol.literals import invalid_request
-from ccproxy.protocol.messages import Message, MessagesRequest, OutputFormat
+from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 from ccproxy.providers.quirks import Quirks, Target
 
 _ENCODER = msgspec.json.Encoder()
@@ -96,7 +96,9 @@ def _convert(
     instructions = [text for text in (form_instruction, choice.instruction) if text]
 
     system = to_system_prompt(request.system, conversion, instructions=instructions)
-    conversation, messages = _to_messages(request.messages, system, conversion, cache)
+    conversation, messages = convert_messages(
+        request.messages, system, conversion, cache, ChatConversation
+    )
 
     stops = stop_sequences_of(request)
     effort = reasoning_fields(reasoning, quirks, with_tools=tools is not NO_TOOLS)
@@ -144,31 +146,6 @@ def _encode(body: dict[str, Any], conversion: Conversion) -> bytes:
         if body.pop(name, None) is not None:
             conversion.drop(name)
     return _ENCODER.encode(body)
-
-
-def _to_messages(
-    messages: list[Message],
-    system: dict[str, Any] | None,
-    conversion: Conversion,
-    cache: ConversationCache | None,
-) -> tuple[ChatConversation, list[dict[str, Any] | Raw]]:
-    """Return the conversation after *system*, and its converted messages."""
-    target, signer, thinks = conversion.target, conversion.signer, conversion.thinks
-    # Separate, because a cached prefix must not depend on the system prompt and the tools.
-    own = Conversion(target=target, signer=signer, thinks=thinks)
-    conversation = ChatConversation(own, system=system)
-    prompted = system is not None
-    cached = cache.find(messages, own, prompted=prompted) if cache else None
-    first = conversation.resume(cached) if cached else 0
-    for index, message in enumerate(messages[first:], first):
-        conversation.add(message, index)
-    converted = conversation.finish()
-    prefix = conversation.prefix() if cache else None
-    if cache and prefix:
-        cache.store(messages, own, prompted=prompted, prefix=prefix)
-    conversion.dropped |= own.dropped
-    conversion.tool_names |= own.tool_names
-    return conversation, converted
 
 
 def _without_conflicts(

@@ -18,14 +18,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.chat.content_parts import NO_RESULT, Part, block_to_parts, orphan_result
+from ccproxy.convert.chat.content_parts import Part, block_to_parts
 from ccproxy.convert.chat.system_prompt import to_system_message
 from ccproxy.convert.common.conversion import Conversion
-from ccproxy.convert.common.request_cache import Checkpoint, ConvertedPrefix
-from ccproxy.convert.common.tool_names import ToolIds, id_literal
+from ccproxy.convert.dialects.conversation_writer import ConversationWriter
 from ccproxy.convert.responses.content import Item, input_content, tool_output
 from ccproxy.convert.responses.output_items import SEARCH_ID_PREFIX
 from ccproxy.convert.responses.reasoning_items import ReasoningItems
@@ -43,17 +41,16 @@ from ccproxy.protocol.messages import Block, Message, blocks_of
 _NO_CONTENT = Raw(b'"(no content)"')
 _SEARCH_BLOCKS = frozenset(("server_tool_use", "web_search_tool_result"))
 
-_IDS = msgspec.json.Decoder(list[str])
-_encode = msgspec.json.Encoder().encode
-
 
 def message_item(role: str, content: Raw | list[Item]) -> Item:
     """Return a message item; `type` is optional at OpenAI and required by some gateways."""
     return {"type": "message", "role": role, "content": content}
 
 
-class InputWriter:
+class InputWriter(ConversationWriter):
     """Converts the messages of one request. Used once: `add` each, then `finish`."""
+
+    RESULT_FIELD = "output"
 
     def __init__(
         self,
@@ -62,57 +59,9 @@ class InputWriter:
         system: Item | None = None,
         refused_reasoning: Collection[str] = (),
     ) -> None:
-        self._conversion = conversion
-        self._quirks = conversion.quirks
+        super().__init__(conversion, system=system)
         self._refused_reasoning = refused_reasoning
-        self._head: list[Item] = [system] if system else []
-        # The items that can no longer change, as JSON; and the items after them.
-        self._written = bytearray()
-        self._items: list[Item] = []
-        self._checkpoints: list[Checkpoint] = []
-        self._begun_with = 0
-        self._ids = ToolIds(self._quirks.tool_ids)
-        self._client_ids: list[bytes] = []
-        self._sent_ids: list[bytes] = []
-        self._names: dict[bytes, str] = {}
-        # The open calls: the client's id of each, and its output, content still to come.
-        self._calls: list[tuple[bytes, Item]] = []
         self._has_results = False
-        self._waiting: list[Item] = []
-
-    def known_ids(self) -> frozenset[str]:
-        """Return the client's ids of all calls."""
-        return frozenset(_IDS.decode(b"[%b]" % b",".join(self._client_ids)))
-
-    def resume(self, prefix: ConvertedPrefix) -> int:
-        """Continue after *prefix*; return the index of the message that must be added next."""
-        point = prefix.checkpoints[-1]
-        self._checkpoints = list(prefix.checkpoints)
-        self._begun_with = len(self._checkpoints)
-        self._written += memoryview(prefix.written)[: point.written]
-        self._client_ids += prefix.client_ids[: point.calls]
-        self._sent_ids += prefix.sent_ids[: point.calls]
-        self._ids.reserve(self._sent_ids)
-        for client_id, sent_id in zip(
-            self._client_ids[-point.open :], self._sent_ids[-point.open :], strict=True
-        ):
-            self._open(client_id, Raw(sent_id))
-        self._conversion.dropped |= dict.fromkeys(prefix.dropped[: point.dropped])
-        self._conversion.tool_names |= dict(prefix.tool_names[: point.tool_names])
-        return point.messages
-
-    def prefix(self) -> ConvertedPrefix | None:
-        """Return what a later request can continue after, None if nothing was added to it."""
-        if len(self._checkpoints) == self._begun_with:
-            return None
-        return ConvertedPrefix(
-            checkpoints=self._checkpoints,
-            written=bytes(memoryview(self._written)[: self._checkpoints[-1].written]),
-            client_ids=self._client_ids,
-            sent_ids=self._sent_ids,
-            dropped=tuple(self._conversion.dropped),
-            tool_names=tuple(self._conversion.tool_names.items()),
-        )
 
     def add(self, message: Message, index: int) -> None:
         """Convert the message at *index* of the request."""
@@ -122,7 +71,7 @@ class InputWriter:
                 case "assistant":
                     self._assistant(blocks)
                     if self._calls:
-                        self._note(index + 1)
+                        self._add_checkpoint(index + 1)
                 case "system" | "developer":
                     self._system(blocks)
                 case _:
@@ -133,34 +82,16 @@ class InputWriter:
     def finish(self) -> list[Item | Raw]:
         """Return the input items, several of them in one `Raw`."""
         self._settle()
-        is_system_only = all(item.get("role") in ("system", "developer") for item in self._items)
+        is_system_only = all(item.get("role") in ("system", "developer") for item in self._entries)
         if not self._written and is_system_only:
-            self._items.append(message_item("user", _NO_CONTENT))
+            self._entries.append(message_item("user", _NO_CONTENT))
         written = [Raw(self._written)] if self._written else []
-        return [*self._head, *written, *self._items]
-
-    def _note(self, messages: int) -> None:
-        """Record that *messages* messages are written, their last calls being open."""
-        if self._items:
-            if self._written:
-                self._written += b","
-            self._written += memoryview(_encode(self._items))[1:-1]
-            self._items = []
-        conversion = self._conversion
-        point = Checkpoint(
-            messages=messages,
-            written=len(self._written),
-            calls=len(self._client_ids),
-            open=len(self._calls),
-            dropped=len(conversion.dropped),
-            tool_names=len(conversion.tool_names),
-        )
-        self._checkpoints.append(point)
+        return [*self._head, *written, *self._entries]
 
     # System and user messages...
 
     def _system(self, blocks: list[Block]) -> None:
-        first = not (self._head or self._written or self._items or self._waiting)
+        first = not (self._head or self._written or self._entries or self._waiting)
         message = to_system_message(blocks, self._conversion, first=first)
         if message is None:
             return
@@ -170,34 +101,20 @@ class InputWriter:
         self._append(message_item(role, message["content"]))
 
     def _user(self, blocks: list[Block]) -> None:
-        media: list[Part] = []
-        parts: list[Part] = []
-        index = 0
-        try:
-            for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
-                if block.type == "tool_result":
-                    self._result(block, media, parts)
-                else:
-                    parts += block_to_parts(block, self._conversion)
-        except Problem as problem:
-            raise with_path(problem, "content", index) from problem
-        if parts := media + parts:
+        if parts := self._user_parts(blocks):
             content = input_content(parts, flat=self._quirks.flat_text)
             self._append(message_item("user", content))
 
     def _append(self, item: Item) -> None:
-        (self._waiting if self._calls else self._items).append(item)
+        (self._waiting if self._calls else self._entries).append(item)
 
-    def _result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
-        """Put a result into the output of its call; what fits in no output is *media* after it."""
-        client_id = id_literal(block.tool_use_id)
-        for open_id, output in self._calls:
-            if open_id == client_id and output["output"] is None:
-                output["output"], others = tool_output(block, self._conversion)
-                media += others
-                self._has_results = True
-                return
-        parts += orphan_result(block, self._conversion)
+    def _result_entry(self, sent_id: Raw) -> Item:
+        return {"type": "function_call_output", "call_id": sent_id, "output": None}
+
+    def _fill(self, entry: Item, block: Block) -> list[Part]:
+        entry["output"], media = tool_output(block, self._conversion)
+        self._has_results = True
+        return media
 
     # ...what the assistant answered...
 
@@ -225,7 +142,7 @@ class InputWriter:
             items.pop()
         if self._quirks.message_phase:
             _add_phases(items)
-        self._items += items
+        self._entries += items
 
     def _add_text(self, texts: list[Raw], items: list[Item]) -> None:
         content = [text for text in texts if text != EMPTY]
@@ -245,32 +162,16 @@ class InputWriter:
     # ...with its calls...
 
     def _call(self, block: Block) -> Item:
-        client_id = id_literal(block.id)
-        sent_id = Raw(self._ids.assign(client_id))
-        self._client_ids.append(client_id)
-        self._sent_ids.append(bytes(sent_id))
-        self._open(client_id, sent_id)
-        literal_name = bytes(block.name)
-        name = self._names.get(literal_name)
-        if name is None:
-            name = self._conversion.sent_name(text_of(required_string(block.name, "name")))
-            self._names[literal_name] = name
+        sent_id, name = self._begin_call(block)
         arguments = to_arguments(block.input)
         return {"type": "function_call", "call_id": sent_id, "name": name, "arguments": arguments}
-
-    def _open(self, client_id: bytes, sent_id: Raw) -> None:
-        output = {"type": "function_call_output", "call_id": sent_id, "output": None}
-        self._calls.append((client_id, output))
 
     # ...and how the calls are settled.
 
     def _settle(self) -> None:
         """Write the outputs of the open calls, then what waited for them."""
-        for _, output in self._calls:
-            if output["output"] is None:
-                output["output"] = NO_RESULT
-            self._items.append(output)
-        self._items += self._waiting
+        self._write_results(self._calls)
+        self._entries += self._waiting
         self._calls, self._waiting, self._has_results = [], [], False
 
 

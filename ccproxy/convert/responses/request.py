@@ -8,7 +8,7 @@ ignore those, and newer models read and bill them after the input.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +32,7 @@ from ccproxy.convert.common.request_cache import ConversationCache
 from ccproxy.convert.common.schema import named_schema, requested_format
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.content_headers import content_headers
+from ccproxy.convert.dialects.conversation_writer import convert_messages
 from ccproxy.convert.responses.content import Item, input_content
 from ccproxy.convert.responses.conversation import InputWriter, message_item
 from ccproxy.convert.responses.learning import NOTHING_REFUSED, Refusals
@@ -43,7 +44,7 @@ from ccproxy.convert.responses.tools import (
     to_responses_tools,
 )
 from ccproxy.protocol.literals import invalid_request
-from ccproxy.protocol.messages import Message, MessagesRequest
+from ccproxy.protocol.messages import MessagesRequest
 from ccproxy.providers.quirks import Target
 
 LEAST_OUTPUT_TOKENS: Final = 16
@@ -98,9 +99,8 @@ def _convert(
         tools = NO_RESPONSES_TOOLS
     instructions = [choice.instruction] if choice.instruction else []
     system = _system_item(request.system, conversion, instructions)
-    items, known_ids = _to_input(
-        request.messages, system, conversion, cache, refusals.refused_reasoning
-    )
+    make = partial(InputWriter, refused_reasoning=refusals.refused_reasoning)
+    writer, items = convert_messages(request.messages, system, conversion, cache, make)
     reasoning = reasoning_object(wish, quirks, hide=hide)
     body = {
         "model": target.model,
@@ -125,7 +125,7 @@ def _convert(
         stop_sequences=stop_sequences_of(request),
         stream=streams,
         hide_thinking=hide,
-        known_ids=known_ids,
+        known_ids=writer.known_ids(),
         tools=tools.count,
         searches=tools.functions.searches,
         own_search=tools.search_name is not None,
@@ -140,31 +140,6 @@ def _system_item(system: Raw, conversion: Conversion, instructions: list[str]) -
     if isinstance(content, list):
         content = input_content(content, flat=True)
     return message_item(conversion.quirks.system_role, content)
-
-
-def _to_input(
-    messages: list[Message],
-    system: Item | None,
-    conversion: Conversion,
-    cache: ConversationCache | None,
-    refused_reasoning: Collection[str],
-) -> tuple[list[Item | Raw], frozenset[str]]:
-    """Convert the messages after *system*; return the ids of the calls in them, too."""
-    target, signer, thinks = conversion.target, conversion.signer, conversion.thinks
-    own = Conversion(target=target, signer=signer, thinks=thinks)
-    writer = InputWriter(own, system=system, refused_reasoning=refused_reasoning)
-    prompted = system is not None
-    cached = cache.find(messages, own, prompted=prompted) if cache else None
-    first = writer.resume(cached) if cached else 0
-    for index, message in enumerate(messages[first:], first):
-        writer.add(message, index)
-    items = writer.finish()
-    prefix = writer.prefix() if cache else None
-    if cache and prefix:
-        cache.store(messages, own, prompted=prompted, prefix=prefix)
-    conversion.dropped |= own.dropped
-    conversion.tool_names |= own.tool_names
-    return items, writer.known_ids()
 
 
 def _limit(request: MessagesRequest, target: Target, *, hide: bool) -> dict[str, int]:

@@ -1,0 +1,211 @@
+"""
+The conversion of a conversation, as far as it is the same in both converted dialects.
+
+A writer takes one message after the other. The calls of the assistant stay open until their results
+have come; what arrives meanwhile waits, so that the results follow their calls. At a checkpoint the
+calls are written and none has its result: from there a later request of the same conversation can
+resume (`convert/common/request_cache.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.chat.content_parts import NO_RESULT, Part, block_to_parts, orphan_result
+from ccproxy.convert.common.conversion import Conversion
+from ccproxy.convert.common.request_cache import Checkpoint, ConversationCache, ConvertedPrefix
+from ccproxy.convert.common.tool_names import ToolIds, id_literal
+from ccproxy.errors import Problem
+from ccproxy.protocol.literals import required_string, text_of, with_path
+from ccproxy.protocol.messages import NO_CHARACTERS, Block, Message
+
+Entry = dict[str, Any]
+"""A message of Chat Completions or an item of the Responses API; its texts are `Raw` literals."""
+
+_IDS = msgspec.json.Decoder(list[str])
+_encode = msgspec.json.Encoder().encode
+
+
+class ConversationWriter:
+    """Converts the messages of one request. Use once: `add` each message, then `finish`."""
+
+    RESULT_FIELD: ClassVar[str]
+    """The field of a result's entry that is None until the result has come."""
+
+    def __init__(self, conversion: Conversion, *, system: Entry | None = None) -> None:
+        self._conversion = conversion
+        self._quirks = conversion.quirks
+        self._head: list[Entry] = [system] if system else []
+        # The entries that can no longer change, as JSON, and the entries after them.
+        self._written = bytearray()
+        self._entries: list[Entry] = []
+        self._checkpoints: list[Checkpoint] = []
+        self._resumed_checkpoints = 0
+        self._ids = ToolIds(self._quirks.tool_ids)
+        self._client_ids: list[bytes] = []
+        self._sent_ids: list[bytes] = []
+        self._names: dict[bytes, str] = {}
+        # Open calls: the client's ID, and the entry of the result.
+        self._calls: list[tuple[bytes, Entry]] = []
+        self._waiting: list[Entry] = []
+        self.unsent = NO_CHARACTERS
+        """Characters of the thinking that is not sent, and of all signatures."""
+
+    def add(self, message: Message, index: int) -> None:
+        """Convert the message at *index* of the request."""
+        raise NotImplementedError
+
+    def finish(self) -> list[Entry | Raw]:
+        """Return the converted entries; one `Raw` may hold several of them."""
+        raise NotImplementedError
+
+    def known_ids(self) -> frozenset[str]:
+        """Return the client's IDs of all calls."""
+        return frozenset(_IDS.decode(b"[%b]" % b",".join(self._client_ids)))
+
+    # Checkpoints.
+
+    def resume(self, prefix: ConvertedPrefix) -> int:
+        """Continue after *prefix*; return the index of the message to add next."""
+        point = prefix.checkpoints[-1]
+        self._checkpoints = list(prefix.checkpoints)
+        self._resumed_checkpoints = len(self._checkpoints)
+        self._written += memoryview(prefix.written)[: point.written]
+        self._client_ids += prefix.client_ids[: point.calls]
+        self._sent_ids += prefix.sent_ids[: point.calls]
+        self._ids.reserve(self._sent_ids)
+        for client_id, sent_id in zip(
+            self._client_ids[-point.open :], self._sent_ids[-point.open :], strict=True
+        ):
+            self._open(client_id, Raw(sent_id))
+        self._conversion.dropped |= dict.fromkeys(prefix.dropped[: point.dropped])
+        self._conversion.tool_names |= dict(prefix.tool_names[: point.tool_names])
+        self.unsent = point.unsent
+        return point.messages
+
+    def prefix(self) -> ConvertedPrefix | None:
+        """Return the converted beginning for later turns, None without a new checkpoint."""
+        if len(self._checkpoints) == self._resumed_checkpoints:
+            return None
+        return ConvertedPrefix(
+            checkpoints=self._checkpoints,
+            written=bytes(memoryview(self._written)[: self._checkpoints[-1].written]),
+            client_ids=self._client_ids,
+            sent_ids=self._sent_ids,
+            dropped=tuple(self._conversion.dropped),
+            tool_names=tuple(self._conversion.tool_names.items()),
+        )
+
+    def _add_checkpoint(self, index: int) -> None:
+        """Add a checkpoint: messages before *index* are written, the last calls are open."""
+        if self._entries:
+            if self._written:
+                self._written += b","
+            self._written += memoryview(_encode(self._entries))[1:-1]
+            self._entries = []
+        conversion = self._conversion
+        point = Checkpoint(
+            messages=index,
+            written=len(self._written),
+            calls=len(self._client_ids),
+            open=len(self._calls),
+            dropped=len(conversion.dropped),
+            tool_names=len(conversion.tool_names),
+            unsent=self.unsent,
+        )
+        self._checkpoints.append(point)
+
+    # Calls and results.
+
+    def _begin_call(self, block: Block) -> tuple[Raw, str]:
+        """Open the call of *block*; return the ID and the name under which it is sent."""
+        raw_name = bytes(block.name)
+        name = self._names.get(raw_name)
+        if name is None:
+            name = self._conversion.sent_name(text_of(required_string(block.name, "name")))
+            self._names[raw_name] = name
+        client_id = id_literal(block.id)
+        sent_id = Raw(self._ids.assign(client_id, name))
+        self._client_ids.append(client_id)
+        self._sent_ids.append(bytes(sent_id))
+        self._open(client_id, sent_id)
+        return sent_id, name
+
+    def _open(self, client_id: bytes, sent_id: Raw) -> None:
+        self._calls.append((client_id, self._result_entry(sent_id)))
+
+    def _result_entry(self, sent_id: Raw) -> Entry:
+        """Return the entry for the result of a call, with None for the result."""
+        raise NotImplementedError
+
+    def _fill(self, entry: Entry, block: Block) -> list[Part]:
+        """Put the result *block* into its *entry*; return what must follow it."""
+        raise NotImplementedError
+
+    def _take_result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
+        """Put a result into its entry; *media* collects its images and files."""
+        client_id = id_literal(block.tool_use_id)
+        for open_id, entry in self._calls:
+            if open_id == client_id and entry[self.RESULT_FIELD] is None:
+                media += self._fill(entry, block)
+                return
+        parts += orphan_result(block, self._conversion)
+
+    def _write_results(self, calls: list[tuple[bytes, Entry]]) -> None:
+        """Write the results of *calls*; a call without one gets one that says so."""
+        for _, entry in calls:
+            if entry[self.RESULT_FIELD] is None:
+                entry[self.RESULT_FIELD] = NO_RESULT
+            self._entries.append(entry)
+
+    def _user_parts(self, blocks: list[Block]) -> list[Part]:
+        """Take the results among *blocks*; return the parts of the user's message."""
+        media: list[Part] = []
+        parts: list[Part] = []
+        index = 0
+        try:
+            for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
+                if block.type == "tool_result":
+                    self._take_result(block, media, parts)
+                else:
+                    parts += block_to_parts(block, self._conversion)
+        except Problem as problem:
+            raise with_path(problem, "content", index) from problem
+        return media + parts if media else parts
+
+
+Writer = TypeVar("Writer", bound=ConversationWriter)
+
+
+def convert_messages(
+    messages: list[Message],
+    system: Entry | None,
+    conversion: Conversion,
+    cache: ConversationCache | None,
+    make: Callable[..., Writer],
+) -> tuple[Writer, list[Entry | Raw]]:
+    """
+    Return the writer that *make* returns, and the entries that it has made of *messages*.
+
+    *system* is the system prompt before them.
+    """
+    target, signer, thinks = conversion.target, conversion.signer, conversion.thinks
+    # Separate, because a cached prefix must not depend on the system prompt and the tools.
+    own = Conversion(target=target, signer=signer, thinks=thinks)
+    writer = make(own, system=system)
+    prompted = system is not None
+    cached = cache.find(messages, own, prompted=prompted) if cache else None
+    first = writer.resume(cached) if cached else 0
+    for index, message in enumerate(messages[first:], first):
+        writer.add(message, index)
+    entries = writer.finish()
+    prefix = writer.prefix() if cache else None
+    if cache and prefix:
+        cache.store(messages, own, prompted=prompted, prefix=prefix)
+    conversion.dropped |= own.dropped
+    conversion.tool_names |= own.tool_names
+    return writer, entries
