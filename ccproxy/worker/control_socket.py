@@ -210,7 +210,7 @@ class ControlSocket:
             inspects=session.inspector.inspects,
             inspects_s=round(session.inspector.inspects_for),
             accounts=account_rows(worker),
-            budgets=() if worker.budgets is None else worker.budgets.rows(),
+            budgets=worker.payers.rows(),
             base_url=worker.config.base_url,
             started=worker.started,
             version=__version__,

@@ -25,7 +25,7 @@ from ccproxy.store.key_database import keys_path
 from ccproxy.worker.abilities.description_store import DescriptionStore
 from ccproxy.worker.abilities.search_client import SearchClient
 from ccproxy.worker.accounting.account_watch import AccountWatch
-from ccproxy.worker.accounting.budget_guard import BudgetGuard, open_budgets
+from ccproxy.worker.accounting.payers import Payers
 from ccproxy.worker.activity.cache_detective import CacheDetective
 from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
@@ -108,8 +108,7 @@ class Worker:
     """Models about which the log says that they see no images."""
     activity: Activity
     accounts: AccountWatch
-    budgets: BudgetGuard | None = None
-    """None if the entry has no budgets."""
+    payers: Payers
     counting: TokenCounting = field(default_factory=TokenCounting)
     requests: RunningRequests = field(default_factory=RunningRequests)
     removed_reasoning: int = 0
@@ -137,8 +136,7 @@ class Worker:
         if self.descriptions is not None:
             self.descriptions.close()
         await self.session.close()
-        if self.budgets is not None:
-            self.budgets.close()
+        self.payers.close()
         if self.keeper is not None:
             await self.keeper.close()
 
@@ -198,7 +196,7 @@ def make_worker(
         held_fallbacks=HeldFallbacks(config.fallback_hold, clock=time.monotonic),
         session=session,
         accounts=AccountWatch(config, pool=pool, log=log),
-        budgets=open_budgets(config, state=state, secret=signing_key, log=log),
+        payers=Payers(config, state=state, secret=signing_key, settings=chooser.sibling, log=log),
         activity=Activity(config.label, redact=redact, detective=detective),
     )
 

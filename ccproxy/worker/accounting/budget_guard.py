@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -30,6 +29,7 @@ from ccproxy.keys.budgets import (
     from_parts,
     to_parts,
 )
+from ccproxy.providers.pricing import Price
 from ccproxy.store.spending_ledger import NAME_BYTES, Periods, SpendingLedger
 from ccproxy.store.usage_totals import Used
 from ccproxy.text import mask_key
@@ -45,11 +45,13 @@ _LEAST_RATIO = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Account:
+class Account:
     """The entry, or one client key, with its budgets."""
 
     who: str
     """The client key as it may be shown; empty: the entry."""
+    id: str
+    """Of the client key, which it hides; empty: the entry."""
     budgets: tuple[Budget, ...]
     rows: Mapping[str, bytes]
     """Names in the ledger by unit."""
@@ -59,7 +61,7 @@ class _Account:
 class Reservation:
     """What one request may spend, and who pays."""
 
-    accounts: tuple[_Account, ...]
+    accounts: tuple[Account, ...]
     estimate: dict[str, int] = field(default_factory=dict)
     """By unit; what is reserved for each account."""
 
@@ -106,42 +108,49 @@ class BudgetGuard:
         ledger: SpendingLedger,
         *,
         secret: bytes,
+        price: Callable[[str], Price | None],
         log: FilteringBoundLogger,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """*secret* hides the client keys in the names of the ledger's rows."""
+        """*secret* hides the client keys in the ledger; *price* returns the price of a model."""
         self._config = config
         self._ledger = ledger
         self._secret = secret
+        self._price = price
         self._log = log
         self._wall = wall
         self._calendar = _Calendar(wall)
         own = tuple(budget for budget in config.budgets if not budget.client)
-        self._entry = self._account("", own) if own else None
-        self._clients = [
-            self._account(key, budgets) if (budgets := _budgets_of(key, config.budgets)) else None
-            for key in config.client_keys
-        ]
+        self._entry = self._account("", "", own) if own else None
+        self._clients = [self._client(key) for key in config.client_keys]
+        self._clients_by_id: dict[str, Account] = {}
         self._ratios: dict[str, float] = {}
-        self._warned: set[tuple[_Account, Budget, Periods]] = set()
+        self._warned: set[tuple[Account, Budget, Periods]] = set()
         self._uncounted: dict[str, None] = {}
 
-    def close(self) -> None:
-        """Release the ledger."""
-        self._ledger.close()
+    def client(self, number: int) -> Account | None:
+        """Return the account of a client key by its *number*; None if it has no budgets."""
+        return self._clients[number]
 
-    def reserve(self, client: int | None, *, model: str, size: int) -> Reservation:
+    def client_by_id(self, client_id: str, *, name: str, who: str) -> Account | None:
+        """Return the account of a client key whose budgets are those of the client *name*."""
+        account = self._clients_by_id.get(client_id)
+        if account is None:
+            budgets = [budget for budget in self._config.budgets if budget.client == name]
+            if not budgets:
+                return None
+            account = self._clients_by_id[client_id] = self._account(client_id, who, budgets)
+        return account
+
+    def reserve(self, client: Account | None, *, model: str, size: int) -> Reservation:
         """
-        Reserve an estimate for a request with a body of *size* bytes.
-
-        *client* is the number of the client key; None if there is none.
+        Reserve an estimate for a request of *client* with a body of *size* bytes.
 
         Raises:
             Problem: If a budget is spent, or what is left of it is reserved.
 
         """
-        named = None if client is None else self._clients[client]
-        accounts = tuple(account for account in (self._entry, named) if account is not None)
+        accounts = tuple(account for account in (self._entry, client) if account is not None)
         reservation = Reservation(accounts)
         for unit in {unit for account in accounts for unit in account.rows}:
             reservation.estimate[unit] = self._estimate(unit, model, size)
@@ -199,18 +208,27 @@ class BudgetGuard:
 
     # Accounts and amounts.
 
-    def _account(self, key: str, budgets: Sequence[Budget]) -> _Account:
+    def _client(self, key: str) -> Account | None:
+        budgets = _budgets_of(key, self._config.budgets)
+        if not budgets:
+            return None
+        text = f"client:{key}".encode("utf-8", "surrogateescape")
+        return self._account(
+            hmac.digest(self._secret, text, "sha256").hex(), mask_key(key), budgets
+        )
+
+    def _account(self, client_id: str, who: str, budgets: Sequence[Budget]) -> Account:
         units = dict.fromkeys(budget.unit for budget in budgets)
-        rows = {unit: self._row(key, unit) for unit in units}
+        rows = {unit: self._row(client_id, unit) for unit in units}
         for row in rows.values():
             self._ledger.reserve(row, 0)  # a full ledger is an error now, not in a request
-        return _Account(who=mask_key(key) if key else "", budgets=tuple(budgets), rows=rows)
+        return Account(who=who, id=client_id, budgets=tuple(budgets), rows=rows)
 
-    def _row(self, key: str, unit: str) -> bytes:
-        text = f"budget:{unit}:{key}".encode("utf-8", "surrogateescape")
+    def _row(self, client_id: str, unit: str) -> bytes:
+        text = f"budget:{unit}:{client_id}".encode()
         return hmac.digest(self._secret, text, "sha256")[:NAME_BYTES]
 
-    def _state(self, account: _Account, budget: Budget, *, besides: int = 0) -> BudgetState:
+    def _state(self, account: Account, budget: Budget, *, besides: int = 0) -> BudgetState:
         """Return the state of *budget*, without *besides*, the reservation of one request."""
         spent = self._ledger.spent(account.rows[budget.unit], self._calendar.periods())
         end = datetime.fromtimestamp(self._calendar.end(budget))
@@ -232,7 +250,7 @@ class BudgetGuard:
         if unit == TOKENS:
             amount: float | None = sum(usage.values())
         else:
-            price = self._config.models.price(model)
+            price = self._price(model)
             amount = None if price is None else price.cost(usage, at=self._wall())
         return round(to_parts(amount or 0.0, unit) * self._ratios.get(unit, 1.0))
 
@@ -254,7 +272,7 @@ class BudgetGuard:
             self._log.warning("budget.price_unknown", model=used.model, unit=unit)
         return None
 
-    def _warn(self, account: _Account, periods: Periods) -> None:
+    def _warn(self, account: Account, periods: Periods) -> None:
         """Log once per period that most of a budget is spent."""
         for budget in account.budgets:
             mark = (account, budget, periods)
@@ -270,22 +288,6 @@ class BudgetGuard:
                     percent=round(100 * state.share),
                     resets_at=state.resets_at,
                 )
-
-
-def open_budgets(
-    config: WorkerConfig, *, state: Path, secret: bytes, log: FilteringBoundLogger
-) -> BudgetGuard | None:
-    """
-    Return the guard of *config*'s budgets; None if it has none.
-
-    Raises:
-        OSError: If the ledger cannot be opened: without it no budget would be kept.
-
-    """
-    if not config.budgets:
-        return None
-    ledger = SpendingLedger(state / f"{config.label.lower()}.budgets")
-    return BudgetGuard(config, ledger, secret=secret, log=log)
 
 
 def _budgets_of(key: str, budgets: Sequence[Budget]) -> tuple[Budget, ...]:

@@ -26,7 +26,7 @@ from ccproxy.protocol.headers import answer_headers
 from ccproxy.routing.names import ModelRef
 from ccproxy.routing.rules import is_provider_failure
 from ccproxy.worker.peers.choice import ROUTE_HEADER, Chosen, MessagesBody
-from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
+from ccproxy.worker.peers.peer_request import is_from_peer, payer_of
 from ccproxy.worker.peers.peer_stream import SSE, ForwardedEvents, ForwardedStream
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
@@ -34,15 +34,6 @@ from ccproxy.worker.server.stream_relay import relay_stream
 
 _BROKEN = "the proxy that answers broke off"
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
-
-
-def is_from_peer(request: ClientRequest) -> bool:
-    """Return True if another worker of the fleet sends it; its token replaces the client key."""
-    transport = request.transport
-    if TOKEN_HEADER not in request.headers or transport is None:
-        return False
-    address = transport.get_extra_info("peername")
-    return bool(address) and request.worker.siblings.is_peer(request.headers, address[0])
 
 
 def choose(request: ClientRequest, body: bytes, messages: MessagesBody | None) -> Chosen:
@@ -184,8 +175,13 @@ async def _return_fallback(
 def _asked(
     request: ClientRequest, chosen: Chosen, ref: ModelRef, path: str | None = None
 ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-    return request.worker.siblings.send(
-        chosen, ref, path=(path or request.dialect.path) + request.raw_query, client=request.headers
+    worker = request.worker
+    return worker.siblings.send(
+        chosen,
+        ref,
+        path=(path or request.dialect.path) + request.raw_query,
+        client=request.headers,
+        payer=worker.payers.header(*payer_of(request)),
     )
 
 

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -65,9 +66,10 @@ class Siblings:
         *,
         path: str,
         client: CIMultiDictProxy[str],
+        payer: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
-        Send a request to *ref* with the headers of the *client* that apply.
+        Send a request to *ref* with the *client*'s headers that apply, and that of the *payer*.
 
         Raises:
             Problem: If no worker answers there.
@@ -82,7 +84,7 @@ class Siblings:
             try:
                 if not await self._is_alive(session, site):
                     raise _not_responding(ref)
-                headers = self._headers(client, chosen, ref)
+                headers = {**self._headers(client, chosen, ref), **payer}
                 answer = await session.post(url, data=body, headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise _unreachable(ref, error) from error

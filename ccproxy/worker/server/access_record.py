@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.errors import Problem
 from ccproxy.ipc.activity import CacheLoss, FailedAttempt
-from ccproxy.worker.accounting.budget_guard import Reservation
+from ccproxy.worker.accounting.payers import Shares
 from ccproxy.worker.log.lines import RequestLog
 
 MAX_CAPTURED = 8 * 1024 * 1024
@@ -89,8 +89,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     """The label of the entry that answers, if it is another one; it counts the request then."""
     route: str = ""
     """Which entry answers and why, if more than the model's name decided it."""
-    reservation: Reservation | None = None
-    """What it may spend; None if there are no budgets, or it is not admitted yet."""
+    shares: Shares = ()
+    """What it has reserved of budgets; empty if there are none, or it is not admitted yet."""
     session: str = ""
     """Claude Code's session; empty for other clients."""
     agent: str = ""

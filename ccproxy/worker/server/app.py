@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from ccproxy.errors import Problem
-from ccproxy.worker.peers.forward import is_from_peer
+from ccproxy.worker.peers.peer_request import is_from_peer
 from ccproxy.worker.server import bypass_mode
 from ccproxy.worker.server.access_record import Bodies
 from ccproxy.worker.server.endpoints import (

@@ -14,6 +14,8 @@ from ccproxy.errors import Problem
 from ccproxy.keys.session_identity import Conversation, find_session
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.providers.quirks import Api
+from ccproxy.worker.accounting.payers import settle
+from ccproxy.worker.peers.peer_request import payer_of
 from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
 from ccproxy.worker.server.http import ClientRequest
@@ -83,9 +85,9 @@ def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, s
     record, worker = request.record, request.worker
     record.begin_model_request(requested, model, stream=stream)
     worker.activity.start(record)
-    if worker.budgets is not None and record.reservation is None:
-        client = worker.authenticator.client_of(request.headers)
-        record.reservation = worker.budgets.reserve(client, model=model, size=size)
+    if not record.shares:
+        client, payer = payer_of(request)
+        record.shares = worker.payers.reserve(client, payer, model=model, size=size)
 
 
 def converted(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()) -> Exchange:
@@ -164,8 +166,7 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
             worker.session.clients.end(record)
     except Exception:  # noqa: BLE001 - the client has its response already
         worker.logs.events.exception("request.unrecorded", request=record.request_id)
-    if record.reservation is not None and worker.budgets is not None:
-        worker.budgets.settle(record.reservation, used)
+    settle(record.shares, used)
 
 
 def outgoing(

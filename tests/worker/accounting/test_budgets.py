@@ -16,6 +16,7 @@ from ccproxy.errors import ConfigError
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, failure, stream
+from tests.worker.family import Family
 
 USAGE = {
     "prompt_tokens": 1000,
@@ -32,7 +33,7 @@ def rows(proxy):
     """Return the amounts of all budgets."""
     return [
         (row.client, row.unit, row.period, round(row.spent, 6))
-        for row in proxy.worker.budgets.rows()
+        for row in proxy.worker.payers.rows()
     ]
 
 
@@ -108,12 +109,12 @@ async def test_requests_in_flight_reserve_what_is_left(start, provider):
     waiting = await proxy.ask(prompt(stream=True))
     assert (waiting.status, waiting.error["type"]) == (429, "rate_limit_error")
     assert waiting.headers["x-should-retry"] == "true"
-    (row,) = proxy.worker.budgets.rows()
+    (row,) = proxy.worker.payers.rows()
     assert (row.spent, row.reserved > 2000) == (0, True)
     gate.set()
     assert [(await task).status for task in running] == [200, 200]
     await ended(proxy)
-    (row,) = proxy.worker.budgets.rows()
+    (row,) = proxy.worker.payers.rows()
     assert (row.spent, row.reserved, row.is_low) == (2200, 0, True)
 
 
@@ -128,7 +129,7 @@ async def test_a_reservation_ends_with_every_request(start, provider, fault):
         async with proxy.post("/v1/messages", prompt(stream=True)) as got:
             await got.content.readany()
     await ended(proxy)
-    (row,) = proxy.worker.budgets.rows()
+    (row,) = proxy.worker.payers.rows()
     assert row.reserved == 0
 
 
@@ -140,7 +141,7 @@ async def test_a_model_without_a_price_is_reported(start, provider):
     await ended(proxy)
     assert (await proxy.logged("budget.price_unknown"))["model"] == "gpt-4o"
     assert len(proxy.lines("budget.price_unknown")) == 1
-    (row,) = proxy.worker.budgets.rows()
+    (row,) = proxy.worker.payers.rows()
     assert (row.spent, row.uncounted) == (0, ("gpt-4o",))
 
 
@@ -172,6 +173,54 @@ def test_a_budget_that_cannot_be_kept_is_a_mistake(settings, text, tmp_path):
         load_worker(None, entry=entry, environ=environ)
     assert text in str(error.value)
     assert ALICE not in str(error.value)
+
+
+# Requests that another entry answers.
+
+
+async def test_a_client_pays_for_what_another_entry_answers(tmp_path):
+    async with Family(tmp_path) as family:
+        await family.start(
+            Front={
+                "ANTHROPIC_API_KEY": f"{ALICE},{BOB}",
+                "CLIENT_BUDGETS": "*=2k tokens/day",
+                "BUDGET": "1M tokens/day",
+            },
+            Back={"BUDGET": "3k tokens/day"},
+        )
+        front, back = family.proxies["Front"], family.proxies["Back"]
+        for label in ("Front", "Back"):
+            family.providers[label].script(completion("Hello", usage=USAGE))
+
+        async def ask(key, model, **headers):
+            headers["Authorization"] = f"Bearer {key}"
+            answer = await front.ask(prompt(model=model), headers=headers)
+            await ended(front)
+            await ended(back)
+            return answer
+
+        assert (await ask(ALICE, "Back:big")).status == 200
+        assert (await ask(ALICE, "Front:big")).status == 200
+        refused = await ask(ALICE, "Back:big")
+
+        assert (refused.status, refused.error["type"]) == (429, "billing_error")
+        assert "the client key …6789 at the proxy Front" in refused.error["message"]
+        assert rows(front) == [
+            ("", "tokens", "day", 1100),
+            ("…6789", "tokens", "day", 2200),
+            ("…0xyz", "tokens", "day", 0),
+        ]
+        assert rows(back) == [("", "tokens", "day", 1100)]
+        # Nobody but a peer may name the payer; and the entry's own budget counts as well.
+        alice = front.worker.payers.header(0, "")["x-ccproxy-payer"]
+        async with back.post("/v1/messages", prompt(), headers={"x-ccproxy-payer": alice}) as got:
+            assert got.status == 200
+        for status in (200, 429):
+            assert (await ask(BOB, "Back:big")).status == status
+        assert rows(front)[1:] == [
+            ("…6789", "tokens", "day", 2200),
+            ("…0xyz", "tokens", "day", 1100),
+        ]
 
 
 # Several processes, restarts and kill -9.
@@ -245,7 +294,7 @@ async def test_days_and_months_end_at_midnight(start, provider, monkeypatch):
     time.tzset()
     try:
         proxy = await start(BUDGET="1k tokens/day, 9k tokens/month")
-        day, month = proxy.worker.budgets.rows()
+        day, month = proxy.worker.payers.rows()
         local = [time.localtime(row.resets_at) for row in (day, month)]
         assert [(each.tm_hour, each.tm_min) for each in local] == [(0, 0), (0, 0)]
         assert local[1].tm_mday == 1

@@ -1,0 +1,134 @@
+"""
+The budgets that one request draws on: those of this entry, and those of a client of another one.
+
+An entry may pass a request on to another, which sees no client key. So the first one names the
+account in a header, and the entry that answers charges the client's budget at the first one, whose
+settings and ledger it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.errors import Problem
+from ccproxy.ipc.control_messages import BudgetRow
+from ccproxy.store.spending_ledger import SpendingLedger
+from ccproxy.store.usage_totals import Used
+from ccproxy.worker.accounting.budget_guard import Account, BudgetGuard, Reservation
+
+_FIELDS = 4
+PAYER_HEADER = "x-ccproxy-payer"
+"""Label, name of the budgets, id and tail of the client key; believed only from a peer."""
+
+
+Shares = Sequence[tuple[BudgetGuard, Reservation]]
+"""What a request has reserved, and where."""
+
+
+class Payers:
+    """Finds, admits and charges everyone who pays for a request."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        *,
+        state: Path,
+        secret: bytes,
+        settings: Callable[[str], WorkerConfig | None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        """
+        Open the budgets of *config*; *settings* returns those of another entry.
+
+        Raises:
+            OSError: If the ledger cannot be opened: without it no budget would be kept.
+
+        """
+        self._config = config
+        self._state = state
+        self._secret = secret
+        self._settings = settings
+        self._log = log
+        self._ledgers: dict[str, SpendingLedger] = {}
+        self._others: dict[str, tuple[WorkerConfig, BudgetGuard]] = {}
+        self._own = self._open(config) if config.budgets else None
+        self.has_clients = any(budget.client for budget in config.budgets)
+        """Whether client keys have budgets."""
+
+    def rows(self) -> tuple[BudgetRow, ...]:
+        """Return the state of the entry's own budgets."""
+        return () if self._own is None else self._own.rows()
+
+    def reserve(self, client: int | None, payer: str, *, model: str, size: int) -> Shares:
+        """
+        Reserve an estimate with everyone who pays for a request with a body of *size* bytes.
+
+        *client* is the number of the client key, *payer* the header of a peer; both may be missing.
+
+        Raises:
+            Problem: If a budget is spent, or what is left of it is reserved.
+
+        """
+        shares: list[tuple[BudgetGuard, Reservation]] = []
+        try:
+            if (own := self._own) is not None:
+                account = None if client is None else own.client(client)
+                shares.append((own, own.reserve(account, model=model, size=size)))
+            if payer and (found := self._find(payer)) is not None:
+                guard, account = found
+                shares.append((guard, guard.reserve(account, model=model, size=size)))
+        except Problem:
+            settle(shares, None)
+            raise
+        return shares
+
+    def header(self, client: int | None, payer: str) -> Mapping[str, str]:
+        """Return the header for a peer that answers in place of this entry."""
+        if payer:
+            return {PAYER_HEADER: payer}
+        account = None if client is None or self._own is None else self._own.client(client)
+        if account is None:
+            return {}
+        fields = (self._config.label, account.budgets[0].client, account.id, account.who)
+        return {PAYER_HEADER: ":".join(quote(field, safe="") for field in fields)}
+
+    def close(self) -> None:
+        """Release the ledgers."""
+        for ledger in self._ledgers.values():
+            ledger.close()
+
+    def _find(self, payer: str) -> tuple[BudgetGuard, Account] | None:
+        """Return the account that *payer* names, and the budgets that it belongs to."""
+        fields = [unquote(field) for field in payer.split(":")]
+        config = self._settings(fields[0])
+        if config is None or len(fields) != _FIELDS:
+            return None
+        _, name, client_id, who = fields
+        known = self._others.get(config.label)
+        if known is None or known[0] is not config:
+            clients = tuple(budget for budget in config.budgets if budget.client)
+            guard = self._open(replace(config, budgets=clients))
+            known = self._others[config.label] = (config, guard)
+        account = known[1].client_by_id(client_id, name=name, who=who)
+        return None if account is None else (known[1], account)
+
+    def _open(self, config: WorkerConfig) -> BudgetGuard:
+        ledger = self._ledgers.get(config.label)
+        if ledger is None:
+            ledger = SpendingLedger(self._state / f"{config.label.lower()}.budgets")
+            self._ledgers[config.label] = ledger
+        return BudgetGuard(
+            config, ledger, secret=self._secret, price=self._config.models.price, log=self._log
+        )
+
+
+def settle(shares: Shares, used: Used | None) -> None:
+    """End the reservations in *shares*, and charge *used*; None if another entry counts it."""
+    for guard, reservation in shares:
+        guard.settle(reservation, used)
