@@ -99,10 +99,13 @@ def choose_glm(screen: Screen, key: str) -> None:
     """Open the picker, move to the first model of glm, and press *key*."""
     screen.press(*"/model", ENTER)
     screen.wait_for("Select model")
-    lines = [line for line in screen.text.splitlines() if re.match(r"\s*❯?\s*\d+\. ", line)]
-    marked = next(number for number, line in enumerate(lines) if "❯" in line)
-    wanted = next(number for number, line in enumerate(lines) if "glm · model-b" in line)
-    screen.press(*[DOWN] * (wanted - marked), key)
+    for _ in range(20):
+        if re.search(r"❯ +\d+\. glm · model-b", screen.text):
+            break
+        screen.press(DOWN)
+    else:
+        raise AssertionError(screen.text)
+    screen.press(key)
 
 
 async def test_a_model_of_another_entry_for_this_session_only(desk: Desk) -> None:
@@ -200,6 +203,26 @@ async def test_a_background_session_uses_the_provider(desk: Desk) -> None:
     call = await desk.providers["kimi"].called()
     assert "Hello from the background" in json.dumps(call.json["messages"])
     assert call.key == KEYS["kimi"]
+
+
+async def test_the_discovery_lists_the_fleet_for_a_session_started_by_hand(desk: Desk) -> None:
+    discovery = {
+        "ANTHROPIC_BASE_URL": desk.home.url("kimi"),
+        "ANTHROPIC_AUTH_TOKEN": "none-needed",
+        "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1",
+    }
+
+    def story(desk: Desk) -> None:
+        command = [str(desk.claude.binary)]
+        screen = Screen(command, desk.claude.cwd, {**desk.environ, **discovery})
+        with contextlib.closing(screen):
+            screen.wait_for("API Usage Billing")
+            choose_glm(screen, "s")
+            screen.press(*"Hello", ENTER)
+            screen.wait_for("● ok")
+
+    await at_desk(story, desk)
+    assert "model-b" in desk.models("glm")
 
 
 AGENT = """\

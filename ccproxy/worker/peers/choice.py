@@ -25,6 +25,7 @@ from ccproxy.errors import ConfigError, Problem
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.chains import FleetModels
 from ccproxy.routing.decision import Decider
+from ccproxy.routing.model_listing import ListedModel, list_models
 from ccproxy.routing.names import (
     ModelRef,
     Tiers,
@@ -169,6 +170,12 @@ class Chooser:
         ref = parse_ref(name, self.table.labels)
         target = self._fleet_models().chain(ref).target if ref is not None else None
         return target or self.config.target(name)
+
+    def fleet_models(self) -> tuple[ListedModel, ...]:
+        """Return the models of every entry of the table, those of this entry first."""
+        labels = self.table.labels.values()
+        others = [label for label in labels if label != self.config.label]
+        return list_models(self._fleet_models(), self.config.label, others) if labels else ()
 
     def choose(
         self,

@@ -54,10 +54,10 @@ def test_a_tier_without_a_row_of_its_own_is_found_in_that_of_its_model():
     ]
 
 
-def test_a_row_names_model_window_price_and_keys():
+def test_a_row_names_model_window_and_price():
     (row, *_) = options("Own")
     assert row["label"] == "Own · b"
-    assert row["description"] == "big · 256K window · $1.4/$4.4 per Mtok · 1 key"
+    assert row["description"] == "big · 256K window · $1.4/$4.4 per Mtok"
 
 
 def test_rows_of_entries_that_do_not_run_come_last_and_name_the_command():

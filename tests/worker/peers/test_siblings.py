@@ -25,6 +25,26 @@ async def family(tmp_path):
         yield family
 
 
+async def test_every_proxy_lists_the_models_of_the_fleet_for_the_discovery(family):
+    await family.start(Kimi={}, GLM={"CONTEXT_WINDOW": "131072"})
+    async with family.proxies["Kimi"].get("/v1/models?limit=1000") as response:
+        rows = {row["id"]: row for row in (await response.json())["data"]}
+    ids = [name for name in rows if name.startswith("anthropic/")]
+    models = ["big", "middle", "small"]
+    assert ids == [f"anthropic/{label}:{tier}" for label in ("Kimi", "GLM") for tier in models]
+    row = rows["anthropic/GLM:big"]
+    assert (row["display_name"], row["owned_by"]) == ("GLM · glm-big", "GLM")
+    assert row["description"] == "big · 128K window"
+    assert row["max_input_tokens"] == 131072
+    for name in ids:
+        answer = await family.proxies["Kimi"].ask(prompt(model=name))
+        assert answer.text == "ok"
+    assert family.requested() == {
+        "Kimi": [f"kimi-{tier}" for tier in models],
+        "GLM": [f"glm-{tier}" for tier in models],
+    }
+
+
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
     ("name", "model"),

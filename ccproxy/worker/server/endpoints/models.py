@@ -3,17 +3,20 @@ GET /v1/models and /v1/models/{id}: the models of this proxy, in the forms of bo
 GET /models: those of the whole fleet.
 
 Claude Code's discovery keeps only ids that contain "claude" or "anthropic", so each tier has an
-alias that does; its display name has the model that answers. Every other name is answered by some
-model as well, so no id is unknown.
+alias that does; its display name has the model that answers. The models of the whole fleet are
+listed as `anthropic/LABEL:model`. Every other name is answered by some model as well, so no id is
+unknown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
 
-from ccproxy.routing.names import model_for
+from ccproxy.routing.model_listing import by_title
+from ccproxy.routing.names import DISCOVERY_PREFIX, model_for
 from ccproxy.routing.tiers import TIERS
 from ccproxy.worker.server.endpoints.switch_model import current_models
 from ccproxy.worker.server.http import ClientRequest
@@ -28,11 +31,12 @@ _CREATED_SECONDS = 1767225600
 
 
 async def list_models(request: ClientRequest) -> web.Response:
-    """Return the aliases of the tiers, then the models themselves."""
+    """Return the aliases of the tiers, the models themselves, then those of the fleet."""
     worker = request.worker
     tiers = worker.chooser.tiers()
     rows = [_row(worker, alias, tiers[tier] or alias) for tier, alias in _ALIASES.items()]
     rows += [_row(worker, name, name) for name in dict.fromkeys(tiers.values()) if name]
+    rows += _fleet_rows(worker)
     body = {
         "object": "list",
         "data": rows,
@@ -65,6 +69,18 @@ async def list_fleet_models(request: ClientRequest) -> web.Response:
         "current": current_models(worker),
     }
     return json_response(body)
+
+
+def _fleet_rows(worker: Worker) -> Iterator[dict[str, Any]]:
+    """Yield the models of the fleet, with ids that Claude Code's discovery does not drop."""
+    for model in by_title(worker.chooser.fleet_models()).values():
+        yield {
+            **_row(worker, model.name, model.name),
+            "id": f"{DISCOVERY_PREFIX}{model.name}",
+            "display_name": model.title,
+            "description": model.description,
+            "owned_by": model.ref.label,
+        }
 
 
 def _row(worker: Worker, name: str, model: str) -> dict[str, Any]:
