@@ -11,7 +11,7 @@ from ccproxy.cli.command import Options
 from ccproxy.cli.commands.session.keys import KEY_ERRORS
 from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.setup.new_proxy import NewProxy, preset_of
-from ccproxy.cli.setup.questions import ask_endpoint, endpoint_url, paste_keys
+from ccproxy.cli.setup.questions import ask_endpoint, endpoint_name, endpoint_url, paste_keys
 from ccproxy.cli.setup.temporary_worker import temporary_worker
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker_config import WorkerConfig
@@ -105,8 +105,8 @@ def _choose(results: _Results, proxy: NewProxy) -> str:
 def _name_other_endpoints(proxy: NewProxy) -> None:
     """Name the provider's other regions and plans: a key is valid at one of them only."""
     preset = preset_of(proxy.preset)
-    current = proxy.base_url or preset.base_url
     urls = {endpoint.name: endpoint_url(preset, endpoint) for endpoint in preset.endpoints}
+    current = proxy.base_url or urls.get(proxy.endpoint) or preset.base_url
     others = {name: url for name, url in urls.items() if url != current}
     if others:
         print_error("  The key may belong to another region or plan of this provider:")
@@ -116,8 +116,9 @@ def _name_other_endpoints(proxy: NewProxy) -> None:
 
 
 def _at_other_endpoint(proxy: NewProxy) -> NewProxy:
-    endpoint = ask_endpoint(preset_of(proxy.preset))
-    return replace(proxy, preset=endpoint.preset or proxy.preset, base_url=endpoint.base_url)
+    preset = preset_of(proxy.preset)
+    name = endpoint_name(preset, ask_endpoint(preset))
+    return replace(proxy, endpoint=name, base_url="")
 
 
 def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence[str]) -> _Results:

@@ -47,6 +47,8 @@ class NewProxy:
     preset: str
     base_url: str
     """Empty: the provider preset's."""
+    endpoint: str
+    """Name of the account's region or plan; empty: the provider preset's first one."""
     model: str
     """Answers in every tier; empty: the provider preset's models."""
     label: str
@@ -66,6 +68,7 @@ class NewProxy:
         """The settings of its env file; those without a value are left out."""
         values = {
             settings.PROVIDER.name: "" if self.preset == CUSTOM else self.preset,
+            _endpoint_setting(self.endpoint): self.endpoint,
             settings.PROVIDER_BASE_URL.name: self.base_url,
             settings.PROVIDER_API_KEY.name: ",".join(self.keys),
             settings.BIG_MODEL.name: self.model,
@@ -177,6 +180,12 @@ def parse_preset(typed: str) -> str:
         return typed.lower()
     hint = did_you_mean(typed, names)
     raise UsageError(f'unknown provider "{typed}"{hint}\n  fix: use one of: {", ".join(names)}')
+
+
+def _endpoint_setting(name: str) -> str:
+    """Return the setting for the endpoint *name*; both take the name of any."""
+    setting = settings.PROVIDER_PLAN if name.endswith("plan") else settings.PROVIDER_REGION
+    return setting.name
 
 
 def parse_endpoint(typed: str, preset: Preset) -> Endpoint:

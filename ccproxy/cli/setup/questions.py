@@ -86,16 +86,18 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
     name = CUSTOM if options.base_url else None
     name = options.get("preset", "Provider, name or number", new_proxy.parse_preset, default=name)
     endpoint = _endpoint(options, preset_of(name))
-    name = endpoint.preset or name
     preset, is_custom = preset_of(name), name == CUSTOM
-    base_url = endpoint.base_url or _base_url(options, preset, is_custom=is_custom)
-    keys = _keys(options, preset, endpoint)
+    if endpoint.name:
+        preset = preset.at(endpoint)
+    base_url = "" if endpoint.name else _base_url(options, preset, is_custom=is_custom)
+    keys = _keys(options, preset)
     model = options.model or ""
     if model or is_custom or preset.big:
         model = _model(options, preset, base_url=base_url, keys=keys)
     proxy = NewProxy(
         preset=name,
         base_url=base_url,
+        endpoint=endpoint_name(preset_of(name), endpoint),
         model="" if model == preset.big and not is_custom else model,
         keys=keys,
         label=options.get(
@@ -123,10 +125,14 @@ def ask_endpoint(preset: Preset) -> Endpoint:
     return _ask(question, parse, default=preset.endpoints[0].name)
 
 
+def endpoint_name(preset: Preset, endpoint: Endpoint) -> str:
+    """Return the name of *endpoint* for the env file; empty for the first one of *preset*."""
+    return "" if endpoint in preset.endpoints[:1] else endpoint.name
+
+
 def endpoint_url(preset: Preset, endpoint: Endpoint) -> str:
     """Return the base URL of *endpoint*."""
-    owner = preset_of(endpoint.preset) if endpoint.preset else preset
-    return endpoint.base_url or owner.base_url
+    return preset.at(endpoint).base_url
 
 
 def confirm(question: str, *, default: bool = True) -> bool:
@@ -168,7 +174,7 @@ def _menu() -> str:
     """Return the provider presets in two columns, with the numbers that `parse_preset` takes."""
     titles = {name: preset.title for name, preset in load_presets().items()}
     titles[CUSTOM] = "any other server"
-    cells = [f"{n:>3} {name:<10} {title}" for n, (name, title) in enumerate(titles.items(), 1)]
+    cells = [f"{n:>3} {name:<12} {title}" for n, (name, title) in enumerate(titles.items(), 1)]
     half = (len(cells) + 1) // 2
     width = max(map(len, cells[:half])) + 2
     columns = zip(cells[:half], [*cells[half:], ""], strict=False)
@@ -250,13 +256,13 @@ def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProx
     return replace(proxy, context_window=window)
 
 
-def _keys(options: InitOptions, preset: Preset, endpoint: Endpoint) -> tuple[str, ...]:
+def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
     """Return the provider's keys; empty if it needs none."""
     if options.key_stdin:
         return parse_keys(sys.stdin, "stdin")
     if not preset.needs_key:
         return ()
-    key_page = endpoint.key_page or preset.key_page
+    key_page = preset.key_page
     if not options.is_interactive:
         page = f"; get one at {key_page}" * bool(key_page)
         text = f"--key-stdin is missing: {preset.title} needs a key"

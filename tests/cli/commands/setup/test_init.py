@@ -272,6 +272,17 @@ def test_a_region_or_plan(preset, endpoint, provider, base_url, init, home):
     assert (config.provider, config.base_url) == (provider, base_url)
 
 
+def test_a_plan_has_its_own_models(init, home):
+    """The env file names the plan, not its address, so that its models are known."""
+    words = ("--preset", "qwen", "--endpoint", "coding-plan", "--label", "New", "--key-stdin")
+    assert init(*words).exit_code == 0
+    text = (home / "envs/new.env").read_text()
+    assert "\nPROVIDER_PLAN=coding-plan\n" in text
+    assert "BASE_URL" not in text
+    config = env_of(home, "new")
+    assert (config.models.big, config.models.small) == ("qwen3.7-plus", "qwen3-coder-next")
+
+
 @pytest.mark.parametrize(
     ("words", "window"),
     [
