@@ -466,6 +466,8 @@ class ClientSessionState:
     """US dollars of the whole fleet; None if it is unknown."""
     peers: tuple[str, ...] = ()
     """Labels of the entries that answered requests of the session."""
+    low_budgets: tuple[BudgetRow, ...] = ()
+    """Those of the entry of which little is left, or of its only client."""
 
 
 Reply = Refusal | Done | WorkerState | KeysReply | SessionReply | ClientSessionState | OfferedModels

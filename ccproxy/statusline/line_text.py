@@ -90,6 +90,10 @@ def _note(view: SessionView) -> str:
         parts.append(own.error)
     if own.reason:
         parts.append(own.reason)
+    parts += [
+        f"budget {100 * row.spent / row.limit:.0f} % of {row.limit:,g} {row.unit} per {row.period}"
+        for row in own.low_budgets
+    ]
     note = "; ".join(parts)
     return printable(note[:MAX_REASON])
 

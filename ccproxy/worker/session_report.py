@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ccproxy.ipc.control_messages import (
+    BudgetRow,
     ClientSessionRequest,
     ClientSessionState,
     KeyCounts,
@@ -44,6 +45,7 @@ async def client_session_state(worker: Worker, request: ClientSessionRequest) ->
         refusal=_refusal(waiting),
         keys=KeyCounts(ready=ready, total=total) if total else None,
         reason=reason(worker) or "",
+        low_budgets=_low_budgets(worker),
         bypass=bypass.url if bypass.is_active else "",
         input=totals.input,
         cached=totals.cached,
@@ -72,3 +74,10 @@ def _next_turn(worker: Worker, requested: str) -> tuple[LastTurn, Target]:
     target = chooser.target(requested)
     label = "" if ref is None or ref.label == worker.config.label else ref.label
     return LastTurn(model=target.model, answered_by=label), target
+
+
+def _low_budgets(worker: Worker) -> tuple[BudgetRow, ...]:
+    """Return the low budgets that concern the session, whose client key is not known here."""
+    rows = worker.payers.rows()
+    has_one_client = len({row.client for row in rows if row.client}) == 1
+    return tuple(row for row in rows if row.is_low and (has_one_client or not row.client))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy.ipc.control_messages import ClientSessionState, KeyCounts
+from ccproxy.ipc.control_messages import BudgetRow, ClientSessionState, KeyCounts
 from ccproxy.statusline.line_text import (
     ClientFacts,
     no_answer_line,
@@ -45,6 +45,12 @@ def line(columns: int = 200, color: bool = False, others=(), **fields: Any) -> s
             [],
             "Kimi · kimi-k3  keys 2/3",
             id="an unknown window",
+        ),
+        pytest.param(
+            {"low_budgets": (BudgetRow(unit="USD", period="day", limit=5, spent=4.2),)},
+            [],
+            "Kimi · kimi-k3  budget 84 % of 5 USD per day  25% of 200K",
+            id="a low budget",
         ),
         pytest.param(
             FALLBACK,
