@@ -40,7 +40,6 @@ from ccproxy.ipc.control_messages import (
     WatchRequest,
     WorkerState,
     decode_request,
-    encode,
 )
 from ccproxy.logs import LogFile
 from ccproxy.routing.retirement import NOTICE_DAYS, retirements
@@ -152,7 +151,7 @@ class ControlSocket:
         try:
             request = decode_request(line)
         except MessageError as error:
-            return encode(Refusal(error=str(error))), []
+            return encode_line(Refusal(error=str(error))), []
         activity = self._worker.activity
         match request:
             case WatchRequest(since=since):
@@ -162,8 +161,8 @@ class ControlSocket:
                 return encode_line(activity.requests(request)), []
             case ListenerRequest():
                 reply, fds = self._listener()
-                return encode(reply), fds
-        return encode(await self._reply(request)), []
+                return encode_line(reply), fds
+        return encode_line(await self._reply(request)), []
 
     async def _reply(self, request: Request) -> Reply:
         match request:

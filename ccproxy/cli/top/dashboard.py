@@ -40,6 +40,10 @@ REFRESH_SECONDS = 1.0
 LOG_LINES = "200"
 MAX_ROWS = 100
 """Requests in the table."""
+WIDE = 100
+"""Columns of a terminal that shows everything."""
+HIDDEN = 2
+"""The `drop_order` of columns that narrower terminals do not show."""
 
 RunCommand = Callable[[Sequence[str]], str]
 """Runs a command of ccproxy and returns its output."""
@@ -110,8 +114,9 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         """Fill the tables, and refresh them from then on."""
-        self._add_columns(self._entries, ENTRY_COLUMNS)
-        self._add_columns(self._requests, REQUEST_COLUMNS)
+        for table, columns in ((self._entries, ENTRY_COLUMNS), (self._requests, REQUEST_COLUMNS)):
+            for column in self._visible(columns):
+                table.add_column(column.head, key=column.head)
         self.refresh_view()
         self._entries.focus()
         self.set_interval(self._interval, self.refresh_view)
@@ -147,10 +152,10 @@ class Dashboard(App[None]):
         rows = self._snapshot.rows
         return rows[at] if 0 <= at < len(rows) else None
 
-    @staticmethod
-    def _add_columns(table: DataTable[Text], columns: Sequence[Column]) -> None:
-        for column in columns:
-            table.add_column(column.head, key=column.head)
+    def _visible(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns that fit; the others would push the last one out of sight."""
+        is_narrow = self.size.width < WIDE
+        return [column for column in columns if not (is_narrow and column.drop_order == HIDDEN)]
 
     # Actions.
 
@@ -333,18 +338,20 @@ def _fill(
     rows: Sequence[tuple[str, Sequence[str]]],
     columns: Sequence[Column],
 ) -> None:
-    """Show *rows*, each with its key; the cursor stays at the row that it is on."""
+    """Show *rows*, each with its key; the cursor stays at its row, or at the first one."""
     keys = [key for key, _ in rows]
-    selected = _key_at_cursor(table)
+    selected, was_first = _key_at_cursor(table), table.cursor_row <= 0
     if [key.value for key in table.rows] != keys:
         table.clear()
         for key, cells in rows:
-            table.add_row(*_texts(cells, columns), key=key)
-        if selected in keys:
+            table.add_row(*(text for _, text in _visible_texts(table, cells, columns)), key=key)
+        if was_first:
+            table.scroll_home(animate=False)  # the first row stays the newest
+        elif selected in keys:
             table.move_cursor(row=keys.index(selected), animate=False)
         return
     for key, cells in rows:
-        for column, text in zip(columns, _texts(cells, columns), strict=True):
+        for column, text in _visible_texts(table, cells, columns):
             if table.get_cell(key, column.head) != text:
                 table.update_cell(key, column.head, text, update_width=True)
 
@@ -355,8 +362,12 @@ def _key_at_cursor(table: DataTable[Text]) -> str | None:
     return table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
 
 
-def _texts(cells: Sequence[str], columns: Sequence[Column]) -> list[Text]:
+def _visible_texts(
+    table: DataTable[Text], cells: Sequence[str], columns: Sequence[Column]
+) -> list[tuple[Column, Text]]:
+    visible = {key.value for key in table.columns}
     return [
-        Text(cell, justify="right" if column.align_right else "left", no_wrap=True)
+        (column, Text(cell, justify="right" if column.align_right else "left", no_wrap=True))
         for cell, column in zip(cells, columns, strict=True)
+        if column.head in visible
     ]

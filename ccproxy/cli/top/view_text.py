@@ -49,7 +49,7 @@ REQUEST_COLUMNS = (
     Column(head="COST", align_right=True, drop_order=3),
     Column(head="NOTE", drop_order=1),
 )
-SPARK_LENGTH = 12
+SPARK_LENGTH = 10
 _BARS = " ▁▂▃▄▅▆▇█"
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from ccproxy.ipc.activity import ActivityEvent, encode_line
 
-COLLECT_SECONDS = 0.1
+COLLECT_SECONDS = 0.2
 """Events of this time are sent together."""
 MAX_QUEUE = 256 * 1024
 """Bytes that may wait for one watcher."""

@@ -40,7 +40,7 @@ def timeline_of(
         pings=record.pings,
         status=record.status,
         error=record.error or "",
-        reason=redact(record.reason or ""),
+        reason=redact(record.reason) if record.reason else "",
         stop_reason=record.stop_reason or "",
         input=usage.get("input_tokens") or 0,
         cached=usage.get("cache_read_input_tokens") or 0,

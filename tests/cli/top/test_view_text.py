@@ -112,7 +112,7 @@ def test_the_summary():
         ((), ""),
         ((0, 0, 0), ""),
         ((1, 0, 100), "▁ █"),
-        (tuple(range(24)), "▁▁▂▃▄▄▅▆▆▇██"),
+        (tuple(range(24)), "▁▂▃▄▅▆▇█"),
     ],
 )
 def test_sparklines(history, expected):

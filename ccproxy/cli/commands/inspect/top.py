@@ -59,12 +59,12 @@ def top(
             show(plain_view.screen(view.snapshot()))
         elif plain:
             plain_view.speak(view, interval=interval or PLAIN_SECONDS)
-        elif sys.stdout.isatty() and _has_textual():
+        elif _is_terminal() and _has_textual():
             from ccproxy.cli.top.dashboard import Dashboard
 
             Dashboard(view, run=lambda words: run_command(fleet, words), interval=interval).run()
         else:
-            if sys.stdout.isatty():
+            if not _has_textual():
                 notify(options, "For keys and tables: pip install 'ccproxy-fleet[top]'")
             plain_view.refresh(view, interval=interval or 2.0)
 
@@ -84,6 +84,11 @@ def run_command(fleet: Fleet, words: Sequence[str]) -> str:
     except subprocess.TimeoutExpired:
         return f"ccproxy {' '.join(words)} is still running after {COMMAND_SECONDS:.0f} s"
     return (done.stdout + done.stderr).strip()
+
+
+def _is_terminal() -> bool:
+    """Return True if both outputs are a terminal: Textual writes to stderr."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def _has_textual() -> bool:

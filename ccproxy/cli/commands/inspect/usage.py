@@ -19,7 +19,9 @@ from ccproxy.cli.render.budget_lines import budget_text
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, notify, show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
+from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.ipc.control_messages import RequestsRequest
 from ccproxy.text import counted, printable
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def _midnight(days: int) -> float:
         "ccproxy usage --since today",
         "ccproxy usage kimi --by day --since 30d",
         "ccproxy usage --by session --days 1",
+        "ccproxy usage --cache            # what made prompt caches miss, and what it cost",
         "ccproxy usage --by key --json | jq '.total.cost_usd'",
         "ccproxy usage --by day --by model --days 30 --csv > usage.csv",
     ],
@@ -102,6 +105,9 @@ def _midnight(days: int) -> float:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option(
+    "--cache", is_flag=True, help="Why prompt caches were missed, of the last 1,000 requests."
+)
 @click.pass_obj
 def usage(
     options: Options,
@@ -112,6 +118,7 @@ def usage(
     days: int | None,
     as_json: bool,
     as_csv: bool,
+    cache: bool,
 ) -> None:
     """
     Show the usage of the proxies named by LABEL, or of all proxies.
@@ -126,6 +133,9 @@ def usage(
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
     fleet = open_fleet(options)
+    if cache:
+        _show_cache_losses(options, fleet, labels, as_json=as_json)
+        return
     if days is not None:
         begin = _midnight(days - 1)
     by = [group for group in GROUPS if group in (groups or ("label", "model"))]
@@ -144,6 +154,26 @@ def usage(
         show("\n".join([report.as_text(), *_fleet_lines(fleet, chosen)]))
     else:
         notify(options, f"No requests {report.period()}.")
+
+
+def _show_cache_losses(
+    options: Options, fleet: Fleet, labels: Sequence[str], *, as_json: bool
+) -> None:
+    """Show the requests of running workers that read fewer tokens from the cache than before."""
+    from ccproxy.cli.render.cache_losses import cache_lines
+    from ccproxy.ipc.activity import encode_line
+    from ccproxy.supervisor.control.fleet_activity import recent_requests
+
+    chosen = known_labels(fleet, [], labels) if labels else None
+    requests = recent_requests(fleet, chosen, RequestsRequest(limit=1000)).finished
+    lost = [one for one in requests if one.cache_loss is not None]
+    if as_json:
+        rows = [json.loads(encode_line(one)) for one in lost]
+        show(json.dumps({"schema": 1, "requests": rows}, indent=2))
+    elif lines := cache_lines(lost, width=columns()):
+        show("\n".join(lines))
+    else:
+        notify(options, f"No session has missed its prompt cache in {len(requests):,} requests.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
