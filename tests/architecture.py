@@ -42,7 +42,16 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "store": (_FOUNDATION | {"routing"}, {"msgspec", "psutil"}),
     "worker": (
         _FOUNDATION | _LOGS | set(_PURE_LAYERS) | {"config", "ipc", "store"},
-        {"aiohttp", "msgspec", "multidict", "setproctitle", "structlog", "uvloop", "yarl"},
+        {
+            "aiohttp",
+            "msgspec",
+            "multidict",
+            "pypdfium2",
+            "setproctitle",
+            "structlog",
+            "uvloop",
+            "yarl",
+        },
     ),
     "supervisor": (_FOUNDATION | _LOGS | {"config", "ipc", "store"}, {"psutil"}),
     "cli": (

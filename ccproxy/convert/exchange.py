@@ -33,6 +33,7 @@ from ccproxy.protocol.messages import (
     unknown_fields,
 )
 from ccproxy.protocol.responses import objects
+from ccproxy.providers.quirks import Target
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()
@@ -146,6 +147,11 @@ class Exchange:
         if self.api == "responses":
             return ResponsesRelay(self._context)
         return ChatRelay(self._context)
+
+    @property
+    def target(self) -> Target:
+        """The provider and the model."""
+        return self._target
 
     @property
     def asked(self) -> bytes:

@@ -23,6 +23,7 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
 from ccproxy.worker.abilities.description_store import DescriptionStore
+from ccproxy.worker.abilities.pdf_texts import PdfTexts
 from ccproxy.worker.abilities.search_client import SearchClient
 from ccproxy.worker.accounting.account_watch import AccountWatch
 from ccproxy.worker.accounting.payers import Payers
@@ -104,8 +105,9 @@ class Worker:
     search: SearchClient
     descriptions: DescriptionStore | None = None
     """Of images; None if no model is named that describes them."""
-    hinted: set[str] = field(default_factory=set)
-    """Models about which the log says that they see no images."""
+    pdf_texts: PdfTexts = field(default_factory=PdfTexts)
+    hinted: set[tuple[str, str]] = field(default_factory=set)
+    """Events and models for which the log has a hint."""
     activity: Activity
     accounts: AccountWatch
     payers: Payers

@@ -149,7 +149,7 @@ class SearchLoop:
             yield {**event, "index": index}
         elif kind == "content_block_delta":
             self._pieces.append(event["delta"].get("partial_json", ""))
-        elif kind == "content_block_stop":
+        else:
             yield from self._add_search("".join(self._pieces), self._offset + event["index"])
             self._pieces = None
 

@@ -15,7 +15,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.worker.abilities.auto_mode import Judged, RequestedJudgement, requested_judgement
-from ccproxy.worker.abilities.media import as_text, needs_text
+from ccproxy.worker.abilities.media import MediaNeeds, as_text, media_needs
 from ccproxy.worker.abilities.model_round import ModelRound
 from ccproxy.worker.abilities.web_search import (
     RequestedSearch,
@@ -43,23 +43,26 @@ class Assistance(msgspec.Struct, frozen=True, kw_only=True):
     """The client's body, without filtered tools."""
     search: RequestedSearch | None = None
     judgement: RequestedJudgement | None = None
-    has_media: bool = False
-    """True: it may hold images that the model cannot see."""
+    media: MediaNeeds | None = None
+    """What becomes text, because the model cannot read it."""
 
 
 def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistance | None:
     """Return what ccproxy adds to a converted request; None if it adds nothing."""
     search = requested_search(request, exchange) if exchange.searches else None
     judgement = requested_judgement(request, exchange)
-    has_media = exchange.has_media and needs_text(request, exchange.asked, exchange.model)
-    if search is None and judgement is None and not has_media:
+    media = None
+    if exchange.has_media:
+        quirks = exchange.target.quirks
+        media = media_needs(request, exchange.asked, quirks, exchange.model)
+    if search is None and judgement is None and media is None:
         return None
     return Assistance(
         exchange=exchange,
         body=exchange.asked,
         search=search,
         judgement=judgement,
-        has_media=has_media,
+        media=media,
     )
 
 
@@ -69,12 +72,11 @@ def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistan
     if request.worker.descriptions is None and search is None:
         return None
     exchange = search.exchange if search else direct_mode.passthrough(request, body)
-    has_media = request.worker.descriptions is not None and needs_text(
-        request, body, exchange.model
-    )
-    if search is None and not has_media:
+    quirks = request.worker.rules.target_of(exchange.model).quirks
+    media = media_needs(request, body, quirks, exchange.model)
+    if search is None and media is None:
         return None
-    return Assistance(exchange=exchange, body=body, search=search, has_media=has_media)
+    return Assistance(exchange=exchange, body=body, search=search, media=media)
 
 
 async def answer_assisted(request: ClientRequest, added: Assistance) -> web.StreamResponse:
@@ -107,8 +109,8 @@ async def answer_assisted(request: ClientRequest, added: Assistance) -> web.Stre
 @asynccontextmanager
 async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[StreamSource]:
     search, body = added.search, added.body
-    if added.has_media:
-        body = await as_text(request, body)
+    if added.media is not None:
+        body = await as_text(request, body, added.media)
         search = search and replace(search, body=body)
     base: ModelRound | SearchRounds | SideSearch
     if search is None:

@@ -19,6 +19,7 @@ from ccproxy.convert.abilities.safeguards import (
 )
 from ccproxy.convert.direct.message_events import message_events
 from ccproxy.protocol import sse
+from ccproxy.protocol.literals import ABSENT
 from ccproxy.protocol.messages import read_request
 from tests import judged_actions
 from tests.messages import read_stream
@@ -54,7 +55,7 @@ def answer(text, stop_reason="end_turn"):
     ],
 )
 def test_the_rules_are_found(value, context):
-    raw = Raw(b"") if value is None else Raw(json.dumps(value).encode())
+    raw = ABSENT if value is None else Raw(json.dumps(value).encode())
     assert classifier_context(raw) == context
 
 

@@ -1,0 +1,100 @@
+"""
+The child process that reads one PDF: bytes on stdin, JSON on stdout.
+
+    python -I pdf_reader.py < file.pdf
+
+A PDF is a program for a large C++ library, and it comes from anywhere. So the process has little
+memory and time, writes no file, and imports nothing of ccproxy. It exits with 0 and
+`{"pages": [{"text", "image"}], "total"}`, or with 1 and the error on stderr. `image` is a picture
+of a page that has no text (base64 PNG, in shades of gray).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import resource
+import struct
+import sys
+import zlib
+from typing import Any
+
+MEMORY = 1024 * 1024 * 1024
+"""Bytes of address space."""
+CPU_SECONDS = 20
+MAX_PAGES = 100
+MAX_CHARACTERS = 300_000
+MAX_PICTURES = 10
+LONG_SIDE = 1500
+"""Pixels of a picture."""
+SCANNED = 16
+"""A page with fewer characters is a picture."""
+
+
+def limit() -> None:
+    """Limit this process before it reads anything."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def read(data: bytes) -> dict[str, Any]:
+    """Return the pages of the PDF *data*; raises pypdfium2's error if it is none."""
+    import pypdfium2  # the extra `pdf`; imported within the limits
+
+    document = pypdfium2.PdfDocument(data)
+    pages: list[dict[str, str]] = []
+    room, pictures = MAX_CHARACTERS, 0
+    for index in range(min(len(document), MAX_PAGES)):
+        page = document[index]
+        text = page.get_textpage().get_text_range().strip().replace("\r\n", "\n")[:room]
+        picture = ""
+        if len(text) < SCANNED and pictures < MAX_PICTURES:
+            picture = _picture(page)
+            pictures += 1
+        pages.append({"text": text, "image": picture})
+        room -= len(text)
+        if room <= 0:
+            break
+    return {"pages": pages, "total": len(document)}
+
+
+def _picture(page: Any) -> str:  # noqa: ANN401 - pypdfium2 has no types
+    scale = LONG_SIDE / max(*page.get_size(), 1.0)
+    bitmap = page.render(scale=min(scale, 4.0), grayscale=True)
+    data = bytes(bitmap.buffer)
+    rows = (
+        b"\0" + data[row * bitmap.stride : row * bitmap.stride + bitmap.width]
+        for row in range(bitmap.height)
+    )
+    return base64.b64encode(_png(bitmap.width, bitmap.height, b"".join(rows))).decode()
+
+
+def _png(width: int, height: int, rows: bytes) -> bytes:
+    """Return a PNG with 8 bits of gray per pixel; each row begins with its filter, 0."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(rows, 6)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + part(b"IHDR", head) + part(b"IDAT", pixels) + part(b"IEND", b"")
+
+
+def main() -> int:
+    """Read a PDF from stdin."""
+    limit()
+    try:
+        answer = read(sys.stdin.buffer.read())
+    except Exception as error:  # noqa: BLE001 - whatever a broken file causes
+        sys.stderr.write(f"{type(error).__name__}: {error}"[:300])
+        return 1
+    sys.stdout.write(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
