@@ -55,7 +55,9 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "supervisor": (_FOUNDATION | _LOGS | {"config", "ipc", "store"}, {"psutil"}),
     "cli": (
-        _FOUNDATION | _LOGS | {"config", "ipc", "providers", "routing", "store", "supervisor"},
+        _FOUNDATION
+        | _LOGS
+        | {"config", "ipc", "providers", "routing", "store", "statusline", "supervisor"},
         # dotenv: `keys add` and `remove` edit env files line by line.
         {"click", "dotenv", "prompt_toolkit", "psutil", "rich", "textual", "yaml"},
     ),

@@ -32,7 +32,7 @@ from ccproxy.cli.session.claude_environment import (
 from ccproxy.cli.session.fleet_picker import NO_PICKER, FleetPicker, picker_setting, valid_rows
 from ccproxy.cli.session.status_setting import status_command, status_setting
 from ccproxy.errors import UsageError
-from ccproxy.files import write_atomically
+from ccproxy.files import read_json, write_atomically
 
 _UNUSED_DAYS = 30
 """After that a file for other --settings is removed; it was written again at each use."""
@@ -267,6 +267,40 @@ def user_settings_file(environ: Mapping[str, str]) -> Path:
     """Return the file in which Claude Code saves the user's choices."""
     home = Path(environ.get("HOME") or Path.home())
     return Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude") / "settings.json"
+
+
+def read_user_settings(path: Path) -> dict[str, Any]:
+    """
+    Return the settings in *path*, to be changed; empty if there is no file.
+
+    Raises:
+        UsageError: If it is not a JSON object; it is left alone then.
+        OSError: If it cannot be read.
+
+    """
+    try:
+        document = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}\n  fix: correct it") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} is not a JSON object\n  fix: correct it")
+    return document
+
+
+def write_user_settings(path: Path, document: Mapping[str, Any]) -> None:
+    """
+    Replace the user's settings in *path*, as Claude Code writes them; the mode is kept.
+
+    Raises:
+        OSError: If they cannot be written.
+
+    """
+    target = path.resolve()  # the file may be a link into a repository of dotfiles
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+    write_atomically(target, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    target.chmod(mode)
 
 
 def _paths(environ: Mapping[str, str], cwd: Path) -> Iterator[tuple[Path, bool]]:

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ccproxy.cli.session.claude_settings import write_user_settings
 from ccproxy.files import read_json, write_atomically
 from ccproxy.routing.names import parse_ref
 
@@ -99,10 +100,7 @@ class SavedModel:
             document.pop("model", None)
         else:
             document["model"] = own
-        path = self._settings.resolve()  # the file may be a link into a repository of dotfiles
-        mode = path.stat().st_mode & 0o777
-        write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        path.chmod(mode)
+        write_user_settings(self._settings, document)
 
     def _remember_own(self, name: object) -> None:
         models = self._own_models()

@@ -34,7 +34,7 @@ def status_setting(program: str, own: Mapping[str, Any] | None = None) -> dict[s
     if own is None:
         return {"type": "command", "command": program, "refreshInterval": REFRESH_SECONDS}
     command = str(own["command"])
-    if MODULE in command:  # installed by `ccproxy statusline --install`
+    if is_ours(own):  # installed by `ccproxy statusline --install`
         command = wrapped_command(command)
     wrap = f" {WRAP} {shlex.quote(command)}" if command else ""
     return {"refreshInterval": REFRESH_SECONDS, **own, "command": program + wrap}
@@ -45,6 +45,12 @@ def status_command(setting: object) -> Mapping[str, Any] | None:
     if not isinstance(setting, Mapping) or setting.get("type") != "command":
         return None
     return setting if isinstance(setting.get("command"), str) and setting["command"] else None
+
+
+def is_ours(setting: object) -> bool:
+    """Return True if a `statusLine` setting runs our program."""
+    own = status_command(setting)
+    return own is not None and MODULE in own["command"]
 
 
 def wrapped_command(command: str) -> str:
