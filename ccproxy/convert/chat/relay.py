@@ -51,7 +51,6 @@ class ChatRelay(AnswerRelay[ChatToMessageStream]):
             if self._copy(framed, 0, out) == len(framed):
                 return
         self._template = None
-        self._has_template = False
         if event.data.strip() == chat.DONE:
             self._machine.done()
             self._end(out)
@@ -82,4 +81,3 @@ class ChatRelay(AnswerRelay[ChatToMessageStream]):
         if is_delta and event["index"] == self._machine.steady_block:
             self._misses += 1
             self._template = chunk_template.learn(chunk, data, read, event)
-            self._has_template = self._template is not None

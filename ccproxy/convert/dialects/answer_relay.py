@@ -12,6 +12,7 @@ call.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -47,7 +48,7 @@ class AnswerMachine(Protocol):
 Machine = TypeVar("Machine", bound=AnswerMachine)
 
 
-class AnswerRelay(Generic[Machine]):
+class AnswerRelay(ABC, Generic[Machine]):
     """
     Relays one answer. Created per request, used once.
 
@@ -59,8 +60,6 @@ class AnswerRelay(Generic[Machine]):
         self._context = context
         self._machine = machine
         self._decoder = sse.Decoder()
-        self._has_template = False
-        """True: `_copy` may find events to copy."""
         self._body: bytearray | None = None  # of a provider that does not stream
         self._has_read = False
         self._problem: Problem | None = None
@@ -86,9 +85,9 @@ class AnswerRelay(Generic[Machine]):
         """
         out: list[bytes] = []
         at = 0
-        if self._has_template and self._decoder.idle:
+        if self._decoder.idle:
             at = self._copy(data, 0, out)
-            if at == len(data):
+            if 0 < at == len(data):
                 return out[0] if out else b""
         try:
             self._take(data, at, out)
@@ -134,17 +133,17 @@ class AnswerRelay(Generic[Machine]):
 
     # What each dialect defines.
 
+    @abstractmethod
     def _copy(self, data: bytes, at: int, out: list[bytes]) -> int:
         """Copy the events from *at* that match the template; return where the rest begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_event(self, event: sse.ServerEvent, read: bytes, out: list[bytes]) -> None:
         """Convert one *event*, which ended in *read*."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _whole_events(self, body: bytes) -> list[Event]:
         """Return the events of an answer that came as one JSON *body*."""
-        raise NotImplementedError
 
     # The events of one read.
 
@@ -159,7 +158,7 @@ class AnswerRelay(Generic[Machine]):
             for event in self._decoder.feed(piece):
                 self._take_event(event, piece, out)
             at += len(piece)
-            if self._has_template and self._decoder.idle:
+            if self._decoder.idle:
                 at = self._copy(data, at, out)
 
     def _is_stream(self, data: bytes) -> bool:

@@ -9,6 +9,7 @@ resume (`convert/common/request_cache.py`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -30,7 +31,7 @@ _IDS = msgspec.json.Decoder(list[str])
 _encode = msgspec.json.Encoder().encode
 
 
-class ConversationWriter:
+class ConversationWriter(ABC):
     """Converts the messages of one request. Use once: `add` each message, then `finish`."""
 
     RESULT_FIELD: ClassVar[str]
@@ -55,13 +56,13 @@ class ConversationWriter:
         self.unsent = NO_CHARACTERS
         """Characters of the thinking that is not sent, and of all signatures."""
 
+    @abstractmethod
     def add(self, message: Message, index: int) -> None:
         """Convert the message at *index* of the request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> list[Entry | Raw]:
         """Return the converted entries; one `Raw` may hold several of them."""
-        raise NotImplementedError
 
     def known_ids(self) -> frozenset[str]:
         """Return the client's IDs of all calls."""
@@ -138,13 +139,13 @@ class ConversationWriter:
     def _open(self, client_id: bytes, sent_id: Raw) -> None:
         self._calls.append((client_id, self._result_entry(sent_id)))
 
+    @abstractmethod
     def _result_entry(self, sent_id: Raw) -> Entry:
         """Return the entry for the result of a call, with None for the result."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fill(self, entry: Entry, block: Block) -> list[Part]:
         """Put the result *block* into its *entry*; return what must follow it."""
-        raise NotImplementedError
 
     def _take_result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
         """Put a result into its entry; *media* collects its images and files."""

@@ -62,7 +62,6 @@ class ResponsesRelay(AnswerRelay[ResponsesToMessageStream]):
             if self._copy(framed, 0, out) == len(framed):
                 return
         self._pattern = None
-        self._has_template = False
         decoded = read_event(event, self._context.target.quirks)
         if isinstance(decoded, ProviderError):
             raise decoded.problem
@@ -78,4 +77,3 @@ class ResponsesRelay(AnswerRelay[ResponsesToMessageStream]):
             self._attempts += 1
             self._absorb = absorb
             self._pattern = delta_pattern.learn(received)
-            self._has_template = self._pattern is not None

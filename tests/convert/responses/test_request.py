@@ -195,6 +195,14 @@ def test_the_auto_mode_classifier_gets_no_reasoning():
 # Content.
 
 
+def test_an_empty_answer_between_a_call_and_its_result():
+    use = {"type": "tool_use", "id": "c1", "name": "Read", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": "done"}
+    turns = [("user", "Hi"), ("assistant", [use]), ("assistant", []), ("user", [result])]
+    sent = items(*({"role": role, "content": content} for role, content in turns))
+    assert sent[1:] == [call("c1"), output("c1")]
+
+
 def test_text_as_a_list_is_the_same_item_as_the_text():
     """Claude Code sends a message as a list while it is the last one, and as text later."""
     marked = user(text("Hi", cache_control={"type": "ephemeral"}))
