@@ -199,6 +199,7 @@ async def test_a_fleet_shows_accounts_and_keeps_them_when_killed(tmp_path, provi
         assert "undocumented" in shown.out
         status = (await home.ccproxy("status")).out
         assert "! glm: key k2 …bbbb: 5h 95 % used, resets" in status
+        await eventually(lambda: _in_usage(home, "glm  k2 …bbbb: 5h 95 % used, resets"))
         provider.pages.clear()
         await eventually(lambda: _saved(home))
         pid = await home.worker_pid("glm")
@@ -207,6 +208,10 @@ async def test_a_fleet_shows_accounts_and_keeps_them_when_killed(tmp_path, provi
         assert [one["windows"][0]["used"] for one in row["accounts"]] == [1.0, 0.95]
         assert row["keys"] == {"ready": 1, "total": 2}
         assert not any(key in json.dumps(row) for key in KEYS)
+
+
+async def _in_usage(home, text):
+    return text in (await home.ccproxy("usage")).out
 
 
 async def _with_accounts(home):

@@ -274,6 +274,8 @@ async def test_a_fleet_keeps_budgets_over_processes_restart_and_kill(tmp_path, p
         assert (status, json.loads(text)["error"]["type"]) == (429, "billing_error")
         shown = (await home.ccproxy("status")).out
         assert "! kimi: budget spent: 6,600 of 6,000 tokens per month (110 %)" in shown
+        used = (await home.ccproxy("usage", "kimi")).out
+        assert "kimi  budget: 6,600 of 6,000 tokens per month (110 %)" in used
         home.write(kimi={**settings, "BUDGET": "9k tokens/month"})
         assert (await home.ccproxy("reload")).code == 0
         assert (await ask())[0] == 200
