@@ -39,9 +39,10 @@ class Desk:
         skip_first_questions(claude.folder, claude.cwd)
 
     @contextlib.contextmanager
-    def session(self, *arguments: str) -> Iterator[Screen]:
+    def session(self, *arguments: str, pane: bool = False) -> Iterator[Screen]:
         """Start Claude Code on kimi."""
-        command = [*self.run, str(self.claude.binary), *arguments]
+        run = [*self.run[:-2], "--pane", *self.run[-2:]] if pane else self.run
+        command = [*run, str(self.claude.binary), *arguments]
         screen = Screen(command, self.claude.cwd, self.environ)
         try:
             yield screen
@@ -223,6 +224,16 @@ async def test_the_discovery_lists_the_fleet_for_a_session_started_by_hand(desk:
 
     await at_desk(story, desk)
     assert "model-b" in desk.models("glm")
+
+
+async def test_the_pane_shows_the_session_and_the_fleet(desk: Desk) -> None:
+    def story(desk: Desk) -> None:
+        with desk.session(pane=True) as screen:
+            screen.wait_for("kimi · model-b  0% of 256K")
+            screen.press(*"/ccproxy", ENTER)
+            screen.wait_for("This session", "The fleet", "glm")
+
+    await at_desk(story, desk)
 
 
 AGENT = """\

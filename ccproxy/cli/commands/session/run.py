@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,11 @@ class CommandNotFound(click.ClickException):
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] [CMD]...")
+@click.option(
+    "--pane", is_flag=True, help="Add /ccproxy and a line above the prompt to Claude Code."
+)
 @click.pass_obj
-def run(options: Options, label: str | None, command: tuple[str, ...]) -> None:
+def run(options: Options, label: str | None, command: tuple[str, ...], *, pane: bool) -> None:
     """
     Run CMD (default: claude) with every setting that makes it use LABEL.
 
@@ -66,7 +70,9 @@ def run(options: Options, label: str | None, command: tuple[str, ...]) -> None:
     if fleet.home != Path.cwd():
         notify(options, f"Config   {short_path(fleet.file)}")
     if is_claude(program, words[0]):
-        sys.exit(_run_claude(options, fleet, entry, [program, *words[1:]]))
+        sys.exit(_run_claude(options, fleet, entry, [program, *words[1:]], pane=pane))
+    if pane:
+        raise UsageError(f"--pane is for Claude Code, not for {words[0]}\n  fix: leave out --pane")
     plan = plan_session(fleet, entry)
     environ = plan.environ()
     if is_codex(program, words[0]):
@@ -131,7 +137,9 @@ def _is_named(name: str, program: str, typed: str) -> bool:
     return bool(names & {name, f"{name}.exe", f"{name}.cmd"})
 
 
-def _run_claude(options: Options, fleet: Fleet, entry: Entry, command: Sequence[str]) -> int:
+def _run_claude(
+    options: Options, fleet: Fleet, entry: Entry, command: Sequence[str], *, pane: bool
+) -> int:
     """Run Claude Code and return its exit code; its choice of a model is kept for *entry*."""
     from ccproxy.cli.commands.fleet.start import bring_up
     from ccproxy.cli.render.outcome import UP
@@ -155,6 +163,8 @@ def _run_claude(options: Options, fleet: Fleet, entry: Entry, command: Sequence[
     plan.warn(options, is_claude=True)
     if (model := plan.session[MODEL]) and not model.startswith(f"{entry.label}:"):
         notify(options, f"note: this session begins with {model}, your last choice in /model")
+    if pane:
+        plan = _with_pane(fleet, plan)
     _note_overridden(options, plan)
     path = _write_settings(fleet, plan, user_settings)
     arguments = ["--settings", str(path), *arguments]
@@ -166,6 +176,21 @@ def _run_claude(options: Options, fleet: Fleet, entry: Entry, command: Sequence[
         text = f"the model in {short_path(settings)} could not be put back: {error.strerror}"
         print_error(f"{text}\n  fix: remove the model there if its name begins with a label")
     return code
+
+
+def _with_pane(fleet: Fleet, plan: SessionPlan) -> SessionPlan:
+    """Return *plan* with the variables that load ccproxy's mod into Claude Code."""
+    from ccproxy.cli.session.claude_settings import effective_environment
+    from ccproxy.cli.session.pane_environment import pane_environment
+    from ccproxy.cli.session.status_setting import status_program
+
+    variables = pane_environment(
+        effective_environment(os.environ, plan.files),
+        python=sys.executable,
+        table=fleet.file,
+        status_line=status_program(sys.executable, fleet.home, plan.entry.label),
+    )
+    return replace(plan, session={**plan.session, **variables})
 
 
 def _note_overridden(options: Options, plan: SessionPlan) -> None:

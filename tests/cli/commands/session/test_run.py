@@ -292,6 +292,9 @@ def test_codex_knows_model_and_window():
         ),
         pytest.param(["kimi-k3", "true"], 2, 'did you mean "Kimi-K2"', id="label"),
         pytest.param(["*", "true"], 2, "matches 2 labels", id="several labels"),
+        pytest.param(
+            ["--pane", "kimi-k2", "--", "true"], 2, "--pane is for Claude Code", id="no Claude Code"
+        ),
         pytest.param([], 2, "the label is missing\n  fix: ccproxy run LABEL", id="nothing"),
         pytest.param(
             ["sh", "-c", "true"],
