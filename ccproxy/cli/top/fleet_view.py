@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ccproxy.ipc.activity import ActivityEvent, RequestTimeline
     from ccproxy.store.usage_totals import Totals
 
-STATUS_SECONDS = 1.0
+STATUS_SECONDS = 2.0
+EVENT_SECONDS = 1.0
+"""Longest wait for an event."""
 TODAY_SECONDS = 5.0
 """Time between two reads of the statistics."""
 MAX_RECENT = 200
@@ -95,7 +97,7 @@ class FleetView:
             if time.monotonic() >= next_read:
                 self._read_today()
                 next_read = time.monotonic() + TODAY_SECONDS
-            self._take(self._watch.next_events(STATUS_SECONDS))
+            self._take(self._watch.next_events(EVENT_SECONDS))
 
     def _read_past(self) -> None:
         from ccproxy.supervisor.control.fleet_activity import recent_requests

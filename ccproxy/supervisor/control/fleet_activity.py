@@ -2,8 +2,8 @@
 Requests and events of all workers of a fleet, for `events`, `requests`, `top` and `ui`.
 
 `recent_requests` asks once. `FleetWatch` keeps a connection to every worker: it finds workers that
-start later, and compares the status of the fleet every two seconds to report changes of entries and
-switches. It only reads. This module imports msgspec, so the command line imports it late.
+start later, and compares the status of the fleet every few seconds to report changes of entries
+and switches. It only reads. This module imports msgspec, so the command line imports it late.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ccproxy.supervisor.sockets.peer_credentials import trusted_peer
 from ccproxy.supervisor.sockets.unix_socket import MAX_LINE, NoAnswer, exchange
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
-STATUS_SECONDS = 2.0
+STATUS_SECONDS = 4.0
 """Time between two looks at records and status."""
 CONNECT_SECONDS = 1.0
 REPLY_SECONDS = 2.0

@@ -16,8 +16,8 @@ from contextlib import suppress
 
 from ccproxy.ipc.activity import ActivityEvent, encode_line
 
-COLLECT_SECONDS = 0.2
-"""Events of this time are sent together."""
+COLLECT_SECONDS = 0.5
+"""Time between two batches; the first event after a pause is sent at once."""
 MAX_QUEUE = 256 * 1024
 """Bytes that may wait for one watcher."""
 SEND_SECONDS = 30.0
@@ -101,11 +101,11 @@ class EventFeed:
         loop = asyncio.get_running_loop()
         while not watcher.lost:
             await watcher.has_lines.wait()
-            await asyncio.sleep(self._collect_seconds)
             watcher.is_reading = False
             async with asyncio.timeout(SEND_SECONDS):
                 await loop.sock_sendall(connection, watcher.take())
             watcher.is_reading = True
+            await asyncio.sleep(self._collect_seconds)
         self._watchers.discard(watcher)
         event = ActivityEvent(
             event="events.lost", at=time.time(), label=self._label, lost=watcher.lost

@@ -72,8 +72,10 @@ async def test_the_last_events_are_sent_when_the_worker_exits():
     one = Watching(feed)
     await eventually(lambda: feed.is_watched)
     feed.publish(event(3))
+    assert (await one.line())["at"] == 3, "the first one is sent at once"
+    feed.publish(event(4))
     one.serving.cancel()
-    assert (await one.line())["at"] == 3
+    assert (await one.line())["at"] == 4
     await one.close()
 
 
