@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from ccproxy.convert.abilities.search_results import SearchOutcome, SearchResult
+from ccproxy.protocol.json_splice import fields_of
 
 Content = dict[str, Any]
 """A content block."""
@@ -132,3 +133,34 @@ def _unpacked(packed: object) -> str:
         return base64.urlsafe_b64decode(packed.removeprefix(_OWN)).decode()
     except (binascii.Error, ValueError):
         return ""
+
+
+def without_own_searches(body: bytes) -> bytes:
+    """
+    Return *body* with the searches that ccproxy made as text; itself if there are none.
+
+    Anthropic refuses `encrypted_content` that it has not written.
+    """
+    fields = fields_of(body) if USE_PREFIX.encode() in body else None
+    if fields is None or "messages" not in fields:
+        return body
+    messages = msgspec.json.decode(fields["messages"])
+    for message in messages:
+        if isinstance(message, dict) and isinstance(message.get("content"), list):
+            message["content"] = [
+                changed for block in message["content"] for changed in _as_text(block)
+            ]
+    return msgspec.json.encode({**fields, "messages": messages})
+
+
+def _as_text(block: object) -> list[object]:
+    """Return what replaces *block* for a provider that did not make the search."""
+    if not isinstance(block, dict):
+        return [block]
+    kind = block.get("type")
+    if kind == "server_tool_use" and str(block.get("id")).startswith(USE_PREFIX):
+        return []
+    if kind == "web_search_tool_result" and str(block.get("tool_use_id")).startswith(USE_PREFIX):
+        text = f"Results of a web search:\n{found_text(block.get('content'))}"
+        return [{"type": "text", "text": text}]
+    return [{name: value for name, value in block.items() if name != "citations"}]

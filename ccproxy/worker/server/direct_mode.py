@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from ccproxy.convert.abilities.search_answer import without_own_searches
 from ccproxy.convert.content_headers import direct_headers
 from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough
@@ -161,6 +162,8 @@ async def sent_directly(
         answer = await pending.__aenter__()
     except Problem as problem:
         body = worker.lessons.learn(problem, exchange.body, exchange.model)
+        if body is None and problem.kind == "invalid_request_error":
+            body = without_own_searches(exchange.body)
         if body is None or body == exchange.body:
             raise
         worker.logs.events.info(

@@ -64,3 +64,37 @@ def test_the_message(outcome, searches):
     kinds = [block["type"] for block in message["content"]]
     assert kinds[:3] == ["server_tool_use", "web_search_tool_result", "text"]
     assert message["usage"]["server_tool_use"] == {"web_search_requests": searches}
+
+
+OWN = "srvtoolu_ccp_1"
+RESULT = {"type": "web_search_tool_result", "content": [{"url": "u", "title": "t"}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            [{"type": "server_tool_use", "id": OWN}, {**RESULT, "tool_use_id": OWN},
+             {"type": "text", "text": "a", "citations": [{}]}, "x"],
+            [{"type": "text", "text": "Results of a web search:\nt (u)"},
+             {"type": "text", "text": "a"}, "x"],
+        ),
+        (
+            [{"type": "server_tool_use", "id": "srvtoolu_1"},
+             {**RESULT, "tool_use_id": "srvtoolu_1"}, {"type": "text", "text": OWN}],
+            [{"type": "server_tool_use", "id": "srvtoolu_1"},
+             {**RESULT, "tool_use_id": "srvtoolu_1"}, {"type": "text", "text": OWN}],
+        ),
+        (OWN, OWN),
+    ],
+    ids=["own searches", "the provider's", "a text"],
+)  # fmt: skip
+def test_own_searches_become_text(content, expected):
+    body = json.dumps({"messages": [{"role": "assistant", "content": content}, 5]}).encode()
+    changed = json.loads(blocks.without_own_searches(body))
+    assert changed["messages"] == [{"role": "assistant", "content": expected}, 5]
+
+
+@pytest.mark.parametrize("body", [b'{"messages":[]}', b"srvtoolu_ccp", b'{"a":"srvtoolu_ccp"}'])
+def test_bodies_without_own_searches_stay(body):
+    assert blocks.without_own_searches(body) == body

@@ -359,3 +359,23 @@ async def test_a_failure_of_a_later_round_is_an_event(start, provider, engine):
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
     answer = await proxy.ask(prompt(tools=[SEARCH, READ], stream=True))
     assert (answer.status, answer.error["type"]) == (200, "invalid_request_error")
+
+
+async def test_own_results_are_sent_as_text_to_a_provider_that_refuses_them(start, provider):
+    refusal = "messages.1.content.1: Invalid `encrypted_content` in `search_result` block"
+
+    def scripted(call):
+        return failure(400, refusal) if "srvtoolu_ccp" in call.body.decode() else completion("ok")
+
+    provider.script(scripted)
+    proxy = await start(PROVIDER_API="messages")
+    use = {"type": "server_tool_use", "id": "srvtoolu_ccp_1", "name": "web_search", "input": {}}
+    found = [{"type": "web_search_result", "url": "https://a.example/", "title": "First"}]
+    result = {"type": "web_search_tool_result", "tool_use_id": use["id"], "content": found}
+    history = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": [use, result]},
+        {"role": "user", "content": "go on"},
+    ]
+    assert (await proxy.ask(prompt() | {"messages": history})).text == "ok"
+    assert "First (https://a.example/)" in provider.calls[1].body.decode()
