@@ -76,6 +76,7 @@ class Dashboard(App[None]):
     #entries { height: auto; max-height: 50%; }
     #keys { height: auto; max-height: 5; padding: 0 1; }
     #requests { height: 1fr; }
+    DataTable { scrollbar-size-horizontal: 1; }
     ModalScreen { align: center middle; }
     ModalScreen > VerticalScroll, ModalScreen > Vertical {
         width: 90%; height: auto; max-height: 90%; border: round; padding: 0 1;
