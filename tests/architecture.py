@@ -355,9 +355,9 @@ def _depth(node: ast.AST) -> int:
 
 def names_describe_the_content(module: Module) -> Iterator[str]:
     """No module is a collection of unrelated things."""
-    for word in module.name.split("."):
-        if word in FORBIDDEN_NAMES:
-            yield f"{module.name}: no module is called {word}"
+    for term in module.name.split("."):
+        if term in FORBIDDEN_NAMES:
+            yield f"{module.name}: no module is called {term}"
 
 
 def packages_hold_a_docstring_only(module: Module) -> Iterator[str]:
@@ -392,13 +392,13 @@ def the_host_header_is_not_trusted(module: Module) -> Iterator[str]:
 
 def providers_are_data(module: Module) -> Iterator[str]:
     """Behaviour depends on quirks in `providers.toml`, not on the name of a provider."""
-    dialects = {id(word) for word in _compared_with_a_dialect(module.tree)}
+    dialects = {id(term) for term in _compared_with_a_dialect(module.tree)}
     for condition in _conditions(module.tree):
         for node in ast.walk(condition):
             if id(node) in dialects or not isinstance(node, ast.Constant):
                 continue
-            for word in _providers_in(str(node.value).lower()):
-                yield f"{module.name}:{node.lineno} decides by the provider's name {word!r}"
+            for term in _providers_in(str(node.value).lower()):
+                yield f"{module.name}:{node.lineno} decides by the provider's name {term!r}"
 
 
 def _providers_in(text: str) -> set[str]:

@@ -47,8 +47,8 @@ def target(model: str = "m", *, provider: str = "p", **quirks: Any) -> Target:
 
 
 def request(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    said = list(messages) or [user("Hi")]
-    return {"model": "claude-opus-5-5", "max_tokens": 1024, "messages": said, **fields}
+    output = list(messages) or [user("Hi")]
+    return {"model": "claude-opus-5-5", "max_tokens": 1024, "messages": output, **fields}
 
 
 def ask(*messages: dict[str, Any], to: Target | None = None, **fields: Any) -> Asked:

@@ -85,8 +85,8 @@ def screenplay(events: Iterable[dict[str, Any]]) -> list[str]:
                 lines.append(f"{event['index']} {block['type']}{name}")
             case "content_block_delta":
                 (kind, value) = event["delta"].values()
-                shown = "!" if kind == "signature_delta" else f"+ {value}"
-                lines.append(f"{event['index']} {shown}")
+                output = "!" if kind == "signature_delta" else f"+ {value}"
+                lines.append(f"{event['index']} {output}")
             case "content_block_stop":
                 lines.append(f"{event['index']} .")
             case "message_delta":

@@ -69,14 +69,14 @@ def violations(body: dict[str, Any], *, quirks: Quirks) -> list[str]:
 
 
 def _top_level(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
-    known = KNOWN_KEYS | REASONING_KEYS[quirks.reasoning] | set(quirks.extra_body)
-    known |= {"top_k"} if quirks.top_k else set()
-    known |= {"tool_stream"} if quirks.tool_stream else set()
-    known |= {"reasoning_split"} if quirks.reasoning_split else set()
-    known |= {quirks.user_field} if quirks.user_field != "none" else set()
-    known |= {"prompt_cache_key"} if quirks.cache_key else set()
-    known -= set(quirks.refused_fields)
-    for key in body.keys() - known:
+    names = KNOWN_KEYS | REASONING_KEYS[quirks.reasoning] | set(quirks.extra_body)
+    names |= {"top_k"} if quirks.top_k else set()
+    names |= {"tool_stream"} if quirks.tool_stream else set()
+    names |= {"reasoning_split"} if quirks.reasoning_split else set()
+    names |= {quirks.user_field} if quirks.user_field != "none" else set()
+    names |= {"prompt_cache_key"} if quirks.cache_key else set()
+    names -= set(quirks.refused_fields)
+    for key in body.keys() - names:
         yield f"unknown key {key}"
     if "stream_options" in body and not (body.get("stream") and quirks.stream_options):
         yield "stream_options is refused"
@@ -176,8 +176,8 @@ def _choice(choice: Any, names: list[str], quirks: Quirks) -> Iterator[str]:
         if "function" not in quirks.tool_choices or choice["function"]["name"] not in names:
             yield f"tool_choice {choice} is refused"
     elif choice is not None:
-        word = "required" if choice == quirks.required_word else choice
-        if word not in quirks.tool_choices:
+        term = "required" if choice == quirks.required_word else choice
+        if term not in quirks.tool_choices:
             yield f"tool_choice {choice} is refused"
 
 
@@ -188,7 +188,7 @@ def _order(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
     if not messages:
         yield "no messages"
     open_ids: list[str] = []
-    seen: set[str] = set()
+    observed: set[str] = set()
     before = None
     for index, message in enumerate(messages):
         role = message["role"]
@@ -205,9 +205,9 @@ def _order(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
         if role == "system" and index and quirks.system_messages == "first":
             yield f"messages[{index}]: a second system message"
         ids = [call["id"] for call in message.get("tool_calls", ())]
-        if seen & set(ids) or len(set(ids)) < len(ids):
+        if observed & set(ids) or len(set(ids)) < len(ids):
             yield f"messages[{index}]: an id is used twice"
-        seen |= set(ids)
+        observed |= set(ids)
         open_ids += ids
         before = role
     if open_ids:
@@ -222,8 +222,8 @@ def _alternation(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str
 
 def _prefill(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
     flagged = [bool({"prefix", "partial"} & message.keys()) for message in messages]
-    wanted = quirks.prefill != "plain" and messages[-1]["role"] == "assistant"
-    if any(flagged[:-1]) or flagged[-1] != wanted:
+    expected = quirks.prefill != "plain" and messages[-1]["role"] == "assistant"
+    if any(flagged[:-1]) or flagged[-1] != expected:
         yield "the flag of a prefill is on the wrong message"
 
 

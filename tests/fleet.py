@@ -39,13 +39,13 @@ async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PA
     """
     late = time.monotonic() + within
     while True:
-        seen = look()
-        if isinstance(seen, Awaitable):
-            seen = await seen
-        if seen:
-            return seen
+        observed = look()
+        if isinstance(observed, Awaitable):
+            observed = await observed
+        if observed:
+            return observed
         if time.monotonic() > late:
-            raise TimeoutError(f"still {seen!r} after {within:.0f} s")
+            raise TimeoutError(f"still {observed!r} after {within:.0f} s")
         await asyncio.sleep(0.02)
 
 
@@ -139,14 +139,14 @@ class FleetHome:
 
     def processes(self) -> list[psutil.Process]:
         """Return every process of this fleet: its command line contains the home's path."""
-        found = []
+        result = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
-                ours = any(str(self.path) in word for word in words)
+                ours = any(str(self.path) in term for term in words)
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    result.append(process)
+        return result
 
     async def __aenter__(self) -> FleetHome:
         return self

@@ -141,10 +141,10 @@ def judged(url: str, model: str, key: str) -> Iterator[tuple[ToolCallToJudge, st
         batch = everything[start : start + BATCH]
         fields = {"model": model, **judge_request(CONTEXT, request, batch)}
         headers = {"Content-Type": "application/json", "x-api-key": key}
-        asked = urllib.request.Request(
+        question = urllib.request.Request(
             f"{url}/v1/messages", data=json.dumps(fields).encode(), headers=headers
         )
-        with urllib.request.urlopen(asked, timeout=120) as answer:
+        with urllib.request.urlopen(question, timeout=120) as answer:
             verdicts = read_verdicts(json.load(answer), batch)
         for call in batch:
             verdict = verdicts[call.id]

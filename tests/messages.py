@@ -87,8 +87,10 @@ async def ask(
 ) -> Answer:
     """Send *body* and read the answer, whole or streamed, checking every rule of the API."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    sent = {"Content-Type": "application/json", "anthropic-version": "2023-06-01"}
-    async with session.post(base_url + path, data=data, headers={**sent, **(headers or {})}) as got:
+    outgoing = {"Content-Type": "application/json", "anthropic-version": "2023-06-01"}
+    async with session.post(
+        base_url + path, data=data, headers={**outgoing, **(headers or {})}
+    ) as got:
         return read_answer(got.status, got.headers, await got.read())
 
 

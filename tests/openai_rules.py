@@ -28,15 +28,15 @@ IMAGE = re.compile(r"https?://|data:image/(png|jpeg|gif|webp);base64,")
 
 def violations(body: Mapping[str, Any], *, tolerated: Collection[str] = ()) -> list[str]:
     """Return everything in *body* that would be refused; fields of messages may be *tolerated*."""
-    found = list(_check_fields(body))
+    result = list(_check_fields(body))
     names = [tool["function"]["name"] for tool in body.get("tools", ())]
-    found += _check_tools(body.get("tools"), names)
-    found += _check_choice(body.get("tool_choice"), names)
+    result += _check_tools(body.get("tools"), names)
+    result += _check_choice(body.get("tool_choice"), names)
     if not body.get("messages"):
-        return [*found, "messages must not be empty"]
+        return [*result, "messages must not be empty"]
     for index, message in enumerate(body["messages"]):
-        found += [f"messages[{index}]: {fault}" for fault in _check_message(message, tolerated)]
-    return [*found, *_check_pairing(body["messages"])]
+        result += [f"messages[{index}]: {fault}" for fault in _check_message(message, tolerated)]
+    return [*result, *_check_pairing(body["messages"])]
 
 
 def _check_fields(body: Mapping[str, Any]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def providers() -> str:
     """Make the table of providers and of what works with each."""
     works = "tools | parallel | thinking | images | PDF | cache numbers | dialects"
     rows = [f"| `PROVIDER` | who | {works} |", "|---|---|---|---|---|---|---|---|---|"]
-    rows += (f"| `{word}` | {_row(preset)} |" for word, preset in load_presets().items())
+    rows += (f"| `{term}` | {_row(preset)} |" for term, preset in load_presets().items())
     return "\n".join(rows)
 
 

@@ -125,8 +125,8 @@ def numbered(events: Iterable[Json]) -> list[Json]:
 
 def item_events(item: Json, index: int) -> list[Json]:
     """Return the events of one item, from added to done."""
-    place = {"output_index": index}
-    inner = {"item_id": item["id"], **place}
+    location = {"output_index": index}
+    inner = {"item_id": item["id"], **location}
     parts = {
         "message": _message_events,
         "reasoning": _reasoning_events,
@@ -135,9 +135,9 @@ def item_events(item: Json, index: int) -> list[Json]:
     begun = {**item, "status": "in_progress", **_EMPTY.get(item["type"], {})}
     begun.pop("encrypted_content", None)
     return [
-        event("response.output_item.added", item=begun, **place),
+        event("response.output_item.added", item=begun, **location),
         *parts(item, inner),
-        event("response.output_item.done", item=item, **place),
+        event("response.output_item.done", item=item, **location),
     ]
 
 
@@ -160,31 +160,31 @@ def _message_events(item: Json, inner: Json) -> Iterator[Json]:
     for number, part in enumerate(item["content"]):
         kind = "refusal" if part["type"] == "refusal" else "output_text"
         field = "refusal" if kind == "refusal" else "text"
-        place = {**inner, "content_index": number}
+        location = {**inner, "content_index": number}
         extra = {} if kind == "refusal" else {"logprobs": []}
         empty = {**part, field: ""}
-        yield event("response.content_part.added", part=empty, **place)
+        yield event("response.content_part.added", part=empty, **location)
         for delta in pieces(part[field]):
-            yield event(f"response.{kind}.delta", delta=delta, **place, **extra)
-        yield event(f"response.{kind}.done", **{field: part[field]}, **place, **extra)
-        yield event("response.content_part.done", part=part, **place)
+            yield event(f"response.{kind}.delta", delta=delta, **location, **extra)
+        yield event(f"response.{kind}.done", **{field: part[field]}, **location, **extra)
+        yield event("response.content_part.done", part=part, **location)
 
 
 def _reasoning_events(item: Json, inner: Json) -> Iterator[Json]:
     for number, part in enumerate(item["summary"]):
-        place = {**inner, "summary_index": number}
-        yield event("response.reasoning_summary_part.added", part={**part, "text": ""}, **place)
+        location = {**inner, "summary_index": number}
+        yield event("response.reasoning_summary_part.added", part={**part, "text": ""}, **location)
         for delta in pieces(part["text"]):
-            yield event("response.reasoning_summary_text.delta", delta=delta, **place)
-        yield event("response.reasoning_summary_text.done", text=part["text"], **place)
-        yield event("response.reasoning_summary_part.done", part=part, **place)
+            yield event("response.reasoning_summary_text.delta", delta=delta, **location)
+        yield event("response.reasoning_summary_text.done", text=part["text"], **location)
+        yield event("response.reasoning_summary_part.done", part=part, **location)
     for number, part in enumerate(item.get("content") or ()):
-        place = {**inner, "content_index": number}
-        yield event("response.content_part.added", part={**part, "text": ""}, **place)
+        location = {**inner, "content_index": number}
+        yield event("response.content_part.added", part={**part, "text": ""}, **location)
         for delta in pieces(part["text"]):
-            yield event("response.reasoning_text.delta", delta=delta, **place)
-        yield event("response.reasoning_text.done", text=part["text"], **place)
-        yield event("response.content_part.done", part=part, **place)
+            yield event("response.reasoning_text.delta", delta=delta, **location)
+        yield event("response.reasoning_text.done", text=part["text"], **location)
+        yield event("response.content_part.done", part=part, **location)
 
 
 def _call_events(item: Json, inner: Json) -> Iterator[Json]:

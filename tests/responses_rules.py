@@ -98,15 +98,15 @@ def _parts(parts: list[Json], item: Json, position: int) -> Iterator[str]:
 
 def _pairs(items: list[Json]) -> Iterator[str]:
     open_calls: list[str] = []
-    seen: set[str] = set()
+    observed: set[str] = set()
     for item in items:
         call_id = item.get("call_id", "")
         if item["type"] == "function_call":
-            if call_id in seen or not NAME.fullmatch(call_id):
+            if call_id in observed or not NAME.fullmatch(call_id):
                 yield f"call_id {call_id!r} is repeated or not allowed"
             if not isinstance(json.loads(item["arguments"]), dict):
                 yield f"arguments of {call_id} are no object"
-            seen.add(call_id)
+            observed.add(call_id)
             open_calls.append(call_id)
         elif item["type"] == "function_call_output":
             if call_id not in open_calls:

@@ -163,8 +163,8 @@ def _deltas(shape: Shape, turn: Turn, number: int) -> Iterator[dict[str, Any]]:
             yield {"content": "</think>\n\n"}
     for piece in _halves(turn.text):
         yield {"content": piece}
-    for place, call in enumerate(_calls(shape, turn, number)):
-        yield from _pieces(shape, call, place)
+    for location, call in enumerate(_calls(shape, turn, number)):
+        yield from _pieces(shape, call, location)
 
 
 def _thinking(shape: Shape, piece: str) -> dict[str, Any]:
@@ -212,13 +212,13 @@ def whole(shape: Shape, turn: Turn, number: int) -> dict[str, Any]:
 def _thought(shape: Shape, turn: Turn) -> dict[str, Any]:
     if shape.reasoning == "tags":
         return {"content": f"<think>{turn.thought}</think>\n\n{turn.text}"}
-    said = _thinking(shape, turn.thought)
+    output = _thinking(shape, turn.thought)
     if shape.reasoning == "parts":
-        return {"content": [*said["content"], {"type": "text", "text": turn.text}]}
+        return {"content": [*output["content"], {"type": "text", "text": turn.text}]}
     if shape.reasoning == "both":
         sealed = {"type": "reasoning.encrypted", "data": SEALED, "index": 1}
-        said["reasoning_details"].append(sealed)
-    return {name: value for name, value in said.items() if name != "content"}
+        output["reasoning_details"].append(sealed)
+    return {name: value for name, value in output.items() if name != "content"}
 
 
 # ...and what is the same in both.
@@ -226,17 +226,17 @@ def _thought(shape: Shape, turn: Turn) -> dict[str, Any]:
 
 def _calls(shape: Shape, turn: Turn, number: int) -> list[dict[str, Any]]:
     calls = []
-    for place, (name, arguments) in enumerate(turn.calls):
+    for location, (name, arguments) in enumerate(turn.calls):
         made = {
-            "new": {"id": f"call_{number}_{place}"},
-            "repeated": {"id": f"call_{place}"},
-            "name:number": {"id": f"functions.{name}:{place}"},
+            "new": {"id": f"call_{number}_{location}"},
+            "repeated": {"id": f"call_{location}"},
+            "name:number": {"id": f"functions.{name}:{location}"},
             "empty": {"id": ""},
             "none": {},
         }[shape.ids]
         function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
         signed = {"extra_content": {"google": {"thought_signature": SIGNED}}}
-        more = signed if shape.signed and not place else {}
+        more = signed if shape.signed and not location else {}
         calls.append({**made, "type": "function", "function": function, **more})
     return calls
 

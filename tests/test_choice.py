@@ -104,8 +104,8 @@ async def test_http_and_the_command_line_set_the_same_switch(home, session):
     url = home.url("kimi") + "/switch_model"
     async with session.post(url, json={"preset": "night"}, headers=headers) as got:
         assert got.status == 200
-    told = (await home.ccproxy("switch", "kimi")).out
-    assert told.startswith("kimi is switched to night\n  big     glm:big\n")
+    message = (await home.ccproxy("switch", "kimi")).out
+    assert message.startswith("kimi is switched to night\n  big     glm:big\n")
 
 
 async def test_fallback_and_peer_requests_need_no_client_key_of_the_peer(home, session):

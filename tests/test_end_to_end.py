@@ -81,27 +81,27 @@ class Load:
 @asynccontextmanager
 async def load(session, base_url, *, clients=4) -> AsyncIterator[Load]:
     """Send requests from *clients* clients until the block ends."""
-    seen, over = Load(), asyncio.Event()
+    observed, over = Load(), asyncio.Event()
 
     async def client() -> None:
         while not over.is_set():
             try:
                 answer = await ask(session, base_url, prompt())
             except aiohttp.ClientConnectorError as error:
-                seen.refused.append(error)
+                observed.refused.append(error)
             except aiohttp.ClientError as error:
-                seen.broken.append(error)
+                observed.broken.append(error)
             else:
                 assert answer.text == "ok"
-                seen.answers += 1
-                seen.answered_at = time.monotonic()
+                observed.answers += 1
+                observed.answered_at = time.monotonic()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(client())
         try:
-            await eventually(lambda: seen.answers > clients)
-            yield seen
+            await eventually(lambda: observed.answers > clients)
+            yield observed
         finally:
             over.set()
 
@@ -201,12 +201,12 @@ async def test_a_stop_waits_for_open_streams(kimi, provider, session):
 
 async def test_a_restart_refuses_no_connection(kimi, session):
     before = await kimi.worker_pid("kimi")
-    async with load(session, kimi.url("kimi")) as seen:
+    async with load(session, kimi.url("kimi")) as observed:
         done = await kimi.ccproxy("restart")
-        await grows(seen)
+        await grows(observed)
     assert done.code == 0, done
     assert await kimi.worker_pid("kimi") != before
-    assert (seen.refused, seen.broken) == ([], [])
+    assert (observed.refused, observed.broken) == ([], [])
 
 
 async def is_stopping(home):
@@ -219,16 +219,18 @@ async def is_stopping(home):
 @pytest.mark.timed
 async def test_a_killed_worker_restarts_without_a_refused_connection(kimi, session):
     before = await kimi.worker_pid("kimi")
-    async with load(session, kimi.url("kimi")) as seen:
-        answers = seen.answers
+    async with load(session, kimi.url("kimi")) as observed:
+        answers = observed.answers
         os.kill(before, signal.SIGKILL)
         killed_at = time.monotonic()
         await eventually(lambda: not psutil.pid_exists(before))
-        await eventually(lambda: seen.answers > answers and seen.answered_at > killed_at + 0.1)
-        took = seen.answered_at - killed_at
-        await grows(seen)
-    assert seen.refused == []
-    assert len(seen.broken) <= 4, "only what was under way may be lost"
+        await eventually(
+            lambda: observed.answers > answers and observed.answered_at > killed_at + 0.1
+        )
+        took = observed.answered_at - killed_at
+        await grows(observed)
+    assert observed.refused == []
+    assert len(observed.broken) <= 4, "only what was under way may be lost"
     assert took < BACK_WITHIN
     row = await kimi.proxy("kimi")
     assert row["state"] == "ready"
@@ -237,10 +239,10 @@ async def test_a_killed_worker_restarts_without_a_refused_connection(kimi, sessi
 
 async def test_workers_survive_their_supervisor_and_are_adopted(kimi, session):
     worker, supervisor = await kimi.worker_pid("kimi"), await kimi.supervisor_pid()
-    async with load(session, kimi.url("kimi")) as seen:
+    async with load(session, kimi.url("kimi")) as observed:
         os.kill(supervisor, signal.SIGKILL)
         await eventually(lambda: not psutil.pid_exists(supervisor))
-        await grows(seen)
+        await grows(observed)
 
         status = await kimi.status()
         assert status["supervisor"] is None
@@ -248,8 +250,8 @@ async def test_workers_survive_their_supervisor_and_are_adopted(kimi, session):
 
         done = await kimi.ccproxy("start")
         assert done.code == 0, done
-        await grows(seen)
-    assert (seen.refused, seen.broken) == ([], [])
+        await grows(observed)
+    assert (observed.refused, observed.broken) == ([], [])
     assert await kimi.worker_pid("kimi") == worker
     assert await kimi.supervisor_pid() != supervisor
 
@@ -259,11 +261,11 @@ async def test_an_adopted_worker_is_restarted_on_the_same_port(kimi, session):
     os.kill(supervisor, signal.SIGKILL)
     await eventually(lambda: not psutil.pid_exists(supervisor))
     await kimi.ccproxy("start")
-    async with load(session, kimi.url("kimi")) as seen:
+    async with load(session, kimi.url("kimi")) as observed:
         os.kill(worker, signal.SIGKILL)
         await eventually(lambda: not psutil.pid_exists(worker))
-        await grows(seen)
-    assert seen.refused == [], "the new supervisor holds the old listening socket"
+        await grows(observed)
+    assert observed.refused == [], "the new supervisor holds the old listening socket"
 
 
 async def test_twenty_concurrent_starts_make_one_fleet(home, provider):

@@ -130,4 +130,4 @@ def test_an_error_may_end_a_stream():
     ],
 )
 def test_faults_are_found(events, fault):
-    assert any(fault in found for found in check(events)), check(events)
+    assert any(fault in result for result in check(events)), check(events)

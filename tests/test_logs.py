@@ -180,9 +180,9 @@ def test_lines_lost_to_a_full_disk_are_counted_and_reported(tmp_path, clock, mon
     room[0] = 10_000
     file.write(b"4")
     assert file.dropped == 0
-    first, told, last = (tmp_path / "a.log").read_bytes().splitlines()
+    first, message, last = (tmp_path / "a.log").read_bytes().splitlines()
     assert (first, last) == (b"1", b"4")
-    assert (json.loads(told)["event"], json.loads(told)["lines"]) == ("log.dropped", 2)
+    assert (json.loads(message)["event"], json.loads(message)["lines"]) == ("log.dropped", 2)
 
 
 def test_lost_lines_of_one_batch_are_counted_singly(tmp_path, clock, monkeypatch):
@@ -196,8 +196,8 @@ def test_lost_lines_of_one_batch_are_counted_singly(tmp_path, clock, monkeypatch
         file.write(b"1\n2\n3")
     assert (file.dropped, file.dropped_total) == (3, 3)
     file.write(b"4\n5")
-    told, *rest = (tmp_path / "a.log").read_bytes().splitlines()
-    assert (json.loads(told)["lines"], rest) == (3, [b"4", b"5"])
+    message, *rest = (tmp_path / "a.log").read_bytes().splitlines()
+    assert (json.loads(message)["lines"], rest) == (3, [b"4", b"5"])
 
 
 def test_a_full_disk_at_start_is_reported_and_not_fatal(tmp_path, clock, monkeypatch):
@@ -215,8 +215,8 @@ def test_a_full_disk_at_start_is_reported_and_not_fatal(tmp_path, clock, monkeyp
     file.write(b"2")
     file.write(b"3")
     assert (file.trouble, file.dropped, file.dropped_total) == ("", 0, 1)
-    told, *rest = (tmp_path / "a.log").read_bytes().splitlines()
-    assert (json.loads(told)["lines"], rest) == (1, [b"2", b"3"])
+    message, *rest = (tmp_path / "a.log").read_bytes().splitlines()
+    assert (json.loads(message)["lines"], rest) == (1, [b"2", b"3"])
     file.close()
 
 
@@ -279,8 +279,8 @@ def test_a_start_archives_only_the_logs_of_its_label(tmp_path):
         (tmp_path / name).write_text("x")
     moved = {path.name for path in archive_label(tmp_path, "a", now=NOON)}
     assert moved == {"a.log.20260310_120000", "a.2.log.20260310_120000"}
-    kept = {"a.b.log", "ab.log", "a.log.20260101_000000", "a.out"}
-    assert set(names(tmp_path)) == kept | moved
+    stored = {"a.b.log", "ab.log", "a.log.20260101_000000", "a.out"}
+    assert set(names(tmp_path)) == stored | moved
 
 
 # Retention.

@@ -28,8 +28,8 @@ from ccproxy.redaction import Redactor
 )
 @pytest.mark.parametrize("around", ["{}", "key {} is wrong", '"{}"', "a={}&b=1", "({})"])
 def test_text_in_the_form_of_a_key_is_masked(secret, around):
-    shown = Redactor()(around.format(secret))
-    assert shown == around.format("…" + secret[-4:])
+    output = Redactor()(around.format(secret))
+    assert output == around.format("…" + secret[-4:])
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_keys_in_headers_are_masked(text):
 @pytest.mark.parametrize("secret", ["plain-words-1234", 'with"quote\\and-more', "schlüssel-1234"])
 def test_configured_secrets_are_masked_in_text_and_json(secret):
     redact = Redactor([secret])
-    shown = "…" + secret[-4:]
-    assert redact(f"<{secret}>") == f"<{shown}>"
+    output = "…" + secret[-4:]
+    assert redact(f"<{secret}>") == f"<{output}>"
     assert secret[:8] not in redact(json.dumps({"k": secret}, ensure_ascii=False))
 
 

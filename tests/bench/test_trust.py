@@ -47,9 +47,9 @@ def test_every_run_says_what_it_is():
 
 
 def test_a_question_can_be_recognised():
-    found = MARK.search(json.dumps(question(42, True)).encode())
-    assert found is not None
-    assert found[1] == b"42"
+    result = MARK.search(json.dumps(question(42, True)).encode())
+    assert result is not None
+    assert result[1] == b"42"
     assert "mark-42" in json.dumps(whole("mark-42"))
 
 

@@ -37,7 +37,7 @@ class Case:
         model: What is asked for; it reaches the provider unchanged.
         request: Fields of the Messages request beside model, max_tokens and a user's "hello".
         answers: What the provider says; a plain "ok" by default.
-        sent: What must have reached the provider, as the body of its (last) request.
+        provider_body: What must have reached the provider, as the body of its (last) request.
         message: What the client must get: the message, put together if it was streamed.
         error: The error that the client must get instead, with its `status`.
         ways: Whether it is played whole, streamed, or (the default) both.
@@ -49,7 +49,7 @@ class Case:
     model: str = "some-model"
     request: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[Script, ...] = (completion("ok"),)
-    sent: Expected = field(default_factory=dict)
+    provider_body: Expected = field(default_factory=dict)
     message: Expected = field(default_factory=dict)
     error: Expected = field(default_factory=dict)
     ways: tuple[bool, ...] = (False, True)
@@ -64,16 +64,16 @@ class Case:
 
 def check(content: Any, expected: Expected) -> None:
     """Compare *content* with *expected*."""
-    for path, wanted in expected.items():
-        found = at(content, path)
-        story = f"{path} is {_short(found)}, wanted {_short(wanted)}"
-        if wanted is ABSENT:
-            assert found is ABSENT, story
-        elif callable(wanted):
-            assert found is not ABSENT, story
-            assert wanted(found), story
+    for path, goal in expected.items():
+        result = at(content, path)
+        story = f"{path} is {_short(result)}, wanted {_short(goal)}"
+        if goal is ABSENT:
+            assert result is ABSENT, story
+        elif callable(goal):
+            assert result is not ABSENT, story
+            assert goal(result), story
         else:
-            assert found == wanted, story
+            assert result == goal, story
 
 
 def at(content: Any, path: str) -> Any:

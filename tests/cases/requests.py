@@ -47,7 +47,7 @@ CASES = (
     Case(
         rule="system text comes first",
         request={"system": "Be brief."},
-        sent={
+        provider_body={
             "messages.0": {"role": "system", "content": "Be brief."},
             "messages.1": {"role": "user", "content": "hello"},
         },
@@ -55,27 +55,30 @@ CASES = (
     Case(
         rule="system blocks are joined with a blank line",
         request={"system": [text("One.", **CACHED), text("Two.")]},
-        sent={"messages.0.content": "One.\n\nTwo.", "messages": lacks("cache_control")},
+        provider_body={"messages.0.content": "One.\n\nTwo.", "messages": lacks("cache_control")},
     ),
     Case(
         rule="Claude Code's attribution line is not for others",
         request={"system": [text("x-anthropic-billing-header: cc_version=2"), text("Be brief.")]},
-        sent={"messages.0.content": "Be brief."},
+        provider_body={"messages.0.content": "Be brief."},
     ),
     Case(
         rule="a system message in the conversation keeps its place",
         request={"messages": [user("one"), {"role": "system", "content": "From now on: short."}]},
-        sent={"messages": kinds("user", "system"), "messages.1.content": "From now on: short."},
+        provider_body={
+            "messages": kinds("user", "system"),
+            "messages.1.content": "From now on: short.",
+        },
     ),
     Case(
         rule="text is the same as string and as block",
         request={"messages": [user(text("hello"))]},
-        sent={"messages.0": {"role": "user", "content": "hello"}},
+        provider_body={"messages.0": {"role": "user", "content": "hello"}},
     ),
     Case(
         rule="a picture becomes a data URL",
         request={"messages": [user(text("What is this?"), IMAGE)]},
-        sent={
+        provider_body={
             "messages.0.content": kinds("text", "image_url"),
             "messages.0.content.1.image_url.url": f"data:image/png;base64,{PNG}",
         },
@@ -90,7 +93,7 @@ CASES = (
                 )
             ]
         },
-        sent={"messages.0.content.1.image_url.url": "https://x.test/a.png"},
+        provider_body={"messages.0.content.1.image_url.url": "https://x.test/a.png"},
     ),
     Case(
         rule="unknown blocks and fields are left out",
@@ -100,7 +103,11 @@ CASES = (
             "metadata": {"user_id": "u" * 100},
             "mcp_servers": [],
         },
-        sent={"messages.0.content": has("hi"), "context_management": ABSENT, "mcp_servers": ABSENT},
+        provider_body={
+            "messages.0.content": has("hi"),
+            "context_management": ABSENT,
+            "mcp_servers": ABSENT,
+        },
     ),
     # Tools.
     Case(
@@ -113,7 +120,7 @@ CASES = (
                 user(result(content="a.txt")),
             ],
         },
-        sent={
+        provider_body={
             "messages": kinds("user", "assistant", "tool"),
             "messages.1.content": "Listing.",
             "messages.1.tool_calls.0.id": "toolu_1",
@@ -135,7 +142,7 @@ CASES = (
                 user(text("and now?"), result("toolu_b", "B"), result("toolu_a", "A")),
             ],
         },
-        sent={
+        provider_body={
             "messages": kinds("user", "assistant", "tool", "tool", "user"),
             "messages.-1.content": "and now?",
         },
@@ -150,7 +157,7 @@ CASES = (
                 user(result(content=[text("A"), text("B")])),
             ],
         },
-        sent={"messages.2.content": has("A"), "messages.2.tool_call_id": "toolu_1"},
+        provider_body={"messages.2.content": has("A"), "messages.2.tool_call_id": "toolu_1"},
     ),
     Case(
         rule="a failed result says so",
@@ -162,7 +169,9 @@ CASES = (
                 user(result(content="no such file", is_error=True)),
             ],
         },
-        sent={"messages.2.content": lambda value: "rror" in value and "no such file" in value},
+        provider_body={
+            "messages.2.content": lambda value: "rror" in value and "no such file" in value
+        },
     ),
     Case(
         rule="a result without content is accepted",
@@ -174,7 +183,10 @@ CASES = (
                 user({"type": "tool_result", "tool_use_id": "toolu_1"}),
             ],
         },
-        sent={"messages.2.role": "tool", "messages.2.content": lambda value: value is not None},
+        provider_body={
+            "messages.2.role": "tool",
+            "messages.2.content": lambda value: value is not None,
+        },
     ),
     Case(
         rule="a picture in a result follows as a picture, never as text",
@@ -182,7 +194,7 @@ CASES = (
             "tools": [BASH],
             "messages": [user("go"), assistant(use()), user(result(content=[IMAGE]))],
         },
-        sent={
+        provider_body={
             "messages.2.content": lacks(PNG[:40]),
             "messages.3.role": "user",
             "messages.3.content": has(f"data:image/png;base64,{PNG}"),
@@ -191,12 +203,12 @@ CASES = (
     Case(
         rule="a call that was never answered gets an answer",
         request={"tools": [BASH], "messages": [user("go"), assistant(use()), user("never mind")]},
-        sent={"messages": kinds("user", "assistant", "tool", "user")},
+        provider_body={"messages": kinds("user", "assistant", "tool", "user")},
     ),
     Case(
         rule="a result without its call becomes text",
         request={"messages": [user(result("toolu_lost", "left over"))]},
-        sent={"messages.0.role": "user", "messages.0.content": has("left over")},
+        provider_body={"messages.0.role": "user", "messages.0.content": has("left over")},
     ),
     Case(
         rule="a long tool name is shortened the same everywhere",
@@ -205,7 +217,7 @@ CASES = (
             "tool_choice": {"type": "tool", "name": LONG_NAME},
             "messages": [user("go"), assistant(use(name=LONG_NAME)), user(result())],
         },
-        sent={
+        provider_body={
             "": lambda body: (
                 len(
                     {
@@ -222,18 +234,20 @@ CASES = (
     Case(
         rule="server tools stay behind",
         request={"tools": [BASH, {"type": "web_search_20250305", "name": "web_search"}]},
-        sent={"tools": lambda tools: [tool["function"]["name"] for tool in tools] == ["Bash"]},
+        provider_body={
+            "tools": lambda tools: [tool["function"]["name"] for tool in tools] == ["Bash"]
+        },
     ),
     Case(
         rule="a schema without type is one of an object",
         request={"tools": [{"name": "Now", "input_schema": {}}]},
-        sent={"tools.0.function.parameters.type": "object"},
+        provider_body={"tools.0.function.parameters.type": "object"},
     ),
     *(
         Case(
             rule=f"tool_choice {choice['type']}",
             request={"tools": [BASH], "tool_choice": choice},
-            sent={"tool_choice": wanted},
+            provider_body={"tool_choice": wanted},
         )
         for choice, wanted in (
             ({"type": "auto"}, lambda value: value == "auto"),
@@ -248,7 +262,7 @@ CASES = (
             "tools": [BASH],
             "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
         },
-        sent={"parallel_tool_calls": False},
+        provider_body={"parallel_tool_calls": False},
     ),
     # Thinking.
     Case(
@@ -264,13 +278,13 @@ CASES = (
                 user("more"),
             ]
         },
-        sent={"messages": lacks("SECRET"), "messages.1.content": "Done."},
+        provider_body={"messages": lacks("SECRET"), "messages.1.content": "Done."},
     ),
     *(
         Case(
             rule=f"thinking {thinking['type']} is accepted and not forwarded to a plain server",
             request={"thinking": thinking, "max_tokens": 4000},
-            sent={"thinking": ABSENT, "reasoning_effort": ABSENT},
+            provider_body={"thinking": ABSENT, "reasoning_effort": ABSENT},
         )
         for thinking in (
             {"type": "enabled", "budget_tokens": 2000},
@@ -281,17 +295,17 @@ CASES = (
     # Sampling.
     Case(
         rule="what the client did not ask for is not added",
-        sent={"temperature": ABSENT, "top_p": ABSENT, "stop": ABSENT, "tools": ABSENT},
+        provider_body={"temperature": ABSENT, "top_p": ABSENT, "stop": ABSENT, "tools": ABSENT},
     ),
     Case(
         rule="sampling goes as asked",
         request={"temperature": 0.3, "top_p": 0.9, "stop_sequences": ["END"]},
-        sent={"temperature": 0.3, "top_p": 0.9, "stop": ["END"], "max_tokens": 100},
+        provider_body={"temperature": 0.3, "top_p": 0.9, "stop": ["END"], "max_tokens": 100},
     ),
     Case(
         rule="usage is asked for in streams",
         ways=(True,),
-        sent={"stream": True, "stream_options.include_usage": True},
+        provider_body={"stream": True, "stream_options.include_usage": True},
     ),
     # Providers that leave the common path.
     Case(
@@ -299,7 +313,7 @@ CASES = (
         provider="openai",
         model="gpt-5",
         request={"temperature": 0.5},
-        sent={"max_completion_tokens": 100, "max_tokens": ABSENT, "temperature": ABSENT},
+        provider_body={"max_completion_tokens": 100, "max_tokens": ABSENT, "temperature": ABSENT},
         source="pydantic-ai profiles/openai.py; JohnnyZ93/oai-compatible-copilot#19",
     ),
     Case(
@@ -312,7 +326,7 @@ CASES = (
             "tools": [BASH],
             "messages": [user("go"), assistant(use()), user(result())],
         },
-        sent={"messages.1.reasoning_content": lambda value: isinstance(value, str)},
+        provider_body={"messages.1.reasoning_content": lambda value: isinstance(value, str)},
         source="vercel/ai#13203",
     ),
     Case(
@@ -327,7 +341,7 @@ CASES = (
                 user(result("toolu_01ABC-def")),
             ],
         },
-        sent={
+        provider_body={
             "messages.1.tool_calls.0.id": lambda value: len(value) == 9 and value.isalnum(),
             "": lambda body: (
                 body["messages"][1]["tool_calls"][0]["id"] == body["messages"][2]["tool_call_id"]
@@ -340,7 +354,7 @@ CASES = (
         provider="mistral",
         model="mistral-large-latest",
         ways=(True,),
-        sent={"stream_options": ABSENT, "stream": True},
+        provider_body={"stream_options": ABSENT, "stream": True},
         source="Mistral 422 extra_forbidden",
     ),
     Case(
@@ -349,7 +363,7 @@ CASES = (
         model="glm-4.6",
         request={"tools": [BASH], "tool_choice": {"type": "any"}},
         ways=(True,),
-        sent={"tool_choice": lambda value: value == "auto", "tool_stream": True},
+        provider_body={"tool_choice": lambda value: value == "auto", "tool_stream": True},
         source="docs.z.ai/guides/tools/stream-tool",
     ),
     Case(
@@ -371,7 +385,7 @@ CASES = (
                 }
             ]
         },
-        sent={
+        provider_body={
             "tools.0.function.parameters.$schema": ABSENT,
             "tools.0.function.parameters.properties.$schema.type": "string",
             "tools.0.function.parameters.properties.seconds.exclusiveMinimum": ABSENT,
@@ -384,7 +398,7 @@ CASES = (
         model="qwen3-max",
         request={"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4000},
         ways=(False,),
-        sent={"stream": lambda value: value is True, "enable_thinking": True},
+        provider_body={"stream": lambda value: value is True, "enable_thinking": True},
         message={"content.0.text": "ok"},
         source="new-api#1109",
     ),
@@ -400,7 +414,7 @@ CASES = (
                 user(result()),
             ],
         },
-        sent={"messages.1.reasoning_content": ABSENT, "messages.1.reasoning": ABSENT},
+        provider_body={"messages.1.reasoning_content": ABSENT, "messages.1.reasoning": ABSENT},
         source="tashfeenahmed/freellmapi#1070",
     ),
 )

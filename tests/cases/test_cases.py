@@ -55,26 +55,26 @@ async def play(case, upstream, workers, client, *, streamed) -> Answer:
     before = len(upstream.calls)
     url = await workers.url(case.provider)
     answer = await ask(client, url, case.body(stream=streamed))
-    sent = [call.json for call in upstream.calls[before:]]
-    if case.sent:
-        assert sent, f"nothing was sent: {answer.status} {answer.error}"
-        check(sent[-1], case.sent)
+    outgoing = [call.json for call in upstream.calls[before:]]
+    if case.provider_body:
+        assert outgoing, f"nothing was sent: {answer.status} {answer.error}"
+        check(outgoing[-1], case.provider_body)
     if case.error:
         assert answer.error is not None, answer
         check({"status": answer.status, **answer.headers, **answer.error}, case.error)
     else:
         assert answer.error is None, answer.error
         check(answer.message, case.message)
-    for body in sent:
+    for body in outgoing:
         assert violations(strictly_openai(body)) == []
     return answer
 
 
 def strictly_openai(body):
     """Remove the fields that only some providers understand."""
-    known = {"reasoning_content", "reasoning", "reasoning_details", "prefix", "partial"}
+    names = {"reasoning_content", "reasoning", "reasoning_details", "prefix", "partial"}
     messages = [
-        {name: value for name, value in message.items() if name not in known}
+        {name: value for name, value in message.items() if name not in names}
         for message in body["messages"]
     ]
     extra = {"thinking", "enable_thinking", "thinking_budget", "reasoning", "reasoning_split"}

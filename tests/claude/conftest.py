@@ -20,9 +20,9 @@ def claude_binary(request) -> Path:
     """$CCPROXY_CLAUDE, or what `make test-claude` has installed."""
     if named := os.environ.get("CCPROXY_CLAUDE"):
         return Path(named)
-    found = sorted((ROOT / ".claude-code").glob(INSTALLED))
-    if found:
-        return found[0]
+    result = sorted((ROOT / ".claude-code").glob(INSTALLED))
+    if result:
+        return result[0]
     reason = "needs Claude Code: run `make test-claude`, or set CCPROXY_CLAUDE to its binary"
     if request.config.getoption("markexpr") == "claude":
         pytest.fail(reason)  # with -m claude, a skip would look like a success

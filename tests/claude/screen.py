@@ -66,10 +66,10 @@ class Screen:
         """Read until the screen shows every one of *texts*."""
         late = time.monotonic() + PATIENCE
         while not all(text in self.text for text in texts):
-            left = late - time.monotonic()
-            assert left > 0, f"still no {texts} on the screen:\n{self.text}"
+            remaining = late - time.monotonic()
+            assert remaining > 0, f"still no {texts} on the screen:\n{self.text}"
             assert not self._is_closed, f"ended without {texts}:\n{self.text}"
-            self._read(min(left, 1.0))
+            self._read(min(remaining, 1.0))
         return self.text
 
     def press(self, *keys: str) -> None:

@@ -34,7 +34,7 @@ async def providers(home: FleetHome):
     """A provider for each of kimi and glm (Chat Completions) and native (Messages)."""
     async with AsyncExitStack() as stack:
         names = ("kimi", "glm", "native")
-        found = {name: await stack.enter_async_context(Provider()) for name in names}
+        result = {name: await stack.enter_async_context(Provider()) for name in names}
         api = {"native": {"PROVIDER_API": "messages"}}
         home.write(
             **{
@@ -46,12 +46,12 @@ async def providers(home: FleetHome):
                     "HISTORY": "on",
                     **api.get(name, {}),
                 }
-                for name, provider in found.items()
+                for name, provider in result.items()
             }
         )
         table = home.path / "ccproxy.toml"
         table.write_text(table.read_text() + RULES)
-        yield found
+        yield result
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def models(provider: Provider) -> list[str]:
 
 def counting(call: Call) -> Answer:
     """Let an agent count and report its result, with reasoning in between."""
-    said = json.dumps(call.json["messages"])
-    if "7 files" in said:
+    output = json.dumps(call.json["messages"])
+    if "7 files" in output:
         return completion("There are seven.", reasoning="So it is seven.")
     names = {tool["function"]["name"] for tool in call.json["tools"]}
     (name,) = names & {"Agent", "Task"}
@@ -129,8 +129,8 @@ async def switched_in_the_middle(claude, home, providers) -> None:
     kimi.script(completion("Back at kimi."))
     (await claude.run("And now?", "--continue")).expect("Back at kimi.")
     assert models(kimi)[-1] == "kimi-other"
-    said = json.dumps(kimi.calls[-1].json["messages"])
-    assert "Seven, from native." in said
+    output = json.dumps(kimi.calls[-1].json["messages"])
+    assert "Seven, from native." in output
 
 
 async def test_hint_headers_name_class_and_agent(claude, home, providers):
@@ -160,9 +160,9 @@ async def test_thinking_of_one_provider_meets_another(claude, home, providers):
     assert done.code == 0, done
     glm.script(completion("Seven, from GLM."))
     (await claude.run("Really?", "--continue")).expect("Seven, from GLM.")
-    said = json.dumps(glm.calls[-1].json["messages"])
-    assert "There are seven." in said
-    assert "Seven, from native." in said
+    output = json.dumps(glm.calls[-1].json["messages"])
+    assert "There are seven." in output
+    assert "Seven, from native." in output
     await each_turn_once(home)
 
 
@@ -170,7 +170,7 @@ async def each_turn_once(home: FleetHome) -> None:
     """Each answer is once in the history, in that of the entry that gave it."""
     texts = [turn["content"] for label in home.ports for turn in await history(home, label)]
     for text in ("There are seven.", "Seven, from native.", "Seven, from GLM."):
-        assert sum(text in said for said in texts) == 1, texts
+        assert sum(text in output for output in texts) == 1, texts
 
 
 async def history(home: FleetHome, label: str) -> list[dict[str, str]]:
@@ -178,7 +178,7 @@ async def history(home: FleetHome, label: str) -> list[dict[str, str]]:
     while True:
         done = await home.ccproxy("history", label, "--json")
         turns = [json.loads(line) for line in done.out.splitlines() if line.startswith("{")]
-        said = [turn for turn in turns if turn.get("role") == "assistant"]
-        if said or time.monotonic() > late:
-            return said
+        output = [turn for turn in turns if turn.get("role") == "assistant"]
+        if output or time.monotonic() > late:
+            return output
         await asyncio.sleep(0.2)

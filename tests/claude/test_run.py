@@ -120,14 +120,14 @@ async def test_each_model_has_its_own_context_window(alias, window, fleet):
     done = await fleet.home.ccproxy("switch", "kimi", "--small", "glm:model-s")
     assert done.code == 0, done
     command = [*fleet.ccproxy, "run", "kimi", "--", str(fleet.claude.binary)]
-    shown = await fleet.text([*command, "-p", "--model", alias, "/context"])
-    assert f"/ {window}" in shown
+    output = await fleet.text([*command, "-p", "--model", alias, "/context"])
+    assert f"/ {window}" in output
 
 
 async def test_a_shell_uses_the_proxy_whatever_model_is_saved(fleet):
     fleet.save(model="glm:big")
     env = shlex.join([*fleet.ccproxy, "-q", "env", "kimi", "--shell", "bash"])
     claude = shlex.join([str(fleet.claude.binary), "-p", "Hi"])
-    shown = await fleet.text(["bash", "-c", f'eval "$({env})" && {claude}'])
-    assert "ok" in shown
+    output = await fleet.text(["bash", "-c", f'eval "$({env})" && {claude}'])
+    assert "ok" in output
     assert requests(fleet) == {("model-b", KEYS["kimi"])}

@@ -203,9 +203,9 @@ async def test_a_subagent_has_a_conversation_of_its_own(claude, provider):
     }
 
     def script(call: Call) -> Answer:
-        asked = "\n".join(map(text_of, messages(call, "user")))
+        request = "\n".join(map(text_of, messages(call, "user")))
         answered = results(call)
-        if "Count the files, agent." in asked:
+        if "Count the files, agent." in request:
             return completion("I counted 7 files.")
         if any("7 files" in text for text in answered.values()):
             return completion("There are seven.")

@@ -48,13 +48,13 @@ def settings(preset: str, provider) -> dict[str, str]:
     return {"PROVIDER": preset, "PROVIDER_BASE_URL": provider.url, **key, **tiers}
 
 
-def said(call: Call, role: str) -> list[dict[str, Any]]:
+def texts_of(call: Call, role: str) -> list[dict[str, Any]]:
     return [message for message in call.json["messages"] if message["role"] == role]
 
 
 def results(call: Call) -> list[str]:
     """What the calls gave; a part with a cache mark is text all the same."""
-    contents = [message["content"] for message in said(call, "tool")]
+    contents = [message["content"] for message in texts_of(call, "tool")]
     return [each if isinstance(each, str) else each[0]["text"] for each in contents]
 
 
@@ -72,7 +72,7 @@ async def test_a_tool_loop_with_thinking(claude_binary, home, provider, tmp_path
         assert violations(call.json, quirks=quirks_of(preset)) == [], f"request {call.number}"
     last = provider.calls[-1]
     assert results(last) == ["one-21", "two-22", "ünï-23"]
-    history = json.dumps(said(last, "assistant"), ensure_ascii=False)
+    history = json.dumps(texts_of(last, "assistant"), ensure_ascii=False)
     takes = shows_thinking(preset) and quirks_of(preset).history != "drop"
     assert (TURNS[0].thought in history) is takes
     assert (TURNS[1].thought in history) is takes
@@ -108,10 +108,12 @@ async def test_an_empty_signed_block_comes_back_wherever_it_stands(
     session = await claude.run("Go")
     session.expect("Done.")
     calls = [
-        call for message in said(provider.calls[-1], "assistant") for call in message["tool_calls"]
+        call
+        for message in texts_of(provider.calls[-1], "assistant")
+        for call in message["tool_calls"]
     ]
-    found = [call["extra_content"]["google"]["thought_signature"] for call in calls]
-    assert found == ["early-1", "late-2", "late-3"]
+    result = [call["extra_content"]["google"]["thought_signature"] for call in calls]
+    assert result == ["early-1", "late-2", "late-3"]
 
 
 async def test_a_session_changes_its_provider_twice(claude_binary, home, provider, tmp_path):
@@ -137,7 +139,7 @@ async def test_a_session_changes_its_provider_twice(claude_binary, home, provide
         assert violations(call.json, quirks=quirks_of(name)) == [], f"request {number}"
     assert results(provider.calls[-1]) == ["11-41", "22-42", "33-43"]
     turns = [
-        message for message in said(provider.calls[-1], "assistant") if "tool_calls" in message
+        message for message in texts_of(provider.calls[-1], "assistant") if "tool_calls" in message
     ]
     assert [turn["reasoning_content"] for turn in turns] == ["Thought 1.", "", "Thought 3."]
     everything = "".join(call.body.decode() for call in provider.calls)

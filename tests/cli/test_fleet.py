@@ -170,15 +170,15 @@ def test_a_mistake_in_any_file_changes_nothing(verb, demo, process):
 
 
 @pytest.mark.parametrize(
-    ("taken", "code"),
+    ("durations", "code"),
     [pytest.param(["Demo"], 1, id="one of two"), pytest.param(["Demo", "Other"], 5, id="all")],
 )
-def test_a_port_in_use_is_reported_and_the_other_proxies_start(taken, code, demo, process):
-    strangers = [socket.create_server(("127.0.0.1", port_of(demo, label))) for label in taken]
+def test_a_port_in_use_is_reported_and_the_other_proxies_start(durations, code, demo, process):
+    strangers = [socket.create_server(("127.0.0.1", port_of(demo, label))) for label in durations]
     try:
         done = process("start")
         assert done.returncode == code, done.stdout + done.stderr
-        assert done.stdout.count("✗") == len(taken)
+        assert done.stdout.count("✗") == len(durations)
         assert f"port {port_of(demo, 'Demo')} in use by" in done.stdout
         assert f"(pid {os.getpid()}, " in done.stdout
         assert "fix: stop the other program, or give Demo another port" in done.stdout

@@ -94,9 +94,9 @@ def codex_binary(request) -> Path:
     """$CCPROXY_CODEX, or what `make test-codex` has installed."""
     if named := os.environ.get("CCPROXY_CODEX"):
         return Path(named)
-    found = sorted((ROOT / ".codex-cli").glob(INSTALLED))
-    if found:
-        return found[0]
+    result = sorted((ROOT / ".codex-cli").glob(INSTALLED))
+    if result:
+        return result[0]
     reason = "needs Codex CLI: run `make test-codex`, or set CCPROXY_CODEX to its binary"
     if request.config.getoption("markexpr") == "codex":
         pytest.fail(reason)  # with -m codex, a skip would look like a success

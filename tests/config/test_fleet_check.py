@@ -54,7 +54,7 @@ def test_a_loop_through_another_entry_is_reported(fleet, write, complaints):
 
 
 @pytest.mark.parametrize(
-    ("kimi", "demo", "told"),
+    ("kimi", "demo", "message"),
     [
         pytest.param(
             "BIG_MODEL=Demo:big",
@@ -80,14 +80,14 @@ def test_a_loop_through_another_entry_is_reported(fleet, write, complaints):
         ),
     ],
 )
-def test_a_cycle_of_tiers_is_reported_with_its_lines(write, kimi, demo, told, complaints):
+def test_a_cycle_of_tiers_is_reported_with_its_lines(write, kimi, demo, message, complaints):
     url = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\n"
     write("envs/kimi.env", f"# Kimi\nPROVIDER_API_KEY={KEY}\n{url}{kimi}\n")
     write("envs/demo.env", f"PROVIDER_API_KEY={KEY}\n{url}{demo}\n")
     table = write("ccproxy.toml", 'proxies = ["8081:envs/kimi.env:Kimi","8082:envs/demo.env:Demo"]')
     [expected] = complaints(load_all, table)
     assert expected.startswith("envs/")
-    assert expected.partition(" in a cycle: ")[2].partition("\n    fix")[0].startswith(told)
+    assert expected.partition(" in a cycle: ")[2].partition("\n    fix")[0].startswith(message)
 
 
 def test_a_chain_of_entries_is_not_a_cycle(write):

@@ -53,7 +53,7 @@ def environ_of(places: Path, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("cwd", "option", "variable", "found"),
+    ("cwd", "option", "variable", "expected"),
     [
         pytest.param("home/cwd", "../../option.toml", "x", "option.toml", id="option"),
         pytest.param("home/cwd", None, "../../variable.toml", "variable.toml", id="variable"),
@@ -66,11 +66,11 @@ def environ_of(places: Path, **more: str) -> dict[str, str]:
     ],
 )
 @pytest.mark.usefixtures("after_make_run")
-def test_the_order_of_the_locations(places, monkeypatch, cwd, option, variable, found):
+def test_the_order_of_the_locations(places, monkeypatch, cwd, option, variable, expected):
     monkeypatch.chdir(places / cwd)
     environ = environ_of(places, CCPROXY_CONFIG=variable)
-    assert find_config(option, environ=environ) == places / found
-    assert place_for_config(option, environ=environ) == places / found
+    assert find_config(option, environ=environ) == places / expected
+    assert place_for_config(option, environ=environ) == places / expected
 
 
 def test_the_config_folder_without_xdg(write, here, monkeypatch):
@@ -157,8 +157,8 @@ def test_a_table_above_must_be_the_users(folder_mode, mode, is_used, write, here
     monkeypatch.chdir(here / "shared/cwd")
     file.chmod(mode)
     file.parent.chmod(folder_mode)
-    found = place_for_config(None, environ=environ_of(here))
-    assert (found == file) is is_used
+    result = place_for_config(None, environ=environ_of(here))
+    assert (result == file) is is_used
 
 
 def test_a_table_of_the_environment_must_be_the_users(after_make_run, places, monkeypatch):
@@ -184,8 +184,8 @@ def test_a_group_that_may_write(group, members, is_used, write, here, monkeypatc
     monkeypatch.chdir(here / "cwd/src")
     file.chmod(0o664)
     monkeypatch.setattr(grp, "getgrgid", shared_by(group, members))
-    found = place_for_config(None, environ=environ_of(here))
-    assert (found == file) is is_used
+    result = place_for_config(None, environ=environ_of(here))
+    assert (result == file) is is_used
 
 
 def test_a_table_of_another_user_is_not_used(write, here, monkeypatch):
@@ -239,7 +239,7 @@ def test_every_searched_location_is_reported(write, here, complaints, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("option", "environ", "place"),
+    ("option", "environ", "location"),
     [
         pytest.param("new.toml", {}, "new.toml", id="where the option says"),
         pytest.param(".", {}, "ccproxy.toml", id="in the folder that the option names"),
@@ -247,5 +247,5 @@ def test_every_searched_location_is_reported(write, here, complaints, monkeypatc
         pytest.param(None, {"XDG_CONFIG_HOME": "x"}, "x/ccproxy/ccproxy.toml", id="the user's own"),
     ],
 )
-def test_the_path_of_a_first_table(here, option, environ, place):
-    assert place_for_config(option, environ=environ) == here / place
+def test_the_path_of_a_first_table(here, option, environ, location):
+    assert place_for_config(option, environ=environ) == here / location

@@ -16,8 +16,8 @@ from ccproxy.providers.presets import load_presets
 @pytest.mark.parametrize(
     ("parse", "text", "value"),
     [
-        *((parsers.switch, word, True) for word in ("on", "ON", "true", "Yes", "1")),
-        *((parsers.switch, word, False) for word in ("off", "False", "no", "0")),
+        *((parsers.switch, term, True) for term in ("on", "ON", "true", "Yes", "1")),
+        *((parsers.switch, term, False) for term in ("off", "False", "no", "0")),
         (parsers.seconds, "600", 600.0),
         (parsers.seconds, "0.5", 0.5),
         (parsers.seconds_or_never, "0", 0.0),
@@ -354,7 +354,7 @@ def test_an_extra_body(value):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         ("nonsense", "JSON object"),
         ("[]", "JSON object"),
@@ -362,8 +362,8 @@ def test_an_extra_body(value):
         ('{"model": "x", "stream": true}', "must not contain model or stream"),
     ],
 )
-def test_an_invalid_extra_body(value, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_extra_body(value, expected):
+    with pytest.raises(ValueError, match=expected):
         parsers.extra_body(value)
 
 

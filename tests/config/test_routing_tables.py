@@ -22,8 +22,8 @@ def read(folder: Path, text: str, table: str = TABLE) -> tuple[RoutingTables, li
     file.write_text(table + text)
     fleet, mistakes = read_fleet(file)
     assert mistakes == ()
-    tables, found = read_routing_tables(fleet)
-    return tables, [f"{mistake.line}: {mistake.text}" for mistake in found]
+    tables, result = read_routing_tables(fleet)
+    return tables, [f"{mistake.line}: {mistake.text}" for mistake in result]
 
 
 def test_all_tables_are_read(tmp_path):
@@ -90,7 +90,7 @@ def test_the_names_of_the_built_in_presets_stay():
 
 
 def test_a_built_in_preset_names_models_that_a_provider_offers():
-    offered = [
+    available = [
         ModelMap(big=None, middle=None, small=None, pass_patterns=preset.pass_models)
         for name, preset in load_presets().items()
         if name in ("openai", "gemini", "anthropic")
@@ -98,7 +98,7 @@ def test_a_built_in_preset_names_models_that_a_provider_offers():
     models = [tiers.of(tier) for tiers in built_in_presets().values() for tier in TIERS]
     assert None not in models
     assert [
-        model for model in models if model and not any(one.knows(model) for one in offered)
+        model for model in models if model and not any(one.knows(model) for one in available)
     ] == []
 
 
@@ -283,9 +283,9 @@ UNKNOWN_SERVER = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-o
 def test_models_are_checked_as_a_switch_checks_them(tmp_path, text, kimi, glm, expected):
     (tmp_path / "ccproxy.toml").write_text(TABLE + text)
     env_files(tmp_path, a=kimi, b=glm)
-    found = check_fleet(tmp_path / "ccproxy.toml").mistakes
-    assert [f"{mistake.line}: {mistake.text}" for mistake in found] == expected
-    for mistake in found:
+    result = check_fleet(tmp_path / "ccproxy.toml").mistakes
+    assert [f"{mistake.line}: {mistake.text}" for mistake in result] == expected
+    for mistake in result:
         if "there is no proxy" in mistake.text:
             assert mistake.fix == "the labels are Kimi, GLM-4.6"
         else:

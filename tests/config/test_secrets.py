@@ -55,7 +55,7 @@ def test_short_and_public_values_are_no_secrets(settings):
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ('got "sk-0123456789abcdef"', 'got "…cdef"'),
         ('got "AIzaSy0123456789abcd"', 'got "…abcd"'),
@@ -67,30 +67,30 @@ def test_short_and_public_values_are_no_secrets(settings):
         ("add PROVIDER_API_KEY=your key", "add PROVIDER_API_KEY=your key"),
     ],
 )
-def test_what_looks_like_a_key_is_masked(text, shown):
-    assert hide_keys(text) == shown
+def test_what_looks_like_a_key_is_masked(text, expected):
+    assert hide_keys(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "expected"),
     [
         ("https://x.example/v1/chat", "https://x.example/v1/chat"),
         ("https://x.example:8443/v1?key=abc&a=1", "https://x.example:8443/v1?key=…&a=…"),
         ("https://me:word@x.example/v1", "https://x.example/v1"),
     ],
 )
-def test_an_address_for_a_log(url, shown):
-    assert masked_url(url) == shown
+def test_an_address_for_a_log(url, expected):
+    assert masked_url(url) == expected
 
 
 def test_headers_for_a_log():
-    sent = [
+    outgoing = [
         ("Authorization", "Bearer abc"),
         ("x-api-key", "abc"),
         ("Accept", "application/json"),
         ("X-Team", "blue"),
     ]
-    assert masked_headers(sent, {"x-team": "blue"}) == {
+    assert masked_headers(outgoing, {"x-team": "blue"}) == {
         "Authorization": "…",
         "x-api-key": "…",
         "Accept": "application/json",

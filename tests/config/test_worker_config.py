@@ -437,9 +437,9 @@ def test_the_demo_needs_no_setting_and_gets_its_address(write):
 # Keys.
 
 
-@pytest.mark.parametrize("word", ["ollama", "lmstudio", "vllm", "sglang", "llamacpp"])
-def test_a_local_server_needs_no_key(write, word):
-    config = load(write, f"PROVIDER={word}")
+@pytest.mark.parametrize("term", ["ollama", "lmstudio", "vllm", "sglang", "llamacpp"])
+def test_a_local_server_needs_no_key(write, term):
+    config = load(write, f"PROVIDER={term}")
     assert len(config.api_keys) == 1, "something that its authorization header may say"
 
 
@@ -474,7 +474,7 @@ def test_equal_files_make_equal_configurations(write):
 
 
 @pytest.mark.parametrize(
-    ("name", "sent"),
+    ("name", "expected"),
     [
         ("X_API_KEY", "X-Api-Key"),
         ("ACCEPT", "Accept"),
@@ -483,9 +483,9 @@ def test_equal_files_make_equal_configurations(write):
         ("x_team", "X-Team"),
     ],
 )
-def test_custom_headers(write, name, sent):
+def test_custom_headers(write, name, expected):
     config = load(write, KIMI + f"CUSTOM_HEADER_{name}=v\n")
-    assert config.custom_headers == {sent: "v"}
+    assert config.custom_headers == {expected: "v"}
 
 
 def test_a_header_of_the_user_overrides_the_presets(write):

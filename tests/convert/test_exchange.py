@@ -39,21 +39,21 @@ def answer_body(text="hi", **more):
     [("claude-opus-4-1", "up-big"), ("claude-haiku-4-5", "up-small"), ("up-small", "up-small")],
 )
 def test_the_model_is_picked_by_name(requested, model):
-    asked = exchange({**prompt(), "model": requested})
-    assert (asked.requested, asked.model) == (requested, model)
-    assert json.loads(asked.body)["model"] == model
+    request = exchange({**prompt(), "model": requested})
+    assert (request.requested, request.model) == (requested, model)
+    assert json.loads(request.body)["model"] == model
 
 
 @pytest.mark.parametrize("streams", [True, False, None])
 def test_a_stream_is_asked_for_as_the_client_does(streams):
-    asked = exchange(prompt(stream=streams))
-    assert asked.streams is bool(streams)
-    assert asked.asks_stream is bool(streams)
-    assert json.loads(asked.body).get("stream", False) is bool(streams)
+    request = exchange(prompt(stream=streams))
+    assert request.streams is bool(streams)
+    assert request.asks_stream is bool(streams)
+    assert json.loads(request.body).get("stream", False) is bool(streams)
 
 
 @pytest.mark.parametrize(
-    ("limits", "wanted", "sent"),
+    ("limits", "goal", "expected"),
     [
         pytest.param({}, 50_000, 50_000, id="no limit by default"),
         pytest.param({"most_tokens": 4096}, 50_000, 4096, id="the user's limit"),
@@ -63,9 +63,9 @@ def test_a_stream_is_asked_for_as_the_client_does(streams):
         pytest.param({"max_output": 300, "least_tokens": 500}, 100, 300, id="the model's wins"),
     ],
 )
-def test_max_tokens_are_clamped(limits, wanted, sent):
-    asked = exchange(prompt(max_tokens=wanted), **limits)
-    assert json.loads(asked.body)["max_tokens"] == sent
+def test_max_tokens_are_clamped(limits, goal, expected):
+    request = exchange(prompt(max_tokens=goal), **limits)
+    assert json.loads(request.body)["max_tokens"] == expected
 
 
 def test_what_is_dropped_is_told():
@@ -127,27 +127,27 @@ def test_a_compaction_long_ago_is_no_reason_to_ask():
 
 
 def test_what_nobody_knows_is_named_among_what_was_dropped():
-    asked = exchange(prompt(next_years_field={"a": 1}, container="c", another=None))
-    assert asked.dropped == ("container", "another", "next_years_field")
+    request = exchange(prompt(next_years_field={"a": 1}, container="c", another=None))
+    assert request.dropped == ("container", "another", "next_years_field")
 
 
 def test_a_learnt_factor_makes_the_margin_smaller():
-    known = rules(window=2600)
-    known.calibration.learn("up-big", estimated=4000, reported=4000)
+    names = rules(window=2600)
+    names.calibration.learn("up-big", estimated=4000, reported=4000)
     with pytest.raises(Problem, match="prompt is too long"):
-        exchange(prompt(LONG), shared=known)
+        exchange(prompt(LONG), shared=names)
 
 
 # The answer.
 
 
 def test_a_whole_answer():
-    asked = exchange()
-    message = json.loads(asked.whole(answer_body()))
+    request = exchange()
+    message = json.loads(request.whole(answer_body()))
     assert (message["id"], message["model"]) == ("msg_1", "claude-opus-4-1")
     assert message["content"] == [{"type": "text", "text": "hi"}]
-    assert asked.usage["input_tokens"] == 391
-    assert asked.stop_reason == "end_turn"
+    assert request.usage["input_tokens"] == 391
+    assert request.stop_reason == "end_turn"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 100_000])
@@ -155,65 +155,65 @@ def test_a_stream_is_the_same_message_however_it_is_cut(size):
     usage = {**chunk(), "choices": [], "usage": USAGE}
     chunks = [chunk("", role="assistant"), chunk("h"), chunk("é"), chunk(finish="stop"), usage]
     data = b"".join(map(data_line, chunks)) + DONE
-    asked = exchange(prompt(stream=True))
-    written = [asked.feed(data[at : at + size]) for at in range(0, len(data), size)]
-    stream = b"".join([*written, asked.close()])
+    request = exchange(prompt(stream=True))
+    written = [request.feed(data[at : at + size]) for at in range(0, len(data), size)]
+    stream = b"".join([*written, request.close()])
     assert grammar.check(stream) == []
     message = grammar.assemble(stream)
     assert message["content"][0]["text"] == "hé"
-    assert (asked.ended, asked.stopped, asked.stop_reason) == (True, False, "end_turn")
-    assert asked.usage["cache_read_input_tokens"] == 9
+    assert (request.ended, request.stopped, request.stop_reason) == (True, False, "end_turn")
+    assert request.usage["cache_read_input_tokens"] == 9
 
 
 def test_a_stream_without_an_end_is_a_problem_and_then_an_event():
-    asked = exchange(prompt(stream=True))
-    written = asked.feed(data_line(chunk("h")))
+    request = exchange(prompt(stream=True))
+    written = request.feed(data_line(chunk("h")))
     with pytest.raises(Problem) as broken:
-        asked.close()
-    stream = written + asked.fail(broken.value)
+        request.close()
+    stream = written + request.fail(broken.value)
     assert grammar.check(stream) == []
     assert stream.count(b"event: error") == 1
-    assert asked.stop_reason is None
+    assert request.stop_reason is None
 
 
 def test_a_stream_that_only_breaks_off_after_its_finish_is_whole():
-    asked = exchange(prompt(stream=True))
-    written = asked.feed(data_line(chunk("h")) + data_line(chunk(finish="length")))
-    assert asked.stop_reason is None
-    message = grammar.assemble(written + asked.close())
-    assert message["stop_reason"] == asked.stop_reason == "max_tokens"
+    request = exchange(prompt(stream=True))
+    written = request.feed(data_line(chunk("h")) + data_line(chunk(finish="length")))
+    assert request.stop_reason is None
+    message = grammar.assemble(written + request.close())
+    assert message["stop_reason"] == request.stop_reason == "max_tokens"
 
 
 def test_what_comes_after_the_end_changes_nothing():
-    asked = exchange(prompt(stream=True))
-    asked.feed(data_line(chunk("h", finish="stop")) + DONE)
-    assert asked.feed(data_line(chunk("more", finish="length"))) == b""
-    assert asked.close() == b""
-    assert asked.stop_reason == "end_turn"
+    request = exchange(prompt(stream=True))
+    request.feed(data_line(chunk("h", finish="stop")) + DONE)
+    assert request.feed(data_line(chunk("more", finish="length"))) == b""
+    assert request.close() == b""
+    assert request.stop_reason == "end_turn"
 
 
 def test_an_error_in_a_stream_is_a_problem():
-    asked = exchange(prompt(stream=True))
-    asked.feed(data_line(chunk("h")))
+    request = exchange(prompt(stream=True))
+    request.feed(data_line(chunk("h")))
     with pytest.raises(Problem, match="overloaded"):
-        asked.feed(data_line({"error": {"message": "overloaded", "code": 503}}))
+        request.feed(data_line({"error": {"message": "overloaded", "code": 503}}))
 
 
 def test_a_stop_sequence_ends_the_answer():
-    asked = exchange(prompt(stream=True, stop_sequences=["</block>"]))
-    stream = asked.feed(data_line(chunk("yes</bl"))) + asked.feed(data_line(chunk("ock> more")))
-    assert (asked.stopped, asked.ended, asked.stop_reason) == (True, True, "stop_sequence")
-    assert grammar.assemble(stream + asked.close())["content"][0]["text"] == "yes"
+    request = exchange(prompt(stream=True, stop_sequences=["</block>"]))
+    stream = request.feed(data_line(chunk("yes</bl"))) + request.feed(data_line(chunk("ock> more")))
+    assert (request.stopped, request.ended, request.stop_reason) == (True, True, "stop_sequence")
+    assert grammar.assemble(stream + request.close())["content"][0]["text"] == "yes"
 
 
 def test_a_whole_client_is_served_from_a_stream():
-    asked = exchange(
+    request = exchange(
         prompt(thinking={"type": "adaptive"}),
         quirks=Quirks(thinking_needs_stream=True, reasoning="enable_thinking"),
     )
-    assert (asked.streams, asked.asks_stream) == (False, True)
+    assert (request.streams, request.asks_stream) == (False, True)
     data = b"".join(map(data_line, [chunk(reasoning_content="hm"), chunk("hi", finish="stop")]))
-    message = json.loads(asked.whole(data + DONE))
+    message = json.loads(request.whole(data + DONE))
     assert [block["type"] for block in message["content"]] == ["thinking", "text"]
 
 

@@ -376,11 +376,11 @@ def simplified(message):
 def test_shape(raw, content, usage, size):
     message = relayed(raw, size, quirks={"usage_without_reasoning": raw is XAI})
     assert simplified(message) == content
-    found = message["usage"]
+    result = message["usage"]
     assert usage == (
-        found["input_tokens"],
-        found["cache_read_input_tokens"],
-        found["output_tokens"],
+        result["input_tokens"],
+        result["cache_read_input_tokens"],
+        result["output_tokens"],
     )
     has_calls = any(block["type"] == "tool_use" for block in message["content"])
     assert message["stop_reason"] == ("tool_use" if has_calls else "end_turn")

@@ -218,12 +218,14 @@ def test_valid_requests_become_valid_chat_requests(messages, fields, quirks):
 def test_all_user_text_is_sent(messages, quirks):
     """Texts of user messages are never lost."""
     outcome = ask(*messages, to=target(**quirks))
-    sent = json.dumps(outcome.messages, ensure_ascii=False)
-    for said in messages:
-        blocks = said["content"] if isinstance(said["content"], list) else [text(said["content"])]
+    outgoing = json.dumps(outcome.messages, ensure_ascii=False)
+    for output in messages:
+        blocks = (
+            output["content"] if isinstance(output["content"], list) else [text(output["content"])]
+        )
         for block in blocks:
-            if said["role"] == "user" and block["type"] == "text":
-                assert json.dumps(block["text"], ensure_ascii=False)[1:-1] in sent
+            if output["role"] == "user" and block["type"] == "text":
+                assert json.dumps(block["text"], ensure_ascii=False)[1:-1] in outgoing
 
 
 @QUICK

@@ -40,8 +40,8 @@ TEXT_FORMS = {"reasoning_content", "reasoning", "both_fields", "think_tags", "th
 def target(preset: str) -> Target:
     """Return the target of the shape's model."""
     model = SHAPES[preset].model
-    known = load_presets()[preset]
-    card = ModelMap(big=model, middle=model, small=model, cards=known.cards()).card(model)
+    names = load_presets()[preset]
+    card = ModelMap(big=model, middle=model, small=model, cards=names.cards()).card(model)
     return Target(provider=preset, model=model, quirks=card.quirks)
 
 
@@ -72,10 +72,10 @@ def with_results(message: dict[str, Any]) -> dict[str, Any]:
 def history(*presets: str) -> list[dict[str, Any]]:
     """Return a conversation with turns of *presets*, one after the other."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": "Read them."}]
-    known: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
     for number, (preset, turn) in enumerate(zip(presets, TURNS, strict=True)):
-        message = answer_of(preset, turn, number, known)
-        known |= {block["id"] for block in message["content"] if block["type"] == "tool_use"}
+        message = answer_of(preset, turn, number, names)
+        names |= {block["id"] for block in message["content"] if block["type"] == "tool_use"}
         messages += [message, with_results(message)]
     return messages
 

@@ -40,30 +40,32 @@ def instructions() -> list[tuple[str, str]]:
     return [tuple(line.split(" ", 1)) for line in joined.splitlines() if line.strip()]
 
 
-def given(name: str) -> list[str]:
-    return [value for word, value in instructions() if word == name]
+def default_values(name: str) -> list[str]:
+    return [value for term, value in instructions() if term == name]
 
 
 def test_every_base_is_slim_and_of_a_named_release():
-    assert len(given("FROM")) == 2, "what builds is not what runs"
-    assert all(re.match(r"python:3\.\d+-slim-\w+", base) for base in given("FROM"))
+    assert len(default_values("FROM")) == 2, "what builds is not what runs"
+    assert all(re.match(r"python:3\.\d+-slim-\w+", base) for base in default_values("FROM"))
 
 
 def test_it_runs_as_an_unprivileged_user():
-    assert given("USER") == ["10001:10001"], "a number, so that Kubernetes can see it is not root"
-    last = [word for word, _ in instructions()]
-    assert last.index("USER") > max(i for i, word in enumerate(last) if word in ("RUN", "COPY"))
+    assert default_values("USER") == ["10001:10001"], (
+        "a number, so that Kubernetes can see it is not root"
+    )
+    last = [term for term, _ in instructions()]
+    assert last.index("USER") > max(i for i, term in enumerate(last) if term in ("RUN", "COPY"))
 
 
 def test_it_stops_by_the_signal_that_drains():
-    assert given("STOPSIGNAL") == ["SIGTERM"]
-    (entry,) = given("ENTRYPOINT")
+    assert default_values("STOPSIGNAL") == ["SIGTERM"]
+    (entry,) = default_values("ENTRYPOINT")
     assert entry.startswith("["), "no shell in between, which would swallow the signal"
     assert "exec ccproxy up" in (DEPLOY / "entry.sh").read_text()
 
 
 def test_it_has_a_health_check():
-    (check,) = given("HEALTHCHECK")
+    (check,) = default_values("HEALTHCHECK")
     assert "healthcheck.py" in check
     assert "/readyz" in (DEPLOY / "healthcheck.py").read_text()
 
@@ -71,18 +73,18 @@ def test_it_has_a_health_check():
 def test_no_secret_and_no_curl_to_shell_is_in_it():
     text = (DEPLOY / "Dockerfile").read_text()
     for name in ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY"):
-        assert not any(name in value for value in [*given("ENV"), *given("ARG")])
+        assert not any(name in value for value in [*default_values("ENV"), *default_values("ARG")])
     assert not re.search(r"^\s*(ADD|MAINTAINER)\b|curl|wget|sudo|:latest", text, re.MULTILINE)
-    assert given("ADD") == []
+    assert default_values("ADD") == []
 
 
 def test_what_is_copied_exists_and_is_not_ignored():
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in allowed, "everything else stays out, keys above all"
-    for value in given("COPY"):
+    for value in default_values("COPY"):
         if value.startswith("--from"):
             continue
-        *sources, _ = [word for word in value.split() if not word.startswith("--")]
+        *sources, _ = [term for term in value.split() if not term.startswith("--")]
         for source in sources:
             assert (ROOT / source).exists(), source
             assert f"!{source.removeprefix('./')}" in allowed, source
@@ -176,7 +178,7 @@ def container(tmp_path) -> Iterator[dict[str, str]]:
         "CCPROXY_PORT": str(free_port()),
     }
     for process in psutil.process_iter():
-        with_it = [str(tmp_path) in word for word in _words(process)]
+        with_it = [str(tmp_path) in term for term in _words(process)]
         if any(with_it):
             process.kill()
             raise AssertionError(f"left behind: {process}")
@@ -232,7 +234,7 @@ async def test_it_runs_from_environment_variables_alone_and_stops_in_time(contai
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "expected"),
     [
         pytest.param({}, "PROVIDER_API_KEY is missing", id="nothing is set"),
         pytest.param({"PROVIDER": "demo"}, "no client key is required", id="open to everybody"),
@@ -242,7 +244,7 @@ async def test_it_runs_from_environment_variables_alone_and_stops_in_time(contai
         pytest.param({"PROVIDER": "dmeo", "ANTHROPIC_API_KEY": KEY}, "did you mean", id="a typo"),
     ],
 )
-def test_what_is_missing_is_said_at_once(environ, said, container):
+def test_what_is_missing_is_said_at_once(environ, expected, container):
     done = subprocess.run(
         [DEPLOY / "entry.sh"],
         env={**container, **environ},
@@ -253,11 +255,11 @@ def test_what_is_missing_is_said_at_once(environ, said, container):
         check=False,
     )
     assert done.returncode == 78, done
-    assert said in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_paths_are_the_dockerfiles():
-    (env,) = given("ENV")[1:]
+    (env,) = default_values("ENV")[1:]
     assert "XDG_STATE_HOME=/var/lib/ccproxy" in env
-    assert Path("/var/lib/ccproxy").as_posix() in given("VOLUME")[0]
+    assert Path("/var/lib/ccproxy").as_posix() in default_values("VOLUME")[0]

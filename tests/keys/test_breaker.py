@@ -179,17 +179,17 @@ def test_late_failures_of_earlier_requests_do_not_extend_it(breaker, clock):
 
 
 def test_one_probe_per_window_under_a_hundred_failures(breaker, clock):
-    passed = 0
+    forwarded = 0
     for _ in range(1000):  # ten requests a second for 100 s
         try:
             ticket = breaker.enter()
         except Problem:
             pass
         else:
-            passed += 1
+            forwarded += 1
             breaker.fail(ticket, "503")
         clock.now += 0.1
-    assert passed == 5 + 3  # opened by five; probes after 10, 20 and 40 s
+    assert forwarded == 5 + 3  # opened by five; probes after 10, 20 and 40 s
 
 
 # One breaker per model, and one for connections.

@@ -277,7 +277,7 @@ def test_failures_of_the_provider_do_not_change_the_key(pool):
 
 
 def test_jitter_spreads_the_cooldowns(clock):
-    found = set()
+    result = set()
     for jitter in (0.0, 0.5, 1.0):
         pool = KeyPool(
             KEYS[:2],
@@ -287,8 +287,8 @@ def test_jitter_spreads_the_cooldowns(clock):
             jitter=lambda jitter=jitter: jitter,
         )
         use_key(pool, "k1", limited())
-        found.add(round(pool.snapshot()[0].cooldowns[0].seconds, 3))
-    assert found == {4.5, 5.0, 5.5}
+        result.add(round(pool.snapshot()[0].cooldowns[0].seconds, 3))
+    assert result == {4.5, 5.0, 5.5}
 
 
 # Half open.
@@ -758,12 +758,12 @@ def test_cooldowns_survive_a_restart(pool, clock):
     use_key(pool, "k2", no_credit())
     use(pool, WORKS)
     pool.disable("k3")
-    kept = pool.export(SALT)
+    stored = pool.export(SALT)
     later = Clock()
     later.now = 7.0
     later.wall = lambda: clock.wall() + 40  # the restart took 40 s, the new clock began elsewhere
     again = pool_of(later)
-    again.restore(kept, SALT)
+    again.restore(stored, SALT)
     first, second, third = again.snapshot()
     assert first.cooldowns[0].seconds == pytest.approx(60.0)
     assert second.cooldowns[0].seconds == 0.0, "the account may have been topped up"
@@ -798,11 +798,11 @@ def test_growing_cooldowns_keep_growing_after_a_restart(pool, clock):
 
 def test_added_and_removed_keys_are_ignored(pool, clock):
     use_key(pool, "k1", rejected())
-    kept = pool.export(SALT)
+    stored = pool.export(SALT)
     other = KeyPool(
         [KEYS[5], KEYS[0]], provider="x", clock=clock, wall=clock.wall, jitter=lambda: 0.5
     )
-    other.restore(kept, SALT)
+    other.restore(stored, SALT)
     assert [key.state for key in other.snapshot()] == ["ready", "rejected"]
 
 

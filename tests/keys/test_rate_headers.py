@@ -71,9 +71,9 @@ NOW = 1_795_000_000.0
     ],
 )
 def test_windows(headers, windows):
-    found = windows_in(headers, NOW)
-    assert [(one.name, round(one.used, 4)) for one in found] == [each[:2] for each in windows]
-    resets = [one.resets_at and one.resets_at - NOW for one in found]
+    result = windows_in(headers, NOW)
+    assert [(one.name, round(one.used, 4)) for one in result] == [each[:2] for each in windows]
+    resets = [one.resets_at and one.resets_at - NOW for one in result]
     assert resets == [pytest.approx(each[2], abs=0.001) for each in windows]
 
 

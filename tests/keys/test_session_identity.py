@@ -34,15 +34,15 @@ def find(headers=None, data=None, *, affinity="session", size=20_000):
 
 
 def session_of(data, **fields):
-    found = find(data=data, **fields)
-    assert found is not None
-    return found
+    result = find(data=data, **fields)
+    assert result is not None
+    return result
 
 
 def outlined(outline):
-    found = find_session({}, lambda: outline, affinity="session", size=20_000)
-    assert found is not None
-    return found
+    result = find_session({}, lambda: outline, affinity="session", size=20_000)
+    assert result is not None
+    return result
 
 
 def chat_session(system, *later):
@@ -62,17 +62,17 @@ def responses_session(instructions, *later):
 
 
 def test_the_header_names_the_session():
-    found = find(SESSION)
-    assert found is not None
-    assert (found.name, found.tokens, found.parent) == ("3f2a91bc", 5000, "")
-    assert found == find(SESSION, body("Something else", tools=None))
-    assert found.id != find({"x-claude-code-session-id": "other"}).id
+    result = find(SESSION)
+    assert result is not None
+    assert (result.name, result.tokens, result.parent) == ("3f2a91bc", 5000, "")
+    assert result == find(SESSION, body("Something else", tools=None))
+    assert result.id != find({"x-claude-code-session-id": "other"}).id
 
 
 def test_a_name_has_harmless_characters_only():
-    found = find({"x-claude-code-session-id": "\x1b[31m<ä>/red-session"})
-    assert found is not None
-    assert found.name == "31mred-s"
+    result = find({"x-claude-code-session-id": "\x1b[31m<ä>/red-session"})
+    assert result is not None
+    assert result.name == "31mred-s"
 
 
 def test_a_body_is_not_read_if_the_headers_are_enough():
@@ -177,9 +177,9 @@ def test_conversations_of_openai_clients(read):
 def test_a_compaction_is_recognized(session, headers, last, is_compaction):
     if headers and not session:
         return  # hints come with a session id
-    found = find({**session, **headers}, body("Hello", "Hi", last))
-    assert found is not None
-    assert found.is_compaction is is_compaction
+    result = find({**session, **headers}, body("Hello", "Hi", last))
+    assert result is not None
+    assert result.is_compaction is is_compaction
 
 
 def test_a_text_as_input_has_no_outline():

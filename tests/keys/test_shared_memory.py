@@ -180,18 +180,18 @@ def test_a_process_does_not_inherit_the_leases_of_its_slot(machine):
 def test_the_first_process_restores_and_the_lowest_slot_saves(machine):
     one = machine.process()
     ask(one, LIMITED)
-    kept = one.export(b"salt")
+    stored = one.export(b"salt")
     two = machine.process()
     assert (one.is_writer, two.is_writer) == (True, False)
     one.reset()
-    two.restore(kept, b"salt")  # the second: the live state is newer than the saved one
+    two.restore(stored, b"salt")  # the second: the live state is newer than the saved one
     assert [key.state for key in two.snapshot()] == ["ready"] * 3
     machine.end(one)
     assert two.is_writer
     machine.end(two)
     three = machine.process()
     assert [key.used_today for key in three.snapshot()] == [0, 0, 0]
-    three.restore(kept, b"salt")
+    three.restore(stored, b"salt")
     assert [key.state for key in three.snapshot()] == ["cooldown", "ready", "ready"]
     assert [key.state for key in machine.process().snapshot()] == ["cooldown", "ready", "ready"]
 

@@ -161,9 +161,9 @@ def test_direct_mode_forwards_api_headers():
 
 
 def test_direct_mode_never_forwards_credentials_or_addresses():
-    sent = str(UpstreamHeaders("bearer", custom={}).direct(KEY, CLAUDE_CODE))
+    outgoing = str(UpstreamHeaders("bearer", custom={}).direct(KEY, CLAUDE_CODE))
     for secret in ("client-secret", "10.0.0.7", "inside", "evil.example", "8081"):
-        assert secret not in sent
+        assert secret not in outgoing
 
 
 def test_direct_mode_without_client_headers_uses_defaults():

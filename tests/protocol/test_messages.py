@@ -157,7 +157,7 @@ def test_counting_needs_no_max_tokens():
 
 
 @pytest.mark.parametrize(
-    ("said", "read"),
+    ("expected", "read"),
     [
         pytest.param(r"cut \ud83d end", "cut \ufffd end", id="a high one"),
         pytest.param(r"cut \uDE00", "cut \ufffd", id="a low one"),
@@ -169,9 +169,9 @@ def test_counting_needs_no_max_tokens():
         pytest.param(r"\u00e9 \ue000", "é \ue000", id="others stay"),
     ],
 )
-def test_lone_surrogates(said, read):
+def test_lone_surrogates(expected, read):
     raw = b'{"model":"%b","max_tokens":9,"messages":[{"role":"user","content":"%b"}]}'
-    request = read_request(raw % (said.encode(), said.encode()))
+    request = read_request(raw % (expected.encode(), expected.encode()))
     assert request.model == read
     assert json.loads(bytes(request.messages[0].content)) == read
 
@@ -223,13 +223,13 @@ def test_a_source_is_required():
 
 @pytest.mark.parametrize("kind", STATUS_OF_KIND)
 def test_error_body(kind):
-    said = json.loads(error_body(Problem(kind, 'it said "no"\n')))
-    assert said == {"type": "error", "error": {"type": kind, "message": 'it said "no"\n'}}
+    output = json.loads(error_body(Problem(kind, 'it said "no"\n')))
+    assert output == {"type": "error", "error": {"type": kind, "message": 'it said "no"\n'}}
 
 
 def test_error_body_with_a_request_id():
-    said = json.loads(error_body(Problem("api_error", "x"), "req_1"))
-    assert said["request_id"] == "req_1"
+    output = json.loads(error_body(Problem("api_error", "x"), "req_1"))
+    assert output["request_id"] == "req_1"
 
 
 @pytest.mark.parametrize(

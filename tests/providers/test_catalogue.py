@@ -156,7 +156,7 @@ def test_sections_are_decoded_when_they_are_needed():
 
 
 @pytest.mark.parametrize(
-    ("model", "found"),
+    ("model", "expected"),
     [
         pytest.param("gpt-7", True, id="the name"),
         pytest.param("GPT-7", True, id="in another case"),
@@ -167,9 +167,9 @@ def test_sections_are_decoded_when_they_are_needed():
         pytest.param("gpt-7-mini", False, id="another model"),
     ],
 )
-def test_rows_are_found_by_name(model, found):
+def test_rows_are_found_by_name(model, expected):
     rows = rows_by_name({"Gpt-7": ModelFacts(**FACTS)})
-    assert (row_of(rows, model) is not None) is found
+    assert (row_of(rows, model) is not None) is expected
 
 
 def test_a_plan_has_its_own_rows_before_those_of_the_provider():

@@ -35,9 +35,9 @@ def test_mistral_models_follow_their_templates_wherever_they_are_served():
     others = []
     for server in ("", *SERVERS):
         for model in models:
-            found = quirks(server, model)
-            fields = (found.tool_ids, found.user_after_tool, found.merge_user_messages)
-            if (*fields, found.history) != expected or found.template_kwargs:
+            result = quirks(server, model)
+            fields = (result.tool_ids, result.user_after_tool, result.merge_user_messages)
+            if (*fields, result.history) != expected or result.template_kwargs:
                 others.append((server, model))
     assert others == []
 

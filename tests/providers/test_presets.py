@@ -79,8 +79,8 @@ def test_no_card_is_hidden_by_an_earlier_one(name):
         assert card.pattern
         example = card.pattern.replace("*", "").replace("?", "1")
         if "[" not in example:
-            found = models.card(example)
-            assert found.pattern == card.pattern or found.quirks == card.quirks, card.pattern
+            result = models.card(example)
+            assert result.pattern == card.pattern or result.quirks == card.quirks, card.pattern
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,12 +229,12 @@ SAID: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "wanted"),
+    ("name", "model", "expected"),
     [pytest.param(*row, id=f"{row[0]} {row[1]} {', '.join(row[2])}") for row in SAID],
 )
-def test_quirks_of_models(name, model, wanted):
-    found = quirks(name, model)
-    assert {field: getattr(found, field) for field in wanted} == wanted
+def test_quirks_of_models(name, model, expected):
+    result = quirks(name, model)
+    assert {field: getattr(result, field) for field in expected} == expected
 
 
 def test_every_quirk_is_set_by_a_preset():
@@ -317,12 +317,12 @@ def test_commented_settings_of_a_template_are_valid(name, write, templates):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", "anthropic")])
 def test_a_template_describes_its_preset_correctly(name, write, templates):
     lines = (templates / f"{name}.env.example").read_text().splitlines()
-    told = dict(line[2:].split("=", 1) for line in lines if re.match(r"# [A-Z]+_MODELS?=", line))
+    message = dict(line[2:].split("=", 1) for line in lines if re.match(r"# [A-Z]+_MODELS?=", line))
     models = configure(name).models
-    assert told["BIG_MODEL"] == models.big
-    assert told["MIDDLE_MODEL"] == models.middle
-    assert told["SMALL_MODEL"] == models.small
-    assert told.get("PASS_MODELS", "") == ",".join(models.pass_patterns)
+    assert message["BIG_MODEL"] == models.big
+    assert message["MIDDLE_MODEL"] == models.middle
+    assert message["SMALL_MODEL"] == models.small
+    assert message.get("PASS_MODELS", "") == ",".join(models.pass_patterns)
 
 
 def test_there_is_no_template_without_a_preset(templates):

@@ -141,8 +141,8 @@ AFTERNOON = 12 * 3600.0
     ],
 )
 def test_rates(prompt, at, rates):
-    found = TIERED.rates(prompt, at=at)
-    assert (found.input, found.output, found.cache_read) == rates
+    result = TIERED.rates(prompt, at=at)
+    assert (result.input, result.output, result.cache_read) == rates
 
 
 @pytest.mark.parametrize(

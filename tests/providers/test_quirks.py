@@ -72,20 +72,20 @@ PRESETS = {
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_quirks_of_presets_do_not_contradict(preset):
-    for found in PRESETS[preset]:
-        low, high = found.temperature_range
+    for result in PRESETS[preset]:
+        low, high = result.temperature_range
         assert 0 <= low < high <= 2
-        assert found.max_stops >= 1
-        assert 16 <= found.tool_name_length <= 128
-        assert "auto" in found.tool_choices
-        assert not (found.always_reasons and "none" in found.efforts)
+        assert result.max_stops >= 1
+        assert 16 <= result.tool_name_length <= 128
+        assert "auto" in result.tool_choices
+        assert not (result.always_reasons and "none" in result.efforts)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_efforts_are_in_rising_order(preset):
     words = get_args(EffortWord)
-    for found in PRESETS[preset]:
-        degrees = [words.index(word) for word in found.efforts if word != "default"]
+    for result in PRESETS[preset]:
+        degrees = [words.index(term) for term in result.efforts if term != "default"]
         assert degrees == sorted(set(degrees))
 
 

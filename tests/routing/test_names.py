@@ -75,10 +75,10 @@ def test_tiers_of_names(name, tier):
 
 
 @pytest.mark.parametrize(
-    ("word", "tier"), [("big", "big"), ("Middle", "middle"), ("SMALL", "small"), ("opus", None)]
+    ("term", "tier"), [("big", "big"), ("Middle", "middle"), ("SMALL", "small"), ("opus", None)]
 )
-def test_names_of_tiers(word, tier):
-    assert tier_named(word) == tier
+def test_names_of_tiers(term, tier):
+    assert tier_named(term) == tier
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_names_without_label(switched, name, model):
 
 
 @pytest.mark.parametrize(
-    ("models", "switched", "name", "asked", "model"),
+    ("models", "switched", "name", "request", "model"),
     [
         pytest.param(MODELS, NO_TIERS, "small", "", "k3-mini", id="a tier"),
         pytest.param(MODELS, SWITCHED, "small", "", "k2.5", id="a switched tier"),
@@ -121,8 +121,8 @@ def test_names_without_label(switched, name, model):
         pytest.param(CLAUDE, NO_TIERS, "big", "claude-opus-5", "claude-opus-5", id="sent on"),
     ],
 )
-def test_names_after_a_label(models, switched, name, asked, model):
-    assert model_after_label(models, switched, name, requested=asked) == model
+def test_names_after_a_label(models, switched, name, request, model):
+    assert model_after_label(models, switched, name, requested=request) == model
 
 
 def test_a_switch_keeps_the_models_of_running_sessions():

@@ -26,8 +26,8 @@ CARDS = {
 
 
 def test_models_that_are_retired_or_soon_will_be():
-    found = retirements([*CARDS, "near"], CARDS.__getitem__, until="2026-12-31")
-    assert found == [
+    result = retirements([*CARDS, "near"], CARDS.__getitem__, until="2026-12-31")
+    assert result == [
         Retirement("near", "2026-12-11", "new"),
         Retirement("past", "2026-07-24", ""),
         Retirement("undated", "", "new"),

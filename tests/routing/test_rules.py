@@ -107,7 +107,7 @@ def test_classes(headers, fields, kind):
 
 
 @pytest.mark.parametrize(
-    ("fields", "found"),
+    ("fields", "expected"),
     [
         pytest.param({}, set(), id="nothing special"),
         pytest.param({"messages": user(IMAGE)}, {"image"}, id="an image"),
@@ -166,10 +166,10 @@ def test_classes(headers, fields, kind):
         pytest.param({"model": "claude-haiku-5-5"}, {"background"}, id="haiku"),
     ],
 )
-def test_properties_of_requests(fields, found):
-    seen = facts(**fields)
+def test_properties_of_requests(fields, expected):
+    observed = facts(**fields)
     names = ("image", "pdf", "web_search", "thinking", "background")
-    assert {name for name in names if getattr(seen, name)} == found
+    assert {name for name in names if getattr(observed, name)} == expected
 
 
 def test_the_type_of_the_agent_is_in_a_header():
@@ -203,7 +203,7 @@ def no_window(_model: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "model"),
+    ("expected", "model"),
     [
         pytest.param(RequestFacts(kind="main"), "MAIN", id="main"),
         pytest.param(
@@ -236,20 +236,20 @@ def no_window(_model: str | None) -> None:
         ),
     ],
 )
-def test_order(seen, model):
-    assert decide(ALL, seen, window=no_window).model == model
+def test_order(expected, model):
+    assert decide(ALL, expected, window=no_window).model == model
 
 
 @pytest.mark.parametrize(
-    ("seen", "reason"),
+    ("expected", "reason"),
     [
         (RequestFacts(kind="main", web_search=True), "web search"),
         (RequestFacts(kind="subagent", agent="explore"), "agent explore"),
         (RequestFacts(kind="main", tokens=72000), "long context: 72000 tokens > 1000"),
     ],
 )
-def test_reasons(seen, reason):
-    assert decide(ALL, seen, window=no_window).reason == reason
+def test_reasons(expected, reason):
+    assert decide(ALL, expected, window=no_window).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -264,15 +264,15 @@ def test_reasons(seen, reason):
 def test_the_window_of_the_selected_model_applies(tokens, decision):
     routing = Routing(rules={"background": "SMALL"}, long_context=LongContext(model="LONG"))
     windows = {"SMALL": 200, None: 100000}
-    seen = RequestFacts(kind="main", background=True, tokens=tokens)
-    assert decide(routing, seen, window=windows.get) == decision
+    observed = RequestFacts(kind="main", background=True, tokens=tokens)
+    assert decide(routing, observed, window=windows.get) == decision
 
 
 @pytest.mark.parametrize(
-    "seen", [RequestFacts(kind="main"), RequestFacts(kind="subagent", thinking=True)]
+    "expected", [RequestFacts(kind="main"), RequestFacts(kind="subagent", thinking=True)]
 )
-def test_without_rules_there_is_no_decision(seen):
-    assert decide(NO_ROUTING, seen, window=no_window) == UNDECIDED
+def test_without_rules_there_is_no_decision(expected):
+    assert decide(NO_ROUTING, expected, window=no_window) == UNDECIDED
     assert NO_ROUTING.is_empty
 
 

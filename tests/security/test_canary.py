@@ -75,12 +75,12 @@ def pieces(secret: str) -> Iterator[str]:
 
 def leaks(said: dict[str, bytes]) -> list[str]:
     """A secret and the place in which it was found."""
-    found = []
-    for place, data in said.items():
+    result = []
+    for location, data in said.items():
         for name, secret in SECRETS.items():
             if any(piece.encode() in data for piece in pieces(secret)):
-                found.append(f"{name} in {place}")
-    return found
+                result.append(f"{name} in {location}")
+    return result
 
 
 def test_the_search_finds_planted_secrets():

@@ -106,13 +106,13 @@ async def test_written_files_are_private(home, provider):
         written = set(home.path.rglob("*")) - ours
         assert any(path.is_socket() for path in written)
         assert {path.name for path in written} >= {"chat.log", "supervisor.pid", "signing.key"}
-        found = modes(home.path)
+        result = modes(home.path)
         await home.ccproxy("stop")
-        found |= modes(home.path)
+        result |= modes(home.path)
     finally:
         os.umask(old)
     before = {str(path.relative_to(home.path)) for path in ours}
-    assert {name: mode for name, mode in found.items() if name not in before} == {}
+    assert {name: mode for name, mode in result.items() if name not in before} == {}
 
 
 async def test_an_env_file_readable_by_others_is_refused(home):
@@ -225,10 +225,10 @@ async def test_env_masks_the_token_on_a_terminal(home):
         cwd=home.path, env=environ, stdout=theirs, stderr=theirs, check=False, timeout=60,
     )  # fmt: skip
     os.close(theirs)
-    shown = os.read(ours, 65536).decode()
+    output = os.read(ours, 65536).decode()
     os.close(ours)
-    assert "ANTHROPIC_AUTH_TOKEN" in shown
-    assert key[8:20] not in shown
+    assert "ANTHROPIC_AUTH_TOKEN" in output
+    assert key[8:20] not in output
     assert key in (await home.ccproxy("env", "demo")).out, "a pipe gets the real one"
 
 

@@ -154,18 +154,18 @@ def test_upstream_headers_are_valid(pairs, connection):
     client = [*pairs, ("Authorization", "Bearer secret"), ("X-Api-Key", "secret"),
               ("Cookie", "secret"), ("X-Forwarded-For", "secret"), ("TE", "x")]  # fmt: skip
     headers = UpstreamHeaders("bearer", custom={})
-    for sent in (
+    for outgoing in (
         headers.chat("key", stream=True),
         headers.direct("key", [*client, ("Connection", connection)]),
     ):
-        assert "secret" not in sent.values()
-        assert not any(is_framing_header(name) for name in sent)
+        assert "secret" not in outgoing.values()
+        assert not any(is_framing_header(name) for name in outgoing)
 
 
 @MANY
 @given(st.text(max_size=20))
 def test_control_characters_are_refused_in_tokens_and_values(text):
-    if any(sign in text for sign in "\r\n\0"):
+    if any(character in text for character in "\r\n\0"):
         assert not is_header_value(text)
         assert not is_header_name(text)
 
@@ -202,10 +202,10 @@ def test_an_endless_event_is_not_buffered(line):
 @example(400, {}, {"error": {"message": "{" * 2000}})
 def test_any_error_of_a_provider(status, headers, body):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    said = classify_error(status, headers, data, quirks=Quirks(), now=0.0)
-    assert 400 <= said.problem.status < 600
-    assert said.problem.message
-    assert said.retry_after is None or 0 <= said.retry_after < 10**9
+    output = classify_error(status, headers, data, quirks=Quirks(), now=0.0)
+    assert 400 <= output.problem.status < 600
+    assert output.problem.message
+    assert output.retry_after is None or 0 <= output.retry_after < 10**9
 
 
 @MANY

@@ -389,9 +389,9 @@ async def test_client_key_and_cookies_are_not_forwarded(start, provider):
     secrets = [f"x-api-key: {KEY}", "Cookie: session=canary-cookie", "X-Forwarded-For: 10.9.8.7"]
     assert status_of(await proxy.exchange(request("/v1/messages", *secrets))) == 200
     (call,) = provider.calls
-    seen = repr(sorted(call.headers.items()))
+    observed = repr(sorted(call.headers.items()))
     for secret in (KEY, "canary-cookie", "10.9.8.7"):
-        assert secret not in seen
+        assert secret not in observed
 
 
 # Small requests with a high cost. The time limits allow for a busy machine.

@@ -17,17 +17,17 @@ NOT_EVERYWHERE = {"typing-extensions"}
 
 def closure(name: str) -> set[str]:
     """Return every package that *name* depends on, without extras, on this Python."""
-    found: set[str] = set()
+    result: set[str] = set()
     todo = [name]
     while todo:
         for text in metadata.requires(todo.pop()) or ():
-            wanted = Requirement(text)
-            key = re.sub(r"[-_.]+", "-", wanted.name).lower()
-            is_meant = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
-            if is_meant and key not in found:
-                found.add(key)
-                todo.append(wanted.name)
-    return found
+            expected = Requirement(text)
+            key = re.sub(r"[-_.]+", "-", expected.name).lower()
+            is_meant = expected.marker is None or expected.marker.evaluate({"extra": ""})
+            if is_meant and key not in result:
+                result.add(key)
+                todo.append(expected.name)
+    return result
 
 
 def listed() -> dict[str, str]:

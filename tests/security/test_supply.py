@@ -33,15 +33,15 @@ class Pin(NamedTuple):
 def pins(file: str) -> dict[str, Pin]:
     """Return the pinned packages of a lock file; any other line is an error."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / file).read_text(), flags=re.MULTILINE)
-    found = {}
+    result = {}
     for line in text.replace("\\\n", " ").splitlines():
         pin = re.fullmatch(r"([a-z0-9-]+)==(\S+)(?: ; [^#]*?)?((?:\s+--hash=\S+)*)\s*", line)
         assert pin, line
-        found[pin[1]] = Pin(pin[2], re.findall(r"--hash=(\S+)", pin[3]))
-    return found
+        result[pin[1]] = Pin(pin[2], re.findall(r"--hash=(\S+)", pin[3]))
+    return result
 
 
-def wanted(file: str) -> list[Requirement]:
+def requirements_of(file: str) -> list[Requirement]:
     groups = GROUPS if file == DEVELOPMENT else ()
     texts = [*PROJECT["project"]["dependencies"]]
     texts += [text for group in groups for text in PROJECT["dependency-groups"][group]]
@@ -58,7 +58,7 @@ def test_every_pin_has_its_hashes(file):
 @pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT])
 def test_the_lock_matches_the_project(file):
     locked = pins(file)
-    for one in wanted(file):
+    for one in requirements_of(file):
         name = re.sub(r"[-_.]+", "-", one.name).lower()
         assert name in locked, f"{name} is not locked: make lock"
         assert one.specifier.contains(locked[name].version), f"{one} is locked else: make lock"

@@ -84,19 +84,19 @@ async def home(tmp_path, provider):
 
 
 async def test_no_command_prints_control_characters(home):
-    said = {}
+    output = {}
     for command in COMMANDS:
         done = await home.ccproxy(*command.split())
-        said[command] = done.out + done.err
-        found = STEERING.search(said[command])
-        assert not found, f"{command}: {said[command]!a}"
-        assert "Traceback" not in said[command]
+        output[command] = done.out + done.err
+        result = STEERING.search(output[command])
+        assert not result, f"{command}: {output[command]!a}"
+        assert "Traceback" not in output[command]
     # The hostile text was shown, escaped.
-    assert "ledom" in said["status"]
-    assert "\\u001b[2J" in said["logs -n 500"]
-    assert "\\x1b[2J" in said["history"]
-    assert "model-" in said["usage --by model"]
-    assert "no such key" in said["keys one test"]
+    assert "ledom" in output["status"]
+    assert "\\u001b[2J" in output["logs -n 500"]
+    assert "\\x1b[2J" in output["history"]
+    assert "model-" in output["usage --by model"]
+    assert "no such key" in output["keys one test"]
 
 
 async def test_each_event_is_one_log_line(home):

@@ -59,19 +59,19 @@ def test_processes_of_one_entry_are_merged(serve: Serve, tmp_path: Path) -> None
         "Kimi.2.bb",
         ClientSessionState(label="Kimi", at=2.0, model="new", cost=2.0, cached=3, waiting_s=9.0),
     )
-    found = view(tmp_path)
-    assert found is not None
-    assert (found.own.model, found.cost, found.own.waiting_s) == ("new", 3.0, 9.0)
-    assert found.cache_share == 0.75
+    result = view(tmp_path)
+    assert result is not None
+    assert (result.own.model, result.cost, result.own.waiting_s) == ("new", 3.0, 9.0)
+    assert result.cache_share == 0.75
 
 
 def test_entries_that_answered_are_asked_as_well(serve: Serve, tmp_path: Path) -> None:
     serve("Kimi.1.aa", ClientSessionState(label="Kimi", answered_by="GLM", peers=("GLM",)))
     serve("GLM.1.bb", ClientSessionState(label="GLM", model="glm-5", cost=0.5, unpriced=2))
     serve("Other.1.cc", None)
-    found = view(tmp_path)
-    assert found is not None
-    assert (found.answering.model, found.cost, found.unpriced) == ("glm-5", 0.5, 2)
+    result = view(tmp_path)
+    assert result is not None
+    assert (result.answering.model, result.cost, result.unpriced) == ("glm-5", 0.5, 2)
 
 
 def test_a_label_that_begins_like_another_is_not_mistaken(serve: Serve, tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_a_label_that_begins_like_another_is_not_mistaken(serve: Serve, tmp_path
 def test_without_a_label_the_port_selects_the_entry(serve: Serve, tmp_path: Path) -> None:
     serve("Kimi.1.aa", ClientSessionState(label="Kimi", port=8081))
     serve("GLM.1.bb", ClientSessionState(label="GLM", port=8082))
-    found = view(tmp_path, "", 8082)
-    assert found is not None
-    assert found.own.label == "GLM"
+    result = view(tmp_path, "", 8082)
+    assert result is not None
+    assert result.own.label == "GLM"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,6 @@ def test_a_worker_without_a_usable_reply_is_left_out(
 
 def test_a_socket_without_a_worker_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(tmp_path / "state/Kimi.1.aa.sock"))
+    with socket.socket(socket.AF_UNIX) as remaining:
+        remaining.bind(str(tmp_path / "state/Kimi.1.aa.sock"))
     assert view(tmp_path) is None

@@ -85,42 +85,42 @@ async def test_who_answers_and_why(home: FleetHome, provider: Provider) -> None:
 
     provider.script(failure(500), completion("ok"))
     assert await ask(home) == 200
-    shown = await line(home, "--label", "kimi", COLUMNS="300")
-    assert shown.startswith("kimi → glm · glm-5 (fallback: api_error)")
-    assert "10% of 1M  $" in shown, "the window and the cost of the entry that answers"
+    display = await line(home, "--label", "kimi", COLUMNS="300")
+    assert display.startswith("kimi → glm · glm-5 (fallback: api_error)")
+    assert "10% of 1M  $" in display, "the window and the cost of the entry that answers"
     by_port = await line(home, ANTHROPIC_BASE_URL=home.url("kimi"), COLUMNS="300")
-    assert by_port == shown
+    assert by_port == display
 
 
 async def test_a_model_that_was_chosen_counts_before_its_first_answer(home: FleetHome) -> None:
     assert await ask(home) == 200
     chosen = STDIN | {"model": {"id": "glm:big[1m]"}}
-    shown = await line(home, "--label", "kimi", stdin=chosen)
-    assert shown.startswith("kimi → glm · glm-5  10% of 1M  ")
+    display = await line(home, "--label", "kimi", stdin=chosen)
+    assert display.startswith("kimi → glm · glm-5  10% of 1M  ")
 
 
 async def test_a_request_that_waits_is_visible(home: FleetHome, provider: Provider) -> None:
     gate = asyncio.Event()
     provider.script(failure(429), replace(completion("ok"), gate=gate))
     asking = asyncio.create_task(ask(home))
-    shown = await eventually(lambda: _waiting(home))
-    assert "waiting " in shown
-    assert ", attempt 2 after 429 rate limit, key …2222" in shown
-    assert "1 of 2 keys out: k1 …1111 cooling down" in shown
+    display = await eventually(lambda: _waiting(home))
+    assert "waiting " in display
+    assert ", attempt 2 after 429 rate limit, key …2222" in display
+    assert "1 of 2 keys out: k1 …1111 cooling down" in display
     gate.set()
     await asking
 
 
 async def _waiting(home: FleetHome) -> str:
-    shown = await line(home, "--label", "kimi", COLUMNS="300")
-    return shown if "waiting " in shown else ""
+    display = await line(home, "--label", "kimi", COLUMNS="300")
+    return display if "waiting " in display else ""
 
 
 async def test_the_users_own_line_comes_first(home: FleetHome) -> None:
     wrapped = 'read -r json; echo "mine ${#json}"; echo second'
-    shown = await line(home, "--label", "kimi", "--wrap", wrapped)
-    assert shown.splitlines()[:2] == [f"mine {len(json.dumps(STDIN))}", "second"]
-    assert shown.splitlines()[2].startswith("kimi · ")
+    display = await line(home, "--label", "kimi", "--wrap", wrapped)
+    assert display.splitlines()[:2] == [f"mine {len(json.dumps(STDIN))}", "second"]
+    assert display.splitlines()[2].startswith("kimi · ")
     failing = await line(home, "--label", "kimi", "--wrap", "echo x; exit 3")
     assert failing.startswith("kimi · ")
 

@@ -88,21 +88,21 @@ def test_a_damaged_file_is_set_aside(tmp_path, spoil):
 def test_of_many_processes_one_sets_a_damaged_file_aside(tmp_path):
     path = tmp_path / "x.sqlite3"
     path.write_bytes(b"no database" * 1000)
-    found = []
+    result = []
 
     def opens():
         opened = open_database(path, SCHEMA)
         opened.connection.execute("INSERT INTO one VALUES (1)")
-        found.append(opened)
+        result.append(opened)
 
     threads = [threading.Thread(target=opens) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(opened.set_aside is not None for opened in found) == 1
-    assert count(found[0].connection) == 8
-    for opened in found:
+    assert sum(opened.set_aside is not None for opened in result) == 1
+    assert count(result[0].connection) == 8
+    for opened in result:
         opened.connection.close()
 
 

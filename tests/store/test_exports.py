@@ -84,7 +84,7 @@ def test_only_files_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("nonsense", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -99,11 +99,11 @@ def test_only_files_are_read(tmp_path):
         ('{"role":"user","content":"","timestamp":"9999-12-31T23:00:00-14:00"}', "not a time"),
     ],
 )
-def test_a_wrong_line_is_named_and_nothing_is_taken(tmp_path, line, said):
+def test_a_wrong_line_is_named_and_nothing_is_taken(tmp_path, line, expected):
     export(tmp_path, "x", TURNS[:1])
     with (tmp_path / FOLDER / "x").open("a") as file:
         file.write(f"\n{line}\n")
-    with pytest.raises(UsageError, match=rf"x:3.*{said}"):
+    with pytest.raises(UsageError, match=rf"x:3.*{expected}"):
         load(tmp_path, "x")
 
 

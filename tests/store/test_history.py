@@ -38,9 +38,9 @@ def texts(turns):
 
 
 def test_turns_come_back_as_they_were_said(history):
-    said = [turn("Hi"), turn("Hello ✓\n", role="assistant")]
-    add(history, "kimi", said)
-    assert last(history, "kimi") == said
+    output = [turn("Hi"), turn("Hello ✓\n", role="assistant")]
+    add(history, "kimi", output)
+    assert last(history, "kimi") == output
     assert count(history, "kimi") == 2
 
 

@@ -121,10 +121,10 @@ def test_kill_9_at_any_moment_leaves_a_readable_file(path: Path) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            seen: set[int] = set()
-            while len(seen) <= wait:  # so that each is killed at another moment
+            observed: set[int] = set()
+            while len(observed) <= wait:  # so that each is killed at another moment
                 with closing(KeyStore(path)) as reader:
-                    seen |= {row["used_today"] for row in reader.load().values()}
+                    observed |= {row["used_today"] for row in reader.load().values()}
             os.kill(writer.pid, signal.SIGKILL)
         with closing(KeyStore(path)) as store:
             assert store.set_aside is None

@@ -48,11 +48,11 @@ def test_every_process_distrusts_the_clock_for_a_day(tmp_path: Path) -> None:
     clocks = Clocks()
     clocks.jump(tmp_path)
     clocks.advance(60, wall=10 * DISTRUST_SECONDS)
-    found = []
+    result = []
     for _ in range(25):
-        found.append(clocks.jump(tmp_path))
+        result.append(clocks.jump(tmp_path))
         clocks.advance(3600)
-    assert found == [10 * DISTRUST_SECONDS] * 24 + [0.0]
+    assert result == [10 * DISTRUST_SECONDS] * 24 + [0.0]
 
 
 def test_a_corrected_clock_is_distrusted_too(tmp_path: Path) -> None:

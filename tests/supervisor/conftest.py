@@ -108,9 +108,9 @@ class Home:
     # Results.
 
     def records(self) -> list[WorkerRecord]:
-        found = [record for _, record in RecordFolder(self.path / "pids").read() if record]
-        self._seen |= {record.identity for record in found}
-        return found
+        result = [record for _, record in RecordFolder(self.path / "pids").read() if record]
+        self._seen |= {record.identity for record in result}
+        return result
 
     def ask(self, label: str, path: str = "/") -> dict[str, Any]:
         return ask(self.ports[label], path)

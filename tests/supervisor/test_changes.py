@@ -47,8 +47,8 @@ def test_status_shows_which_entries_have_changed_since_their_start(
     home.set("Kimi", BIG_MODEL="another")
     home.remove("Qwen")
     (home.path / "envs/Groq.env").unlink()
-    wanted = {"Kimi": "changed", "Glm": "", "Qwen": "removed", "Groq": "unreadable"}
-    assert changed(home) == wanted
+    expected = {"Kimi": "changed", "Glm": "", "Qwen": "removed", "Groq": "unreadable"}
+    assert changed(home) == expected
 
 
 def test_an_edit_that_is_undone_is_no_change(home: Home) -> None:

@@ -202,8 +202,8 @@ async def test_clients_of_a_crash_loop_get_an_error_until_it_is_fixed(home):
     without_delay = -4.9
     resident, life = await running(home, jitter=lambda: without_delay)
     await resident.execute(ControlCommand(op="start", timeout=0.0))
-    said = await asyncio.to_thread(home.ask, "Kimi")
-    assert said["error"]["message"].startswith("the proxy Kimi is down: it exited ")
+    output = await asyncio.to_thread(home.ask, "Kimi")
+    assert output["error"]["message"].startswith("the proxy Kimi is down: it exited ")
     home.set("Kimi")
     await resident.execute(ControlCommand(op="restart"))
     assert (await asyncio.to_thread(home.ask, "Kimi"))["label"] == "Kimi"

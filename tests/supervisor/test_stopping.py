@@ -49,8 +49,8 @@ def test_stop_ends_everything_and_the_supervisor_too(home):
     assert {row.state for row in answer.proxies} == {"stopped"}
     eventually(lambda: not any(is_alive(pid) for pid in pids))
     assert list((home.path / "pids").iterdir()) == []
-    left = {path.name for path in (home.path / "state").iterdir()}
-    assert left == {"supervisor.lock", "clock.json"}
+    remaining = {path.name for path in (home.path / "state").iterdir()}
+    assert remaining == {"supervisor.lock", "clock.json"}
     with Lock(home.fleet, command="the next one"):
         pass
 

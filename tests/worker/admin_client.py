@@ -29,6 +29,6 @@ async def admin(proxy: Proxy, call: str, body: Any = None, **headers: str) -> Ad
     """Send a *call* such as `GET /path`, with the client key."""
     method, path = call.split(" ")
     how = {} if body is None else {"json": body}
-    sent = {**AUTH, **headers}
-    async with proxy.session.request(method, proxy.url + path, headers=sent, **how) as response:
+    outgoing = {**AUTH, **headers}
+    async with proxy.session.request(method, proxy.url + path, headers=outgoing, **how) as response:
         return AdminResponse(response.status, await response.json())

@@ -11,7 +11,7 @@ THINKS = {"thinking": {"type": "enabled", "budget_tokens": 8000}, "max_tokens": 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
-    ("settings", "fields", "sent"),
+    ("settings", "fields", "expected"),
     [
         pytest.param(
             {"PROVIDER": "openai", "BIG_MODEL": "gpt-5"},
@@ -39,11 +39,11 @@ THINKS = {"thinking": {"type": "enabled", "budget_tokens": 8000}, "max_tokens": 
         ),
     ],
 )
-async def test_efforts(start, provider, settings, fields, sent, streams):
+async def test_efforts(start, provider, settings, fields, expected, streams):
     proxy = await start(**settings)
     assert (await proxy.ask(prompt(stream=streams, **fields))).text == "ok"
     (call,) = provider.calls
-    assert {name: call.json.get(name) for name in sent} == sent
+    assert {name: call.json.get(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("model", ["gemini-3.1-pro-preview", "gemini-2.5-pro"])

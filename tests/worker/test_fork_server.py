@@ -46,7 +46,7 @@ class Worker:
             "--control": home / f"{label}.sock",
             "--nonce": f"nonce-of-{label}",
         }
-        self.arguments = [str(word) for option in options.items() for word in option]
+        self.arguments = [str(term) for option in options.items() for term in option]
         self.pid = 0
         self.child: subprocess.Popen[bytes] | None = None
 
@@ -116,9 +116,9 @@ class Server:
         assert worker.pid == pid
 
     def last_words(self) -> str:
-        _, said = self.process.communicate(timeout=20)
+        _, output = self.process.communicate(timeout=20)
         self.channel.close()
-        return said.decode().strip().splitlines()[-1]
+        return output.decode().strip().splitlines()[-1]
 
     def close(self) -> None:
         self.channel.close()
@@ -156,7 +156,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 def arguments_of(pid: int) -> list[str]:
     # The numbers of descriptors, ports and the label are each worker's own.
-    return [re.sub(r"spawned|forked|\b\d+$", "…", word) for word in command_line(pid) if word]
+    return [re.sub(r"spawned|forked|\b\d+$", "…", term) for term in command_line(pid) if term]
 
 
 def descriptors_of(pid: int) -> Counter[str]:
@@ -225,15 +225,15 @@ def test_a_worker_that_nobody_waits_for_ends(server, make):
 
 def test_no_key_is_in_the_server(server, make):
     server.fork(make("forked"))
-    pid, found = server.process.pid, b""
+    pid, result = server.process.pid, b""
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             begin, end = (int(part, 16) for part in line.split()[0].split("-"))
             if line.split()[1].startswith("rw"):
                 memory.seek(begin)
-                found += memory.read(end - begin)
-    assert b"nonce-of-forked" in found, "the file has its output"
-    assert KEY.encode() not in found
+                result += memory.read(end - begin)
+    assert b"nonce-of-forked" in result, "the file has its output"
+    assert KEY.encode() not in result
 
 
 def test_a_command_line_without_room_forks_nothing(make):

@@ -193,15 +193,15 @@ async def test_a_stream_has_no_time_limit_in_all(start, provider):
 async def test_the_next_key_answers_at_once(start, provider):
     """Failing over costs no wait; 20 ms on a machine that has nothing else to do."""
     proxy = await start(PROVIDER_API_KEY=THREE)
-    taken = []
+    durations = []
     for _ in range(15):
         provider.script(failure(429, "slow", retry_after=30), completion("ok"))
         began = time.monotonic()
         answer = await proxy.ask()
-        taken.append(time.monotonic() - began)
+        durations.append(time.monotonic() - began)
         assert answer.text == "ok"
         proxy.worker.pool.reset()
-    assert sorted(taken)[7] < 0.2
+    assert sorted(durations)[7] < 0.2
 
 
 @pytest.mark.timed
@@ -239,17 +239,17 @@ async def test_nothing_left_is_told_at_once_and_truly(
     provider.script(answer)
     await proxy.ask()
     assert len(provider.calls) == 3
-    taken = []
+    durations = []
     for _ in range(5):
         began = time.monotonic()
-        told = await proxy.ask()
-        taken.append(time.monotonic() - began)
+        message = await proxy.ask()
+        durations.append(time.monotonic() - began)
     assert len(provider.calls) == 3
-    assert min(taken) < 0.05
-    assert (told.status, told.error["type"]) == (status, kind)
-    assert words.format(host=proxy.worker.config.provider_name) in told.error["message"]
-    assert told.headers.get("retry-after") == retry_after
-    assert told.headers.get("x-should-retry") == should_retry
+    assert min(durations) < 0.05
+    assert (message.status, message.error["type"]) == (status, kind)
+    assert words.format(host=proxy.worker.config.provider_name) in message.error["message"]
+    assert message.headers.get("retry-after") == retry_after
+    assert message.headers.get("x-should-retry") == should_retry
 
 
 # Whose fault it is.
@@ -365,11 +365,11 @@ async def test_a_new_process_knows_what_the_old_one_learnt(tmp_path, provider, h
     answers = {KEYS[0]: failure(429, "slow", retry_after=600), KEYS[1]: failure(401, "no")}
     provider.script(lambda call: answers.get(call.key, completion("ok")))
     settings = settings_for(provider, PROVIDER_API_KEY=THREE)
-    kept = tmp_path / "state" / "test.keys.sqlite"
+    stored = tmp_path / "state" / "test.keys.sqlite"
     old = Process(tmp_path)
     await old.start(settings=settings)
     assert await status_of(old) == 200
-    await eventually(lambda: kept.exists() and _rests_in(kept) == 2)
+    await eventually(lambda: stored.exists() and _rests_in(stored) == 2)
     old.child.send_signal(how)
     await old.end()
     new = Process(tmp_path)
@@ -388,9 +388,9 @@ def _rests_in(path):
     from ccproxy.store.key_database import KeyStore
 
     store = KeyStore(path)
-    found = sum(len(row["cooldowns"]) for row in store.load().values())
+    result = sum(len(row["cooldowns"]) for row in store.load().values())
     store.close()
-    return found
+    return result
 
 
 async def status_of(process):
@@ -464,10 +464,10 @@ async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, 
     """An api_error that says what is wrong; no 500, no hang."""
     provider.script(answer)
     async with asyncio.timeout(10):
-        told = await proxy.ask(prompt(stream=streams))
-    assert told.error["type"] == "api_error"
-    assert told.status in (200, 502)
-    assert len(told.error["message"]) > 20
+        message = await proxy.ask(prompt(stream=streams))
+    assert message.error["type"] == "api_error"
+    assert message.status in (200, 502)
+    assert len(message.error["message"]) > 20
     assert permits(proxy) == 0
     assert states(proxy) == ["ready"]
 
@@ -477,9 +477,9 @@ async def test_a_page_is_told_at_once_and_costs_the_provider_nothing(start, prov
     proxy = await start(MAX_RETRIES="2")
     provider.script(HTML)
     for _ in range(8):
-        told = await proxy.ask()
-        assert (told.status, told.headers["x-should-retry"]) == (502, "false")
-        assert "Check PROVIDER_BASE_URL" in told.error["message"]
+        message = await proxy.ask()
+        assert (message.status, message.headers["x-should-retry"]) == (502, "false")
+        assert "Check PROVIDER_BASE_URL" in message.error["message"]
     assert len(provider.calls) == 8
 
 

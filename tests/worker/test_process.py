@@ -32,10 +32,10 @@ class Process:
             (self.home / "x.env").write_text(settings)
             (self.home / "x.env").chmod(0o600)
         self.listener = socket.create_server(("127.0.0.1", 0)) if listen else None
-        ready, told = os.pipe()
-        fds = [told]
+        ready, message = os.pipe()
+        fds = [message]
         words = ["--home", str(self.home), "--label", "Test", "--env-file", env_file]
-        words += ["--ready-fd", str(told), "--nonce", "n1", *args]
+        words += ["--ready-fd", str(message), "--nonce", "n1", *args]
         if self.listener:
             fds.append(self.listener.fileno())
             port = self.listener.getsockname()[1]
@@ -47,7 +47,7 @@ class Process:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        os.close(told)
+        os.close(message)
         line = await asyncio.to_thread(_read_line, ready)
         return json.loads(line) if line else None
 
@@ -73,8 +73,8 @@ async def process(tmp_path):
 
 
 def settings_for(provider, **more):
-    given = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": KEY, **more}
-    return "".join(f"{name}={value}\n" for name, value in given.items())
+    settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": KEY, **more}
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
 async def test_it_says_when_it_is_ready_and_drains_on_sigterm(process, provider):
@@ -121,9 +121,9 @@ async def test_in_the_foreground_every_signal_drains_and_a_second_one_ends(
         process.child.send_signal(number)
         assert (await asking).status == 529
         async with asyncio.timeout(10):
-            _, shown = await process.child.communicate()
+            _, output = await process.child.communicate()
     assert process.child.returncode == 0
-    assert shown.decode() == (process.home / "logs" / "Test.log").read_text()
+    assert output.decode() == (process.home / "logs" / "Test.log").read_text()
 
 
 def test_settings_leave_the_environment_once_they_are_read(monkeypatch):
@@ -162,8 +162,8 @@ async def test_a_configuration_error_is_told_and_ends_with_78(process, provider)
 
 
 async def test_a_port_in_use_is_told(process, provider):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as durations:
+        port = durations.getsockname()[1]
         ready = await process.start(
             settings=settings_for(provider), args=["--port", str(port)], listen=False
         )

@@ -22,8 +22,8 @@ async def test_an_effort_that_is_refused_costs_one_call(start, provider):
     body = prompt(output_config={"effort": "high"})
     for _ in range(2):
         assert (await proxy.ask(body)).text == "ok"
-    sent = [call.json.get("reasoning_effort") for call in provider.calls]
-    assert sent == ["high", None, None]
+    outgoing = [call.json.get("reasoning_effort") for call in provider.calls]
+    assert outgoing == ["high", None, None]
 
 
 async def test_a_refused_effort_moves_to_a_supported_one(start, provider):
@@ -41,8 +41,8 @@ async def test_an_image_that_is_refused_becomes_a_note(start, provider, status):
     body = prompt(messages=[user("Look", image())])
     for _ in range(2):
         assert (await proxy.ask(body)).text == "ok"
-    sent = ["image_url" in call.body.decode() for call in provider.calls]
-    assert sent == [True, False, False]
+    outgoing = ["image_url" in call.body.decode() for call in provider.calls]
+    assert outgoing == [True, False, False]
 
 
 async def test_thinking_that_is_refused_in_the_history_is_dropped(start, provider):
@@ -52,8 +52,8 @@ async def test_thinking_that_is_refused_in_the_history_is_dropped(start, provide
     turns = [user("a"), assistant(thinking("Hm"), use("t1")), user(result("t1"))]
     for _ in range(2):
         assert (await proxy.ask(prompt(messages=turns))).text == "ok"
-    sent = ["reasoning_content" in call.body.decode() for call in provider.calls]
-    assert sent == [True, False, False]
+    outgoing = ["reasoning_content" in call.body.decode() for call in provider.calls]
+    assert outgoing == [True, False, False]
 
 
 async def test_templates_with_alternating_roles_are_learned(start, provider):

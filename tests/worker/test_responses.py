@@ -222,8 +222,8 @@ async def test_a_refused_parameter_is_left_out_from_then_on(proxy, provider):
     body = prompt(thinking={"type": "adaptive"})
     for _ in range(2):
         assert (await proxy.ask(body)).text == "ok"
-    sent = ["summary" in call.json["reasoning"] for call in provider.calls]
-    assert sent == [True, False, False]
+    outgoing = ["summary" in call.json["reasoning"] for call in provider.calls]
+    assert outgoing == [True, False, False]
 
 
 async def test_a_model_that_needs_the_responses_api_gets_it(start, provider):
@@ -330,11 +330,11 @@ async def test_a_session_survives_every_switch(start, provider, there, streams):
         answer = await proxies[name].ask(body)
         assert answer.status == 200, (name, answer.body)
         assert answer.text == f"Turn {number}."
-        sent = provider.calls[-1]
-        if sent.path.endswith("/responses"):
-            assert violations(sent.json) == []
+        outgoing = provider.calls[-1]
+        if outgoing.path.endswith("/responses"):
+            assert violations(outgoing.json) == []
             own = turns[:number].count(name)
-            assert len(reasoning_of(sent)) == own, "reasoning of the others is not sent"
+            assert len(reasoning_of(outgoing)) == own, "reasoning of the others is not sent"
         content = answer.message["content"]
         use = next(block for block in content if block["type"] == "tool_use")
         result = {"type": "tool_result", "tool_use_id": use["id"], "content": f"Result {number}"}

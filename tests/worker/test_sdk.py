@@ -115,12 +115,12 @@ async def test_a_tool_loop_with_thinking(client, provider, preset, streams):
     second = await ask(client, messages=messages, **fields)
     assert (spoken(second), second.stop_reason) == (ANSWER.text, "end_turn")
 
-    sent = provider.calls[1].json["messages"]
-    assert [said["content"] for said in sent if said["role"] == "tool"] == [
+    outgoing = provider.calls[1].json["messages"]
+    assert [output["content"] for output in outgoing if output["role"] == "tool"] == [
         "sun in Zürich",
         "sun in Köln",
     ]
-    assert json.dumps(sent[0]) == json.dumps(provider.calls[0].json["messages"][0])
+    assert json.dumps(outgoing[0]) == json.dumps(provider.calls[0].json["messages"][0])
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
@@ -128,9 +128,9 @@ async def test_a_name_that_is_too_long(client, provider, preset, streams):
     """The provider calls the tool by the name that it was given."""
 
     def script(call):
-        sent = call.json["tools"][1]["function"]["name"]
-        assert len(sent) <= 64
-        return plays(preset, Turn(calls=((sent, {"a": 1}),)))[0](call)
+        outgoing = call.json["tools"][1]["function"]["name"]
+        assert len(outgoing) <= 64
+        return plays(preset, Turn(calls=((outgoing, {"a": 1}),)))[0](call)
 
     provider.script(script)
     messages = [{"role": "user", "content": "Call it"}]

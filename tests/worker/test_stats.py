@@ -23,16 +23,16 @@ PRICES = "gpt-4o-mini=1/10,gpt-4o=10/100/1"
 
 
 async def stats(proxy):
-    said = await admin(proxy, "GET /v1/stats")
-    assert said.status == 200
-    return said.json
+    output = await admin(proxy, "GET /v1/stats")
+    assert output.status == 200
+    return output.json
 
 
 async def test_a_new_session_has_used_nothing(proxy):
-    found = await stats(proxy)
-    assert found.pop("session_duration_seconds") >= 0
-    assert found.pop("session_start_time").startswith("20")
-    assert found == {
+    result = await stats(proxy)
+    assert result.pop("session_duration_seconds") >= 0
+    assert result.pop("session_start_time").startswith("20")
+    assert result == {
         "total_requests": 0,
         "total_input_tokens": 0,
         "total_output_tokens": 0,
@@ -53,9 +53,9 @@ async def test_streams_and_whole_answers_count_alike(start, provider, tmp_path, 
     provider.script(completion("Hello", reasoning="hm", usage=USAGE))
     await proxy.ask(prompt(stream=streams))
     await proxy.ask(prompt(stream=streams, model="claude-haiku-4-5"))
-    found = await stats(proxy)
-    del found["session_duration_seconds"], found["session_start_time"]
-    assert found == {
+    result = await stats(proxy)
+    del result["session_duration_seconds"], result["session_start_time"]
+    assert result == {
         "total_requests": 2,
         "total_input_tokens": 140,
         "total_output_tokens": 40,
@@ -110,9 +110,9 @@ async def test_a_refused_request_is_an_error_and_uses_nothing(start, provider, s
     proxy = await start(PRICES=PRICES)
     provider.script(failure(400))
     assert (await proxy.ask(prompt(stream=streams))).status == 400
-    found = await stats(proxy)
-    assert (found["total_requests"], found["total_errors"]) == (1, 1)
-    assert (found["total_tokens"], found["total_cost_usd"]) == (0, 0.0)
+    result = await stats(proxy)
+    assert (result["total_requests"], result["total_errors"]) == (1, 1)
+    assert (result["total_tokens"], result["total_cost_usd"]) == (0, 0.0)
 
 
 async def test_a_stream_that_breaks_off_is_an_error(proxy, provider):
@@ -143,10 +143,10 @@ async def test_openai_clients_count(proxy, provider, streams):
     async with proxy.post("/v1/chat/completions", body) as got:
         assert got.status == 200
         await got.read()
-    found = await stats(proxy)
-    assert found["model_usage_count"] == {"gpt-4o": 1}
-    assert (found["total_input_tokens"], found["total_cache_read_tokens"]) == (70, 30)
-    assert (found["total_output_tokens"], found["total_reasoning_tokens"]) == (20, 7)
+    result = await stats(proxy)
+    assert result["model_usage_count"] == {"gpt-4o": 1}
+    assert (result["total_input_tokens"], result["total_cache_read_tokens"]) == (70, 30)
+    assert (result["total_output_tokens"], result["total_reasoning_tokens"]) == (20, 7)
 
 
 @pytest.mark.timed

@@ -109,7 +109,7 @@ def test_an_unhealthy_fleet_is_shown_with_reasons_and_fixes(text):
 
 
 @pytest.mark.parametrize(
-    ("state", "sign"),
+    ("state", "character"),
     [
         ("ready", "●"),
         ("starting", "◐"),
@@ -121,9 +121,9 @@ def test_an_unhealthy_fleet_is_shown_with_reasons_and_fixes(text):
         ("foreign", "✗"),
     ],
 )
-def test_a_state_is_a_sign_and_a_word(state, sign, text):
+def test_a_state_is_a_sign_and_a_word(state, character, text):
     line = text(row("a", state))[3]
-    assert sign in line
+    assert character in line
     assert f" {state} " in line
 
 
@@ -278,10 +278,10 @@ def test_budgets_are_shown_and_low_ones_are_warned_of(text):
         "budget    4.10 of 5.00 USD per day (82 %), until 2027-01-15" in line for line in lines
     )
     assert not any(line.startswith("!") for line in lines)
-    shown = "\n".join(text(row("kimi", budgets=(low, spent))))
-    assert "! kimi: budget: client key …k3y1: 4.10 of 5.00 USD per day (82 %)" in shown
-    assert "! kimi: budget spent: 1,200 of 1,000 tokens per day (120 %)" in shown
-    assert "their price is unknown: x" in shown
+    output = "\n".join(text(row("kimi", budgets=(low, spent))))
+    assert "! kimi: budget: client key …k3y1: 4.10 of 5.00 USD per day (82 %)" in output
+    assert "! kimi: budget spent: 1,200 of 1,000 tokens per day (120 %)" in output
+    assert "their price is unknown: x" in output
 
 
 def test_retiring_models_are_warned_of(text):
@@ -289,6 +289,6 @@ def test_retiring_models_are_warned_of(text):
         RetiringModel(model="old", date="2199-12-11", successor="new"),
         RetiringModel(model="gone", date="2024-01-01"),
     )
-    shown = "\n".join(text(row("kimi", retiring=retiring)))
-    assert "! kimi: the provider retires old on 2199-12-11; its successor is new" in shown
-    assert "! kimi: the provider retired gone on 2024-01-01" in shown
+    output = "\n".join(text(row("kimi", retiring=retiring)))
+    assert "! kimi: the provider retires old on 2199-12-11; its successor is new" in output
+    assert "! kimi: the provider retired gone on 2024-01-01" in output

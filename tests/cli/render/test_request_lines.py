@@ -95,9 +95,9 @@ def test_times_and_amounts():
 
 
 def test_a_request_that_two_workers_know_is_one_row():
-    asked, answered = request(answered_by="Kimi"), request(label="Kimi")
+    question, answered = request(answered_by="Kimi"), request(label="Kimi")
     other = request(id="req_2", answered_by="gone")
-    assert one_row_per_request([asked, answered, other]) == [answered, other]
+    assert one_row_per_request([question, answered, other]) == [answered, other]
 
 
 def test_a_timeline():

@@ -56,8 +56,8 @@ def words(value: str) -> list[str]:
     """Parse quoted arguments by the rules of systemd.syntax(7) and systemd.unit(5)."""
     pieces = re.findall(r'"((?:[^"\\]|\\.)*)"', value)
     plain = [re.sub(r"\\(.)", r"\1", piece) for piece in pieces]
-    assert all("%" not in word.replace("%%", "") for word in plain), "a specifier was left open"
-    return [word.replace("%%", "%") for word in plain]
+    assert all("%" not in term.replace("%%", "") for term in plain), "a specifier was left open"
+    return [term.replace("%%", "%") for term in plain]
 
 
 @pytest.mark.parametrize("user", [None, ALICE], ids=["user", "system"])
@@ -110,7 +110,7 @@ def test_any_path_reads_back(folder):
     result = settings(unit)
     (start,) = result["ExecStart"]
     assert start.startswith(":"), "without it a dollar char begins a variable"
-    assert [word for word in words(start) if word != "/usr/bin/env"] == command
+    assert [term for term in words(start) if term != "/usr/bin/env"] == command
     assert words(result["ReadWritePaths"][0]) == [folder]
     assert table_of(unit) == Path(folder) / "ccproxy.toml"
 

@@ -136,7 +136,7 @@ def test_the_address_is_one_that_a_client_can_use(host, expected):
 
 
 @pytest.mark.parametrize(
-    ("given", "window", "answer"),
+    ("value", "window", "answer"),
     [
         pytest.param({"CONTEXT_WINDOW": "200000"}, "200000", "32000", id="never over 32,000"),
         pytest.param({"CONTEXT_WINDOW": "40000"}, "40000", "10000", id="a quarter of the window"),
@@ -144,9 +144,9 @@ def test_the_address_is_one_that_a_client_can_use(host, expected):
         pytest.param({}, None, None, id="nothing is known, nothing is set"),
     ],
 )
-def test_limits(given, window, answer):
+def test_limits(value, window, answer):
     unknown = {"BIG_MODEL": "a", "MIDDLE_MODEL": "b", "SMALL_MODEL": "c"}
-    result = settings({**OPENAI, **unknown, **given})
+    result = settings({**OPENAI, **unknown, **value})
     assert result["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == window
     assert result["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == ("1" if window else None)
     assert result["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == answer
@@ -159,8 +159,8 @@ def test_a_window_that_needs_no_1m_setting_causes_no_notice(window, disabled):
 
 
 def test_the_smallest_window_of_the_three_models_counts():
-    given = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-own-1234567890"}
-    config = load_worker(None, entry=ENTRY, environ=given)
+    value = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-own-1234567890"}
+    config = load_worker(None, entry=ENTRY, environ=value)
     names = (config.models.big, config.models.middle, config.models.small)
     smallest = min(config.target(name or "").window for name in names)
     result = session(config, {})
@@ -171,7 +171,7 @@ def test_the_smallest_window_of_the_three_models_counts():
 
 
 @pytest.mark.parametrize(
-    ("given", "model", "window"),
+    ("value", "model", "window"),
     [
         pytest.param({"PRICE_GUARD": "on"}, "gpt-6.1-sol", 272_000, id="ends at the threshold"),
         pytest.param({}, "gpt-6.1-sol", 922_000, id="off"),
@@ -190,9 +190,9 @@ def test_the_smallest_window_of_the_three_models_counts():
         ),
     ],
 )  # fmt: skip
-def test_the_price_guard_ends_the_window_at_the_threshold(given, model, window):
+def test_the_price_guard_ends_the_window_at_the_threshold(value, model, window):
     tiers = dict.fromkeys(("BIG_MODEL", "MIDDLE_MODEL", "SMALL_MODEL"), model)
-    environ = {"PROVIDER": "openai", "PROVIDER_API_KEY": "sk-own-1234567890", **tiers, **given}
+    environ = {"PROVIDER": "openai", "PROVIDER_API_KEY": "sk-own-1234567890", **tiers, **value}
     config = load_worker(None, entry=ENTRY, environ=environ)
     assert find_limits(config).windows == {model: window}
 
@@ -234,7 +234,7 @@ CLAUDE = {"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-1234567890123456"
 
 
 @pytest.mark.parametrize(
-    ("given", "is_told"),
+    ("value", "is_told"),
     [
         pytest.param({**OPENAI, "BIG_MODEL": "own"}, False, id="a server of the user's own"),
         pytest.param(
@@ -246,13 +246,13 @@ CLAUDE = {"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-1234567890123456"
         pytest.param({**OPENAI, "BIG_MODEL": "GLM:big"}, True, id="another entry's model"),
     ],
 )
-def test_a_window_that_nobody_knows_is_told(given, is_told):
+def test_a_window_that_nobody_knows_is_told(value, is_told):
     zai = {"PROVIDER": "zai", "PROVIDER_API_KEY": "sk-1"}
     result = {
         label: load_worker(
             None, entry=Entry(port=8082, env_file=Path("x"), label=label), environ=environ
         )
-        for label, environ in (("Kimi", given), ("GLM", zai))
+        for label, environ in (("Kimi", value), ("GLM", zai))
     }
     fleet_models = FleetModels(labels={"kimi": "Kimi", "glm": "GLM"}, config=result.get)
     note = window_note(result["Kimi"], fleet_models=fleet_models)
@@ -272,11 +272,11 @@ def test_a_tier_without_a_model_keeps_the_clients_name():
 
 
 def test_claudes_own_models_keep_their_own_limits():
-    given = {**OPENAI, "BIG_MODEL": "claude-opus-5-5", "CONTEXT_WINDOW": "200000"}
-    result = settings(given)
+    value = {**OPENAI, "BIG_MODEL": "claude-opus-5-5", "CONTEXT_WINDOW": "200000"}
+    result = settings(value)
     assert result["CLAUDE_CODE_DISABLE_1M_CONTEXT"] is None
     assert result["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] is None
-    limited = settings({**given, "MAX_TOKENS_LIMIT": "64000"})
+    limited = settings({**value, "MAX_TOKENS_LIMIT": "64000"})
     assert limited["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "64000"
 
 
@@ -284,7 +284,7 @@ def test_claudes_own_models_keep_their_own_limits():
 
 
 @pytest.mark.parametrize(
-    ("given", "environ", "expected"),
+    ("value", "environ", "expected"),
     [
         pytest.param(OPENAI, {}, PLACEHOLDER, id="no key is asked for"),
         pytest.param(
@@ -310,12 +310,12 @@ def test_claudes_own_models_keep_their_own_limits():
         ),
     ],
 )
-def test_the_token(given, environ, expected):
-    assert settings(given, environ=environ)["ANTHROPIC_AUTH_TOKEN"] == expected
+def test_the_token(value, environ, expected):
+    assert settings(value, environ=environ)["ANTHROPIC_AUTH_TOKEN"] == expected
 
 
 @pytest.mark.parametrize(
-    ("given", "token"),
+    ("value", "token"),
     [
         pytest.param(OPENAI, PLACEHOLDER, id="no key is asked for"),
         pytest.param(
@@ -324,8 +324,8 @@ def test_the_token(given, environ, expected):
         pytest.param({**OPENAI, "PASS_CLIENT_KEY": "on"}, PLACEHOLDER, id="not in two headers"),
     ],
 )
-def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(given, token):
-    config = load_worker(None, entry=ENTRY, environ=given)
+def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(value, token):
+    config = load_worker(None, entry=ENTRY, environ=value)
     result = session(config, {"ANTHROPIC_API_KEY": "sk-the-users-own"}, is_bypassed=True)
     assert set(MANAGED) - set(result) == {"ANTHROPIC_API_KEY"}
     assert result["ANTHROPIC_AUTH_TOKEN"] == token
@@ -357,8 +357,8 @@ def test_requests_to_this_machine_avoid_an_http_proxy(environ, expected):
 
 
 def test_the_proxys_own_address_is_excepted_as_well():
-    given = {**OPENAI, "HOST": "192.0.2.7", "ANTHROPIC_API_KEY": "client-key-1234567890"}
-    result = settings(given, environ={"HTTPS_PROXY": "http://p"})
+    value = {**OPENAI, "HOST": "192.0.2.7", "ANTHROPIC_API_KEY": "client-key-1234567890"}
+    result = settings(value, environ={"HTTPS_PROXY": "http://p"})
     assert result["NO_PROXY"] == "127.0.0.1,localhost,::1,192.0.2.7"
 
 

@@ -46,8 +46,8 @@ def read(tmp_path: Path, **environ: str):
 
 
 def conflicts(tmp_path: Path, values=SESSION, **environ: str) -> list[tuple[str, str]]:
-    found = find_conflicts(values, read(tmp_path, **environ))
-    return [(str(one.file.relative_to(tmp_path)), one.variable) for one in found]
+    result = find_conflicts(values, read(tmp_path, **environ))
+    return [(str(one.file.relative_to(tmp_path)), one.variable) for one in result]
 
 
 # Reading.
@@ -74,8 +74,8 @@ def test_the_same_value_is_no_conflict(tmp_path):
 def test_claude_config_dir_replaces_the_users_folder(tmp_path):
     write(tmp_path / "home/.claude/settings.json", env={"API_TIMEOUT_MS": 5})
     write(tmp_path / "other/settings.json", env={"ANTHROPIC_BASE_URL": "http://y"})
-    found = conflicts(tmp_path, CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
-    assert found == [("other/settings.json", "ANTHROPIC_BASE_URL")]
+    result = conflicts(tmp_path, CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
+    assert result == [("other/settings.json", "ANTHROPIC_BASE_URL")]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"env": 3}', "{}", "\xff", "[" * 100_000])
@@ -92,9 +92,9 @@ def test_the_file_with_the_highest_precedence_sets_model_and_variables(tmp_path)
     write(tmp_path / "project/.claude/settings.json", model=3, env={"B": "2"})
     write(tmp_path / "project/.claude/settings.local.json", model="")
     files = read(tmp_path)
-    found = saved_model(files)
-    assert found is not None
-    assert found[0] == "user"
+    result = saved_model(files)
+    assert result is not None
+    assert result[0] == "user"
     assert effective_environment({"A": "0", "C": "0"}, files) == {"A": "1", "B": "2", "C": "0"}
 
 
@@ -108,9 +108,9 @@ def build(environ=OPENAI, *, files=(), user_settings=(), saved=None):
 
 
 def test_the_model_is_set_and_variables_that_lead_elsewhere_are_empty():
-    found = build()
-    assert found["model"] == "big"
-    env = found["env"]
+    result = build()
+    assert result["model"] == "big"
+    env = result["env"]
     assert env["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8082"
     for name in ("ANTHROPIC_MODEL", "ANTHROPIC_API_KEY", "CLAUDE_CODE_USE_BEDROCK"):
         assert env[name] == ""
@@ -139,18 +139,18 @@ def test_a_saved_model_is_overridden_where_names_are_sent_on(tmp_path):
 def test_each_model_has_its_own_window(windows, maximum, compact):
     limits = Limits(windows=windows, max_output=None, is_claude=False)
     variables = {"CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(min(windows.values())) if windows else None}
-    found = session_settings(variables, limits, (), {})
-    assert found["env"].get("CLAUDE_CODE_MAX_CONTEXT_TOKENS") == (maximum and str(maximum))
-    settings = found.get("modelSettings", {})
+    result = session_settings(variables, limits, (), {})
+    assert result["env"].get("CLAUDE_CODE_MAX_CONTEXT_TOKENS") == (maximum and str(maximum))
+    settings = result.get("modelSettings", {})
     assert {name: one["autoCompactWindow"] for name, one in settings.items()} == compact
 
 
 def test_the_users_own_settings_are_merged():
     own = {"model": "opus", "hooks": {}, "env": {"MINE": "1", "ANTHROPIC_BASE_URL": "https://x"}}
-    found = build(user_settings=own)
-    assert (found["model"], found["hooks"]) == ("opus", {})
-    assert found["env"]["MINE"] == "1"
-    assert found["env"]["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8082"
+    result = build(user_settings=own)
+    assert (result["model"], result["hooks"]) == ("opus", {})
+    assert result["env"]["MINE"] == "1"
+    assert result["env"]["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8082"
 
 
 def test_there_is_one_private_file_per_label_and_per_settings_of_the_user(tmp_path):

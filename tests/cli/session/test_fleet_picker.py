@@ -82,8 +82,8 @@ def test_the_users_rows_come_first():
         path=Path("x"), env={}, model=None, is_managed=False, is_user=True, picker_rows=tuple(own)
     )
     assert settings("Own", files=[file])["modelPicker"]["options"][0] == own[0]
-    passed = {"modelPicker": {"options": [{"model": "passed"}]}}
-    merged = settings("Own", files=[file], user_settings=passed)["modelPicker"]["options"]
+    forwarded = {"modelPicker": {"options": [{"model": "passed"}]}}
+    merged = settings("Own", files=[file], user_settings=forwarded)["modelPicker"]["options"]
     assert [row["model"] for row in merged[:2]] == ["passed", "Own:big"]
     assert not any("behavesAs" in row for row in merged)
 
@@ -107,11 +107,11 @@ def test_rows_that_claude_code_refuses_are_left_out(setting):
 
 
 def test_every_name_has_its_true_window():
-    found = settings("Own", "Far")
-    windows = {name: one["autoCompactWindow"] for name, one in found["modelSettings"].items()}
+    result = settings("Own", "Far")
+    windows = {name: one["autoCompactWindow"] for name, one in result["modelSettings"].items()}
     assert (windows["Own:big"], windows["Own:middle"]) == (262144, 262144)
     assert (windows["Far:big"], windows["Far:small"]) == (262144, 1_000_000)
-    assert found["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "1000000"
+    assert result["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "1000000"
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ def test_without_a_line_of_the_user_there_is_ours():
 
 def test_the_users_command_is_wrapped_and_its_options_are_kept():
     own = {"type": "command", "command": "echo 'it''s'", "padding": 2, "refreshInterval": 60}
-    found = status_setting(PROGRAM, own)
-    assert (found["padding"], found["refreshInterval"]) == (2, 60)
-    assert wrapped_command(found["command"]) == own["command"]
+    result = status_setting(PROGRAM, own)
+    assert (result["padding"], result["refreshInterval"]) == (2, 60)
+    assert wrapped_command(result["command"]) == own["command"]
 
 
 def test_our_own_command_is_not_wrapped_again():

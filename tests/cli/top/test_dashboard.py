@@ -145,16 +145,16 @@ async def test_the_output_of_a_command_cannot_control_the_terminal(pilot, comman
     await pilot.app.workers.wait_for_complete()
     await pilot.pause()
     assert isinstance(pilot.app.screen, PageScreen)
-    shown = str(pilot.app.screen.query_one(Static).render())
-    assert shown == "done: logs Kimi -n 200\\x1b[2J"
+    output = str(pilot.app.screen.query_one(Static).render())
+    assert output == "done: logs Kimi -n 200\\x1b[2J"
 
 
 async def test_the_timeline_of_a_request(pilot):
     await pilot.press("tab", "down", "enter")
     await pilot.pause()
-    shown = str(pilot.app.screen.query_one(Static).render())
-    assert "req_00000002  failed 502" in shown
-    assert "curl -sN http://127.0.0.1:8081/v1/messages" in shown
+    output = str(pilot.app.screen.query_one(Static).render())
+    assert "req_00000002  failed 502" in output
+    assert "curl -sN http://127.0.0.1:8081/v1/messages" in output
     await pilot.press("escape")
     await pilot.pause()
     assert len(pilot.app.screen_stack) == 1

@@ -36,8 +36,8 @@ def raw(value):
     ],
 )
 def test_recognition(tools, expected):
-    found = search_tool(raw(tools))
-    assert (found and (found[0].name, found[1])) == expected
+    result = search_tool(raw(tools))
+    assert (result and (result[0].name, result[1])) == expected
 
 
 @pytest.mark.parametrize(("uses", "expected"), [(None, 8), (3, 3), (-1, 0)])

@@ -83,11 +83,11 @@ def test_chunks(data):
     ],
 )
 def test_errors_in_a_stream(data, cause):
-    found = read_event(event(data), PLAIN)
-    if not isinstance(found, ProviderError):  # vLLM's has no "error" key: known by its event
-        found = read_completion(json.dumps(data).encode(), PLAIN)
-    assert isinstance(found, ProviderError)
-    assert found.cause is cause
+    result = read_event(event(data), PLAIN)
+    if not isinstance(result, ProviderError):  # vLLM's has no "error" key: known by its event
+        result = read_completion(json.dumps(data).encode(), PLAIN)
+    assert isinstance(result, ProviderError)
+    assert result.cause is cause
 
 
 def test_an_error_event_without_an_error_is_one_all_the_same():
@@ -99,9 +99,9 @@ def test_an_error_event_without_an_error_is_one_all_the_same():
 
 
 def test_an_error_event_with_an_error_says_what_it_is():
-    found = read_event(event({"error": {"message": "Rate limit", "code": 429}}, b"error"), PLAIN)
-    assert isinstance(found, ProviderError)
-    assert found.cause is Cause.RATE_LIMIT
+    result = read_event(event({"error": {"message": "Rate limit", "code": 429}}, b"error"), PLAIN)
+    assert isinstance(result, ProviderError)
+    assert result.cause is Cause.RATE_LIMIT
 
 
 @pytest.mark.parametrize("name", [b"", b"message", b"completion.chunk"])
@@ -132,9 +132,9 @@ def test_what_is_neither_is_a_problem(data):
     ],
 )
 def test_errors_under_a_200(body, cause):
-    found = read_completion(json.dumps(body).encode(), PLAIN)
-    assert isinstance(found, ProviderError)
-    assert found.cause is cause
+    result = read_completion(json.dumps(body).encode(), PLAIN)
+    assert isinstance(result, ProviderError)
+    assert result.cause is cause
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_errors_under_a_200(body, cause):
     ],
 )
 def test_answers_under_a_200(body):
-    found = read_completion(json.dumps(body).encode(), PLAIN)
-    assert isinstance(found, Chunk)
-    assert found.choices[0].message.content == "a"
+    result = read_completion(json.dumps(body).encode(), PLAIN)
+    assert isinstance(result, Chunk)
+    assert result.choices[0].message.content == "a"
 
 
 def test_a_quirk_decides_what_a_quota_is():
@@ -473,8 +473,8 @@ JSON = st.recursive(
 def test_arbitrary_answers_are_messages_or_problems(message, usage):
     choice = {"message": message, "finish_reason": "stop"}
     try:
-        found = message_of({"choices": [choice], "usage": usage})
+        result = message_of({"choices": [choice], "usage": usage})
     except Problem:
         return
-    assert found["type"] == "message"
-    json.dumps(found)
+    assert result["type"] == "message"
+    json.dumps(result)

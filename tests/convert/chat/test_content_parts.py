@@ -204,7 +204,7 @@ def test_a_pdf_in_a_result_follows_it(form, part):
 
 
 @pytest.mark.parametrize(
-    ("block", "said"),
+    ("block", "expected"),
     [
         pytest.param(
             {
@@ -274,8 +274,8 @@ def test_a_pdf_in_a_result_follows_it(form, part):
         pytest.param(SEARCH, "Title\nhttps://e.x/1\nbody-77", id="a search result"),
     ],
 )
-def test_text_documents(block, said):
-    assert content(block) == said
+def test_text_documents(block, expected):
+    assert content(block) == expected
 
 
 def test_an_image_in_a_document_follows_its_text():
@@ -296,13 +296,13 @@ def test_a_tool_reference_contains_the_sent_name():
     outcome = ask(
         user("a"), assistant(use("t", "ToolSearch")), user(result("t", [reference]), "Tool loaded.")
     )
-    (sent,) = outcome.converted.tool_names
-    assert outcome.messages[2]["content"] == f"Tool {sent} is now available."
+    (outgoing,) = outcome.converted.tool_names
+    assert outcome.messages[2]["content"] == f"Tool {outgoing} is now available."
     assert outcome.messages[3]["content"] == "Tool loaded."
 
 
 @pytest.mark.parametrize(
-    ("block", "said"),
+    ("block", "expected"),
     [
         pytest.param(
             {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}},
@@ -391,9 +391,9 @@ def test_a_tool_reference_contains_the_sent_name():
         ),
     ],
 )
-def test_texts_of_server_blocks_are_kept(block, said):
+def test_texts_of_server_blocks_are_kept(block, expected):
     outcome = ask(user("a"), assistant(block, "and so"), user("b"))
-    assert outcome.messages[1]["content"] == f"{said}\n\nand so"
+    assert outcome.messages[1]["content"] == f"{expected}\n\nand so"
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_base64_of_a_fetched_pdf_never_gets_into_text():
 
 
 @pytest.mark.parametrize(
-    ("parts", "flat", "said"),
+    ("parts", "flat", "expected"),
     [
         pytest.param([], False, Raw(b'""'), id="nothing is an empty string"),
         pytest.param([text_part(Raw(b'"a"'))], False, Raw(b'"a"'), id="one text is a string"),
@@ -441,8 +441,8 @@ def test_base64_of_a_fetched_pdf_never_gets_into_text():
         ),
     ],
 )
-def test_content_of(parts, flat, said):
-    assert content_of(parts, flat=flat) == said
+def test_content_of(parts, flat, expected):
+    assert content_of(parts, flat=flat) == expected
 
 
 def test_a_cache_mark_keeps_the_part():
@@ -451,7 +451,7 @@ def test_a_cache_mark_keeps_the_part():
 
 
 @pytest.mark.parametrize(
-    ("said", "texts"),
+    ("expected", "texts"),
     [
         pytest.param(Raw(b'"a"'), [Raw(b'"a"')], id="a string"),
         pytest.param([text_part(Raw(b'"a"'))], [Raw(b'"a"')], id="text parts"),
@@ -459,8 +459,8 @@ def test_a_cache_mark_keeps_the_part():
         pytest.param(None, None, id="null is no text"),
     ],
 )
-def test_texts_of(said, texts):
-    assert texts_of(said) == texts
+def test_texts_of(expected, texts):
+    assert texts_of(expected) == texts
 
 
 def answer(block, **quirks):
@@ -468,7 +468,7 @@ def answer(block, **quirks):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "expected"),
     [
         pytest.param("text", "text", id="a string"),
         pytest.param([text("text")], "text", id="a block"),
@@ -485,8 +485,8 @@ def answer(block, **quirks):
         pytest.param('"quoted" \\ back\nslash', '"quoted" \\ back\nslash', id="escapes"),
     ],
 )
-def test_text(given, said):
-    assert answer(result("t", given))["content"] == said
+def test_text(settings, expected):
+    assert answer(result("t", settings))["content"] == expected
 
 
 def test_content_may_be_missing():
@@ -496,7 +496,7 @@ def test_content_may_be_missing():
 
 
 @pytest.mark.parametrize(
-    ("is_error", "content", "said"),
+    ("is_error", "content", "expected"),
     [
         pytest.param(True, "exit 2", "Error: exit 2", id="true"),
         pytest.param(False, "fine", "fine", id="false"),
@@ -505,8 +505,8 @@ def test_content_may_be_missing():
         pytest.param(True, [text("a"), text("b")], "Error: a\nb", id="an error of blocks"),
     ],
 )
-def test_errors_are_visible(is_error, content, said):
-    assert answer(result("t", content, is_error=is_error))["content"] == said
+def test_errors_are_visible(is_error, content, expected):
+    assert answer(result("t", content, is_error=is_error))["content"] == expected
 
 
 @pytest.mark.parametrize(

@@ -236,13 +236,13 @@ def test_arguments_are_the_clients_bytes():
     from ccproxy.protocol.messages import read_request
     from tests.asking import SIGNER
 
-    sent = json.loads(to_chat(read_request(body), target(), signer=SIGNER).body)
-    arguments = sent["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    outgoing = json.loads(to_chat(read_request(body), target(), signer=SIGNER).body)
+    arguments = outgoing["messages"][0]["tool_calls"][0]["function"]["arguments"]
     assert arguments == '{"b": 1.50,"a":"\\u00e9"}'
 
 
 @pytest.mark.parametrize(
-    "given",
+    "settings",
     [
         pytest.param({}, id="empty"),
         pytest.param(None, id="null"),
@@ -251,8 +251,8 @@ def test_arguments_are_the_clients_bytes():
         pytest.param(7, id="a number"),
     ],
 )
-def test_arguments_are_always_an_object(given):
-    outcome = ask(user("a"), assistant({**use("t"), "input": given}), user("b"))
+def test_arguments_are_always_an_object(settings):
+    outcome = ask(user("a"), assistant({**use("t"), "input": settings}), user("b"))
     assert json.loads(outcome.messages[1]["tool_calls"][0]["function"]["arguments"]) == {}
 
 
@@ -278,22 +278,22 @@ def test_content_next_to_calls(null_content, content):
 def test_long_tool_names_are_the_same_in_history_and_tools():
     name = "mcp__" + "x" * 90
     outcome = ask(user("a"), assistant(use("t", name)), user(result("t")), tools=[tool(name)])
-    sent = outcome.body["tools"][0]["function"]["name"]
-    assert outcome.messages[1]["tool_calls"][0]["function"]["name"] == sent
-    assert outcome.converted.tool_names == {sent: name}
+    outgoing = outcome.body["tools"][0]["function"]["name"]
+    assert outcome.messages[1]["tool_calls"][0]["function"]["name"] == outgoing
+    assert outcome.converted.tool_names == {outgoing: name}
 
 
 def test_a_shortened_name_in_the_history_is_mapped_back():
     outcome = ask(user("a"), assistant(use("t", "files.read")), user(result("t")))
-    sent = outcome.messages[1]["tool_calls"][0]["function"]["name"]
-    assert outcome.converted.tool_names == {sent: "files.read"}
+    outgoing = outcome.messages[1]["tool_calls"][0]["function"]["name"]
+    assert outcome.converted.tool_names == {outgoing: "files.read"}
 
 
 # ...whose result is whose...
 
 
 @pytest.mark.parametrize(
-    ("said", "answers"),
+    ("expected", "answers"),
     [
         pytest.param(
             [assistant(use("t1"), use("t2")), user(result("t1", "one"), result("t2", "two"))],
@@ -332,14 +332,14 @@ def test_a_shortened_name_in_the_history_is_mapped_back():
         ),
     ],
 )
-def test_results(said, answers):
-    assert tool_answers(ask(user("go"), *said)) == answers
+def test_results(expected, answers):
+    assert tool_answers(ask(user("go"), *expected)) == answers
 
 
 def test_an_orphan_keeps_its_text():
     outcome = ask(user(result("gone", "late result"), "continue"))
-    said = [part["text"] for part in outcome.messages[0]["content"]]
-    assert said == ["[result of an earlier tool call]\nlate result", "continue"]
+    output = [part["text"] for part in outcome.messages[0]["content"]]
+    assert output == ["[result of an earlier tool call]\nlate result", "continue"]
 
 
 def test_an_orphan_keeps_its_image():

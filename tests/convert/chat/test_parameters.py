@@ -15,7 +15,7 @@ SAMPLING = {"temperature", "top_p", "top_k", "stop"}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "at", "sent"),
+    ("goal", "at", "expected"),
     [
         pytest.param(900, {}, 900, id="as said"),
         pytest.param(0, {}, 1, id="a cache warm-up asks for one token"),
@@ -28,8 +28,8 @@ SAMPLING = {"temperature", "top_p", "top_k", "stop"}
         pytest.param(10**30, {}, 2**31 - 1, id="an absurd number"),
     ],
 )
-def test_limit(wanted, at, sent):
-    assert ask(max_tokens=wanted, to=target(**at)).body["max_tokens"] == sent
+def test_limit(goal, at, expected):
+    assert ask(max_tokens=goal, to=target(**at)).body["max_tokens"] == expected
 
 
 def test_the_name_of_the_limit_is_a_quirk():
@@ -56,7 +56,7 @@ def test_sampling_is_sent_unchanged():
 
 
 @pytest.mark.parametrize(
-    ("given", "allowed", "sent"),
+    ("settings", "allowed", "expected"),
     [
         pytest.param(1, (0.0, 2.0), "1", id="a whole number stays one"),
         pytest.param(0, (0.01, 1.0), "0.01", id="too low"),
@@ -65,9 +65,9 @@ def test_sampling_is_sent_unchanged():
         pytest.param(-1, (0.0, 2.0), "0", id="negative"),
     ],
 )
-def test_temperature_is_clamped(given, allowed, sent):
-    outcome = ask(temperature=given, to=target(temperature_range=allowed))
-    assert f'"temperature":{sent},'.encode() in outcome.converted.body.replace(b"}", b",")
+def test_temperature_is_clamped(settings, allowed, expected):
+    outcome = ask(temperature=settings, to=target(temperature_range=allowed))
+    assert f'"temperature":{expected},'.encode() in outcome.converted.body.replace(b"}", b",")
 
 
 def test_refused_sampling_is_left_out():
@@ -77,7 +77,7 @@ def test_refused_sampling_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("thinking", "efforts", "taken"),
+    ("thinking", "efforts", "durations"),
     [
         pytest.param(None, ("none", "low"), True, id="nothing is said: it does not reason"),
         pytest.param({"type": "disabled"}, ("none", "low"), True, id="switched off"),
@@ -85,15 +85,15 @@ def test_refused_sampling_is_left_out():
         pytest.param({"type": "disabled"}, ("minimal", "low"), False, id="it cannot be silenced"),
     ],
 )
-def test_sampling_that_is_supported_only_without_effort(thinking, efforts, taken):
+def test_sampling_that_is_supported_only_without_effort(thinking, efforts, durations):
     to = target(sampling=False, sampling_without_effort=True, reasoning="effort", efforts=efforts)
     outcome = ask(temperature=0.3, thinking=thinking, to=to)
-    assert outcome.body.get("temperature") == (0.3 if taken else None)
-    assert ("temperature" in outcome.converted.dropped) is not taken
+    assert outcome.body.get("temperature") == (0.3 if durations else None)
+    assert ("temperature" in outcome.converted.dropped) is not durations
 
 
 @pytest.mark.parametrize(
-    ("top_k", "known", "fields", "dropped"),
+    ("top_k", "names", "fields", "dropped"),
     [
         pytest.param(5, True, {"top_k": 5}, (), id="known"),
         pytest.param(5, False, {}, ("top_k",), id="not known"),
@@ -101,8 +101,8 @@ def test_sampling_that_is_supported_only_without_effort(thinking, efforts, taken
         pytest.param(10**30, True, {"top_k": 2**31 - 1}, (), id="absurd"),
     ],
 )
-def test_top_k(top_k, known, fields, dropped):
-    outcome = ask(top_k=top_k, to=target(top_k=known))
+def test_top_k(top_k, names, fields, dropped):
+    outcome = ask(top_k=top_k, to=target(top_k=names))
     assert {key: outcome.body[key] for key in SAMPLING & outcome.body.keys()} == fields
     assert outcome.converted.dropped == dropped
 
@@ -111,7 +111,7 @@ def test_top_k(top_k, known, fields, dropped):
 
 
 @pytest.mark.parametrize(
-    ("given", "quirks", "sent", "enforced"),
+    ("settings", "quirks", "expected", "enforced"),
     [
         pytest.param(["</a>", "END"], {}, ["</a>", "END"], ("</a>", "END"), id="as said"),
         pytest.param([], {}, None, (), id="none"),
@@ -122,9 +122,9 @@ def test_top_k(top_k, known, fields, dropped):
         pytest.param(["END"], {"stop": False}, None, ("END",), id="refused, but enforced here"),
     ],
 )
-def test_stops(given, quirks, sent, enforced):
-    outcome = ask(stop_sequences=given, to=target(**quirks))
-    assert outcome.body.get("stop") == sent
+def test_stops(settings, quirks, expected, enforced):
+    outcome = ask(stop_sequences=settings, to=target(**quirks))
+    assert outcome.body.get("stop") == expected
     assert outcome.converted.stop_sequences == enforced
     assert "stop_sequences" not in outcome.body
 
@@ -176,18 +176,19 @@ TITLE = {
 }
 
 
-def wanted(schema=TITLE, **more):
+def schema_format(schema=TITLE, **more):
     return {"format": {"type": "json_schema", "schema": schema}, **more}
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        pytest.param({"output_config": wanted()}, id="output_config.format"),
-        pytest.param({"output_format": wanted()["format"]}, id="the older name"),
-        pytest.param({"output_config": wanted(effort="low")}, id="beside effort"),
+        pytest.param({"output_config": schema_format()}, id="output_config.format"),
+        pytest.param({"output_format": schema_format()["format"]}, id="the older name"),
+        pytest.param({"output_config": schema_format(effort="low")}, id="beside effort"),
         pytest.param(
-            {"output_config": {"effort": "low"}, "output_format": wanted()["format"]}, id="both"
+            {"output_config": {"effort": "low"}, "output_format": schema_format()["format"]},
+            id="both",
         ),
     ],
 )
@@ -215,7 +216,7 @@ def test_json_schema(fields):
     ],
 )
 def test_open_schemas_are_not_strict(schema):
-    form = ask(output_config=wanted(schema)).body["response_format"]
+    form = ask(output_config=schema_format(schema)).body["response_format"]
     assert form["json_schema"] == {"name": "answer", "schema": schema}
 
 
@@ -228,7 +229,7 @@ def test_open_schemas_are_not_strict(schema):
     ],
 )
 def test_closed_schemas_are_strict(schema):
-    form = ask(output_config=wanted(schema)).body["response_format"]
+    form = ask(output_config=schema_format(schema)).body["response_format"]
     assert form["json_schema"]["strict"] is True
 
 
@@ -240,7 +241,7 @@ def test_closed_schemas_are_strict(schema):
     ],
 )
 def test_an_instruction_replaces_unsupported_formats(form, response_format):
-    outcome = ask(output_config=wanted(), system="prompt", to=target(response_format=form))
+    outcome = ask(output_config=schema_format(), system="prompt", to=target(response_format=form))
     assert outcome.body.get("response_format") == response_format
     assert outcome.prompt.startswith("prompt\n\n")
     assert "JSON" in outcome.prompt
@@ -248,21 +249,23 @@ def test_an_instruction_replaces_unsupported_formats(form, response_format):
 
 
 def test_the_instruction_becomes_a_prompt_if_there_is_none():
-    outcome = ask(output_config=wanted(), to=target(response_format="none"))
+    outcome = ask(output_config=schema_format(), to=target(response_format="none"))
     assert outcome.roles == "system user"
 
 
 @pytest.mark.parametrize(
-    ("stream", "sent"),
+    ("stream", "expected"),
     [
         pytest.param(False, True, id="a whole answer"),
         pytest.param(True, False, id="a stream is outcome in words"),
     ],
 )
-def test_formats_that_are_refused_in_streams(stream, sent):
-    outcome = ask(output_config=wanted(), stream=stream, to=target(response_format_streams=False))
-    assert ("response_format" in outcome.body) is sent
-    assert ("JSON" in outcome.prompt) is not sent
+def test_formats_that_are_refused_in_streams(stream, expected):
+    outcome = ask(
+        output_config=schema_format(), stream=stream, to=target(response_format_streams=False)
+    )
+    assert ("response_format" in outcome.body) is expected
+    assert ("JSON" in outcome.prompt) is not expected
 
 
 @pytest.mark.parametrize(

@@ -336,14 +336,14 @@ def test_parameter_forms(form, thinking, effort, fields):
     ],
 )
 def test_effort_refused_with_tools(efforts, tools, fields):
-    sent = asked_for(
+    outgoing = asked_for(
         ADAPTIVE, "high", tools=tools, reasoning="effort", efforts=efforts, effort_with_tools=False
     )
-    assert sent == fields
+    assert outgoing == fields
 
 
 @pytest.mark.parametrize(
-    ("wanted", "allowed", "nearest"),
+    ("expected", "allowed", "nearest"),
     [
         pytest.param("low", ("low", "high"), "low", id="allowed"),
         pytest.param("max", ("low", "medium", "high"), "high", id="above"),
@@ -356,8 +356,8 @@ def test_effort_refused_with_tools(efforts, tools, fields):
         pytest.param("gigantic", (), "gigantic", id="unless nothing is known"),
     ],
 )
-def test_nearest_effort(wanted, allowed, nearest):
-    assert nearest_effort(wanted, allowed) == nearest
+def test_nearest_effort(expected, allowed, nearest):
+    assert nearest_effort(expected, allowed) == nearest
 
 
 def test_the_last_effort_of_the_conversation_applies():

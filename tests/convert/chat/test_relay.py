@@ -135,8 +135,8 @@ def test_any_text_arrives_as_it_was(texts, field, is_ascii):
     raw = sse(lines)
     for pieces in ([raw], by_event(raw)):
         message = assemble(relay(pieces, quirks={"think_tags": False}))
-        said = "".join(block.get("text", block.get("thinking")) for block in message["content"])
-        assert said == ("".join(texts) if "".join(texts).strip() else "")
+        output = "".join(block.get("text", block.get("thinking")) for block in message["content"])
+        assert output == ("".join(texts) if "".join(texts).strip() else "")
 
 
 JSON = st.recursive(

@@ -74,16 +74,16 @@ def test_chunks_are_not_padded():
 
 
 @pytest.mark.parametrize(
-    ("stream", "tools", "sent"),
+    ("stream", "tools", "expected"),
     [
         pytest.param(True, [tool()], True, id="a stream with tools"),
         pytest.param(False, [tool()], None, id="no stream"),
         pytest.param(True, [], None, id="no tools"),
     ],
 )
-def test_tool_stream(stream, tools, sent):
+def test_tool_stream(stream, tools, expected):
     outcome = ask(stream=stream, tools=tools, to=target(tool_stream=True))
-    assert outcome.body.get("tool_stream") is sent
+    assert outcome.body.get("tool_stream") is expected
 
 
 def test_extra_fields_are_in_every_request():
@@ -303,8 +303,8 @@ def test_numbers_of_any_size_in_arguments_are_copied(number):
         '{"model":"m","max_tokens":9,"messages":[{"role":"assistant","content":[{"type":"tool_use",'
         f'"id":"t","name":"f","input":{{"n":{number}}}}}]}}]}}'
     )
-    sent = json.loads(to_chat(read_request(raw.encode()), target(), signer=SIGNER).body)
-    assert sent["messages"][0]["tool_calls"][0]["function"]["arguments"] == f'{{"n":{number}}}'
+    outgoing = json.loads(to_chat(read_request(raw.encode()), target(), signer=SIGNER).body)
+    assert outgoing["messages"][0]["tool_calls"][0]["function"]["arguments"] == f'{{"n":{number}}}'
 
 
 def long_session(size):

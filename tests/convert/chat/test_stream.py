@@ -414,7 +414,7 @@ NO_OBJECTS = [
 
 @pytest.mark.parametrize("pieces", NO_OBJECTS)
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "expected"),
     [
         ("tool_calls", "tool_use"),
         ("stop", "tool_use"),
@@ -423,12 +423,12 @@ NO_OBJECTS = [
     ],
 )
 @pytest.mark.parametrize("behind", [[], [say("x")], [call("{}", **B)]])
-def test_arguments_that_are_no_json_go_out_as_they_came(pieces, reason, told, behind):
+def test_arguments_that_are_no_json_go_out_as_they_came(pieces, reason, expected, behind):
     """Claude Code reports it to the model; an error would cause the same answer again."""
     chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), *behind, end(reason)]
     lines = script(chunks)
     assert "".join(line[4:] for line in lines if line.startswith("0 +")) == "".join(pieces)
-    assert lines[-1] == told
+    assert lines[-1] == expected
 
 
 def test_nothing_is_said_behind_a_call_that_has_ended():

@@ -10,7 +10,7 @@ HEADER = "x-anthropic-billing-header: cc_version=2.1.329.651; cc_entrypoint=sdk-
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "expected"),
     [
         pytest.param("You are terse.", "You are terse.", id="a string"),
         pytest.param([text("You are terse.")], "You are terse.", id="a block"),
@@ -26,16 +26,16 @@ HEADER = "x-anthropic-billing-header: cc_version=2.1.329.651; cc_entrypoint=sdk-
         pytest.param([text("a"), {"type": "tool_addition"}], "a", id="a block of another type"),
     ],
 )
-def test_prompt(given, said):
-    outcome = ask(user("Hi"), system=given)
+def test_prompt(settings, expected):
+    outcome = ask(user("Hi"), system=settings)
     assert outcome.messages == [
-        {"role": "system", "content": said},
+        {"role": "system", "content": expected},
         {"role": "user", "content": "Hi"},
     ]
 
 
 @pytest.mark.parametrize(
-    "given",
+    "settings",
     [
         pytest.param("", id="empty"),
         pytest.param([], id="no blocks"),
@@ -44,13 +44,13 @@ def test_prompt(given, said):
         pytest.param(HEADER, id="attribution as a string"),
     ],
 )
-def test_an_empty_prompt_is_left_out(given):
-    assert ask(user("Hi"), system=given).roles == "user"
+def test_an_empty_prompt_is_left_out(settings):
+    assert ask(user("Hi"), system=settings).roles == "user"
 
 
 def test_attribution_in_the_middle_of_a_text_is_text():
-    said = f"Look at {HEADER}"
-    assert ask(user("Hi"), system=said).messages[0]["content"] == said
+    output = f"Look at {HEADER}"
+    assert ask(user("Hi"), system=output).messages[0]["content"] == output
 
 
 def test_the_attribution_does_not_change_the_prompt():
@@ -65,7 +65,7 @@ def test_the_attribution_does_not_change_the_prompt():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "expected"),
     [
         pytest.param("note", "note", id="a string"),
         pytest.param([text("a"), text("b")], "a\n\nb", id="blocks"),
@@ -76,9 +76,9 @@ def test_the_attribution_does_not_change_the_prompt():
         ),
     ],
 )
-def test_in_place(given, said):
-    outcome = ask(user("a"), {"role": "system", "content": given}, user("b"))
-    assert outcome.messages[1] == {"role": "system", "content": said}
+def test_in_place(settings, expected):
+    outcome = ask(user("a"), {"role": "system", "content": settings}, user("b"))
+    assert outcome.messages[1] == {"role": "system", "content": expected}
 
 
 def test_dropped_blocks_are_recorded():
@@ -89,7 +89,7 @@ def test_dropped_blocks_are_recorded():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         pytest.param(
             "note", "<system-reminder>\nnote\n</system-reminder>", id="becomes a reminder"
@@ -101,13 +101,13 @@ def test_dropped_blocks_are_recorded():
         ),
     ],
 )
-def test_later_system_messages_become_reminders(words, said):
+def test_later_system_messages_become_reminders(words, expected):
     outcome = ask(
         user("a"), system(words), assistant("b"), user("c"),
         system="prompt", to=target(system_messages="first"),
     )  # fmt: skip
     assert outcome.roles == "system user user assistant user"
-    assert outcome.messages[2]["content"] == said
+    assert outcome.messages[2]["content"] == expected
 
 
 def test_the_first_message_may_be_the_one_system_message():

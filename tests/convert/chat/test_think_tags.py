@@ -9,9 +9,9 @@ from ccproxy.convert.chat.think_tags import ThinkTags
 
 def run(pieces):
     tags = ThinkTags()
-    said = [item for piece in pieces for item in tags.feed(piece)] + tags.flush()
+    output = [item for piece in pieces for item in tags.feed(piece)] + tags.flush()
     text = {"thinking": "", "text": ""}
-    for kind, piece in said:
+    for kind, piece in output:
         text[kind] += piece
     return text["thinking"], text["text"]
 

@@ -17,14 +17,14 @@ def piece(arguments=None, *, name=None, **more):
 
 def collect(pieces, *, is_whole=False):
     """The calls that the pieces make, as (provider's id, name, arguments)."""
-    calls, found = ToolCalls("msg_1", ()), []
+    calls, result = ToolCalls("msg_1", ()), []
     for delta in pieces:
         call, is_new = calls.find(delta, 0, is_whole=is_whole)
-        assert is_new == (call not in found)
+        assert is_new == (call not in result)
         if is_new:
-            found.append(call)
+            result.append(call)
     return [
-        (call.provider_id, call.name, call.arguments) for call in found if not call.is_repetition
+        (call.provider_id, call.name, call.arguments) for call in result if not call.is_repetition
     ]
 
 
@@ -208,15 +208,15 @@ def test_choices_have_their_own_indexes():
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "expected",
     ["call_a", "toolu_01AbC", "chatcmpl-tool-1", "gSIMJiOkT", "0"],
 )
-def test_a_valid_new_id_is_kept(wanted):
-    assert ToolCalls("msg_1", {"other"}).claim_id(wanted) == wanted
+def test_a_valid_new_id_is_kept(expected):
+    assert ToolCalls("msg_1", {"other"}).claim_id(expected) == expected
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "expected",
     [
         pytest.param("", id="none"),
         pytest.param("functions.Read:0", id="Kimi's"),
@@ -226,17 +226,17 @@ def test_a_valid_new_id_is_kept(wanted):
         pytest.param("known", id="one that the conversation has"),
     ],
 )
-def test_any_other_is_replaced(wanted):
-    made = ToolCalls("msg_1", {"known"}).claim_id(wanted)
+def test_any_other_is_replaced(expected):
+    made = ToolCalls("msg_1", {"known"}).claim_id(expected)
     assert made.startswith("toolu_")
     assert made.replace("toolu_", "").isalnum()
-    assert made == ToolCalls("msg_1", {"known"}).claim_id(wanted)
-    assert made != ToolCalls("msg_2", {"known"}).claim_id(wanted)
+    assert made == ToolCalls("msg_1", {"known"}).claim_id(expected)
+    assert made != ToolCalls("msg_2", {"known"}).claim_id(expected)
 
 
 def test_ids_are_unique_in_the_answer():
     calls = ToolCalls("msg_1", ())
-    ids = [calls.claim_id(wanted) for wanted in ("a", "a", "", "", "a")]
+    ids = [calls.claim_id(expected) for expected in ("a", "a", "", "", "a")]
     assert ids[0] == "a"
     assert len(set(ids)) == 5
 
@@ -279,11 +279,11 @@ def test_whatever_the_arguments_are(text):
 
 def relayed(parts):
     call = ToolCall()
-    sent = []
+    outgoing = []
     for part in parts:
         call.add(part)
-        sent.append(call.take())
-    return [*sent, call.rest()]
+        outgoing.append(call.take())
+    return [*outgoing, call.rest()]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ ANY = {"type": "any"}
 READ = {"type": "tool", "name": "Read"}
 
 
-def sent(*tools, **quirks):
+def converted_tools(*tools, **quirks):
     """The functions that *tools* become."""
     body = ask(tools=list(tools), to=target(**quirks)).body
     return [each["function"] for each in body.get("tools", [])]
@@ -25,7 +25,7 @@ def sent(*tools, **quirks):
 
 def test_a_tool_is_a_function():
     schema = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
-    assert sent(tool("Read", schema)) == [
+    assert converted_tools(tool("Read", schema)) == [
         {"name": "Read", "description": "Read it", "parameters": schema}
     ]
 
@@ -44,14 +44,14 @@ def test_a_tool_is_a_function():
     ],
 )
 def test_fields_of_anthropics_are_left_out(field):
-    assert sent(tool("Read", **field)) == sent(tool("Read"))
+    assert converted_tools(tool("Read", **field)) == converted_tools(tool("Read"))
 
 
 def test_dropped_fields_of_tools_are_recorded():
     first = tool("Read", strict=True, input_examples=[{}], cache_control={"type": "ephemeral"})
     second = tool("Write", strict=False, defer_loading=True)
-    gone = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
-    assert ask(tools=[first, second, gone]).converted.dropped == (
+    removed = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+    assert ask(tools=[first, second, removed]).converted.dropped == (
         "tools.*.strict",
         "tools.*.input_examples",
         "tools.*.cache_control",
@@ -64,7 +64,7 @@ def test_dropped_fields_of_tools_are_recorded():
     [pytest.param(None, id="null"), pytest.param(7, id="a number")],
 )
 def test_a_description_that_is_not_a_string_is_left_out(description):
-    (function,) = sent({**tool(), "description": description})
+    (function,) = converted_tools({**tool(), "description": description})
     assert "description" not in function
 
 
@@ -73,17 +73,17 @@ def test_a_description_that_is_not_a_string_is_left_out(description):
     [pytest.param({}, id="empty"), pytest.param(None, id="null")],
 )
 def test_every_tool_has_an_object_schema(schema):
-    (function,) = sent({"name": "f", "input_schema": schema})
+    (function,) = converted_tools({"name": "f", "input_schema": schema})
     assert function["parameters"] == {"type": "object", "properties": {}}
 
 
 def test_a_tool_without_a_schema_takes_nothing():
-    (function,) = sent({"name": "f"})
+    (function,) = converted_tools({"name": "f"})
     assert function["parameters"] == {"type": "object", "properties": {}}
 
 
 @pytest.mark.parametrize(
-    ("given", "kept", "dropped"),
+    ("settings", "expected", "dropped"),
     [
         pytest.param(
             [tool("Late", defer_loading=True)], ["Late"], (), id="a deferred tool with a schema"
@@ -139,12 +139,12 @@ def test_a_tool_without_a_schema_takes_nothing():
         pytest.param([], [], (), id="no tools"),
     ],
 )
-def test_which_tools_are_sent(given, kept, dropped):
-    outcome = ask(tools=given)
+def test_which_tools_are_sent(settings, expected, dropped):
+    outcome = ask(tools=settings)
     names = [each["function"]["name"] for each in outcome.body.get("tools", [])]
-    assert names == kept
+    assert names == expected
     assert outcome.converted.dropped == dropped
-    assert ("tools" in outcome.body) == bool(kept)
+    assert ("tools" in outcome.body) == bool(expected)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_which_tools_are_sent(given, kept, dropped):
     ],
 )
 def test_tools_defined_by_type_get_description_and_schema(kind, name, properties):
-    (function,) = sent({"type": kind, "name": name})
+    (function,) = converted_tools({"type": kind, "name": name})
     assert function["name"] == name
     assert len(function["description"]) > 10
     assert properties <= function["parameters"]["properties"].keys()
@@ -170,16 +170,20 @@ def test_tools_defined_by_type_get_description_and_schema(kind, name, properties
 
 
 def test_a_tool_defined_by_type_keeps_its_own_schema():
-    (function,) = sent({"type": "bash_20250124", **tool("bash", {"properties": {"x": {}}})})
+    (function,) = converted_tools(
+        {"type": "bash_20250124", **tool("bash", {"properties": {"x": {}}})}
+    )
     assert function["parameters"]["properties"] == {"x": {}}
 
 
 def test_schemas_are_in_the_providers_dialect():
     schema = {"$schema": "x", "type": "object", "properties": {"a": {"const": "b"}}}
-    assert sent(tool("f", schema), schema="gemini")[0]["parameters"]["properties"] == {
+    assert converted_tools(tool("f", schema), schema="gemini")[0]["parameters"]["properties"] == {
         "a": {"type": "string", "enum": ["b"]}
     }
-    assert sent(tool("f", schema))[0]["parameters"]["properties"] == {"a": {"const": "b"}}
+    assert converted_tools(tool("f", schema))[0]["parameters"]["properties"] == {
+        "a": {"const": "b"}
+    }
 
 
 @pytest.mark.parametrize(
@@ -266,7 +270,7 @@ def test_choice_needs_tools(tools, kind):
 
 
 @pytest.mark.parametrize(
-    ("known", "choice", "sent_choice", "words"),
+    ("names", "choice", "sent_choice", "words"),
     [
         pytest.param(("auto",), ANY, "auto", "calling one of the tools", id="any, only auto known"),
         pytest.param(("auto",), READ, "auto", "calling the tool Read", id="tool, only auto known"),
@@ -276,9 +280,9 @@ def test_choice_needs_tools(tools, kind):
         pytest.param((), {"type": "auto"}, None, "", id="auto is the default anyway"),
     ],
 )
-def test_an_instruction_replaces_unsupported_choices(known, choice, sent_choice, words):
+def test_an_instruction_replaces_unsupported_choices(names, choice, sent_choice, words):
     outcome = ask(
-        tools=[tool("Read")], tool_choice=choice, system="prompt", to=target(tool_choices=known)
+        tools=[tool("Read")], tool_choice=choice, system="prompt", to=target(tool_choices=names)
     )
     assert outcome.body.get("tool_choice") == sent_choice
     assert words in outcome.prompt
@@ -392,11 +396,11 @@ def test_parallel_calls_are_enabled_by_default(choice, quirks, dropped):
 
 
 def test_tools_are_cached_per_dialect():
-    given = tool("f", {"type": "object", "properties": {"a": {"const": "b"}}})
-    plain, gemini = sent(given), sent(given, schema="gemini")
+    settings = tool("f", {"type": "object", "properties": {"a": {"const": "b"}}})
+    plain, gemini = converted_tools(settings), converted_tools(settings, schema="gemini")
     assert plain != gemini
-    assert sent(given) == plain
-    assert sent(given, schema="gemini") == gemini
+    assert converted_tools(settings) == plain
+    assert converted_tools(settings, schema="gemini") == gemini
 
 
 def test_names_and_dropped_paths_of_cached_tools_are_recorded():

@@ -80,15 +80,15 @@ def test_a_greater_limit_is_preserved():
 
 
 @pytest.mark.parametrize(
-    ("quirks", "sent"),
+    ("quirks", "expected"),
     [
         pytest.param({}, ["</block>"], id="a provider that knows stop"),
         pytest.param({"stop": False}, None, id="a provider that refuses it"),
     ],
 )
-def test_the_stop_sequence_is_always_enforced(quirks, sent):
+def test_the_stop_sequence_is_always_enforced(quirks, expected):
     outcome = ask(**QUESTION, to=target(**quirks))
-    assert outcome.body.get("stop") == sent
+    assert outcome.body.get("stop") == expected
     assert outcome.converted.stop_sequences == ("</block>",)
 
 

@@ -40,7 +40,7 @@ def played(write, **settings: Any) -> dict[str, Any]:
     return assemble(made.take())
 
 
-def shown(write, **settings: Any) -> list[str]:
+def lines_of(write, **settings: Any) -> list[str]:
     """Return the events that *write* makes, on short lines."""
     made = writer(**settings)
     write(made)
@@ -100,7 +100,7 @@ def test_what_was_taken_is_not_handed_out_again():
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("output", "expected"),
     [
         pytest.param([("text", "a")], ["0 text", "0 + a", "0 ."], id="a text"),
         pytest.param(
@@ -145,12 +145,12 @@ def test_what_was_taken_is_not_handed_out_again():
         ),
     ],
 )
-def test_what_is_said(said, expected):
+def test_what_is_said(output, expected):
     def write(made):
-        for kind, text in said:
+        for kind, text in output:
             made.write(kind, text)
 
-    assert shown(write) == expected
+    assert lines_of(write) == expected
 
 
 def test_hidden_thinking_is_counted_and_not_shown():
@@ -196,14 +196,14 @@ def test_a_call(pieces, expected):
             call.add(piece)
             made.continue_call()
 
-    assert shown(write) == expected
+    assert lines_of(write) == expected
 
 
 def test_a_call_bears_the_clients_name():
     def write(made):
         made.open_call(called(name="short_1a2b"), "c1")
 
-    assert shown(write, tool_names={"short_1a2b": "mcp__long"})[0] == "0 tool_use c1 mcp__long"
+    assert lines_of(write, tool_names={"short_1a2b": "mcp__long"})[0] == "0 tool_use c1 mcp__long"
 
 
 def test_a_closed_call_is_nobodys():
@@ -316,8 +316,8 @@ def test_signatures_of_several_calls_have_blocks_of_their_own():
     assert [block["type"] for block in content] == [
         *("thinking", "tool_use", "tool_use", "thinking", "tool_use")
     ]
-    found = [carried(block) for block in content if block["type"] == "thinking"]
-    assert found == [
+    result = [carried(block) for block in content if block["type"] == "thinking"]
+    assert result == [
         {"thought_signatures": {"c1": "S1"}},
         {"thought_signatures": {"c3": "S3"}},
     ]
@@ -336,7 +336,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_the_grammar_holds_whatever_is_written(steps):
-    said = {"text": "", "thinking": ""}
+    output = {"text": "", "thinking": ""}
 
     def write(made):
         for number, (kind, text) in enumerate(steps):
@@ -345,13 +345,13 @@ def test_the_grammar_holds_whatever_is_written(steps):
             elif kind == "sealed":
                 made.queue_details([SEALED])
             else:
-                said[kind] += text
+                output[kind] += text
                 made.write(kind, text)
 
     content = played(write)["content"]
     calls = [block["id"] for block in content if block["type"] == "tool_use"]
     assert calls == [f"c{number}" for number, (kind, _) in enumerate(steps) if kind == "call"]
-    for kind, whole in said.items():
+    for kind, whole in output.items():
         shown_text = "".join(block[kind] for block in content if block["type"] == kind)
         assert whole.startswith(shown_text)
         assert whole[len(shown_text) :].strip() == ""

@@ -122,7 +122,7 @@ def test_what_is_refused_at_the_root_is_removed(keyword):
 
 
 @pytest.mark.parametrize(
-    ("required", "kept"),
+    ("required", "expected"),
     [
         pytest.param(["a"], ["a"], id="a property"),
         pytest.param([], [], id="none"),
@@ -130,8 +130,8 @@ def test_what_is_refused_at_the_root_is_removed(keyword):
         pytest.param("a", [], id="nonsense"),
     ],
 )
-def test_required(required, kept):
-    assert to_parameters(obj(a=TEXT) | {"required": required}, "plain")["required"] == kept
+def test_required(required, expected):
+    assert to_parameters(obj(a=TEXT) | {"required": required}, "plain")["required"] == expected
 
 
 def test_nothing_new_is_required():
@@ -191,7 +191,7 @@ def test_plain_keeps_everything_else():
 
 
 @pytest.mark.parametrize(
-    ("given", "becomes"),
+    ("settings", "becomes"),
     [
         pytest.param({"oneOf": [TEXT]}, {"anyOf": [TEXT]}, id="oneOf is anyOf"),
         pytest.param(
@@ -214,12 +214,12 @@ def test_plain_keeps_everything_else():
         ),
     ],
 )
-def test_bare(given, becomes):
-    assert field(given, "bare") == becomes
+def test_bare(settings, becomes):
+    assert field(settings, "bare") == becomes
 
 
 @pytest.mark.parametrize(
-    ("given", "becomes"),
+    ("settings", "becomes"),
     [
         pytest.param(
             {"type": "string", "anyOf": [{"enum": ["a"]}, {"pattern": "b"}]},
@@ -266,8 +266,8 @@ def test_bare(given, becomes):
         pytest.param({"$ref": "#/$defs/none"}, {"type": "string"}, id="a reference to nothing"),
     ],
 )
-def test_kimi(given, becomes):
-    assert field(given, "kimi") == becomes
+def test_kimi(settings, becomes):
+    assert field(settings, "kimi") == becomes
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def gemini_field(schema, **definitions):
 
 
 @pytest.mark.parametrize(
-    ("given", "becomes"),
+    ("settings", "becomes"),
     [
         # types
         pytest.param({"type": ["string", "null"]}, {**TEXT, "nullable": True}, id="or null"),
@@ -529,8 +529,8 @@ def gemini_field(schema, **definitions):
         ),
     ],
 )
-def test_node(given, becomes):
-    assert gemini_field(given, N=NUMBER) == becomes
+def test_node(settings, becomes):
+    assert gemini_field(settings, N=NUMBER) == becomes
 
 
 def test_a_recursive_schema_ends():

@@ -11,12 +11,12 @@ from ccproxy.convert.common.stop_sequences import StopCutter
 
 def run(sequences, pieces):
     cutter = StopCutter(sequences)
-    shown = [cutter.feed(piece) for piece in pieces]
-    return [*shown, cutter.flush()], cutter.matched
+    output = [cutter.feed(piece) for piece in pieces]
+    return [*output, cutter.flush()], cutter.matched
 
 
 @pytest.mark.parametrize(
-    ("sequences", "pieces", "shown", "matched"),
+    ("sequences", "pieces", "expected", "matched"),
     [
         pytest.param([], ["a", "b"], ["a", "b", ""], None, id="without sequences all is shown"),
         pytest.param([""], ["a", "b"], ["a", "b", ""], None, id="an empty sequence is none"),
@@ -37,8 +37,8 @@ def run(sequences, pieces):
         pytest.param(["a.b"], ["axb"], ["axb", ""], None, id="sequences are no patterns"),
     ],
 )
-def test_cutting(sequences, pieces, shown, matched):
-    assert run(sequences, pieces) == (shown, matched)
+def test_cutting(sequences, pieces, expected, matched):
+    assert run(sequences, pieces) == (expected, matched)
 
 
 def test_it_is_active_only_with_sequences():
@@ -54,8 +54,8 @@ def test_it_is_active_only_with_sequences():
 )
 def test_the_cut_does_not_depend_on_the_pieces(sequences, pieces):
     text = "".join(pieces)
-    shown, matched = run(sequences, pieces)
+    output, matched = run(sequences, pieces)
     by_letter, by_letter_matched = run(sequences, list(text))
-    assert ("".join(shown), matched) == ("".join(by_letter), by_letter_matched)
-    assert not any(sequence in "".join(shown) for sequence in sequences)
+    assert ("".join(output), matched) == ("".join(by_letter), by_letter_matched)
+    assert not any(sequence in "".join(output) for sequence in sequences)
     assert (matched is None) == (not any(sequence in text for sequence in sequences))

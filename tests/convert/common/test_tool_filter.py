@@ -24,7 +24,7 @@ def names(body):
 
 
 @pytest.mark.parametrize(
-    ("patterns", "kept"),
+    ("patterns", "expected"),
     [
         ((), ["Bash", "WebFetch", "web_search", "mcp__github__list"]),
         (("Web*",), ["Bash", "mcp__github__list"]),
@@ -35,18 +35,18 @@ def names(body):
         (("*",), []),
     ],
 )
-def test_tools_are_removed_by_name(patterns, kept):
-    sent, gone = without_tools(body(BASH, FETCH, SEARCH, MCP), patterns)
-    assert names(sent) == kept
-    assert len(gone) == 4 - len(kept)
-    assert all(name.removeprefix("tools.") not in kept for name in gone)
+def test_tools_are_removed_by_name(patterns, expected):
+    outgoing, removed = without_tools(body(BASH, FETCH, SEARCH, MCP), patterns)
+    assert names(outgoing) == expected
+    assert len(removed) == 4 - len(expected)
+    assert all(name.removeprefix("tools.") not in expected for name in removed)
 
 
 def test_the_rest_keeps_its_bytes():
     raw = b'{ "model" : "m", "x":1.50, "tools":[{"name":"Bash","a":1.0 },{"name":"B"}] }'
-    sent, gone = without_tools(raw, ("B",))
-    assert sent == b'{"model":"m","x":1.50,"tools":[{"name":"Bash","a":1.0 }]}'
-    assert gone == ("tools.B",)
+    outgoing, removed = without_tools(raw, ("B",))
+    assert outgoing == b'{"model":"m","x":1.50,"tools":[{"name":"Bash","a":1.0 }]}'
+    assert removed == ("tools.B",)
 
 
 def test_a_body_without_a_match_is_unchanged():
@@ -64,8 +64,8 @@ def test_a_body_without_a_match_is_unchanged():
     ],
 )
 def test_a_choice_of_a_removed_tool_is_removed(choice, patterns, stays):
-    sent, _ = without_tools(body(BASH, FETCH, tool_choice=choice), patterns)
-    assert ("tool_choice" in json.loads(sent)) is stays
+    outgoing, _ = without_tools(body(BASH, FETCH, tool_choice=choice), patterns)
+    assert ("tool_choice" in json.loads(outgoing)) is stays
 
 
 @pytest.mark.parametrize(

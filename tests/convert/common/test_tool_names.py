@@ -39,9 +39,9 @@ def test_a_valid_name_is_unchanged(name):
     ],
 )
 def test_an_invalid_name_keeps_its_head(name, head):
-    sent = tool_name(name, 64)
-    assert sent.startswith(head)
-    assert FITS.fullmatch(sent)
+    outgoing = tool_name(name, 64)
+    assert outgoing.startswith(head)
+    assert FITS.fullmatch(outgoing)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_the_length_is_the_providers():
 
 @given(st.text(max_size=200))
 def test_any_name_becomes_valid_and_stable(name):
-    sent = tool_name(name, 64)
-    assert FITS.fullmatch(sent)
-    assert tool_name(name, 64) == sent
-    assert tool_name(sent, 64) == sent
+    outgoing = tool_name(name, 64)
+    assert FITS.fullmatch(outgoing)
+    assert tool_name(name, 64) == outgoing
+    assert tool_name(outgoing, 64) == outgoing
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "expected"),
     [
         pytest.param(b'"toolu_1"', b'"toolu_1"', id="as it is"),
         pytest.param(b'"a\\/b\\u00e9"', '"a/bé"'.encode(), id="escapes in one form"),
@@ -77,8 +77,8 @@ def test_any_name_becomes_valid_and_stable(name):
         pytest.param(b"null", b'""', id="null is none"),
     ],
 )
-def test_id_literal(raw, said):
-    assert id_literal(Raw(raw)) == said
+def test_id_literal(raw, expected):
+    assert id_literal(Raw(raw)) == expected
 
 
 def test_a_missing_id_is_an_empty_one():
@@ -86,7 +86,7 @@ def test_a_missing_id_is_an_empty_one():
 
 
 @pytest.mark.parametrize(
-    ("form", "client_id", "kept"),
+    ("form", "client_id", "expected"),
     [
         pytest.param("any", b'"functions.Read:0"', True, id="any"),
         pytest.param("any", b'""', False, id="any but empty"),
@@ -97,18 +97,20 @@ def test_a_missing_id_is_an_empty_one():
         pytest.param("nine", b'"abc_EF123"', False, id="nine with a mark"),
     ],
 )
-def test_valid_ids_are_unchanged(form, client_id, kept):
-    assert (ToolIds(form).assign(client_id, "Bash") == client_id) is kept
+def test_valid_ids_are_unchanged(form, client_id, expected):
+    assert (ToolIds(form).assign(client_id, "Bash") == client_id) is expected
 
 
 @pytest.mark.parametrize("form", ["any", "forty", "nine"])
 @given(ids=st.lists(st.sampled_from([b'""', b'"call_0"', b'"abcDEF123"', b'"' + b"y" * 50 + b'"'])))
 def test_ids_are_unique_and_depend_only_on_earlier_calls(form, ids):
     made = ToolIds(form)
-    sent = [made.assign(each, "Bash") for each in ids]
+    outgoing = [made.assign(each, "Bash") for each in ids]
     again = ToolIds(form)
-    assert len(set(sent)) == len(sent)
-    assert [again.assign(each, "Bash") for each in ids[: len(ids) // 2]] == sent[: len(ids) // 2]
+    assert len(set(outgoing)) == len(outgoing)
+    assert [again.assign(each, "Bash") for each in ids[: len(ids) // 2]] == outgoing[
+        : len(ids) // 2
+    ]
 
 
 def test_only_short_names_are_cached():

@@ -9,9 +9,9 @@ from ccproxy.providers.quirks import PLAIN, Quirks
 
 
 def numbers(usage, quirks=PLAIN, chars=0):
-    found = to_usage(usage, quirks, input_estimate=99, chars=chars)
+    result = to_usage(usage, quirks, input_estimate=99, chars=chars)
     return tuple(
-        found[name]
+        result[name]
         for name in (
             "input_tokens",
             "cache_read_input_tokens",
@@ -106,14 +106,14 @@ def test_reasoning_that_is_not_counted_is_added(reported, output):
 
 def test_reasoning_is_told():
     reported = usage(1, 9, completion_tokens_details={"reasoning_tokens": 4})
-    found = to_usage(reported, PLAIN, input_estimate=0, chars=0)
-    assert found["output_tokens_details"] == {"thinking_tokens": 4}
+    result = to_usage(reported, PLAIN, input_estimate=0, chars=0)
+    assert result["output_tokens_details"] == {"thinking_tokens": 4}
     plain = to_usage(usage(1, 9), PLAIN, input_estimate=0, chars=0)
     assert "output_tokens_details" not in plain
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("result", "expected"),
     [
         pytest.param(usage(1, 0), True, id="input"),
         pytest.param(usage(0, 1), True, id="output"),
@@ -124,5 +124,5 @@ def test_reasoning_is_told():
         pytest.param({"prompt_tokens": "a"}, False, id="text"),
     ],
 )
-def test_what_is_a_usage(found, expected):
-    assert is_usage(found) is expected
+def test_what_is_a_usage(result, expected):
+    assert is_usage(result) is expected

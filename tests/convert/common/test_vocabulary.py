@@ -14,19 +14,19 @@ from tests.chat_answers import context, end, say, sse
 from tests.grammar import STOP_REASONS
 
 
-@pytest.mark.parametrize("word", vocabulary.STOP_REASON)
-def test_every_stop_reason_is_one_of_the_api(word):
-    assert vocabulary.STOP_REASON[word] in STOP_REASONS
+@pytest.mark.parametrize("term", vocabulary.STOP_REASON)
+def test_every_stop_reason_is_one_of_the_api(term):
+    assert vocabulary.STOP_REASON[term] in STOP_REASONS
 
 
-@pytest.mark.parametrize("word", vocabulary.FAILED)
-def test_every_failure_is_an_error_of_the_api(word):
-    assert vocabulary.FAILED[word] in STATUS_OF_KIND
+@pytest.mark.parametrize("term", vocabulary.FAILED)
+def test_every_failure_is_an_error_of_the_api(term):
+    assert vocabulary.FAILED[term] in STATUS_OF_KIND
 
 
 def test_words_are_looked_up_in_lower_case():
     words = [*vocabulary.STOP_REASON, *vocabulary.FAILED]
-    assert [word for word in words if word != word.lower()] == []
+    assert [term for term in words if term != term.lower()] == []
 
 
 def test_no_word_means_two_things():
@@ -44,7 +44,7 @@ def test_what_holds_beside_calls_is_a_stop_reason():
 )
 def test_places_of_numbers_are_told_apart(places):
     assert len(set(places)) == len(places)
-    assert all(place and all(isinstance(key, str) for key in place) for place in places)
+    assert all(location and all(isinstance(key, str) for key in location) for location in places)
 
 
 def test_efforts_rise():
@@ -55,7 +55,7 @@ def test_efforts_rise():
 
 def test_the_tables_are_what_the_machine_reads():
     """Every row is used: each value is passed through the state machine."""
-    for word, reason in vocabulary.STOP_REASON.items():
-        message = to_message(sse([say("a"), end(word.upper())]), context())
-        wanted = "end_turn" if reason == "tool_use" else reason
-        assert message["stop_reason"] == wanted, word
+    for term, reason in vocabulary.STOP_REASON.items():
+        message = to_message(sse([say("a"), end(term.upper())]), context())
+        expected = "end_turn" if reason == "tool_use" else reason
+        assert message["stop_reason"] == expected, term

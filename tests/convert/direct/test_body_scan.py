@@ -105,9 +105,9 @@ NAMES = st.sampled_from(["model", "stream", "max_tokens", "messages", "system", 
 )
 def test_they_say_what_a_decoder_says(fields, model, indent):
     body = json.dumps({"model": model, **fields}, indent=indent, ensure_ascii=False)
-    found = head_at_ends(body.encode("utf-8", "replace"))
-    if found is not None:
-        assert found == head_of(body.encode("utf-8", "replace"))
+    result = head_at_ends(body.encode("utf-8", "replace"))
+    if result is not None:
+        assert result == head_of(body.encode("utf-8", "replace"))
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"x", b'{"model":1}', b"\xff"])

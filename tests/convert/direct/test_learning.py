@@ -142,8 +142,8 @@ def test_signatures_are_forgotten_before_they_are_too_many():
     lessons = Lessons()
     many = [thought(f"s{number}") for number in range(MAX_OPAQUE + 5)]
     lessons.learn(BAD_SIGNATURE, conversation(*many), "m")
-    kept = json.loads(lessons.apply(conversation(*many), "m"))["messages"][1]["content"]
-    assert len(kept) == 5
+    stored = json.loads(lessons.apply(conversation(*many), "m"))["messages"][1]["content"]
+    assert len(stored) == 5
 
 
 @pytest.mark.parametrize(

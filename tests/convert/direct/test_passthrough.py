@@ -35,19 +35,19 @@ def stream_of(events, ending=b"\n"):
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 11, 64, 10_000])
 def test_a_stream_keeps_its_bytes_however_it_is_cut(ending, size):
     data = stream_of(EVENTS, ending)
-    asked = passthrough()
-    pieces = [asked.feed(data[at : at + size]) for at in range(0, len(data), size)]
-    assert b"".join([*pieces, asked.close()]) == data.replace(b"up-big", b"claude-opus-4-1")
-    assert asked.stop_reason == "end_turn"
-    assert asked.usage == {"output_tokens": 7}
+    request = passthrough()
+    pieces = [request.feed(data[at : at + size]) for at in range(0, len(data), size)]
+    assert b"".join([*pieces, request.close()]) == data.replace(b"up-big", b"claude-opus-4-1")
+    assert request.stop_reason == "end_turn"
+    assert request.usage == {"output_tokens": 7}
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_only_whole_events_are_passed_on(size):
     data = stream_of(EVENTS)
-    asked = passthrough()
+    request = passthrough()
     for at in range(0, len(data), size):
-        written = asked.feed(data[at : at + size])
+        written = request.feed(data[at : at + size])
         assert written == b"" or written.endswith(b"\n\n")
 
 
@@ -76,45 +76,45 @@ def test_the_limit_is_on_one_event():
 def test_a_byte_order_mark_in_the_middle_is_text_whichever_way_bytes_went_before():
     """A BOM changes the name of the data line, so the event does not end the answer."""
     for before in (TEXT, STOP.replace(b"message_stop", b"message_x")):
-        asked = passthrough()
-        asked.feed(before + b"\n\n")
-        asked.feed(b"\xef\xbb\xbf" + STOP.splitlines()[1] + b"\n\n")
+        request = passthrough()
+        request.feed(before + b"\n\n")
+        request.feed(b"\xef\xbb\xbf" + STOP.splitlines()[1] + b"\n\n")
         with pytest.raises(Problem, match="broke off"):
-            asked.close()
+            request.close()
 
 
 def test_a_last_event_without_its_blank_line_is_passed_on():
-    asked = passthrough()
-    written = asked.feed(stream_of(EVENTS)[:-2])
-    assert (written + asked.close()).endswith(b'{"type":"message_stop"}')
+    request = passthrough()
+    written = request.feed(stream_of(EVENTS)[:-2])
+    assert (written + request.close()).endswith(b'{"type":"message_stop"}')
 
 
 @pytest.mark.parametrize("count", range(len(EVENTS) - 1))
 def test_without_a_stop_reason_there_is_no_end(count):
-    asked = passthrough()
-    asked.feed(stream_of(EVENTS[:count]))
+    request = passthrough()
+    request.feed(stream_of(EVENTS[:count]))
     with pytest.raises(Problem) as broken:
-        asked.close()
-    event = asked.fail(broken.value)
+        request.close()
+    event = request.fail(broken.value)
     assert event.startswith(b"event: error\ndata: {")
     assert json.loads(event.split(b"data: ")[1])["request_id"] == "req_1"
 
 
 def test_a_stop_reason_is_an_end():
     """Claude Code does not need message_stop (measured), and some servers leave it out."""
-    asked = passthrough()
+    request = passthrough()
     data = stream_of(EVENTS[:-1])
-    assert asked.feed(data) + asked.close() == data.replace(b"up-big", b"claude-opus-4-1")
+    assert request.feed(data) + request.close() == data.replace(b"up-big", b"claude-opus-4-1")
 
 
 def test_an_error_event_is_an_end():
-    asked = passthrough()
-    asked.feed(b'event: error\ndata: {"type":"error","error":{"type":"api_error"}}\n\n')
-    assert asked.close() == b""
+    request = passthrough()
+    request.feed(b'event: error\ndata: {"type":"error","error":{"type":"api_error"}}\n\n')
+    assert request.close() == b""
 
 
 @pytest.mark.parametrize(
-    ("said", "taken"),
+    ("expected", "durations"),
     [
         ('"input_tokens":7', {"input_tokens": 7}),
         ('"input_tokens":0', {}),
@@ -136,30 +136,30 @@ def test_an_error_event_is_an_end():
         ('"service_tier":"standard"', {}),
     ],
 )
-def test_only_what_counts_tokens_is_usage(said, taken):
-    asked = passthrough()
-    usage = b'"usage":{%b}' % said.encode()
+def test_only_what_counts_tokens_is_usage(expected, durations):
+    request = passthrough()
+    usage = b'"usage":{%b}' % expected.encode()
     body = b'{"model":"up-big","stop_reason":"end_turn",%b}' % usage
-    assert usage in asked.whole(body)
-    assert asked.usage == taken
+    assert usage in request.whole(body)
+    assert request.usage == durations
 
 
 def test_events_without_names_are_understood():
-    asked = passthrough()
+    request = passthrough()
     data = b"".join(event.split(b"\n")[-1] + b"\n\n" for event in (START, TEXT, DELTA, STOP))
-    assert asked.feed(data) == data.replace(b"up-big", b"claude-opus-4-1")
-    assert asked.close() == b""
+    assert request.feed(data) == data.replace(b"up-big", b"claude-opus-4-1")
+    assert request.close() == b""
 
 
 def test_text_that_looks_like_a_model_is_left_alone():
     talk = b'event: content_block_delta\ndata: {"type":"content_block_delta","model":"up-big"}'
-    asked = passthrough()
-    written = asked.feed(stream_of([START])) + asked.feed(stream_of([talk]))
+    request = passthrough()
+    written = request.feed(stream_of([START])) + request.feed(stream_of([talk]))
     assert written.endswith(talk + b"\n\n")
 
 
 @pytest.mark.parametrize(
-    ("limits", "wanted", "sent"),
+    ("limits", "goal", "outgoing"),
     [
         ({}, 50_000, 50_000),
         ({"most_tokens": 400}, 50_000, 400),
@@ -168,21 +168,21 @@ def test_text_that_looks_like_a_model_is_left_alone():
         ({"least_tokens": 900}, 100, 900),
     ],
 )
-def test_max_tokens_are_lowered_to_what_is_possible(limits, wanted, sent):
-    body = json.dumps(prompt(max_tokens=wanted)).encode()
+def test_max_tokens_are_lowered_to_what_is_possible(limits, goal, outgoing):
+    body = json.dumps(prompt(max_tokens=goal)).encode()
     expected = body.replace(b"claude-opus-4-1", b"up-big").replace(
-        b'"max_tokens": %d' % wanted, b'"max_tokens": %d' % sent
+        b'"max_tokens": %d' % goal, b'"max_tokens": %d' % outgoing
     )
     assert passthrough(body, **limits).body == expected
 
 
 def test_a_model_that_passes_is_not_touched_anywhere():
     body = json.dumps({**prompt(), "model": "up-small"}).encode()
-    asked = passthrough(body)
-    assert asked.body == body
+    request = passthrough(body)
+    assert request.body == body
     data = stream_of(EVENTS)
-    assert asked.feed(data) == data
-    assert asked.whole(b'{"model":"other"}') == b'{"model":"other"}'
+    assert request.feed(data) == data
+    assert request.whole(b'{"model":"other"}') == b'{"model":"other"}'
 
 
 ODD = rb"""{ "x" : 1E400 ,"model"  : "claude-opus-4-1","max_tokens":100, "n":-0.0,"n":1.50,
@@ -201,7 +201,7 @@ def test_odd_json_keeps_every_other_byte(max_output):
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("settings", "expected"),
     [
         (rb'{"model":"claude-opus-4-1"', rb'{"model":"up-big"'),
         (rb' { "model" : "claude-opus-4-1" ', rb' { "model" : "up-big" '),
@@ -211,15 +211,15 @@ def test_odd_json_keeps_every_other_byte(max_output):
     ],
 )
 @pytest.mark.parametrize("end", [b"}", b',"stream":true}'])
-def test_the_models_name_is_exchanged_wherever_it_stands(given, sent, end):
+def test_the_models_name_is_exchanged_wherever_it_stands(settings, expected, end):
     rest = b',"max_tokens":9,"messages":[{"role":"user","content":"claude-opus-4-1"}]' + end
-    exchange = passthrough(given + rest)
-    assert exchange.body == sent + rest
+    exchange = passthrough(settings + rest)
+    assert exchange.body == expected + rest
     assert exchange.streams is (end != b"}")
 
 
 @pytest.mark.parametrize(
-    ("text", "sent"),
+    ("text", "outgoing"),
     [
         pytest.param(rb"a\ud83d", rb"a\ufffd", id="the first half"),
         pytest.param(rb"\ude00b", rb"\ufffdb", id="the second half"),
@@ -227,10 +227,10 @@ def test_the_models_name_is_exchanged_wherever_it_stands(given, sent, end):
         pytest.param(rb"\\ud83d", rb"\\ud83d", id="an escaped backslash is none"),
     ],
 )
-def test_half_an_emoji_does_not_end_a_session(text, sent):
+def test_half_an_emoji_does_not_end_a_session(text, outgoing):
     body = b'{"model":"claude-opus-4-1","max_tokens":9,"messages":[{"content":"%b"}]}'
     expected = body.replace(b"claude-opus-4-1", b"up-big")
-    assert passthrough(body % text).body == expected % sent
+    assert passthrough(body % text).body == expected % outgoing
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model":3}', b"\xff", b"[" * 100_000])
@@ -247,6 +247,6 @@ def test_a_whole_answer_that_is_no_message_passes_as_it_is(body):
 
 def test_an_event_of_four_mebibytes_is_no_trouble():
     big = b'data: {"type":"content_block_delta","text":"' + b"x" * 2**22 + b'"}\n\n'
-    asked = passthrough()
-    written = b"".join(asked.feed(big[at : at + 4096]) for at in range(0, len(big), 4096))
+    request = passthrough()
+    written = b"".join(request.feed(big[at : at + 4096]) for at in range(0, len(big), 4096))
     assert written == big

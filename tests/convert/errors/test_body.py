@@ -263,7 +263,7 @@ def test_long_lists_are_bounded():
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         pytest.param(f"Incorrect API key: {KEY}.", "Incorrect API key: …cdef", id="the whole key"),
         pytest.param(f'"{KEY}"', '"…cdef"', id="in quotes"),
@@ -274,12 +274,12 @@ def test_long_lists_are_bounded():
         pytest.param("", "", id="nothing"),
     ],
 )
-def test_mask(text, shown):
-    assert mask_keys(text, [KEY]) == shown
+def test_mask(text, expected):
+    assert mask_keys(text, [KEY]) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         pytest.param("sk-or-v1-bbbb0000BBBB", "…BBBB", id="the whole of the second"),
         pytest.param("sk-or-v1-aaaa0000AAAA", "…AAAA", id="the whole of the first"),
@@ -290,8 +290,8 @@ def test_mask(text, shown):
         ),
     ],
 )
-def test_of_keys_that_begin_alike_the_right_one_is_shown(text, shown):
-    assert mask_keys(text, ["sk-or-v1-aaaa0000AAAA", "sk-or-v1-bbbb0000BBBB"]) == shown
+def test_of_keys_that_begin_alike_the_right_one_is_shown(text, expected):
+    assert mask_keys(text, ["sk-or-v1-aaaa0000AAAA", "sk-or-v1-bbbb0000BBBB"]) == expected
 
 
 def test_short_secrets_are_words():
@@ -300,6 +300,6 @@ def test_short_secrets_are_words():
 
 @given(st.text(max_size=30), st.text(max_size=30), st.integers(0, 16))
 def test_no_eight_characters_of_a_secret_survive(before, after, at):
-    shown = mask_keys(f"{before}{KEY[at:]}{after}", [KEY])
+    output = mask_keys(f"{before}{KEY[at:]}{after}", [KEY])
     pieces = {KEY[start : start + 8] for start in range(len(KEY) - 7)}
-    assert not any(piece in shown for piece in pieces)
+    assert not any(piece in output for piece in pieces)

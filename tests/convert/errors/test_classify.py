@@ -377,7 +377,7 @@ def test_too_long_is_told_inside_a_stream_as_well(status, body, numbers):
 
 
 @pytest.mark.parametrize(
-    ("message", "max_tokens", "told"),
+    ("message", "max_tokens", "expected"),
     [
         pytest.param(
             "This model's maximum context length is 102400 tokens. However, you requested 107837 "
@@ -416,11 +416,11 @@ def test_too_long_is_told_inside_a_stream_as_well(status, body, numbers):
         ),
     ],
 )
-def test_a_prompt_that_fits_alone_asks_for_fewer_max_tokens(message, max_tokens, told):
+def test_a_prompt_that_fits_alone_asks_for_fewer_max_tokens(message, max_tokens, expected):
     error = read(400, openai(message), max_tokens=max_tokens)
     assert error.cause is Cause.OVERFLOW
     assert error.problem.message.startswith(
-        f"input length and `max_tokens` exceed context limit: {told}, decrease input length or "
+        f"input length and `max_tokens` exceed context limit: {expected}, decrease input length or "
         "`max_tokens` and try again"
     )
 
@@ -878,10 +878,10 @@ REST = [
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "cause", "kind", "told"), REST)
-def test_the_status_decides_the_rest(status, body, cause, kind, told):
+@pytest.mark.parametrize(("status", "body", "cause", "kind", "expected"), REST)
+def test_the_status_decides_the_rest(status, body, cause, kind, expected):
     error = read(status, body)
-    assert (error.cause, error.problem.kind, error.problem.status) == (cause, kind, told)
+    assert (error.cause, error.problem.kind, error.problem.status) == (cause, kind, expected)
 
 
 # What the client is told.
@@ -1006,7 +1006,7 @@ def test_short_secrets_do_not_eat_words():
 
 
 @pytest.mark.parametrize(
-    ("headers", "wait", "told"),
+    ("headers", "wait", "expected"),
     [
         pytest.param({"Retry-After": "20"}, 20.0, 20, id="an int"),
         pytest.param({"retry-after": "1.5"}, 1.5, 2, id="a float is rounded up for the client"),
@@ -1055,10 +1055,10 @@ def test_short_secrets_do_not_eat_words():
         pytest.param({}, None, None, id="nothing"),
     ],
 )
-def test_the_wait_is_read_from_every_form(headers, wait, told):
+def test_the_wait_is_read_from_every_form(headers, wait, expected):
     error = read(429, openai("slow"), headers=headers, now=NOW)
     assert error.retry_after == (None if wait is None else pytest.approx(wait, abs=0.001))
-    assert error.problem.retry_after == told
+    assert error.problem.retry_after == expected
 
 
 @pytest.mark.parametrize(

@@ -343,8 +343,8 @@ NUMBERS = [
 @pytest.mark.parametrize(("text", "numbers"), NUMBERS)
 def test_numbers(text, numbers):
     _, found = first_row(text)
-    told = found.groupdict()
-    read = tuple(told.get(name) for name in ("prompt", "output", "limit"))
+    message = found.groupdict()
+    read = tuple(message.get(name) for name in ("prompt", "output", "limit"))
     assert read == tuple(number and str(number) for number in numbers)
 
 

@@ -54,8 +54,8 @@ def test_durations(text, seconds):
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_duration_or_none(text):
-    found = duration(text)
-    assert found is None or found >= 0
+    result = duration(text)
+    assert result is None or result >= 0
 
 
 # ...headers...
@@ -87,8 +87,8 @@ def test_any_text_is_a_duration_or_none(text):
     ],
 )
 def test_headers(headers, seconds):
-    found = wait_in_headers(headers, NOW)
-    assert found == (None if seconds is None else pytest.approx(seconds))
+    result = wait_in_headers(headers, NOW)
+    assert result == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize("date", ["Tue, 14 Nov 2023 22:13:50 GMT", "2023-11-14T22:14:20Z"])
@@ -99,8 +99,8 @@ def test_a_date_means_nothing_without_a_clock(date):
 
 @given(st.text(max_size=40), st.none() | st.floats(0, 4e9))
 def test_any_header_is_read(value, now):
-    found = wait_in_headers({"retry-after": value, "retry-after-ms": value}, now)
-    assert found is None or found >= 0
+    result = wait_in_headers({"retry-after": value, "retry-after-ms": value}, now)
+    assert result is None or result >= 0
 
 
 # ...bodies...
@@ -127,8 +127,8 @@ def test_any_header_is_read(value, now):
     ],
 )
 def test_words(text, seconds):
-    found = wait_in_body(text, ())
-    assert found == (None if seconds is None else pytest.approx(seconds))
+    result = wait_in_body(text, ())
+    assert result == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_delays(delays, seconds):
 
 @given(st.text(max_size=60))
 def test_any_text_is_read(text):
-    found = wait_in_body(text, [text])
-    assert found is None or found >= 0
+    result = wait_in_body(text, [text])
+    assert result is None or result >= 0
 
 
 # ...and resets.

@@ -67,8 +67,8 @@ def _block(block):
             return f"{block['id']} {block['name']} {json.dumps(block['input'])}"
         case "tool_result":
             content = block["content"]
-            shown = content if isinstance(content, str) else f"[{_blocks(content)}]"
-            return f"{block['tool_use_id']} = {shown}"
+            display = content if isinstance(content, str) else f"[{_blocks(content)}]"
+            return f"{block['tool_use_id']} = {display}"
         case kind:
             return kind
 

@@ -27,7 +27,7 @@ def exchange(context=None, data=None, **fields):
     return PassedResponses(body, outline, **fixed)
 
 
-def sent(context=None, **fields):
+def passed_request(context=None, **fields):
     return json.loads(exchange(context, **fields).body)
 
 
@@ -48,7 +48,7 @@ def test_a_request_keeps_its_bytes():
 
 @pytest.mark.parametrize("store", [{}, {"store": None}])
 def test_nothing_is_stored_and_claude_names_mean_tiers(store):
-    body = sent(model="claude-opus-4-1", **store)
+    body = passed_request(model="claude-opus-4-1", **store)
     assert (body["store"], body["model"]) == (False, "up-big")
 
 
@@ -64,7 +64,7 @@ def sealed(context=None):
 
 def test_reasoning_comes_back_as_it_was():
     items = [{"role": "user", "content": "Hi"}, sealed(), {**answers.message("Hi"), "id": "msg_1"}]
-    assert sent(input=items)["input"] == [items[0], REASONING, items[2]]
+    assert passed_request(input=items)["input"] == [items[0], REASONING, items[2]]
 
 
 def test_foreign_reasoning_is_left_out_with_the_ids():
@@ -81,7 +81,7 @@ def test_an_input_that_is_no_list_is_the_providers_business():
     assert "input" not in json.loads(
         exchange(data=b'{"model": "up-big", "x": "\\"encrypted_content\\""}').body
     )
-    assert sent(input={"encrypted_content": "x"})["input"] == {"encrypted_content": "x"}
+    assert passed_request(input={"encrypted_content": "x"})["input"] == {"encrypted_content": "x"}
 
 
 def test_the_conversation_can_be_identified():
@@ -112,7 +112,7 @@ def test_a_refused_parameter_is_left_out_from_then_on():
     unknown = refusal("Unknown parameter: 'text.verbosity'.", parameter="text.verbosity")
     assert made.revise(unknown)
     assert json.loads(made.body)["text"] == {"x": 1}
-    assert sent(context, text={"verbosity": "low"}).get("text") is None
+    assert passed_request(context, text={"verbosity": "low"}).get("text") is None
     assert not made.revise(refusal("no"))
 
 

@@ -165,10 +165,10 @@ def test_a_stream_and_a_whole_answer_are_the_same():
 
 def test_the_items():
     output = json.loads(whole_response(json.dumps(EVERYTHING).encode(), writer()))["output"]
-    reasoning, said, f, patch, shell, search, g, web = output
+    reasoning, content, f, patch, shell, search, g, web = output
     assert reasoning["summary"] == [{"type": "summary_text", "text": "A plan"}]
     assert reasoning["encrypted_content"] == "ccproxy1.s"
-    assert said["content"][0]["text"] == "Grüße \U0001f600"
+    assert content["content"][0]["text"] == "Grüße \U0001f600"
     assert (f["type"], json.loads(f["arguments"]), f["call_id"]) == (
         *("function_call", {"a": "ü"}),
         "call_f",

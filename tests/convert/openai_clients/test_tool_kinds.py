@@ -24,7 +24,7 @@ def function(name="f", **more):
 
 
 @pytest.mark.parametrize(
-    ("tool", "sent"),
+    ("tool", "expected"),
     [
         pytest.param(function(), {"name": "f", "input_schema": SCHEMA}, id="a function"),
         pytest.param(
@@ -56,9 +56,9 @@ def function(name="f", **more):
         ),
     ],
 )
-def test_one_tool(tool, sent):
+def test_one_tool(tool, expected):
     (definition,) = decoded([tool], search=True).definitions
-    assert json.loads(msgspec.json.encode(definition)) == sent
+    assert json.loads(msgspec.json.encode(definition)) == expected
 
 
 def test_a_custom_tool_is_a_function_with_one_string():
@@ -110,7 +110,7 @@ def test_a_name_that_was_not_sent_is_a_function():
 
 
 @pytest.mark.parametrize(
-    ("name", "namespace", "sent"),
+    ("name", "namespace", "expected"),
     [
         ("f", None, "f"),
         ("f", "ns", "ns__f"),
@@ -118,5 +118,5 @@ def test_a_name_that_was_not_sent_is_a_function():
         ("a b", None, "a_b_c8687a08"),
     ],
 )
-def test_sent_names(name, namespace, sent):
-    assert sent_name(name, namespace) == sent
+def test_sent_names(name, namespace, expected):
+    assert sent_name(name, namespace) == expected

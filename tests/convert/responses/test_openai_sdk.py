@@ -71,8 +71,8 @@ async def test_the_accumulator_of_the_sdk_ends_in_the_same_response(client, prov
 
     provider.script(stream(*[sse([each]) for each in events_of(whole)], end="eof"))
     async with client.responses.stream(model="m", input="Hi") as answer:
-        seen = [each.type async for each in answer]
+        observed = [each.type async for each in answer]
         final = await answer.get_final_response()
-    assert seen[-1] == f"response.{whole['status']}"
+    assert observed[-1] == f"response.{whole['status']}"
     assert json.loads(final.model_dump_json())["status"] == whole["status"]
     assert [item.type for item in final.output] == [item["type"] for item in whole["output"]]

@@ -85,38 +85,38 @@ def test_reasoning_never_goes_to_another(change):
 
 
 def test_reasoning_returns_after_a_detour():
-    said = answer(ANSWER)
-    sent_back(said, to=target(provider="other"))
-    assert sent_back(said) == [FIRST, REMARK, SECOND, CALL]
+    output = answer(ANSWER)
+    sent_back(output, to=target(provider="other"))
+    assert sent_back(output) == [FIRST, REMARK, SECOND, CALL]
 
 
 @pytest.mark.parametrize("signature", ["", "EqQBCkYIBBgCKkDq8V3nQ0m", "ccproxy1.AAAAbm90IG91cnM"])
 def test_foreign_signatures_are_never_sent(signature):
-    said = answer(ANSWER)
-    for block in said["content"]:
+    output = answer(ANSWER)
+    for block in output["content"]:
         if block["type"] == "thinking":
             block["signature"] = signature
-    assert sent_back(said) == [REMARK, CALL]
+    assert sent_back(output) == [REMARK, CALL]
 
 
 def test_a_cut_signature_is_foreign():
-    said = answer(ANSWER)
-    said["content"][0]["signature"] = said["content"][0]["signature"][:-3]
-    assert sent_back(said) == [REMARK, SECOND, CALL]
+    output = answer(ANSWER)
+    output["content"][0]["signature"] = output["content"][0]["signature"][:-3]
+    assert sent_back(output) == [REMARK, SECOND, CALL]
 
 
 def test_reasoning_whose_followers_the_client_dropped_is_left_out():
-    said = answer(ANSWER)
-    said["content"] = [block for block in said["content"] if block["type"] != "tool_use"]
-    assert sent_back(said, results=()) == [FIRST, REMARK]
-    said["content"] = said["content"][:1]
-    assert sent_back(said, results=()) == []
+    output = answer(ANSWER)
+    output["content"] = [block for block in output["content"] if block["type"] != "tool_use"]
+    assert sent_back(output, results=()) == [FIRST, REMARK]
+    output["content"] = output["content"][:1]
+    assert sent_back(output, results=()) == []
 
 
 def test_a_summary_that_the_client_changed_is_one_part():
-    said = answer(ANSWER)
-    said["content"][0]["thinking"] = "Shorter"
-    assert sent_back(said)[0]["summary"] == [{"type": "summary_text", "text": "Shorter"}]
+    output = answer(ANSWER)
+    output["content"][0]["thinking"] = "Shorter"
+    assert sent_back(output)[0]["summary"] == [{"type": "summary_text", "text": "Shorter"}]
 
 
 @pytest.mark.parametrize("summary", [(), ("A plan.",)])
@@ -129,10 +129,10 @@ def test_encrypted_content_of_the_final_event_is_carried(summary):
         if each["type"] == "response.output_item.done":
             each["item"] = {**each["item"], "encrypted_content": None}
         events += machine.feed(decode_event(json.dumps(each).encode()))
-    said = {"role": "assistant", "content": assemble(events + machine.close())["content"]}
+    output = {"role": "assistant", "content": assemble(events + machine.close())["content"]}
     parts = [{"type": "summary_text", "text": part} for part in summary]
     item = {"type": "reasoning", "summary": parts, "encrypted_content": "gLATE"}
-    assert sent_back(said) == [item, CALL]
+    assert sent_back(output) == [item, CALL]
 
 
 def test_the_ciphertext_of_the_added_event_is_not_final():
@@ -142,8 +142,8 @@ def test_the_ciphertext_of_the_added_event_is_not_final():
         if each["type"] == "response.output_item.added" and each["item"]["type"] == "reasoning":
             each["item"] = {**each["item"], "encrypted_content": "gSHORT"}
         events += machine.feed(decode_event(json.dumps(each).encode()))
-    said = {"role": "assistant", "content": assemble(events + machine.close())["content"]}
-    assert sent_back(said) == [FIRST, REMARK, SECOND, CALL]
+    output = {"role": "assistant", "content": assemble(events + machine.close())["content"]}
+    assert sent_back(output) == [FIRST, REMARK, SECOND, CALL]
 
 
 # Refusals.
@@ -179,10 +179,10 @@ def body_of(said, refusals):
 )
 def test_reasoning_that_was_refused_is_left_out_from_then_on(refused):
     refusals = Refusals()
-    said = answer(ANSWER)
-    assert refusals.learn(refused, body_of(said, refusals), "up-1")
-    assert sent_back(said, refusals=refusals) == [REMARK, CALL]
-    assert not refusals.learn(refused, body_of(said, refusals), "up-1"), "nothing is left to drop"
+    output = answer(ANSWER)
+    assert refusals.learn(refused, body_of(output, refusals), "up-1")
+    assert sent_back(output, refusals=refusals) == [REMARK, CALL]
+    assert not refusals.learn(refused, body_of(output, refusals), "up-1"), "nothing is left to drop"
     later = answer(response(reasoning(encrypted="gNEW"), call("Read", {"path": "a"})))
     assert sent_back(later, refusals=refusals)[0]["encrypted_content"] == "gNEW"
 
@@ -208,13 +208,13 @@ def test_reasoning_that_was_refused_is_left_out_from_then_on(refused):
 )
 def test_a_parameter_that_was_refused_is_left_out(refused, path):
     def value(body):
-        found = json.loads(body)
+        matches = json.loads(body)
         for key in path:
-            found = found.get(key, {})
-        return found
+            matches = matches.get(key, {})
+        return matches
 
     refusals = Refusals()
-    said = answer(ANSWER)
+    output = answer(ANSWER)
     read = read_request(
         encode(request(user("Go"), output_config={"effort": "low"}, thinking={"type": "adaptive"}))
     )
@@ -224,7 +224,7 @@ def test_a_parameter_that_was_refused_is_left_out(refused, path):
     assert not value(to_responses(read, target(), signer=SIGNER, refusals=refusals).body)
     other = to_responses(read, target(model="up-2"), signer=SIGNER, refusals=refusals).body
     assert value(other), "it was learned of one model only"
-    assert said
+    assert output
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,9 @@ def test_claude_codes_attribution_is_left_out():
     assert items(user("Hi"), system=prompt)[0] == message("system", "Rules.")
 
 
-@pytest.mark.parametrize(("max_tokens", "sent"), [(32_000, 32_000), (16, 16), (1, 16)])
-def test_the_limit_is_at_least_what_the_api_accepts(max_tokens, sent):
-    assert ask(user("Hi"), max_tokens=max_tokens)["max_output_tokens"] == sent
+@pytest.mark.parametrize(("max_tokens", "expected"), [(32_000, 32_000), (16, 16), (1, 16)])
+def test_the_limit_is_at_least_what_the_api_accepts(max_tokens, expected):
+    assert ask(user("Hi"), max_tokens=max_tokens)["max_output_tokens"] == expected
 
 
 def test_what_the_api_does_not_know_is_left_out():
@@ -233,79 +233,79 @@ def test_the_assistants_text_is_a_string():
 
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_a_system_message_stays_at_its_place_after_the_outputs(role):
-    found = items(
+    matches = items(
         user("Go"),
         assistant(use("a")),
         system("Be brief."),
         user(result("a")),
         to=target(system_role=role),
     )
-    assert found[1:] == [call("a"), output("a"), message(role, "Be brief.")]
+    assert matches[1:] == [call("a"), output("a"), message(role, "Be brief.")]
 
 
 # Calls.
 
 
 def test_outputs_follow_their_calls_in_the_order_of_the_calls():
-    found = items(
+    matches = items(
         user("Go"),
         assistant("I look.", use("a", path="x"), use("b", "Bash", command="ls")),
         user("Before", result("b", "B"), result("a", "A"), "after"),
     )
-    assert found[1:6] == [
+    assert matches[1:6] == [
         message("assistant", "I look."),
         call("a", path="x"),
         call("b", "Bash", command="ls"),
         output("a", "A"),
         output("b", "B"),
     ]
-    assert [part["text"] for part in found[6]["content"]] == ["Before", "after"]
+    assert [part["text"] for part in matches[6]["content"]] == ["Before", "after"]
 
 
 def test_a_call_without_a_result_gets_one_and_a_result_without_a_call_becomes_text():
-    found = items(user("Go"), assistant(use("a")), user(result("lost", "late"), "on"))
-    assert found[1:3] == [call("a"), output("a", "[no result]")]
-    assert "late" in found[3]["content"][0]["text"]
+    matches = items(user("Go"), assistant(use("a")), user(result("lost", "late"), "on"))
+    assert matches[1:3] == [call("a"), output("a", "[no result]")]
+    assert "late" in matches[3]["content"][0]["text"]
 
 
 def test_a_failed_result_is_marked():
-    found = items(user("Go"), assistant(use("a")), user(result("a", "exit 2", is_error=True)))
-    assert found[-1] == output("a", "Error: exit 2")
+    matches = items(user("Go"), assistant(use("a")), user(result("a", "exit 2", is_error=True)))
+    assert matches[-1] == output("a", "Error: exit 2")
 
 
 def test_an_image_in_a_result_is_part_of_the_output():
-    shown = result("a", [text("a picture"), image()])
-    found = items(user("Go"), assistant(use("a")), user(shown))
-    assert found[-1]["output"] == [
+    display = result("a", [text("a picture"), image()])
+    matches = items(user("Go"), assistant(use("a")), user(display))
+    assert matches[-1]["output"] == [
         {"type": "input_text", "text": "a picture"},
         {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"},
     ]
-    failed = items(user("Go"), assistant(use("a")), user({**shown, "is_error": True}))
+    failed = items(user("Go"), assistant(use("a")), user({**display, "is_error": True}))
     assert failed[-1]["output"][0]["text"] == "Error: a picture"
 
 
 def test_an_image_follows_the_output_where_lists_are_refused():
-    found = items(
+    matches = items(
         user("Go"),
         assistant(use("a")),
         user(result("a", [text("a picture"), image()])),
         to=target(output_parts=False),
     )
-    assert found[2] == output("a", "a picture\n[image follows]")
-    assert found[3]["content"][0]["type"] == "input_image"
+    assert matches[2] == output("a", "a picture\n[image follows]")
+    assert matches[3]["content"][0]["type"] == "input_image"
 
 
 @pytest.mark.parametrize("call_id", ["t" * 65, "t" * 80 + "x", "with space", "ü", "srvtoolu:1"])
 def test_ids_that_do_not_fit_are_replaced_on_both_sides(call_id):
     twin = call_id + "2"
-    found = items(
+    matches = items(
         user("Go"),
         assistant(use(call_id), use(twin)),
         user(result(call_id, "1"), result(twin, "2")),
     )
-    first, second = (item["call_id"] for item in found if item["type"] == "function_call")
+    first, second = (item["call_id"] for item in matches if item["type"] == "function_call")
     assert first != second
-    assert found[-2:] == [output(first, "1"), output(second, "2")]
+    assert matches[-2:] == [output(first, "1"), output(second, "2")]
 
 
 # Tools.
@@ -314,8 +314,8 @@ def test_ids_that_do_not_fit_are_replaced_on_both_sides(call_id):
 def test_tools_are_flat_and_not_strict():
     schema = {"type": "object", "properties": {"path": {"type": "string"}}}
     extras: dict[str, Any] = {"cache_control": {"type": "ephemeral"}, "eager_input_streaming": True}
-    (sent,) = ask(user("Hi"), tools=[tool(schema=schema, **extras)])["tools"]
-    assert sent == {
+    (outgoing,) = ask(user("Hi"), tools=[tool(schema=schema, **extras)])["tools"]
+    assert outgoing == {
         "type": "function",
         "name": "Read",
         "description": "Read it",
@@ -417,13 +417,13 @@ def test_a_request_begins_with_the_input_of_the_one_before(cached):
     cache = ConversationCache() if cached else None
     before: list[Any] = []
     for count in (1, 4, 6, 8, 10):
-        found = items(*TURNS[:count], cache=cache, system="Rules.", tools=[tool()])
-        assert found[: len(before)] == before
-        assert found == items(*TURNS[:count], system="Rules.", tools=[tool()])
-        before = found
+        matches = items(*TURNS[:count], cache=cache, system="Rules.", tools=[tool()])
+        assert matches[: len(before)] == before
+        assert matches == items(*TURNS[:count], system="Rules.", tools=[tool()])
+        before = matches
 
 
 def test_phases_follow_from_the_order():
-    found = items(*TURNS[:8], to=target(message_phase=True))
-    phases = [item["phase"] for item in found if item.get("role") == "assistant"]
+    matches = items(*TURNS[:8], to=target(message_phase=True))
+    phases = [item["phase"] for item in matches if item.get("role") == "assistant"]
     assert phases == ["commentary", "final_answer"]

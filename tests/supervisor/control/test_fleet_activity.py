@@ -76,8 +76,8 @@ async def check_requests_command(home, request_id):
     assert (listed.code, listed.out.count("kimi") > 0, listed.out.count("glm")) == (0, True, 1)
     failed = await home.ccproxy("requests", "--failed", "kimi")
     assert (failed.code, failed.out) == (0, "")
-    shown = await home.ccproxy("requests", request_id[-10:])
-    assert shown.out.startswith(f"{request_id}  done 200\n"), shown
+    output = await home.ccproxy("requests", request_id[-10:])
+    assert output.out.startswith(f"{request_id}  done 200\n"), output
     content = json.loads((await home.ccproxy("requests", request_id, "--json")).out)
     assert [one["id"] for one in content["finished"]] == [request_id]
     view = (await home.ccproxy("top", "--once", COLUMNS="120")).out

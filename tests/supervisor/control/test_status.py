@@ -103,8 +103,8 @@ def test_a_ready_entry_has_no_reason_even_if_its_successor_failed() -> None:
 
 def test_a_running_worker_is_shown_with_the_address_that_it_was_started_with() -> None:
     old = Spec(label="Kimi", host="0.0.0.0", port=8099, env_file="e")
-    shown = row(slot(spec=old))
-    assert (shown.host, shown.port) == ("0.0.0.0", 8099)
+    output = row(slot(spec=old))
+    assert (output.host, output.port) == ("0.0.0.0", 8099)
 
 
 def test_a_stopping_worker_is_shown_with_its_pid() -> None:
@@ -114,5 +114,5 @@ def test_a_stopping_worker_is_shown_with_its_pid() -> None:
 
 
 def test_unknown_fields_of_a_newer_row_are_ignored() -> None:
-    sent = row(slot())
-    assert from_fields(Row, sent.as_json() | {"tomorrow": 1}) == sent
+    outgoing = row(slot())
+    assert from_fields(Row, outgoing.as_json() | {"tomorrow": 1}) == outgoing

@@ -91,8 +91,8 @@ def test_a_stopped_entry_stays_stopped_for_the_next_supervisor(home):
     answer = home.request("reload")
     signs = {one.label: one.change for one in answer.plan}
     assert signs == {"Kimi": "=", "Glm": "=", "Qwen": "+", "Groq": "+"}
-    wanted = {"Kimi": "ready", "Glm": "stopped", "Qwen": "ready", "Groq": "ready"}
-    assert home.status() == wanted
+    expected = {"Kimi": "ready", "Glm": "stopped", "Qwen": "ready", "Groq": "ready"}
+    assert home.status() == expected
     assert home.start("Glm") == {"Glm": "ready"}
     assert list((home.path / "state").glob("unwanted*")) == []
 
@@ -276,8 +276,8 @@ def test_what_a_socket_reports_about_another_process_is_ignored(home):
     ):
         listener.bind(str(home.path / f"state/Forged.1.{nonce}.sock"))
         listener.listen()
-        said = {"label": "Forged", "pid": stranger.pid, "nonce": nonce, "port": free_port()}
-        thread = serve(listener, said | {"state": "ready", "in_flight": 0})
+        output = {"label": "Forged", "pid": stranger.pid, "nonce": nonce, "port": free_port()}
+        thread = serve(listener, output | {"state": "ready", "in_flight": 0})
         assert home.start() == {"Kimi": "ready"}
         assert home.request("stop", drain=0.0).ok
         end(listener, thread)

@@ -92,9 +92,9 @@ async def test_a_client_gets_an_error_of_the_messages_api(port):
 
 
 async def test_a_client_that_was_already_waiting_gets_it_too(port):
-    asked = asyncio.ensure_future(port.ask())
+    request = asyncio.ensure_future(port.ask())
     port.slot(crashes=5)
-    assert (await asked)[0][0].startswith("HTTP/1.1 503")
+    assert (await request)[0][0].startswith("HTTP/1.1 503")
 
 
 @pytest.mark.parametrize(

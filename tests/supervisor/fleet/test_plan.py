@@ -110,8 +110,8 @@ def test_a_worker_is_spawned_only_with_its_port_and_without_another_process():
 
 
 def test_a_stopped_slot_starts_nothing():
-    taken = {next_action(goal, facts) for goal, facts in EVERYTHING if goal is STOP}
-    assert taken == {Action.NOTHING, Action.DRAIN, Action.KILL, Action.REAP}
+    durations = {next_action(goal, facts) for goal, facts in EVERYTHING if goal is STOP}
+    assert durations == {Action.NOTHING, Action.DRAIN, Action.KILL, Action.REAP}
 
 
 def test_only_a_running_process_is_signalled():
@@ -121,8 +121,8 @@ def test_only_a_running_process_is_signalled():
 
 
 def test_a_killed_process_is_not_signalled_again():
-    asked = {next_action(goal, facts) for goal, facts in EVERYTHING if facts.sent is KILLED}
-    assert asked.isdisjoint({Action.DRAIN, Action.ABORT, Action.KILL})
+    request = {next_action(goal, facts) for goal, facts in EVERYTHING if facts.sent is KILLED}
+    assert request.isdisjoint({Action.DRAIN, Action.ABORT, Action.KILL})
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_children_get_chosen_variables_only(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"OPENAI_API_KEY": "k", "ANTHROPIC_AUTH_TOKEN": "t", "AWS_SECRET": "s", "PS1": "$"}
-    wanted = {"LC_ALL": "C", "TZ": "UTC", "https_proxy": "http://p", "SSL_CERT_FILE": "/c"}
-    for name, value in {**secrets, **wanted}.items():
+    expected = {"LC_ALL": "C", "TZ": "UTC", "https_proxy": "http://p", "SSL_CERT_FILE": "/c"}
+    for name, value in {**secrets, **expected}.items():
         monkeypatch.setenv(name, value)
     environment = clean_environment()
-    assert wanted.items() <= environment.items()
+    assert expected.items() <= environment.items()
     assert not secrets.keys() & environment.keys()
 
 

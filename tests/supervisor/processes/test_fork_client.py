@@ -65,11 +65,11 @@ def events(path, name):
 
 
 def servers_of(supervisor: int) -> list[psutil.Process]:
-    found = []
+    result = []
     for child in psutil.Process(supervisor).children():
         with suppress(psutil.Error):  # it has ended meanwhile
-            found += [child] * ("--fork-server" in command_line(child.pid))
-    return found
+            result += [child] * ("--fork-server" in command_line(child.pid))
+    return result
 
 
 # Starts.
@@ -201,9 +201,9 @@ async def test_a_start_with_nothing_to_do_starts_none(home):
         await resident.execute(ControlCommand(op="start"))
         await eventually(lambda: not servers_of(os.getpid()))
         started = asyncio.create_task(resident.execute(ControlCommand(op="start")))
-        seen = set()
+        observed = set()
         while not started.done():
-            seen |= {server.pid for server in servers_of(os.getpid())}
+            observed |= {server.pid for server in servers_of(os.getpid())}
             await asyncio.sleep(0)
         assert (await started).ok
-        assert seen == set()
+        assert observed == set()

@@ -80,13 +80,13 @@ def test_unwanted_ports_are_closed(listeners: Listeners) -> None:
 
 
 def test_of_two_duplicates_of_one_socket_one_is_kept(listeners: Listeners) -> None:
-    taken = socket.create_server(("127.0.0.1", 0))
-    address, duplicate = taken.getsockname(), taken.dup()
-    listeners.adopt(address, taken)
+    durations = socket.create_server(("127.0.0.1", 0))
+    address, duplicate = durations.getsockname(), durations.dup()
+    listeners.adopt(address, durations)
     listeners.adopt(address, duplicate)
-    assert listeners.fileno(address) == taken.fileno()
+    assert listeners.fileno(address) == durations.fileno()
     assert duplicate.fileno() == -1
-    assert not taken.getblocking()
+    assert not durations.getblocking()
 
 
 def test_the_holder_of_a_port_is_described_by_program_and_pid() -> None:

@@ -251,9 +251,9 @@ def test_a_listening_socket_is_transferred(tmp_path: Path, *, sends_it: bool) ->
         thread = threading.Thread(target=serve)
         thread.start()
         if sends_it:
-            with take_listener(tmp_path / "s.sock", timeout=5) as taken:
-                assert taken.getsockname() == shop.getsockname()
-                assert not os.get_inheritable(taken.fileno())
+            with take_listener(tmp_path / "s.sock", timeout=5) as durations:
+                assert durations.getsockname() == shop.getsockname()
+                assert not os.get_inheritable(durations.fileno())
         else:
             with pytest.raises(NoAnswer, match="no socket in the reply"):
                 take_listener(tmp_path / "s.sock", timeout=5)

@@ -117,7 +117,7 @@ def test_what_is_no_file_is_no_record(tmp_path: Path, make: Callable[[Path], obj
     for name in ("Kimi.pid", "supervisor.pid"):
         make(tmp_path / name)
     assert read_supervisor(tmp_path) is None
-    assert [found for _, found in records.read()] in ([], [None])
+    assert [result for _, result in records.read()] in ([], [None])
     records.remove(record())
     assert names(tmp_path) == ["Kimi.pid", "supervisor.pid"]
 
@@ -232,9 +232,9 @@ def test_kill_9_at_any_moment_leaves_a_readable_record(tmp_path: Path) -> None:
         ) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            seen: set[str] = set()
-            while len(seen) <= wait:  # so that each is killed at another moment
-                seen |= {one.nonce for _, one in RecordFolder(tmp_path).read() if one}
+            observed: set[str] = set()
+            while len(observed) <= wait:  # so that each is killed at another moment
+                observed |= {one.nonce for _, one in RecordFolder(tmp_path).read() if one}
             writer.kill()
         assert [one is not None for _, one in RecordFolder(tmp_path).read()] == [True]
 

@@ -61,8 +61,8 @@ async def test_the_verdict_is_in_the_end(proxy, provider, stream, verdict, expec
     (call,) = answer.blocks("tool_use")
     assert results(answer) == {call["id"]: expected}
     assert answer.message["stop_reason"] == "tool_use"
-    asked = provider.calls[1].json
-    assert "hard_deny" in str(asked["messages"])
+    request = provider.calls[1].json
+    assert "hard_deny" in str(request["messages"])
     assert "safeguards" not in provider.calls[0].json
 
 
@@ -89,9 +89,9 @@ async def test_a_call_that_is_too_long_is_not_judged(proxy, provider):
 
 async def test_a_client_that_leaves_cancels_the_judge(proxy, provider):
     judged(provider, completion("1 allow", gate=asyncio.Event()))
-    asked = asyncio.create_task(ask(proxy, stream=True))
+    request = asyncio.create_task(ask(proxy, stream=True))
     call = await provider.called(2)
-    asked.cancel()
+    request.cancel()
     await call.gone.wait()
 
 
@@ -142,8 +142,8 @@ async def test_the_judge_may_be_another_entry(tmp_path):
         family.providers["Main"].script(completion(tool_calls=[RUN]))
         family.providers["Judge"].script(completion("1 allow"))
         answer = await ask(family.proxies["Main"])
-        (asked,) = family.providers["Judge"].calls
-    assert asked.json["model"] == "judge-small"
+        (request,) = family.providers["Judge"].calls
+    assert request.json["model"] == "judge-small"
     assert [*results(answer).values()] == [{"type": "evaluated", "outcome": "not_flagged"}]
 
 

@@ -115,9 +115,9 @@ async def test_a_dead_engine_is_an_error_block(start, engine):
 async def test_a_client_that_leaves_cancels_the_search(start, engine, api):
     engine.gate = asyncio.Event()
     proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
-    asked = asyncio.create_task(proxy.ask(side(stream=True)))
+    request = asyncio.create_task(proxy.ask(side(stream=True)))
     await engine.arrived.wait()
-    asked.cancel()
+    request.cancel()
     await engine.gone.wait()
 
 
@@ -203,8 +203,8 @@ FORMS = {
 @pytest.mark.parametrize("preset", FORMS)
 @STREAMS
 async def test_a_provider_searches_by_its_own_means(start, provider, preset, stream):
-    path, found = FORMS[preset]
-    provider.script(raw(json.dumps(found)))
+    path, result = FORMS[preset]
+    provider.script(raw(json.dumps(result)))
     model = "own-gpt-oss" if preset == "groq" else "own-model"
     proxy = await start(PROVIDER=preset, PROVIDER_API="auto", BIG_MODEL=model)
     answer = await proxy.ask(side(stream=stream))
@@ -320,9 +320,9 @@ async def test_calls_of_the_clients_tools_end_the_answer(start, provider, engine
         {"role": "user", "content": [result]},
     ]
     await proxy.ask(prompt(tools=[SEARCH, READ], stream=stream) | {"messages": history})
-    sent = provider.calls[-1].json["messages"]
-    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "tool"]
-    assert "The answer is" in sent[2]["content"] or "The answer is" in sent[3]["content"]
+    outgoing = provider.calls[-1].json["messages"]
+    assert [message["role"] for message in outgoing] == ["user", "assistant", "tool", "tool"]
+    assert "The answer is" in outgoing[2]["content"] or "The answer is" in outgoing[3]["content"]
 
 
 async def test_max_uses_is_enforced(start, provider, engine):

@@ -194,9 +194,9 @@ async def test_a_fleet_shows_accounts_and_keeps_them_when_killed(tmp_path, provi
         row = await eventually(lambda: _with_accounts(home))
         assert [one["id"] for one in row["accounts"]] == ["k1", "k2"]
         assert row["accounts"][0]["windows"][0]["used"] == 1.0
-        shown = await home.ccproxy("-v", "keys", "glm")
-        assert "account: 5h 100 % used, resets" in shown.out
-        assert "undocumented" in shown.out
+        output = await home.ccproxy("-v", "keys", "glm")
+        assert "account: 5h 100 % used, resets" in output.out
+        assert "undocumented" in output.out
         status = (await home.ccproxy("status")).out
         assert "! glm: key k2 …bbbb: 5h 95 % used, resets" in status
         await eventually(lambda: _in_usage(home, "glm  k2 …bbbb: 5h 95 % used, resets"))

@@ -63,12 +63,12 @@ async def test_a_session_with_tools_holds_each_turn_once_and_no_tools_body(proxy
         completion("I look", tool_calls=[tool_call("Read", {"path": "/secret"})]),
         completion("Done"),
     )
-    asked = [user("read it")]
-    await proxy.ask(request(*asked), headers=AUTH)
-    asked += [assistant("I look", use("call_1", path="/secret")), user(result("call_1", "BODY"))]
-    await proxy.ask(request(*asked), headers=AUTH)
-    found = await turns_of(proxy)
-    assert found == [("user", "read it"), ("assistant", "I look"), ("assistant", "Done")]
+    question = [user("read it")]
+    await proxy.ask(request(*question), headers=AUTH)
+    question += [assistant("I look", use("call_1", path="/secret")), user(result("call_1", "BODY"))]
+    await proxy.ask(request(*question), headers=AUTH)
+    matches = await turns_of(proxy)
+    assert matches == [("user", "read it"), ("assistant", "I look"), ("assistant", "Done")]
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ async def test_going_on_shows_the_model_what_was_said(proxy, provider, streams):
     answer = await proxy.ask(body, headers=AUTH, path="/conversation/continue")
     assert (answer.status, answer.text) == (200, "I am K2")
     assert bool(answer.events) is streams
-    seen = provider.calls[-1].json["messages"]
-    assert [(one["role"], one["content"]) for one in seen] == [
+    observed = provider.calls[-1].json["messages"]
+    assert [(one["role"], one["content"]) for one in observed] == [
         ("user", "Who are you?"),
         ("assistant", "I am K2"),
         ("user", "Again?"),

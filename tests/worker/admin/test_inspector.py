@@ -49,9 +49,9 @@ def test_it_is_bounded():
     ring = log()
     for number in range(MAX_NOTES + 50):
         ring.note("config", number=number)
-    found = ring.entries(limit=10**6)
-    assert len(found) == MAX_NOTES
-    assert found[-1]["data"]["number"] == MAX_NOTES + 49
+    result = ring.entries(limit=10**6)
+    assert len(result) == MAX_NOTES
+    assert result[-1]["data"]["number"] == MAX_NOTES + 49
 
 
 def test_kinds_and_limits():
@@ -84,7 +84,7 @@ def test_inspection_shows_the_beginning_without_keys():
 def test_inspection_ends_after_a_day():
     clock = Clock()
     ring = log(clock, inspects_since=clock.now)
-    ring.note_request(kept := record(bodies=Bodies(request=b"sooner", response=b"said")))
+    ring.note_request(stored := record(bodies=Bodies(request=b"sooner", response=b"said")))
     clock.now += INSPECTION_SECONDS - 1
     assert (ring.inspects, ring.inspects_for) == (True, 1.0)
     assert ring.entries(kind="request")[0]["data"]["body"] == "sooner"
@@ -92,11 +92,11 @@ def test_inspection_ends_after_a_day():
     assert (ring.inspects, ring.inspects_for) == (False, 0.0)
     ring.note_request(record(bodies=Bodies(request=b"later")))
     assert ["body" in entry["data"] for entry in ring.entries(kind="request")] == [False, False]
-    assert (kept.request_body, kept.response_body) == (b"", b""), "what was kept is forgotten"
+    assert (stored.request_body, stored.response_body) == (b"", b""), "what was kept is forgotten"
 
 
 @pytest.mark.parametrize(
-    ("age", "left"),
+    ("age", "remaining"),
     [
         pytest.param(None, 0, id="never switched on"),
         pytest.param(0, INSPECTION_SECONDS, id="just now"),
@@ -106,6 +106,6 @@ def test_inspection_ends_after_a_day():
         pytest.param(-3600, INSPECTION_SECONDS, id="a date to come is now"),
     ],
 )
-def test_the_day_begins_when_it_is_switched_on(age, left):
+def test_the_day_begins_when_it_is_switched_on(age, remaining):
     ring = log(inspects_since=None if age is None else Clock.now - age)
-    assert (ring.inspects_for, ring.inspects) == (left, left > 0)
+    assert (ring.inspects_for, ring.inspects) == (remaining, remaining > 0)

@@ -32,9 +32,9 @@ async def ask_both(family: Family, label: str) -> None:
 
 async def test_a_preset_brings_models_and_providers(family):
     await family.start(Kimi=KEY, OpenAI=OPENAI, Gemini=GEMINI)
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "cross_premium"})
-    assert said.status == 200
-    assert said.json == {
+    output = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "cross_premium"})
+    assert output.status == 200
+    assert output.json == {
         "message": "switched to cross_premium",
         "preserved_conversation": True,
         "big_model": "OpenAI:gpt-6-sol",
@@ -48,8 +48,8 @@ async def test_a_preset_brings_models_and_providers(family):
 
 async def test_the_users_presets_and_the_entrys_own_models(family):
     await family.start(PRESET, Kimi=KEY, GLM={})
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "FAST"})
-    assert (said.json["preset"], said.json["small_model"]) == ("fast", "Kimi:kimi-small")
+    output = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "FAST"})
+    assert (output.json["preset"], output.json["small_model"]) == ("fast", "Kimi:kimi-small")
     await ask_both(family, "Kimi")
     assert family.requested() == {"GLM": ["glm-small"], "Kimi": ["kimi-small"]}
 
@@ -79,8 +79,8 @@ async def test_the_users_presets_and_the_entrys_own_models(family):
 )
 async def test_single_models(family, fields, now):
     await family.start(Kimi=KEY, GLM={})
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", fields)
-    assert [said.json[f"{tier}_model"] for tier in ("big", "middle", "small")] == now
+    output = await admin(family.proxies["Kimi"], "POST /switch_model", fields)
+    assert [output.json[f"{tier}_model"] for tier in ("big", "middle", "small")] == now
     answer = await family.proxies["Kimi"].ask(headers=AUTH)
     assert answer.text == "ok"
 
@@ -89,8 +89,8 @@ async def test_a_second_switch_keeps_what_it_does_not_name(family):
     await family.start(Kimi=KEY, GLM={})
     kimi = family.proxies["Kimi"]
     await admin(kimi, "POST /switch_model", {"big_model": "GLM:big"})
-    said = await admin(kimi, "POST /switch_model", {"small_model": "GLM:small"})
-    assert (said.json["big_model"], said.json["small_model"]) == ("GLM:big", "GLM:small")
+    output = await admin(kimi, "POST /switch_model", {"small_model": "GLM:small"})
+    assert (output.json["big_model"], output.json["small_model"]) == ("GLM:big", "GLM:small")
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ async def test_what_means_nothing_changes_nothing(family, fields, words):
     await family.start(PRESET, Demo={"PROVIDER": "demo", "PASS_MODELS": "x"})
     kimi = family.proxies["Kimi"]
     await admin(kimi, "POST /switch_model", {"big_model": "GLM:small"})
-    said = await admin(kimi, "POST /switch_model", fields)
-    assert (said.status, said.error["type"]) == (400, "invalid_request_error")
+    output = await admin(kimi, "POST /switch_model", fields)
+    assert (output.status, output.error["type"]) == (400, "invalid_request_error")
     for text in words:
-        assert text in said.error["message"]
+        assert text in output.error["message"]
     await kimi.ask(headers=AUTH)
     assert family.requested() == {"GLM": ["glm-small"]}
 
@@ -134,23 +134,23 @@ async def test_what_means_nothing_changes_nothing(family, fields, words):
 async def test_models_lists_what_there_is(family):
     await family.start(PRESET, Kimi={}, GLM={})
     kimi = family.proxies["Kimi"]
-    said = await admin(kimi, "GET /models")
-    assert said.json["models"] == {
+    output = await admin(kimi, "GET /models")
+    assert output.json["models"] == {
         "Kimi": ["kimi-big", "kimi-middle", "kimi-small"],
         "GLM": ["glm-big", "glm-middle", "glm-small"],
     }
-    presets = said.json["presets"]
+    presets = output.json["presets"]
     assert presets["cross_speed"]["big"] == "claude-haiku-5-5"
     assert presets["fast"] == {"big": "GLM:small", "middle": None, "small": "kimi-small"}
     assert len(presets) == 8
-    assert said.json["current"]["big_model"] == "kimi-big"
-    assert said.json["current"]["preset"] is None
+    assert output.json["current"]["big_model"] == "kimi-big"
+    assert output.json["current"]["preset"] is None
 
 
 async def test_without_a_client_key_nobody_switches(family):
     await family.start(PRESET, Kimi={}, GLM={})
-    said = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "fast"})
-    assert (said.status, "ANTHROPIC_API_KEY" in said.error["message"]) == (403, True)
+    output = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "fast"})
+    assert (output.status, "ANTHROPIC_API_KEY" in output.error["message"]) == (403, True)
     await family.proxies["Kimi"].ask()
     assert family.requested() == {"Kimi": ["kimi-big"]}
 
@@ -166,33 +166,33 @@ async def test_a_switch_is_everywhere_that_models_are_shown(family):
     assert listed["claude-opus"]["max_input_tokens"] == 12345
     one = (await admin(kimi, "GET /v1/models/claude-opus-4-1")).json
     assert one["display_name"] == "GLM:small (Kimi)"
-    said = await admin(kimi, "GET /debug_logs?log_type=model_switch")
-    assert said.json["total_count"] == 1
+    output = await admin(kimi, "GET /debug_logs?log_type=model_switch")
+    assert output.json["total_count"] == 1
 
 
 async def test_reset_goes_back_to_the_env_file(family):
     await family.start(PRESET, Kimi=KEY, GLM={})
     kimi = family.proxies["Kimi"]
     await admin(kimi, "POST /switch_model", {"preset": "fast"})
-    said = await admin(kimi, "POST /switch_model", {"reset": True})
-    assert said.json["message"] == "back to the env file's models"
-    assert said.json["big_model"] == "kimi-big"
+    output = await admin(kimi, "POST /switch_model", {"reset": True})
+    assert output.json["message"] == "back to the env file's models"
+    assert output.json["big_model"] == "kimi-big"
     assert not kimi.worker.chooser.switch_file.exists()
 
 
 @pytest.mark.parametrize(
-    ("fields", "kept"),
+    ("fields", "expected"),
     [
         pytest.param({}, 2, id="absent: kept"),
         pytest.param({"preserve_conversation": True}, 2, id="true: kept"),
         pytest.param({"preserve_conversation": False}, 0, id="false: cleared"),
     ],
 )
-async def test_preserve_conversation(family, fields, kept):
+async def test_preserve_conversation(family, fields, expected):
     await family.start(PRESET, Kimi=KEY | {"HISTORY": "on"}, GLM={})
     kimi = family.proxies["Kimi"]
     await kimi.ask(headers=AUTH)
     await admin(kimi, "POST /conversation/flush")
-    said = await admin(kimi, "POST /switch_model", {"preset": "fast", **fields})
-    assert said.status == 200
-    assert (await admin(kimi, "GET /conversation")).json["total_count"] == kept
+    output = await admin(kimi, "POST /switch_model", {"preset": "fast", **fields})
+    assert output.status == 200
+    assert (await admin(kimi, "GET /conversation")).json["total_count"] == expected

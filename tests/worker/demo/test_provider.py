@@ -99,25 +99,25 @@ def test_it_keeps_to_a_schema():
 
 
 def test_it_lets_a_conversation_be_compacted():
-    asked = user("CRITICAL: Respond with TEXT ONLY. Put it into <summary> tags. run `ls`")
-    assert reply_to({"messages": [asked], "tools": [BASH]}).text.startswith("<summary>")
+    request = user("CRITICAL: Respond with TEXT ONLY. Put it into <summary> tags. run `ls`")
+    assert reply_to({"messages": [request], "tools": [BASH]}).text.startswith("<summary>")
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 async def test_a_conversation_goes_through_the_whole_proxy(demo, streams):
     tool = {"name": "Bash", "input_schema": {"type": "object"}}
-    said = prompt("run `echo hi`", tools=[tool], stream=streams)
-    first = await demo.ask(said)
+    output = prompt("run `echo hi`", tools=[tool], stream=streams)
+    first = await demo.ask(output)
     (call,) = first.blocks("tool_use")
     assert call["input"]["command"] == "echo hi"
     assert first.message["stop_reason"] == "tool_use"
     result = {"type": "tool_result", "tool_use_id": call["id"], "content": "hi"}
     turns = [
-        *said["messages"],
+        *output["messages"],
         {"role": "assistant", "content": first.message["content"]},
         {"role": "user", "content": [result]},
     ]
-    second = await demo.ask({**said, "messages": turns})
+    second = await demo.ask({**output, "messages": turns})
     assert second.text == "The command printed:\n\nhi"
     assert second.message["usage"]["input_tokens"] > 0
 

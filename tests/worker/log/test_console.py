@@ -37,18 +37,18 @@ def all_of(reading):
 
 
 @pytest.mark.parametrize(
-    ("style", "shown"),
+    ("style", "expected"),
     [
         pytest.param("text", "WARNING  x.happened a=1", id="for people"),
         pytest.param("color", "\x1b[33mWARNING \x1b[0m \x1b[1mx.happened\x1b[0m a=1", id="colours"),
         pytest.param("json", line(a=1).decode(), id="as it is in the file"),
     ],
 )
-async def test_styles(pipe, style, shown):
+async def test_styles(pipe, style, expected):
     echo = ConsoleLog(style, fd=pipe[1], encoding="utf-8")
     echo(line(a=1))
     echo.close()
-    assert all_of(pipe[0]).endswith(f"{shown}\n")
+    assert all_of(pipe[0]).endswith(f"{expected}\n")
 
 
 async def test_a_line_may_not_steer_the_terminal(pipe):
@@ -62,10 +62,10 @@ async def test_lines_come_without_being_asked_for(pipe):
     echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     echo(line(n=1))
     echo(line(n=2))
-    seen = b""
-    while seen.count(b"\n") < 2:
-        seen += await asyncio.to_thread(os.read, pipe[0], 4096)
-    assert [json.loads(one)["n"] for one in seen.splitlines()] == [1, 2]
+    observed = b""
+    while observed.count(b"\n") < 2:
+        observed += await asyncio.to_thread(os.read, pipe[0], 4096)
+    assert [json.loads(one)["n"] for one in observed.splitlines()] == [1, 2]
 
 
 async def test_a_reader_that_stopped_holds_nobody_up_and_hears_what_it_missed(pipe):
@@ -74,14 +74,14 @@ async def test_a_reader_that_stopped_holds_nobody_up_and_hears_what_it_missed(pi
     for _ in range(2 * MAX_PENDING_BYTES // len(long)):
         echo(long)
     echo.write_text("full")  # returns although nobody reads
-    seen = ""
-    while "only in the log file" not in seen:
-        seen += all_of(pipe[0])
+    observed = ""
+    while "only in the log file" not in observed:
+        observed += all_of(pipe[0])
         echo.write_text("")
-    shown = seen.count("x.happened")
-    left_out = int(seen.partition(" lines are only")[0].rpartition("(")[2])
+    output = observed.count("x.happened")
+    left_out = int(observed.partition(" lines are only")[0].rpartition("(")[2])
     assert left_out > 0
-    assert shown + left_out == 2 * MAX_PENDING_BYTES // len(long)
+    assert output + left_out == 2 * MAX_PENDING_BYTES // len(long)
 
 
 async def test_a_reader_that_went_is_no_trouble(pipe):

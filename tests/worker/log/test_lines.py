@@ -72,9 +72,9 @@ async def test_any_text_is_one_line_of_json(tmp_path, root_logger):
         assert fields["event"] in ("x.seen", "library.logged")
         assert fields["text" if "text" in fields else "message"] == Redactor()(text)
         assert b"\x1b" not in line
-        shown = format_record(fields, at=0.0, color=False)
-        assert "\n" not in shown
-        assert not STEERING.search(shown), ascii(shown)
+        output = format_record(fields, at=0.0, color=False)
+        assert "\n" not in output
+        assert not STEERING.search(output), ascii(output)
 
 
 def test_libraries_are_heard_from_warning_on_and_redacted(tmp_path, root_logger):

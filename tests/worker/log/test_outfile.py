@@ -42,20 +42,20 @@ def run(path, deed, out):
 
 
 @pytest.mark.parametrize(
-    ("deed", "there", "kept"),
+    ("deed", "there", "expected"),
     [
         pytest.param("nothing", "before;out;err;", None, id="left alone"),
         pytest.param("folder", "out;err;", "before;", id="removed with its folder"),
         pytest.param("replaced", "another;out;err;", "before;", id="put aside for another"),
     ],
 )
-def test_it_is_written_to_the_file_that_is_there(deed, there, kept, tmp_path):
+def test_it_is_written_to_the_file_that_is_there(deed, there, expected, tmp_path):
     path = tmp_path / "logs/a.out"
     path.parent.mkdir()
     with path.open("ab") as out:
         run(path, deed, out)
     assert path.read_text() == there
-    assert kept is None or (tmp_path / "kept.out").read_text() == kept
+    assert expected is None or (tmp_path / "kept.out").read_text() == expected
 
 
 def test_a_terminal_stays_what_it_is(tmp_path):

@@ -216,12 +216,12 @@ async def test_ccproxy_counts_where_the_provider_cannot(direct, provider):
 
 async def test_a_refused_field_is_left_out_once_and_from_then_on(direct, provider):
     provider.script(refusal("context_management: Extra inputs are not permitted"), completion("ok"))
-    sent = prompt(context_management={"edits": []}, output_config={"effort": "low"})
-    assert (await direct.ask(sent)).text == "ok"
-    assert (await direct.ask(sent)).text == "ok"
-    seen = [sorted(set(call.json) - set(prompt())) for call in provider.calls]
-    kept, all_of_it = ["output_config"], ["context_management", "output_config"]
-    assert seen == [all_of_it, kept, kept]
+    outgoing = prompt(context_management={"edits": []}, output_config={"effort": "low"})
+    assert (await direct.ask(outgoing)).text == "ok"
+    assert (await direct.ask(outgoing)).text == "ok"
+    observed = [sorted(set(call.json) - set(prompt())) for call in provider.calls]
+    stored, all_of_it = ["output_config"], ["context_management", "output_config"]
+    assert observed == [all_of_it, stored, stored]
     assert (await direct.logged("request.field_dropped"))["model"] == "up-big"
 
 
@@ -246,11 +246,11 @@ async def test_a_foreign_signature_costs_one_repeat(direct, provider):
         {"role": "assistant", "content": [thought, {"type": "text", "text": "b"}]},
         {"role": "user", "content": "c"},
     ]
-    sent = {**prompt(), "messages": history}
-    assert (await direct.ask(sent)).text == "ok"
+    outgoing = {**prompt(), "messages": history}
+    assert (await direct.ask(outgoing)).text == "ok"
     own = {"type": "thinking", "thinking": "hm", "signature": "own"}
     later = [*history, {"role": "assistant", "content": [own]}, {"role": "user", "content": "d"}]
-    assert (await direct.ask({**sent, "messages": later})).text == "ok"
+    assert (await direct.ask({**outgoing, "messages": later})).text == "ok"
     assert len(provider.calls) == 3
     last = provider.calls[2].json["messages"]
     assert last[1]["content"] == [{"type": "text", "text": "b"}]

@@ -105,8 +105,8 @@ async def test_every_listed_model_is_answered_by_what_its_name_says(start, provi
         listed = (await response.json())["data"]
     for entry in listed:
         await proxy.ask({**prompt(), "model": entry["id"]})
-    asked = [call.json["model"] for call in provider.calls]
-    assert asked == ["big", "middle", "small", "big", "middle", "small"]
+    request = [call.json["model"] for call in provider.calls]
+    assert request == ["big", "middle", "small", "big", "middle", "small"]
 
 
 async def test_one_model(proxy):
@@ -189,18 +189,18 @@ async def test_an_openai_client_gets_the_mapped_models_answer_as_it_is(proxy, pr
     provider.script(raw('{"id":"x",  "choices":[{"message":{"content":"hi"}}]}'))
     tools = [{"type": "function", "function": {"name": "Read"}}]
     history = [{"role": "assistant", "content": None}, {"role": "user", "content": "x"}]
-    sent = {"model": "claude-haiku-x", "messages": history, "tools": tools, "seed": 7}
-    async with proxy.post("/v1/chat/completions", sent) as response:
+    outgoing = {"model": "claude-haiku-x", "messages": history, "tools": tools, "seed": 7}
+    async with proxy.post("/v1/chat/completions", outgoing) as response:
         assert await response.text() == '{"id":"x",  "choices":[{"message":{"content":"hi"}}]}'
     (call,) = provider.calls
-    assert call.json == {**sent, "model": "gpt-4o-mini"}
+    assert call.json == {**outgoing, "model": "gpt-4o-mini"}
     assert call.key == KEY
 
 
 async def test_an_openai_stream_is_valid_and_ends_with_done(proxy, provider):
     provider.script(stream(chunk("a"), ": a comment\n\n", chunk("b", finish="stop"), end="eof"))
-    sent = {"model": "gpt-4o", "messages": [], "stream": True}
-    async with proxy.post("/v1/chat/completions", sent) as response:
+    outgoing = {"model": "gpt-4o", "messages": [], "stream": True}
+    async with proxy.post("/v1/chat/completions", outgoing) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         text = await response.text()
     lines = [line for line in text.split("\n\n") if line]

@@ -38,15 +38,15 @@ async def test_an_undeclared_length_is_refused_while_it_is_read(proxy: Proxy):
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
     piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
-    sent = 0
+    outgoing = 0
     # What has been written stays below the limit by what is still on its way.
-    while not reader._buffer and sent <= 80:  # type: ignore[attr-defined]
+    while not reader._buffer and outgoing <= 80:  # type: ignore[attr-defined]
         writer.write(piece)
         await asyncio.wait({asyncio.ensure_future(writer.drain())}, timeout=1)
-        sent += 1
+        outgoing += 1
     answer = await reader.readuntil(b"\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert sent > 64
+    assert outgoing > 64
     writer.transport.abort()
 
 
@@ -122,9 +122,9 @@ async def test_a_connection_between_requests_is_not_hurried(proxy, monkeypatch):
     for _ in range(3):
         writer.write(ask)
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
-        passed = loop.create_future()
-        loop.call_later(4 * http.HEADER_SECONDS, passed.set_result, None)
-        await passed
+        forwarded = loop.create_future()
+        loop.call_later(4 * http.HEADER_SECONDS, forwarded.set_result, None)
+        await forwarded
     writer.close()
 
 

@@ -182,9 +182,9 @@ async def test_a_tool_loop(start, provider, api):
         ]
         second = await create(input=items, tools=TOOLS[:1])
     assert second.output_text == "Done."
-    sent = json.dumps(provider.calls[1].json)
-    assert sent.index("result") > sent.index(ids[1])
-    assert [f"result {each}" in sent for each in ids] == [True, True]
+    outgoing = json.dumps(provider.calls[1].json)
+    assert outgoing.index("result") > outgoing.index(ids[1])
+    assert [f"result {each}" in outgoing for each in ids] == [True, True]
     if api == "responses":
         reasoning = provider.calls[1].json["input"][1]
         assert reasoning["encrypted_content"] == "gAAAAscripted"
@@ -200,9 +200,13 @@ async def test_reasoning_of_another_provider_is_not_passed_on(start, provider):
     for api in UPSTREAMS:
         async with client(start, api) as create:
             await create(False, input=[user, foreign, text, user])
-        sent = json.dumps(provider.calls[-1].json)
-        assert ("gAAAA" in sent, "rs_1" in sent, "msg_1" in sent) == (False, False, False)
-        assert "Hello" in sent
+        outgoing = json.dumps(provider.calls[-1].json)
+        assert ("gAAAA" in outgoing, "rs_1" in outgoing, "msg_1" in outgoing) == (
+            False,
+            False,
+            False,
+        )
+        assert "Hello" in outgoing
 
 
 @EVERY

@@ -131,12 +131,16 @@ async def test_at_debug_what_is_sent_is_shown_without_any_key(own_key, provider)
     with capture_logs() as lines:
         async with way(provider, **changes) as upstream:
             await fetch(upstream, outgoing)
-    [sent] = [line for line in lines if line["event"] == "upstream.sent"]
-    assert sent["log_level"] == "debug"
-    assert sent["url"] == f"{provider.url}/chat/completions?key=…"
-    assert (sent["model"], sent["stream"], sent["bytes"]) == ("big", False, len(outgoing.body))
-    assert sent["headers"]["Authorization"] == sent["headers"]["X-Team"] == "…"
-    assert sent["headers"]["Accept"] == "application/json"
+    [request] = [line for line in lines if line["event"] == "upstream.sent"]
+    assert request["log_level"] == "debug"
+    assert request["url"] == f"{provider.url}/chat/completions?key=…"
+    assert (request["model"], request["stream"], request["bytes"]) == (
+        "big",
+        False,
+        len(outgoing.body),
+    )
+    assert request["headers"]["Authorization"] == request["headers"]["X-Team"] == "…"
+    assert request["headers"]["Accept"] == "application/json"
     assert not any(secret in str(lines) for secret in (KEYS[0], "the-clients-own", "hidden"))
 
 
@@ -567,9 +571,9 @@ async def test_nothing_left_is_told_without_asking(provider):
     provider.script(failure(429, "slow", retry_after=41))
     async with way(provider) as upstream:
         await refusal(upstream, ask(provider))
-        asked = len(provider.calls)
+        request = len(provider.calls)
         problem = await refusal(upstream, ask(provider))
-        assert len(provider.calls) == asked == 3
+        assert len(provider.calls) == request == 3
     assert (problem.status, problem.retry_after) == (429, 41)
 
 
@@ -762,9 +766,9 @@ async def test_a_key_that_the_provider_echoes_is_masked(provider, api):
     provider.script(failure(401, f"Incorrect key {KEYS[0]} and {KEYS[0][:14]}…"))
     async with way(provider, api=api, api_keys=KEYS[:1]) as upstream:
         problem = await refusal(upstream, ask(provider))
-    told = problem.message + (problem.body or b"").decode()
-    assert not any(KEYS[0][at : at + 8] in told for at in range(len(KEYS[0]) - 7))
-    assert "…aaaa" in told
+    message = problem.message + (problem.body or b"").decode()
+    assert not any(KEYS[0][at : at + 8] in message for at in range(len(KEYS[0]) - 7))
+    assert "…aaaa" in message
 
 
 async def test_direct_mode_relays_status_and_body(provider):

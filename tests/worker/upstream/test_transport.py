@@ -116,9 +116,9 @@ async def test_time_in_which_nobody_reads_is_not_the_providers(provider):
         reply.allow(0.05)
         await reply.read()
         loop = asyncio.get_running_loop()
-        passed = loop.create_future()
-        loop.call_later(0.2, passed.set_result, None)
-        await passed
+        forwarded = loop.create_future()
+        loop.call_later(0.2, forwarded.set_result, None)
+        await forwarded
         gate.set()
         assert (await reply.read()).startswith(b"data: 2\n\n")
         reply.close()
@@ -138,8 +138,8 @@ async def test_a_pump_pauses_when_it_is_told_and_goes_on_where_it_was(provider):
         pauses = 0
         while not await reply.pump(take):
             pauses += 1
-    sent = "".join(pieces).encode()
-    assert b"".join(got)[: len(sent)] == sent
+    outgoing = "".join(pieces).encode()
+    assert b"".join(got)[: len(outgoing)] == outgoing
     assert pauses == len(got) // 2
 
 
@@ -236,7 +236,7 @@ class Odd:
             self.ended.set()
 
 
-async def asked(way, odd, patience=5.0):
+async def reply_to_odd(way, odd, patience=5.0):
     reply = await post(way, odd, patience=patience)
     body = b"".join([piece async for piece in pieces_of(reply)])
     return reply.status, body
@@ -258,12 +258,12 @@ async def pieces_of(reply):
 )
 async def test_an_unrequested_response_answers_no_request(more):
     async with Odd(ANSWER) as odd, transport_to() as way:
-        assert await asked(way, odd) == (200, b"ok")
+        assert await reply_to_odd(way, odd) == (200, b"ok")
         odd.lines[0].write(more)
         async with asyncio.timeout(5):
             await odd.ended.wait()
         for _ in range(3):
-            assert await asked(way, odd) == (200, b"ok")
+            assert await reply_to_odd(way, odd) == (200, b"ok")
         assert len(odd.lines) == 2
 
 
@@ -274,7 +274,7 @@ async def test_what_comes_behind_an_answer_answers_nobody(cut):
         if cut:
             odd.lines[0].write(ANSWER[cut:] + OTHER)
         assert b"".join([piece async for piece in pieces_of(reply)]) == b"ok"
-        assert await asked(way, odd) == (200, b"ok")
+        assert await reply_to_odd(way, odd) == (200, b"ok")
         assert len(odd.lines) == 2
 
 
@@ -299,7 +299,7 @@ async def test_what_is_no_answer_is_an_error_at_once(head):
 async def test_a_few_interim_answers_are_waited_out():
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     async with Odd(hints * 3 + ANSWER) as odd, transport_to() as way:
-        assert await asked(way, odd) == (200, b"ok")
+        assert await reply_to_odd(way, odd) == (200, b"ok")
 
 
 async def test_connecting_has_an_end_in_all(monkeypatch):
@@ -386,8 +386,8 @@ async def test_a_provider_that_reads_a_large_body_late_is_waited_for(monkeypatch
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with transport_to() as way:
-        for sent in (b"{}", body):
-            reply = await way.post(url, HEADERS, sent, patience=30.0)
+        for outgoing in (b"{}", body):
+            reply = await way.post(url, HEADERS, outgoing, patience=30.0)
             assert await rest_of(reply) == b"ok"
     assert served == 2
     server.close()

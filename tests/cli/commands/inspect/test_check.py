@@ -87,8 +87,8 @@ async def test_learned_refusals_are_shown_and_deleted_in_the_running_worker(tmp_
     settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": "sk-1"}
     async with FleetHome(tmp_path) as home:
         home.write(Mine={**settings, "BIG_MODEL": "m", "SMALL_MODEL": "m"})
-        shown = await home.ccproxy("check", "--learned", "mine")
-        assert "has not refused" in shown.out
+        output = await home.ccproxy("check", "--learned", "mine")
+        assert "has not refused" in output.out
         assert (await home.ccproxy("start")).code == 0
         assert await ask(home, temperature=0.5) == 200
         assert await ask(home, temperature=0.5) == 200

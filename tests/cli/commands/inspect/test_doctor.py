@@ -72,8 +72,8 @@ def test_only_problems_are_shown_without_verbose(home, ccproxy):
     assert "Claude Code is not on PATH" in output_text
     verbose = ccproxy("doctor", "--offline", "-v").stdout
     assert "✓ ok" in verbose
-    passed, warnings = verbose.count("✓ ok"), verbose.count("! warn")
-    assert f"\n{passed} passed, {warnings} warning" in output_text
+    forwarded, warnings = verbose.count("✓ ok"), verbose.count("! warn")
+    assert f"\n{forwarded} passed, {warnings} warning" in output_text
     assert re.search(r"^\d+ passed, \d+ warnings?, 0 failed$", output_text, re.MULTILINE)
 
 

@@ -154,8 +154,8 @@ def test_the_list_of_the_provider_is_compared(tmp_path, monkeypatch, process):
         (report,) = json.loads(process("models", "A", "--online", "--json").stdout)["proxies"]
         assert report["only_offered"] == ["deepseek-v6"]
         assert report["only_known"] == ["deepseek-v4-flash-vision-exp", "deepseek-v4-flash"]
-        offered = {row["id"] for row in report["models"] if row["offered"]}
-        assert offered == {"deepseek-v4-pro", "deepseek-flash", "deepseek-v6"}
+        models = {row["id"] for row in report["models"] if row["offered"]}
+        assert models == {"deepseek-v4-pro", "deepseek-flash", "deepseek-v6"}
         text = process("models", "A", "--online").stdout
         assert "  offered, not in the catalogue: deepseek-v6\n" in text
         done = process("models", "B", "--online")

@@ -66,8 +66,8 @@ def test_archives_older_than_three_days_go_and_nothing_else(logs, ccproxy):
         "  logs/Kimi-K2.log.20260102_000000   2 kB\n"
         "Removed 2 archives (3 kB) older than 3d from logs.\n"
     )
-    left = ["Kimi-K2.log", "Kimi-K2.log.20260103_000000", "cleanup-cron.log", "notes.txt"]
-    assert names(logs) == left
+    remaining = ["Kimi-K2.log", "Kimi-K2.log.20260103_000000", "cleanup-cron.log", "notes.txt"]
+    assert names(logs) == remaining
 
 
 def test_a_dry_run_removes_nothing(logs, ccproxy):
@@ -92,7 +92,7 @@ def stored(state):
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "left"),
+    ("words", "expected", "remaining"),
     [
         pytest.param([], "Deleted 1 turn of history older than 3d.", ["b"], id="old turns go"),
         pytest.param(
@@ -101,11 +101,11 @@ def stored(state):
         pytest.param(["--older-than", "9d"], "Removed 0 arch", ["a", "b"], id="none is so old"),
     ],
 )
-def test_history_goes_with_the_logs(history, ccproxy, words, said, left):
+def test_history_goes_with_the_logs(history, ccproxy, words, expected, remaining):
     done = ccproxy("cleanup", *words)
     assert done.exit_code == 0
-    assert done.stdout.splitlines()[-1].startswith(said)
-    assert stored(history) == left
+    assert done.stdout.splitlines()[-1].startswith(expected)
+    assert stored(history) == remaining
 
 
 def test_a_clock_that_leapt_forgets_nothing(history, ccproxy):
@@ -119,18 +119,18 @@ def test_another_age(logs, ccproxy):
 
 
 @pytest.mark.parametrize(
-    ("moved", "said"), [(10 * DAY, "clock moved by 10 d"), (2 * 3600.0, "clock moved by 2 h")]
+    ("moved", "expected"), [(10 * DAY, "clock moved by 10 d"), (2 * 3600.0, "clock moved by 2 h")]
 )
-def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, moved, said):
+def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, moved, expected):
     """R14: what was seen last is as far back as the clock has leapt ahead."""
     state = home / "state"
     state.mkdir()
     WallClock(state, wall=lambda: time.time() - moved).jump()
     before = names(logs)
     result = ccproxy("cleanup", "--dry-run")
-    assert said in result.stderr
+    assert expected in result.stderr
     result = ccproxy("cleanup")
-    assert result.stderr.startswith(f"{said}; nothing was removed\n  fix: correct the clock")
+    assert result.stderr.startswith(f"{expected}; nothing was removed\n  fix: correct the clock")
     assert (result.exit_code, names(logs)) == (0, before)
     assert ccproxy("cleanup").stderr == result.stderr
     assert "Removed 2 archives" in ccproxy("cleanup", "--force").stdout

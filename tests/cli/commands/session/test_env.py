@@ -58,9 +58,9 @@ def in_shell(shell, text, *, environ=()):
 @pytest.mark.parametrize("value", NASTY)
 def test_a_shell_reads_back_any_value(shell, value):
     text = script({"CCPROXY_ONE": value, "CCPROXY_TWO": None}, shell)
-    found = in_shell(shell, text, environ={"CCPROXY_TWO": "old"})
-    assert found.get("CCPROXY_ONE", "") == value
-    assert "CCPROXY_TWO" not in found
+    result = in_shell(shell, text, environ={"CCPROXY_TWO": "old"})
+    assert result.get("CCPROXY_ONE", "") == value
+    assert "CCPROXY_TWO" not in result
 
 
 @pytest.mark.parametrize("value", NASTY)
@@ -82,19 +82,19 @@ def test_a_tier_at_another_entry_counts(home, ccproxy):
     assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000" not in ccproxy("env", "kimi-k2").stdout
     switched = ccproxy("switch", "kimi-k2", "--small", "GLM-4.6:small")
     assert switched.exit_code == 0
-    said = ccproxy("env", "kimi-k2").stdout
-    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000;" in said
-    assert "CLAUDE_CODE_MAX_OUTPUT_TOKENS=5000;" in said
+    output = ccproxy("env", "kimi-k2").stdout
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000;" in output
+    assert "CLAUDE_CODE_MAX_OUTPUT_TOKENS=5000;" in output
 
 
 @pytest.mark.parametrize("quoted", ["", '"'], ids=["unquoted", "quoted"])
 def test_eval_takes_it_with_and_without_quotes(quoted, home):
     text = f"eval {quoted}$({' '.join(command('-q', 'env', 'kimi-k2'))}){quoted}"
-    found = in_shell("bash", text, environ={"ANTHROPIC_API_KEY": "old"})
-    assert found["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:18081"
-    assert found["ANTHROPIC_AUTH_TOKEN"] == PLACEHOLDER
-    assert found["CCPROXY_ACTIVE"] == "Kimi-K2"
-    assert "ANTHROPIC_API_KEY" not in found
+    result = in_shell("bash", text, environ={"ANTHROPIC_API_KEY": "old"})
+    assert result["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:18081"
+    assert result["ANTHROPIC_AUTH_TOKEN"] == PLACEHOLDER
+    assert result["CCPROXY_ACTIVE"] == "Kimi-K2"
+    assert "ANTHROPIC_API_KEY" not in result
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "pwsh"])
@@ -107,9 +107,9 @@ def test_one_label_after_another_leaves_only_the_second(shell, home, ccproxy):
     first = ccproxy("env", "kimi-k2", "--shell", shell).stdout
     second = ccproxy("env", "glm-4.6", "--shell", shell).stdout
     assert first.count("\n") == second.count("\n") == len(MANAGED) + (shell == "fish")
-    found = in_shell(shell, first + second)
-    assert found["CCPROXY_ACTIVE"] == "GLM-4.6"
-    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS" not in found
+    result = in_shell(shell, first + second)
+    assert result["CCPROXY_ACTIVE"] == "GLM-4.6"
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS" not in result
 
 
 def test_unset_leaves_nothing(home, ccproxy):
@@ -127,7 +127,7 @@ def test_the_script_succeeds_so_that_a_command_can_follow(shell, home, ccproxy):
     for words in (["kimi-k2"], ["--unset"]):
         text = ccproxy("-q", "env", *words, "--shell", shell).stdout
         source = "cat | source" if shell == "fish" else 'eval "$(cat)"'
-        found = (
+        result = (
             subprocess.run(
                 [shell, "-c", f"{source} && echo started"],
                 input=text,
@@ -138,7 +138,7 @@ def test_the_script_succeeds_so_that_a_command_can_follow(shell, home, ccproxy):
             if shutil.which(shell)
             else pytest.skip(f"no {shell} on this machine")
         )
-        assert found.stdout == "started\n", found
+        assert result.stdout == "started\n", result
 
 
 def test_the_script_for_fish_ends_with_success(home, ccproxy):
@@ -187,9 +187,9 @@ def on_terminal(*args):
     ours, theirs = pty.openpty()
     subprocess.run(command(*args), stdout=theirs, stderr=theirs, check=True)
     os.close(theirs)
-    shown = os.read(ours, 65536).decode()
+    output = os.read(ours, 65536).decode()
     os.close(ours)
-    return shown
+    return output
 
 
 @pytest.fixture
@@ -199,10 +199,10 @@ def guarded(home):
 
 
 def test_on_a_terminal_the_token_is_masked_with_a_hint(guarded):
-    shown = on_terminal("env", "kimi-k2")
-    assert CLIENT_KEY[4:12] not in shown
-    assert "cdef" in shown
-    assert 'eval "$(ccproxy env Kimi-K2)"' in shown
+    output = on_terminal("env", "kimi-k2")
+    assert CLIENT_KEY[4:12] not in output
+    assert "cdef" in output
+    assert 'eval "$(ccproxy env Kimi-K2)"' in output
 
 
 def test_show_shows_it(guarded):

@@ -38,14 +38,14 @@ def test_there_are_the_twelve_words(home, say):
 def test_config(home, say):
     done = say("config")
     lines = dict(line.split("  ", 1) for line in done.stdout.splitlines())
-    shown = {name: value.strip() for name, value in lines.items()}
-    assert shown["provider"] == "Kimi"
-    assert (shown["keys"], shown["address"]) == ("1", "http://127.0.0.1:18081")
+    output = {name: value.strip() for name, value in lines.items()}
+    assert output["provider"] == "Kimi"
+    assert (output["keys"], output["address"]) == ("1", "http://127.0.0.1:18081")
     assert "secret" not in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("confg", 'did you mean "config"?'),
         ("frobnicate", "type help"),
@@ -61,9 +61,9 @@ def test_config(home, say):
         ("record", "\n  fix: ccproxy start Kimi-K2"),
     ],
 )
-def test_a_word_that_fails_says_why_and_the_next_is_heard(home, say, line, said):
+def test_a_word_that_fails_says_why_and_the_next_is_heard(home, say, line, expected):
     done = say(line, "help")
-    assert said in done.stderr
+    assert expected in done.stderr
     assert done.exit_code == 1
     assert "quit" in done.stdout
     assert "Traceback" not in done.stderr
@@ -107,7 +107,7 @@ def test_on_a_fleet_that_runs(demo, process):
     words = "providers\ntest\ntoggle\ntoggle on\nrecord on\nrecord\nlogs 5\n"
     done = process("interactive", "demo", input=words)
     assert done.returncode == 0, done.stderr
-    for said in (
+    for output in (
         "all 2 ready",
         "answers",
         "Demo is bypassed",
@@ -116,7 +116,7 @@ def test_on_a_fleet_that_runs(demo, process):
         "Not recording Demo conversations",
         "proxy.switched enabled=true",
     ):
-        assert said in done.stdout, said
+        assert output in done.stdout, output
 
 
 @pytest.mark.parametrize("with_toolkit", [True, False])
@@ -154,12 +154,12 @@ def test_at_a_terminal(home, with_toolkit):
 
 def read_until(fd, *wanted, within=20.0):
     """Read until all of *wanted* was seen, one behind the other; else fails with what was seen."""
-    seen, late = "", time.monotonic() + within
+    observed, late = "", time.monotonic() + within
     pattern = re.compile(".*".join(map(re.escape, wanted)), re.DOTALL)
-    while pattern.search(seen) is None:
+    while pattern.search(observed) is None:
         ready, _, _ = select.select([fd], [], [], max(0.0, late - time.monotonic()))
-        assert ready, f"never saw {wanted!r} in {seen!r}"
-        seen += os.read(fd, 4096).decode(errors="replace")
+        assert ready, f"never saw {wanted!r} in {observed!r}"
+        observed += os.read(fd, 4096).decode(errors="replace")
 
 
 # The first proxy, and other commands.

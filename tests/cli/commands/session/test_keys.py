@@ -127,8 +127,8 @@ def test_a_refused_key_is_found_told_and_switched_off(two_keys, process):
     assert GOOD not in done.stdout + done.stderr
     assert BAD not in done.stdout + done.stderr
 
-    (said,) = (line for line in process("-v", "keys").stdout.splitlines() if "refusal: " in line)
-    assert said.endswith("(401): invalid api key")
+    (output,) = (line for line in process("-v", "keys").stdout.splitlines() if "refusal: " in line)
+    assert output.endswith("(401): invalid api key")
     assert "refusal: " not in process("keys").stdout
 
     status = process("status")

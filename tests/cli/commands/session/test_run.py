@@ -72,17 +72,17 @@ def test_claude_gets_settings_that_win_and_no_secret_in_its_arguments(demo, proc
     (demo / ".claude" / "settings.json").write_text(json.dumps(shadow))
     done = process("run", "demo", "--", "claude", "-p", "hi", "--model", "opus")
     assert done.returncode == 3, done.stderr
-    told = json.loads(done.stdout)
-    assert told["arguments"] == ["--settings", told["file"], "-p", "hi", "--model", "opus"]
-    assert told["mode"] == 0o600
-    assert told["file"] == str(demo / "state/claude/Demo.json")
-    assert json.loads(Path(told["file"]).read_text()) == told["settings"], "the file is kept"
-    env = told["settings"]["env"]
-    assert env["ANTHROPIC_BASE_URL"] == told["environ"]["ANTHROPIC_BASE_URL"]
+    message = json.loads(done.stdout)
+    assert message["arguments"] == ["--settings", message["file"], "-p", "hi", "--model", "opus"]
+    assert message["mode"] == 0o600
+    assert message["file"] == str(demo / "state/claude/Demo.json")
+    assert json.loads(Path(message["file"]).read_text()) == message["settings"], "the file is kept"
+    env = message["settings"]["env"]
+    assert env["ANTHROPIC_BASE_URL"] == message["environ"]["ANTHROPIC_BASE_URL"]
     assert env["ANTHROPIC_AUTH_TOKEN"] == "client-key-1234567890"
     assert env["ANTHROPIC_MODEL"] == ""
     assert "OTHER" not in env
-    assert "client-key-1234567890" not in told["cmdline"]
+    assert "client-key-1234567890" not in message["cmdline"]
     for key in ("ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"):
         assert f".claude/settings.json sets {key}; this session overrides it" in done.stderr
 
@@ -189,8 +189,8 @@ def test_a_wrapper_is_warned_about_settings_that_override_its_environment(demo, 
 
 def test_an_http_proxy_in_settings_does_not_get_requests_to_this_machine(demo, process, claude):
     save(demo, env={"HTTPS_PROXY": "http://proxy.corp:1", "NO_PROXY": ".corp"})
-    told = json.loads(process("run", "demo", "claude").stdout)
-    assert told["settings"]["env"]["NO_PROXY"] == ".corp,127.0.0.1,localhost,::1"
+    message = json.loads(process("run", "demo", "claude").stdout)
+    assert message["settings"]["env"]["NO_PROXY"] == ".corp,127.0.0.1,localhost,::1"
     done = process("run", "demo", "true")
     assert ".claude/settings.json sets NO_PROXY and overrides the shell" in done.stderr
 
@@ -209,11 +209,11 @@ def test_the_users_own_settings_are_kept(demo, process, claude):
     own = {"model": "opus", "env": {"MINE": "1", "ANTHROPIC_BASE_URL": "https://x"}}
     (demo / "own.json").write_text(json.dumps(own))
     done = process("run", "demo", "--", "claude", "--settings", "own.json", "-p", "hi")
-    told = json.loads(done.stdout)
-    assert told["arguments"][2:] == ["-p", "hi"]
-    assert told["settings"]["model"] == "opus"
-    assert told["settings"]["env"]["MINE"] == "1"
-    assert told["settings"]["env"]["ANTHROPIC_BASE_URL"] != "https://x"
+    message = json.loads(done.stdout)
+    assert message["arguments"][2:] == ["-p", "hi"]
+    assert message["settings"]["model"] == "opus"
+    assert message["settings"]["env"]["MINE"] == "1"
+    assert message["settings"]["env"]["ANTHROPIC_BASE_URL"] != "https://x"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_codex_knows_model_and_window():
     assert (overrides["model"], overrides["model_context_window"]) == ("kimi-k3", 262144)
     assert "secret" not in str(words)
     unnamed = codex_overrides(session, limits, label="Kimi", model=None)
-    assert not any(word.startswith("model=") for word in unnamed)
+    assert not any(term.startswith("model=") for term in unnamed)
 
 
 # Before anything is started.
@@ -317,8 +317,8 @@ def test_mistakes(args, code, words, home, ccproxy):
 def test_an_unknown_context_window_is_noted(demo, process):
     assert "window" not in process("run", "demo", "--", "true").stderr
     write_env(demo, "demo", "PROVIDER=ollama\n")
-    told = process("run", "demo", "--", "true").stderr
-    assert "note: the context window of qwen3-coder:30b is unknown" in told
+    message = process("run", "demo", "--", "true").stderr
+    assert "note: the context window of qwen3-coder:30b is unknown" in message
     assert process("-q", "run", "demo", "--", "true").stderr == ""
 
 
@@ -375,7 +375,7 @@ def test_signals_reach_the_command(number, demo, process, claude):
         text=True,
         start_new_session=True,
     )
-    with child, child.stdout as shown:
-        assert shown.readline() == "here\n"
+    with child, child.stdout as output:
+        assert output.readline() == "here\n"
         child.send_signal(number)
     assert child.returncode == 40 + number

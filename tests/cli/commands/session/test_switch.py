@@ -38,7 +38,7 @@ def fleet(home):
     return home
 
 
-def kept(home):
+def saved_switch(home):
     return read_switch(switch_path(home / "state", "Kimi-K2"))
 
 
@@ -51,7 +51,10 @@ def test_a_preset(fleet, ccproxy):
         "  middle  GLM-4.6:glm-night",
         "  small   kimi-small",
     ]
-    assert (kept(fleet).preset, kept(fleet).tiers.big) == ("night", "GLM-4.6:glm-night")
+    assert (saved_switch(fleet).preset, saved_switch(fleet).tiers.big) == (
+        "night",
+        "GLM-4.6:glm-night",
+    )
 
 
 def test_single_models_and_the_way_back(fleet, ccproxy):
@@ -78,7 +81,7 @@ def test_without_more_it_tells_what_there_is(fleet, ccproxy):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["nihgt"], ['there is no model preset "nihgt" (did you mean "night"?)', "cross_balanced"]),
         (["--big", "GLM:big"], ['there is no proxy "GLM" (did you mean "GLM-4.6"?)', "Kimi-K2: "]),
@@ -87,13 +90,13 @@ def test_without_more_it_tells_what_there_is(fleet, ccproxy):
         (["night", "--reset"], ["--reset cannot be combined"]),
     ],
 )
-def test_what_means_nothing_changes_nothing(fleet, ccproxy, words, said):
+def test_what_means_nothing_changes_nothing(fleet, ccproxy, words, expected):
     ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:big")
-    before = kept(fleet)
+    before = saved_switch(fleet)
     result = ccproxy("switch", "kimi-k2", *words)
     assert result.exit_code == 2
-    assert kept(fleet) == before
-    for text in said:
+    assert saved_switch(fleet) == before
+    for text in expected:
         assert text in result.stderr
 
 
@@ -151,7 +154,7 @@ def test_the_rules_of_an_entry(fleet, ccproxy):
 def test_explaining(fleet, ccproxy, recorded, headers, first):
     file = fleet / "request.json"
     file.write_text(json.dumps(recorded))
-    options = [word for header in headers for word in ("-H", header)]
+    options = [term for header in headers for term in ("-H", header)]
     result = ccproxy("route", "kimi-k2", "--explain", str(file), *options)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[0].startswith(first)
@@ -161,16 +164,16 @@ def test_an_explanation_as_json(fleet, ccproxy):
     file = fleet / "request.json"
     file.write_text(json.dumps(request(thinking={"type": "adaptive"})))
     ccproxy("switch", "kimi-k2", "night")
-    found = json.loads(ccproxy("route", "kimi-k2", "--explain", str(file), "--json").stdout)
-    assert found["model"] == "GLM-4.6:glm-night"
-    assert found["reason"] == "big of night"
-    assert found["facts"]["kind"] == "main"
-    assert found["facts"]["thinking"] is True
-    assert found["fallback"] == ["GLM-4.6"]
+    result = json.loads(ccproxy("route", "kimi-k2", "--explain", str(file), "--json").stdout)
+    assert result["model"] == "GLM-4.6:glm-night"
+    assert result["reason"] == "big of night"
+    assert result["facts"]["kind"] == "main"
+    assert result["facts"]["thinking"] is True
+    assert result["fallback"] == ["GLM-4.6"]
 
 
 @pytest.mark.parametrize(
-    ("text", "options", "said"),
+    ("text", "options", "expected"),
     [
         ("{", [], "is not JSON"),
         ("[]", [], "Input should be"),
@@ -179,12 +182,12 @@ def test_an_explanation_as_json(fleet, ccproxy):
         (json.dumps(request()), ["-H", "nonsense"], '"nonsense" is not a header'),
     ],
 )
-def test_what_cannot_be_explained(fleet, ccproxy, text, options, said):
+def test_what_cannot_be_explained(fleet, ccproxy, text, options, expected):
     file = fleet / "request.json"
     file.write_text(text)
     result = ccproxy("route", "kimi-k2", "--explain", str(file), *options)
     assert result.exit_code == 2, result.stderr
-    assert said in result.stderr
+    assert expected in result.stderr
 
 
 def test_check_tells_mistakes_in_rules(fleet, ccproxy):
@@ -200,7 +203,7 @@ def test_a_model_that_is_not_in_the_list_of_known_models_is_reported(fleet, ccpr
     result = ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:glm-99")
     assert result.exit_code == 0
     assert "warning: glm-99 is not in the list of known models of GLM-4.6" in result.stderr
-    assert kept(fleet).tiers.big == "GLM-4.6:glm-99"
+    assert saved_switch(fleet).tiers.big == "GLM-4.6:glm-99"
     assert "warning" not in ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:big").stderr
 
 
@@ -209,12 +212,12 @@ def test_running_sessions_may_follow_later(fleet, ccproxy):
     assert result.stdout.splitlines()[-1].startswith(
         "  running sessions change at their next compaction, within "
     )
-    switched = kept(fleet)
+    switched = saved_switch(fleet)
     assert switched.before == NO_TIERS
     ccproxy("switch", "kimi-k2", "--reset", "--wait", "30m")
-    assert (kept(fleet).tiers, kept(fleet).before) == (NO_TIERS, switched.tiers)
+    assert (saved_switch(fleet).tiers, saved_switch(fleet).before) == (NO_TIERS, switched.tiers)
     ccproxy("switch", "kimi-k2", "--reset")
-    assert kept(fleet) == NO_SWITCH
+    assert saved_switch(fleet) == NO_SWITCH
     result = ccproxy("switch", "kimi-k2", "--wait", "30m")
     assert result.exit_code == 2
     assert "--wait needs new models" in result.stderr

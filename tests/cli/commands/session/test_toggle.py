@@ -43,9 +43,9 @@ def test_off_and_on(demo, ccproxy, process):
 
     assert process("restart", "demo").returncode == 0
     assert ask(port)[0] == 502, "a restart must not send anything to the provider again"
-    shown = ccproxy("status", "demo").stdout
-    assert "! Demo: bypassed → 127.0.0.1:9, requests are not changed" in shown
-    assert "(ccproxy toggle Demo on)" in shown
+    output = ccproxy("status", "demo").stdout
+    assert "! Demo: bypassed → 127.0.0.1:9, requests are not changed" in output
+    assert "(ccproxy toggle Demo on)" in output
 
     assert "Demo is on" in ccproxy("toggle", "demo").stdout
     assert ask(port)[0] == 200
@@ -123,9 +123,9 @@ async def test_a_session_on_it_asks_with_the_users_own_key(settings, tmp_path, p
 def test_status_says_where_bodies_can_be_read(demo, ccproxy, process):
     write_env(demo, "demo", "PROVIDER=demo\nINSPECT=on\n")
     assert process("start", "demo").returncode == 0
-    shown = ccproxy("status", "demo")
-    assert "! Demo: request bodies can be read for 23h " in shown.stdout
-    assert "more (INSPECT=on)   (remove it from the env file)" in shown.stdout
+    output = ccproxy("status", "demo")
+    assert "! Demo: request bodies can be read for 23h " in output.stdout
+    assert "more (INSPECT=on)   (remove it from the env file)" in output.stdout
     (row,) = json.loads(ccproxy("status", "demo", "--json").stdout)["proxies"]
     assert (row["inspects"], row["passes_to"], row["keeps_history"]) == (True, "", False)
     assert 24 * 3600 - 60 < row["inspects_s"] <= 24 * 3600

@@ -17,7 +17,7 @@ HEAVY = {"aiohttp", "structlog", "msgspec", "rich", "psutil", "uvloop", "asyncio
 
 def complete(shell, *words, code="from ccproxy.cli.main import main; main()", **environ):
     """What the shell is told when the last of *words* is being typed."""
-    asked = {
+    request = {
         "_CCPROXY_COMPLETE": f"{shell}_complete",
         "COMP_WORDS": "\n".join(words) if shell == "pwsh" else " ".join(words),
         "COMP_CWORD": words[-1] if shell == "fish" else str(len(words) - 1),
@@ -28,7 +28,7 @@ def complete(shell, *words, code="from ccproxy.cli.main import main; main()", **
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **asked, **environ},
+        env={**os.environ, **request, **environ},
     )
 
 

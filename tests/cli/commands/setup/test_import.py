@@ -156,7 +156,7 @@ def test_labels_are_made_and_differ(home, ccproxy, write):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "contains no models"),
         ("[]", "contains no models"),
@@ -177,10 +177,10 @@ def test_labels_are_made_and_differ(home, ccproxy, write):
         ("!!python/object/apply:os.system ['touch pwned']", "is not YAML"),
     ],
 )
-def test_a_wrong_file_is_told(home, ccproxy, write, text, said):
+def test_a_wrong_file_is_told(home, ccproxy, write, text, expected):
     done = ccproxy("import", write(text), "--write")
     assert done.exit_code == 78, done.stderr
-    assert said in done.stderr
+    assert expected in done.stderr
     assert sorted(path.name for path in (home / "envs").iterdir()) == ["glm.env", "kimi.env"]
     assert not (home / "pwned").exists()
 

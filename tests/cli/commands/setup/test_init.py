@@ -69,8 +69,8 @@ async def test_two_commands_are_enough(tmp_path, provider):
         assert done.returncode == 0, done.stderr
         assert "Next:  ccproxy run custom -- claude" in done.stderr
         run = ("run", "custom", "--", sys.executable, "-c", ASK)
-        said = await home.ccproxy(*run)
-        assert (said.code, json.loads(said.out)["type"]) == (0, "message"), said.err
+        output = await home.ccproxy(*run)
+        assert (output.code, json.loads(output.out)["type"]) == (0, "message"), output.err
         assert [(call.key, call.json["model"]) for call in provider.calls] == [(KEY, "m1")]
         for wrong in ("", "ccp_wrong"):
             refused = await home.ccproxy(*run, KEY=wrong)
@@ -92,13 +92,13 @@ async def with_stdin(home, typed, *words):
 
 
 @pytest.mark.parametrize(
-    ("words", "place"),
+    ("words", "location"),
     [
         pytest.param([], "user/.config/ccproxy/ccproxy.toml", id="the user's config folder"),
         pytest.param(["-c", "new/my.toml"], "here/new/my.toml", id="where --config says"),
     ],
 )
-def test_a_table_is_begun(words, place, init, tmp_path, monkeypatch):
+def test_a_table_is_begun(words, location, init, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
@@ -108,7 +108,7 @@ def test_a_table_is_begun(words, place, init, tmp_path, monkeypatch):
     finally:
         os.umask(old)
     assert done.exit_code == 0, done.stderr
-    table = tmp_path / place
+    table = tmp_path / location
     checked = load_all(table)
     assert [entry.label for entry in checked.fleet.entries] == ["kimi"]
     assert '"8081:envs/kimi.env:kimi"' in table.read_text() or checked.fleet.entries[0].port > 8081
@@ -248,8 +248,8 @@ def test_what_is_written(words, expected, init, home):
     done = init("--label", "New", *words)
     assert done.exit_code == 0, done.stderr
     config = env_of(home, "new")
-    said = (config.provider, config.base_url, config.models.big, config.models.small)
-    assert said == expected
+    output = (config.provider, config.base_url, config.models.big, config.models.small)
+    assert output == expected
     assert config.api_keys == ((KEY,) if "--key-stdin" in words else ("ollama",))
 
 
@@ -353,7 +353,7 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
 
 
 @pytest.mark.parametrize(
-    ("words", "typed", "code", "said"),
+    ("words", "typed", "code", "expected"),
     [
         (["--preset", "deepsek"], KEY, 2, 'unknown provider "deepsek" (did you mean "deepseek"?)'),
         ([], KEY, 2, "--preset is missing"),
@@ -391,10 +391,10 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         (DEEPSEEK, "sk-two words-0123456789", 2, "stdin contains a space"),
     ],
 )
-def test_mistakes(words, typed, code, said, init, home):
+def test_mistakes(words, typed, code, expected, init, home):
     before = everything(home)
     done = init(*words, stdin=typed)
-    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
+    assert (done.exit_code, expected in done.stderr) == (code, True), done.stderr
     assert "fix: " in done.stderr
     for key in (KEY, OTHER):
         assert key[:10] not in done.stderr
@@ -442,9 +442,9 @@ def test_what_is_shown_is_what_was_written(table, init, home):
     if table is None:
         (home / "ccproxy.toml").unlink()
     done = init("-c", "ccproxy.toml", "--preset", "demo")
-    _, shown = done.stdout.split("Added to ccproxy.toml\n")
+    _, output = done.stdout.split("Added to ccproxy.toml\n")
     written = (home / "ccproxy.toml").read_text()
-    assert written.endswith("\n".join(line[2:] for line in shown.splitlines() if line) + "\n")
+    assert written.endswith("\n".join(line[2:] for line in output.splitlines() if line) + "\n")
 
 
 def test_a_table_with_mistakes_is_left_alone(init, home):
@@ -488,11 +488,11 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("room", "kept"),
+    ("room", "expected"),
     [pytest.param(0, "", id="env file"), pytest.param(2000, "#" * 2000, id="table")],
 )
-def test_a_full_disk_leaves_nothing_by_half(room, kept, home):
-    (home / "ccproxy.toml").write_text(f"{TABLE}{kept}\n")
+def test_a_full_disk_leaves_nothing_by_half(room, expected, home):
+    (home / "ccproxy.toml").write_text(f"{TABLE}{expected}\n")
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     words = ["init", "--no-input", *DEEPSEEK]
     done = subprocess.run(
@@ -523,8 +523,8 @@ def test_many_commands_at_once_lose_nothing(table, home):
         )
         for label in labels
     ]
-    said = [one.communicate(KEY.encode())[0] for one in running]
-    assert [one.returncode for one in running] == [0] * len(labels), said
+    output = [one.communicate(KEY.encode())[0] for one in running]
+    assert [one.returncode for one in running] == [0] * len(labels), output
     written = [entry.label for entry in load_fleet(home / "ccproxy.toml").entries]
     assert sorted(written) == sorted(labels + (["Kimi-K2", "GLM-4.6"] if table else []))
 
@@ -552,7 +552,7 @@ def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
 
 @pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize(
-    ("answer", "code", "said"),
+    ("answer", "code", "expected"),
     [
         (None, 0, "✓ …cdef  works  ("),
         (failure(401, "no such key"), 4, "no such key"),
@@ -560,13 +560,13 @@ def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
         (failure(404, "no such model"), 1, "no such model"),
     ],
 )
-async def test_the_provider_is_asked_first(answer, code, said, tmp_path, provider):
+async def test_the_provider_is_asked_first(answer, code, expected, tmp_path, provider):
     if answer is not None:
         provider.script(answer)
     async with FleetHome(tmp_path) as home:
         words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
         done = await with_stdin(home, f"{KEY}\n", "init", "--no-input", *words)
-        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+        assert (done.returncode, expected in done.stderr) == (code, True), done.stderr
         assert {call.key for call in provider.calls} == {KEY}
         assert (tmp_path / ".config/ccproxy").exists() is (code == 0)
         assert home.processes() == []

@@ -45,13 +45,13 @@ def test_a_shared_env_file_is_not_deleted(home, ccproxy):
     assert len(labels(home)) == 2
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 130, 2), ("y\n", 0, 1)])
-def test_a_terminal_is_asked(answer, code, left, home):
+@pytest.mark.parametrize(("answer", "code", "remaining"), [("n\n", 130, 2), ("y\n", 0, 1)])
+def test_a_terminal_is_asked(answer, code, remaining, home):
     terminal = Terminal("remove", "kimi-k2")
     terminal.wait_for("Remove Kimi-K2 (port 18081)? [y/N]: ")
     terminal.type(answer)
     assert terminal.end() == code
-    assert len(labels(home)) == left
+    assert len(labels(home)) == remaining
 
 
 def test_without_a_terminal_yes_is_required(home, ccproxy):
