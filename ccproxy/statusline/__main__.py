@@ -108,13 +108,14 @@ def _facts(data: bytes) -> ClientFacts:
     except ValueError:
         return ClientFacts()
     session, model = _field(document, "session_id"), _field(document, "model", "id")
-    usage = _field(document, "context_window", "current_usage")
+    context = _field(document, "context_window")
+    usage = _field(context, "current_usage")
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     tokens = [_field(usage, name) for name in names]
     return ClientFacts(
         session_id=session if isinstance(session, str) else "",
         model=model.removesuffix("[1m]") if isinstance(model, str) else "",
-        tokens=sum(count for count in tokens if isinstance(count, int)),
+        tokens=sum(count for count in tokens if isinstance(count, int)) if context else None,
     )
 
 

@@ -33,8 +33,8 @@ class ClientFacts:
 
     session_id: str = ""
     model: str = ""
-    tokens: int = 0
-    """In the context of the last request."""
+    tokens: int | None = None
+    """In the context of the last request; None if that is unknown."""
 
 
 def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: bool) -> str:
@@ -102,7 +102,9 @@ def _figures(view: SessionView, facts: ClientFacts) -> list[str]:
     own, answering = view.own, view.answering
     figures = []
     window = answering.window or own.window
-    if window:
+    if window and facts.tokens is None:
+        figures.append(f"{format_tokens(window)} window")
+    elif window and facts.tokens is not None:
         figures.append(f"{facts.tokens / window:.0%} of {format_tokens(window)}")
     cost, today = _dollars(view.cost, view.unpriced), _dollars(own.cost_today or 0.0, 0)
     if cost or today:

@@ -140,6 +140,13 @@ def test_a_stopped_proxy_names_the_command():
     assert text == "Kimi: the proxy does not answer; fix: ccproxy start Kimi"
 
 
+def test_without_a_token_count_the_window_is_named():
+    view = SessionView(own=own())
+    assert status_line(view, ClientFacts(), columns=99, color=False) == (
+        "Kimi · kimi-k3  200K window"
+    )
+
+
 def test_a_pane_has_one_fact_per_line():
     view = SessionView(own=own(reason=COOLING))
     assert session_lines(view, FACTS) == ["Kimi · kimi-k3", COOLING, "25% of 200K"]

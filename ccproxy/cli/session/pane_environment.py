@@ -1,28 +1,43 @@
-"""The environment of `ccproxy run --pane`: Claude Code loads the mod in `pane/` from its folder."""
+"""The environment of `ccproxy run --pane`, with which Claude Code loads the mod in `pane/`."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("pane")
+SOURCE = Path(__file__).with_name("pane")
 PLUGINS = "CLAUDE_CODE_PLUGIN_DIRS"
 """Folders of mods, separated by colons; Claude Code 2.1.287 or newer."""
 
 
+def copy_pane(folder: Path) -> Path:
+    """
+    Copy the mod into *folder* and return its path there.
+
+    Claude Code writes type declarations into a mod's folder, which must not be that of a package.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Path(shutil.copytree(SOURCE, folder / "pane.mod", dirs_exist_ok=True))
+
+
 def pane_environment(
-    environ: Mapping[str, str], *, python: str, table: Path, status_line: str
+    environ: Mapping[str, str], mod: Path, *, python: str, table: Path, status_line: str
 ) -> dict[str, str]:
     """
-    Return the variables that load the mod, and the commands whose output it shows.
+    Return the variables that load the *mod*, and the commands whose output it shows.
 
     Mods that *environ* loads already stay. *status_line* is the command of the session's line.
     """
     folders = [folder for folder in environ.get(PLUGINS, "").split(":") if folder]
     fleet = [python, "-P", "-m", "ccproxy", "--config", str(table), "--no-color", "status"]
     return {
-        PLUGINS: ":".join(dict.fromkeys([*folders, str(FOLDER)])),
+        PLUGINS: ":".join(dict.fromkeys([*folders, str(mod)])),
         "CCPROXY_PANE_SESSION": f"{status_line} --lines",
         "CCPROXY_PANE_FLEET": shlex.join(fleet),
     }

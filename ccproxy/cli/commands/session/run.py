@@ -181,11 +181,12 @@ def _run_claude(
 def _with_pane(fleet: Fleet, plan: SessionPlan) -> SessionPlan:
     """Return *plan* with the variables that load ccproxy's mod into Claude Code."""
     from ccproxy.cli.session.claude_settings import effective_environment
-    from ccproxy.cli.session.pane_environment import pane_environment
+    from ccproxy.cli.session.pane_environment import copy_pane, pane_environment
     from ccproxy.cli.session.status_setting import status_program
 
     variables = pane_environment(
         effective_environment(os.environ, plan.files),
+        copy_pane(fleet.state / "claude"),
         python=sys.executable,
         table=fleet.file,
         status_line=status_program(sys.executable, fleet.home, plan.entry.label),

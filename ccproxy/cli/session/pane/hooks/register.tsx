@@ -12,7 +12,8 @@ let fleet: string[] = []
 
 async function output($, command) {
   try {
-    const done = await $.process.run(['sh', '-c', command])
+    const env = await $.process.hookEnv() // names the session
+    const done = await $.process.run(['sh', '-c', command], { env })
     return done.stdout.split('\n').filter(line => line !== '')
   } catch (error) {
     return ['ccproxy: ' + error]
