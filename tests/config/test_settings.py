@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 
+from ccproxy.config import ability_settings, provider_keys, worker_config
 from ccproxy.config import consistency as rules
-from ccproxy.config import provider_keys, worker_config
 from ccproxy.config import settings as s
 
 
@@ -19,7 +19,7 @@ def test_every_setting_is_declared_once():
 
 
 def test_every_setting_is_read():
-    readers = (worker_config, rules, provider_keys)
+    readers = (worker_config, rules, provider_keys, ability_settings)
     source = "".join(map(inspect.getsource, readers))
     unread = {
         name

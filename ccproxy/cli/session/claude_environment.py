@@ -127,7 +127,7 @@ def session(
         # The header changes with each request and breaks the provider's prompt cache.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
         # Without a judge here, Claude Code would announce that the gateway cannot judge.
-        "CLAUDE_CODE_AUTO_MODE_SERVER": None if config.abilities.judge else "0",
+        "CLAUDE_CODE_AUTO_MODE_SERVER": None if _judges_calls(config) else "0",
         "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
         "API_TIMEOUT_MS": "3000000",
         ACTIVE: config.label,
@@ -138,6 +138,11 @@ def session(
         return settings
     limits = find_limits(config, fleet_models=fleet_models)
     return settings | _model_settings(config, limits, saved_model)
+
+
+def _judges_calls(config: WorkerConfig) -> bool:
+    """Return True if the proxy answers `safeguards`; direct mode leaves them to the provider."""
+    return bool(config.abilities.judge) and config.api != "messages"
 
 
 def session_model(config: WorkerConfig, saved_model: str | None) -> str | None:

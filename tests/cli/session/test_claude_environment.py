@@ -53,6 +53,19 @@ def test_everything_that_a_session_needs():
     assert result["ANTHROPIC_API_KEY"] is None
 
 
+@pytest.mark.parametrize(
+    ("more", "server"),
+    [
+        ({}, "0"),
+        ({"AUTO_MODE_MODEL": "judge"}, None),
+        ({"AUTO_MODE_MODEL": "judge", "PROVIDER_API": "messages"}, "0"),
+    ],
+    ids=["nobody judges", "a judge", "direct mode"],
+)
+def test_auto_mode_is_judged_here_only_by_a_model_for_it(more, server):
+    assert settings({**OPENAI, **more})["CLAUDE_CODE_AUTO_MODE_SERVER"] == server
+
+
 @pytest.mark.parametrize("alias", ["OPUS", "SONNET", "HAIKU", "FABLE"])
 def test_each_tier_has_a_title_and_a_description_in_the_model_picker(alias):
     models = {"BIG_MODEL": "m", "SMALL_MODEL": "m", "CONTEXT_WINDOW": "131072"}
