@@ -15,6 +15,7 @@ from ccproxy.text import format_size, printable
 if TYPE_CHECKING:
     from ccproxy.ipc.activity import CacheLoss, FailedAttempt, RequestTimeline
 
+LEAST_DOLLARS = 0.0001
 ID_LENGTH = 10
 """Characters at the end of an id that are shown; they identify a request in practice."""
 
@@ -227,6 +228,8 @@ def dollars(cost: float | None) -> str:
     """Return an amount with two significant digits at least; empty for None."""
     if cost is None:
         return ""
+    if 0 < cost < LEAST_DOLLARS:
+        return f"<${LEAST_DOLLARS}"
     return f"${cost:.2f}" if cost >= 0.1 or cost == 0 else f"${cost:.4f}"
 
 

@@ -68,6 +68,7 @@ class FleetView:
         """Read what there is, then follow in a thread."""
         self._take(self._watch.next_events(0))
         self._read_past()
+        self._read_today()
         self._thread.start()
 
     def close(self) -> None:

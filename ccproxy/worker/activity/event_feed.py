@@ -18,8 +18,8 @@ from ccproxy.ipc.activity import ActivityEvent, encode_line
 
 COLLECT_SECONDS = 0.5
 """Time between two batches; the first event after a pause is sent at once."""
-MAX_QUEUE = 256 * 1024
-"""Bytes that may wait for one watcher."""
+MAX_QUEUE = 2 * 1024 * 1024
+"""Bytes that may wait for one watcher: about 3,000 events, more than a busy second has."""
 SEND_SECONDS = 30.0
 """How long a watcher may leave a batch unread."""
 

@@ -86,9 +86,10 @@ def test_times_and_amounts():
         "24.8 s",
         "310 s",
     ]
-    assert [dollars(value) for value in (None, 0.0, 0.0012, 3.117)] == [
+    assert [dollars(value) for value in (None, 0.0, 0.00001, 0.0012, 3.117)] == [
         "",
         "$0.00",
+        "<$0.0001",
         "$0.0012",
         "$3.12",
     ]
