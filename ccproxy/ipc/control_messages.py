@@ -464,6 +464,8 @@ class ClientSessionState:
     """Requests whose price is unknown, and which `cost` does not include."""
     cost_today: float | None = None
     """US dollars of the whole fleet; None if it is unknown."""
+    plan: AccountWindow | None = None
+    """The fullest allowance of the key that has most left; None if none is reported."""
     peers: tuple[str, ...] = ()
     """Labels of the entries that answered requests of the session."""
     low_budgets: tuple[BudgetRow, ...] = ()

@@ -109,6 +109,8 @@ def _figures(view: SessionView, facts: ClientFacts) -> list[str]:
     cost, today = _dollars(view.cost, view.unpriced), _dollars(own.cost_today or 0.0, 0)
     if cost or today:
         figures.append(" · ".join(filter(None, [cost, today and f"today {today}"])))
+    if (plan := answering.plan) is not None:
+        figures.append(f"plan {plan.name} {max(0.0, 1 - plan.used):.0%} left".replace("  ", " "))
     if answering.keys is not None:
         figures.append(f"keys {answering.keys.ready}/{answering.keys.total}")
     if (share := view.cache_share) is not None:

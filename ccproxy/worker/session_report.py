@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from ccproxy.ipc.control_messages import (
+    AccountRow,
+    AccountWindow,
     BudgetRow,
     ClientSessionRequest,
     ClientSessionState,
@@ -12,6 +15,7 @@ from ccproxy.ipc.control_messages import (
 )
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.names import model_for, parse_ref
+from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.admin.client_sessions import LastTurn
 from ccproxy.worker.key_report import reason
 from ccproxy.worker.server.access_record import AccessRecord
@@ -53,6 +57,7 @@ async def client_session_state(worker: Worker, request: ClientSessionRequest) ->
         cost=totals.cost,
         unpriced=totals.unpriced,
         cost_today=await clients.cost_today(),
+        plan=_plan(account_rows(worker)),
         peers=tuple(session.peers),
     )
 
@@ -63,6 +68,13 @@ def _refusal(waiting: AccessRecord | None) -> str:
         return ""
     failure = waiting.failures[-1]
     return " ".join(filter(None, [str(failure.status or ""), failure.cause.replace("_", " ")]))
+
+
+def _plan(accounts: Iterable[AccountRow]) -> AccountWindow | None:
+    """Return the fullest window of the account that has most left; None if none is known."""
+    windows = [account.windows for account in accounts if account.windows]
+    fullest = [max(one, key=lambda window: window.used) for one in windows]
+    return min(fullest, key=lambda window: window.used, default=None)
 
 
 def _next_turn(worker: Worker, requested: str) -> tuple[LastTurn, Target]:

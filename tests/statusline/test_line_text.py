@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from ccproxy.ipc.control_messages import BudgetRow, ClientSessionState, KeyCounts
+from ccproxy.ipc.control_messages import (
+    AccountWindow,
+    BudgetRow,
+    ClientSessionState,
+    KeyCounts,
+)
 from ccproxy.statusline.line_text import (
     ClientFacts,
     no_answer_line,
@@ -75,6 +80,12 @@ def line(columns: int = 200, color: bool = False, others=(), **fields: Any) -> s
             [],
             "Kimi · kimi-k3  25% of 200K  $0.0123+ · today $3.10",
             id="costs, some unknown",
+        ),
+        pytest.param(
+            {"plan": AccountWindow(name="5h", used=0.38)},
+            [],
+            "Kimi · kimi-k3  25% of 200K  plan 5h 62% left",
+            id="the plan",
         ),
         pytest.param(
             {"input": 5, "cached": 90, "written": 5},
