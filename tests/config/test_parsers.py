@@ -330,6 +330,7 @@ def test_public_hosts(host):
         ("a=1/2", [("a", (1.0, 2.0))]),
         ("a=1/2/.5", [("a", (1.0, 2.0, 0.5))]),
         ("a=1/2/.5/3", [("a", (1.0, 2.0, 0.5, 3.0))]),
+        ("a=1/2/.5/3/4", [("a", (1.0, 2.0, 0.5, 3.0, 4.0))]),
         (
             "x/y:free = 0/0, *=1/2",
             [("x/y:free", (0.0, 0.0)), ("*", (1.0, 2.0))],
@@ -341,7 +342,7 @@ def test_prices(value, expected):
 
 
 @pytest.mark.parametrize(
-    "value", ["a", "a=1", "=1/2", "a=1/2/3/4/5", "a=x/2", "a=-1/2", "a=inf/2", "a=nan/2", "a=1/"]
+    "value", ["a", "a=1", "=1/2", "a=1/2/3/4/5/6", "a=x/2", "a=-1/2", "a=inf/2", "a=nan/2", "a=1/"]
 )
 def test_wrong_prices(value):
     with pytest.raises(ValueError, match="must be like model=input/output"):

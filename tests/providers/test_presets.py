@@ -325,6 +325,12 @@ def test_a_template_describes_its_preset_correctly(name, write, templates):
     assert message.get("PASS_MODELS", "") == ",".join(models.pass_patterns)
 
 
+def test_a_template_repeats_nothing(templates):
+    for file in templates.glob("*.env.example"):
+        lines = [line for line in file.read_text().splitlines() if line.strip("# ")]
+        assert len(lines) == len(set(lines)), file.name
+
+
 def test_there_is_no_template_without_a_preset(templates):
     names = {file.name.removesuffix(".env.example") for file in templates.glob("*.env.example")}
     assert names == set(NAMES) - {"demo"}

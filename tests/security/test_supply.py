@@ -119,7 +119,7 @@ def test_the_wheel_is_reproducible(wheels):
 
 
 def test_a_wheel_runs_nothing_by_being_installed(wheels):
-    """No .pth file, no script except the command, nothing outside the package."""
+    """No .pth file, no script except the commands, nothing outside the package."""
     with zipfile.ZipFile(wheels[0]) as wheel:
         names = wheel.namelist()
         (entries,) = (name for name in names if name.endswith("/entry_points.txt"))
@@ -128,8 +128,10 @@ def test_a_wheel_runs_nothing_by_being_installed(wheels):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ccproxy"}
     assert len(tops) == 2
     assert {name.rpartition(".")[2] for name in names if name.startswith("ccproxy/")} == {
-        "py",
-        "toml",
-        "typed",
+        *("json", "py", "toml", "tsx", "typed"),
     }
-    assert commands.split() == ["[console_scripts]", "ccproxy", "=", "ccproxy.__main__:main"]
+    assert commands.splitlines() == [
+        "[console_scripts]",
+        "ccproxy = ccproxy.__main__:main",
+        "ccproxy-statusline = ccproxy.statusline.__main__:main",
+    ]
