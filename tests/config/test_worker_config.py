@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ccproxy.config.fleet import Entry
@@ -309,7 +309,7 @@ def test_cards_that_hold_everywhere_apply_to_unknown_servers(write):
         assert config.target(model).quirks.max_tokens_field == "max_completion_tokens"
         assert not config.target(model).quirks.sampling
     assert config.target("gpt-4.1").quirks.max_tokens_field == "max_tokens"
-    unknown = replace(config.models.unknown.quirks, vocabulary="o200k")
+    unknown = msgspec.structs.replace(config.models.unknown.quirks, vocabulary="o200k")
     assert config.target("gpt-oss-120b").quirks == unknown
 
 
