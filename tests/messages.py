@@ -44,6 +44,7 @@ DELTAS = {
     "thinking": {"thinking_delta", "signature_delta"},
     "redacted_thinking": set(),
     "web_search_tool_result": set(),
+    "tool_search_tool_result": set(),
 }
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 

@@ -36,6 +36,8 @@ class AbilitySettings:
     """The model that judges tool calls in auto mode; empty: the client judges."""
     describer: str = ""
     """The model that describes images; empty: none."""
+    max_tools: int | None = None
+    """The most tools of a request; None: the provider's limit."""
     always_own_search: bool = False
     """True: its search is also used in direct mode, where requests are otherwise not changed."""
 
@@ -49,7 +51,12 @@ def read_abilities(env: EnvReader, provider: str) -> AbilitySettings:
     """Read the settings for the preset *provider*; mistakes are noted in *env*."""
     searching = _read_search(env, provider)
     judge, describer = env.read(s.AUTO_MODE_MODEL), env.read(s.VISION)
-    return replace(searching, judge=judge or "", describer=describer or "")
+    return replace(
+        searching,
+        judge=judge or "",
+        describer=describer or "",
+        max_tools=env.read(s.MAX_TOOLS),
+    )
 
 
 def _read_search(env: EnvReader, provider: str) -> AbilitySettings:

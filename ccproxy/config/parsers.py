@@ -108,6 +108,13 @@ def tokens(value: str) -> int:
     return int(value)
 
 
+def tools(value: str) -> int:
+    """Parse a number of tools; with fewer than eight there is nothing to work with."""
+    if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) < 8:
+        raise ValueError(f'must be a number of tools, at least 8, got "{value}"')
+    return int(value)
+
+
 def count(value: str) -> int:
     """Parse a whole number from 0 to 99."""
     if not re.fullmatch(r"[0-9]{1,2}", value):

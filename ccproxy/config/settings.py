@@ -223,6 +223,14 @@ CONTEXT_WINDOW = Setting(
     example="131072",
     source="preset",
 )
+MAX_TOOLS = Setting(
+    name="MAX_TOOLS",
+    parse=parsers.tools,
+    default=None,
+    meaning="the most tools of a request, at least 8; the model searches for the others",
+    example="40",
+    source="the provider's limit",
+)
 LONG_CONTEXT_THRESHOLD = Setting(
     name="LONG_CONTEXT_THRESHOLD",
     parse=parsers.tokens,

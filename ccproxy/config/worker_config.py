@@ -193,6 +193,8 @@ class WorkerConfig:
         quirks = card.quirks_in(api)
         if quirks.web_search and not self.abilities.own_search:
             quirks = structs.replace(quirks, web_search=False)
+        if self.abilities.max_tools is not None:
+            quirks = structs.replace(quirks, max_tools=self.abilities.max_tools)
         return Target(
             provider=self.provider or self._host,
             model=model,

@@ -91,7 +91,8 @@ class Exchange:
         self._removed_reasoning: list[dict[str, Any]] = []
         converted = self._convert()
         self._estimate = rules.estimate(request, text, self._target, converted)
-        rules.check_window(request, self.model, estimated=self._estimate)
+        if not self.holds_tools:
+            rules.check_window(request, self.model, estimated=self._estimate)
 
     def _convert(self) -> ConvertedRequest:
         """Make the provider's request from the client's."""
@@ -167,6 +168,12 @@ class Exchange:
     def searches(self) -> bool:
         """True: the client's tools include the API's web search."""
         return self._converted.searches
+
+    @property
+    def holds_tools(self) -> bool:
+        """True: the model must search for some of the client's tools."""
+        limit = self._target.quirks.max_tools
+        return self._converted.finds_tools or 0 < limit < self._converted.tools
 
     @property
     def own_search(self) -> bool:

@@ -66,6 +66,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     than that (OpenAI: "string too long. Expected a string with maximum length 40"). responses: 1 to
     64 of [A-Za-z0-9_-] (`call_id` of the Responses API). functions: `functions.NAME:INDEX`, the
     only form that Kimi K2 has learnt; with others its calls become invalid."""
+    max_tools: int = 0
+    """Largest number of tools in a request; of more tools some must be searched for. 0: no limit.
+    OpenAI refuses the 129th: "Expected an array with maximum length 128"."""
     tool_name_length: int = 64
     """Largest length of a tool name; the characters are always [a-zA-Z0-9_-]."""
     schema: Literal["plain", "gemini", "kimi", "bare", "no_meta", "inline", "grammar"] = "plain"

@@ -99,7 +99,6 @@ def _convert(
     conversation, messages = convert_messages(
         request.messages, system, conversion, cache, ChatConversation
     )
-
     stops = stop_sequences_of(request)
     effort = reasoning_fields(reasoning, quirks, with_tools=tools is not NO_TOOLS)
     body = {
@@ -128,6 +127,7 @@ def _convert(
         tools=len(tools.sent_names),
         unsent=conversation.unsent,
         searches=tools.searches,
+        finds_tools=tools.finds_tools,
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from ccproxy.convert.abilities.held_tools import PLACEHOLDER, holds_tools
 from ccproxy.convert.abilities.search_tool import search_tool
 from ccproxy.convert.common.client_tools import client_tool
 from ccproxy.convert.common.conversion import Conversion
@@ -37,9 +38,6 @@ from ccproxy.protocol.literals import (
 )
 from ccproxy.protocol.messages import Tool, ToolChoice, tools_of
 from ccproxy.providers.quirks import Quirks
-
-PLACEHOLDER: Final = "DeferredToolPlaceholder"
-"""Claude Code's placeholder for tools that are not loaded yet: "never call this tool"."""
 
 _CACHED_SETS: Final = 16
 _LARGEST_SET: Final = 1024 * 1024
@@ -66,6 +64,8 @@ class ToolSet:
     dropped: tuple[str, ...]
     searches: bool = False
     """True: the client's tools include the API's web search."""
+    finds_tools: bool = False
+    """True: they include the API's tool search."""
 
     def only(self, name: str) -> ToolSet:
         """Return the set with nothing but the tool that the client calls *name*."""
@@ -139,6 +139,7 @@ def _convert(tools: Raw, dialect: str, max_name: int) -> ToolSet:
         sent_names=names,
         dropped=tuple(dropped),
         searches=search_tool(tools) is not None,
+        finds_tools=holds_tools(tools),
     )
 
 

@@ -79,6 +79,8 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Characters of the messages that are not sent: signatures, and thinking that is left out."""
     searches: bool = False
     """True: the client's tools include the API's web search."""
+    finds_tools: bool = False
+    """True: they include the API's tool search."""
     own_search: bool = False
     """True: the provider searches itself."""
 

@@ -7,7 +7,7 @@ The events of a Messages stream as those of a Responses stream.
 | thinking                  | reasoning: the text is its summary, the signature its ciphertext     |
 | redacted_thinking         | reasoning without a summary                                          |
 | tool_use                  | the call of the client's tool, see `tool_kinds.py`                   |
-| server_tool_use           | web_search_call; its result is not passed on                         |
+| server_tool_use           | web_search_call; its result is not passed on, nor a search for tools |
 
 Items come one after the other, so every item is complete before the next one begins. The final
 event repeats them all. Texts stay JSON literals: they are joined and copied, not decoded.
@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from ccproxy.convert.abilities.held_tools import TOOL_SEARCH_TYPE
 from ccproxy.convert.openai_clients.openai_errors import stream_error
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
 from ccproxy.convert.openai_clients.tool_kinds import CUSTOM_INPUT, ToolKind, ToolKinds
@@ -200,7 +201,7 @@ class ResponseWriter:
                 self._item["encrypted_content"] = self._seal.seal_redacted(block.data)
             case "tool_use":
                 self._open_call(block)
-            case "server_tool_use":
+            case "server_tool_use" if not block.name.startswith(TOOL_SEARCH_TYPE):
                 action = {"type": "search", "query": ""}
                 self._add_item("ws", {"type": "web_search_call", "action": action})
                 self._write_part("response.web_search_call.in_progress")

@@ -128,6 +128,7 @@ def _convert(
         known_ids=writer.known_ids(),
         tools=tools.count,
         searches=tools.functions.searches,
+        finds_tools=tools.functions.finds_tools,
         own_search=tools.search_name is not None,
     )
 

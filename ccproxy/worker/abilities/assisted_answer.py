@@ -17,6 +17,7 @@ from ccproxy.protocol.json_splice import fields_of
 from ccproxy.worker.abilities.auto_mode import Judged, RequestedJudgement, requested_judgement
 from ccproxy.worker.abilities.media import MediaNeeds, as_text, media_needs
 from ccproxy.worker.abilities.model_round import ModelRound
+from ccproxy.worker.abilities.tool_search import ToolSearchRounds, model_rounds
 from ccproxy.worker.abilities.web_search import (
     RequestedSearch,
     SearchRounds,
@@ -55,7 +56,7 @@ def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistan
     if exchange.has_media:
         quirks = exchange.target.quirks
         media = media_needs(request, exchange.asked, quirks, exchange.model)
-    if search is None and judgement is None and media is None:
+    if search is None and judgement is None and media is None and not exchange.holds_tools:
         return None
     return Assistance(
         exchange=exchange,
@@ -112,16 +113,16 @@ async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[St
     if added.media is not None:
         body = await as_text(request, body, added.media)
         search = search and replace(search, body=body)
-    base: ModelRound | SearchRounds | SideSearch
+    base: ModelRound | ToolSearchRounds | SearchRounds | SideSearch
     if search is None:
-        base = ModelRound(request, _streamed(body))
+        base = model_rounds(request, _streamed(body))
     elif search.query is None:
         base = SearchRounds(request, search)
     else:
         base = SideSearch(request, search, search.query)
     try:
         yield base if added.judgement is None else Judged(request, base, added.judgement)
-        if isinstance(base, ModelRound):
+        if isinstance(base, ModelRound | ToolSearchRounds):
             request.record.end_model_request(base.exchange.usage, base.exchange.stop_reason)
     finally:
         await base.close()

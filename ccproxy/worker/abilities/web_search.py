@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from msgspec import Raw
 
 from ccproxy.convert.abilities.search_answer import USE_PREFIX, side_message
-from ccproxy.convert.abilities.search_loop import PendingSearch, SearchLoop
+from ccproxy.convert.abilities.search_loop import SearchLoop
+from ccproxy.convert.abilities.search_requests import PendingSearch
 from ccproxy.convert.abilities.search_results import SearchOutcome, failed
 from ccproxy.convert.abilities.search_tool import SEARCH_TYPE, SearchTool, search_tool, side_query
 from ccproxy.convert.direct.message_events import message_events
@@ -23,6 +24,7 @@ from ccproxy.protocol.json_splice import fields_of
 from ccproxy.protocol.messages import read_request
 from ccproxy.worker.abilities.model_round import ModelRound, Take
 from ccproxy.worker.abilities.search_client import SearchTarget
+from ccproxy.worker.abilities.tool_search import ToolSearchRounds, model_rounds
 from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import ModelExchange, passed_key
@@ -152,7 +154,7 @@ class SearchRounds:
         self._loop = SearchLoop(
             search.body, search.tool, new_id=lambda: request.worker.new_id(USE_PREFIX)
         )
-        self._round: ModelRound | None = None
+        self._round: ModelRound | ToolSearchRounds | None = None
 
     async def pump(self, take: Take) -> bool:
         """Run the rounds; resumes where *take* wanted no more."""
@@ -163,7 +165,7 @@ class SearchRounds:
             return take(sent) if sent else True
 
         while True:
-            model = self._round = self._round or ModelRound(self._request, loop.body)
+            model = self._round = self._round or model_rounds(self._request, loop.body)
             if not await model.pump(feed):
                 return False
             loop.end_round()

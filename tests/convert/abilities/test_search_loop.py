@@ -7,7 +7,8 @@ from itertools import count
 
 import pytest
 
-from ccproxy.convert.abilities.search_loop import MAX_ROUNDS, SearchLoop, with_calls
+from ccproxy.convert.abilities.search_loop import SearchLoop, web_search_calls
+from ccproxy.convert.abilities.search_requests import MAX_ROUNDS, with_calls
 from ccproxy.convert.abilities.search_results import SearchOutcome, SearchResult
 from ccproxy.convert.abilities.search_tool import SearchTool
 from ccproxy.convert.direct.message_events import message_events
@@ -140,6 +141,15 @@ def test_invalid_events(data):
         loop().feed(sse.encode(b"message_start", data))
 
 
+def test_counts_of_all_rounds_are_added():
+    rounds = loop()
+    for searched in (1, 2):
+        rounds.feed(answer(search(), server_tool_use={"x": searched, "y": None}, z="a"))
+        rounds.end_round()
+        rounds.resolve([FOUND for _ in rounds.allowed()])
+    assert rounds.usage["server_tool_use"] == {"x": 3, "y": None}
+
+
 def test_a_stream_without_end():
     rounds = loop()
     rounds.feed(answer(text("a")).partition(b"event: message_delta")[0])
@@ -190,6 +200,16 @@ def user(*content):
             [assistant(RESULT), user(text("c"))], [user(GIVEN, text("c"))], id="only a result"
         ),
         pytest.param(
+            [
+                assistant(
+                    USE | {"id": "srvtoolu_ccp_1_call_6331"},
+                    RESULT | {"tool_use_id": "srvtoolu_ccp_1_call_6331"},
+                )
+            ],
+            [assistant(CALL | {"id": "c1"}), user(GIVEN | {"tool_use_id": "c1"})],
+            id="the model's own id",
+        ),
+        pytest.param(
             [assistant(USE | {"input": None}, "x", RESULT)],
             [assistant(CALL | {"input": {}}, "x"), user(GIVEN)],
             id="odd blocks",
@@ -198,4 +218,6 @@ def user(*content):
 )
 def test_earlier_searches_become_calls(messages, expected):
     body = json.dumps({"messages": messages}).encode()
-    assert [json.loads(bytes(raw)) for raw in with_calls(body, "find")] == expected
+    assert [
+        json.loads(bytes(raw)) for raw in with_calls(body, web_search_calls("find"))
+    ] == expected
