@@ -117,6 +117,14 @@ class ClientSessionRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InspectRequest:
+    """Asks for the `InspectReply` of one request, while INSPECT is on."""
+
+    op: Literal["inspect"] = "inspect"
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsRequest:
     """Asks for an `OfferedModels`: the worker asks its provider."""
 
@@ -133,6 +141,7 @@ Request = (
     | RequestsRequest
     | WatchRequest
     | ClientSessionRequest
+    | InspectRequest
     | ModelsRequest
 )
 REQUESTS: Mapping[str, type[Request]] = {
@@ -145,6 +154,7 @@ REQUESTS: Mapping[str, type[Request]] = {
     "requests": RequestsRequest,
     "watch": WatchRequest,
     "client_session": ClientSessionRequest,
+    "inspect": InspectRequest,
     "models": ModelsRequest,
 }
 
@@ -173,6 +183,21 @@ class OfferedModels:
 
     ok: bool = True
     names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectReply:
+    """The bodies of one request, redacted."""
+
+    ok: bool = True
+    request: str = ""
+    """From the client."""
+    sent: str = ""
+    """To the provider, in the last attempt; empty if another entry answered."""
+    response: str = ""
+    """To the client."""
+    is_cut: bool = False
+    """Whether only the beginning of a body was kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -472,7 +497,16 @@ class ClientSessionState:
     """Those of the entry of which little is left, or of its only client."""
 
 
-Reply = Refusal | Done | WorkerState | KeysReply | SessionReply | ClientSessionState | OfferedModels
+Reply = (
+    Refusal
+    | Done
+    | WorkerState
+    | KeysReply
+    | SessionReply
+    | ClientSessionState
+    | InspectReply
+    | OfferedModels
+)
 
 
 # The readiness pipe.

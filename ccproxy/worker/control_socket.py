@@ -25,6 +25,7 @@ from ccproxy.ipc.control_messages import (
     Done,
     DrainRequest,
     ForgetRequest,
+    InspectRequest,
     KeyCounts,
     KeysRequest,
     ListenerRequest,
@@ -174,6 +175,9 @@ class ControlSocket:
                 return await self._forget()
             case ClientSessionRequest():
                 return await client_session_state(self._worker, request)
+            case InspectRequest(id=request_id):
+                found = self._worker.session.inspector.exchange(request_id)
+                return found or Refusal(error="the bodies of this request are not kept (INSPECT)")
             case ModelsRequest():
                 return await self._offered_models()
             case DrainRequest():

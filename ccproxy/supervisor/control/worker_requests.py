@@ -11,6 +11,8 @@ from ccproxy.errors import CcproxyError, NotRunning
 from ccproxy.ipc.control_messages import (
     Done,
     ForgetRequest,
+    InspectReply,
+    InspectRequest,
     KeyAction,
     KeysReply,
     KeysRequest,
@@ -93,6 +95,33 @@ def offered_models(fleet: Fleet, label: str) -> tuple[str, ...]:
         except NoAnswer:
             continue
     raise _no_answer(label, late)
+
+
+def inspected_request(fleet: Fleet, label: str, request_id: str) -> InspectReply:
+    """
+    Return the bodies of a request that an entry has answered while INSPECT is on.
+
+    Raises:
+        NotRunning: If no process of the entry runs.
+        CcproxyError: If no process has kept the bodies.
+
+    """
+    refusal: WorkerRefused | None = None
+    late: AnswerTimeout | None = None
+    for record in running_processes(fleet, label):
+        request = InspectRequest(id=request_id)
+        try:
+            return ask_worker(record.control, request, InspectReply, timeout=LIMIT)
+        except WorkerRefused as error:
+            refusal = error
+        except AnswerTimeout as error:
+            late = error
+        except NoAnswer:
+            continue
+    if refusal is None:
+        raise _no_answer(label, late)
+    fix = f"set INSPECT=on in the env file of {label}, then: ccproxy reload"
+    raise CcproxyError(f"{label}: {refusal}\n  fix: {fix}") from refusal
 
 
 def forget_refusals(fleet: Fleet, label: str) -> bool:

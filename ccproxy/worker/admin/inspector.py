@@ -1,9 +1,10 @@
 """
 The last requests and events of a worker, in memory, for GET /debug_logs.
 
-Bodies are included only while INSPECT is on: for 24 hours after it was switched on, the beginning
-of each body, redacted. After that they are deleted. A restart does not extend the period, so that a
-forgotten setting in an env file does not record indefinitely. Nothing is written to disk.
+Bodies are included only while INSPECT is on: for 24 hours after it was switched on, redacted. After
+that they are deleted. A restart does not extend the period, so that a forgotten setting in an env
+file does not record indefinitely. Nothing is written to disk. /debug_logs shows the beginning of
+each body; `ccproxy ui` shows whole ones, as long as all of them together are small enough.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ccproxy.worker.server.access_record import AccessRecord
+from ccproxy.ipc.control_messages import InspectReply
+from ccproxy.worker.server.access_record import AccessRecord, Bodies
 
 KINDS = ("request", "response", "error", "config", "model_switch", "model_mapping")
 MAX_NOTES = 500
 INSPECTION_SECONDS = 24 * 3600.0
 MAX_BODY_BYTES = 16 * 1024
+"""Of each body, in /debug_logs."""
+MAX_HELD_BODY = 1024 * 1024
+"""Bytes of each body that are kept."""
+MAX_HELD = 32 * 1024 * 1024
+"""Bytes of all bodies; the oldest are deleted."""
 
 Entry = dict[str, Any]
 
@@ -61,9 +68,10 @@ class Inspector:
     def note_request(self, record: AccessRecord) -> None:
         """Add a finished request to a model; its entries are made only when they are read."""
         self._end_inspection()
-        limit = MAX_BODY_BYTES if self.inspects else 0
-        record.trim_bodies(limit)
+        record.trim_bodies(MAX_HELD_BODY if self.inspects else 0)
         self._notes.append(record)
+        if self.inspects:
+            self._delete_old_bodies()
 
     def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:
         """Return the last *limit* entries of *kind*, oldest first; `all` is every kind."""
@@ -72,11 +80,39 @@ class Inspector:
         matches = [entry for entry in entries if kind in ("all", entry["type"])]
         return matches[-limit:] if limit else []
 
+    def exchange(self, request_id: str) -> InspectReply | None:
+        """Return the bodies of one request, redacted; None if they are not kept."""
+        self._end_inspection()
+        for note in reversed(self._notes):
+            if isinstance(note, AccessRecord) and note.request_id == request_id and note.held:
+                kept = note.bodies or Bodies()
+                sizes = len(kept.request), len(kept.sent), len(kept.response)
+                return InspectReply(
+                    request=self._readable(kept.request),
+                    sent=self._readable(kept.sent),
+                    response=self._readable(kept.response),
+                    is_cut=MAX_HELD_BODY in sizes,
+                )
+        return None
+
     def clear(self) -> int:
         """Delete everything; return the number of entries."""
         count = len(self.entries(limit=MAX_NOTES * len(KINDS)))
         self._notes.clear()
         return count
+
+    def _delete_old_bodies(self) -> None:
+        """Delete bodies, the oldest first, until the others fit into the limit."""
+        records = [note for note in self._notes if isinstance(note, AccessRecord)]
+        excess = sum(record.held for record in records) - MAX_HELD
+        for record in records:
+            if excess <= 0:
+                return
+            excess -= record.held
+            record.trim_bodies(0)
+
+    def _readable(self, body: bytes) -> str:
+        return self._redact(body.decode("utf-8", "replace"))
 
     def _end_inspection(self) -> None:
         """Delete the bodies once the period is over."""
@@ -117,7 +153,7 @@ class Inspector:
     def _request_entry(
         self, record: AccessRecord, kind: str, data: Mapping[str, Any], body: bytes = b""
     ) -> Entry:
-        more = {"body": self._redact(body.decode("utf-8", "replace"))} if body else {}
+        more = {"body": self._readable(body[:MAX_BODY_BYTES])} if body else {}
         return _entry(record.started_at, kind, {"request": record.request_id, **data, **more})
 
 

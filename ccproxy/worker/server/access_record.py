@@ -43,6 +43,8 @@ class Bodies(msgspec.Struct):
 
     request: bytes = b""
     response: bytes = b""
+    sent: bytes = b""
+    """The body of the last attempt at the provider."""
     _pieces: list[bytes] = []
     _size: int = 0
 
@@ -198,10 +200,17 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         return b"" if self.bodies is None else self.bodies.response
 
     def trim_bodies(self, limit: int) -> None:
-        """Cut both bodies to *limit* bytes."""
+        """Cut each body to *limit* bytes."""
         if self.bodies is not None:
             self.bodies.request = self.bodies.request[:limit]
             self.bodies.response = self.bodies.response[:limit]
+            self.bodies.sent = self.bodies.sent[:limit]
+
+    @property
+    def held(self) -> int:
+        """The size of the bodies that are kept, in bytes."""
+        bodies = self.bodies
+        return len(bodies.request) + len(bodies.response) + len(bodies.sent) if bodies else 0
 
     @property
     def has_begun(self) -> bool:

@@ -177,6 +177,8 @@ def outgoing(
     headers: Mapping[str, str] | None = None,
 ) -> Outgoing:
     """Return the request to the provider."""
+    if request.record.bodies is not None:
+        request.record.bodies.sent = exchange.body
     return Outgoing(
         url=url,
         body=exchange.body,

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.redaction import Redactor
-from ccproxy.worker.admin.inspector import INSPECTION_SECONDS, MAX_BODY_BYTES, MAX_NOTES, Inspector
+from ccproxy.worker.admin.inspector import (
+    INSPECTION_SECONDS,
+    MAX_BODY_BYTES,
+    MAX_HELD,
+    MAX_HELD_BODY,
+    MAX_NOTES,
+    Inspector,
+)
 from ccproxy.worker.server.access_record import AccessRecord, Bodies
 
 KEY = "sk-provider-0123456789"
@@ -79,6 +86,38 @@ def test_inspection_shows_the_beginning_without_keys():
     body = ring.entries(kind="request")[0]["data"]["body"]
     assert body.startswith("my key …6789 x")
     assert len(body) <= MAX_BODY_BYTES
+
+
+def test_the_bodies_of_one_request_are_whole_and_redacted():
+    ring = log(inspects_since=Clock.now)
+    body = b"x" * MAX_BODY_BYTES * 2 + KEY.encode()
+    ring.note_request(record(bodies=Bodies(request=body, sent=b"sent", response=b"said")))
+    found = ring.exchange("req_1")
+    assert found.request == "x" * MAX_BODY_BYTES * 2 + "…6789"
+    assert (found.sent, found.response, found.is_cut) == ("sent", "said", False)
+    assert ring.exchange("req_2") is None
+
+
+def test_a_long_body_is_cut():
+    ring = log(inspects_since=Clock.now)
+    ring.note_request(record(bodies=Bodies(request=b"x" * (MAX_HELD_BODY + 1))))
+    found = ring.exchange("req_1")
+    assert (len(found.request), found.is_cut) == (MAX_HELD_BODY, True)
+
+
+def test_the_oldest_bodies_are_deleted_when_all_are_too_large():
+    ring = log(inspects_since=Clock.now)
+    many = [record(bodies=Bodies(request=b"x" * MAX_HELD_BODY)) for _ in range(40)]
+    for one in many:
+        ring.note_request(one)
+    assert sum(one.held for one in many) == MAX_HELD
+    assert [one.held > 0 for one in many] == [False] * 8 + [True] * 32
+
+
+def test_no_bodies_without_inspection():
+    ring = log()
+    ring.note_request(record(bodies=Bodies(request=b"secret")))
+    assert ring.exchange("req_1") is None
 
 
 def test_inspection_ends_after_a_day():
