@@ -148,6 +148,31 @@ class Totals:
         """The cost; None if not a single price is known."""
         return self.cost if self.cost or not self.unpriced else None
 
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """The part of the input that came from the cache; None without input."""
+        total = self.input + self.cached + self.written
+        return self.cached / total if total else None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the sums as `usage --json` shows them."""
+        mean, hit = self.mean_ttfb, self.cache_hit_rate
+        return {
+            "requests": self.requests,
+            "errors": self.errors,
+            "input_tokens": self.input,
+            "cache_read_tokens": self.cached,
+            "cache_creation_tokens": self.written,
+            "cache_hit_rate": None if hit is None else round(hit, 4),
+            "output_tokens": self.output,
+            "reasoning_tokens": self.reasoning,
+            "mean_ttfb_seconds": None if mean is None else round(mean, 3),
+            "cost_usd": None if self.known_cost is None else round(self.known_cost, 6),
+            "unpriced_requests": self.unpriced,
+            "requests_above_threshold": self.above,
+            "extra_cost_usd": round(self.extra, 6),
+        }
+
 
 _GROUP_BY = {"day": "substr(day, 1, 10)"}
 

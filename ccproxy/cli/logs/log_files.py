@@ -118,6 +118,14 @@ def last_lines(log: Log, conditions: LogFilter, *, count: int) -> list[LogLine]:
     return lines[::-1]
 
 
+def last_lines_of_all(logs: Iterable[Log], conditions: LogFilter, *, count: int) -> list[LogLine]:
+    """Return the last *count* matching lines of all *logs* together, in order of time."""
+    lines = sorted_by_time(
+        line for log in logs for line in last_lines(log, conditions, count=count)
+    )
+    return lines[-count:] if count else []
+
+
 def _newest_first(log: Log) -> Iterator[LogLine]:
     for file, size in log.parts:
         with suppress(FileNotFoundError):  # a cleanup may delete an archive at any time

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from ccproxy import __version__
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.doctor.examination import (
+    CheckedFinding,
+    Redact,
+    as_json_of,
+    counts_of,
+    examine,
+    redactor,
+    results_of,
+)
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.text import counted, printable
 
 if TYPE_CHECKING:
-    from ccproxy.cli.doctor.finding import Finding, Scene
+    from ccproxy.cli.doctor.finding import Scene
 
-Redact = Callable[[str], str]
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
-
-
-class _Result(NamedTuple):
-    """A finding and the name of its check."""
-
-    check: str
-    finding: Finding
 
 
 @click.command(
@@ -56,14 +56,14 @@ def doctor(
     """
     from ccproxy.cli.doctor.finding import Level
 
-    scene = _examine(options, online=online, offline=offline)
-    results = list(_results(scene))
+    scene = examine(options.config, online=online, offline=offline)
+    results = list(results_of(scene))
     if fix and _repair(options, results):
-        scene = _examine(options, online=online, offline=offline)
-        results = list(_results(scene))
-    redact = _redactor(scene)
+        scene = examine(options.config, online=online, offline=offline)
+        results = list(results_of(scene))
+    redact = redactor(scene)
     if as_json:
-        show(redact(json.dumps(_as_json(results), indent=2)))
+        show(redact(json.dumps(as_json_of(results), indent=2)))
     elif report:
         show(redact(_report(scene, results)))
     else:
@@ -72,47 +72,7 @@ def doctor(
     raise SystemExit(1 if failed else 0)
 
 
-def _examine(options: Options, *, online: bool, offline: bool) -> Scene:
-    """Collect the facts for the checks; problems in the user's files become findings."""
-    from ccproxy.cli.doctor.finding import Scene
-    from ccproxy.config.fleet_check import check_fleet
-    from ccproxy.config.locations import find_config
-    from ccproxy.errors import ConfigError
-    from ccproxy.supervisor.control.client import fleet_status
-
-    environ, cwd = dict(os.environ), Path.cwd()
-    try:
-        file = find_config(options.config)
-    except ConfigError as error:
-        return Scene(
-            environ=environ, cwd=cwd, file=None, fleet=None, workers={},
-            mistakes=error.mistakes, status=None, connects=not offline,
-        )  # fmt: skip
-    checked = check_fleet(file)
-    status = fleet_status(checked.fleet)
-    return Scene(
-        environ=environ,
-        cwd=cwd,
-        file=file,
-        fleet=checked.fleet,
-        workers=checked.workers,
-        mistakes=checked.mistakes,
-        status=status,
-        changed=[row.label for row in status.proxies if row.changed],
-        connects=not offline,
-        tests_keys=online and not offline,
-    )
-
-
-def _results(scene: Scene) -> Iterator[_Result]:
-    from ccproxy.cli.doctor.checks import CHECKS
-
-    for check in CHECKS:
-        for finding in check.run(scene):
-            yield _Result(check.name, finding)
-
-
-def _repair(options: Options, results: Sequence[_Result]) -> bool:
+def _repair(options: Options, results: Sequence[CheckedFinding]) -> bool:
     """Apply the safe fixes; return True if there was one."""
     repaired = False
     for _, finding in results:
@@ -128,19 +88,10 @@ def _repair(options: Options, results: Sequence[_Result]) -> bool:
     return repaired
 
 
-def _redactor(scene: Scene) -> Redact:
-    """Return a filter for the output, in case a secret gets into a finding."""
-    from ccproxy.config.secrets import secrets_of
-    from ccproxy.redaction import Redactor
-
-    secrets = [secret for config in scene.workers.values() for secret in secrets_of(config)]
-    return Redactor(secrets)
-
-
 # Output.
 
 
-def _print(results: Sequence[_Result], redact: Redact, *, verbose: bool) -> None:
+def _print(results: Sequence[CheckedFinding], redact: Redact, *, verbose: bool) -> None:
     for check, finding in results:
         if finding.level == "ok" and not verbose:
             continue
@@ -149,14 +100,14 @@ def _print(results: Sequence[_Result], redact: Redact, *, verbose: bool) -> None
         show(f"{click.style(mark, fg=color)} {finding.level:<4}  {check}: {text}")
         if finding.fix:
             show(callable_here(f"        fix: {redact(printable(finding.fix))}"))
-    counts = _counts(results)
+    counts = counts_of(results)
     passed, warnings, failed = counts["ok"], counts["warn"], counts["fail"]
     show(f"{passed} passed, {counted(warnings, 'warning')}, {failed} failed")
     if any(finding.repair for _, finding in results):
         show(callable_here("To apply the safe fixes:  ccproxy doctor --fix"))
 
 
-def _report(scene: Scene, results: Sequence[_Result]) -> str:
+def _report(scene: Scene, results: Sequence[CheckedFinding]) -> str:
     rows = scene.status.proxies if scene.status else ()
     lines = [
         f"ccproxy {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -166,15 +117,3 @@ def _report(scene: Scene, results: Sequence[_Result]) -> str:
     home = str(Path.home())
     text = "\n".join(lines)
     return text.replace(home, "~") if len(home) > 1 else text
-
-
-def _as_json(results: Sequence[_Result]) -> dict[str, object]:
-    checks = [
-        {"name": check, "level": finding.level.value, "text": finding.text, "fix": finding.fix}
-        for check, finding in results
-    ]
-    return {"schema": 1, **_counts(results), "checks": checks}
-
-
-def _counts(results: Sequence[_Result]) -> dict[str, int]:
-    return {level: sum(one.finding.level == level for one in results) for level in _MARKS}

@@ -18,9 +18,8 @@ from ccproxy.cli.logs.log_files import (
     LogFilter,
     LogLine,
     follow,
-    last_lines,
+    last_lines_of_all,
     logs_of,
-    sorted_by_time,
 )
 from ccproxy.cli.logs.log_lines import line_text
 from ccproxy.cli.render.terminal import notify, print_error, short_path, show
@@ -115,7 +114,7 @@ def _print_lines(
     # Followers are opened before the archives are read, so that a rotation loses no line.
     with ExitStack() as open_files:
         followers = [open_files.enter_context(closing(Follower(log))) for log in files]
-        lines = _last_lines(files, conditions, count=count)
+        lines = last_lines_of_all(files, conditions, count=count)
         new_lines: Iterator[LogLine] = iter(())
         if follows:
             new_lines = (line for line in follow(followers) if conditions.matches(line))
@@ -141,11 +140,3 @@ def _labels(fleet: Fleet, *, is_complete: bool) -> list[str]:
     stems = {file.stem for file in fleet.logs.glob("*.log")} - {SUPERVISOR}
     of_logs = sorted(s for s in stems if _PROCESS_NUMBER.sub("", s) not in stems - {s})
     return list(dict.fromkeys([*labels, *of_logs]))
-
-
-def _last_lines(files: Sequence[Log], conditions: LogFilter, *, count: int) -> list[LogLine]:
-    """Return the last *count* matching lines of all logs together, in order of time."""
-    lines = sorted_by_time(
-        line for log in files for line in last_lines(log, conditions, count=count)
-    )
-    return lines[-count:] if count else []

@@ -199,21 +199,21 @@ class _Report:
             "schema": 1,
             "since": datetime.fromtimestamp(self.begin).astimezone().isoformat(),
             "usage": [
-                {**dict(zip(self.by, row.group, strict=True)), **_fields(row.totals)}
+                {**dict(zip(self.by, row.group, strict=True)), **row.totals.as_json()}
                 for row in self.rows
             ],
-            "total": _fields(self.total),
+            "total": self.total.as_json(),
         }
 
     def as_csv(self) -> str:
-        names = [*self.by, *_fields(self.total)]
+        names = [*self.by, *self.total.as_json()]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for row in self.rows:
             # A spreadsheet would run a text that begins so as a formula.
             group = [f"'{name}" if name[:1] in ("=", "+", "-", "@") else name for name in row.group]
-            writer.writerow([*group, *_fields(row.totals).values()])
+            writer.writerow([*group, *row.totals.as_json().values()])
         return file.getvalue().rstrip("\n")
 
     def as_text(self) -> str:
@@ -268,27 +268,8 @@ def _name(group: By, name: str) -> str:
     return (f"{text[: _LONGEST_NAME - 1]}…" if len(text) > _LONGEST_NAME else text) or "–"
 
 
-def _fields(totals: Totals) -> dict[str, object]:
-    mean, hit = totals.mean_ttfb, _cache_hit_rate(totals)
-    return {
-        "requests": totals.requests,
-        "errors": totals.errors,
-        "input_tokens": totals.input,
-        "cache_read_tokens": totals.cached,
-        "cache_creation_tokens": totals.written,
-        "cache_hit_rate": None if hit is None else round(hit, 4),
-        "output_tokens": totals.output,
-        "reasoning_tokens": totals.reasoning,
-        "mean_ttfb_seconds": None if mean is None else round(mean, 3),
-        "cost_usd": None if totals.known_cost is None else round(totals.known_cost, 6),
-        "unpriced_requests": totals.unpriced,
-        "requests_above_threshold": totals.above,
-        "extra_cost_usd": round(totals.extra, 6),
-    }
-
-
 def _cells(totals: Totals) -> tuple[str, ...]:
-    mean, hit = totals.mean_ttfb, _cache_hit_rate(totals)
+    mean, hit = totals.mean_ttfb, totals.cache_hit_rate
     return (
         f"{totals.requests:,}",
         f"{totals.errors:,}",
@@ -300,12 +281,6 @@ def _cells(totals: Totals) -> tuple[str, ...]:
         "–" if mean is None else f"{mean:.2f} s",
         _cost(totals),
     )
-
-
-def _cache_hit_rate(totals: Totals) -> float | None:
-    """Return the part of the input that came from the cache; None without input."""
-    total = totals.input + totals.cached + totals.written
-    return totals.cached / total if total else None
 
 
 def _tokens(totals: Totals) -> int:

@@ -14,6 +14,7 @@ from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.cli.session.completions import complete_model, complete_model_preset
+from ccproxy.cli.session.model_switch import apply_switch
 from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import format_duration, printable
 
@@ -83,7 +84,9 @@ def switch(
         raise UsageError("--reset cannot be combined with models\n  fix: leave the models out")
     if wait is not None and not (reset or new_models):
         raise UsageError("--wait needs new models\n  fix: name a preset or models, or --reset")
-    result = _Result(label=label, switch=_apply(checked, label, new_models, reset=reset, wait=wait))
+    result = _Result(
+        label=label, switch=apply_switch(checked, label, new_models, reset=reset, wait=wait)
+    )
     tiers = result.tiers(checked)
     if as_json:
         show(json.dumps(result.as_json(tiers)))
@@ -94,33 +97,6 @@ def switch(
     if not (reset or new_models):
         presets = usable_presets(checked.tables.presets, label=label, entries=checked.workers)
         show(f"model presets: {', '.join(presets) or 'none that this fleet can run'}")
-
-
-def _apply(
-    checked: CheckedFleet,
-    label: str,
-    new_models: Mapping[str, str],
-    *,
-    reset: bool,
-    wait: float | None,
-) -> ModelSwitch:
-    """Save *new_models* and return the switch that is in effect."""
-    from ccproxy.routing.switching import NO_SWITCH, resolve_switch
-    from ccproxy.store.overrides import read_switch, switch_path, write_switch
-
-    path = switch_path(checked.fleet.state, label)
-    before = read_switch(path)
-    current = NO_SWITCH if reset else before
-    if new_models:
-        workers, presets = checked.workers, checked.tables.presets
-        current = resolve_switch(
-            new_models, label=label, entries=workers, presets=presets, current=current
-        )
-    if reset or new_models:
-        if wait:
-            current = current.waiting(before, until=time.time() + wait)
-        write_switch(path, current)
-    return current
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
