@@ -157,6 +157,35 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
         _replace(table, lambda text: _without_entry(text, entry), check=check)
 
 
+def change_table(fleet: Fleet, change: Callable[[str], str]) -> None:
+    """
+    Replace the text of the fleet's table by what *change* returns.
+
+    Raises:
+        ConfigError: If that causes a mistake which was not there before; nothing is changed then.
+        OSError: If the system refuses.
+
+    """
+    from ccproxy.config.fleet_check import check_fleet  # reads presets: slow to load
+
+    before = {mistake.text for mistake in check_fleet(fleet.file).mistakes}
+
+    def check(draft: Path) -> None:
+        mistakes = check_fleet(draft).mistakes
+        new = [
+            replace(one, file=one.file.with_name(fleet.file.name))
+            if one.file.name == draft.name
+            else one
+            for one in mistakes
+            if one.text not in before
+        ]
+        if new:
+            raise ConfigError(new)
+
+    with exclusive(fleet.home):
+        _replace(fleet.file, change, check=check)
+
+
 def _without_entry(text: str, entry: Entry) -> str:
     lines = text.splitlines(keepends=True)
     index = (entry.line or 1) - 1

@@ -1,0 +1,157 @@
+"""
+Writes one routing rule into the table, as its user would write it.
+
+    [routes.Kimi-K2]
+    subagent = "GLM-4.6:big"
+
+The other lines of the file stay as they are. If the rule is written in a form that this cannot
+change (an inline table, dotted keys), nothing is changed and the user is told what to write.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ccproxy.cli.setup.config_edit import change_table
+from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.files import read_regular
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HEADER = re.compile(r"\s*\[")
+
+
+class RuleChange(NamedTuple):
+    """What writing a rule changes."""
+
+    toml: str
+    """The entry's table afterwards."""
+    diff: str
+    text: str
+    """The whole file afterwards."""
+
+
+def preview_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> RuleChange:
+    """
+    Return what `write_rule` would change.
+
+    Raises:
+        CcproxyError: If the rule is written in a form that cannot be changed.
+
+    """
+    before = read_regular(fleet.file)
+    after = with_rule(before, label, rule, model)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2)
+    diff = "\n".join(list(lines)[2:])
+    section = _section(after.splitlines(), label)
+    toml = "" if section is None else "\n".join(after.splitlines()[slice(*section)]).strip()
+    return RuleChange(toml=toml, diff=diff, text=after)
+
+
+def write_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> None:
+    """
+    Set *rule* of the entry *label* to *model*, or remove it if that is None.
+
+    Raises:
+        CcproxyError: If the table would not be valid, or cannot be changed; it stays as it is.
+        OSError: If the system refuses.
+
+    """
+    change_table(fleet, lambda text: with_rule(text, label, rule, model))
+
+
+def with_rule(text: str, label: str, rule: str, model: str | None) -> str:
+    """
+    Return the *text* of a table with the rule.
+
+    Raises:
+        CcproxyError: If the rule is written in a form that cannot be changed.
+
+    """
+    lines = text.splitlines()
+    changed = "\n".join(_changed(lines, label, rule, model)).rstrip() + "\n"
+    try:
+        before, after = tomllib.loads(text), tomllib.loads(changed)
+    except tomllib.TOMLDecodeError as error:
+        raise _by_hand(label, rule, model) from error
+    if _without(before, label, rule) != _without(after, label, rule):
+        raise _by_hand(label, rule, model)
+    if _rules(after, label).get(rule) != model:
+        raise _by_hand(label, rule, model)
+    return changed
+
+
+def _changed(lines: list[str], label: str, rule: str, model: str | None) -> list[str]:
+    section = _section(lines, label)
+    setting = [] if model is None else [f"{rule} = {_quoted(model)}"]
+    if section is None:
+        return [*lines, "", f"[routes.{_key(label)}]", *setting] if setting else lines
+    start, end = section
+    own = re.compile(rf"""\s*(["']?){re.escape(rule)}\1\s*=""")
+    for number in range(start + 1, end):
+        if own.match(lines[number]):
+            return [*lines[:number], *setting, *lines[number + 1 :]]
+    return [*lines[: start + 1], *setting, *lines[start + 1 :]]
+
+
+def _section(lines: Sequence[str], label: str) -> tuple[int, int] | None:
+    """Return the first line of the entry's routes and the one after its last."""
+    name = re.escape(label)
+    head = re.compile(rf"""\s*\[\s*routes\s*\.\s*(["']?){name}\1\s*\]""", re.IGNORECASE)
+    for start, line in enumerate(lines):
+        if head.match(line):
+            rest = enumerate(lines[start + 1 :], start + 1)
+            end = next((number for number, line in rest if _HEADER.match(line)), len(lines))
+            return start, end
+    return None
+
+
+def _routes(values: dict[str, Any], label: str) -> dict[str, Any]:
+    """Return `routes` without regard to the case of the label, which `[routes.LABEL]` may have."""
+    routes = values.get("routes")
+    tables = routes if isinstance(routes, dict) else {}
+    return {name: table for name, table in tables.items() if name.lower() == label.lower()}
+
+
+def _rules(values: dict[str, Any], label: str) -> dict[str, Any]:
+    tables = [table for table in _routes(values, label).values() if isinstance(table, dict)]
+    return tables[0] if len(tables) == 1 else {}
+
+
+def _without(values: dict[str, Any], label: str, rule: str) -> dict[str, Any]:
+    """Return *values* without the rule and without tables that are empty then."""
+    routes = values.get("routes")
+    if not isinstance(routes, dict):
+        return values
+    rest = {}
+    for name, table in routes.items():
+        kept = table
+        if name.lower() == label.lower() and isinstance(table, dict):
+            kept = {key: value for key, value in table.items() if key != rule}
+        if kept:
+            rest[name] = kept
+    others = {key: value for key, value in values.items() if key != "routes"}
+    return {**others, "routes": rest} if rest else others
+
+
+def _key(label: str) -> str:
+    return label if _BARE.fullmatch(label) else _quoted(label)
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML string, apart from characters outside the basic plane.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _by_hand(label: str, rule: str, model: str | None) -> CcproxyError:
+    if model is None:
+        fix = f"remove {rule} below [routes.{_key(label)}] by hand"
+    else:
+        fix = f"write this by hand:\n[routes.{_key(label)}]\n{rule} = {_quoted(model)}"
+    text = f"the routes of {label} have a form that cannot be changed here"
+    return UsageError(f"{text}\n  fix: {fix}")
