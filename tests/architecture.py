@@ -62,6 +62,12 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"click", "dotenv", "prompt_toolkit", "psutil", "rich", "textual", "yaml"},
     ),
     "statusline": ({"text", "ipc"}, set()),
+    # The page does what the commands do; no command imports it, `ccproxy ui` starts its process.
+    "ui": (
+        _FOUNDATION
+        | {"cli", "config", "convert", "ipc", "protocol", "routing", "store", "supervisor"},
+        {"aiohttp", "click", "msgspec"},
+    ),
     "__main__": ({"cli"}, set()),
 }
 PURE = {"errors", "text", *_PURE_LAYERS}

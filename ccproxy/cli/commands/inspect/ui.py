@@ -1,0 +1,37 @@
+"""See and steer the fleet in a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from ccproxy.cli.command import Command, Options
+from ccproxy.config.locations import find_config
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "ccproxy ui",
+        "ccproxy ui --no-open          # over ssh: forward the port, then open the link",
+        "ccproxy ui --port 8700",
+    ],
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free port]")
+@click.option("--no-open", is_flag=True, help="Print the link only; do not open a browser.")
+@click.pass_obj
+def ui(options: Options, *, port: int, no_open: bool) -> None:
+    """
+    Serve a page with the live fleet, requests, usage, keys, routes, logs and checks.
+
+    It listens on 127.0.0.1 until it is interrupted, and loads nothing from other hosts. The link
+    contains a code that works once and for ten minutes; without it the page shows nothing. Other
+    users of this machine cannot sign in.
+    """
+    command = [sys.executable, "-P", "-m", "ccproxy.ui"]
+    command += ["--config", str(find_config(options.config).absolute()), "--port", str(port)]
+    if not no_open:
+        command.append("--open")
+    os.execv(sys.executable, command)  # noqa: S606 - our own program, without a shell

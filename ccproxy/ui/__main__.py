@@ -1,0 +1,119 @@
+"""
+The process of `ccproxy ui`: listens on loopback, prints a link, and runs until it is interrupted.
+
+The link contains a one-time code. A browser is opened with the path of a private file that leads
+there, because other users can read the arguments of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import html
+import os
+import signal
+import sys
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from ccproxy.cli.render.terminal import show
+from ccproxy.cli.top.fleet_view import FleetView
+from ccproxy.config.fleet import Fleet, read_fleet
+from ccproxy.files import write_atomically
+from ccproxy.ui.fleet_feed import FleetFeed
+from ccproxy.ui.sign_in import CODE_SECONDS, SignIn
+from ccproxy.ui.web_app import WebApp
+
+HOST = "127.0.0.1"
+
+
+def main() -> None:
+    """Serve the page of one fleet."""
+    parser = argparse.ArgumentParser(prog="ccproxy ui")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--open", action="store_true")
+    options = parser.parse_args()
+    os.umask(0o077)
+    fleet, _ = read_fleet(options.config)
+    try:
+        asyncio.run(_serve(fleet, port=options.port, opens=options.open))
+    except OSError as error:
+        fix = "choose another one, or none: ccproxy ui"
+        sys.exit(f"Error: port {options.port}: {error.strerror}\n  fix: {fix}")
+
+
+async def _serve(fleet: Fleet, *, port: int, opens: bool) -> None:
+    view = FleetView(fleet)
+    sign_in = SignIn()
+    with closing(view):
+        await asyncio.to_thread(view.start)
+        feed = FleetFeed(view)
+        app = WebApp(fleet.file, feed, sign_in, port=lambda: port)
+        runner = web.AppRunner(app.application(), access_log=None, handle_signals=False)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, HOST, port).start()
+            port = runner.addresses[0][1]
+            feeding = asyncio.create_task(feed.run())
+            link = _Link(fleet, sign_in, lambda: f"http://{HOST}:{port}/")
+            app.on_sign_in = link.remove_file
+            link.show(opens=opens)
+            await _interrupted(link)
+            feeding.cancel()
+        finally:
+            feed.close()
+            await runner.cleanup()
+
+
+class _Link:
+    """Prints links; a link can be used once."""
+
+    def __init__(self, fleet: Fleet, sign_in: SignIn, url: Callable[[], str]) -> None:
+        self._file = fleet.state / f"ui-{os.getpid()}.html"
+        self._sign_in = sign_in
+        self._url = url
+
+    def show(self, *, opens: bool = False) -> None:
+        """Print a new link, and open it in the user's browser if that is wanted."""
+        link = f"{self._url()}#{self._sign_in.new_code()}"
+        minutes = int(CODE_SECONDS // 60)
+        show(f"{link}\n  for one browser, within {minutes} minutes")
+        if sys.stdin.isatty():
+            show("  Enter: another link; Ctrl-C: end")
+        if opens:
+            page = f'<meta http-equiv="refresh" content="0;url={html.escape(link)}">'
+            write_atomically(self._file, page)
+            webbrowser.open(self._file.as_uri())
+
+    def remove_file(self) -> None:
+        """Remove the file with the link, which was used."""
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
+
+
+async def _interrupted(link: _Link) -> None:
+    """Return at a signal; print another link at each Enter."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, ended.set)
+
+    def read_enter() -> None:
+        if sys.stdin.readline():
+            link.show()
+        else:
+            loop.remove_reader(sys.stdin)
+
+    if sys.stdin.isatty():
+        loop.add_reader(sys.stdin, read_enter)
+    await ended.wait()
+    link.remove_file()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""What the views show, apart from the live feed. These functions block; they run in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+import msgspec
+
+from ccproxy.cli.doctor.examination import as_json_of, examine, redactor, results_of
+from ccproxy.cli.logs.log_files import LEVELS, LogFilter, LogLine, last_lines_of_all, logs_of
+from ccproxy.cli.logs.log_lines import line_text
+from ccproxy.config.fleet import Fleet
+from ccproxy.config.fleet_check import CheckedFleet, check_fleet
+from ccproxy.errors import UsageError
+from ccproxy.ipc.activity import RequestTimeline
+from ccproxy.ipc.control_messages import RequestsRequest
+from ccproxy.routing.rules import ORDER
+from ccproxy.routing.switching import usable_presets
+from ccproxy.routing.tiers import TIERS
+from ccproxy.store.overrides import overrides_path, read_overrides, read_switch, switch_path
+from ccproxy.store.usage_totals import GROUPS, By, Totals, summed
+from ccproxy.supervisor.control.client import fleet_status
+from ccproxy.supervisor.control.fleet_activity import recent_requests
+from ccproxy.supervisor.control.worker_requests import inspected_request
+from ccproxy.ui.conversation_blocks import prompt_blocks
+
+MAX_LOG_LINES = 500
+MAX_REQUESTS = 1000
+MAX_DAYS = 366
+MAX_MODELS = 200
+"""Models of one entry in the list of routes."""
+SUPERVISOR = "supervisor"
+RULES = (*(name for name in ORDER if name != "agents"), "long_context")
+"""The rules that the page can change."""
+
+Query = Mapping[str, str]
+
+
+def known_entry(fleet: Fleet, label: str) -> str:
+    """
+    Return the label of an entry as the table writes it.
+
+    Raises:
+        UsageError: If there is none.
+
+    """
+    entry = fleet.entry(label)
+    if entry is None:
+        raise UsageError(f'"{label}" is not an entry of the table')
+    return entry.label
+
+
+def fleet_facts(fleet: Fleet, _: Query) -> dict[str, Any]:
+    """Return what never changes, or rarely: the file, the supervisor and the entries."""
+    status = fleet_status(fleet)
+    supervisor = status.supervisor
+    return {
+        "config": status.config,
+        "note": status.note,
+        "version": supervisor.version if supervisor else "",
+        "labels": [entry.label for entry in fleet.entries],
+    }
+
+
+def requests(fleet: Fleet, query: Query) -> dict[str, Any]:
+    """Return finished requests, the newest first, and the running ones."""
+    label = query.get("label", "")
+    labels = [known_entry(fleet, label)] if label else None
+    request = RequestsRequest(
+        limit=_number(query, "limit", 200, MAX_REQUESTS),
+        id=query.get("id", "")[:200],
+        failed=query.get("failed") == "1",
+        slow=query.get("slow") == "1",
+    )
+    found = recent_requests(fleet, labels, request)
+    return {"running": found.running, "finished": found.finished[::-1]}
+
+
+def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
+    """Return the conversation of a request by blocks, and the bodies."""
+    label, request_id = known_entry(fleet, query.get("label", "")), query.get("id", "")[:200]
+    bodies = inspected_request(fleet, label, request_id)
+    one = _request_of(fleet, label, request_id)
+    reported = one.input + one.cached + one.written if one else 0
+    return {
+        "request": one,
+        "blocks": prompt_blocks(bodies.request, reported=reported),
+        "is_cut": bodies.is_cut,
+        "client_body": bodies.request,
+        "provider_body": bodies.sent,
+        "response": bodies.response,
+    }
+
+
+def _request_of(fleet: Fleet, label: str, request_id: str) -> RequestTimeline | None:
+    found = recent_requests(fleet, [label], RequestsRequest(limit=1, id=request_id))
+    return next((one for one in found.finished if one.id == request_id), None)
+
+
+def usage(fleet: Fleet, query: Query) -> dict[str, Any]:
+    """Return the totals by the groups that the query names."""
+    names = query.get("by", "day").split(",")
+    by: list[By] = [name for name in GROUPS if name in names]
+    days = _number(query, "days", 7, MAX_DAYS)
+    midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    since = (midnight - timedelta(days=max(days, 1) - 1)).timestamp()
+    rows = summed(fleet.state, by=by or ["day"], since=since)
+    total = Totals()
+    for row in rows:
+        total.merge(row.totals)
+    return {
+        "by": by,
+        "rows": [{**dict(zip(by, row.group, strict=True)), **row.totals.as_json()} for row in rows],
+        "total": total.as_json(),
+    }
+
+
+def logs(fleet: Fleet, query: Query) -> dict[str, Any]:
+    """Return the last lines of the logs that match."""
+    label = query.get("label", "")
+    sources = [SUPERVISOR, *(entry.label for entry in fleet.entries)]
+    if label:
+        sources = [label if label == SUPERVISOR else known_entry(fleet, label)]
+    conditions = LogFilter(
+        level=LEVELS.get(query.get("level", ""), 0), request=query.get("request") or None
+    )
+    files = [log for source in sources for log in logs_of(fleet.logs, source)]
+    count = _number(query, "count", 200, MAX_LOG_LINES)
+    lines = last_lines_of_all(files, conditions, count=count)
+    return {"lines": [_log_line(line) for line in lines]}
+
+
+def _log_line(line: LogLine) -> dict[str, Any]:
+    return {
+        "at": line.at,
+        "source": line.source,
+        "level": line.fields.get("level", "warning"),
+        "event": line.fields.get("event", ""),
+        "request": line.fields.get("request", ""),
+        "text": click.unstyle(line_text(line, with_label=False))[:4000],
+    }
+
+
+def doctor(fleet: Fleet, query: Query) -> dict[str, Any]:
+    """Run the checks of `ccproxy doctor`."""
+    scene = examine(str(fleet.file), online=query.get("online") == "1", offline=False)
+    results = list(results_of(scene))
+    redacted = redactor(scene)(msgspec.json.encode(as_json_of(results)).decode())
+    content: dict[str, Any] = msgspec.json.decode(redacted)
+    return content
+
+
+def routes(fleet: Fleet, _: Query) -> dict[str, Any]:
+    """Return rules, models, switches and model presets of every entry."""
+    checked = check_fleet(fleet.file)
+    return {
+        "file": str(fleet.file),
+        "rules": RULES,
+        "mistakes": [str(mistake) for mistake in checked.mistakes],
+        "entries": [_routes_of(checked, entry.label) for entry in checked.fleet.entries],
+    }
+
+
+def _routes_of(checked: CheckedFleet, label: str) -> dict[str, Any]:
+    config = checked.workers.get(label)
+    state = checked.fleet.state
+    routing = checked.tables.routing(label)
+    switch = read_switch(switch_path(state, label))
+    long = routing.long_context
+    rules = dict(routing.rules)
+    if long is not None:
+        rules["long_context"] = long.model
+    presets = usable_presets(checked.tables.presets, label=label, entries=checked.workers)
+    return {
+        "label": label,
+        "rules": rules,
+        "agents": dict(routing.agents),
+        "over": long.over if long else None,
+        "fallback": checked.tables.fallback(label),
+        "models": config.models.listed()[:MAX_MODELS] if config else (),
+        "tiers": {tier: config.models.tier(tier) if config else None for tier in TIERS},
+        "switch": {"preset": switch.preset, "name": switch.name, **asdict(switch.tiers)},
+        "presets": {name: asdict(tiers) for name, tiers in presets.items()},
+        "bypassed": read_overrides(overrides_path(state, label)).is_bypassed,
+    }
+
+
+def _number(query: Query, name: str, default: int, most: int) -> int:
+    text = query.get(name, "")
+    return min(int(text), most) if text.isascii() and text.isdecimal() else default
+
+
+VIEWS: Mapping[str, Callable[[Fleet, Query], dict[str, Any]]] = {
+    "fleet": fleet_facts,
+    "requests": requests,
+    "inspect": inspected,
+    "usage": usage,
+    "logs": logs,
+    "doctor": doctor,
+    "routes": routes,
+}
+"""By the last part of the path, `/api/NAME`."""

@@ -1,0 +1,33 @@
+// Exchanges the one-time code in the fragment for a session.
+
+const state = document.getElementById("state");
+const form = document.getElementById("form");
+const input = document.getElementById("code");
+
+async function signIn(code) {
+  const answer = await fetch("/session", { method: "POST", body: JSON.stringify({ code }) });
+  const content = await answer.json();
+  if (!answer.ok) throw new Error(content.error);
+  localStorage.setItem("ccproxy.token", content.token);
+  location.replace("/");
+}
+
+function ask(text) {
+  state.textContent = text;
+  form.hidden = false;
+  input.focus();
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  // The whole link may be pasted as well.
+  signIn(input.value.trim().split("#").pop()).catch((error) => ask(`Not signed in: ${error.message}`));
+});
+
+const code = location.hash.slice(1);
+history.replaceState(null, "", "/");
+if (code && !code.startsWith("/")) {
+  signIn(code).catch((error) => ask(`Not signed in: ${error.message}`));
+} else {
+  ask("This page needs a one-time code.");
+}

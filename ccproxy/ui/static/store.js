@@ -1,0 +1,144 @@
+// The live fleet, requests to the server, and the page's own settings.
+
+import { useEffect, useState } from "./ui.js";
+
+const TOKEN = "ccproxy.token";
+const MAX_FINISHED = 500;
+const RETRY_MS = 2000;
+
+// Control characters and those that change the direction of text are shown as escapes.
+const HARMFUL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+const escaped = (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+const clean = (_, value) => (typeof value === "string" ? value.replace(HARMFUL, escaped) : value);
+const read = (text) => JSON.parse(text, clean);
+
+class Store {
+  constructor() {
+    this.fleet = { at: 0, rows: [], today: {}, running: [], running_total: 0, finished: [], received: 0 };
+    this.connection = "connecting"; // connecting, live, lost, signed_out
+    this.listeners = new Set();
+  }
+
+  change() {
+    for (const listener of this.listeners) listener();
+  }
+
+  take(message) {
+    const { finished, first, ...rest } = message;
+    const before = first ? [] : this.fleet.finished;
+    const added = first ? finished : finished.filter((one) => !before.some((old) => same(old, one)));
+    this.fleet = { ...rest, finished: [...added, ...before].slice(0, MAX_FINISHED), received: Date.now() };
+    this.connection = "live";
+    this.change();
+  }
+
+  lose(state) {
+    this.connection = state;
+    this.change();
+  }
+}
+
+export const same = (one, other) => one.id === other.id && one.label === other.label;
+export const store = new Store();
+
+// Renders the caller whenever the store changes.
+export function useStore() {
+  const [, redraw] = useState(0);
+  useEffect(() => {
+    const listener = () => redraw((count) => count + 1);
+    store.listeners.add(listener);
+    return () => store.listeners.delete(listener);
+  }, []);
+  return store;
+}
+
+// Requests.
+
+const headers = () => ({ "x-ccproxy-ui-token": localStorage.getItem(TOKEN) || "" });
+
+async function answerOf(response) {
+  const content = read(await response.text());
+  if (response.status === 401) store.lose("signed_out");
+  if (!response.ok) throw new Error(content.error || String(response.status));
+  return content;
+}
+
+export async function get(view, query = {}) {
+  const filled = Object.entries(query).filter(([, value]) => value !== "" && value != null);
+  const search = new URLSearchParams(filled).toString();
+  return answerOf(await fetch(`/api/${view}${search && `?${search}`}`, { headers: headers() }));
+}
+
+export async function post(command, body) {
+  return answerOf(await fetch(`/api/${command}`, {
+    method: "POST",
+    headers: { ...headers(), "content-type": "application/json" },
+    body: JSON.stringify(body),
+  }));
+}
+
+export async function signOut() {
+  localStorage.removeItem(TOKEN);
+  await fetch("/session", { method: "DELETE" });
+  location.replace("/");
+}
+
+// EventSource cannot send a header, so the stream is read by hand.
+export async function follow() {
+  for (;;) {
+    try {
+      const response = await fetch("/api/events", { headers: headers() });
+      if (response.status === 401) return store.lose("signed_out");
+      if (!response.ok) throw new Error(String(response.status));
+      await readEvents(response.body.getReader());
+    } catch {
+      // The server has ended, or the computer slept.
+    }
+    store.lose("lost");
+    await new Promise((done) => setTimeout(done, RETRY_MS));
+  }
+}
+
+async function readEvents(reader) {
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const events = (text + decoder.decode(value, { stream: true })).split("\n\n");
+    text = events.pop();
+    for (const event of events) store.take(read(event.replace(/^data: /, "")));
+  }
+}
+
+// Loads a view, and again every `seconds` if given; keeps the old content while it loads.
+export function useView(view, query, seconds = 0) {
+  const [result, setResult] = useState({ content: null, error: "" });
+  const name = JSON.stringify([view, query]);
+  useEffect(() => {
+    let isCurrent = true;
+    const load = () =>
+      get(view, query).then(
+        (content) => isCurrent && setResult({ content, error: "" }),
+        (error) => isCurrent && setResult({ content: null, error: error.message }),
+      );
+    load();
+    const timer = seconds && setInterval(load, seconds * 1000);
+    return () => {
+      isCurrent = false;
+      clearInterval(timer);
+    };
+  }, [name, seconds]);
+  return [result, () => get(view, query).then((content) => setResult({ content, error: "" }))];
+}
+
+// Settings of the page.
+
+export function setting(name, fallback) {
+  return localStorage.getItem(`ccproxy.${name}`) || fallback;
+}
+
+export function keepSetting(name, value) {
+  localStorage.setItem(`ccproxy.${name}`, value);
+  store.change();
+}
