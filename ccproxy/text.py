@@ -14,6 +14,10 @@ from collections.abc import Iterable
 MASKABLE_LENGTH = 12
 """A shorter secret is hidden completely: four characters would be too large a part of it."""
 
+_LEAST_DOLLARS = 0.0001
+_LEAST_WITH_CENTS = 0.1
+"""Dollars; smaller amounts are shown with four digits."""
+
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|[smhdw]?)")
 _SECONDS_PER_UNIT = {
     "ms": 0.001,
@@ -64,6 +68,11 @@ def printable(text: str) -> str:
     return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return *text* as `printable` does, but with its line ends."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def parse_duration(text: str) -> float:
     """
     Return the seconds in `15s`, `10m`, `12h`, `3d`, `500ms` or `90` (seconds).
@@ -108,6 +117,20 @@ def format_tokens(count: int) -> str:
     if count % (unit // 1000 * 1024) == 0 or count % 2**20 == 0:  # 262,144 is 256K
         unit = 2**20 if name == "M" else 1024
     return f"{count / unit:.3g}{name}"
+
+
+def format_dollars(amount: float | None, *, is_partial: bool = False) -> str:
+    """
+    Return `$4.98`, `$0.0123` or `<$0.0001`; a dash for None.
+
+    *is_partial* adds a plus: the price of a part of it is unknown.
+    """
+    if amount is None:
+        return "–"
+    if 0 < amount < _LEAST_DOLLARS:
+        return f"<${_LEAST_DOLLARS}"
+    digits = 2 if amount >= _LEAST_WITH_CENTS or amount == 0 else 4
+    return f"${amount:,.{digits}f}{'+' if is_partial else ''}"
 
 
 def counted(count: int, noun: str) -> str:

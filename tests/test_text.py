@@ -86,5 +86,20 @@ def test_tokens_are_shown_in_the_unit_of_the_window(count, expected):
     assert text.format_tokens(count) == expected
 
 
+@pytest.mark.parametrize(
+    ("amount", "expected"),
+    [
+        *((None, "–"), (0.0, "$0.00"), (0.00001, "<$0.0001"), (0.0012, "$0.0012")),
+        *((0.1, "$0.10"), (3.117, "$3.12"), (1234.5, "$1,234.50")),
+    ],
+)
+def test_amounts_have_two_significant_digits(amount, expected):
+    assert text.format_dollars(amount) == expected
+
+
+def test_an_amount_with_unpriced_parts_ends_with_a_plus():
+    assert text.format_dollars(0.5, is_partial=True) == "$0.50+"
+
+
 def test_a_count_comes_with_its_noun():
     assert [text.counted(n, "worker") for n in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]

@@ -120,6 +120,22 @@ class Duration(click.ParamType[float]):
 
 DURATION = Duration()
 
+# Options that several commands have, with the same meaning and default.
+drain_option = click.option(
+    "--drain",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="How long running requests may take to finish.",
+)
+timeout_option = click.option(
+    "--timeout",
+    type=DURATION,
+    default="15s",
+    show_default=True,
+    help="How long to wait for the new workers.",
+)
+
 _FLAGS = (
     ("quiet", ["-q", "--quiet"], "Print results and errors only."),
     ("verbose", ["-v", "--verbose"], "Show more detail."),

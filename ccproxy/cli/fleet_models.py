@@ -7,7 +7,7 @@ from functools import cache
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.store.overrides import read_switch, switch_path
 
 

@@ -19,7 +19,7 @@ from ccproxy.config.routing_tables import ModelCheck, read_routing_tables
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Mistake
 from ccproxy.files import display_path
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.names import (
     NO_TIERS,
     ModelRef,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from ccproxy.errors import Problem, UsageError
 from ccproxy.protocol.messages import read_request
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.names import (
     NO_TIERS,
     ModelRef,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ccproxy.routing.chains import FleetModels, ModelChain
+from ccproxy.routing.entry_references import FleetModels, ModelChain
 from ccproxy.routing.names import ModelRef, RoutingEntry
 from ccproxy.text import format_tokens, printable
 

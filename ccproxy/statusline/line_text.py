@@ -14,7 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from ccproxy.statusline.session_view import SessionView
-from ccproxy.text import format_duration, format_tokens, printable
+from ccproxy.text import format_dollars, format_duration, format_tokens, printable
 
 GAP = "  "
 SLOW_SECONDS = 5.0
@@ -106,7 +106,8 @@ def _figures(view: SessionView, facts: ClientFacts) -> list[str]:
         figures.append(f"{format_tokens(window)} window")
     elif window and facts.tokens is not None:
         figures.append(f"{facts.tokens / window:.0%} of {format_tokens(window)}")
-    cost, today = _dollars(view.cost, view.unpriced), _dollars(own.cost_today or 0.0, 0)
+    cost = format_dollars(view.cost, is_partial=bool(view.unpriced)) if view.cost else ""
+    today = format_dollars(own.cost_today) if own.cost_today else ""
     if cost or today:
         figures.append(" · ".join(filter(None, [cost, today and f"today {today}"])))
     if (plan := answering.plan) is not None:
@@ -116,14 +117,6 @@ def _figures(view: SessionView, facts: ClientFacts) -> list[str]:
     if (share := view.cache_share) is not None:
         figures.append(f"cache {share:.0%}")
     return figures
-
-
-def _dollars(amount: float, unpriced: int) -> str:
-    """Return an amount, with a plus if the price of some requests is unknown; empty if it is 0."""
-    if not amount:
-        return ""
-    digits = 2 if amount >= 0.1 else 4
-    return f"${amount:.{digits}f}{'+' if unpriced else ''}"
 
 
 def _width(text: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ccproxy.providers.cards import ModelCard
 from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import Target
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.model_listing import by_title, list_models
 from ccproxy.routing.tiers import ModelMap
 

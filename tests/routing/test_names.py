@@ -112,7 +112,7 @@ def test_names_without_label(switched, name, model):
 
 
 @pytest.mark.parametrize(
-    ("models", "switched", "name", "request", "model"),
+    ("models", "switched", "name", "requested", "model"),
     [
         pytest.param(MODELS, NO_TIERS, "small", "", "k3-mini", id="a tier"),
         pytest.param(MODELS, SWITCHED, "small", "", "k2.5", id="a switched tier"),
@@ -121,8 +121,8 @@ def test_names_without_label(switched, name, model):
         pytest.param(CLAUDE, NO_TIERS, "big", "claude-opus-5", "claude-opus-5", id="sent on"),
     ],
 )
-def test_names_after_a_label(models, switched, name, request, model):
-    assert model_after_label(models, switched, name, requested=request) == model
+def test_names_after_a_label(models, switched, name, requested, model):
+    assert model_after_label(models, switched, name, requested=requested) == model
 
 
 def test_a_switch_keeps_the_models_of_running_sessions():

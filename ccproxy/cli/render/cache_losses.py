@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ccproxy.cli.render.request_lines import cause, clock, dollars, short_id
+from ccproxy.cli.render.request_lines import cause, clock, short_id
 from ccproxy.cli.render.table import Column, table
-from ccproxy.text import printable
+from ccproxy.text import format_dollars, printable
 
 if TYPE_CHECKING:
     from ccproxy.ipc.activity import CacheLoss, RequestTimeline
@@ -49,7 +49,7 @@ def _sums(losses: Sequence[tuple[RequestTimeline, CacheLoss]]) -> list[tuple[str
     rows: list[tuple[str, ...]] = []
     for (label, name), group in sorted(groups.items(), key=lambda item: -_lost(item[1])):
         costs = [loss.cost for loss in group if loss.cost is not None]
-        cost = dollars(sum(costs)) + ("+" if len(costs) < len(group) else "") if costs else "–"
+        cost = format_dollars(sum(costs) if costs else None, is_partial=len(costs) < len(group))
         text = name.replace("_", " ")
         rows.append((printable(label), text, f"{len(group):,}", f"{_lost(group):,}", cost))
     return rows
@@ -67,5 +67,5 @@ def _cells(one: RequestTimeline, loss: CacheLoss) -> tuple[str, ...]:
         printable(one.label),
         printable(cause(loss)),
         f"{loss.before:,} → {loss.after:,}",
-        dollars(loss.cost) or "–",
+        format_dollars(loss.cost),
     )

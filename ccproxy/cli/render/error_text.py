@@ -11,7 +11,7 @@ import click
 
 from ccproxy.cli.render.terminal import short_path
 from ccproxy.errors import ConfigError, Mistake, NoFleetError
-from ccproxy.text import printable
+from ccproxy.text import printable, printable_lines
 
 _FIX_OWNER = "run this as the owner of {path}, or use a folder that you own; ls -ld {path}"
 _FIX_SPACE = "free some space on that disk; df -h {path}"
@@ -34,10 +34,10 @@ def error_text(error: Exception, *, verbose: bool = False) -> str:
             return "\n".join(_labelled(_mistake_text(mistake)) for mistake in error.mistakes)
         case click.UsageError():
             path = error.ctx.command_path if error.ctx is not None else "ccproxy"
-            text = _printable_lines(error.format_message()).rstrip(".")
+            text = printable_lines(error.format_message()).rstrip(".")
             return _labelled(f"{text[:1].lower()}{text[1:]}\n  fix: {path} --help")
         case click.ClickException():
-            return _labelled(_printable_lines(error.format_message()))
+            return _labelled(printable_lines(error.format_message()))
         case click.Abort():
             return "interrupted"
         case OSError(filename=str(name)):
@@ -48,7 +48,7 @@ def error_text(error: Exception, *, verbose: bool = False) -> str:
         case OSError(strerror=str(text)):
             return _labelled(text)
         case _:
-            return _labelled(_printable_lines(str(error)))
+            return _labelled(printable_lines(str(error)))
 
 
 def _labelled(text: str) -> str:
@@ -61,12 +61,8 @@ def _mistake_text(mistake: Mistake) -> str:
     if not any(line.startswith(where) for line in rest):
         rest.append(where)
     if mistake.fix:
-        rest.append(f"fix: {_printable_lines(mistake.fix)}")
+        rest.append(f"fix: {printable_lines(mistake.fix)}")
     return "\n  ".join([text, *rest])
-
-
-def _printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def _existing_part(name: str) -> Path:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.render.table import Column, table
-from ccproxy.text import format_size, printable
+from ccproxy.text import format_dollars, format_size, printable
 
 if TYPE_CHECKING:
     from ccproxy.ipc.activity import CacheLoss, FailedAttempt, RequestTimeline
 
-LEAST_DOLLARS = 0.0001
 ID_LENGTH = 10
 """Characters at the end of an id that are shown; they identify a request in practice."""
 
@@ -78,7 +77,7 @@ def request_cells(one: RequestTimeline) -> tuple[str, ...]:
         seconds(one.first_byte_s),
         seconds(one.total_s),
         tokens(one) or "–",
-        dollars(one.cost) or "–",
+        format_dollars(one.cost),
         printable(note(one)),
     )
 
@@ -125,7 +124,7 @@ def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
     if one.input or one.cached or one.written or one.output:
         lines += ["", f"  tokens   {_token_sentence(one)}"]
     if one.cost is not None:
-        lines.append(f"  cost     {dollars(one.cost)}")
+        lines.append(f"  cost     {format_dollars(one.cost)}")
     if one.cache_loss is not None:
         lines.append(f"  cache    {printable(_loss_sentence(one.cache_loss))}")
     return [*lines, "", *_repeat_lines(one, url)]
@@ -180,7 +179,7 @@ def cause(loss: CacheLoss) -> str:
 
 
 def _loss_sentence(loss: CacheLoss) -> str:
-    cost = "" if loss.cost is None else f", {dollars(loss.cost)} more"
+    cost = "" if loss.cost is None else f", {format_dollars(loss.cost)} more"
     detail = f": {loss.detail}" if loss.detail else ""
     counts = f"{loss.after:,} of {loss.before:,} tokens read, {loss.lost:,} paid again{cost}"
     return f"{cause(loss)}{detail}; {counts}"
@@ -222,15 +221,6 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
-
-
-def dollars(cost: float | None) -> str:
-    """Return an amount with two significant digits at least; empty for None."""
-    if cost is None:
-        return ""
-    if 0 < cost < LEAST_DOLLARS:
-        return f"<${LEAST_DOLLARS}"
-    return f"${cost:.2f}" if cost >= 0.1 or cost == 0 else f"${cost:.4f}"
 
 
 def tokens(one: RequestTimeline) -> str:

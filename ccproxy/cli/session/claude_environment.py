@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ccproxy.config.worker_config import PLACEHOLDER, WorkerConfig
-from ccproxy.routing.chains import FleetModels, ModelChain
+from ccproxy.routing.entry_references import FleetModels, ModelChain
 
 Session = Mapping[str, str | None]
 """Variables in the order in which they are printed; None unsets the variable."""

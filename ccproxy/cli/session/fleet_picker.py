@@ -13,7 +13,7 @@ from typing import Any
 
 from ccproxy.cli.session.claude_environment import session_window
 from ccproxy.config.worker_config import WorkerConfig
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.model_listing import ListedModel, by_title, list_models
 from ccproxy.routing.tiers import TIERS, without_mark
 

@@ -18,7 +18,7 @@ from ccproxy.cli.session.claude_environment import (
 from ccproxy.cli.session.claude_settings import SettingsFile, find_conflicts, saved_model
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.worker_config import WorkerConfig
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.store.overrides import overrides_path, read_overrides
 from ccproxy.text import printable
 

@@ -33,7 +33,7 @@ from ccproxy.cli.session.notices import (
 )
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.worker_config import WorkerConfig, load_worker
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.tiers import TIERS as TIER_NAMES
 from ccproxy.routing.tiers import without_mark
 

@@ -34,7 +34,7 @@ from ccproxy.cli.top.view_text import (
 )
 from ccproxy.ipc.activity import RequestTimeline
 from ccproxy.supervisor.control.status import Row
-from ccproxy.text import printable
+from ccproxy.text import printable, printable_lines
 
 REFRESH_SECONDS = 1.0
 LOG_LINES = "200"
@@ -327,11 +327,6 @@ class QuestionScreen(ModalScreen[str]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Return what was typed."""
         self.dismiss(event.value.strip())
-
-
-def printable_lines(text: str) -> str:
-    """Return *text* without control characters, apart from line ends."""
-    return "\n".join(printable(line) for line in text.splitlines())
 
 
 def _fill(

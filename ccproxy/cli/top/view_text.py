@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ccproxy.cli.render.fleet_table import display_state
 from ccproxy.cli.render.request_lines import (
     clock,
-    dollars,
     note,
     seconds,
     short_count,
@@ -20,7 +19,7 @@ from ccproxy.cli.render.terminal import MARKS
 from ccproxy.cli.top.fleet_view import Snapshot
 from ccproxy.ipc.control_messages import KeyRow
 from ccproxy.supervisor.control.status import Row
-from ccproxy.text import format_duration, printable
+from ccproxy.text import format_dollars, format_duration, printable
 
 if TYPE_CHECKING:
     from ccproxy.ipc.activity import RequestTimeline
@@ -82,7 +81,7 @@ def request_cells_of_view(one: RequestTimeline) -> tuple[str, ...]:
         seconds(one.first_byte_s),
         "–" if one.state == "running" else seconds(one.total_s),
         tokens(one) or "–",
-        dollars(one.cost) or "–",
+        format_dollars(one.cost),
         printable(note(one)),
     )
 
@@ -138,7 +137,7 @@ def summary(snapshot: Snapshot) -> str:
         f"{sum(row.traffic.requests_per_minute for row in rows)} req/min",
         f"{short_count(sum(row.traffic.output_tokens_per_s for row in rows))} tok/s",
         f"{sum(row.in_flight for row in rows)} running",
-        f"{dollars(sum(known)) if known else '–'} today",
+        f"{format_dollars(sum(known) if known else None)} today",
     ]
     return "  ·  ".join(parts)
 
@@ -165,5 +164,4 @@ def _cost_today(label: str, snapshot: Snapshot) -> str:
     totals = snapshot.today.get(label)
     if totals is None:
         return "–"
-    cost = totals.known_cost
-    return "–" if cost is None else dollars(cost) + ("+" if totals.unpriced else "")
+    return format_dollars(totals.known_cost, is_partial=bool(totals.unpriced))

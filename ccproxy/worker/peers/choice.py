@@ -23,8 +23,8 @@ from ccproxy.config.routing_tables import read_routing_tables
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.providers.quirks import Target
-from ccproxy.routing.chains import FleetModels
 from ccproxy.routing.decision import Decider
+from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.model_listing import ListedModel, list_models
 from ccproxy.routing.names import (
     ModelRef,

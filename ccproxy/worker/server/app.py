@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from ccproxy.errors import Problem
+from ccproxy.protocol.claude_code import AGENT_ID_HEADER, SESSION_HEADER
 from ccproxy.worker.peers.peer_request import is_from_peer
 from ccproxy.worker.server import bypass_mode
 from ccproxy.worker.server.access_record import Bodies
@@ -41,11 +42,8 @@ from ccproxy.worker.server.provider_exchange import finish_record, noted, shutdo
 from ccproxy.worker.server.route import Endpoint, Route
 from ccproxy.worker.worker import Worker
 
-SESSION_HEADER = "x-claude-code-session-id"
-AGENT_HEADER = "x-claude-code-agent-id"
-"""Claude Code's own headers; the second one comes from sub-agents only."""
-MAX_SESSION = 64
-"""Characters of these headers that are kept."""
+_MAX_ID = 64
+"""Characters of a session's or agent's id that are recorded."""
 
 _DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
 
@@ -160,8 +158,8 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
 def _accept(request: ClientRequest) -> None:
     """Prepare the record of a request that is for a model."""
     worker, record = request.worker, request.record
-    record.session = request.headers.get(SESSION_HEADER, "")[:MAX_SESSION]
-    record.agent = request.headers.get(AGENT_HEADER, "")[:MAX_SESSION]
+    record.session = request.headers.get(SESSION_HEADER, "")[:_MAX_ID]
+    record.agent = request.headers.get(AGENT_ID_HEADER, "")[:_MAX_ID]
     if worker.session.keeps_bodies:
         record.bodies = Bodies()
     if record.session:

@@ -15,7 +15,7 @@ from ccproxy.cli.session.claude_environment import (
 )
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker_config import PLACEHOLDER, load_worker
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 
 ENTRY = Entry(port=8082, env_file=Path("kimi.env"), label="Kimi")
 OPENAI = {"PROVIDER_BASE_URL": "http://127.0.0.1:9/v1", "PROVIDER_API_KEY": "sk-own-1234567890"}

@@ -11,7 +11,7 @@ from ccproxy.cli.session.claude_settings import SettingsFile, session_settings
 from ccproxy.cli.session.fleet_picker import fleet_picker, picker_setting, valid_rows
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker_config import load_worker
-from ccproxy.routing.chains import FleetModels
+from ccproxy.routing.entry_references import FleetModels
 
 SERVER = {"PROVIDER_BASE_URL": "http://127.0.0.1:9/v1", "PROVIDER_API_KEY": "sk-a-0123456789"}
 MODELS = {"BIG_MODEL": "b", "MIDDLE_MODEL": "b", "SMALL_MODEL": "s"}

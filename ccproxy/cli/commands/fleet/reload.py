@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.command import Command, Options, drain_option, timeout_option
 from ccproxy.cli.render.outcome import finish
 from ccproxy.cli.render.terminal import show
 from ccproxy.config.locations import find_config
@@ -20,20 +20,8 @@ _COLORS = {"~": "yellow", "+": "green", "-": "red"}
 
 @click.command(cls=Command, examples=["ccproxy reload", "ccproxy reload --dry-run"])
 @click.option("--dry-run", is_flag=True, help="Show what would change.")
-@click.option(
-    "--drain",
-    type=DURATION,
-    default="30s",
-    show_default=True,
-    help="How long running requests may take to finish.",
-)
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default="15s",
-    show_default=True,
-    help="How long to wait for the new workers.",
-)
+@drain_option
+@timeout_option
 @click.pass_obj
 def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> None:
     """

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.command import Command, Options, drain_option, timeout_option
 from ccproxy.cli.render.outcome import finish
 from ccproxy.cli.selection import choose, complete_label
 from ccproxy.config.locations import find_config
@@ -16,20 +16,8 @@ from ccproxy.supervisor.control.client import request
 
 @click.command(cls=Command, examples=["ccproxy restart", "ccproxy restart kimi --drain 2m"])
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
-@click.option(
-    "--drain",
-    type=DURATION,
-    default="30s",
-    show_default=True,
-    help="How long running requests may take to finish.",
-)
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default="15s",
-    show_default=True,
-    help="How long to wait for the new workers.",
-)
+@drain_option
+@timeout_option
 @click.pass_obj
 def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout: float) -> None:
     """

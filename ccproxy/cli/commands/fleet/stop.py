@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.command import Command, Options, drain_option
 from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.config.fleet import Fleet
@@ -22,13 +22,7 @@ from ccproxy.text import counted, printable
     examples=["ccproxy stop", "ccproxy stop kimi --drain 5m", "ccproxy stop --now"],
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
-@click.option(
-    "--drain",
-    type=DURATION,
-    default="30s",
-    show_default=True,
-    help="How long running requests may take to finish.",
-)
+@drain_option
 @click.option("--now", is_flag=True, help="Abort running requests.")
 @click.pass_obj
 def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) -> None:

@@ -22,7 +22,7 @@ from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.ipc.control_messages import RequestsRequest
-from ccproxy.text import counted, printable
+from ccproxy.text import counted, format_dollars, printable
 
 if TYPE_CHECKING:
     from ccproxy.config.fleet import Fleet
@@ -255,7 +255,7 @@ def _above(totals: Totals) -> list[str]:
     if not totals.above:
         return []
     many = counted(totals.above, "request")
-    extra = _dollars(totals.extra)
+    extra = format_dollars(totals.extra)
     text = f"{many} above a price threshold cost {extra} more than at the rates below it"
     return ["", text, "PRICE_GUARD=on: Claude Code compacts before the threshold."]
 
@@ -279,7 +279,7 @@ def _cells(totals: Totals) -> tuple[str, ...]:
         f"{totals.output:,}",
         f"{totals.reasoning:,}",
         "–" if mean is None else f"{mean:.2f} s",
-        _cost(totals),
+        format_dollars(totals.known_cost, is_partial=bool(totals.unpriced)),
     )
 
 
@@ -290,15 +290,3 @@ def _tokens(totals: Totals) -> int:
 def _bar(value: int, most: int) -> str:
     length = round(_BAR_LENGTH * value / most) if most else 0
     return "█" * max(length, 1 if value else 0)
-
-
-def _cost(totals: Totals) -> str:
-    cost = totals.known_cost
-    if cost is None:
-        return "–"
-    return f"{_dollars(cost)}{'+' if totals.unpriced else ''}"
-
-
-def _dollars(cost: float) -> str:
-    digits = 2 if cost >= 1 or cost == 0 else 4
-    return f"${cost:,.{digits}f}"
