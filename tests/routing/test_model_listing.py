@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ccproxy.providers.cards import ModelCard
 from ccproxy.providers.pricing import Price
-from ccproxy.providers.quirks import Target
 from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.model_listing import by_title, list_models
 from ccproxy.routing.tiers import ModelMap
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A `RoutingEntry`."""
-
-    label: str
-    models: ModelMap
-    window: int | None = None
-    provider: str = ""
-    long_context_threshold: int | None = None
-
-    def target(self, model: str) -> Target:
-        return Target(provider=self.label, model=model, window=self.window)
-
+from tests.routing.entries import Entry, fleet_models
 
 EXTRA = ModelCard(pattern="extra")
 ENTRIES = {
@@ -44,7 +27,7 @@ ENTRIES = {
     ),
     "Loop": Entry(label="Loop", models=ModelMap(big="Loop:big", middle=None, small=None)),
 }
-FLEET = FleetModels(labels={name.lower(): name for name in [*ENTRIES, "Gone"]}, config=ENTRIES.get)
+FLEET = fleet_models(ENTRIES)
 
 
 def listed(label: str, *others: str, running=None) -> dict[str, tuple[str, str]]:

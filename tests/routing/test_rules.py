@@ -16,6 +16,7 @@ from ccproxy.routing.rules import (
     LongContext,
     RequestFacts,
     Routing,
+    RoutingTables,
     decide,
     is_provider_failure,
     request_facts,
@@ -317,3 +318,10 @@ def test_a_rule_that_does_not_match_is_skipped():
 )
 def test_failures_of_the_provider(problem, out):
     assert is_provider_failure(problem) is out
+
+
+def test_tables_are_looked_up_by_labels_without_case():
+    routing = Routing(rules={"main": "big"})
+    tables = RoutingTables(routes={"kimi": routing}, fallbacks={"kimi": ("GLM",)})
+    assert (tables.routing("Kimi"), tables.routing("GLM").is_empty) == (routing, True)
+    assert (tables.fallback("KIMI"), tables.fallback("GLM")) == (("GLM",), ())

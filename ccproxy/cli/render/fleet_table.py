@@ -17,7 +17,6 @@ from ccproxy.cli.render.outcome import UP, bypass_text, fix
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import MARKS, address, columns, state_mark, tilde
 from ccproxy.config.fleet import Fleet
-from ccproxy.routing.retirement import Retirement, retirement_text
 from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, format_duration, format_size, printable
@@ -129,6 +128,9 @@ def _model(row: Row) -> str:
 
 def _overrides(row: Row) -> list[str]:
     """Return a line for each switch that the user may have forgotten, and for low budgets."""
+    # Reads conversion settings: too slow to load for `status --help`.
+    from ccproxy.routing.retirement import Retirement, retirement_text
+
     lines = []
     if row.passes_to:
         text = f"{bypass_text(row.passes_to)}, requests are not changed"

@@ -85,7 +85,6 @@ class SearchRequests(ABC):
         self._pieces: list[str] | None = None  # input of the search call that is open
         self._call: Content = {}
         self._delta: Event | None = None
-        self._is_over = False
         self._offset = self._index
         self.searches: list[PendingSearch] = []
         """The searches of this round."""
@@ -123,7 +122,7 @@ class SearchRequests(ABC):
                 self._events.append(event)
                 self._delta = event
             case "message_stop":
-                self._is_over = True
+                pass  # the client gets one for all rounds
             case _:
                 yield event
 

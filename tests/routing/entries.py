@@ -1,0 +1,34 @@
+"""A fleet of entries without env files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ccproxy.providers.quirks import Target
+from ccproxy.routing.entry_references import FleetModels
+from ccproxy.routing.tiers import ModelMap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A `RoutingEntry`."""
+
+    label: str
+    models: ModelMap
+    window: int | None = None
+    provider: str = ""
+    long_context_threshold: int | None = None
+
+    def target(self, model: str) -> Target:
+        """Return the properties of *model*."""
+        return Target(provider=self.label, model=model, window=self.window)
+
+
+def labels_of(entries):
+    """The labels of *entries*, and of an entry whose env file cannot be read."""
+    return {name.lower(): name for name in [*entries, "Gone"]}
+
+
+def fleet_models(entries, **more):
+    """The models of *entries*."""
+    return FleetModels(labels=labels_of(entries), config=entries.get, **more)
