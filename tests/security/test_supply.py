@@ -19,7 +19,7 @@ from tests.security.test_promises import MOST_PACKAGES, closure, listed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
-GROUPS = ("test", "lint")
+GROUPS = ("test", "lint", "docs")
 
 
 # The lock files; `make lock` updates them.
