@@ -50,7 +50,11 @@ function App() {
   const [name, rest] = place();
   useEffect(() => {
     const change = () => store.change();
-    addEventListener("hashchange", change);
+    addEventListener("hashchange", () => {
+      // A new link was opened after the session had ended.
+      if (store.connection === "signed_out" && !location.hash.startsWith("#/")) signOut();
+      change();
+    });
     addEventListener("keydown", onKey);
     systemTheme.addEventListener("change", change);
     const timer = setInterval(change, 1000); // clocks

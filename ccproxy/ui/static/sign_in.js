@@ -24,10 +24,16 @@ form.addEventListener("submit", (event) => {
   signIn(input.value.trim().split("#").pop()).catch((error) => ask(`Not signed in: ${error.message}`));
 });
 
-const code = location.hash.slice(1);
-history.replaceState(null, "", "/");
-if (code && !code.startsWith("/")) {
-  signIn(code).catch((error) => ask(`Not signed in: ${error.message}`));
-} else {
-  ask("This page needs a one-time code.");
+// Also when a new link is opened while the page shows that an old one does not work.
+function begin() {
+  const code = location.hash.slice(1);
+  history.replaceState(null, "", "/");
+  if (code && !code.startsWith("/")) {
+    signIn(code).catch((error) => ask(`Not signed in: ${error.message}`));
+  } else {
+    ask("This page needs a one-time code.");
+  }
 }
+
+addEventListener("hashchange", begin);
+begin();

@@ -77,10 +77,11 @@ export async function post(command, body) {
   }));
 }
 
+// Afterwards `/` is the sign-in page; a code in the fragment is used there.
 export async function signOut() {
   localStorage.removeItem(TOKEN);
   await fetch("/session", { method: "DELETE" });
-  location.replace("/");
+  location.reload();
 }
 
 // EventSource cannot send a header, so the stream is read by hand.

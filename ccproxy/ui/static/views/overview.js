@@ -16,7 +16,7 @@ export function Overview() {
   return html`
     <div class="bar"><h1>${t("overview")}</h1><${Button} onClick=${() => act("entries", { action: "reload" }, t("reload"))}>${t("reload")}</${Button}></div>
     <${Figures} fleet=${fleet} />
-    <section aria-label=${t("entry")}>
+    <section>
       ${rows.length === 0 && fleet.at > 0 ? html`<div class="panel"><${Empty}>${t("no_entries")}</${Empty}></div>` : html`<${Entries} fleet=${fleet} />`}
     </section>
     ${out.length > 0 && html`<section><h2>${t("keys_out")}</h2><${KeysOut} out=${out} at=${fleet.received} /></section>`}
