@@ -20,11 +20,14 @@ from ccproxy.cli.render.terminal import short_path
 from ccproxy.config import settings
 from ccproxy.config.env_text import keys_in, masked_key, with_keys
 from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
+from ccproxy.config.parsers import hide_keys
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
 from ccproxy.files import open_private, read_regular
 from ccproxy.text import mask_key, printable
 
 _FIRST_PORT = 8081
+_LOGIN = re.compile(r"//[^/@\s]*@")
+"""User name and password in an address."""
 _SECRETS = ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY")
 
 
@@ -37,6 +40,8 @@ def without_secrets(text: str) -> str:
             value = mask_key(value)
         elif name in _SECRETS:
             value = ",".join(masked_key(key) for key in value.split(","))
+        else:
+            value = hide_keys(_LOGIN.sub("//…@", value))
         lines.append(f"  {printable(name + equals + value)}")
     return "\n".join(lines) + "\n"
 
@@ -46,9 +51,11 @@ def free_ports(used: Collection[int]) -> Iterator[int]:
     return (port for port in range(_FIRST_PORT, 65536) if port not in used)
 
 
-def entry_text(port: int, env_file: str, label: str) -> str:
+def entry_text(port: int, env_file: str, label: str, fallbacks: Sequence[str] = ()) -> str:
     """Return an entry in the table's long form, which is valid after any other table."""
-    return f'[[proxy]]\nport = {port}\nenv_file = "{env_file}"\nlabel = "{label}"\n'
+    listed = ", ".join(f'"{one}"' for one in fallbacks)
+    fallback = f"fallback = [{listed}]\n" if fallbacks else ""
+    return f'[[proxy]]\nport = {port}\nenv_file = "{env_file}"\nlabel = "{label}"\n{fallback}'
 
 
 def check_new(files: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ line is complete without the fix.
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,8 @@ from ccproxy.text import did_you_mean
 
 CUSTOM = "custom"
 """The choice of no provider preset: any OpenAI-compatible server."""
+KEY_BYTES = 32
+"""256 bits of randomness in a client key."""
 
 _TABLE_HEAD = "# PORT:ENVFILE:LABEL — one line per provider; paths are relative to this file.\n"
 
@@ -156,6 +159,11 @@ def table_to_extend(fleet: Fleet) -> Path:
     local = local_table(fleet.file)
     is_shipped = (fleet.home / ".git").exists() and (fleet.home / "ccproxy/__init__.py").exists()
     return local if is_shipped or local.exists() else fleet.file
+
+
+def new_client_key() -> str:
+    """Return a key that Claude Code must send to a new proxy."""
+    return f"ccp_{secrets.token_urlsafe(KEY_BYTES)}"
 
 
 def preset_of(name: str) -> Preset:

@@ -7,7 +7,6 @@ prompt, and the answer to "Model" is echoed. A pasted key is not accepted as a m
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +26,6 @@ from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_presets
 from ccproxy.text import counted, mask_key, printable
 
-KEY_BYTES = 32
-"""256 bits of randomness in a client key."""
 _MAX_EMPTY_PASTES = 2
 _MAX_SUGGESTIONS = 5
 
@@ -107,7 +104,7 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
             default=new_proxy.propose_label(name, fleet) if options.is_interactive else name,
         ),
         port=_port(options, fleet),
-        client_key=f"ccp_{secrets.token_urlsafe(KEY_BYTES)}",
+        client_key=new_proxy.new_client_key(),
     )
     return _with_window(options, proxy, fleet)
 

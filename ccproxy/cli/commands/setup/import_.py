@@ -1,17 +1,18 @@
-"""Add the models of a models.yaml as providers."""
+"""Add the providers of another tool's configuration."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import short_path, show
-from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.setup.config_edit import (
     append,
     check_new,
@@ -21,116 +22,197 @@ from ccproxy.cli.setup.config_edit import (
     without_secrets,
     write_new,
 )
-from ccproxy.cli.setup.models_yaml import ImportedModel, env_text, read_models
-from ccproxy.config.fleet import Fleet
+from ccproxy.config.fleet import Entry, Fleet
+from ccproxy.config.locations import place_for_config
+from ccproxy.errors import UsageError
 from ccproxy.text import counted, printable
+
+if TYPE_CHECKING:
+    from ccproxy.cli.importers.builder import Imported, ImportedProxy
 
 
 @click.command(
     "import",
     cls=Command,
-    examples=["ccproxy import models.yaml", "ccproxy import models.yaml --write"],
+    examples=[
+        "ccproxy import ~/.claude-code-router/config.json",
+        "ccproxy import ~/.cc-switch/cc-switch.db --write",
+        "ccproxy import litellm/config.yaml",
+        "ccproxy import claude-code-proxy/.env",
+    ],
 )
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--write", is_flag=True, help="Write the files instead of only showing them.")
+@click.argument(
+    "file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option("--write", is_flag=True, help="Write the files without asking.")
 @click.pass_obj
-def import_(options: Options, file: Path, *, write: bool) -> None:
+def import_(options: Options, file: Path | None, *, write: bool) -> None:
     """
-    Convert the models in FILE, a models.yaml, to entries and env files.
+    Convert another tool's configuration in FILE to entries and env files.
 
-    Each model becomes its own proxy. Keys are read from the environment variables that FILE
-    names. Existing files are never overwritten, and without --write nothing is written.
+    Shows what would be written, with keys masked, and what could not be taken over and why. Then
+    it asks; without a terminal it only shows. Existing files and entries are never overwritten.
+    Keys that FILE names as environment variables are read from the environment.
 
     \b
-    FILE is a list of models, or a mapping from model ids to the other fields:
-      - model_id: deepseek-chat                   # required
-        api_base: https://api.deepseek.com/v1     # required
-        api_key_name: DEEPSEEK_API_KEY            # or api_key: sk-…
-        model_name: deepseek-chat                 # at the provider; default: model_id
-        max_tokens: 8k                            # longest answer
-        max_input_tokens: 128k                    # context window
-        reasoning_effort: high
-        extra_headers: {X-Team: blue}
-        extra_body: {top_k: 40}
-        direct: false                             # true: a Messages API, no conversion
+    FILE is one of these, recognized by its content:
+      claude-code-router   config.json or config.sqlite
+      cc-switch            cc-switch.db, its export (.sql), or the config.json of early versions
+      LiteLLM              config.yaml
+      claude-code-proxy    .env, of every proxy of that name
+      models.yaml          a list of models, or a mapping from model ids to the other fields:
+        - model_id: deepseek-chat                   # required
+          api_base: https://api.deepseek.com/v1     # required
+          api_key_name: DEEPSEEK_API_KEY            # or api_key: sk-…
+          model_name: deepseek-chat                 # at the provider; default: model_id
+          max_tokens: 8k                            # longest answer
+          max_input_tokens: 128k                    # context window
+          reasoning_effort: high
+          extra_headers: {X-Team: blue}
+          extra_body: {top_k: 40}
+          direct: false                             # true: a Messages API, no conversion
     """  # noqa: D301 - \b makes click keep the lines
-    fleet = open_fleet(options)
-    models = read_models(file, existing_labels=[entry.label for entry in fleet.entries])
-    models = [model for model in models if not _exists(fleet, model)]
-    if not models:
-        return
-    paths = [fleet.home / "envs" / f"{model.label.lower()}.env" for model in models]
-    check_new(paths)
-    table = _entries(fleet, models, paths)
-    for model, path in zip(models, paths, strict=True):
-        show(click.style(short_path(path), bold=True))
-        show(without_secrets(env_text(model, key=_key(model))))
-        _show_notes(model)
-    from ccproxy.cli.setup.new_proxy import table_to_extend  # reads presets
+    # Reads presets: too slow to load for --help.
+    from ccproxy.cli.importers.source import import_file
+    from ccproxy.cli.setup.new_proxy import open_or_create
 
-    show(click.style(f"at the end of {short_path(table_to_extend(fleet))}", bold=True))
-    show(table)
-    if not write:
-        show(
-            callable_here(f"Nothing was written.  Next:  ccproxy import {short_path(file)} --write")
-        )
+    if file is None:
+        raise _no_file()
+    fleet = open_or_create(place_for_config(options.config))
+    imported = import_file(file, fleet, os.environ)
+    new = [proxy for proxy in imported.proxies if not _exists(fleet, proxy)]
+    if not new:
+        _show_left_out(imported)
+        if not imported.proxies:
+            show(f"No provider was found in {short_path(file)}.")
         return
-    with exclusive(fleet.home):
-        _write(fleet, table, dict(zip(paths, models, strict=True)))
-    written = f"Wrote {counted(len(paths), 'env file')} and {short_path(table_to_extend(fleet))}."
+    check_new([_env_file(fleet, proxy) for proxy in new])
+    change = _Change(fleet, imported, new)
+    change.show()
+    _show_left_out(imported)
+    if not (write or _is_confirmed(file)):
+        return
+    change.write()
+    written = f"Wrote {counted(len(new), 'env file')} and {short_path(change.table)}."
     show(callable_here(f"{written}  Next:  ccproxy check"))
 
 
-def _write(fleet: Fleet, table: str, files: Mapping[Path, ImportedModel]) -> None:
-    """Write the env files and the entries, all or none of them."""
-    from ccproxy.cli.setup.new_proxy import table_to_extend  # reads presets
+class _Change:
+    """The env files and the text that is appended to the table."""
 
-    written = []
-    try:
-        for path, model in files.items():
-            write_new(path, env_text(model, key=_key(model)))
-            written.append(path)
-        file = table_to_extend(fleet)
-        if file.exists():
-            append(file, table)
-        else:
-            write_new(file, table)
-    except BaseException:
-        for path in written:
-            path.unlink()
-        raise
+    def __init__(self, fleet: Fleet, imported: Imported, new: Sequence[ImportedProxy]) -> None:
+        from ccproxy.cli.setup.new_proxy import table_to_extend
+
+        self.table = table_to_extend(fleet)
+        self._fleet = fleet
+        self._files = {_env_file(fleet, proxy): proxy.env_text(imported.tool) for proxy in new}
+        self._notes = {_env_file(fleet, proxy): _key_note(proxy) for proxy in new}
+        # The local table of a clone has entries only.
+        is_local = self.table != fleet.file
+        routes = imported.routes if len(new) == len(imported.proxies) else ""
+        self._routes_by_hand = routes if is_local else ""
+        self._entries = "\n".join(filter(None, (_entries(fleet, new), "" if is_local else routes)))
+
+    def show(self) -> None:
+        """Print what would be written, without keys."""
+        for path, text in self._files.items():
+            show(click.style(short_path(path), bold=True))
+            show(without_secrets(text) + self._notes[path])
+        show(click.style(f"at the end of {short_path(self.table)}", bold=True))
+        show(self._entries)
+        if self._routes_by_hand:
+            show(click.style(f"add by hand to {short_path(self._fleet.file)}", bold=True))
+            show(self._routes_by_hand)
+
+    def write(self) -> None:
+        """Write the env files and the entries, all or none of them."""
+        written = []
+        with exclusive(self._fleet.home):
+            try:
+                for path, text in self._files.items():
+                    write_new(path, text)
+                    written.append(path)
+                if self.table.exists():
+                    append(self.table, self._entries)
+                else:
+                    write_new(self.table, self._entries)
+            except BaseException:
+                for path in written:
+                    path.unlink()
+                raise
 
 
-def _exists(fleet: Fleet, model: ImportedModel) -> bool:
-    """Return True, and report it, if an entry has the same model and address."""
-    from ccproxy.config import settings
-    from ccproxy.config.reader import read_file
+def _no_file() -> UsageError:
+    from ccproxy.cli.importers.source import KNOWN_FILES
 
-    address, name = model.settings["PROVIDER_BASE_URL"], model.settings["BIG_MODEL"]
+    found = [name for name in KNOWN_FILES if Path(name).expanduser().is_file()]
+    names = [f"ccproxy import {name}" for name in found] or ["ccproxy import FILE"]
+    return UsageError(f"no file to import\n  fix: {', or '.join(names)}")
+
+
+def _is_confirmed(file: Path) -> bool:
+    if sys.stdin.isatty():
+        return click.confirm("Write this?", default=False, err=True)
+    show(callable_here(f"Nothing was written.  Next:  ccproxy import {short_path(file)} --write"))
+    return False
+
+
+def _env_file(fleet: Fleet, proxy: ImportedProxy) -> Path:
+    from ccproxy.cli.setup.new_proxy import env_name
+
+    return fleet.home / env_name(proxy.label)
+
+
+def _exists(fleet: Fleet, proxy: ImportedProxy) -> bool:
+    """Return True, and report it, if an entry has the same provider and model."""
+    wanted = _identity(proxy.settings)
     for entry in fleet.entries:
-        env = read_file(entry.env_file, entry=entry)
-        if (env.read(settings.PROVIDER_BASE_URL), env.read(settings.BIG_MODEL)) == (address, name):
-            show(f"{printable(name)} already exists as {entry.label}")
+        if _identity(_values_of(entry)) == wanted:
+            show(f"{printable(proxy.name)} already exists as {entry.label}")
             return True
     return False
 
 
-def _key(model: ImportedModel) -> str | None:
-    """Return the key from the model's environment variable; None if it is not set."""
-    return os.environ.get(model.key_name) or None
+def _identity(values: Mapping[str, str]) -> tuple[str, ...]:
+    names = ("PROVIDER", "PROVIDER_REGION", "PROVIDER_PLAN", "PROVIDER_BASE_URL", "BIG_MODEL")
+    return tuple(values.get(name, "") for name in names)
 
 
-def _show_notes(model: ImportedModel) -> None:
-    if model.key_name and _key(model) is None:
-        show(f"  ! ${printable(model.key_name)} is not set: add the key to the file\n")
-    if model.ignored:
-        show(f"  ! ignored: {printable(', '.join(model.ignored))}\n")
+def _values_of(entry: Entry) -> Mapping[str, str]:
+    from ccproxy.config import settings
+    from ccproxy.config.reader import read_file
+
+    env = read_file(entry.env_file, entry=entry)
+    read = {one.name: env.value(one) for one in settings.SETTINGS}
+    return {name: value.text.strip() for name, value in read.items() if value is not None}
 
 
-def _entries(fleet: Fleet, models: Sequence[ImportedModel], paths: Sequence[Path]) -> str:
-    """Return the entries of *models*, with free ports."""
+def _key_note(proxy: ImportedProxy) -> str:
+    if not proxy.lacks_key:
+        return ""
+    cause = f"${printable(proxy.key_name)} is not set" if proxy.key_name else "no key was found"
+    return f"\n  ! {cause}: add the key to the file\n"
+
+
+def _show_left_out(imported: Imported) -> None:
+    if not imported.left_out:
+        return
+    show(click.style("not taken over", bold=True))
+    for one in imported.left_out:
+        show(printable(f"  {one.what}: {one.reason}"))
+    show("")
+
+
+def _entries(fleet: Fleet, new: Sequence[ImportedProxy]) -> str:
+    """Return the entries of *new*, with free ports."""
+    labels = {proxy.label for proxy in new}
     ports = free_ports({entry.port for entry in fleet.entries})
     return "\n".join(
-        entry_text(port, f"envs/{path.name}", model.label)
-        for model, path, port in zip(models, paths, ports, strict=False)
+        entry_text(
+            port,
+            str(_env_file(fleet, proxy).relative_to(fleet.home)),
+            proxy.label,
+            [label for label in proxy.fallbacks if label in labels],
+        )
+        for proxy, port in zip(new, ports, strict=False)
     )

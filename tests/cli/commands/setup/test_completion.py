@@ -46,7 +46,7 @@ def answers(shell, *words):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        pytest.param(["ccproxy", "sta"], ["start", "status"], id="a verb"),
+        pytest.param(["ccproxy", "sta"], ["start", "status", "statusline"], id="a verb"),
         pytest.param(["ccproxy", "start", "k"], ["Kimi-K2"], id="a label, whatever its case"),
         pytest.param(["ccproxy", "env", "GLM"], ["GLM-4.6"], id="another verb's label"),
         pytest.param(["ccproxy", "run", "z"], [], id="no such label"),

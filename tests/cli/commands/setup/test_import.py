@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ccproxy.cli.setup.models_yaml import parse_size
+from ccproxy.cli.importers.models_yaml import parse_size
 from ccproxy.config.fleet import load_fleet
 from ccproxy.config.fleet_check import load_all
 from ccproxy.config.worker_config import load_worker
@@ -113,7 +113,7 @@ def test_it_is_shown_first_without_keys(home, ccproxy, write):
     assert "MAX_TOKENS_LIMIT=8192" in done.stdout
     assert "PROVIDER_API_KEY=…abcd" in done.stdout
     assert 'label = "deepseek-chat"' in done.stdout
-    assert "ignored: can_stream" in done.stdout
+    assert "deepseek/chat: can_stream: ccproxy has no such setting" in done.stdout
     assert "Nothing was written" in done.stdout
     for secret in (KEY, "sk-local-0123456789", "blue sky"):
         assert secret not in done.stdout + done.stderr

@@ -1,5 +1,5 @@
 """
-Convert a models.yaml to entries of the table and env files.
+The models.yaml of a direct-mode proxy.
 
 The file is a list of models, or a mapping from a model's id to its other fields; either may be the
 value of `models:`. Key, address, limits and extra fields belong to a model there, so every model
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ccproxy.cli.importers.builder import ImportBuilder
 from ccproxy.config import parsers
-from ccproxy.config.env_text import env_line
-from ccproxy.config.fleet import LABEL
-from ccproxy.errors import CcproxyError, ConfigError, Mistake
+from ccproxy.errors import ConfigError, Mistake
 
+TOOL = "models.yaml"
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmM]?)")
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 _FIELDS = {
@@ -28,69 +27,38 @@ _FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedModel:
-    """One model as an entry of the table and the settings of its env file."""
-
-    label: str
-    settings: Mapping[str, str]
-    key_name: str
-    """The environment variable with the key; empty if the file contains the key itself."""
-    ignored: tuple[str, ...]
-    """Fields that have no equivalent in an env file."""
-
-
-def read_models(file: Path, *, existing_labels: Iterable[str]) -> list[ImportedModel]:
+def import_models(document: object, build: ImportBuilder) -> None:
     """
-    Read *file*; labels are derived from the models' ids and differ from *existing_labels*.
+    Import the models of a models.yaml; each becomes a proxy.
 
     Raises:
         ConfigError: With every error in the file.
-        CcproxyError: If PyYAML is not installed.
 
     """
-    labels = {label.lower() for label in existing_labels}
+    build.tool = TOOL
     mistakes: list[Mistake] = []
     models = []
-    for number, fields in enumerate(_models(_document(file), file), 1):
+    for number, fields in enumerate(_models(document, build.file), 1):
         try:
-            models.append(_import_model(fields, labels))
+            models.append((fields, _settings_of(fields)))
         except ValueError as error:
             text = f"model {fields.get('model_id') or number}: {error}"
-            mistakes.append(Mistake(file=file, line=None, text=text, fix="correct it in the file"))
+            mistakes.append(
+                Mistake(file=build.file, line=None, text=text, fix="correct it in the file")
+            )
     if mistakes:
         raise ConfigError(mistakes)
-    return models
+    for fields, settings in models:
+        variable = _text(fields, "api_key_name")
+        key = _text(fields, "api_key") or (variable and f"${{{variable}}}")
+        name = _text(fields, "model_id")
+        build.add(name, settings, key=key)
+        ignored = [field for field in fields if field not in _FIELDS]
+        if ignored:
+            build.leave_out(f"{name}: {', '.join(ignored)}", "ccproxy has no such setting")
 
 
-def env_text(model: ImportedModel, *, key: str | None) -> str:
-    """Return the env file of *model*; without a *key*, the key is a commented line."""
-    lines = [f"# Imported from models.yaml: {model.label}"]
-    if key is not None:
-        lines.append(f"PROVIDER_API_KEY={key}")
-    elif model.key_name:
-        lines.append(f"# The key from ${model.key_name}:\n# PROVIDER_API_KEY=")
-    lines += [env_line(name, value) for name, value in model.settings.items()]
-    return "\n".join(lines) + "\n"
-
-
-# Parsing the file.
-
-
-def _document(file: Path) -> object:
-    try:
-        import yaml
-    except ImportError as error:
-        text = "reading YAML needs PyYAML\n  fix: pip install 'ccproxy-fleet[import]'"
-        raise CcproxyError(text) from error
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = None if mark is None else mark.line + 1
-        cause = getattr(error, "problem", None) or "cannot be parsed"
-        mistake = Mistake(file=file, line=line, text=f"is not YAML: {cause}", fix="correct it")
-        raise ConfigError([mistake]) from error
+# The two forms of the file.
 
 
 def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
@@ -113,7 +81,7 @@ def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
 # Parsing one model.
 
 
-def _import_model(fields: Mapping[str, Any], labels: set[str]) -> ImportedModel:
+def _settings_of(fields: Mapping[str, Any]) -> dict[str, str]:
     model = _text(fields, "model_id")
     if not model:
         raise ValueError("model_id is missing")
@@ -138,13 +106,8 @@ def _import_model(fields: Mapping[str, Any], labels: set[str]) -> ImportedModel:
     if body := _body(fields):
         settings["EXTRA_BODY"] = json.dumps(body, ensure_ascii=False)
     if key := _text(fields, "api_key"):
-        settings["PROVIDER_API_KEY"] = ",".join(parsers.keys(key))
-    return ImportedModel(
-        label=_label(model, labels),
-        settings=settings,
-        key_name="" if key else _text(fields, "api_key_name"),
-        ignored=tuple(name for name in fields if name not in _FIELDS),
-    )
+        parsers.keys(key)
+    return settings
 
 
 def parse_size(value: object, name: str) -> int:
@@ -186,14 +149,3 @@ def _body(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     return "" if value is None else str(value).strip()
-
-
-def _label(model: str, labels: set[str]) -> str:
-    """Derive an unused label from the model's id, and add it to *labels*."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("._-")[:29] or "model"
-    label, count = stem, 1
-    while label.lower() in labels or LABEL.fullmatch(label) is None:
-        count += 1
-        label = f"{stem}-{count}"
-    labels.add(label.lower())
-    return label

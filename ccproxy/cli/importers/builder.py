@@ -1,0 +1,307 @@
+"""What importers produce, and the checks that every imported proxy passes."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from ccproxy.cli.setup.new_proxy import env_name, new_client_key
+from ccproxy.config import parsers
+from ccproxy.config import settings as s
+from ccproxy.config.addresses import Address
+from ccproxy.config.env_text import env_line
+from ccproxy.config.fleet import LABEL, RESERVED, Entry, Fleet
+from ccproxy.config.worker_config import WorkerConfig, load_worker
+from ccproxy.errors import CcproxyError, ConfigError, Mistake
+from ccproxy.providers.presets import Endpoint, Preset, load_presets, preset_for_host
+from ccproxy.text import printable
+
+MOST_PROXIES = 64
+"""A file with more providers is not a configuration that a person wrote."""
+_KEY_REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
+_STAND_IN_KEY = "sk-" + "0" * 32
+"""In the check of a proxy whose key is not in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A part of the file that could not be taken over."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedProxy:
+    """One provider as an entry of the table and the settings of its env file."""
+
+    name: str
+    """In the source."""
+    label: str
+    settings: Mapping[str, str] = field(repr=False)
+    lacks_key: bool = False
+    """True if the provider needs a key and the source has none that is usable."""
+    key_name: str = ""
+    """The environment variable that should have the key; empty if the source names none."""
+    fallbacks: tuple[str, ...] = ()
+
+    def env_text(self, tool: str) -> str:
+        """Return its env file; a missing key is a commented line."""
+        lines = [f"# Imported from {tool}: {self.label}"]
+        if self.lacks_key:
+            source = f" from ${self.key_name}" if self.key_name else ""
+            lines.append(f"# The provider's key{source}:\n# {s.PROVIDER_API_KEY.name}=")
+        lines += [env_line(name, value) for name, value in self.settings.items()]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """The content of another tool's file."""
+
+    tool: str
+    proxies: tuple[ImportedProxy, ...]
+    routes: str
+    """Tables of routing rules in TOML; empty if there are none."""
+    left_out: tuple[LeftOut, ...]
+
+
+class ImportBuilder:
+    """Collects the proxies of one file, each checked, and what is left out."""
+
+    def __init__(self, file: Path, fleet: Fleet, environ: Mapping[str, str]) -> None:
+        self.file = file
+        self.tool = ""
+        self.environ = dict(environ)
+        """Variables that a file may refer to."""
+        self._fleet = fleet
+        self._labels = {entry.label.lower() for entry in fleet.entries}
+        # The env file of a new entry has the entry's name.
+        self._labels |= {entry.env_file.stem.lower() for entry in fleet.entries}
+        self._proxies: list[ImportedProxy] = []
+        self._fallbacks: dict[str, tuple[str, ...]] = {}
+        self._routes: dict[str, Mapping[str, Any]] = {}
+        self._left_out: list[LeftOut] = []
+
+    def add(
+        self, name: str, settings: Mapping[str, str], *, key: str = "", models: Sequence[str] = ()
+    ) -> str:
+        """
+        Add a proxy named after *name*; return its label, "" if it would not be valid.
+
+        *key* is one of the provider's, several separated by commas, or a reference to a variable.
+        *models* are names that the provider must get unchanged.
+        """
+        if len(self._proxies) >= MOST_PROXIES:
+            self.fail(f"has more than {MOST_PROXIES} providers", "import a part of it")
+        keys, key_name = self._resolve(key, name)
+        settings = {**settings, **({s.PROVIDER_API_KEY.name: keys} if keys else {})}
+        settings.setdefault(s.ANTHROPIC_API_KEY.name, new_client_key())
+        label = self._label(name)
+        try:
+            config = self._check(label, settings)
+            unknown = [one for one in dict.fromkeys(models) if not config.models.knows(one)]
+            if unknown:
+                passed = ",".join((*config.models.pass_patterns, *unknown))
+                settings[s.PASS_MODELS.name] = passed
+                self._check(label, settings)
+        except ConfigError as error:
+            reason = "; ".join(mistake.text for mistake in error.mistakes)
+            self.leave_out(name, parsers.hide_keys(reason))
+            return ""
+        self._labels.add(label.lower())
+        ordered = {one.name: settings.pop(one.name) for one in s.SETTINGS if one.name in settings}
+        self._proxies.append(
+            ImportedProxy(
+                name=name,
+                label=label,
+                settings={**ordered, **settings},
+                lacks_key=not keys and self._needs_key(label, ordered),
+                key_name=key_name,
+            )
+        )
+        return label
+
+    def route(self, label: str, rules: Mapping[str, Any]) -> None:
+        """Add routing rules of the proxy *label*."""
+        if label and rules:
+            self._routes[label] = rules
+
+    def fall_back(self, label: str, others: Iterable[str]) -> None:
+        """Let the proxies *others* answer when *label* cannot."""
+        names = tuple(dict.fromkeys(one for one in others if one and one != label))
+        if label and names:
+            self._fallbacks[label] = names
+
+    def leave_out(self, what: str, reason: str) -> None:
+        """Note that *what* could not be taken over."""
+        self._left_out.append(LeftOut(what=_short(what), reason=reason))
+
+    def leave_out_rest(
+        self, table: Mapping[str, Any], known: Iterable[str], reasons: Mapping[str, str]
+    ) -> None:
+        """Note every key of *table* that is not *known*; *reasons* are those that differ."""
+        for name in table.keys() - set(known):
+            self.leave_out(str(name), reasons.get(str(name), "ccproxy has no such setting"))
+
+    def fail(self, text: str, fix: str) -> NoReturn:
+        """Raise the ConfigError of a file that cannot be imported."""
+        raise ConfigError([Mistake(file=self.file, line=None, text=text, fix=fix)])
+
+    def result(self) -> Imported:
+        """Return what was collected."""
+        proxies = tuple(
+            replace(one, fallbacks=self._fallbacks.get(one.label, ())) for one in self._proxies
+        )
+        routes = "\n".join(_route_table(label, rules) for label, rules in self._routes.items())
+        return Imported(
+            tool=self.tool, proxies=proxies, routes=routes, left_out=tuple(self._left_out)
+        )
+
+    def _resolve(self, key: str, name: str) -> tuple[str, str]:
+        """Return the keys, and the variable that should have had them if there are none."""
+        match = _KEY_REFERENCE.fullmatch(key.strip())
+        variable = next(filter(None, match.groups()), "") if match else ""
+        text = self.environ.get(variable, "") if variable else key.strip()
+        if not text:
+            return "", variable
+        try:
+            return ",".join(parsers.keys(text)), ""
+        except ValueError as error:
+            self.leave_out(f"the key of {name}", str(error))
+            return "", variable
+
+    def _check(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
+        """Return the configuration of a proxy; ConfigError if it is not valid."""
+        return self._load(label, {s.PROVIDER_API_KEY.name: _STAND_IN_KEY, **settings})
+
+    def _needs_key(self, label: str, settings: Mapping[str, str]) -> bool:
+        try:
+            self._load(label, settings)
+        except ConfigError:
+            return True
+        return False
+
+    def _load(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
+        entry = Entry(port=1, env_file=self._fleet.home / env_name(label), label=label)
+        return load_worker(None, entry=entry, environ=settings)
+
+    def _label(self, name: str) -> str:
+        """Derive an unused label from *name*."""
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-")[:29].strip("._-") or "model"
+        label, count = stem, 1
+        while label.lower() in self._labels | RESERVED or LABEL.fullmatch(label) is None:
+            count += 1
+            label = f"{stem}-{count}"
+        return label
+
+
+def provider_settings(address: str, *, api: str = "", own_api: bool = False) -> dict[str, str]:
+    """
+    Return the settings for a provider at *address*: its preset, with region or plan, if it has one.
+
+    *api* is the dialect if the source names one. *own_api*: the address is that of another API of
+    the provider, so the preset's own replaces it.
+
+    Raises:
+        ValueError: If *address* is not an address that a provider may have.
+
+    """
+    url = parsers.http_url(address)
+    base = Address.parse(url).base.removesuffix("/v1/messages")
+    name = preset_for_host(urlsplit(base).hostname or "")
+    settings = {s.PROVIDER_API.name: api} if api else {}
+    if not name:
+        return {s.PROVIDER_BASE_URL.name: base, **settings}
+    preset = load_presets()[name]
+    if own_api and preset.base_url:
+        return {s.PROVIDER.name: name, **settings}
+    for position, endpoint in enumerate(preset.endpoints or (Endpoint(name=""),)):
+        found = _dialect_at(preset.at(endpoint), base, api)
+        if found is not None:
+            place = endpoint_settings(endpoint.name) if position else {}
+            dialect = {s.PROVIDER_API.name: found} if found else settings
+            return {s.PROVIDER.name: name, **place, **dialect}
+    text = url if urlsplit(url).query else base
+    return {s.PROVIDER.name: name, s.PROVIDER_BASE_URL.name: text, **settings}
+
+
+def endpoint_settings(name: str) -> dict[str, str]:
+    """Return the setting that selects the region or plan *name*."""
+    setting = s.PROVIDER_PLAN if name.endswith("plan") else s.PROVIDER_REGION
+    return {setting.name: name}
+
+
+def _dialect_at(preset: Preset, base: str, api: str) -> str | None:
+    """Return the dialect to set if *preset* has the address *base*; None if it has another."""
+    plain = base.removesuffix("/v1")
+    is_native = bool(preset.native_url) and plain == preset.native_url.removesuffix("/v1")
+    if is_native and api in ("", "messages"):
+        return "" if preset.api == "messages" else "messages"
+    if api != "messages" and preset.base_url and plain == preset.base_url.removesuffix("/v1"):
+        return api
+    return None
+
+
+@cache
+def names(table: str) -> Mapping[str, Any]:
+    """Return a table of `names.toml`."""
+    with Path(__file__).with_name("names.toml").open("rb") as file:
+        tables = tomllib.load(file)
+    if table not in tables:
+        raise CcproxyError(f"names.toml has no table {table}")
+    found: Mapping[str, Any] = tables[table]
+    return found
+
+
+def text_of(table: Mapping[str, Any], *keys: str) -> str:
+    """Return the first of *keys* that has a text or a number, as text; "" if none has."""
+    for key in keys:
+        value = table.get(key)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return str(value).strip()
+    return ""
+
+
+def table_of(table: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Return the first of *keys* that is a mapping; an empty one if none is."""
+    return next((one for key in keys if isinstance(one := table.get(key), dict)), {})
+
+
+def texts_of(value: object) -> tuple[str, ...]:
+    """Return the texts in a list, or one text as the only one."""
+    items = value if isinstance(value, list) else [value]
+    return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
+
+
+def same_models(model: str) -> dict[str, str]:
+    """Return the settings that let *model* answer in every tier."""
+    return {s.BIG_MODEL.name: model, s.SMALL_MODEL.name: model} if model else {}
+
+
+def _route_table(label: str, rules: Mapping[str, Any]) -> str:
+    lines = [f"[routes.{_quoted(label)}]"]
+    for name, rule in rules.items():
+        if isinstance(rule, str):
+            lines.append(f"{name} = {_quoted(rule)}")
+        else:
+            pairs = ", ".join(f"{key} = {_quoted(value)}" for key, value in rule.items())
+            lines.append(f"{name} = {{ {pairs} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str | int) -> str:
+    # A JSON string without escapes of surrogates is a basic string of TOML.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _short(text: str) -> str:
+    plain = parsers.hide_keys(printable(text))
+    return plain if len(plain) <= 80 else f"{plain[:79]}…"

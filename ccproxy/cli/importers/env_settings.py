@@ -1,0 +1,87 @@
+"""
+The env files of the claude-code-proxy family.
+
+Most names are those of ccproxy. The rest is in `names.toml`, or left out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+from dotenv import dotenv_values
+
+from ccproxy.cli.importers.builder import ImportBuilder, names, provider_settings
+from ccproxy.config import parsers
+from ccproxy.config import settings as s
+from ccproxy.text import did_you_mean
+
+TOOL = "an env file"
+_PREFERENCE = "PREFERRED_PROVIDER"
+_PLACES = {
+    s.HOST.name: "an entry listens on 127.0.0.1; HOST in its env file changes that",
+    s.PORT.name: "the port is in ccproxy.toml",
+}
+
+
+def env_values(text: str) -> dict[str, str]:
+    """Return the variables in the *text* of an env file; empty ones are left out."""
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value and value.strip()}
+
+
+def import_env_settings(values: Mapping[str, str], build: ImportBuilder) -> None:
+    """Import the variables of an env file as one proxy."""
+    build.tool = TOOL
+    preferences = names("preferred_providers")
+    preferred = preferences.get(values.get(_PREFERENCE, "").strip().lower(), {})
+    used = {_PREFERENCE, *(one["key"] for one in preferences.values())} if preferred else set()
+    settings: dict[str, str] = {}
+    for name, value in values.items():
+        if name not in used:
+            _import_variable(name, value.strip(), settings, build)
+    key = values.get(preferred["key"], "") if preferred else settings.pop("PROVIDER_API_KEY", "")
+    address = settings.pop(s.PROVIDER_BASE_URL.name, "")
+    try:
+        provider = provider_settings(address) if address else {}
+    except ValueError as error:
+        build.fail(f"{s.PROVIDER_BASE_URL.name} {error}", "correct it in the file")
+    if preferred and not address:
+        provider = {s.PROVIDER.name: preferred["preset"]}
+    settings = {**provider, **settings}
+    if not (address or key or s.PROVIDER.name in settings):
+        build.fail("names no provider", "set OPENAI_API_KEY and OPENAI_BASE_URL in it")
+    if preferred:
+        settings = {name: _plain(value) for name, value in settings.items()}
+        for other in preferences.values():
+            if other != preferred and other["key"] in values:
+                build.leave_out(other["key"], f"{_PREFERENCE} selects another provider")
+    build.add(settings.get(s.PROVIDER.name) or "imported", settings, key=key)
+
+
+def _import_variable(name: str, value: str, settings: dict[str, str], build: ImportBuilder) -> None:
+    """Add a variable to *settings* if it is one of ccproxy's, or known under another name."""
+    target = names("env_settings").get(name, name)
+    setting = next((one for one in s.SETTINGS if target in one.names), None)
+    if reason := _PLACES.get(target):
+        build.leave_out(name, reason)
+    elif name.startswith(s.HEADER_PREFIX):
+        settings[name] = value
+    elif setting is None:
+        hint = did_you_mean(name, s.NAMES)
+        build.leave_out(name, f"ccproxy has no such setting{hint}")
+    elif setting in (s.PROVIDER_API_KEY, s.PROVIDER_BASE_URL):
+        settings.setdefault(setting.name, value)
+    else:
+        try:
+            setting.parse(value)
+        except ValueError as error:
+            build.leave_out(name, parsers.hide_keys(str(error)))
+        else:
+            settings.setdefault(setting.name, value)
+
+
+def _plain(value: str) -> str:
+    """Return a model's name without the provider that LiteLLM's names begin with."""
+    prefix, slash, model = value.partition("/")
+    return model if slash and prefix in names("litellm_providers") else value

@@ -1,0 +1,224 @@
+"""
+LiteLLM: the config.yaml of its proxy.
+
+A deployment (an item of `model_list`) names provider, model, address and key. Deployments with the
+same address and key are one entry; several keys for the same models are the keys of one entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ccproxy.cli.importers.builder import (
+    ImportBuilder,
+    names,
+    provider_settings,
+    table_of,
+    text_of,
+    texts_of,
+)
+from ccproxy.config import settings as s
+from ccproxy.routing.tiers import tier_named_in
+
+TOOL = "LiteLLM"
+_PARAMETERS = (
+    *("model", "api_base", "base_url", "api_key", "api_version", "custom_llm_provider"),
+    *("max_tokens", "rpm", "timeout", "num_retries", "extra_headers"),
+)
+_SECTIONS = ("model_list", "litellm_settings", "router_settings", "general_settings")
+_SETTINGS = (
+    *("fallbacks", "num_retries", "request_timeout", "timeout"),
+    *("master_key", "drop_params", "set_verbose"),
+)
+_REASONS = {
+    "environment_variables": "only its keys are used; set the rest where ccproxy starts",
+    "model_group_alias": "a model of an entry is named LABEL:model; see ccproxy switch",
+    "routing_strategy": "the keys of an entry take turns; KEY_STRATEGY changes that",
+    "context_window_fallbacks": "set long_context below [routes.LABEL]",
+    "default_fallbacks": "set [fallback] in ccproxy.toml",
+    "database_url": "ccproxy keeps its statistics in files of its own",
+    "success_callback": "see ccproxy events for what happens in the fleet",
+    "failure_callback": "see ccproxy events for what happens in the fleet",
+    "callbacks": "see ccproxy events for what happens in the fleet",
+    "cache": "providers cache prompts; ccproxy does not store answers",
+    "cache_params": "providers cache prompts; ccproxy does not store answers",
+    "guardrails": "ccproxy has no guardrails",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """Deployments that become one entry."""
+
+    name: str
+    settings: dict[str, str] = field(repr=False)
+    keys: list[str] = field(repr=False)
+    models: dict[str, str] = field(default_factory=dict)
+    """The name that clients send, by the model at the provider."""
+
+
+def import_litellm_config(document: Mapping[str, Any], build: ImportBuilder) -> None:
+    """Import a config.yaml."""
+    build.tool = TOOL
+    deployments = document.get("model_list")
+    if not isinstance(deployments, list):
+        build.fail("has no model_list", "name the config.yaml of LiteLLM's proxy")
+    variables = table_of(document, "environment_variables")
+    build.environ = {**{str(one): str(value) for one, value in variables.items()}, **build.environ}
+    common = dict(_common_settings(document, build))
+    groups: dict[tuple[object, ...], _Group] = {}
+    for number, deployment in enumerate(deployments, 1):
+        if not isinstance(deployment, dict):
+            build.leave_out(f"deployment {number}", "it is not a mapping")
+        else:
+            _add_deployment(deployment, groups, build)
+    labels: dict[str, str] = {}
+    for group in _merged(groups.values()):
+        settings = {**common, **group.settings, **_tiers(group)}
+        label = build.add(group.name, settings, key=",".join(group.keys), models=[*group.models])
+        labels |= dict.fromkeys(group.models.values(), label)
+        _note_names(group, label, build)
+    for name, others in _fallbacks(document):
+        build.fall_back(labels.get(name, ""), [labels.get(other, "") for other in others])
+    for section in _SECTIONS[1:]:
+        build.leave_out_rest(table_of(document, section), _SETTINGS, _REASONS)
+    build.leave_out_rest(document, _SECTIONS, _REASONS)
+
+
+def _common_settings(
+    document: Mapping[str, Any], build: ImportBuilder
+) -> Iterator[tuple[str, str]]:
+    """Yield the settings that every entry gets."""
+    general = table_of(document, "general_settings")
+    key = text_of(general, "master_key")
+    if key.startswith("os.environ/"):
+        key = build.environ.get(key.removeprefix("os.environ/"), "")
+    if key:
+        yield s.ANTHROPIC_API_KEY.name, key
+    for section in ("router_settings", "litellm_settings"):
+        table = table_of(document, section)
+        if timeout := text_of(table, "request_timeout", "timeout"):
+            yield s.REQUEST_TIMEOUT.name, timeout
+        if retries := text_of(table, "num_retries"):
+            yield s.MAX_RETRIES.name, retries
+
+
+def _add_deployment(
+    deployment: Mapping[str, Any], groups: dict[tuple[object, ...], _Group], build: ImportBuilder
+) -> None:
+    """Add a deployment to the group of its address and key."""
+    parameters = table_of(deployment, "litellm_params")
+    name = text_of(deployment, "model_name")
+    prefix, slash, model = text_of(parameters, "model").partition("/")
+    if text_of(parameters, "custom_llm_provider") or not slash:
+        model = f"{prefix}{slash}{model}"
+        prefix = text_of(parameters, "custom_llm_provider") or "openai"
+    what = name or model or "a deployment"
+    mode = text_of(table_of(deployment, "model_info"), "mode")
+    if mode not in ("", "chat", "responses", "completion"):
+        build.leave_out(what, f"its mode is {mode}; Claude Code needs chat models")
+        return
+    if reason := names("litellm_logins").get(prefix):
+        build.leave_out(what, reason)
+        return
+    try:
+        settings = _settings_of(prefix, parameters, mode)
+    except ValueError as error:
+        build.leave_out(what, str(error))
+        return
+    build.leave_out_rest(
+        {f"{what}: {one}": None for one in parameters.keys() - {*_PARAMETERS}}, (), {}
+    )
+    key = _key_of(prefix, parameters)
+    group = groups.setdefault(
+        (*sorted(settings.items()), key), _Group(name=prefix, settings=settings, keys=[key])
+    )
+    if model and "*" not in model:
+        group.models.setdefault(model, name)
+
+
+def _settings_of(prefix: str, parameters: Mapping[str, Any], mode: str) -> dict[str, str]:
+    """
+    Return the settings of a deployment, except key and models.
+
+    Raises:
+        ValueError: If ccproxy has no such provider, or its address is not valid.
+
+    """
+    preset = names("litellm_providers").get(prefix, "")
+    address = text_of(parameters, "api_base", "base_url")
+    settings = {s.PROVIDER.name: preset} if preset else {}
+    if address and not address.startswith("os.environ/"):
+        # Without a path, LiteLLM's own API of Ollama; its OpenAI-compatible one is below /v1.
+        settings |= provider_settings(address)
+        if preset and s.PROVIDER.name not in provider_settings(address):
+            settings[s.PROVIDER.name] = preset
+    elif not preset:
+        raise ValueError(f'the provider "{prefix}" has no preset, and api_base is not set')
+    if version := text_of(parameters, "api_version"):
+        settings[s.AZURE_API_VERSION.name] = version
+    for setting, name in (
+        (s.MAX_TOKENS_LIMIT, "max_tokens"),
+        (s.KEY_PER_MINUTE, "rpm"),
+        (s.REQUEST_TIMEOUT, "timeout"),
+        (s.MAX_RETRIES, "num_retries"),
+    ):
+        if value := text_of(parameters, name):
+            settings[setting.name] = value
+    for name, value in table_of(parameters, "extra_headers").items():
+        settings[f"{s.HEADER_PREFIX}{str(name).upper().replace('-', '_')}"] = str(value)
+    return {**settings, **({s.PROVIDER_API.name: mode} if mode == "responses" else {})}
+
+
+def _key_of(prefix: str, parameters: Mapping[str, Any]) -> str:
+    """Return the key, or the variable in which LiteLLM looks for it."""
+    variable = names("litellm_keys").get(prefix, f"{prefix.upper()}_API_KEY")
+    return text_of(parameters, "api_key") or f"os.environ/{variable}"
+
+
+def _merged(groups: Any) -> list[_Group]:  # noqa: ANN401 - the values of a dict
+    """Return the groups; those with the same address and models, but another key, are one."""
+    merged: dict[tuple[object, ...], _Group] = {}
+    for group in groups:
+        identity = (*sorted(group.settings.items()), *sorted(group.models.items()))
+        first = merged.setdefault(identity, group)
+        # Two references to variables cannot be one value of the env file.
+        if first is not group and not any("/" in key for key in (*first.keys, *group.keys)):
+            first.keys += group.keys
+        elif first is not group:
+            merged[(*identity, *group.keys)] = group
+    return [*merged.values()]
+
+
+def _tiers(group: _Group) -> dict[str, str]:
+    """Return the models of the tiers: those whose names say so, else the first one."""
+    if not group.models:
+        return {}
+    tiers: dict[str, str] = {}
+    for model, name in group.models.items():
+        if "claude" in name.lower():
+            tiers.setdefault(tier_named_in(name), model)
+    first = next(iter(group.models))
+    big = tiers.get("big") or tiers.get("middle") or first
+    return {
+        s.BIG_MODEL.name: big,
+        s.MIDDLE_MODEL.name: tiers.get("middle") or big,
+        s.SMALL_MODEL.name: tiers.get("small") or big,
+    }
+
+
+def _note_names(group: _Group, label: str, build: ImportBuilder) -> None:
+    """Note the names under which clients know the models."""
+    for model, name in group.models.items():
+        if label and name not in ("", model) and "claude" not in name.lower():
+            build.leave_out(f"the name {name}", f"the model is {label}:{model} in ccproxy")
+
+
+def _fallbacks(document: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for section in ("litellm_settings", "router_settings"):
+        chains = table_of(document, section).get("fallbacks")
+        for chain in chains if isinstance(chains, list) else ():
+            for name, others in chain.items() if isinstance(chain, dict) else ():
+                yield str(name), texts_of(others)

@@ -1,0 +1,225 @@
+"""
+claude-code-router: config.json, and the same document in the database of its later versions.
+
+`Providers` are entries, `Router` names a provider and a model for each kind of request. Requests
+come in at the entry of the default provider, so its routing rules are those of `Router`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ccproxy.cli.importers.builder import (
+    ImportBuilder,
+    names,
+    provider_settings,
+    same_models,
+    table_of,
+    text_of,
+    texts_of,
+)
+from ccproxy.config import settings as s
+
+TOOL = "claude-code-router"
+_RULES = {
+    "background": "background",
+    "think": "thinking",
+    "webSearch": "web_search",
+    "image": "image",
+}
+_ROUTER_KEYS = (*_RULES, "default", "longContext", "longContextThreshold", "fallback")
+_TOP_KEYS = (
+    *("Providers", "providers", "Router", "router", "APIKEY", "PROXY_URL", "API_TIMEOUT_MS"),
+    "fallback",
+)
+_PROVIDER_KEYS = (
+    *("name", "api_base_url", "baseUrl", "baseurl", "api_key", "apiKey", "apikey"),
+    *("models", "transformer", "enabled"),
+)
+_ROUTER_REASON = "ccproxy has no such rule: see [routes.LABEL] in the documentation of routing"
+_REASONS = {
+    "HOST": "an entry listens on 127.0.0.1; HOST in its env file changes that",
+    "PORT": "each entry has a port of its own",
+    "LOG": "ccproxy always logs: ccproxy logs",
+    "LOG_LEVEL": "each env file may set LOG_LEVEL",
+    "CUSTOM_ROUTER_PATH": "it is a program; [routes.LABEL] and [routes.LABEL.agents] replace it",
+    "REWRITE_SYSTEM_PROMPT": "ccproxy does not change the system prompt",
+    "StatusLine": "ccproxy has a status line of its own: ccproxy statusline --install",
+    "NON_INTERACTIVE_MODE": "not needed",
+    "transformers": "they are programs of claude-code-router",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """`PROVIDER,MODEL` of a route."""
+
+    provider: str
+    model: str
+
+    @classmethod
+    def parse(cls, value: object) -> _Target | None:
+        provider, comma, model = (value if isinstance(value, str) else "").partition(",")
+        return cls(provider.strip(), model.strip()) if comma and model.strip() else None
+
+
+def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> None:
+    """Import a config.json."""
+    build.tool = TOOL
+    providers = document.get("Providers", document.get("providers"))
+    if not isinstance(providers, list):
+        build.fail("has no list of Providers", "name the config.json of claude-code-router")
+    router = table_of(document, "Router", "router")
+    targets = {rule: target for rule in router if (target := _Target.parse(router[rule]))}
+    labels: dict[str, str] = {}
+    for number, provider in enumerate(providers, 1):
+        if not isinstance(provider, dict):
+            build.leave_out(f"provider {number}", "it is not an object")
+        elif provider.get("enabled") is False:
+            build.leave_out(text_of(provider, "name") or f"provider {number}", "it is disabled")
+        else:
+            name = text_of(provider, "name") or f"provider-{number}"
+            common = _common_settings(document, build)
+            labels[name] = _import_provider(name, provider, targets, common, build)
+    default = targets.get("default")
+    home = labels.get(default.provider, "") if default else ""
+    build.route(home, dict(_routes(router, targets, labels, build)))
+    build.fall_back(home, _fallbacks(document, router, labels))
+    build.leave_out_rest(document, _TOP_KEYS, _REASONS)
+    unknown = {f"Router.{rule}": None for rule in router if rule not in _ROUTER_KEYS}
+    build.leave_out_rest(unknown, (), dict.fromkeys(unknown, _ROUTER_REASON))
+
+
+def _common_settings(document: Mapping[str, Any], build: ImportBuilder) -> dict[str, str]:
+    """Return the settings of the whole file, which every entry gets."""
+    timeout = document.get("API_TIMEOUT_MS")
+    seconds = f"{timeout / 1000:g}" if isinstance(timeout, int | float) else ""
+    values = {
+        s.ANTHROPIC_API_KEY.name: text_of(document, "APIKEY"),
+        s.UPSTREAM_PROXY.name: text_of(document, "PROXY_URL"),
+        s.REQUEST_TIMEOUT.name: seconds,
+    }
+    client_key = values[s.ANTHROPIC_API_KEY.name]
+    variable = client_key.strip("${}")
+    if client_key.startswith("$"):
+        values[s.ANTHROPIC_API_KEY.name] = build.environ.get(variable, "")
+    return {name: value for name, value in values.items() if value}
+
+
+def _import_provider(
+    name: str,
+    provider: Mapping[str, Any],
+    targets: Mapping[str, _Target],
+    common: Mapping[str, str],
+    build: ImportBuilder,
+) -> str:
+    """Add one of the Providers; return its label, "" if it was left out."""
+    transformers = dict(_transformers(provider, name, build))
+    known = names("router_transformers")
+    models = texts_of(provider.get("models"))
+    big = _model_for("default", name, targets) or next(iter(models), "")
+    small = _model_for("background", name, targets) or big
+    try:
+        settings = {
+            **common,
+            **provider_settings(
+                text_of(provider, "api_base_url", "baseUrl", "baseurl"),
+                api="messages" if transformers.keys() & {*known["messages"]} else "",
+                own_api=bool(transformers.keys() & {*known["own_api"]}),
+            ),
+            **same_models(big),
+        }
+    except ValueError as error:
+        build.leave_out(name, f"api_base_url {error}")
+        return ""
+    if small:
+        settings[s.SMALL_MODEL.name] = small
+    limit = text_of(transformers.get("maxtoken", {}), "max_tokens")
+    if limit:
+        settings[s.MAX_TOKENS_LIMIT.name] = limit
+    body = {**transformers.get("customparams", {})}
+    for options in transformers.values():
+        if routing := table_of(options, "provider"):
+            body["provider"] = routing
+    if body:
+        settings[s.EXTRA_BODY.name] = json.dumps(body, ensure_ascii=False)
+    build.leave_out_rest(
+        {f"{name}.{key}": None for key in provider.keys() - {*_PROVIDER_KEYS}}, (), {}
+    )
+    keys = texts_of(
+        next((provider[one] for one in ("api_key", "apiKey", "apikey") if one in provider), "")
+    )
+    routed = [target.model for target in targets.values() if target.provider == name]
+    return build.add(name, settings, key=",".join(keys), models=(*models, *routed))
+
+
+def _model_for(rule: str, provider: str, targets: Mapping[str, _Target]) -> str:
+    target = targets.get(rule)
+    return target.model if target is not None and target.provider == provider else ""
+
+
+def _transformers(
+    provider: Mapping[str, Any], name: str, build: ImportBuilder
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the transformers of a provider with their options; those of one model are left out."""
+    table = table_of(provider, "transformer")
+    known = names("router_transformers")
+    needless = {*known["conversion"], *known["messages"]}
+    for key, value in table.items():
+        used = value if key == "use" else table_of(table, key).get("use")
+        for item in used if isinstance(used, list) else ():
+            parts = item if isinstance(item, list) else [item]
+            transformer = str(parts[0]) if parts else ""
+            options = parts[1] if len(parts) > 1 and isinstance(parts[1], dict) else {}
+            lower = transformer.lower()
+            if key == "use" and lower in (*needless, "maxtoken", "customparams"):
+                yield lower, options
+            elif lower not in needless:
+                where = f"{name}: transformer {transformer}"
+                reason = "it is a program of claude-code-router"
+                if key != "use":
+                    where, reason = f"{where} of {key}", "a setting holds for a whole entry"
+                build.leave_out(where, reason)
+
+
+def _routes(
+    router: Mapping[str, Any],
+    targets: Mapping[str, _Target],
+    labels: Mapping[str, str],
+    build: ImportBuilder,
+) -> Iterator[tuple[str, str | dict[str, str | int]]]:
+    """Yield the routing rules of the default provider's entry."""
+    for rule in (*_RULES, "longContext"):
+        target = targets.get(rule)
+        if target is None:
+            if router.get(rule):
+                build.leave_out(f"Router.{rule}", "it is not PROVIDER,MODEL")
+            continue
+        label = labels.get(target.provider, "")
+        if not label:
+            build.leave_out(f"Router.{rule}", f"{target.provider} was not imported")
+            continue
+        model = f"{label}:{target.model}"
+        if rule in _RULES:
+            yield _RULES[rule], model
+            continue
+        over = router.get("longContextThreshold", 60000)
+        yield (
+            "long_context",
+            {"over": over if type(over) is int and over > 0 else 60000, "model": model},
+        )
+
+
+def _fallbacks(
+    document: Mapping[str, Any], router: Mapping[str, Any], labels: Mapping[str, str]
+) -> list[str]:
+    chains = (router.get("fallback"), table_of(document, "fallback").get("default"))
+    targets = [_Target.parse(text) for chain in chains for text in _listed(chain)]
+    return [labels.get(target.provider, "") for target in targets if target is not None]
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,318 @@
+"""
+cc-switch: its database, its export in SQL, and the config.json of its first versions.
+
+Each provider of Claude Code or Codex is an entry. Gemini CLI and the other programs that cc-switch
+configures have no use for a proxy of Claude Code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ccproxy.cli.importers.builder import (
+    ImportBuilder,
+    names,
+    provider_settings,
+    table_of,
+    text_of,
+)
+from ccproxy.cli.importers.document import check_bounds, failure
+from ccproxy.config import settings as s
+
+if TYPE_CHECKING:
+    import sqlite3
+
+TOOL = "cc-switch"
+SQL_HEADER = b"-- CC Switch SQLite"
+_MOST_ROWS = 500
+_MOST_BYTES = 2**18
+"""Of the settings of one provider."""
+_MOST_STEPS = 20_000_000
+_STEPS_PER_CHECK = 10_000
+"""Instructions of SQLite."""
+_APPS = ("claude", "codex")
+_STATEMENT = re.compile(
+    r"""'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|;"""
+)
+_PROVIDERS = re.compile(
+    r'\s*(?:CREATE TABLE(?: IF NOT EXISTS)?|INSERT(?: OR \w+)? INTO)\s+"?providers\b', re.IGNORECASE
+)
+_TIERS = (
+    (s.BIG_MODEL, ("ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_MODEL")),
+    (s.MIDDLE_MODEL, ("ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_MODEL")),
+    (
+        s.SMALL_MODEL,
+        ("ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_MODEL"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchProvider:
+    """One provider as cc-switch stores it."""
+
+    app: str
+    name: str
+    settings: Mapping[str, Any] = field(repr=False)
+    meta: Mapping[str, Any] = field(repr=False)
+    is_current: bool
+    in_failover: bool
+
+
+def import_switch_providers(providers: Iterable[SwitchProvider], build: ImportBuilder) -> None:
+    """Import the providers of Claude Code and Codex."""
+    build.tool = TOOL
+    seen: dict[tuple[str, ...], str] = {}
+    queue: dict[str, bool] = {}
+    skipped: dict[str, int] = {}
+    for provider in providers:
+        if provider.app not in _APPS:
+            skipped[provider.app] = skipped.get(provider.app, 0) + 1
+            continue
+        settings, key = _settings_of(provider, build)
+        if not settings:
+            continue
+        identity = (*(f"{name}={value}" for name, value in sorted(settings.items())), key)
+        if identity in seen:
+            build.leave_out(
+                f"{provider.name} ({provider.app})", f"it is the same as {seen[identity]}"
+            )
+            continue
+        label = build.add(provider.name, settings, key=key)
+        if label:
+            seen[identity] = label
+        if label and provider.in_failover and provider.app == "claude":
+            queue[label] = provider.is_current
+    for app, count in skipped.items():
+        build.leave_out(f"{count} of {app}", "only providers of Claude Code and Codex are imported")
+    first = next(
+        (label for label, is_current in queue.items() if is_current), next(iter(queue), "")
+    )
+    build.fall_back(first, queue)
+
+
+def _settings_of(provider: SwitchProvider, build: ImportBuilder) -> tuple[dict[str, str], str]:
+    """Return the settings of *provider* and its key; no settings if it is left out."""
+    name = f"{provider.name} ({provider.app})"
+    if text_of(provider.meta, "providerType") or table_of(provider.meta, "authBinding").get(
+        "authProvider"
+    ):
+        build.leave_out(name, "it uses a login that cc-switch keeps, not a key")
+        return {}, ""
+    try:
+        if provider.app == "codex":
+            return _codex_settings(provider)
+        return _claude_settings(provider)
+    except ValueError as error:
+        build.leave_out(name, str(error))
+        return {}, ""
+
+
+def _claude_settings(provider: SwitchProvider) -> tuple[dict[str, str], str]:
+    env = table_of(provider.settings, "env")
+    address = text_of(env, "ANTHROPIC_BASE_URL")
+    if not address:
+        raise ValueError("it has no ANTHROPIC_BASE_URL: it is the login of Claude Code")
+    formats = names("switch_formats")
+    dialect = text_of(provider.meta, "apiFormat") or "anthropic"
+    if dialect not in formats:
+        raise ValueError(f'its format "{dialect}" is none that ccproxy converts')
+    settings = provider_settings(address, api=formats[dialect])
+    for setting, variables in _TIERS:
+        if model := text_of(env, *variables):
+            settings[setting.name] = re.sub(r"\s*\[1m\]$", "", model, flags=re.IGNORECASE)
+    if timeout := text_of(env, "API_TIMEOUT_MS"):
+        settings[s.REQUEST_TIMEOUT.name] = f"{float(timeout) / 1000:g}"
+    return settings, text_of(env, "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY")
+
+
+def _codex_settings(provider: SwitchProvider) -> tuple[dict[str, str], str]:
+    config = tomllib.loads(text_of(provider.settings, "config"))
+    chosen = text_of(config, "model_provider")
+    server = table_of(table_of(config, "model_providers"), chosen)
+    address = text_of(server, "base_url")
+    key = text_of(table_of(provider.settings, "auth"), "OPENAI_API_KEY")
+    if not address:
+        raise ValueError("it has no base_url: it is the login of Codex")
+    dialect = "responses" if text_of(server, "wire_api") == "responses" else "chat"
+    settings = provider_settings(address, api=dialect)
+    if model := text_of(config, "model"):
+        settings |= dict.fromkeys(
+            (s.BIG_MODEL.name, s.MIDDLE_MODEL.name, s.SMALL_MODEL.name), model
+        )
+    return settings, key or text_of(server, "experimental_bearer_token")
+
+
+# Reading the three forms.
+
+
+def providers_in_config(document: Mapping[str, Any]) -> Iterator[SwitchProvider]:
+    """Yield the providers of the config.json of versions before 3.8."""
+    for app in document:
+        manager = table_of(document, app)
+        for identifier, row in table_of(manager, "providers").items():
+            if isinstance(row, dict):
+                yield SwitchProvider(
+                    app=app,
+                    name=text_of(row, "name") or identifier,
+                    settings=table_of(row, "settingsConfig"),
+                    meta=table_of(row, "meta"),
+                    is_current=manager.get("current") == identifier,
+                    in_failover=row.get("inFailoverQueue") is True,
+                )
+
+
+def is_switch_config(document: Mapping[str, Any]) -> bool:
+    """Return True if *document* is the config.json of an early version."""
+    return any("providers" in table_of(document, app) for app in _APPS)
+
+
+def providers_in_dump(sql: str, file: Path) -> list[SwitchProvider]:
+    """
+    Return the providers of an export; only its statements about this table are run, in memory.
+
+    Raises:
+        ConfigError: If the statements fail, or do more than to fill a table.
+
+    """
+    import sqlite3
+
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.set_authorizer(_authorize)
+        try:
+            with _limited(connection):
+                for statement in filter(_PROVIDERS.match, _statements(sql)):
+                    connection.execute(statement)
+            connection.set_authorizer(None)
+            return _rows(connection, file)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise failure(file, f"cannot be read: {error}", "export it again") from error
+
+
+def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
+    """
+    Read a database of cc-switch or claude-code-router, without changing anything.
+
+    Returns the providers of cc-switch, or None, and the document of claude-code-router, or None.
+
+    Raises:
+        ConfigError: If it is damaged.
+
+    """
+    import sqlite3
+
+    error: sqlite3.Error | None = None
+    # "immutable" also opens a database in a folder that cannot be written, but ignores its log.
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            address = f"file:{quote(str(file.resolve()))}?{mode}"
+            with closing(sqlite3.connect(address, uri=True)) as connection:
+                return _read(connection, file)
+        except sqlite3.Error as caught:
+            error = caught
+    raise failure(file, f"cannot be read: {error}", "close the program that uses it") from error
+
+
+def _read(
+    connection: sqlite3.Connection, file: Path
+) -> tuple[list[SwitchProvider] | None, str | None]:
+    connection.execute("PRAGMA trusted_schema = OFF")
+    listed = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 1000")
+    tables = {name for (name,) in listed}
+    if "providers" in tables:
+        return _rows(connection, file), None
+    if "app_config" not in tables:
+        return None, None
+    query = "SELECT value_json FROM app_config WHERE key = 'default' AND length(value_json) <= ?"
+    with _limited(connection):
+        row = connection.execute(query, (2**20,)).fetchone()
+    return None, str(row[0]) if row else None
+
+
+def _rows(connection: sqlite3.Connection, file: Path) -> list[SwitchProvider]:
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(providers)")}
+    optional = [
+        one if one in columns else f"NULL AS {one}"
+        for one in ("meta", "is_current", "in_failover_queue", "sort_index")
+    ]
+    query = (
+        f"SELECT app_type, name, settings_config, {', '.join(optional)} FROM providers "  # noqa: S608
+        "WHERE length(settings_config) <= ? ORDER BY app_type, sort_index, name LIMIT ?"
+    )
+    with _limited(connection):
+        rows = connection.execute(query, (_MOST_BYTES, _MOST_ROWS)).fetchall()
+    return [
+        SwitchProvider(
+            app=str(app),
+            name=str(name),
+            settings=_object(settings, file),
+            meta=_object(meta, file),
+            is_current=bool(current),
+            in_failover=bool(failover),
+        )
+        for app, name, settings, meta, current, failover, _ in rows
+    ]
+
+
+def _object(text: object, file: Path) -> Mapping[str, Any]:
+    """Return the JSON object in a column; an empty one if there is none."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return check_bounds(value, file) if isinstance(value, dict) else {}
+
+
+@contextmanager
+def _limited(connection: sqlite3.Connection) -> Iterator[None]:
+    """Stop statements that run for too long: the schema of a damaged file may do anything."""
+    steps = 0
+
+    def is_over() -> bool:
+        nonlocal steps
+        steps += _STEPS_PER_CHECK
+        return steps > _MOST_STEPS
+
+    connection.set_progress_handler(is_over, _STEPS_PER_CHECK)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _authorize(action: int, _: str | None, name: str | None, *__: str | None) -> int:
+    """Allow to create and fill one table; SQLite stores its schema in tables of its own."""
+    import sqlite3
+
+    allowed = {
+        sqlite3.SQLITE_CREATE_TABLE,
+        sqlite3.SQLITE_CREATE_INDEX,  # of the primary key
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_TRANSACTION,
+        sqlite3.SQLITE_UPDATE,
+    }
+    if action == sqlite3.SQLITE_FUNCTION:
+        return sqlite3.SQLITE_OK if name in ("datetime", "unistr") else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+
+
+def _statements(sql: str) -> Iterator[str]:
+    """Yield the statements of *sql*, split at semicolons outside of texts and comments."""
+    start = 0
+    for match in _STATEMENT.finditer(sql):
+        if match[0] == ";":
+            yield sql[start : match.end()]
+            start = match.end()
+        elif match[0].startswith("--") and not sql[start : match.start()].strip():
+            start = match.end()
+    yield sql[start:]
