@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotRunning
@@ -18,6 +18,7 @@ from ccproxy.ipc.control_messages import (
     KeysRequest,
     ModelsRequest,
     OfferedModels,
+    Request,
     SessionReply,
     SessionRequest,
 )
@@ -29,6 +30,8 @@ from ccproxy.supervisor.sockets.unix_socket import (
     ask_worker,
 )
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
+
+T = TypeVar("T")
 
 LIMIT = 5.0
 """Seconds that a worker may take to answer."""
@@ -53,22 +56,9 @@ def ask_about_keys(
     """
     request = KeysRequest(action=action, id=key_id)
     limit = TEST_LIMIT if action == "test" else LIMIT
-    replies: list[KeysReply] = []
-    late: AnswerTimeout | None = None
-    for record in running_processes(fleet, label):
-        try:
-            replies.append(ask_worker(record.control, request, KeysReply, timeout=limit))
-        except WorkerRefused as error:
-            raise CcproxyError(f"{label}: {error}\n  fix: ccproxy keys {label}") from error
-        except AnswerTimeout as error:
-            late = error
-            continue
-        except NoAnswer:
-            continue
-        if action in ("list", "test"):
-            break
-    if not replies:
-        raise _no_answer(label, late)
+    fix = f"\n  fix: ccproxy keys {label}"
+    answers = _answers(fleet, label, lambda: request, KeysReply, timeout=limit, fix=fix)
+    replies = [next(answers)] if action in ("list", "test") else [*answers]
     unsaved = next((reply.unsaved for reply in replies if reply.unsaved), "")
     return replace(replies[0], unsaved=unsaved)
 
@@ -82,19 +72,7 @@ def offered_models(fleet: Fleet, label: str) -> tuple[str, ...]:
         CcproxyError: If the provider does not list its models.
 
     """
-    late: AnswerTimeout | None = None
-    for record in running_processes(fleet, label):
-        try:
-            return ask_worker(
-                record.control, ModelsRequest(), OfferedModels, timeout=LIST_LIMIT
-            ).names
-        except WorkerRefused as error:
-            raise CcproxyError(f"{label}: {error}") from error
-        except AnswerTimeout as error:
-            late = error
-        except NoAnswer:
-            continue
-    raise _no_answer(label, late)
+    return next(_answers(fleet, label, ModelsRequest, OfferedModels, timeout=LIST_LIMIT)).names
 
 
 def inspected_request(fleet: Fleet, label: str, request_id: str) -> InspectReply:
@@ -161,25 +139,16 @@ def switch_session(
         CcproxyError: If the processes do not answer, or one refuses.
 
     """
-    result: SessionReply | None = None
-    late: AnswerTimeout | None = None
-    for record in running_processes(fleet, label):
-        request = SessionRequest(proxy=proxy, history=history)
-        try:
-            reply = ask_worker(record.control, request, SessionReply, timeout=LIMIT)
-        except WorkerRefused as error:
-            raise CcproxyError(f"{label}: {error}") from error
-        except AnswerTimeout as error:
-            late = error
-            continue
-        except NoAnswer:
-            continue
-        if result is None or reply.unsaved:
-            result = reply
-            # All processes get the result of a toggle, regardless of their own state.
-            proxy = None if proxy is None else "on" if reply.proxy else "off"
-    if result is None:
-        raise _no_answer(label, late)
+
+    def request() -> SessionRequest:
+        return SessionRequest(proxy=proxy, history=history)
+
+    answers = _answers(fleet, label, request, SessionReply, timeout=LIMIT)
+    result = next(answers)
+    # All processes get the result of a toggle, regardless of their own state.
+    proxy = None if proxy is None else "on" if result.proxy else "off"
+    for reply in answers:
+        result = reply if reply.unsaved else result
     return result
 
 
@@ -195,6 +164,34 @@ def running_processes(fleet: Fleet, label: str) -> list[WorkerRecord]:
         if record is not None and "~" not in path.name and record.belongs_to(fleet.home)
     ]
     return _of_label(records, label) or _of_label(running_records(fleet), label)
+
+
+def _answers(
+    fleet: Fleet,
+    label: str,
+    request: Callable[[], Request],
+    kind: type[T],
+    *,
+    timeout: float,
+    fix: str = "",
+) -> Iterator[T]:
+    """Yield the answer of each process; raise if one refuses, or if none answers."""
+    late: AnswerTimeout | None = None
+    has_answer = False
+    for record in running_processes(fleet, label):
+        try:
+            answer = ask_worker(record.control, request(), kind, timeout=timeout)
+        except WorkerRefused as error:
+            raise CcproxyError(f"{label}: {error}{fix}") from error
+        except AnswerTimeout as error:
+            late = error
+        except NoAnswer:  # it has ended since its record was read
+            continue
+        else:
+            has_answer = True
+            yield answer
+    if not has_answer:
+        raise _no_answer(label, late)
 
 
 def _of_label(records: Iterable[WorkerRecord], label: str) -> list[WorkerRecord]:
