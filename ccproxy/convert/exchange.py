@@ -46,6 +46,7 @@ class Exchange:
     Attributes:
         requested: The model name that the client sent; the answer repeats it.
         model: The model that answers.
+        message_id: The id of the answer.
         api: The dialect of the request to the provider.
         body: What is sent to the provider.
         headers: Headers of the request that depend on its content.
@@ -80,7 +81,7 @@ class Exchange:
         self.streams = bool(request.stream)
         request.max_tokens = rules.clamp(request.max_tokens)
         self._rules = rules
-        self._message_id = message_id
+        self.message_id = message_id
         self._request_id = request_id
         self._request = request
         self._filtered = (*dropped, *filtered)
@@ -125,11 +126,16 @@ class Exchange:
         return self._request
 
     @cached_property
+    def input_estimate(self) -> int:
+        """The number of input tokens that the answer begins with."""
+        return self._rules.calibration.apply(self.model, self._estimate)
+
+    @cached_property
     def _context(self) -> AnswerContext:
         rules, converted = self._rules, self._converted
         thinking, choice = self._request.thinking, self._request.tool_choice
         return AnswerContext(
-            message_id=self._message_id,
+            message_id=self.message_id,
             model=self.requested,
             target=self._target,
             signer=rules.signer,
@@ -139,7 +145,7 @@ class Exchange:
             omit_thinking=thinking is not None and thinking.display == "omitted",
             single_call=choice is not None and choice.disable_parallel_tool_use is True,
             known_ids=converted.known_ids,
-            input_estimate=rules.calibration.apply(self.model, self._estimate),
+            input_estimate=self.input_estimate,
         )
 
     @cached_property

@@ -72,6 +72,15 @@ class SessionRequest:
     op: Literal["session"] = "session"
     proxy: Literal["on", "off", "toggle"] | None = None
     history: Literal["on", "off"] | None = None
+    recording: Literal["on", "off"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """Plays the recorded exchange *id* through the conversion; returns a `ReplayReply`."""
+
+    op: Literal["replay"] = "replay"
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +152,7 @@ Request = (
     | ClientSessionRequest
     | InspectRequest
     | ModelsRequest
+    | ReplayRequest
 )
 REQUESTS: Mapping[str, type[Request]] = {
     "state": StateRequest,
@@ -156,6 +166,7 @@ REQUESTS: Mapping[str, type[Request]] = {
     "client_session": ClientSessionRequest,
     "inspect": InspectRequest,
     "models": ModelsRequest,
+    "replay": ReplayRequest,
 }
 
 
@@ -440,6 +451,23 @@ class SessionReply:
     """Where requests go in bypass mode."""
     unsaved: str = ""
     """Why a change is not on disk, so that a restart undoes it; empty if it is."""
+    recording_s: int = 0
+    """For how many seconds exchanges will still be recorded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReply:
+    """What differs between a recorded exchange and today's conversion."""
+
+    ok: bool = True
+    request: tuple[str, ...] = ()
+    """The lines of a comparison of the requests to the provider; none if they are equal."""
+    answer: tuple[str, ...] = ()
+    """The same for the client's answer."""
+    bytes: int = 0
+    """The size of the client's answer, if it was compared."""
+    note: str = ""
+    """What was not compared, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -506,6 +534,7 @@ Reply = (
     | ClientSessionState
     | InspectReply
     | OfferedModels
+    | ReplayReply
 )
 
 

@@ -32,11 +32,15 @@ class Overrides:
     """Whether conversations are recorded; None: as the env file sets it."""
     export: str = ""
     """The name of the export file to which turns are appended."""
+    records_until: float = 0.0
+    """Seconds since the epoch until which exchanges are recorded."""
 
 
 NO_OVERRIDES = Overrides()
 # The names in the file, which have been the same since the first version.
-_FIELDS = {"is_off": "is_bypassed", "history": "history", "file": "export"}
+_FIELDS = {"is_off": "is_bypassed", "history": "history", "file": "export"} | {
+    "records_until": "records_until"
+}
 
 
 def overrides_path(state: Path, label: str) -> Path:
@@ -78,6 +82,7 @@ def _overrides(fields: Mapping[str, Any]) -> Overrides:
         (overrides.is_bypassed, bool),
         (overrides.history, bool | None),
         (overrides.export, str),
+        (overrides.records_until, float | int),
     )
     if not all(isinstance(value, kind) for value, kind in checks):
         raise TypeError("a field has the wrong type")

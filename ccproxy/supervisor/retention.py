@@ -10,6 +10,7 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.logs import prune
 from ccproxy.store.history import prune_turns
+from ccproxy.store.recordings import prune_recordings
 from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.supervisor.journal import Journal
 
@@ -45,7 +46,7 @@ class Retention:
         if jump := self._clock.jump():
             self._journal("cleanup.skipped", level="warning", reason=describe_jump(jump))
             return
-        for clean in (self._clean_logs, self._clean_history):
+        for clean in (self._clean_logs, self._clean_history, self._clean_recordings):
             try:
                 clean()
             except (OSError, CcproxyError, sqlite3.Error) as error:
@@ -56,6 +57,10 @@ class Retention:
         if removed:
             size = sum(one.size for one in removed)
             self._journal("logs.removed", archives=len(removed), bytes=size)
+
+    def _clean_recordings(self) -> None:
+        if recordings := prune_recordings(self._state):
+            self._journal("recordings.removed", recordings=recordings)
 
     def _clean_history(self) -> None:
         if turns := prune_turns(self._state):

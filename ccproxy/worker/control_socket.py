@@ -33,6 +33,7 @@ from ccproxy.ipc.control_messages import (
     ModelsRequest,
     OfferedModels,
     Refusal,
+    ReplayRequest,
     Reply,
     Request,
     RequestsRequest,
@@ -45,6 +46,7 @@ from ccproxy.ipc.control_messages import (
 from ccproxy.logs import LogFile
 from ccproxy.routing.retirement import NOTICE_DAYS, retirements
 from ccproxy.worker.accounting.account_rows import account_rows
+from ccproxy.worker.admin.replay import replay
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.session_report import client_session_state
@@ -180,6 +182,8 @@ class ControlSocket:
                 return found or Refusal(error="the bodies of this request are not kept (INSPECT)")
             case ModelsRequest():
                 return await self._offered_models()
+            case ReplayRequest(id=recording_id):
+                return await self._replay(recording_id)
             case DrainRequest():
                 return self._drain(request.seconds)
             case _:
@@ -231,6 +235,16 @@ class ControlSocket:
         except NoSmallAnswer as error:
             return Refusal(error=f"no list of models: {error}")
         return OfferedModels(names=tuple(names))
+
+    async def _replay(self, recording_id: str) -> Reply:
+        worker = self._worker
+        try:
+            recording = worker.session.recorder.find(recording_id)
+        except (OSError, ValueError) as error:
+            return Refusal(error=f"the recording cannot be read: {error}")
+        if recording is None:
+            return Refusal(error=f"there is no recording {recording_id}")
+        return await asyncio.to_thread(replay, recording, worker.rules)
 
     async def _forget(self) -> Reply:
         worker = self._worker

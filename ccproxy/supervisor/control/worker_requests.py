@@ -18,6 +18,8 @@ from ccproxy.ipc.control_messages import (
     KeysRequest,
     ModelsRequest,
     OfferedModels,
+    ReplayReply,
+    ReplayRequest,
     Request,
     SessionReply,
     SessionRequest,
@@ -102,6 +104,19 @@ def inspected_request(fleet: Fleet, label: str, request_id: str) -> InspectReply
     raise CcproxyError(f"{label}: {refusal}\n  fix: {fix}") from refusal
 
 
+def replay_recording(fleet: Fleet, label: str, recording_id: str) -> ReplayReply:
+    """
+    Have a process of the entry replay a recorded exchange.
+
+    Raises:
+        NotRunning: If no process of the entry runs.
+        CcproxyError: If it cannot be replayed.
+
+    """
+    request = ReplayRequest(id=recording_id)
+    return next(_answers(fleet, label, lambda: request, ReplayReply, timeout=LIST_LIMIT))
+
+
 def forget_refusals(fleet: Fleet, label: str) -> bool:
     """
     Have every process of the entry delete the learned refusals; return False if none runs.
@@ -130,6 +145,7 @@ def switch_session(
     *,
     proxy: Literal["on", "off", "toggle"] | None = None,
     history: Literal["on", "off"] | None = None,
+    recording: Literal["on", "off"] | None = None,
 ) -> SessionReply:
     """
     Change the switches that are not None, in every process of the entry, and return them all.
@@ -141,7 +157,7 @@ def switch_session(
     """
 
     def request() -> SessionRequest:
-        return SessionRequest(proxy=proxy, history=history)
+        return SessionRequest(proxy=proxy, history=history, recording=recording)
 
     answers = _answers(fleet, label, request, SessionReply, timeout=LIMIT)
     result = next(answers)

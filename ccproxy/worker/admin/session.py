@@ -25,6 +25,7 @@ from ccproxy.store.writer import Note
 from ccproxy.worker.accounting.usage_counter import UsageCounter
 from ccproxy.worker.admin.bypass import Bypass
 from ccproxy.worker.admin.client_sessions import ClientSessions
+from ccproxy.worker.admin.exchange_recorder import ExchangeRecorder
 from ccproxy.worker.admin.history_recorder import HistoryRecorder
 from ccproxy.worker.admin.inspector import Inspector
 from ccproxy.worker.admin.session_switches import SessionSwitches
@@ -39,6 +40,7 @@ class Session:
     usage: UsageCounter
     history: HistoryRecorder
     inspector: Inspector
+    recorder: ExchangeRecorder
     bypass: Bypass
     switches: SessionSwitches
     clients: ClientSessions
@@ -47,7 +49,7 @@ class Session:
     @property
     def keeps_bodies(self) -> bool:
         """True if the bodies of a request that begins now are wanted."""
-        return self.history.is_on or self.inspector.inspects
+        return self.history.is_on or self.inspector.inspects or self.recorder.is_on
 
     def note(self, record: AccessRecord, headers: Mapping[str, str]) -> Used | None:
         """Count and record a finished request; None if another worker answered it."""
@@ -64,6 +66,7 @@ class Session:
             )
         self.clients.count(record, used)
         self.history.note(record, headers=headers, ended=time.time())
+        self.recorder.note(record)
         self.inspector.note_request(record)
         return used
 
@@ -84,18 +87,22 @@ class Session:
             unsaved.append(await self.switches.enable_history())
         elif request.history is not None:
             unsaved.append(await self.switches.disable_history())
-        elif request.proxy is None and self.history.is_on:
+        elif request.proxy is None and request.recording is None and self.history.is_on:
             await self.history.flush()
+        if request.recording is not None:
+            unsaved.append(await self.switches.switch_recording(on=request.recording == "on"))
         return SessionReply(
             proxy=not self.bypass.is_active,
             history=self.history.is_on,
             goes_to=self.bypass.url,
+            recording_s=round(self.recorder.seconds_left),
             unsaved=next(filter(None, unsaved), ""),
         )
 
     async def close(self) -> None:
         """Write what is pending and close everything."""
         await self.bypass.close()
+        await self.recorder.close()
         await asyncio.to_thread(self.usage.close)
         await asyncio.to_thread(self.history.close)
 
@@ -124,6 +131,7 @@ def make_session(
         history=config.history,
         inspect=inspector.inspects,
     )
+    recorder = ExchangeRecorder(config, home / "state", redact=redact, log=log)
     history = HistoryRecorder(home, config.label, redact=redact, on=config.history, warn=warn)
     bypass = Bypass(
         config.transparent_url,
@@ -135,11 +143,13 @@ def make_session(
         usage=UsageCounter(config, writer=usage_writer(home / "state", warn=warn)),
         history=history,
         inspector=inspector,
+        recorder=recorder,
         bypass=bypass,
         switches=SessionSwitches(
             overrides_path(home / "state", config.label),
             history,
             bypass,
+            recorder,
             history_setting=config.history,
             warn=warn,
             note=inspector.note,

@@ -1,5 +1,5 @@
 """
-The run-time switches of an entry, bypass and history, shared by all its processes.
+The run-time switches of an entry, bypass, history and recording, shared by all its processes.
 
 A process that changes a switch writes it to the file of `config/overrides.py`; every process looks
 there before each request, so the switches also survive a restart. If the file cannot be written, a
@@ -9,12 +9,14 @@ switch applies to this process only; the user is told why.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ccproxy.store.overrides import NO_OVERRIDES, Overrides, change_overrides, read_overrides
 from ccproxy.store.writer import Note
 from ccproxy.worker.admin.bypass import Bypass
+from ccproxy.worker.admin.exchange_recorder import RECORDING_SECONDS, ExchangeRecorder
 from ccproxy.worker.admin.history_recorder import HistoryRecorder
 from ccproxy.worker.watched_file import Watched
 
@@ -27,6 +29,7 @@ class SessionSwitches:
         path: Path,
         history: HistoryRecorder,
         bypass: Bypass,
+        recorder: ExchangeRecorder,
         *,
         history_setting: bool,
         warn: Note,
@@ -35,6 +38,7 @@ class SessionSwitches:
         self._path = path
         self._history = history
         self._bypass = bypass
+        self._recorder = recorder
         self._history_setting = history_setting
         self._warn = warn
         self._note = note
@@ -74,7 +78,14 @@ class SessionSwitches:
         self._note("config", history="off")
         return unsaved
 
-    async def _save(self, **changes: bool | str | None) -> str:
+    async def switch_recording(self, *, on: bool) -> str:
+        """Record exchanges for a day from now, or no more."""
+        self._recorder.until = time.time() + RECORDING_SECONDS if on else 0.0
+        unsaved = await self._save(records_until=self._recorder.until)
+        self._note("config", recording="on" if on else "off")
+        return unsaved
+
+    async def _save(self, **changes: bool | str | float | None) -> str:
         try:
             overrides = await asyncio.to_thread(change_overrides, self._path, changes)
         except OSError as error:
@@ -87,5 +98,6 @@ class SessionSwitches:
     def _apply(self, overrides: Overrides) -> None:
         self._applied = overrides
         self._bypass.is_active = overrides.is_bypassed
+        self._recorder.until = overrides.records_until
         on = self._history_setting if overrides.history is None else overrides.history
         self._history.follow(on=on, name=overrides.export)

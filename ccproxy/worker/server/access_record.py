@@ -18,6 +18,7 @@ from ccproxy.errors import Problem
 from ccproxy.ipc.activity import CacheLoss, FailedAttempt
 from ccproxy.worker.accounting.payers import Shares
 from ccproxy.worker.log.lines import RequestLog
+from ccproxy.worker.upstream.taped_answer import TapedAnswer
 
 MAX_CAPTURED = 8 * 1024 * 1024
 """Bytes of a response that are kept for history and inspection."""
@@ -71,6 +72,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     is_probe: bool = False
     """Whether it is logged at DEBUG only."""
     bodies: Bodies | None = None
+    tapes: list[TapedAnswer] = []
+    """The provider's answers, while exchanges are recorded."""
     status: int = 0
     error: str | None = None
     """The Messages API's error type that the client got, or `client_left`."""

@@ -20,6 +20,7 @@ from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.upstream.provider_client import Outgoing, ProviderAnswer
+from ccproxy.worker.upstream.taped_answer import TapedAnswer
 from ccproxy.worker.worker import Worker
 
 ANTHROPIC_KEY_PREFIX = "sk-ant-"
@@ -208,7 +209,7 @@ def session_of(request: ClientRequest, exchange: ModelExchange) -> SessionRef | 
 @asynccontextmanager
 async def sent(
     request: ClientRequest, exchange: ConvertedExchange
-) -> AsyncIterator[ProviderAnswer]:
+) -> AsyncIterator[ProviderAnswer | TapedAnswer]:
     """
     Send a converted request and return its answer.
 
@@ -229,7 +230,12 @@ async def sent(
                 "request.revised", model=exchange.model, api=exchange.api, reason=problem.message
             )
     try:
-        yield answer
+        if worker.session.recorder.is_on and isinstance(exchange, Exchange):
+            taped = TapedAnswer(exchange, answer)
+            request.record.tapes.append(taped)
+            yield taped
+        else:
+            yield answer
     finally:
         await pending.__aexit__(None, None, None)
 

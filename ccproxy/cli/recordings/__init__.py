@@ -1,0 +1,1 @@
+"""Recorded exchanges as test cases without private text."""

@@ -1,0 +1,97 @@
+"""
+Records whole exchanges for `ccproxy replay`, while the user has switched that on.
+
+The path of a request only appends references to what it has anyway; a thread masks keys and writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.redaction import Redactor
+from ccproxy.store.recordings import (
+    MAX_RECORDING,
+    Recording,
+    find_recording,
+    save_recording,
+)
+from ccproxy.worker.server.access_record import AccessRecord
+from ccproxy.worker.upstream.taped_answer import masked
+
+RECORDING_SECONDS = 24 * 3600.0
+"""How long a switched-on recorder records; a forgotten one ends."""
+
+
+class ExchangeRecorder:
+    """Records the exchanges of one worker until `until`, a time of the wall clock."""
+
+    def __init__(
+        self, config: WorkerConfig, state: Path, *, redact: Redactor, log: FilteringBoundLogger
+    ) -> None:
+        self.until = 0.0
+        self._label = config.label
+        self._provider = config.provider
+        self._state = state
+        self._redact = redact
+        self._log = log
+        self._writes: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_on(self) -> bool:
+        """True while exchanges are recorded."""
+        return self.seconds_left > 0
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds for which exchanges will still be recorded."""
+        return max(0.0, self.until - time.time()) if self.until else 0.0
+
+    def note(self, record: AccessRecord) -> None:
+        """Record a finished request whose answers were taped."""
+        if not record.tapes:
+            return
+        size = sum(tape.size for tape in record.tapes)
+        size += len(record.request_body) + len(record.response_body)
+        if size > MAX_RECORDING:
+            self._log.warning("recording.too_large", request=record.request_id, bytes=size)
+            return
+        # The bodies are read now: the inspector cuts them.
+        task = asyncio.create_task(self._save(record, record.request_body, record.response_body))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    def find(self, recording_id: str) -> Recording | None:
+        """Return a recording; raises as `find_recording` does."""
+        return find_recording(self._state, recording_id)
+
+    async def close(self) -> None:
+        """Write what is pending."""
+        await asyncio.gather(*self._writes)
+
+    async def _save(self, record: AccessRecord, request: bytes, answer: bytes) -> None:
+        try:
+            await asyncio.to_thread(self._write, record, request, answer)
+        except OSError as error:
+            self._log.warning("recording.failed", request=record.request_id, reason=str(error))
+
+    def _write(self, record: AccessRecord, request: bytes, answer: bytes) -> None:
+        recording = Recording(
+            id=record.request_id,
+            label=self._label,
+            provider=self._provider,
+            at=record.started_at,
+            path=record.path,
+            requested=record.requested,
+            stream=record.stream,
+            status=record.status,
+            error=record.error or "",
+            request=masked(request, self._redact),
+            answer=masked(answer, self._redact),
+            calls=tuple(tape.call(self._redact) for tape in record.tapes),
+        )
+        save_recording(self._state, recording)

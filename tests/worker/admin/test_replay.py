@@ -1,0 +1,148 @@
+"""Recorded exchanges: what is kept, and what a replay finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import msgspec
+import pytest
+
+from ccproxy.ipc.control_messages import Refusal
+from ccproxy.store.recordings import find_recording, prune_recordings, recordings
+from ccproxy.worker.admin.exchange_recorder import RECORDING_SECONDS
+from ccproxy.worker.admin.replay import replay
+from tests.fleet import eventually
+from tests.messages import prompt
+from tests.provider import chunk, completion, failure, stream, tool_call
+
+READ = {"name": "Read", "input_schema": {"type": "object", "properties": {"path": {}}}}
+ANSWERS = {
+    "whole": completion("Hi", reasoning="Hm", tool_calls=[tool_call("Read", {"path": "/a"})]),
+    "chunks": stream(
+        chunk(reasoning_content="Hm "), chunk("He"), chunk("llo ☃"),
+        chunk(finish="stop"),
+    ),
+}  # fmt: skip
+
+
+async def recorded(proxy, tmp_path, count=1):
+    state = tmp_path / "state"
+    return await eventually(
+        lambda: len(found := list(recordings(state, "Test"))) >= count and found
+    )
+
+
+@pytest.fixture
+def recording(start):
+    async def begin(**settings):
+        proxy = await start(**settings)
+        assert await proxy.worker.session.switches.switch_recording(on=True) == ""
+        return proxy
+
+    return begin
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_a_replay_is_byte_equal(recording, provider, tmp_path, api, streamed, kind):
+    if api == "responses" and kind == "chunks":
+        pytest.skip("chunks are of Chat Completions")
+    provider.script(ANSWERS[kind])
+    proxy = await recording(PROVIDER_API=api)
+    await proxy.ask(prompt(tools=[READ], stream=streamed))
+    (made,) = await recorded(proxy, tmp_path)
+    # What the worker learns later changes nothing.
+    proxy.worker.rules.calibration.learn(made.calls[0].model, estimated=1000, reported=2000)
+    reply = replay(made, proxy.worker.rules)
+    assert (reply.request, reply.answer, reply.note) == ((), (), "")
+    assert reply.bytes > 100
+
+
+async def test_a_recording_is_private_and_has_no_keys(recording, provider, tmp_path):
+    secret = "sk-" + "a" * 30
+    provider.script(
+        stream(chunk(content=secret[:9]), chunk(content=f"{secret}"), chunk(finish="stop"))
+    )
+    proxy = await recording()
+    await proxy.ask(prompt(f"my key {secret}", stream=True))
+    (made,) = await recorded(proxy, tmp_path)
+    (path,) = (tmp_path / "state" / "recordings" / "test").glob("*.json")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert secret.encode() not in msgspec.json.encode(
+        msgspec.to_builtins(made, builtin_types=(bytes,))
+    )
+    assert [made.status, made.stream, made.requested] == [200, True, "claude-opus-4-1"]
+
+
+async def test_differences_are_shown(recording, provider, tmp_path):
+    provider.script(completion("Hi"))
+    proxy = await recording()
+    await proxy.ask(prompt())
+    (made,) = await recorded(proxy, tmp_path)
+    (call,) = made.calls
+    body = json.dumps({**json.loads(call.body), "n": 2}).encode()
+    old = msgspec.structs.replace(call, body=body, message_id="msg_old")
+    reply = replay(msgspec.structs.replace(made, calls=(old,)), proxy.worker.rules)
+    assert any('"n": 2' in line for line in reply.request)
+    assert any("msg_old" in line for line in reply.answer)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"asked": b'{"model": "m"}'}, "the request is refused"),
+        ({"pieces": ()}, ""),
+    ],
+    ids=["a request", "no answer"],
+)
+async def test_what_cannot_be_converted(recording, provider, tmp_path, change, expected):
+    provider.script(completion("Hi"))
+    proxy = await recording()
+    await proxy.ask(prompt(stream=True))
+    (made,) = await recorded(proxy, tmp_path)
+    broken = msgspec.structs.replace(made.calls[0], **change)
+    reply = replay(msgspec.structs.replace(made, calls=(broken,)), proxy.worker.rules)
+    assert expected in "".join(reply.request)
+    assert reply.request or reply.answer
+    several = msgspec.structs.replace(made, calls=made.calls * 2)
+    assert "several answers" in replay(several, proxy.worker.rules).note
+    assert isinstance(replay(msgspec.structs.replace(made, calls=()), proxy.worker.rules), Refusal)
+
+
+async def test_off_records_nothing(start, provider, tmp_path):
+    provider.script(completion("Hi"))
+    proxy = await start()
+    await proxy.ask(prompt())
+    assert not (tmp_path / "state" / "recordings").exists()
+    await proxy.worker.session.switches.switch_recording(on=True)
+    assert 0 < proxy.worker.session.recorder.seconds_left <= RECORDING_SECONDS
+    await proxy.worker.session.switches.switch_recording(on=False)
+    assert not proxy.worker.session.recorder.is_on
+
+
+async def test_refused_requests_and_large_ones_are_not_recorded(recording, provider, monkeypatch):
+    proxy = await recording()
+    provider.script(failure(401))
+    await proxy.ask(prompt())
+    provider.script(completion("Hi"))
+    monkeypatch.setattr("ccproxy.worker.admin.exchange_recorder.MAX_RECORDING", 10)
+    await proxy.ask(prompt())
+    assert (await proxy.logged("recording.too_large"))["bytes"] > 10
+    assert proxy.lines("recording.failed") == []
+
+
+async def test_recordings_are_deleted_after_a_day(recording, provider, tmp_path):
+    provider.script(completion("Hi"))
+    proxy = await recording()
+    await proxy.ask(prompt())
+    (made,) = await recorded(proxy, tmp_path)
+    (path,) = (tmp_path / "state" / "recordings" / "test").glob("*.json")
+    assert find_recording(tmp_path / "state", made.id) == made
+    assert find_recording(tmp_path / "state", "../x") is None
+    assert prune_recordings(tmp_path / "state") == 0
+    old = time.time() - 25 * 3600
+    os.utime(path, (old, old))
+    assert prune_recordings(tmp_path / "state") == 1
