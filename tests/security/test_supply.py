@@ -118,6 +118,16 @@ def test_the_wheel_is_reproducible(wheels):
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_the_wheel_has_every_file_of_the_package(wheels):
+    """A data file that package-data does not name fails in an installed ccproxy only."""
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        names = {name for name in wheel.namelist() if name.startswith("ccproxy/")}
+    files = [path for path in (ROOT / "ccproxy").rglob("*") if path.is_file()]
+    assert names == {
+        str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts
+    }
+
+
 def test_a_wheel_runs_nothing_by_being_installed(wheels):
     """No .pth file, no script except the commands, nothing outside the package."""
     with zipfile.ZipFile(wheels[0]) as wheel:
@@ -128,7 +138,7 @@ def test_a_wheel_runs_nothing_by_being_installed(wheels):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ccproxy"}
     assert len(tops) == 2
     assert {name.rpartition(".")[2] for name in names if name.startswith("ccproxy/")} == {
-        *("json", "py", "toml", "tsx", "typed"),
+        *("css", "html", "js", "json", "py", "svg", "toml", "tsx", "typed"),
     }
     assert commands.splitlines() == [
         "[console_scripts]",
