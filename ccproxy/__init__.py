@@ -17,4 +17,4 @@ listening socket, a readiness pipe and control sockets. `docs/architecture.md` d
 packages.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

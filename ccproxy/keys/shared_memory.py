@@ -244,10 +244,9 @@ def _merge(own: PoolState, shared: PoolState, process: int, uses: Uses) -> None:
     *uses* are the counts of uses before that.
     """
     for name, mine in own.keys.items():
-        count = mine.flights.get(process)  # before the next line: *mine* may become the shared one
         key = shared.keys.setdefault(name, mine)
         key.flights.pop(process, None)
-        if count:
+        if count := mine.flights.get(process):
             key.flights[process] = count
         key.turn = max(key.turn, mine.turn)
         key.disabled |= mine.disabled

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from ccproxy.cli.main import cli
+from ccproxy.cli.service import install
 from ccproxy.config.fleet import load_fleet
 
 TABLE = """\
@@ -139,3 +140,28 @@ def read_only():
     if not Path("/usr/bin/unshare").exists() or run("/tmp", "/bin/true").returncode:
         pytest.skip("nothing may be mounted here")
     return lambda folder, *args: run(folder, *command(*args))
+
+
+FAKE = """#!/bin/sh
+if [ "$1" = --version ]; then echo "systemd ${VERSION:-255} (255.4-1)"; exit; fi
+echo "$(basename "$0") $*" >> "$CALLS"
+exit ${FAILS:-0}
+"""
+CRONTAB = """#!/bin/sh
+if [ "$1" = -l ]; then cat "$CRONTAB_FILE"; else cat > "$CRONTAB_FILE"; fi
+"""
+
+
+@pytest.fixture
+def machine(tmp_path_factory, monkeypatch):
+    """A PATH with service managers that only record their arguments."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name, text in {"systemctl": FAKE, "launchctl": FAKE, "crontab": CRONTAB}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "tab").write_bytes(b"")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("CALLS", str(folder / "calls"))
+    monkeypatch.setenv("CRONTAB_FILE", str(folder / "tab"))
+    monkeypatch.setattr(install, "SYSTEM_UNITS", tmp_path_factory.mktemp("etc"))
+    return folder

@@ -15,30 +15,6 @@ import pytest
 from ccproxy.cli.service import install as service
 from ccproxy.cli.service.systemd import table_of
 
-FAKE = """#!/bin/sh
-if [ "$1" = --version ]; then echo "systemd ${VERSION:-255} (255.4-1)"; exit; fi
-echo "$(basename "$0") $*" >> "$CALLS"
-exit ${FAILS:-0}
-"""
-CRONTAB = """#!/bin/sh
-if [ "$1" = -l ]; then cat "$CRONTAB_FILE"; else cat > "$CRONTAB_FILE"; fi
-"""
-
-
-@pytest.fixture
-def machine(tmp_path_factory, monkeypatch):
-    """A PATH with service managers that only record their arguments."""
-    folder = tmp_path_factory.mktemp("bin")
-    for name, text in {"systemctl": FAKE, "launchctl": FAKE, "crontab": CRONTAB}.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    (folder / "tab").write_bytes(b"")
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setenv("CALLS", str(folder / "calls"))
-    monkeypatch.setenv("CRONTAB_FILE", str(folder / "tab"))
-    monkeypatch.setattr(service, "SYSTEM_UNITS", tmp_path_factory.mktemp("etc"))
-    return folder
-
 
 def calls(machine) -> list[str]:
     file = machine / "calls"

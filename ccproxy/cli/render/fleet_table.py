@@ -62,7 +62,7 @@ def status_text(
 
 
 def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
-    facts = [_version(status, rows)]
+    facts = [version_text(status, rows)]
     if status.supervisor is not None:
         facts.append(f"up {format_duration(status.supervisor.uptime_s)}")
         facts.append(f"supervisor pid {status.supervisor.pid}")
@@ -76,7 +76,7 @@ def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
     return f"{' · '.join(facts)}   config {tilde(fleet.file)}"
 
 
-def _version(status: FleetStatus, rows: Sequence[Row]) -> str:
+def version_text(status: FleetStatus, rows: Sequence[Row]) -> str:
     """Return the installed version, and what is running if that is another one."""
     running = {row.version for row in rows if row.version}
     if status.supervisor is not None:

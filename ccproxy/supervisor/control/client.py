@@ -185,7 +185,7 @@ def request(
         _replace_broken_supervisor(fleet)
     reply = _ask_until_answered(fleet, command, on_progress)
     if reply.ending:
-        _wait_until_gone(fleet, reply.supervisor)
+        wait_until_gone(fleet, reply.supervisor)
     elif op == "reload" and reply.ok:
         _replace_old_supervisor(fleet, reply.supervisor)
     if reply.kind:
@@ -237,7 +237,7 @@ def _replace(fleet: Fleet, info: SupervisorInfo) -> None:
         _ask(fleet, ControlCommand(op="leave"), timeout=START_LIMIT)
     except NoAnswer:
         return
-    _wait_until_gone(fleet, info)
+    wait_until_gone(fleet, info)
     ensure_supervisor(fleet, command="ccproxy reload")
 
 
@@ -335,7 +335,7 @@ def _is_serving(fleet: Fleet) -> bool:
     return reply is not None and reply.ok
 
 
-def _wait_until_gone(fleet: Fleet, info: SupervisorInfo) -> None:
+def wait_until_gone(fleet: Fleet, info: SupervisorInfo) -> None:
     """Wait a moment for an ending supervisor, because the next start needs its lock."""
     deadline = time.monotonic() + 2.0
     while time.monotonic() < deadline:

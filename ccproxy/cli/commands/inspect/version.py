@@ -10,8 +10,11 @@ from importlib.metadata import version as installed_version
 import click
 
 from ccproxy import __version__
-from ccproxy.cli.command import Command
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import show
+from ccproxy.cli.selection import open_readable_part
+from ccproxy.errors import CcproxyError
 
 LIBRARIES = ("aiohttp", "msgspec", "uvloop", "click", "psutil", "structlog")
 
@@ -23,10 +26,16 @@ LIBRARIES = ("aiohttp", "msgspec", "uvloop", "click", "psutil", "structlog")
     is_flag=True,
     help="Print JSON, with the versions of Python and the libraries.",
 )
-def version(*, as_json: bool) -> None:
-    """Show the version."""
+@click.pass_obj
+def version(options: Options, *, as_json: bool) -> None:
+    """
+    Show the installed version, and what is running if that is another one.
+
+    After an upgrade the running processes go on with the code they have loaded until they are
+    replaced.
+    """
     if not as_json:
-        show(f"ccproxy {__version__}")
+        show(_with_running_version(options))
         return
     facts = {
         "schema": 1,
@@ -36,6 +45,19 @@ def version(*, as_json: bool) -> None:
         "libraries": {name: _version_of(name) for name in LIBRARIES},
     }
     show(json.dumps(facts, indent=2))
+
+
+def _with_running_version(options: Options) -> str:
+    try:
+        fleet, _ = open_readable_part(options)
+    except CcproxyError:
+        return f"ccproxy {__version__}"  # no fleet, or none that can be read
+    # Slow to load; `version --json` and `--help` do not need it.
+    from ccproxy.cli.render.fleet_table import version_text
+    from ccproxy.supervisor.control.client import fleet_status
+
+    status = fleet_status(fleet)
+    return callable_here(version_text(status, status.proxies))
 
 
 def _version_of(library: str) -> str | None:

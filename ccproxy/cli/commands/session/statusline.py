@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,7 +11,6 @@ from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.errors import UsageError
-from ccproxy.files import read_json, write_atomically
 
 
 @click.command(
@@ -41,6 +37,7 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
         user_settings_file,
         write_user_settings,
     )
+    from ccproxy.cli.session.replaced_line import ReplacedLine, remove_status_line
     from ccproxy.cli.session.status_setting import (
         is_ours,
         status_command,
@@ -68,36 +65,12 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
         raise UsageError(f"stdin is not a terminal, so statusline cannot ask\n  fix: {fix}")
     if not yes:
         click.confirm(f"Change statusLine in {tilde(settings)}?", abort=True, err=True)
-    replaced = ReplacedLine(fleet.state / "claude", settings)
     if install:
-        replaced.keep(line)
+        ReplacedLine(fleet.state, settings).keep(line)
         program = status_program(sys.executable, fleet.home)
         document["statusLine"] = status_setting(program, status_command(line))
-    elif (before := replaced.take()) is not None:
-        document["statusLine"] = before
-    write_user_settings(settings, document)
+        write_user_settings(settings, document)
+    else:
+        remove_status_line(fleet.state, settings)
     undo = "ccproxy statusline --uninstall" if install else "ccproxy statusline --install"
     show(f"Changed statusLine in {tilde(settings)}.  Undo:  {undo}")
-
-
-class ReplacedLine:
-    """The `statusLine` of a settings file that --install has replaced."""
-
-    def __init__(self, folder: Path, settings: Path) -> None:
-        self._path = folder / "statusline.saved"
-        self._name = str(settings)
-
-    def keep(self, line: object) -> None:
-        """Save *line*; None if there was none."""
-        write_atomically(self._path, json.dumps({**self._read(), self._name: line}) + "\n")
-
-    def take(self) -> object:
-        """Return the saved line; None if there is none."""
-        return self._read().get(self._name)
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            lines = read_json(self._path)
-        except (OSError, ValueError):
-            return {}
-        return lines if isinstance(lines, dict) else {}

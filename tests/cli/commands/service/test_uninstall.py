@@ -1,0 +1,99 @@
+"""`ccproxy uninstall`: what is listed is removed, everything else stays."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def installed(home, machine, ccproxy):
+    """A fleet with a service, both cron lines, a status line around the user's own, and state."""
+    (machine / "tab").write_bytes(b"0 5 * * * backup\n")
+    settings().parent.mkdir()
+    own = {"type": "command", "command": "my-line"}
+    settings().write_text(json.dumps({"statusLine": own, "model": "opus"}))
+    for words in (
+        ("install-service", "--systemd"),
+        ("install-service", "--cron"),
+        ("cleanup", "--install-cron"),
+        ("statusline", "--install", "--yes"),
+    ):
+        assert ccproxy(*words).exit_code == 0
+    for name in ("state/usage.db", "pids/Kimi-K2.json", "logs/Kimi-K2.log", "logs/mine.txt"):
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text("x")
+    return home
+
+
+def settings() -> Path:
+    return Path(os.environ["HOME"], ".claude/settings.json")
+
+
+def unit() -> Path:
+    return Path(os.environ["HOME"], ".config/systemd/user/ccproxy.service")
+
+
+def test_everything_is_listed_first_and_removed(installed, machine, ccproxy):
+    done = ccproxy("uninstall", "--yes")
+    assert done.exit_code == 0, done.stderr
+    for line in (
+        "remove the service ~/.config/systemd/user/ccproxy.service",
+        'remove the line "ccproxy start" of your crontab',
+        'remove the line "ccproxy cleanup" of your crontab',
+        "remove the status line in ~/.claude/settings.json",
+        "delete logs/Kimi-K2.log",
+        "Kept: ccproxy.toml and the env files",
+        "pipx uninstall ccproxy-fleet",
+    ):
+        assert line in done.stdout
+    assert not unit().exists()
+    assert (machine / "tab").read_bytes() == b"0 5 * * * backup\n"
+    own = {"type": "command", "command": "my-line"}
+    assert json.loads(settings().read_text()) == {"statusLine": own, "model": "opus"}
+    assert sorted(path.name for path in installed.iterdir()) == ["ccproxy.toml", "envs", "logs"]
+    assert [path.name for path in (installed / "logs").iterdir()] == ["mine.txt"]
+    again = ccproxy("uninstall", "--yes")
+    assert "Nothing is installed, and there is no state." in again.stdout
+
+
+def test_state_can_be_kept(installed, ccproxy):
+    assert ccproxy("uninstall", "--yes", "--keep-state").exit_code == 0
+    assert not unit().exists()
+    assert (installed / "state/usage.db").exists()
+    assert (installed / "logs/Kimi-K2.log").exists()
+
+
+def test_a_dry_run_removes_nothing(installed, machine, ccproxy):
+    tab = (machine / "tab").read_bytes()
+    done = ccproxy("uninstall", "--dry-run")
+    assert "Nothing was removed." in done.stdout
+    assert unit().exists()
+    assert (machine / "tab").read_bytes() == tab
+    assert (installed / "state/usage.db").exists()
+
+
+def test_without_a_terminal_it_needs_yes(installed, ccproxy):
+    done = ccproxy("uninstall")
+    assert (done.exit_code, "--yes" in done.stderr) == (2, True)
+    assert unit().exists()
+
+
+def test_the_status_line_of_another_fleet_stays(installed, ccproxy, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "ccproxy.toml").write_text((installed / "ccproxy.toml").read_text())
+    done = ccproxy("-c", other / "ccproxy.toml", "uninstall", "--yes")
+    assert done.exit_code == 0, done.stderr
+    assert unit().exists()
+    assert "ccproxy.statusline" in settings().read_text()
+
+
+def test_links_in_the_state_are_not_followed(installed, ccproxy, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "precious").write_text("x")
+    (installed / "state/link").symlink_to(other)
+    assert ccproxy("uninstall", "--yes").exit_code == 0
+    assert (other / "precious").exists()
