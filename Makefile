@@ -18,7 +18,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-pythons test-claude test-codex coverage lint format docs bench llama lock sbom audit clean
+.PHONY: help run stop status test test-pythons test-claude test-codex coverage lint format docs bench llama lock sbom audit release clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -27,6 +27,7 @@ help:
 	@echo "make lint    ruff and mypy        make bench   the benchmark"
 	@echo "make docs    write the pages that come from the code, and build the site in dist/site"
 	@echo "make lock    update the pins      make sbom    list packages   make audit   find known vulnerabilities"
+	@echo "make release builds wheel, sdist and SBOM in dist/, and checks them"
 	@echo "make stop    stop the fleet       make clean   delete everything that make created"
 
 run: $(VENV)/installed
@@ -120,6 +121,21 @@ sbom: $(UV)
 	PYTHONWARNINGS=ignore $(UV) tool run --quiet $(OLD_ENOUGH) --from cyclonedx-bom cyclonedx-py requirements requirements.lock \
 		--pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json
 	@echo "dist/sbom.cdx.json"
+
+# The files of a release. The second build must be the same, byte by byte; only the package registry is
+# asked. Publishing is the work of .github/workflows/release.yml.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' ccproxy/__init__.py)
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+release: $(UV)
+	@grep -q '^## \[$(VERSION)\] - ' CHANGELOG.md || { echo "CHANGELOG.md has no section [$(VERSION)]" >&2; exit 1; }
+	rm -rf dist/release && mkdir -p dist/release
+	$(UV) build --quiet --out-dir dist/release
+	$(UV) build --quiet --wheel --out-dir dist/release/again
+	cmp dist/release/*.whl dist/release/again/*.whl
+	rm -r dist/release/again
+	$(UV) tool run --quiet $(OLD_ENOUGH) twine check --strict dist/release/*.whl dist/release/*.tar.gz
+	@$(MAKE) --no-print-directory sbom && mv dist/sbom.cdx.json dist/release/
+	@ls -l dist/release
 
 # Strict: a package that cannot be looked up is an error.
 audit: $(UV)
