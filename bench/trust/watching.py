@@ -1,4 +1,4 @@
-"""Streams that are watched: what `top` and watchers of events cost a worker."""
+"""Streams that are watched: what `ui`, `top` and watchers of events cost a worker."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ ROUNDS = 5
 WATCHERS = 5
 STATUS_SECONDS = 4.0
 TOP_SECONDS = 2.0
+"""Of `top` and of `ui`, which is one reader whatever number of pages is open."""
+VIEWS = 2
 _STAMP = re.compile(rb"at-(\d+)-")
 
 
 async def watched_streams() -> list[Figure]:
-    """500 streams with `top` and 5 watchers, compared with 500 streams alone."""
+    """500 streams with `ui`, `top` and 5 watchers, compared with 500 streams alone."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -59,7 +61,7 @@ async def watched_streams() -> list[Figure]:
         noise = (min(one.cpu for one in control) / cpu[0] - 1) * 100
         note = f"{cpu[0]:.1f}, then {cpu[1]:.1f} µs; without watchers again {noise:+.1f} %"
         lag_note = f"{lags[0]:.1f}, then {lags[1]:.1f} ms"
-        expected = ROUNDS * STREAMS * 2 * (WATCHERS + 1)
+        expected = ROUNDS * STREAMS * 2 * (WATCHERS + VIEWS)
         return [
             at_most("per cent more CPU time of the worker per chunk", round(more, 2), 2, note),
             at_most("ms more in the slowest hundredth", round(lags[1] - lags[0], 1), 5, lag_note),
@@ -92,7 +94,7 @@ async def _round(worker: Worker) -> Round:
 
 @asynccontextmanager
 async def _watching(worker: Worker, lines: list[int]) -> AsyncIterator[None]:
-    """Read all events by `top` and the watchers, and ask for the state as they do."""
+    """Read all events by `ui`, `top` and the watchers, and ask for the state as they do."""
 
     async def watch() -> None:
         reader, writer = await asyncio.open_unix_connection(worker.control, limit=2**20)
@@ -109,9 +111,9 @@ async def _watching(worker: Worker, lines: list[int]) -> AsyncIterator[None]:
             await worker.reason()
             await asyncio.sleep(seconds)
 
-    tasks = [asyncio.ensure_future(watch()) for _ in range(WATCHERS + 1)]
+    tasks = [asyncio.ensure_future(watch()) for _ in range(WATCHERS + VIEWS)]
     tasks += [asyncio.ensure_future(ask(STATUS_SECONDS)) for _ in range(WATCHERS)]
-    tasks.append(asyncio.ensure_future(ask(TOP_SECONDS)))
+    tasks += [asyncio.ensure_future(ask(TOP_SECONDS)) for _ in range(VIEWS)]
     await asyncio.sleep(0.2)
     try:
         yield

@@ -20,9 +20,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ccproxy.cli.render.terminal import show
+from ccproxy.cli.exit_codes import exit_code_of
+from ccproxy.cli.render.error_text import error_text
+from ccproxy.cli.render.terminal import print_error, show
 from ccproxy.cli.top.fleet_view import FleetView
 from ccproxy.config.fleet import Fleet, read_fleet
+from ccproxy.errors import CcproxyError, PortInUse
 from ccproxy.files import write_atomically
 from ccproxy.ui.fleet_feed import FleetFeed
 from ccproxy.ui.sign_in import CODE_SECONDS, SignIn
@@ -42,9 +45,9 @@ def main() -> None:
     fleet, _ = read_fleet(options.config)
     try:
         asyncio.run(_serve(fleet, port=options.port, opens=options.open))
-    except OSError as error:
-        fix = "choose another one, or none: ccproxy ui"
-        sys.exit(f"Error: port {options.port}: {error.strerror}\n  fix: {fix}")
+    except CcproxyError as error:
+        print_error(error_text(error))
+        sys.exit(exit_code_of(error))
 
 
 async def _serve(fleet: Fleet, *, port: int, opens: bool) -> None:
@@ -54,10 +57,10 @@ async def _serve(fleet: Fleet, *, port: int, opens: bool) -> None:
         await asyncio.to_thread(view.start)
         feed = FleetFeed(view)
         app = WebApp(fleet.file, feed, sign_in, port=lambda: port)
-        runner = web.AppRunner(app.application(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(app.application(), access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, HOST, port).start()
+            await _listen(runner, port)
             port = runner.addresses[0][1]
             feeding = asyncio.create_task(feed.run())
             link = _Link(fleet, sign_in, lambda: f"http://{HOST}:{port}/")
@@ -68,6 +71,14 @@ async def _serve(fleet: Fleet, *, port: int, opens: bool) -> None:
         finally:
             feed.close()
             await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, port: int) -> None:
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+    except OSError as error:
+        text = f"cannot listen on {HOST}:{port}: {error.strerror}"
+        raise PortInUse(f"{text}\n  fix: choose another port, or none: ccproxy ui") from error
 
 
 class _Link:

@@ -9,7 +9,7 @@ again and gets everything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -47,7 +47,7 @@ class FleetFeed:
             if self._readers:
                 self._send(self._view.snapshot())
 
-    async def messages(self) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the whole content, then what changes, as server-sent events."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_PENDING)
         self._readers.add(queue)

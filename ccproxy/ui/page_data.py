@@ -88,6 +88,7 @@ def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
     reported = one.input + one.cached + one.written if one else 0
     return {
         "request": one,
+        "input_cost": _input_cost(fleet, label, one) if one else None,
         "blocks": prompt_blocks(bodies.request, reported=reported),
         "is_cut": bodies.is_cut,
         "client_body": bodies.request,
@@ -99,6 +100,20 @@ def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
 def _request_of(fleet: Fleet, label: str, request_id: str) -> RequestTimeline | None:
     found = recent_requests(fleet, [label], RequestsRequest(limit=1, id=request_id))
     return next((one for one in found.finished if one.id == request_id), None)
+
+
+def _input_cost(fleet: Fleet, label: str, one: RequestTimeline) -> float | None:
+    """Return what the prompt cost, without the answer, by the prices of the env file as it is."""
+    config = check_fleet(fleet.file).workers.get(label)
+    price = config.models.price(one.model) if config else None
+    if price is None:
+        return None
+    usage = {
+        "input_tokens": one.input,
+        "cache_read_input_tokens": one.cached,
+        "cache_creation_input_tokens": one.written,
+    }
+    return price.cost(usage, at=one.started)
 
 
 def usage(fleet: Fleet, query: Query) -> dict[str, Any]:

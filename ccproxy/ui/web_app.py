@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ccproxy.ui.page_data import VIEWS
 from ccproxy.ui.sign_in import SESSION_SECONDS, SignIn
 
 MAX_BODY = 64 * 1024
+WRITE_SECONDS = 30.0
 MAX_WORK = 8
 """Views and actions that run at the same time, each in a thread."""
 
@@ -97,8 +99,11 @@ class WebApp:
             return _refused(503, "too many pages are open")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        async for message in self._feed.messages():
-            await response.write(message)
+        # A page that was closed, and one that has not read for long.
+        with suppress(ConnectionResetError, TimeoutError):
+            async with aclosing(self._feed.messages()) as messages:
+                async for message in messages:
+                    await asyncio.wait_for(response.write(message), WRITE_SECONDS)
         return response
 
     async def _view(self, request: web.Request) -> web.Response:

@@ -34,6 +34,7 @@ USAGE = {
 }
 TOOLS = [
     {"name": "Read", "description": "Reads a file " * 40, "input_schema": {"type": "object"}},
+    {"name": '<img src=x onerror="window.hit=1">', "input_schema": {"type": "object"}},
     {"name": "Bash", "description": "Runs a command " * 60, "input_schema": {"type": "object"}},
 ]
 
@@ -130,11 +131,17 @@ def write_fleet(home: FleetHome, url: str) -> None:
 
 
 async def send(
-    home: FleetHome, label: str, text: str, *, session: str = "", count: int = 1
+    home: FleetHome,
+    label: str,
+    text: str,
+    *,
+    session: str = "",
+    model: str = "claude-sonnet-5",
+    count: int = 1,
 ) -> None:
     """Send requests as Claude Code does."""
     body = {
-        "model": "claude-sonnet-5",
+        "model": model,
         "max_tokens": 100,
         "stream": True,
         "system": [{"type": "text", "text": "You are a careful engineer. " * 80}],
@@ -160,8 +167,10 @@ async def send_traffic(home: FleetHome) -> None:
     await send(home, "Mountain", "Fix it, please.", session=session, count=9)
     await send(home, "River", "Write the test first.", count=5)
     await send(home, "Harbour", "hostile", count=2)
-    await send(home, "Harbour", f"and this: {HOSTILE}", count=2)
-    await send(home, "Mountain", f"<script>window.hit=1</script> {HOSTILE}")
+    await send(home, "Harbour", f"and this: {HOSTILE}", model=f"claude-{HOSTILE}")
+    markup = '<img src=x onerror="window.hit=1">'
+    await send(home, "Harbour", "And a session.", session=markup)
+    await send(home, "Mountain", f"<script>window.hit=1</script> {HOSTILE}", session=session)
 
 
 async def read_link(ui: asyncio.subprocess.Process) -> str:

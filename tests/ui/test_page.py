@@ -178,7 +178,7 @@ async def test_the_inspector_shows_blocks_both_requests_and_the_answer(page, liv
     await page.locator("tr.link [data-row]").first.click()
     await page.wait_for_selector("details.block")
     blocks = await page.locator("details.block").count()
-    assert blocks == 6
+    assert blocks == 7
     await page.locator("details.block summary").last.focus()
     await page.keyboard.press("Enter")
     await page.wait_for_selector("details[open] pre")
@@ -196,8 +196,10 @@ async def test_the_inspector_shows_blocks_both_requests_and_the_answer(page, liv
 
 
 async def test_hostile_texts_are_texts(page, live):
-    for view in ("overview", "requests", "logs"):
+    for view in ("overview", "requests", "logs", "usage"):
         await show(page, live, view)
+        if view == "usage":
+            await page.get_by_role("button", name="Session").click()
         await page.wait_for_selector("main :text('onerror')")
         markup = "main img, main script, main b[onclick], main iframe"
         assert await page.locator(markup).count() == 0

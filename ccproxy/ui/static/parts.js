@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./ui.js";
 import { post, store, useStore } from "./store.js";
-import { NONE, clock, count, dollars, duration, latency, shortId, tokens } from "./format.js";
+import { NONE, clock, count, dollars, duration, latency, tokens } from "./format.js";
 import { t, word } from "./strings.js";
 
 // States.
@@ -208,6 +208,7 @@ export function Dialog() {
   });
   if (!current) return null;
   const close = (value) => {
+    dialog.current.close(); // gives the focus back
     question = null;
     store.change();
     current.answer(value);
@@ -230,5 +231,3 @@ export function cooldownText(cooldown, at) {
   const when = left > 0 ? t("next_in", { time: duration(left) }) : t("next_request");
   return `${parts.join(" ")}, ${when}`;
 }
-
-export { shortId };

@@ -118,11 +118,7 @@ export function useView(view, query, seconds = 0) {
   const name = JSON.stringify([view, query]);
   useEffect(() => {
     let isCurrent = true;
-    const load = () =>
-      get(view, query).then(
-        (content) => isCurrent && setResult({ content, error: "" }),
-        (error) => isCurrent && setResult({ content: null, error: error.message }),
-      );
+    const load = () => outcome(view, query).then((found) => isCurrent && setResult(found));
     load();
     const timer = seconds && setInterval(load, seconds * 1000);
     return () => {
@@ -130,8 +126,11 @@ export function useView(view, query, seconds = 0) {
       clearInterval(timer);
     };
   }, [name, seconds]);
-  return [result, () => get(view, query).then((content) => setResult({ content, error: "" }))];
+  return [result, () => outcome(view, query).then(setResult)];
 }
+
+const outcome = (view, query) =>
+  get(view, query).then((content) => ({ content, error: "" }), (error) => ({ content: null, error: error.message }));
 
 // Settings of the page.
 

@@ -50,18 +50,17 @@ function Inspected({ label, id }) {
     <${Failure} text=${error} />
     ${content?.is_cut && html`<p class="error">${t("is_cut")}</p>`}
     ${!content && !error && html`<p class="muted">${t("loading")}</p>`}
-    ${content && tab === "conversation" && html`<${Blocks} blocks=${content.blocks} one=${one} />`}
+    ${content && tab === "conversation" && html`<${Blocks} blocks=${content.blocks} cost=${content.input_cost} />`}
     ${content && tab === "bodies" && html`<${Bodies} content=${content} />`}
     ${content && tab === "answer" && html`<${Answer} text=${content.response} />`}`;
 }
 
-function Blocks({ blocks, one }) {
+function Blocks({ blocks, cost }) {
   if (!blocks.length) return html`<div class="panel"><${Empty}>${t("not_a_prompt")}</${Empty}></div>`;
   const total = sum(blocks.map((block) => block.tokens));
   const most = Math.max(1, ...blocks.map((block) => block.tokens || 0));
   const sections = Object.keys(COLORS).map((name) => [name, sum(blocks.filter((block) => block.section === name).map((block) => block.tokens))]);
-  // What the input cost, if it is known; output is not part of any block.
-  const price = one?.cost != null && total ? (one.cost * total) / (total + (one.output || 0) * 4) / total : null;
+  const price = cost != null && total ? cost / total : null;
   return html`
     <${Stack} parts=${sections.map(([name, size]) => [size, `f${COLORS[name]}`])} label=${sections.map(([name, size]) => `${t(name)} ${count(size)}`).join(", ")} />
     <div class="legend">${sections.map(([name, size]) => html`<span><span class=${`swatch b${COLORS[name]}`}></span>${t(name)} ${count(size)} <span class="muted">${percent(total ? size / total : null)}</span></span>`)}</div>
