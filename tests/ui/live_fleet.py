@@ -34,9 +34,9 @@ USAGE = {
 }
 TOOLS = [
     {"name": "Read", "description": "Reads a file " * 40, "input_schema": {"type": "object"}},
-    {"name": '<img src=x onerror="window.hit=1">', "input_schema": {"type": "object"}},
     {"name": "Bash", "description": "Runs a command " * 60, "input_schema": {"type": "object"}},
 ]
+HOSTILE_TOOL = {"name": '<img src=x onerror="window.hit=1">', "input_schema": {"type": "object"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,10 @@ class LiveFleet:
 def answer(call: Call) -> Answer:
     """Return the provider's answer; it depends on the model and the key."""
     text = call.body.decode()
+    if "think hard" in text:
+        return completion("Done.", usage=USAGE, gate=asyncio.Event())
+    if "too long" in text:
+        return failure(400, "this model's maximum context length is 131072 tokens")
     if call.key == "river-key-2222":
         return failure(429, "rate limit reached for this key", retry_after=2400)
     if call.key == "river-key-3333":
@@ -102,8 +106,8 @@ def seed_usage(state: Path, *, days: int = 30) -> None:
     database.close()
 
 
-def write_fleet(home: FleetHome, url: str) -> None:
-    """Write the table and the env files."""
+def write_fleet(home: FleetHome, url: str, *, pilot: str) -> None:
+    """Write the table and the env files; *pilot* is the model of Harbour."""
     common = {"PROVIDER_BASE_URL": url, "PRICES": "*=3/15/0.3"}
     home.write(
         Mountain={
@@ -122,7 +126,7 @@ def write_fleet(home: FleetHome, url: str) -> None:
         Harbour={
             **common,
             "PROVIDER_API_KEY": "harbour-key-7777",
-            "BIG_MODEL": '<b onclick="hit()">pilot</b>',
+            "BIG_MODEL": pilot,
         },
     )
     table = home.path / "ccproxy.toml"
@@ -145,7 +149,7 @@ async def send(
         "max_tokens": 100,
         "stream": True,
         "system": [{"type": "text", "text": "You are a careful engineer. " * 80}],
-        "tools": TOOLS,
+        "tools": [*TOOLS, HOSTILE_TOOL] if "<script>" in text else TOOLS,
         "messages": [
             {"role": "user", "content": "Why does the parser fail on empty input? " * 12},
             {"role": "assistant", "content": "It reads past the end of the buffer."},
@@ -201,15 +205,17 @@ async def serve_page(home: FleetHome, *words: str) -> AsyncIterator[LiveFleet]:
 
 
 @asynccontextmanager
-async def live_fleet(folder: Path) -> AsyncIterator[LiveFleet]:
+async def live_fleet(folder: Path, *, is_hostile: bool = True) -> AsyncIterator[LiveFleet]:
     """Run everything in *folder*."""
     async with Provider() as provider, FleetHome(folder) as home:
         provider.script(answer)
-        write_fleet(home, provider.url)
+        pilot = '<b onclick="hit()">pilot</b>' if is_hostile else MODELS["Harbour"]
+        write_fleet(home, provider.url, pilot=pilot)
         seed_usage(folder / "state")
         started = await home.ccproxy("start")
         assert started.code == 0, started.err + started.out
-        await send_traffic(home)
+        if is_hostile:
+            await send_traffic(home)
         async with serve_page(home) as live:
             yield live
 

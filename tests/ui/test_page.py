@@ -19,7 +19,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, async_playwright
 
 from tests.ui.browser import CHROMIUM, open_browser
-from tests.ui.live_fleet import live_fleet, signed_in
+from tests.ui.live_fleet import live_fleet, send, signed_in
 
 VIEWS = [
     *("overview", "requests", "inspector", "usage", "keys"),
@@ -142,6 +142,16 @@ async def test_the_overview_shows_the_fleet(home):
     assert "river-key" not in text
 
 
+async def test_a_running_request_is_shown_until_it_ends(home, live):
+    held = asyncio.create_task(send(live.home, "Mountain", "think hard"))
+    row = home.locator("[aria-label='Recent requests'] tr", has_text="running")
+    await row.wait_for()
+    assert await home.inner_text(".figures dd >> nth=0") == "1"
+    held.cancel()
+    await home.locator("tr", has_text="client left").wait_for()
+    await row.wait_for(state="detached")
+
+
 async def test_digits_open_the_views(home):
     for number, view in enumerate(VIEWS, 1):
         await home.keyboard.press(str(number))
@@ -175,7 +185,7 @@ async def test_a_request_by_keyboard(home):
 
 async def test_the_inspector_shows_blocks_both_requests_and_the_answer(page, live):
     await show(page, live, "inspector")
-    await page.locator("tr.link [data-row]").first.click()
+    await page.locator("tr.link", has_text="done").first.locator("[data-row]").click()
     await page.wait_for_selector("details.block")
     blocks = await page.locator("details.block").count()
     assert blocks == 7
@@ -196,11 +206,12 @@ async def test_the_inspector_shows_blocks_both_requests_and_the_answer(page, liv
 
 
 async def test_hostile_texts_are_texts(page, live):
-    for view in ("overview", "requests", "logs", "usage"):
+    texts = {"overview": "onerror", "requests": "onerror", "logs": "onerror", "usage": "onclick"}
+    for view, text in texts.items():
         await show(page, live, view)
         if view == "usage":
-            await page.get_by_role("button", name="Session").click()
-        await page.wait_for_selector("main :text('onerror')")
+            await page.get_by_role("button", name="Model").click()
+        await page.wait_for_selector(f"main :text('{text}')")
         markup = "main img, main script, main b[onclick], main iframe"
         assert await page.locator(markup).count() == 0
     await show(page, live, "requests")

@@ -131,8 +131,11 @@ class FleetView:
                 elif event.event == "request.finished":
                     self._finish(request)
             alive = {label for label, row in self._watch.rows.items() if row.in_flight}
-            for name in [name for name in self._running if name[1] not in alive]:
-                del self._running[name]  # its worker was killed, or the event was lost
+            # The status is older than a request that has just begun.
+            before = self._at - 2 * STATUS_SECONDS
+            for name, request in [*self._running.items()]:
+                if name[1] not in alive and request.started < before:
+                    del self._running[name]  # its worker was killed, or the event was lost
 
     def _finish(self, request: RequestTimeline) -> None:
         name = (request.id, request.label)

@@ -102,7 +102,7 @@ const elapsed = (one) => (one.state === "running" ? Math.max(0, Date.now() / 100
 // `isCompact` leaves room for a panel.
 export function RequestTable({ requests, selected, label = t("requests"), isCompact = false }) {
   const columns = [
-    [t("time")], [t("entry")], [t("model")], [t("state")], [t("key")], [t("ttft"), "n", t("ttft_long")], [t("total"), "n"],
+    [t("time")], [t("entry")], [t("model")], [t("state")], ...(isCompact ? [] : [[t("key")]]), [t("ttft"), "n", t("ttft_long")], [t("total"), "n"],
     ...(isCompact ? [] : [[t("input"), "n"], [t("cached"), "n"], [t("output"), "n"]]), [t("cost"), "n"], ...(isCompact ? [] : [[t("note")]]),
   ];
   return html`<div onKeyDown=${moveRow}><${Table} label=${label} columns=${columns}>
@@ -121,7 +121,7 @@ function RequestRow({ one, isSelected, isCompact }) {
     <td>${one.label}</td>
     <td class="name mono" title=${`${one.requested || ""} → ${one.model || ""}`}>${one.model || one.requested || NONE}</td>
     <td><${State} name=${one.state} tone=${toneOf(one)} />${one.state === "failed" ? html` <span class="muted">${one.status}</span>` : null}</td>
-    <td class="mono">${one.key || NONE}${one.attempts > 1 ? html` <span class="muted">×${one.attempts}</span>` : null}</td>
+    ${!isCompact && html`<td class="mono">${one.key || NONE}${one.attempts > 1 ? html` <span class="muted">×${one.attempts}</span>` : null}</td>`}
     <td class="n">${latency(one.first_byte_s)}</td>
     <td class="n">${latency(elapsed(one))}</td>
     ${!isCompact && html`<td class="n">${count(tokens(one) - (one.cached || 0))}</td>

@@ -65,6 +65,8 @@ function Plots({ rows, days }) {
   </div>`;
 }
 
+// $0.5 instead of $0.5000, for an axis.
+const shortest = (number) => number.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // Bars are stacked: each series is drawn from the sum of those before it.
@@ -106,7 +108,7 @@ function options(width, series, { text, lines, most, last }) {
     },
     axes: [
       { ...axis, grid: { show: false }, size: 26, space: 54, incrs: [DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY], values: (_, splits) => splits.map(day) },
-      { ...axis, size: 58, space: 34, values: (_, splits) => splits.map((value) => text(value)) },
+      { ...axis, size: 58, space: 34, values: (_, splits) => splits.map((value) => shortest(text(value))) },
     ],
     series: [{}, ...[...series].reverse().map(({ color: number }) => ({
       stroke: color(`--c${number}`),
