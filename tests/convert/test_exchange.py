@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.convert.exchange import Exchange
 from ccproxy.convert.prompt_prefix import first_change
-from ccproxy.errors import Problem
+from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.providers.quirks import Quirks
 from tests import grammar
 from tests.keys.shared import rules
@@ -239,3 +239,42 @@ def test_counting_uses_what_was_learnt():
     before = shared.count(body)
     shared.calibration.learn("up-big", estimated=1000, reported=1500)
     assert shared.count(body) == pytest.approx(1.5 * before, rel=0.01)
+
+
+def test_an_exchange_shows_what_was_asked_and_of_whom():
+    data = json.dumps(prompt(stream=True)).encode()
+    request = exchange(data)
+    assert (request.asked, request.request.stream) == (data, True)
+    assert (request.target.provider, request.target.model) == ("up", "up-big")
+    assert (request.searches, request.own_search) == (False, False)
+
+
+# What a provider has refused.
+
+
+def refusal(text, *, status=400, codes=()):
+    details = ProviderRefusal(status=status, text=text, codes=frozenset(codes), parameter="")
+    return Problem("invalid_request_error", text, status=status, refusal=details)
+
+
+def test_a_refused_field_is_left_out_of_the_next_attempt():
+    shared = rules()
+    request = exchange(prompt(temperature=0.5), shared=shared)
+    problem = refusal("Unsupported parameter: 'temperature' is not supported")
+    assert request.revise(problem)
+    assert "temperature" not in json.loads(request.body)
+    assert "temperature" not in json.loads(exchange(prompt(temperature=1), shared=shared).body)
+    assert not request.revise(problem)
+
+
+def test_a_refusal_that_names_nothing_changes_nothing():
+    request = exchange()
+    before = request.body
+    assert not request.revise(refusal("no"))
+    assert request.body == before
+
+
+def test_a_model_without_streams_is_asked_for_a_whole_answer():
+    request = exchange(prompt(stream=True))
+    assert request.revise(refusal("Streaming is not supported for this model"))
+    assert (request.streams, request.asks_stream) == (True, False)

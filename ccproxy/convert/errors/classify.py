@@ -347,10 +347,7 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _cause(status: int, error: ErrorBody, quirks: Quirks) -> Cause:
-    for rule in _RULES:
-        if rule.matches(status, error, quirks):
-            return rule.cause
-    return Cause.SERVER
+    return next(rule.cause for rule in _RULES if rule.matches(status, error, quirks))
 
 
 # The time to wait

@@ -44,6 +44,37 @@ def test_incomplete_markup_is_an_error(markup: str) -> None:
         split(markup, 1000)
 
 
+def test_a_value_that_is_not_json_is_text() -> None:
+    assert split(MARKUP.replace(">3<", ">3 apples<"), 1000)[1][0] == (
+        "A",
+        {"a": "x < y", "n": "3 apples"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        pytest.param(MARKUP.removesuffix("</｜DSML｜tool_calls>"), "broke off", id="no end"),
+        pytest.param(
+            CALL.format(name="A").replace("</｜DSML｜parameter>", ""),
+            "cannot be parsed",
+            id="a parameter without an end",
+        ),
+    ],
+)
+def test_a_part_of_a_call_is_never_a_call(markup: str, text: str) -> None:
+    with pytest.raises(BadAnswer, match=text):
+        split(markup, 1000)
+
+
+def test_nothing_is_withheld_from_text_without_markup() -> None:
+    filtered = TextCalls()
+    filtered.feed("a <")
+    assert not filtered.is_idle
+    filtered.feed(" b")
+    assert filtered.is_idle
+
+
 @pytest.mark.parametrize(
     "text", ["<｜DSML｜" * 50_000, '<｜DSML｜invoke name="' * 30_000, "<" * 300_000]
 )

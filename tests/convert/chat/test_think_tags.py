@@ -31,6 +31,7 @@ CASES = [
     pytest.param("<think>cut</thi", ("cut</thi", ""), id="a closing tag that is cut"),
     pytest.param("<think>all</think>", ("all", ""), id="nothing behind it"),
     pytest.param("<think>all</think>\n", ("all", ""), id="only white space behind it"),
+    pytest.param("</think>answer", ("", "answer"), id="a closing tag alone at the start"),
     pytest.param("plain", ("", "plain"), id="plain text"),
     pytest.param("a <think>b</think>", ("", "a <think>b</think>"), id="not at the start"),
     pytest.param("<thing>", ("", "<thing>"), id="an opening look-alike"),

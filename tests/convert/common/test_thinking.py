@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from ccproxy.convert.common.thinking import (
     PREFIX,
+    GrowingText,
     Origin,
     ReasoningReader,
     Signer,
     has_content,
     merge_detail,
     pack_details,
+    plain_text,
     text_of_detail,
     unpack_details,
 )
@@ -190,3 +192,28 @@ def test_details_without_a_text_come_back_too():
 )
 def test_what_is_worth_a_block(detail, expected):
     assert has_content(detail) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        pytest.param({"text": "a"}, "a", id="an object"),
+        pytest.param([{"text": "a"}, 1, {"thinking": "b"}], "ab", id="a list of objects"),
+        pytest.param(7, "", id="anything else"),
+    ],
+)
+def test_reasoning_that_is_no_string(value, text):
+    assert plain_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("pieces", "parts"),
+    [
+        pytest.param(["a", "ab", "abc"], ["a", "b", "c"], id="snapshots"),
+        pytest.param(["a", "b", "ab"], ["a", "b", "ab"], id="deltas"),
+        pytest.param(["", "a", "", "ab"], ["", "a", "", "b"], id="empty pieces decide nothing"),
+    ],
+)
+def test_growing_snapshots_are_told_from_deltas(pieces, parts):
+    growing = GrowingText()
+    assert [growing.new_part(piece) for piece in pieces] == parts

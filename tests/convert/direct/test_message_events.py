@@ -1,0 +1,41 @@
+"""A whole message as a stream: the client assembles the same message from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.convert.direct.message_events import message_events
+from ccproxy.errors import BadAnswer
+from tests.grammar import assemble, check
+
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [
+        {"type": "thinking", "thinking": "Hm", "signature": "s"},
+        {"type": "text", "text": "Yes"},
+        {"type": "tool_use", "id": "t1", "name": "Read", "input": {"a": [1]}},
+    ],
+    "stop_reason": "tool_use",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 1, "output_tokens": 2},
+}
+
+
+def test_the_events_make_the_same_message():
+    stream = message_events(json.dumps(MESSAGE).encode())
+    assert check(stream) == []
+    assert assemble(stream)["content"] == MESSAGE["content"]
+    assert assemble(stream)["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"content": 1}', b'{"content": ["text"]}', b"[" * 100_000]
+)
+def test_anything_else_is_a_bad_answer(body):
+    with pytest.raises(BadAnswer, match="not a message"):
+        message_events(body)
