@@ -55,12 +55,17 @@ class ResponsesRelay(AnswerRelay[ResponsesToMessageStream]):
             return
         if event.data.strip() == DONE:
             self._end(out)
-            return
-        if self._pattern is not None:
-            # An event that came in two reads may match as well.
-            framed = self._pattern.framed(event.data)
-            if self._copy(framed, 0, out) == len(framed):
-                return
+        elif not self._copy_whole(event, out):
+            self._convert(event, out)
+
+    def _copy_whole(self, event: sse.ServerEvent, out: list[bytes]) -> bool:
+        """Copy an event that came in two reads; False if it does not match the pattern."""
+        if self._pattern is None:
+            return False
+        framed = self._pattern.framed(event.data)
+        return self._copy(framed, 0, out) == len(framed)
+
+    def _convert(self, event: sse.ServerEvent, out: list[bytes]) -> None:
         self._pattern = None
         decoded = read_event(event, self._context.target.quirks)
         if isinstance(decoded, ProviderError):

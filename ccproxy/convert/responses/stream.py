@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ccproxy.convert.chat.think_tags import ThinkTags
 from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, TextKind
@@ -225,9 +225,8 @@ class ResponsesToMessageStream:
         item.add_delta(("arguments", 0), string(event.delta))
 
     def _arguments_done(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "function_call")
-        if isinstance(item, FunctionCall):
-            item.set_arguments(event.arguments)
+        item = cast("FunctionCall", self._item_of(event, "function_call"))
+        item.set_arguments(event.arguments)
 
     def _item_of(self, event: StreamEvent, item_type: str) -> OutputItem:
         """Return the item of a delta; one that was not announced begins here (LM Studio)."""
@@ -309,7 +308,7 @@ class ResponsesToMessageStream:
         for piece in pieces:
             if isinstance(item, ReasoningItem):
                 self._writer.write("thinking", piece)
-            elif isinstance(item, MessageItem):
+            else:
                 self._show(piece)
 
     def _write_end(self, item: OutputItem) -> bool:

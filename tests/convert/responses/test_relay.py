@@ -231,3 +231,87 @@ def test_a_cut_call_is_never_shown():
     written = relayed(cut(sse(events_of(whole)), 13))
     assert b"tool_use" not in written
     assert b"rm -" not in written
+
+
+def test_a_done_mark_without_a_final_event_is_not_an_end():
+    relay = ResponsesRelay(context())
+    relay.feed(sse(events_of(ANSWER)[:-1]) + b"data: [DONE]\n\n")
+    with pytest.raises(Problem):
+        relay.close()
+
+
+def test_events_after_the_end_are_not_read():
+    assert read(relayed([STREAM + STREAM])) == read(relayed([STREAM]))
+    other_line_ends = (STREAM + STREAM).replace(b"\n", b"\r\n")
+    assert read(relayed([other_line_ends])) == read(relayed([STREAM]))
+
+
+def test_deltas_that_never_match_are_converted_one_by_one():
+    def events():
+        yield event("response.output_item.added", output_index=0, item=message())
+        for number in range(40):
+            place = {"output_index": 0, "content_index": 0, f"extra{number}": number}
+            yield event("response.output_text.delta", delta=f"{number} ", **place)
+        yield event("response.completed", response=response())
+
+    content = assemble(relayed([sse(events())]))["content"]
+    assert content[0]["text"] == "".join(f"{number} " for number in range(40))
+
+
+def test_a_long_delta_teaches_no_pattern():
+    """What follows it is read all the same."""
+    assert assemble(relayed([sse(long_deltas())]))["content"][0]["text"] == "x" * 3000 + "yz"
+
+
+def long_deltas():
+    place = {"output_index": 0, "content_index": 0}
+    yield event("response.output_item.added", output_index=0, item=message())
+    for delta in ("x" * 3000, "y", "z"):
+        yield event("response.output_text.delta", delta=delta, **place)
+    yield event("response.completed", response=response())
+
+
+def test_removed_reasoning_is_reported_by_the_relay():
+    relay = ResponsesRelay(context())
+    removed = [{"type": "reasoning_removed"}]
+    relay.feed(sse(events_of({**ANSWER, "input_transformations": removed})))
+    assert relay.removed_reasoning == removed
+
+
+def test_a_stream_in_place_of_a_body_may_end_with_a_done_mark_or_an_error():
+    body = STREAM + b"data: [DONE]\n\ndata: {broken\n\n"
+    assert to_message(body, context()) == to_message(STREAM, context())
+    error = b'event: error\ndata: {"type":"error","code":"server_error","message":"no"}\n\n'
+    with pytest.raises(Problem):
+        to_message(error, context())
+
+
+def test_a_done_mark_is_no_output():
+    assert find_first_output(Decoder().feed(b"data: [DONE]\n\n")) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        pytest.param('"\\ud83d"', id="half a character"),
+        pytest.param('""', id="an empty text"),
+        pytest.param('"\\q"', id="no JSON string"),
+        pytest.param('"a","delta":"b"', id="two deltas"),
+        pytest.param('"' + "x" * 3000 + '"', id="a long one"),
+    ],
+)
+def test_deltas_that_the_fast_path_does_not_take(delta):
+    """The state machine decides about them, with and without a pattern."""
+    usual = event("response.output_text.delta", output_index=0, content_index=0, delta="@")
+    odd = json.dumps(usual).replace('"@"', delta).encode()
+    begin = sse([event("response.output_item.added", output_index=0, item=message())])
+    plain = [sse([usual]), sse([usual]), b"data: " + odd + b"\n\n", sse([usual])]
+    end = sse([event("response.completed", response=response())])
+    assert outcome([begin, *plain, end]) == outcome([begin, *plain, end], stop_sequences=("\0",))
+
+
+def outcome(reads, **settings):
+    try:
+        return read(relayed(reads, **settings))
+    except Problem as problem:
+        return str(problem)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from ccproxy.convert.common.request_cache import ConversationCache
 from ccproxy.convert.responses.request import to_responses
+from ccproxy.errors import Problem
 from ccproxy.protocol.messages import read_request
 from ccproxy.providers.quirks import Quirks, Target
 from tests.asking import (
@@ -427,3 +429,106 @@ def test_phases_follow_from_the_order():
     matches = items(*TURNS[:8], to=target(message_phase=True))
     phases = [item["phase"] for item in matches if item.get("role") == "assistant"]
     assert phases == ["commentary", "final_answer"]
+
+
+# Shapes that are rare.
+
+
+def test_json_that_is_nested_too_deeply_is_refused():
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(400):
+        schema = {"type": "object", "properties": {"a": schema}}
+    body = encode(request(user("Hi"), tools=[tool(schema=schema)]))
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(250)
+        with pytest.raises(Problem, match="nested too deeply"):
+            to_responses(read_request(body), target(), signer=SIGNER)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_a_mistake_is_named_with_its_message():
+    with pytest.raises(Problem, match=r"messages\.1"):
+        ask(user("Hi"), assistant({"type": "text"}))
+
+
+def test_a_request_of_system_messages_gets_a_user_message():
+    assert items(system("Rules."))[-1]["role"] == "user"
+
+
+def test_a_system_message_without_text_is_left_out():
+    assert items(user("Hi"), system()) == items(user("Hi"))
+
+
+def test_a_later_system_message_becomes_user_text_where_only_the_first_is_accepted():
+    matches = items(user("Hi"), system("Be brief."), to=target(system_messages="first"))
+    assert matches[-1] == message("user", "<system-reminder>\nBe brief.\n</system-reminder>")
+
+
+def test_a_cache_mark_of_the_system_prompt_does_not_change_it():
+    marked = text("Rules.", cache_control={"type": "ephemeral"})
+    for to in (target(), target(cache_control=True)):
+        assert items(user("Hi"), system=[marked], to=to)[0] == message("system", "Rules.")
+
+
+def test_a_search_of_another_provider_is_sent_as_text():
+    foreign = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    found = items(user("1"), assistant(foreign, text("Found.")), user("2"))
+    assert found[1]["content"] == "[used web_search: {}]"
+    assert found[2]["content"] == "Found."
+
+
+def test_reasoning_between_a_remark_and_its_call_has_no_phase():
+    matches = items(
+        user("Go"),
+        assistant(text("I look."), use("a")),
+        user(result("a", "A")),
+        to=target(message_phase=True),
+    )
+    assert [item.get("phase") for item in matches[1:]] == ["commentary", None, None]
+
+
+def test_a_stream_is_asked_for_without_padding():
+    body = ask(user("Hi"), stream=True, to=target(obfuscation=True))
+    assert (body["stream"], body["stream_options"]) == (True, {"include_obfuscation": False})
+
+
+def test_tools_are_left_out_where_that_is_the_only_way_to_forbid_them():
+    to = target(tool_choices=("auto",))
+    body = ask(user("Hi"), to=to, tools=[tool()], tool_choice={"type": "none"})
+    assert not body.keys() & {"tools", "tool_choice"}
+
+
+def test_an_image_of_a_failed_tool_is_marked():
+    failed = result("a", [image()], is_error=True)
+    (mark, picture) = items(user("Go"), assistant(use("a")), user(failed))[-1]["output"]
+    assert mark["text"].startswith("Error: ")
+    assert picture["type"] == "input_image"
+
+
+def test_a_result_of_several_texts_is_one_text():
+    several = result("a", [text("one"), text("two")])
+    matches = items(user("Go"), assistant(use("a")), user(several))
+    assert isinstance(matches[-1]["output"], str)
+
+
+def test_a_large_set_of_tools_is_converted_anew_with_the_same_result():
+    tools = [
+        tool(f"t{number}", {"type": "object", "description": "x" * 9000}) for number in range(99)
+    ]
+    assert ask(user("Hi"), tools=tools) == ask(user("Hi"), tools=tools)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"), [("any", "required"), ("auto", "auto"), ("none", "none")]
+)
+def test_a_choice_among_searches_only(kind, sent):
+    to = target(web_search=True)
+    body = ask(user("Hi"), to=to, tools=[SEARCH], tool_choice={"type": kind})
+    assert body.get("tool_choice") == sent
+
+
+def test_strict_tools_stay_strict():
+    body = ask(user("Hi"), tools=[{**tool(), "strict": True}])
+    assert body["tools"][0]["strict"] is True

@@ -384,3 +384,85 @@ def test_removed_reasoning_is_reported():
     whole = response(message("x"), input_transformations=removed)
     machine.feed_response(decode_response(json.dumps(whole).encode()))
     assert machine.removed_reasoning == removed
+
+
+# Answers that differ from OpenAI's.
+
+
+def test_an_answer_ends_once():
+    events = events_of(response(message("Hi")))
+    assert script([*events, events[-1]]) == script(events)
+    machine = ResponsesToMessageStream(context())
+    machine.feed_response(decode_response(json.dumps(response(message("Hi"))).encode()))
+    assert machine.close()
+    assert machine.close() == []
+
+
+def test_items_that_are_missing_or_done_twice_change_nothing():
+    item = message("Hi")
+    events = events_of(response(item))
+    broken = [
+        event("response.output_item.added", output_index=0),
+        *events[:-1],
+        event("response.output_item.done", output_index=0),
+        event("response.output_item.done", output_index=0, item=item),
+        events[-1],
+    ]
+    assert script(broken) == script(events)
+
+
+def test_an_item_with_a_lower_index_is_written_first_if_nothing_is_written_yet():
+    items = [call("B", {}, call_id="b"), call("A", {}, call_id="a")]
+    added = [
+        event("response.output_item.added", output_index=index, item={**item, "arguments": "{"})
+        for index, item in ((1, items[0]), (0, items[1]))
+    ]
+    done = [
+        event("response.output_item.done", output_index=index, item=item)
+        for index, item in ((1, items[0]), (0, items[1]))
+    ]
+    final = event("response.completed", response=response(items[1], items[0]))
+    names = [block["name"] for block in blocks([*added, *done, final])]
+    assert names == ["A", "B"]
+
+
+def test_a_message_that_was_streamed_is_not_repeated_by_the_final_response():
+    streamed = item_events(message("Hi"), 0)
+    final = event("response.completed", response=response(message("Hi"), message("Hi")))
+    assert blocks([*streamed, final]) == [text("Hi")]
+
+
+def test_a_call_without_a_name_is_an_error():
+    with pytest.raises(BadAnswer, match="tool call without a name"):
+        play(events_of(response(call("", {"a": 1}))))
+
+
+def test_a_think_tag_in_the_text_is_reasoning():
+    quirks = {"think_tags": True}
+    events = events_of(response(message("<think>Hm</think>Yes")))
+    assert blocks(events, quirks=quirks) == [thinking("Hm"), text("Yes")]
+    unclosed = events_of(response(message("<think>Hm")))
+    assert blocks(unclosed, quirks=quirks) == [thinking("Hm")]
+    held = events_of(response(message("<thi")))
+    assert blocks(held, quirks=quirks) == [text("<thi")]
+
+
+def test_arguments_may_be_an_object():
+    whole = response(call("Read", "{}"))
+    whole["output"][0]["arguments"] = {"path": "x"}
+    (block,) = blocks([event("response.completed", response=whole)])
+    assert block["input"] == {"path": "x"}
+
+
+@pytest.mark.parametrize(
+    "arguments", ["[1", '{"tool_uses": [{"recipient_name": "web.run", "parameters": {}}]}', "[]"]
+)
+def test_what_is_no_wrapper_of_calls_is_a_call_of_that_name(arguments):
+    (block,) = blocks(events_of(response(call("parallel", arguments))))
+    assert block["name"] == "parallel"
+
+
+def test_other_actions_of_a_search_leave_no_block():
+    opened = search("x")
+    opened["action"] = {"type": "open_page", "url": "https://e.org"}
+    assert blocks(events_of(response(opened, message("Hi")))) == [text("Hi")]
