@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         _FOUNDATION | _LOGS | set(_PURE_LAYERS) | {"config", "ipc", "store"},
         {
             "aiohttp",
+            "hiredis",
             "msgspec",
             "multidict",
             "pypdfium2",

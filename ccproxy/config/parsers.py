@@ -58,6 +58,7 @@ _AUTH_SCHEME = re.compile(
     r"(?:bearer|basic|x-api-key|authorization)\s*[\s:]\s*(?=\S)", re.IGNORECASE
 )
 KEY_ATTRIBUTES = {"priority": 99, "weight": 100}
+MIN_SECRET_LENGTH = 32
 """What may follow a key, and the largest value."""
 _QUOTES = "\"'`“”‘’„«»＂＇"
 _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u3000": "a plain space"}
@@ -130,6 +131,18 @@ def requests(value: str) -> int:
 def connections(value: str) -> int:
     """Parse a number of connections, at least one."""
     return _at_least_one(value, "connections")
+
+
+def replicas(value: str) -> int:
+    """Parse a number of replicas, at least one."""
+    return _at_least_one(value, "replicas")
+
+
+def signing_key(value: str) -> bytes:
+    """Parse a secret, which is not quoted."""
+    if len(value) < MIN_SECRET_LENGTH:
+        raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters: openssl rand -hex 32")
+    return value.encode("utf-8", "surrogateescape")
 
 
 def per_minute(value: str) -> int:

@@ -22,10 +22,18 @@ def secrets_of(config: WorkerConfig) -> tuple[str, ...]:
         *config.api_keys,
         *config.client_keys,
         config.abilities.search_key,
+        *_service_secrets(config),
         *_header_secrets(config),
         *_proxy_secrets(config),
     )
     return tuple(dict.fromkeys(secret for secret in secrets if len(secret) >= MIN_LENGTH))
+
+
+def _service_secrets(config: WorkerConfig) -> Iterator[str]:
+    services = config.services
+    yield services.signing_key.decode("utf-8", "surrogateescape")
+    if services.redis is not None:
+        yield from (services.redis.password, services.redis.sentinel_password)
 
 
 def masked_headers(headers: Iterable[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ccproxy.config import parsers
+from ccproxy.config.services.redis_address import parse_redis_url
 from ccproxy.keys.policy import Affinity, Strategy
 
 T_co = TypeVar("T_co", covariant=True)
@@ -312,6 +313,38 @@ KEY_PER_DAY = Setting(
     default=None,
     meaning="maximum requests per day (UTC) and key, such as the 500 of a free key",
     example="500",
+)
+REDIS_URL = Setting(
+    name="REDIS_URL",
+    parse=parse_redis_url,
+    default=None,
+    meaning="the Redis or Valkey in which replicas on several hosts share the state of their keys: "
+    "redis://, rediss://, unix:// or redis+sentinel://host,host/master",
+    example="redis://redis:6379/0",
+)
+REDIS_TIMEOUT = Setting(
+    name="REDIS_TIMEOUT",
+    parse=parsers.seconds,
+    default=0.25,
+    meaning="seconds that Redis may delay a request; then each replica uses its share of the "
+    "limits until Redis is back",
+    example="0.25",
+)
+REDIS_REPLICAS = Setting(
+    name="REDIS_REPLICAS",
+    parse=parsers.replicas,
+    default=1,
+    meaning="how many replicas share the limits while a new one has not reached Redis yet",
+    example="3",
+)
+SIGNING_KEY = Setting(
+    name="SIGNING_KEY",
+    parse=parsers.signing_key,
+    default=b"",
+    meaning="a secret of at least 32 characters, the same for all replicas: the thinking that one "
+    "has signed is accepted by the others, and the names of keys in Redis are salted with it",
+    example="…",
+    source="a key of this machine",
 )
 EARLY_COMMIT = Setting(
     name="EARLY_COMMIT",

@@ -27,6 +27,7 @@ from ccproxy.config.catalogue.catalogue_file import provider_rows
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import AccountCheck
 from ccproxy.config.reader import EnvReader, read_environment, read_file
+from ccproxy.config.services.service_settings import ServiceSettings, read_services
 from ccproxy.errors import ConfigError
 from ccproxy.keys.budgets import Budget
 from ccproxy.keys.key_state import KeyLimits
@@ -123,6 +124,7 @@ class WorkerConfig:
     """Of the entry and of its client keys."""
     long_context_threshold: int | None
     """Tokens; a threshold in the table overrides it."""
+    services: ServiceSettings
     abilities: AbilitySettings
     """What ccproxy adds to the provider."""
 
@@ -311,6 +313,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         account_interval=env.read(s.ACCOUNT_INTERVAL),
         budgets=(*env.read(s.BUDGET), *env.read(s.CLIENT_BUDGETS)),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
+        services=read_services(env),
         abilities=read_abilities(env, provider),
     )
 

@@ -1,23 +1,27 @@
 """
 The state of a key pool, and where it is kept.
 
-A pool holds no state of its own: each of its methods is one transaction on a `PoolState` that a
-back end provides. `LocalBackend` keeps it in the process, `shared_memory.SharedMemoryBackend` in
-memory that several processes share.
+A pool holds no state of its own: each of its methods is one operation on a `PoolState` that a back
+end provides. `LocalBackend` keeps it in the process, `shared_memory.SharedMemoryBackend` in memory
+that several processes share, and the worker's `RedisBackend` in a Redis that several hosts share.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from ccproxy.keys.key_state import KeyState, Probe
+from ccproxy.keys.key_state import KeyLimits, KeyState, Probe
 from ccproxy.keys.sessions import SessionTable
 
+T = TypeVar("T")
+
 WHOLE_ACCOUNT = ""
+PLACE_SECONDS = 1.0
+"""How long a process keeps its place in the line without asking again."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +32,24 @@ class AccountLimit:
     """Monotonic."""
     probe: Probe | None = None
     """The request that tests whether the limit is over."""
+
+
+def seconds_left(limit: AccountLimit | None, now: float) -> float | None:
+    """Return the seconds until *limit* may be probed; None if it may be now."""
+    if limit is None or (limit.until <= now and limit.probe is None):
+        return None
+    return max(1.0, limit.until - now)
+
+
+@dataclass(slots=True, kw_only=True)
+class LinePlace:
+    """The place of a process among those that wait for a request in flight to end."""
+
+    since: float
+    until: float
+    """Afterwards the place is lost, unless the process has asked again."""
+    keys: tuple[str, ...]
+    """The names of the keys that would do."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +69,12 @@ class PoolState:
     """Name of the key, model and time of the last limits that may be the account's."""
     account_limits: dict[str, AccountLimit] = field(default_factory=dict)
     """By model, or `WHOLE_ACCOUNT`."""
+    line: dict[int, LinePlace] = field(default_factory=dict)
+    """The processes with requests that wait; only if several hosts share the state."""
+    shares: dict[str, KeyLimits] = field(default_factory=dict)
+    """The limits of keys, by name, while this process is cut off from the others."""
+    known_uses: dict[str, int] = field(default_factory=dict)
+    """By key: the uses of the day that were known when a lost state was built up again."""
 
     def without_processes(self, pids: Collection[int]) -> PoolState:
         """Remove the leases and probes of the processes *pids*; return the same state."""
@@ -58,6 +86,8 @@ class PoolState:
         for limit in self.account_limits.values():
             if limit.probe is not None and limit.probe[0] in pids:
                 limit.probe = None
+        for pid in pids:
+            self.line.pop(pid, None)
         return self
 
     def processes(self) -> set[int]:
@@ -67,7 +97,39 @@ class PoolState:
             *(cooldown.probe for key in self.keys.values() for cooldown in key.cooldowns.values()),
             *(limit.probe for limit in self.account_limits.values()),
         ]
-        return holders | {probe[0] for probe in probes if probe is not None}
+        return holders | {probe[0] for probe in probes if probe is not None} | {*self.line}
+
+    def is_limited(self, model: str, now: float) -> bool:
+        """Return True if the account is limited for *model*, for all models, or for another now."""
+        return any(
+            name in (model, WHOLE_ACCOUNT) or limit.until > now
+            for name, limit in self.account_limits.items()
+        )
+
+    def end_probe(self, names: Iterable[str], probe: Probe) -> None:
+        """Let another request probe these account limits, if *probe* was the last one that did."""
+        for name in names:
+            limit = self.account_limits.get(name)
+            if limit is not None and limit.probe == probe:
+                limit.probe = None
+
+    def wait_in_line(self, process: int, keys: Iterable[str], now: float) -> None:
+        """Give *process* a place at the end of the line, or let it keep its place."""
+        place = self.line.get(process)
+        since = now if place is None or place.until < now else place.since
+        self.line[process] = LinePlace(since=since, until=now + PLACE_SECONDS, keys=tuple(keys))
+
+    def count_ahead(self, process: int, keys: Set[str], now: float) -> int:
+        """Return how many processes have waited for one of *keys* for longer than *process*."""
+        own = self.line.get(process)
+        since = own.since if own is not None else now
+        return sum(
+            other != process
+            and place.until >= now
+            and place.since < since
+            and not keys.isdisjoint(place.keys)
+            for other, place in self.line.items()
+        )
 
     def seconds_since_success(self, model: str, now: float) -> float:
         """Return the seconds since a request for *model* last succeeded."""
@@ -90,11 +152,15 @@ class PoolBackend(Protocol):
     def is_writer(self) -> bool:
         """True if this process is the one that saves the state to disk."""
 
-    def transaction(self, *, changes: bool = True) -> AbstractContextManager[PoolState]:
-        """
-        Return the current state, for this process alone until the context ends.
+    def reading(self) -> AbstractContextManager[PoolState]:
+        """Return the current state, not to be changed."""
 
-        With *changes*, the state is published when the context ends without an exception.
+    def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
+        """
+        Apply *operation* to the state, for this process alone, and return its result.
+
+        A back end may apply it again to a newer state. If it raises, nothing is changed. With
+        *may_wait*, the other processes need not see the change at once.
         """
 
 
@@ -109,10 +175,14 @@ class LocalBackend:
         self._state = PoolState()
         self.on_remote_change: Callable[[], None] = lambda: None
 
-    def transaction(self, *, changes: bool = True) -> AbstractContextManager[PoolState]:
+    def reading(self) -> AbstractContextManager[PoolState]:
         """Return the state."""
-        del changes
         return self
+
+    def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
+        """Apply *operation* to the state."""
+        del may_wait
+        return operation(self._state)
 
     def __enter__(self) -> PoolState:
         return self._state

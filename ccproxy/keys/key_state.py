@@ -28,8 +28,8 @@ _OUTAGE_FIRST = 3600.0
 _SHORTEST_RESET = 60.0
 """Seconds: no allowance is refilled sooner, so a shorter retry-after is boilerplate."""
 _REJECTED = (60.0, 600.0, 3600.0)
-_MINUTE = 60.0
-_DAY = 86400.0
+MINUTE = 60.0
+DAY = 86400.0
 _MOST_COOLDOWNS = 256
 """Per key; a client may name any number of models."""
 LONGEST_ERROR = 300
@@ -131,11 +131,13 @@ class KeyState:
         if not is_only and self.cooldowns and (obstacle := self._cooldown_obstacle(model, now)):
             return obstacle
         if limits.per_day is not None and self.used_on(wall) >= limits.per_day:
-            return Obstacle("per_day", _DAY - wall % _DAY)
+            return Obstacle("per_day", DAY - wall % DAY)
         if limits.per_minute is not None:
             self._prune_minute(now)
             if len(self.minute) >= limits.per_minute:
-                return Obstacle("per_minute", self.minute[0] + _MINUTE - now)
+                # There is no use if the process has no share of the limit.
+                oldest = self.minute[0] if self.minute else now
+                return Obstacle("per_minute", oldest + MINUTE - now)
         if limits.in_flight is not None and self.in_flight >= limits.in_flight:
             return Obstacle("in_flight", 1.0)
         return None
@@ -153,11 +155,11 @@ class KeyState:
 
     def used_on(self, wall: float) -> int:
         """Return the number of uses on the day of *wall*."""
-        return self.used_today if self.day == int(wall // _DAY) else 0
+        return self.used_today if self.day == int(wall // DAY) else 0
 
     def _prune_minute(self, now: float) -> None:
         expired = next(
-            (i for i, start in enumerate(self.minute) if start > now - _MINUTE), len(self.minute)
+            (i for i, start in enumerate(self.minute) if start > now - MINUTE), len(self.minute)
         )
         del self.minute[:expired]
 
@@ -170,7 +172,7 @@ class KeyState:
         process = probe[0]
         self.flights[process] = self.flights.get(process, 0) + 1
         self.used_today = self.used_on(wall) + 1
-        self.day = int(wall // _DAY)
+        self.day = int(wall // DAY)
         if limits.per_minute is not None:
             self._prune_minute(now)
             self.minute.append(now)
@@ -184,6 +186,15 @@ class KeyState:
         for name in probed:
             self.cooldowns[name].probe = probe
         return probed
+
+    def disable(self) -> None:
+        """Use the key no more until it is enabled."""
+        self.disabled = True
+
+    def enable(self) -> None:
+        """Use the key again, without its cooldowns."""
+        self.disabled = False
+        self.cooldowns.clear()
 
     def finish(self, process: int) -> None:
         """Decrement the number of uses in flight."""

@@ -6,8 +6,8 @@ in flight, among equals the one that has been unused for longest; that is plain 
 come one by one (`key_selection` has the other strategies). The caller sends the request, judges the
 response and calls `settle`; when the response is complete it calls `release`.
 
-Each of these is one transaction on the state: it reads the state and changes it, and has no other
-effect until it ends. So a back end may run it under a lock, or run it again after a conflict.
+Each of these is one operation on the state without any other effect, which a back end may apply
+under a lock, or again after a conflict.
 
 * The only key of a pool never cools down: its refusals reach the client.
 * A key that cooled down is probed by one request at a time until one succeeds.
@@ -33,6 +33,7 @@ from ccproxy.keys.backend import (
     LocalBackend,
     PoolBackend,
     PoolState,
+    seconds_left,
 )
 from ccproxy.keys.display import (
     TEMPORARY,
@@ -91,6 +92,10 @@ class Lease:
     tail: str
     """The key as it may be shown: `…last4`."""
     model: str
+    name: str = ""
+    """The salted name of the key's state."""
+    started: float = 0.0
+    """On the pool's clock."""
     probe: Probe = (0, 0)
     """The process and turn of this lease."""
     probed_cooldowns: tuple[str, ...] = ()
@@ -155,7 +160,7 @@ class KeyPool:
     @property
     def has_one_key(self) -> bool:
         """True if there is no other key to use."""
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             return self._has_one_key(state)
 
     # The course of an attempt...
@@ -175,26 +180,76 @@ class KeyPool:
             Problem: If there is none, with the reason and the time of the next attempt.
 
         """
-        with self._backend.transaction() as state:
-            now, wall = self._clock(), self._wall()
-            limits = self._account_limits_to_probe(state, model, now)
-            only = self._has_one_key(state)
-            usable = [
-                candidate
-                for candidate in self._states(state)
-                if candidate[0].id not in skip
-                and not candidate[1].obstacle(model, self._limits, now=now, wall=wall, is_only=only)
-            ]
-            if not usable:
-                raise self._refusal(state, model, skip, "")
-            chosen, session_id = self._select(state, usable, session, model, now)
-            lease = self._lease(state, *chosen, model, now, wall)
-            lease.session = session_id
-            lease.probed_limits = limits
-            for name in limits:
-                state.account_limits[name].probe = lease.probe
+        lease = self._backend.run(lambda state: self.take_from(state, model, skip, session))
         self.on_change()
         return lease
+
+    def take_from(
+        self, state: PoolState, model: str, skip: Collection[str], session: SessionRef | None
+    ) -> Lease:
+        """Do what `take` does, as an operation on *state*; raise Problem likewise."""
+        now, wall = self._clock(), self._wall()
+        limits = self._account_limits_to_probe(state, model, now)
+        usable = self._usable(state, model, skip, now, wall)
+        if not usable:
+            raise self._refusal(state, model, skip, "")
+        chosen, session_id = self._select(state, usable, session, model, now)
+        lease = self._lease(state, *chosen, model, now, wall)
+        lease.session = session_id
+        lease.probed_limits = limits
+        for name in limits:
+            state.account_limits[name].probe = lease.probe
+        return lease
+
+    def take_in_line(
+        self, state: PoolState, model: str, skip: Collection[str], session: SessionRef | None
+    ) -> Lease | None:
+        """
+        Do what `take_from` does; None if the request must wait for another one to end.
+
+        Then this process has a place in the line: a key that becomes free belongs to the first.
+        """
+        if self._limits.in_flight is None:
+            return self.take_from(state, model, skip, session)
+        now, process = self._clock(), self._backend.process
+        usable = self._usable(state, model, skip, now, self._wall())
+        names = {key.name for key, _ in usable}
+        free = sum(
+            (self._limits_of(state, key).in_flight or 0) - key_state.in_flight
+            for key, key_state in usable
+        )
+        if free > state.count_ahead(process, names, now) or (
+            not usable and not self._is_full(state, model, skip)
+        ):
+            state.line.pop(process, None)
+            return self.take_from(state, model, skip, session)
+        reasons = {
+            key.name: self._obstacle(state, key, model) for key in self._keys if key.id not in skip
+        }
+        full = {name for name, one in reasons.items() if one and one.reason == "in_flight"}
+        state.wait_in_line(process, names | full, now)
+        return None
+
+    def _usable(
+        self, state: PoolState, model: str, skip: Collection[str], now: float, wall: float
+    ) -> list[Candidate]:
+        limits, shares = self._limits, state.shares
+        only = self._has_one_key(state)
+        return [
+            (key, key_state)
+            for key, key_state in self._states(state)
+            if key.id not in skip
+            and not key_state.obstacle(
+                model,
+                shares.get(key.name, limits) if shares else limits,
+                now=now,
+                wall=wall,
+                is_only=only,
+            )
+        ]
+
+    def _limits_of(self, state: PoolState, key: PoolKey) -> KeyLimits:
+        return state.shares.get(key.name, self._limits)
 
     def _select(
         self,
@@ -229,10 +284,13 @@ class KeyPool:
 
     def take_key(self, key_id: str, model: str) -> Lease:
         """Lease the key *key_id* for a test in any state; KeyError if it is unknown."""
-        with self._backend.transaction() as state:
-            key = self._by_id[key_id]
-            key_state = self._state_of(state, key)
-            lease = self._lease(state, key, key_state, model, self._clock(), self._wall())
+        key = self._by_id[key_id]
+
+        def lease_key(state: PoolState) -> Lease:
+            now, wall = self._clock(), self._wall()
+            return self._lease(state, key, self._state_of(state, key), model, now, wall)
+
+        lease = self._backend.run(lease_key)
         lease.is_test = True
         return lease
 
@@ -255,23 +313,26 @@ class KeyPool:
             secret=key.secret,
             id=key.id,
             tail=key.tail,
+            name=key.name,
             model=model,
+            started=now,
             probe=probe,
             probed_cooldowns=key_state.start(model, self._limits, now=now, wall=wall, probe=probe),
         )
 
     def peek(self, model: str) -> str | None:
         """Return a usable key without taking it: no limit counts its use. None if there is none."""
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             usable = [key for key in self._keys if self._obstacle(state, key, model) is None]
         return usable[0].secret if usable else None
 
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
         """Return True if only the limit of requests in flight prevents a lease."""
-        with self._backend.transaction(changes=False) as state:
-            obstacles = [
-                self._obstacle(state, key, model) for key in self._keys if key.id not in skip
-            ]
+        with self._backend.reading() as state:
+            return self._is_full(state, model, skip)
+
+    def _is_full(self, state: PoolState, model: str, skip: Collection[str]) -> bool:
+        obstacles = [self._obstacle(state, key, model) for key in self._keys if key.id not in skip]
         reasons = {obstacle.reason if obstacle else "" for obstacle in obstacles}
         return "in_flight" in reasons and "" not in reasons
 
@@ -282,24 +343,30 @@ class KeyPool:
         Returns the move of the request's session to this key, if the response confirms one.
         """
         lease.is_settled = True
-        move = None
-        with self._backend.transaction() as state:
-            now = self._clock()
-            key = self._by_id[lease.id]
-            key_state = self._state_of(state, key)
-            self._end_probe(state, lease)
-            if verdict.effect is Effect.WORKS:
-                self._note_success(state, lease.model, now)
-                is_only = lease.is_test or self._has_one_key(state)
-                key_state.succeed(lease.model, now=now, is_only=is_only)
-                if lease.session:
-                    move = state.sessions.confirm(lease.session, key.name, self._wall())
-            elif verdict.effect is not Effect.NONE:
-                if lease.session:
-                    state.sessions.undo(lease.session, key.name)
-                self._refuse(state, lease, verdict, now)
+        is_probe = bool(lease.probed_cooldowns or lease.probed_limits)
+        move = self._backend.run(
+            lambda state: self._settle(state, lease, verdict),
+            may_wait=verdict.effect is Effect.WORKS and not is_probe,
+        )
         self.on_change()
         return move
+
+    def _settle(self, state: PoolState, lease: Lease, verdict: Verdict) -> Move | None:
+        now = self._clock()
+        key = self._by_id[lease.id]
+        key_state = self._state_of(state, key)
+        self._end_probe(state, lease)
+        if verdict.effect is Effect.WORKS:
+            self._note_success(state, lease.model, now)
+            is_only = lease.is_test or self._has_one_key(state)
+            key_state.succeed(lease.model, now=now, is_only=is_only)
+            if lease.session:
+                return state.sessions.confirm(lease.session, key.name, self._wall())
+        elif verdict.effect is not Effect.NONE:
+            if lease.session:
+                state.sessions.undo(lease.session, key.name)
+            self._refuse(state, lease, verdict, now)
+        return None
 
     def _refuse(self, state: PoolState, lease: Lease, verdict: Verdict, now: float) -> None:
         if self._is_account_limit(state, lease, verdict, now):
@@ -314,10 +381,12 @@ class KeyPool:
         if lease.is_released:
             return
         lease.is_released = True
-        with self._backend.transaction() as state:
-            self._state_of(state, self._by_id[lease.id]).finish(self._backend.process)
-            if not lease.is_settled:
-                self._end_probe(state, lease)
+        self._backend.run(lambda state: self._release(state, lease))
+
+    def _release(self, state: PoolState, lease: Lease) -> None:
+        self._state_of(state, self._by_id[lease.id]).finish(self._backend.process)
+        if not lease.is_settled:
+            self._end_probe(state, lease)
 
     def rest(self, lease: Lease, seconds: float) -> None:
         """Let the key cool down, because an answer's headers report that a limit is used up."""
@@ -330,30 +399,36 @@ class KeyPool:
             cause=Cause.RATE_LIMIT,
             error_text="the answer's headers report that the limit is used up",
         )
-        with self._backend.transaction() as state:
-            key_state = self._state_of(state, self._by_id[lease.id])
+
+        def refuse(key_state: KeyState) -> None:
             now, wall = self._clock(), self._wall()
             key_state.refuse(lease.model, verdict, now=now, wall=wall, jitter=0.0)
-        self.on_change()
+
+        self._change(lease.id, refuse)
 
     def note_account(self, key_id: str, report: AccountReport) -> None:
         """Keep what the provider reports about the account of a key; KeyError if it is unknown."""
-        with self._backend.transaction() as state:
-            key_state = self._state_of(state, self._by_id[key_id])
-            key_state.note_account(report, now=self._clock(), wall=self._wall())
+        self._change(
+            key_id, lambda key: key.note_account(report, now=self._clock(), wall=self._wall())
+        )
+
+    def _change(self, key_id: str, change: Callable[[KeyState], None]) -> None:
+        """Change the state of one key; KeyError if it is unknown."""
+        key = self._by_id[key_id]
+        self._backend.run(lambda state: change(self._state_of(state, key)))
         self.on_change()
 
     # ...and the refusal if there is no key.
 
     def refusal(self, model: str, *, skip: Collection[str] = (), last: str = "") -> Problem:
         """Return why no key can be leased; *last* is the provider's error for this request."""
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             return self._refusal(state, model, skip, last)
 
     def _refusal(self, state: PoolState, model: str, skip: Collection[str], last: str) -> Problem:
         now = self._clock()
         for name in (WHOLE_ACCOUNT, model):
-            if (seconds := _seconds_left(state.account_limits.get(name), now)) is not None:
+            if (seconds := seconds_left(state.account_limits.get(name), now)) is not None:
                 text = describe_account_limit(self._provider, name, seconds)
                 return limit_problem(f"{text}.{quote_error(last)}", seconds)
         obstacles = [one for key in self._keys if (one := self._obstacle(state, key, model))]
@@ -373,7 +448,7 @@ class KeyPool:
     def _obstacle(self, state: PoolState, key: PoolKey, model: str) -> Obstacle | None:
         return self._state_of(state, key).obstacle(
             model,
-            self._limits,
+            self._limits_of(state, key),
             now=self._clock(),
             wall=self._wall(),
             is_only=self._has_one_key(state),
@@ -386,7 +461,7 @@ class KeyPool:
         if not state.account_limits:
             return ()
         names = [name for name in (WHOLE_ACCOUNT, model) if name in state.account_limits]
-        if any(_seconds_left(state.account_limits[name], now) is not None for name in names):
+        if any(seconds_left(state.account_limits[name], now) is not None for name in names):
             raise self._refusal(state, model, (), "")
         return tuple(names)
 
@@ -398,7 +473,7 @@ class KeyPool:
             return False
         if lease.model and lease.model.lower() in verdict.error_text.lower():
             return False
-        if _is_limited(state, lease.model, now):
+        if state.is_limited(lease.model, now):
             return True
         limits = state.recent_limits
         if limits and now - limits[-1][2] > ACCOUNT_LIMIT_GAP:
@@ -440,17 +515,14 @@ class KeyPool:
     def _end_probe(self, state: PoolState, lease: Lease) -> None:
         key_state = self._state_of(state, self._by_id[lease.id])
         key_state.end_probe(lease.probed_cooldowns, lease.probe)
-        for name in lease.probed_limits:
-            limit = state.account_limits.get(name)
-            if limit is not None and limit.probe == lease.probe:
-                limit.probe = None
+        state.end_probe(lease.probed_limits, lease.probe)
 
     # For the user.
 
     def snapshot(self) -> tuple[KeyView, ...]:
         """Return the state of every key, without the keys."""
         now, wall = self._clock(), self._wall()
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             sessions = state.sessions.count_by_key(now)
             return tuple(
                 view_key(
@@ -461,7 +533,7 @@ class KeyPool:
 
     def moves(self) -> tuple[MoveView, ...]:
         """Return the last moves of sessions between keys, the newest last."""
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             return tuple(self.view_move(move) for move in state.sessions.moves)
 
     def view_move(self, move: Move) -> MoveView:
@@ -483,38 +555,34 @@ class KeyPool:
     def account_limits(self) -> tuple[AccountLimitView, ...]:
         """Return the limits of the account or address that are in effect."""
         now = self._clock()
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             return tuple(
                 AccountLimitView(model=name or None, seconds=seconds)
                 for name, limit in state.account_limits.items()
-                if (seconds := _seconds_left(limit, now)) is not None
+                if (seconds := seconds_left(limit, now)) is not None
             )
 
     def disable(self, key_id: str) -> None:
         """Use a key no more until it is enabled; KeyError if it is unknown."""
-        with self._backend.transaction() as state:
-            self._state_of(state, self._by_id[key_id]).disabled = True
-        self.on_change()
+        self._change(key_id, KeyState.disable)
 
     def enable(self, key_id: str) -> None:
         """Use a key again, without its cooldowns; KeyError if it is unknown."""
-        with self._backend.transaction() as state:
-            key_state = self._state_of(state, self._by_id[key_id])
-            key_state.disabled = False
-            key_state.cooldowns.clear()
-        self.on_change()
+        self._change(key_id, KeyState.enable)
 
     def reset(self, key_id: str | None = None) -> None:
         """Remove the cooldowns of one key, or of all keys and the account; KeyError as above."""
-        with self._backend.transaction() as state:
-            if key_id is not None:
-                self._state_of(state, self._by_id[key_id]).cooldowns.clear()
-            else:
-                for _, key_state in self._states(state):
-                    key_state.cooldowns.clear()
-                state.recent_limits.clear()
-                state.account_limits.clear()
-        self.on_change()
+        if key_id is not None:
+            self._change(key_id, lambda key: key.cooldowns.clear())
+        else:
+            self._backend.run(self._reset_all)
+            self.on_change()
+
+    def _reset_all(self, state: PoolState) -> None:
+        for _, key_state in self._states(state):
+            key_state.cooldowns.clear()
+        state.recent_limits.clear()
+        state.account_limits.clear()
 
     # For the disk.
 
@@ -526,7 +594,7 @@ class KeyPool:
     def export(self, salt: bytes) -> dict[str, dict[str, Any]]:
         """Return what must survive a restart, by names salted with *salt*."""
         now, wall = self._clock(), self._wall()
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             return {
                 salted_name(key.secret, salt): key_state.export(now=now, wall=wall)
                 for key, key_state in self._states(state)
@@ -543,21 +611,24 @@ class KeyPool:
         if not self._backend.is_first:
             return
         now, wall = self._clock(), self._wall()
-        with self._backend.transaction() as state:
+
+        def restore(state: PoolState) -> None:
             for key, key_state in self._states(state):
                 if (row := rows.get(salted_name(key.secret, salt))) is not None:
                     key_state.restore(row, now=now, wall=wall)
 
+        self._backend.run(restore)
+
     @property
     def sessions_version(self) -> int:
         """A number that changes with the table of sessions."""
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             return state.sessions.version
 
     def export_sessions(self, salt: bytes) -> list[SavedSession]:
         """Return the sessions that must survive a restart; the keys have salted names."""
         now, wall = self._clock(), self._wall()
-        with self._backend.transaction(changes=False) as state:
+        with self._backend.reading() as state:
             names = {key.name: salted_name(key.secret, salt) for key, _ in self._states(state)}
             return state.sessions.export(names, now=now, wall=wall)
 
@@ -572,9 +643,12 @@ class KeyPool:
         if not self._backend.is_first:
             return
         now, wall = self._clock(), self._wall()
-        with self._backend.transaction() as state:
+
+        def restore(state: PoolState) -> None:
             names = {salted_name(key.secret, salt): key.name for key, _ in self._states(state)}
             state.sessions.restore(rows, names, now=now, wall=wall)
+
+        self._backend.run(restore)
 
     # The states of the keys.
 
@@ -616,21 +690,6 @@ class KeyPool:
 def salted_name(key: str, salt: bytes) -> str:
     """Return the name of a key's state, from which the key cannot be derived."""
     return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
-
-
-def _is_limited(state: PoolState, model: str, now: float) -> bool:
-    """Return True if the account is limited for *model*, for all models, or for another one now."""
-    return any(
-        name in (model, WHOLE_ACCOUNT) or limit.until > now
-        for name, limit in state.account_limits.items()
-    )
-
-
-def _seconds_left(limit: AccountLimit | None, now: float) -> float | None:
-    """Return the seconds until *limit* may be probed; None if it may be now."""
-    if limit is None or (limit.until <= now and limit.probe is None):
-        return None
-    return max(1.0, limit.until - now)
 
 
 def _noop() -> None:

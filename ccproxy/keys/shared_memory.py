@@ -29,12 +29,13 @@ from pathlib import Path
 import msgspec
 
 from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
-from ccproxy.keys.backend import PoolState
+from ccproxy.keys.backend import PoolState, T
+from ccproxy.keys.partition import Baseline, baseline_of, merge
 from ccproxy.keys.sessions import SessionTable
 
 POLL_SECONDS = 0.05
 """How soon a lease that another process returned is noticed by requests that wait for one."""
-FORMAT = 5
+FORMAT = 6
 """Increased with every change of `PoolState`: processes of two versions share nothing."""
 POLLS_PER_REAPING = 20
 LOCK_TIMEOUT = 0.25
@@ -50,8 +51,6 @@ _LENGTH = struct.Struct("<I")
 _SIZE = _VERSION.size + 2 * _AREA
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=SessionTable.encoded)
 _DECODER = msgspec.msgpack.Decoder(PoolState, dec_hook=lambda kind, data: kind(data))
-Uses = dict[str, tuple[int, int]]
-"""Day and uses of that day by name of the key."""
 _FLAGS = os.O_RDWR | os.O_CREAT
 
 
@@ -74,7 +73,7 @@ class SharedMemoryBackend:
         self._seen = -1
         self._detached_until = 0.0
         self._has_own_changes = False
-        self._uses: Uses = {}
+        self._baseline: Baseline = {}
         self._timer: asyncio.TimerHandle | None = None
         self._polls = 0
         self.on_remote_change: Callable[[], None] = lambda: None
@@ -104,9 +103,15 @@ class SharedMemoryBackend:
         """True while this process uses its own copy of the state."""
         return time.monotonic() < self._detached_until
 
-    def transaction(self, *, changes: bool = True) -> AbstractContextManager[PoolState]:
+    def reading(self) -> AbstractContextManager[PoolState]:
         """Return the state, locked against other processes until the context ends."""
-        return self._transaction(changes=changes)
+        return self._transaction(changes=False)
+
+    def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
+        """Apply *operation* to the state and publish the change."""
+        del may_wait
+        with self._transaction(changes=True) as state:
+            return operation(state)
 
     @contextmanager
     def _transaction(self, *, changes: bool) -> Iterator[PoolState]:
@@ -143,7 +148,7 @@ class SharedMemoryBackend:
                 return True
         self._detached_until = time.monotonic() + DETACHED_SECONDS
         if not self._has_own_changes:
-            self._uses = {name: (key.day, key.used_today) for name, key in self._state.keys.items()}
+            self._baseline = baseline_of(self._state)
         self._warn(
             f"another process of this entry holds the lock of {self._folder} and is stuck; "
             f"this process uses its own copy for {DETACHED_SECONDS:g} s"
@@ -158,7 +163,7 @@ class SharedMemoryBackend:
         self._seen = self._version
         self._state.sessions.adopt(own.sessions)
         if self._has_own_changes:
-            _merge(own, self._state, self.process, self._uses)
+            merge(own, self._state, self.process, self._baseline)
 
     @property
     def _version(self) -> int:
@@ -208,14 +213,14 @@ class SharedMemoryBackend:
             if self._polls % POLLS_PER_REAPING == 0:
                 self._reap_dead()
             if self._version != self._seen:
-                with self.transaction(changes=False):
+                with self.reading():
                     pass
                 self.on_remote_change()
         self.watch()
 
     def _reap_dead(self) -> None:
         """Release the leases and probes of processes that are gone."""
-        with self.transaction(changes=False) as state:
+        with self.reading() as state:
             dead = state.processes() - self.live_processes() - {self.process}
             if dead and not self.is_detached:
                 self._write(state.without_processes(dead))
@@ -235,32 +240,3 @@ class SharedMemoryBackend:
     @staticmethod
     def _area(version: int) -> int:
         return _VERSION.size + (version & 1) * _AREA
-
-
-def _merge(own: PoolState, shared: PoolState, process: int, uses: Uses) -> None:
-    """
-    Add to *shared* what this process learned while it used its *own* copy.
-
-    *uses* are the counts of uses before that.
-    """
-    for name, mine in own.keys.items():
-        key = shared.keys.setdefault(name, mine)
-        key.flights.pop(process, None)
-        if count := mine.flights.get(process):
-            key.flights[process] = count
-        key.turn = max(key.turn, mine.turn)
-        key.disabled |= mine.disabled
-        if key is not mine and mine.day >= key.day:
-            before = uses.get(name, (0, 0))
-            new = mine.used_today - (before[1] if before[0] == mine.day else 0)
-            key.used_today = new + (key.used_today if mine.day == key.day else 0)
-            key.day = mine.day
-        key.last_error = max(key.last_error, mine.last_error)
-        for model, cooldown in mine.cooldowns.items():
-            other = key.cooldowns.get(model)
-            if other is None or other.until < cooldown.until:
-                key.cooldowns[model] = cooldown
-        key.share = max(key.share, mine.share)
-    shared.turn = max(shared.turn, own.turn)
-    shared.share = max(shared.share, own.share)
-    shared.sessions.add_missing(own.sessions)

@@ -104,7 +104,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         table=options.table,
         processes=options.workers,
     )
-    await worker.upstream.open()
+    await worker.open()
     lifecycle = Lifecycle(worker, listener, on_drain=lambda: _report_drain(options))
     lifecycle.handle_signals(foreground=echo is not None)
     crash_output = asyncio.create_task(keep_outfile(crash_file(path)))

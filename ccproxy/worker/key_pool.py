@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -37,11 +38,23 @@ def make_pool(
         else:
             shared.watch()
             backend = shared
+    return pool_on(config, backend, in_fleet=in_fleet)
+
+
+def pool_on(
+    config: WorkerConfig,
+    backend: PoolBackend,
+    *,
+    in_fleet: bool,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> KeyPool:
+    """Return the pool of *config*'s keys with its state in *backend*."""
     return KeyPool(
         config.api_keys,
         provider=config.provider_name,
-        clock=time.monotonic,
-        wall=time.time,
+        clock=clock,
+        wall=wall,
         jitter=random.random,
         limits=config.key_limits,
         policy=config.key_policy,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
@@ -40,6 +41,9 @@ from ccproxy.worker.peers.siblings import Siblings
 from ccproxy.worker.server.authentication import Authenticator
 from ccproxy.worker.signing_key import KEY_BYTES, load_signing_key
 from ccproxy.worker.upstream.provider_client import ProviderClient
+
+if TYPE_CHECKING:
+    from ccproxy.worker.redis.shared_pool import SharedPool
 
 CACHED_MODELS = 256
 """Models whose target is computed once; clients can name any number of models."""
@@ -93,6 +97,8 @@ class Worker:
     logs: Logs
     authenticator: Authenticator
     pool: KeyPool
+    shared_pool: SharedPool | None = None
+    """The same pool, if its state is in Redis."""
     keeper: KeyStateKeeper | None
     """Keeps the pool on disk; None if the disk does not allow it."""
     upstream: ProviderClient
@@ -130,8 +136,17 @@ class Worker:
             return self.config.pass_client_key
         return any(key.state not in ("rejected", "disabled") for key in self.pool.snapshot())
 
+    async def open(self) -> None:
+        """Prepare to connect to the provider; with Redis, wait for the state of the keys."""
+        await self.upstream.open()
+        if self.shared_pool is not None:
+            self.shared_pool.backend.start()
+            await self.shared_pool.backend.wait_for_contact()
+
     async def close(self) -> None:
         """Close connections and files; save pending changes."""
+        if self.shared_pool is not None:
+            await self.shared_pool.backend.close()
         await self.accounts.close()
         await self.upstream.close()
         await self.search.close()
@@ -159,13 +174,15 @@ def make_worker(
     *table* is the file of the fleet that it belongs to. Must be called inside the event loop.
     """
     state = home / "state"
-    pool = make_pool(config, state=state, log=log, processes=processes, in_fleet=table is not None)
+    in_fleet = table is not None
+    pool, shared = _pools(config, state, log, processes, in_fleet=in_fleet)
+    queue = shared.queue if shared else None
     calibration, learned = Calibration(), LearnedRefusals()
-    signing_key = _signing_key(state, in_fleet=table is not None, log=log)
+    signing_key = _signing_key(state, in_fleet=in_fleet, log=log)
     rules = ConversionContext(
         pick_model=config.models.pick,
         target=lru_cache(maxsize=CACHED_MODELS)(config.target),
-        signer=Signer(signing_key),
+        signer=Signer(config.services.signing_key or signing_key),
         calibration=calibration,
         learned=learned,
         most_tokens=config.max_tokens_limit,
@@ -178,17 +195,17 @@ def make_worker(
     )
     chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
     persistent = PersistentState(
-        pool, calibration, learned, server=config.base_url, keeps_refusals=table is not None
+        pool, calibration, learned, server=config.base_url, keeps_refusals=in_fleet
     )
     session = make_session(config, home=home, authenticator=authenticator, log=log, redact=redact)
-    detective = CacheDetective(session.usage.cost)
     return Worker(
         config=config,
         logs=Logs(events=log, requests=request_log or log, redact=redact),
         authenticator=authenticator,
         pool=pool,
         keeper=open_keeper(keys_path(home, config.label), persistent, log=log),
-        upstream=ProviderClient(config, pool=pool, log=log),
+        shared_pool=shared,
+        upstream=ProviderClient(config, pool=pool, queue=queue, log=log),
         rules=rules,
         lessons=Lessons(learned),
         chooser=chooser,
@@ -199,8 +216,31 @@ def make_worker(
         session=session,
         accounts=AccountWatch(config, pool=pool, log=log),
         payers=Payers(config, state=state, secret=signing_key, settings=chooser.sibling, log=log),
-        activity=Activity(config.label, redact=redact, detective=detective),
+        activity=_activity(config.label, session, redact),
     )
+
+
+def _activity(label: str, session: Session, redact: Redactor) -> Activity:
+    return Activity(label, redact=redact, detective=CacheDetective(session.usage.cost))
+
+
+def _pools(
+    config: WorkerConfig,
+    state: Path,
+    log: FilteringBoundLogger,
+    processes: int,
+    *,
+    in_fleet: bool,
+) -> tuple[KeyPool, SharedPool | None]:
+    """Return the pool of *config*'s keys; with REDIS_URL also as one that replicas share."""
+    if config.services.redis is None:
+        pool = make_pool(config, state=state, log=log, processes=processes, in_fleet=in_fleet)
+        return pool, None
+    # hiredis is an extra, and costs time and memory that only such a worker should pay.
+    from ccproxy.worker.redis.shared_pool import open_shared_pool
+
+    shared = open_shared_pool(config, config.services.redis, log=log, in_fleet=in_fleet)
+    return shared.pool, shared
 
 
 def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> bytes:

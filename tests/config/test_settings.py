@@ -9,6 +9,7 @@ import pytest
 from ccproxy.config import ability_settings, provider_keys, worker_config
 from ccproxy.config import consistency as rules
 from ccproxy.config import settings as s
+from ccproxy.config.services import service_settings
 
 
 def test_every_setting_is_declared_once():
@@ -19,7 +20,7 @@ def test_every_setting_is_declared_once():
 
 
 def test_every_setting_is_read():
-    readers = (worker_config, rules, provider_keys, ability_settings)
+    readers = (worker_config, rules, provider_keys, ability_settings, service_settings)
     source = "".join(map(inspect.getsource, readers))
     unread = {
         name

@@ -24,6 +24,7 @@ from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool, salted_name
 from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
+from tests.redis_server import CommittingBackend
 
 KEYS = [f"sk-a-key-of-some-length-{letter * 4}" for letter in "abcdefghij"]
 SALT = b"salt"
@@ -81,8 +82,10 @@ PROVIDER_FAILED = Verdict(effect=Effect.NONE, next=Next.REPEAT, provider_failed=
 
 
 BACKENDS = {
-    "in process": lambda folder: LocalBackend(),
-    "shared memory": SharedMemoryBackend,
+    "in process": lambda folder, redis: LocalBackend(),
+    "shared memory": lambda folder, redis: SharedMemoryBackend(folder),
+    "redis": lambda folder, redis: CommittingBackend(redis(), str(folder), rival=False),
+    "redis with a rival": lambda folder, redis: CommittingBackend(redis(), str(folder), rival=True),
 }
 
 
@@ -92,14 +95,17 @@ def clock(request, tmp_path):
     clock = Clock()
     made = []
 
+    def redis():
+        return request.getfixturevalue("redis_server").address
+
     def backend():
-        made.append(BACKENDS[request.param](tmp_path / f"pool{len(made)}"))
+        made.append(BACKENDS[request.param](tmp_path / f"pool{len(made)}", redis))
         return made[-1]
 
     clock.backend = backend  # type: ignore[assignment]
     yield clock
     for one in made:
-        if isinstance(one, SharedMemoryBackend):
+        if isinstance(one, (SharedMemoryBackend, CommittingBackend)):
             one.close()
 
 
@@ -913,3 +919,20 @@ def test_a_report_about_an_account_is_kept_and_applied(pool, clock):
     assert (view.account, view.state) == (report, "out")
     with pytest.raises(KeyError):
         pool.note_account("k9", report)
+
+
+def test_a_key_can_be_looked_up_without_using_it(pool):
+    assert pool.peek(MODEL) == KEYS[0]
+    for key in ("k1", "k2", "k3"):
+        pool.disable(key)
+    assert (pool.peek(MODEL), pool.snapshot()[0].used_today) == (None, 0)
+
+
+def test_the_models_that_are_remembered_are_bounded(clock):
+    pool = pool_of(clock, 3)
+    for number in range(300):
+        lease = pool.take(f"m{number}")
+        pool.settle(lease, WORKS)
+        pool.release(lease)
+    with pool.backend.reading() as state:
+        assert len(state.last_success) == 256

@@ -15,7 +15,9 @@ import pytest
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys import shared_memory
-from ccproxy.keys.key_state import KeyLimits
+from ccproxy.keys.backend import AccountLimit, PoolState
+from ccproxy.keys.key_state import Cooldown, KeyLimits, KeyState
+from ccproxy.keys.partition import KeyBaseline, merge
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
@@ -154,6 +156,14 @@ async def test_a_lease_returned_in_another_process_wakes_a_waiting_request(machi
         assert (await waiting).id == "k1"
 
 
+def test_the_probe_of_an_account_by_a_dead_process_is_released():
+    limit = AccountLimit(until=1.0, probe=(3, 1))
+    state = PoolState(account_limits={"big": limit}).without_processes({4})
+    assert (state.processes(), limit.probe) == ({3}, (3, 1))
+    state.without_processes({3})
+    assert (state.processes(), limit.probe) == (set(), None)
+
+
 async def test_the_leases_of_a_dead_process_are_released(machine):
     one, two = machine.process(), machine.process()
     ask(one, LIMITED)
@@ -275,9 +285,10 @@ from pathlib import Path
 from tests.keys.test_shared_memory import *
 pool = KeyPool(KEYS, backend=SharedMemoryBackend(Path(sys.argv[1])), provider="Test",
                clock=lambda: 500.0, wall=lambda: 1_700_000_500.0, jitter=lambda: 0.5)
-with pool.backend.transaction():
+def stop(state):
     print("locked", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
+pool.backend.run(stop)
 print("continued", flush=True)
 sys.stdin.readline()
 """
@@ -321,3 +332,93 @@ def test_a_stopped_process_does_not_stop_the_others(machine, monkeypatch, reques
     assert sum(key.in_flight for key in other.snapshot()) == 1
     pool.release(held)
     assert sum(key.in_flight for key in other.snapshot()) == 0
+
+
+# What a process that was detached brings back.
+
+
+def cooling(until):
+    return Cooldown(cause=Cause.RATE_LIMIT, status=429, until=until, failures=1, since=0.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "expected"),
+    [
+        pytest.param({"turn": 7}, {"turn": 9}, {"turn": 9}, id="the later turn"),
+        pytest.param({"disabled": True}, {}, {"disabled": True}, id="disabled by either"),
+        pytest.param({}, {"disabled": True}, {"disabled": True}, id="and by the other"),
+        pytest.param(
+            {"flights": {}}, {"flights": {1: 2, 5: 1}}, {"flights": {5: 1}}, id="leases that ended"
+        ),
+        pytest.param(
+            {"flights": {1: 3}}, {"flights": {5: 1}}, {"flights": {1: 3, 5: 1}}, id="own leases"
+        ),
+        pytest.param(
+            {"cooldowns": {"m": cooling(9.0)}},
+            {"cooldowns": {"m": cooling(5.0)}},
+            {"cooldowns": {"m": cooling(9.0)}},
+            id="the longer cooldown",
+        ),
+        pytest.param(
+            {"cooldowns": {"m": cooling(5.0)}},
+            {"cooldowns": {"m": cooling(9.0)}},
+            {"cooldowns": {"m": cooling(9.0)}},
+            id="of either",
+        ),
+        pytest.param(
+            {"day": 3, "used_today": 7},
+            {"day": 3, "used_today": 9},
+            {"day": 3, "used_today": 11},
+            id="uses since it was detached are added",
+        ),
+        pytest.param(
+            {"day": 4, "used_today": 2}, {"day": 3, "used_today": 9}, {"used_today": 2}, id="a day"
+        ),
+        pytest.param(
+            {"day": 2, "used_today": 6},
+            {"day": 3, "used_today": 1},
+            {"used_today": 1},
+            id="old",
+        ),
+    ],
+)
+def test_two_states_of_a_key_are_merged(own, shared, expected):
+    into = PoolState(keys={"a": KeyState(**shared)})
+    baseline = {"a": KeyBaseline(day=3, uses=5)}
+    merge(PoolState(keys={"a": KeyState(**own)}), into, 1, baseline)
+    assert {name: getattr(into.keys["a"], name) for name in expected} == expected
+
+
+def test_a_key_that_only_one_process_has_is_kept():
+    mine = KeyState(turn=4, flights={1: 1})
+    into = PoolState(keys={"b": KeyState()})
+    merge(PoolState(keys={"a": mine}), into, 1, {})
+    assert into.keys["a"] == mine
+    assert into.keys["a"].flights == {1: 1}
+
+
+async def test_a_poll_reports_the_changes_of_others_only_while_attached(machine):
+    one, two = machine.process(), machine.process()
+    reported = []
+    two.backend.on_remote_change = lambda: reported.append("changed")
+    two.backend._reap_dead()
+    assert reported == []
+    ask(one, LIMITED)
+    two.backend._detached_until = float("inf")
+    two.backend._poll()
+    assert reported == []
+    two.backend._detached_until = 0.0
+    two.backend._poll()
+    assert reported == ["changed"]
+    assert two.snapshot()[0].state == "cooldown"
+
+
+def test_what_a_process_did_is_kept_while_the_lock_stays_stuck(machine, monkeypatch, request):
+    monkeypatch.setattr(shared_memory, "LOCK_TIMEOUT", 0.02)
+    pool = machine.process()
+    request.getfixturevalue("stopped")
+    pool.disable("k3")
+    pool.backend._detached_until = 0.0
+    pool.disable("k2")
+    assert [key.state for key in pool.snapshot()] == ["ready", "disabled", "disabled"]
+    assert len(machine.warnings) == 2

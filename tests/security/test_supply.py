@@ -136,7 +136,7 @@ def test_a_wheel_runs_nothing_by_being_installed(wheels):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ccproxy"}
     assert len(tops) == 2
     assert {name.rpartition(".")[2] for name in names if name.startswith("ccproxy/")} == {
-        *("css", "html", "js", "json", "py", "svg", "toml", "tsx", "typed"),
+        *("css", "html", "js", "json", "lua", "py", "svg", "toml", "tsx", "typed"),
     }
     assert commands.splitlines() == [
         "[console_scripts]",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection
+from typing import Protocol
 
 from ccproxy.errors import Problem
 from ccproxy.keys.pool import KeyPool, Lease
@@ -17,6 +18,18 @@ from ccproxy.keys.sessions import SessionRef
 
 MAX_WAITING = 100
 WAIT_SECONDS = 30.0
+
+
+class LeaseQueue(Protocol):
+    """Leases the keys of a pool."""
+
+    async def take(
+        self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
+    ) -> Lease:
+        """Return a key as soon as there is one; raise Problem if there is none."""
+
+    def release(self, lease: Lease) -> None:
+        """Return a key."""
 
 
 class KeyQueue:

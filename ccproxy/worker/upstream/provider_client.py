@@ -42,7 +42,7 @@ from ccproxy.protocol.headers import UpstreamHeaders
 from ccproxy.providers.quirks import Api
 from ccproxy.text import mask_key
 from ccproxy.worker.upstream.connections import explain, open_transport
-from ccproxy.worker.upstream.key_queue import KeyQueue
+from ccproxy.worker.upstream.key_queue import KeyQueue, LeaseQueue
 from ccproxy.worker.upstream.provider_answer import (
     AttemptFailed,
     ErrorReader,
@@ -102,13 +102,15 @@ class ProviderClient:
         config: WorkerConfig,
         *,
         pool: KeyPool,
+        queue: LeaseQueue | None = None,
         log: FilteringBoundLogger | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """Without a *queue*, the state of the keys is on this machine."""
         self._config = config
         self._pool = pool
-        self._queue = KeyQueue(pool, wait_seconds=config.key_wait)
+        self._queue = queue or KeyQueue(pool, wait_seconds=config.key_wait)
         self._log: FilteringBoundLogger = structlog.get_logger() if log is None else log
         self._clock = clock
         self._jitter = jitter

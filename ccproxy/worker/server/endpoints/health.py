@@ -18,7 +18,6 @@ async def health(request: ClientRequest) -> web.Response:
     ready, total = worker.pool.counts()
     body = {
         "status": "draining" if worker.requests.draining else "healthy",
-        "timestamp": now(),
         "label": config.label,
         "version": __version__,
         "server": {"host": config.host, "port": config.port},
@@ -27,6 +26,7 @@ async def health(request: ClientRequest) -> web.Response:
         **facts,
         "api_keys_count": len(config.api_keys),
         "keys": {"ready": ready, "total": total},
+        **(_pool_facts(worker) or {"timestamp": now()}),
     }
     return json_response(body)
 
@@ -70,6 +70,21 @@ async def ready(request: ClientRequest) -> web.Response:
     if request.worker.requests.draining:
         return web.Response(status=503, text="draining")
     return web.Response(text="ok")
+
+
+def _pool_facts(worker: Worker) -> dict[str, object]:
+    """
+    Return how the state of the keys is shared with other replicas; empty without REDIS_URL.
+
+    With replicas there is no timestamp in the answer: it changes only if the state does, so that
+    the answers of replicas can be compared.
+    """
+    if worker.shared_pool is None:
+        return {}
+    backend = worker.shared_pool.backend
+    mode = "shared" if backend.is_shared else "local"
+    members = len(backend.members)
+    return {"pool": {"mode": mode, "reason": backend.reason, "replicas": members}}
 
 
 def _key_facts(worker: Worker) -> dict[str, bool]:

@@ -1,0 +1,1 @@
+"""Settings of what runs next to a proxy: Redis, and the collectors of metrics and traces."""

@@ -1,0 +1,37 @@
+"""The settings of what runs next to a proxy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from ccproxy.config import settings as s
+from ccproxy.config.reader import EnvReader
+from ccproxy.config.services.redis_address import RedisAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """What a proxy shares with its replicas on other hosts."""
+
+    redis: RedisAddress | None
+    """Where the state of the keys is; None: on this machine."""
+    redis_timeout: float
+    """Seconds that Redis may delay one request."""
+    redis_replicas: int
+    signing_key: bytes = field(repr=False)
+    """Signs thinking blocks; empty: a key of this machine."""
+
+
+def read_services(env: EnvReader) -> ServiceSettings:
+    """Read the settings of *env*; mistakes are noted in it."""
+    url = env.value(s.REDIS_URL)
+    if url is not None and find_spec("hiredis") is None:
+        text = "REDIS_URL needs a library that is not installed"
+        env.note(url, text, fix="pip install 'ccproxy-fleet[redis]'")
+    return ServiceSettings(
+        redis=env.read(s.REDIS_URL),
+        redis_timeout=env.read(s.REDIS_TIMEOUT),
+        redis_replicas=env.read(s.REDIS_REPLICAS),
+        signing_key=env.read(s.SIGNING_KEY),
+    )

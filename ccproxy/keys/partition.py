@@ -1,0 +1,157 @@
+"""
+What a process may do, and what it has to report, while it is cut off from the shared state.
+
+Several processes may be cut off at the same time and cannot count together. So each of them uses
+its share of what was left of every limit, and all shares together are no more than the limit.
+Afterwards `merge` adds what a process did on its own copy to the shared state.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ccproxy.keys.backend import AccountLimit, PoolState
+from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
+
+
+class KeyBaseline(NamedTuple):
+    """What was shared about a key before a process used its own copy."""
+
+    day: int = 0
+    uses: int = 0
+    """Of that day."""
+    disabled: bool = False
+
+
+Baseline = dict[str, KeyBaseline]
+"""By name of the key."""
+
+
+def baseline_of(state: PoolState) -> Baseline:
+    """Return what *state* knows, to be compared with it later."""
+    return {
+        name: KeyBaseline(key.day, key.used_today, key.disabled) for name, key in state.keys.items()
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """The shares of one process, and what the shared state was when it lost contact."""
+
+    at: float
+    """The time of the pool's clock, which is a wall clock if the state is shared."""
+    replicas: int
+    rank: int | None
+    """The position of this process among them; None if it has never had contact."""
+    baseline: Baseline
+    minutes: Mapping[str, Sequence[float]]
+    """The starts of the last minute by key."""
+    own_starts: Mapping[str, int]
+    """How many of them were this process's."""
+    foreign_starts: Mapping[str, Sequence[float]]
+    """The others."""
+
+    def limits(self, limits: KeyLimits, now: float) -> dict[str, KeyLimits]:
+        """Return the limits of every key for this process."""
+        names = sorted(self.baseline)
+        in_flight = [self._share(limits.in_flight, index) for index in range(len(names))]
+        if in_flight and not any(in_flight) and limits.in_flight is not None:
+            # With more processes than requests allowed, each may still have one in flight.
+            in_flight[(self.rank or 0) % len(names)] = 1
+        return {
+            name: KeyLimits(
+                in_flight=in_flight[index],
+                per_minute=self._per_minute(name, limits.per_minute, index, now),
+                per_day=self._per_day(name, limits.per_day, index, now),
+            )
+            for index, name in enumerate(names)
+        }
+
+    def _share(self, limit: int | None, index: int) -> int | None:
+        """Return this process's part of *limit*; the remainder is dealt out key by key."""
+        if limit is None:
+            return None
+        share, rest = divmod(limit, self.replicas)
+        return share + (self.rank is not None and (self.rank + index) % self.replicas < rest)
+
+    def _per_minute(self, name: str, limit: int | None, index: int, now: float) -> int | None:
+        if limit is None or now - self.at >= MINUTE:
+            return self._share(limit, index)
+        # The starts of the others remain in the key's list until they are a minute old.
+        foreign = self.foreign_starts.get(name, ())
+        counted = len(foreign) - bisect_right(foreign, now - MINUTE)
+        left = max(0, limit - len(self.minutes.get(name, ())))
+        return counted + self.own_starts.get(name, 0) + (self._share(left, index) or 0)
+
+    def _per_day(self, name: str, limit: int | None, index: int, now: float) -> int | None:
+        if limit is None:
+            return None
+        today = int(now // DAY)
+        day, count, _ = self.baseline[name]
+        used = count if day == today else 0
+        if int(self.at // DAY) != today:
+            return self._share(limit, index)
+        return used + (self._share(max(0, limit - used), index) or 0)
+
+
+def merge(
+    own: PoolState,
+    shared: PoolState,
+    process: int,
+    baseline: Baseline,
+    *,
+    is_rebuilt: bool = False,
+) -> None:
+    """
+    Add to *shared* what this process learned while it used its *own* copy, which is unchanged.
+
+    *baseline* is what was shared before. With *is_rebuilt*, that was lost, and *shared* is what
+    other processes have reported since; then each process reports what it knew as well.
+    """
+    for name, mine in own.keys.items():
+        before = baseline.get(name, KeyBaseline())
+        is_missing = name not in shared.keys
+        key = shared.keys.setdefault(name, KeyState())
+        if is_missing:
+            before = KeyBaseline()
+            key.account = mine.account
+        elif is_rebuilt:
+            known = min(before.uses, shared.known_uses.get(name, 0))
+            before = KeyBaseline(before.day, known, disabled=False)
+        if is_rebuilt:
+            most = max(baseline.get(name, KeyBaseline()).uses, shared.known_uses.get(name, 0))
+            shared.known_uses[name] = most
+        _merge_key(mine, key, process, before)
+    shared.turn = max(shared.turn, own.turn)
+    shared.share = max(shared.share, own.share)
+    for model, limit in own.account_limits.items():
+        other = shared.account_limits.get(model)
+        if other is None or other.until < limit.until:
+            shared.account_limits[model] = AccountLimit(until=limit.until)
+    for model, at in own.last_success.items():
+        shared.last_success[model] = max(at, shared.last_success.get(model, 0.0))
+    shared.sessions.add_missing(own.sessions)
+
+
+def _merge_key(mine: KeyState, key: KeyState, process: int, before: KeyBaseline) -> None:
+    key.flights.pop(process, None)
+    if count := mine.flights.get(process):
+        key.flights[process] = count
+    key.turn = max(key.turn, mine.turn)
+    key.share = max(key.share, mine.share)
+    if mine.disabled != before.disabled:
+        key.disabled = mine.disabled
+    if mine.day >= key.day:
+        new = mine.used_today - (before.uses if before.day == mine.day else 0)
+        key.used_today = new + (key.used_today if mine.day == key.day else 0)
+        key.day = mine.day
+    # The clock never shows the same time twice, so equal starts are the same use.
+    key.minute = sorted({*key.minute, *mine.minute})
+    key.last_error = max(key.last_error, mine.last_error)
+    for model, cooldown in mine.cooldowns.items():
+        other = key.cooldowns.get(model)
+        if other is None or other.until < cooldown.until:
+            key.cooldowns[model] = replace(cooldown)

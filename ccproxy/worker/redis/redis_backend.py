@@ -1,0 +1,518 @@
+"""
+A pool back end for replicas on several hosts: the state is in Redis, each replica has a copy.
+
+An operation is applied to the copy and committed by one script call, which succeeds if the copy is
+the newest version. Otherwise the call returns what is newer, and the operation is applied to that
+and committed again. So the rules of the pool exist once, in `ccproxy.keys`, and every decision is
+made on the state that it changes. Operations that arrive during a call are committed together with
+the next one: however many requests wait, a replica repeats one call and not one for each.
+
+A request waits for the commit of its lease, `REDIS_TIMEOUT` at most. If Redis has not confirmed it
+by then, the replica continues on its own copy with its share of the limits (`keys.partition`), and
+reports later what it did. A commit whose reply was lost counts as a use, never as a free one.
+
+All times are the server's. A replica that is silent for `LEASE_SECONDS` loses its leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ccproxy.keys.backend import PoolState
+from ccproxy.keys.key_state import MINUTE, KeyLimits
+from ccproxy.keys.partition import Baseline, Partition, baseline_of, merge
+from ccproxy.keys.pool import Lease
+from ccproxy.worker.redis.connection import RedisConnection, RedisError, Reply
+from ccproxy.worker.redis.server_clock import ServerClock
+from ccproxy.worker.redis.state_fields import Fields, decode_fields, encode_fields
+
+T = TypeVar("T")
+
+FORMAT = 1
+"""Part of every name in Redis; increased if older versions cannot read the state."""
+LEASE_SECONDS = 20.0
+BEAT_SECONDS = 1.0
+RETRY_SECONDS = 0.25
+GRACE_SECONDS = 2.5
+"""After Redis has lost the state: how long all replicas may take to report what they know."""
+READY_SECONDS = 4.0
+"""How long a new replica waits for its first contact before it accepts requests."""
+
+_SCRIPT = files(__package__).joinpath("commit.lua").read_text()
+_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+Connect = Callable[[], Awaitable[RedisConnection]]
+
+
+class _Operation(Generic[T]):
+    """One operation that is not confirmed yet."""
+
+    __slots__ = ("apply", "error", "future", "is_applied", "result", "undo")
+
+    def __init__(
+        self,
+        apply: Callable[[PoolState], T],
+        future: asyncio.Future[T] | None = None,
+        undo: Callable[[T], None] = lambda _result: None,
+    ) -> None:
+        self.apply = apply
+        self.future = future
+        """Of the request that waits for the commit; None if the operation is a fact already."""
+        self.undo = undo
+        self.is_applied = future is None
+        self.error: Exception | None = None
+        self.result: T
+
+    def run(self, state: PoolState) -> None:
+        self.is_applied, self.error = True, None
+        try:
+            self.result = self.apply(state)
+        except Exception as error:  # noqa: BLE001 - raised in the request that waits for it
+            self.error = error
+
+    def resolve(self) -> None:
+        """Hand the result to the request that waits for it, or undo it if the request has left."""
+        if self.future is None:
+            return
+        if self.future.done():
+            if self.error is None and self.is_applied:
+                self.undo(self.result)
+        elif self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class RedisBackend:
+    """The state of a pool in Redis. Must be created inside the event loop."""
+
+    is_first = True
+    is_writer = True
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        prefix: str,
+        salt: bytes,
+        limits: KeyLimits,
+        timeout: float,
+        replicas: int = 1,
+        grace: float = GRACE_SECONDS,
+        on_mode: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.process = secrets.randbits(48)
+        self.on_remote_change: Callable[[], None] = lambda: None
+        self.on_mode = on_mode
+        self.clock = ServerClock()
+        self.is_shared = False
+        self.reason = "not connected yet"
+        """Why the replica is on its own."""
+        self.since = time.time()
+        """When the mode last changed."""
+        self.members: tuple[int, ...] = ()
+        self.calls = 0
+        self.repeated_calls = 0
+        self.errors = 0
+        self.on_call: Callable[[float], None] = lambda _seconds: None
+        self._connect = connect
+        self._keys = [f"{prefix}:{name}" for name in ("head", "state", "versions", "members")]
+        self._salt = salt
+        self._limits = limits
+        self._timeout = timeout
+        self._replicas = replicas
+        self._grace = grace
+        self._connection: RedisConnection | None = None
+        self._state = PoolState(salt=salt)
+        self._confirmed: Fields = {}
+        self._epoch = ""
+        self._version = 0
+        self._pending: list[_Operation[Any]] = []
+        self._sent: list[_Operation[Any]] | None = None
+        self._sent_fields: Fields = {}
+        self._sent_at = 0.0
+        self._is_scheduled = False
+        self._wants_members = False
+        self._baseline: Baseline = {}
+        self._partition: Partition | None = None
+        self._own_starts: dict[str, deque[float]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self.has_contact = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # The interface of a back end.
+
+    def reading(self) -> AbstractContextManager[PoolState]:
+        """Return the replica's copy of the state."""
+        return nullcontext(self._state)
+
+    def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
+        """Apply *operation* to the copy; commit it soon, or with *may_wait* with a later one."""
+        result = operation(self._state)
+        if self.is_shared:
+            self._pending.append(_Operation(operation))
+            if not may_wait:
+                self._schedule()
+        return result
+
+    async def commit(self, operation: Callable[[PoolState], T], *, undo: Callable[[T], None]) -> T:
+        """
+        Apply *operation* to the newest state and return its result when that is confirmed.
+
+        *undo* is called with the result if the caller was cancelled meanwhile.
+        """
+        if not self.is_shared:
+            return self._run_alone(operation)
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._pending.append(_Operation(operation, future, undo))
+        self._schedule()
+        timer = self._loop.call_later(self._timeout, self._expire, future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                undo(future.result())
+            raise
+        finally:
+            timer.cancel()
+
+    def note_start(self, lease: Lease) -> None:
+        """Note a use of this replica: without Redis, it counts only its own."""
+        if self._limits.per_minute is None:
+            return
+        starts = self._own_starts.setdefault(lease.name, deque())
+        starts.append(lease.started)
+        while starts[0] <= lease.started - MINUTE:
+            starts.popleft()
+
+    def _run_alone(self, operation: Callable[[PoolState], T]) -> T:
+        if self._partition is not None:
+            self._state.shares = self._partition.limits(self._limits, self.clock())
+        return operation(self._state)
+
+    # A commit.
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and self._sent is None:
+            self._is_scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._is_scheduled = False
+        if not self.is_shared or self._sent is not None:
+            return
+        self._sent, self._pending = self._pending, []
+        self._sent_at = self._loop.time()
+        for operation in self._sent:
+            if not operation.is_applied:
+                operation.run(self._state)
+        fields = encode_fields(self._state)
+        confirmed = self._confirmed
+        self._sent_fields = {
+            name: data for name, data in fields.items() if confirmed.get(name) != data
+        }
+        self._call(self._epoch, self._version, self._sent_fields, self._on_reply)
+
+    def _call(
+        self,
+        epoch: str,
+        version: int,
+        fields: Fields,
+        on_reply: Callable[[Reply], None],
+        *,
+        new_epoch: str = "",
+        life: float = LEASE_SECONDS,
+    ) -> None:
+        pairs = [part for field in fields.items() for part in field]
+        known = 0 if version < 0 or self._wants_members else len(self.members)
+        self._wants_members = False
+        arguments = (
+            *(len(self._keys), *self._keys, self.process, int(life * 1000), epoch, version),
+            *(new_epoch, known, *pairs),
+        )
+        sent_at = time.monotonic()
+        self.calls += 1
+
+        def on_result(reply: Reply) -> None:
+            if isinstance(reply, RedisError) and str(reply).startswith("NOSCRIPT"):
+                self._write(("EVAL", _SCRIPT, *arguments), on_result)
+                return
+            received_at = time.monotonic()
+            self.on_call(received_at - sent_at)
+            if not isinstance(reply, RedisError):
+                self.clock.note(reply[4] / 1e6, sent_at, received_at)
+            on_reply(reply)
+
+        self._write(("EVALSHA", _SHA, *arguments), on_result)
+
+    def _write(self, command: tuple[Any, ...], on_reply: Callable[[Reply], None]) -> None:
+        try:
+            if self._connection is None:
+                raise RedisError("not connected")
+            self._connection.send(command, on_reply)
+        except RedisError as error:
+            self._loop.call_soon(on_reply, error)
+
+    def _on_reply(self, reply: Reply) -> None:
+        if self._sent is None:
+            return
+        if isinstance(reply, RedisError):
+            self._leave(str(reply))
+            return
+        status, _, version, _, _, newer, members = reply
+        self._note_members(members)
+        if status == b"OK":
+            self._confirm(version)
+        elif status == b"NEWER":
+            self.repeated_calls += 1
+            self._adopt(newer, version)
+        elif status == b"EXPIRED":
+            self._leave(f"this replica was silent for {LEASE_SECONDS:g} s")
+        else:
+            self._leave("Redis has lost the state")
+
+    def _confirm(self, version: int) -> None:
+        self._confirmed.update(self._sent_fields)
+        self._version = version
+        done, self._sent = self._sent or [], None
+        for operation in done:
+            operation.resolve()
+        if self._pending:
+            self._schedule()
+
+    def _adopt(self, newer: list[bytes], version: int) -> None:
+        """Apply the operations that are not confirmed to the newer state, and commit them again."""
+        fields = {**self._confirmed, **dict(zip(newer[::2], newer[1::2], strict=True))}
+        self._pending, self._sent = [*(self._sent or ()), *self._pending], None
+        try:
+            self._rebuild(fields, version)
+        except msgspec.DecodeError as error:
+            self._leave(_unreadable(error))
+            return
+        self._send()
+        self.on_remote_change()
+
+    def _rebuild(self, fields: Fields, version: int) -> None:
+        """Make the copy from what is confirmed and from the facts that are not."""
+        previous = self._state
+        self._state = decode_fields(fields, self._salt)
+        self._confirmed, self._version = fields, version
+        self._state.sessions.adopt(previous.sessions)
+        for operation in self._pending:
+            if operation.future is None:
+                operation.run(self._state)
+            else:
+                operation.is_applied = False
+
+    def _expire(self, future: asyncio.Future[Any], *, is_last: bool = False) -> None:
+        if future.done():
+            return
+        if not is_last:  # a reply may have arrived while this process did not run
+            self._loop.call_later(0.001, lambda: self._expire(future, is_last=True))
+        else:
+            self._leave(f"no reply within {self._timeout * 1000:g} ms")
+
+    # Without Redis.
+
+    def _leave(self, reason: str) -> None:
+        """Continue on the own copy."""
+        self.errors += 1
+        self._pending, self._sent = [*(self._sent or ()), *self._pending], None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        if not self.is_shared:
+            self.reason = reason
+            return
+        self._set_mode(is_shared=False, reason=reason)
+        self._rebuild(self._confirmed, self._version)
+        self._baseline = baseline_of(decode_fields(self._confirmed, self._salt))
+        self._separate()
+        pending, self._pending = self._pending, []
+        for operation in pending:
+            if operation.future is not None and not operation.future.done():
+                operation.run(self._state)
+                operation.resolve()
+        self._wake.set()
+
+    def _separate(self) -> None:
+        """Compute the shares of this replica, and drop what only the others have to count."""
+        now = self.clock()
+        for key in self._state.keys.values():
+            own = key.flights.get(self.process)
+            key.flights = {self.process: own} if own else {}
+        self._state.line.clear()
+        members = sorted({*self.members, self.process})
+        has_joined = self.has_contact.is_set()
+        own_starts = {name: {*starts} for name, starts in self._own_starts.items()}
+        minutes = {
+            name: [start for start in key.minute if start > now - MINUTE]
+            for name, key in self._state.keys.items()
+        }
+        foreign = {
+            name: [start for start in starts if start not in own_starts.get(name, ())]
+            for name, starts in minutes.items()
+        }
+        self._partition = Partition(
+            at=now,
+            replicas=len(members) if has_joined else self._replicas,
+            rank=members.index(self.process) if has_joined else None,
+            baseline=baseline_of(self._state),
+            minutes=minutes,
+            own_starts={name: len(minutes[name]) - len(foreign[name]) for name in minutes},
+            foreign_starts=foreign,
+        )
+
+    def _set_mode(self, *, is_shared: bool, reason: str) -> None:
+        self.is_shared, self.reason, self.since = is_shared, reason, time.time()
+        self.on_mode()
+
+    # Contact.
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._baseline = baseline_of(self._state)
+        self._separate()
+        self._task = self._loop.create_task(self._maintain())
+
+    async def wait_for_contact(self) -> None:
+        """Wait until the state is shared, `READY_SECONDS` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                await self.has_contact.wait()
+
+    async def close(self) -> None:
+        """Commit what is pending, give up leases and membership, and disconnect."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.is_shared:
+            with suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await self.commit(
+                        lambda state: state.without_processes({self.process}),
+                        undo=lambda _state: None,
+                    )
+                    await self._request("", -1, {}, life=0)
+        self.is_shared = False
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _maintain(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                wait = self._beat() if self.is_shared else await self._join()
+            except (RedisError, TimeoutError) as error:
+                self._leave(str(error) or f"no reply within {self._timeout * 1000:g} ms")
+                wait = RETRY_SECONDS
+            except msgspec.DecodeError as error:
+                self._leave(_unreadable(error))
+                wait = BEAT_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+
+    def _beat(self) -> float:
+        """Renew the leases, and release those of replicas that are gone."""
+        self._wants_members = True
+        self._schedule()
+        self._loop.call_later(self._timeout, self._check_progress)
+        return BEAT_SECONDS
+
+    def _check_progress(self) -> None:
+        """Notice that Redis does not reply, while no request waits for it."""
+        if self._sent is not None and self._loop.time() - self._sent_at >= self._timeout:
+            self._leave(f"no reply within {self._timeout * 1000:g} ms")
+
+    def _note_members(self, members: list[bytes]) -> None:
+        if not members:
+            return
+        self.members = tuple(sorted(map(int, members)))
+        gone = self._state.processes() - {*self.members, self.process}
+        if gone and self.is_shared:
+            self._pending.append(_Operation(lambda state: state.without_processes(gone)))
+            self._state.without_processes(gone)
+            self._loop.call_soon(self.on_remote_change)
+
+    async def _request(
+        self, epoch: str, version: int, fields: Fields, *, new_epoch: str = "", life: float = 20.0
+    ) -> list[Any]:
+        future: asyncio.Future[Reply] = self._loop.create_future()
+
+        def on_reply(reply: Reply) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        self._call(epoch, version, fields, on_reply, new_epoch=new_epoch, life=life)
+        async with asyncio.timeout(self._timeout):
+            reply = await future
+        if isinstance(reply, RedisError):
+            raise reply
+        return list(reply)
+
+    async def _join(self) -> float:
+        """Report what this replica did on its own and share the state again, if it is time."""
+        if self._connection is None:
+            self._connection = await self._connect()
+            self._connection.on_lost = self._leave
+        _, epoch, version, since, _, newer, members = await self._request("", -1, {})
+        there = {*map(int, members)}
+        # In a new state the others appear one by one; the own share must not grow by that.
+        self.members = tuple(sorted(there | {*self.members}))
+        fields = dict(zip(newer[::2], newer[1::2], strict=True))
+        epoch = epoch.decode()
+        grace = since / 1e6 + self._grace - self.clock() if epoch else self._grace
+        is_rebuilt = epoch != self._epoch and (not epoch or grace > 0 or bool(self._epoch))
+        if not epoch or grace > 0:
+            if not await self._report(epoch, version, fields, is_rebuilt=is_rebuilt):
+                return 0.02
+            return min(RETRY_SECONDS, max(grace, 0.0) + 0.01)
+        self._share_again(fields, version, is_rebuilt=is_rebuilt)
+        self._epoch, self.members = epoch, tuple(sorted(there))
+        return BEAT_SECONDS
+
+    async def _report(self, epoch: str, version: int, fields: Fields, *, is_rebuilt: bool) -> bool:
+        """Add what this replica knows to a new state; return False if another was faster."""
+        state = decode_fields(fields, self._salt)
+        merge(self._state, state, self.process, self._baseline, is_rebuilt=is_rebuilt)
+        reported = baseline_of(self._state)
+        changed = {
+            name: data for name, data in encode_fields(state).items() if fields.get(name) != data
+        }
+        new_epoch = "" if epoch else secrets.token_hex(8)
+        reply = await self._request(epoch, version if epoch else 0, changed, new_epoch=new_epoch)
+        if reply[0] != b"OK":
+            return False
+        self._epoch, self._baseline = reply[1].decode(), reported
+        return True
+
+    def _share_again(self, fields: Fields, version: int, *, is_rebuilt: bool) -> None:
+        own, baseline, process = self._state, self._baseline, self.process
+        own.shares = {}
+
+        def report(state: PoolState) -> None:
+            merge(own, state, process, baseline, is_rebuilt=is_rebuilt)
+
+        self._pending = [_Operation(report)]
+        self._rebuild(fields, version)
+        self._partition = None
+        self._set_mode(is_shared=True, reason="")
+        self.has_contact.set()
+        self._wants_members = True
+        self._schedule()
+        self.on_remote_change()
+
+
+def _unreadable(error: msgspec.DecodeError) -> str:
+    return f"the state in Redis is not from this version of ccproxy ({error})"

@@ -1,0 +1,33 @@
+"""The clock of the Redis server, so that the times of all replicas can be compared."""
+
+from __future__ import annotations
+
+import time
+
+_MAX_AGE = 10.0
+"""Seconds after which a less exact comparison replaces a more exact one."""
+
+
+class ServerClock:
+    """
+    Seconds since the epoch on the server; this machine's before the first comparison.
+
+    A comparison is as exact as the round trip was short.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+        self._round_trip = float("inf")
+        self._compared_at = float("-inf")
+
+    def __call__(self) -> float:
+        """Return the server's time."""
+        return time.monotonic() + self._offset
+
+    def note(self, server_time: float, sent_at: float, received_at: float) -> None:
+        """Compare: the server read *server_time* between two times of the monotonic clock."""
+        round_trip = received_at - sent_at
+        if round_trip > self._round_trip and received_at - self._compared_at < _MAX_AGE:
+            return
+        self._offset = server_time - (sent_at + received_at) / 2
+        self._round_trip, self._compared_at = round_trip, received_at

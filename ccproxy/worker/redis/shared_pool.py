@@ -1,0 +1,58 @@
+"""The key pool that a worker shares with its replicas, and the queue of requests for its keys."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.services.redis_address import RedisAddress
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.keys.pool import KeyPool
+from ccproxy.worker.key_pool import pool_on
+from ccproxy.worker.redis.connection import RedisConnection, connect
+from ccproxy.worker.redis.redis_backend import FORMAT, RedisBackend
+from ccproxy.worker.redis.redis_queue import RedisQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPool:
+    """A pool whose state is in Redis."""
+
+    pool: KeyPool
+    backend: RedisBackend
+    queue: RedisQueue
+
+
+def open_shared_pool(
+    config: WorkerConfig, address: RedisAddress, *, log: FilteringBoundLogger, in_fleet: bool
+) -> SharedPool:
+    """Return the pool of *config*, which does not connect before `start` of its back end."""
+    services = config.services
+
+    async def open_connection() -> RedisConnection:
+        return await connect(address, limit=services.redis_timeout)
+
+    def log_mode() -> None:
+        if backend.is_shared:
+            log.info("pool.shared", redis=address.text, replicas=len(backend.members))
+        else:
+            log.warning("pool.local", redis=address.text, reason=backend.reason)
+
+    label = config.label.lower()
+    backend = RedisBackend(
+        open_connection,
+        # The braces keep all names of an entry in one slot of a cluster.
+        prefix=f"ccproxy:{FORMAT}:{{{label}}}",
+        salt=hmac.digest(services.signing_key, f"ccproxy keys {label}".encode(), hashlib.sha256),
+        limits=config.key_limits,
+        timeout=services.redis_timeout,
+        replicas=services.redis_replicas,
+        on_mode=log_mode,
+    )
+    clock = backend.clock
+    pool = pool_on(config, backend, in_fleet=in_fleet, clock=clock, wall=clock)
+    queue = RedisQueue(pool, backend, wait_seconds=config.key_wait)
+    return SharedPool(pool=pool, backend=backend, queue=queue)

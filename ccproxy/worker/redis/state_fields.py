@@ -1,0 +1,70 @@
+"""
+The state of a pool as fields of a Redis hash, so that a change transfers only what has changed.
+
+Each key is a field of its own, the sessions are one, and the rest is one. Fields hold salted names,
+counts, times, and the provider's refusals without keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ccproxy.keys.backend import AccountLimit, LinePlace, PoolState
+from ccproxy.keys.key_state import KeyState
+from ccproxy.keys.sessions import SessionTable
+
+Fields = dict[bytes, bytes]
+
+_KEY = b"k:"
+_COMMON = b"common"
+_SESSIONS = b"sessions"
+
+
+class _Common(msgspec.Struct, omit_defaults=True):
+    """What belongs to no single key."""
+
+    turn: int = 0
+    share: float = 0.0
+    last_success: dict[str, float] = {}
+    recent_limits: list[tuple[str, str, float]] = []
+    account_limits: dict[str, AccountLimit] = {}
+    line: dict[int, LinePlace] = {}
+    known_uses: dict[str, int] = {}
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_COMMON_DECODER = msgspec.msgpack.Decoder(_Common)
+_KEY_DECODER = msgspec.msgpack.Decoder(KeyState)
+_COMMON_NAMES = _Common.__struct_fields__
+
+
+def encode_fields(state: PoolState) -> Fields:
+    """Return the fields of *state*."""
+    encode = _ENCODER.encode
+    fields = {_KEY + name.encode(): encode(key) for name, key in state.keys.items()}
+    fields[_COMMON] = encode(_Common(*[getattr(state, name) for name in _COMMON_NAMES]))
+    fields[_SESSIONS] = state.sessions.encoded()
+    return fields
+
+
+def decode_fields(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
+    """
+    Return the state whose fields these are; unknown ones, of a later version, are ignored.
+
+    Raises:
+        msgspec.DecodeError: If another program has written them.
+
+    """
+    common = _COMMON_DECODER.decode(fields[_COMMON]) if _COMMON in fields else _Common()
+    return PoolState(
+        salt=salt,
+        keys={
+            name.removeprefix(_KEY).decode(): _KEY_DECODER.decode(data)
+            for name, data in fields.items()
+            if name.startswith(_KEY)
+        },
+        sessions=SessionTable(fields.get(_SESSIONS, b"")),
+        **{name: getattr(common, name) for name in _COMMON_NAMES},
+    )

@@ -1,0 +1,339 @@
+"""Replicas that share the state of a pool in a real Redis, and what they do without it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from itertools import count
+
+import pytest
+
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.errors import Problem
+from ccproxy.keys.key_state import KeyLimits
+from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
+from ccproxy.worker.redis.redis_queue import RedisQueue
+from ccproxy.worker.redis.server_clock import ServerClock
+from tests.redis_server import RedisServer, redis_backend
+
+KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
+LIMITED = Verdict(
+    effect=Effect.COOLDOWN,
+    next=Next.OTHER_KEY,
+    cause=Cause.RATE_LIMIT,
+    status=429,
+    seconds=100.0,
+    is_per_model=True,
+)
+_NUMBERS = count(1)
+
+
+class Replica:
+    """One worker's pool."""
+
+    def __init__(self, server, prefix, *, keys=KEYS, limits=None, **options):
+        limits = limits or KeyLimits()
+        self.backend = redis_backend(server.address, prefix=prefix, limits=limits, **options)
+        clock = self.backend.clock
+        self.pool = KeyPool(
+            keys,
+            provider="Kimi",
+            clock=clock,
+            wall=clock,
+            jitter=lambda: 0.5,
+            limits=limits,
+            backend=self.backend,
+        )
+        assert self.pool.counts()[1] == len(keys)
+        self.queue = RedisQueue(self.pool, self.backend, wait_seconds=20)
+
+    async def join(self):
+        self.backend.start()
+        await self.backend.has_contact.wait()
+        return self
+
+    async def ask(self, verdict=WORKS):
+        lease = await self.queue.take("big")
+        self.pool.settle(lease, verdict)
+        self.queue.release(lease)
+        return lease.id
+
+    async def settled(self):
+        """Wait until nothing is pending, and see what the others have committed."""
+        await self.backend.commit(lambda state: None, undo=lambda _: None)
+
+    async def until_shared(self):
+        while not self.backend.is_shared:
+            await asyncio.sleep(0.01)
+
+    async def uses(self):
+        await self.settled()
+        return [key.used_today for key in self.pool.snapshot()]
+
+
+@pytest.fixture
+async def fleet(redis_server):
+    """Return a function that starts replicas of one entry."""
+    prefix, replicas = f"t{next(_NUMBERS)}", []
+
+    async def start(number=1, *, server=redis_server, **options):
+        new = [Replica(server, prefix, **options) for _ in range(number)]
+        replicas.extend(new)
+        for replica in new:
+            await replica.join()
+        return new
+
+    yield start
+    for replica in replicas:
+        await replica.backend.close()
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    server = RedisServer(tmp_path).start()
+    yield server
+    server.stop()
+
+
+# One state.
+
+
+async def test_turns_are_taken_across_replicas(fleet):
+    one, two = await fleet(2)
+    assert [await replica.ask() for replica in (one, one, two, one, two, two)] == [
+        "k1", "k2", "k3", "k1", "k2", "k3",
+    ]  # fmt: skip
+
+
+async def test_a_cooldown_applies_at_once_to_all_replicas(fleet):
+    one, two = await fleet(2)
+    assert await one.ask(LIMITED) == "k1"
+    assert {await two.ask() for _ in range(4)} == {"k2", "k3"}
+
+
+async def test_actions_of_the_user_apply_to_all_replicas(fleet):
+    one, two = await fleet(2)
+    one.pool.disable("k2")
+    await one.settled()
+    assert {await two.ask() for _ in range(4)} == {"k1", "k3"}
+
+
+async def test_many_requests_at_all_replicas_never_exceed_a_limit(fleet):
+    replicas = await fleet(3, limits=KeyLimits(in_flight=2, per_day=40))
+    in_use, most = Counter(), Counter()
+
+    async def client(replica):
+        while True:
+            try:
+                lease = await replica.queue.take("big")
+            except Problem:
+                return
+            in_use[lease.id] += 1
+            most[lease.id] = max(most[lease.id], in_use[lease.id])
+            await asyncio.sleep(0.001)
+            in_use[lease.id] -= 1
+            replica.queue.release(lease)
+
+    await asyncio.gather(*[client(replica) for replica in replicas for _ in range(6)])
+    assert most == {"k1": 2, "k2": 2, "k3": 2}
+    assert await replicas[0].uses() == [40, 40, 40]
+    assert sum(replica.backend.errors for replica in replicas) == 0
+
+
+async def test_a_quiet_replica_is_not_starved(fleet):
+    busy, quiet = await fleet(2, keys=KEYS[:1], limits=KeyLimits(in_flight=1))
+    served = Counter()
+
+    async def client(replica):
+        while served["quiet"] < 5:
+            lease = await replica.queue.take("big")
+            served["quiet" if replica is quiet else "busy"] += 1
+            await asyncio.sleep(0.001)
+            replica.queue.release(lease)
+
+    await asyncio.gather(client(quiet), *[client(busy) for _ in range(8)])
+    assert served["busy"] < 60
+
+
+async def test_a_request_costs_two_calls(fleet):
+    (replica,) = await fleet()
+    await replica.settled()
+    before = replica.backend.calls
+    for _ in range(10):
+        await replica.ask()
+        await replica.settled()
+    assert replica.backend.calls - before <= 20 + 2  # beats
+
+
+async def test_a_lease_confirmed_after_its_request_has_left_is_returned(fleet):
+    (replica,) = await fleet(limits=KeyLimits(in_flight=1))
+    asking = asyncio.ensure_future(replica.queue.take("big"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await replica.settled()
+    await replica.settled()
+    assert [key.in_flight for key in replica.pool.snapshot()] == [0, 0, 0]
+
+
+async def test_a_replica_that_ends_gives_up_its_leases(fleet):
+    one, two = await fleet(2)
+    await one.queue.take("big")
+    await one.backend.close()
+    await two.settled()
+    assert [key.in_flight for key in two.pool.snapshot()] == [0, 0, 0]
+
+
+async def test_the_leases_of_a_killed_replica_expire(fleet):
+    one, two = await fleet(2)
+    await one.queue.take("big")
+    one.backend._task.cancel()  # it renews nothing any more
+    await two.backend._connection.call("ZADD", two.backend._keys[3], 1, one.backend.process)
+    await two.settled()
+    while two.pool.snapshot()[0].in_flight:
+        await asyncio.sleep(0.01)
+
+
+# Without Redis.
+
+
+async def test_a_replica_goes_on_with_its_share_when_redis_is_gone(fleet, own_server):
+    one, two = await fleet(2, server=own_server, keys=KEYS[:1], limits=KeyLimits(per_day=10))
+    for replica in (one, two):
+        await replica.settled()
+    assert [await replica.ask() for replica in (one, two)] == ["k1", "k1"]
+    for replica in (one, two):
+        await replica.settled()
+    own_server.stop()
+    served = 0
+    for replica in (one, two):
+        while True:
+            try:
+                served += bool(await replica.ask())
+            except Problem:
+                break
+        assert (replica.backend.is_shared, replica.backend.reason != "") == (False, True)
+    assert served == 8
+
+    own_server.start()
+    for replica in (one, two):
+        await replica.until_shared()
+    for replica in (one, two):
+        with pytest.raises(Problem, match="per day"):
+            await replica.ask()
+        assert await replica.uses() == [10]
+
+
+async def test_a_request_waits_for_a_silent_redis_no_longer_than_the_deadline(fleet, own_server):
+    (replica,) = await fleet(server=own_server, timeout=0.05)
+    own_server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert await replica.ask() == "k1"
+        assert "no reply within 50 ms" in replica.backend.reason
+    finally:
+        own_server.process.send_signal(signal.SIGCONT)
+    await replica.until_shared()
+    assert (await replica.uses())[0] >= 1
+    assert [key.in_flight for key in replica.pool.snapshot()] == [0, 0, 0]
+
+
+async def test_leases_and_cooldowns_survive_a_redis_that_lost_everything(fleet, own_server):
+    one, two = await fleet(2, server=own_server)
+    lease = await one.queue.take("big")
+    await two.ask(LIMITED)
+    await one.settled()
+    lost = one.backend._epoch
+    own_server.stop()
+    own_server.start()
+    for replica in (one, two):
+        while replica.backend._epoch == lost:
+            await asyncio.sleep(0.01)
+        await replica.until_shared()
+    await two.settled()
+    states = [(key.in_flight, key.state) for key in two.pool.snapshot()]
+    assert states == [(1, "ready"), (0, "cooldown"), (0, "ready")]
+    one.queue.release(lease)
+    await one.settled()
+    await two.settled()
+    assert [key.in_flight for key in two.pool.snapshot()] == [0, 0, 0]
+
+
+async def test_a_flushed_redis_is_noticed(fleet, own_server):
+    (replica,) = await fleet(server=own_server)
+    await replica.ask()
+    own_server.ask("FLUSHALL")
+    await replica.ask()
+    await replica.until_shared()
+    assert sum(await replica.uses()) == 2
+
+
+async def test_a_full_redis_is_like_none(fleet, own_server):
+    (replica,) = await fleet(server=own_server)
+    own_server.ask("CONFIG", "SET", "maxmemory", 1)
+    await replica.ask()
+    assert "OOM" in replica.backend.reason
+    own_server.ask("CONFIG", "SET", "maxmemory", 0)
+    await replica.until_shared()
+    assert sum(await replica.uses()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(("SCRIPT", "FLUSH"), id="the script is unknown"),
+        pytest.param(("CLIENT", "KILL", "TYPE", "normal"), id="the connection is closed"),
+    ],
+)
+async def test_no_request_notices_that(fleet, own_server, command):
+    (replica,) = await fleet(server=own_server)
+    await replica.ask()
+    own_server.ask(*command)
+    await replica.ask()
+    await replica.until_shared()
+    assert sum(await replica.uses()) == 2
+
+
+async def test_foreign_content_is_never_trusted(fleet, own_server):
+    one, two = await fleet(2, server=own_server)
+    await one.ask()
+    await one.settled()
+    key = two.backend._keys[1]
+    own_server.ask("HSET", key, "common", "rubbish")
+    assert await two.ask()
+    assert "not from this version" in two.backend.reason
+
+
+async def test_a_new_replica_is_alone_with_its_part_of_the_limits(own_server):
+    own_server.stop()
+    replica = Replica(own_server, "alone", limits=KeyLimits(in_flight=4), replicas=4)
+    replica.backend.start()
+    for _ in range(3):
+        assert await replica.queue.take("big")
+    asking = asyncio.ensure_future(replica.queue.take("big"))
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    asking.cancel()
+    await replica.backend.close()
+
+
+async def test_redis_contains_no_key(fleet, own_server):
+    (replica,) = await fleet(server=own_server)
+    await replica.ask(LIMITED)
+    await replica.settled()
+    text = b"".join(own_server.ask("HGETALL", key) for key in replica.backend._keys[:2])
+    assert b"k:" in text
+    assert not [key for key in KEYS if key[3:].encode() in text]
+
+
+def test_the_clock_prefers_short_round_trips():
+    clock = ServerClock()
+    clock.note(1000.0, 10.0, 10.2)
+    exact = clock._offset
+    clock.note(2000.0, 11.0, 12.0)
+    assert clock._offset == exact
+    clock.note(2000.0, 21.0, 22.0)
+    assert clock._offset == 2000.0 - 21.5
