@@ -15,7 +15,7 @@ ARGS ?=
 
 # The first interpreter that is new enough; `make PYTHON=… run` selects another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
 .PHONY: help run stop status test test-pythons test-claude test-codex coverage lint format docs bench llama lock sbom audit release clean
@@ -53,7 +53,7 @@ test: $(VENV)/installed-for-tests
 	$(PYTEST) -m "timed and not claude and not codex" $(ARGS) || [ $$? -eq 5 ]
 
 # The suite on every supported version of Python, each with an environment of its own.
-PYTHON_VERSIONS := 3.11 3.12 3.13
+PYTHON_VERSIONS := 3.11 3.12 3.13 3.14
 test-pythons:
 	@failed=; for version in $(PYTHON_VERSIONS); do \
 		python=$$(command -v python$$version || ls -d ~/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
