@@ -116,6 +116,7 @@ function RequestRow({ one, isSelected, isCompact }) {
   const open = (event) => {
     if (event.target.tagName !== "A") location.hash = href;
   };
+  const number = (tokenCount) => (one.state === "running" ? NONE : count(tokenCount || 0));
   return html`<tr class=${`link${isSelected ? " selected" : ""}`} onClick=${open}>
     <td><a href=${href} data-row title=${one.id} aria-label=${`${clock(one.started)}, ${t("request")} ${one.id}`}>${clock(one.started)}</a></td>
     <td>${one.label}</td>
@@ -124,9 +125,9 @@ function RequestRow({ one, isSelected, isCompact }) {
     ${!isCompact && html`<td class="mono">${one.key || NONE}${one.attempts > 1 ? html` <span class="muted">×${one.attempts}</span>` : null}</td>`}
     <td class="n">${latency(one.first_byte_s)}</td>
     <td class="n">${latency(elapsed(one))}</td>
-    ${!isCompact && html`<td class="n">${count(tokens(one) - (one.cached || 0))}</td>
-    <td class="n">${count(one.cached || 0)}</td>
-    <td class="n">${count(one.output || 0)}</td>`}
+    ${!isCompact && html`<td class="n">${number(tokens(one) - (one.cached || 0))}</td>
+    <td class="n">${number(one.cached)}</td>
+    <td class="n">${number(one.output)}</td>`}
     <td class="n">${dollars(one.cost)}</td>
     ${!isCompact && html`<td class="rest muted" title=${noteOf(one)}>${noteOf(one)}</td>`}
   </tr>`;
