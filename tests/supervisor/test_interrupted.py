@@ -1,0 +1,123 @@
+"""
+A supervisor that is killed at each step of a command loses no worker and leaves none behind.
+
+After the next start, the processes of the fleet are exactly those of its table. A worker that the
+command did not have to replace has served all the time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from ccproxy.errors import NotRunning
+from ccproxy.ipc.socket_paths import socket_path
+from ccproxy.supervisor.control.protocol import ControlCommand, Op, encode_message
+from ccproxy.supervisor.processes.identity import command_lines_of_this_user, option_of
+from ccproxy.supervisor.sockets.unix_socket import NoAnswer, exchange
+from tests.supervisor.conftest import Home, eventually, is_alive
+
+
+def workers_of(home: Home) -> set[int]:
+    """Return the worker processes of *home*, whether they have records or not."""
+    return {
+        pid
+        for pid, arguments in command_lines_of_this_user()
+        if option_of(arguments, "--home") == str(home.path)
+        and option_of(arguments, "--control") is not None
+        and is_alive(pid)
+    }
+
+
+def count(home: Home, event: str) -> int:
+    with suppress(OSError, ValueError):  # the file or a line of it is being written
+        return len(home.events(event))
+    return 0
+
+
+def kill_supervisor_at(home: Home, op: Op, event: str) -> None:
+    """Send the command *op*, and kill the supervisor when the *event* follows."""
+    supervisor = home.supervise()
+    before = count(home, event)
+    command = encode_message(ControlCommand(op=op, config=str(home.file), cwd=str(home.path)))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(exchange, socket_path(home.path), command, timeout=20.0)
+        eventually(lambda: count(home, event) > before)
+        os.kill(supervisor, signal.SIGKILL)
+        with suppress(NoAnswer):
+            answer.result()
+    eventually(lambda: not is_alive(supervisor))
+
+
+def check_that_nothing_is_lost(home: Home) -> None:
+    assert home.start() == {"Kimi": "ready", "Glm": "ready"}
+    pids = {label: home.row(label).pids for label in ("Kimi", "Glm")}
+    assert [len(each) for each in pids.values()] == [1, 2]
+    # A replaced worker may still be ending.
+    eventually(lambda: workers_of(home) == {*pids["Kimi"], *pids["Glm"]})
+    eventually(lambda: {record.identity.pid for record in home.records()} == workers_of(home))
+    assert home.ask("Kimi")["pid"] in pids["Kimi"]
+
+
+@pytest.fixture
+def fleet(home: Home) -> Iterator[Home]:
+    """A fleet of two entries with three processes."""
+    home.add("Kimi")
+    home.add("Glm", workers=2)
+    yield home
+    for pid in workers_of(home):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("event", ["listener.bound", "worker.spawned"])
+def test_a_start_that_was_killed(fleet: Home, event: str) -> None:
+    kill_supervisor_at(fleet, "start", event)
+    check_that_nothing_is_lost(fleet)
+
+
+@pytest.mark.parametrize("event", ["worker.spawned", "worker.ready", "worker.draining"])
+def test_a_restart_that_was_killed(fleet: Home, event: str) -> None:
+    fleet.start()
+    kill_supervisor_at(fleet, "restart", event)
+    check_that_nothing_is_lost(fleet)
+
+
+@pytest.mark.parametrize("event", ["worker.spawned", "worker.draining"])
+def test_a_reload_that_was_killed(fleet: Home, event: str) -> None:
+    fleet.start()
+    unchanged = fleet.pid("Kimi")
+    fleet.set("Glm", VERSION="2")
+    kill_supervisor_at(fleet, "reload", event)
+    check_that_nothing_is_lost(fleet)
+    fleet.request("reload")
+    check_that_nothing_is_lost(fleet)
+    assert fleet.ask("Glm")["VERSION"] == "2"
+    assert fleet.pid("Kimi") == unchanged
+
+
+@pytest.mark.parametrize("event", ["worker.draining", "worker.exited"])
+def test_a_stop_that_was_killed(fleet: Home, event: str) -> None:
+    fleet.start()
+    kill_supervisor_at(fleet, "stop", event)
+    with suppress(NotRunning):  # all of them have ended
+        fleet.request("stop")
+    eventually(lambda: not workers_of(fleet))
+    check_that_nothing_is_lost(fleet)
+
+
+def test_supervisors_that_are_killed_in_turn(fleet: Home) -> None:
+    """Each adopts the workers of the one before it; no generation is left behind."""
+    fleet.start()
+    before = workers_of(fleet)
+    for _ in range(3):
+        supervisor = fleet.supervise()
+        os.kill(supervisor, signal.SIGKILL)
+        eventually(lambda pid=supervisor: not is_alive(pid))
+    check_that_nothing_is_lost(fleet)
+    assert workers_of(fleet) == before
