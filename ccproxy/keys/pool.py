@@ -500,8 +500,7 @@ class KeyPool:
         while len(state.account_limits) > _MOST_MODELS:
             del state.account_limits[next(name for name in state.account_limits if name)]
         for key_name, limited_model, _ in state.recent_limits:
-            if (key_state := state.keys.get(key_name)) is not None:
-                key_state.forgive_rate_limit(limited_model)
+            state.keys[key_name].forgive_rate_limit(limited_model)
         state.recent_limits.clear()
 
     def _note_success(self, state: PoolState, model: str, now: float) -> None:

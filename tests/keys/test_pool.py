@@ -458,6 +458,35 @@ def test_an_account_probe_whose_client_left_lets_the_next_request_probe(clock):
     assert pool.take(MODEL)
 
 
+def test_a_probe_that_ends_after_its_limit_changes_nothing(clock):
+    pool = pool_of(clock, 3)
+    earlier = pool.take(MODEL)
+    limit_account(pool)
+    clock.now += 6
+    probe = pool.take(MODEL)
+    pool.settle(earlier, WORKS)
+    assert pool.account_limits() == ()
+    pool.release(probe)
+    assert pool.counts() == (3, 3)
+
+
+def test_models_with_a_success_or_an_account_limit_are_bounded(clock):
+    """A client may name any number of models."""
+    pool = pool_of(clock, 3)
+    names = [f"model-{number}" for number in range(258)]
+    for name in names:
+        use(pool, WORKS, model=name)
+    clock.now += 3600
+    leases = [pool.take(name) for name in names for _ in range(3)]
+    for lease in leases:
+        pool.settle(lease, limited(60.0, account=True))
+        pool.release(lease)
+    limits = {limit.model for limit in pool.account_limits()}
+    assert len(limits) == 256
+    assert None in limits, "the limit of the whole account is kept"
+    assert names[-1] in limits
+
+
 @pytest.mark.parametrize(
     "prepare",
     [
@@ -517,6 +546,15 @@ def test_a_pool_of_cooling_keys_is_not_full(pool):
     assert not pool.is_full(MODEL)
 
 
+def test_a_look_at_a_key_does_not_count_as_its_use(clock):
+    pool = pool_of(clock, 2, limits=KeyLimits(per_day=1))
+    assert [pool.peek(MODEL) for _ in range(3)] == [KEYS[0]] * 3
+    use(pool, WORKS)
+    assert pool.peek(MODEL) == KEYS[1]
+    use(pool, WORKS)
+    assert pool.peek(MODEL) is None
+
+
 def test_per_minute(clock):
     pool = pool_of(clock, 1, limits=KeyLimits(per_minute=3))
     for _ in range(3):
@@ -568,6 +606,12 @@ def test_all_rejected(pool):
     assert (problem.kind, problem.status) == ("authentication_error", 401)
     assert problem.should_retry is False
     assert problem.message == "all 3 keys of Kimi are rejected (401); next attempt in 60 s."
+
+
+def test_keys_without_credit_name_the_command_that_ends_their_cooldown(clock):
+    pool = pool_of(clock, 2, command="ccproxy keys Kimi")
+    problem = exhaust(pool, no_credit(), no_credit())
+    assert problem.message.endswith("after topping up: `ccproxy keys Kimi reset`.")
 
 
 def test_all_out_of_credit(pool):

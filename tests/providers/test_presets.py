@@ -15,7 +15,17 @@ from ccproxy.config.fleet_check import load_all
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.worker_config import load_worker
 from ccproxy.protocol.headers import is_framing_header, is_header_name
-from ccproxy.providers.presets import Preset, generic_preset, load_presets, preset_for_host
+from ccproxy.providers.cards import ModelCard
+from ccproxy.providers.presets import (
+    Preset,
+    bypass_url,
+    generic_preset,
+    load_presets,
+    preset_for_auth,
+    preset_for_host,
+    with_auto_cache,
+    with_extra_body,
+)
 from ccproxy.providers.quirks import PLAIN, Quirks
 
 NAMES = list(load_presets())
@@ -360,3 +370,24 @@ def test_every_region_and_plan_is_an_address_of_its_preset():
             host = urlsplit(endpoint.base_url or owner.base_url).hostname or ""
             assert any(fnmatchcase(host, pattern) for pattern in owner.hosts), (name, endpoint)
             assert bool(endpoint.base_url or endpoint.preset) is (number > 0), (name, endpoint)
+
+
+def test_a_host_or_scheme_without_a_preset_has_no_name():
+    assert (preset_for_host("llm.example.org"), preset_for_auth("x-api-key")) == ("", "")
+    assert preset_for_auth("api-key") == "azure"
+
+
+def test_bypass_goes_where_claude_code_goes_without_a_proxy():
+    assert bypass_url() == "https://api.anthropic.com"
+
+
+def test_fields_of_every_request_are_added_to_a_card():
+    card = with_extra_body(with_extra_body(ModelCard(pattern="m"), {"a": 1}), {"b": 2})
+    assert card.quirks.extra_body == {"a": 1, "b": 2}
+
+
+def test_requestys_automatic_cache_is_turned_on_and_off():
+    card = with_extra_body(ModelCard(pattern="m"), {"a": 1})
+    on = with_auto_cache(card, on=True)
+    assert on.quirks.extra_body == {"a": 1, "requesty": {"auto_cache": True}}
+    assert with_auto_cache(on, on=False).quirks.extra_body == {"a": 1}

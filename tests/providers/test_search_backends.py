@@ -34,3 +34,11 @@ def test_who_searches(preset, base_url, model, key, title):
         each for each in searches_of(preset) if each.serves(base_url=base_url, model=model, key=key)
     )
     assert getattr(next(serving, None), "title", None) == title
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("tavily", (True, True)), ("brave", (False, False))],
+)
+def test_domains_are_sent_to_engines_that_have_a_field_for_them(name, fields):
+    assert search_backends()[name].takes_domains == fields
