@@ -1,9 +1,9 @@
 """
 Every setting of an env file: name, parser, default, meaning and example, each declared once.
 
-Reading (`config/worker_config.py`), `ccproxy up --help`, the README's table and the suggestions for
-near misses all follow from these declarations. A setting that is not set, or empty, has its
-default.
+Reading (`config/worker_config.py`), `ccproxy up --help`, docs/reference/settings.md and the
+suggestions for near misses all follow from these declarations. A setting that is not set, or empty,
+has its default.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Setting(Generic[T_co, D_co]):
 
     @property
     def default_text(self) -> str:
-        """The default as README and `--help` show it; empty if there is none."""
+        """The default as the documentation and `--help` show it; empty if there is none."""
         if self.source:
             return self.source
         if isinstance(self.default, bool):
