@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -12,6 +14,8 @@ import pytest
 
 from ccproxy.cli.command import ALIASES, commands
 from ccproxy.cli.main import cli
+from ccproxy.config.reader import read_file
+from ccproxy.config.settings import SETTINGS
 from tests.documentation.blocks import PAGES, blocks, ccproxy_calls, output_matches, steps
 from tests.fleet import FleetHome
 
@@ -129,3 +133,27 @@ def test_output_is_compared_where_the_page_shows_it():
     assert not output_matches("a … d", "a b c")
     assert output_matches("", "")
     assert not output_matches("", "an output that the page hides")
+
+
+INI = [page for page in PAGES if blocks(page, "ini")]
+TOML = [page for page in PAGES if blocks(page, "toml")]
+
+
+@pytest.mark.parametrize("page", INI, ids=lambda page: page.name)
+def test_an_env_file_is_accepted(page: Path, tmp_path: Path):
+    for number, text in enumerate(blocks(page, "ini")):
+        file = tmp_path / f"{number}.env"
+        # In a key, an ellipsis stands for the rest of it.
+        file.write_text(re.sub(r"(?<=[\w-])…", "0123456789abcdef", text))
+        file.chmod(0o600)
+        reader = read_file(file, entry=None)
+        reader.check_names()
+        for setting in SETTINGS:
+            reader.read(setting)
+        assert [mistake for mistake in reader.mistakes if "placeholder" not in str(mistake)] == []
+
+
+@pytest.mark.parametrize("page", TOML, ids=lambda page: page.name)
+def test_a_table_is_accepted(page: Path):
+    for text in blocks(page, "toml"):
+        assert set(tomllib.loads(text)) <= {"proxies", "proxy", "routes", "presets", "fallback"}

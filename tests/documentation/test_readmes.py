@@ -90,6 +90,15 @@ def test_make_run_and_make_test_are_the_two_commands():
     assert "`make test`" in text
 
 
+@READMES
+def test_its_figures_are_those_of_the_performance_page(readme):
+    section = prose(readme).split("\n## ")[6]
+    figures = set(re.findall(r"\d[\d.,–]*\d|\d", re.sub(r"\(.*?\)", "", section)))
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    assert len(figures) >= 8
+    assert [figure for figure in figures if figure not in page] == []
+
+
 def test_both_have_the_same_sections_and_tables():
     assert outline(CHINESE) == outline(ENGLISH)
 
