@@ -16,6 +16,8 @@ from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.reader import EnvReader, Value, is_open_to_others
+from ccproxy.config.team.users import read_users
+from ccproxy.errors import ConfigError
 from ccproxy.files import display_path
 from ccproxy.keys.budgets import EVERY_CLIENT, TOKENS
 from ccproxy.protocol.headers import is_framing_header, is_header_name, is_header_value
@@ -146,6 +148,19 @@ def ca_bundle(env: EnvReader) -> Path | None:
     return path.resolve()
 
 
+def users_file(env: EnvReader) -> Path | None:
+    """Return the file of the gateway's users, None if it is not set; its content is checked."""
+    path_text = env.read(s.USERS)
+    if path_text is None:
+        return None
+    path = (env.file.parent / Path(path_text).expanduser()).resolve()
+    try:
+        read_users(path)
+    except ConfigError as error:
+        env.mistakes += error.mistakes
+    return path
+
+
 def _bundle_problem(path: Path, path_text: str) -> tuple[str, str] | None:
     """Return why the file *path* is not a CA bundle, and the fix; None if it is one."""
     if not path.is_file():
@@ -213,7 +228,7 @@ def check_host(env: EnvReader, host: str, client_keys: tuple[str, ...]) -> None:
     host_value = env.value(s.HOST)
     opt_in = "or set ALLOW_PUBLIC=on if everyone may use your keys"
     value = env.value(s.ANTHROPIC_API_KEY)
-    if value is None and env.is_whole:
+    if value is None and env.is_whole and env.value(s.USERS) is None:
         text = f'HOST "{host}" can be reached by others, but no client key is required'
         env.note(host_value, text, fix=f"set ANTHROPIC_API_KEY to a long random word, {opt_in}")
     for key in client_keys:

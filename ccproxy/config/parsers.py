@@ -388,6 +388,16 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def public_url(value: str) -> str:
+    """Parse the origin of a gateway: https, or http on loopback, as Claude Code accepts it."""
+    split = _split(value)
+    if split.scheme == "http" and not is_loopback(split.hostname or ""):
+        raise ValueError(f'must begin with https://, got "{_without_login(value)}"')
+    if split.path.strip("/") or split.query or split.fragment or split.username is not None:
+        raise ValueError(f'must be an origin without a path, got "{_without_login(value)}"')
+    return f"{split.scheme}://{split.netloc}"
+
+
 def search_engine(value: str) -> tuple[str, str]:
     """Parse a search engine as its name and its address, which is empty for the usual one."""
     name, separator, address = value.partition(":")

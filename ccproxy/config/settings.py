@@ -186,6 +186,23 @@ ALLOWED_HOSTS = Setting(
     example="box.lan,192.168.1.5",
     source="loopback names on loopback, else any",
 )
+USERS = Setting(
+    name="USERS",
+    parse=parsers.text,
+    default=None,
+    meaning="a file of users, relative to the folder of the env file: the proxy is then a team's "
+    "gateway, see docs/team-gateway.md",
+    example="../users.toml",
+    source="none",
+)
+PUBLIC_URL = Setting(
+    name="PUBLIC_URL",
+    parse=parsers.public_url,
+    default="",
+    meaning="the address at which a team reaches the gateway, for Claude Code's sign-in",
+    example="https://llm.example.com",
+    source="on loopback, the address itself",
+)
 MAX_CONNECTIONS = Setting(
     name="MAX_CONNECTIONS",
     parse=parsers.connections,

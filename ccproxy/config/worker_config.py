@@ -25,7 +25,7 @@ from ccproxy.config.ability_settings import AbilitySettings, read_abilities
 from ccproxy.config.addresses import Address
 from ccproxy.config.catalogue.catalogue_file import provider_rows
 from ccproxy.config.fleet import Entry
-from ccproxy.config.parsers import AccountCheck
+from ccproxy.config.parsers import AccountCheck, is_loopback
 from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.config.services.service_settings import ServiceSettings, read_services
 from ccproxy.errors import ConfigError
@@ -98,6 +98,10 @@ class WorkerConfig:
     """The provider's name in messages."""
     allowed_hosts: tuple[str, ...]
     """Hosts that requests may address; empty: loopback names on loopback, otherwise any."""
+    users_file: Path | None
+    """The users of the gateway; None: there is no gateway."""
+    public_url: str
+    """The gateway's origin; empty: that of the request, on loopback only."""
     max_connections: int
     takes_anthropic_keys: bool
     """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not see one."""
@@ -134,6 +138,11 @@ class WorkerConfig:
         if self.provider:
             return self.title
         return urlsplit(self.base_url).netloc.rpartition("@")[2] or self.base_url
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """True if only this machine can reach the listener."""
+        return is_loopback(self.host)
 
     @property
     def serves_demo(self) -> bool:
@@ -297,6 +306,8 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         env_file=env_file,
         keys_file=provider_keys.keys_file(env),
         allowed_hosts=env.read(s.ALLOWED_HOSTS),
+        users_file=rules.users_file(env),
+        public_url=env.read(s.PUBLIC_URL),
         max_connections=env.read(s.MAX_CONNECTIONS),
         key_limits=_key_limits(env),
         key_policy=provider_keys.key_policy(env, ranks),

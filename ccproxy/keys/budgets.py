@@ -99,6 +99,8 @@ class BudgetState:
     """By requests in flight."""
     seconds: float
     """Until the period ends."""
+    end: float
+    """The same in seconds since the epoch."""
     resets_at: str
     """The same as a time of the user's clock."""
 

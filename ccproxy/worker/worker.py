@@ -31,6 +31,7 @@ from ccproxy.worker.accounting.payers import Payers
 from ccproxy.worker.activity.cache_detective import CacheDetective
 from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
+from ccproxy.worker.gateway.gateway import Gateway, allowed_hosts_of, make_gateway
 from ccproxy.worker.key_pool import make_pool
 from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, open_keeper
 from ccproxy.worker.log.lines import RequestLog
@@ -117,6 +118,8 @@ class Worker:
     activity: Activity
     accounts: AccountWatch
     payers: Payers
+    gateway: Gateway | None = None
+    """The users of a team; None if there are none."""
     counting: TokenCounting = field(default_factory=TokenCounting)
     requests: RunningRequests = field(default_factory=RunningRequests)
     removed_reasoning: int = 0
@@ -154,6 +157,8 @@ class Worker:
             self.descriptions.close()
         await self.session.close()
         self.payers.close()
+        if self.gateway is not None:
+            self.gateway.close()
         if self.keeper is not None:
             await self.keeper.close()
 
@@ -190,9 +195,8 @@ def make_worker(
         tool_filter=config.tool_filter,
         may_change_api=config.api_by_model,
     )
-    authenticator = Authenticator(
-        config.client_keys, host=config.host, allowed_hosts=config.allowed_hosts
-    )
+    gateway = make_gateway(config, state=state, secret=signing_key, log=log)
+    authenticator = _authenticator(config, gateway)
     chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
     persistent = PersistentState(
         pool, calibration, learned, server=config.base_url, keeps_refusals=in_fleet
@@ -216,6 +220,7 @@ def make_worker(
         session=session,
         accounts=AccountWatch(config, pool=pool, log=log),
         payers=Payers(config, state=state, secret=signing_key, settings=chooser.sibling, log=log),
+        gateway=gateway,
         activity=_activity(config.label, session, redact),
     )
 
@@ -241,6 +246,15 @@ def _pools(
 
     shared = open_shared_pool(config, config.services.redis, log=log, in_fleet=in_fleet)
     return shared.pool, shared
+
+
+def _authenticator(config: WorkerConfig, gateway: Gateway | None) -> Authenticator:
+    return Authenticator(
+        config.client_keys,
+        host=config.host,
+        allowed_hosts=allowed_hosts_of(config),
+        user_of=gateway.user_of if gateway is not None else None,
+    )
 
 
 def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> bytes:

@@ -77,6 +77,7 @@ def state(spent: float, reserved: float = 0.0) -> BudgetState:
         spent=to_parts(spent, "USD"),
         reserved=to_parts(reserved, "USD"),
         seconds=3599.5,
+        end=1796000000.0,
         resets_at="2026-11-30 00:00",
     )
 

@@ -25,7 +25,7 @@ from ccproxy.worker.abilities.web_search import (
     requested_direct_search,
     requested_search,
 )
-from ccproxy.worker.peers.forward import fall_back, route_headers
+from ccproxy.worker.peers.forward import fall_back, success_headers
 from ccproxy.worker.peers.peer_stream import ForwardedEvents
 from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.error_response import JSON
@@ -97,11 +97,11 @@ async def answer_assisted(request: ClientRequest, added: Assistance) -> web.Stre
             if (response := await fall_back(request, problem)) is None:
                 raise
             return response
-        headers = {"Content-Type": JSON} | dict(route_headers(request))
+        headers = {"Content-Type": JSON} | dict(success_headers(request))
         body = request.dialect.whole(body)
         return WholeResponse(body, request_id=request.record.request_id, headers=headers)
     async with EventStream(request, commit_after=request.worker.config.early_commit) as events:
-        events.add_headers(route_headers(request))
+        events.add_headers(success_headers(request))
         converter = request.dialect.stream(ForwardedEvents(request.record.request_id))
         source = _source(request, added)
         return await relay_stream(request, events, converter, source, fallback=fall_back)

@@ -1,5 +1,5 @@
 """
-Applies the budgets of an entry and of its client keys to requests.
+Applies the budgets of an entry, of its client keys and of users to requests.
 
 A request is admitted while the budget is not spent by finished requests and reserved by those in
 flight. It reserves an estimate, and is charged what the provider reported when it ends. So requests
@@ -13,12 +13,13 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import BudgetRow
 from ccproxy.keys.budgets import (
     EVERY_CLIENT,
@@ -29,6 +30,7 @@ from ccproxy.keys.budgets import (
     from_parts,
     to_parts,
 )
+from ccproxy.keys.spending_notice import user_refusal
 from ccproxy.providers.pricing import Price
 from ccproxy.store.spending_ledger import NAME_BYTES, Periods, SpendingLedger
 from ccproxy.store.usage_totals import Used
@@ -55,6 +57,8 @@ class Account:
     budgets: tuple[Budget, ...]
     rows: Mapping[str, bytes]
     """Names in the ledger by unit."""
+    is_user: bool = False
+    """Whether it is a user of the gateway; *who* is the name then."""
 
 
 @dataclass(slots=True)
@@ -124,6 +128,7 @@ class BudgetGuard:
         self._entry = self._account("", "", own) if own else None
         self._clients = [self._client(key) for key in config.client_keys]
         self._clients_by_id: dict[str, Account] = {}
+        self._users: dict[str, Account] = {}
         self._ratios: dict[str, float] = {}
         self._warned: set[tuple[Account, Budget, Periods]] = set()
         self._uncounted: dict[str, None] = {}
@@ -160,12 +165,7 @@ class BudgetGuard:
                 state = self._state(account, budget, besides=reservation.estimate[budget.unit])
                 if state.is_spent or state.is_reserved:
                     self._reserve(reservation, -1)
-                    raise state.refusal(
-                        label=self._config.label,
-                        who=account.who,
-                        setting="CLIENT_BUDGETS" if account.who else "BUDGET",
-                        env_file=str(self._config.env_file or ""),
-                    )
+                    raise self._refusal(state, account)
         return reservation
 
     def settle(self, reservation: Reservation, used: Used | None) -> None:
@@ -206,7 +206,30 @@ class BudgetGuard:
             for state in (self._state(account, budget),)
         )
 
+    def user(self, name: str, budgets: Sequence[Budget]) -> Account:
+        """Return the account of the user *name* of the gateway, with these *budgets*."""
+        account = self._users.get(name)
+        if account is None or account.budgets != tuple(budgets):
+            user_id = hmac.digest(self._secret, f"user:{name}".encode(), "sha256").hex()
+            account = replace(self._account(user_id, name, budgets), is_user=True)
+            self._users[name] = account
+        return account
+
+    def states(self, account: Account) -> list[BudgetState]:
+        """Return the state of each budget of *account*."""
+        return [self._state(account, budget) for budget in account.budgets]
+
     # Accounts and amounts.
+
+    def _refusal(self, state: BudgetState, account: Account) -> Problem:
+        if account.is_user:
+            return user_refusal(state, user=account.who)
+        return state.refusal(
+            label=self._config.label,
+            who=account.who,
+            setting="CLIENT_BUDGETS" if account.who else "BUDGET",
+            env_file=str(self._config.env_file or ""),
+        )
 
     def _client(self, key: str) -> Account | None:
         budgets = _budgets_of(key, self._config.budgets)
@@ -231,13 +254,14 @@ class BudgetGuard:
     def _state(self, account: Account, budget: Budget, *, besides: int = 0) -> BudgetState:
         """Return the state of *budget*, without *besides*, the reservation of one request."""
         spent = self._ledger.spent(account.rows[budget.unit], self._calendar.periods())
-        end = datetime.fromtimestamp(self._calendar.end(budget))
+        end = self._calendar.end(budget)
         return BudgetState(
             budget=budget,
             spent=spent.day if budget.period == "day" else spent.month,
             reserved=max(0, spent.reserved - besides),
             seconds=self._calendar.seconds_left(budget),
-            resets_at=end.strftime("%Y-%m-%d %H:%M"),
+            end=end,
+            resets_at=datetime.fromtimestamp(end).strftime("%Y-%m-%d %H:%M"),
         )
 
     def _reserve(self, reservation: Reservation, sign: int) -> None:

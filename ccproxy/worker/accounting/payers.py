@@ -1,5 +1,5 @@
 """
-The budgets that one request draws on: those of this entry, and those of a client of another one.
+The budgets that one request draws on: of this entry, of a client of another one, of a user.
 
 An entry may pass a request on to another, which sees no client key. So the first one names the
 account in a header, and the entry that answers charges the client's budget at the first one, whose
@@ -16,12 +16,18 @@ from urllib.parse import quote, unquote
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker_config import WorkerConfig
-from ccproxy.errors import Problem
+from ccproxy.errors import ConfigError, Problem
 from ccproxy.ipc.control_messages import BudgetRow
 from ccproxy.store.spending_ledger import SpendingLedger
 from ccproxy.store.usage_totals import Used
 from ccproxy.worker.accounting.budget_guard import Account, BudgetGuard, Reservation
+from ccproxy.worker.accounting.user_accounts import UserAccounts
+from ccproxy.worker.gateway.user_directory import UserDirectory
 
+USERS = "@user"
+"""In place of the budgets' name: the payer is a user of the gateway."""
+USERS_LEDGER = "users.spending"
+"""No entry's ledger: those end in `.budgets`."""
 _FIELDS = 4
 PAYER_HEADER = "x-ccproxy-payer"
 """Label, name of the budgets, id and tail of the client key; believed only from a peer."""
@@ -57,6 +63,7 @@ class Payers:
         self._log = log
         self._ledgers: dict[str, SpendingLedger] = {}
         self._others: dict[str, tuple[WorkerConfig, BudgetGuard]] = {}
+        self._users: dict[Path, UserAccounts] = {}
         self._own = self._open(config) if config.budgets else None
         self.has_clients = any(budget.client for budget in config.budgets)
         """Whether client keys have budgets."""
@@ -80,7 +87,11 @@ class Payers:
             if (own := self._own) is not None:
                 account = None if client is None else own.client(client)
                 shares.append((own, own.reserve(account, model=model, size=size)))
-            if payer and (found := self._find(payer)) is not None:
+            if payer and (user := self.user_of(payer)) is not None:
+                accounts, name = user
+                label = self._config.label
+                shares += accounts.reserve(name, label=label, model=model, size=size)
+            elif payer and (found := self._find(payer)) is not None:
                 guard, account = found
                 shares.append((guard, guard.reserve(account, model=model, size=size)))
         except Problem:
@@ -97,6 +108,25 @@ class Payers:
             return {}
         fields = (self._config.label, account.budgets[0].client, account.id, account.who)
         return {PAYER_HEADER: ":".join(quote(field, safe="") for field in fields)}
+
+    def user_of(self, payer: str) -> tuple[UserAccounts, str] | None:
+        """
+        Return the accounts and the name of the user that *payer* names; None if it names none.
+
+        Raises:
+            Problem: If the users of that entry cannot be read.
+
+        """
+        name = user_named_by(payer)
+        if not name:
+            return None
+        config = self._settings(unquote(payer.partition(":")[0])) or self._config
+        if config.users_file is None:
+            raise Problem("permission_error", f"the proxy {config.label} has no users any more")
+        accounts = self._users.get(config.users_file)
+        if accounts is None:
+            accounts = self._users[config.users_file] = self._open_users(config.users_file)
+        return accounts, name
 
     def close(self) -> None:
         """Release the ledgers."""
@@ -119,13 +149,41 @@ class Payers:
         return None if account is None else (known[1], account)
 
     def _open(self, config: WorkerConfig) -> BudgetGuard:
-        ledger = self._ledgers.get(config.label)
-        if ledger is None:
-            ledger = SpendingLedger(self._state / f"{config.label.lower()}.budgets")
-            self._ledgers[config.label] = ledger
+        ledger = self._ledger(f"{config.label.lower()}.budgets")
         return BudgetGuard(
             config, ledger, secret=self._secret, price=self._config.models.price, log=self._log
         )
+
+    def _open_users(self, file: Path) -> UserAccounts:
+        # One ledger for the fleet: a budget is the user's, whatever entry answers.
+        ledger = self._ledger(USERS_LEDGER)
+        config = replace(self._config, budgets=(), client_keys=())
+        guard = BudgetGuard(
+            config, ledger, secret=self._secret, price=config.models.price, log=self._log
+        )
+        try:
+            return UserAccounts(UserDirectory(file, log=self._log), guard)
+        except ConfigError as error:
+            raise Problem(
+                "api_error", f"the users of the gateway are unreadable: {error}"
+            ) from error
+
+    def _ledger(self, name: str) -> SpendingLedger:
+        ledger = self._ledgers.get(name)
+        if ledger is None:
+            ledger = self._ledgers[name] = SpendingLedger(self._state / name)
+        return ledger
+
+
+def payer_for_user(label: str, name: str) -> str:
+    """Return the header that names the user *name* of the entry *label* as payer."""
+    return ":".join(quote(field, safe="") for field in (label, USERS, name, ""))
+
+
+def user_named_by(payer: str) -> str:
+    """Return the user that the header *payer* names; empty if it names a client key."""
+    fields = [unquote(field) for field in payer.split(":")]
+    return fields[2] if len(fields) == _FIELDS and fields[1] == USERS else ""
 
 
 def settle(shares: Shares, used: Used | None) -> None:

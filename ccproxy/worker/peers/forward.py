@@ -21,12 +21,18 @@ from aiohttp import web
 from ccproxy.errors import Problem
 from ccproxy.keys.session_identity import find_session
 from ccproxy.keys.sessions import SessionRef
+from ccproxy.keys.spending_notice import REFUSED_HEADER
 from ccproxy.protocol.conversation_outline import read_outline
 from ccproxy.protocol.headers import answer_headers
 from ccproxy.routing.names import ModelRef
 from ccproxy.routing.rules import is_provider_failure
 from ccproxy.worker.peers.choice import ROUTE_HEADER, Chosen, MessagesBody
-from ccproxy.worker.peers.peer_request import is_from_peer, payer_of
+from ccproxy.worker.peers.peer_request import (
+    is_from_peer,
+    limits_of_user,
+    payer_of,
+    without_limits,
+)
 from ccproxy.worker.peers.peer_stream import SSE, ForwardedEvents, ForwardedStream
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
@@ -196,16 +202,26 @@ def route_headers(request: ClientRequest) -> list[tuple[str, str]]:
     return [(ROUTE_HEADER, request.record.route)] if request.record.route else []
 
 
+def success_headers(request: ClientRequest) -> list[tuple[str, str]]:
+    """Return the proxy's own headers of an answer: the route, and the limits of a user."""
+    return [*route_headers(request), *limits_of_user(request)]
+
+
 async def _return(
     request: ClientRequest, answer: aiohttp.ClientResponse, events: EventStream | None = None
 ) -> web.StreamResponse:
     record = request.record
     if further := answer.headers.get(ROUTE_HEADER):
         record.take_route(f"{record.route}; {_UNSAFE.sub('?', further)}", record.model)
+    is_success = answer.status == 200
+    # The peer knows the user: a refusal of the gateway is its own.
+    is_own_refusal = not is_success and REFUSED_HEADER in answer.headers
+    received = answer_headers(answer.headers.items())
     headers = [
-        *(one for one in answer_headers(answer.headers.items()) if one[0].lower() != "request-id"),
-        *route_headers(request),
+        *(received if is_own_refusal else without_limits(request, received)),
+        *(success_headers(request) if is_success else route_headers(request)),
     ]
+    headers = [one for one in headers if one[0].lower() != "request-id"]
     stream = ForwardedStream(answer, _BROKEN)
     if answer.content_type != SSE:
         body = await stream.read_whole()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ccproxy.worker.accounting.payers import PAYER_HEADER
+from collections.abc import Sequence
+
+from ccproxy.keys.budgets import BudgetState
+from ccproxy.keys.spending_notice import LIMIT_PREFIX, fullest, limit_headers
+from ccproxy.worker.accounting.payers import PAYER_HEADER, payer_for_user
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
 from ccproxy.worker.server.http import ClientRequest
 
@@ -23,8 +27,34 @@ def payer_of(request: ClientRequest) -> tuple[int | None, str]:
     Neither is of interest, and both may be left out, if no client key has a budget.
     """
     worker = request.worker
+    if request.user is not None:
+        return None, payer_for_user(worker.config.label, request.user.name)
     if is_from_peer(request):
         return None, request.headers.get(PAYER_HEADER, "")
     if not worker.payers.has_clients:
         return None, ""
     return worker.authenticator.client_of(request.headers), ""
+
+
+def budgets_of(request: ClientRequest) -> list[BudgetState]:
+    """Return the budgets of the user who sends *request*; none if no user does."""
+    user = request.user
+    if user is None or not user.budgets:
+        return []
+    found = request.worker.payers.user_of(payer_of(request)[1])
+    return [] if found is None else found[0].states(user)
+
+
+def without_limits(
+    request: ClientRequest, headers: Sequence[tuple[str, str]]
+) -> Sequence[tuple[str, str]]:
+    """Return a provider's *headers*; for a user without those about the provider's own customer."""
+    if request.user is None:
+        return headers
+    return [one for one in headers if not one[0].lower().startswith(LIMIT_PREFIX)]
+
+
+def limits_of_user(request: ClientRequest) -> list[tuple[str, str]]:
+    """Return the headers by which Claude Code shows a user what is left of the budget."""
+    state = fullest(budgets_of(request))
+    return [] if state is None else [*limit_headers(state).items()]

@@ -102,6 +102,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     """The id of the sub-agent that sent it."""
     is_turn: bool = False
     """Whether it is a turn of a session, not a request of a sub-agent or for another purpose."""
+    user: str = ""
+    """The user of the gateway that sent it."""
     size: int = 0
     """Bytes of the request's body."""
     dropped: tuple[str, ...] = ()
@@ -249,8 +251,24 @@ class AccessRecord(msgspec.Struct, kw_only=True):
             status=self.status,
             ms=_milliseconds(ended - self._started),
             **(self._model_fields(begun) if self.requested else {}),
+            **({"user": self.user} if self.user else {}),
             **({"error": self.error, "reason": self.reason} if self.error else {}),
         )
+
+    def audit_fields(self, label: str) -> dict[str, Any]:
+        """Return who used what: the line for the owner of a gateway, about the entry *label*."""
+        return {
+            "user": self.user,
+            "entry": self.answered_by or label,
+            "model": self.model,
+            "request": self.request_id,
+            "status": self.status,
+            "tokens": self._tokens(),
+            "cost": None if self.cost is None else round(self.cost, 6),
+        }
+
+    def _tokens(self) -> dict[str, Any]:
+        return {name: self.usage.get(field) or 0 for name, field in _TOKEN_FIELDS.items()}
 
     def _model_fields(self, begun: float) -> dict[str, Any]:
         return {
@@ -263,7 +281,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
             "stop_reason": self.stop_reason,
             **({"route": self.route} if self.route else {}),
             **({"answered_by": self.answered_by} if self.answered_by else {}),
-            "tokens": {name: self.usage.get(field) or 0 for name, field in _TOKEN_FIELDS.items()},
+            "tokens": self._tokens(),
         }
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from ccproxy.config.team.users import User
 from ccproxy.errors import Problem
 from ccproxy.protocol.claude_code import AGENT_ID_HEADER, SESSION_HEADER
 from ccproxy.worker.peers.peer_request import is_from_peer
@@ -33,6 +34,7 @@ from ccproxy.worker.server.endpoints import (
 )
 from ccproxy.worker.server.endpoints.chat_completions import chat_completions
 from ccproxy.worker.server.endpoints.count_tokens import count_tokens
+from ccproxy.worker.server.endpoints.gateway import device, managed_settings, oauth, oauth_usage
 from ccproxy.worker.server.endpoints.messages import messages
 from ccproxy.worker.server.endpoints.responses import responses
 from ccproxy.worker.server.endpoints.test_connection import test_connection
@@ -46,6 +48,13 @@ _MAX_ID = 64
 """Characters of a session's or agent's id that are recorded."""
 
 _DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
+
+
+_TELEMETRY = Route(post=event_logging.discard, is_gateway=True, is_probe=True)
+
+
+def _sign_in(endpoint: Endpoint) -> Route:
+    return Route(post=endpoint, is_open=True, is_gateway=True)
 
 
 def _admin(endpoint: Endpoint) -> Route:
@@ -72,6 +81,21 @@ ROUTES: Mapping[str, Route] = {
     "/api/event_logging/batch": _DISCARD,
     "/api/event_logging/v2/batch": _DISCARD,
     "/test-connection": Route(get=test_connection),
+    # The gateway of a team.
+    "/.well-known/oauth-authorization-server": Route(
+        get=oauth.metadata, is_open=True, is_gateway=True
+    ),
+    "/oauth/device_authorization": _sign_in(oauth.device_authorization),
+    "/oauth/token": _sign_in(oauth.token),
+    "/oauth/revoke": _sign_in(oauth.revoke),
+    "/device": Route(
+        get=device.show, post=device.decide, is_open=True, is_gateway=True, is_page=True
+    ),
+    "/managed/settings": Route(get=managed_settings.managed_settings, is_gateway=True),
+    "/api/oauth/usage": Route(get=oauth_usage.oauth_usage, is_gateway=True),
+    "/v1/metrics": _TELEMETRY,
+    "/v1/logs": _TELEMETRY,
+    "/v1/traces": _TELEMETRY,
     # The worker itself.
     "/models": Route(get=models.list_fleet_models, is_admin=True, is_harmless=True),
     "/switch_model": _admin(switch_model.switch_model),
@@ -200,13 +224,18 @@ def _authorized(request: ClientRequest, route: Route) -> Endpoint:
 
     """
     worker = request.worker
-    worker.authenticator.check_origin(request.headers, request.raw_path)
-    if route is _NO_ROUTE or (route.is_admin and not _serves_admin(worker)):
+    if not (route.is_page and worker.gateway):  # a page checks the origin itself
+        worker.authenticator.check_origin(request.headers, request.raw_path)
+    is_absent = (route.is_admin and not _serves_admin(worker)) or (
+        route.is_gateway and worker.gateway is None
+    )
+    if route is _NO_ROUTE or is_absent:
         raise Problem("not_found_error", f"ccproxy has no endpoint {request.path[:200]}")
     if route.is_admin:
-        _check_admin(request, route)
+        request.user = _check_admin(request, route)
     elif not route.is_open and not is_from_peer(request):
-        worker.authenticator.check_key(request.headers)
+        request.user = worker.authenticator.check_key(request.headers)
+    request.record.user = "" if request.user is None else request.user.name
     endpoint = route.endpoint(request.method)
     if endpoint is None:
         text = f"{request.path[:200]} does not support {request.method[:20]}; use {route.allow}"
@@ -221,7 +250,7 @@ def _serves_admin(worker: Worker) -> bool:
     return worker.config.admin_api and worker.authenticator.is_on_loopback
 
 
-def _check_admin(request: ClientRequest, route: Route) -> None:
+def _check_admin(request: ClientRequest, route: Route) -> User | None:
     """
     Check a request to an admin route.
 
@@ -232,7 +261,8 @@ def _check_admin(request: ClientRequest, route: Route) -> None:
             a body that is not JSON.
 
     """
-    request.worker.authenticator.check_admin(request.headers, is_harmless=route.is_harmless)
+    user = request.worker.authenticator.check_admin(request.headers, is_harmless=route.is_harmless)
     if request.can_read_body and request.content_type != JSON:
         text = f"send JSON with Content-Type: {JSON}"
         raise Problem("invalid_request_error", text, status=415)
+    return user

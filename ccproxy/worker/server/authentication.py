@@ -9,12 +9,13 @@ client of the proxy has.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from ccproxy.config.parsers import is_loopback
+from ccproxy.config.team.users import TOKEN_PREFIX, User
 from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.errors import Problem
 
@@ -37,6 +38,14 @@ _WRONG_KEY = (
     "the client key is not one of this proxy's: compare ANTHROPIC_AUTH_TOKEN with "
     "ANTHROPIC_API_KEY in the proxy's env file"
 )
+_NO_USER = (
+    "this gateway requires a user's token: sign in with /login, or set ANTHROPIC_AUTH_TOKEN to the "
+    "token that the owner of the gateway has given you"
+)
+_UNKNOWN_USER = (
+    "the token was revoked or has expired: sign in again with /login, or ask the owner of the "
+    "gateway for a new one"
+)
 _NO_KEY_SET = (
     "this route requires a client key, because any process on this machine could use it: set "
     "ANTHROPIC_API_KEY in the proxy's env file and send that key"
@@ -52,8 +61,15 @@ class Authenticator:
     """Decides by the headers alone whether a request is served."""
 
     def __init__(
-        self, client_keys: Iterable[str], *, host: str, allowed_hosts: Collection[str] = ()
+        self,
+        client_keys: Iterable[str],
+        *,
+        host: str,
+        allowed_hosts: Collection[str] = (),
+        user_of: Callable[[str], User | None] | None = None,
     ) -> None:
+        """*user_of* returns whose token a key is, at the gateway of a team."""
+        self._user_of = user_of
         self._digests = [sha256(key.encode()).digest() for key in client_keys]
         self._is_on_loopback = is_loopback(host)
         checks_host = self._is_on_loopback or allowed_hosts
@@ -63,8 +79,8 @@ class Authenticator:
 
     @property
     def requires_key(self) -> bool:
-        """Whether a client key is required."""
-        return bool(self._digests)
+        """Whether a client key, or the token of a user, is required."""
+        return bool(self._digests) or self._user_of is not None
 
     @property
     def is_on_loopback(self) -> bool:
@@ -72,8 +88,8 @@ class Authenticator:
         return self._is_on_loopback
 
     def is_own(self, key: str) -> bool:
-        """Return True if *key* is for the proxy only: a client key, or the placeholder."""
-        return self._is_client_key(key) or key == PLACEHOLDER
+        """Return True if *key* is for the proxy only: a client key, a token, the placeholder."""
+        return self._is_client_key(key) or key == PLACEHOLDER or key.startswith(TOKEN_PREFIX)
 
     def _is_client_key(self, key: str) -> bool:
         digest = sha256(_encoded(key)).digest()
@@ -100,22 +116,43 @@ class Authenticator:
             Problem: 421 for a foreign host, 403 for a page's request.
 
         """
-        if self._hosts is None and self._digests:
+        if self._hosts is None and self.requires_key:
             return
-        if not (self._is_own_host(headers.get("Host", "")) and self._is_own_host(_host_of(target))):
-            raise Problem("invalid_request_error", _FOREIGN_HOST, status=421)
+        self._check_host(headers, target)
         site = headers.get("Sec-Fetch-Site")
         from_page = site is not None and site.strip().lower() not in _NOT_FROM_PAGES
         if from_page or "Origin" in headers:
             raise Problem("permission_error", _FROM_PAGE)
 
+    def check_own_page(
+        self, headers: CIMultiDictProxy[str], target: str, *, origin: str, is_form: bool
+    ) -> None:
+        """
+        Refuse requests for a page of the proxy that another site has caused.
+
+        Any site may link to the page; *is_form*: only the page itself, at *origin*, may send it.
+
+        Raises:
+            Problem: 421 for a foreign host, 403 for a form of another site.
+
+        """
+        self._check_host(headers, target)
+        site = headers.get("Sec-Fetch-Site", "none").strip().lower()
+        is_foreign = site not in _NOT_FROM_PAGES or headers.get("Origin", origin) != origin
+        if is_form and is_foreign:
+            raise Problem("permission_error", _FROM_PAGE)
+
+    def _check_host(self, headers: CIMultiDictProxy[str], target: str) -> None:
+        if not (self._is_own_host(headers.get("Host", "")) and self._is_own_host(_host_of(target))):
+            raise Problem("invalid_request_error", _FOREIGN_HOST, status=421)
+
     def _is_own_host(self, host: str) -> bool:
         hosts = self._hosts
         return not host or hosts is None or _host_name(host) in hosts
 
-    def check_key(self, headers: CIMultiDictProxy[str]) -> None:
+    def check_key(self, headers: CIMultiDictProxy[str]) -> User | None:
         """
-        Require a client key.
+        Require a client key, or the token of a user, who is returned.
 
         Any of the offered keys may match: during a bypass, a session offers the proxy's key and
         its own.
@@ -124,15 +161,22 @@ class Authenticator:
             Problem: 401, not to be repeated, if no offered key is a client key.
 
         """
-        if not self._digests:
-            return
+        if not self.requires_key:
+            return None
         keys = offered_keys(headers)
         matches = [self._is_client_key(key) for key in keys]
-        if not any(matches):
+        if any(matches):
+            return None
+        if self._user_of is None:
             text = _WRONG_KEY if keys else _NO_KEY
             raise Problem("authentication_error", text, should_retry=False)
+        user = next(filter(None, map(self._user_of, keys)), None)
+        if user is None:
+            text = _UNKNOWN_USER if keys else _NO_USER
+            raise Problem("authentication_error", text, should_retry=False)
+        return user
 
-    def check_admin(self, headers: CIMultiDictProxy[str], *, is_harmless: bool) -> None:
+    def check_admin(self, headers: CIMultiDictProxy[str], *, is_harmless: bool) -> User | None:
         """
         Check a request that shows or changes the worker, after `check_origin`.
 
@@ -145,9 +189,13 @@ class Authenticator:
             raise Problem("invalid_request_error", "exactly one Host header is required")
         if headers.get("Sec-Fetch-Site", "none") != "none":
             raise Problem("permission_error", _FROM_PAGE)
-        if not is_harmless and not self._digests:
+        if not is_harmless and not self.requires_key:
             raise Problem("permission_error", _NO_KEY_SET)
-        self.check_key(headers)
+        user = self.check_key(headers)
+        if user is not None and not user.is_admin:
+            text = f"{user.name} may not use the routes of the proxy itself: set admin = true"
+            raise Problem("permission_error", f"{text} for the user in users.toml")
+        return user
 
 
 def offered_keys(headers: CIMultiDictProxy[str]) -> list[str]:

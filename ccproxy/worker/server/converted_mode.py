@@ -10,7 +10,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ccproxy.errors import Problem
-from ccproxy.worker.peers.forward import fall_back, route_headers
+from ccproxy.worker.peers.forward import fall_back, success_headers
 from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
@@ -41,7 +41,7 @@ async def _whole(request: ClientRequest, exchange: ConvertedExchange) -> web.Str
     async with sent(request, exchange) as answer:
         body = request.dialect.whole(exchange.whole(await answer.read()))
     end_converted(request, exchange)
-    headers = {"Content-Type": JSON} | dict(route_headers(request))
+    headers = {"Content-Type": JSON} | dict(success_headers(request))
     return WholeResponse(body, request_id=request.record.request_id, headers=headers)
 
 
@@ -49,7 +49,7 @@ async def _stream(request: ClientRequest, exchange: ConvertedExchange) -> web.St
     worker = request.worker
     try:
         async with EventStream(request, commit_after=worker.config.early_commit) as events:
-            events.add_headers(route_headers(request))
+            events.add_headers(success_headers(request))
             source, converter = sent(request, exchange), request.dialect.stream(exchange)
             return await relay_stream(request, events, converter, source, fallback=fall_back)
     finally:

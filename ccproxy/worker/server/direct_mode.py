@@ -20,7 +20,8 @@ from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.errors import Problem
 from ccproxy.protocol.headers import answer_headers
-from ccproxy.worker.peers.forward import fall_back, route_headers
+from ccproxy.worker.peers.forward import fall_back, success_headers
+from ccproxy.worker.peers.peer_request import without_limits
 from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
@@ -101,13 +102,14 @@ async def _whole(request: ClientRequest, exchange: Passthrough) -> web.StreamRes
     async with sent_directly(request, exchange) as answer:
         body = request.dialect.whole(exchange.whole(await answer.read()))
     end_exchange(request, exchange)
-    headers = {name.lower(): value for name, value in answer_headers(answer.headers.items())}
+    received = without_limits(request, answer_headers(answer.headers.items()))
+    headers = {name.lower(): value for name, value in received}
     headers.pop("request-id", None)
     return WholeResponse(
         body,
         request_id=request.record.request_id,
         status=answer.status,
-        headers={"content-type": JSON} | headers | dict(route_headers(request)),
+        headers={"content-type": JSON} | headers | dict(success_headers(request)),
     )
 
 
@@ -115,7 +117,7 @@ async def _stream(request: ClientRequest, exchange: Passthrough) -> web.StreamRe
     worker = request.worker
     try:
         async with EventStream(request, commit_after=worker.config.early_commit) as events:
-            events.add_headers(route_headers(request))
+            events.add_headers(success_headers(request))
             source = stream_source(request, exchange, events)
             converter = request.dialect.stream(exchange)
             return await relay_stream(request, events, converter, source, fallback=fall_back)
@@ -129,7 +131,7 @@ async def stream_source(
 ) -> AsyncIterator[StreamSource]:
     """Send the request; yield the stream of its answer."""
     async with sent_directly(request, exchange) as answer:
-        events.add_headers(answer_headers(answer.headers.items()))
+        events.add_headers(without_limits(request, answer_headers(answer.headers.items())))
         yield answer if answer.is_stream else MessageAsStream(await answer.read())
 
 

@@ -31,6 +31,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
+from ccproxy.config.team.users import User
 from ccproxy.convert.prompt_prefix import Prompt
 from ccproxy.errors import Problem
 from ccproxy.ipc.activity import FailedAttempt
@@ -79,6 +80,8 @@ class ClientRequest(HookedRequest):
     """Which entry and model answer, once that is decided."""
     read_prompt: Callable[[], Prompt | None] | None = None
     """Returns the prompt of a Messages request, once it is known which entry answers."""
+    user: User | None = None
+    """Who sends it, at the gateway of a team."""
     dialect: ClientDialect = MESSAGES
     """The API in which the client asks."""
 

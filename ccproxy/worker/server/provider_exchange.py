@@ -14,8 +14,8 @@ from ccproxy.errors import Problem
 from ccproxy.keys.session_identity import Conversation, find_session
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.providers.quirks import Api
-from ccproxy.worker.accounting.payers import settle
-from ccproxy.worker.peers.peer_request import payer_of
+from ccproxy.worker.accounting.payers import settle, user_named_by
+from ccproxy.worker.peers.peer_request import payer_of, without_limits
 from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
 from ccproxy.worker.server.http import ClientRequest
@@ -88,6 +88,8 @@ def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, s
     worker.activity.start(record)
     if not record.shares:
         client, payer = payer_of(request)
+        if payer and not record.user:
+            record.user = user_named_by(payer)
         record.shares = worker.payers.reserve(client, payer, model=model, size=size)
 
 
@@ -163,6 +165,8 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
         if counts and record.requested:
             used = worker.session.note(record, request.headers)
             worker.activity.finish(record, request.read_prompt)
+            if record.user:
+                worker.logs.events.info("audit.request", **record.audit_fields(worker.config.label))
         if record.session:
             worker.session.clients.end(record)
     except Exception:  # noqa: BLE001 - the client has its response already
@@ -269,6 +273,8 @@ def passed_key(request: ClientRequest) -> str | None:
 
 def noted(request: ClientRequest, problem: Problem) -> Problem:
     """Return *problem* as the client may see it, after putting it into the record."""
+    if request.user is not None and problem.refusal is not None:
+        problem.headers = tuple(without_limits(request, problem.headers))
     problem = redacted(problem, request.worker.logs.redact)
     request.record.fail(problem)
     return problem

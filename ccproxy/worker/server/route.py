@@ -31,6 +31,10 @@ class Route:
     """An admin route that is also served if no client key is set."""
     is_for_model: bool = False
     """Counted in the statistics, and remembered in the history."""
+    is_gateway: bool = False
+    """Exists only where users are set."""
+    is_page: bool = False
+    """A page for a browser, which refuses what other sites send."""
     is_messages: bool = False
     """Forwarded unchanged while bypass is on."""
     problem_response: Callable[[Problem, str], web.Response] = problem_response

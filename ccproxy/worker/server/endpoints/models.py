@@ -10,11 +10,12 @@ unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
 
+from ccproxy.config.team.users import User
 from ccproxy.routing.model_listing import by_title
 from ccproxy.routing.names import DISCOVERY_PREFIX, model_for
 from ccproxy.routing.tiers import TIERS
@@ -37,12 +38,14 @@ async def list_models(request: ClientRequest) -> web.Response:
     rows = [_row(worker, alias, tiers[tier] or alias) for tier, alias in _ALIASES.items()]
     rows += [_row(worker, name, name) for name in dict.fromkeys(tiers.values()) if name]
     rows += _fleet_rows(worker)
+    if (user := request.user) is not None:
+        rows = [row for row in rows if _may_use(worker, user, row)]
     body = {
         "object": "list",
         "data": rows,
         "has_more": False,
-        "first_id": rows[0]["id"],
-        "last_id": rows[-1]["id"],
+        "first_id": rows[0]["id"] if rows else None,
+        "last_id": rows[-1]["id"] if rows else None,
     }
     return json_response(body)
 
@@ -69,6 +72,16 @@ async def list_fleet_models(request: ClientRequest) -> web.Response:
         "current": current_models(worker),
     }
     return json_response(body)
+
+
+def _may_use(worker: Worker, user: User, row: Mapping[str, Any]) -> bool:
+    """Return True if *user* may use the model of *row*."""
+    name = row["id"].removeprefix(DISCOVERY_PREFIX)
+    label, separator, model = name.partition(":")
+    if not separator or worker.chooser.table.entry(label) is None:
+        label = worker.config.label
+        model = model_for(worker.config.models, worker.chooser.switch.tiers, name)
+    return user.may_use_entry(label) and user.may_use_model(label, model)
 
 
 def _fleet_rows(worker: Worker) -> Iterator[dict[str, Any]]:

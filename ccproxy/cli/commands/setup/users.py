@@ -1,0 +1,185 @@
+"""Add, list, renew and revoke the users of a team's gateway."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from pathlib import Path
+
+import click
+
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.table import Column, table
+from ccproxy.cli.render.terminal import columns, notify, short_path, show
+from ccproxy.cli.selection import open_readable_part
+from ccproxy.errors import UsageError
+from ccproxy.files import locked, read_regular, write_atomically
+
+FILE_NAME = "users.toml"
+ACTIONS = ("list", "add", "renew", "revoke")
+_COLUMNS = (
+    Column(head="USER"),
+    Column(head="ROLE"),
+    Column(head="STATE"),
+    Column(head="ENTRIES", drop_order=3),
+    Column(head="MODELS", drop_order=2),
+    Column(head="BUDGETS", drop_order=1),
+)
+_HEADER = """\
+# The users of this fleet's gateway: docs/team-gateway.md
+# Entries use it with USERS=../users.toml in their env file.
+
+# [roles.developer]
+# entries = ["Kimi-K3"]
+# models = ["kimi-*"]
+# budgets = ["5 USD/day"]
+# settings = "developer.json"
+"""
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "ccproxy users add anna --role developer   # prints the token, once",
+        "ccproxy users                             # who there is",
+        "ccproxy users renew anna                  # a new token; the old one ends",
+        "ccproxy users revoke anna                 # ends the token and every session",
+    ],
+)
+@click.argument("action", type=click.Choice(ACTIONS), default="list")
+@click.argument("name", required=False)
+@click.option("--role", default="", help="The role of the new user, a [roles.…] of the file.")
+@click.option("--email", default="", help="Shown to the user at the sign-in.")
+@click.option("--file", type=click.Path(path_type=Path), help="[default: users.toml of the fleet]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def users(
+    options: Options,
+    *,
+    action: str,
+    name: str | None,
+    role: str,
+    email: str,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """
+    Manage the users of the gateway in users.toml; a running gateway sees changes at once.
+
+    Only a hash of each token is stored, so that it can be shown only once. Rights and budgets are
+    edited in the file.
+    """
+    path = file or open_readable_part(options)[0].file.parent / FILE_NAME
+    if action == "list":
+        _list(path, as_json=as_json)
+        return
+    if not name:
+        raise UsageError(f"{action} needs a name\n  fix: ccproxy users {action} NAME")
+    with locked(path.with_name(f".{path.name}.lock"), timeout=10):
+        token = _change(path, action, name, role=role, email=email)
+    if as_json:
+        show(json.dumps({"user": name, "token": token or None}))
+    elif token:
+        show(token)
+        notify(options, f"Give this token to {name}; it cannot be shown again.")
+    else:
+        notify(options, f"{name} is revoked, with every session.")
+
+
+def _change(path: Path, action: str, name: str, *, role: str, email: str) -> str:
+    """Write the change to *path*; return the new token, empty if there is none."""
+    from ccproxy.config.team.users import TOKEN_PREFIX, hash_token, read_users
+
+    known = read_users(path).by_name if path.exists() else {}
+    text = read_regular(path) if path.exists() else _HEADER
+    token = "" if action == "revoke" else TOKEN_PREFIX + secrets.token_urlsafe(32)
+    hashes = [hash_token(token)] if token else []
+    tokens = json.dumps(hashes)
+    if action == "add":
+        if name in known:
+            raise UsageError(f'"{name}" exists already\n  fix: ccproxy users renew {name}')
+        text = text.rstrip("\n") + "\n\n" + _block(name, role, email, tokens)
+    elif name not in known:
+        raise UsageError(f'{short_path(path)} has no user "{name}"\n  fix: ccproxy users')
+    else:
+        text = _with_tokens(text, name, tokens)
+    _write_checked(path, text, name, tuple(hashes))
+    return token
+
+
+def _block(name: str, role: str, email: str, tokens: str) -> str:
+    values = {"name": name, "role": role, "email": email}
+    # A JSON string is a TOML string.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value]
+    return "\n".join(["[[user]]", *lines, f"tokens = {tokens}"]) + "\n"
+
+
+def _with_tokens(text: str, name: str, tokens: str) -> str:
+    """Return *text* with other tokens of the user *name*; everything else stays as it is."""
+    parts = re.split(r"(?m)^(?=[ \t]*\[)", text)
+    quoted = re.escape(name)
+    is_user = re.compile(rf"""(?m)^\s*\[\[\s*user\s*\]\][^\0]*?^\s*name\s*=\s*["']{quoted}["']""")
+    old = re.compile(r"(?m)^([ \t]*)tokens[ \t]*=[ \t]*\[[^\]]*\]")
+    for index, part in enumerate(parts):
+        if not is_user.search(part):
+            continue
+        changed, count = old.subn(rf"\g<1>tokens = {tokens}", part, count=1)
+        parts[index] = changed if count else f"{part.rstrip()}\ntokens = {tokens}\n\n"
+    return "".join(parts)
+
+
+def _write_checked(path: Path, text: str, name: str, hashes: tuple[str, ...]) -> None:
+    """Write *text* if it is valid and gives *name* these tokens; otherwise *path* is unchanged."""
+    from ccproxy.config.team.users import read_users
+
+    draft = path.with_name(f".{path.name}.draft")
+    write_atomically(draft, text)
+    try:
+        user = read_users(draft).by_name.get(name)
+    finally:
+        draft.unlink(missing_ok=True)
+    if user is None or user.tokens != hashes:
+        fix = f"write it there as tokens = {json.dumps(hashes)}"
+        raise UsageError(f"{short_path(path)}: the tokens of {name} were not found\n  fix: {fix}")
+    write_atomically(path, text)
+
+
+def _list(path: Path, *, as_json: bool) -> None:
+    from ccproxy.config.team.users import read_users
+
+    rows = read_users(path).by_name.values() if path.exists() else ()
+    if as_json:
+        show(
+            json.dumps(
+                [
+                    {
+                        "name": user.name,
+                        "role": user.role,
+                        "email": user.email,
+                        "revoked": not user.tokens,
+                        "entries": user.entries,
+                        "models": user.models,
+                        "budgets": [str(budget) for budget in user.budgets],
+                    }
+                    for user in rows
+                ]
+            )
+        )
+        return
+    if not rows:
+        show("There are no users.  Next:  ccproxy users add NAME")
+        return
+    cells = [
+        (
+            user.name,
+            user.role or "-",
+            "active" if user.tokens else "revoked",
+            ", ".join(user.entries) or "all",
+            ", ".join(user.models) or "all",
+            ", ".join(map(str, user.budgets)) or "none",
+        )
+        for user in rows
+    ]
+    for line in table(_COLUMNS, cells, width=columns()):
+        show(line)

@@ -1,0 +1,214 @@
+"""
+The users of a gateway, read from `users.toml`.
+
+    [roles.developer]
+    entries = ["Kimi-K3", "GLM-5"]
+    models = ["kimi-*", "glm-*"]
+    budgets = ["5 USD/day"]
+    settings = "developer.json"
+
+    [[user]]
+    name = "anna"
+    role = "developer"
+    tokens = ["sha256:…"]
+
+What a user does not set is that of the role. A token has 256 random bits, so its plain hash can be
+neither reversed nor guessed, and is compared without a salt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ccproxy.config.toml_document import TomlDocument
+from ccproxy.errors import ConfigError
+from ccproxy.keys.budgets import TOKENS, Budget
+from ccproxy.providers.pricing import CURRENCY
+from ccproxy.text import did_you_mean
+
+TOKEN_PREFIX = "ccu_"  # noqa: S105 - the beginning of every token, not a token
+"""Begins every token of a user, so that none is ever taken for a provider's key."""
+HASH_PREFIX = "sha256:"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_HASH = re.compile(rf"{HASH_PREFIX}[0-9a-f]{{64}}")
+_RIGHTS = ("entries", "models", "budgets", "settings", "admin")
+_TABLES = ("roles", "user")
+_OF_ROLE = _RIGHTS
+_OF_USER = ("name", "role", "email", "tokens", *_RIGHTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One user, with the rights of the role."""
+
+    name: str
+    role: str = ""
+    email: str = ""
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    """Hashes, as `hash_token` returns them; none: the user is revoked."""
+    entries: tuple[str, ...] = ()
+    """Labels that may answer; empty: every entry."""
+    models: tuple[str, ...] = ()
+    """Glob patterns of the provider's models that may answer; empty: every model."""
+    budgets: tuple[Budget, ...] = ()
+    settings: Path | None = None
+    """The JSON file of settings that Claude Code receives."""
+    is_admin: bool = False
+    """Whether the user may use the proxy's own routes, such as /config."""
+
+    def may_use_entry(self, label: str) -> bool:
+        """Return True if the entry *label* may answer."""
+        return not self.entries or label.lower() in {entry.lower() for entry in self.entries}
+
+    def may_use_model(self, label: str, model: str) -> bool:
+        """Return True if *model*, a name at the provider of *label*, may answer."""
+        names = (model.lower(), f"{label}:{model}".lower())
+        patterns = [pattern.lower() for pattern in self.models]
+        return not patterns or any(fnmatchcase(name, one) for one in patterns for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Users:
+    """Every user, by name and by the hash of each token."""
+
+    by_name: Mapping[str, User]
+    by_hash: Mapping[str, User]
+
+
+def hash_token(token: str) -> str:
+    """Return the form in which *token* is stored."""
+    return HASH_PREFIX + sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_users(file: Path) -> Users:
+    """
+    Read *file*.
+
+    Raises:
+        ConfigError: With every mistake in the file.
+
+    """
+    document = TomlDocument(file, list_name="user", list_example="[[user]]")
+    users = list(_Reader(document).users()) if document.is_valid else []
+    if document.mistakes:
+        raise ConfigError(document.sorted_mistakes())
+    return Users(
+        by_name={user.name: user for user in users},
+        by_hash={one: user for user in users for one in user.tokens},
+    )
+
+
+class _Reader:
+    """Reads the tables of a document, and notes mistakes in it."""
+
+    def __init__(self, document: TomlDocument) -> None:
+        self._document = document
+
+    def users(self) -> Iterator[User]:
+        """Yield the users that can be read."""
+        values = self._document.values
+        self._check_names(values, _TABLES, line=None)
+        roles = self._table(values.get("roles", {}), "roles")
+        for role, rights in roles.items():
+            line = self._document.line_of("roles", role)
+            self._check_names(self._table(rights, f"roles.{role}"), _OF_ROLE, line=line)
+        rows = values.get("user", [])
+        if not isinstance(rows, list):
+            self._document.note(None, "user must be a list of tables", "write [[user]]")
+            return
+        names: set[str] = set()
+        hashes: set[str] = set()
+        for index, row in enumerate(rows):
+            line = self._document.array_table_line("user", index)
+            user = self._user(self._table(row, "user"), roles, line)
+            if user is None:
+                continue
+            if user.name in names:
+                self._document.note(line, f'the user "{user.name}" is listed twice', "remove one")
+            if repeated := hashes.intersection(user.tokens):
+                text = f'"{user.name}" has a token of another user: {min(repeated)[:15]}…'
+                self._document.note(line, text, "run: ccproxy users renew NAME")
+            names.add(user.name)
+            hashes.update(user.tokens)
+            yield user
+
+    def _user(self, row: Mapping[str, Any], roles: Mapping[str, Any], line: int) -> User | None:
+        self._check_names(row, _OF_USER, line=line)
+        name = row.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            fix = "use letters, digits and . _ @ + -, at most 64 characters"
+            self._document.note(line, f"name must name a user, got {name!r}", fix)
+            return None
+        role = self._text(row, "role", line)
+        if role and role not in roles:
+            text = f'"{role}" is not a role{did_you_mean(role, roles)}'
+            self._document.note(line, text, f"add [roles.{role}], or correct the name")
+        rights = {**self._table(roles.get(role, {}), "roles"), **row}
+        tokens = self._list(rights, "tokens", line)
+        for token in tokens:
+            if not _HASH.fullmatch(token):
+                # Not quoted: it may be the token itself.
+                text = f"a token of {name} is not a hash"
+                self._document.note(line, text, f"run: ccproxy users renew {name}")
+        settings = self._text(rights, "settings", line)
+        return User(
+            name=name,
+            role=role,
+            email=self._text(row, "email", line),
+            tokens=tokens,
+            entries=self._list(rights, "entries", line),
+            models=self._list(rights, "models", line),
+            budgets=tuple(self._budgets(rights, line)),
+            settings=self._document.file.parent / settings if settings else None,
+            is_admin=rights.get("admin") is True,
+        )
+
+    def _budgets(self, rights: Mapping[str, Any], line: int) -> Iterator[Budget]:
+        for text in self._list(rights, "budgets", line):
+            try:
+                budget = Budget.parse(text)
+            except ValueError as error:
+                self._document.note(line, f"budgets {error}", "correct the budget")
+                continue
+            if budget.unit not in (TOKENS, CURRENCY):
+                mistake = f"budgets are in {budget.unit}, but prices are in {CURRENCY}"
+                self._document.note(line, mistake, f"use {CURRENCY} or tokens")
+            yield budget
+
+    def _check_names(
+        self, table: Mapping[str, Any], known: tuple[str, ...], *, line: int | None
+    ) -> None:
+        for name in table:
+            if name not in known:
+                text = f'"{name}" is not known here{did_you_mean(name, known)}'
+                self._document.note(line, text, f"use {', '.join(known)}")
+        admin = table.get("admin", False)
+        if not isinstance(admin, bool):
+            self._document.note(line, f"admin must be true or false, got {admin!r}", "correct it")
+
+    def _table(self, value: object, name: str) -> Mapping[str, Any]:
+        if isinstance(value, dict):
+            return value
+        self._document.note(None, f"{name} must be a table", f"write [{name}]")
+        return {}
+
+    def _text(self, table: Mapping[str, Any], name: str, line: int) -> str:
+        value = table.get(name, "")
+        if isinstance(value, str):
+            return value
+        self._document.note(line, f"{name} must be a text", f'write {name} = "…"')
+        return ""
+
+    def _list(self, table: Mapping[str, Any], name: str, line: int) -> tuple[str, ...]:
+        value = table.get(name, [])
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return tuple(value)
+        self._document.note(line, f"{name} must be a list of texts", f'write {name} = ["…"]')
+        return ()

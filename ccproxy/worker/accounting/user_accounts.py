@@ -1,0 +1,71 @@
+"""
+The rights and budgets of a gateway's users, applied by the entry that answers.
+
+A request may arrive at one entry and be answered by another. Only the last one knows which model
+answers, so it decides there, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ccproxy.config.team.users import User
+from ccproxy.errors import Problem
+from ccproxy.keys.budgets import BudgetState
+from ccproxy.worker.accounting.budget_guard import BudgetGuard, Reservation
+from ccproxy.worker.gateway.user_directory import UserDirectory
+
+
+class UserAccounts:
+    """The users of one file, and what they have spent."""
+
+    def __init__(self, directory: UserDirectory, guard: BudgetGuard) -> None:
+        self._directory = directory
+        self._guard = guard
+
+    def reserve(
+        self, name: str, *, label: str, model: str, size: int
+    ) -> Sequence[tuple[BudgetGuard, Reservation]]:
+        """
+        Reserve an estimate for a request of the user *name* that *model* of *label* answers.
+
+        Raises:
+            Problem: If the user may not use the entry or the model, or has no budget left.
+
+        """
+        user = self._directory.user(name)
+        if user is None:
+            text = f"the user {name} was revoked: ask the owner of the gateway for a new token"
+            raise Problem("authentication_error", text, should_retry=False)
+        check_rights(user, label, model)
+        if not user.budgets:
+            return ()
+        account = self._guard.user(name, user.budgets)
+        return ((self._guard, self._guard.reserve(account, model=model, size=size)),)
+
+    def states(self, user: User) -> list[BudgetState]:
+        """Return the state of each budget of *user*."""
+        return self._guard.states(self._guard.user(user.name, user.budgets))
+
+
+def check_rights(user: User, label: str, model: str) -> None:
+    """
+    Check that *user* may use *model* of the entry *label*.
+
+    Raises:
+        Problem: 403 for the entry; 400 for the model, as Claude Code expects of a gateway.
+
+    """
+    if not user.may_use_entry(label):
+        text = (
+            f"{user.name} may not use the proxy {label}, only {', '.join(user.entries)}: choose "
+            "one of these, or ask the owner of the gateway to add it in users.toml"
+        )
+        raise Problem("permission_error", text, should_retry=False)
+    if not user.may_use_model(label, model):
+        text = (
+            f"{user.name} may not use the model {model[:100]} of {label}, only "
+            f"{', '.join(user.models)}: choose another model with /model, or ask the owner of the "
+            "gateway to add it in users.toml"
+        )
+        raise Problem("invalid_request_error", text, should_retry=False)

@@ -1,0 +1,142 @@
+"""
+The gateway of one worker: who a token belongs to, and the sign-in of Claude Code.
+
+A user has a personal token (`ccproxy users add NAME`). It serves as ANTHROPIC_AUTH_TOKEN, and
+approves sign-ins of Claude Code on a page of the gateway. A session ends with the token that
+approved it, so that one edit of `users.toml` revokes everything of a user, at every entry.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.team.users import TOKEN_PREFIX, User, hash_token
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.store.sign_ins import SignedIn, SignIns, TokenPair
+from ccproxy.worker.gateway.address_limit import AddressLimit
+from ccproxy.worker.gateway.user_directory import UserDirectory
+
+USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+"""No vowels, so no words, and no characters that look alike (RFC 8628, 6.1)."""
+USER_CODE_LENGTH = 8
+_WINDOW = 600.0
+
+
+class Gateway:
+    """The users of an entry and their sign-ins."""
+
+    def __init__(
+        self,
+        directory: UserDirectory,
+        sign_ins: SignIns,
+        *,
+        public_url: str,
+        secret: bytes,
+        log: FilteringBoundLogger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*public_url* is the address that clients use; *secret* protects the approval page."""
+        self.directory = directory
+        self.sign_ins = sign_ins
+        self.public_url = public_url
+        self.log = log
+        self.new_sign_ins = AddressLimit(30, _WINDOW, clock=clock)
+        self.wrong_tokens = AddressLimit(10, _WINDOW, clock=clock)
+        self._form_key = hmac.digest(secret, b"ccproxy-approval-form", "sha256")
+
+    def user_of(self, token: str) -> User | None:
+        """Return whose *token* it is, personal or of a session; None if it is not valid."""
+        if not token.startswith(TOKEN_PREFIX):
+            return None
+        if (user := self.directory.owner_of(token)) is not None:
+            return user
+        who = self.sign_ins.find(token)
+        return None if who is None else self._current(who)
+
+    def refresh(self, token: str) -> tuple[User, TokenPair] | None:
+        """Return new tokens in exchange for a refresh *token*; None if it is not valid."""
+        found = self.sign_ins.refresh(token)
+        if found is None:
+            return None
+        who, pair = found
+        user = self._current(who)
+        if user is None:
+            self.sign_ins.close_session(pair.access)
+            return None
+        return user, pair
+
+    def sign_in(self, who: SignedIn) -> tuple[User, TokenPair] | None:
+        """Open a session for an approved sign-in; None if its user was revoked meanwhile."""
+        user = self._current(who)
+        return None if user is None else (user, self.sign_ins.open_session(who))
+
+    def approve(self, user_code: str, token: str) -> User | None:
+        """Approve a sign-in with the personal *token* of a user; None if it is not one."""
+        user = self.directory.owner_of(token)
+        if user is None:
+            self.sign_ins.note_mistake(user_code)
+            return None
+        self.sign_ins.approve(user_code, SignedIn(user=user.name, token=hash_token(token)))
+        return user
+
+    def form_token(self, nonce: str) -> str:
+        """Return the hidden field of an approval page whose cookie is *nonce*."""
+        return hmac.new(self._form_key, nonce.encode(), "sha256").hexdigest()
+
+    def is_form_token(self, nonce: str, value: str) -> bool:
+        """Return True if a form was filled in on the page with the cookie *nonce*."""
+        given = value.encode("utf-8", "surrogatepass")
+        return bool(nonce) and hmac.compare_digest(self.form_token(nonce).encode(), given)
+
+    def close(self) -> None:
+        """Close the file of sign-ins."""
+        self.sign_ins.close()
+
+    def _current(self, who: SignedIn) -> User | None:
+        user = self.directory.user(who.user)
+        return user if user is not None and who.token in user.tokens else None
+
+
+def make_gateway(
+    config: WorkerConfig, *, state: Path, secret: bytes, log: FilteringBoundLogger
+) -> Gateway | None:
+    """
+    Return the gateway of *config*; None if it has no users.
+
+    Raises:
+        ConfigError: If the file of users has mistakes.
+        CcproxyError, OSError, sqlite3.Error: If the file of sign-ins cannot be opened.
+
+    """
+    if config.users_file is None:
+        return None
+    return Gateway(
+        UserDirectory(config.users_file, log=log),
+        SignIns(state, new_secret=_new_token, clock=time.time),
+        public_url=config.public_url,
+        secret=secret,
+        log=log,
+    )
+
+
+def allowed_hosts_of(config: WorkerConfig) -> tuple[str, ...]:
+    """Return the hosts that requests may address, with that of PUBLIC_URL; empty: the default."""
+    public = urlsplit(config.public_url).hostname
+    is_limited = config.is_on_loopback or config.allowed_hosts
+    return (*config.allowed_hosts, public) if public and is_limited else config.allowed_hosts
+
+
+def new_user_code() -> str:
+    """Return a code that a user can type."""
+    return "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(USER_CODE_LENGTH))
+
+
+def _new_token() -> str:
+    return TOKEN_PREFIX + secrets.token_urlsafe(32)

@@ -1,0 +1,45 @@
+"""The users of `users.toml` as a running worker sees them: read again whenever the file changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.team.users import User, Users, hash_token, read_users
+from ccproxy.errors import ConfigError
+from ccproxy.worker.watched_file import Watched
+
+
+class UserDirectory:
+    """Finds users by name or token."""
+
+    def __init__(self, file: Path, *, log: FilteringBoundLogger) -> None:
+        """
+        Read *file*.
+
+        Raises:
+            ConfigError: If it has mistakes.
+
+        """
+        self.file = file
+        self._log = log
+        self._users = read_users(file)
+        self._watched = Watched(file, self._read)
+
+    def user(self, name: str) -> User | None:
+        """Return the user *name*; None if there is none, or the user was revoked."""
+        user = self._watched.get().by_name.get(name)
+        return user if user is not None and user.tokens else None
+
+    def owner_of(self, token: str) -> User | None:
+        """Return the user with this *token*; None if there is none."""
+        return self._watched.get().by_hash.get(hash_token(token))
+
+    def _read(self, file: Path) -> Users:
+        """Return the content of *file*; that of its last valid version if it has mistakes."""
+        try:
+            self._users = read_users(file)
+        except ConfigError as error:
+            self._log.error("users.unreadable", file=str(file), reason=str(error))
+        return self._users

@@ -1,0 +1,48 @@
+"""GET /managed/settings: the settings that the owner of a gateway gives to Claude Code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from hashlib import sha256
+from pathlib import Path
+
+from aiohttp import web
+
+from ccproxy.errors import Problem
+from ccproxy.files import read_json
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.json_response import json_response
+
+
+async def managed_settings(request: ClientRequest) -> web.Response:
+    """
+    Return the settings of the user; 304 if the client has them, 404 if there are none.
+
+    Claude Code computes the checksum as well: of the JSON with sorted keys and without blanks.
+    """
+    user = request.user
+    if user is None or user.settings is None:
+        raise Problem("not_found_error", "no settings are set for this user")
+    settings = await asyncio.to_thread(_read, user.settings)
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    checksum = "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    headers = {"ETag": f'"{checksum}"', "Cache-Control": "no-cache"}
+    sent = [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]
+    if f'"{checksum}"' in sent:
+        return web.Response(status=304, headers=headers)
+    body = {"uuid": f"ccproxy-{user.role or user.name}", "checksum": checksum}
+    response = json_response({**body, "settings": settings})
+    response.headers.update(headers)
+    return response
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        settings = read_json(file)
+    except (OSError, ValueError) as error:
+        text = f"the settings in {file.name} are unreadable: {error}"
+        raise Problem("api_error", text) from error
+    if not isinstance(settings, dict):
+        raise Problem("api_error", f"the settings in {file.name} are not a JSON object")
+    return settings

@@ -1,0 +1,184 @@
+"""
+Claude Code's sign-in: /.well-known/oauth-authorization-server, and POST /oauth/….
+
+The device flow of RFC 8628, as Claude Code uses it: no client id, no scope, form-encoded. Unknown
+parameters are ignored (RFC 6749, 3.2), because every release of the client may add some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from ccproxy.config.team.users import User
+from ccproxy.errors import Problem
+from ccproxy.store.sign_ins import ACCESS_SECONDS, DEVICE_SECONDS, POLL_SECONDS, TokenPair
+from ccproxy.worker.gateway.gateway import Gateway, new_user_code
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.json_response import json_response
+
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+FORM_LIMIT = 8192
+"""Bytes of a form; nobody is authenticated here."""
+MAX_FIELDS = 32
+
+_NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_ERRORS = {
+    "pending": ("authorization_pending", "the sign-in has not been approved yet"),
+    "slow_down": ("slow_down", f"ask every {POLL_SECONDS} seconds"),
+    "denied": ("access_denied", "the sign-in was refused"),
+    "expired": ("expired_token", "the sign-in has expired or was completed: begin again"),
+}
+
+
+async def metadata(request: ClientRequest) -> web.Response:
+    """Return where the other endpoints are (RFC 8414)."""
+    origin = origin_of(request)
+    return json_response(
+        {
+            "issuer": origin,
+            "device_authorization_endpoint": f"{origin}/oauth/device_authorization",
+            "token_endpoint": f"{origin}/oauth/token",
+            "revocation_endpoint": f"{origin}/oauth/revoke",
+            "grant_types_supported": [DEVICE_GRANT, "refresh_token"],
+            "response_types_supported": [],
+            "token_endpoint_auth_methods_supported": ["none"],
+        }
+    )
+
+
+async def device_authorization(request: ClientRequest) -> web.Response:
+    """Begin a sign-in."""
+    gateway, origin = gateway_of(request), origin_of(request)
+    await form_of(request)
+    address = address_of(request)
+    allowed = gateway.new_sign_ins.allows(address)
+    gateway.new_sign_ins.note(address)
+    user_code = new_user_code()
+    device_code = gateway.sign_ins.begin(user_code) if allowed else None
+    if device_code is None:
+        text = "too many sign-ins were begun: wait ten minutes"
+        return _error("slow_down", text, status=429)
+    half = len(user_code) // 2
+    shown = f"{user_code[:half]}-{user_code[half:]}"
+    gateway.log.info("sign_in.begun", address=address)
+    return _answer(
+        {
+            "device_code": device_code,
+            "user_code": shown,
+            "verification_uri": f"{origin}/device",
+            "verification_uri_complete": f"{origin}/device?user_code={shown}",
+            "expires_in": DEVICE_SECONDS,
+            "interval": POLL_SECONDS,
+        }
+    )
+
+
+async def token(request: ClientRequest) -> web.Response:
+    """Return the tokens of an approved sign-in, or new ones for a refresh token."""
+    gateway, form = gateway_of(request), await form_of(request)
+    match form.get("grant_type"):
+        case "refresh_token":
+            refreshed = gateway.refresh(form.get("refresh_token", ""))
+            if refreshed is None:
+                text = "the session was ended or revoked: sign in again"
+                return _error("invalid_grant", text, status=401)
+            return _tokens(*refreshed)
+        case grant if grant == DEVICE_GRANT:
+            return _poll(gateway, form.get("device_code", ""))
+        case _:
+            return _error("unsupported_grant_type", f"use {DEVICE_GRANT} or refresh_token")
+
+
+async def revoke(request: ClientRequest) -> web.Response:
+    """End the session of a token (RFC 7009); an unknown token is no error."""
+    gateway, form = gateway_of(request), await form_of(request)
+    gateway.sign_ins.close_session(form.get("token", ""))
+    return _answer({})
+
+
+def gateway_of(request: ClientRequest) -> Gateway:
+    """Return the gateway; routes of the gateway exist only where there is one."""
+    gateway = request.worker.gateway
+    if gateway is None:
+        raise RuntimeError("a route of the gateway is served without one")
+    return gateway
+
+
+def origin_of(request: ClientRequest) -> str:
+    """
+    Return the gateway's origin, which is never taken from a Host that a stranger can choose.
+
+    Raises:
+        Problem: If it is not set, and others than this machine can reach the gateway.
+
+    """
+    if origin := gateway_of(request).public_url:
+        return origin
+    if request.worker.authenticator.is_on_loopback:
+        return f"http://{request.headers.get('Host', '')}"  # checked by the authenticator
+    text = "sign-in needs PUBLIC_URL in the env file of this gateway: the address that users enter"
+    raise Problem("not_found_error", text)
+
+
+def address_of(request: ClientRequest) -> str:
+    """Return the client's address; X-Forwarded-For is not believed, since anyone can send it."""
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return str(peer[0]) if peer else ""
+
+
+async def form_of(request: ClientRequest) -> Mapping[str, str]:
+    """
+    Return the fields of a form-encoded body; of a field that is repeated, the first one.
+
+    Raises:
+        Problem: If it is too large, or not such a form.
+
+    """
+    length = request.content_length
+    if request.can_read_body and (length is None or length > FORM_LIMIT):
+        text = f"send a form with a Content-Length of at most {FORM_LIMIT} bytes"
+        raise Problem("request_too_large", text)
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        fields = parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise Problem("invalid_request_error", "the form has too many fields") from error
+    return dict(reversed(fields))
+
+
+def _poll(gateway: Gateway, device_code: str) -> web.Response:
+    state, who = gateway.sign_ins.poll(device_code)
+    if who is None:
+        return _error(*_ERRORS[state])
+    if (signed_in := gateway.sign_in(who)) is None:
+        return _error(*_ERRORS["denied"])
+    user, _ = signed_in
+    gateway.log.info("sign_in.completed", user=user.name)
+    return _tokens(*signed_in)
+
+
+def _tokens(user: User, pair: TokenPair) -> web.Response:
+    # The account that approved, which Claude Code asks its user to confirm.
+    body = {
+        "access_token": pair.access,
+        "token_type": "Bearer",
+        "expires_in": ACCESS_SECONDS,
+        "refresh_token": pair.refresh,
+        "email": user.email or user.name,
+    }
+    return _answer(body)
+
+
+def _answer(body: Mapping[str, Any], *, status: int = 200) -> web.Response:
+    response = json_response(body, status=status)
+    response.headers.update(_NOT_STORED)
+    return response
+
+
+def _error(code: str, text: str, *, status: int = 400) -> web.Response:
+    return _answer({"error": code, "error_description": text}, status=status)

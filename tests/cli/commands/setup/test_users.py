@@ -1,0 +1,74 @@
+"""`ccproxy users`: tokens are printed once, and the rest of the file stays as it is."""
+
+from __future__ import annotations
+
+import json
+
+from ccproxy.config.team.users import hash_token, read_users
+
+OWN = """# our team
+[roles.developer]
+models = ["kimi-*"]
+
+[[user]]   # the first one
+name = 'anna'
+role = "developer"
+tokens = [
+  "sha256:{}",
+]
+budgets = ["5 USD/day"]
+
+[[user]]
+name = "bob"
+""".format("0" * 64)
+
+
+def test_a_token_is_printed_once_and_stored_as_its_hash(ccproxy, home):
+    added = ccproxy("users", "add", "anna", "--email", "a@example.com")
+    token = added.stdout.strip()
+    assert token.startswith("ccu_")
+    assert len(token) > 40
+    text = (home / "users.toml").read_text()
+    assert token not in text
+    assert read_users(home / "users.toml").by_hash[hash_token(token)].email == "a@example.com"
+    assert (home / "users.toml").stat().st_mode & 0o77 == 0
+    again = ccproxy("users", "add", "anna")
+    assert again.exit_code == 2
+    assert "ccproxy users renew anna" in again.stderr
+
+
+def test_renew_and_revoke_change_the_tokens_only(ccproxy, home):
+    file = home / "users.toml"
+    file.write_text(OWN)
+    token = ccproxy("users", "renew", "anna").stdout.strip()
+    old = OWN[OWN.index("tokens") : OWN.index("]\nbudgets") + 1]
+    assert file.read_text() == OWN.replace(old, f'tokens = ["{hash_token(token)}"]')
+    assert ccproxy("users", "renew", "bob").exit_code == 0, "who had no tokens gets one"
+    assert ccproxy("users", "revoke", "anna").exit_code == 0
+    states = {row["name"]: row["revoked"] for row in json.loads(ccproxy("users", "--json").stdout)}
+    assert states == {"anna": True, "bob": False}
+    assert "# our team" in file.read_text()
+
+
+def test_mistakes_leave_the_file(ccproxy, home):
+    file = home / "users.toml"
+    file.write_text(OWN)
+    for words, text in (
+        (("revoke", "nobody"), 'has no user "nobody"'),
+        (("add",), "add needs a name"),
+        (("add", "x", "--role", "admin"), '"admin" is not a role'),
+        (("add", "a b"), "name must name a user"),
+    ):
+        done = ccproxy("users", *words)
+        assert done.exit_code != 0
+        assert text in done.stderr
+        assert file.read_text() == OWN
+
+
+def test_the_list(ccproxy, home):
+    assert "There are no users" in ccproxy("users").stdout
+    (home / "users.toml").write_text(OWN)
+    lines = ccproxy("users").stdout.splitlines()
+    assert lines[0].split() == ["USER", "ROLE", "STATE", "ENTRIES", "MODELS", "BUDGETS"]
+    assert lines[1].split()[:5] == ["anna", "developer", "active", "all", "kimi-*"]
+    assert lines[2].split()[:3] == ["bob", "-", "revoked"]

@@ -1,0 +1,277 @@
+"""Claude Code's sign-in over HTTP, and what an attacker tries at it."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+
+import pytest
+
+from tests.worker.gateway.team import (
+    ANNA,
+    BOB,
+    Browser,
+    approve,
+    bearer,
+    begin,
+    form,
+    poll,
+    sign_in,
+    write_users,
+)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "users.toml"
+    write_users(path, anna='email = "anna@example.com"\nsettings = "anna.json"')
+    return path
+
+
+@pytest.fixture
+async def gateway(start, file):
+    return await start(USERS=str(file))
+
+
+async def refresh(proxy, token):
+    return await form(proxy, "/oauth/token", grant_type="refresh_token", refresh_token=token)
+
+
+async def test_the_whole_flow(gateway):
+    async with gateway.get("/.well-known/oauth-authorization-server") as got:
+        metadata = await got.json()
+    assert metadata["issuer"] == gateway.url
+    assert metadata["token_endpoint"] == f"{gateway.url}/oauth/token"
+    started = await begin(gateway)
+    assert len(started["device_code"]) >= 43
+    assert await poll(gateway, started["device_code"]) == (
+        400,
+        {
+            "error": "authorization_pending",
+            "error_description": "the sign-in has not been approved yet",
+        },
+    )
+    assert (await poll(gateway, started["device_code"]))[1]["error"] == "slow_down"
+    await approve(gateway, started, ANNA)
+    status, tokens = await poll(gateway, started["device_code"])
+    assert (status, tokens["email"], tokens["expires_in"]) == (200, "anna@example.com", 3600)
+    assert (await gateway.ask(headers=bearer(tokens["access_token"]))).status == 200
+    assert (await poll(gateway, started["device_code"]))[1]["error"] == "expired_token"
+    events = {line["event"] for line in gateway.log}
+    assert {"sign_in.begun", "sign_in.approved", "sign_in.completed"} <= events
+    text = json.dumps(gateway.log, default=str)
+    assert not [one for one in (ANNA, tokens["access_token"]) if one in text]
+
+
+async def test_sessions_survive_a_restart_and_count_at_every_entry(start, file):
+    first = await start(USERS=str(file), label="One")
+    tokens = await sign_in(first)
+    second = await start(USERS=str(file), label="Two")
+    assert (await second.ask(headers=bearer(tokens["access_token"]))).status == 200
+
+
+async def test_tokens_are_refreshed_once(gateway):
+    tokens = await sign_in(gateway)
+    status, new = await refresh(gateway, tokens["refresh_token"])
+    assert status == 200
+    assert (await gateway.ask(headers=bearer(new["access_token"]))).status == 200
+    assert (await gateway.ask(headers=bearer(tokens["access_token"]))).status == 401
+    assert (await refresh(gateway, tokens["access_token"]))[0] == 401, "not a refresh token"
+    assert (await gateway.ask(headers=bearer(new["refresh_token"]))).status == 401
+
+
+async def test_sign_out_ends_the_session(gateway):
+    tokens = await sign_in(gateway)
+    assert (await form(gateway, "/oauth/revoke", token=tokens["access_token"]))[0] == 200
+    assert (await gateway.ask(headers=bearer(tokens["access_token"]))).status == 401
+    assert (await refresh(gateway, tokens["refresh_token"]))[1]["error"] == "invalid_grant"
+    assert (await form(gateway, "/oauth/revoke", token="ccu_unknown"))[0] == 200
+
+
+@pytest.mark.parametrize("change", ["revoked", "renewed", "removed"])
+async def test_revocation_ends_every_session(gateway, file, change):
+    tokens, pending = await sign_in(gateway), await begin(gateway)
+    await approve(gateway, pending, ANNA)
+    other = f'["sha256:{"0" * 64}"]'
+    lines = {"revoked": "tokens = []", "renewed": f"tokens = {other}"}
+    file.write_text(f'[[user]]\nname = "anna"\n{lines[change]}' if change in lines else "")
+    assert (await gateway.ask(headers=bearer(tokens["access_token"]))).status == 401
+    assert (await refresh(gateway, tokens["refresh_token"]))[0] == 401
+    assert (await poll(gateway, pending["device_code"]))[1]["error"] == "access_denied"
+
+
+async def test_managed_settings_have_the_checksum_of_the_client(gateway, file):
+    settings = {"env": {"B": "1", "A": "ü"}, "model": "x"}
+    (file.parent / "anna.json").write_text(json.dumps(settings, indent=2))
+    async with gateway.get("/managed/settings", headers=bearer(ANNA)) as got:
+        body, tag = await got.json(), got.headers["ETag"]
+    assert body["settings"] == settings
+    plain = '{"env":{"A":"ü","B":"1"},"model":"x"}'.encode()
+    assert body["checksum"] == f"sha256:{sha256(plain).hexdigest()}"
+    for sent, status in ((tag, 304), (f'"x", {tag}', 304), ('"x"', 200), ("*", 200)):
+        headers = {**bearer(ANNA), "If-None-Match": sent}
+        async with gateway.get("/managed/settings", headers=headers) as got:
+            assert got.status == status
+    for token, status in ((BOB, 404), ("ccu_x", 401)):
+        async with gateway.get("/managed/settings", headers=bearer(token)) as got:
+            assert got.status == status
+
+
+@pytest.mark.parametrize("content", ["{", "[]", None], ids=["broken", "a list", "missing"])
+async def test_unreadable_settings_are_an_error_not_an_empty_policy(gateway, file, content):
+    if content is not None:
+        (file.parent / "anna.json").write_text(content)
+    async with gateway.get("/managed/settings", headers=bearer(ANNA)) as got:
+        assert got.status == 500
+        assert "anna.json" in (await got.json())["error"]["message"]
+
+
+@pytest.mark.parametrize("signal", ["metrics", "logs", "traces"])
+async def test_telemetry_is_taken_and_dropped(gateway, signal):
+    for token, status in ((ANNA, 200), ("ccu_x", 401)):
+        async with gateway.session.post(
+            f"{gateway.url}/v1/{signal}", data=b"\x0a\x00", headers=bearer(token)
+        ) as got:
+            assert got.status == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/.well-known/oauth-authorization-server", "/device", "/managed/settings", "/api/oauth/usage"],
+)
+async def test_without_users_there_is_no_gateway(proxy, path):
+    async with proxy.get(path) as got:
+        assert got.status == 404
+        assert "ccproxy has no endpoint" in (await got.json())["error"]["message"]
+
+
+async def test_a_gateway_for_others_needs_its_public_address(start, file):
+    proxy = await start(USERS=str(file), HOST="0.0.0.0")
+    async with proxy.get("/.well-known/oauth-authorization-server") as got:
+        assert "PUBLIC_URL" in (await got.json())["error"]["message"]
+    public = await start(USERS=str(file), HOST="0.0.0.0", PUBLIC_URL="https://llm.example.com/")
+    async with public.get(
+        "/.well-known/oauth-authorization-server", headers={"Host": "evil.example"}
+    ) as got:
+        assert (await got.json())["issuer"] == "https://llm.example.com"
+
+
+async def test_behind_a_tls_proxy_on_loopback(start, file):
+    proxy = await start(USERS=str(file), PUBLIC_URL="https://llm.example.com")
+    async with proxy.get("/device", headers={"Host": "llm.example.com"}) as got:
+        assert got.status == 200
+        assert "Secure" in got.headers["Set-Cookie"]
+    async with proxy.get("/device", headers={"Host": "evil.example"}) as got:
+        assert got.status == 421
+
+
+# Attacks.
+
+
+@pytest.mark.parametrize(
+    ("headers", "hidden"),
+    [
+        pytest.param({"Origin": "https://evil.example"}, None, id="another origin"),
+        pytest.param({"Origin": "null"}, None, id="an opaque origin"),
+        pytest.param({"Sec-Fetch-Site": "cross-site"}, None, id="another site"),
+        pytest.param({"Sec-Fetch-Site": "same-site"}, None, id="another port"),
+        pytest.param({}, "", id="no field"),
+        pytest.param({}, "0" * 64, id="a wrong field"),
+        pytest.param({}, "é", id="not ASCII"),
+        pytest.param({"Cookie": "ccproxy_approval=x"}, None, id="another cookie"),
+        pytest.param({"Host": "evil.example"}, None, id="a rebound name"),
+    ],
+)
+async def test_forms_of_other_sites_are_refused(gateway, headers, hidden):
+    started = await begin(gateway)
+    async with Browser(gateway.url) as browser:
+        await browser.open(started["verification_uri_complete"])
+        if "Cookie" in headers:
+            browser.session.cookie_jar.clear()
+        browser.hidden = browser.hidden if hidden is None else hidden
+        status, _ = await browser.send(headers, user_code=started["user_code"], token=ANNA)
+    assert status in (403, 421)
+    assert (await poll(gateway, started["device_code"]))[1]["error"] == "authorization_pending"
+
+
+async def test_a_prefilled_code_is_escaped_and_not_sent_by_itself(gateway):
+    async with Browser(gateway.url) as browser:
+        started = await begin(gateway)
+        text = await browser.open(started["verification_uri_complete"])
+        assert f'value="{started["user_code"].replace("-", "")}"' in text
+        text = await browser.open(f'{gateway.url}/device?user_code="><script>alert(1)</script>')
+        assert "script" not in text
+        async with gateway.get("/device") as got:
+            policy = got.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "frame-ancestors 'none'" in policy
+
+
+async def test_wrong_tokens_end_a_sign_in_and_then_the_address(gateway):
+    async with Browser(gateway.url) as browser:
+        for _ in range(2):
+            started = await begin(gateway)
+            await browser.open(started["verification_uri_complete"])
+            statuses = [
+                (await browser.send(user_code=started["user_code"], token=f"ccu_{n}"))[0]
+                for n in range(5)
+            ]
+            assert statuses == [400] * 5
+            assert (await poll(gateway, started["device_code"]))[1]["error"] == "access_denied"
+        started = await begin(gateway)
+        await browser.open(started["verification_uri_complete"])
+        status, _ = await browser.send(user_code=started["user_code"], token=ANNA)
+        assert status == 429, "also with the right token"
+
+
+async def test_a_session_token_approves_nothing(gateway):
+    tokens, started = await sign_in(gateway), await begin(gateway)
+    async with Browser(gateway.url) as browser:
+        await browser.open(started["verification_uri_complete"])
+        status, _ = await browser.send(user_code=started["user_code"], token=tokens["access_token"])
+    assert status == 400
+
+
+async def test_a_user_can_refuse(gateway):
+    started = await begin(gateway)
+    async with Browser(gateway.url) as browser:
+        await browser.open(started["verification_uri_complete"])
+        status, _ = await browser.send(user_code=started["user_code"], action="deny")
+        assert status == 200
+        await browser.open(started["verification_uri_complete"])
+        status, text = await browser.send(user_code=started["user_code"], token=ANNA)
+        assert (status, "has expired" in text) == (400, True)
+    assert (await poll(gateway, started["device_code"]))[1]["error"] == "access_denied"
+
+
+async def test_many_sign_ins_of_one_address_are_refused(gateway):
+    for _ in range(30):
+        await begin(gateway)
+    status, body = await form(gateway, "/oauth/device_authorization")
+    assert (status, body["error"]) == (429, "slow_down")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/oauth/token", b"x" * 9000),
+        ("/oauth/token", b"&".join(b"a=%d" % n for n in range(40))),
+        ("/oauth/token", b"\xff\xfe=%zz"),
+        ("/oauth/token", b"grant_type=password&username=anna"),
+        ("/oauth/token", b"grant_type=refresh_token"),
+        ("/oauth/token", b"grant_type=urn:ietf:params:oauth:grant-type:device_code"),
+        ("/oauth/device_authorization", b"a" * 9000),
+        ("/oauth/revoke", b"a=1&" * 40),
+    ],
+)
+async def test_odd_forms_are_refused(gateway, path, body):
+    async with gateway.session.post(gateway.url + path, data=body) as got:
+        assert got.status in (400, 401, 413)
+
+
+async def test_a_body_without_a_length_is_not_read(gateway):
+    async def endless():
+        yield b"grant_type=refresh_token"
+
+    async with gateway.session.post(gateway.url + "/oauth/token", data=endless()) as got:
+        assert got.status == 413
