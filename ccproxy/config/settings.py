@@ -186,6 +186,22 @@ ALLOWED_HOSTS = Setting(
     example="box.lan,192.168.1.5",
     source="loopback names on loopback, else any",
 )
+DRAIN_TIMEOUT = Setting(
+    name="DRAIN_TIMEOUT",
+    parse=parsers.seconds,
+    default=30.0,
+    meaning="seconds that running requests may take after SIGTERM to `ccproxy up --port`, as in a "
+    "container",
+    example="300",
+)
+DRAIN_DELAY = Setting(
+    name="DRAIN_DELAY",
+    parse=parsers.seconds_or_never,
+    default=0.0,
+    meaning="seconds after that SIGTERM in which new requests are still accepted, and /readyz "
+    "answers 503, so that a load balancer can react",
+    example="10",
+)
 USERS = Setting(
     name="USERS",
     parse=parsers.text,

@@ -58,6 +58,16 @@ user to log in. It is never sent to a provider.
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainTimes:
+    """How a worker without a supervisor ends after SIGTERM, in seconds."""
+
+    delay: float
+    """Until it stops accepting."""
+    timeout: float
+    """From then on, for running requests."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
     """The settings of one proxy. Its `repr` contains no secrets."""
@@ -98,6 +108,7 @@ class WorkerConfig:
     """The provider's name in messages."""
     allowed_hosts: tuple[str, ...]
     """Hosts that requests may address; empty: loopback names on loopback, otherwise any."""
+    drain: DrainTimes
     users_file: Path | None
     """The users of the gateway; None: there is no gateway."""
     public_url: str
@@ -306,6 +317,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         env_file=env_file,
         keys_file=provider_keys.keys_file(env),
         allowed_hosts=env.read(s.ALLOWED_HOSTS),
+        drain=DrainTimes(delay=env.read(s.DRAIN_DELAY), timeout=env.read(s.DRAIN_TIMEOUT)),
         users_file=rules.users_file(env),
         public_url=env.read(s.PUBLIC_URL),
         max_connections=env.read(s.MAX_CONNECTIONS),

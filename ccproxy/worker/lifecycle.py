@@ -46,6 +46,7 @@ class Lifecycle:
         self._drain_requested: asyncio.Event = asyncio.Event()
         self._time_is_up: asyncio.Event = asyncio.Event()
         self._deadline: asyncio.TimerHandle | None = None
+        self._is_foreground = False
 
     async def start(self) -> None:
         """Start to accept connections."""
@@ -61,9 +62,11 @@ class Lifecycle:
         """
         Drain on SIGTERM; end at once on a second one, or on SIGINT.
 
-        In the *foreground*, Ctrl-C and a closed terminal are handled like SIGTERM.
+        In the *foreground*, Ctrl-C and a closed terminal are handled like SIGTERM, and the settings
+        say when and for how long SIGTERM drains: there is no supervisor that knows.
         """
         loop = asyncio.get_running_loop()
+        self._is_foreground = foreground
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
         loop.add_signal_handler(signal.SIGINT, self._on_term if foreground else self.stop)
         if foreground and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
@@ -112,10 +115,18 @@ class Lifecycle:
                 await asyncio.wait_for(deadline.wait(), POLL_SECONDS)
 
     def _on_term(self) -> None:
-        if self._drain_requested.is_set():
+        drain, requests = self._worker.config.drain, self._worker.requests
+        if self._drain_requested.is_set() or requests.leaving:
             self.stop()
-        else:
+        elif not self._is_foreground:
             self.drain()
+        elif not drain.delay:
+            self.drain(drain.timeout)
+        else:
+            requests.leaving = True
+            self._worker.logs.events.info("worker.leaving", seconds=drain.delay)
+            loop = asyncio.get_running_loop()
+            loop.call_later(drain.delay, self.drain, drain.timeout)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -67,6 +67,8 @@ class RunningRequests:
     """The requests that are being answered, and whether the worker accepts more."""
 
     tasks: set[asyncio.Task[object] | None] = field(default_factory=set)
+    leaving: bool = False
+    """A drain will begin; a load balancer is told not to send more."""
     draining: bool = False
     """No new connection is accepted; running requests may finish."""
     ending: bool = False

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 
@@ -227,3 +228,29 @@ async def test_a_drained_worker_has_no_socket_to_hand_over(control, proxy, provi
     assert answer["ok"] is False
     assert "is draining" in answer["error"]
     asking.cancel()
+
+
+# SIGTERM without a supervisor.
+
+
+async def test_a_container_goes_on_accepting_for_a_while_and_says_so(start, provider):
+    proxy = await start(DRAIN_DELAY="0.5", DRAIN_TIMEOUT="20")
+    proxy.lifecycle.handle_signals(foreground=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await proxy.logged("worker.leaving")
+    async with proxy.get("/readyz") as got:
+        assert got.status == 503
+    assert (await proxy.ask()).status == 200
+    assert (await proxy.logged("worker.draining"))["running"] == 0
+
+
+async def test_a_container_drains_for_as_long_as_its_setting_says(start, provider):
+    proxy = await start(DRAIN_TIMEOUT="0.01")
+    proxy.lifecycle.handle_signals(foreground=True)
+    gate = asyncio.Event()
+    provider.script(stream(chunk(content="Hel"), gate, chunk(content="lo")))
+    asking = asyncio.create_task(proxy.ask(prompt(stream=True)))
+    await eventually(lambda: provider.calls)
+    os.kill(os.getpid(), signal.SIGTERM)
+    answer = await asking
+    assert answer.error["type"] == "overloaded_error"

@@ -67,7 +67,8 @@ async def live(_request: ClientRequest) -> web.Response:
 
 async def ready(request: ClientRequest) -> web.Response:
     """Confirm that new requests are accepted; 503 while the worker drains."""
-    if request.worker.requests.draining:
+    requests = request.worker.requests
+    if requests.draining or requests.leaving:
         return web.Response(status=503, text="draining")
     return web.Response(text="ok")
 
