@@ -16,8 +16,6 @@ from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import is_loopback
 from ccproxy.config.reader import EnvReader, Value, is_open_to_others
-from ccproxy.config.team.users import read_users
-from ccproxy.errors import ConfigError
 from ccproxy.files import display_path
 from ccproxy.keys.budgets import EVERY_CLIENT, TOKENS
 from ccproxy.protocol.headers import is_framing_header, is_header_name, is_header_value
@@ -146,19 +144,6 @@ def ca_bundle(env: EnvReader) -> Path | None:
         text, fix = problem
         env.note(env.value(s.CA_BUNDLE), f"CA_BUNDLE {text}", fix=fix)
     return path.resolve()
-
-
-def users_file(env: EnvReader) -> Path | None:
-    """Return the file of the gateway's users, None if it is not set; its content is checked."""
-    path_text = env.read(s.USERS)
-    if path_text is None:
-        return None
-    path = (env.file.parent / Path(path_text).expanduser()).resolve()
-    try:
-        read_users(path)
-    except ConfigError as error:
-        env.mistakes += error.mistakes
-    return path
 
 
 def _bundle_problem(path: Path, path_text: str) -> tuple[str, str] | None:

@@ -28,6 +28,7 @@ from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import AccountCheck, is_loopback
 from ccproxy.config.reader import EnvReader, read_environment, read_file
 from ccproxy.config.services.service_settings import ServiceSettings, read_services
+from ccproxy.config.team.gateway_settings import GatewaySettings, read_gateway
 from ccproxy.errors import ConfigError
 from ccproxy.keys.budgets import Budget
 from ccproxy.keys.key_state import KeyLimits
@@ -109,10 +110,7 @@ class WorkerConfig:
     allowed_hosts: tuple[str, ...]
     """Hosts that requests may address; empty: loopback names on loopback, otherwise any."""
     drain: DrainTimes
-    users_file: Path | None
-    """The users of the gateway; None: there is no gateway."""
-    public_url: str
-    """The gateway's origin; empty: that of the request, on loopback only."""
+    gateway: GatewaySettings
     max_connections: int
     takes_anthropic_keys: bool
     """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not see one."""
@@ -318,8 +316,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         keys_file=provider_keys.keys_file(env),
         allowed_hosts=env.read(s.ALLOWED_HOSTS),
         drain=DrainTimes(delay=env.read(s.DRAIN_DELAY), timeout=env.read(s.DRAIN_TIMEOUT)),
-        users_file=rules.users_file(env),
-        public_url=env.read(s.PUBLIC_URL),
+        gateway=read_gateway(env),
         max_connections=env.read(s.MAX_CONNECTIONS),
         key_limits=_key_limits(env),
         key_policy=provider_keys.key_policy(env, ranks),

@@ -30,7 +30,7 @@ from ccproxy.keys.budgets import (
     from_parts,
     to_parts,
 )
-from ccproxy.keys.spending_notice import user_refusal
+from ccproxy.keys.gateway.spending_notice import user_refusal
 from ccproxy.providers.pricing import Price
 from ccproxy.store.spending_ledger import NAME_BYTES, Periods, SpendingLedger
 from ccproxy.store.usage_totals import Used

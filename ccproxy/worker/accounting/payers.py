@@ -121,11 +121,12 @@ class Payers:
         if not name:
             return None
         config = self._settings(unquote(payer.partition(":")[0])) or self._config
-        if config.users_file is None:
+        file = config.gateway.users_file
+        if file is None:
             raise Problem("permission_error", f"the proxy {config.label} has no users any more")
-        accounts = self._users.get(config.users_file)
+        accounts = self._users.get(file)
         if accounts is None:
-            accounts = self._users[config.users_file] = self._open_users(config.users_file)
+            accounts = self._users[file] = self._open_users(file)
         return accounts, name
 
     def close(self) -> None:

@@ -115,12 +115,12 @@ def make_gateway(
         CcproxyError, OSError, sqlite3.Error: If the file of sign-ins cannot be opened.
 
     """
-    if config.users_file is None:
+    if config.gateway.users_file is None:
         return None
     return Gateway(
-        UserDirectory(config.users_file, log=log),
+        UserDirectory(config.gateway.users_file, log=log),
         SignIns(state, new_secret=_new_token, clock=time.time),
-        public_url=config.public_url,
+        public_url=config.gateway.public_url,
         secret=secret,
         log=log,
     )
@@ -128,7 +128,7 @@ def make_gateway(
 
 def allowed_hosts_of(config: WorkerConfig) -> tuple[str, ...]:
     """Return the hosts that requests may address, with that of PUBLIC_URL; empty: the default."""
-    public = urlsplit(config.public_url).hostname
+    public = urlsplit(config.gateway.public_url).hostname
     is_limited = config.is_on_loopback or config.allowed_hosts
     return (*config.allowed_hosts, public) if public and is_limited else config.allowed_hosts
 

@@ -19,9 +19,9 @@ import aiohttp
 from aiohttp import web
 
 from ccproxy.errors import Problem
+from ccproxy.keys.gateway.spending_notice import REFUSED_HEADER
 from ccproxy.keys.session_identity import find_session
 from ccproxy.keys.sessions import SessionRef
-from ccproxy.keys.spending_notice import REFUSED_HEADER
 from ccproxy.protocol.conversation_outline import read_outline
 from ccproxy.protocol.headers import answer_headers
 from ccproxy.routing.names import ModelRef

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ccproxy.keys.budgets import BudgetState
-from ccproxy.keys.spending_notice import LIMIT_PREFIX, fullest, limit_headers
+from ccproxy.keys.gateway.spending_notice import LIMIT_PREFIX, fullest, limit_headers
 from ccproxy.worker.accounting.payers import PAYER_HEADER, payer_for_user
 from ccproxy.worker.peers.fleet_token import HEADER as TOKEN_HEADER
 from ccproxy.worker.server.http import ClientRequest

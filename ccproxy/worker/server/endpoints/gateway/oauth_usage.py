@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from ccproxy.errors import Problem
-from ccproxy.keys.spending_notice import spending_report
+from ccproxy.keys.gateway.spending_notice import spending_report
 from ccproxy.worker.peers.peer_request import budgets_of
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.json_response import json_response

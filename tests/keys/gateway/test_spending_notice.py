@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.keys.budgets import Budget, BudgetState, to_parts
-from ccproxy.keys.spending_notice import fullest, limit_headers, spending_report, user_refusal
+from ccproxy.keys.gateway.spending_notice import (
+    fullest,
+    limit_headers,
+    spending_report,
+    user_refusal,
+)
 
 END = 1_796_000_000.25
 
