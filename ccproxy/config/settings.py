@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ccproxy.config import parsers
+from ccproxy.config.services.metrics_address import parse_metrics_address
 from ccproxy.config.services.redis_address import parse_redis_url
 from ccproxy.keys.policy import Affinity, Strategy
 
@@ -369,6 +370,14 @@ REDIS_REPLICAS = Setting(
     default=1,
     meaning="how many replicas share the limits while a new one has not reached Redis yet",
     example="3",
+)
+METRICS = Setting(
+    name="METRICS",
+    parse=parse_metrics_address,
+    default=None,
+    meaning="where GET /metrics is served for Prometheus: PORT (on 127.0.0.1), HOST:PORT or "
+    "unix:PATH; each worker process needs its own",
+    example="9464",
 )
 SIGNING_KEY = Setting(
     name="SIGNING_KEY",

@@ -32,6 +32,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -57,6 +58,9 @@ from ccproxy.worker.log.console import STYLES, ConsoleLog, EchoingLogFile
 from ccproxy.worker.log.lines import RequestLog, set_up
 from ccproxy.worker.log.outfile import keep_outfile
 from ccproxy.worker.worker import Worker, make_worker
+
+if TYPE_CHECKING:
+    from ccproxy.worker.metrics.metrics_server import MetricsServer
 
 EXIT_CONFIG = 78
 EXIT_FAILED = 1
@@ -105,6 +109,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         processes=options.workers,
     )
     await worker.open()
+    metrics = await _metrics(worker, config)
     lifecycle = Lifecycle(worker, listener, on_drain=lambda: _report_drain(options))
     lifecycle.handle_signals(foreground=echo is not None)
     crash_output = asyncio.create_task(keep_outfile(crash_file(path)))
@@ -119,6 +124,8 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     crash_output.cancel()
     if control is not None:
         control.close()
+    if metrics is not None:
+        await metrics.close()
     await worker.close()
     if config.serves_demo:
         await demo.stop()
@@ -126,6 +133,22 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if echo is not None:
         echo.close()
     return 0
+
+
+async def _metrics(worker: Worker, config: WorkerConfig) -> MetricsServer | None:
+    """Serve /metrics, if that is set; an address that is not available stops no request."""
+    if config.services.metrics is None:
+        return None
+    from ccproxy.worker.metrics.metrics_server import MetricsServer
+
+    server = MetricsServer(worker, config.services.metrics)
+    try:
+        await server.start()
+    except OSError as error:
+        worker.logs.events.warning("metrics.unavailable", reason=str(error))
+        await server.close()
+        return None
+    return server
 
 
 def _control(

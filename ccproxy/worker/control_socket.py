@@ -195,7 +195,7 @@ class ControlSocket:
         session.switches.catch_up()
         ready, total = worker.pool.counts()
         troubles = (reason(worker), self._log_trouble(), self._connections_trouble())
-        reasons = filter(None, troubles)
+        reasons = filter(None, (*troubles, self._pool_trouble()))
         return WorkerState(
             pid=os.getpid(),
             nonce=self._nonce,
@@ -252,6 +252,12 @@ class ControlSocket:
         worker.logs.events.info("refusals.forgotten")
         unsaved = "" if worker.keeper is None else await worker.keeper.save_now()
         return Refusal(error=f"not saved: {unsaved}") if unsaved else Done()
+
+    def _pool_trouble(self) -> str:
+        pool = self._worker.shared_pool
+        if pool is None or pool.backend.is_shared:
+            return ""
+        return f"without Redis, with its part of the limits: {pool.backend.reason}"
 
     def _connections_trouble(self) -> str:
         # Idle connections do not count: they are closed when a new one needs room.

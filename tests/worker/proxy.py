@@ -86,7 +86,7 @@ async def running(
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
     )
     worker = make_worker(config, home=home, log=logger, redact=Redactor(secrets_of(config)))
-    await worker.upstream.open()
+    await worker.open()
     lifecycle = Lifecycle(worker, bind("127.0.0.1", 0))
     await lifecycle.start()
     proxy = Proxy(worker, lifecycle, log)

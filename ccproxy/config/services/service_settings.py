@@ -7,18 +7,21 @@ from importlib.util import find_spec
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
+from ccproxy.config.services.metrics_address import MetricsAddress
 from ccproxy.config.services.redis_address import RedisAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
-    """What a proxy shares with its replicas on other hosts."""
+    """What a proxy shares with its replicas on other hosts, and where it is observed."""
 
     redis: RedisAddress | None
     """Where the state of the keys is; None: on this machine."""
     redis_timeout: float
     """Seconds that Redis may delay one request."""
     redis_replicas: int
+    metrics: MetricsAddress | None
+    """Where GET /metrics is served; None: nowhere."""
     signing_key: bytes = field(repr=False)
     """Signs thinking blocks; empty: a key of this machine."""
 
@@ -33,5 +36,6 @@ def read_services(env: EnvReader) -> ServiceSettings:
         redis=env.read(s.REDIS_URL),
         redis_timeout=env.read(s.REDIS_TIMEOUT),
         redis_replicas=env.read(s.REDIS_REPLICAS),
+        metrics=env.read(s.METRICS),
         signing_key=env.read(s.SIGNING_KEY),
     )

@@ -46,6 +46,8 @@ class Activity:
         self._redact = redact
         self._running: dict[int, AccessRecord] = {}
         self._finished: deque[AccessRecord] = deque(maxlen=MAX_FINISHED)
+        self.on_finish: Callable[[AccessRecord], None] | None = None
+        """Called with each request that this entry has answered."""
 
     # What happens to a request, in order.
 
@@ -81,6 +83,8 @@ class Activity:
         self._finished.append(record)
         if not record.answered_by:
             self.traffic.note(record)
+            if self.on_finish is not None:
+                self.on_finish(record)
         if self.feed.is_watched:
             self._publish("request.finished", request=self._timeline(record, is_running=False))
 

@@ -1,0 +1,1 @@
+"""GET /metrics for Prometheus, at an address of its own."""

@@ -1,0 +1,108 @@
+"""GET /metrics: names, labels, no key and no text of a client, at an address of its own."""
+
+from __future__ import annotations
+
+import re
+
+import aiohttp
+import pytest
+
+from ccproxy.config.services.metrics_address import MetricsAddress, parse_metrics_address
+from ccproxy.worker.metrics.exposition import Exposition, Histogram
+from ccproxy.worker.metrics.metrics_server import MetricsServer
+from tests.messages import prompt
+from tests.provider import completion, failure
+from tests.worker.proxy import KEY, dead_port
+
+LINE = re.compile(r'[a-z_]+\{([a-z_]+="(?:[^"\\]|\\.)*",?)*\} [0-9.e+-]+')
+USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("9464", MetricsAddress(host="127.0.0.1", port=9464)),
+        ("0.0.0.0:80", MetricsAddress(host="0.0.0.0", port=80)),
+        ("[::1]:80", MetricsAddress(host="::1", port=80)),
+        ("unix:/run/metrics.sock", MetricsAddress(path="/run/metrics.sock")),
+    ],
+)
+def test_an_address_is_read(value, address):
+    assert parse_metrics_address(value) == address
+
+
+@pytest.mark.parametrize("value", ["", "unix:", "0", "65536", "host:", "http://h:1/metrics"])
+def test_another_address_is_a_mistake(value):
+    with pytest.raises(ValueError, match="must be PORT, HOST:PORT or unix:PATH"):
+        parse_metrics_address(value)
+
+
+def test_a_histogram_has_cumulative_buckets():
+    histogram = Histogram((0.5, 1))
+    for value in (0.1, 0.5, 0.7, 3.0):
+        histogram.observe(value, ("m",))
+    page = Exposition('an "entry"')
+    page.histogram("h_seconds", "Help.", histogram, "model")
+    assert page.text().splitlines() == [
+        "# HELP h_seconds Help.",
+        "# TYPE h_seconds histogram",
+        'h_seconds_bucket{entry="an \\"entry\\"",model="m",le="0.5"} 2',
+        'h_seconds_bucket{entry="an \\"entry\\"",model="m",le="1"} 3',
+        'h_seconds_bucket{entry="an \\"entry\\"",model="m",le="+Inf"} 4',
+        'h_seconds_sum{entry="an \\"entry\\"",model="m"} 4.3',
+        'h_seconds_count{entry="an \\"entry\\"",model="m"} 4',
+    ]
+
+
+async def scrape(url, **options):
+    async with aiohttp.ClientSession(**options) as session, session.get(url) as answer:
+        assert answer.status == 200
+        text = await answer.text()
+    assert all(line.startswith("# ") or LINE.fullmatch(line) for line in text.splitlines()), text
+    return text
+
+
+async def test_requests_are_counted_by_model_and_status(start, provider):
+    proxy = await start(PASS_MODELS="x-*", BIG_MODEL="m-big")
+    port = dead_port()
+    server = MetricsServer(proxy.worker, MetricsAddress(host="127.0.0.1", port=port))
+    await server.start()
+    provider.script(completion("Hello", usage=USAGE))
+    await proxy.ask(prompt(model="claude-opus-4-5"))
+    await proxy.ask(prompt(model="x-invents"))
+    provider.script(failure(429, "slow down"))
+    await proxy.ask(prompt(model="claude-opus-4-5"))
+    text = await scrape(f"http://127.0.0.1:{port}/metrics")
+    assert 'ccproxy_requests_total{entry="Test",model="m-big",status="200"} 1' in text
+    assert 'ccproxy_requests_total{entry="Test",model="m-big",status="429"} 1' in text
+    assert 'ccproxy_requests_total{entry="Test",model="other",status="200"} 1' in text
+    assert 'ccproxy_tokens_total{entry="Test",model="m-big",type="output"} 20' in text
+    assert 'ccproxy_upstream_attempts_total{entry="Test",cause="ok"} 2' in text
+    assert 'ccproxy_upstream_attempts_total{entry="Test",cause="rate_limit"} 1' in text
+    assert 'ccproxy_keys{entry="Test",state="cooldown"} 1' in text
+    assert "ccproxy_pool_mode" not in text
+    assert "invents" not in text
+    assert KEY[-4:] not in text
+    async with proxy.get("/metrics") as answer:
+        assert answer.status == 404
+    await server.close()
+
+
+async def test_a_shared_pool_is_described_over_a_unix_socket(
+    start, provider, redis_server, tmp_path
+):
+    proxy = await start(REDIS_URL=f"unix://{redis_server.path}", REDIS_TIMEOUT="5")
+    path = str(tmp_path / "metrics.sock")
+    server = MetricsServer(proxy.worker, MetricsAddress(path=path))
+    await server.start()
+    provider.script(completion("Hello"))
+    await proxy.ask(prompt())
+    text = await scrape("http://any/metrics", connector=aiohttp.UnixConnector(path))
+    assert 'ccproxy_pool_mode{entry="Test",mode="shared"} 1' in text
+    assert 'ccproxy_pool_mode{entry="Test",mode="local"} 0' in text
+    assert 'ccproxy_pool_members{entry="Test"} 1' in text
+    assert "ccproxy_redis_seconds_bucket" in text
+    async with proxy.get("/health") as answer:
+        pool = (await answer.json())["pool"]
+    assert pool == {"mode": "shared", "reason": "", "replicas": 1}
+    await server.close()
