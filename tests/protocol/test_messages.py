@@ -16,6 +16,7 @@ from ccproxy.protocol.messages import (
     MessagesRequest,
     Source,
     blocks_of,
+    count_characters,
     error_body,
     read_request,
     source_of,
@@ -256,3 +257,12 @@ def test_a_base64_source_decodes_like_any_other(written):
         bytes(decoded.media_type),
         bytes(decoded.data),
     )
+
+
+@pytest.mark.parametrize("text", ["1" * 300, " " * 300, "a1 " * 100, "12  é3中 b" * 40, "1 " * 150])
+def test_characters_are_counted_the_same_in_slices(text, monkeypatch):
+    body = text.encode()
+    expected = count_characters(body)
+    for size in (1, 2, 3, 7, 64):
+        monkeypatch.setattr("ccproxy.protocol.messages._SLICE", size)
+        assert count_characters(body) == expected

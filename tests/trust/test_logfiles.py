@@ -130,9 +130,7 @@ def test_rotation_under_four_writers(tmp_path):
         "env": environ,
     }
     writers = [
-        subprocess.Popen(
-            [*command, str(tmp_path / f"w{one}.log"), str(count), str(limit)], env=environ, **pipes
-        )
+        subprocess.Popen([*command, str(tmp_path / f"w{one}.log"), str(count), str(limit)], **pipes)
         for one in range(4)
     ]
     over, rounds, failed = threading.Event(), [], []

@@ -78,11 +78,7 @@ def test_settings_from_a_file_with_name_and_home(state, tmp_path):
 def test_without_a_writable_home_the_temporary_folder_is_used(state, tmp_path):
     (tmp_path / "file").touch()
     port = free_port()
-    environ = {
-        "XDG_STATE_HOME": str(tmp_path / "file"),
-        "TMPDIR": str(tmp_path),
-        "PROVIDER": "demo",
-    }
+    environ = {"XDG_STATE_HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
     with running("--port", port, until="is ready", PROVIDER="demo", **environ):
         assert health(port)["label"] == "demo"
     assert (tmp_path / f"ccproxy-{os.getuid()}" / "logs" / "demo.log").exists()
