@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 import urllib.parse
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def test_the_reference_is_complete():
     assert all(f"| {code} |" in pages["reference/exit-codes.md"] for code in MEANINGS)
     assert all(f"| `{path}` |" in pages["reference/endpoints.md"] for path in ROUTES)
     assert all(f"providers/{name}.md" in pages for name in load_presets())
+
+
+def test_every_extra_is_described():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    text = (DOCS / "getting-started.md").read_text(encoding="utf-8")
+    assert [name for name in extras if f"| `{name}` |" not in text] == []
+
+
+def test_every_page_is_in_the_navigation():
+    named = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.glob("**/*.md")}
+    in_index = {f"providers/{name}.md" for name in load_presets()}
+    assert pages - in_index == set(named)
 
 
 def test_every_quirk_of_a_provider_has_a_meaning():
