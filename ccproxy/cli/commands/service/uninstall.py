@@ -1,4 +1,4 @@
-"""Remove services, cron lines, the status line and, if asked to, saved state."""
+"""Remove services, cron lines and, if asked to, saved state."""
 
 from __future__ import annotations
 
