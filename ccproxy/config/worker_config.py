@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -140,6 +141,8 @@ class WorkerConfig:
     services: ServiceSettings
     abilities: AbilitySettings
     """What ccproxy adds to the provider."""
+    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The measured quirks of models in Chat Completions."""
 
     @property
     def provider_name(self) -> str:
@@ -211,6 +214,8 @@ class WorkerConfig:
     def _target(self, model: str, api: Api) -> Target:
         card = with_family(self.models.card(model), model)
         quirks = card.quirks_in(api)
+        if api == "chat" and (measured := self.measured.get(model)):
+            quirks = structs.replace(quirks, **measured)
         if quirks.web_search and not self.abilities.own_search:
             quirks = structs.replace(quirks, web_search=False)
         if self.abilities.max_tools is not None:

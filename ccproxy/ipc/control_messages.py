@@ -84,6 +84,16 @@ class ReplayRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRequest:
+    """Measures *model*, empty for the big one; returns a `ProbeReply`."""
+
+    op: Literal["probe"] = "probe"
+    model: str = ""
+    most: float | None = None
+    """US dollars after which the measurement ends; None: only estimate the cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetRequest:
     """Deletes what was learned from the provider's refusals; returns `Done`."""
 
@@ -153,6 +163,7 @@ Request = (
     | InspectRequest
     | ModelsRequest
     | ReplayRequest
+    | ProbeRequest
 )
 REQUESTS: Mapping[str, type[Request]] = {
     "state": StateRequest,
@@ -167,6 +178,7 @@ REQUESTS: Mapping[str, type[Request]] = {
     "inspect": InspectRequest,
     "models": ModelsRequest,
     "replay": ReplayRequest,
+    "probe": ProbeRequest,
 }
 
 
@@ -456,6 +468,23 @@ class SessionReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReply:
+    """What was measured of a model, or would be."""
+
+    ok: bool = True
+    model: str = ""
+    requests: int = 0
+    dollars: float | None = None
+    """What it has cost, or may cost; None: the price is unknown."""
+    measured: int = 0
+    differs: tuple[str, ...] = ()
+    """The quirks that were assumed otherwise, with their values."""
+    unmeasured: tuple[str, ...] = ()
+    stopped: bool = False
+    """True: the limit of the cost ended it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReply:
     """What differs between a recorded exchange and today's conversion."""
 
@@ -535,6 +564,7 @@ Reply = (
     | InspectReply
     | OfferedModels
     | ReplayReply
+    | ProbeReply
 )
 
 

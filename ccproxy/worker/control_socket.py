@@ -32,6 +32,7 @@ from ccproxy.ipc.control_messages import (
     MessageError,
     ModelsRequest,
     OfferedModels,
+    ProbeRequest,
     Refusal,
     ReplayRequest,
     Reply,
@@ -49,6 +50,7 @@ from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.admin.replay import replay
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
+from ccproxy.worker.probe import probe
 from ccproxy.worker.session_report import client_session_state
 from ccproxy.worker.upstream.model_list import offered_models
 from ccproxy.worker.upstream.small_answer import NoSmallAnswer
@@ -184,6 +186,8 @@ class ControlSocket:
                 return await self._offered_models()
             case ReplayRequest(id=recording_id):
                 return await self._replay(recording_id)
+            case ProbeRequest(model=model, most=most):
+                return await probe(self._worker, model, most=most)
             case DrainRequest():
                 return self._drain(request.seconds)
             case _:

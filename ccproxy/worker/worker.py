@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.config.catalogue.measured_profiles import measured_quirks, profiles_path
 from ccproxy.config.fleet import FILE_NAME
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.convert.common.refused_features import LearnedRefusals
@@ -181,9 +182,9 @@ def make_worker(
     *table* is the file of the fleet that it belongs to. Must be called inside the event loop.
     """
     state = home / "state"
+    config = replace(config, measured=measured_quirks(profiles_path(state, config.base_url)))
     in_fleet = table is not None
     pool, shared = _pools(config, state, log, processes, in_fleet=in_fleet)
-    queue = shared.queue if shared else None
     calibration, learned = Calibration(), LearnedRefusals()
     signing_key = _signing_key(state, in_fleet=in_fleet, log=log)
     rules = ConversionContext(
@@ -211,7 +212,7 @@ def make_worker(
         pool=pool,
         keeper=open_keeper(keys_path(home, config.label), persistent, log=log),
         shared_pool=shared,
-        upstream=ProviderClient(config, pool=pool, queue=queue, log=log),
+        upstream=ProviderClient(config, pool=pool, queue=shared.queue if shared else None, log=log),
         rules=rules,
         lessons=Lessons(learned),
         chooser=chooser,

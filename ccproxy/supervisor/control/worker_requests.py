@@ -18,6 +18,8 @@ from ccproxy.ipc.control_messages import (
     KeysRequest,
     ModelsRequest,
     OfferedModels,
+    ProbeReply,
+    ProbeRequest,
     ReplayReply,
     ReplayRequest,
     Request,
@@ -115,6 +117,19 @@ def replay_recording(fleet: Fleet, label: str, recording_id: str) -> ReplayReply
     """
     request = ReplayRequest(id=recording_id)
     return next(_answers(fleet, label, lambda: request, ReplayReply, timeout=LIST_LIMIT))
+
+
+def probe_model(fleet: Fleet, label: str, model: str, *, most: float | None = None) -> ProbeReply:
+    """
+    Have a process of the entry measure *model*; without a limit it only estimates the cost.
+
+    Raises:
+        NotRunning: If no process of the entry runs.
+        CcproxyError: If it cannot be measured.
+
+    """
+    request = ProbeRequest(model=model, most=most)
+    return next(_answers(fleet, label, lambda: request, ProbeReply, timeout=TEST_LIMIT))
 
 
 def forget_refusals(fleet: Fleet, label: str) -> bool:

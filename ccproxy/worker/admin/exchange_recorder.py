@@ -36,7 +36,7 @@ class ExchangeRecorder:
         self.until = 0.0
         self._label = config.label
         self._provider = config.provider
-        self._state = state
+        self.state = state
         self._redact = redact
         self._log = log
         self._writes: set[asyncio.Task[None]] = set()
@@ -67,7 +67,7 @@ class ExchangeRecorder:
 
     def find(self, recording_id: str) -> Recording | None:
         """Return a recording; raises as `find_recording` does."""
-        return find_recording(self._state, recording_id)
+        return find_recording(self.state, recording_id)
 
     async def close(self) -> None:
         """Write what is pending."""
@@ -94,4 +94,4 @@ class ExchangeRecorder:
             answer=masked(answer, self._redact),
             calls=tuple(tape.call(self._redact) for tape in record.tapes),
         )
-        save_recording(self._state, recording)
+        save_recording(self.state, recording)

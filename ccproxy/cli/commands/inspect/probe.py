@@ -1,0 +1,106 @@
+"""Measure what a model accepts, by small requests."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ccproxy.cli.command import Command, Options
+from ccproxy.cli.render.terminal import show
+from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.config.fleet import Entry, Fleet
+from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.supervisor.control.worker_requests import probe_model
+from ccproxy.text import printable
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "ccproxy probe kimi",
+        "ccproxy probe kimi --model kimi-k3 --yes",
+        "ccproxy probe kimi --export               # for a contribution to providers.toml",
+    ],
+)
+@click.argument("label", shell_complete=complete_label)
+@click.option("--model", default="", help="The model's name at the provider.  [default: opus's]")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0),
+    default=0.01,
+    show_default=True,
+    help="US dollars after which the measurement ends.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--export", is_flag=True, help="Print what was measured as rows of providers.toml.")
+@click.pass_obj
+def probe(
+    options: Options, label: str, model: str, max_cost: float, *, yes: bool, export: bool
+) -> None:
+    """
+    Measure with small requests what a model of LABEL accepts.
+
+    The result overrides the catalogue for this model at this address, after a restart of the entry.
+    It is a file in state/profiles; delete it to undo. Only Chat Completions are measured.
+    """
+    fleet = open_fleet(options)
+    entry = choose_one(fleet, label)
+    if export:
+        _export(fleet, entry)
+        return
+    plan = probe_model(fleet, entry.label, model)
+    cost = "an unknown price" if plan.dollars is None else f"${min(plan.dollars, max_cost):.4f}"
+    question = f"Send up to {plan.requests} small requests to {plan.model}, for at most {cost}?"
+    if not yes and not _confirm(question, entry):
+        show("Nothing was sent.")
+        return
+    reply = probe_model(fleet, entry.label, plan.model, most=max_cost)
+    spent = "" if reply.dollars is None else f", ${reply.dollars:.4f}"
+    show(f"{printable(reply.model)}: {reply.measured} quirks measured "
+         f"({reply.requests} requests{spent}).")  # fmt: skip
+    for line in reply.differs:
+        show(f"  {printable(line)}")
+    if not reply.differs:
+        show("  all as assumed")
+    if reply.stopped:
+        show(f"The limit of ${max_cost:g} ended it; the other quirks were not measured.")
+    show(f"Never measured: {', '.join(reply.unmeasured)}")
+    show(f"To apply it: ccproxy restart {entry.label}")
+
+
+def _confirm(question: str, entry: Entry) -> bool:
+    if not sys.stdin.isatty():
+        fix = f"ccproxy probe {entry.label} --yes"
+        raise UsageError(f"the cost must be confirmed at a terminal\n  fix: {fix}")
+    return click.confirm(question, default=False, err=True)
+
+
+def _export(fleet: Fleet, entry: Entry) -> None:
+    """
+    Print the measured quirks that differ from the assumed ones.
+
+    Raises:
+        CcproxyError: If nothing was measured.
+
+    """
+    from ccproxy.config.catalogue.measured_profiles import profiles_path, read_profiles
+    from ccproxy.config.worker_config import load_worker
+
+    config = load_worker(entry.env_file, entry=entry)
+    profiles = read_profiles(profiles_path(fleet.state, config.base_url))
+    if profiles is None:
+        fix = f"ccproxy probe {entry.label}"
+        raise CcproxyError(f"nothing was measured at this address\n  fix: {fix}")
+    for name, model in profiles.models.items():
+        show(f"[[{profiles.provider or 'PRESET'}.models]] # measured {model.date}")
+        show(f"names = [{_toml(name)}]")
+        fields = (f"{field} = {_toml(model.quirks[field])}" for field in model.differs)
+        show(f"quirks = {{ {', '.join(fields)} }}")
+
+
+def _toml(value: object) -> str:
+    """Return *value* in TOML; for strings, numbers, booleans and lists of them it is JSON."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,82 @@
+"""
+The measured quirks of models: `state/profiles`, one file for each address of a provider.
+
+`ccproxy probe` writes them. They override the catalogue for this address and model, in Chat
+Completions, until the file is deleted. A file that cannot be read is ignored: it says less than the
+catalogue then, and the worker starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ccproxy.files import read_regular, write_atomically
+from ccproxy.providers.quirks import Quirks
+
+FOLDER = "profiles"
+
+
+class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of one model."""
+
+    date: str
+    """YYYY-MM-DD."""
+    quirks: dict[str, Any]
+    differs: tuple[str, ...] = ()
+    """The quirks that were assumed otherwise."""
+
+
+class Profiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The measured models at one address."""
+
+    base_url: str
+    provider: str = ""
+    """The preset; empty if there is none."""
+    models: dict[str, MeasuredModel] = {}
+
+
+def profiles_path(state: Path, base_url: str) -> Path:
+    """Return the file of the models at *base_url*."""
+    return state / FOLDER / f"{hashlib.sha256(base_url.encode()).hexdigest()[:16]}.json"
+
+
+def read_profiles(path: Path) -> Profiles | None:
+    """Read a file; None if there is none that can be read."""
+    try:
+        profiles = msgspec.json.decode(read_regular(path), type=Profiles)
+        for model in profiles.models.values():
+            msgspec.convert(model.quirks, Quirks)
+    except (OSError, ValueError):
+        return None
+    return profiles
+
+
+def measured_quirks(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Return the measured quirks by model."""
+    profiles = read_profiles(path)
+    models = profiles.models if profiles else {}
+    return {name: _typed(model.quirks) for name, model in models.items()}
+
+
+def save_profile(path: Path, profiles: Profiles, model: str, measured: MeasuredModel) -> None:
+    """
+    Add a model to the file; *profiles* has the address and the preset.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    """
+    old = read_profiles(path)
+    models = {**(old.models if old else {}), model: measured}
+    new = msgspec.structs.replace(profiles, models=models)
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(new)).decode())
+
+
+def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    quirks = msgspec.convert(dict(fields), Quirks)
+    return {name: getattr(quirks, name) for name in fields}

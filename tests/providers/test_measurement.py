@@ -1,0 +1,114 @@
+"""The measurement of quirks, against providers that play the profiles of the catalogue."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ccproxy.config.worker_config import load_worker
+from ccproxy.providers.measurement import (
+    MOST_REQUESTS,
+    UNMEASURED,
+    Measurement,
+    Outcome,
+    differences,
+)
+from ccproxy.providers.presets import load_presets
+from ccproxy.providers.quirks import PLAIN, Quirks
+from tests.quirky_provider import QuirkyProvider
+
+FIELDS = set(Quirks.__struct_fields__)
+
+
+def measure(answer):
+    measurement = Measurement("m")
+    steps = measurement.steps()
+    requests = 0
+    try:
+        body = next(steps)
+        while True:
+            requests += 1
+            body = steps.send(answer(body))
+    except StopIteration:
+        return measurement.quirks, requests
+
+
+def profiles():
+    """Yield the quirks of the models of every preset, each once."""
+    found = {}
+    for name, preset in load_presets().items():
+        environ = {
+            "PROVIDER": name,
+            "PROVIDER_API_KEY": "k",
+            "PROVIDER_BASE_URL": preset.base_url
+            if "//" in preset.base_url
+            else "https://a.example/v1",
+            "PROVIDER_API": "chat",
+        }
+        config = load_worker(None, environ=environ)
+        for model in filter(None, dict.fromkeys((preset.big, preset.small, preset.middle))):
+            quirks = config.target(model, "chat").quirks
+            found.setdefault(msgspec.json.encode(quirks), (f"{name} {model}", quirks))
+    return found.values()
+
+
+PROFILES = [pytest.param(quirks, id=title) for title, quirks in profiles()]
+
+
+@pytest.mark.parametrize("quirks", PROFILES)
+def test_every_measured_quirk_is_right(quirks):
+    measured, requests = measure(QuirkyProvider(quirks).answer)
+    wrong = differences(measured, quirks)
+    if quirks.reasoning == "explicit_effort":  # not a fact: the form is unknown
+        wrong.pop("reasoning", None)
+    assert wrong == {}
+    assert requests <= MOST_REQUESTS
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(
+            lambda _body: Outcome(accepted=True), {"reasoning", "efforts"}, id="takes all"
+        ),
+        pytest.param(
+            lambda _body: Outcome(accepted=True, message={"reasoning": "Hm."}),
+            {"reasoning", "efforts"},
+            id="always reasons and takes all",
+        ),
+    ],
+)
+def test_a_server_that_ignores_fields_tells_nothing_about_reasoning(answer, expected):
+    assert not expected & measure(answer)[0].keys()
+
+
+def test_a_model_that_refuses_everything():
+    with pytest.raises(ValueError, match="smallest request"):
+        measure(lambda _body: Outcome(accepted=False))
+
+
+def test_no_reasoning_at_all():
+    assert measure(QuirkyProvider(PLAIN).answer)[0]["reasoning"] == "none"
+
+
+@pytest.mark.parametrize("tokens", [None, {}, {"reasoning_tokens": "8"}])
+def test_odd_usage(tokens):
+    assert not Outcome(accepted=True, usage={"completion_tokens_details": tokens}).reasons
+
+
+@pytest.mark.parametrize("name", ["reasoning", "both_fields", "thinking_parts", "drop"])
+def test_forms_of_history(name):
+    quirks = Quirks(history=name)
+    assert measure(QuirkyProvider(quirks).answer)[0]["history"] == name
+
+
+def test_there_are_enough_profiles():
+    assert len(PROFILES) >= 25
+
+
+def test_every_quirk_is_measured_or_listed():
+    measured = set()
+    for param in PROFILES:
+        measured |= measure(QuirkyProvider(param.values[0]).answer)[0].keys()
+    assert measured & set(UNMEASURED) == set()
+    assert measured | set(UNMEASURED) == FIELDS

@@ -1,0 +1,182 @@
+"""A provider of Chat Completions that behaves as its quirks say: it refuses what they exclude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ccproxy.providers.measurement import Outcome
+from ccproxy.providers.quirks import Quirks
+
+KNOWN = {
+    *("model", "messages", "stream", "temperature", "stop", "tools", "tool_choice"),
+    "response_format",
+}
+ON = {
+    "thinking_type": ("thinking", {"type": "enabled"}, {"type": "disabled"}),
+    "minimax": ("thinking", {"type": "adaptive"}, {"type": "disabled"}),
+    "enable_thinking": ("enable_thinking", True, False),
+    "openrouter": ("reasoning", {"enabled": True}, {"enabled": False}),
+    "template_kwargs": (
+        "chat_template_kwargs",
+        {"enable_thinking": True, "thinking": True},
+        {"enable_thinking": False, "thinking": False},
+    ),
+}
+HISTORY = {
+    "drop": set(),
+    "think_tags": set(),
+    "thinking_parts": set(),
+    "both_fields": {"reasoning_content", "reasoning"},
+}
+
+
+class QuirkyProvider:
+    """Answers requests of a model with *quirks*."""
+
+    def __init__(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+
+    def answer(self, body: Mapping[str, Any]) -> Outcome:
+        """Return what becomes of a request."""
+        if any(self.problems(body)):
+            return Outcome(accepted=False)
+        if not self._thinks(body):
+            return Outcome(accepted=True, message={"content": "ok"}, usage={"completion_tokens": 5})
+        written = 1 if self._quirks.usage_without_reasoning else 12
+        usage = {
+            "completion_tokens": written,
+            "completion_tokens_details": {"reasoning_tokens": 8},
+        }
+        message = {"content": "ok", "reasoning_content": "Hm."}
+        return Outcome(accepted=True, message=message, usage=usage)
+
+    def _thinks(self, body: Mapping[str, Any]) -> bool:
+        quirks = self._quirks
+        if quirks.reasoning == "none":
+            return False
+        if quirks.always_reasons:
+            return True
+        if quirks.reasoning in ON:
+            name, on, _ = ON[quirks.reasoning]
+            return bool(body.get(name) == on)
+        return body.get("reasoning_effort", "none") not in {"none", "minimal"}
+
+    def problems(self, body: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what the provider refuses in *body*."""
+        yield from self._fields(body)
+        yield from self._sampling(body)
+        yield from self._tools(body)
+        yield from self._messages(body)
+
+    def _fields(self, body: Mapping[str, Any]) -> Iterator[str]:
+        quirks = self._quirks
+        known = KNOWN | {quirks.max_tokens_field}
+        known |= {"top_k"} if quirks.top_k else set()
+        known |= {"parallel_tool_calls"} if quirks.parallel_tool_calls else set()
+        known |= {"stream_options"} if quirks.stream_options else set()
+        known |= {"prompt_cache_key"} if quirks.cache_key else set()
+        known |= {quirks.user_field}
+        takes_any = quirks.reasoning == "explicit_effort" and not quirks.efforts
+        known |= {"reasoning_effort"} if quirks.efforts or takes_any else set()
+        if quirks.reasoning in ON:
+            name, on, off = ON[quirks.reasoning]
+            known |= {name}
+            if body.get(name, on) not in ([on] if quirks.always_reasons else [on, off]):
+                yield name
+        if quirks.thinking_needs_stream and not body.get("stream") and self._is_on(body):
+            yield "thinking without stream"
+        effort = body.get("reasoning_effort")
+        if effort and not takes_any and effort not in quirks.efforts:
+            yield "reasoning_effort"
+        if "include_obfuscation" in body.get("stream_options", {}) and not quirks.obfuscation:
+            yield "obfuscation"
+        form = body.get("response_format", {}).get("type")
+        forms = {"json_schema": {"json_schema", "json_object"}, "json_object": {"json_object"}}
+        if form and form not in forms.get(quirks.response_format, ()):
+            yield "response_format"
+        if form and body.get("stream") and not quirks.response_format_streams:
+            yield "response_format with stream"
+        yield from body.keys() - known
+
+    def _is_on(self, body: Mapping[str, Any]) -> bool:
+        name, on, _ = ON.get(self._quirks.reasoning, ("", None, None))
+        return name in body and body[name] == on
+
+    def _sampling(self, body: Mapping[str, Any]) -> Iterator[str]:
+        quirks = self._quirks
+        if "temperature" in body:
+            least, most = quirks.temperature_range
+            free = quirks.sampling_without_effort and "reasoning_effort" not in body
+            if not (quirks.sampling or free) or not least <= body["temperature"] <= most:
+                yield "temperature"
+        if "stop" in body and (not quirks.stop or len(body["stop"]) > quirks.max_stops):
+            yield "stop"
+
+    def _tools(self, body: Mapping[str, Any]) -> Iterator[str]:
+        quirks = self._quirks
+        tools, choice = body.get("tools", ()), body.get("tool_choice")
+        if quirks.max_tools and len(tools) > quirks.max_tools:
+            yield "tools"
+        word = "function" if isinstance(choice, dict) else choice
+        names = {"required": quirks.required_word}
+        if word and word not in {names.get(each, each) for each in quirks.tool_choices}:
+            yield "tool_choice"
+        is_forced = word in {"function", quirks.required_word}
+        thinks = self._is_on(body) or "reasoning_effort" in body
+        if is_forced and thinks and not quirks.forced_choice_with_thinking:
+            yield "tool_choice with thinking"
+        if tools and "reasoning_effort" in body and not quirks.effort_with_tools:
+            yield "reasoning_effort with tools"
+
+    def _messages(self, body: Mapping[str, Any]) -> Iterator[str]:
+        quirks = self._quirks
+        messages = body["messages"]
+        for before, message in zip([{"role": ""}, *messages], messages, strict=False):
+            roles = (before["role"], message["role"])
+            if roles == ("user", "user") and quirks.merge_user_messages:
+                yield "roles"
+            if roles == ("tool", "user") and not quirks.user_after_tool:
+                yield "user after tool"
+            if message["role"] == "system" and before["role"] and quirks.system_messages == "first":
+                yield "system"
+            yield from self._content(message)
+            if message["role"] == "assistant":
+                yield from self._assistant(message)
+        last = messages[-1]
+        if last["role"] == "assistant":
+            flags = {"prefix", "partial"} & last.keys()
+            if flags != ({quirks.prefill} - {"plain"}):
+                yield "prefill"
+
+    def _content(self, message: Mapping[str, Any]) -> Iterator[str]:
+        quirks, content = self._quirks, message["content"]
+        if content is None and not quirks.null_content:
+            yield "null"
+        if not isinstance(content, list):
+            return
+        if quirks.flat_text:
+            yield "content"
+        allowed = {"text", quirks.pdf}
+        allowed |= {"image_url"} if quirks.images else set()
+        allowed |= {"thinking"} if quirks.history == "thinking_parts" else set()
+        for part in content:
+            if part["type"] not in allowed:
+                yield part["type"]
+            if "cache_control" in part and not quirks.cache_control:
+                yield "cache_control"
+
+    def _assistant(self, message: Mapping[str, Any]) -> Iterator[str]:
+        quirks = self._quirks
+        allowed = HISTORY.get(quirks.history, {quirks.history})
+        thoughts = {"reasoning_content", "reasoning", "reasoning_details"} & message.keys()
+        yield from thoughts - allowed
+        calls = message.get("tool_calls", ())
+        if calls and quirks.history_required and not thoughts:
+            yield "reasoning is missing"
+        for call in calls:
+            length = len(call["id"])
+            if quirks.tool_ids == "nine" and length != 9:
+                yield "id"
+            if quirks.tool_ids == "forty" and length > 40:
+                yield "id"
