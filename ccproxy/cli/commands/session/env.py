@@ -1,7 +1,8 @@
-"""Print the settings that point this shell at a provider."""
+"""Print the settings that point this shell, or another program, at a provider."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import notify, show
+from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ccproxy.cli.session.preparation import SessionPlan
 
 SHELLS = ("bash", "zsh", "fish", "pwsh")
+PROGRAMS = ("vscode", "jetbrains", "desktop", "cowork")
 _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"})
 
 
@@ -32,22 +34,52 @@ _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a
         'eval "$(ccproxy env kimi)"      # use Kimi in this shell',
         'eval "$(ccproxy env --unset)"   # undo it',
         "ccproxy env kimi --shell fish | source",
+        "ccproxy env kimi --for vscode --write   # the extension for VS Code; asks first",
+        "ccproxy env kimi --for desktop          # Claude Desktop and Cowork",
     ],
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.option("--shell", type=click.Choice(SHELLS), help="The shell's syntax. Default: $SHELL.")
 @click.option("--unset", is_flag=True, help="Unset every variable that ccproxy env sets.")
 @click.option("--show", "reveal", is_flag=True, help="Show the token even on a terminal.")
+@click.option("--for", "program", type=click.Choice(PROGRAMS), help="Another program.")
+@click.option("--write", is_flag=True, help="With --for vscode: change settings.json; asks first.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def env(
-    options: Options, label: str | None, *, shell: str | None, unset: bool, reveal: bool
+    options: Options,
+    label: str | None,
+    *,
+    shell: str | None,
+    unset: bool,
+    reveal: bool,
+    program: str | None,
+    write: bool,
+    yes: bool,
 ) -> None:
     """
     Print the settings that connect Claude Code in this shell to LABEL.
 
     They are the base URL, the token, and the provider's model names and limits. Variables that
     another label set are unset. On a terminal the token is masked.
-    """
+
+    \b
+    With --for, what another program needs:
+      vscode     settings of the Claude Code extension, in settings.json of VS Code
+      jetbrains  the command of the Claude Code plugin (Settings, Tools, Claude Code)
+      desktop    Claude Desktop: Developer, Configure Third-Party Inference
+      cowork     the same: Cowork is a part of Claude Desktop
+    """  # noqa: D301 - \b makes click keep the lines
+    if write and program != "vscode":
+        raise UsageError("--write needs --for vscode\n  fix: other programs take the printed text")
+    if program == "vscode" and write:
+        session = {} if unset else _session_of(options, label)
+        _write_vscode(session, label or "--unset", yes=yes)
+        return
+    if program is not None:
+        is_shown = reveal or not sys.stdout.isatty()
+        show(_text_for(program, _session_of(options, label), str(label), reveal=is_shown))
+        return
     shell = shell or detect_shell(os.environ)
     if unset:
         from ccproxy.cli.session.claude_environment import no_session
@@ -55,7 +87,7 @@ def env(
         show(script(no_session(), shell))
         return
     if label is None:
-        raise UsageError("no label\n  fix: ccproxy env LABEL; ccproxy status lists the labels")
+        raise _no_label()
     from ccproxy.cli.session.preparation import plan_session  # reads presets: slow to load
 
     fleet = open_fleet(options)
@@ -71,6 +103,62 @@ def env(
     elif not sys.stdout.isatty():
         undo = _command(shell, "--unset")
         notify(options, f"This shell now uses {entry.label}.  Undo:  {undo}")
+
+
+def _session_of(options: Options, label: str | None) -> Session:
+    """Return the variables of a session on *label*, with the warnings about it printed."""
+    if label is None:
+        raise _no_label()
+    from ccproxy.cli.session.preparation import plan_session  # reads presets: slow to load
+
+    fleet = open_fleet(options)
+    entry = choose_one(fleet, label)
+    plan = plan_session(fleet, entry)
+    plan.warn_about_proxy(options)
+    _warn_if_not_running(options, fleet, entry)
+    return plan.session
+
+
+def _text_for(program: str, session: Session, label: str, *, reveal: bool) -> str:
+    """Return what *program* needs to use *session*."""
+    from ccproxy.cli.session.app_settings import desktop_profile, masked, vscode_settings
+
+    if program == "jetbrains":
+        return f"ccproxy run {shlex.quote(label)} -- claude"
+    shown = session if reveal else masked(session)
+    document = vscode_settings(shown, {}) if program == "vscode" else desktop_profile(shown)
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _write_vscode(session: Session, label: str, *, yes: bool) -> None:
+    """Put *session* into VS Code's settings, or remove what an earlier one has put there."""
+    from ccproxy.cli.session.app_settings import vscode_file, vscode_settings
+    from ccproxy.cli.session.claude_settings import read_user_settings, write_user_settings
+
+    file = vscode_file(os.environ)
+    try:
+        present = read_user_settings(file)
+    except UsageError as error:
+        fix = f"if it has comments, paste the output of: ccproxy env {label} --for vscode"
+        raise UsageError(
+            f"{tilde(file)} cannot be changed: it is not JSON\n  fix: {fix}"
+        ) from error
+    settings = vscode_settings(session, present)
+    if settings == present:
+        show(f"Unchanged: {tilde(file)}")
+        return
+    if not yes and not sys.stdin.isatty():
+        fix = f"ccproxy env {label} --for vscode --write --yes"
+        raise UsageError(f"stdin is not a terminal, so env cannot ask\n  fix: {fix}")
+    if not yes:
+        click.confirm(f"Change {tilde(file)}, which then has the token?", abort=True, err=True)
+    write_user_settings(file, settings)
+    undo = "" if not session else "  Undo:  ccproxy env --unset --for vscode --write"
+    show(f"Changed {tilde(file)}; reload the window of VS Code.{undo}")
+
+
+def _no_label() -> UsageError:
+    return UsageError("no label\n  fix: ccproxy env LABEL; ccproxy status lists the labels")
 
 
 def _masked(plan: SessionPlan) -> Session:
