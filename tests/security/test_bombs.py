@@ -22,7 +22,7 @@ from tests.security.test_http import BOMBS, NUMBERS, message, request, status_of
 pytestmark = pytest.mark.xdist_group("processes")
 
 MIB = 2**20
-MOST_GROWTH = 64 * MIB
+MOST_GROWTH = 80 * MIB
 PATHS = ("/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions")
 
 
