@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 from tests.fleet import ROOT
 
@@ -21,7 +22,8 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("**/*.md")),
 ]
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A block in a list is indented.
+_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s+#\s.*")
 
 
@@ -38,7 +40,7 @@ def blocks(page: Path, *languages: str) -> list[str]:
     if not page.exists():
         return []
     text = page.read_text(encoding="utf-8")
-    return [body for language, body in _FENCE.findall(text) if language in languages]
+    return [dedent(body) for _, language, body in _FENCE.findall(text) if language in languages]
 
 
 def steps(page: Path) -> list[Step]:

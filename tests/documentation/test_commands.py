@@ -135,6 +135,9 @@ def test_output_is_compared_where_the_page_shows_it():
     assert not output_matches("", "an output that the page hides")
 
 
+TABLE_KEYS = {"proxies", "proxy", "routes", "presets", "fallback"}
+USERS_KEYS = {"roles", "user"}
+"""Of users.toml."""
 INI = [page for page in PAGES if blocks(page, "ini")]
 TOML = [page for page in PAGES if blocks(page, "toml")]
 
@@ -156,4 +159,4 @@ def test_an_env_file_is_accepted(page: Path, tmp_path: Path):
 @pytest.mark.parametrize("page", TOML, ids=lambda page: page.name)
 def test_a_table_is_accepted(page: Path):
     for text in blocks(page, "toml"):
-        assert set(tomllib.loads(text)) <= {"proxies", "proxy", "routes", "presets", "fallback"}
+        assert set(tomllib.loads(text)) <= TABLE_KEYS | USERS_KEYS
