@@ -91,6 +91,8 @@ class Command(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        for param in self.params:
+            _name_value(param)
         own_flags = {flag for param in self.params for flag in param.opts}
         self.params += [
             option for option in common_options(hidden=True) if not own_flags & set(option.opts)
@@ -101,6 +103,16 @@ class Command(click.Command):
         with formatter.section("Examples"):
             formatter.write("".join(f"  {example}\n" for example in self.examples))
         super().format_epilog(ctx, formatter)
+
+
+def _name_value(param: click.Parameter) -> None:
+    """Give an option's value a name for people: N for a number, NAME for a text of --name."""
+    if not isinstance(param, click.Option) or param.metavar is not None or param.is_flag:
+        return
+    if isinstance(param.type, click.types.IntParamType | click.types.FloatParamType):
+        param.metavar = "N"
+    elif isinstance(param.type, click.types.StringParamType):
+        param.metavar = max(param.opts, key=len).lstrip("-").replace("-", "_").upper()
 
 
 class Duration(click.ParamType[float]):
@@ -149,7 +161,7 @@ def common_options(*, hidden: bool) -> list[click.Parameter]:
     config = click.Option(
         ["-c", "--config"],
         metavar="FILE",
-        help="The fleet table.  [default: $CCPROXY_CONFIG or ccproxy.toml]",
+        help="The table.  [default: $CCPROXY_CONFIG or ccproxy.toml]",
         expose_value=False,
         hidden=hidden,
         callback=_store("config"),

@@ -315,7 +315,7 @@ def listed_key_problem(listed: str) -> str:
         return "attributes without a key before them"
     if problem := _key_problem(secret.strip(), ""):
         return problem
-    seen: set[str] = set()
+    seen_names: set[str] = set()
     for part in attributes.split(";") if semicolon else ():
         name, equals, number = (piece.strip() for piece in part.partition("="))
         name = name.lower()
@@ -325,12 +325,12 @@ def listed_key_problem(listed: str) -> str:
         if name not in KEY_ATTRIBUTES:
             hint = did_you_mean(name, KEY_ATTRIBUTES)
             return f'the unknown attribute "{name}"{hint}: write ;priority=2 or ;weight=3'
-        if name in seen:
+        if name in seen_names:
             return f'the attribute "{name}" twice'
         most = KEY_ATTRIBUTES[name]
         if not re.fullmatch(r"[0-9]{1,3}", number) or not 1 <= int(number) <= most:
             return f'the attribute "{name}" without a whole number from 1 to {most}'
-        seen.add(name)
+        seen_names.add(name)
     return ""
 
 

@@ -26,15 +26,15 @@ def retirements(
     models: Iterable[str], card_of: Callable[[str], ModelCard], *, until: str
 ) -> list[Retirement]:
     """Return those of *models* that are retired or will be before the day *until*, YYYY-MM-DD."""
-    found = []
+    matches = []
     for model in dict.fromkeys(models):
         facts = card_of(model).facts
         if facts is None:
             continue
         is_near = bool(facts.retires) and facts.retires < until
         if is_near or (facts.status == "retired" and not facts.retires):
-            found.append(Retirement(model, facts.retires, facts.successor))
-    return found
+            matches.append(Retirement(model, facts.retires, facts.successor))
+    return matches
 
 
 def retirement_text(retirement: Retirement, *, today: str) -> str:

@@ -94,7 +94,7 @@ class _WrappedCommand:
 def _options(arguments: Sequence[str]) -> dict[str, str]:
     """Return the options with their values; others are ignored, as in a later version."""
     words = iter(arguments)
-    return {word: next(words, "") for word in words if word in OPTIONS}
+    return {argument: next(words, "") for argument in words if argument in OPTIONS}
 
 
 def _stdin() -> bytes:

@@ -127,8 +127,8 @@ def _ask(
     }
     states = []
     try:
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            ready, _, _ = select.select(list(waiting), [], [], left)
+        while waiting and (remaining := deadline - time.monotonic()) > 0:
+            ready, _, _ = select.select(list(waiting), [], [], remaining)
             for fd in ready:
                 connection, data = waiting[fd]
                 piece = _receive(connection)

@@ -180,8 +180,8 @@ class ControlSocket:
             case ClientSessionRequest():
                 return await client_session_state(self._worker, request)
             case InspectRequest(id=request_id):
-                found = self._worker.session.inspector.exchange(request_id)
-                return found or Refusal(error="the bodies of this request are not kept (INSPECT)")
+                result = self._worker.session.inspector.exchange(request_id)
+                return result or Refusal(error="the bodies of this request are not kept (INSPECT)")
             case ModelsRequest():
                 return await self._offered_models()
             case ReplayRequest(id=recording_id):
@@ -313,5 +313,5 @@ def _retiring(worker: Worker) -> tuple[RetiringModel, ...]:
     """Return the models of the tiers that are or soon will be retired."""
     until = time.strftime("%Y-%m-%d", time.gmtime(time.time() + NOTICE_DAYS * 86400))
     models = filter(None, worker.chooser.tiers().values())
-    found = retirements(models, worker.config.models.card, until=until)
-    return tuple(RetiringModel(**each._asdict()) for each in found)
+    result = retirements(models, worker.config.models.card, until=until)
+    return tuple(RetiringModel(**each._asdict()) for each in result)

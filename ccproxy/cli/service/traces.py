@@ -92,8 +92,8 @@ def traces_of(fleet: Fleet, name: str) -> Iterator[Trace]:
 
 def state_of(fleet: Fleet) -> list[Path]:
     """Return the files and folders of saved state and logs; other files there are not ccproxy's."""
-    found = [path for folder in (fleet.state, fleet.pids) for path in _inside(folder)]
-    return [*found, *(path for path in _inside(fleet.logs) if _LOG.search(path.name))]
+    state_files = [path for folder in (fleet.state, fleet.pids) for path in _inside(folder)]
+    return [*state_files, *(path for path in _inside(fleet.logs) if _LOG.search(path.name))]
 
 
 def delete_state(fleet: Fleet) -> None:

@@ -324,8 +324,8 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _user_rows(files: Sequence[SettingsFile]) -> tuple[Mapping[str, Any], ...]:
     """Return the picker rows that Claude Code would show: a project has none."""
-    shown = (file for file in reversed(files) if file.is_managed or file.is_user)
-    return next((file.picker_rows for file in shown if file.picker_rows), ())
+    user_files = (file for file in reversed(files) if file.is_managed or file.is_user)
+    return next((file.picker_rows for file in user_files if file.picker_rows), ())
 
 
 def _user_line(files: Sequence[SettingsFile]) -> Mapping[str, Any] | None:

@@ -42,7 +42,7 @@ def codex_overrides(
         overrides["model"] = json.dumps(model)
         if window := limits.windows.get(model):
             overrides["model_context_window"] = str(window)
-    return [word for name, value in overrides.items() for word in ("-c", f"{name}={value}")]
+    return [argument for name, value in overrides.items() for argument in ("-c", f"{name}={value}")]
 
 
 def codex_environment(session: Session, environ: Mapping[str, str]) -> dict[str, str]:

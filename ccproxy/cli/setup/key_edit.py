@@ -32,8 +32,8 @@ def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
         raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, and paste it there")
     present = _present_keys(entry)
     entered = paste_keys() if sys.stdin.isatty() else parse_keys(sys.stdin, "stdin")
-    known = set(map(secret_of, present))
-    added = [key for key in dict.fromkeys(entered) if secret_of(key) not in known]
+    present_secrets = set(map(secret_of, present))
+    added = [key for key in dict.fromkeys(entered) if secret_of(key) not in present_secrets]
     repeated = len(entered) - len(added)
     if repeated:
         notify(options, f"Already in the file: {counted(repeated, 'key')}.")

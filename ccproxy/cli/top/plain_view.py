@@ -36,13 +36,13 @@ def refresh(view: SnapshotSource, *, interval: float, wait: Wait = time.sleep) -
 
 def speak(view: SnapshotSource, *, interval: float, wait: Wait = time.sleep) -> None:
     """Print sentences: the whole fleet first, then only what has changed."""
-    said: dict[str, str] = {}
+    spoken_texts: dict[str, str] = {}
     while True:
         snapshot = view.snapshot()
         for name, text in sentences(snapshot):
-            if said.get(name) != text:
+            if spoken_texts.get(name) != text:
                 show(text)
-                said[name] = text
+                spoken_texts[name] = text
         wait(interval)
 
 

@@ -131,13 +131,13 @@ def summary(snapshot: Snapshot) -> str:
     rows = snapshot.rows
     ready = sum(row.state == "ready" for row in rows)
     costs = [one.known_cost for one in snapshot.today.values()]
-    known = [cost for cost in costs if cost is not None]
+    known_costs = [cost for cost in costs if cost is not None]
     parts = [
         f"{ready} of {len(rows)} ready",
         f"{sum(row.traffic.requests_per_minute for row in rows)} req/min",
         f"{short_count(sum(row.traffic.output_tokens_per_s for row in rows))} tok/s",
         f"{sum(row.in_flight for row in rows)} running",
-        f"{format_dollars(sum(known) if known else None)} today",
+        f"{format_dollars(sum(known_costs) if known_costs else None)} today",
     ]
     return "  ·  ".join(parts)
 

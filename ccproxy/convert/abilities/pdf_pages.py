@@ -41,8 +41,8 @@ def pdf_blocks(document: Content, read: PdfPages, *, shows_pictures: bool) -> li
         if is_shown:
             source = {"type": "base64", "media_type": "image/png", "data": page.image}
             blocks.append({"type": "image", "source": source})
-    left = read.total - len(read.pages)
-    rest = f"; the last {left} pages are left out" if left else ""
+    remaining_pages = read.total - len(read.pages)
+    rest = f"; the last {remaining_pages} pages are left out" if remaining_pages else ""
     return [*blocks, _text(f"[End of {name}{rest}]")]
 
 

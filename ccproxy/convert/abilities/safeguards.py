@@ -123,14 +123,14 @@ def transcript(messages: Sequence[Message]) -> str:
         return ""
     first, rest = lines[0], lines[1:]
     room = MAX_TRANSCRIPT - len(first)
-    kept: list[str] = []
+    last_lines: list[str] = []
     for line in reversed(rest):
         room -= len(line) + 1
         if room < 0:
-            kept.append("…")
+            last_lines.append("…")
             break
-        kept.append(line)
-    return "\n".join([first, *reversed(kept)])
+        last_lines.append(line)
+    return "\n".join([first, *reversed(last_lines)])
 
 
 def _lines(message: Message) -> Iterator[str]:
@@ -163,12 +163,12 @@ def read_verdicts(
     )
     text = "\n".join(str(each.get("text")) for each in blocks if each.get("type") == "text")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    found = [_VERDICT.fullmatch(line) for line in lines]
-    numbers = [int(match[1]) for match in found if match is not None]
+    verdict_lines = [_VERDICT.fullmatch(line) for line in lines]
+    numbers = [int(match[1]) for match in verdict_lines if match is not None]
     # Each call has exactly one line, and there is nothing else.
-    if None in found or sorted(numbers) != list(range(1, len(calls) + 1)):
+    if None in verdict_lines or sorted(numbers) != list(range(1, len(calls) + 1)):
         return unavailable(calls, "error")
-    by_number = {int(match[1]): match for match in found if match is not None}
+    by_number = {int(match[1]): match for match in verdict_lines if match is not None}
     return {each.id: _result(by_number[number]) for number, each in enumerate(calls, 1)}
 
 

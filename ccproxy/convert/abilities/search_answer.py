@@ -101,9 +101,9 @@ def found_text(content: object) -> str:
     return "\n".join(lines) or NO_RESULTS
 
 
-def _found_line(found: Content) -> str:
-    line = f"{found.get('title') or ''} ({found.get('url') or ''})"
-    text = _unpacked(found.get("encrypted_content"))
+def _found_line(search_result: Content) -> str:
+    line = f"{search_result.get('title') or ''} ({search_result.get('url') or ''})"
+    text = _unpacked(search_result.get("encrypted_content"))
     return f"{line}\n{text}" if text else line
 
 

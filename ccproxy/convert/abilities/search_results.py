@@ -115,13 +115,15 @@ def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> Searc
         if code not in backend.ok_codes:
             return failed(f"{backend.title} answered with code {_clean(str(code), 100)}")
     results = _linked(answer, backend) if backend.text_with_links else _listed(answer, backend)
-    kept = _distinct(
+    unique_results = _distinct(
         each for each in results if _is_plain_link(each.url) and _is_admitted(each, backend, tool)
     )
-    summary = _first_texts(answer, backend.summary or backend.text_with_links) if kept else ""
+    summary = (
+        _first_texts(answer, backend.summary or backend.text_with_links) if unique_results else ""
+    )
     if backend.summary and (tool.blocked_domains or tool.allowed_domains):
         summary = ""  # it may be about results that are not allowed
-    return SearchOutcome(results=kept, summary=summary)
+    return SearchOutcome(results=unique_results, summary=summary)
 
 
 def failed(reason: str, *, code: str = "unavailable") -> SearchOutcome:
@@ -149,13 +151,13 @@ def refused(backend: SearchBackend, status: int) -> SearchOutcome:
 
 def _listed(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
     for path in backend.results:
-        for found in _walk(answer, path):
-            if isinstance(found, dict) and (url := _first(found, backend.link)):
+        for item in _walk(answer, path):
+            if isinstance(item, dict) and (url := _first(item, backend.link)):
                 yield SearchResult(
                     url=url,
-                    title=_clean(_first(found, backend.heading), 300) or url,
-                    text=_clean(_first(found, backend.text), MAX_TEXT),
-                    date=_clean(_first(found, backend.date), 40) or None,
+                    title=_clean(_first(item, backend.heading), 300) or url,
+                    text=_clean(_first(item, backend.text), MAX_TEXT),
+                    date=_clean(_first(item, backend.date), 40) or None,
                 )
 
 
@@ -169,19 +171,19 @@ def _linked(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
 
 def _distinct(results: Iterator[SearchResult]) -> tuple[SearchResult, ...]:
     """Return the first results, each link once, within the limit of all texts."""
-    kept: dict[str, SearchResult] = {}
+    unique_results: dict[str, SearchResult] = {}
     room = MAX_TOTAL
     for result in results:
-        if result.url in kept:
+        if result.url in unique_results:
             continue
         text = result.text[:room]
         room -= len(text)
-        kept[result.url] = SearchResult(
+        unique_results[result.url] = SearchResult(
             url=result.url, title=result.title, text=text, date=result.date
         )
-        if len(kept) == MAX_RESULTS:
+        if len(unique_results) == MAX_RESULTS:
             break
-    return tuple(kept.values())
+    return tuple(unique_results.values())
 
 
 def _is_admitted(result: SearchResult, backend: SearchBackend, tool: SearchTool) -> bool:
@@ -208,9 +210,9 @@ def _first_texts(answer: object, paths: tuple[str, ...]) -> str:
     return ""
 
 
-def _first(found: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """Return the first text under *names*."""
-    values = (value for name in names for value in _walk(found, name))
+    values = (value for name in names for value in _walk(item, name))
     return next((value for value in values if isinstance(value, str) and value.strip()), "")
 
 

@@ -79,14 +79,14 @@ def search_tool(tools: Raw) -> tuple[SearchTool, bool] | None:
 
 def without_search(tools: Raw, function: Raw | None) -> list[Raw]:
     """Return *tools* with *function* in place of the search, or without it."""
-    kept: list[Raw] = []
+    remaining_tools: list[Raw] = []
     for raw in _RAW_TOOLS.decode(tools):
         if not msgspec.json.decode(raw, type=_Typed).type.startswith(SEARCH_TYPE):
-            kept.append(raw)
+            remaining_tools.append(raw)
         elif function is not None:
-            kept.append(function)
+            remaining_tools.append(function)
             function = None
-    return kept
+    return remaining_tools
 
 
 def side_query(request: MessagesRequest) -> str | None:

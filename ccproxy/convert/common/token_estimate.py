@@ -241,8 +241,8 @@ def _media_tokens(message: Message, weights: Weights, sees_images: bool) -> floa
     size = len(memoryview(content))
     if message.role != "user" or size <= _SHORT_MESSAGE or BASE64 not in bytes(content):
         return 0.0
-    for index, (cached, seen, used, tokens) in enumerate(_measured):
-        if cached == content and seen is sees_images and used is weights:
+    for index, (cached, counts_images, used, tokens) in enumerate(_measured):
+        if cached == content and counts_images is sees_images and used is weights:
             _measured.insert(0, _measured.pop(index))
             return tokens
     tokens = _difference(content, weights, sees_images, depth=0)

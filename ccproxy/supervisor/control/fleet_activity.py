@@ -222,12 +222,12 @@ def changes(before: Row | None, now: Row, *, at: float) -> Iterable[ActivityEven
 
 def _running_workers(fleet: Fleet, labels: Collection[str] | None) -> list[WorkerRecord]:
     """Return the records of running workers, also of those that are being replaced."""
-    wanted = None if labels is None else {label.lower() for label in labels}
+    lower_labels = None if labels is None else {label.lower() for label in labels}
     return [
         record
         for _, record in RecordFolder(fleet.pids).read()
         if record is not None
         and record.belongs_to(fleet.home)
-        and (wanted is None or record.spec.label.lower() in wanted)
+        and (lower_labels is None or record.spec.label.lower() in lower_labels)
         and record.identity.is_alive()
     ]

@@ -272,7 +272,7 @@ class LocalHost:
             "--index": slot.index,
             "--workers": spec.workers,
         }
-        arguments = [str(word) for option in options.items() for word in option]
+        arguments = [str(argument) for option in options.items() for argument in option]
         listen_fd = self.listeners.fileno(spec.address)
         prepare_folder(control)
         with open_crash_file(crash_path(self._fleet.logs, spec.label, slot.index)) as out:

@@ -139,8 +139,8 @@ async def _whole(request: ClientRequest, added: Assistance) -> bytes:
         await source.pump(keep)
     stream = b"".join(pieces)
     events = sse.Decoder(limit=max(sse.LIMIT, len(stream))).feed(stream)
-    sent = (msgspec.json.decode(event.data) for event in events)
-    return msgspec.json.encode(fold(event for event in sent if event["type"] != "ping"))
+    decoded = (msgspec.json.decode(event.data) for event in events)
+    return msgspec.json.encode(fold(event for event in decoded if event["type"] != "ping"))
 
 
 def _streamed(body: bytes) -> bytes:

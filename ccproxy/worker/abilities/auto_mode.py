@@ -69,8 +69,8 @@ class Judged:
         """Pass the answer to *take*, then judge its calls; resumes where *take* wanted no more."""
 
         def feed(data: bytes) -> bool:
-            passed = self._stream.feed(data)
-            return take(passed) if passed else True
+            output = self._stream.feed(data)
+            return take(output) if output else True
 
         if not await self._source.pump(feed):
             return False

@@ -44,13 +44,13 @@ class PdfTexts:
     async def pages(self, data: str) -> PdfPages:
         """Return the pages of a PDF in base64; a failure is an error in the result."""
         key = digest(data)
-        if (kept := self._kept.pop(key, None)) is None:
+        if (pages := self._kept.pop(key, None)) is None:
             async with self._turn:
-                kept = await _read(data)
-        self._kept[key] = kept
+                pages = await _read(data)
+        self._kept[key] = pages
         while len(self._kept) > KEPT_FILES:
             del self._kept[next(iter(self._kept))]
-        return kept
+        return pages
 
 
 async def _read(data: str) -> PdfPages:

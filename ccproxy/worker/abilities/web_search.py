@@ -161,8 +161,8 @@ class SearchRounds:
         loop = self._loop
 
         def feed(data: bytes) -> bool:
-            sent = loop.feed(data)
-            return take(sent) if sent else True
+            output = loop.feed(data)
+            return take(output) if output else True
 
         while True:
             model = self._round = self._round or model_rounds(self._request, loop.body)

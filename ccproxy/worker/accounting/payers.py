@@ -91,8 +91,8 @@ class Payers:
                 accounts, name = user
                 label = self._config.label
                 shares += accounts.reserve(name, label=label, model=model, size=size)
-            elif payer and (found := self._find(payer)) is not None:
-                guard, account = found
+            elif payer and (match := self._find(payer)) is not None:
+                guard, account = match
                 shares.append((guard, guard.reserve(account, model=model, size=size)))
         except Problem:
             settle(shares, None)
@@ -141,13 +141,13 @@ class Payers:
         if config is None or len(fields) != _FIELDS:
             return None
         _, name, client_id, who = fields
-        known = self._others.get(config.label)
-        if known is None or known[0] is not config:
+        entry = self._others.get(config.label)
+        if entry is None or entry[0] is not config:
             clients = tuple(budget for budget in config.budgets if budget.client)
             guard = self._open(replace(config, budgets=clients))
-            known = self._others[config.label] = (config, guard)
-        account = known[1].client_by_id(client_id, name=name, who=who)
-        return None if account is None else (known[1], account)
+            entry = self._others[config.label] = (config, guard)
+        account = entry[1].client_by_id(client_id, name=name, who=who)
+        return None if account is None else (entry[1], account)
 
     def _open(self, config: WorkerConfig) -> BudgetGuard:
         ledger = self._ledger(f"{config.label.lower()}.budgets")

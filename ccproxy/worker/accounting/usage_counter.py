@@ -57,8 +57,8 @@ class UsageCounter:
     ) -> float | None:
         """Return the cost in dollars of a request sent at *at*; None if the price is unknown."""
         price = self._price(model)
-        sent = self._wall() if at is None else at
-        return None if price is None else price.cost(usage, at=sent)
+        sent_at = self._wall() if at is None else at
+        return None if price is None else price.cost(usage, at=sent_at)
 
     def close(self) -> None:
         """Write what is pending; blocks until it is written."""

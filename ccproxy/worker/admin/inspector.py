@@ -85,12 +85,12 @@ class Inspector:
         self._end_inspection()
         for note in reversed(self._notes):
             if isinstance(note, AccessRecord) and note.request_id == request_id and note.held:
-                kept = note.bodies or Bodies()
-                sizes = len(kept.request), len(kept.sent), len(kept.response)
+                bodies = note.bodies or Bodies()
+                sizes = len(bodies.request), len(bodies.sent), len(bodies.response)
                 return InspectReply(
-                    request=self._readable(kept.request),
-                    sent=self._readable(kept.sent),
-                    response=self._readable(kept.response),
+                    request=self._readable(bodies.request),
+                    sent=self._readable(bodies.sent),
+                    response=self._readable(bodies.response),
                     is_cut=MAX_HELD_BODY in sizes,
                 )
         return None

@@ -30,8 +30,8 @@ async def offered_models(config: WorkerConfig, key: str) -> list[str]:
     """
     headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
     is_direct = config.api == "messages"
-    sent = headers.direct(key, ()) if is_direct else headers.chat(key, stream=False)
-    body = await small_answer(config, config.models_url(), sent, most=MAX_BYTES)
+    request_headers = headers.direct(key, ()) if is_direct else headers.chat(key, stream=False)
+    body = await small_answer(config, config.models_url(), request_headers, most=MAX_BYTES)
     try:
         models = msgspec.json.decode(body, type=_Models).data
     except msgspec.DecodeError as error:

@@ -68,8 +68,8 @@ def doctor(
         show(redact(_report(scene, results)))
     else:
         _print(results, redact, verbose=options.verbose)
-    failed = any(result.finding.level is Level.FAIL for result in results)
-    raise SystemExit(1 if failed else 0)
+    has_failed = any(result.finding.level is Level.FAIL for result in results)
+    raise SystemExit(1 if has_failed else 0)
 
 
 def _repair(options: Options, results: Sequence[CheckedFinding]) -> bool:
@@ -101,8 +101,8 @@ def _print(results: Sequence[CheckedFinding], redact: Redact, *, verbose: bool) 
         if finding.fix:
             show(callable_here(f"        fix: {redact(printable(finding.fix))}"))
     counts = counts_of(results)
-    passed, warnings, failed = counts["ok"], counts["warn"], counts["fail"]
-    show(f"{passed} passed, {counted(warnings, 'warning')}, {failed} failed")
+    successes, warnings, failures = counts["ok"], counts["warn"], counts["fail"]
+    show(f"{successes} passed, {counted(warnings, 'warning')}, {failures} failed")
     if any(finding.repair for _, finding in results):
         show(callable_here("To apply the safe fixes:  ccproxy doctor --fix"))
 

@@ -34,7 +34,7 @@ def events(
     options: Options, labels: tuple[str, ...], *, types: tuple[str, ...], count: int | None
 ) -> None:
     """
-    Print the events of the proxies named by LABEL, or of all proxies, until it is interrupted.
+    Print the events of the proxies named by LABEL, or of all proxies, until interrupted.
 
     Each line is a JSON object: a request began or ended, a key was refused or changed, an entry
     changed its state, a switch was set. docs/events.md describes the fields. The state of each

@@ -51,10 +51,10 @@ def models(
     """
     Show what is known about the models of LABEL, or of every proxy.
 
-    Window, output limit, input, effort words, dialect, price and retirement come from the catalogue
-    of this release, or from a newer one that --update has installed for this user. --online asks
-    the provider, through the running proxy, and shows the difference. Retired models are shown
-    with -v.
+    Window, output limit, input, effort levels, dialect, price and retirement come from the
+    catalogue of this release, or from a newer one that --update has installed for this user.
+    --online asks the provider, through the running proxy, and shows the difference. Retired models
+    are shown with -v.
     """
     if file is not None or resets:
         if label or online or as_json or (file is not None and resets):
@@ -82,8 +82,8 @@ def _show(options: Options, label: str | None, *, online: bool, as_json: bool) -
     for name in labels:
         if (config := checked.workers.get(name)) is None:
             continue
-        offered = offered_models(fleet, name) if online else None
-        rows = model_rows(config, offered)
+        provider_models = offered_models(fleet, name) if online else None
+        rows = model_rows(config, provider_models)
         extra = difference(rows) if online else {}
         proxy = {"label": name, "provider": config.provider, **extra}
         reports.append({**proxy, "models": [row.as_json() for row in rows]})
@@ -118,11 +118,11 @@ def _update(file: Path, options: Options, *, yes: bool) -> None:
 
     new = read_refreshed(file)
     lines = [*differences(new)]
-    shown = lines if options.verbose else lines[:MAX_DIFFERENCES]
-    for line in shown:
+    visible_lines = lines if options.verbose else lines[:MAX_DIFFERENCES]
+    for line in visible_lines:
         show(printable(line))
-    if len(lines) > len(shown):
-        show(f"… and {len(lines) - len(shown)} more (-v)")
+    if len(lines) > len(visible_lines):
+        show(f"… and {len(lines) - len(visible_lines)} more (-v)")
     show(f"{counted(len(lines), 'difference')} in the catalogue of {new.date}")
     if not yes and not click.confirm("Install it?"):
         raise click.Abort

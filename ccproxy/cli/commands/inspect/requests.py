@@ -69,7 +69,13 @@ class _Choice:
 @click.option("--failed", is_flag=True, help="Only requests that ended with an error.")
 @click.option("--slow", is_flag=True, help="Only requests whose answer began after 10 s.")
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0, ALL), default=DEFAULT_COUNT, show_default=True
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(0, ALL),
+    default=DEFAULT_COUNT,
+    show_default=True,
+    help="The number of requests to show.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/events.md).")
 @click.pass_obj
@@ -152,7 +158,7 @@ def _follow(choice: _Choice, *, as_json: bool) -> None:
     with closing(FleetWatch(choice.fleet, choice.labels)) as watch:
         watch.next_events(0)  # connect first, so that no request is missed in between
         finished = recent_requests(choice.fleet, choice.labels, choice.request).finished
-        known = {(one.id, one.label) for one in finished}
+        finished_ids = {(one.id, one.label) for one in finished}
         if not as_json:
             show(aligned_head(columns()))
 
@@ -166,7 +172,11 @@ def _follow(choice: _Choice, *, as_json: bool) -> None:
             print_line(one)
         for event in watch:
             ended = event.request if event.event == "request.finished" else None
-            if ended is not None and (ended.id, ended.label) not in known and choice.matches(ended):
+            if (
+                ended is not None
+                and (ended.id, ended.label) not in finished_ids
+                and choice.matches(ended)
+            ):
                 print_line(ended)
 
 

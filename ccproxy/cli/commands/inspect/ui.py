@@ -19,7 +19,12 @@ from ccproxy.config.locations import find_config
         "ccproxy ui --port 8700",
     ],
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free port]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="The port of the page.  [default: a free port]",
+)
 @click.option("--no-open", is_flag=True, help="Print the link only; do not open a browser.")
 @click.pass_obj
 def ui(options: Options, *, port: int, no_open: bool) -> None:

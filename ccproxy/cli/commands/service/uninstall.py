@@ -1,4 +1,4 @@
-"""Remove services, cron lines and, if asked to, saved state."""
+"""Remove services, cron lines and, if asked, saved state."""
 
 from __future__ import annotations
 

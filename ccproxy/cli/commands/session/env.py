@@ -39,7 +39,7 @@ _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a
     ],
 )
 @click.argument("label", required=False, shell_complete=complete_label)
-@click.option("--shell", type=click.Choice(SHELLS), help="The shell's syntax. Default: $SHELL.")
+@click.option("--shell", type=click.Choice(SHELLS), help="The shell's syntax.  [default: $SHELL]")
 @click.option("--unset", is_flag=True, help="Unset every variable that ccproxy env sets.")
 @click.option("--show", "reveal", is_flag=True, help="Show the token even on a terminal.")
 @click.option("--for", "program", type=click.Choice(PROGRAMS), help="Another program.")

@@ -1,4 +1,4 @@
-"""Install ccproxy's status line in Claude Code, or print it."""
+"""Install Claude Code's status line, or print it."""
 
 from __future__ import annotations
 

@@ -145,8 +145,8 @@ class _Change:
 def _no_file() -> UsageError:
     from ccproxy.cli.importers.source import KNOWN_FILES
 
-    found = [name for name in KNOWN_FILES if Path(name).expanduser().is_file()]
-    names = [f"ccproxy import {name}" for name in found] or ["ccproxy import FILE"]
+    existing_files = [name for name in KNOWN_FILES if Path(name).expanduser().is_file()]
+    names = [f"ccproxy import {name}" for name in existing_files] or ["ccproxy import FILE"]
     return UsageError(f"no file to import\n  fix: {', or '.join(names)}")
 
 
@@ -165,9 +165,9 @@ def _env_file(fleet: Fleet, proxy: ImportedProxy) -> Path:
 
 def _exists(fleet: Fleet, proxy: ImportedProxy) -> bool:
     """Return True, and report it, if an entry has the same provider and model."""
-    wanted = _identity(proxy.settings)
+    identity = _identity(proxy.settings)
     for entry in fleet.entries:
-        if _identity(_values_of(entry)) == wanted:
+        if _identity(_values_of(entry)) == identity:
             show(f"{printable(proxy.name)} already exists as {entry.label}")
             return True
     return False

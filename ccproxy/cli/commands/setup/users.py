@@ -1,4 +1,4 @@
-"""Add, list, renew and revoke the users of a team's gateway."""
+"""Add, list, renew and revoke users of a team's gateway."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ _HEADER = """\
 @click.argument("name", required=False)
 @click.option("--role", default="", help="The role of the new user, a [roles.…] of the file.")
 @click.option("--email", default="", help="Shown to the user at the sign-in.")
-@click.option("--file", type=click.Path(path_type=Path), help="[default: users.toml of the fleet]")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    help="The file of the users.  [default: users.toml of the fleet]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def users(
