@@ -23,13 +23,19 @@ BINARY = shutil.which("redis-server")
 class RedisServer:
     """A redis-server at a unix socket, or at a port, without files."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *options: str, port: int = 0, config: Path | None = None
+    ) -> None:
+        """With *config* it is a Sentinel."""
         if BINARY is None:
             pytest.skip("redis-server is not installed")
         self.path = folder / "redis.sock"
         self.port = port
         self._command = [BINARY, "--port", str(port), "--unixsocket", str(self.path)]
         self._command += ["--save", "", "--appendonly", "no", "--dir", str(folder), *options]
+        if config is not None:
+            self._command = [BINARY, str(config), "--sentinel", "--unixsocket", str(self.path)]
+        self._alive = b"+PONG\r\n"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -44,6 +50,11 @@ class RedisServer:
             assert self.process.poll() is None, "redis-server has ended"
             time.sleep(0.005)
         return self
+
+    def start_locked(self) -> RedisServer:
+        """Start a server whose options demand a password."""
+        self._alive = b"-NOAUTH"
+        return self.start()
 
     def stop(self) -> None:
         """Kill it; what it knew is lost."""
@@ -63,7 +74,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         with suppress(OSError):
-            return self.ask("PING") == b"+PONG\r\n"
+            return self.ask("PING").startswith(self._alive)
         return False
 
 
