@@ -102,6 +102,42 @@ def test_forms_of_history(name):
     assert measure(QuirkyProvider(quirks).answer)[0]["history"] == name
 
 
+def test_no_structured_output():
+    quirks = Quirks(response_format="none")
+    assert measure(QuirkyProvider(quirks).answer)[0]["response_format"] == "none"
+
+
+def test_what_no_form_satisfies_is_not_measured():
+    """A server that refuses every stop sequence but no field, every id, and every prefill."""
+
+    def answer(body):
+        is_odd = len(body.get("stop", ())) > 0 and body["stop"] != ["~~1"]
+        calls = any(message.get("tool_calls") for message in body["messages"])
+        starts = body["messages"][-1]["role"] == "assistant"
+        usage = {"completion_tokens_details": {"reasoning_tokens": 5}}
+        return Outcome(accepted=not (is_odd or calls or starts), usage=usage)
+
+    measured, _ = measure(answer)
+    assert not {"max_stops", "tool_ids", "prefill", "usage_without_reasoning"} & measured.keys()
+
+
+def test_usage_without_a_count():
+    """Reasoning whose usage does not tell the written tokens."""
+    provider = QuirkyProvider(Quirks(reasoning="effort", efforts=("none", "low")))
+
+    def answer(body):
+        outcome = provider.answer(body)
+        return Outcome(accepted=outcome.accepted, message=outcome.message)
+
+    assert "usage_without_reasoning" not in measure(answer)[0]
+
+
+def test_a_model_whose_messages_never_follow_each_other():
+    measured, _ = measure(lambda body: Outcome(accepted=len(body["messages"]) == 1))
+    assert measured["merge_user_messages"]
+    assert "system_messages" not in measured
+
+
 def test_there_are_enough_profiles():
     assert len(PROFILES) >= 25
 
