@@ -1,4 +1,4 @@
-"""Print the settings that point this shell, or another program, at a provider."""
+"""Print the settings that point a program at a provider."""
 
 from __future__ import annotations
 
