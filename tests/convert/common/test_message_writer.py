@@ -355,3 +355,19 @@ def test_the_grammar_holds_whatever_is_written(steps):
         shown_text = "".join(block[kind] for block in content if block["type"] == kind)
         assert whole.startswith(shown_text)
         assert whole[len(shown_text) :].strip() == ""
+
+
+def test_omitted_thinking_returns_in_the_signature_only():
+    message = played(lambda made: made.write("thinking", "Hm"), omit_thinking=True)
+    (block,) = message["content"]
+    assert block["thinking"] == ""
+    assert "Hm" in carried(block).values()
+
+
+def test_hidden_thinking_carries_nothing():
+    def write(made):
+        made.carry("name", "value")
+        made.queue_details([SEALED])
+        made.write("text", "Hi")
+
+    assert [block["type"] for block in played(write, hide_thinking=True)["content"]] == ["text"]

@@ -262,3 +262,17 @@ def test_the_last_bodies_are_cached():
     for number in (*range(6), 5, 0):
         scans.scan(bodies[number])
     assert sizes[6:] == [200], "the last body is cached, and the first one no longer"
+
+
+def test_an_escape_at_the_border_of_what_differs_is_scanned_anew():
+    cache = ScanCache()
+    for text_ in ("a\\nb", "a\\tb", 'a\\"b', "ab"):
+        body = encode(request(user(text_)))
+        assert cache.scan(body) == scan_body(body)
+
+
+def test_a_cleared_cache_converts_everything_again():
+    cache = ConversationCache()
+    before = outcome_of(TURNS, cache)
+    cache.clear()
+    assert outcome_of(TURNS, cache) == before
