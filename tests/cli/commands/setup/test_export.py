@@ -1,0 +1,47 @@
+"""`ccproxy export`: the fleet as files for containers, without its secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import KIMI, write_env
+
+yaml = pytest.importorskip("yaml")
+
+
+@pytest.mark.parametrize("form", ["compose", "helm"])
+def test_no_secret_is_printed(ccproxy, home, form):
+    more = "CUSTOM_HEADER_X_AUTH=hidden\nREDIS_URL=redis://:hidden@redis:6379\n"
+    write_env(home, "kimi", f"{KIMI}{more}ANTHROPIC_API_KEY=ccp_hidden_0123456789\n")
+    done = ccproxy("export", form)
+    assert done.exit_code == 0, done.stderr
+    for secret in ("hidden", "sk-"):
+        assert secret not in done.stdout + done.stderr
+    assert list(yaml.safe_load(done.stdout)) == (
+        ["services", "volumes"] if form == "compose" else ["entries"]
+    )
+
+
+def test_compose_refers_to_the_env_files(ccproxy, home):
+    services = yaml.safe_load(ccproxy("export", "compose").stdout)["services"]
+    assert list(services) == ["kimi-k2", "glm-4-6"]
+    assert services["kimi-k2"]["env_file"] == [str(home / "envs/kimi.env")]
+    assert services["kimi-k2"]["ports"] == ["127.0.0.1:18081:8080"]
+
+
+def test_helm_has_plain_settings_and_the_name_of_a_secret(ccproxy, home):
+    write_env(home, "kimi", f'{KIMI}HOST=0.0.0.0\nUSERS=users.toml\nKEY_MAX_IN_FLIGHT="8"\n')
+    (home / "envs/users.toml").write_text("")
+    done = ccproxy("export", "helm", "kimi")
+    assert yaml.safe_load(done.stdout) == {
+        "entries": {
+            "kimi-k2": {
+                "existingSecret": "ccproxy-kimi-k2",
+                "env": {"PROVIDER": "kimi", "KEY_MAX_IN_FLIGHT": "8"},
+            }
+        }
+    }
+    assert "kubectl create secret generic ccproxy-kimi-k2 --from-literal=PROVIDER_API_KEY=…" in (
+        done.stderr
+    )
+    assert "USERS names a file" in done.stderr
