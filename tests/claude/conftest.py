@@ -38,7 +38,13 @@ async def home(tmp_path) -> AsyncIterator[FleetHome]:
 
 
 @pytest.fixture
-async def claude(claude_binary, home, provider, tmp_path) -> AsyncIterator[Claude]:
+def api() -> str:
+    """The API of the scripted provider of `claude`."""
+    return "chat"
+
+
+@pytest.fixture
+async def claude(api, claude_binary, home, provider, tmp_path) -> AsyncIterator[Claude]:
     """
     Claude Code on a started proxy in front of the scripted provider.
 
@@ -46,6 +52,7 @@ async def claude(claude_binary, home, provider, tmp_path) -> AsyncIterator[Claud
     """
     home.write(
         kimi={
+            "PROVIDER_API": api,
             "PROVIDER_BASE_URL": provider.url,
             "PROVIDER_API_KEY": "sk-upstream-1",
             "BIG_MODEL": "big",
@@ -55,7 +62,9 @@ async def claude(claude_binary, home, provider, tmp_path) -> AsyncIterator[Claud
     )
     yield await on_proxy("kimi", home, claude_binary, tmp_path)
     for call in provider.calls:
-        assert violations(call.json, tolerated=REASONING) == [], f"request {call.number}"
+        assert call.path == {"chat": "/v1/chat/completions", "responses": "/v1/responses"}[api]
+        if api == "chat":
+            assert violations(call.json, tolerated=REASONING) == [], f"request {call.number}"
 
 
 @pytest.fixture

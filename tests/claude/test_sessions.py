@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import struct
 import sys
 import zlib
@@ -26,8 +27,22 @@ def bash(command: str, call_id: str = "call_1") -> dict[str, Any]:
     return tool_call("Bash", {"command": command}, call_id=call_id)
 
 
+@pytest.fixture(params=["chat", "responses"])
+def api(request) -> str:
+    return request.param
+
+
+def conversation(call: Call) -> list[dict[str, Any]]:
+    """Return the messages of Chat Completions, or the items of the Responses API."""
+    return call.json["messages"] if "messages" in call.json else call.json["input"]
+
+
 def messages(call: Call, role: str) -> list[dict[str, Any]]:
-    return [message for message in call.json["messages"] if message["role"] == role]
+    return [message for message in conversation(call) if message.get("role") == role]
+
+
+def tool_names(call: Call) -> list[str]:
+    return [tool.get("function", tool)["name"] for tool in call.json["tools"]]
 
 
 def text_of(message: dict[str, Any]) -> str:
@@ -38,7 +53,13 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def results(call: Call) -> dict[str, str]:
-    return {message["tool_call_id"]: text_of(message) for message in messages(call, "tool")}
+    if "messages" in call.json:
+        return {message["tool_call_id"]: text_of(message) for message in messages(call, "tool")}
+    return {
+        item["call_id"]: text_of({"content": item["output"]})
+        for item in conversation(call)
+        if item["type"] == "function_call_output"
+    }
 
 
 # The demo model: what a newcomer tries.
@@ -100,7 +121,7 @@ async def test_a_session_of_many_tools(claude, provider):
     assert "hi-42" in results(provider.calls[1])["call_1"]
     assert len(provider.calls) == 5
     for earlier, later in zip(provider.calls, provider.calls[1:], strict=False):
-        before, after = earlier.json["messages"], later.json["messages"]
+        before, after = conversation(earlier), conversation(later)
         assert after[: len(before)] == before, "what was sent once must not change: it is cached"
         assert later.json["tools"] == earlier.json["tools"]
 
@@ -117,6 +138,7 @@ async def test_calls_at_once_are_all_run_and_answered(claude, provider):
     assert "three" in answered["call_3"]
 
 
+@pytest.mark.parametrize("api", ["chat"])
 async def test_interleaved_fragments_of_two_calls_are_kept_apart(claude, provider):
     def fragment(index: int, text: str, **head: Any) -> dict[str, Any]:
         call = {"index": index, **head, "function": {"arguments": text}}
@@ -148,16 +170,11 @@ async def test_a_picture_reaches_the_provider_as_a_picture(claude, provider):
     provider.script(completion(tool_calls=[read]), completion("It is red."))
     session = await claude.run("Look at red.png")
     session.expect("It is red.")
-    (url,) = [
-        part["image_url"]["url"]
-        for message in messages(provider.calls[1], "user")
-        for part in message["content"]
-        if not isinstance(message["content"], str) and part["type"] == "image_url"
-    ]
+    (url,) = re.findall(r'"(data:image/[^"]+)"', json.dumps(provider.calls[1].json))
     head, _, data = url.partition(",")
     assert head.startswith("data:image/")
     assert base64.b64decode(data)
-    everything = "\n".join(map(text_of, provider.calls[1].json["messages"]))
+    everything = "\n".join(map(text_of, conversation(provider.calls[1])))
     assert data not in everything, "the picture must not be sent as text as well"
 
 
@@ -178,7 +195,7 @@ async def test_a_tool_that_is_found_by_search_can_be_used(claude, provider):
     """ToolSearch answers with references; the tool's schema comes with the next turn."""
 
     def script(call: Call) -> Answer:
-        names = [tool["function"]["name"] for tool in call.json["tools"]]
+        names = tool_names(call)
         done = list(results(call))
         if "call_list" in done:
             return completion("Listed.")
@@ -209,8 +226,7 @@ async def test_a_subagent_has_a_conversation_of_its_own(claude, provider):
             return completion("I counted 7 files.")
         if any("7 files" in text for text in answered.values()):
             return completion("There are seven.")
-        names = {tool["function"]["name"] for tool in call.json["tools"]}
-        (name,) = names & {"Agent", "Task"}
+        (name,) = {*tool_names(call)} & {"Agent", "Task"}
         return completion(tool_calls=[tool_call(name, {**task, "run_in_background": False})])
 
     provider.script(script)
