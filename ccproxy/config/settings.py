@@ -262,7 +262,7 @@ MAX_TOOLS = Setting(
     name="MAX_TOOLS",
     parse=parsers.tools,
     default=None,
-    meaning="the most tools of a request, at least 8; the model searches for the others",
+    meaning="maximum tools in a request, at least 8; the model searches for the others",
     example="40",
     source="the provider's limit",
 )
@@ -317,7 +317,7 @@ FALLBACK_HOLD = Setting(
     parse=parsers.seconds_or_never,
     default=600.0,
     meaning="seconds that a session stays with the fallback that has answered it for 5 minutes, "
-    "unless its prompt begins anew; 0 = try the own entry for each request",
+    "unless its prompt begins anew; 0 = try its own entry for each request",
     example="600",
 )
 KEY_MAX_IN_FLIGHT = Setting(
@@ -501,7 +501,7 @@ WEB_SEARCH = Setting(
     name="WEB_SEARCH",
     parse=parsers.search_engine,
     default=None,
-    meaning="who answers web searches: searxng:URL, brave, tavily, exa, serper, you, bocha, jina, "
+    meaning="what answers web searches: searxng:URL, brave, tavily, exa, serper, you, bocha, jina, "
     "linkup, perplexity, ollama; provider: its own search; off",
     example="searxng:http://127.0.0.1:8888",
     source="the provider's own search, where it has one",
@@ -519,7 +519,7 @@ AUTO_MODE_MODEL = Setting(
     default=None,
     meaning="the model, also LABEL:model, that judges tool calls in Claude Code's auto mode",
     example="Gemini:small",
-    source="Claude Code judges itself",
+    source="Claude Code's own classifier",
 )
 VISION = Setting(
     name="VISION",

@@ -10,6 +10,7 @@ from ccproxy.config import ability_settings, provider_keys, worker_config
 from ccproxy.config import consistency as rules
 from ccproxy.config import settings as s
 from ccproxy.config.services import service_settings
+from ccproxy.config.team import gateway_settings
 
 
 def test_every_setting_is_declared_once():
@@ -21,6 +22,7 @@ def test_every_setting_is_declared_once():
 
 def test_every_setting_is_read():
     readers = (worker_config, rules, provider_keys, ability_settings, service_settings)
+    readers += (gateway_settings,)
     source = "".join(map(inspect.getsource, readers))
     unread = {
         name

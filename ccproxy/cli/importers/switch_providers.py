@@ -289,7 +289,7 @@ def _limited(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _authorize(action: int, _: str | None, name: str | None, *__: str | None) -> int:
-    """Allow to create and fill one table; SQLite stores its schema in tables of its own."""
+    """Allow creating and filling one table; SQLite stores its schema in tables of its own."""
     import sqlite3
 
     allowed = {

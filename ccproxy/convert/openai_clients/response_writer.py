@@ -377,7 +377,7 @@ def _requested(request: ResponsesRequest) -> dict[str, Any]:
 
 def _problem(error: Mapping[str, Any]) -> Problem:
     kind = error.get("type")
-    text = str(error.get("message") or "the provider failed without a reason")
+    text = str(error.get("message") or "the provider failed without giving a reason")
     return Problem(kind if kind in STATUS_OF_KIND else "api_error", text)
 
 

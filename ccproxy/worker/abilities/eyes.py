@@ -89,7 +89,7 @@ class Eyes:
         async def describe() -> str:
             target = self._request.worker.chooser.target(describer)
             if not target.quirks.images:  # it would describe what it imagines
-                raise Problem("api_error", f"{describer} sees no images either; change VISION")
+                raise Problem("api_error", f"{describer} cannot see images; change VISION")
             fields = describer_request(image, question)
             text = description_in(await ask_model(self._request, describer, fields))
             if not text:

@@ -184,7 +184,7 @@ async def test_a_describer_that_sees_nothing_is_not_asked(start, provider):
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5.2")
     await proxy.ask(request(user(image())))
     assert len(provider.calls) == 1
-    assert "glm-5.2 sees no images either" in prompts(provider)[0]
+    assert "glm-5.2 cannot see images" in prompts(provider)[0]
 
 
 async def test_a_slow_describer_is_given_up(start, provider, monkeypatch):

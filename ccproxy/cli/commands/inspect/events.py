@@ -28,7 +28,7 @@ from ccproxy.text import printable
     metavar="EVENT",
     help="Only these events, such as request.finished; can be repeated.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="Exit after so many events.")
+@click.option("--count", type=click.IntRange(min=1), help="Exit after this many events.")
 @click.pass_obj
 def events(
     options: Options, labels: tuple[str, ...], *, types: tuple[str, ...], count: int | None
@@ -39,7 +39,7 @@ def events(
     Each line is a JSON object: a request began or ended, a key was refused or changed, an entry
     changed its state, a switch was set. docs/events.md describes the fields. The state of each
     entry and the running requests come first. A reader that is too slow misses events and gets
-    `events.lost`. There is no text of conversations in it.
+    `events.lost`. No conversation text is included.
     """
     from ccproxy.ipc.activity import EVENTS, encode_line  # msgspec
     from ccproxy.supervisor.control.fleet_activity import FleetWatch

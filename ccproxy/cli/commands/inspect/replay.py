@@ -23,7 +23,7 @@ def replay(options: Options, recording_id: str) -> None:
     Convert the recorded exchange ID again and show what differs.
 
     The entry's worker converts the recorded request and the recorded bytes of the provider with its
-    settings of now; nothing is sent. Exits with 1 if anything differs.
+    current settings; nothing is sent. Exits with 1 if anything differs.
     """
     fleet = open_fleet(options)
     recording = recording_of(fleet, recording_id)
