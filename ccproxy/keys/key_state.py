@@ -157,6 +157,12 @@ class KeyState:
         """Return the number of uses on the day of *wall*."""
         return self.used_today if self.day == int(wall // DAY) else 0
 
+    def withdraw_use(self, wall: float) -> None:
+        """Undo the count of a use that did not reach the provider, which cannot have counted it."""
+        self.used_today = max(0, self.used_on(wall) - 1)
+        self.day = int(wall // DAY)
+        del self.minute[-1:]
+
     def _prune_minute(self, now: float) -> None:
         expired = next(
             (i for i, start in enumerate(self.minute) if start > now - MINUTE), len(self.minute)

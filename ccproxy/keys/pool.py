@@ -356,6 +356,8 @@ class KeyPool:
         key = self._by_id[lease.id]
         key_state = self._state_of(state, key)
         self._end_probe(state, lease)
+        if verdict.is_unreachable:
+            key_state.withdraw_use(self._wall())
         if verdict.effect is Effect.WORKS:
             self._note_success(state, lease.model, now)
             is_only = lease.is_test or self._has_one_key(state)

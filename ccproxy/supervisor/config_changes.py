@@ -12,7 +12,7 @@ import json
 import os
 from pathlib import Path
 
-from ccproxy.config.fleet import Entry, read_fleet
+from ccproxy.config.fleet import Entry, local_table, read_fleet
 from ccproxy.files import open_regular
 from ccproxy.supervisor.control.status import Change
 from ccproxy.supervisor.state.records import Spec
@@ -25,7 +25,8 @@ class ConfigChanges:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._table_status: FileStatus = None
+        self._tables = (file, local_table(file))
+        self._table_status: tuple[FileStatus, ...] = ()
         self._entries: dict[str, Entry] = {}
         self._is_readable = False
         self._digests: dict[Path, tuple[FileStatus, str]] = {}
@@ -44,8 +45,8 @@ class ConfigChanges:
         return "" if source == spec.source else "changed"
 
     def _read_table(self) -> None:
-        status = file_status(self._file)
-        if status is not None and status == self._table_status:
+        status = tuple(map(file_status, self._tables))
+        if status[0] is not None and status == self._table_status:
             return
         fleet, mistakes = read_fleet(self._file)
         self._table_status = status

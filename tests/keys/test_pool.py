@@ -567,6 +567,16 @@ def test_per_minute(clock):
     assert refused(pool).retry_after == 10
 
 
+def test_a_use_that_did_not_reach_the_provider_is_not_counted(clock):
+    pool = pool_of(clock, 1, limits=KeyLimits(per_day=1, per_minute=1))
+    lost = Verdict(effect=Effect.NONE, next=Next.REPEAT, is_unreachable=True)
+    for _ in range(3):
+        use(pool, lost)
+    assert pool.snapshot()[0].used_today == 0
+    use(pool, WORKS)
+    assert refused(pool).status == 429
+
+
 def test_per_day_ends_at_midnight(clock):
     clock.now = 0.0
     pool = pool_of(clock, 1, limits=KeyLimits(per_day=2))
