@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
+from dotenv import dotenv_values
 
 from tests.fleet import FleetHome, free_ports
 from tests.messages import ask, prompt
@@ -61,9 +62,13 @@ async def test_an_imported_model_is_asked_as_its_file_says(tmp_path, form):
         done = await home.ccproxy("start", "coder", "thinker")
         assert done.code == 0, done.err
         url = f"http://127.0.0.1:{ports[0]}"
-        assert (await ask(session, url, prompt(max_tokens=64000))).text == "ok"
+        client_key = dotenv_values(tmp_path / "envs" / "coder.env")["ANTHROPIC_API_KEY"]
+        headers = {"x-api-key": client_key}
+        body = prompt(max_tokens=64000)
+        assert (await ask(session, url, body, headers=headers)).text == "ok"
         # One entry reaches the other by its label.
-        assert (await ask(session, url, prompt(model="thinker:big"))).text == "ok"
+        body = prompt(model="thinker:big")
+        assert (await ask(session, url, body, headers=headers)).text == "ok"
 
         (call,) = coder.calls
         assert (call.key, call.headers["x-team"], call.json["model"]) == (KEY, "blue", "Coder-480B")

@@ -127,6 +127,10 @@ def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> Acco
 # Parts of answers.
 
 
+MOST_RESET = 366 * 86400.0
+"""Seconds; a later end of a window is not plausible."""
+
+
 def _object(value: object) -> Fields:
     return value if isinstance(value, dict) else {}
 
@@ -140,7 +144,7 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -319,7 +323,7 @@ def _rolling_usage(fields: Fields, now: float) -> _Parts:
         new, old = _object(usage.get(key)), _object(fields.get(f"{key}Usage"))
         windows += _window(name, _percent(new.get("percent")), _moment(new.get("resetsAt"), now))
         reset = _number(old.get("resetInSec"))
-        end = now + reset if reset else None
+        end = now + min(reset, MOST_RESET) if reset else None
         windows += _window(name, _percent(old.get("usagePercent")), end)
     return (), windows
 

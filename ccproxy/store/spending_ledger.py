@@ -32,6 +32,8 @@ RESCAN_SECONDS = 1.0
 """Time between two searches for files of other processes."""
 MOST_PROCESSES = 255
 MOST_ROWS = 1023
+MOST_SPENT = 1 << 62
+"""The largest sum; a provider may report any usage."""
 
 _FORMAT = 0x6363_7370_656E_0001
 """The first number of a file; increased with every change of the rows."""
@@ -182,7 +184,7 @@ class _Sheet:
         )
 
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
-        """Add *amount* to both periods of *name*."""
+        """Add *amount* to both periods of *name*; sums stay below the largest number."""
         start = self._find_or_add(name)
         for at, of, period in (
             (_DAY, _OF_DAY, periods.day),
@@ -192,12 +194,13 @@ class _Sheet:
                 # In this order, so that a reader never takes an old amount for a new one.
                 self._numbers[start + of] = 0
                 self._numbers[start + at] = period
-            self._numbers[start + of] += amount
+            self._numbers[start + of] = min(self._numbers[start + of] + amount, MOST_SPENT)
 
     def reserve(self, name: bytes, amount: int) -> None:
         """Change the reserved amount of *name*."""
         start = self._find_or_add(name)
-        self._numbers[start + _RESERVED] = max(0, self._numbers[start + _RESERVED] + amount)
+        total = self._numbers[start + _RESERVED] + amount
+        self._numbers[start + _RESERVED] = min(max(0, total), MOST_SPENT)
 
     @property
     def _count(self) -> int:

@@ -10,7 +10,6 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.logs import prune
 from ccproxy.store.history import prune_turns
-from ccproxy.store.recordings import prune_recordings
 from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.supervisor.journal import Journal
 
@@ -59,6 +58,9 @@ class Retention:
             self._journal("logs.removed", archives=len(removed), bytes=size)
 
     def _clean_recordings(self) -> None:
+        # Loads msgspec, which the supervisor does not need otherwise.
+        from ccproxy.store.recordings import prune_recordings
+
         if recordings := prune_recordings(self._state):
             self._journal("recordings.removed", recordings=recordings)
 

@@ -10,6 +10,7 @@ resume (`convert/common/request_cache.py`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -52,6 +53,8 @@ class ConversationWriter(ABC):
         self._names: dict[bytes, str] = {}
         # Open calls: the client's ID, and the entry of the result.
         self._calls: list[tuple[bytes, Entry]] = []
+        # The entries of all calls by the client's ID, in order; those with a result are skipped.
+        self._unanswered: dict[bytes, deque[Entry]] = {}
         self._waiting: list[Entry] = []
         self.unsent = NO_CHARACTERS
         """Characters of the thinking that is not sent, and of all signatures."""
@@ -137,7 +140,9 @@ class ConversationWriter(ABC):
         return sent_id, name
 
     def _open(self, client_id: bytes, sent_id: Raw) -> None:
-        self._calls.append((client_id, self._result_entry(sent_id)))
+        entry = self._result_entry(sent_id)
+        self._calls.append((client_id, entry))
+        self._unanswered.setdefault(client_id, deque()).append(entry)
 
     @abstractmethod
     def _result_entry(self, sent_id: Raw) -> Entry:
@@ -149,9 +154,10 @@ class ConversationWriter(ABC):
 
     def _take_result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
         """Put a result into its entry; *media* collects its images and files."""
-        client_id = id_literal(block.tool_use_id)
-        for open_id, entry in self._calls:
-            if open_id == client_id and entry[self.RESULT_FIELD] is None:
+        entries = self._unanswered.get(id_literal(block.tool_use_id))
+        while entries:
+            entry = entries.popleft()
+            if entry[self.RESULT_FIELD] is None:
                 media += self._fill(entry, block)
                 return
         parts += orphan_result(block, self._conversion)

@@ -70,8 +70,8 @@ OVERFLOW = _any_of(
     r"(?:输入|上下文|prompt)[^。]{0,12}(?:超长|过长|超过|超出)",
 )
 
-_N = r"\(?`?~?(?P<prompt>\d+)`?\)?"
-_M = r"\(?`?(?P<limit>\d+)`?\)?"
+_N = r"\(?`?~?(?P<prompt>\d{1,12})`?\)?"
+_M = r"\(?`?(?P<limit>\d{1,12})`?\)?"
 
 OVERFLOW_NUMBERS = tuple(
     re.compile(pattern, re.IGNORECASE | re.DOTALL)

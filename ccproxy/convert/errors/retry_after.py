@@ -21,7 +21,8 @@ _STAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(\.\d+)?\s*(Z|[+-]\d\d:?\d\d)", re.IGNORECASE
 )
 _IN_TEXT = re.compile(
-    r"(?:try again|retry|retry again|reset|resets|available|wait)(?: \w+)? (?:in|after)?\s*:?\s*"
+    r"(?:try again|retry|retry again|reset|resets|available|wait)(?: \w+)? "
+    r"(?:in|after)?\s*(?::\s*)?"
     r"(?P<time>(?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|hours?|minutes?|mins?|seconds?|secs?|[hms])"
     r"(?![a-z])[\s,]*)+)",
     re.IGNORECASE,

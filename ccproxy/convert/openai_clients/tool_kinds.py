@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.common.tool_names import tool_name
-from ccproxy.protocol.literals import is_object
+from ccproxy.protocol.literals import invalid_request, is_object
 from ccproxy.protocol.responses_request import ToolDefinition
 
 Kind = Literal["function", "custom", "local_shell", "tool_search"]
@@ -35,6 +35,8 @@ CUSTOM_INPUT: Final = "input"
 """The argument that holds the free text of a custom tool's call."""
 
 _LONGEST_NAME: Final = 128
+MOST_CHARACTERS: Final = 256
+"""Of a tool's name and namespace together; each name is hashed."""
 _ANY_OBJECT: Final = {"type": "object", "properties": {}}
 _STRING: Final = {"type": "string"}
 _SHELL_SCHEMA: Final = {
@@ -105,6 +107,9 @@ class ToolKinds:
                 self.dropped.append(f"tools.{tool.type}")
 
     def _define(self, kind: ToolKind, fields: dict[str, Any]) -> None:
+        if len(kind.name) + len(kind.namespace or "") > MOST_CHARACTERS:
+            text = f"the name of a tool has at most {MOST_CHARACTERS} characters"
+            raise invalid_request(text, "tools")
         name = sent_name(kind.name, kind.namespace)
         if name not in self._kinds:  # a tool that was added again is the same one
             self._kinds[name] = kind

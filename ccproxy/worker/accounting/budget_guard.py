@@ -174,11 +174,13 @@ class BudgetGuard:
         if used is None:
             return
         periods = self._calendar.periods()
+        # The provider bills an answer whose usage is unknown, because the client left before it.
+        is_unknown = used.ttfb is not None and not _tokens_of(used)
         for unit, estimate in reservation.estimate.items():
-            amount = self._amount(unit, used)
+            amount = estimate if is_unknown else self._amount(unit, used)
             if amount is None:
                 continue
-            if estimate and amount:
+            if estimate and amount and not is_unknown:
                 self._learn(unit, amount, estimate)
             for account in reservation.accounts:
                 if unit in account.rows:
@@ -270,13 +272,20 @@ class BudgetGuard:
                 self._ledger.reserve(row, sign * reservation.estimate[unit])
 
     def _estimate(self, unit: str, model: str, size: int) -> int:
-        usage = {"input_tokens": size // BYTES_PER_TOKEN, "output_tokens": OUTPUT_TOKENS}
+        # The ratio is of the prompt alone: a client must not make its answers look cheap.
+        prompt = {"input_tokens": size // BYTES_PER_TOKEN}
+        answer = {"output_tokens": OUTPUT_TOKENS}
+        ratio = self._ratios.get(unit, 1.0)
+        return round(
+            self._amount_of(prompt, unit, model) * ratio + self._amount_of(answer, unit, model)
+        )
+
+    def _amount_of(self, usage: Mapping[str, int], unit: str, model: str) -> float:
         if unit == TOKENS:
-            amount: float | None = sum(usage.values())
-        else:
-            price = self._price(model)
-            amount = None if price is None else price.cost(usage, at=self._wall())
-        return round(to_parts(amount or 0.0, unit) * self._ratios.get(unit, 1.0))
+            return to_parts(sum(usage.values()), unit)
+        price = self._price(model)
+        cost = None if price is None else price.cost(usage, at=self._wall())
+        return to_parts(cost or 0.0, unit)
 
     def _learn(self, unit: str, amount: int, estimate: int) -> None:
         """Follow the ratio of real to estimated amounts: cached input costs a tenth."""
@@ -286,7 +295,7 @@ class BudgetGuard:
 
     def _amount(self, unit: str, used: Used) -> int | None:
         """Return what *used* costs in *unit*; None if that is unknown."""
-        tokens = used.input + used.output + used.cached + used.written
+        tokens = _tokens_of(used)
         if unit == TOKENS:
             return tokens
         if used.cost is not None:
@@ -318,3 +327,7 @@ def _budgets_of(key: str, budgets: Sequence[Budget]) -> tuple[Budget, ...]:
     """Return the budgets that name the client *key*, otherwise those of every client key."""
     own = tuple(budget for budget in budgets if budget.applies_to(key))
     return own or tuple(budget for budget in budgets if budget.client == EVERY_CLIENT)
+
+
+def _tokens_of(used: Used) -> int:
+    return used.input + used.output + used.cached + used.written

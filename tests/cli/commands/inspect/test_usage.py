@@ -185,7 +185,7 @@ def test_sessions_and_requests_above_a_threshold(home, ccproxy, monkeypatch):
         ["0c6f1de8", "2"],
         ["total", "3"],
     ]
-    note = "1 request above a price threshold cost $0.2500 more than at the rates below it"
+    note = "1 request above a price threshold cost $0.25 more than at the rates below it"
     assert any(line.startswith(note) for line in lines)
     lines = ccproxy("usage", "--by", "model", "--by", "label").stdout.splitlines()
     assert max(map(len, lines)) <= 80
