@@ -74,7 +74,7 @@ def test_counters_are_no_change():
 async def check_requests_command(home, request_id):
     # The requests to kimi, which were repeated until one was seen, may fill the list.
     listed = await home.ccproxy("requests", "glm")
-    assert (listed.code, listed.out.count("kimi"), listed.out.count("glm")) == (0, 0, 1)
+    assert (listed.code, "kimi" in listed.out, "glm" in listed.out) == (0, False, True)
     assert "kimi" in (await home.ccproxy("requests")).out
     failed = await home.ccproxy("requests", "--failed", "kimi")
     assert (failed.code, failed.out) == (0, "")
