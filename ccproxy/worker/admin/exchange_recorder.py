@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -21,7 +22,7 @@ from ccproxy.store.recordings import (
     save_recording,
 )
 from ccproxy.worker.server.access_record import AccessRecord
-from ccproxy.worker.upstream.taped_answer import masked
+from ccproxy.worker.upstream.taped_answer import TapedAnswer, masked
 
 RECORDING_SECONDS = 24 * 3600.0
 """How long a switched-on recorder records; a forgotten one ends."""
@@ -53,15 +54,18 @@ class ExchangeRecorder:
 
     def note(self, record: AccessRecord) -> None:
         """Record a finished request whose answers were taped."""
-        if not record.tapes:
+        # The record stays in the list of requests, and each tape holds a whole exchange.
+        tapes, record.tapes = record.tapes, []
+        if not tapes:
             return
-        size = sum(tape.size for tape in record.tapes)
+        size = sum(tape.size for tape in tapes)
         size += len(record.request_body) + len(record.response_body)
         if size > MAX_RECORDING:
             self._log.warning("recording.too_large", request=record.request_id, bytes=size)
             return
         # The bodies are read now: the inspector cuts them.
-        task = asyncio.create_task(self._save(record, record.request_body, record.response_body))
+        bodies = record.request_body, record.response_body
+        task = asyncio.create_task(self._save(record, tapes, *bodies))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
@@ -73,13 +77,17 @@ class ExchangeRecorder:
         """Write what is pending."""
         await asyncio.gather(*self._writes)
 
-    async def _save(self, record: AccessRecord, request: bytes, answer: bytes) -> None:
+    async def _save(
+        self, record: AccessRecord, tapes: Sequence[TapedAnswer], request: bytes, answer: bytes
+    ) -> None:
         try:
-            await asyncio.to_thread(self._write, record, request, answer)
+            await asyncio.to_thread(self._write, record, tapes, request, answer)
         except OSError as error:
             self._log.warning("recording.failed", request=record.request_id, reason=str(error))
 
-    def _write(self, record: AccessRecord, request: bytes, answer: bytes) -> None:
+    def _write(
+        self, record: AccessRecord, tapes: Sequence[TapedAnswer], request: bytes, answer: bytes
+    ) -> None:
         recording = Recording(
             id=record.request_id,
             label=self._label,
@@ -92,6 +100,6 @@ class ExchangeRecorder:
             error=record.error or "",
             request=masked(request, self._redact),
             answer=masked(answer, self._redact),
-            calls=tuple(tape.call(self._redact) for tape in record.tapes),
+            calls=tuple(tape.call(self._redact) for tape in tapes),
         )
         save_recording(self.state, recording)

@@ -146,3 +146,12 @@ async def test_recordings_are_deleted_after_a_day(recording, provider, tmp_path)
     old = time.time() - 25 * 3600
     os.utime(path, (old, old))
     assert prune_recordings(tmp_path / "state") == 1
+
+
+async def test_the_list_of_requests_does_not_keep_recorded_exchanges(recording, tmp_path):
+    """Of a thousand finished requests, each would hold its prompt, conversion and answer."""
+    proxy = await recording()
+    await proxy.ask(prompt(stream=True))
+    await recorded(proxy, tmp_path)
+    (record,) = proxy.worker.activity._finished
+    assert (record.requested, record.tapes) == ("claude-opus-4-1", [])
