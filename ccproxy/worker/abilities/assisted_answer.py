@@ -11,7 +11,6 @@ from aiohttp import web
 
 from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.exchange import Exchange
-from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.worker.abilities.auto_mode import Judged, RequestedJudgement, requested_judgement
@@ -25,7 +24,7 @@ from ccproxy.worker.abilities.web_search import (
     requested_direct_search,
     requested_search,
 )
-from ccproxy.worker.peers.forward import fall_back, success_headers
+from ccproxy.worker.peers.forward import answer_or_fall_back, fall_back, success_headers
 from ccproxy.worker.peers.peer_stream import ForwardedEvents
 from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.error_response import JSON
@@ -91,15 +90,7 @@ async def answer_assisted(request: ClientRequest, added: Assistance) -> web.Stre
         request.read_prompt = None  # the model gets other prompts, or none
     begin_exchange(request, added.exchange)
     if not added.exchange.streams:
-        try:
-            body = await _whole(request, added)
-        except Problem as problem:
-            if (response := await fall_back(request, problem)) is None:
-                raise
-            return response
-        headers = {"Content-Type": JSON} | dict(success_headers(request))
-        body = request.dialect.whole(body)
-        return WholeResponse(body, request_id=request.record.request_id, headers=headers)
+        return await answer_or_fall_back(request, _whole(request, added))
     async with EventStream(request, commit_after=request.worker.config.early_commit) as events:
         events.add_headers(success_headers(request))
         converter = request.dialect.stream(ForwardedEvents(request.record.request_id))
@@ -128,7 +119,13 @@ async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[St
         await base.close()
 
 
-async def _whole(request: ClientRequest, added: Assistance) -> bytes:
+async def _whole(request: ClientRequest, added: Assistance) -> web.StreamResponse:
+    body = request.dialect.whole(await _whole_message(request, added))
+    headers = {"Content-Type": JSON} | dict(success_headers(request))
+    return WholeResponse(body, request_id=request.record.request_id, headers=headers)
+
+
+async def _whole_message(request: ClientRequest, added: Assistance) -> bytes:
     pieces: list[bytes] = []
 
     def keep(data: bytes) -> bool:

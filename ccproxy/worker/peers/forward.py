@@ -12,7 +12,7 @@ passes more than three peers.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import aiohttp
@@ -84,6 +84,24 @@ async def answer_by_peer(
         # The same id in both logs and in the body of an error.
         record.hand_over(chosen.ref.label, answer.headers.get("request-id", ""))
         return await _return(request, answer)
+
+
+async def answer_or_fall_back(
+    request: ClientRequest, answer: Awaitable[web.StreamResponse]
+) -> web.StreamResponse:
+    """
+    Return *answer*, or that of a fallback if it fails.
+
+    Raises:
+        Problem: If no fallback answers.
+
+    """
+    try:
+        return await answer
+    except Problem as problem:
+        if (response := await fall_back(request, problem)) is None:
+            raise
+        return response
 
 
 async def fall_back(

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ccproxy.errors import Problem
-from ccproxy.worker.peers.forward import fall_back, success_headers
+from ccproxy.worker.peers.forward import answer_or_fall_back, fall_back, success_headers
 from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
@@ -29,12 +28,7 @@ async def answer(request: ClientRequest, exchange: ConvertedExchange) -> web.Str
     begin_exchange(request, exchange)
     if exchange.streams:
         return await _stream(request, exchange)
-    try:
-        return await _whole(request, exchange)
-    except Problem as problem:
-        if (response := await fall_back(request, problem)) is None:
-            raise
-        return response
+    return await answer_or_fall_back(request, _whole(request, exchange))
 
 
 async def _whole(request: ClientRequest, exchange: ConvertedExchange) -> web.StreamResponse:

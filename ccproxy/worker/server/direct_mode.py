@@ -20,7 +20,7 @@ from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.errors import Problem
 from ccproxy.protocol.headers import answer_headers
-from ccproxy.worker.peers.forward import fall_back, success_headers
+from ccproxy.worker.peers.forward import answer_or_fall_back, fall_back, success_headers
 from ccproxy.worker.peers.peer_request import without_limits
 from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
@@ -48,12 +48,7 @@ async def messages(
     begin_exchange(request, exchange)
     if exchange.streams:
         return await _stream(request, exchange)
-    try:
-        return await _whole(request, exchange)
-    except Problem as problem:
-        if (response := await fall_back(request, problem)) is None:
-            raise
-        return response
+    return await answer_or_fall_back(request, _whole(request, exchange))
 
 
 async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | None:
