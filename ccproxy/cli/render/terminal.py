@@ -74,6 +74,12 @@ def warn_unsaved(label: str, reason: str) -> bool:
     return bool(reason)
 
 
+def exit_if_unsaved(label: str, reason: str) -> None:
+    """Warn as `warn_unsaved` does, and end the command with exit code 1."""
+    if warn_unsaved(label, reason):
+        raise SystemExit(1)
+
+
 def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:
     """Return whether to use colors; None: only if the stream is a terminal."""
     if no_color or environ.get("NO_COLOR"):

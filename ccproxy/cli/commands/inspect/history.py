@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import notify, short_path, show, warn_unsaved
+from ccproxy.cli.render.terminal import exit_if_unsaved, notify, short_path, show
 from ccproxy.cli.selection import choose, choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
@@ -125,8 +125,7 @@ def _record(fleet: Fleet, entry: Entry, *, on: bool) -> None:
         show(f"Recording {entry.label} conversations ({RETENTION}).")
     else:
         show(f"Not recording {entry.label} conversations.")
-    if warn_unsaved(entry.label, switches.unsaved):
-        raise SystemExit(1)
+    exit_if_unsaved(entry.label, switches.unsaved)
 
 
 def _clear(fleet: Fleet, entry: Entry, *, is_confirmed: bool) -> None:

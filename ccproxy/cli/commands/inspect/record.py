@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import notify, show, warn_unsaved
+from ccproxy.cli.render.terminal import exit_if_unsaved, notify, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
@@ -64,8 +64,7 @@ def record(
         show(f"Recording exchanges of {entry.label} for {format_duration(switches.recording_s)}.")
     else:
         show(f"Not recording exchanges of {entry.label}.")
-    if warn_unsaved(entry.label, switches.unsaved):
-        raise SystemExit(1)
+    exit_if_unsaved(entry.label, switches.unsaved)
 
 
 def _list(options: Options, fleet: Fleet, label: str) -> None:

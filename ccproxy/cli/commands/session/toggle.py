@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import show, warn_unsaved
+from ccproxy.cli.render.terminal import exit_if_unsaved, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.supervisor.control.worker_requests import switch_session
 from ccproxy.text import printable
@@ -39,5 +39,4 @@ def toggle(options: Options, label: str, action: Literal["on", "off", "toggle"])
         show(f"{entry.label} is on: it answers with the models in its env file.")
     else:
         show(f"{entry.label} is bypassed: requests go to {printable(switches.goes_to)} unchanged.")
-    if warn_unsaved(entry.label, switches.unsaved):
-        raise SystemExit(1)
+    exit_if_unsaved(entry.label, switches.unsaved)
