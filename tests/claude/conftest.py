@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.claude.driver import Claude
-from tests.fleet import ROOT, FleetHome
+from tests.fleet import FleetHome
+from tests.installed_client import installed_client
 from tests.openai_rules import REASONING, violations
 
 INSTALLED = "*/node_modules/@anthropic-ai/claude-code-*/claude"
@@ -18,15 +18,7 @@ INSTALLED = "*/node_modules/@anthropic-ai/claude-code-*/claude"
 @pytest.fixture(scope="session")
 def claude_binary(request) -> Path:
     """$CCPROXY_CLAUDE, or what `make test-claude` has installed."""
-    if named := os.environ.get("CCPROXY_CLAUDE"):
-        return Path(named)
-    result = sorted((ROOT / ".claude-code").glob(INSTALLED))
-    if result:
-        return result[0]
-    reason = "needs Claude Code: run `make test-claude`, or set CCPROXY_CLAUDE to its binary"
-    if request.config.getoption("markexpr") == "claude":
-        pytest.fail(reason)  # with -m claude, a skip would look like a success
-    pytest.skip(reason)
+    return installed_client(request, "claude", "Claude Code", INSTALLED, ".claude-code")
 
 
 @pytest.fixture

@@ -18,11 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-CLOSED = "http://127.0.0.1:9"
-OFFLINE = {
-    "HTTP_PROXY": CLOSED,
-    "HTTPS_PROXY": CLOSED,
-    "NO_PROXY": "127.0.0.1,localhost",
+from tests.installed_client import OFFLINE
+
+ENVIRONMENT = {
+    **OFFLINE,
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_ERROR_REPORTING": "1",
@@ -104,7 +103,7 @@ class Claude:
             "SHELL": "/bin/bash",
             "IS_SANDBOX": "1",  # the tests may run as root
             "CLAUDE_CODE_MAX_RETRIES": "2",
-            **OFFLINE,
+            **ENVIRONMENT,
             **self.environ,
             **more,
         }

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.fleet import ROOT, FleetHome
+from tests.fleet import FleetHome
+from tests.installed_client import OFFLINE, installed_client
 
 INSTALLED = "*/node_modules/@openai/codex-*/vendor/*/bin/codex"
-CLOSED = "http://127.0.0.1:9"
-OFFLINE = {"HTTP_PROXY": CLOSED, "HTTPS_PROXY": CLOSED, "NO_PROXY": "127.0.0.1,localhost"}
 TIMEOUT = 90.0
 """Seconds; a session takes two or three on an idle machine."""
 
@@ -92,15 +91,7 @@ class Codex:
 @pytest.fixture(scope="session")
 def codex_binary(request) -> Path:
     """$CCPROXY_CODEX, or what `make test-codex` has installed."""
-    if named := os.environ.get("CCPROXY_CODEX"):
-        return Path(named)
-    result = sorted((ROOT / ".codex-cli").glob(INSTALLED))
-    if result:
-        return result[0]
-    reason = "needs Codex CLI: run `make test-codex`, or set CCPROXY_CODEX to its binary"
-    if request.config.getoption("markexpr") == "codex":
-        pytest.fail(reason)  # with -m codex, a skip would look like a success
-    pytest.skip(reason)
+    return installed_client(request, "codex", "Codex CLI", INSTALLED, ".codex-cli")
 
 
 @pytest.fixture
