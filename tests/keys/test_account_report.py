@@ -190,6 +190,9 @@ def test_plan_windows(host, answer, windows):
             "api.moonshot.ai", {"data": {"available_balance": True}}, "neither", id="bool"
         ),
         pytest.param("api.moonshot.ai", {"data": {"available_balance": "x"}}, "neither", id="text"),
+        pytest.param(
+            "api.moonshot.ai", {"data": {"available_balance": 10**400}}, "neither", id="too large"
+        ),
         pytest.param("api.z.ai", {"success": False, "msg": "x"}, "no plan", id="no plan"),
         pytest.param(
             "api.z.ai",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -160,7 +160,7 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
     """
     worker, record = request.worker, request.record
     used = None
-    try:
+    with _failures_logged(request):
         record.finish(worker.logs.requests)
         if counts and record.requested:
             used = worker.session.note(record, request.headers)
@@ -169,9 +169,18 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
                 worker.logs.events.info("audit.request", **record.audit_fields(worker.config.label))
         if record.session:
             worker.session.clients.end(record)
+    with _failures_logged(request):
+        settle(record.shares, used)
+
+
+@contextmanager
+def _failures_logged(request: ClientRequest) -> Iterator[None]:
+    try:
+        yield
     except Exception:  # noqa: BLE001 - the client has its response already
-        worker.logs.events.exception("request.unrecorded", request=record.request_id)
-    settle(record.shares, used)
+        request.worker.logs.events.exception(
+            "request.unrecorded", request=request.record.request_id
+        )
 
 
 def outgoing(

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from ccproxy.convert.openai_clients.tool_kinds import ToolKind, ToolKinds, sent_name
+from ccproxy.errors import Problem
 from ccproxy.protocol.responses_request import ToolDefinition
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -59,6 +60,22 @@ def function(name="f", **more):
 def test_one_tool(tool, expected):
     (definition,) = decoded([tool], search=True).definitions
     assert json.loads(msgspec.json.encode(definition)) == expected
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param(function("n" * 257), id="a name"),
+        pytest.param(
+            {"type": "namespace", "name": "n" * 200, "tools": [function("m" * 57)]},
+            id="with its namespace",
+        ),
+    ],
+)
+def test_a_long_name_is_refused(tool):
+    """Each name is hashed, so a namespace of megabytes with many tools would take minutes."""
+    with pytest.raises(Problem, match="at most 256 characters"):
+        decoded([tool])
 
 
 def test_a_custom_tool_is_a_function_with_one_string():

@@ -67,6 +67,29 @@ async def test_a_budget_in_money_ends_with_a_billing_error(start, provider, stre
     assert rows(proxy)[0][3] == pytest.approx(3 * COST), "a refused request costs nothing"
 
 
+async def test_an_absurd_usage_is_charged_and_fails_no_request(start, provider):
+    proxy = await start(PRICES="gpt-4o-mini=15/75,gpt-4o=15/75", BUDGET="4 USD/day")
+    usage = {"prompt_tokens": 900_000_000_000_000, "completion_tokens": 900_000_000_000_000}
+    provider.script(completion("Hello", usage=usage))
+    assert (await proxy.ask()).status == 200
+    await ended(proxy)
+    assert (await proxy.ask()).status == 429
+
+
+async def test_an_answer_that_is_left_before_its_usage_costs_the_estimate(start, provider):
+    """The provider bills it; otherwise a client could spend without a limit."""
+    proxy = await start(BUDGET="1M tokens/day")
+    body = prompt("x" * 40_000, stream=True, stream_options=None)
+    never = asyncio.Event()
+    provider.script(stream(chunk("tick"), never))
+    path = "/v1/chat/completions"
+    async with proxy.post(path, body) as answer:
+        await answer.content.readany()
+    await ended(proxy)
+    ((_, _, _, spent),) = rows(proxy)
+    assert spent > 40_000 / 8
+
+
 async def test_tokens_count_also_for_openai_clients(start, provider):
     proxy = await start(BUDGET="2k tokens/day")
     provider.script(completion("Hello", usage=USAGE))
