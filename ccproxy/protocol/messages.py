@@ -266,25 +266,26 @@ _WITHOUT_SCRIPT = {
 }
 
 
-def _marks(characters: bytes) -> bytes:
-    """Return a table for `bytes.translate` that maps *characters* to 1 and all others to 0."""
-    return bytes(byte in characters for byte in range(256))
-
-
-_LETTERS = _marks(string.ascii_letters.encode())
-_DIGITS = _marks(string.digits.encode())
-_SPACES = _marks(b" ")
-_PUNCTUATION = _marks(
-    bytes(set(range(128)) - set(f"{string.ascii_letters}{string.digits} ".encode()))
+_ASCII = bytes(range(128))
+_NOT_PUNCTUATION = bytes(
+    byte
+    for byte in range(256)
+    if byte >= 128 or byte in f"{string.ascii_letters}{string.digits} ".encode()
 )
+# Digits and spaces as bits of a byte, for `bytes.translate`.
+_MARKS = bytes(
+    1 if byte in string.digits.encode() else 2 if byte == 32 else 0 for byte in range(256)
+)
+_DIGIT_BITS = int.from_bytes(b"\1" * _SLICE, "little")
 
 
 def count_characters(text: bytes) -> CharacterCounts:
     """
     Count the characters of valid UTF-8 by class, in a few passes of C code.
 
-    Characters of a class are bits of a long integer, which counts twice as fast as searching. Large
-    texts are counted in slices, because the integers take several times the memory of their text.
+    Digits and spaces are bits of a long integer, which counts runs faster than searching does:
+    0.7 ms for 150 KB. Large texts are counted in slices, because the integers take several times
+    the memory of their text.
     """
     total = _count_slice(text[:_SLICE])
     for start in range(_SLICE, len(text), _SLICE):
@@ -297,24 +298,26 @@ def count_characters(text: bytes) -> CharacterCounts:
 
 
 def _count_slice(text: bytes) -> CharacterCounts:
-    digits, spaces = _bits(text, _DIGITS), _bits(text, _SPACES)
+    marks = int.from_bytes(text.translate(_MARKS), "little")
+    # A run has one character more than pairs of neighbours.
+    pairs = marks & (marks << 8)
+    digits, digit_pairs = (marks & _DIGIT_BITS).bit_count(), (pairs & _DIGIT_BITS).bit_count()
+    spaces, space_pairs = marks.bit_count() - digits, pairs.bit_count() - digit_pairs
+    punctuation = len(text.translate(None, _NOT_PUNCTUATION))
+    ascii_size = len(text)
     scripts: tuple[int, ...] = ()
     if not text.isascii():
+        ascii_size -= len(text.translate(None, _ASCII))
         first_bytes = text.translate(None, _NOT_FIRST_BYTES)
         scripts = tuple(len(first_bytes.translate(None, rest)) for rest in _WITHOUT_SCRIPT.values())
     return CharacterCounts(
-        letters=_bits(text, _LETTERS).bit_count(),
-        punctuation=_bits(text, _PUNCTUATION).bit_count(),
-        digits=digits.bit_count(),
-        # A run begins at a character of the class that does not follow another one.
-        digit_runs=(digits & ~(digits << 8)).bit_count(),
-        space_runs=(spaces & ~(spaces << 8)).bit_count(),
+        letters=ascii_size - punctuation - digits - spaces,
+        punctuation=punctuation,
+        digits=digits,
+        digit_runs=digits - digit_pairs,
+        space_runs=spaces - space_pairs,
         scripts=scripts,
     )
-
-
-def _bits(text: bytes, marks: bytes) -> int:
-    return int.from_bytes(text.translate(marks), "little")
 
 
 class ScannedBody(NamedTuple):
