@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from ccproxy.convert.common.classifier import is_classifier
 from ccproxy.convert.common.conversion import session_key
@@ -14,11 +15,15 @@ _IMAGE_BLOCK = re.compile(rb'"type"\s*:\s*"image"')
 
 
 def content_headers(
-    request: MessagesRequest, quirks: Quirks, *, has_images: bool
+    request: MessagesRequest, quirks: Quirks, *, has_images: Callable[[], bool]
 ) -> dict[str, str]:
-    """Return the headers for *request*; *has_images* if images are sent."""
+    """
+    Return the headers for *request*; *has_images* returns whether images are sent.
+
+    It is called only for providers that want to know, because it searches the whole body.
+    """
     headers: dict[str, str] = {}
-    if quirks.vision_header and has_images:
+    if quirks.vision_header and has_images():
         headers[quirks.vision_header] = "true"
     if quirks.initiator_header:
         headers[quirks.initiator_header] = "agent" if _continues_turn(request) else "user"
@@ -37,8 +42,9 @@ def direct_headers(body: bytes, quirks: Quirks) -> dict[str, str]:
     """
     if not (quirks.vision_header or quirks.initiator_header or quirks.session_header):
         return {}  # the usual case: the body is not parsed
-    has_images = _IMAGE_BLOCK.search(body) is not None
-    return content_headers(read_request(body), quirks, has_images=has_images)
+    return content_headers(
+        read_request(body), quirks, has_images=lambda: _IMAGE_BLOCK.search(body) is not None
+    )
 
 
 def _continues_turn(request: MessagesRequest) -> bool:

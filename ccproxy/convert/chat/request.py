@@ -117,7 +117,7 @@ def _convert(
     encoded = _encode(body, conversion)
     return ConvertedRequest(
         body=encoded,
-        headers=content_headers(request, quirks, has_images=_IMAGE_PART in encoded),
+        headers=content_headers(request, quirks, has_images=lambda: _IMAGE_PART in encoded),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
         stop_sequences=stops,

@@ -119,7 +119,7 @@ def _convert(
     encoded = _ENCODER.encode(refusals.apply(body, target.model))
     return ConvertedRequest(
         body=encoded,
-        headers=content_headers(request, quirks, has_images=_IMAGE_ITEM in encoded),
+        headers=content_headers(request, quirks, has_images=lambda: _IMAGE_ITEM in encoded),
         dropped=tuple(conversion.dropped),
         tool_names=conversion.tool_names,
         stop_sequences=stop_sequences_of(request),

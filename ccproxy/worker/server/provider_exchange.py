@@ -169,8 +169,9 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
                 worker.logs.events.info("audit.request", **record.audit_fields(worker.config.label))
         if record.session:
             worker.session.clients.end(record)
-    with _failures_logged(request):
-        settle(record.shares, used)
+    if record.shares:
+        with _failures_logged(request):
+            settle(record.shares, used)
 
 
 @contextmanager
