@@ -49,6 +49,17 @@ async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PA
         await asyncio.sleep(0.02)
 
 
+def pause(pid: int) -> None:
+    """Stop a process by SIGSTOP, and return once it runs no more: the kernel does that later."""
+    os.kill(pid, signal.SIGSTOP)
+    process = psutil.Process(pid)
+    late = time.monotonic() + PATIENCE
+    while process.status() != psutil.STATUS_STOPPED:
+        if time.monotonic() > late:
+            raise TimeoutError(f"process {pid} is {process.status()} after SIGSTOP")
+        time.sleep(0.001)
+
+
 def free_ports(count: int) -> list[int]:
     """Return *count* free ports."""
     with contextlib.ExitStack() as stack:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import command, free_port, health, port_of, write_env
+from tests.fleet import pause
 from tests.supervisor.conftest import eventually, is_alive
 
 
@@ -288,7 +289,7 @@ def test_a_fleet_is_found_again_though_every_file_of_it_was_removed(number, demo
     workers = [pid for pids in before.values() for pid in pids]
     os.kill(old, number)
     for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
     for folder in ("state", "pids", "logs"):
         shutil.rmtree(demo / folder)
     with subprocess.Popen(command("start"), stdout=subprocess.DEVNULL) as start:

@@ -20,6 +20,7 @@ from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
+from tests.fleet import pause
 from tests.supervisor.conftest import STAND_IN, Home, Load, ask, eventually, is_alive
 
 # Starts.
@@ -238,7 +239,7 @@ async def test_a_hung_worker_writes_its_stack_and_is_replaced(home):
     resident, life = await running(home, probe_period=0.3, probe_limit=0.1)
     await resident.execute(ControlCommand(op="start"))
     pid = home.pid("Kimi")
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     await asyncio.to_thread(eventually, lambda: not is_alive(pid))
     await asyncio.to_thread(eventually, lambda: len(home.events("worker.ready")) == 2)
     home.records()
@@ -253,7 +254,7 @@ async def test_status_shows_a_hung_worker_before_the_next_probe(home):
     resident, life = await running(home, probe_period=600.0, probe_limit=0.1)
     await resident.execute(ControlCommand(op="start"))
     pid = home.pid("Kimi")
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     (row,) = (await resident.execute(ControlCommand(op="status"))).proxies
     assert (row.state, row.reason) == ("degraded", "does not answer")
     os.kill(pid, signal.SIGCONT)
@@ -270,7 +271,7 @@ async def test_a_worker_that_answers_late_is_not_hung(home):
     await resident.execute(ControlCommand(op="start"))
     pid = home.pid("Kimi")
     for _ in range(4):
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
         async with asyncio.timeout(20):
             while await state_of(resident, "Kimi") == "ready":
                 await asyncio.sleep(0.01)
@@ -344,7 +345,7 @@ def test_status_shows_the_workers_of_a_hung_supervisor(home):
     home.add("Kimi")
     home.start()
     pid = home.supervise()
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     status = client.fleet_status(home.fleet)  # returns although no answer ever comes
     os.kill(pid, signal.SIGCONT)
     assert status.supervisor is None

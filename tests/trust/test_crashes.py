@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import psutil
 import pytest
 
-from tests.fleet import eventually
+from tests.fleet import eventually, pause
 from tests.provider import chunk, stream
 from tests.trust.conftest import settings
 from tests.trust.sizes import IS_FULL, limit, note, size
@@ -111,7 +111,7 @@ async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
     fleet.write(kimi=settings(upstream))
     assert (await fleet.ccproxy("start")).code == 0
     pid = await fleet.worker_pid("kimi")
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     stopped = time.monotonic()
     await eventually(lambda: len(events("worker.ready")) == 2, within=40)
     took = time.monotonic() - stopped

@@ -25,6 +25,7 @@ from ccproxy.supervisor.control.worker_requests import (
 )
 from ccproxy.supervisor.processes.identity import Identity, identify
 from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
+from tests.fleet import pause
 from tests.supervisor.conftest import Home
 from tests.supervisor.control.answering_socket import AnsweringSocket
 
@@ -181,7 +182,7 @@ def test_a_stopped_process_is_not_called_stopped_by_the_error(home: Home) -> Non
     home.add("Kimi")
     home.start()
     pid = home.pid("Kimi")
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     with pytest.raises(CcproxyError) as caught:
         ask_about_keys(home.fleet, "Kimi", "list")
     os.kill(pid, signal.SIGCONT)

@@ -17,6 +17,7 @@ from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.foreground import run_foreground
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
+from tests.fleet import pause
 from tests.supervisor.conftest import STAND_IN, eventually, is_alive
 
 # Removed folders.
@@ -60,7 +61,7 @@ def test_a_superseded_supervisor_exits_and_leaves_workers_and_files_alone(home):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
-    os.kill(supervisor, signal.SIGSTOP)  # so that it cannot take its lock again
+    pause(supervisor)  # so that it cannot take its lock again
     shutil.rmtree(home.path / "state")
     client.ensure_supervisor(home.fleet, worker_command=STAND_IN)
     successor = home.supervise()

@@ -16,6 +16,7 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from ccproxy.worker.redis.redis_queue import RedisQueue
 from ccproxy.worker.redis.server_clock import ServerClock
+from tests.fleet import pause
 from tests.redis_server import RedisServer, redis_backend
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
@@ -230,7 +231,7 @@ async def test_a_replica_goes_on_with_its_share_when_redis_is_gone(fleet, own_se
 
 async def test_a_request_waits_for_a_silent_redis_no_longer_than_the_deadline(fleet, own_server):
     (replica,) = await fleet(server=own_server, timeout=0.05)
-    own_server.process.send_signal(signal.SIGSTOP)
+    pause(own_server.process.pid)
     try:
         assert await replica.ask() == "k1"
         assert "no reply within 50 ms" in replica.backend.reason
