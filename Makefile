@@ -18,7 +18,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-pythons test-claude test-codex coverage lint format docs bench llama lock sbom audit release clean
+.PHONY: help run stop status test test-parallel test-timed test-pythons test-claude test-codex coverage lint format docs bench llama lock sbom audit release clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -48,8 +48,12 @@ status: $(VENV)/installed
 
 # Tests with a time limit run one after the other when the machine has nothing else to do. Exit code 5
 # means that $(ARGS) selects none of them.
-test: $(VENV)/installed-for-tests
+test: test-parallel test-timed
+
+test-parallel: $(VENV)/installed-for-tests
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m "not claude and not codex and not timed" $(ARGS)
+
+test-timed: $(VENV)/installed-for-tests
 	$(PYTEST) -m "timed and not claude and not codex" $(ARGS) || [ $$? -eq 5 ]
 
 # The suite on every supported version of Python, each with an environment of its own.
