@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from ccproxy.convert.abilities.safeguards import (
+from ccproxy.convert.added_features.auto_mode_judge import (
     ToolCallToJudge,
     judge_request,
     read_verdicts,

@@ -95,7 +95,7 @@ def _unknown_labels(
     """Check that settings whose models are another entry's name an entry of the table."""
     reported: set[str] = set()
     named = [(setting, config.models.tier(tier)) for tier, setting in _TIER_SETTINGS.items()]
-    named += config.abilities.models()
+    named += config.added_features.models()
     for setting, model in named:
         if not model or model in reported or not (text := unknown_label(model, labels)):
             continue

@@ -21,7 +21,7 @@ def secrets_of(config: WorkerConfig) -> tuple[str, ...]:
     secrets = (
         *config.api_keys,
         *config.client_keys,
-        config.abilities.search_key,
+        config.added_features.search_key,
         *_service_secrets(config),
         *_header_secrets(config),
         *_proxy_secrets(config),

@@ -22,7 +22,7 @@ from msgspec import structs
 from ccproxy.config import consistency as rules
 from ccproxy.config import provider_keys
 from ccproxy.config import settings as s
-from ccproxy.config.ability_settings import AbilitySettings, read_abilities
+from ccproxy.config.added_feature_settings import AddedFeatureSettings, read_added_features
 from ccproxy.config.addresses import Address
 from ccproxy.config.catalogue.catalogue_file import provider_rows
 from ccproxy.config.fleet import Entry
@@ -139,7 +139,7 @@ class WorkerConfig:
     long_context_threshold: int | None
     """Tokens; a threshold in the table overrides it."""
     services: ServiceSettings
-    abilities: AbilitySettings
+    added_features: AddedFeatureSettings
     """What ccproxy adds to the provider."""
     measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The measured quirks of models in Chat Completions."""
@@ -216,10 +216,10 @@ class WorkerConfig:
         quirks = card.quirks_in(api)
         if api == "chat" and (measured := self.measured.get(model)):
             quirks = structs.replace(quirks, **measured)
-        if quirks.web_search and not self.abilities.own_search:
+        if quirks.web_search and not self.added_features.own_search:
             quirks = structs.replace(quirks, web_search=False)
-        if self.abilities.max_tools is not None:
-            quirks = structs.replace(quirks, max_tools=self.abilities.max_tools)
+        if self.added_features.max_tools is not None:
+            quirks = structs.replace(quirks, max_tools=self.added_features.max_tools)
         return Target(
             provider=self.provider or self._host,
             model=model,
@@ -339,7 +339,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         budgets=(*env.read(s.BUDGET), *env.read(s.CLIENT_BUDGETS)),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
         services=read_services(env),
-        abilities=read_abilities(env, provider),
+        added_features=read_added_features(env, provider),
     )
 
 

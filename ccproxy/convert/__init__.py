@@ -10,7 +10,7 @@ Conversion of the Messages API to the APIs of providers, and back. Pure: no I/O 
     responses/        the Responses API
     direct/           providers that speak the Messages API
     openai_clients/   clients that speak Chat Completions or the Responses API
-    abilities/        abilities that the model lacks, such as web search
+    added_features/   features that the model lacks, such as web search
     common/           what several dialects use
     errors/           classification and wording of errors
 """

@@ -92,7 +92,7 @@ class Exchange:
         self._removed_reasoning: list[dict[str, Any]] = []
         converted = self._convert()
         self._estimate = rules.estimate(request, text, self._target, converted)
-        if not self.holds_tools:
+        if not self.defers_tools:
             rules.check_window(request, self.model, estimated=self._estimate)
 
     def _convert(self) -> ConvertedRequest:
@@ -176,7 +176,7 @@ class Exchange:
         return self._converted.searches
 
     @property
-    def holds_tools(self) -> bool:
+    def defers_tools(self) -> bool:
         """True: the model must search for some of the client's tools."""
         limit = self._target.quirks.max_tools
         return self._converted.finds_tools or 0 < limit < self._converted.tools

@@ -4,7 +4,7 @@ The user's routing rules: which model answers which kind of request.
 The first rule that is set and matches decides:
 
 1. `LABEL:model`, or a model by its own name: the client has decided.
-2. Required abilities: pdf, image, web_search.
+2. Required features: pdf, image, web_search.
 3. The type of the agent that sends the request (`agents`).
 4. Requests that are not the main conversation: compaction, auxiliary, subagent.
 5. thinking, background (a model name that contains "haiku"), main.

@@ -56,7 +56,7 @@ from ccproxy.worker.fork_server import OPTION, serve
 from ccproxy.worker.lifecycle import Lifecycle, bind, inherit
 from ccproxy.worker.log.console import STYLES, ConsoleLog, EchoingLogFile
 from ccproxy.worker.log.lines import RequestLog, set_up
-from ccproxy.worker.log.outfile import keep_outfile
+from ccproxy.worker.log.output_file import keep_output_file
 from ccproxy.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     metrics = await _metrics(worker, config)
     lifecycle = Lifecycle(worker, listener, on_drain=lambda: _report_drain(options))
     lifecycle.handle_signals(foreground=echo is not None)
-    crash_output = asyncio.create_task(keep_outfile(crash_file(path)))
+    crash_output = asyncio.create_task(keep_output_file(crash_file(path)))
     await lifecycle.start()
     control = _control(options, worker, lifecycle, file)
     _settle_memory()

@@ -52,8 +52,8 @@ from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.probe import probe
 from ccproxy.worker.session_report import client_session_state
+from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError
 from ccproxy.worker.upstream.model_list import offered_models
-from ccproxy.worker.upstream.small_answer import NoSmallAnswer
 from ccproxy.worker.worker import Worker
 
 _BUILD = installed_build()
@@ -236,7 +236,7 @@ class ControlSocket:
             return Refusal(error="there is no key to ask with: the client's key is passed on")
         try:
             names = await offered_models(config, config.api_keys[0])
-        except NoSmallAnswer as error:
+        except AuxiliaryRequestError as error:
             return Refusal(error=f"no list of models: {error}")
         return OfferedModels(names=tuple(names))
 

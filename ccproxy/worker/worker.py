@@ -24,13 +24,13 @@ from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
-from ccproxy.worker.abilities.description_store import DescriptionStore
-from ccproxy.worker.abilities.pdf_texts import PdfTexts
-from ccproxy.worker.abilities.search_client import SearchClient
 from ccproxy.worker.accounting.account_watch import AccountWatch
 from ccproxy.worker.accounting.payers import Payers
-from ccproxy.worker.activity.cache_detective import CacheDetective
+from ccproxy.worker.activity.cache_loss_detector import CacheLossDetector
 from ccproxy.worker.activity.recorder import Activity
+from ccproxy.worker.added_features.description_store import DescriptionStore
+from ccproxy.worker.added_features.pdf_texts import PdfTexts
+from ccproxy.worker.added_features.search_client import SearchClient
 from ccproxy.worker.admin.session import Session, make_session
 from ccproxy.worker.gateway.gateway import Gateway, allowed_hosts_of, make_gateway
 from ccproxy.worker.key_pool import make_pool
@@ -39,7 +39,7 @@ from ccproxy.worker.log.lines import RequestLog
 from ccproxy.worker.peers.choice import Chooser
 from ccproxy.worker.peers.fleet_token import FleetToken
 from ccproxy.worker.peers.held_fallbacks import HeldFallbacks
-from ccproxy.worker.peers.siblings import Siblings
+from ccproxy.worker.peers.peer_client import PeerClient
 from ccproxy.worker.server.authentication import Authenticator
 from ccproxy.worker.signing_key import KEY_BYTES, load_signing_key
 from ccproxy.worker.upstream.provider_client import ProviderClient
@@ -109,7 +109,7 @@ class Worker:
     rules: ConversionContext
     lessons: Lessons
     chooser: Chooser
-    siblings: Siblings
+    peer_client: PeerClient
     held_fallbacks: HeldFallbacks
     session: Session
     search: SearchClient
@@ -218,7 +218,7 @@ def make_worker(
         chooser=chooser,
         search=SearchClient(config),
         descriptions=_descriptions(config, state, log),
-        siblings=Siblings(chooser, FleetToken(signing_key)),
+        peer_client=PeerClient(chooser, FleetToken(signing_key)),
         held_fallbacks=HeldFallbacks(config.fallback_hold, clock=time.monotonic),
         session=session,
         accounts=AccountWatch(config, pool=pool, log=log),
@@ -229,7 +229,7 @@ def make_worker(
 
 
 def _activity(label: str, session: Session, redact: Redactor) -> Activity:
-    return Activity(label, redact=redact, detective=CacheDetective(session.usage.cost))
+    return Activity(label, redact=redact, loss_detector=CacheLossDetector(session.usage.cost))
 
 
 def _pools(
@@ -275,6 +275,6 @@ def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> b
 def _descriptions(
     config: WorkerConfig, state: Path, log: FilteringBoundLogger
 ) -> DescriptionStore | None:
-    if not (describer := config.abilities.describer):
+    if not (describer := config.added_features.describer):
         return None
     return DescriptionStore(describer, state / "descriptions", log=log)

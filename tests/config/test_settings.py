@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from ccproxy.config import ability_settings, provider_keys, worker_config
+from ccproxy.config import added_feature_settings, provider_keys, worker_config
 from ccproxy.config import consistency as rules
 from ccproxy.config import settings as s
 from ccproxy.config.services import service_settings
@@ -22,7 +22,7 @@ def test_every_setting_is_declared_once():
 
 def test_every_setting_is_read():
     readers = (worker_config, rules, provider_keys)
-    parts = (ability_settings, service_settings, gateway_settings)
+    parts = (added_feature_settings, service_settings, gateway_settings)
     source = "".join(map(inspect.getsource, (*readers, *parts)))
     unread = {
         name

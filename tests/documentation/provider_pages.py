@@ -51,12 +51,12 @@ def overview() -> str:
     """Make the page that compares all providers."""
     works = ("tools", "parallel", "thinking", "images", "PDF", "cache numbers", "dialects")
     rows = [
-        (f"[`{name}`]({name}.md)", *_abilities(preset)) for name, preset in load_presets().items()
+        (f"[`{name}`]({name}.md)", *_features(preset)) for name, preset in load_presets().items()
     ]
     return page("Providers", _OVERVIEW, table(("`PROVIDER`", "who", *works), rows), _NOTES)
 
 
-def _abilities(preset: Preset) -> tuple[str, ...]:
+def _features(preset: Preset) -> tuple[str, ...]:
     quirks = [card.quirks for card in (*preset.cards(), preset.unknown())]
     thinks = any(q.reasoning != "none" or q.history != "drop" or q.always_reasons for q in quirks)
     takes_pdf = preset.api == "messages" or any(q.pdf != "text" for q in quirks)

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from ccproxy.providers.presets import load_presets
+from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError
 from ccproxy.worker.upstream.model_list import offered_models
-from ccproxy.worker.upstream.small_answer import NoSmallAnswer
 from tests.messages import prompt
 from tests.provider import Provider
 from tests.worker.proxy import KEY, running
@@ -54,5 +54,5 @@ async def test_the_list_of_models_is_asked_with_the_presets_credential(
             assert path.endswith("/v1/models"), (preset.title, path)
     broken = config.at(provider.url.removesuffix("/v1") + "/x")
     provider.models = [3]  # type: ignore[list-item]
-    with pytest.raises(NoSmallAnswer, match="not a list of models"):
+    with pytest.raises(AuxiliaryRequestError, match="not a list of models"):
         await offered_models(broken, KEY)

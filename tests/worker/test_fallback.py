@@ -140,7 +140,7 @@ def silence(family, label):
     """Keep the port of *label* open without answering, as between two crashes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for proxy in family.proxies.values():
-            proxy.worker.siblings.probe_seconds = 1.0
+            proxy.worker.peer_client.probe_seconds = 1.0
         family.move(label, listener.getsockname()[1])
         yield
 

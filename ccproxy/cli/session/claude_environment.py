@@ -142,7 +142,7 @@ def session(
 
 def _judges_calls(config: WorkerConfig) -> bool:
     """Return True if the proxy answers `safeguards`; direct mode leaves them to the provider."""
-    return bool(config.abilities.judge) and config.api != "messages"
+    return bool(config.added_features.judge) and config.api != "messages"
 
 
 def session_model(config: WorkerConfig, saved_model: str | None) -> str | None:

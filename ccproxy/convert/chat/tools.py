@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.abilities.held_tools import PLACEHOLDER, holds_tools
-from ccproxy.convert.abilities.search_tool import search_tool
+from ccproxy.convert.added_features.deferred_tools import PLACEHOLDER, defers_tools
+from ccproxy.convert.added_features.search_tool import search_tool
 from ccproxy.convert.common.client_tools import client_tool
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.convert.common.schema import to_parameters
@@ -139,7 +139,7 @@ def _convert(tools: Raw, dialect: str, max_name: int) -> ToolSet:
         sent_names=names,
         dropped=tuple(dropped),
         searches=search_tool(tools) is not None,
-        finds_tools=holds_tools(tools),
+        finds_tools=defers_tools(tools),
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.abilities.held_tools import TOOL_SEARCH_TYPE
+from ccproxy.convert.added_features.deferred_tools import TOOL_SEARCH_TYPE
 from ccproxy.convert.openai_clients.openai_errors import stream_error
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
 from ccproxy.convert.openai_clients.tool_kinds import CUSTOM_INPUT, ToolKind, ToolKinds

@@ -79,7 +79,7 @@ const TEXTS = {
   failed: ["Failed", "失败"],
   slow: ["Slow", "慢"],
   search: ["Search", "搜索"],
-  search_requests: ["Search id, model, session, error", "搜索 id、模型、会话、错误"],
+  server_tool_loop: ["Search id, model, session, error", "搜索 id、模型、会话、错误"],
   state_running: ["running", "运行中"],
   state_done: ["done", "完成"],
   state_failed: ["failed", "失败"],

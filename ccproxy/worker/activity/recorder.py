@@ -23,7 +23,7 @@ from ccproxy.ipc.activity import (
     RequestTimeline,
 )
 from ccproxy.ipc.control_messages import RequestsRequest
-from ccproxy.worker.activity.cache_detective import CacheDetective, ReadPrompt
+from ccproxy.worker.activity.cache_loss_detector import CacheLossDetector, ReadPrompt
 from ccproxy.worker.activity.event_feed import EventFeed
 from ccproxy.worker.activity.timeline import timeline_of
 from ccproxy.worker.activity.traffic import TrafficMeter
@@ -37,9 +37,9 @@ class Activity:
     """What a worker is doing and has done."""
 
     def __init__(
-        self, label: str, *, redact: Callable[[str], str], detective: CacheDetective
+        self, label: str, *, redact: Callable[[str], str], loss_detector: CacheLossDetector
     ) -> None:
-        self._detective = detective
+        self._loss_detector = loss_detector
         self.traffic = TrafficMeter()
         self.feed = EventFeed(label)
         self._label = label
@@ -79,7 +79,7 @@ class Activity:
 
     def finish(self, record: AccessRecord, read: ReadPrompt | None) -> None:
         """Take a request to a model that has ended; *read* returns its prompt."""
-        record.cache_loss = self._detective.note(record, read)
+        record.cache_loss = self._loss_detector.note(record, read)
         self._finished.append(record)
         if not record.answered_by:
             self.traffic.note(record)

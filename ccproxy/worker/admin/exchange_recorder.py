@@ -22,7 +22,7 @@ from ccproxy.store.recordings import (
     save_recording,
 )
 from ccproxy.worker.server.access_record import AccessRecord
-from ccproxy.worker.upstream.taped_answer import TapedAnswer, masked
+from ccproxy.worker.upstream.recorded_answer import RecordedAnswer, masked
 
 RECORDING_SECONDS = 24 * 3600.0
 """How long a switched-on recorder records; a forgotten one ends."""
@@ -53,19 +53,19 @@ class ExchangeRecorder:
         return max(0.0, self.until - time.time()) if self.until else 0.0
 
     def note(self, record: AccessRecord) -> None:
-        """Record a finished request whose answers were taped."""
-        # The record stays in the list of requests, and each tape holds a whole exchange.
-        tapes, record.tapes = record.tapes, []
-        if not tapes:
+        """Record a finished request and the answers to it."""
+        # The record stays in the list of requests, and each answer holds a whole exchange.
+        recorded_answers, record.recorded_answers = record.recorded_answers, []
+        if not recorded_answers:
             return
-        size = sum(tape.size for tape in tapes)
+        size = sum(answer.size for answer in recorded_answers)
         size += len(record.request_body) + len(record.response_body)
         if size > MAX_RECORDING:
             self._log.warning("recording.too_large", request=record.request_id, bytes=size)
             return
         # The bodies are read now: the inspector cuts them.
         bodies = record.request_body, record.response_body
-        task = asyncio.create_task(self._save(record, tapes, *bodies))
+        task = asyncio.create_task(self._save(record, recorded_answers, *bodies))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
@@ -78,15 +78,15 @@ class ExchangeRecorder:
         await asyncio.gather(*self._writes)
 
     async def _save(
-        self, record: AccessRecord, tapes: Sequence[TapedAnswer], request: bytes, answer: bytes
+        self, record: AccessRecord, answers: Sequence[RecordedAnswer], request: bytes, answer: bytes
     ) -> None:
         try:
-            await asyncio.to_thread(self._write, record, tapes, request, answer)
+            await asyncio.to_thread(self._write, record, answers, request, answer)
         except OSError as error:
             self._log.warning("recording.failed", request=record.request_id, reason=str(error))
 
     def _write(
-        self, record: AccessRecord, tapes: Sequence[TapedAnswer], request: bytes, answer: bytes
+        self, record: AccessRecord, answers: Sequence[RecordedAnswer], request: bytes, answer: bytes
     ) -> None:
         recording = Recording(
             id=record.request_id,
@@ -100,6 +100,6 @@ class ExchangeRecorder:
             error=record.error or "",
             request=masked(request, self._redact),
             answer=masked(answer, self._redact),
-            calls=tuple(tape.call(self._redact) for tape in tapes),
+            calls=tuple(answer.call(self._redact) for answer in answers),
         )
         save_recording(self.state, recording)

@@ -200,7 +200,7 @@ def _asked(
     request: ClientRequest, chosen: Chosen, ref: ModelRef, path: str | None = None
 ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     worker = request.worker
-    return worker.siblings.send(
+    return worker.peer_client.send(
         chosen,
         ref,
         path=(path or request.dialect.path) + request.raw_query,

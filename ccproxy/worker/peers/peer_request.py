@@ -17,7 +17,7 @@ def is_from_peer(request: ClientRequest) -> bool:
     if TOKEN_HEADER not in request.headers or transport is None:
         return False
     address = transport.get_extra_info("peername")
-    return bool(address) and request.worker.siblings.is_peer(request.headers, address[0])
+    return bool(address) and request.worker.peer_client.is_peer(request.headers, address[0])
 
 
 def payer_of(request: ClientRequest) -> tuple[int | None, str]:

@@ -18,7 +18,7 @@ from ccproxy.errors import Problem
 from ccproxy.ipc.activity import CacheLoss, FailedAttempt
 from ccproxy.worker.accounting.payers import Shares
 from ccproxy.worker.log.lines import RequestLog
-from ccproxy.worker.upstream.taped_answer import TapedAnswer
+from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 
 MAX_CAPTURED = 8 * 1024 * 1024
 """Bytes of a response that are kept for history and inspection."""
@@ -72,7 +72,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     is_probe: bool = False
     """Whether it is logged at DEBUG only."""
     bodies: Bodies | None = None
-    tapes: list[TapedAnswer] = []
+    recorded_answers: list[RecordedAnswer] = []
     """The provider's answers, while exchanges are recorded."""
     status: int = 0
     error: str | None = None

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from ccproxy.convert.abilities.search_answer import without_own_searches
+from ccproxy.convert.added_features.search_answer import without_own_searches
 from ccproxy.convert.content_headers import direct_headers
 from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough

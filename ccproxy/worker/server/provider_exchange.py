@@ -20,7 +20,7 @@ from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.upstream.provider_client import Outgoing, ProviderAnswer
-from ccproxy.worker.upstream.taped_answer import TapedAnswer
+from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 from ccproxy.worker.worker import Worker
 
 ANTHROPIC_KEY_PREFIX = "sk-ant-"
@@ -223,7 +223,7 @@ def session_of(request: ClientRequest, exchange: ModelExchange) -> SessionRef | 
 @asynccontextmanager
 async def sent(
     request: ClientRequest, exchange: ConvertedExchange
-) -> AsyncIterator[ProviderAnswer | TapedAnswer]:
+) -> AsyncIterator[ProviderAnswer | RecordedAnswer]:
     """
     Send a converted request and return its answer.
 
@@ -245,9 +245,9 @@ async def sent(
             )
     try:
         if worker.session.recorder.is_on and isinstance(exchange, Exchange):
-            taped = TapedAnswer(exchange, answer)
-            request.record.tapes.append(taped)
-            yield taped
+            recorded = RecordedAnswer(exchange, answer)
+            request.record.recorded_answers.append(recorded)
+            yield recorded
         else:
             yield answer
     finally:

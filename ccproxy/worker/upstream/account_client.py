@@ -19,7 +19,7 @@ from ccproxy.keys.account_report import (
     account_endpoint,
     parse_account,
 )
-from ccproxy.worker.upstream.small_answer import NoSmallAnswer, small_answer
+from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, auxiliary_request
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Accept-Language": "en"}
 
@@ -56,7 +56,7 @@ class AccountClient:
         url = f"{split.scheme}://{split.netloc}{endpoint.path}"
         headers = {**_HEADERS, "Authorization": f"{endpoint.scheme}{key}"}
         try:
-            body = await small_answer(self._config, url, headers, most=MAX_BYTES)
-        except NoSmallAnswer as error:
+            body = await auxiliary_request(self._config, url, headers, most=MAX_BYTES)
+        except AuxiliaryRequestError as error:
             raise AccountUnknown(str(error)) from error
         return parse_account(endpoint, body, now=self._wall())

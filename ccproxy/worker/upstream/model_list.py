@@ -6,7 +6,7 @@ import msgspec
 
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.protocol.headers import UpstreamHeaders
-from ccproxy.worker.upstream.small_answer import NoSmallAnswer, small_answer
+from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, auxiliary_request
 
 MAX_BYTES = 8 << 20
 """Aggregators describe hundreds of models."""
@@ -25,16 +25,16 @@ async def offered_models(config: WorkerConfig, key: str) -> list[str]:
     Return the names of the models that the provider lists for *key*.
 
     Raises:
-        NoSmallAnswer: If it does not list them.
+        AuxiliaryRequestError: If it does not list them.
 
     """
     headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
     is_direct = config.api == "messages"
     request_headers = headers.direct(key, ()) if is_direct else headers.chat(key, stream=False)
-    body = await small_answer(config, config.models_url(), request_headers, most=MAX_BYTES)
+    body = await auxiliary_request(config, config.models_url(), request_headers, most=MAX_BYTES)
     try:
         models = msgspec.json.decode(body, type=_Models).data
     except msgspec.DecodeError as error:
-        raise NoSmallAnswer(f"the answer is not a list of models: {error}") from error
+        raise AuxiliaryRequestError(f"the answer is not a list of models: {error}") from error
     # Gemini: models/gemini-…
     return sorted({model.id.removeprefix("models/") for model in models})

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ccproxy.convert.openai_clients.passed_completions import PassedCompletions
+from ccproxy.convert.openai_clients.completions_passthrough import CompletionsPassthrough
 from ccproxy.errors import BadAnswer, Problem
 from tests.keys.shared import rules
 from tests.replies import chunk, data_line
@@ -18,7 +18,7 @@ DONE = b"data: [DONE]\n\n"
 
 def exchange(**fields):
     body = json.dumps({"model": "up-big", **fields}).encode()
-    return PassedCompletions(body, rules=rules(), request_id="req_1")
+    return CompletionsPassthrough(body, rules=rules(), request_id="req_1")
 
 
 def test_a_request_keeps_its_bytes_but_the_name():
@@ -31,7 +31,7 @@ def test_a_request_keeps_its_bytes_but_the_name():
 @pytest.mark.parametrize("body", [b"[]", b"{", b"{}", b'{"model": 1}'])
 def test_other_bodies_are_refused(body):
     with pytest.raises(Problem, match="not a Chat Completions request"):
-        PassedCompletions(body, rules=rules(), request_id="req_1")
+        CompletionsPassthrough(body, rules=rules(), request_id="req_1")
 
 
 @pytest.mark.parametrize("end", [END, END + DONE, DONE])

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ccproxy.convert.openai_clients.passed_responses import PassedResponses
 from ccproxy.convert.openai_clients.response_writer import COMMENT, KEEP_ALIVE
+from ccproxy.convert.openai_clients.responses_passthrough import ResponsesPassthrough
 from ccproxy.errors import BadAnswer, Problem, ProviderRefusal
 from ccproxy.protocol.responses_request import read_responses_outline
 from ccproxy.protocol.sse import Decoder
@@ -24,7 +24,7 @@ def exchange(context=None, data=None, **fields):
     body = data or json.dumps({"model": "up-big", "input": "Hi", "store": False, **fields}).encode()
     outline = read_responses_outline(body)
     fixed = {"rules": context or rules(), "response_id": "resp_0", "created_at": 1}
-    return PassedResponses(body, outline, **fixed)
+    return ResponsesPassthrough(body, outline, **fixed)
 
 
 def passed_request(context=None, **fields):

@@ -154,4 +154,4 @@ async def test_the_list_of_requests_does_not_keep_recorded_exchanges(recording, 
     await proxy.ask(prompt(stream=True))
     await recorded(proxy, tmp_path)
     (record,) = proxy.worker.activity._finished
-    assert (record.requested, record.tapes) == ("claude-opus-4-1", [])
+    assert (record.requested, record.recorded_answers) == ("claude-opus-4-1", [])

@@ -47,9 +47,13 @@ def record(
     """
     fleet = open_fleet(options)
     if case_id is not None:
-        from ccproxy.cli.recordings.made_case import made_case
+        from ccproxy.cli.recordings.case_from_recording import case_from_recording
 
-        show(json.dumps(made_case(recording_of(fleet, case_id)), indent=1, ensure_ascii=False))
+        show(
+            json.dumps(
+                case_from_recording(recording_of(fleet, case_id)), indent=1, ensure_ascii=False
+            )
+        )
         return
     if label is None:
         raise UsageError("the label is missing\n  fix: ccproxy record LABEL on")

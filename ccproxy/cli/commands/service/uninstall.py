@@ -38,7 +38,7 @@ def uninstall(options: Options, *, name: str, keep_state: bool, dry_run: bool, y
     Code's settings; then usage, history and logs. The table and the env files with your keys are
     never deleted. The program itself is removed by the tool that installed it.
     """
-    from ccproxy.cli.service.traces import delete_state, state_of, traces_of
+    from ccproxy.cli.service.leftovers import delete_state, state_of, traces_of
     from ccproxy.supervisor.control.client import fleet_status
 
     fleet, _ = open_readable_part(options)

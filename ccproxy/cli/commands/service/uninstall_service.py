@@ -9,7 +9,7 @@ from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import ServiceFile
-from ccproxy.cli.service.traces import crontab_without, remove_service, services_of
+from ccproxy.cli.service.leftovers import crontab_without, remove_service, services_of
 from ccproxy.config.fleet import Fleet
 
 

@@ -37,7 +37,7 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
         user_settings_file,
         write_user_settings,
     )
-    from ccproxy.cli.session.replaced_line import ReplacedLine, remove_status_line
+    from ccproxy.cli.session.status_line_backup import StatusLineBackup, remove_status_line
     from ccproxy.cli.session.status_setting import (
         is_ours,
         status_command,
@@ -66,7 +66,7 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
     if not yes:
         click.confirm(f"Change statusLine in {tilde(settings)}?", abort=True, err=True)
     if install:
-        ReplacedLine(fleet.state, settings).keep(line)
+        StatusLineBackup(fleet.state, settings).keep(line)
         program = status_program(sys.executable, fleet.home)
         document["statusLine"] = status_setting(program, status_command(line))
         write_user_settings(settings, document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ccproxy.convert.openai_clients.passed_completions import PassedCompletions
+from ccproxy.convert.openai_clients.completions_passthrough import CompletionsPassthrough
 from ccproxy.errors import Problem
 from ccproxy.worker.peers.forward import answer_by_peer, choose
 from ccproxy.worker.server import converted_mode
@@ -25,7 +25,7 @@ async def chat_completions(request: ClientRequest) -> web.StreamResponse:
     if worker.config.api == "messages":
         text = "this proxy's provider serves the Messages API: use /v1/messages or /v1/responses"
         raise Problem("not_found_error", text)
-    exchange = PassedCompletions(
+    exchange = CompletionsPassthrough(
         body,
         rules=worker.rules,
         request_id=request.record.request_id,

@@ -7,7 +7,7 @@ from functools import partial
 from aiohttp import web
 
 from ccproxy.convert.prompt_prefix import read_prompt
-from ccproxy.worker.abilities.assisted_answer import (
+from ccproxy.worker.added_features.assisted_answer import (
     answer_assisted,
     requested_assistance,
     requested_direct_assistance,

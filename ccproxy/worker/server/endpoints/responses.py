@@ -15,12 +15,12 @@ import time
 from aiohttp import web
 
 from ccproxy.convert.openai_clients.messages_form import MessagesForm
-from ccproxy.convert.openai_clients.passed_responses import PassedResponses
 from ccproxy.convert.openai_clients.response_writer import (
     ResponseWriter,
     failed_response,
     new_response,
 )
+from ccproxy.convert.openai_clients.responses_passthrough import ResponsesPassthrough
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
 from ccproxy.errors import Problem
 from ccproxy.protocol.responses_request import (
@@ -103,7 +103,7 @@ async def _pass(
 ) -> web.StreamResponse:
     """Pass the request on to a model that its provider serves in this API."""
     worker = request.worker
-    exchange = PassedResponses(
+    exchange = ResponsesPassthrough(
         body,
         outline,
         rules=worker.rules,
@@ -119,7 +119,7 @@ async def _pass(
 def _messages_form(request: ClientRequest, body: bytes, model: str) -> MessagesForm:
     worker, config = request.worker, request.worker.config
     is_direct = config.api == "messages"
-    has_engine = config.abilities.search is not None or config.abilities.always_own_search
+    has_engine = config.added_features.search is not None or config.added_features.always_own_search
     target = worker.rules.target(model) if is_direct else worker.rules.target_of(model)
     return MessagesForm(
         read_responses_request(body),

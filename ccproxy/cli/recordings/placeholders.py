@@ -1,0 +1,122 @@
+r"""
+Placeholders: text of the same form and length without its content.
+
+In JSON every string value gets one; keys, numbers and the values of fields that tell the structure
+stay. Letters become `x`, digits `1`; punctuation and escapes stay, so that JSON within a string,
+also cut into pieces, remains JSON. Every character is replaced by itself: what is joined
+from pieces has the joined placeholders. Names and ids are distinguished by their letters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import string
+from collections.abc import Iterator
+
+_STRUCTURAL = frozenset({
+    *("type", "role", "object", "model", "finish_reason", "stop_reason", "media_type", "effort"),
+    *("service_tier", "phase", "status", "reasoning_effort", "display", "tool_choice", "format"),
+    *("native_finish_reason", "summary_type", "ttl", "$schema", "system_fingerprint", "event"),
+    *("required", "enum", "include", "truncation", "verbosity"),
+})  # fmt: skip
+"""The fields whose strings, also in lists, stay."""
+_NAMES = frozenset({"id", "name", "tool_use_id", "tool_call_id", "call_id", "tool_name", "item_id"})
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]')
+_KEPT = re.compile(
+    r"(?P<escape>\\{1,2}u)(?P<code>[0-9a-fA-F]{4})|\\{2}.|\\.|</?think(?:ing)?>"
+    r"|\b(?:true|false|null)\b|(?<=\d)[eE](?=[+\-\d])|</?\|[^|<>]{1,40}\|>|<｜[^<>]{1,40}｜>"
+)
+"""Escapes, also in JSON within a string; tags; and what would make other JSON of a number."""
+_LETTERS = string.ascii_lowercase
+
+
+class Placeholders:
+    """The placeholders of one case: an equal name gets an equal one."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def json(self, text: str) -> str:
+        """Return the JSON *text* with placeholders for its strings; its length stays."""
+        return "".join(self._tokens(text))
+
+    def events(self, stream: str) -> str:
+        """Return an event stream with placeholders in the JSON of its `data` lines."""
+        lines = stream.splitlines(keepends=True)
+        return "".join(self.json(line) if line.startswith("data:") else line for line in lines)
+
+    def _tokens(self, text: str) -> Iterator[str]:
+        keys: list[str] = [""]  # of the containers around, and the last key
+        end = 0
+        for match in _TOKEN.finditer(text):
+            yield text[end : match.start()]
+            end = match.end()
+            found = match[0]
+            if match[2] is not None:
+                keys[-1] = match[1]
+            elif found[0] == '"':
+                found = f'"{self._value(keys[-1], match[1])}"'
+            elif found in ("[", "{"):
+                keys.append(keys[-1])
+            elif len(keys) > 1:
+                keys.pop()
+            yield found
+        yield text[end:]
+
+    def _value(self, key: str, value: str) -> str:
+        if key in _STRUCTURAL:
+            return value
+        return self._name(value) if key in _NAMES else placeholder(value)
+
+    def _name(self, value: str) -> str:
+        """Return a placeholder that no other name has, as far as its letters allow."""
+        if value not in self._names:
+            plain = placeholder(value)
+            candidates = itertools.chain([plain], _variants(plain))
+            name = next((each for each in candidates if each not in self._taken), plain)
+            self._names[value] = name
+            self._taken.add(name)
+        return self._names[value]
+
+
+def placeholder(text: str) -> str:
+    """Return a text of the same form, and of the same length also in UTF-8."""
+    result, end = [], 0
+    for match in _KEPT.finditer(text):
+        result += [*map(_character, text[end : match.start()]), _escape(match)]
+        end = match.end()
+    return "".join([*result, *map(_character, text[end:])])
+
+
+def _escape(match: re.Match[str]) -> str:
+    """Return what stays, or an escape of the same length for another character."""
+    if match["code"] is None:
+        return match[0]
+    code = int(match["code"], 16)
+    if code < 0x80:
+        return match[0]
+    if 0xD800 <= code < 0xE000:
+        return match["escape"] + ("d83d" if code < 0xDC00 else "de00")
+    return match["escape"] + ("00e9" if code < 0x800 else "4e2d")
+
+
+def _character(character: str) -> str:
+    if character.isascii():
+        if character.isdigit():
+            return "1"
+        if character.isalpha():
+            return "X" if character.isupper() else "x"
+        return character
+    return {2: "é", 3: "中"}.get(len(character.encode("utf-8", "replace")), "😀")
+
+
+def _variants(name: str) -> Iterator[str]:
+    """Yield *name* with other letters in place of its last ones."""
+    places = [index for index, character in enumerate(name) if character in "xX"][-3:]
+    for letters in itertools.product(_LETTERS, repeat=len(places)):
+        changed = list(name)
+        for index, letter in zip(places, letters, strict=True):
+            changed[index] = letter
+        yield "".join(changed)

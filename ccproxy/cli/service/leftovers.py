@@ -1,0 +1,139 @@
+"""What ccproxy has written outside of the fleet's folder, and its state there: to be removed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ccproxy.cli.render.terminal import tilde
+from ccproxy.cli.service import cron
+from ccproxy.cli.service.install import (
+    ServiceFile,
+    launchd_service,
+    run_commands,
+    systemd_service,
+)
+from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError
+
+_KEPT = ".gitkeep"
+_LOG = re.compile(r"\.log(?:\.[0-9_]+)?$|\.out$")
+"""Logs, their archives, and what a crashed process has printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Something that ccproxy has left on the machine."""
+
+    text: str
+    """For the user, after "Remove"."""
+    remove: Callable[[], str]
+    """Return a note for the user; empty if there is none. CcproxyError if it cannot."""
+
+
+def services_of(fleet: Fleet, name: str) -> Iterator[ServiceFile]:
+    """Yield the service files of *fleet* with this *name*."""
+    services = (
+        systemd_service(fleet, name=name, system=False, environ=os.environ),
+        systemd_service(fleet, name=name, system=True, environ=os.environ),
+        launchd_service(fleet, name=name, environ=os.environ),
+    )
+    return (service for service in services if service.owner == fleet.file)
+
+
+def remove_service(service: ServiceFile) -> str:
+    """
+    Stop and remove *service*; return what the service manager complains about.
+
+    Raises:
+        CcproxyError: If its file cannot be removed.
+
+    """
+    error_text = run_commands(service.stop)
+    try:
+        service.path.unlink()
+    except PermissionError as error:
+        raise CcproxyError(f"no permission to remove {service.path}\n  fix: use sudo") from error
+    run_commands(service.after_removal)
+    return error_text
+
+
+def crontab_without(fleet: Fleet, job: cron.Job) -> bytes | None:
+    """Return the crontab without the line of *job*; None if it has none."""
+    try:
+        before = cron.read()
+    except CcproxyError:
+        return None  # cron is not installed
+    after = cron.without_line(before, fleet, job=job)
+    return None if after == before else after
+
+
+def traces_of(fleet: Fleet, name: str) -> Iterator[Trace]:
+    """Yield what ccproxy has installed for *fleet* outside of its folder."""
+    for service in services_of(fleet, name):
+        yield Trace(
+            text=f"the service {tilde(service.path)}",
+            remove=partial(remove_service, service),
+        )
+    for job in (cron.START, cron.CLEANUP):
+        if crontab_without(fleet, job) is not None:
+            yield Trace(
+                text=f'the line "ccproxy {job.verb}" of your crontab',
+                remove=partial(_remove_line, fleet, job),
+            )
+    yield from _status_line(fleet)
+
+
+def state_of(fleet: Fleet) -> list[Path]:
+    """Return the files and folders of saved state and logs; other files there are not ccproxy's."""
+    state_files = [path for folder in (fleet.state, fleet.pids) for path in _inside(folder)]
+    return [*state_files, *(path for path in _inside(fleet.logs) if _LOG.search(path.name))]
+
+
+def delete_state(fleet: Fleet) -> None:
+    """Delete what `state_of` returns, and the folders if they are empty then."""
+    for path in state_of(fleet):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for folder in (fleet.state, fleet.pids, fleet.logs):
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _inside(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name != _KEPT)
+
+
+def _remove_line(fleet: Fleet, job: cron.Job) -> str:
+    after = crontab_without(fleet, job)
+    if after is not None:
+        cron.write(after)
+    return ""
+
+
+def _status_line(fleet: Fleet) -> Iterator[Trace]:
+    """Yield the status line in Claude Code's settings if it is that of *fleet*."""
+    from ccproxy.cli.session.claude_settings import read_user_settings, user_settings_file
+    from ccproxy.cli.session.status_line_backup import remove_status_line
+    from ccproxy.cli.session.status_setting import is_ours, status_command
+
+    settings = user_settings_file(os.environ)
+    line = read_user_settings(settings).get("statusLine")
+    command = (status_command(line) or {}).get("command", "")
+    if is_ours(line) and f"--home {shlex.quote(str(fleet.home))}" in command:
+
+        def remove() -> str:
+            remove_status_line(fleet.state, settings)
+            return ""
+
+        yield Trace(text=f"the status line in {tilde(settings)}", remove=remove)

@@ -1,0 +1,240 @@
+"""
+The tools that a request sends, and those that the model must search for first.
+
+Providers limit the number of tools (OpenAI and Copilot: 128), and every tool costs tokens with
+every turn. Above the limit, or if the client asks for the API's tool search, tools are held back:
+tools of MCP servers, then the last of the others. A tool that the conversation has used or found is
+sent after all others, in the order of its first use: so the list of a conversation only grows at
+its end, which keeps the provider's prompt cache.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.protocol.json_splice import fields_of
+
+TOOL_SEARCH_TYPE: Final = "tool_search_tool_"
+"""Begins the type of the API's tool search."""
+FUNCTION: Final = "tool_search"
+FOUND_TOOLS: Final = 5
+"""Tools that one search finds; the API finds three to five."""
+LISTED: Final = 6_000
+"""Characters of names in the description of the search."""
+PLACEHOLDER: Final = "DeferredToolPlaceholder"
+"""Claude Code's placeholder for tools that are not loaded yet: "never call this tool"."""
+
+_MCP: Final = "mcp__"
+_TEXT: Final = 2_000
+"""Characters of a description that are searched."""
+_LOADED_SHARE: Final = 4
+"""One in so many tools of the limit is left free for tools that are found."""
+_NAME_WEIGHT: Final = 3.0
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
+_MAX_TERMS: Final = 32
+_DESCRIPTION: Final = (
+    "Finds tools that are available but not loaded yet. Call it before you conclude that a tool is "
+    "missing. Pass key words, or the exact name of a tool. The tools that it finds can be called "
+    "afterwards. Tools that can be found: "
+)
+_QUERY: Final = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "description": "Key words or names of tools"}},
+    "required": ["query"],
+}
+_RAW_TOOLS = msgspec.json.Decoder(list[Raw])
+
+
+class _Tool(msgspec.Struct):
+    name: str = ""
+    type: str | None = None
+    description: str | None = None
+    input_schema: Any = None
+    defer_loading: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _DeferredTool:
+    raw: Raw
+    name: str
+    name_terms: frozenset[str]
+    terms: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolPlan:
+    """The tools of one request."""
+
+    sent: tuple[Raw, ...]
+    """Sent with every turn."""
+    held: tuple[_DeferredTool, ...]
+    """Those that a search can find, also if they are loaded."""
+    loaded: tuple[str, ...]
+    """Names of the held tools that the conversation has used or found, in this order."""
+    function: str
+    """The name of the search."""
+    room: int
+    """The largest number of loaded tools."""
+
+    @cached_property
+    def _by_name(self) -> dict[str, _DeferredTool]:
+        return {tool.name: tool for tool in self.held}
+
+    def tools(self, found: Sequence[str] = (), *, searches: bool = True) -> list[Raw]:
+        """Return the tools to send if *found* were found since."""
+        loaded = list(dict.fromkeys((*self.loaded, *found)))[-self.room :]
+        search = [self._search] if searches else []
+        return [*self.sent, *search, *(self._by_name[name].raw for name in loaded)]
+
+    @cached_property
+    def _search(self) -> Raw:
+        names, rest = "", len(self.held)
+        for tool in self.held:
+            if len(names) + len(tool.name) > LISTED:
+                break
+            names += f"{', ' if names else ''}{tool.name}"
+            rest -= 1
+        more = f" and {rest} more" if rest else ""
+        description = f"{_DESCRIPTION}{names}{more}."
+        fields = {"name": self.function, "description": description, "input_schema": _QUERY}
+        return Raw(msgspec.json.encode(fields))
+
+    def find(self, query: str) -> list[str]:
+        """Return the names of the tools that fit *query*, the best first."""
+        named = [tool.name for tool in self.held if _is_named(tool.name, query)]
+        if named:
+            return named[:FOUND_TOOLS]
+        terms = list(dict.fromkeys(_terms(query)))[:_MAX_TERMS]
+        weights = {term: self._weight(term) for term in terms}
+        scores = {tool.name: _score(tool, weights) for tool in self.held}
+        best = sorted((name for name in scores if scores[name]), key=lambda name: -scores[name])
+        return best[:FOUND_TOOLS]
+
+    def _weight(self, term: str) -> float:
+        """Return the weight of a word: rare ones tell more."""
+        count = sum(term in tool.terms for tool in self.held)
+        return math.log(1 + len(self.held) / count) if count else 0.0
+
+
+def defers_tools(tools: Raw) -> bool:
+    """Return True if the client asks for the API's tool search."""
+    return TOOL_SEARCH_TYPE.encode() in memoryview(tools).tobytes() and any(
+        _is_search(_decoded(raw)) for raw in _RAW_TOOLS.decode(tools)
+    )
+
+
+def tool_plan(body: bytes, limit: int) -> ToolPlan | None:
+    """
+    Return the tools of the request *body*; None if all of them can be sent.
+
+    *limit* is the largest number of tools, 0 without one.
+    """
+    fields = fields_of(body) or {}
+    tools = [(raw, _decoded(raw)) for raw in _RAW_TOOLS.decode(fields.get("tools", Raw(b"[]")))]
+    search = next((tool for _, tool in tools if _is_search(tool)), None)
+    own = [(raw, tool) for raw, tool in tools if not _is_search(tool) and tool.name != PLACEHOLDER]
+    deferred = {tool.name for _, tool in own if search and tool.defer_loading}
+    is_over = 0 < limit < len(own)
+    if not is_over and not deferred:
+        return None
+    if is_over and len(own) - len(deferred) >= limit:
+        deferred |= {tool.name for _, tool in own if tool.name.startswith(_MCP)}
+    deferred -= {_forced(fields)}
+    sent = [(raw, tool) for raw, tool in own if tool.name not in deferred]
+    room = len(own)
+    if limit:
+        most = limit - 1 - limit // _LOADED_SHARE
+        forced = [each for each in sent if each[1].name == _forced(fields)]
+        sent = sent[: max(0, most)]
+        sent += [each for each in forced if each not in sent]
+        room = max(1, limit - 1 - len(sent))
+    names = {tool.name for _, tool in sent}
+    held = tuple(_held(raw, tool) for raw, tool in own if tool.name not in names)
+    known = {tool.name for tool in held}
+    used = _used_names(msgspec.json.decode(fields["messages"]))
+    return ToolPlan(
+        sent=tuple(raw for raw, _ in sent),
+        held=held,
+        loaded=tuple(dict.fromkeys(name for name in used if name in known)),
+        function=_free_name(search.name if search else FUNCTION, names | known),
+        room=room,
+    )
+
+
+def _decoded(raw: Raw) -> _Tool:
+    return msgspec.json.decode(raw, type=_Tool)
+
+
+def _is_search(tool: _Tool) -> bool:
+    return (tool.type or "").startswith(TOOL_SEARCH_TYPE)
+
+
+def _forced(fields: dict[str, Raw]) -> str:
+    """Return the name of the tool that the client forces."""
+    choice = msgspec.json.decode(fields["tool_choice"]) if "tool_choice" in fields else None
+    name = choice.get("name") if isinstance(choice, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _used_names(content: object) -> Iterator[str]:
+    """Yield the names of the tools that messages or blocks use or refer to."""
+    if isinstance(content, dict):
+        match content.get("type"):
+            case "tool_use":
+                yield str(content.get("name"))
+            case "tool_reference":
+                yield str(content.get("tool_name"))
+            case _:
+                yield from _used_names(content.get("content"))
+                yield from _used_names(content.get("tool_references"))
+    elif isinstance(content, list):
+        for each in content:
+            yield from _used_names(each)
+
+
+def _held(raw: Raw, tool: _Tool) -> _DeferredTool:
+    text = [(tool.description or "")[:_TEXT], *_argument_texts(tool.input_schema)]
+    names = frozenset(_terms(tool.name))
+    terms = names.union(_terms("\n".join(text)))
+    return _DeferredTool(raw=raw, name=tool.name, name_terms=names, terms=terms)
+
+
+def _argument_texts(schema: object) -> Iterator[str]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    for name, value in properties.items() if isinstance(properties, dict) else ():
+        yield name
+        if isinstance(value, dict) and isinstance(value.get("description"), str):
+            yield value["description"][:_TEXT]
+
+
+def _terms(text: str) -> list[str]:
+    """Return the words of *text* without the endings of plurals."""
+    words = [word.lower() for word in _WORDS.findall(text)]
+    return [word[:-1] if len(word) > 3 and word[-1] == "s" else word for word in words]
+
+
+def _is_named(name: str, query: str) -> bool:
+    """Return True if *query* contains the *name* as a whole word."""
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", query) is not None
+
+
+def _score(tool: _DeferredTool, weights: dict[str, float]) -> float:
+    return sum(
+        weight * (_NAME_WEIGHT if term in tool.name_terms else 1.0)
+        for term, weight in weights.items()
+        if term in tool.terms
+    )

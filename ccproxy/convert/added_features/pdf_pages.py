@@ -1,0 +1,50 @@
+"""The pages of a PDF as content blocks, for providers that take no PDFs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ccproxy.convert.added_features.media_blocks import Content
+
+SCAN_NOTE = "[this page is a picture without text]"
+
+
+class PdfPage(msgspec.Struct, frozen=True):
+    """One page."""
+
+    text: str = ""
+    image: str = ""
+    """A picture of a page without text, as PNG in base64."""
+
+
+class PdfPages(msgspec.Struct, frozen=True):
+    """What was read of a PDF."""
+
+    pages: tuple[PdfPage, ...] = ()
+    total: int = 0
+    error: str = ""
+
+
+def pdf_blocks(document: Content, read: PdfPages, *, shows_pictures: bool) -> list[Content]:
+    """Return what replaces *document*; pictures only if somebody looks at them."""
+    title = document.get("title")
+    name = f'PDF "{title}"' if isinstance(title, str) and title else "PDF"
+    if read.error:
+        return [_text(f"[{name} could not be read: {read.error}]")]
+    blocks = [_text(f"[{name}, {read.total} pages, as text without its layout]")]
+    if isinstance(context := document.get("context"), str) and context:
+        blocks.append(_text(context))
+    for number, page in enumerate(read.pages, 1):
+        is_shown = bool(page.image) and shows_pictures
+        text = page.text or ("" if is_shown else SCAN_NOTE)
+        blocks.append(_text(f"[Page {number}]\n{text}".strip()))
+        if is_shown:
+            source = {"type": "base64", "media_type": "image/png", "data": page.image}
+            blocks.append({"type": "image", "source": source})
+    remaining_pages = read.total - len(read.pages)
+    rest = f"; the last {remaining_pages} pages are left out" if remaining_pages else ""
+    return [*blocks, _text(f"[End of {name}{rest}]")]
+
+
+def _text(text: str) -> Content:
+    return {"type": "text", "text": text}

@@ -1,0 +1,232 @@
+"""
+Requests to a search back end, and the results in its answer.
+
+Results are texts of strangers: HTML is removed, control characters and long texts are cut, and only
+plain http(s) links are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import unescape
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ccproxy.convert.added_features.search_tool import SearchTool
+from ccproxy.providers.search_backends import SearchBackend
+
+MAX_RESULTS: Final = 10
+MAX_TEXT: Final = 800
+"""Characters of one result's text."""
+MAX_TOTAL: Final = 8000
+"""Characters of all texts together."""
+MAX_SUMMARY: Final = 8000
+_MAX_LINK = 2000
+_MAX_SITES = 10
+
+_TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,500}>")
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+_SPACE = re.compile(r"[ \t]+")
+_LINK = re.compile(r"https?://[^\s<>\"')\]}]{3,2000}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """One result."""
+
+    url: str
+    title: str
+    text: str = ""
+    date: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcome:
+    """What a search has brought."""
+
+    results: tuple[SearchResult, ...] = ()
+    summary: str = ""
+    """A text about the results, if the back end writes one."""
+    error: str = ""
+    """One of the API's error codes; empty: the search succeeded."""
+    reason: str = ""
+    """What failed and what to do, for the user."""
+
+
+# The request.
+
+
+def search_request(
+    backend: SearchBackend, query: str, tool: SearchTool, *, model: str
+) -> dict[str, Any]:
+    """Return the JSON body, or the parameters of a GET."""
+    takes_allowed, takes_blocked = backend.takes_domains
+    allowed, blocked = tool.allowed_domains or [], tool.blocked_domains or []
+    terms = _site_terms([] if takes_allowed else allowed, [] if takes_blocked else blocked)
+    room = max(1, backend.longest_query - len(terms))
+    query = query[:room].strip() + terms
+    texts = {
+        "{query}": query,
+        "{query_json}": msgspec.json.encode(query).decode(),
+        "{model}": model,
+    }
+    lists = {"{allowed}": allowed, "{blocked}": blocked}
+    filled = _filled(backend.request, texts, lists)
+    return filled if isinstance(filled, dict) else {}
+
+
+def _site_terms(allowed: list[str], blocked: list[str]) -> str:
+    """Return the operators that most search engines understand."""
+    if allowed:
+        return " (" + " OR ".join(f"site:{name}" for name in allowed[:_MAX_SITES]) + ")"
+    return "".join(f" -site:{name}" for name in blocked[:_MAX_SITES])
+
+
+def _filled(value: Any, texts: Mapping[str, str], lists: Mapping[str, list[str]]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        pairs = ((name, _filled(inner, texts, lists)) for name, inner in value.items())
+        return {name: inner for name, inner in pairs if inner is not None}
+    if isinstance(value, list):
+        return [_filled(inner, texts, lists) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if value in lists:
+        return lists[value] or None
+    for name, text in texts.items():
+        value = value.replace(name, text)
+    return value
+
+
+# The answer.
+
+
+def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> SearchOutcome:
+    """Read the *body* of an answer with status 200."""
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return failed(f"{backend.title} did not answer with JSON")
+    if backend.code:
+        code = next(_walk(answer, backend.code), None)
+        if code not in backend.ok_codes:
+            return failed(f"{backend.title} answered with code {_clean(str(code), 100)}")
+    results = _linked(answer, backend) if backend.text_with_links else _listed(answer, backend)
+    unique_results = _distinct(
+        each for each in results if _is_plain_link(each.url) and _is_admitted(each, backend, tool)
+    )
+    summary = (
+        _first_texts(answer, backend.summary or backend.text_with_links) if unique_results else ""
+    )
+    if backend.summary and (tool.blocked_domains or tool.allowed_domains):
+        summary = ""  # it may be about results that are not allowed
+    return SearchOutcome(results=unique_results, summary=summary)
+
+
+def failed(reason: str, *, code: str = "unavailable") -> SearchOutcome:
+    """Return the outcome of a search that failed."""
+    return SearchOutcome(error=code, reason=reason)
+
+
+def refused(backend: SearchBackend, status: int) -> SearchOutcome:
+    """Return the outcome of a search that the back end answered with an error *status*."""
+    reason = f"{backend.title} refused the search ({status})"
+    match status:
+        case 429:
+            return failed(
+                f"{reason}: too many requests, or out of credit", code="too_many_requests"
+            )
+        case 401 | 402:
+            return failed(f"{reason}: check its key and credit")
+        case 400 | 422:
+            return failed(reason, code="invalid_tool_input")
+        case 403:
+            # SearXNG answers so if its search.formats do not list json.
+            return failed(f"{reason}: check its key, or whether it may answer with JSON")
+    return failed(reason)
+
+
+def _listed(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
+    for path in backend.results:
+        for item in _walk(answer, path):
+            if isinstance(item, dict) and (url := _first(item, backend.link)):
+                yield SearchResult(
+                    url=url,
+                    title=_clean(_first(item, backend.heading), 300) or url,
+                    text=_clean(_first(item, backend.text), MAX_TEXT),
+                    date=_clean(_first(item, backend.date), 40) or None,
+                )
+
+
+def _linked(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
+    for path in backend.text_with_links:
+        for text in _walk(answer, path):
+            for match in _LINK.finditer(text) if isinstance(text, str) else ():
+                url = match[0].rstrip(".,;:!?")
+                yield SearchResult(url=url, title=url)
+
+
+def _distinct(results: Iterator[SearchResult]) -> tuple[SearchResult, ...]:
+    """Return the first results, each link once, within the limit of all texts."""
+    unique_results: dict[str, SearchResult] = {}
+    room = MAX_TOTAL
+    for result in results:
+        if result.url in unique_results:
+            continue
+        text = result.text[:room]
+        room -= len(text)
+        unique_results[result.url] = SearchResult(
+            url=result.url, title=result.title, text=text, date=result.date
+        )
+        if len(unique_results) == MAX_RESULTS:
+            break
+    return tuple(unique_results.values())
+
+
+def _is_admitted(result: SearchResult, backend: SearchBackend, tool: SearchTool) -> bool:
+    url = f"https://{result.title}/" if backend.hidden_hosts else result.url
+    return tool.admits(url)
+
+
+def _is_plain_link(url: str) -> bool:
+    """Return True if *url* is an http(s) address without a login."""
+    if len(url) > _MAX_LINK or _UNSAFE.search(url) or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+
+
+def _first_texts(answer: object, paths: tuple[str, ...]) -> str:
+    for path in paths:
+        texts = [text for text in _walk(answer, path) if isinstance(text, str)]
+        if text := _clean("\n".join(texts), MAX_SUMMARY):
+            return text
+    return ""
+
+
+def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Return the first text under *names*."""
+    values = (value for name in names for value in _walk(item, name))
+    return next((value for value in values if isinstance(value, str) and value.strip()), "")
+
+
+def _walk(value: object, path: str) -> Iterator[Any]:
+    """Return every value at *path*; lists are followed into their elements."""
+    values: list[object] = [value]
+    for name in path.split("."):
+        inner = [each[name] for each in values if isinstance(each, dict) and name in each]
+        values = [each for one in inner for each in (one if isinstance(one, list) else [one])]
+    return iter(values)
+
+
+def _clean(text: str, limit: int) -> str:
+    """Return *text* without HTML and control characters, cut to *limit* characters."""
+    text = unescape(_TAG.sub("", text[: 4 * limit]))
+    text = _SPACE.sub(" ", _UNSAFE.sub(" ", text)).strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,313 @@
+"""
+A request whose model may call a function that ccproxy answers, as several rounds of one stream.
+
+The calls become `server_tool_use` blocks, what ccproxy found the result blocks of the API, and the
+streams of all rounds one stream. A round that also calls the client's tools is the last one: the
+client sends the results of its tools and, in its history, those of the function.
+
+The caller feeds a round's Messages stream, resolves `searches`, and repeats that while
+`needs_round`; then `close` returns the end of the answer. It works on the Messages API, so it is
+the same for every dialect.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.added_features.search_answer import USE_PREFIX, Content, use_block
+from ccproxy.convert.chat.answer import fold
+from ccproxy.convert.chat.tool_calls import to_input
+from ccproxy.errors import BadAnswer
+from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.messages import Event
+
+MAX_ROUNDS: Final = 10
+"""Requests to the model for one answer; the last one has no search."""
+_CALL: Final = "_call_"
+"""In the ids of the client's blocks before the id of the model's call, in hexadecimal digits."""
+_OWN_ID = re.compile(rf"{USE_PREFIX}\w*{_CALL}((?:[0-9a-f]{{2}})+)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingSearch:
+    """A search that the model wants."""
+
+    call_id: str
+    """Id of the model's call."""
+    use_id: str
+    """Id of the block that the client sees."""
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedTool:
+    """A server tool that is a function for the model."""
+
+    name: str
+    """The function's name."""
+    server_names: frozenset[str]
+    """The names of the tool in `server_tool_use` blocks."""
+    result: str
+    """The type of its result blocks."""
+    given: Callable[[object], object]
+    """Returns the content of a `tool_result` for that of a result block."""
+
+
+class ServerToolLoop(ABC):
+    """The rounds of one request. Used once."""
+
+    USAGE: str
+    """The name of the count of searches in `usage.server_tool_use`."""
+
+    def __init__(self, body: bytes, tool: ServedTool, *, new_id: Callable[[], str]) -> None:
+        self._served = tool
+        self._new_id = new_id
+        self._fields = fields_of(body) or {}
+        self._messages = with_calls(body, tool)
+        self._rounds = 0
+        self._index = 0  # of the client's next block
+        self._usage: dict[str, Any] = {}
+        self._searched = 0
+        self._start_round()
+
+    def _start_round(self) -> None:
+        self._rounds += 1
+        self._decoder = sse.Decoder()
+        self._events: list[Event] = []
+        self._pieces: list[str] | None = None  # input of the search call that is open
+        self._call: Content = {}
+        self._delta: Event | None = None
+        self._offset = self._index
+        self.searches: list[PendingSearch] = []
+        """The searches of this round."""
+
+    @property
+    @abstractmethod
+    def body(self) -> bytes:
+        """The request of this round."""
+
+    def _use_block(self, search: PendingSearch) -> Content:
+        """Return the block that shows *search*."""
+        return use_block(search.use_id, self._served.name, search.query)
+
+    # One round
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the round's stream and return the client's."""
+        out: list[bytes] = []
+        for event in self._decoder.feed(data):
+            if event.event == b"ping":
+                continue
+            out += [_encoded(sent) for sent in self._take(_decoded(event.data))]
+        return b"".join(out)
+
+    def _take(self, event: Event) -> Iterator[Event]:
+        match event.get("type"):
+            case "message_start":
+                self._events.append(event)
+                if self._rounds == 1:
+                    yield event
+            case "content_block_start" | "content_block_delta" | "content_block_stop":
+                self._events.append(event)
+                yield from self._take_block(event)
+            case "message_delta":
+                self._events.append(event)
+                self._delta = event
+            case "message_stop":
+                pass  # the client gets one for all rounds
+            case _:
+                yield event
+
+    def _take_block(self, event: Event) -> Iterator[Event]:
+        """Pass a block on with its index in the whole answer; hold back a search."""
+        kind = event["type"]
+        if kind == "content_block_start":
+            block = event["content_block"]
+            if block.get("type") == "tool_use" and block.get("name") == self._served.name:
+                self._call, self._pieces = block, []
+                return
+        if self._pieces is None:
+            index = self._offset + event["index"]
+            self._index = index + 1
+            yield {**event, "index": index}
+        elif kind == "content_block_delta":
+            self._pieces.append(event["delta"].get("partial_json", ""))
+        else:
+            yield from self._add_search("".join(self._pieces), self._offset + event["index"])
+            self._pieces = None
+
+    def _add_search(self, arguments: str, index: int) -> Iterator[Event]:
+        query = to_input(arguments).get("query")
+        search = PendingSearch(
+            call_id=self._call["id"],
+            use_id=f"{self._new_id()}{_CALL}{self._call['id'].encode().hex()}",
+            query=query if isinstance(query, str) else "",
+        )
+        self.searches.append(search)
+        self._index = index + 1
+        yield from _block_events(self._use_block(search), index)
+
+    # Between rounds
+
+    def end_round(self) -> None:
+        """
+        Note the end of the round's stream.
+
+        Raises:
+            BadAnswer: If it has no end.
+        """
+        if self._delta is None:
+            raise BadAnswer("the provider's stream broke off before the end of the answer")
+        for name, count in self._delta.get("usage", {}).items():
+            earlier = self._usage.get(name)
+            if type(count) is int:
+                self._usage[name] = (earlier or 0) + count
+            elif isinstance(count, dict) and isinstance(earlier, dict):
+                self._usage[name] = _sum_of(earlier, count)
+            else:
+                self._usage[name] = count
+
+    def _resolve(self, answers: list[tuple[Content, object]]) -> bytes:
+        """Take the result block and the text for the model of every search, in their order."""
+        sent: list[bytes] = []
+        results: list[Content] = []
+        for search, (block, given) in zip(self.searches, answers, strict=True):
+            sent += [_encoded(event) for event in _block_events(block, self._index)]
+            self._index += 1
+            results.append(_tool_result(search.call_id, given))
+        if self.needs_round:
+            answer = {"role": "assistant", "content": fold(self._events)["content"]}
+            self._messages = [
+                *self._messages,
+                Raw(msgspec.json.encode(answer)),
+                Raw(msgspec.json.encode({"role": "user", "content": results})),
+            ]
+            self._start_round()
+        return b"".join(sent)
+
+    @property
+    def needs_round(self) -> bool:
+        """True: the model waits for the results of its searches, and for nothing else."""
+        starts = (event for event in self._events if event["type"] == "content_block_start")
+        calls = sum(event["content_block"].get("type") == "tool_use" for event in starts)
+        return 0 < len(self.searches) == calls and self._rounds < MAX_ROUNDS
+
+    def close(self) -> bytes:
+        """Return the end of the answer."""
+        end = dict(self._delta or {})
+        if self._rounds == MAX_ROUNDS and self.searches:
+            end["delta"] = {**end["delta"], "stop_reason": "end_turn"}  # no call is left to answer
+        served = {**self._usage.get("server_tool_use", {}), self.USAGE: self._searched}
+        usage = {**self._usage, "server_tool_use": served}
+        return _encoded({**end, "usage": usage}) + _encoded({"type": "message_stop"})
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The token counts of all rounds."""
+        return self._usage
+
+
+def with_calls(body: bytes, tool: ServedTool) -> list[Raw]:
+    """
+    Return the messages of *body* with earlier uses of *tool* as calls of its function.
+
+    The model then sees its searches as it made them, with their results.
+    """
+    fields = fields_of(body) or {}
+    messages = msgspec.json.decode(fields["messages"], type=list[Raw])
+    if tool.result.encode() not in bytes(fields["messages"]):
+        return messages
+    written: list[Raw] = []
+    pending: list[Content] = []
+    for raw in messages:
+        message = msgspec.json.decode(raw)
+        if message.get("role") == "assistant" and isinstance(message.get("content"), list):
+            turns, pending = _turns(message, tool)
+        elif pending:
+            turns, pending = [_with_results(message, pending)], []
+        else:
+            written.append(raw)
+            continue
+        written += [Raw(msgspec.json.encode(turn)) for turn in turns]
+    if pending:
+        written.append(Raw(msgspec.json.encode({"role": "user", "content": pending})))
+    return written
+
+
+def _turns(message: dict[str, Any], tool: ServedTool) -> tuple[list[dict[str, Any]], list[Content]]:
+    """Return an assistant's message as turns, and the results that the next message begins with."""
+    turns: list[dict[str, Any]] = []
+    blocks: list[Content] = []
+    results: list[Content] = []
+    for block in message["content"]:
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "server_tool_use" and block.get("name") in tool.server_names:
+            use = {"type": "tool_use", "id": _call_id(block.get("id")), "name": tool.name}
+            blocks.append({**use, "input": block.get("input") or {}})
+        elif kind == tool.result:
+            given = tool.given(block.get("content"))
+            results.append(_tool_result(_call_id(block.get("tool_use_id")), given))
+        else:
+            if results:
+                turns += [{**message, "content": blocks}, {"role": "user", "content": results}]
+                blocks, results = [], []
+            blocks.append(block)
+    if blocks:
+        turns.append({**message, "content": blocks})
+    return turns, results
+
+
+def _call_id(use_id: object) -> str:
+    """Return the id of the model's call, so that a later turn begins with the same messages."""
+    match = _OWN_ID.fullmatch(str(use_id))
+    return bytes.fromhex(match[1]).decode(errors="replace") if match else str(use_id)
+
+
+def _with_results(message: dict[str, Any], results: list[Content]) -> dict[str, Any]:
+    content = message.get("content")
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    return {**message, "content": [*results, *(content or [])]}
+
+
+def _tool_result(use_id: str, content: object) -> Content:
+    return {"type": "tool_result", "tool_use_id": use_id, "content": content}
+
+
+def _sum_of(earlier: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
+    sums = {
+        name: earlier.get(name, 0) + count for name, count in counts.items() if type(count) is int
+    }
+    return {**earlier, **counts, **sums}
+
+
+def _block_events(block: Content, index: int) -> Iterator[Event]:
+    opening = {**block, "input": {}} if "input" in block else block
+    yield {"type": "content_block_start", "index": index, "content_block": opening}
+    if "input" in block:
+        text = msgspec.json.encode(block["input"]).decode()
+        delta = {"type": "input_json_delta", "partial_json": text}
+        yield {"type": "content_block_delta", "index": index, "delta": delta}
+    yield {"type": "content_block_stop", "index": index}
+
+
+def _encoded(event: Event) -> bytes:
+    return sse.encode(str(event["type"]).encode(), msgspec.json.encode(event))
+
+
+def _decoded(data: bytes) -> Event:
+    try:
+        event = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadAnswer("the provider's stream has an event that is not JSON") from error
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise BadAnswer("the provider's stream has an event without a type")
+    return event

@@ -1,0 +1,241 @@
+"""
+A Responses request for a model that its provider serves in that API, passed on.
+
+Conversion to the Messages API and back would lose what only this API has: hosted tools, grammars
+that are enforced, phases, item ids. Request and answer keep every byte, except that
+
+* the model is the one that the name maps to, and `store` is false: keys of several accounts could
+  not share what one of them stores;
+* encrypted reasoning is sealed for the client, and only the model that made it gets it back
+  (`sealed_reasoning.py`). If other reasoning is left out, so are the ids of the items: with them
+  the API would look for the reasoning that belonged to them;
+* parameters that the model is known to refuse are left out (`convert/responses/learning.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ccproxy.convert.common.usage import to_usage
+from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.openai_clients.response_writer import (
+    COMMENT,
+    KEEP_ALIVE,
+    failed_response,
+    new_response,
+)
+from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
+from ccproxy.convert.openai_clients.stream_passthrough import CUT, StreamPassthrough
+from ccproxy.convert.responses.reasoning_items import digest
+from ccproxy.convert.responses.stream import chat_usage
+from ccproxy.errors import BadAnswer, Problem
+from ccproxy.protocol.conversation_outline import ConversationOutline, read_responses_outline
+from ccproxy.protocol.json_splice import fields_of, replace_value
+from ccproxy.protocol.responses import FINAL_EVENTS, objects, string
+from ccproxy.protocol.responses_request import ResponsesOutline
+from ccproxy.providers.quirks import Api
+
+_FALSE: Final = Raw(b"false")
+_ENCRYPTED: Final = b'"encrypted_content"'
+_READ_TYPES: Final = re.compile(
+    rb'"type"\s*:\s*"(?:response\.(?:created|completed|incomplete|failed|cancelled)|error)"'
+)
+_ITEMS = msgspec.json.Decoder(list[Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+class ResponsesPassthrough:
+    """One request and its answer; see `Exchange` for those that are converted."""
+
+    api: Api = "responses"
+    headers: Mapping[str, str] = {}
+    removed_reasoning: tuple[str, ...] = ()
+    stop_reason: str | None = None
+    ended = stopped = False
+    """The stream is always read to its end."""
+
+    def __init__(
+        self,
+        body: bytes,
+        outline: ResponsesOutline,
+        *,
+        rules: ConversionContext,
+        response_id: str,
+        created_at: int,
+        model: str | None = None,
+        requested: str = "",
+    ) -> None:
+        """
+        Take the request *body*; *model* and *requested* override its `model`.
+
+        *response_id* and *created_at* are those of a response that fails before its beginning.
+        """
+        self.requested = requested or outline.model
+        self.model = model or rules.pick_model(outline.model)
+        self.streams = self.asks_stream = bool(outline.stream)
+        self.dropped: tuple[str, ...] = ()
+        self._rules = rules
+        self._target = rules.target(self.model)
+        self._seal = ReasoningSeal(rules.signer, self._target)
+        self._received = body
+        self._is_stateless = outline.store is False
+        if self.model != outline.model:
+            self._received = replace_value(body, ("model",), _encode(self.model))
+        self.body = self._sent_body()
+        self._events = StreamPassthrough(self._read)
+        self._has_begun = self._is_finished = False
+        self._response = new_response(response_id, created_at, self.requested)
+        self._counts: Mapping[str, Any] | None = None
+
+    def conversation(self) -> ConversationOutline | None:
+        """Return the parts of the request that identify its conversation; None if unreadable."""
+        return read_responses_outline(self.body)
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The token counts in the Messages API's sense; empty if they are unknown."""
+        counts, quirks = self._counts, self._target.quirks
+        return to_usage(counts, quirks, input_estimate=0, chars=0) if counts else {}
+
+    @property
+    def known_dropped(self) -> tuple[str, ...]:
+        """The parts of the request that are not sent to the provider."""
+        return self.dropped
+
+    def revise(self, problem: Problem) -> bool:
+        """Leave out what *problem* refuses, now and from then on; False if it names nothing."""
+        refusals, refused = self._rules.refusals, self.body
+        if not refusals.learn(problem, refused, self.model):
+            return False
+        self.body = self._sent_body()
+        return self.body != refused
+
+    def whole(self, body: bytes) -> bytes:
+        """Return a whole answer, its reasoning sealed."""
+        response = _object(body)
+        if response is None:
+            return body
+        self._counts = chat_usage(response.get("usage"))
+        if self._seal_items(response.get("output")):
+            return _encode(response)
+        return body
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the events that are complete."""
+        return self._events.feed(data)
+
+    def close(self) -> bytes:
+        """
+        Return the last event, if its blank line never came.
+
+        Raises:
+            BadAnswer: If the answer has no end.
+        """
+        rest = self._events.rest()
+        if not self._is_finished:
+            raise BadAnswer(CUT)
+        return rest
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return `response.failed`; nothing if the answer has its end already."""
+        if self._is_finished:
+            return b""
+        self._is_finished = True
+        return failed_response(self._response, problem, has_begun=self._has_begun)
+
+    def keep_alive(self) -> bytes:
+        """Return an event without meaning; before the first event only a comment is allowed."""
+        return KEEP_ALIVE if self._has_begun and not self._is_finished else COMMENT
+
+    # The request
+
+    def _sent_body(self) -> bytes:
+        body = self._received
+        has_reasoning = _ENCRYPTED in body
+        features = self._rules.learned.features("responses", self.model)
+        if self._is_stateless and not has_reasoning and not features:
+            return body
+        fields = {**(fields_of(body) or {}), "store": _FALSE}
+        if has_reasoning:
+            fields["input"] = self._opened_input(fields.get("input"))
+        if features:
+            decoded: dict[str, Any] = {
+                name: msgspec.json.decode(raw) if bytes(raw)[:1] == b"{" else raw
+                for name, raw in fields.items()
+            }
+            return _encode(self._rules.refusals.apply(decoded, self.model))
+        return _encode(fields)
+
+    def _opened_input(self, raw: Raw | None) -> Any:  # noqa: ANN401 - JSON
+        """Return the input with the reasoning of this model opened, and without any other."""
+        if raw is None or bytes(raw)[:1] != b"[":
+            return raw
+        items: list[Any] = []
+        is_complete = True
+        for item in _ITEMS.decode(raw):
+            opened = self._opened(item) if _ENCRYPTED in bytes(item) else item
+            if opened is None:
+                is_complete = False
+            else:
+                items.append(opened)
+        if is_complete:
+            return items
+        self.dropped = ("input.reasoning",)
+        return [_without_id(item) for item in items]
+
+    def _opened(self, raw: Raw) -> Raw | dict[str, Any] | None:
+        item = msgspec.json.decode(raw)
+        if not isinstance(item, dict) or item.get("type") != "reasoning":
+            return raw
+        content = self._seal.open_item(string(item.get("encrypted_content")))
+        if content is None or digest(content) in self._rules.refusals.refused_reasoning:
+            return None
+        return {**item, "encrypted_content": content}
+
+    # The answer
+
+    def _read(self, data: bytes) -> bytes:
+        is_sealed = _ENCRYPTED in data
+        if not is_sealed and not _READ_TYPES.search(data):
+            return data
+        event = _object(data)
+        if event is None:
+            return data  # passed on as it is: the client reads the provider's own events
+        response = event.get("response")
+        if isinstance(response, dict):
+            self._has_begun = True
+            self._response = response
+            self._counts = chat_usage(response.get("usage")) or self._counts
+        if event.get("type") in FINAL_EVENTS or event.get("type") == "error":
+            self._is_finished = True
+        output = response.get("output") if isinstance(response, dict) else [event.get("item")]
+        return _encode(event) if is_sealed and self._seal_items(output) else data
+
+    def _seal_items(self, output: object) -> bool:
+        """Seal the reasoning in *output*; return False if there is none."""
+        has_reasoning = False
+        for item in objects(output):
+            encrypted = string(item.get("encrypted_content"))
+            if item.get("type") == "reasoning" and encrypted:
+                lengths = [len(string(part.get("text"))) for part in objects(item.get("summary"))]
+                item["encrypted_content"] = self._seal.seal_item(encrypted, lengths)
+                has_reasoning = True
+        return has_reasoning
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _without_id(item: Raw | dict[str, Any]) -> Raw | dict[str, Any]:
+    fields: dict[str, Any] | None = item if isinstance(item, dict) else dict(fields_of(item) or {})
+    return {name: value for name, value in fields.items() if name != "id"} if fields else item

@@ -1,0 +1,89 @@
+"""Images and documents of a request that the model cannot read, as text."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from ccproxy.convert.added_features.media_blocks import (
+    PDF_TYPE,
+    Content,
+    MediaBody,
+    data_of,
+    media_type_of,
+)
+from ccproxy.convert.added_features.pdf_pages import pdf_blocks
+from ccproxy.protocol.messages import BASE64
+from ccproxy.providers.quirks import Quirks
+from ccproxy.worker.added_features.image_describer import ImageDescriber
+from ccproxy.worker.added_features.pdf_texts import can_read_pdfs
+from ccproxy.worker.server.http import ClientRequest
+
+IMAGE_HINT = "this model sees no images; VISION in the env file names a model that describes them"
+PDF_HINT = "this provider takes no PDFs; with `pip install 'ccproxy-fleet[pdf]'` it gets their text"
+
+
+class MediaNeeds(NamedTuple):
+    """What must become text."""
+
+    images: bool
+    pdfs: bool
+    sees: bool
+    """True: the model sees images."""
+
+
+def media_needs(
+    request: ClientRequest, body: bytes, quirks: Quirks, model: str
+) -> MediaNeeds | None:
+    """Return what of *body* must become text for *model*; None if nothing, or nobody can."""
+    worker = request.worker
+    if BASE64 not in body:
+        return None
+    # Quotes within texts are escaped, so these are fields.
+    has_images = not quirks.images and b'"image"' in body
+    has_pdfs = (
+        quirks.pdf == "text" and worker.config.api != "messages" and b'"application/pdf"' in body
+    )
+    describes, reads = worker.descriptions is not None, can_read_pdfs() if has_pdfs else False
+    if has_images and not describes:
+        _hint(request, "image.dropped", model, IMAGE_HINT)
+    if has_pdfs and not reads:
+        _hint(request, "pdf.dropped", model, PDF_HINT)
+    needs = MediaNeeds(has_images and describes, has_pdfs and reads, quirks.images)
+    return needs if needs.images or needs.pdfs else None
+
+
+async def as_text(request: ClientRequest, body: bytes, needs: MediaNeeds) -> bytes:
+    """Return *body* with texts in place of PDFs and images; pictures in PDFs are described, too."""
+    media = MediaBody(body)
+    store = request.worker.descriptions
+    if needs.pdfs:
+        await _read_pdfs(request, media, shows_pictures=needs.sees or store is not None)
+    if store is not None and not needs.sees:
+        await ImageDescriber(request, store).describe(media)
+    return media.body()
+
+
+async def _read_pdfs(request: ClientRequest, media: MediaBody, *, shows_pictures: bool) -> None:
+    texts = request.worker.pdf_texts
+    files = [data_of(block) for _, block in media.media() if _is_pdf(block)]
+    read = dict(zip(files, await asyncio.gather(*map(texts.pages, files)), strict=True))
+
+    def change(block: Content) -> list[Content] | None:
+        if not _is_pdf(block):
+            return None
+        return pdf_blocks(block, read[data_of(block)], shows_pictures=shows_pictures)
+
+    media.replace(change)
+
+
+def _is_pdf(block: Content) -> bool:
+    return block["type"] == "document" and media_type_of(block) == PDF_TYPE
+
+
+def _hint(request: ClientRequest, event: str, model: str, hint: str) -> None:
+    """Log once for each model what would help."""
+    worker = request.worker
+    if (event, model) not in worker.hinted:
+        worker.hinted.add((event, model))
+        worker.logs.events.warning(event, model=model, hint=hint)

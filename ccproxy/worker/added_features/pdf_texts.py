@@ -1,0 +1,77 @@
+"""
+The texts of PDFs, read in a child process with limits; see `pdf_reader.py`.
+
+It needs the optional library pypdfium2 (`pip install 'ccproxy-fleet[pdf]'`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import sys
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from ccproxy.convert.added_features.media_blocks import digest
+from ccproxy.convert.added_features.pdf_pages import PdfPages
+
+READ_SECONDS = 30.0
+"""Limit for one file, including the start of the process."""
+PARALLEL_READERS = 2
+KEPT_FILES = 16
+"""Files whose pages are kept in memory: a client sends a PDF with every turn."""
+_READER = Path(__file__).with_name("pdf_reader.py")
+
+
+@cache
+def can_read_pdfs() -> bool:
+    """Return True if the library is installed."""
+    return find_spec("pypdfium2") is not None
+
+
+class PdfTexts:
+    """Reads the PDFs of one worker's requests."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, PdfPages] = {}
+        self._turn = asyncio.Semaphore(PARALLEL_READERS)
+
+    async def pages(self, data: str) -> PdfPages:
+        """Return the pages of a PDF in base64; a failure is an error in the result."""
+        key = digest(data)
+        if (pages := self._kept.pop(key, None)) is None:
+            async with self._turn:
+                pages = await _read(data)
+        self._kept[key] = pages
+        while len(self._kept) > KEPT_FILES:
+            del self._kept[next(iter(self._kept))]
+        return pages
+
+
+async def _read(data: str) -> PdfPages:
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return PdfPages(error="it is not valid base64")
+    pipe = asyncio.subprocess.PIPE
+    reader = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", str(_READER), stdin=pipe, stdout=pipe, stderr=pipe, env={}
+    )
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            out, error = await reader.communicate(content)
+    except TimeoutError:
+        return PdfPages(error=f"reading it took more than {READ_SECONDS:g} s")
+    finally:
+        with suppress(ProcessLookupError):  # it has ended
+            reader.kill()
+        await reader.wait()
+    if reader.returncode != 0:
+        text = error.decode("utf-8", "replace").strip()
+        return PdfPages(error=text or "it needs too much memory or time")
+    return msgspec.json.decode(out, type=PdfPages)

@@ -1,0 +1,200 @@
+"""
+Web searches that ccproxy answers: Claude Code's WebSearch without a model, others with rounds.
+
+Without a search engine WebSearch gets the API's error block and a text that says what to set; the
+model is not asked, because it would answer from memory under the name of search results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from msgspec import Raw
+
+from ccproxy.convert.added_features.search_answer import USE_PREFIX, side_message
+from ccproxy.convert.added_features.search_results import SearchOutcome, failed
+from ccproxy.convert.added_features.search_tool import (
+    SEARCH_TYPE,
+    SearchTool,
+    search_tool,
+    side_query,
+)
+from ccproxy.convert.added_features.server_tool_loop import PendingSearch
+from ccproxy.convert.added_features.web_search_loop import WebSearchLoop
+from ccproxy.convert.direct.message_events import message_events
+from ccproxy.convert.exchange import Exchange
+from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.messages import read_request
+from ccproxy.worker.added_features.model_round import ModelRound, Take
+from ccproxy.worker.added_features.search_client import SearchTarget
+from ccproxy.worker.added_features.tool_search import ToolSearchRounds, model_rounds
+from ccproxy.worker.server import direct_mode
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.provider_exchange import ModelExchange, passed_key
+
+PARALLEL_SEARCHES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedSearch:
+    """A request whose searches ccproxy answers."""
+
+    body: bytes = field(repr=False)
+    tool: SearchTool
+    target: SearchTarget | None
+    query: str | None = field(repr=False)
+    """The query of Claude Code's WebSearch; None: a model decides what to search for."""
+    exchange: ModelExchange
+
+
+def requested_search(request: ClientRequest, exchange: Exchange) -> RequestedSearch | None:
+    """Return the search of a converted request; None if the provider's model searches itself."""
+    found = search_tool(exchange.request.tools)
+    if found is None:
+        return None
+    tool, is_only = found
+    target = _target(request, exchange.model)
+    query = side_query(exchange.request) if is_only else None
+    if target is None and (query is None or exchange.own_search):
+        return None
+    if query is None and exchange.own_search:
+        return None
+    return RequestedSearch(
+        body=exchange.asked, tool=tool, target=target, query=query, exchange=exchange
+    )
+
+
+def requested_direct_search(request: ClientRequest, body: bytes) -> RequestedSearch | None:
+    """Return the search of a request in direct mode, if the user has named who searches."""
+    features = request.worker.config.added_features
+    named = features.search is not None or features.always_own_search
+    if not named or SEARCH_TYPE.encode() not in body:
+        return None
+    found = search_tool((fields_of(body) or {}).get("tools", Raw(b"[]")))
+    if found is None:
+        return None
+    exchange = direct_mode.passthrough(request, body)
+    target = _target(request, exchange.model)
+    if target is None:
+        return None
+    tool, is_only = found
+    query = side_query(read_request(body)) if is_only else None
+    return RequestedSearch(body=body, tool=tool, target=target, query=query, exchange=exchange)
+
+
+def _target(request: ClientRequest, model: str) -> SearchTarget | None:
+    worker = request.worker
+    key = passed_key(request) or worker.pool.peek(model) or ""
+    return worker.search.target(model, key)
+
+
+async def _find(request: ClientRequest, search: RequestedSearch, query: str) -> SearchOutcome:
+    worker = request.worker
+    if search.target is None:
+        env_file = worker.config.env_file
+        return failed(not_configured(worker.config.label, str(env_file) if env_file else ""))
+    started = time.monotonic()
+    outcome = await worker.search.search(search.target, query, search.tool)
+    log = worker.logs.events.warning if outcome.error else worker.logs.events.info
+    log(
+        "search.finished",
+        request=request.record.request_id,
+        backend=search.target.backend.title,
+        results=len(outcome.results),
+        ms=round(1000 * (time.monotonic() - started)),
+        **({"error": outcome.error, "reason": outcome.reason} if outcome.error else {}),
+    )
+    return outcome
+
+
+def not_configured(label: str, env_file: str) -> str:
+    """Return the text for a request whose provider has no search."""
+    where = f" in {env_file}" if env_file else ""
+    return (
+        f"Web search is not available: {label} has no search engine. Set WEB_SEARCH{where} to "
+        "searxng:URL, or to brave, tavily, exa or serper with WEB_SEARCH_KEY. Do not answer from "
+        "memory as if it were a search result."
+    )
+
+
+class SideSearch:
+    """The answer to Claude Code's WebSearch as a source: one search, and no model."""
+
+    is_over = True
+
+    def __init__(self, request: ClientRequest, search: RequestedSearch, query: str) -> None:
+        self._request = request
+        self._search = search
+        self._query = query
+
+    async def pump(self, take: Take) -> bool:
+        """Search, and pass the whole answer to *take*."""
+        search, worker = self._search, self._request.worker
+        outcome = await _find(self._request, search, self._query)
+        message = side_message(
+            outcome,
+            message_id=worker.new_id("msg"),
+            model=search.exchange.requested,
+            use_id=worker.new_id(USE_PREFIX),
+            name=search.tool.name,
+            query=self._query,
+        )
+        take(message_events(message))
+        return True
+
+    async def close(self) -> None:
+        """Do nothing: the search has ended."""
+
+
+class SearchRounds:
+    """Rounds of model and search as one source."""
+
+    is_over = True
+
+    def __init__(self, request: ClientRequest, search: RequestedSearch) -> None:
+        self._request = request
+        self._search = search
+        self._loop = WebSearchLoop(
+            search.body, search.tool, new_id=lambda: request.worker.new_id(USE_PREFIX)
+        )
+        self._round: ModelRound | ToolSearchRounds | None = None
+
+    async def pump(self, take: Take) -> bool:
+        """Run the rounds; resumes where *take* wanted no more."""
+        loop = self._loop
+
+        def feed(data: bytes) -> bool:
+            output = loop.feed(data)
+            return take(output) if output else True
+
+        while True:
+            model = self._round = self._round or model_rounds(self._request, loop.body)
+            if not await model.pump(feed):
+                return False
+            loop.end_round()
+            await self.close()
+            continues = loop.needs_round
+            if loop.searches:
+                take(loop.resolve(await self._outcomes(loop.allowed())))
+            if not continues:
+                break
+        take(loop.close())
+        self._request.record.end_model_request(loop.usage, model.exchange.stop_reason)
+        return True
+
+    async def close(self) -> None:
+        """Drop the rest of the round's answer."""
+        if self._round is not None:
+            await self._round.close()
+            self._round = None
+
+    async def _outcomes(self, searches: list[PendingSearch]) -> list[SearchOutcome]:
+        turn = asyncio.Semaphore(PARALLEL_SEARCHES)
+
+        async def one(search: PendingSearch) -> SearchOutcome:
+            async with turn:
+                return await _find(self._request, self._search, search.query)
+
+        return await asyncio.gather(*(one(search) for search in searches))

@@ -1,0 +1,51 @@
+"""Small requests to the provider besides those for models: a limit of time, size and redirects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aiohttp
+
+from ccproxy.config.forward_proxy import proxy_for
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.worker.upstream.connections import explain, open_session
+
+SECONDS = 15.0
+"""Limit for one answer."""
+
+
+class AuxiliaryRequestError(Exception):
+    """There is no usable answer; the text says why."""
+
+
+async def auxiliary_request(
+    config: WorkerConfig, url: str, headers: Mapping[str, str], *, most: int
+) -> bytes:
+    """
+    Return the body of the answer to GET *url*, at most *most* bytes. Redirects are not followed.
+
+    Raises:
+        AuxiliaryRequestError: If there is none, or it is larger.
+
+    """
+    timeout = aiohttp.ClientTimeout(total=SECONDS)
+    try:
+        async with (
+            open_session(config.ca_bundle, timeout=timeout) as session,
+            session.get(
+                url,
+                headers=headers,
+                allow_redirects=False,
+                proxy=proxy_for(url, config.upstream_proxy),
+            ) as answer,
+        ):
+            body = await answer.content.read(most + 1)
+            while len(body) <= most and (more := await answer.content.read(most)):
+                body += more
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise AuxiliaryRequestError(explain(error)) from error
+    if answer.status != 200:
+        raise AuxiliaryRequestError(f"the provider answered with status {answer.status}")
+    if len(body) > most:
+        raise AuxiliaryRequestError(f"the answer is larger than {most >> 10} KiB")
+    return body

@@ -1,0 +1,80 @@
+"""A provider's answer whose bytes are kept while they are read, for a recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ccproxy.convert.exchange import Exchange
+from ccproxy.redaction import Redactor
+from ccproxy.store.recordings import Piece, RecordedCall
+from ccproxy.worker.upstream.provider_answer import ProviderAnswer
+
+
+class RecordedAnswer:
+    """A provider's answer whose bytes are kept as they are read."""
+
+    def __init__(self, exchange: Exchange, answer: ProviderAnswer) -> None:
+        self.is_stream = answer.is_stream
+        self._exchange = exchange
+        self._answer = answer
+        self._estimate = exchange.input_estimate
+        self._started = time.monotonic()
+        self._pieces: list[Piece] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was read."""
+        return self._answer.is_over
+
+    async def read(self) -> bytes:
+        """Return the whole answer."""
+        whole = await self._answer.read()
+        self._keep(whole)
+        return whole
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Pass the answer to *take*, piece by piece."""
+
+        def keep(data: bytes) -> bool:
+            self._keep(data)
+            return take(data)
+
+        return await self._answer.pump(keep)
+
+    def _keep(self, data: bytes) -> None:
+        self._pieces.append(Piece(round(time.monotonic() - self._started, 4), bytes(data)))
+
+    def call(self, redact: Redactor) -> RecordedCall:
+        """Return what was recorded."""
+        exchange = self._exchange
+        return RecordedCall(
+            asked=masked(exchange.asked, redact),
+            message_id=exchange.message_id,
+            input_estimate=self._estimate,
+            model=exchange.model,
+            api=exchange.api,
+            body=masked(exchange.body, redact),
+            status=self._answer.status,
+            is_stream=self.is_stream,
+            pieces=_masked_pieces(self._pieces, redact),
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of its bodies."""
+        exchange = self._exchange
+        read = sum(len(piece.data) for piece in self._pieces)
+        return len(exchange.asked) + len(exchange.body) + read
+
+
+def masked(data: bytes, redact: Redactor) -> bytes:
+    """Return *data* with keys masked."""
+    return redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _masked_pieces(pieces: list[Piece], redact: Redactor) -> tuple[Piece, ...]:
+    """Mask the keys in *pieces*; a key may be cut by their ends, so they are then one piece."""
+    data = b"".join(piece.data for piece in pieces)
+    safe = masked(data, redact)
+    return tuple(pieces) if safe == data else (Piece(pieces[0].after, safe),)

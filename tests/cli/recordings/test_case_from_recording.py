@@ -1,0 +1,110 @@
+"""Test cases of recorded exchanges: without private text, and true when they are played."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.cli.recordings.case_from_recording import case_from_recording
+from ccproxy.cli.recordings.placeholders import Placeholders, placeholder
+from ccproxy.errors import CcproxyError
+from ccproxy.store.recordings import recordings
+from tests.cases.case import check
+from tests.fleet import eventually
+from tests.messages import ask, prompt
+from tests.provider import chunk, completion, stream, tool_call
+from tests.worker.proxy import running
+
+TEXT = "My secret Königsberg ☃ plan no. 7\n<think>"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, World 42!", "Xxxxx, Xxxxx 11!"),
+        ("a\\n\\u00e9", "x\\n\\u00e9"),
+        ("é中😀ж", "é中😀é"),
+        (r"\u0436\u2603\ud83c\udf00\u0041", r"\u00e9\u4e2d\ud83d\ude00\u0041"),
+        ("[1.5e-7, 20E3]", "[1.1e-1, 11E1]"),
+        ("<think>why</think> <|tool|>", "<think>xxx</think> <|tool|>"),
+        ('{"a": true, "b": null, "c": 10}', '{"x": true, "x": null, "x": 11}'),
+    ],
+)
+def test_placeholders(text, expected):
+    assert placeholder(text) == expected
+    assert len(expected.encode()) == len(text.encode())
+
+
+def test_json_keeps_its_structure():
+    value = {
+        "role": "user",
+        "content": [{"type": "text", "text": "abc"}, "x]{", 1.5, None],
+        "tools": [{"name": "read_it"}, {"name": "edit_it"}, {"name": "read_it"}],
+        "required": ["path"],
+    }
+    text = json.dumps(value, indent=1)
+    made = Placeholders().json(text)
+    assert len(made) == len(text)
+    assert json.loads(made) == {
+        "role": "user",
+        "content": [{"type": "text", "text": "xxx"}, "x]{", 1.5, None],
+        "tools": [{"name": "xxxx_xx"}, {"name": "xxxa_aa"}, {"name": "xxxx_xx"}],
+        "required": ["path"],
+    }
+    assert Placeholders().json("]}") == "]}"
+
+
+ANSWERS = {
+    "text": completion(TEXT, reasoning="Hm, private"),
+    "call": completion(tool_calls=[tool_call("read_it", {"path": "/home/me", "n": 3})]),
+    "pieces": stream(
+        chunk(reasoning_content="Hm "), chunk("My pri"), chunk("vate ☃☃"), chunk(finish="stop")
+    ),
+}
+TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("edit_it", "read_it")]
+
+
+async def record(tmp_path, provider, answer, *, streamed):
+    provider.script(answer)
+    async with running(tmp_path / "first", provider.url) as proxy:
+        await proxy.worker.session.switches.switch_recording(on=True)
+        await proxy.ask(prompt(TEXT, stream=streamed, tools=TOOLS))
+        folder = tmp_path / "first" / "state"
+        (made,) = await eventually(lambda: list(recordings(folder, "Test")))
+        return made
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_a_made_case_is_true(tmp_path, provider, kind, streamed):
+    """It is played as the case runner plays it."""
+    recording = await record(tmp_path, provider, ANSWERS[kind], streamed=streamed)
+    case = case_from_recording(recording)
+    text = json.dumps(case, ensure_ascii=False)
+    for private in ("secret", "private", "/home/me", "read_it", "Königsberg"):
+        assert private not in text
+    (upstream,) = case["input"]["upstream"]
+    raw = upstream.get("raw") or "".join(upstream["chunks"])
+    headers = upstream["headers"]
+    provider.script(lambda _call: _answer(raw, headers))
+    async with running(tmp_path / "second", provider.url, BIG_MODEL="m") as proxy:
+        answer = await ask(proxy.session, proxy.url, case["input"]["request"])
+    assert case["expect"]["ok"]
+    paths = {path: wanted for path, _, wanted in case["expect"]["msg"] if "@" not in path}
+    dotted = {path.replace("[", ".").replace("]", ""): paths[path] for path in paths}
+    check(answer.message, dotted)
+
+
+def _answer(text, headers):
+    from tests.provider import raw
+
+    return raw(text, headers=headers)
+
+
+async def test_several_requests_make_no_case(tmp_path, provider):
+    recording = await record(tmp_path, provider, ANSWERS["text"], streamed=False)
+    import msgspec
+
+    with pytest.raises(CcproxyError, match="not one answered request"):
+        case_from_recording(msgspec.structs.replace(recording, calls=()))

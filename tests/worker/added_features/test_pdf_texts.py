@@ -1,0 +1,135 @@
+"""PDFs as text: the child process, its limits, and requests over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import struct
+
+import pytest
+
+from ccproxy.worker.added_features import pdf_texts
+from ccproxy.worker.added_features.pdf_texts import PdfTexts
+from tests.messages import prompt
+from tests.pdf_files import document, pdf
+from tests.provider import completion
+
+HELLO = pdf("Hello from page one", "And this is page two")
+
+
+def encoded(content):
+    return base64.b64encode(content).decode()
+
+
+async def test_pages_are_read_and_kept(monkeypatch):
+    texts = PdfTexts()
+    read = await texts.pages(encoded(HELLO))
+    assert [page.text for page in read.pages] == ["Hello from page one", "And this is page two"]
+    assert (read.total, read.error) == (2, "")
+    monkeypatch.setattr(pdf_texts, "_READER", None)
+    assert await texts.pages(encoded(HELLO)) is read
+
+
+async def test_a_page_without_text_is_a_picture():
+    read = await PdfTexts().pages(encoded(pdf("", "Hello from page two")))
+    picture = base64.b64decode(read.pages[0].image)
+    width, height = struct.unpack(">II", picture[16:24])
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert (width, height) == (1200, 800)
+    assert read.pages[1].image == ""
+
+
+async def test_the_number_of_pages_is_bounded():
+    read = await PdfTexts().pages(encoded(pdf(*["A page with some words"] * 101)))
+    assert (len(read.pages), read.total) == (100, 101)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [("%%%", "not valid base64"), (encoded(b"no PDF"), "Pdfium"), (encoded(HELLO[:60]), "Pdfium")],
+    ids=["no base64", "no PDF", "broken"],
+)
+async def test_errors(data, error):
+    assert error in (await PdfTexts().pages(data)).error
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("import time; time.sleep(99)", "took more than 0.5 s"),
+        ("import os; os.abort()", "too much memory or time"),
+    ],
+    ids=["too slow", "killed"],
+)
+async def test_a_reader_that_fails(monkeypatch, tmp_path, program, error):
+    reader = tmp_path / "reader.py"
+    reader.write_text(program)
+    monkeypatch.setattr(pdf_texts, "_READER", reader)
+    if "0.5" in error:
+        monkeypatch.setattr(pdf_texts, "READ_SECONDS", 0.5)
+    assert error in (await PdfTexts().pages(encoded(HELLO))).error
+
+
+async def test_the_reader_has_little_memory(monkeypatch, tmp_path):
+    source = pdf_texts._READER.read_text()
+    reader = tmp_path / "reader.py"
+    reader.write_text(source.replace("import pypdfium2", "bytes(2 * MEMORY); import pypdfium2"))
+    monkeypatch.setattr(pdf_texts, "_READER", reader)
+    assert (await PdfTexts().pages(encoded(HELLO))).error.startswith("MemoryError")
+
+
+async def test_few_files_are_kept(monkeypatch):
+    monkeypatch.setattr(pdf_texts, "KEPT_FILES", 1)
+    texts = PdfTexts()
+    first = await texts.pages("%")
+    await texts.pages("%%")
+    assert await texts.pages("%") is not first
+
+
+# Requests.
+
+
+def request(*blocks, **fields):
+    return prompt(**fields) | {"messages": [{"role": "user", "content": list(blocks)}]}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_provider_without_pdf_input_gets_the_text(start, provider, stream):
+    proxy = await start(PROVIDER="zai")
+    answer = await proxy.ask(request(document(HELLO, title="a.pdf"), stream=stream))
+    assert answer.text == "ok"
+    sent = str(provider.calls[0].json["messages"])
+    assert "Hello from page one" in sent
+    assert "[Page 2]" in sent
+    assert encoded(HELLO)[:40] not in sent
+
+
+async def test_scanned_pages_are_described(start, provider):
+    provider.script(
+        lambda call: completion("a black square" if call.json["model"] == "glm-5v" else "ok")
+    )
+    proxy = await start(PROVIDER="zai", BIG_MODEL="glm-5.3", VISION="glm-5v")
+    await proxy.ask(request(document(pdf("", "Hello from page two"))))
+    described, asked = provider.calls
+    assert "data:image/png;base64" in str(described.json["messages"])
+    text = str(asked.json["messages"])
+    assert text.index("[Page 1]") < text.index("a black square") < text.index("[Page 2]")
+
+
+async def test_a_model_that_sees_gets_scanned_pages_as_images(start, provider):
+    proxy = await start(PROVIDER="zai", BIG_MODEL="glm-5v")
+    await proxy.ask(request(document(pdf(""))))
+    assert "data:image/png;base64" in str(provider.calls[0].json["messages"])
+
+
+async def test_a_provider_with_pdf_input_gets_the_file(start, provider):
+    proxy = await start(PROVIDER="openai", PROVIDER_API="chat")
+    await proxy.ask(request(document(HELLO)))
+    assert encoded(HELLO) in str(provider.calls[0].json["messages"])
+
+
+async def test_without_the_library_the_log_has_a_hint(start, provider, monkeypatch):
+    monkeypatch.setattr("ccproxy.worker.added_features.media.can_read_pdfs", lambda: False)
+    proxy = await start(PROVIDER="zai")
+    await proxy.ask(request(document(HELLO)))
+    assert "takes no PDF files" in str(provider.calls[0].json["messages"])
+    assert "ccproxy-fleet[pdf]" in proxy.lines("pdf.dropped")[0]["hint"]

@@ -1,0 +1,381 @@
+"""Web searches over HTTP: every dialect upstream, every back end, and what can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.messages import prompt
+from tests.provider import completion, failure, raw, tool_call
+from tests.search_engine import HITS
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+READ = {"name": "Read", "description": "reads", "input_schema": {"type": "object"}}
+DIALECTS = pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+
+
+def side(query="aiohttp release", **fields):
+    """Claude Code's WebSearch."""
+    text = f"Perform a web search for the query: {query}"
+    return prompt(text, tools=[SEARCH | fields.pop("tool", {})], **fields)
+
+
+def links(answer):
+    (block,) = answer.blocks("web_search_tool_result")
+    content = block["content"]
+    return [each["url"] for each in content] if isinstance(content, list) else content["error_code"]
+
+
+# Claude Code's WebSearch with a named engine.
+
+
+@DIALECTS
+@STREAMS
+async def test_a_named_engine_answers_without_the_model(start, provider, engine, api, stream):
+    proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(side(stream=stream))
+    (use,) = answer.blocks("server_tool_use")
+    assert (use["name"], use["id"][:9]) == ("web_search", "srvtoolu_")
+    assert links(answer) == [hit["url"] for hit in HITS]
+    assert "The answer is 42." in answer.text
+    assert answer.message["stop_reason"] == "end_turn"
+    assert answer.message["usage"]["server_tool_use"] == {"web_search_requests": 1}
+    assert engine.calls[0].query == {"q": "aiohttp release", "format": "json"}
+    assert provider.calls == []
+    assert "aiohttp release" not in json.dumps(proxy.lines("search.finished"))
+
+
+async def test_a_repeated_search_is_not_sent_again(start, engine):
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    first, second = await proxy.ask(side()), await proxy.ask(side())
+    assert links(first) == links(second)
+    assert len(engine.calls) == 1
+
+
+async def test_the_cache_is_bounded(start, engine, monkeypatch):
+    monkeypatch.setattr("ccproxy.worker.added_features.search_client.CACHED_SEARCHES", 1)
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    for query in ("one", "two", "one"):
+        await proxy.ask(side(query))
+    assert len(engine.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("tool", "urls", "terms"),
+    [
+        ({"allowed_domains": ["b.example"]}, [HITS[1]["url"]], " (site:b.example)"),
+        ({"blocked_domains": ["b.example"]}, [HITS[0]["url"]], " -site:b.example"),
+    ],
+    ids=["allowed", "blocked"],
+)
+async def test_domains_are_sent_and_enforced(start, engine, tool, urls, terms):
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    assert links(await proxy.ask(side(tool=tool))) == urls
+    assert engine.calls[0].query["q"] == f"aiohttp release{terms}"
+
+
+@pytest.mark.parametrize(
+    ("change", "query", "tool", "code"),
+    [
+        ({"status": 429}, "q", {}, "too_many_requests"),
+        ({"status": 400}, "q", {}, "invalid_tool_input"),
+        ({"status": 500}, "q", {}, "unavailable"),
+        ({"status": 302, "headers": {"Location": "/elsewhere"}}, "q", {}, "unavailable"),
+        ({"answer": b"<html>"}, "q", {}, "unavailable"),
+        ({"answer": b" " * 600_000}, "q", {}, "unavailable"),
+        ({"headers": {"Content-Encoding": "gzip"}}, "q", {}, "unavailable"),
+        ({}, "q" * 2001, {}, "query_too_long"),
+        ({}, "q", {"allowed_domains": ["a"], "blocked_domains": ["b"]}, "invalid_tool_input"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_a_failure_is_an_error_block(start, provider, engine, change, query, tool, code):
+    for name, value in change.items():
+        setattr(engine, name, value)
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(side(query, tool=tool))
+    assert links(answer) == code
+    assert answer.text
+    assert answer.message["usage"]["server_tool_use"] == {"web_search_requests": 0}
+    assert len(engine.calls) <= 1  # neither redirects nor other engines
+    assert provider.calls == []
+
+
+async def test_a_dead_engine_is_an_error_block(start, engine):
+    proxy = await start(WEB_SEARCH="searxng:http://127.0.0.1:9")
+    answer = await proxy.ask(side())
+    assert links(answer) == "unavailable"
+    assert "cannot be reached" in answer.text
+
+
+@DIALECTS
+async def test_a_client_that_leaves_cancels_the_search(start, engine, api):
+    engine.gate = asyncio.Event()
+    proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
+    request = asyncio.create_task(proxy.ask(side(stream=True)))
+    await engine.arrived.wait()
+    request.cancel()
+    await engine.gone.wait()
+
+
+async def test_a_slow_engine_is_given_up(start, engine, monkeypatch):
+    engine.gate = asyncio.Event()
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    named = proxy.worker.search.target("m", "")
+    brief = type(named)(
+        backend=type(named.backend)(title="Slow", request={}, results=(), seconds=0.01),
+        url=named.url, key="", model="m", is_own=False,
+    )  # fmt: skip
+    monkeypatch.setattr(type(proxy.worker.search), "target", lambda *_: brief)
+    answer = await proxy.ask(side())
+    assert links(answer) == "unavailable"
+    assert "Slow did not answer within 0.01 s" in answer.text
+
+
+# Without an engine.
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("setting", [{}, {"WEB_SEARCH": "off"}, {"WEB_SEARCH": "provider"}])
+async def test_without_an_engine_the_model_is_not_asked(start, provider, api, setting):
+    proxy = await start(PROVIDER_API=api, **setting)
+    answer = await proxy.ask(side(stream=True))
+    assert links(answer) == "unavailable"
+    assert "Set WEB_SEARCH" in answer.text
+    assert provider.calls == []
+
+
+async def test_without_an_engine_direct_mode_passes_the_tool(start, provider):
+    proxy = await start(PROVIDER_API="messages")
+    await proxy.ask(side())
+    assert provider.calls[0].json["tools"] == [SEARCH]
+
+
+async def test_without_an_engine_other_tools_work(start, provider):
+    proxy = await start()
+    await proxy.ask(prompt(tools=[SEARCH, READ]))
+    assert [tool["function"]["name"] for tool in provider.calls[0].json["tools"]] == ["Read"]
+
+
+# The searches of providers: every one that the table names, in its own form.
+
+CITATION = {"type": "url_citation", "url": "https://a.example/1", "title": "First"}
+RESPONSES = {
+    "output": [
+        {"type": "web_search_call", "action": {"type": "search", "query": "q", "sources": []}},
+        {"type": "message", "content": [{"type": "output_text", "text": "It is 42.",
+         "annotations": [CITATION]}]},
+    ]
+}  # fmt: skip
+CHAT_CITATION = {"url": "https://a.example/1", "title": "First", "content": "It is 42."}
+FORMS = {
+    "deepseek": ("/v1/tools/search", {"results": [
+        {"url": "https://a.example/1", "title": "First", "snippet": "It is 42."}]}),
+    "zai": ("/api/paas/v4/web_search", {"search_result": [
+        {"link": "https://a.example/1", "title": "First", "content": "It is 42."}]}),
+    "bigmodel": ("/api/paas/v4/web_search", {"search_result": [
+        {"link": "https://a.example/1", "title": "First", "content": "It is 42."}]}),
+    "kimi": ("/v1/formulas/moonshot/web-search:latest/fibers", {"context": {
+        "output": "First: It is 42. https://a.example/1."}}),
+    "openai": ("/v1/responses", RESPONSES),
+    "xai": ("/v1/responses", RESPONSES),
+    "qwen": ("/v1/responses", RESPONSES),
+    "doubao": ("/v1/responses", RESPONSES),
+    "openrouter": ("/v1/chat/completions", {"choices": [{"message": {
+        "content": "It is 42.",
+        "annotations": [{"type": "url_citation", "url_citation": CHAT_CITATION}]}}]}),
+    "gemini": ("/v1beta/models/own-model:generateContent", {"candidates": [{
+        "content": {"parts": [{"text": "It is 42."}]},
+        "groundingMetadata": {"groundingChunks": [
+            {"web": {"uri": "https://a.example/1", "title": "a.example"}}]}}]}),
+    "groq": ("/v1/chat/completions", {"choices": [{"message": {
+        "content": "It is 42.", "executed_tools": [{"search_results": {"results": [
+            {"url": "https://a.example/1", "title": "First", "content": "It is 42."}]}}]}}]}),
+    "mistral": ("/v1/conversations", {"outputs": [{"content": [
+        {"type": "text", "text": "It is 42."},
+        {"type": "tool_reference", "title": "First", "url": "https://a.example/1"}]}]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", FORMS)
+@STREAMS
+async def test_a_provider_searches_by_its_own_means(start, provider, preset, stream):
+    path, result = FORMS[preset]
+    provider.script(raw(json.dumps(result)))
+    model = "own-gpt-oss" if preset == "groq" else "own-model"
+    proxy = await start(PROVIDER=preset, PROVIDER_API="auto", BIG_MODEL=model)
+    answer = await proxy.ask(side(stream=stream))
+    (call,) = provider.calls
+    assert call.path == path
+    assert call.key == "sk-provider-0123456789" or call.headers["x-goog-api-key"] == (
+        "sk-provider-0123456789"
+    )
+    assert "aiohttp release" in call.body.decode()
+    assert links(answer) == ["https://a.example/1"]
+    assert "It is 42." in answer.text
+    assert answer.message["usage"]["server_tool_use"] == {"web_search_requests": 1}
+
+
+@pytest.mark.parametrize("preset", ["openai", "openrouter", "gemini", "mistral"])
+async def test_a_model_that_did_not_search_is_not_quoted(start, provider, preset):
+    words = "I remember"
+    empty = {
+        "output": [{"content": [{"text": words}]}],
+        "outputs": [{"content": words}],
+        "choices": [{"message": {"content": words}}],
+        "candidates": [{"content": {"parts": [{"text": words}]}}],
+    }
+    provider.script(raw(json.dumps(empty)))
+    proxy = await start(PROVIDER=preset)
+    answer = await proxy.ask(side())
+    assert links(answer) == []
+    assert answer.text == "The search found nothing."
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        ({"PROVIDER": "minimax", "PROVIDER_API_KEY": "sk-cp-0123456789abc"},
+         "/v1/coding_plan/search"),
+        ({"PROVIDER": "minimax"}, None),
+        ({"PROVIDER": "groq", "BIG_MODEL": "llama-4"}, None),
+        ({"PROVIDER": "zai", "WEB_SEARCH": "off"}, None),
+        ({"PROVIDER": "zai", "PROVIDER_API": "messages", "WEB_SEARCH": "provider"},
+         "/api/paas/v4/web_search"),
+    ],
+    ids=["a plan that searches", "a key without a plan", "a model that cannot", "turned off",
+         "direct mode on request"],
+)  # fmt: skip
+async def test_whether_the_provider_searches(start, provider, settings, path):
+    provider.script(raw(json.dumps({"base_resp": {"status_code": 0}})))
+    proxy = await start(**settings)
+    answer = await proxy.ask(side())
+    assert [call.path for call in provider.calls] == ([path] if path else [])
+    assert links(answer) == ([] if path else "unavailable")
+
+
+async def test_a_named_engine_precedes_the_providers(start, provider, engine):
+    proxy = await start(
+        PROVIDER="openai", PROVIDER_API="responses", WEB_SEARCH=f"searxng:{engine.url}"
+    )
+    assert links(await proxy.ask(side()))
+    provider.script(completion("ok"))
+    await proxy.ask(prompt(tools=[SEARCH, READ]))
+    kinds = [tool["type"] for tool in provider.calls[0].json["tools"]]
+    assert kinds == ["function", "function"]
+
+
+async def test_a_model_that_searches_itself_keeps_its_tool(start, provider):
+    proxy = await start(PROVIDER="openai", PROVIDER_API="responses")
+    await proxy.ask(prompt(tools=[SEARCH, READ]))
+    kinds = [tool["type"] for tool in provider.calls[0].json["tools"]]
+    assert kinds == ["function", "web_search"]
+
+
+# Clients that mix the search with tools of their own.
+
+
+@DIALECTS
+@STREAMS
+async def test_the_model_searches_in_rounds(start, provider, engine, api, stream):
+    call = tool_call("web_search", {"query": "aiohttp"})
+    provider.script(completion("Let me look.", tool_calls=[call]), completion("It is 42."))
+    proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(prompt(tools=[SEARCH, READ], stream=stream))
+    kinds = [block["type"] for block in answer.message["content"]]
+    assert kinds == ["text", "server_tool_use", "web_search_tool_result", "text"]
+    assert answer.message["stop_reason"] == "end_turn"
+    assert links(answer) == [hit["url"] for hit in HITS]
+    assert answer.text == "Let me look.It is 42."
+    usage = answer.message["usage"]
+    assert usage["server_tool_use"] == {"web_search_requests": 1}
+    assert usage["output_tokens"] == 6
+    first, second = provider.calls
+    assert "web_search_2" not in first.body.decode()
+    assert "The answer is 42." in second.body.decode()
+
+
+@STREAMS
+async def test_calls_of_the_clients_tools_end_the_answer(start, provider, engine, stream):
+    calls = [
+        tool_call("web_search", {"query": "aiohttp"}, call_id="call_s"),
+        tool_call("Read", {"path": "x"}, call_id="call_r"),
+    ]
+    provider.script(completion(tool_calls=calls))
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(prompt(tools=[SEARCH, READ], stream=stream))
+    assert answer.message["stop_reason"] == "tool_use"
+    assert [block["name"] for block in answer.blocks("tool_use")] == ["Read"]
+    assert links(answer) == [hit["url"] for hit in HITS]
+    # The next turn returns everything, and the model sees its search as a call with a result.
+    provider.script(completion("Done."))
+    (read,) = answer.blocks("tool_use")
+    result = {"type": "tool_result", "tool_use_id": read["id"], "content": "text of x"}
+    history = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": answer.message["content"]},
+        {"role": "user", "content": [result]},
+    ]
+    await proxy.ask(prompt(tools=[SEARCH, READ], stream=stream) | {"messages": history})
+    outgoing = provider.calls[-1].json["messages"]
+    assert [message["role"] for message in outgoing] == ["user", "assistant", "tool", "tool"]
+    assert "The answer is" in outgoing[2]["content"] or "The answer is" in outgoing[3]["content"]
+
+
+async def test_max_uses_is_enforced(start, provider, engine):
+    calls = [tool_call("web_search", {"query": f"q{n}"}, call_id=f"call_{n}") for n in range(3)]
+    provider.script(completion(tool_calls=calls), completion("Done."))
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(prompt(tools=[SEARCH | {"max_uses": 2}, READ]))
+    contents = [block["content"] for block in answer.blocks("web_search_tool_result")]
+    assert [isinstance(content, list) for content in contents] == [True, True, False]
+    assert contents[2]["error_code"] == "max_uses_exceeded"
+    assert len(engine.calls) == 2
+
+
+async def test_rounds_are_bounded(start, provider, engine):
+    provider.script(completion(tool_calls=[tool_call("web_search", {"query": "again"})]))
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(prompt(tools=[SEARCH | {"max_uses": 99}]))
+    assert len(provider.calls) == 10
+    assert "tools" not in provider.calls[-1].json
+    assert answer.message["stop_reason"] == "end_turn"
+
+
+@STREAMS
+async def test_a_failure_of_the_first_round_has_a_status(start, provider, engine, stream):
+    provider.script(failure(400, "no"))
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(prompt(tools=[SEARCH, READ], stream=stream))
+    assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+
+
+async def test_a_failure_of_a_later_round_is_an_event(start, provider, engine):
+    call = tool_call("web_search", {"query": "aiohttp"})
+    provider.script(completion(tool_calls=[call]), failure(400, "no"))
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(prompt(tools=[SEARCH, READ], stream=True))
+    assert (answer.status, answer.error["type"]) == (200, "invalid_request_error")
+
+
+async def test_own_results_are_sent_as_text_to_a_provider_that_refuses_them(start, provider):
+    refusal = "messages.1.content.1: Invalid `encrypted_content` in `search_result` block"
+
+    def scripted(call):
+        return failure(400, refusal) if "srvtoolu_ccp" in call.body.decode() else completion("ok")
+
+    provider.script(scripted)
+    proxy = await start(PROVIDER_API="messages")
+    use = {"type": "server_tool_use", "id": "srvtoolu_ccp_1", "name": "web_search", "input": {}}
+    found = [{"type": "web_search_result", "url": "https://a.example/", "title": "First"}]
+    result = {"type": "web_search_tool_result", "tool_use_id": use["id"], "content": found}
+    history = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": [use, result]},
+        {"role": "user", "content": "go on"},
+    ]
+    assert (await proxy.ask(prompt() | {"messages": history})).text == "ok"
+    assert "First (https://a.example/)" in provider.calls[1].body.decode()
