@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ccproxy.convert.common.schema import to_parameters
 from ccproxy.providers.measurement import Outcome
 from ccproxy.providers.quirks import Quirks
 
@@ -23,6 +24,10 @@ ON = {
         {"enable_thinking": False, "thinking": False},
     ),
 }
+REFUSED = {"max_tokens", "max_completion_tokens", "parallel_tool_calls", "stream_options"}
+"""Known fields: what does not support them refuses them."""
+PART_FIELDS = {"image_url", "file", "document_url", "thinking"}
+MESSAGE_FIELDS = {"role", "content", "tool_calls", "prefix", "partial"}
 HISTORY = {
     "drop": set(),
     "think_tags": set(),
@@ -31,25 +36,58 @@ HISTORY = {
 }
 
 
-class QuirkyProvider:
-    """Answers requests of a model with *quirks*."""
+FORMATS: dict[str, set[str]] = {
+    "json_schema": {"json_schema", "json_object"},
+    "json_object": {"json_object"},
+    "none": set(),
+}
 
-    def __init__(self, quirks: Quirks) -> None:
+
+class QuirkyProvider:
+    """
+    Answers requests of a model with *quirks*.
+
+    A lenient one ignores fields that it does not know instead of refusing them.
+    """
+
+    def __init__(self, quirks: Quirks, *, is_lenient: bool = False) -> None:
         self._quirks = quirks
+        self._is_lenient = is_lenient
 
     def answer(self, body: Mapping[str, Any]) -> Outcome:
         """Return what becomes of a request."""
         if any(self.problems(body)):
             return Outcome(accepted=False)
+        is_padded = self._quirks.obfuscation and bool(body.get("stream"))
         if not self._thinks(body):
-            return Outcome(accepted=True, message={"content": "ok"}, usage={"completion_tokens": 5})
+            message = self._message(body)
+            usage = {"completion_tokens": 5}
+            return Outcome(accepted=True, message=message, usage=usage, is_padded=is_padded)
         written = 1 if self._quirks.usage_without_reasoning else 12
         usage = {
             "completion_tokens": written,
             "completion_tokens_details": {"reasoning_tokens": 8},
         }
-        message = {"content": "ok", "reasoning_content": "Hm."}
-        return Outcome(accepted=True, message=message, usage=usage)
+        message = self._message(body)
+        if self._quirks.reasoning_split and not body.get("reasoning_split"):
+            message["content"] = f"<think>Hm.</think>{message['content'] or ''}"
+        else:
+            message["reasoning_content"] = "Hm."
+        return Outcome(accepted=True, message=message, usage=usage, is_padded=is_padded)
+
+    def _message(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        choice = body.get("tool_choice")
+        word = "function" if isinstance(choice, dict) else choice
+        if word in ("required", "any", "function") and word in self._choices():
+            return {"content": None, "tool_calls": [{}]}
+        form = body.get("response_format", {}).get("type")
+        if form not in FORMATS[self._quirks.response_format]:
+            return {"content": "ok"}
+        return {"content": '{"ccproxy_ok": true}' if form == "json_schema" else '{ "ok": true}'}
+
+    def _choices(self) -> set[str]:
+        names = {"required": self._quirks.required_word}
+        return {names.get(each, each) for each in self._quirks.tool_choices}
 
     def _thinks(self, body: Mapping[str, Any]) -> bool:
         quirks = self._quirks
@@ -77,6 +115,7 @@ class QuirkyProvider:
         known |= {"stream_options"} if quirks.stream_options else set()
         known |= {"prompt_cache_key"} if quirks.cache_key else set()
         known |= {quirks.user_field}
+        known |= {"reasoning_split"} if quirks.reasoning_split else set()
         takes_any = quirks.reasoning == "explicit_effort" and not quirks.efforts
         known |= {"reasoning_effort"} if quirks.efforts or takes_any else set()
         if quirks.reasoning in ON:
@@ -87,17 +126,18 @@ class QuirkyProvider:
         if quirks.thinking_needs_stream and not body.get("stream") and self._is_on(body):
             yield "thinking without stream"
         effort = body.get("reasoning_effort")
-        if effort and not takes_any and effort not in quirks.efforts:
+        reads_effort = bool(quirks.efforts) or not self._is_lenient
+        if effort and reads_effort and not takes_any and effort not in quirks.efforts:
             yield "reasoning_effort"
-        if "include_obfuscation" in body.get("stream_options", {}) and not quirks.obfuscation:
-            yield "obfuscation"
         form = body.get("response_format", {}).get("type")
-        forms = {"json_schema": {"json_schema", "json_object"}, "json_object": {"json_object"}}
-        if form and form not in forms.get(quirks.response_format, ()):
+        if form and form not in FORMATS[quirks.response_format] and not self._is_lenient:
             yield "response_format"
+        if form and self._is_on(body) and not quirks.format_with_thinking:
+            yield "response_format with thinking"
         if form and body.get("stream") and not quirks.response_format_streams:
             yield "response_format with stream"
-        yield from body.keys() - known
+        unknown = body.keys() - known
+        yield from unknown & REFUSED if self._is_lenient else unknown
 
     def _is_on(self, body: Mapping[str, Any]) -> bool:
         name, on, _ = ON.get(self._quirks.reasoning, ("", None, None))
@@ -119,9 +159,14 @@ class QuirkyProvider:
         if quirks.max_tools and len(tools) > quirks.max_tools:
             yield "tools"
         word = "function" if isinstance(choice, dict) else choice
-        names = {"required": quirks.required_word}
-        if word and word not in {names.get(each, each) for each in quirks.tool_choices}:
+        if word and word not in self._choices() and not self._is_lenient:
             yield "tool_choice"
+        for tool in tools:
+            function = tool["function"]
+            if len(function["name"]) > quirks.tool_name_length:
+                yield "tool name"
+            if to_parameters(function["parameters"], quirks.schema) != function["parameters"]:
+                yield "schema"
         is_forced = word in {"function", quirks.required_word}
         thinks = self._is_on(body) or "reasoning_effort" in body
         if is_forced and thinks and not quirks.forced_choice_with_thinking:
@@ -163,16 +208,20 @@ class QuirkyProvider:
         for part in content:
             if part["type"] not in allowed:
                 yield part["type"]
-            if "cache_control" in part and not quirks.cache_control:
-                yield "cache_control"
+            known = {"cache_control"} if quirks.cache_control else set()
+            if not self._is_lenient:
+                yield from part.keys() - {"type", "text", *PART_FIELDS} - known
 
     def _assistant(self, message: Mapping[str, Any]) -> Iterator[str]:
         quirks = self._quirks
         allowed = HISTORY.get(quirks.history, {quirks.history})
+        if not self._is_lenient:
+            yield from message.keys() - MESSAGE_FIELDS - allowed
         thoughts = {"reasoning_content", "reasoning", "reasoning_details"} & message.keys()
-        yield from thoughts - allowed
         calls = message.get("tool_calls", ())
-        if calls and quirks.history_required and not thoughts:
+        if calls and quirks.thought_signatures and "extra_content" not in calls[0]:
+            yield "thought_signature"
+        if calls and quirks.history_required and not thoughts & allowed:
             yield "reasoning is missing"
         for call in calls:
             length = len(call["id"])

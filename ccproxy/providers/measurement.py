@@ -2,9 +2,11 @@
 Measures the quirks of a model in Chat Completions by small requests.
 
 `Measurement.steps` yields request bodies and takes their outcomes; the caller does the I/O and may
-stop at any step. A quirk is measured only if its answers tell something: a server that ignores
-what it does not know accepts every field, so that a form of reasoning counts only if the answer
-has reasoning, and effort words only if a word that does not exist is refused.
+stop at any step. A quirk is measured only if its answers tell something. Many servers ignore what
+they do not know, so that acceptance alone proves nothing there: a form of reasoning counts if the
+answer has reasoning, effort words if a word that does not exist is refused, a forced choice if the
+answer has no text, structured output if it begins like JSON, and fields without a visible effect
+if a field that does not exist is refused in their place.
 """
 
 from __future__ import annotations
@@ -15,18 +17,35 @@ from typing import Any, Final, TypeVar
 
 from ccproxy.providers.quirks import Quirks
 
-MOST_REQUESTS: Final = 70
+MOST_REQUESTS: Final = 85
 """Requests of a complete measurement, most of which a strict server refuses without cost."""
 PROMPT_TOKENS: Final = 120
 ANSWER_TOKENS: Final = 16
-UNMEASURED: Final = (
-    *("vocabulary", "schema", "tool_stream", "thinking_keep", "reasoning_split", "history_scope"),
-    *("unsigned_thinking", "thought_signatures", "system_role", "output_parts", "web_search"),
-    *("encrypted_reasoning", "reasoning_summary", "message_phase", "vision_header", "text_calls"),
-    *("initiator_header", "session_header", "refused_fields", "extra_body", "think_tags"),
-    *("quota_means_rate", "template_kwargs", "format_with_thinking", "tool_name_length"),
-)
-"""Quirks whose effect no small request shows, or which are of other APIs."""
+_NO_EFFECT = "its effect is not visible in an answer"
+_RESPONSES = "of the Responses API; only Chat Completions are measured"
+_HEADER = "a header; it decides about prices and routes, not about the answer"
+UNMEASURED: Final[Mapping[str, str]] = {
+    "vocabulary": "the estimate of tokens learns from the usage of every answer",
+    "tool_stream": "shown only by a long call, which the model may not make",
+    "thinking_keep": _NO_EFFECT,
+    "history_scope": _NO_EFFECT,
+    "unsigned_thinking": "needs a signature that another model made",
+    "system_role": _RESPONSES,
+    "output_parts": _RESPONSES,
+    "encrypted_reasoning": _RESPONSES,
+    "reasoning_summary": _RESPONSES,
+    "message_phase": _RESPONSES,
+    "web_search": _RESPONSES,
+    "vision_header": _HEADER,
+    "initiator_header": _HEADER,
+    "session_header": _HEADER,
+    "refused_fields": "any field; ccproxy learns from the first refusal instead",
+    "extra_body": "any field",
+    "template_kwargs": "measured as the form of `reasoning`",
+    "text_calls": "an error of the model, which it makes now and then",
+    "quota_means_rate": "shown only by a quota that is used up",
+}
+"""The quirks that are not measured, and why."""
 
 Body = dict[str, Any]
 T = TypeVar("T")
@@ -40,6 +59,23 @@ class Outcome:
     message: Mapping[str, Any] = field(default_factory=dict)
     """The assistant's message."""
     usage: Mapping[str, Any] = field(default_factory=dict)
+    is_padded: bool = False
+    """True: the chunks of the stream are padded."""
+
+    @property
+    def text(self) -> str:
+        """The text of the answer, without reasoning at its start."""
+        text = self._content()
+        return text.partition("</think>")[2] if self.has_think_tag else text
+
+    @property
+    def has_think_tag(self) -> bool:
+        """True: the text begins with reasoning."""
+        return self._content().lstrip().startswith("<think>")
+
+    def _content(self) -> str:
+        content = self.message.get("content")
+        return content if isinstance(content, str) else ""
 
     @property
     def reasoning_tokens(self) -> int:
@@ -52,7 +88,8 @@ class Outcome:
     def reasons(self) -> bool:
         """True: the answer has reasoning."""
         fields = ("reasoning_content", "reasoning", "reasoning_details")
-        return any(self.message.get(name) for name in fields) or self.reasoning_tokens > 0
+        has_field = any(self.message.get(name) for name in fields)
+        return has_field or self.has_think_tag or self.reasoning_tokens > 0
 
 
 Steps = Generator[Body, Outcome, T]
@@ -88,12 +125,20 @@ _HISTORY: Final[dict[str, Body]] = {
         "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}]
     },
 }
+_UNKNOWN: Final[Body] = {"ccproxy_probe": True}
+"""A field that no provider knows."""
+_SIGNATURE: Final[Body] = {
+    "extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}
+}
+"""Google's word for a call that has no signature (ai.google.dev, thought signatures)."""
 _SCHEMA: Final = {
     "type": "object",
-    "properties": {"ok": {"type": "boolean"}},
-    "required": ["ok"],
+    "properties": {"ccproxy_ok": {"type": "boolean"}},
+    "required": ["ccproxy_ok"],
     "additionalProperties": False,
 }
+_JSON_START: Final = {"json_schema": '{"ccproxy_ok"', "json_object": "{"}
+"""How the answer begins, without spaces."""
 _FORMATS: Final[dict[str, Body]] = {
     "json_schema": {
         "type": "json_schema",
@@ -107,34 +152,42 @@ def _user(text: object = "Say ok, as JSON.") -> Body:
     return {"role": "user", "content": text}
 
 
-def _tool(name: str = "look") -> Body:
-    parameters = {"type": "object", "properties": {}}
+def _tool(name: str = "look", parameters: Body | None = None) -> Body:
+    parameters = parameters or {"type": "object", "properties": {}}
     return {"type": "function", "function": {"name": name, "parameters": parameters}}
 
 
-def _call(call_id: str = "abcdefgh1", **fields: Any) -> list[Body]:  # noqa: ANN401 - JSON
-    """Return a turn with a call and its result."""
-    call = {"id": call_id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
+def _call(message: Body, *, call_id: str = "abcdefgh1", signature: Body) -> list[Body]:
+    """Return a turn with a call and its result; *message* has more fields of the assistant's."""
+    function = {"name": "look", "arguments": "{}"}
+    call = {"id": call_id, "type": "function", "function": function, **signature}
     return [
         _user("Look."),
-        {"role": "assistant", "content": "", "tool_calls": [call], **fields},
+        {"role": "assistant", "content": "", "tool_calls": [call], **message},
         {"role": "tool", "tool_call_id": call_id, "content": "nothing"},
     ]
 
 
 class Measurement:
-    """The measurement of one model. Used once."""
+    """
+    The measurement of one model. Used once.
 
-    def __init__(self, model: str) -> None:
+    *schemas* are the parameters of one tool by the dialect of their schema, the richest first.
+    """
+
+    def __init__(self, model: str, *, schemas: Mapping[str, Body]) -> None:
         self.quirks: Body = {}
         """What was measured so far."""
         self._model = model
+        self._schemas = schemas
         self._limit = "max_tokens"
         self._is_strict = False  # what the provider does not know is refused
         self._reasons = False  # without being asked to
         self._on: Body = {}
         self._needs: Body = {}  # fields without which thinking is refused
         self._history: Body = {}
+        self._takes_calls = True
+        self._signature: Body = {}
 
     def steps(self) -> Steps[None]:
         """Yield the requests."""
@@ -142,6 +195,7 @@ class Measurement:
         yield from self._reasoning()
         yield from self._sampling()
         yield from self._tools()
+        yield from self._tool_forms()
         yield from self._history_forms()
         yield from self._messages()
         yield from self._rest()
@@ -162,7 +216,17 @@ class Measurement:
                 raise ValueError("the model refuses the smallest request")
         self.quirks["max_tokens_field"] = self._limit
         self._reasons = first.reasons
-        self._is_strict = not (yield from self._accepts(ccproxy_probe=True))
+        self._is_strict = not (yield from self._accepts(**_UNKNOWN))
+        if first.has_think_tag:
+            self.quirks["think_tags"] = True
+            split = yield from self._ask(reasoning_split=True)
+            self.quirks["reasoning_split"] = split.accepted and not split.has_think_tag
+
+    def _support(self, quirk: str, **fields: Any) -> Steps[None]:  # noqa: ANN401 - JSON
+        """Measure whether *fields* are supported; a server that ignores them accepts them, too."""
+        accepted = yield from self._accepts(**fields)
+        if self._is_strict or not accepted:
+            self.quirks[quirk] = accepted
 
     # Reasoning.
 
@@ -232,7 +296,7 @@ class Measurement:
             least = 0.0 if (yield from self._accepts(temperature=0.0)) else 0.01
             most = 2.0 if (yield from self._accepts(temperature=2.0)) else 1.0
             self.quirks["temperature_range"] = (least, most)
-        self.quirks["top_k"] = yield from self._accepts(top_k=40)
+        yield from self._support("top_k", top_k=40)
         self.quirks["stop"] = yield from self._accepts(stop=["~~1"])
         if self.quirks["stop"]:
             counts = (16, 4, 1)
@@ -245,18 +309,24 @@ class Measurement:
 
     def _tools(self) -> Steps[None]:
         tools = [_tool()]
-        named = {"type": "function", "function": {"name": "look"}}
-        choices: dict[str, Any] = {"auto": "auto", "required": "required", "function": named}
-        accepted = []
-        for word, value in {**choices, "none": "none"}.items():
-            if (yield from self._accepts(tools=tools, tool_choice=value)):
-                accepted.append(word)
-            elif word == "required" and (yield from self._accepts(tools=tools, tool_choice="any")):
-                accepted.append(word)
-                self.quirks["required_word"] = "any"
-        self.quirks["tool_choices"] = tuple(accepted)
-        self.quirks.setdefault("required_word", "required")
-        forced = {"required": self.quirks["required_word"], "function": named}
+        forced: dict[str, Any] = {
+            "required": "required",
+            "function": {"type": "function", "function": {"name": "look"}},
+        }
+        obeyed: dict[str, bool] = {}
+        for word, value in forced.items():
+            obeyed |= yield from self._choice(word, value)
+            if word == "required" and not obeyed.get(word):
+                other = yield from self._choice(word, "any")
+                if other.get(word):
+                    obeyed, forced[word] = other, "any"
+        self.quirks["required_word"] = forced["required"]
+        accepted = [word for word, is_obeyed in obeyed.items() if is_obeyed]
+        auto = ["auto"] if (yield from self._accepts(tools=tools, tool_choice="auto")) else []
+        none = ["none"] if (yield from self._accepts(tools=tools, tool_choice="none")) else []
+        if obeyed and not accepted:  # the server ignores choices, so it accepts this one, too
+            none = []
+        self.quirks["tool_choices"] = (*auto, *accepted, *none)
         strong = next((word for word in forced if word in accepted), None)
         if strong and self._on and self.quirks.get("effort_with_tools", True):
             self.quirks["forced_choice_with_thinking"] = yield from self._accepts(
@@ -268,26 +338,64 @@ class Measurement:
         many = [_tool(f"look_{number}") for number in range(129)]
         self.quirks["max_tools"] = 0 if (yield from self._accepts(tools=many)) else 128
 
+    def _choice(self, word: str, value: object) -> Steps[dict[str, bool]]:
+        """Return whether a forced choice is obeyed, under its name; nothing if it is refused."""
+        outcome = yield from self._ask(tools=[_tool()], tool_choice=value)
+        return {word: not outcome.text} if outcome.accepted else {}
+
+    def _tool_forms(self) -> Steps[None]:
+        """Measure the length of names, and the dialect of schemas if the richest is refused."""
+        for length in (128, 64, 40, 32):
+            if (yield from self._accepts(tools=[_tool("look" * (length // 4))])):
+                self.quirks["tool_name_length"] = length
+                break
+        for number, (dialect, parameters) in enumerate(self._schemas.items()):
+            if (yield from self._accepts(tools=[_tool(parameters=parameters)])):
+                if number > 0:  # what is accepted may still be ignored
+                    self.quirks["schema"] = dialect
+                break
+
+    # Messages.
+
+    def _takes_turn(
+        self, message: Body, *later: Body, call_id: str = "abcdefgh1", signature: Body | None = None
+    ) -> Steps[bool]:
+        """Measure whether a turn is accepted whose message with a call has *message*, too."""
+        turn = _call(message, call_id=call_id, signature=signature or self._signature)
+        return (yield from self._accepts(messages=[*turn, *later], tools=[_tool()]))
+
     def _history_forms(self) -> Steps[None]:
         """Measure which reasoning the history may and must have; other turns depend on it."""
-        plain = yield from self._accepts(messages=_call(), tools=[_tool()])
-        for name, fields in _HISTORY.items():
-            if (yield from self._accepts(messages=_call(**fields), tools=[_tool()])):
-                self.quirks["history"] = name
+        plain = yield from self._takes_turn({})
+        if plain and (yield from self._takes_turn(_UNKNOWN)):
+            return  # fields of messages are ignored
+        history = "drop"
+        # What is required tells more in a narrow form, what is only accepted in a wide one.
+        for name, fields in _HISTORY.items() if plain else reversed(_HISTORY.items()):
+            if (yield from self._takes_turn(fields)):
+                history = name
                 self._history = {} if plain else fields
                 break
-        else:
-            self.quirks["history"] = "drop"
-        self.quirks["history_required"] = not plain and self.quirks["history"] != "drop"
+        self.quirks["history"] = history
+        self.quirks["history_required"] = not plain and history != "drop"
+        if not plain and history == "drop":
+            self._takes_calls = yield from self._takes_turn({}, signature=_SIGNATURE)
+            if self._takes_calls:
+                self.quirks["thought_signatures"] = True
+                self._signature = _SIGNATURE
+
+    def _calls(self) -> Steps[None]:
+        history = self._history
+        # Ids of any form may be accepted and still be misread.
+        if not (yield from self._takes_turn(history, call_id="x" * 65)):
+            takes_forty = yield from self._takes_turn(history, call_id="x" * 40)
+            self.quirks["tool_ids"] = "forty" if takes_forty else "nine"
+        self.quirks["null_content"] = yield from self._takes_turn({**history, "content": None})
+        self.quirks["user_after_tool"] = yield from self._takes_turn(history, _user())
 
     def _messages(self) -> Steps[None]:
-        tools, more = [_tool()], self._history
-        ids = {"any": "x" * 65, "forty": "x" * 40, "nine": "abcdefgh1"}
-        for name, call_id in ids.items():
-            if (yield from self._accepts(messages=_call(call_id, **more), tools=tools)):
-                if name != "any":  # what is accepted may still be misread
-                    self.quirks["tool_ids"] = name
-                break
+        if self._takes_calls:
+            yield from self._calls()
         system = {"role": "system", "content": "Be brief."}
         later = yield from self._accepts(messages=[_user(), system, _user()])
         twice = yield from self._accepts(messages=[_user(), _user()])
@@ -296,10 +404,6 @@ class Measurement:
             self.quirks["system_messages"] = "anywhere" if later else "first"
         parts = [{"type": "text", "text": "Say ok."}]
         self.quirks["flat_text"] = not (yield from self._accepts(messages=[_user(parts)]))
-        null = {**more, "content": None}
-        self.quirks["null_content"] = yield from self._accepts(messages=_call(**null), tools=tools)
-        after = [*_call(**more), _user()]
-        self.quirks["user_after_tool"] = yield from self._accepts(messages=after, tools=tools)
         if not self.quirks["flat_text"]:
             yield from self._parts(parts)
         yield from self._prefill()
@@ -315,7 +419,10 @@ class Measurement:
                 self.quirks["pdf"] = name
                 break
         cached = [{**text[0], "cache_control": {"type": "ephemeral"}}]
-        self.quirks["cache_control"] = yield from self._accepts(messages=[_user(cached)])
+        accepted = yield from self._accepts(messages=[_user(cached)])
+        unknown = [{**text[0], **_UNKNOWN}]
+        if not accepted or not (yield from self._accepts(messages=[_user(unknown)])):
+            self.quirks["cache_control"] = accepted
 
     def _prefill(self) -> Steps[None]:
         start = {"role": "assistant", "content": "o"}
@@ -328,28 +435,37 @@ class Measurement:
     # The rest.
 
     def _rest(self) -> Steps[None]:
-        self.quirks["response_format"] = "none"
-        for name, form in _FORMATS.items():
-            if (yield from self._accepts(response_format=form)):
-                self.quirks["response_format"] = name
-                self.quirks["response_format_streams"] = yield from self._accepts(
-                    response_format=form, stream=True
-                )
-                break
+        yield from self._formats()
         options = {"include_usage": True}
-        accepted = yield from self._accepts(stream=True, stream_options=options)
-        self.quirks["stream_options"] = accepted
-        if accepted:
-            options = {**options, "include_obfuscation": False}
-            self.quirks["obfuscation"] = yield from self._accepts(
-                stream=True, stream_options=options
-            )
-        self.quirks["cache_key"] = yield from self._accepts(prompt_cache_key="probe")
-        self.quirks["user_field"] = "none"
+        outcome = yield from self._ask(stream=True, stream_options=options)
+        self.quirks["stream_options"] = outcome.accepted
+        self.quirks["obfuscation"] = outcome.is_padded
+        yield from self._support("cache_key", prompt_cache_key="probe")
         for name in ("safety_identifier", "user"):
             if (yield from self._accepts(**{name: "probe"})):
-                self.quirks["user_field"] = name
+                if self._is_strict:
+                    self.quirks["user_field"] = name
                 break
+        else:
+            self.quirks["user_field"] = "none"
+
+    def _formats(self) -> Steps[None]:
+        self.quirks["response_format"] = "none"
+        for name, form in _FORMATS.items():
+            outcome = yield from self._ask(response_format=form)
+            start = _JSON_START[name]
+            text = "".join(outcome.text.split())[: len(start)]
+            if not outcome.accepted or not start.startswith(text):
+                continue
+            self.quirks["response_format"] = name
+            self.quirks["response_format_streams"] = yield from self._accepts(
+                response_format=form, stream=True
+            )
+            if self._on:
+                self.quirks["format_with_thinking"] = yield from self._accepts(
+                    response_format=form, **self._on, **self._needs
+                )
+            return
 
 
 def differences(measured: Mapping[str, Any], assumed: Quirks) -> Body:

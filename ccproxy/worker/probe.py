@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from ccproxy.config.catalogue.measured_profiles import (
     profiles_path,
     save_profile,
 )
+from ccproxy.convert.common.schema import to_parameters
 from ccproxy.errors import CcproxyError, Problem
 from ccproxy.ipc.control_messages import ProbeReply, Refusal
 from ccproxy.protocol import sse
@@ -30,6 +31,21 @@ from ccproxy.providers.measurement import (
 from ccproxy.worker.upstream.provider_client import Outgoing
 from ccproxy.worker.worker import Worker
 
+_SAMPLE: Final = {
+    "type": "object",
+    "$id": "https://ccproxy.example/probe",
+    "$defs": {"name": {"type": "string", "minLength": 1, "pattern": "^[a-z]+$"}},
+    "properties": {
+        "name": {"$ref": "#/$defs/name"},
+        "place": {"oneOf": [{"type": "string"}, {"type": "integer", "maximum": 9}]},
+        "pair": {"type": "array", "items": [{"type": "string"}, {"type": "integer"}]},
+        "kind": {"const": "probe"},
+    },
+    "additionalProperties": False,
+}
+"""Parameters of a tool that each dialect of schemas expresses in another way."""
+_DIALECTS: Final = ("plain", "no_meta", "grammar", "kimi", "inline", "bare", "gemini")
+"""The dialects of schemas, the richest first."""
 REFUSING = frozenset({400, 405, 413, 415, 422, 500, 501})
 """Statuses that say something about the request; others end the measurement."""
 _TOO_SHORT = "could not finish the message"
@@ -61,6 +77,11 @@ class _Spending:
         return MOST_REQUESTS * (least * PROMPT_TOKENS + most * ANSWER_TOKENS) / _MILLION
 
 
+def schema_forms() -> dict[str, dict[str, Any]]:
+    """Return the sample schema in every dialect, the richest first."""
+    return {dialect: to_parameters(_SAMPLE, dialect) for dialect in _DIALECTS}
+
+
 async def probe(worker: Worker, model: str, *, most: float | None) -> ProbeReply | Refusal:
     """Measure *model*; without *most*, its limit in dollars, only return the estimated cost."""
     model = model or worker.config.models.big or ""
@@ -71,7 +92,7 @@ async def probe(worker: Worker, model: str, *, most: float | None) -> ProbeReply
         return ProbeReply(
             model=model, requests=MOST_REQUESTS, dollars=_dollars(spending, estimate=True)
         )
-    measurement = Measurement(model)
+    measurement = Measurement(model, schemas=schema_forms())
     try:
         requests, stopped = await _measure(worker, measurement, spending, model, most)
     except Problem as problem:
@@ -99,7 +120,7 @@ async def probe(worker: Worker, model: str, *, most: float | None) -> ProbeReply
         dollars=_dollars(spending),
         measured=len(measurement.quirks),
         differs=tuple(f"{name}: {_text(value)}" for name, value in sorted(differs.items())),
-        unmeasured=UNMEASURED,
+        unmeasured=tuple(UNMEASURED),
         stopped=stopped,
     )
 
@@ -154,14 +175,19 @@ def _of_answer(data: bytes) -> Outcome:
 def _of_stream(data: bytes) -> Outcome:
     message: dict[str, Any] = {}
     usage: dict[str, Any] = {}
+    text, is_padded = [], False
     for event in sse.Decoder(limit=max(sse.LIMIT, len(data))).feed(data):
         if event.data.strip() == b"[DONE]":
             break
         chunk = msgspec.json.decode(event.data)
         usage = chunk.get("usage") or usage
+        is_padded = is_padded or "obfuscation" in chunk
         for choice in chunk.get("choices") or ():
-            message |= {name: value for name, value in choice.get("delta", {}).items() if value}
-    return Outcome(accepted=True, message=message, usage=usage)
+            delta = choice.get("delta", {})
+            message |= {name: value for name, value in delta.items() if value}
+            text.append(delta.get("content") or "")
+    message["content"] = "".join(text)
+    return Outcome(accepted=True, message=message, usage=usage, is_padded=is_padded)
 
 
 def _dollars(spending: _Spending, *, estimate: bool = False) -> float | None:

@@ -23,6 +23,7 @@ def generated_pages() -> Mapping[str, str]:
     pages = {
         "reference/settings.md": reference_pages.settings(),
         "reference/commands.md": reference_pages.command_reference(),
+        "reference/quirks.md": reference_pages.quirks(),
         "reference/exit-codes.md": reference_pages.exit_codes(),
         "reference/endpoints.md": reference_pages.endpoints(),
         "providers/index.md": provider_pages.overview(),

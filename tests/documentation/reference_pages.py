@@ -12,9 +12,11 @@ from ccproxy.cli.command import ALIASES, Command, commands, common_options, grou
 from ccproxy.cli.exit_codes import MEANINGS
 from ccproxy.cli.main import GROUPS, cli
 from ccproxy.config.settings import SETTINGS
+from ccproxy.providers.measurement import UNMEASURED
 from ccproxy.worker.server.app import ROUTES
 from ccproxy.worker.server.route import Route
 from tests.documentation.markdown import code, page, table
+from tests.documentation.provider_pages import quirk_meanings
 
 _SETTINGS = """\
 These are the settings of an env file. With an env file only that file is read, never the shell's
@@ -23,6 +25,10 @@ with a suggestion. Without a file (`ccproxy up --port`) the same names are envir
 _COMMANDS = """\
 `ccproxy COMMAND --help` prints the same. A unique prefix of a label is enough. These options are
 accepted by every command:"""
+_QUIRKS = """\
+These are the differences between providers that ccproxy knows. `ccproxy probe LABEL` measures them
+with small requests. Many servers ignore what they do not know. So a quirk without a visible effect
+is measured only where an unknown field is refused; otherwise the catalogue's value stays."""
 _ENDPOINTS = """\
 These are the paths that each proxy serves on its port. The paths of the APIs also work without
 `/v1`, and with `/v1` twice, because clients append their paths to base URLs of both forms.
@@ -49,6 +55,15 @@ def settings() -> str:
         "## Examples",
         table(("setting", "example"), examples),
     )
+
+
+def quirks() -> str:
+    """Make the page of the quirks, and which of them `ccproxy probe` measures."""
+    rows = []
+    for name, meaning in quirk_meanings().items():
+        reason = UNMEASURED.get(name)
+        rows.append((f"`{name}`", meaning, f"no: {reason}" if reason else "yes"))
+    return page("Quirks", _QUIRKS, table(("quirk", "meaning", "measured"), rows))
 
 
 def exit_codes() -> str:

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from ccproxy.config.catalogue.measured_profiles import profiles_path, read_profiles
+from ccproxy.ipc.control_messages import ProbeReply
+from ccproxy.worker.probe import probe
 from tests.fleet import eventually
 from tests.llama.conftest import LlamaServer
 from tests.llama.server import CONTEXT_WINDOW
@@ -104,6 +107,39 @@ async def test_a_cancelled_stream_frees_the_only_slot(tmp_path, llama, mode):
             await response.content.readuntil(b"content_block_delta")
         answer = await asyncio.wait_for(proxy.ask(prompt("Hi", max_tokens=4)), 60)
         assert answer.error is None
+
+
+async def test_the_probe_tells_what_the_server_supports_from_what_it_ignores(
+    tmp_path, llama, monkeypatch
+):
+    """llama.cpp accepts every field, and this model's template knows no tools."""
+    monkeypatch.setattr("ccproxy.providers.measurement.ANSWER_TOKENS", 4)
+    async with running(tmp_path, llama.url, **SETTINGS) as proxy:
+        reply = await probe(proxy.worker, "", most=0.01)
+        assert isinstance(reply, ProbeReply)
+        profiles = read_profiles(profiles_path(tmp_path / "state", proxy.worker.config.base_url))
+    assert profiles is not None
+    quirks = profiles.models["smollm2"].quirks
+    assert reply.measured == len(quirks)
+    expected = {
+        "max_tokens_field": "max_tokens",
+        "sampling": True,
+        "stop": True,
+        "max_stops": 16,
+        "images": False,
+        "pdf": "text",
+        "tool_choices": ["auto"],
+        "parallel_tool_calls": True,
+        "response_format": "json_schema",
+        "stream_options": True,
+        "obfuscation": False,
+        "flat_text": False,
+        "prefill": "plain",
+        "max_tools": 0,
+    }
+    assert {name: quirks.get(name) for name in expected} == expected
+    ignored = {"cache_control", "cache_key", "user_field", "history", "reasoning", "efforts"}
+    assert not ignored & quirks.keys()
 
 
 async def test_a_killed_server_ends_the_stream_with_an_error(tmp_path, llama):

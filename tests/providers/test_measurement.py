@@ -15,13 +15,14 @@ from ccproxy.providers.measurement import (
 )
 from ccproxy.providers.presets import load_presets
 from ccproxy.providers.quirks import PLAIN, Quirks
+from ccproxy.worker.probe import schema_forms
 from tests.quirky_provider import QuirkyProvider
 
 FIELDS = set(Quirks.__struct_fields__)
 
 
 def measure(answer):
-    measurement = Measurement("m")
+    measurement = Measurement("m", schemas=schema_forms())
     steps = measurement.steps()
     requests = 0
     try:
@@ -55,9 +56,10 @@ def profiles():
 PROFILES = [pytest.param(quirks, id=title) for title, quirks in profiles()]
 
 
+@pytest.mark.parametrize("is_lenient", [False, True], ids=["strict", "lenient"])
 @pytest.mark.parametrize("quirks", PROFILES)
-def test_every_measured_quirk_is_right(quirks):
-    measured, requests = measure(QuirkyProvider(quirks).answer)
+def test_every_measured_quirk_is_right(quirks, is_lenient):
+    measured, requests = measure(QuirkyProvider(quirks, is_lenient=is_lenient).answer)
     wrong = differences(measured, quirks)
     if quirks.reasoning == "explicit_effort":  # not a fact: the form is unknown
         wrong.pop("reasoning", None)
@@ -65,21 +67,19 @@ def test_every_measured_quirk_is_right(quirks):
     assert requests <= MOST_REQUESTS
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        pytest.param(
-            lambda _body: Outcome(accepted=True), {"reasoning", "efforts"}, id="takes all"
-        ),
-        pytest.param(
-            lambda _body: Outcome(accepted=True, message={"reasoning": "Hm."}),
-            {"reasoning", "efforts"},
-            id="always reasons and takes all",
-        ),
-    ],
-)
-def test_a_server_that_ignores_fields_tells_nothing_about_reasoning(answer, expected):
-    assert not expected & measure(answer)[0].keys()
+SILENT = {"reasoning", "efforts", "history", "cache_control", "cache_key", "user_field", "schema"}
+
+
+@pytest.mark.parametrize("message", [{}, {"reasoning": "Hm."}], ids=["plain", "always reasons"])
+def test_a_server_that_accepts_everything_tells_nothing_about_what_has_no_effect(message):
+    measured, _ = measure(lambda _body: Outcome(accepted=True, message=message))
+    assert not SILENT & measured.keys()
+
+
+def test_a_server_that_ignores_the_form_of_an_answer():
+    measured, _ = measure(lambda _body: Outcome(accepted=True, message={"content": "Sure."}))
+    assert measured["tool_choices"] == ("auto",)
+    assert measured["response_format"] == "none"
 
 
 def test_a_model_that_refuses_everything():
@@ -102,23 +102,33 @@ def test_forms_of_history(name):
     assert measure(QuirkyProvider(quirks).answer)[0]["history"] == name
 
 
+def test_the_user_s_field():
+    quirks = Quirks(user_field="user")
+    assert measure(QuirkyProvider(quirks).answer)[0]["user_field"] == "user"
+
+
 def test_no_structured_output():
     quirks = Quirks(response_format="none")
     assert measure(QuirkyProvider(quirks).answer)[0]["response_format"] == "none"
 
 
 def test_what_no_form_satisfies_is_not_measured():
-    """A server that refuses every stop sequence but no field, every id, and every prefill."""
+    """A server that refuses every stop sequence but no field, every tool, and every prefill."""
 
     def answer(body):
         is_odd = len(body.get("stop", ())) > 0 and body["stop"] != ["~~1"]
-        calls = any(message.get("tool_calls") for message in body["messages"])
         starts = body["messages"][-1]["role"] == "assistant"
         usage = {"completion_tokens_details": {"reasoning_tokens": 5}}
-        return Outcome(accepted=not (is_odd or calls or starts), usage=usage)
+        return Outcome(accepted=not (is_odd or starts or "tools" in body), usage=usage)
 
     measured, _ = measure(answer)
-    assert not {"max_stops", "tool_ids", "prefill", "usage_without_reasoning"} & measured.keys()
+    absent = {"max_stops", "tool_ids", "prefill", "usage_without_reasoning", "tool_name_length"}
+    assert not (absent | {"schema", "null_content"}) & measured.keys()
+
+
+@pytest.mark.parametrize("dialect", ["no_meta", "grammar", "kimi", "inline", "bare", "gemini"])
+def test_the_dialect_of_schemas(dialect):
+    assert measure(QuirkyProvider(Quirks(schema=dialect)).answer)[0]["schema"] == dialect
 
 
 def test_usage_without_a_count():
