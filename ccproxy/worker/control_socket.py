@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from ccproxy.ipc.control_messages import (
     DrainRequest,
     ForgetRequest,
     InspectRequest,
-    KeyCounts,
     KeysRequest,
     ListenerRequest,
     MessageError,
@@ -48,7 +47,7 @@ from ccproxy.logs import LogFile
 from ccproxy.routing.retirement import NOTICE_DAYS, retirements
 from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.admin.replay import replay
-from ccproxy.worker.key_report import answer_keys, faulty_key, key_rows, reason
+from ccproxy.worker.key_report import answer_keys, faulty_key, key_counts, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.probe import probe
 from ccproxy.worker.session_report import client_session_state
@@ -197,8 +196,8 @@ class ControlSocket:
         worker = self._worker
         session = worker.session
         session.switches.catch_up()
-        ready, total = worker.pool.counts()
-        troubles = (reason(worker), self._log_trouble(), self._connections_trouble())
+        keys, tiers = worker.pool.snapshot(), worker.chooser.tiers()
+        troubles = (reason(worker, keys), self._log_trouble(), self._connections_trouble())
         reasons = filter(None, (*troubles, self._pool_trouble()))
         return WorkerState(
             pid=os.getpid(),
@@ -207,27 +206,27 @@ class ControlSocket:
             port=worker.config.port,
             state="draining" if worker.requests.draining else "ready",
             in_flight=len(worker.requests.tasks),
-            keys=KeyCounts(ready=ready, total=total),
+            keys=key_counts(keys),
             reason="; ".join(reasons) or None,
-            faulty_key=faulty_key(worker),
+            faulty_key=faulty_key(keys),
             connections=len(self._lifecycle.http.connections),
             max_connections=self._lifecycle.http.max_connections,
             log_dropped_total=self._log_file.dropped_total if self._log_file else 0,
-            models=worker.chooser.tiers(),
-            retiring=_retiring(worker),
+            models=tiers,
+            retiring=_retiring(worker, tiers.values()),
             switched=worker.chooser.switch.name,
             passes_to=session.bypass.url if session.bypass.is_active else "",
             keeps_history=session.history.is_on,
             inspects=session.inspector.inspects,
             inspects_s=round(session.inspector.inspects_for),
-            accounts=account_rows(worker),
+            accounts=account_rows(keys),
             budgets=worker.payers.rows(),
             base_url=worker.config.base_url,
             started=worker.started,
             version=__version__,
             build=_BUILD,
             traffic=worker.activity.traffic.report(),
-            key_rows=key_rows(worker),
+            key_rows=key_rows(worker, keys),
         )
 
     async def _offered_models(self) -> Reply:
@@ -309,9 +308,8 @@ async def _read_line(connection: socket.socket) -> bytes:
     return line.partition(b"\n")[0]
 
 
-def _retiring(worker: Worker) -> tuple[RetiringModel, ...]:
-    """Return the models of the tiers that are or soon will be retired."""
+def _retiring(worker: Worker, models: Iterable[str | None]) -> tuple[RetiringModel, ...]:
+    """Return those of *models* that are or soon will be retired."""
     until = time.strftime("%Y-%m-%d", time.gmtime(time.time() + NOTICE_DAYS * 86400))
-    models = filter(None, worker.chooser.tiers().values())
-    result = retirements(models, worker.config.models.card, until=until)
+    result = retirements(filter(None, models), worker.config.models.card, until=until)
     return tuple(RetiringModel(**each._asdict()) for each in result)

@@ -8,11 +8,13 @@ regardless of its state, and the pool learns from the response as from any other
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import (
     KeyCooldown,
+    KeyCounts,
     KeyRow,
     KeysReply,
     KeysRequest,
@@ -65,7 +67,7 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
         worker.activity.change_keys(ids, request.action)
         unsaved = await _save(worker)
     return KeysReply(
-        keys=key_rows(worker),
+        keys=key_rows(worker, worker.pool.snapshot()),
         strategy=worker.config.key_policy.strategy,
         moves=tuple(map(_move, worker.pool.moves())),
         tests=tests,
@@ -73,9 +75,14 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
     )
 
 
-def key_rows(worker: Worker) -> tuple[KeyRow, ...]:
-    """Return every key with its state."""
-    return tuple(_row(worker, key) for key in worker.pool.snapshot())
+def key_counts(keys: Sequence[KeyView]) -> KeyCounts:
+    """Return how many of *keys* are ready for every model, and how many there are."""
+    return KeyCounts(ready=sum(key.state == "ready" for key in keys), total=len(keys))
+
+
+def key_rows(worker: Worker, keys: Sequence[KeyView]) -> tuple[KeyRow, ...]:
+    """Return each of *keys* with its state."""
+    return tuple(_row(worker, key) for key in keys)
 
 
 def _row(worker: Worker, key: KeyView) -> KeyRow:
@@ -140,16 +147,16 @@ async def _test(worker: Worker, key_id: str) -> KeyTest:
     )
 
 
-def faulty_key(worker: Worker) -> str:
+def faulty_key(keys: Sequence[KeyView]) -> str:
     """Return the id of the first key that was rejected or is out of credit; empty if none is."""
-    for key in worker.pool.snapshot():
+    for key in keys:
         if key.state != "disabled" and any(cooldown.cause in _FAULTS for cooldown in key.cooldowns):
             return key.id
     return ""
 
 
-def reason(worker: Worker) -> str | None:
-    """Describe for the user what is wrong with keys and provider; None if nothing is."""
+def reason(worker: Worker, keys: Sequence[KeyView]) -> str | None:
+    """Describe for the user what is wrong with *keys* and the provider; None if nothing is."""
     parts = []
     name = worker.config.provider_name
     for breaker in worker.upstream.breakers.open():
@@ -159,7 +166,6 @@ def reason(worker: Worker) -> str | None:
         scope = f" for {limit.model}" if limit.model else ""
         wait = format_wait(limit.seconds)
         parts.append(f"{name} limits this address or account{scope}: cooling down for {wait}")
-    keys = worker.pool.snapshot()
     unavailable = [key for key in keys if key.state != "ready"]
     if unavailable:
         details = " · ".join(f"{key.id} {key.tail} {_describe(key)}" for key in unavailable)

@@ -11,13 +11,12 @@ from ccproxy.ipc.control_messages import (
     BudgetRow,
     ClientSessionRequest,
     ClientSessionState,
-    KeyCounts,
 )
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.names import model_for, parse_ref
 from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.admin.client_sessions import LastTurn
-from ccproxy.worker.key_report import reason
+from ccproxy.worker.key_report import key_counts, reason
 from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.worker import Worker
 
@@ -32,7 +31,7 @@ async def client_session_state(worker: Worker, request: ClientSessionRequest) ->
         target = worker.chooser.target(last.model)
     else:  # before the first turn, or another model was chosen since the last one
         last, target = _next_turn(worker, request.model)
-    ready, total = worker.pool.counts()
+    keys = worker.pool.snapshot()
     bypass = worker.session.bypass
     return ClientSessionState(
         label=worker.config.label,
@@ -47,8 +46,8 @@ async def client_session_state(worker: Worker, request: ClientSessionRequest) ->
         attempts=0 if waiting is None else waiting.attempts,
         key="" if waiting is None else waiting.key,
         refusal=_refusal(waiting),
-        keys=KeyCounts(ready=ready, total=total) if total else None,
-        reason=reason(worker) or "",
+        keys=key_counts(keys) if keys else None,
+        reason=reason(worker, keys) or "",
         low_budgets=_low_budgets(worker),
         bypass=bypass.url if bypass.is_active else "",
         input=totals.input,
@@ -57,7 +56,7 @@ async def client_session_state(worker: Worker, request: ClientSessionRequest) ->
         cost=totals.cost,
         unpriced=totals.unpriced,
         cost_today=await clients.cost_today(),
-        plan=_plan(account_rows(worker)),
+        plan=_plan(account_rows(keys)),
         peers=tuple(session.peers),
     )
 

@@ -27,6 +27,10 @@ async def control(proxy, tmp_path):
     socket_file.close()
 
 
+def key_trouble(proxy):
+    return reason(proxy.worker, proxy.worker.pool.snapshot())
+
+
 async def about_keys(control, action="list", key_id=None):
     return await say(control, {"op": "keys", "action": action, "id": key_id})
 
@@ -54,7 +58,7 @@ async def test_a_disabled_key_is_not_asked_until_it_is_enabled(proxy, control, p
     for _ in range(4):
         await proxy.ask()
     assert KEYS[0] not in [call.key for call in provider.calls]
-    assert reason(proxy.worker) == "1 of 3 keys out: k1 …aaaa disabled by the user"
+    assert key_trouble(proxy) == "1 of 3 keys out: k1 …aaaa disabled by the user"
     await about_keys(control, "enable", "k1")
     await proxy.ask()
     assert provider.calls[-1].key == KEYS[0]
@@ -149,7 +153,7 @@ async def test_an_open_breaker_is_told(start, provider):
     for _ in range(5):
         await proxy.ask()
     assert re.fullmatch(
-        r"gpt-4o at \S+ is failing; next attempt in (9|10) s", reason(proxy.worker) or ""
+        r"gpt-4o at \S+ is failing; next attempt in (9|10) s", key_trouble(proxy) or ""
     )
 
 
@@ -158,7 +162,7 @@ async def test_money_is_told_with_the_time_of_the_next_try(proxy, control, provi
     await proxy.ask()
     assert re.search(
         r"k1 …aaaa out of credit \(402\) since \d\d:\d\d, next attempt in (59|60) min",
-        reason(proxy.worker) or "",
+        key_trouble(proxy) or "",
     )
 
 

@@ -11,9 +11,9 @@ from ccproxy.keys.rate_headers import windows_in
 from ccproxy.worker.worker import Worker
 
 
-def account_rows(worker: Worker) -> tuple[AccountRow, ...]:
-    """Return the accounts that were read."""
-    rows = (account_row(key) for key in worker.pool.snapshot())
+def account_rows(keys: Iterable[KeyView]) -> tuple[AccountRow, ...]:
+    """Return the accounts of *keys* that were read."""
+    rows = map(account_row, keys)
     return tuple(row for row in rows if row is not None)
 
 

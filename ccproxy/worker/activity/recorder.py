@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 from ccproxy.ipc.activity import (
@@ -58,7 +59,7 @@ class Activity:
     def start(self, record: AccessRecord) -> None:
         """Report that the model of a request is known."""
         if self.feed.is_watched and id(record) in self._running:
-            self._publish("request.started", request=self._timeline(record, is_running=True))
+            self._publish("request.started", record)
 
     def refuse(self, record: AccessRecord, failure: FailedAttempt, key_id: str) -> None:
         """Record that the provider refused an attempt, and report the consequence for the key."""
@@ -75,7 +76,7 @@ class Activity:
             request=record.request_id,
             reason=failure.reason,
         )
-        self._publish("key.refused", key=key)
+        self._publish_key("key.refused", key)
 
     def finish(self, record: AccessRecord, read: ReadPrompt | None) -> None:
         """Take a request to a model that has ended; *read* returns its prompt."""
@@ -86,7 +87,7 @@ class Activity:
             if self.on_finish is not None:
                 self.on_finish(record)
         if self.feed.is_watched:
-            self._publish("request.finished", request=self._timeline(record, is_running=False))
+            self._publish("request.finished", record)
 
     def release(self, record: AccessRecord) -> None:
         """Forget a running request."""
@@ -96,7 +97,7 @@ class Activity:
         """Report an action of the user on keys."""
         if self.feed.is_watched:
             for key_id in ids:
-                self._publish("key.changed", key=KeyEvent(id=key_id, action=action))
+                self._publish_key("key.changed", KeyEvent(id=key_id, action=action))
 
     # Questions.
 
@@ -116,41 +117,30 @@ class Activity:
 
     def first_events(self, since: float | None) -> Iterator[ActivityEvent]:
         """Return for a new watcher the requests that ended *since*, then those that are running."""
+        now = time.time()
         for record in self._finished if since is not None else ():
             if record.started_at + record.elapsed >= (since or 0.0):
-                timeline = self._timeline(record, is_running=False)
-                yield self._event("request.finished", request=timeline)
+                yield self._request_event("request.finished", record, now)
         for record in self._running.values():
             if record.requested:
-                timeline = self._timeline(record, is_running=True)
-                yield self._event("request.started", request=timeline)
+                yield self._request_event("request.started", record, now)
 
     def _timeline(self, record: AccessRecord, *, is_running: bool) -> RequestTimeline:
         return timeline_of(record, label=self._label, is_running=is_running, redact=self._redact)
 
-    def _publish(
-        self,
-        name: EventName,
-        *,
-        request: RequestTimeline | None = None,
-        key: KeyEvent | None = None,
-    ) -> None:
-        self.feed.publish(self._event(name, request=request, key=key))
+    def _publish(self, name: EventName, record: AccessRecord) -> None:
+        self.feed.publish(partial(self._request_event, name, record, time.time()))
 
-    def _event(
-        self,
-        name: EventName,
-        *,
-        request: RequestTimeline | None = None,
-        key: KeyEvent | None = None,
-    ) -> ActivityEvent:
+    def _publish_key(self, name: EventName, key: KeyEvent) -> None:
+        event = ActivityEvent(
+            event=name, at=time.time(), label=self._label, pid=os.getpid(), key=key
+        )
+        self.feed.publish(lambda: event)
+
+    def _request_event(self, name: EventName, record: AccessRecord, at: float) -> ActivityEvent:
+        timeline = self._timeline(record, is_running=name == "request.started")
         return ActivityEvent(
-            event=name,
-            at=time.time(),
-            label=self._label,
-            pid=os.getpid(),
-            request=request,
-            key=key,
+            event=name, at=at, label=self._label, pid=os.getpid(), request=timeline
         )
 
 

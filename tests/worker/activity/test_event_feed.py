@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from functools import partial
 
 import pytest
 
@@ -54,7 +55,7 @@ async def test_every_watcher_gets_every_event(feed):
     watching = [Watching(feed) for _ in range(5)]
     await eventually(lambda: len(feed._watchers) == 5)
     for number in (1, 2):
-        feed.publish(event(number))
+        feed.publish(partial(event, number))
     for one in watching:
         assert [(await one.line())["at"], (await one.line())["at"]] == [1, 2]
         await one.close()
@@ -71,9 +72,9 @@ async def test_the_last_events_are_sent_when_the_worker_exits():
     feed = EventFeed("Kimi", collect_seconds=60)
     one = Watching(feed)
     await eventually(lambda: feed.is_watched)
-    feed.publish(event(3))
+    feed.publish(lambda: event(3))
     assert (await one.line())["at"] == 3, "the first one is sent at once"
-    feed.publish(event(4))
+    feed.publish(lambda: event(4))
     one.serving.cancel()
     assert (await one.line())["at"] == 4
     await one.close()
@@ -84,7 +85,7 @@ async def test_a_slow_watcher_is_dropped_with_a_marker(feed):
     await eventually(lambda: len(feed._watchers) == 2)
     text = "x" * 100_000
     for number in range(100):  # more than the queue and the socket's buffer hold
-        feed.publish(event(number, text))
+        feed.publish(partial(event, number, text))
         assert (await quick.line())["at"] == number
     numbers = []
     while (line := await slow.line()) is not None and line["event"] != "events.lost":
