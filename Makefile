@@ -1,5 +1,6 @@
 # make run     install, then start the fleet of ccproxy.toml
-# make test    all tests except those with the real Claude Code and Codex: make test-claude test-codex
+# make test    all tests except those with the real Claude Code and Codex, and those in containers:
+#              make test-claude test-codex test-containers
 #
 # Everything is installed in .venv/, .claude-code/ and .codex-cli/ next to this file. Stamp files make a second run fast.
 
@@ -18,7 +19,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-parallel test-timed test-pythons test-claude test-codex coverage lint format docs bench llama lock sbom audit release clean
+.PHONY: help run stop status test test-parallel test-timed test-pythons test-claude test-codex test-containers coverage lint format docs bench llama lock sbom audit release clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -51,10 +52,10 @@ status: $(VENV)/installed
 test: test-parallel test-timed
 
 test-parallel: $(VENV)/installed-for-tests
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m "not claude and not codex and not timed" $(ARGS)
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m "not claude and not codex and not containers and not timed" $(ARGS)
 
 test-timed: $(VENV)/installed-for-tests
-	$(PYTEST) -m "timed and not claude and not codex" $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) -m "timed and not claude and not codex and not containers" $(ARGS) || [ $$? -eq 5 ]
 
 # The suite on every supported version of Python, each with an environment of its own.
 PYTHON_VERSIONS := 3.11 3.12 3.13 3.14
@@ -81,6 +82,17 @@ test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION) .cl
 
 test-codex: $(VENV)/installed-for-tests .codex-cli/$(CODEX_VERSION)/installed
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m codex tests/codex $(ARGS)
+
+# The image, built and run by podman. Where podman cannot make a container, CONTAINERS_CONF selects
+# another runtime; `make test-containers BASE=mirror/python:3.13-slim-bookworm` another base image.
+BASE ?= docker.io/library/python:3.13-slim-bookworm
+test-containers: $(VENV)/installed-for-tests
+	@if ! command -v podman >/dev/null; then echo "podman is not installed: the tests in containers are skipped"; \
+	else set -e; $(VENV)/bin/pip install --quiet --group deploy; \
+		podman build --quiet --format docker --network host --build-arg BASE=$(BASE) \
+			--file deploy/Dockerfile --tag localhost/ccproxy-test .; \
+		$(PYTEST) -m containers tests/deploy $(ARGS); \
+		$(PYTEST) tests/deploy/test_helm_chart.py; fi
 
 # Without hypothesis: a line that only random input reaches has no test that states its rule.
 PURE := protocol providers convert keys routing
@@ -114,11 +126,12 @@ UV := $(VENV)/bin/uv
 LOCK := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --upgrade $(OLD_ENOUGH)
 
-# The tests of the contract use the newest release of the SDK.
+# The tests of the contract use the newest release of the SDK. The image has extras that replicas and gateways use.
 lock: $(UV)
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --constraints requirements.lock --group test --group lint --group docs \
 		--exclude-newer-package "anthropic=0 days" --output-file requirements-dev.lock
+	$(LOCK) --constraints requirements.lock --extra redis --extra oidc --output-file deploy/requirements.lock
 
 sbom: $(UV)
 	@mkdir -p dist

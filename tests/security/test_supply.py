@@ -19,7 +19,10 @@ from tests.security.test_promises import MOST_PACKAGES, closure, listed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
+IMAGE = "deploy/requirements.lock"
 GROUPS = ("test", "lint", "docs")
+EXTRAS = ("redis", "oidc")
+"""Of the image."""
 
 
 # The lock files; `make lock` updates them.
@@ -45,17 +48,19 @@ def requirements_of(file: str) -> list[Requirement]:
     groups = GROUPS if file == DEVELOPMENT else ()
     texts = [*PROJECT["project"]["dependencies"]]
     texts += [text for group in groups for text in PROJECT["dependency-groups"][group]]
+    extras = EXTRAS if file == IMAGE else ()
+    texts += [text for one in extras for text in PROJECT["project"]["optional-dependencies"][one]]
     return [Requirement(text) for text in texts]
 
 
-@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT])
+@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT, IMAGE])
 def test_every_pin_has_its_hashes(file):
     for name, pin in pins(file).items():
         assert pin.hashes, name
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", one) for one in pin.hashes), name
 
 
-@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT])
+@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT, IMAGE])
 def test_the_lock_matches_the_project(file):
     locked = pins(file)
     for one in requirements_of(file):
@@ -71,12 +76,13 @@ def test_the_lock_is_exactly_the_closure():
     assert len(pins(RUNTIME)) <= MOST_PACKAGES
 
 
-def test_development_uses_the_users_versions():
-    development = pins(DEVELOPMENT)
-    assert {name: development.get(name) for name in pins(RUNTIME)} == pins(RUNTIME)
+@pytest.mark.parametrize("file", [DEVELOPMENT, IMAGE])
+def test_every_lock_has_the_users_versions(file):
+    other = pins(file)
+    assert {name: other.get(name) for name in pins(RUNTIME)} == pins(RUNTIME)
 
 
-@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT])
+@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT, IMAGE])
 def test_the_lock_names_no_host_or_path(file):
     text = (ROOT / file).read_text()
     assert "://" not in text

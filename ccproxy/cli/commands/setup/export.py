@@ -1,32 +1,29 @@
-"""Write the fleet as a file for Docker Compose or Helm."""
+"""Write the fleet as a file for Docker Compose, Helm or Kubernetes."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.containers.compose_file import compose_file
+from ccproxy.cli.containers.container_entry import ContainerEntry, container_entry
+from ccproxy.cli.containers.kubernetes_objects import helm_values, kubernetes_objects
+from ccproxy.cli.containers.yaml_text import yaml_lines
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import choose, complete_label, open_fleet
-from ccproxy.config.fleet import Entry
-from ccproxy.files import read_regular
+from ccproxy.errors import UsageError
 
-FORMS = ("compose", "helm")
-_SECRET = re.compile(r".*(KEY|TOKEN|SECRET|PASSWORD)|REDIS_URL|UPSTREAM_PROXY|CUSTOM_HEADER_.*")
-"""Settings whose values are credentials, or may contain some."""
-_LEFT_OUT = frozenset({"HOST", "PORT", "CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE"})
-"""The container decides these, or they name files that it does not have."""
-_FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE")
+FORMS = ("compose", "kubernetes", "helm")
 
 
 @click.command(
     cls=Command,
     examples=[
         "ccproxy export compose > compose.yaml",
+        "ccproxy export kubernetes kimi > ccproxy.yaml && kubectl apply -f ccproxy.yaml",
         "ccproxy export helm kimi > values.yaml && helm install ccproxy deploy/helm/ccproxy -f "
         "values.yaml",
     ],
@@ -38,87 +35,41 @@ def export(options: Options, *, form: str, labels: tuple[str, ...]) -> None:
     """
     Print the entries named by LABEL, all if none is named, as a file for containers.
 
-    No secret is printed: compose refers to the env files, and Helm's values to Kubernetes secrets,
+    No secret is printed: compose refers to the env files, and the others to Kubernetes secrets,
     for which the command that creates each is shown.
     """
-    fleet = open_fleet(options)
-    entries = choose(fleet, labels)
+    entries = [container_entry(entry) for entry in choose(open_fleet(options), labels)]
+    _check_names(entries)
     for entry in entries:
-        for name in _FILES:
-            if name in _settings(entry):
-                notify(options, f"{entry.label}: {name} names a file; mount it, and set {name}")
-    if form == "compose":
-        document: Mapping[str, Any] = _compose(entries)
-    else:
-        document = {"entries": {_name(entry): _helm_entry(entry) for entry in entries}}
-        for entry in entries:
-            notify(options, _create_secret(entry))
-    for line in _yaml(document):
+        for name in entry.files:
+            notify(options, f"{entry.label}: {name} names a file; mount it, and set {name}")
+        if form != "compose":
+            notify(options, entry.create_secret)
+    for line in _lines(form, entries):
         show(line)
 
 
-def _compose(entries: tuple[Entry, ...]) -> Mapping[str, Any]:
-    services = {
-        _name(entry): {
-            "image": "ccproxy-fleet",
-            "restart": "unless-stopped",
-            "init": True,
-            "read_only": True,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges:true"],
-            "stop_grace_period": "40s",
-            "tmpfs": ["/tmp:mode=1777,size=16m"],  # noqa: S108 - in the container
-            "ports": [f"127.0.0.1:{entry.port}:8080"],
-            "volumes": [f"{_name(entry)}:/var/lib/ccproxy"],
-            "env_file": [str(entry.env_file)],
-            "environment": {"HOST": "0.0.0.0", "CCPROXY_PORT": "8080"},  # noqa: S104 - as above
-        }
-        for entry in entries
-    }
-    return {"services": services, "volumes": {name: {} for name in services}}
+def _lines(form: str, entries: Sequence[ContainerEntry]) -> Iterator[str]:
+    match form:
+        case "compose":
+            return yaml_lines(compose_file(entries))
+        case "helm":
+            return yaml_lines(helm_values(entries))
+        case _:
+            objects = kubernetes_objects(entries)
+            return chain.from_iterable(("---", *yaml_lines(one)) for one in objects)
 
 
-def _helm_entry(entry: Entry) -> Mapping[str, Any]:
-    plain = {
-        name: value
-        for name, value in _settings(entry).items()
-        if not _SECRET.fullmatch(name) and name not in _LEFT_OUT
-    }
-    return {"existingSecret": f"ccproxy-{_name(entry)}", "env": plain}
+def _check_names(entries: Sequence[ContainerEntry]) -> None:
+    """
+    Check that no two entries have the same name.
 
+    Raises:
+        UsageError: If two have.
 
-def _create_secret(entry: Entry) -> str:
-    """Return the command that creates the secret of *entry*, without its values."""
-    names = [name for name in _settings(entry) if _SECRET.fullmatch(name)]
-    if "ANTHROPIC_API_KEY" not in names:
-        names.append("ANTHROPIC_API_KEY")
-    literals = " ".join(f"--from-literal={name}=…" for name in names)
-    return f"kubectl create secret generic ccproxy-{_name(entry)} {literals}"
-
-
-def _settings(entry: Entry) -> dict[str, str]:
-    """Return the settings of an env file that have a value."""
-    import io
-
-    from dotenv import dotenv_values
-
-    from ccproxy.config.settings import is_setting
-
-    text = read_regular(entry.env_file, encoding="utf-8-sig")
-    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    return {name: value for name, value in values.items() if value and is_setting(name)}
-
-
-def _name(entry: Entry) -> str:
-    """Return the label as a name that Kubernetes accepts."""
-    return re.sub(r"[^a-z0-9]+", "-", entry.label.lower()).strip("-")
-
-
-def _yaml(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Yield the lines of *value*; scalars and lists are JSON, which YAML contains."""
-    for name, one in value.items():
-        if isinstance(one, dict) and one:
-            yield f"{indent}{name}:"
-            yield from _yaml(one, indent + "  ")
-        else:
-            yield f"{indent}{name}: {json.dumps(one, ensure_ascii=False)}"
+    """
+    labels: dict[str, str] = {}
+    for entry in entries:
+        if (other := labels.setdefault(entry.name, entry.label)) != entry.label:
+            text = f'"{other}" and "{entry.label}" are both "{entry.name}" as containers'
+            raise UsageError(f"{text}\n  fix: change one of the labels, or name only one of them")

@@ -9,17 +9,19 @@ from tests.cli.conftest import KIMI, write_env
 yaml = pytest.importorskip("yaml")
 
 
-@pytest.mark.parametrize("form", ["compose", "helm"])
+@pytest.mark.parametrize("form", ["compose", "helm", "kubernetes"])
 def test_no_secret_is_printed(ccproxy, home, form):
     more = "CUSTOM_HEADER_X_AUTH=hidden\nREDIS_URL=redis://:hidden@redis:6379\n"
+    more += "TRANSPARENT_URL=https://user:hidden@example.com\n"
     write_env(home, "kimi", f"{KIMI}{more}ANTHROPIC_API_KEY=ccp_hidden_0123456789\n")
     done = ccproxy("export", form)
     assert done.exit_code == 0, done.stderr
     for secret in ("hidden", "sk-"):
         assert secret not in done.stdout + done.stderr
-    assert list(yaml.safe_load(done.stdout)) == (
-        ["services", "volumes"] if form == "compose" else ["entries"]
-    )
+    top, *more_documents = yaml.safe_load_all(done.stdout)
+    names = {"compose": ["services", "volumes"], "helm": ["networkPolicy", "entries"]}
+    assert list(top) == names.get(form, ["apiVersion", "kind", "metadata", "data"])
+    assert len(more_documents) == (9 if form == "kubernetes" else 0)
 
 
 def test_compose_refers_to_the_env_files(ccproxy, home):
@@ -34,14 +36,33 @@ def test_helm_has_plain_settings_and_the_name_of_a_secret(ccproxy, home):
     (home / "envs/users.toml").write_text("")
     done = ccproxy("export", "helm", "kimi")
     assert yaml.safe_load(done.stdout) == {
+        "networkPolicy": {"egressPorts": [443]},
         "entries": {
             "kimi-k2": {
                 "existingSecret": "ccproxy-kimi-k2",
                 "env": {"PROVIDER": "kimi", "KEY_MAX_IN_FLIGHT": "8"},
             }
-        }
+        },
     }
     assert "kubectl create secret generic ccproxy-kimi-k2 --from-literal=PROVIDER_API_KEY=…" in (
         done.stderr
     )
     assert "USERS names a file" in done.stderr
+
+
+def test_a_container_is_stopped_after_its_drain(ccproxy, home):
+    write_env(home, "kimi", f"{KIMI}DRAIN_DELAY=5\nDRAIN_TIMEOUT=120.5\n")
+    services = yaml.safe_load(ccproxy("export", "compose").stdout)["services"]
+    grace = {name: service["stop_grace_period"] for name, service in services.items()}
+    assert grace == {"kimi-k2": "136s", "glm-4-6": "40s"}
+    write_env(home, "kimi", f"{KIMI}DRAIN_TIMEOUT=soon\n")
+    done = ccproxy("export", "compose")
+    assert (done.exit_code, "DRAIN_TIMEOUT must be a number of seconds" in done.stderr) == (2, True)
+
+
+def test_two_labels_must_not_become_one_name(ccproxy, home):
+    file = home / "ccproxy.toml"
+    file.write_text('proxies = ["1:envs/kimi.env:Kimi.K3", "2:envs/kimi.env:kimi-k3"]')
+    done = ccproxy("export", "kubernetes")
+    assert done.exit_code == 2
+    assert '"Kimi.K3" and "kimi-k3" are both "kimi-k3" as containers' in done.stderr

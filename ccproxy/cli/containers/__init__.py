@@ -1,0 +1,1 @@
+"""Entries of the table as containers: files for Compose, Helm and Kubernetes."""

@@ -1,0 +1,122 @@
+"""What a container needs of an entry: its plain settings, and the names of its secrets."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ccproxy.config.fleet import Entry
+from ccproxy.errors import UsageError
+from ccproxy.files import read_regular
+
+_SECRET = re.compile(r".*(?<!PASS_CLIENT_)(KEY|TOKEN|SECRET|PASSWORD)|REDIS_URL|CUSTOM_HEADER_.*")
+"""Settings whose values are credentials, or may contain some."""
+_LOGIN = re.compile(r"://[^/]*@")
+_FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE", "TLS_CERT", "TLS_KEY")
+"""Settings that name files, which a container does not have."""
+_LEFT_OUT = frozenset({"HOST", "PORT", "METRICS", *_FILES})
+"""The container decides these."""
+_STANDARD_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEntry:
+    """One entry, without the value of any secret."""
+
+    name: str
+    """The label as a name that Kubernetes accepts."""
+    label: str
+    port: int
+    """Its port in the table."""
+    env_file: Path
+    settings: Mapping[str, str]
+    """Those that are no secrets."""
+    secrets: tuple[str, ...]
+    """The names of those that are."""
+    files: tuple[str, ...]
+    """The names of the settings that name files."""
+    ports: tuple[int, ...]
+    """What it connects to: the ports of the provider and of Redis."""
+
+    @property
+    def secret_name(self) -> str:
+        """The name of its Kubernetes secret."""
+        return f"ccproxy-{self.name}"
+
+    @property
+    def create_secret(self) -> str:
+        """The command that creates its secret, with a place for each value."""
+        literals = " ".join(f"--from-literal={name}=…" for name in self.secrets)
+        return f"kubectl create secret generic {self.secret_name} {literals}"
+
+    def drain_seconds(self, *, delay: str, timeout: str) -> int:
+        """
+        Return how long a container may need to end, with these values where none are set.
+
+        Raises:
+            UsageError: If a value is not a number.
+
+        """
+        values = {"DRAIN_DELAY": delay, "DRAIN_TIMEOUT": timeout}
+        total = 0.0
+        for name, default in values.items():
+            text = self.settings.get(name, default)
+            try:
+                total += float(text)
+            except ValueError as error:
+                mistake = f'{self.label}: {name} must be a number of seconds, got "{text}"'
+                raise UsageError(f"{mistake}\n  fix: correct {self.env_file}") from error
+        return math.ceil(total)
+
+
+def container_entry(entry: Entry) -> ContainerEntry:
+    """Return *entry* as a container needs it; its env file is read."""
+    settings = _settings(entry.env_file)
+    secrets = [name for name, value in settings.items() if _is_secret(name, value)]
+    if "ANTHROPIC_API_KEY" not in secrets:
+        secrets.append("ANTHROPIC_API_KEY")  # a container listens on every address
+    return ContainerEntry(
+        name=re.sub(r"[^a-z0-9]+", "-", entry.label.lower()).strip("-"),
+        label=entry.label,
+        port=entry.port,
+        env_file=entry.env_file,
+        settings={
+            name: value
+            for name, value in settings.items()
+            if name not in secrets and name not in _LEFT_OUT
+        },
+        secrets=tuple(name for name in secrets if name not in _LEFT_OUT),
+        files=tuple(name for name in _FILES if name in settings),
+        ports=tuple(sorted({443, *filter(None, map(_port_of, settings.values()))})),
+    )
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return bool(_SECRET.fullmatch(name) or _LOGIN.search(value))
+
+
+def _settings(env_file: Path) -> dict[str, str]:
+    """Return the settings of an env file that have a value."""
+    from dotenv import dotenv_values
+
+    from ccproxy.config.settings import is_setting
+
+    text = read_regular(env_file, encoding="utf-8-sig")
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value and is_setting(name)}
+
+
+def _port_of(value: str) -> int | None:
+    """Return the port of a URL; None for another text."""
+    if "://" not in value:
+        return None
+    try:
+        url = urlsplit(value)
+        return url.port or _STANDARD_PORTS.get(url.scheme)
+    except ValueError:
+        return None
