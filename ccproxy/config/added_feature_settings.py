@@ -32,6 +32,8 @@ class AddedFeatureSettings:
     model and the key."""
     own_search: bool = True
     """False: the provider must not search."""
+    search_price: float | None = None
+    """US dollars per search; None: the back end's."""
     judge: str = ""
     """The model that judges tool calls in auto mode; empty: the client judges."""
     describer: str = ""
@@ -53,6 +55,7 @@ def read_added_features(env: EnvReader, provider: str) -> AddedFeatureSettings:
     judge, describer = env.read(s.AUTO_MODE_MODEL), env.read(s.VISION)
     return replace(
         searching,
+        search_price=env.read(s.WEB_SEARCH_PRICE),
         judge=judge or "",
         describer=describer or "",
         max_tools=env.read(s.MAX_TOOLS),

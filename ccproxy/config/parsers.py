@@ -102,6 +102,14 @@ def seconds_or_never(value: str) -> float:
     return number
 
 
+def dollars(value: str) -> float:
+    """Parse an amount of US dollars; 0 is free."""
+    number = _number(value)
+    if not 0 <= number < 1e6:
+        raise ValueError(f'must be a number of US dollars, got "{value}"')
+    return number
+
+
 def tokens(value: str) -> int:
     """Parse a number of tokens, at least one."""
     if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < 1:

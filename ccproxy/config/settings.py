@@ -513,6 +513,14 @@ WEB_SEARCH_KEY = Setting(
     meaning="the key of the search engine that WEB_SEARCH names",
     example="tvly-…",
 )
+WEB_SEARCH_PRICE = Setting(
+    name="WEB_SEARCH_PRICE",
+    parse=parsers.dollars,
+    default=None,
+    meaning="US dollars for one web search; it counts in costs and budgets",
+    example="0.005",
+    source="the list price, where it is known",
+)
 AUTO_MODE_MODEL = Setting(
     name="AUTO_MODE_MODEL",
     parse=parsers.model,

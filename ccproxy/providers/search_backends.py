@@ -55,9 +55,20 @@ class SearchBackend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Paths of a text that contains the results, for back ends without a list."""
     hidden_hosts: bool = False
     """True: links are redirects, so domains cannot be checked by them but by the titles."""
+    fixes: dict[str, str] = {}
+    """What to do about a status with which the back end refuses a search."""
+    failures: str = ""
+    """Path of the sources that did not answer; they count if there are no results."""
     code: str = ""
     """Path of a status in the body; other values than `ok_codes` are errors."""
     ok_codes: tuple[int, ...] = ()
+
+    price: float = 0.0
+    """US dollars per search, without the tokens of a model; 0 is also for an unknown price."""
+    charge: str = ""
+    """Path of the price in the answer, which precedes `price`."""
+    tokens: tuple[str, ...] = ()
+    """Paths of the input and output tokens of the model that searched."""
 
     presets: tuple[str, ...] = ()
     """Presets of providers whose own search this is."""

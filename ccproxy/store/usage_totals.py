@@ -89,6 +89,8 @@ class Used(NamedTuple):
     """Claude Code's id of the session; empty for other clients."""
     extra: float | None = None
     """What it cost more because it was above a price threshold; None if it was not."""
+    asked: bool = True
+    """False: no request went to the provider."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -47,6 +47,7 @@ def test_the_key_is_a_secret():
         ({"WEB_SEARCH": "searxng"}, "SearXNG needs its address"),
         ({"WEB_SEARCH": "tavly", "WEB_SEARCH_KEY": KEY}, 'did you mean "tavily"'),
         ({"WEB_SEARCH": "openai"}, "must name a search engine"),
+        ({"WEB_SEARCH_PRICE": "half"}, "WEB_SEARCH_PRICE must be a number of US dollars"),
         ({"WEB_SEARCH": "searxng:"}, "must be a name or name:URL"),
         ({"WEB_SEARCH": "http://x"}, "must be an http:// or https:// address"),
         ({"WEB_SEARCH": "searxng:http://search.example"}, "unencrypted"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import unescape
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -55,6 +55,10 @@ class SearchOutcome:
     """One of the API's error codes; empty: the search succeeded."""
     reason: str = ""
     """What failed and what to do, for the user."""
+    fee: float = 0.0
+    """US dollars."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of the model that searched, in the fields of the Messages API."""
 
 
 # The request.
@@ -118,12 +122,31 @@ def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> Searc
     unique_results = _distinct(
         each for each in results if _is_plain_link(each.url) and _is_admitted(each, backend, tool)
     )
+    if not unique_results and (silent := _silent_sources(answer, backend)):
+        return failed(f"{backend.title} has no results, because sources failed: {silent}")
     summary = (
         _first_texts(answer, backend.summary or backend.text_with_links) if unique_results else ""
     )
     if backend.summary and (tool.blocked_domains or tool.allowed_domains):
         summary = ""  # it may be about results that are not allowed
-    return SearchOutcome(results=unique_results, summary=summary)
+    charge = next(_walk(answer, backend.charge), None) if backend.charge else None
+    fee = float(charge) if isinstance(charge, int | float) and charge >= 0 else backend.price
+    usage = _usage(answer, backend)
+    return SearchOutcome(results=unique_results, summary=summary, fee=fee, usage=usage)
+
+
+def _silent_sources(answer: object, backend: SearchBackend) -> str:
+    """Name the sources that did not answer, each as text or as a pair of name and reason."""
+    sources = _walk(answer, backend.failures) if backend.failures else ()
+    texts = [": ".join(map(str, each)) if isinstance(each, list) else str(each) for each in sources]
+    return _clean(", ".join(texts[:MAX_RESULTS]), 300)
+
+
+def _usage(answer: object, backend: SearchBackend) -> dict[str, int]:
+    counts = [next(_walk(answer, path), None) for path in backend.tokens]
+    names = ("input_tokens", "output_tokens")
+    pairs = zip(names, counts, strict=False)
+    return {name: count for name, count in pairs if isinstance(count, int) and count >= 0}
 
 
 def failed(reason: str, *, code: str = "unavailable") -> SearchOutcome:
@@ -134,19 +157,18 @@ def failed(reason: str, *, code: str = "unavailable") -> SearchOutcome:
 def refused(backend: SearchBackend, status: int) -> SearchOutcome:
     """Return the outcome of a search that the back end answered with an error *status*."""
     reason = f"{backend.title} refused the search ({status})"
+    fix = backend.fixes.get(str(status))
     match status:
         case 429:
-            return failed(
-                f"{reason}: too many requests, or out of credit", code="too_many_requests"
-            )
-        case 401 | 402:
-            return failed(f"{reason}: check its key and credit")
+            fix = fix or "too many requests, or out of credit"
+            return failed(f"{reason}: {fix}", code="too_many_requests")
+        case 401 | 402 | 403:
+            fix = fix or "check its key and credit"
         case 400 | 422:
             return failed(reason, code="invalid_tool_input")
-        case 403:
-            # SearXNG answers so if its search.formats do not list json.
-            return failed(f"{reason}: check its key, or whether it may answer with JSON")
-    return failed(reason)
+        case _ if 300 <= status < 400:
+            fix = "it redirects, which is not followed; set WEB_SEARCH to the final address"
+    return failed(f"{reason}: {fix}" if fix else reason)
 
 
 def _listed(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:

@@ -175,12 +175,13 @@ class BudgetGuard:
             return
         periods = self._calendar.periods()
         # The provider bills an answer whose usage is unknown, because the client left before it.
-        is_unknown = used.ttfb is not None and not _tokens_of(used)
+        tokens = _tokens_of(used)
+        is_unknown = used.asked and used.ttfb is not None and not tokens
         for unit, estimate in reservation.estimate.items():
             amount = estimate if is_unknown else self._amount(unit, used)
             if amount is None:
                 continue
-            if estimate and amount and not is_unknown:
+            if estimate and amount and tokens:
                 self._learn(unit, amount, estimate)
             for account in reservation.accounts:
                 if unit in account.rows:

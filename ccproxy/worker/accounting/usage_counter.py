@@ -70,6 +70,7 @@ class UsageCounter:
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
         price = self._price(record.model)
+        cost = self.cost(record.model, usage, at=record.started_at)
         return Used(
             at=self._wall(),
             label=self._label,
@@ -82,7 +83,8 @@ class UsageCounter:
             written=usage.get("cache_creation_input_tokens") or 0,
             reasoning=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
             ttfb=ttfb,
-            cost=self.cost(record.model, usage, at=record.started_at),
+            cost=(cost or 0.0) + record.fee if record.fee else cost,
             extra=None if price is None else price.extra_cost(usage, at=record.started_at),
+            asked=record.attempts > 0,
             session=record.session if _SESSION.fullmatch(record.session) else "",
         )

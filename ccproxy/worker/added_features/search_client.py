@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -113,7 +113,9 @@ class SearchClient:
             return cached[1]
         outcome = await self._ask(target, request, tool)
         if not outcome.error:
-            self._cache[cache_key] = (now, outcome)
+            if (price := self._config.added_features.search_price) is not None:
+                outcome = replace(outcome, fee=price)
+            self._cache[cache_key] = (now, replace(outcome, fee=0.0, usage={}))
             while len(self._cache) > CACHED_SEARCHES:
                 del self._cache[next(iter(self._cache))]
         return outcome

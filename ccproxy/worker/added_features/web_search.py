@@ -97,6 +97,8 @@ async def _find(request: ClientRequest, search: RequestedSearch, query: str) -> 
         return failed(not_configured(worker.config.label, str(env_file) if env_file else ""))
     started = time.monotonic()
     outcome = await worker.search.search(search.target, query, search.tool)
+    tokens = worker.session.usage.cost(search.target.model, outcome.usage)
+    request.record.add_fee(outcome.fee + (tokens or 0.0))
     log = worker.logs.events.warning if outcome.error else worker.logs.events.info
     log(
         "search.finished",
@@ -133,6 +135,7 @@ class SideSearch:
         """Search, and pass the whole answer to *take*."""
         search, worker = self._search, self._request.worker
         outcome = await _find(self._request, search, self._query)
+        self._request.record.end_model_request({}, "end_turn")
         message = side_message(
             outcome,
             message_id=worker.new_id("msg"),

@@ -113,6 +113,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     chunks: int = 0
     """Writes to the client with a part of the answer."""
     pings: int = 0
+    fee: float = 0.0
+    """US dollars of web searches; a part of `cost`."""
     cost: float | None = None
     """US dollars; None if the model's price is unknown, or before the end."""
     cache_loss: CacheLoss | None = None
@@ -163,6 +165,10 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     def end_model_request(self, usage: Mapping[str, Any], stop_reason: str | None) -> None:
         """Record what the answer consists of."""
         self.usage, self.stop_reason = usage, stop_reason
+
+    def add_fee(self, dollars: float) -> None:
+        """Record the price of a web search."""
+        self.fee += dollars
 
     def fail(self, problem: Problem) -> None:
         """Record the error that the client gets."""

@@ -132,7 +132,8 @@ def test_an_answer_that_is_no_json(body):
         (402, "unavailable", "credit"),
         (400, "invalid_tool_input", "400"),
         (422, "invalid_tool_input", "422"),
-        (403, "unavailable", "JSON"),
+        (403, "unavailable", "key"),
+        (302, "unavailable", "redirects"),
         (500, "unavailable", "500"),
     ],
 )
@@ -140,3 +141,53 @@ def test_statuses(status, error, hint):
     outcome = refused(backend(), status)
     assert outcome.error == error
     assert hint in outcome.reason
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_back_end_has_its_own_fixes(status):
+    searxng = search_backends()["searxng"]
+    assert refused(searxng, status).reason.endswith(searxng.fixes[str(status)])
+
+
+HIT = {"url": "https://a.example/", "title": "A"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param({"silent": [["google", "CAPTCHA"], "bing"]},
+                     "Test has no results, because sources failed: google: CAPTCHA, bing",
+                     id="all failed"),
+        pytest.param({"silent": [["google", "CAPTCHA"]], "list": [HIT]}, "", id="others answered"),
+        pytest.param({"silent": []}, "", id="nothing was found"),
+    ],
+)  # fmt: skip
+def test_sources_that_do_not_answer(answer, reason):
+    assert found(answer, failures="silent").reason == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "fields", "fee"),
+    [
+        pytest.param({}, {}, 0.0, id="unknown"),
+        pytest.param({}, {"price": 0.005}, 0.005, id="the list price"),
+        pytest.param({"usd": 0.007}, {"price": 0.005, "charge": "usd"}, 0.007, id="reported"),
+        pytest.param({"usd": "x"}, {"price": 0.005, "charge": "usd"}, 0.005, id="no number"),
+        pytest.param({"usd": -1}, {"price": 0.005, "charge": "usd"}, 0.005, id="below zero"),
+    ],
+)
+def test_the_fee(answer, fields, fee):
+    assert found({"list": [HIT], **answer}, **fields).fee == fee
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"in": 7, "out": 2}, {"input_tokens": 7, "output_tokens": 2}),
+        ({"in": -7, "out": "2"}, {}),
+        ({}, {}),
+    ],
+)
+def test_the_tokens_of_a_model_that_searched(usage, expected):
+    outcome = found({"list": [HIT], "usage": usage}, tokens=("usage.in", "usage.out"))
+    assert outcome.usage == expected

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion, failure, raw, tool_call
 from tests.search_engine import HITS
@@ -61,6 +62,20 @@ async def test_the_cache_is_bounded(start, engine, monkeypatch):
     for query in ("one", "two", "one"):
         await proxy.ask(side(query))
     assert len(engine.calls) == 3
+
+
+async def test_a_search_costs_its_price_once_and_no_estimate_of_a_model(start, engine):
+    """The price counts in budgets; a repeated search is not paid again."""
+    prices = {"WEB_SEARCH_PRICE": "0.25", "PRICES": "*=1/1"}
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}", BUDGET="0.5 USD/day", **prices)
+    for query in ("one", "one", "two"):
+        await proxy.ask(side(query))
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    (row,) = proxy.worker.payers.rows()
+    assert row.spent == pytest.approx(0.5)
+    assert proxy.worker.session.usage.totals.cost == pytest.approx(0.5)
+    refused = await proxy.ask(side("three"))
+    assert (refused.status, refused.error["type"]) == (429, "billing_error")
 
 
 @pytest.mark.parametrize(
@@ -217,6 +232,15 @@ async def test_a_provider_searches_by_its_own_means(start, provider, preset, str
     assert links(answer) == ["https://a.example/1"]
     assert "It is 42." in answer.text
     assert answer.message["usage"]["server_tool_use"] == {"web_search_requests": 1}
+
+
+async def test_a_providers_search_costs_its_price_and_the_model_s_tokens(start, provider):
+    usage = {"input_tokens": 1000, "output_tokens": 500}
+    provider.script(raw(json.dumps({**RESPONSES, "usage": usage})))
+    proxy = await start(PROVIDER="openai", PRICES="own-model=10/20", BIG_MODEL="own-model")
+    await proxy.ask(side())
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    assert proxy.worker.session.usage.totals.cost == pytest.approx(0.01 + 0.01 + 0.01)
 
 
 @pytest.mark.parametrize("preset", ["openai", "openrouter", "gemini", "mistral"])
