@@ -101,6 +101,8 @@ class RequestTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """Claude Code's session."""
     agent: str = ""
     """The id of the sub-agent that sent it."""
+    user: str = ""
+    """The user of the gateway that sent it."""
     requested: str = ""
     """The client's name for the model."""
     model: str = ""

@@ -1,5 +1,6 @@
 """
-Totals of use: requests, errors, tokens, latency and costs per hour, label, model, key and session.
+Totals of use: requests, errors, tokens, latency and costs per hour, label, model, key, session
+and user.
 
 Hours and days are those of the user's clock. The column `day` holds the hour, `2026-11-29T14`;
 earlier versions wrote only the date, which is read as well. A request whose model has no known
@@ -21,8 +22,8 @@ from ccproxy.store.writer import Note, Writer
 
 FILE_NAME = "usage.sqlite3"
 
-By = Literal["day", "label", "model", "key", "session"]
-GROUPS: tuple[By, ...] = ("day", "label", "model", "key", "session")
+By = Literal["day", "label", "model", "key", "session", "user"]
+GROUPS: tuple[By, ...] = ("day", "label", "model", "key", "session", "user")
 
 _TABLE = """
     CREATE TABLE used (
@@ -31,6 +32,7 @@ _TABLE = """
         model TEXT NOT NULL,
         key TEXT NOT NULL,
         session TEXT NOT NULL DEFAULT '',
+        user TEXT NOT NULL DEFAULT '',
         requests INTEGER NOT NULL,
         errors INTEGER NOT NULL,
         input INTEGER NOT NULL,
@@ -44,23 +46,31 @@ _TABLE = """
         unpriced INTEGER NOT NULL,
         above INTEGER NOT NULL DEFAULT 0,
         extra REAL NOT NULL DEFAULT 0,
-        PRIMARY KEY (day, label, model, key, session)
+        PRIMARY KEY (day, label, model, key, session, user)
     ) WITHOUT ROWID
 """
 _FIRST_COLUMNS = """
     day, label, model, key, requests, errors, input, output, cached, written, reasoning, ttfb,
     answers, cost, unpriced
 """
+
+
+def _copied(columns: str) -> str:
+    """Return the statements that copy *columns* into a new table: SQLite cannot add to a key."""
+    return f"""
+        ALTER TABLE used RENAME TO used_before;
+        {_TABLE};
+        INSERT INTO used ({columns}) SELECT {columns} FROM used_before;
+        DROP TABLE used_before
+    """  # noqa: S608 - our own names
+
+
 SCHEMA = Schema(
-    version=2,
+    version=3,
     tables=_TABLE,
     upgrades={
-        1: f"""
-            ALTER TABLE used RENAME TO used_1;
-            {_TABLE};
-            INSERT INTO used ({_FIRST_COLUMNS}) SELECT {_FIRST_COLUMNS} FROM used_1;
-            DROP TABLE used_1
-        """  # noqa: S608 - our own names
+        1: _copied(_FIRST_COLUMNS),
+        2: _copied(f"{_FIRST_COLUMNS}, session, above, extra"),
     },
 )
 
@@ -87,6 +97,8 @@ class Used(NamedTuple):
     """US dollars; None where the model's price is not known."""
     session: str = ""
     """Claude Code's id of the session; empty for other clients."""
+    user: str = ""
+    """The user of the gateway; empty without one."""
     extra: float | None = None
     """What it cost more because it was above a price threshold; None if it was not."""
     asked: bool = True
@@ -203,7 +215,7 @@ def add(connection: sqlite3.Connection, batch: Sequence[Used]) -> None:
     """Add the requests in *batch* to the totals."""
     sums: dict[tuple[str, ...], Totals] = {}
     for used in batch:
-        row = (hour_of(used.at), used.label, used.model, used.key, used.session)
+        row = (hour_of(used.at), used.label, used.model, used.key, used.session, used.user)
         sums.setdefault(row, Totals()).add(used)
     with transaction(connection):
         for group, totals in sums.items():

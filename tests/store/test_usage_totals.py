@@ -187,6 +187,34 @@ VERSION_1 = """
 """
 
 
+VERSION_2 = """
+    CREATE TABLE used (day TEXT NOT NULL, label TEXT NOT NULL, model TEXT NOT NULL,
+        key TEXT NOT NULL, session TEXT NOT NULL DEFAULT '', requests INTEGER NOT NULL,
+        errors INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cached INTEGER NOT NULL, written INTEGER NOT NULL, reasoning INTEGER NOT NULL,
+        ttfb REAL NOT NULL, answers INTEGER NOT NULL, cost REAL NOT NULL,
+        unpriced INTEGER NOT NULL, above INTEGER NOT NULL DEFAULT 0,
+        extra REAL NOT NULL DEFAULT 0,
+        PRIMARY KEY (day, label, model, key, session)) WITHOUT ROWID;
+    INSERT INTO used VALUES ('2026-11-21T12', 'kimi', 'k2', '…1111', 's-1', 2, 0, 20, 40, 6, 8, 10,
+        0.5, 2, 0.75, 0, 1, 0.25);
+    PRAGMA user_version=2
+"""
+
+
+def test_a_file_of_the_second_version_is_read_and_upgraded(tmp_path):
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.executescript(VERSION_2)
+    (row,) = summed(tmp_path, by=["session", "user"])
+    assert (row.group, row.totals.requests) == (("s-1", ""), 2)
+    stored(tmp_path, used()._replace(session="s-1", user="anna"))
+    rows = summed(tmp_path, by=["session", "user"])
+    assert [(row.group, row.totals.requests, row.totals.extra) for row in rows] == [
+        (("s-1", ""), 2, 0.25),
+        (("s-1", "anna"), 1, 0.0),
+    ]
+
+
 def test_a_file_of_the_first_version_is_read_and_upgraded(tmp_path):
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         connection.executescript(VERSION_1)

@@ -93,8 +93,8 @@ def aligned_line(one: RequestTimeline, width: int | None) -> str:
 
 
 def note(one: RequestTimeline) -> str:
-    """Return what is unusual about a request, in a few words."""
-    parts = []
+    """Return who sent a request, and what is unusual about it, in a few words."""
+    parts = [one.user] if one.user else []
     if one.state == "running":
         parts.append(f"running, {one.chunks} chunks" if one.chunks else "waiting")
     if one.state == "client_left":
@@ -117,6 +117,7 @@ def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
         ("entry", f"{one.label}, answered by {one.answered_by}" if one.answered_by else one.label),
         ("route", one.route),
         ("model", f"{one.requested} → {one.model}" if one.requested != one.model else one.model),
+        ("user", one.user),
         ("session", one.session + (f", sub-agent {one.agent}" if one.agent else "")),
     ]
     lines += [f"  {name:<8} {printable(text)}" for name, text in facts if text]

@@ -132,6 +132,7 @@ const TEXTS = {
   by_model: ["Model", "模型"],
   by_key: ["Key", "密钥"],
   by_session: ["Session", "会话"],
+  by_user: ["User", "用户"],
   by_day: ["Day", "日期"],
   group: ["Group by", "分组"],
   period: ["Period", "时段"],

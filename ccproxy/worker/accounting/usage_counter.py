@@ -87,4 +87,5 @@ class UsageCounter:
             extra=None if price is None else price.extra_cost(usage, at=record.started_at),
             asked=record.attempts > 0,
             session=record.session if _SESSION.fullmatch(record.session) else "",
+            user=record.user,
         )

@@ -22,6 +22,7 @@ def timeline_of(
         path=record.path,
         session=record.session,
         agent=record.agent,
+        user=record.user,
         requested=record.requested,
         model=record.model,
         route=record.route,

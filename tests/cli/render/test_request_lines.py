@@ -60,6 +60,7 @@ def request(**fields):
             {"state": "client_left", "error": "client_left"}, "the client left", id="client left"
         ),
         pytest.param({"error": "api_error", "reason": "no"}, "no", id="failed"),
+        pytest.param({"user": "anna", "error": "x", "reason": "no"}, "anna; no", id="of a user"),
         pytest.param({"failures": (REFUSED, REFUSED)}, "2 refused: 429", id="refused before"),
         pytest.param(
             {"cache_loss": LOSS}, "cache: a tool was added (tools[3] Read)", id="cache loss"

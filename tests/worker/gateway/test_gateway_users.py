@@ -7,11 +7,14 @@ import json
 
 import pytest
 
+from ccproxy.ipc.control_messages import RequestsRequest
+from ccproxy.store.usage_totals import summed
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion
 from tests.worker.family import Family
 from tests.worker.gateway.team import ANNA, BOB, bearer, write_users
+from tests.worker.proxy import running
 
 PRICES = "gpt-4o-mini=1/10/0.5,gpt-4o=1000/10000/100"
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 0}
@@ -83,6 +86,17 @@ async def test_an_audit_line_names_user_model_and_cost(gateway, provider):
     }
     assert line["tokens"]["input"] == 1000
     assert ANNA not in json.dumps(gateway.log, default=str)
+
+
+async def test_usage_and_timelines_name_the_user(tmp_path, provider, file):
+    async with running(tmp_path, provider.url, USERS=str(file)) as proxy:
+        for token in (ANNA, ANNA, BOB):
+            await proxy.ask(headers=bearer(token))
+        await ended(proxy)
+        finished = proxy.worker.activity.requests(RequestsRequest()).finished
+        assert [one.user for one in finished] == ["anna", "anna", "bob"]
+    rows = summed(tmp_path / "state", by=["user"])
+    assert [(row.group, row.totals.requests) for row in rows] == [(("anna",), 2), (("bob",), 1)]
 
 
 @pytest.mark.parametrize(

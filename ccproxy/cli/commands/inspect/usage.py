@@ -79,6 +79,7 @@ def _midnight(days: int) -> float:
         "ccproxy usage --since today",
         "ccproxy usage kimi --by day --since 30d",
         "ccproxy usage --by session --days 1",
+        "ccproxy usage --by user --by day # of a team's gateway",
         "ccproxy usage --cache            # what made prompt caches miss, and what it cost",
         "ccproxy usage --by key --json | jq '.total.cost_usd'",
         "ccproxy usage --by day --by model --days 30 --csv > usage.csv",
@@ -89,7 +90,7 @@ def _midnight(days: int) -> float:
     "--by",
     "groups",
     multiple=True,
-    type=click.Choice(["model", "key", "day", "label", "session"]),
+    type=click.Choice(["model", "key", "day", "label", "session", "user"]),
     help="What to group by; can be repeated.  [default: label and model]",
 )
 @click.option(

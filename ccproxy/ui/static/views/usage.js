@@ -8,7 +8,7 @@ import { t } from "../strings.js";
 import { Empty, Failure, Segments, Table } from "../parts.js";
 
 const PERIODS = [1, 7, 30, 90];
-const GROUPS = ["label", "model", "key", "session", "day"];
+const GROUPS = ["label", "model", "key", "session", "user", "day"];
 const SERIES = 6;
 const HEIGHT = 170;
 const DAY = 86400;
