@@ -187,7 +187,7 @@ def api(value: str) -> ApiChoice:
 
 def words(value: str) -> tuple[str, ...]:
     """Parse words separated by commas, without blanks, empty words and repetitions."""
-    return tuple(dict.fromkeys(word for part in value.split(",") if (word := part.strip())))
+    return tuple(dict.fromkeys(item for part in value.split(",") if (item := part.strip())))
 
 
 def hosts(value: str) -> tuple[str, ...]:
@@ -218,7 +218,7 @@ def extra_body(value: str) -> dict[str, Any]:
 
 def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
     """Parse two to five prices per glob pattern of models; the first matching pattern applies."""
-    return tuple(_price(word) for word in words(value))
+    return tuple(_price(item) for item in words(value))
 
 
 def account_check(value: str) -> AccountCheck:
@@ -233,16 +233,16 @@ def account_check(value: str) -> AccountCheck:
 
 def budgets(value: str) -> tuple[Budget, ...]:
     """Parse budgets of an entry."""
-    return tuple(Budget.parse(word) for word in words(value))
+    return tuple(Budget.parse(item) for item in words(value))
 
 
 def client_budgets(value: str) -> tuple[Budget, ...]:
     """Parse budgets of client keys, each `ENDING=BUDGET`, of which several may name one key."""
-    return tuple(_client_budget(word) for word in words(value))
+    return tuple(_client_budget(item) for item in words(value))
 
 
-def _client_budget(word: str) -> Budget:
-    name, equals, text = word.partition("=")
+def _client_budget(item: str) -> Budget:
+    name, equals, text = item.partition("=")
     ending = name.strip().lstrip("…").removeprefix("...")
     if not equals or not (ending == EVERY_CLIENT or 4 <= len(ending) <= 8):
         # A whole key is not quoted.
@@ -285,11 +285,11 @@ def affinity(value: str) -> Affinity:
 
 
 def _one_of(value: str, allowed: Sequence[str]) -> str:
-    word = value.lower().replace("_", "-")
-    if word not in allowed:
+    item = value.lower().replace("_", "-")
+    if item not in allowed:
         names = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        raise ValueError(f'must be {names}, got "{value}"{did_you_mean(word, allowed)}')
-    return word
+        raise ValueError(f'must be {names}, got "{value}"{did_you_mean(item, allowed)}')
+    return item
 
 
 def _keys(value: str, problem_of: Callable[[str], str]) -> tuple[str, ...]:
@@ -479,12 +479,12 @@ def _without_login(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address)
 
 
-def _price(word: str) -> tuple[str, tuple[float, ...]]:
-    pattern, _, prices_text = word.rpartition("=")
+def _price(item: str) -> tuple[str, tuple[float, ...]]:
+    pattern, _, prices_text = item.rpartition("=")
     numbers = [_number(number) for number in prices_text.split("/")]
     if not pattern or not 2 <= len(numbers) <= 5 or not all(0 <= n < 1e6 for n in numbers):
         raise ValueError(
-            f'must be like model=input/output or model=input/output/cached, got "{word}"'
+            f'must be like model=input/output or model=input/output/cached, got "{item}"'
         )
     return pattern.strip(), tuple(numbers)
 

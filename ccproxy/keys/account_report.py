@@ -278,8 +278,8 @@ def _remaining_percent(fields: Fields, now: float) -> _Parts:
         ("5h", "current_interval", "end_time"),
         ("week", "current_weekly", "weekly_end_time"),
     ):
-        left = _percent(row.get(f"{kind}_remaining_percent"))
-        used = None if left is None else 1 - left
+        remaining_share = _percent(row.get(f"{kind}_remaining_percent"))
+        used = None if remaining_share is None else 1 - remaining_share
         windows += _window(name, used, _moment(row.get(end), now))
     return (), windows
 

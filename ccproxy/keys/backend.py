@@ -115,8 +115,8 @@ class PoolState:
 
     def wait_in_line(self, process: int, keys: Iterable[str], now: float) -> None:
         """Give *process* a place at the end of the line, or let it keep its place."""
-        place = self.line.get(process)
-        since = now if place is None or place.until < now else place.since
+        entry = self.line.get(process)
+        since = now if entry is None or entry.until < now else entry.since
         self.line[process] = LinePlace(since=since, until=now + PLACE_SECONDS, keys=tuple(keys))
 
     def count_ahead(self, process: int, keys: Set[str], now: float) -> int:
@@ -125,10 +125,10 @@ class PoolState:
         since = own.since if own is not None else now
         return sum(
             other != process
-            and place.until >= now
-            and place.since < since
-            and not keys.isdisjoint(place.keys)
-            for other, place in self.line.items()
+            and entry.until >= now
+            and entry.since < since
+            and not keys.isdisjoint(entry.keys)
+            for other, entry in self.line.items()
         )
 
     def seconds_since_success(self, model: str, now: float) -> float:

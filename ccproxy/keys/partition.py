@@ -83,8 +83,8 @@ class Partition:
         # The starts of the others remain in the key's list until they are a minute old.
         foreign = self.foreign_starts.get(name, ())
         counted = len(foreign) - bisect_right(foreign, now - MINUTE)
-        left = max(0, limit - len(self.minutes.get(name, ())))
-        return counted + self.own_starts.get(name, 0) + (self._share(left, index) or 0)
+        remaining = max(0, limit - len(self.minutes.get(name, ())))
+        return counted + self.own_starts.get(name, 0) + (self._share(remaining, index) or 0)
 
     def _per_day(self, name: str, limit: int | None, index: int, now: float) -> int | None:
         if limit is None:
@@ -119,8 +119,8 @@ def merge(
             before = KeyBaseline()
             key.account = mine.account
         elif is_rebuilt:
-            known = min(before.uses, shared.known_uses.get(name, 0))
-            before = KeyBaseline(before.day, known, disabled=False)
+            known_uses = min(before.uses, shared.known_uses.get(name, 0))
+            before = KeyBaseline(before.day, known_uses, disabled=False)
         if is_rebuilt:
             most = max(baseline.get(name, KeyBaseline()).uses, shared.known_uses.get(name, 0))
             shared.known_uses[name] = most

@@ -226,19 +226,19 @@ class CharacterCounts(NamedTuple):
     scripts: tuple[int, ...] = ()
     """Characters outside ASCII, by the entries of `SCRIPTS`; empty for pure ASCII."""
 
-    def plus(self, other: CharacterCounts, sign: int = 1) -> CharacterCounts:
+    def plus(self, other: CharacterCounts, factor: int = 1) -> CharacterCounts:
         """Return the counts of both texts together; a *sign* of -1 subtracts."""
         scripts = self.scripts
         if other.scripts:
-            operation = add if sign == 1 else sub
+            operation = add if factor == 1 else sub
             scripts = tuple(map(operation, scripts or _NO_SCRIPTS, other.scripts))
             scripts = scripts if any(scripts) else ()
         return CharacterCounts(
-            self.letters + sign * other.letters,
-            self.punctuation + sign * other.punctuation,
-            self.digits + sign * other.digits,
-            self.digit_runs + sign * other.digit_runs,
-            self.space_runs + sign * other.space_runs,
+            self.letters + factor * other.letters,
+            self.punctuation + factor * other.punctuation,
+            self.digits + factor * other.digits,
+            self.digit_runs + factor * other.digit_runs,
+            self.space_runs + factor * other.space_runs,
             scripts,
         )
 

@@ -235,7 +235,7 @@ class Measurement:
         forms = dict(_FORMS)
         if "efforts" not in self.quirks:  # any word is accepted, so none tells anything
             del forms["effort"]
-        elif words := [word for word in self.quirks["efforts"] if word not in _OFF]:
+        elif words := [effort for effort in self.quirks["efforts"] if effort not in _OFF]:
             forms["effort"] = ({"reasoning_effort": words[0]}, forms["effort"][1])
         refused = 0
         for name, (on, off) in forms.items():
@@ -274,9 +274,9 @@ class Measurement:
         if (yield from self._accepts(reasoning_effort=_NO_WORD)):
             return  # a server that reads no words
         accepted = {}
-        for word in _WORDS:
-            accepted[word] = yield from self._accepts(reasoning_effort=word)
-        words = [word for word in _WORDS if accepted[word]]
+        for effort in _WORDS:
+            accepted[effort] = yield from self._accepts(reasoning_effort=effort)
+        words = [effort for effort in _WORDS if accepted[effort]]
         self.quirks["efforts"] = tuple(words)
         if words:
             self.quirks["effort_with_tools"] = yield from self._accepts(
@@ -314,20 +314,20 @@ class Measurement:
             "function": {"type": "function", "function": {"name": "look"}},
         }
         obeyed: dict[str, bool] = {}
-        for word, value in forced.items():
-            obeyed |= yield from self._choice(word, value)
-            if word == "required" and not obeyed.get(word):
-                other = yield from self._choice(word, "any")
-                if other.get(word):
-                    obeyed, forced[word] = other, "any"
+        for choice, value in forced.items():
+            obeyed |= yield from self._choice(choice, value)
+            if choice == "required" and not obeyed.get(choice):
+                other = yield from self._choice(choice, "any")
+                if other.get(choice):
+                    obeyed, forced[choice] = other, "any"
         self.quirks["required_word"] = forced["required"]
-        accepted = [word for word, is_obeyed in obeyed.items() if is_obeyed]
+        accepted = [choice for choice, is_obeyed in obeyed.items() if is_obeyed]
         auto = ["auto"] if (yield from self._accepts(tools=tools, tool_choice="auto")) else []
         none = ["none"] if (yield from self._accepts(tools=tools, tool_choice="none")) else []
         if obeyed and not accepted:  # the server ignores choices, so it accepts this one, too
             none = []
         self.quirks["tool_choices"] = (*auto, *accepted, *none)
-        strong = next((word for word in forced if word in accepted), None)
+        strong = next((choice for choice in forced if choice in accepted), None)
         if strong and self._on and self.quirks.get("effort_with_tools", True):
             self.quirks["forced_choice_with_thinking"] = yield from self._accepts(
                 tools=tools, tool_choice=forced[strong], **self._on, **self._needs

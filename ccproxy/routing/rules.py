@@ -50,7 +50,7 @@ ORDER = (
 """Every rule but long_context, in the order above."""
 
 _CLASS_OF_HINT: Mapping[str, Class] = {
-    **{word: word for word in CLASSES},
+    **{class_name: class_name for class_name in CLASSES},
     "workflow": "subagent",
     "side_reply": "auxiliary",
 }

@@ -76,8 +76,8 @@ def requests(fleet: Fleet, query: Query) -> dict[str, Any]:
         failed=query.get("failed") == "1",
         slow=query.get("slow") == "1",
     )
-    found = recent_requests(fleet, labels, request)
-    return {"running": found.running, "finished": found.finished[::-1]}
+    result = recent_requests(fleet, labels, request)
+    return {"running": result.running, "finished": result.finished[::-1]}
 
 
 def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
@@ -98,8 +98,8 @@ def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
 
 
 def _request_of(fleet: Fleet, label: str, request_id: str) -> RequestTimeline | None:
-    found = recent_requests(fleet, [label], RequestsRequest(limit=1, id=request_id))
-    return next((one for one in found.finished if one.id == request_id), None)
+    result = recent_requests(fleet, [label], RequestsRequest(limit=1, id=request_id))
+    return next((one for one in result.finished if one.id == request_id), None)
 
 
 def _input_cost(fleet: Fleet, label: str, one: RequestTimeline) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 from ccproxy.convert.content_headers import direct_headers
 from ccproxy.errors import Problem
 from ccproxy.providers.quirks import Quirks
-from tests.asking import assistant, image, request, result, text, use, user
+from tests.asking import assistant, image, request, result, system, text, use, user
 
 COPILOT = Quirks(vision_header="Vision", initiator_header="Initiator", session_header="Session")
 PICTURE = [user(text("see"), image())]
@@ -45,3 +45,7 @@ def test_without_such_headers_the_body_is_not_parsed():
     assert direct_headers(b"{", Quirks()) == {}
     with pytest.raises(Problem):
         direct_headers(b"{", COPILOT)
+
+
+def test_without_a_message_of_the_user_it_is_not_the_users_turn():
+    assert headers(system("x"))["Initiator"] == "agent"

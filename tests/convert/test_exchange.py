@@ -9,7 +9,7 @@ import pytest
 from ccproxy.convert.exchange import Exchange
 from ccproxy.convert.prompt_prefix import first_change
 from ccproxy.errors import Problem, ProviderRefusal
-from ccproxy.providers.quirks import Quirks
+from ccproxy.providers.quirks import Quirks, Target
 from tests import grammar
 from tests.keys.shared import rules
 from tests.messages import prompt
@@ -278,3 +278,65 @@ def test_a_model_without_streams_is_asked_for_a_whole_answer():
     request = exchange(prompt(stream=True))
     assert request.revise(refusal("Streaming is not supported for this model"))
     assert (request.streams, request.asks_stream) == (True, False)
+
+
+# The Responses API.
+
+RESPONSE = {
+    "id": "r",
+    "status": "completed",
+    "output": [
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "hi"}],
+        }
+    ],
+    "usage": {"input_tokens": 400, "output_tokens": 3},
+    "input_transformations": [{"type": "reasoning_dropped", "reason": "model_changed"}],
+}
+
+
+def rules_for(api, **more):
+    def target(model, api=api):
+        return Target(provider="up", model=model, api=api, quirks=Quirks())
+
+    return rules(target=target, **more)
+
+
+def test_a_whole_answer_of_the_responses_api():
+    request = exchange(shared=rules_for("responses"))
+    message = json.loads(request.whole(json.dumps(RESPONSE).encode()))
+    assert message["content"] == [{"type": "text", "text": "hi"}]
+    assert (request.api, request.stop_reason) == ("responses", "end_turn")
+    assert request.usage["output_tokens"] == 3
+    assert request.removed_reasoning == ("model_changed",)
+
+
+def test_a_stream_of_the_responses_api():
+    request = exchange(prompt(stream=True), shared=rules_for("responses"))
+    done = {"type": "response.completed", "response": RESPONSE}
+    written = request.feed(data_line(done))
+    assert b"message_stop" in written + request.close()
+    assert request.removed_reasoning == ("model_changed",)
+
+
+def test_a_failure_after_the_end_of_an_answer_is_not_an_error():
+    request = exchange(prompt(stream=True))
+    request.feed(data_line(chunk("hi", finish_reason="stop")) + DONE)
+    assert b"error" not in request.fail(Problem("api_error", "reset"))
+
+
+def test_the_conversation_is_the_clients_request():
+    assert exchange(prompt("Hi")).conversation().messages[0].role == "user"
+
+
+def test_a_model_of_another_api_is_converted_for_that_one():
+    request = exchange(shared=rules_for("chat", may_change_api=True))
+    text = "This model is only supported in v1/responses and not in v1/chat/completions."
+    assert request.revise(refusal(text, status=404))
+    assert (request.api, "input" in json.loads(request.body)) == ("responses", True)
+    unknown = refusal("Unsupported parameter: 'max_output_tokens'")
+    assert request.revise(unknown)
+    assert "max_output_tokens" not in json.loads(request.body)
+    assert not request.revise(unknown)

@@ -240,3 +240,9 @@ def test_equal_parts_are_taken_over():
 def test_no_text_is_kept():
     assert "hello" not in repr(read(BEFORE).condense())
     assert "Rules" not in repr(read(BEFORE).condense())
+
+
+def test_the_first_message_identifies_a_conversation():
+    prompt = read(BEFORE)
+    assert prompt.condense().first == prompt.first
+    assert read({**BEFORE, "messages": [user("other")]}).first != prompt.first

@@ -160,3 +160,24 @@ def test_any_json_is_decoded_or_refused(found):
 )
 def test_answers_of_any_api_are_recognised(data, expected):
     assert is_answer(data) is expected
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        pytest.param(b'{"ok":true,"data":{"choices":[{"delta":{"content":"a"}}]}}', "a", id="read"),
+        pytest.param(b'{"data":{"choices":[{"delta":3}]}}', None, id="of wrong types"),
+    ],
+)
+def test_an_answer_in_an_envelope(data, text):
+    choices = decode(data).choices
+    assert (choices[0].delta.content if choices else None) == text
+
+
+def test_calls_with_fields_of_wrong_types_keep_their_rest():
+    calls = b'[{"index":0,"function":[{"name":"R"}]},{"index":1,"id":"b"}]'
+    delta = delta_of(b'{"choices":[{"delta":{"content":"x","tool_calls":%b}}]}' % calls)
+    assert [(one.index, one.function and one.function.name) for one in delta.tool_calls] == [
+        (0, "R"),
+        (1, None),
+    ]

@@ -109,8 +109,8 @@ class ImportBuilder:
             config = self._check(label, settings)
             unknown = [one for one in dict.fromkeys(models) if not config.models.knows(one)]
             if unknown:
-                passed = ",".join((*config.models.pass_patterns, *unknown))
-                settings[s.PASS_MODELS.name] = passed
+                patterns = ",".join((*config.models.pass_patterns, *unknown))
+                settings[s.PASS_MODELS.name] = patterns
                 self._check(label, settings)
         except ConfigError as error:
             reason = "; ".join(mistake.text for mistake in error.mistakes)
@@ -145,10 +145,10 @@ class ImportBuilder:
         self._left_out.append(LeftOut(what=_short(what), reason=reason))
 
     def leave_out_rest(
-        self, table: Mapping[str, Any], known: Iterable[str], reasons: Mapping[str, str]
+        self, table: Mapping[str, Any], known_names: Iterable[str], reasons: Mapping[str, str]
     ) -> None:
         """Note every key of *table* that is not *known*; *reasons* are those that differ."""
-        for name in table.keys() - set(known):
+        for name in table.keys() - set(known_names):
             self.leave_out(str(name), reasons.get(str(name), "ccproxy has no such setting"))
 
     def fail(self, text: str, fix: str) -> NoReturn:
@@ -224,11 +224,11 @@ def provider_settings(address: str, *, api: str = "", own_api: bool = False) -> 
     if own_api and preset.base_url:
         return {s.PROVIDER.name: name, **settings}
     for position, endpoint in enumerate(preset.endpoints or (Endpoint(name=""),)):
-        found = _dialect_at(preset.at(endpoint), base, api)
-        if found is not None:
-            place = endpoint_settings(endpoint.name) if position else {}
-            dialect = {s.PROVIDER_API.name: found} if found else settings
-            return {s.PROVIDER.name: name, **place, **dialect}
+        dialect_name = _dialect_at(preset.at(endpoint), base, api)
+        if dialect_name is not None:
+            region = endpoint_settings(endpoint.name) if position else {}
+            dialect = {s.PROVIDER_API.name: dialect_name} if dialect_name else settings
+            return {s.PROVIDER.name: name, **region, **dialect}
     text = url if urlsplit(url).query else base
     return {s.PROVIDER.name: name, s.PROVIDER_BASE_URL.name: text, **settings}
 
@@ -257,8 +257,8 @@ def names(table: str) -> Mapping[str, Any]:
         tables = tomllib.load(file)
     if table not in tables:
         raise CcproxyError(f"names.toml has no table {table}")
-    found: Mapping[str, Any] = tables[table]
-    return found
+    values: Mapping[str, Any] = tables[table]
+    return values
 
 
 def text_of(table: Mapping[str, Any], *keys: str) -> str:

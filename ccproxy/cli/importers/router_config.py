@@ -118,7 +118,7 @@ def _import_provider(
 ) -> str:
     """Add one of the Providers; return its label, "" if it was left out."""
     transformers = dict(_transformers(provider, name, build))
-    known = names("router_transformers")
+    transformer_names = names("router_transformers")
     models = texts_of(provider.get("models"))
     big = _model_for("default", name, targets) or next(iter(models), "")
     small = _model_for("background", name, targets) or big
@@ -127,8 +127,8 @@ def _import_provider(
             **common,
             **provider_settings(
                 text_of(provider, "api_base_url", "baseUrl", "baseurl"),
-                api="messages" if transformers.keys() & {*known["messages"]} else "",
-                own_api=bool(transformers.keys() & {*known["own_api"]}),
+                api="messages" if transformers.keys() & {*transformer_names["messages"]} else "",
+                own_api=bool(transformers.keys() & {*transformer_names["own_api"]}),
             ),
             **same_models(big),
         }
@@ -166,8 +166,8 @@ def _transformers(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the transformers of a provider with their options; those of one model are left out."""
     table = table_of(provider, "transformer")
-    known = names("router_transformers")
-    needless = {*known["conversion"], *known["messages"]}
+    transformer_names = names("router_transformers")
+    needless = {*transformer_names["conversion"], *transformer_names["messages"]}
     for key, value in table.items():
         used = value if key == "use" else table_of(table, key).get("use")
         for item in used if isinstance(used, list) else ():

@@ -70,7 +70,7 @@ class SwitchProvider:
 def import_switch_providers(providers: Iterable[SwitchProvider], build: ImportBuilder) -> None:
     """Import the providers of Claude Code and Codex."""
     build.tool = TOOL
-    seen: dict[tuple[str, ...], str] = {}
+    labels_by_identity: dict[tuple[str, ...], str] = {}
     queue: dict[str, bool] = {}
     skipped: dict[str, int] = {}
     for provider in providers:
@@ -81,14 +81,13 @@ def import_switch_providers(providers: Iterable[SwitchProvider], build: ImportBu
         if not settings:
             continue
         identity = (*(f"{name}={value}" for name, value in sorted(settings.items())), key)
-        if identity in seen:
-            build.leave_out(
-                f"{provider.name} ({provider.app})", f"it is the same as {seen[identity]}"
-            )
+        if identity in labels_by_identity:
+            reason = f"it is the same as {labels_by_identity[identity]}"
+            build.leave_out(f"{provider.name} ({provider.app})", reason)
             continue
         label = build.add(provider.name, settings, key=key)
         if label:
-            seen[identity] = label
+            labels_by_identity[identity] = label
         if label and provider.in_failover and provider.app == "claude":
             queue[label] = provider.is_current
     for app, count in skipped.items():

@@ -53,16 +53,16 @@ class Placeholders:
         for match in _TOKEN.finditer(text):
             yield text[end : match.start()]
             end = match.end()
-            found = match[0]
+            token = match[0]
             if match[2] is not None:
                 keys[-1] = match[1]
-            elif found[0] == '"':
-                found = f'"{self._value(keys[-1], match[1])}"'
-            elif found in ("[", "{"):
+            elif token[0] == '"':
+                token = f'"{self._value(keys[-1], match[1])}"'
+            elif token in ("[", "{"):
                 keys.append(keys[-1])
             elif len(keys) > 1:
                 keys.pop()
-            yield found
+            yield token
         yield text[end:]
 
     def _value(self, key: str, value: str) -> str:

@@ -71,10 +71,10 @@ class ModelRow:
         }
 
 
-def model_rows(config: WorkerConfig, offered: Sequence[str] | None) -> list[ModelRow]:
+def model_rows(config: WorkerConfig, provider_models: Sequence[str] | None) -> list[ModelRow]:
     """Return the models of *config*: of its tiers, of the catalogue, and the *offered* ones."""
-    names = dict.fromkeys((*config.models.tiers(), *config.models.rows, *(offered or ())))
-    listed = None if offered is None else {name.lower() for name in offered}
+    names = dict.fromkeys((*config.models.tiers(), *config.models.rows, *(provider_models or ())))
+    listed = None if provider_models is None else {name.lower() for name in provider_models}
     return [_row(config, name, listed) for name in names]
 
 

@@ -41,10 +41,10 @@ def vscode_settings(session: Session, present: Mapping[str, Any]) -> dict[str, A
     """
     settings = {name: value for name, value in present.items() if name not in (VARIABLES, NO_LOGIN)}
     listed = present.get(VARIABLES)
-    kept = [one for one in listed if not _is_ours(one)] if isinstance(listed, list) else []
+    foreign = [one for one in listed if not _is_ours(one)] if isinstance(listed, list) else []
     ours = [{"name": name, "value": value} for name, value in session.items() if value is not None]
-    if kept or ours:
-        settings[VARIABLES] = [*kept, *ours]
+    if foreign or ours:
+        settings[VARIABLES] = [*foreign, *ours]
     if ours:
         settings[NO_LOGIN] = True
     return settings

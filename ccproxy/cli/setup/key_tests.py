@@ -41,7 +41,7 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Results:
-    passed: Sequence[str]
+    working: Sequence[str]
     failed: Sequence[str]
     """Keys; also those that were not tested because the failure is not about the key."""
     is_key_error: bool
@@ -62,7 +62,7 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
     tested: Sequence[str] = ()
     while True:
         results = _run_tests(options, proxy, fleet, tested)
-        tested = results.passed
+        tested = results.working
         if not results.failed:
             return proxy
         if results.is_key_error:
@@ -70,13 +70,13 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
         action = _choose(results, proxy) if is_interactive else "cancel"
         match action:
             case "keep":
-                return replace(proxy, keys=tuple(results.passed))
+                return replace(proxy, keys=tuple(results.working))
             case "add":
                 return proxy
             case "endpoint":
                 proxy, tested = _at_other_endpoint(proxy), ()
             case "retype":
-                proxy = replace(proxy, keys=(*results.passed, *paste_keys()))
+                proxy = replace(proxy, keys=(*results.working, *paste_keys()))
             case _:
                 raise Cancelled(results.exit_code)
 
@@ -89,10 +89,10 @@ def _choose(results: _Results, proxy: NewProxy) -> str:
         "cancel": "write nothing",
     }
     default = "cancel"
-    if results.passed:
-        actions = {"keep": f"keep the {counted(len(results.passed), 'working key')}", **actions}
+    if results.working:
+        actions = {"keep": f"keep the {counted(len(results.working), 'working key')}", **actions}
         default = "keep"
-    if not (results.is_key_error or results.passed):
+    if not (results.is_key_error or results.working):
         del actions["retype"]
     if results.is_key_error and preset_of(proxy.preset).endpoints:
         actions = {"endpoint": "use another region or plan", **actions}
@@ -124,19 +124,19 @@ def _at_other_endpoint(proxy: NewProxy) -> NewProxy:
 def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence[str]) -> _Results:
     """Send one request per key that is not in *tested*, and report each result as it arrives."""
     config = proxy.config(fleet)
-    passed: list[str] = []
+    working: list[str] = []
     failed: list[str] = []
     is_key_error = False
     keys = proxy.keys or ("",)  # a provider without keys is tested as well
     with temporary_worker(config, proxy.env_text) as test_key:
         for number, key in enumerate(keys, 1):
             if key in tested:
-                passed.append(key)
+                working.append(key)
                 continue
             result = test_key(f"k{number}")
             _report(options, result, key, number=number, count=len(keys))
             if result.ok:
-                passed.append(key)
+                working.append(key)
                 continue
             failed.append(key)
             is_key_error = is_key_error or result.kind in KEY_ERRORS
@@ -146,9 +146,9 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence
                 if rest:
                     notify(options, f"  {counted(len(rest), 'other key')} not tested")
                 break
-    if passed and (line := _price_line(config)):
+    if working and (line := _price_line(config)):
         notify(options, line)
-    return _Results(passed=passed, failed=failed, is_key_error=is_key_error)
+    return _Results(working=working, failed=failed, is_key_error=is_key_error)
 
 
 def _report(options: Options, result: KeyTest, key: str, *, number: int, count: int) -> None:

@@ -175,7 +175,7 @@ def _menu() -> str:
     half = (len(cells) + 1) // 2
     width = max(map(len, cells[:half])) + 2
     columns = zip(cells[:half], [*cells[half:], ""], strict=False)
-    return "\n".join(f"{left:<{width}}{description}".rstrip() for left, description in columns)
+    return "\n".join(f"{name:<{width}}{text}".rstrip() for name, text in columns)
 
 
 def _ask(question: str, parse: Callable[[str], T], *, default: str | None) -> T:

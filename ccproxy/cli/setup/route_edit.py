@@ -130,11 +130,11 @@ def _without(values: dict[str, Any], label: str, rule: str) -> dict[str, Any]:
         return values
     rest = {}
     for name, table in routes.items():
-        kept = table
+        remaining = table
         if name.lower() == label.lower() and isinstance(table, dict):
-            kept = {key: value for key, value in table.items() if key != rule}
-        if kept:
-            rest[name] = kept
+            remaining = {key: value for key, value in table.items() if key != rule}
+        if remaining:
+            rest[name] = remaining
     others = {key: value for key, value in values.items() if key != "routes"}
     return {**others, "routes": rest} if rest else others
 

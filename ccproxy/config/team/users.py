@@ -183,12 +183,12 @@ class _Reader:
             yield budget
 
     def _check_names(
-        self, table: Mapping[str, Any], known: tuple[str, ...], *, line: int | None
+        self, table: Mapping[str, Any], allowed: tuple[str, ...], *, line: int | None
     ) -> None:
         for name in table:
-            if name not in known:
-                text = f'"{name}" is not known here{did_you_mean(name, known)}'
-                self._document.note(line, text, f"use {', '.join(known)}")
+            if name not in allowed:
+                text = f'"{name}" is not known here{did_you_mean(name, allowed)}'
+                self._document.note(line, text, f"use {', '.join(allowed)}")
         admin = table.get("admin", False)
         if not isinstance(admin, bool):
             self._document.note(line, f"admin must be true or false, got {admin!r}", "correct it")

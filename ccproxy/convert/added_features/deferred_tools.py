@@ -73,7 +73,7 @@ class _DeferredTool:
 class ToolPlan:
     """The tools of one request."""
 
-    sent: tuple[Raw, ...]
+    initial: tuple[Raw, ...]
     """Sent with every turn."""
     held: tuple[_DeferredTool, ...]
     """Those that a search can find, also if they are loaded."""
@@ -88,11 +88,11 @@ class ToolPlan:
     def _by_name(self) -> dict[str, _DeferredTool]:
         return {tool.name: tool for tool in self.held}
 
-    def tools(self, found: Sequence[str] = (), *, searches: bool = True) -> list[Raw]:
+    def tools(self, matches: Sequence[str] = (), *, searches: bool = True) -> list[Raw]:
         """Return the tools to send if *found* were found since."""
-        loaded = list(dict.fromkeys((*self.loaded, *found)))[-self.room :]
+        loaded = list(dict.fromkeys((*self.loaded, *matches)))[-self.room :]
         search = [self._search] if searches else []
-        return [*self.sent, *search, *(self._by_name[name].raw for name in loaded)]
+        return [*self.initial, *search, *(self._by_name[name].raw for name in loaded)]
 
     @cached_property
     def _search(self) -> Raw:
@@ -148,23 +148,23 @@ def tool_plan(body: bytes, limit: int) -> ToolPlan | None:
     if is_over and len(own) - len(deferred) >= limit:
         deferred |= {tool.name for _, tool in own if tool.name.startswith(_MCP)}
     deferred -= {_forced(fields)}
-    sent = [(raw, tool) for raw, tool in own if tool.name not in deferred]
+    initial = [(raw, tool) for raw, tool in own if tool.name not in deferred]
     room = len(own)
     if limit:
         most = limit - 1 - limit // _LOADED_SHARE
-        forced = [each for each in sent if each[1].name == _forced(fields)]
-        sent = sent[: max(0, most)]
-        sent += [each for each in forced if each not in sent]
-        room = max(1, limit - 1 - len(sent))
-    names = {tool.name for _, tool in sent}
+        forced = [each for each in initial if each[1].name == _forced(fields)]
+        initial = initial[: max(0, most)]
+        initial += [each for each in forced if each not in initial]
+        room = max(1, limit - 1 - len(initial))
+    names = {tool.name for _, tool in initial}
     held = tuple(_held(raw, tool) for raw, tool in own if tool.name not in names)
-    known = {tool.name for tool in held}
+    held_names = {tool.name for tool in held}
     used = _used_names(msgspec.json.decode(fields["messages"]))
     return ToolPlan(
-        sent=tuple(raw for raw, _ in sent),
+        initial=tuple(raw for raw, _ in initial),
         held=held,
-        loaded=tuple(dict.fromkeys(name for name in used if name in known)),
-        function=_free_name(search.name if search else FUNCTION, names | known),
+        loaded=tuple(dict.fromkeys(name for name in used if name in held_names)),
+        function=_free_name(search.name if search else FUNCTION, names | held_names),
         room=room,
     )
 
@@ -184,8 +184,8 @@ def _forced(fields: dict[str, Raw]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    while name in taken:
+def _free_name(name: str, other_names: set[str]) -> str:
+    while name in other_names:
         name += "_"
     return name
 

@@ -81,20 +81,20 @@ class ImageQuestion:
 
 def images_of(body: MediaBody) -> list[SeenImage]:
     """Return the images of a conversation, each once."""
-    found: dict[str, SeenImage] = {}
+    images_by_key: dict[str, SeenImage] = {}
     for index, block in body.media():
         if block["type"] != "image":
             continue
         key = image_key(block)
-        if key not in found:
-            found[key] = SeenImage(
+        if key not in images_by_key:
+            images_by_key[key] = SeenImage(
                 block=block,
-                number=len(found) + 1,
+                number=len(images_by_key) + 1,
                 message=index,
                 key=key,
                 wish=_last_text(body.message(index)),
             )
-    return list(found.values())
+    return list(images_by_key.values())
 
 
 def image_key(block: Content) -> str:

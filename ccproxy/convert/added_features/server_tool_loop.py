@@ -57,7 +57,7 @@ class ServedTool:
     """The names of the tool in `server_tool_use` blocks."""
     result: str
     """The type of its result blocks."""
-    given: Callable[[object], object]
+    model_content: Callable[[object], object]
     """Returns the content of a `tool_result` for that of a result block."""
 
 
@@ -106,7 +106,7 @@ class ServerToolLoop(ABC):
         for event in self._decoder.feed(data):
             if event.event == b"ping":
                 continue
-            out += [_encoded(sent) for sent in self._take(_decoded(event.data))]
+            out += [_encoded(events) for events in self._take(_decoded(event.data))]
         return b"".join(out)
 
     def _take(self, event: Event) -> Iterator[Event]:
@@ -177,10 +177,10 @@ class ServerToolLoop(ABC):
 
     def _resolve(self, answers: list[tuple[Content, object]]) -> bytes:
         """Take the result block and the text for the model of every search, in their order."""
-        sent: list[bytes] = []
+        events: list[bytes] = []
         results: list[Content] = []
         for search, (block, given) in zip(self.searches, answers, strict=True):
-            sent += [_encoded(event) for event in _block_events(block, self._index)]
+            events += [_encoded(event) for event in _block_events(block, self._index)]
             self._index += 1
             results.append(_tool_result(search.call_id, given))
         if self.needs_round:
@@ -191,7 +191,7 @@ class ServerToolLoop(ABC):
                 Raw(msgspec.json.encode({"role": "user", "content": results})),
             ]
             self._start_round()
-        return b"".join(sent)
+        return b"".join(events)
 
     @property
     def needs_round(self) -> bool:
@@ -253,7 +253,7 @@ def _turns(message: dict[str, Any], tool: ServedTool) -> tuple[list[dict[str, An
             use = {"type": "tool_use", "id": _call_id(block.get("id")), "name": tool.name}
             blocks.append({**use, "input": block.get("input") or {}})
         elif kind == tool.result:
-            given = tool.given(block.get("content"))
+            given = tool.model_content(block.get("content"))
             results.append(_tool_result(_call_id(block.get("tool_use_id")), given))
         else:
             if results:

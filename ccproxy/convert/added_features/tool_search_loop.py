@@ -36,7 +36,7 @@ class ToolSearchLoop(ServerToolLoop):
         self._plan = plan
         self._found: list[str] = []
         tool = ServedTool(
-            name=plan.function, server_names=_NAMES, result=RESULT, given=_given_content
+            name=plan.function, server_names=_NAMES, result=RESULT, model_content=_given_content
         )
         super().__init__(body, tool, new_id=new_id)
 

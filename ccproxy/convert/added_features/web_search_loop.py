@@ -44,7 +44,7 @@ _CHOICE: Final = Raw(b'{"type":"auto"}')
 def web_search_calls(name: str) -> ServedTool:
     """Return the web search as the function *name*."""
     names = frozenset({"web_search"})
-    return ServedTool(name=name, server_names=names, result=_RESULT, given=found_text)
+    return ServedTool(name=name, server_names=names, result=_RESULT, model_content=found_text)
 
 
 class WebSearchLoop(ServerToolLoop):

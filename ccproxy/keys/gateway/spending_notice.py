@@ -36,8 +36,8 @@ def fullest(states: Iterable[BudgetState]) -> BudgetState | None:
 def limit_headers(state: BudgetState) -> dict[str, str]:
     """Return the headers of a successful answer."""
     used = min(math.floor(state.share * 100) / 100, _MOST)
-    passed = next((one for one in THRESHOLDS if used >= one), None)
-    status = "allowed" if passed is None else "allowed_warning"
+    threshold = next((one for one in THRESHOLDS if used >= one), None)
+    status = "allowed" if threshold is None else "allowed_warning"
     end = str(math.ceil(state.end))
     headers = {
         f"{_PREFIX}status": status,
@@ -47,8 +47,8 @@ def limit_headers(state: BudgetState) -> dict[str, str]:
         f"{_PREFIX}reset": end,
         f"{_PREFIX}overage-reset": end,
     }
-    if passed is not None:
-        headers[f"{_PREFIX}overage-surpassed-threshold"] = f"{passed:g}"
+    if threshold is not None:
+        headers[f"{_PREFIX}overage-surpassed-threshold"] = f"{threshold:g}"
     return headers
 
 

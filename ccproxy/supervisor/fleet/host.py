@@ -29,7 +29,7 @@ from ccproxy.ipc.control_messages import Done, DrainRequest, MessageError, Readi
 from ccproxy.ipc.socket_paths import socket_path
 from ccproxy.supervisor.fleet.crash_responder import CrashResponder
 from ccproxy.supervisor.fleet.health_probe import LIMIT, PERIOD
-from ccproxy.supervisor.fleet.plan import Action, Goal, Port, Sent
+from ccproxy.supervisor.fleet.plan import Action, Goal, Port, StopSignal
 from ccproxy.supervisor.fleet.worker_slot import ABORT_GRACE, DRAIN_GRACE, WorkerSlot
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.processes.child_environment import clean_environment
@@ -151,7 +151,7 @@ class LocalHost:
             case Action.SPAWN:
                 self._spawn(slot)
             case Action.DRAIN:
-                slot.end_requested(Sent.DRAIN, self.now() + slot.drain_seconds + DRAIN_GRACE)
+                slot.end_requested(StopSignal.DRAIN, self.now() + slot.drain_seconds + DRAIN_GRACE)
                 self._begin(self._drain(slot))
             case Action.ABORT:
                 self._abort(slot)
@@ -371,7 +371,7 @@ class LocalHost:
         self.send(record, signal.SIGTERM)
 
     def _abort(self, slot: WorkerSlot) -> None:
-        slot.end_requested(Sent.ABORT, self.now() + ABORT_GRACE)
+        slot.end_requested(StopSignal.ABORT, self.now() + ABORT_GRACE)
         if slot.record is None:
             return
         event = "worker.hung" if slot.is_serving else "worker.late"
@@ -381,7 +381,7 @@ class LocalHost:
         self.send(slot.record, signal.SIGCONT)
 
     def _kill(self, slot: WorkerSlot) -> None:
-        slot.end_requested(Sent.KILL, math.inf)
+        slot.end_requested(StopSignal.KILL, math.inf)
         if slot.record is None:
             return
         pid = slot.record.identity.pid

@@ -89,8 +89,8 @@ class Life(Enum):
     EXITED = "exited"
 
 
-class Sent(Enum):
-    """The strongest request to end that the process was sent."""
+class StopSignal(Enum):
+    """The strongest request to end that the process has got."""
 
     NOTHING = "nothing"
     DRAIN = "drain"
@@ -104,7 +104,7 @@ class WorkerFacts:
 
     port: Port = Port.OURS
     life: Life = Life.NONE
-    sent: Sent = Sent.NOTHING
+    last_signal: StopSignal = StopSignal.NOTHING
     overdue: bool = False
     """The deadline has passed (for readiness, the end of a drain, death after SIGABRT)."""
     misses: int = 0
@@ -125,20 +125,20 @@ class WorkerFacts:
 
 def next_action(goal: Goal, facts: WorkerFacts) -> Action:
     """Decide one step towards *goal*."""
-    match goal, facts.life, facts.sent:
+    match goal, facts.life, facts.last_signal:
         case _, Life.EXITED, _:
             return Action.REAP
         case Goal.RUNNING, Life.NONE, _:
             return _start_action(facts)
         case Goal.STOPPED, Life.NONE, _:
             return Action.NOTHING
-        case _, _, Sent.KILL:
+        case _, _, StopSignal.KILL:
             return Action.NOTHING
-        case _, _, Sent.ABORT:
+        case _, _, StopSignal.ABORT:
             return Action.KILL if facts.overdue else Action.NOTHING
-        case Goal.STOPPED, _, Sent.NOTHING:
+        case Goal.STOPPED, _, StopSignal.NOTHING:
             return Action.KILL if _is_hung(facts) else Action.DRAIN
-        case _, _, Sent.DRAIN:
+        case _, _, StopSignal.DRAIN:
             return Action.KILL if facts.overdue or _is_hung(facts) else Action.NOTHING
         case Goal.RUNNING, Life.UNREADY, _:
             return Action.ABORT if facts.overdue else Action.NOTHING
@@ -155,7 +155,7 @@ def phase_of(goal: Goal, facts: WorkerFacts) -> Phase:
             return Phase.STOPPED
         case Goal.STOPPED, _:
             return Phase.STOPPING
-        case Goal.RUNNING, Life.SERVING if facts.sent is Sent.NOTHING:
+        case Goal.RUNNING, Life.SERVING if facts.last_signal is StopSignal.NOTHING:
             return Phase.DEGRADED if facts.impaired or facts.misses else Phase.READY
         case Goal.RUNNING, Life.SERVING:
             return Phase.DEGRADED

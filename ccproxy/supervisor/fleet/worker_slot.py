@@ -19,7 +19,7 @@ from ccproxy.supervisor.fleet.plan import (
     Life,
     Phase,
     Port,
-    Sent,
+    StopSignal,
     WorkerFacts,
     phase_of,
     restart_delay,
@@ -50,7 +50,7 @@ class _Process:
     state: WorkerState = UNKNOWN
     ready_at: float | None = None
     deadline: float = math.inf
-    sent: Sent = Sent.NOTHING
+    last_signal: StopSignal = StopSignal.NOTHING
     misses: int = 0
     is_silent: bool = False
     """It did not answer the last question of `status`."""
@@ -139,7 +139,7 @@ class WorkerSlot:
         return WorkerFacts(
             port=port,
             life=self._life,
-            sent=process.sent if process else Sent.NOTHING,
+            last_signal=process.last_signal if process else StopSignal.NOTHING,
             overdue=process is not None and now >= process.deadline,
             misses=self.misses,
             impaired=process is not None and (process.is_silent or bool(impairment(process.state))),
@@ -183,9 +183,11 @@ class WorkerSlot:
         if process is None:
             return
         is_sooner = now + drain_seconds + DRAIN_GRACE < process.deadline
-        if process.sent is Sent.NOTHING or (process.sent is Sent.DRAIN and is_sooner):
+        if process.last_signal is StopSignal.NOTHING or (
+            process.last_signal is StopSignal.DRAIN and is_sooner
+        ):
             self.drain_seconds = drain_seconds
-            process.sent = Sent.NOTHING
+            process.last_signal = StopSignal.NOTHING
 
     def retry(self, spec: Spec | None = None) -> None:
         """Start the process at once and forget its failures; *spec* replaces the slot's own."""
@@ -197,7 +199,7 @@ class WorkerSlot:
     def hand_over(self, now: float) -> WorkerSlot:
         """Let the draining process exit, and return the slot of its successor."""
         self.goal = Goal.STOPPED
-        self.end_requested(Sent.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
+        self.end_requested(StopSignal.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
         return WorkerSlot(self.spec, self.index, start_limit=self.start_limit)
 
     # Events of the process.
@@ -211,7 +213,7 @@ class WorkerSlot:
         self._process = _Process(record=record, ready_at=now, state=state or UNKNOWN)
         if self.state.state == "draining":
             self.goal = Goal.STOPPED
-            self.end_requested(Sent.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
+            self.end_requested(StopSignal.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
 
     def became_ready(self, now: float) -> None:
         """The process accepts connections."""
@@ -219,7 +221,7 @@ class WorkerSlot:
         self._failures.message = ""
         if self._process is not None:
             self._process.ready_at = now
-            if self._process.sent is Sent.NOTHING:
+            if self._process.last_signal is StopSignal.NOTHING:
                 self._process.deadline = math.inf
 
     def answered(self, state: WorkerState) -> None:
@@ -245,10 +247,10 @@ class WorkerSlot:
         if self._process is not None:
             self._process.is_silent = is_silent
 
-    def end_requested(self, request: Sent, deadline: float) -> None:
+    def end_requested(self, request: StopSignal, deadline: float) -> None:
         """The process was asked to end; at *deadline* a stronger request follows."""
         if self._process is not None:
-            self._process.sent = request
+            self._process.last_signal = request
             self._process.deadline = deadline
 
     def explained(self, message: str) -> None:
@@ -274,7 +276,10 @@ class WorkerSlot:
         process, self._process = self._process, None
         if process is None or self.goal is Goal.STOPPED:
             return
-        timed_out = process.ready_at is None and process.sent in (Sent.ABORT, Sent.KILL)
+        timed_out = process.ready_at is None and process.last_signal in (
+            StopSignal.ABORT,
+            StopSignal.KILL,
+        )
         self._failures.message = _cause(process, self.start_limit if timed_out else None)
         if process.exit_code == EX_CONFIG:
             self._failures.is_rejected = True

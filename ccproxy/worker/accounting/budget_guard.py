@@ -267,10 +267,10 @@ class BudgetGuard:
             resets_at=datetime.fromtimestamp(end).strftime("%Y-%m-%d %H:%M"),
         )
 
-    def _reserve(self, reservation: Reservation, sign: int) -> None:
+    def _reserve(self, reservation: Reservation, factor: int) -> None:
         for account in reservation.accounts:
             for unit, row in account.rows.items():
-                self._ledger.reserve(row, sign * reservation.estimate[unit])
+                self._ledger.reserve(row, factor * reservation.estimate[unit])
 
     def _estimate(self, unit: str, model: str, size: int) -> int:
         # The ratio is of the prompt alone: a client must not make its answers look cheap.

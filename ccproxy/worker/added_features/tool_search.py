@@ -31,8 +31,8 @@ class ToolSearchRounds:
         loop = self._loop
 
         def feed(data: bytes) -> bool:
-            sent = loop.feed(data)
-            return take(sent) if sent else True
+            events = loop.feed(data)
+            return take(events) if events else True
 
         while True:
             if not await self._round.pump(feed):

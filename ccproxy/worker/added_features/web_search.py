@@ -51,10 +51,10 @@ class RequestedSearch:
 
 def requested_search(request: ClientRequest, exchange: Exchange) -> RequestedSearch | None:
     """Return the search of a converted request; None if the provider's model searches itself."""
-    found = search_tool(exchange.request.tools)
-    if found is None:
+    searching_tool = search_tool(exchange.request.tools)
+    if searching_tool is None:
         return None
-    tool, is_only = found
+    tool, is_only = searching_tool
     target = _target(request, exchange.model)
     query = side_query(exchange.request) if is_only else None
     if target is None and (query is None or exchange.own_search):
@@ -72,14 +72,14 @@ def requested_direct_search(request: ClientRequest, body: bytes) -> RequestedSea
     named = features.search is not None or features.always_own_search
     if not named or SEARCH_TYPE.encode() not in body:
         return None
-    found = search_tool((fields_of(body) or {}).get("tools", Raw(b"[]")))
-    if found is None:
+    searching_tool = search_tool((fields_of(body) or {}).get("tools", Raw(b"[]")))
+    if searching_tool is None:
         return None
     exchange = direct_mode.passthrough(request, body)
     target = _target(request, exchange.model)
     if target is None:
         return None
-    tool, is_only = found
+    tool, is_only = searching_tool
     query = side_query(read_request(body)) if is_only else None
     return RequestedSearch(body=body, tool=tool, target=target, query=query, exchange=exchange)
 

@@ -62,10 +62,10 @@ class Gateway:
 
     def refresh(self, token: str) -> tuple[User, TokenPair] | None:
         """Return new tokens in exchange for a refresh *token*; None if it is not valid."""
-        found = self.sign_ins.refresh(token)
-        if found is None:
+        renewed = self.sign_ins.refresh(token)
+        if renewed is None:
             return None
-        who, pair = found
+        who, pair = renewed
         user = self._current(who)
         if user is None:
             self.sign_ins.close_session(pair.access)
@@ -92,8 +92,8 @@ class Gateway:
 
     def is_form_token(self, nonce: str, value: str) -> bool:
         """Return True if a form was filled in on the page with the cookie *nonce*."""
-        given = value.encode("utf-8", "surrogatepass")
-        return bool(nonce) and hmac.compare_digest(self.form_token(nonce).encode(), given)
+        field = value.encode("utf-8", "surrogatepass")
+        return bool(nonce) and hmac.compare_digest(self.form_token(nonce).encode(), field)
 
     def close(self) -> None:
         """Close the file of sign-ins."""

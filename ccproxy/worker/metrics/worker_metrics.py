@@ -118,8 +118,8 @@ class WorkerMetrics:
         page.counter("ccproxy_redis_errors_total", "Failed calls.", {(): backend.errors})
 
     def _model(self, name: str) -> str:
-        known = self._worker.chooser.tiers().values()
-        return name if name in list(known)[:MAX_MODELS] else OTHER
+        names = self._worker.chooser.tiers().values()
+        return name if name in list(names)[:MAX_MODELS] else OTHER
 
 
 def _status(status: int) -> str:

@@ -41,8 +41,8 @@ def budgets_of(request: ClientRequest) -> list[BudgetState]:
     user = request.user
     if user is None or not user.budgets:
         return []
-    found = request.worker.payers.user_of(payer_of(request)[1])
-    return [] if found is None else found[0].states(user)
+    account = request.worker.payers.user_of(payer_of(request)[1])
+    return [] if account is None else account[0].states(user)
 
 
 def without_limits(

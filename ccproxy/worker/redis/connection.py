@@ -137,12 +137,12 @@ async def _master(address: RedisAddress, sentinel: Sentinel) -> tuple[str, int]:
     try:
         if address.sentinel_password:
             await connection.call("AUTH", address.sentinel_password)
-        found = await connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.master)
+        master = await connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.master)
     finally:
         connection.close()
-    if not found:
+    if not master:
         raise RedisError(f"unknown master {address.master}")
-    return found[0].decode(), int(found[1])
+    return master[0].decode(), int(master[1])
 
 
 async def _open(address: RedisAddress, host: str, port: int) -> RedisConnection:

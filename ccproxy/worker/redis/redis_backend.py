@@ -235,11 +235,11 @@ class RedisBackend:
         life: float = LEASE_SECONDS,
     ) -> None:
         pairs = [part for field in fields.items() for part in field]
-        known = 0 if version < 0 or self._wants_members else len(self.members)
+        member_count = 0 if version < 0 or self._wants_members else len(self.members)
         self._wants_members = False
         arguments = (
             *(len(self._keys), *self._keys, self.process, int(life * 1000), epoch, version),
-            *(new_epoch, known, *pairs),
+            *(new_epoch, member_count, *pairs),
         )
         sent_at = time.monotonic()
         self.calls += 1
@@ -439,10 +439,10 @@ class RedisBackend:
         if not members:
             return
         self.members = tuple(sorted(map(int, members)))
-        gone = self._state.processes() - {*self.members, self.process}
-        if gone and self.is_shared:
-            self._pending.append(_Operation(lambda state: state.without_processes(gone)))
-            self._state.without_processes(gone)
+        departed = self._state.processes() - {*self.members, self.process}
+        if departed and self.is_shared:
+            self._pending.append(_Operation(lambda state: state.without_processes(departed)))
+            self._state.without_processes(departed)
             self._loop.call_soon(self.on_remote_change)
 
     async def _request(

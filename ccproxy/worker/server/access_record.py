@@ -120,7 +120,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     cache_loss: CacheLoss | None = None
     _started: float = msgspec.field(default_factory=time.monotonic)
     _converted: float = 0.0
-    _sent: float = 0.0
+    _sent_at: float = 0.0
     _first_byte: float | None = None
     _ended: float = 0.0
 
@@ -150,7 +150,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         """Record that the request is sent to the provider with *key*."""
         self.key = key
         self.attempts += 1
-        self._sent = time.monotonic()
+        self._sent_at = time.monotonic()
 
     def attempt_failed(self, failure: FailedAttempt) -> None:
         """Record that the provider refused an attempt."""
@@ -193,7 +193,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     @property
     def sent_after(self) -> float | None:
         """Seconds until the last attempt was sent; None if there was none."""
-        return self._sent - self._started if self._sent else None
+        return self._sent_at - self._started if self._sent_at else None
 
     @property
     def first_byte_after(self) -> float | None:

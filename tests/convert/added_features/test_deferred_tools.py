@@ -95,13 +95,13 @@ def test_enough_deferred_tools_keep_mcp_tools():
 @pytest.mark.parametrize("forced", ["own_19", "mcp__server__tool_0"])
 def test_a_forced_tool_is_sent(forced):
     made = plan([*own(20), *mcp(1)], 8, tool_choice={"type": "tool", "name": forced})
-    assert forced in names(made.sent)
+    assert forced in names(made.initial)
     assert len(made.tools(["own_7", "own_8", "own_9"])) <= 8
 
 
 @pytest.mark.parametrize("choice", [{"type": "auto"}, {"type": "tool", "name": 5}, "auto"])
 def test_other_choices_force_nothing(choice):
-    assert len(plan(own(20), 8, tool_choice=choice).sent) == 5
+    assert len(plan(own(20), 8, tool_choice=choice).initial) == 5
 
 
 def test_a_free_name_for_the_search():

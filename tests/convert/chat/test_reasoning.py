@@ -638,3 +638,18 @@ def test_thought_signatures(blocks, expected):
 
 def test_no_thought_signatures_for_others():
     assert "extra_content" not in said(use("t"), to=target())["tool_calls"][0]
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        pytest.param(
+            "m", {"reasoning_opaque": "SEALED", "reasoning_text": "plan"}, id="the same model"
+        ),
+        pytest.param("other", {}, id="another model"),
+    ],
+)
+def test_copilots_opaque_reasoning_goes_back_to_its_model(model, fields):
+    block = signed("plan", model=model, reasoning_opaque="SEALED")
+    message = said(block, text("ok"), to=target())
+    assert {key: value for key, value in message.items() if "reasoning" in key} == fields

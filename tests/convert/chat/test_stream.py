@@ -845,3 +845,154 @@ def test_any_answer_keeps_the_grammar_or_is_an_error(chunks, done, stops):
     except Problem as problem:
         events.append({"type": "error", "error": {"message": problem.message}})
     assert check(events) == []
+
+
+# Models that write calls into the text (DeepSeek), or repeat their reasoning (MiniMax).
+
+CALL_IN_TEXT = (
+    '<｜DSML｜tool_calls><｜DSML｜invoke name="Read">'
+    '<｜DSML｜parameter name="path" string="true">a</｜DSML｜parameter></｜DSML｜invoke>'
+    "</｜DSML｜tool_calls>"
+)
+
+
+def test_a_call_in_the_text_is_a_tool_call():
+    message = assemble(
+        play([say("I look. "), say(CALL_IN_TEXT), end()], quirks={"text_calls": True})
+    )
+    words, use = message["content"]
+    assert words == {"type": "text", "text": "I look. "}
+    assert (use["name"], use["input"]) == ("Read", {"path": "a"})
+    assert message["stop_reason"] == "tool_use"
+
+
+def test_text_that_only_resembles_a_call_is_text():
+    message = assemble(play([say("a <｜DSM"), end()], quirks={"text_calls": True}))
+    assert message["content"] == [{"type": "text", "text": "a <｜DSM"}]
+
+
+def detail(text, **more):
+    return {"type": "reasoning.text", "text": text, "index": 0, **more}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "thinking", "text"),
+    [
+        pytest.param(
+            [
+                say("A", reasoning_details=[detail("He")]),
+                say("AB", reasoning_details=[detail("Hello")]),
+            ],
+            "Hello",
+            "AB",
+            id="growing snapshots",
+        ),
+        pytest.param(
+            [say("A", reasoning_details=[detail("He")]), say("B", reasoning_details=[detail("y")])],
+            "Hey",
+            "AB",
+            id="pieces",
+        ),
+        pytest.param(
+            [
+                say(
+                    "A",
+                    reasoning_details=[{"type": "reasoning.encrypted", "data": "x"}, detail("")],
+                )
+            ],
+            "",
+            "A",
+            id="details without text",
+        ),
+        pytest.param(
+            [say(reasoning_content="He"), say("A", reasoning_content="Hello")],
+            "Hello",
+            "A",
+            id="snapshots of a field",
+        ),
+    ],
+)
+def test_snapshots_become_pieces(chunks, thinking, text):
+    content = assemble(play([*chunks, end()], quirks={"reasoning_split": True}))["content"]
+    assert "".join(block.get("thinking", "") for block in content) == thinking
+    assert "".join(block.get("text", "") for block in content) == text
+
+
+@pytest.mark.parametrize(
+    ("chunks", "thinking"),
+    [
+        pytest.param(
+            [say("<think>one two</think>"), say(reasoning_content="one "), say("Hi")],
+            "one two",
+            id="a copy of the tagged reasoning is left out",
+        ),
+        pytest.param(
+            [say("<think>one"), say(reasoning_content="one"), say(" two</think>Hi")],
+            "one two",
+            id="also while the tag is open",
+        ),
+        pytest.param(
+            [say("<think>one</think>H"), say(reasoning_content="other"), say("Hi")],
+            "oneother",
+            id="other reasoning is kept",
+        ),
+    ],
+)
+def test_reasoning_in_tags_and_in_a_field(chunks, thinking):
+    content = assemble(play([*chunks, end()], quirks={"think_tags": True}))["content"]
+    assert "".join(block.get("thinking", "") for block in content) == thinking
+    assert content[-1]["text"] == "Hi"
+
+
+def test_a_refusal_may_be_a_content_part():
+    parts = [{"type": "refusal", "refusal": "No."}]
+    assert script([say(parts), end()]) == ["0 text", "0 + No.", "0 .", "end_turn"]
+
+
+def test_only_one_call_where_the_client_allows_one():
+    chunks = [call("{}", index=0, id="a", name="A"), call("{}", index=1, id="b", name="B"), end()]
+    content = assemble(play(chunks, single_call=True))["content"]
+    assert [block["name"] for block in content] == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("second", "calls"),
+    [
+        pytest.param('{"x":1}', 1, id="repeated"),
+        pytest.param('{"x":2}', 2, id="with other arguments"),
+    ],
+)
+def test_a_call_with_the_id_and_name_of_another(second, calls):
+    chunks = [
+        call('{"x":1}', index=0, id="a", name="A"),
+        call(second[:3], index=1, id="a", name="A"),
+        call(second[3:], index=1),
+        end(),
+    ]
+    assert len(assemble(play(chunks))["content"]) == calls
+
+
+@pytest.mark.parametrize(
+    ("opening", "settings", "is_steady"),
+    [
+        pytest.param([say("a")], {}, True, id="text"),
+        pytest.param([say(reasoning_content="a")], {}, True, id="thinking"),
+        pytest.param([say("a"), end()], {}, False, id="after the finish_reason"),
+        pytest.param([say("a")], {"stop_sequences": ("x",)}, False, id="text with stop sequences"),
+        pytest.param([say("a")], {"quirks": {"text_calls": True}}, False, id="text with calls"),
+        pytest.param(
+            [say(reasoning_content="a")], {"omit_thinking": True}, False, id="omitted thinking"
+        ),
+        pytest.param(
+            [say("<think>a")], {"quirks": {"think_tags": True}}, False, id="thinking in tags"
+        ),
+        pytest.param(
+            [say("a")], {"quirks": {"reasoning_split": True}}, False, id="possible snapshots"
+        ),
+    ],
+)
+def test_a_block_is_steady_if_its_deltas_change_nothing_else(opening, settings, is_steady):
+    machine = ChatToMessageStream(context(**settings))
+    for chunk in opening:
+        machine.feed(parsed(chunk))
+    assert (machine.steady_block is not None) is is_steady

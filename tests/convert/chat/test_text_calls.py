@@ -82,3 +82,8 @@ def test_hostile_text_takes_linear_time(text: str) -> None:
     filtered = TextCalls()
     for start in range(0, len(text), 100):
         filtered.feed(text[start : start + 100])
+
+
+def test_markup_without_a_call_is_an_error() -> None:
+    with pytest.raises(BadAnswer, match="cannot be parsed"):
+        split("<｜DSML｜tool_calls>Read a</｜DSML｜tool_calls>", 1000)

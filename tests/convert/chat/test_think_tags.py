@@ -38,6 +38,7 @@ CASES = [
     pytest.param("<THINK>x", ("", "<THINK>x"), id="capitals are another tag"),
     pytest.param("  <th", ("", "  <th"), id="an opening tag that is cut"),
     pytest.param("  ", ("", "  "), id="white space only"),
+    pytest.param("\n</think>answer", ("", "answer"), id="white space before a closing tag"),
     pytest.param("", ("", ""), id="nothing"),
 ]
 
@@ -74,3 +75,10 @@ def test_flushing_decides_a_start():
     assert tags.flush() == [("text", "<thi")]
     assert tags.is_decided
     assert tags.flush() == []
+
+
+def test_a_whole_text_may_lack_the_opening_tag():
+    assert ThinkTags().feed("plan</think>answer", is_whole=True) == [
+        ("thinking", "plan"),
+        ("text", "answer"),
+    ]

@@ -383,3 +383,42 @@ def test_a_closed_call_takes_nothing():
     assert call.arguments == "{}"
     with pytest.raises(Problem, match="had ended"):
         call.add("more")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "is_complete"),
+    [
+        pytest.param(['"' + "x" * 80 + '"'], False, id="a long text is not parsed again and again"),
+        pytest.param(["{\\}", "}"], False, id="a backslash outside of a string"),
+        pytest.param(['{"a":"\\"', '"}'], True, id="an escape that is cut"),
+        pytest.param(["1"], True, id="a number"),
+    ],
+)
+def test_the_end_of_arguments(pieces, is_complete):
+    one = ToolCall()
+    for each in pieces:
+        one.add(each)
+        one.is_complete  # noqa: B018 - scans what is there
+    assert one.is_complete is is_complete
+
+
+def test_an_empty_object_is_replaced_by_the_real_arguments():
+    pieces = [
+        piece("{}", index=0, id="a", name="R"),
+        piece('{"x":1}', index=0, id="a", name="R"),
+    ]
+    assert collect(pieces) == [("a", "R", '{"x":1}')]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "members"),
+    [
+        pytest.param('{"a": 1, "b": "x', {"a": 1}, id="a text"),
+        pytest.param('{"a": "x, \\" {", "b', {"a": 'x, " {'}, id="signs within a text"),
+        pytest.param('{"a": {"x": [1, 2]}, "b": [1, ', {"a": {"x": [1, 2]}}, id="nested"),
+        pytest.param('{"a": [1, 2', {}, id="no member is whole"),
+        pytest.param('{"a" 1, "b', {}, id="broken"),
+    ],
+)
+def test_complete_members_of_cut_arguments_are_kept(arguments, members):
+    assert to_input(arguments, is_cut=True) == members

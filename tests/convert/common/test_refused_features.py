@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -207,3 +208,18 @@ def test_the_same_refusal_is_learned_once():
     assert not learned.add("chat", "m", ["images"])
     assert learned.set_api("m", "responses")
     assert not learned.set_api("m", "responses")
+
+
+def test_a_model_whose_refusal_taught_nothing_is_not_exported():
+    learned = LearnedRefusals()
+    assert not learned.add("chat", "m", [])
+    assert learned.export()["features"] == {}
+
+
+def test_fields_are_removed_in_chat_only():
+    """Their paths differ in the Responses API, which learns them itself."""
+    learned = LearnedRefusals()
+    learned.add("chat", "m", ["user", "images"])
+    learned.add("responses", "m", ["user", "images"])
+    assert adapted(target(), learned).quirks.refused_fields == ("user",)
+    assert adapted(replace(target(), api="responses"), learned).quirks.refused_fields == ()

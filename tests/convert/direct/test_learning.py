@@ -227,3 +227,10 @@ def test_the_role_lesson_is_exported():
 @pytest.mark.parametrize("text", ["a." * 100_000, "a.-" * 100_000, "a-" * 100_000 + ": unknown"])
 def test_a_hostile_refusal_is_read_in_linear_time(text):
     assert Lessons().learn(refused(f"unknown {text}"), encoded(**FIELDS), "m") is None
+
+
+def test_messages_that_cannot_be_read_are_left_alone():
+    learned = LearnedRefusals()
+    learned.add("messages", "m", ["system_messages"])
+    body = b'{"messages":[{"role":"user"},{"role":3}]}'
+    assert Lessons(learned).apply(body, "m") == body

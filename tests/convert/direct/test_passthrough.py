@@ -250,3 +250,9 @@ def test_an_event_of_four_mebibytes_is_no_trouble():
     request = passthrough()
     written = b"".join(request.feed(big[at : at + 4096]) for at in range(0, len(big), 4096))
     assert written == big
+
+
+def test_the_conversation_is_read_from_the_request():
+    outline = passthrough(prompt("Hi")).conversation()
+    assert outline is not None
+    assert [turn.role for turn in outline.messages] == ["user"]

@@ -513,9 +513,9 @@ def test_a_result_of_several_texts_is_one_text():
     assert isinstance(matches[-1]["output"], str)
 
 
-def test_a_large_set_of_tools_is_converted_anew_with_the_same_result():
+def test_a_large_set_of_tools_is_converted_again_with_the_same_result():
     tools = [
-        tool(f"t{number}", {"type": "object", "description": "x" * 9000}) for number in range(99)
+        tool(f"t{number}", {"type": "object", "description": "x" * 9000}) for number in range(120)
     ]
     assert ask(user("Hi"), tools=tools) == ask(user("Hi"), tools=tools)
 

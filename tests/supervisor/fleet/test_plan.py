@@ -14,7 +14,7 @@ from ccproxy.supervisor.fleet.plan import (
     Life,
     Phase,
     Port,
-    Sent,
+    StopSignal,
     WorkerFacts,
     next_action,
     phase_of,
@@ -24,7 +24,7 @@ from ccproxy.supervisor.fleet.plan import (
 RUN, STOP = Goal.RUNNING, Goal.STOPPED
 NO, UNREADY, SERVING, EXITED = Life.NONE, Life.UNREADY, Life.SERVING, Life.EXITED
 OURS, FREE, HELD, FOREIGN, REFUSED = Port.OURS, Port.FREE, Port.HELD, Port.FOREIGN, Port.REFUSED
-DRAINED, ABORTED, KILLED = Sent.DRAIN, Sent.ABORT, Sent.KILL
+DRAINED, ABORTED, KILLED = StopSignal.DRAIN, StopSignal.ABORT, StopSignal.KILL
 
 # fmt: off
 TABLE = [
@@ -45,7 +45,7 @@ TABLE = [
     ("another program took the port after a crash",   RUN,  NO,      FOREIGN, {"failures": 1},                         Phase.FOREIGN,    Action.NOTHING),
     # Crashes.
     ("an exited worker is reaped",                    RUN,  EXITED,  OURS,    {},                                      Phase.STARTING,   Action.REAP),
-    ("a killed worker is reaped",                     RUN,  EXITED,  OURS,    {"sent": KILLED},                        Phase.STARTING,   Action.REAP),
+    ("a killed worker is reaped",                     RUN,  EXITED,  OURS,    {"last_signal": KILLED},                 Phase.STARTING,   Action.REAP),
     ("a crashed worker waits",                        RUN,  NO,      OURS,    {"failures": 1, "may_retry": False},     Phase.STARTING,   Action.NOTHING),
     ("then it is started again",                      RUN,  NO,      OURS,    {"failures": 1},                         Phase.STARTING,   Action.SPAWN),
     ("four crashes are no loop",                      RUN,  NO,      OURS,    {"failures": 4, "may_retry": False},     Phase.STARTING,   Action.NOTHING),
@@ -61,27 +61,27 @@ TABLE = [
     ("one missed probe is degraded",                  RUN,  SERVING, OURS,    {"misses": 1},                           Phase.DEGRADED,   Action.NOTHING),
     ("two are degraded",                              RUN,  SERVING, OURS,    {"misses": 2},                           Phase.DEGRADED,   Action.NOTHING),
     ("three make it hung: it is aborted",             RUN,  SERVING, OURS,    {"misses": 3},                           Phase.DEGRADED,   Action.ABORT),
-    ("it may write its stack",                        RUN,  SERVING, OURS,    {"misses": 3, "sent": ABORTED},          Phase.DEGRADED,   Action.NOTHING),
-    ("then it is killed",                            RUN,  SERVING, OURS,    {"misses": 3, "sent": ABORTED,
+    ("it may write its stack",                        RUN,  SERVING, OURS,    {"misses": 3, "last_signal": ABORTED},   Phase.DEGRADED,   Action.NOTHING),
+    ("then it is killed",                            RUN,  SERVING, OURS,    {"misses": 3, "last_signal": ABORTED,
                                                                               "overdue": True},                         Phase.DEGRADED,   Action.KILL),
-    ("only once",                                         RUN,  SERVING, OURS,    {"misses": 3, "sent": KILLED,
+    ("only once",                                         RUN,  SERVING, OURS,    {"misses": 3, "last_signal": KILLED,
                                                                               "overdue": True},                          Phase.DEGRADED,   Action.NOTHING),
     # A drain that was not requested.
     ("a draining worker is replaced",                 RUN,  SERVING, OURS,    {"draining": True},                      Phase.READY,      Action.REPLACE),
-    ("one that drains as requested is not",           STOP, SERVING, OURS,    {"draining": True, "sent": DRAINED},     Phase.STOPPING,   Action.NOTHING),
+    ("one that drains as requested is not",           STOP, SERVING, OURS,    {"draining": True, "last_signal": DRAINED},     Phase.STOPPING,   Action.NOTHING),
     # Stopping.
     ("without a process it is stopped",               STOP, NO,      OURS,    {},                                      Phase.STOPPED,    Action.NOTHING),
     ("also with the port of another program",         STOP, NO,      FOREIGN, {},                                      Phase.STOPPED,    Action.NOTHING),
     ("also after crashes",                            STOP, NO,      OURS,    {"failures": 7},                         Phase.STOPPED,    Action.NOTHING),
     ("a serving worker is drained",                   STOP, SERVING, OURS,    {},                                      Phase.STOPPING,   Action.DRAIN),
     ("one that is not ready is drained",              STOP, UNREADY, OURS,    {},                                      Phase.STOPPING,   Action.DRAIN),
-    ("a drain takes its time",                        STOP, SERVING, OURS,    {"sent": DRAINED},                       Phase.STOPPING,   Action.NOTHING),
-    ("an overdue drain is killed",                    STOP, SERVING, OURS,    {"sent": DRAINED, "overdue": True},      Phase.STOPPING,   Action.KILL),
-    ("killed once is enough",                         STOP, SERVING, OURS,    {"sent": KILLED, "overdue": True},       Phase.STOPPING,   Action.NOTHING),
+    ("a drain takes its time",                        STOP, SERVING, OURS,    {"last_signal": DRAINED},                Phase.STOPPING,   Action.NOTHING),
+    ("an overdue drain is killed",                    STOP, SERVING, OURS,    {"last_signal": DRAINED, "overdue": True},      Phase.STOPPING,   Action.KILL),
+    ("killed once is enough",                         STOP, SERVING, OURS,    {"last_signal": KILLED, "overdue": True},       Phase.STOPPING,   Action.NOTHING),
     ("a hung worker is not drained",                  STOP, SERVING, OURS,    {"misses": 3},                           Phase.STOPPING,   Action.KILL),
-    ("one that hangs in its drain is killed",         STOP, SERVING, OURS,    {"misses": 3, "sent": DRAINED},          Phase.STOPPING,   Action.KILL),
-    ("one that writes its stack may finish",          STOP, SERVING, OURS,    {"misses": 3, "sent": ABORTED},          Phase.STOPPING,   Action.NOTHING),
-    ("a stopped worker is reaped",                    STOP, EXITED,  OURS,    {"sent": DRAINED},                       Phase.STOPPING,   Action.REAP),
+    ("one that hangs in its drain is killed",         STOP, SERVING, OURS,    {"misses": 3, "last_signal": DRAINED},   Phase.STOPPING,   Action.KILL),
+    ("one that writes its stack may finish",          STOP, SERVING, OURS,    {"misses": 3, "last_signal": ABORTED},   Phase.STOPPING,   Action.NOTHING),
+    ("a stopped worker is reaped",                    STOP, EXITED,  OURS,    {"last_signal": DRAINED},                Phase.STOPPING,   Action.REAP),
 ]
 # fmt: on
 
@@ -96,9 +96,9 @@ def test_phase_and_action(goal, life, port, more, phase, action):
 
 
 EVERYTHING = [
-    (goal, WorkerFacts(port=port, life=life, sent=sent, misses=misses, **dict(zip(names, flags, strict=True))))
+    (goal, WorkerFacts(port=port, life=life, last_signal=sent, misses=misses, **dict(zip(names, flags, strict=True))))
     for names in [("overdue", "rejected", "may_retry", "timed_out", "draining")]
-    for goal, port, life, sent, misses in itertools.product(Goal, Port, Life, Sent, (0, 3))
+    for goal, port, life, sent, misses in itertools.product(Goal, Port, Life, StopSignal, (0, 3))
     for flags in itertools.product((False, True), repeat=5)
 ]  # fmt: skip
 
@@ -121,7 +121,9 @@ def test_only_a_running_process_is_signalled():
 
 
 def test_a_killed_process_is_not_signalled_again():
-    request = {next_action(goal, facts) for goal, facts in EVERYTHING if facts.sent is KILLED}
+    request = {
+        next_action(goal, facts) for goal, facts in EVERYTHING if facts.last_signal is KILLED
+    }
     assert request.isdisjoint({Action.DRAIN, Action.ABORT, Action.KILL})
 
 

@@ -10,7 +10,7 @@ import pytest
 from ccproxy.errors import ConfigError, Mistake
 from ccproxy.ipc.control_messages import KeyCounts, WorkerState
 from ccproxy.supervisor.fleet.converge import settle, step
-from ccproxy.supervisor.fleet.plan import Action, Goal, Phase, Port, Sent
+from ccproxy.supervisor.fleet.plan import Action, Goal, Phase, Port, StopSignal
 from ccproxy.supervisor.fleet.worker_slot import ABORT_GRACE, DRAIN_GRACE, START_LIMIT, WorkerSlot
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.state.records import Spec, WorkerRecord
@@ -62,11 +62,11 @@ class ScriptedHost:
             case Action.SPAWN:
                 slot.could_not_spawn(self.clock, jitter=0.0, message="no more processes")
             case Action.DRAIN:
-                slot.end_requested(Sent.DRAIN, self.clock + slot.drain_seconds + DRAIN_GRACE)
+                slot.end_requested(StopSignal.DRAIN, self.clock + slot.drain_seconds + DRAIN_GRACE)
             case Action.ABORT:
-                slot.end_requested(Sent.ABORT, self.clock + ABORT_GRACE)
+                slot.end_requested(StopSignal.ABORT, self.clock + ABORT_GRACE)
             case Action.KILL:
-                slot.end_requested(Sent.KILL, math.inf)
+                slot.end_requested(StopSignal.KILL, math.inf)
             case Action.REAP:
                 slot.reap(self.clock, jitter=0.0)
 

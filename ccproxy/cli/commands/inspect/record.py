@@ -97,10 +97,10 @@ def recording_of(fleet: Fleet, recording_id: str) -> Recording:
     from ccproxy.store.recordings import find_recording
 
     try:
-        found = find_recording(fleet.state, recording_id)
+        recording = find_recording(fleet.state, recording_id)
     except (OSError, ValueError) as error:
         raise CcproxyError(f"the recording {recording_id} cannot be read: {error}") from error
-    if found is None:
+    if recording is None:
         fix = "list the recordings: ccproxy record LABEL"
         raise CcproxyError(f"there is no recording {printable(recording_id)}\n  fix: {fix}")
-    return found
+    return recording

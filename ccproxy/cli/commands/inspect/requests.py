@@ -97,8 +97,8 @@ def requests(
     tokens and cost. The workers keep the last 1,000 requests each, until they restart.
     """
     fleet = open_fleet(options)
-    ids = [word for word in words if _ID.fullmatch(word) and fleet.entry(word) is None]
-    names = [word for word in words if word not in ids]
+    ids = [each for each in words if _ID.fullmatch(each) and fleet.entry(each) is None]
+    names = [each for each in words if each not in ids]
     if len(ids) > 1:
         raise UsageError(f"one ID at a time, got {' '.join(ids)}")
     choice = _Choice(

@@ -125,8 +125,8 @@ def _text_for(program: str, session: Session, label: str, *, reveal: bool) -> st
 
     if program == "jetbrains":
         return f"ccproxy run {shlex.quote(label)} -- claude"
-    shown = session if reveal else masked(session)
-    document = vscode_settings(shown, {}) if program == "vscode" else desktop_profile(shown)
+    variables = session if reveal else masked(session)
+    document = vscode_settings(variables, {}) if program == "vscode" else desktop_profile(variables)
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 

@@ -95,16 +95,16 @@ def _change(path: Path, action: str, name: str, *, role: str, email: str) -> str
     """Write the change to *path*; return the new token, empty if there is none."""
     from ccproxy.config.team.users import TOKEN_PREFIX, hash_token, read_users
 
-    known = read_users(path).by_name if path.exists() else {}
+    users = read_users(path).by_name if path.exists() else {}
     text = read_regular(path) if path.exists() else _HEADER
     token = "" if action == "revoke" else TOKEN_PREFIX + secrets.token_urlsafe(32)
     hashes = [hash_token(token)] if token else []
     tokens = json.dumps(hashes)
     if action == "add":
-        if name in known:
+        if name in users:
             raise UsageError(f'"{name}" exists already\n  fix: ccproxy users renew {name}')
         text = text.rstrip("\n") + "\n\n" + _block(name, role, email, tokens)
-    elif name not in known:
+    elif name not in users:
         raise UsageError(f'{short_path(path)} has no user "{name}"\n  fix: ccproxy users')
     else:
         text = _with_tokens(text, name, tokens)

@@ -28,8 +28,8 @@ async def managed_settings(request: ClientRequest) -> web.Response:
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     checksum = "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     headers = {"ETag": f'"{checksum}"', "Cache-Control": "no-cache"}
-    sent = [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]
-    if f'"{checksum}"' in sent:
+    tags = [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]
+    if f'"{checksum}"' in tags:
         return web.Response(status=304, headers=headers)
     body = {"uuid": f"ccproxy-{user.role or user.name}", "checksum": checksum}
     response = json_response({**body, "settings": settings})

@@ -63,14 +63,14 @@ async def device_authorization(request: ClientRequest) -> web.Response:
         text = "too many sign-ins were begun: wait ten minutes"
         return _error("slow_down", text, status=429)
     half = len(user_code) // 2
-    shown = f"{user_code[:half]}-{user_code[half:]}"
+    displayed_code = f"{user_code[:half]}-{user_code[half:]}"
     gateway.log.info("sign_in.begun", address=address)
     return _answer(
         {
             "device_code": device_code,
-            "user_code": shown,
+            "user_code": displayed_code,
             "verification_uri": f"{origin}/device",
-            "verification_uri_complete": f"{origin}/device?user_code={shown}",
+            "verification_uri_complete": f"{origin}/device?user_code={displayed_code}",
             "expires_in": DEVICE_SECONDS,
             "interval": POLL_SECONDS,
         }
