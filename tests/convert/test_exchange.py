@@ -340,3 +340,10 @@ def test_a_model_of_another_api_is_converted_for_that_one():
     assert request.revise(unknown)
     assert "max_output_tokens" not in json.loads(request.body)
     assert not request.revise(unknown)
+
+
+def test_tools_that_will_be_deferred_do_not_exceed_the_window():
+    tools = [{"name": f"t{n}", "description": "x " * 2000, "input_schema": {}} for n in range(4)]
+    with pytest.raises(Problem, match="too long"):
+        exchange(prompt(tools=tools), window=1000)
+    assert exchange(prompt(tools=tools), window=1000, quirks=Quirks(max_tools=2)).defers_tools

@@ -478,3 +478,13 @@ def test_arbitrary_answers_are_messages_or_problems(message, usage):
         return
     assert result["type"] == "message"
     json.dumps(result)
+
+
+def test_blocks_that_come_whole_are_kept_by_the_fold():
+    block = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    events = [
+        {"type": "message_start", "message": {"usage": {}}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    assert fold(events)["content"] == [block]

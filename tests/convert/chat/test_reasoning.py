@@ -653,3 +653,15 @@ def test_copilots_opaque_reasoning_goes_back_to_its_model(model, fields):
     block = signed("plan", model=model, reasoning_opaque="SEALED")
     message = said(block, text("ok"), to=target())
     assert {key: value for key, value in message.items() if "reasoning" in key} == fields
+
+
+@pytest.mark.parametrize(
+    ("thinking_form", "effort", "fields"),
+    [
+        pytest.param(ADAPTIVE, "max", {"reasoning_effort": "xhigh"}, id="the client's"),
+        pytest.param(ADAPTIVE, None, {}, id="none"),
+        pytest.param(OFF, "max", {}, id="without thinking"),
+    ],
+)
+def test_an_effort_only_if_the_client_names_one(thinking_form, effort, fields):
+    assert asked_for(thinking_form, effort, reasoning="explicit_effort", efforts=GPT) == fields

@@ -399,3 +399,8 @@ def test_the_cache_key_is_that_of_the_session():
     assert len(one) <= 64
     assert "s1" not in one
     assert "prompt_cache_key" not in ask(metadata={"user_id": "x"}).body
+
+
+def test_a_refused_field_that_is_absent_is_not_reported():
+    converted = ask(user("Hi"), to=target(refused_fields=("user", "stop"))).converted
+    assert converted.dropped == ()

@@ -996,3 +996,18 @@ def test_a_block_is_steady_if_its_deltas_change_nothing_else(opening, settings, 
     for chunk in opening:
         machine.feed(parsed(chunk))
     assert (machine.steady_block is not None) is is_steady
+
+
+def test_thinking_blocks_are_read_like_details():
+    """LiteLLM sends Anthropic's own blocks."""
+    chunks = [say(thinking_blocks=[{"type": "thinking", "thinking": "Hm"}]), say("Yes"), end()]
+    assert [block["type"] for block in assemble(play(chunks))["content"]] == ["thinking", "text"]
+
+
+def test_opaque_reasoning_is_carried_in_a_signature():
+    (block, _) = assemble(
+        play([say(reasoning_text="Hm", reasoning_opaque="SEALED"), say("Yes"), end()])
+    )["content"]
+    origin = SIGNER.open(block["signature"])
+    assert origin is not None
+    assert origin.carried == {"reasoning_opaque": "SEALED"}

@@ -294,6 +294,12 @@ def test_kimi(settings, becomes):
         pytest.param({"$ref": "#"}, {}, id="a reference to the root"),
         pytest.param({"$ref": "#/$defs/p~1q"}, {"$ref": "#/$defs/p~1q"}, id="a good reference"),
         pytest.param(
+            {"$ref": "#/$defs/list/anyOf/0"},
+            {"$ref": "#/$defs/list/anyOf/0"},
+            id="a reference into a list",
+        ),
+        pytest.param({"$ref": "#/$defs/list/anyOf/1"}, {}, id="a reference past the end of a list"),
+        pytest.param(
             {"type": "array", "items": {"$ref": "other.json"}},
             {"type": "array", "items": {}},
             id="a nested reference",
@@ -301,7 +307,8 @@ def test_kimi(settings, becomes):
     ],
 )
 def test_grammar(schema, becomes):
-    whole = {"type": "object", "properties": {"x": schema}, "$defs": {"p/q": TEXT}}
+    definitions = {"p/q": TEXT, "list": {"anyOf": [TEXT]}}
+    whole = {"type": "object", "properties": {"x": schema}, "$defs": definitions}
     assert to_parameters(whole, "grammar")["properties"]["x"] == becomes
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from ccproxy.convert.responses.learning import Refusals
 from ccproxy.convert.responses.request import to_responses
@@ -82,6 +84,12 @@ def test_reasoning_goes_back_exactly_and_in_its_place(streamed):
 )
 def test_reasoning_never_goes_to_another(change):
     assert sent_back(answer(ANSWER), to=target(**change)) == [REMARK, CALL]
+
+
+def test_only_messages_have_a_phase():
+    quirks = structs.replace(target().quirks, message_phase=True)
+    items = sent_back(answer(ANSWER), to=replace(target(), quirks=quirks))
+    assert [item.get("phase") for item in items] == [None, "commentary", None, None]
 
 
 def test_reasoning_returns_after_a_detour():
