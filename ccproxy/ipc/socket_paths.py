@@ -2,14 +2,17 @@
 The paths of the control sockets of supervisor and workers.
 
 A socket is in the fleet's `state/` folder, or in the user's runtime folder if that path is too long
-or the file system has no sockets.
+or the file system has no sockets. The status line imports this module every few seconds, so it
+imports neither pathlib nor, unless needed, hashlib.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_PATH = 100
 """Bytes; systems allow 104 to 108 in the address of a unix socket."""
@@ -23,21 +26,38 @@ def socket_path(home: Path, name: str = "supervisor") -> Path:
 
 def runtime_path(home: Path, name: str) -> Path:
     """Return a path for *name* outside *home*: short, and on a file system that has sockets."""
-    mark = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    return _runtime_folder() / f"{mark}-{name}"
+    return type(home)(_runtime_folder(), f"{_mark(home)}-{name}")
 
 
-def worker_sockets(home: Path) -> list[Path]:
-    """Return the control sockets of workers that exist as files."""
-    sockets: set[Path] = set()
-    for path in {socket_path(home), runtime_path(home, "supervisor.sock")}:
-        pattern = path.name.replace("supervisor", "*")
-        sockets |= set(path.parent.glob(pattern)) - {path}
+def worker_sockets(home: str | Path) -> list[str]:
+    """Return the paths of the control sockets of workers that exist as files."""
+    sockets = _sockets(f"{os.fspath(home)}/state", "")
+    folder = _runtime_folder()
+    if os.path.isdir(folder):  # noqa: PTH112 - without pathlib
+        sockets |= _sockets(folder, f"{_mark(home)}-")
     return sorted(sockets)
 
 
-def _runtime_folder() -> Path:
+def _sockets(folder: str, prefix: str) -> set[str]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - without pathlib
+    except OSError:
+        return set()
+    return {
+        f"{folder}/{name}"
+        for name in names
+        if name.startswith(prefix) and name.endswith(".sock") and name != f"{prefix}supervisor.sock"
+    }
+
+
+def _mark(home: str | Path) -> str:
+    import hashlib  # slow to import
+
+    return hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+
+
+def _runtime_folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/") and Path(runtime).is_dir():
-        return Path(runtime) / "ccproxy"
-    return Path(f"/tmp/ccproxy-{os.getuid()}")  # noqa: S108 - checked by prepare_folder
+    if runtime.startswith("/") and os.path.isdir(runtime):  # noqa: PTH112 - without pathlib
+        return f"{runtime}/ccproxy"
+    return f"/tmp/ccproxy-{os.getuid()}"  # noqa: S108 - checked by prepare_folder

@@ -11,10 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ccproxy.ipc.control_messages import ClientSessionRequest
+from ccproxy.statusline.entry_state import request_line
 from ccproxy.statusline.line_text import ClientFacts, no_answer_line, session_lines, status_line
 from ccproxy.statusline.session_view import view_session
 
@@ -42,12 +41,12 @@ def output(arguments: Sequence[str], data: bytes, environ: Mapping[str, str]) ->
     wrapped = _WrappedCommand(options.get("--wrap", ""), data)
     facts = _facts(data)
     label = options.get("--label", "") or environ.get("CCPROXY_ACTIVE", "")
-    request = ClientSessionRequest(id=facts.session_id, model=facts.model)
+    request = request_line(facts.session_id, facts.model)
     home = options.get("--home")
     view = None
     if home is not None:
         port = _port(environ.get("ANTHROPIC_BASE_URL", ""))
-        view = view_session(Path(home), request, label=label, port=port)
+        view = view_session(home, request, label=label, port=port)
     columns = _columns(environ)
     if view is None:
         lines = [no_answer_line(label, columns=columns)] if label else []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ccproxy.statusline.session_view import SessionView
 from ccproxy.text import format_dollars, format_duration, format_tokens, printable
@@ -27,8 +27,7 @@ _EXPECTED = ("named", "big", "middle", "small")
 """Reasons of a route that the user chose."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientFacts:
+class ClientFacts(NamedTuple):
     """What Claude Code passes to its status line."""
 
     session_id: str = ""

@@ -13,31 +13,23 @@ import select
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import NamedTuple
 
-from ccproxy.ipc.control_messages import (
-    ClientSessionRequest,
-    ClientSessionState,
-    MessageError,
-    decode,
-    encode,
-)
 from ccproxy.ipc.socket_paths import worker_sockets
+from ccproxy.statusline.entry_state import EntryState, read_entry
 
 DEADLINE_SECONDS = 0.25
 MAX_REPLY = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionView:
+class SessionView(NamedTuple):
     """A session, merged over the processes of its entry and the other entries."""
 
-    own: ClientSessionState
-    others: tuple[ClientSessionState, ...] = ()
+    own: EntryState
+    others: tuple[EntryState, ...] = ()
 
     @property
-    def answering(self) -> ClientSessionState:
+    def answering(self) -> EntryState:
         """The entry that answered last."""
         label = self.own.answered_by.lower()
         return next((one for one in self.others if one.label.lower() == label), self.own)
@@ -61,11 +53,9 @@ class SessionView:
         return cached / total if total else None
 
 
-def view_session(
-    home: Path, request: ClientSessionRequest, *, label: str, port: int | None
-) -> SessionView | None:
+def view_session(home: str, request: bytes, *, label: str, port: int | None) -> SessionView | None:
     """
-    Return what the workers of the fleet at *home* know about a session; None if none answers.
+    Return what the workers of the fleet at *home* answer to *request*; None if none answers.
 
     Without a *label*, the entry is the one that listens on *port*.
     """
@@ -91,17 +81,16 @@ def view_session(
     )
 
 
-def _named(paths: Iterable[Path], label: str) -> list[Path]:
+def _named(paths: Iterable[str], label: str) -> list[str]:
     """Return the sockets that may be of *label*: another label may begin with it."""
-    return [path for path in paths if f"{label.lower()}." in path.name.lower()]
+    return [path for path in paths if f"{label.lower()}." in path.rpartition("/")[2].lower()]
 
 
-def _merged(states: Sequence[ClientSessionState]) -> ClientSessionState:
+def _merged(states: Sequence[EntryState]) -> EntryState:
     """Return the processes of one entry as one: the last turn of any, and the sums of all."""
     last = max(states, key=lambda one: one.at)
     waiting = max(states, key=lambda one: one.waiting_s)
-    return replace(
-        last,
+    return last._replace(
         waiting_s=waiting.waiting_s,
         attempts=waiting.attempts,
         key=waiting.key,
@@ -115,17 +104,14 @@ def _merged(states: Sequence[ClientSessionState]) -> ClientSessionState:
     )
 
 
-def _ask(
-    paths: Iterable[Path], request: ClientSessionRequest, *, deadline: float
-) -> list[ClientSessionState]:
+def _ask(paths: Iterable[str], request: bytes, *, deadline: float) -> list[EntryState]:
     """Return the replies that arrive before the *deadline*."""
-    line = encode(request)
     waiting = {
         connection.fileno(): (connection, bytearray())
         for path in paths
-        if (connection := _sent(path, line)) is not None
+        if (connection := _sent(path, request)) is not None
     }
-    states = []
+    states: list[EntryState | None] = []
     try:
         while waiting and (remaining := deadline - time.monotonic()) > 0:
             ready, _, _ = select.select(list(waiting), [], [], remaining)
@@ -136,21 +122,21 @@ def _ask(
                 if not piece or b"\n" in piece or len(data) > MAX_REPLY:
                     del waiting[fd]
                     connection.close()
-                    states += _decoded(bytes(data))
+                    states.append(read_entry(bytes(data)))
     finally:
         for connection, _ in waiting.values():
             connection.close()
-    return states
+    return [state for state in states if state is not None]
 
 
-def _sent(path: Path, line: bytes) -> socket.socket | None:
+def _sent(path: str, line: bytes) -> socket.socket | None:
     """Return a connection on which *line* was sent; None if nobody of this user listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if path.stat().st_uid != os.getuid():
+        if os.stat(path).st_uid != os.getuid():  # noqa: PTH116 - without pathlib
             raise PermissionError
         connection.setblocking(False)
-        connection.connect(os.fspath(path))
+        connection.connect(path)
         connection.send(line)
     except OSError:
         connection.close()
@@ -163,11 +149,3 @@ def _receive(connection: socket.socket) -> bytes:
         return connection.recv(MAX_REPLY)
     except OSError:
         return b""
-
-
-def _decoded(line: bytes) -> list[ClientSessionState]:
-    try:
-        state = decode(ClientSessionState, line)
-    except MessageError:
-        return []
-    return [state] if state.ok and state.label else []

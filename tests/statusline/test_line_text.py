@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy.ipc.control_messages import (
-    AccountWindow,
-    BudgetRow,
-    ClientSessionState,
-    KeyCounts,
-)
+from ccproxy.statusline.entry_state import EntryState, LowBudget, PlanUse, ReadyKeys
 from ccproxy.statusline.line_text import (
     ClientFacts,
     no_answer_line,
@@ -23,13 +18,13 @@ from ccproxy.statusline.session_view import SessionView
 FACTS = ClientFacts(session_id="s", model="Kimi:big", tokens=50_000)
 
 
-def own(**fields: Any) -> ClientSessionState:
+def own(**fields: Any) -> EntryState:
     values = {"label": "Kimi", "model": "kimi-k3", "window": 200_000, **fields}
-    return ClientSessionState(**values)
+    return EntryState(**values)
 
 
-GLM = ClientSessionState(
-    label="GLM", model="glm-5.3", window=100_000, keys=KeyCounts(ready=1, total=1), cost=0.25
+GLM = EntryState(
+    label="GLM", model="glm-5.3", window=100_000, keys=ReadyKeys(ready=1, total=1), cost=0.25
 )
 FALLBACK = {"answered_by": "GLM", "route": "GLM:big (fallback: overloaded_error)"}
 WAITING = {"waiting_s": 23.0, "attempts": 3, "refusal": "429 rate limit", "key": "…2222"}
@@ -46,13 +41,13 @@ def line(columns: int = 200, color: bool = False, others=(), **fields: Any) -> s
     [
         pytest.param({}, [], "Kimi · kimi-k3  25% of 200K", id="the proxy itself"),
         pytest.param(
-            {"window": None, "keys": KeyCounts(ready=2, total=3)},
+            {"window": None, "keys": ReadyKeys(ready=2, total=3)},
             [],
             "Kimi · kimi-k3  keys 2/3",
             id="an unknown window",
         ),
         pytest.param(
-            {"low_budgets": (BudgetRow(unit="USD", period="day", limit=5, spent=4.2),)},
+            {"low_budgets": (LowBudget(unit="USD", period="day", limit=5, spent=4.2),)},
             [],
             "Kimi · kimi-k3  budget 84 % of 5 USD per day  25% of 200K",
             id="a low budget",
@@ -82,7 +77,7 @@ def line(columns: int = 200, color: bool = False, others=(), **fields: Any) -> s
             id="costs, some unknown",
         ),
         pytest.param(
-            {"plan": AccountWindow(name="5h", used=0.38)},
+            {"plan": PlanUse(name="5h", used=0.38)},
             [],
             "Kimi · kimi-k3  25% of 200K  plan 5h 62% left",
             id="the plan",
@@ -134,7 +129,7 @@ def test_lines(fields, others, expected):
     ],
 )
 def test_what_does_not_fit_is_left_out_from_the_end(columns, expected):
-    assert line(columns, keys=KeyCounts(ready=1, total=2), cached=1) == expected
+    assert line(columns, keys=ReadyKeys(ready=1, total=2), cached=1) == expected
 
 
 def test_wide_characters_count_twice():

@@ -10,16 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.ipc.control_messages import (
-    ClientSessionRequest,
-    ClientSessionState,
-    Refusal,
-    decode_request,
-    encode,
-)
+from ccproxy.ipc.control_messages import ClientSessionState, Refusal, encode
+from ccproxy.statusline.entry_state import request_line
 from ccproxy.statusline.session_view import SessionView, view_session
 
-REQUEST = ClientSessionRequest(id="s1", model="Kimi:big")
+REQUEST = request_line("s1", "Kimi:big")
 Serve = Callable[..., None]
 
 
@@ -39,7 +34,7 @@ def serve(tmp_path):
             def answer() -> None:
                 connection, _ = listener.accept()
                 with connection:
-                    assert decode_request(connection.recv(4096)) == REQUEST
+                    assert connection.recv(4096) == REQUEST
                     connection.sendall(reply if isinstance(reply, bytes) else encode(reply))
 
             thread = threading.Thread(target=answer)
@@ -50,7 +45,7 @@ def serve(tmp_path):
 
 
 def view(home: Path, label: str = "Kimi", port: int | None = None) -> SessionView | None:
-    return view_session(home, REQUEST, label=label, port=port)
+    return view_session(str(home), REQUEST, label=label, port=port)
 
 
 def test_processes_of_one_entry_are_merged(serve: Serve, tmp_path: Path) -> None:

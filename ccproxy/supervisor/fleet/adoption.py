@@ -94,7 +94,9 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
     recorded = {record.control for record in records}
     announced = {socket.path for socket in announced_sockets(fleet.home)}
     others = sorted(
-        path for path in {*worker_sockets(fleet.home), *announced} if str(path) not in recorded
+        path
+        for path in {*map(Path, worker_sockets(fleet.home)), *announced}
+        if str(path) not in recorded
     )
     rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in others)
     for worker in filter(None, await asyncio.gather(*rebuilding)):

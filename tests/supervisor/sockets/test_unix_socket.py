@@ -68,7 +68,7 @@ def test_the_sockets_of_workers_are_found_in_both_places(
     elsewhere.parent.mkdir()
     elsewhere.touch()
     runtime_path(Path("/another/home"), "Groq.1.ef.sock").touch()
-    names = [path.name for path in worker_sockets(tmp_path)]
+    names = [Path(path).name for path in worker_sockets(tmp_path)]
     assert names == [elsewhere.name, "Glm.2.cd.sock", "Kimi.1.ab.sock"]
 
 
