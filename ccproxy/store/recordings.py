@@ -37,10 +37,12 @@ class RecordedCall(msgspec.Struct, frozen=True, kw_only=True):
     """One request to the provider and its answer."""
 
     asked: bytes
-    """The Messages request that was converted."""
+    """The request that was converted or passed on."""
+    passed: bool = False
+    """True: it was passed on in its own API, with the least changes."""
     message_id: str
     input_estimate: int
-    """The number of input tokens that the answer begins with."""
+    """The number of input tokens that the answer begins with, if it was converted."""
     model: str
     api: str
     body: bytes

@@ -247,7 +247,7 @@ class ControlSocket:
             return Refusal(error=f"the recording cannot be read: {error}")
         if recording is None:
             return Refusal(error=f"there is no recording {recording_id}")
-        return await asyncio.to_thread(replay, recording, worker.rules)
+        return await asyncio.to_thread(replay, recording, worker)
 
     async def _forget(self) -> Reply:
         worker = self._worker

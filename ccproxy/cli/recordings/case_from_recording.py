@@ -1,4 +1,9 @@
-"""A test case made of a recorded exchange, without its private text."""
+"""
+A test case made of a recorded exchange, without its private text.
+
+Its request is the one of the Messages API that was converted. For a client of the Responses API it
+is what that client's request was converted to, and the expected message follows from its response.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +17,31 @@ from ccproxy.errors import CcproxyError
 if TYPE_CHECKING:
     from ccproxy.store.recordings import RecordedCall, Recording
 
+_RESPONSES = "/responses"
+
 
 def case_from_recording(recording: Recording) -> dict[str, Any]:
     """
     Return the case: the client's request, the provider's answer, and what the client got.
 
     Raises:
-        CcproxyError: If the exchange was not one request to the provider with an answer.
+        CcproxyError: If the exchange was not one request to the provider with an answer, or was
+            passed on in an API of OpenAI.
 
     """
+    fix = f"  fix: choose another one: ccproxy record {recording.label}"
     if len(recording.calls) != 1 or recording.error:
         text = f"{recording.id} is not one answered request to the provider"
-        raise CcproxyError(f"{text}\n  fix: choose another one: ccproxy record {recording.label}")
+        raise CcproxyError(f"{text}\n{fix}")
     placeholders = Placeholders()
     (call,) = recording.calls
+    if call.passed and call.api != "messages":
+        text = f"{recording.id} was passed on, so it shows no conversion"
+        raise CcproxyError(f"{text}\n{fix}")
     request = json.loads(placeholders.json(_text(call.asked)))
     request["model"] = call.model
     upstream = _upstream(call, placeholders)
-    message = _message(_text(recording.answer), placeholders, is_stream=recording.stream)
+    message = _expected(recording, call, placeholders)
     return {
         "id": recording.id,
         "title": f"recorded with {recording.provider or 'an unknown provider'}, {call.model}",
@@ -64,8 +76,43 @@ def _upstream(call: RecordedCall, placeholders: Placeholders) -> dict[str, Any]:
     return {"status": call.status, "headers": headers, "chunks": [each for each in chunks if each]}
 
 
+def _expected(
+    recording: Recording, call: RecordedCall, placeholders: Placeholders
+) -> dict[str, Any]:
+    """Return the message for the client with placeholders."""
+    answer = _text(recording.answer)
+    if call.api == "messages" and not call.is_stream:
+        message: dict[str, Any] = json.loads(placeholders.json(_text(call.data)))
+        return message
+    if recording.path.endswith(_RESPONSES):
+        return _message_of_response(answer, placeholders)
+    return _message(answer, placeholders, is_stream=recording.stream)
+
+
+def _message_of_response(answer: str, placeholders: Placeholders) -> dict[str, Any]:
+    """Return the message from which the whole or streamed response *answer* was made."""
+    lines = [line.removeprefix("data:") for line in answer.splitlines() if line.startswith("data:")]
+    last: dict[str, Any] = json.loads(placeholders.json(lines[-1] if lines else answer))
+    response = last.get("response", last)
+    content = [block for item in response["output"] for block in _blocks(item)]
+    is_call = any(block["type"] == "tool_use" for block in content)
+    end = "max_tokens" if response["status"] == "incomplete" else "end_turn"
+    return {"content": content, "stop_reason": "tool_use" if is_call else end}
+
+
+def _blocks(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    match item["type"]:
+        case "reasoning":
+            texts = (part["text"] for part in item["summary"])
+            yield {"type": "thinking", "thinking": "".join(texts)}
+        case "message":
+            yield {"type": "text", "text": "".join(part["text"] for part in item["content"])}
+        case "function_call":
+            arguments = json.loads(item["arguments"] or "{}")
+            yield {"type": "tool_use", "name": item["name"], "input": arguments}
+
+
 def _message(answer: str, placeholders: Placeholders, *, is_stream: bool) -> dict[str, Any]:
-    """Return the client's message with placeholders."""
     if not is_stream:
         message: dict[str, Any] = json.loads(placeholders.json(answer))
         for block, original in zip(message["content"], json.loads(answer)["content"], strict=True):

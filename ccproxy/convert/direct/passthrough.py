@@ -62,6 +62,8 @@ class Passthrough:
         *dropped* are the parts of the client's request that *body* was made without.
         """
         body, filtered = rules.without_tools(body)
+        self.asked = body
+        """The client's request, without filtered tools."""
         self.dropped = (*dropped, *filtered)
         self.known_dropped = self.dropped
         body, head = _read(body, rules)

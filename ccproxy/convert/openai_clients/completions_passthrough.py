@@ -71,7 +71,7 @@ class CompletionsPassthrough:
         self.requested = requested or outline.model
         self.model = model or rules.pick_model(outline.model)
         self.streams = self.asks_stream = bool(outline.stream)
-        self.body = body
+        self.asked = self.body = body
         if self.model != outline.model:
             self.body = replace_value(body, ("model",), msgspec.json.encode(self.model))
         self._quirks = rules.target(self.model).quirks

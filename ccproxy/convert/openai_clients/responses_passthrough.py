@@ -79,6 +79,7 @@ class ResponsesPassthrough:
         self.model = model or rules.pick_model(outline.model)
         self.streams = self.asks_stream = bool(outline.stream)
         self.dropped: tuple[str, ...] = ()
+        self.asked = body
         self._rules = rules
         self._target = rules.target(self.model)
         self._seal = ReasoningSeal(rules.signer, self._target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,16 +13,31 @@ import msgspec
 from ccproxy.convert.common.request_cache import RequestCache
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.direct.learning import Lessons
+from ccproxy.convert.direct.message_events import message_events
+from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
+from ccproxy.convert.openai_clients.completions_passthrough import CompletionsPassthrough
+from ccproxy.convert.openai_clients.response_writer import COMMENT, KEEP_ALIVE
+from ccproxy.convert.openai_clients.responses_passthrough import ResponsesPassthrough
 from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import Refusal, ReplayReply
 from ccproxy.protocol import sse
+from ccproxy.protocol.responses_request import read_responses_outline
 from ccproxy.store.recordings import RecordedCall, Recording
-from ccproxy.worker.server.client_dialect import MESSAGES
+from ccproxy.worker.server.client_dialect import (
+    MESSAGES,
+    ClientDialect,
+    PassedResponsesDialect,
+)
+from ccproxy.worker.server.endpoints.responses import messages_form, responses_dialect
+from ccproxy.worker.worker import Worker
 
+AnyExchange = Exchange | Passthrough | ResponsesPassthrough | CompletionsPassthrough
 MAX_LINES = 200
 MAX_LINE = 300
 """Characters of a line in a comparison."""
+_RESPONSE = re.compile(rb'"id":\s*"(?P<id>resp_[^"]+)".{0,100}?"created_at":\s*(?P<at>\d{1,12})')
 
 
 class _RecordedEstimate(Calibration):
@@ -38,59 +54,102 @@ class _RecordedEstimate(Calibration):
         """Learn nothing from an answer of yesterday."""
 
 
-def replay(recording: Recording, rules: ConversionContext) -> ReplayReply | Refusal:
-    """Return what differs between *recording* and what *rules* make of it."""
+def replay(recording: Recording, worker: Worker) -> ReplayReply | Refusal:
+    """Return what differs between *recording* and what *worker* makes of it today."""
     if not recording.calls:
         return Refusal(error="nothing of the provider was recorded")
     request: list[str] = []
-    exchanges: list[Exchange] = []
+    exchanges: list[AnyExchange] = []
     for call in recording.calls:
-        exchange = _exchange(recording, call, rules)
-        if isinstance(exchange, Problem):
-            return ReplayReply(request=(f"the request is refused: {exchange.message}",))
+        try:
+            exchange = _exchange(recording, call, worker.rules)
+        except Problem as problem:
+            return ReplayReply(request=(f"the request is refused: {problem.message}",))
         request += _difference(_readable(call.body), _readable(exchange.body))
         exchanges.append(exchange)
-    if len(exchanges) != 1 or not recording.path.endswith(MESSAGES.path):
-        note = "the answer is not compared: it was made of several answers, or in another API"
+    if len(exchanges) != 1:
+        note = "the answer is not compared: it was made of several answers"
         return ReplayReply(request=_bounded(request), note=note)
-    # Pings also fill silences, so they depend on the time.
-    made = _answer(exchanges[0], recording.calls[0]).replace(sse.PING, b"")
-    then = recording.answer.replace(sse.PING, b"")
+    dialect = _dialect(recording, recording.calls[0], worker)
+    made = _without_pings(_answer(exchanges[0], dialect, recording.calls[0]))
+    then = _without_pings(recording.answer)
     answer = [] if made == then else list(_difference(_lines(then), _lines(made)))
     return ReplayReply(request=_bounded(request), answer=_bounded(answer), bytes=len(then))
 
 
-def _exchange(
-    recording: Recording, call: RecordedCall, rules: ConversionContext
-) -> Exchange | Problem:
+def _exchange(recording: Recording, call: RecordedCall, rules: ConversionContext) -> AnyExchange:
     # Nothing of the replay may change what the worker has learned.
     own = replace(rules, calibration=_RecordedEstimate(call.input_estimate), cache=RequestCache())
-    try:
+    body, model, requested = call.asked, call.model, recording.requested
+    if not call.passed:
         return Exchange(
-            call.asked,
+            body,
             rules=own,
             message_id=call.message_id,
-            model=call.model,
-            requested=recording.requested,
+            model=model,
+            requested=requested,
             request_id=recording.id,
         )
-    except Problem as problem:
-        return problem
+    match call.api:
+        case "messages":
+            direct = Passthrough(
+                body, rules=own, request_id=recording.id, model=model, requested=requested
+            )
+            direct.body = Lessons(rules.learned).apply(direct.body, direct.model)
+            return direct
+        case "responses":
+            return ResponsesPassthrough(
+                body,
+                read_responses_outline(body),
+                rules=own,
+                response_id="",
+                created_at=0,
+                model=model,
+                requested=requested,
+            )
+        case _:
+            return CompletionsPassthrough(
+                body, rules=own, request_id=recording.id, model=model, requested=requested
+            )
 
 
-def _answer(exchange: Exchange, call: RecordedCall) -> bytes:
+def _dialect(recording: Recording, call: RecordedCall, worker: Worker) -> ClientDialect:
+    """Return what writes the client's answer, with the id and time of the recorded one."""
+    is_native = call.passed and call.api == "responses"
+    match = _RESPONSE.search(recording.answer)
+    if is_native or not recording.path.endswith(PassedResponsesDialect.path) or match is None:
+        return MESSAGES
+    form = messages_form(worker, recording.request, call.model)
+    return responses_dialect(form, response_id=match["id"].decode(), created_at=int(match["at"]))
+
+
+def _answer(exchange: AnyExchange, dialect: ClientDialect, call: RecordedCall) -> bytes:
     """Convert the recorded answer, read by read, as it came."""
+    if not exchange.streams:
+        try:
+            return dialect.whole(exchange.whole(call.data))
+        except Problem:
+            return b""
+    pieces = [piece.data for piece in call.pieces]
+    if isinstance(exchange, Passthrough) and not call.is_stream:
+        pieces = [message_events(call.data)]
+    converter = dialect.stream(exchange)
+    written: list[bytes] = []
     try:
-        if not exchange.streams:
-            return exchange.whole(call.data)
-        written = []
-        for piece in call.pieces:
+        for piece in pieces:
             if exchange.ended:
                 break
-            written.append(exchange.feed(piece.data))
-        return b"".join([*written, exchange.close()])
+            written.append(converter.feed(piece))
+        return b"".join([*written, converter.close()])
     except Problem as problem:
-        return b"".join(written) + exchange.fail(problem) if exchange.streams else b""
+        return b"".join(written) + converter.fail(problem)
+
+
+def _without_pings(answer: bytes) -> bytes:
+    """Return *answer* without what fills silences, which depends on the time."""
+    for ping in (sse.PING, KEEP_ALIVE, COMMENT):
+        answer = answer.replace(ping, b"")
+    return answer
 
 
 def _readable(body: bytes) -> list[str]:

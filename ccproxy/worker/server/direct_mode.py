@@ -26,9 +26,15 @@ from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.message_response import WholeResponse
-from ccproxy.worker.server.provider_exchange import begin_exchange, end_exchange, outgoing
+from ccproxy.worker.server.provider_exchange import (
+    begin_exchange,
+    end_exchange,
+    outgoing,
+    recorded,
+)
 from ccproxy.worker.server.stream_relay import StreamSource, relay_stream
 from ccproxy.worker.upstream.provider_client import ProviderAnswer
+from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 
 _NOT_SUPPORTED = (404, 405, 501)
 """Statuses of a provider that does not count tokens."""
@@ -147,7 +153,7 @@ class MessageAsStream:
 @asynccontextmanager
 async def sent_directly(
     request: ClientRequest, exchange: Passthrough
-) -> AsyncIterator[ProviderAnswer]:
+) -> AsyncIterator[ProviderAnswer | RecordedAnswer]:
     """Send the request; once more without the fields that the provider refuses, if it names any."""
     worker = request.worker
     url = worker.config.messages_url() + request.raw_query
@@ -171,6 +177,6 @@ async def sent_directly(
         pending = worker.upstream.send(provider_request)
         answer = await pending.__aenter__()
     try:
-        yield answer
+        yield recorded(request, exchange, answer)
     finally:
         await pending.__aexit__(None, None, None)

@@ -42,6 +42,10 @@ class ModelExchange(Protocol):
     api: Api
 
     @property
+    def asked(self) -> bytes:
+        """The request that is converted or passed on."""
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """The parts of the request that are not sent to the provider."""
 
@@ -244,14 +248,20 @@ async def sent(
                 "request.revised", model=exchange.model, api=exchange.api, reason=problem.message
             )
     try:
-        if worker.session.recorder.is_on and isinstance(exchange, Exchange):
-            recorded = RecordedAnswer(exchange, answer)
-            request.record.recorded_answers.append(recorded)
-            yield recorded
-        else:
-            yield answer
+        yield recorded(request, exchange, answer)
     finally:
         await pending.__aexit__(None, None, None)
+
+
+def recorded(
+    request: ClientRequest, exchange: ModelExchange, answer: ProviderAnswer
+) -> ProviderAnswer | RecordedAnswer:
+    """Return *answer*, so that its bytes are kept if exchanges are recorded."""
+    if not request.worker.session.recorder.is_on:
+        return answer
+    recorded_answer = RecordedAnswer(exchange, answer)
+    request.record.recorded_answers.append(recorded_answer)
+    return recorded_answer
 
 
 def may_repeat(request: ClientRequest) -> bool:

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from ccproxy.convert.exchange import Exchange
+from ccproxy.providers.quirks import Api
 from ccproxy.redaction import Redactor
 from ccproxy.store.recordings import Piece, RecordedCall
 from ccproxy.worker.upstream.provider_answer import ProviderAnswer
 
 
+class RecordedExchange(Protocol):
+    """What a recording keeps of an exchange."""
+
+    body: bytes
+    model: str
+    api: Api
+
+    @property
+    def asked(self) -> bytes:
+        """The request that is converted or passed on."""
+
+
 class RecordedAnswer:
     """A provider's answer whose bytes are kept as they are read."""
 
-    def __init__(self, exchange: Exchange, answer: ProviderAnswer) -> None:
+    def __init__(self, exchange: RecordedExchange, answer: ProviderAnswer) -> None:
         self.is_stream = answer.is_stream
+        self.status = answer.status
+        self.headers = answer.headers
         self._exchange = exchange
         self._answer = answer
-        self._estimate = exchange.input_estimate
+        # Later answers change the estimate.
+        self._estimate = exchange.input_estimate if isinstance(exchange, Exchange) else 0
         self._started = time.monotonic()
         self._pieces: list[Piece] = []
 
@@ -50,12 +67,13 @@ class RecordedAnswer:
         exchange = self._exchange
         return RecordedCall(
             asked=masked(exchange.asked, redact),
-            message_id=exchange.message_id,
+            passed=not isinstance(exchange, Exchange),
+            message_id=exchange.message_id if isinstance(exchange, Exchange) else "",
             input_estimate=self._estimate,
             model=exchange.model,
             api=exchange.api,
             body=masked(exchange.body, redact),
-            status=self._answer.status,
+            status=self.status,
             is_stream=self.is_stream,
             pieces=_masked_pieces(self._pieces, redact),
         )

@@ -65,21 +65,35 @@ ANSWERS = {
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("edit_it", "read_it")]
 
 
-async def record(tmp_path, provider, answer, *, streamed):
+async def record(tmp_path, provider, answer, *, streamed, api="chat", path="/v1/messages"):
     provider.script(answer)
-    async with running(tmp_path / "first", provider.url) as proxy:
+    body = prompt(TEXT, stream=streamed, tools=TOOLS)
+    if path.endswith("responses"):
+        tools = [{"type": "function", "name": t["name"], "parameters": {}} for t in TOOLS]
+        body = {"model": "claude-opus-4-1", "input": TEXT, "tools": tools, "stream": streamed}
+    async with running(tmp_path / "first", provider.url, PROVIDER_API=api) as proxy:
         await proxy.worker.session.switches.switch_recording(on=True)
-        await proxy.ask(prompt(TEXT, stream=streamed, tools=TOOLS))
+        async with proxy.post(path, body) as sent:
+            assert sent.status == 200, await sent.text()
+            await sent.read()
         folder = tmp_path / "first" / "state"
         (made,) = await eventually(lambda: list(recordings(folder, "Test")))
         return made
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("kind", ANSWERS)
-async def test_a_made_case_is_true(tmp_path, provider, kind, streamed):
+async def test_a_made_case_is_true(tmp_path, provider, kind, streamed, api, path):
     """It is played as the case runner plays it."""
-    recording = await record(tmp_path, provider, ANSWERS[kind], streamed=streamed)
+    if kind == "pieces" and api != "chat":
+        pytest.skip("pieces are chunks of Chat Completions")
+    if api == "responses" and path == "/v1/responses":
+        pytest.skip("such a request is passed on")
+    recording = await record(
+        tmp_path, provider, ANSWERS[kind], streamed=streamed, api=api, path=path
+    )
     case = case_from_recording(recording)
     text = json.dumps(case, ensure_ascii=False)
     for private in ("secret", "private", "/home/me", "read_it", "Königsberg"):
@@ -88,9 +102,11 @@ async def test_a_made_case_is_true(tmp_path, provider, kind, streamed):
     raw = upstream.get("raw") or "".join(upstream["chunks"])
     headers = upstream["headers"]
     provider.script(lambda _call: _answer(raw, headers))
-    async with running(tmp_path / "second", provider.url, BIG_MODEL="m") as proxy:
+    settings = {"BIG_MODEL": "m", "PROVIDER_API": case["api"]}
+    async with running(tmp_path / "second", provider.url, **settings) as proxy:
         answer = await ask(proxy.session, proxy.url, case["input"]["request"])
     assert case["expect"]["ok"]
+    assert len(case["expect"]["msg"]) >= 4
     paths = {path: wanted for path, _, wanted in case["expect"]["msg"] if "@" not in path}
     dotted = {path.replace("[", ".").replace("]", ""): paths[path] for path in paths}
     check(answer.message, dotted)
@@ -100,6 +116,13 @@ def _answer(text, headers):
     from tests.provider import raw
 
     return raw(text, headers=headers)
+
+
+async def test_a_request_that_was_passed_on_makes_no_case(tmp_path, provider):
+    answer, path = ANSWERS["text"], "/v1/responses"
+    recording = await record(tmp_path, provider, answer, streamed=False, api="responses", path=path)
+    with pytest.raises(CcproxyError, match="it shows no conversion"):
+        case_from_recording(recording)
 
 
 async def test_several_requests_make_no_case(tmp_path, provider):

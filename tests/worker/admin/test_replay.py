@@ -15,7 +15,7 @@ from ccproxy.worker.admin.exchange_recorder import RECORDING_SECONDS
 from ccproxy.worker.admin.replay import replay
 from tests.fleet import eventually
 from tests.messages import prompt
-from tests.provider import chunk, completion, failure, stream, tool_call
+from tests.provider import chunk, completion, failure, raw, stream, tool_call
 
 READ = {"name": "Read", "input_schema": {"type": "object", "properties": {"path": {}}}}
 ANSWERS = {
@@ -56,7 +56,59 @@ async def test_a_replay_is_byte_equal(recording, provider, tmp_path, api, stream
     (made,) = await recorded(proxy, tmp_path)
     # What the worker learns later changes nothing.
     proxy.worker.rules.calibration.learn(made.calls[0].model, estimated=1000, reported=2000)
-    reply = replay(made, proxy.worker.rules)
+    reply = replay(made, proxy.worker)
+    assert (reply.request, reply.answer, reply.note) == ((), (), "")
+    assert reply.bytes > 100
+
+
+WHOLE = {
+    "id": "msg_1",
+    "type": "message",
+    "model": "own",
+    "stop_sequence": None,
+    "role": "assistant",
+    "content": [{"type": "text", "text": "Hi"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 9, "output_tokens": 1},
+}
+DIRECT = {
+    "whole": (completion("Hi"), False),
+    "streamed": (completion("Hello ☃"), True),
+    "a whole answer to a stream": (raw(json.dumps(WHOLE)), True),
+}
+
+
+@pytest.mark.parametrize(("answer", "streamed"), DIRECT.values(), ids=DIRECT)
+async def test_direct_mode_is_recorded_and_replayed(
+    recording, provider, tmp_path, answer, streamed
+):
+    provider.script(answer)
+    proxy = await recording(PROVIDER_API="messages", BIG_MODEL="own")
+    await proxy.ask(prompt(stream=streamed))
+    (made,) = await recorded(proxy, tmp_path)
+    (call,) = made.calls
+    assert (call.passed, call.api, json.loads(call.body)["model"]) == (True, "messages", "own")
+    reply = replay(made, proxy.worker)
+    assert (reply.request, reply.answer, reply.note) == ((), (), "")
+    assert reply.bytes > 100
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ["chat", "responses", "messages", "completions"])
+async def test_requests_of_openai_clients_are_recorded_and_replayed(
+    recording, provider, tmp_path, api, streamed
+):
+    """Converted to either API and back, and passed on."""
+    provider.script(ANSWERS["whole"])
+    proxy = await recording(PROVIDER_API="chat" if api == "completions" else api)
+    path, body = "/v1/responses", {"input": "Hello"}
+    if api == "completions":
+        path, body = "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}
+    async with proxy.post(path, {"model": "claude-opus-4-1", "stream": streamed, **body}) as sent:
+        assert sent.status == 200, await sent.text()
+        await sent.read()
+    (made,) = await recorded(proxy, tmp_path)
+    reply = replay(made, proxy.worker)
     assert (reply.request, reply.answer, reply.note) == ((), (), "")
     assert reply.bytes > 100
 
@@ -85,7 +137,7 @@ async def test_differences_are_shown(recording, provider, tmp_path):
     (call,) = made.calls
     body = json.dumps({**json.loads(call.body), "n": 2}).encode()
     old = msgspec.structs.replace(call, body=body, message_id="msg_old")
-    reply = replay(msgspec.structs.replace(made, calls=(old,)), proxy.worker.rules)
+    reply = replay(msgspec.structs.replace(made, calls=(old,)), proxy.worker)
     assert any('"n": 2' in line for line in reply.request)
     assert any("msg_old" in line for line in reply.answer)
 
@@ -104,12 +156,12 @@ async def test_what_cannot_be_converted(recording, provider, tmp_path, change, e
     await proxy.ask(prompt(stream=True))
     (made,) = await recorded(proxy, tmp_path)
     broken = msgspec.structs.replace(made.calls[0], **change)
-    reply = replay(msgspec.structs.replace(made, calls=(broken,)), proxy.worker.rules)
+    reply = replay(msgspec.structs.replace(made, calls=(broken,)), proxy.worker)
     assert expected in "".join(reply.request)
     assert reply.request or reply.answer
     several = msgspec.structs.replace(made, calls=made.calls * 2)
-    assert "several answers" in replay(several, proxy.worker.rules).note
-    assert isinstance(replay(msgspec.structs.replace(made, calls=()), proxy.worker.rules), Refusal)
+    assert "several answers" in replay(several, proxy.worker).note
+    assert isinstance(replay(msgspec.structs.replace(made, calls=()), proxy.worker), Refusal)
 
 
 async def test_off_records_nothing(start, provider, tmp_path):

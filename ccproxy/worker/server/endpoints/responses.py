@@ -36,6 +36,7 @@ from ccproxy.worker.server.endpoints.messages import answer_here
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import noted
+from ccproxy.worker.worker import Worker
 
 _DIALECT = PassedResponsesDialect()
 DEFAULT_MAX_TOKENS = 32_000
@@ -61,22 +62,16 @@ async def _answer(
     request: ClientRequest, body: bytes, outline: ResponsesOutline
 ) -> web.StreamResponse:
     worker = request.worker
-    chosen = choose(request, body, lambda: _messages_form(request, body, outline.model).body)
+    chosen = choose(request, body, lambda: messages_form(worker, body, outline.model).body)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen)
     model = chosen.model or worker.rules.pick_model(outline.model)
     is_direct = worker.config.api == "messages"
     if not is_direct and worker.rules.target_of(model).api == "responses":
         return await _pass(request, body, outline, chosen)
-    form = _messages_form(request, body, model)
-    request.dialect = ResponsesDialect(
-        ResponseWriter(
-            form.request,
-            tools=form.tools,
-            seal=form.seal,
-            response_id=worker.new_id("resp"),
-            created_at=int(time.time()),
-        )
+    form = messages_form(worker, body, model)
+    request.dialect = responses_dialect(
+        form, response_id=worker.new_id("resp"), created_at=int(time.time())
     )
     return await answer_here(request, form.body, dropped=form.dropped)
 
@@ -116,8 +111,22 @@ async def _pass(
     return await converted_mode.answer(request, exchange)
 
 
-def _messages_form(request: ClientRequest, body: bytes, model: str) -> MessagesForm:
-    worker, config = request.worker, request.worker.config
+def responses_dialect(form: MessagesForm, *, response_id: str, created_at: int) -> ResponsesDialect:
+    """Return what writes the answer to a converted request."""
+    return ResponsesDialect(
+        ResponseWriter(
+            form.request,
+            tools=form.tools,
+            seal=form.seal,
+            response_id=response_id,
+            created_at=created_at,
+        )
+    )
+
+
+def messages_form(worker: Worker, body: bytes, model: str) -> MessagesForm:
+    """Return a request of the Responses API for *model* as one of the Messages API."""
+    config = worker.config
     is_direct = config.api == "messages"
     has_engine = config.added_features.search is not None or config.added_features.always_own_search
     target = worker.rules.target(model) if is_direct else worker.rules.target_of(model)
