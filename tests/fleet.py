@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -60,15 +61,6 @@ def pause(pid: int) -> None:
         time.sleep(0.001)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return *count* free ports."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 @dataclass(frozen=True, slots=True)
 class Done:
     """The exit code and the output of a command."""
@@ -99,7 +91,7 @@ class FleetHome:
     def write(self, **entries: dict[str, str]) -> None:
         """Write the table and an env file for each label; the ports stay the same afterwards."""
         new = [label for label in entries if label not in self.ports]
-        self.ports |= dict(zip(new, free_ports(len(new)), strict=True))
+        self.ports |= {label: free_port() for label in new}
         (self.path / "envs").mkdir(exist_ok=True)
         lines = []
         for label, settings in entries.items():

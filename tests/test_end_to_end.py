@@ -21,8 +21,9 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.fleet import PATIENCE, FleetHome, eventually, free_ports
+from tests.fleet import PATIENCE, FleetHome, eventually
 from tests.messages import ask, prompt
+from tests.ports import free_port
 from tests.provider import chunk, completion, stream, tool_call
 from tests.trust.sizes import limit
 
@@ -322,7 +323,7 @@ async def test_a_recycled_pid_is_not_signalled(kimi, provider):
     for pid in (supervisor, worker):
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda pid=pid: not psutil.pid_exists(pid))
-    async with stranger(free_ports(1)[0]) as other:
+    async with stranger(free_port()) as other:
         record.write_text(text.replace(str(worker), str(other)))
         assert (await kimi.proxy("kimi"))["state"] == "stopped"
         assert (await kimi.ccproxy("stop")).code == 0
@@ -333,7 +334,7 @@ async def test_a_recycled_pid_is_not_signalled(kimi, provider):
 
 
 async def test_up_serves_in_the_foreground_without_a_table(tmp_path, provider, session):
-    (port,) = free_ports(1)
+    port = free_port()
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **settings(provider)}
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ccproxy", "up", "--port", str(port)),

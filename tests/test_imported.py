@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 from dotenv import dotenv_values
 
-from tests.fleet import FleetHome, free_ports
+from tests.fleet import FleetHome
 from tests.messages import ask, prompt
+from tests.ports import free_port
 from tests.provider import Provider
 
 MODELS = {
@@ -53,7 +54,7 @@ async def test_an_imported_model_is_asked_as_its_file_says(tmp_path, form):
         (tmp_path / "models.yaml").write_text(MODELS[form].format(coder.url, thinker.url))
         done = await home.ccproxy("import", "models.yaml", "--write", CODER_KEY=KEY)
         assert done.code == 0, done.err
-        ports = free_ports(2)
+        ports = free_port(), free_port()
         table = tmp_path / "ccproxy.toml"
         text = table.read_text()
         for old, new in zip((8081, 8082), ports, strict=True):

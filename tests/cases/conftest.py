@@ -13,7 +13,8 @@ import aiohttp
 import pytest_asyncio
 
 from tests.cases.case import PLAIN
-from tests.fleet import ROOT, free_ports
+from tests.fleet import ROOT
+from tests.ports import free_port
 from tests.provider import Provider
 
 KEY = "sk-upstream-case-1"
@@ -35,7 +36,7 @@ class Workers:
         return self._urls[preset]
 
     async def _start(self, preset: str) -> str:
-        (port,) = free_ports(1)
+        port = free_port()
         file = self._folder / f"{preset}.env"
         file.write_text(self._settings(preset))
         file.chmod(0o600)

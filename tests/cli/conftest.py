@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +16,7 @@ from click.testing import CliRunner
 from ccproxy.cli.main import cli
 from ccproxy.cli.service import install
 from ccproxy.config.fleet import load_fleet
+from tests.ports import free_port
 
 TABLE = """\
 proxies = [
@@ -84,13 +84,6 @@ def process():
         )
 
     return run
-
-
-def free_port() -> int:
-    """A port that nobody had a moment ago."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture

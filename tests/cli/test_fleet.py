@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import command, free_port, health, port_of, write_env
+from tests.cli.conftest import command, health, port_of, write_env
 from tests.fleet import pause
+from tests.ports import free_port
 from tests.supervisor.conftest import eventually, is_alive
 
 

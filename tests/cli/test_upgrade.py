@@ -12,8 +12,9 @@ import urllib.request
 import pytest
 
 import ccproxy
-from tests.cli.conftest import free_port, health
+from tests.cli.conftest import health
 from tests.fleet import ROOT
+from tests.ports import free_port
 
 NEXT = "99.0.0"
 

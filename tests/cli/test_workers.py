@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.cli.conftest import free_port, write_env
+from tests.cli.conftest import write_env
+from tests.ports import free_port
 
 KEYS = [f"sk-a-key-of-three-{letter * 4}" for letter in "abc"]
 QUESTION = {"model": "claude-x", "max_tokens": 10, "messages": [{"role": "user", "content": "Hi"}]}

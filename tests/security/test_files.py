@@ -17,6 +17,7 @@ import pytest
 
 from tests.fleet import FleetHome
 from tests.messages import ask, prompt
+from tests.ports import free_port
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -67,15 +68,9 @@ async def test_a_public_address_requires_a_strong_client_key(host, key, home):
 
 
 async def test_environment_variables_alone_open_no_address(home):
-    done = await home.ccproxy("up", "--port", str(free()), PROVIDER="demo", HOST="0.0.0.0")
+    done = await home.ccproxy("up", "--port", str(free_port()), PROVIDER="demo", HOST="0.0.0.0")
     assert done.code == 78
     assert "no client key is required" in done.err
-
-
-def free() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 # Permissions.

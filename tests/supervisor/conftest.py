@@ -25,6 +25,7 @@ from ccproxy.supervisor.control.protocol import ControlReply, Op
 from ccproxy.supervisor.control.status import Row
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
+from tests.ports import free_port
 
 STAND_IN = (sys.executable, "-I", "-S", str(Path(__file__).with_name("stand_in.py")))
 
@@ -193,12 +194,6 @@ def listen_as_somebody_else(listener: socket.socket, monkeypatch: pytest.MonkeyP
 
 def states(answer: ControlReply | client.FleetStatus) -> dict[str, str]:
     return {row.label: row.state for row in answer.proxies}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(reached: Callable[[], Any], seconds: float = 20.0) -> Any:

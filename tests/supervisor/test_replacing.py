@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from ccproxy.errors import ConfigError, UsageError
-from tests.supervisor.conftest import Load, ask, eventually, free_port, is_alive, states
+from tests.ports import free_port
+from tests.supervisor.conftest import Load, ask, eventually, is_alive, states
 
 HELD = "/held"
 """The path of an answer that the stand-in finishes after `home.release`."""

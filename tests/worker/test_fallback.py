@@ -13,9 +13,9 @@ from yarl import URL
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.worker.peers.held_fallbacks import HeldFallbacks
 from tests.messages import prompt
+from tests.ports import free_port
 from tests.provider import Provider, chunk, completion, failure, hang_up, stream
 from tests.worker.family import Family
-from tests.worker.proxy import dead_port
 
 TO_GLM = '[fallback]\nKimi = ["GLM"]'
 
@@ -55,7 +55,7 @@ async def test_a_provider_that_is_out(family, answer, kind, streams, api):
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 async def test_a_provider_that_nobody_reaches(family, streams):
-    url = f"http://127.0.0.1:{dead_port()}/v1"
+    url = f"http://127.0.0.1:{free_port()}/v1"
     await family.start(TO_GLM, Kimi={"PROVIDER_BASE_URL": url}, GLM={})
     got = await family.proxies["Kimi"].ask(prompt(stream=streams))
     assert (got.text, family.requested()) == ("ok", {"GLM": ["glm-big"]})
@@ -109,7 +109,7 @@ async def test_tiers_map_by_tier(family, name, model):
 async def stopped(family):
     """Three entries, of which GLM is in the table but does not run."""
     await family.start(f"{TO_DEEP}", Kimi={}, GLM={}, Deep={})
-    family.move("GLM", dead_port())
+    family.move("GLM", free_port())
     return family
 
 
@@ -191,7 +191,7 @@ async def test_a_whole_answer_may_take_longer_than_a_sign_of_life(family):
 
 async def test_a_stopped_entry_without_fallback_is_told_with_its_fix(stopped):
     stopped.write("")
-    stopped.move("GLM", dead_port())
+    stopped.move("GLM", free_port())
     got = await stopped.proxies["Kimi"].ask(prompt(model="GLM:big"))
     assert (got.status, got.error["message"].endswith("ccproxy start GLM")) == (502, True)
     line = await stopped.proxies["Kimi"].logged("request.finished")
@@ -348,7 +348,7 @@ async def test_a_held_fallback_that_fails_is_left_at_once(family):
         if failing is not None:
             family.providers["GLM"].script(failing)
         else:
-            family.move("GLM", dead_port())
+            family.move("GLM", free_port())
             held.note(SessionRef(id=next(iter(held._sessions)), name="s1"), "GLM")
         got = await kimi.ask(headers=headers)
         assert (got.text, got.headers.get("x-ccproxy-route")) == ("own", None)

@@ -13,8 +13,9 @@ from ccproxy.config.worker_config import PLACEHOLDER
 from ccproxy.worker.server import event_stream
 from tests.fleet import eventually
 from tests.messages import prompt, read_answer
+from tests.ports import free_port
 from tests.provider import chunk, completion, failure, hang_up, raw, stream, tool_call
-from tests.worker.proxy import KEY, dead_port
+from tests.worker.proxy import KEY
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}
 
@@ -103,7 +104,7 @@ async def test_retry_after_and_should_retry_are_passed_on(proxy, provider):
 
 
 async def test_nobody_listening_is_a_502(start):
-    proxy = await start(f"http://127.0.0.1:{dead_port()}/v1")
+    proxy = await start(f"http://127.0.0.1:{free_port()}/v1")
     answer = await proxy.ask(prompt(stream=True))
     assert answer.status == 502
     assert "127.0.0.1" in answer.error["message"]

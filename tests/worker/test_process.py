@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from ccproxy.worker.__main__ import _clear_settings
-from tests.fleet import free_ports
 from tests.messages import ask, prompt, read_answer
+from tests.ports import free_port
 from tests.provider import chunk, completion, stream
 from tests.worker.proxy import KEY
 
@@ -176,7 +176,7 @@ async def test_it_binds_by_itself_and_takes_settings_from_the_environment(
 ):
     monkeypatch.setenv("PROVIDER_BASE_URL", provider.url)
     monkeypatch.setenv("PROVIDER_API_KEY", KEY)
-    (port,) = free_ports(1)
+    port = free_port()
     ready = await process.start(
         args=["--port", str(port), "--index", "2"], listen=False, env_file="-"
     )

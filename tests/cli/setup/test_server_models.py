@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from ccproxy.cli.setup.server_models import list_models
-from tests.cli.conftest import free_port
+from tests.ports import free_port
 
 TWO = json.dumps({"object": "list", "data": [{"id": "a"}, {"id": "b"}]})
 

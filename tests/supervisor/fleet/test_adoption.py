@@ -21,12 +21,12 @@ from ccproxy.supervisor.control import client
 from ccproxy.supervisor.fleet.adoption import ANSWER_LIMIT
 from ccproxy.supervisor.processes.identity import Identity, identify
 from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
+from tests.ports import free_port
 from tests.supervisor.conftest import (
     STAND_IN,
     Load,
     ask,
     eventually,
-    free_port,
     is_alive,
     listen_as_somebody_else,
 )

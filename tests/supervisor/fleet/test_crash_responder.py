@@ -14,7 +14,7 @@ from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.sockets.listeners import Listeners
 from ccproxy.supervisor.state.records import Spec, WorkerRecord
-from tests.supervisor.conftest import free_port
+from tests.ports import free_port
 
 HELLO = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 NOW = 1000.0

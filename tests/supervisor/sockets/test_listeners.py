@@ -17,7 +17,7 @@ from ccproxy.supervisor.sockets.listeners import (
     Listeners,
     describe_port_holder,
 )
-from tests.supervisor.conftest import free_port
+from tests.ports import free_port
 
 NOW = 100.0
 

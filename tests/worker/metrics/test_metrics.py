@@ -11,8 +11,9 @@ from ccproxy.config.services.metrics_address import MetricsAddress, parse_metric
 from ccproxy.worker.metrics.exposition import Exposition, Histogram
 from ccproxy.worker.metrics.metrics_server import MetricsServer
 from tests.messages import prompt
+from tests.ports import free_port
 from tests.provider import completion, failure
-from tests.worker.proxy import KEY, dead_port
+from tests.worker.proxy import KEY
 
 LINE = re.compile(r'[a-z_]+\{([a-z_]+="(?:[^"\\]|\\.)*",?)*\} [0-9.e+-]+')
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
@@ -64,7 +65,7 @@ async def scrape(url, **options):
 
 async def test_requests_are_counted_by_model_and_status(start, provider):
     proxy = await start(PASS_MODELS="x-*", BIG_MODEL="m-big")
-    port = dead_port()
+    port = free_port()
     server = MetricsServer(proxy.worker, MetricsAddress(host="127.0.0.1", port=port))
     await server.start()
     provider.script(completion("Hello", usage=USAGE))

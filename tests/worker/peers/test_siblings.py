@@ -12,9 +12,10 @@ import pytest
 from ccproxy.worker.peers.fleet_token import FleetToken
 from ccproxy.worker.signing_key import load_signing_key
 from tests.messages import prompt, read_answer
+from tests.ports import free_port
 from tests.provider import chunk, completion, failure, stream
 from tests.worker.family import Family
-from tests.worker.proxy import KEY, dead_port
+from tests.worker.proxy import KEY
 
 CLIENT_KEY = "client-key-one-0123456"
 
@@ -186,7 +187,7 @@ async def test_a_sibling_that_is_cut_off_is_an_error_at_the_end(family):
 
 async def test_nobody_at_the_siblings_port_is_told_with_a_fix(family):
     await family.start(Kimi={}, GLM={})
-    family.move("GLM", dead_port())
+    family.move("GLM", free_port())
     answer = await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
     assert answer.status == 502
     assert answer.error["message"].startswith("GLM does not answer (")

@@ -8,13 +8,13 @@ import pytest
 
 from ccproxy.config.services.redis_address import parse_redis_url
 from ccproxy.worker.redis.connection import RedisError, connect
+from tests.ports import free_port
 from tests.redis_server import RedisServer
-from tests.worker.proxy import dead_port
 
 
 @pytest.fixture
 def server(tmp_path):
-    server = RedisServer(tmp_path, "--requirepass", "pass word", port=dead_port())
+    server = RedisServer(tmp_path, "--requirepass", "pass word", port=free_port())
     server.start_locked()
     yield server
     server.stop()
@@ -42,7 +42,7 @@ async def test_replies_arrive_in_the_order_of_their_commands(redis_server):
     ],
 )
 async def test_a_login(server, url, problem):
-    address = parse_redis_url(url.format(port=server.port, dead=dead_port()))
+    address = parse_redis_url(url.format(port=server.port, dead=free_port()))
     if problem is None:
         connection = await connect(address, limit=5.0)
         assert await connection.call("PING") == b"PONG"
@@ -71,13 +71,13 @@ async def test_the_sentinels_name_the_master(server, tmp_path):
     folder = tmp_path / "sentinel"
     folder.mkdir()
     config = folder / "sentinel.conf"
-    port = dead_port()
+    port = free_port()
     config.write_text(
         f"port {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n"
         'sentinel auth-pass main "pass word"\n'
     )
     sentinel = RedisServer(folder, config=config, port=port).start()
-    url = f"redis+sentinel://:pass%20word@127.0.0.1:{dead_port()},127.0.0.1:{port}/"
+    url = f"redis+sentinel://:pass%20word@127.0.0.1:{free_port()},127.0.0.1:{port}/"
     connection = await connect(parse_redis_url(f"{url}main"), limit=5.0)
     assert (await connection.call("ROLE"))[0] == b"master"
     connection.close()

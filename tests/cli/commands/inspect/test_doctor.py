@@ -22,7 +22,8 @@ from ccproxy.cli.command import commands
 from ccproxy.cli.doctor import machine_checks as machine
 from ccproxy.cli.doctor.checks import CHECKS
 from ccproxy.cli.session.claude_environment import MANAGED
-from tests.cli.conftest import free_port, write_env
+from tests.cli.conftest import write_env
+from tests.ports import free_port
 
 KEY = "sk-kimi-secret-number-one-1111"
 

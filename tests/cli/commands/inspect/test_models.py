@@ -17,7 +17,8 @@ from ccproxy.providers.catalogue import (
     parse_catalogue,
     shipped_catalogue_file,
 )
-from tests.cli.conftest import free_port, write_env
+from tests.cli.conftest import write_env
+from tests.ports import free_port
 
 KEY = "sk-a-good-key-for-tests-1111"
 SHIPPED = parse_catalogue(shipped_catalogue_file().read_bytes())

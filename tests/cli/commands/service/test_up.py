@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from ccproxy.config.settings import SETTINGS
-from tests.cli.conftest import command, free_port, health, port_of, write_env
+from tests.cli.conftest import command, health, port_of, write_env
+from tests.ports import free_port
 
 
 @contextmanager

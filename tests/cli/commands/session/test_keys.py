@@ -15,7 +15,8 @@ from ccproxy.cli.commands.session.keys import _lines, _parse, _Proxy
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import UsageError
 from ccproxy.ipc.control_messages import KeyCooldown, KeyRow
-from tests.cli.conftest import free_port, write_env
+from tests.cli.conftest import write_env
+from tests.ports import free_port
 
 GOOD = "sk-a-good-key-for-tests-1111"
 BAD = "sk-a-bad-key-for-tests-2222"

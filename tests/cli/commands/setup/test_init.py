@@ -21,9 +21,10 @@ from ccproxy.config.fleet import Fleet, load_fleet
 from ccproxy.config.fleet_check import load_all
 from ccproxy.config.worker_config import load_worker
 from ccproxy.providers.presets import load_presets
-from tests.cli.conftest import TABLE, command, free_port, write_env
+from tests.cli.conftest import TABLE, command, write_env
 from tests.cli.terminal import Terminal
 from tests.fleet import ROOT, FleetHome
+from tests.ports import free_port
 from tests.provider import completion, failure
 
 KEY = "sk-the-provider-0123456789abcdef"
