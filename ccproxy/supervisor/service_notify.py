@@ -22,19 +22,28 @@ class ServiceNotifier:
         timeout = environ.get("WATCHDOG_USEC", "") if is_ours else ""
         self.period = int(timeout) / 2_000_000 if timeout.isdigit() and int(timeout) else None
         """Seconds between two keep-alives, half the watchdog's timeout; None without a watchdog."""
+        self._unsent = ""
 
     def ready(self, status: str) -> None:
         """Report that the start has finished; `systemctl status` shows *status*."""
-        self._send(f"READY=1\nSTATUS={status}")
+        message = f"READY=1\nSTATUS={status}"
+        self._unsent = "" if self._send(message) else message
 
     async def keep_alive(self) -> None:
         """Send keep-alives from the event loop, so that they stop when it hangs."""
         while self.period is not None:
-            self._send("WATCHDOG=1")
+            if self._send(self._unsent or "WATCHDOG=1"):
+                self._unsent = ""
             await asyncio.sleep(self.period)
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str) -> bool:
+        """Send *message* without waiting; return False while the manager's queue is full."""
         if self._address:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
                 sender.connect(self._address)
-                sender.sendall(message.encode())
+                try:
+                    sender.sendall(message.encode())
+                except BlockingIOError:
+                    return False
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -96,3 +97,21 @@ async def test_nobody_there_is_no_error(address):
     notifier = ServiceNotifier({"NOTIFY_SOCKET": address})
     notifier.ready("x")
     await notifier.keep_alive()
+
+
+async def test_a_manager_that_does_not_read_stops_nothing_and_hears_of_the_start_later(manager):
+    address, listener = manager
+    notifier = ServiceNotifier({"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "20000"})
+    keep_alive = asyncio.ensure_future(notifier.keep_alive())
+    full = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    full.setblocking(False)
+    with full, contextlib.suppress(BlockingIOError):
+        full.connect(str(address))
+        while True:
+            full.send(b"WATCHDOG=1")
+    notifier.ready("1 of 1 running")
+    assert "READY=1\nSTATUS=1 of 1 running" not in heard(listener)
+    messages: list[str] = []
+    await eventually(lambda: messages.extend(heard(listener)) or len(set(messages)) == 2)
+    assert messages[0] == "READY=1\nSTATUS=1 of 1 running"
+    keep_alive.cancel()
