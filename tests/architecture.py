@@ -71,6 +71,8 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "__main__": ({"cli"}, set()),
 }
+PATIENCE = 30
+"""Seconds that a test waits for a fact, at least."""
 PURE = {"errors", "text", *_PURE_LAYERS}
 # Modules of the pure packages that read files or share memory.
 IMPURE_MODULES = {
@@ -429,3 +431,18 @@ def _conditions(tree: ast.AST) -> Iterator[ast.AST]:
                 yield node
             case ast.comprehension():
                 yield from node.ifs
+
+
+# Tests.
+
+
+def tests_have_patience(module: Module) -> Iterator[str]:
+    """A busy machine can stop a test for seconds; a limit is there to end a test that hangs."""
+    for node in ast.walk(module.tree):
+        match node:
+            case (
+                ast.Call(func=ast.Attribute(attr="timeout"), args=[ast.Constant(value=limit)])
+                | ast.Call(func=ast.Attribute(attr="settimeout"), args=[ast.Constant(value=limit)])
+                | ast.Call(func=ast.Attribute(attr="wait_for"), args=[_, ast.Constant(value=limit)])
+            ) if isinstance(limit, int | float) and 0 < limit < PATIENCE:
+                yield f"{module.name}:{node.lineno} waits {limit} s, less than {PATIENCE}"

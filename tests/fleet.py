@@ -27,7 +27,7 @@ from tests.ports import free_port
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds to wait for a fact before a test gives up; the machine may be busy."""
 
 

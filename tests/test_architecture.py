@@ -49,6 +49,11 @@ def test_all_code_keeps(rule):
     assert violations(rule, ALL_CODE) == []
 
 
+def test_tests_have_patience():
+    modules = map(Module.read, architecture.modules("tests"))
+    assert violations(architecture.tests_have_patience, modules) == []
+
+
 def test_packages_hold_a_docstring_only():
     packages = [
         Module.read(path)
@@ -206,6 +211,8 @@ def flat(a):
         (architecture.providers_are_data, "convert.request", "x = 1 if url == 'api.x.groq' else 2"),
         (architecture.providers_are_data, "convert.request", "if m.startswith('qwen-'): ..."),
         (architecture.providers_are_data, "convert.request", "[m for m in x if m == 'OpenAI']"),
+        (architecture.tests_have_patience, "tests.a", "async with asyncio.timeout(5): ..."),
+        (architecture.tests_have_patience, "tests.a", "asyncio.wait_for(call.gone.wait(), 1)"),
         (
             architecture.providers_are_data,
             "worker.app",
@@ -232,6 +239,7 @@ def test_a_violation_is_found(rule, name, source):
             "worker.app",
             HANDLER.replace("url", "path"),
         ),
+        (architecture.tests_have_patience, "tests.a", "asyncio.wait_for(call.gone.wait(), 30)"),
         (architecture.providers_are_data, "worker.app", "if 'anthropic-beta' in headers: ..."),
         (architecture.providers_are_data, "convert.quirks", "'Kimi says so'"),
         (architecture.providers_are_data, "convert.schema", "if dialect == 'gemini': ..."),

@@ -133,7 +133,7 @@ async def test_a_client_that_disconnects_is_recorded(provider, commits):
             answer.close()
         else:
             asking.cancel()
-        await asyncio.wait_for(call.gone.wait(), 5)
+        await asyncio.wait_for(call.gone.wait(), 30)
     assert not call.done.is_set()
 
 

@@ -107,7 +107,7 @@ def port_of(home: Path, label: str) -> int:
 
 def health(port: int) -> dict[str, Any]:
     """What the proxy on *port* says of itself."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
         return json.load(answer)
 
 

@@ -323,7 +323,7 @@ SMUGGLED = [
 
 @pytest.mark.parametrize("data", SMUGGLED)
 async def test_an_ambiguous_request_is_refused_and_the_connection_closed(data, proxy, provider):
-    answer = await asyncio.wait_for(proxy.exchange(data), 10)
+    answer = await asyncio.wait_for(proxy.exchange(data), 30)
     assert status_of(answer) == 400
     assert answer.count(b"HTTP/1.") == 1, "what was hidden behind it is not answered"
     assert provider.calls == []
@@ -345,7 +345,7 @@ async def test_a_long_chunk_extension_is_not_part_of_the_body(proxy, provider):
         + b"\r\nx\r\n0\r\n\r\n"
     )
     with contextlib.suppress(ConnectionResetError):  # refused before it was sent completely
-        answer = await asyncio.wait_for(proxy.exchange(head + chunk), 10)
+        answer = await asyncio.wait_for(proxy.exchange(head + chunk), 30)
         assert status_of(answer) == 400
     assert provider.calls == []
     assert status_of(await proxy.exchange(HIDDEN)) == 200, "others are served on"

@@ -169,7 +169,7 @@ class Load:
 
 
 def ask(port: int, path: str = "/") -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path)
         body: dict[str, Any] = json.loads(connection.getresponse().read())
@@ -196,7 +196,7 @@ def states(answer: ControlReply | client.FleetStatus) -> dict[str, str]:
     return {row.label: row.state for row in answer.proxies}
 
 
-def eventually(reached: Callable[[], Any], seconds: float = 20.0) -> Any:
+def eventually(reached: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until the result of *reached* is true, and return it."""
     until = time.monotonic() + seconds
     while not (value := reached()):

@@ -65,7 +65,7 @@ async def test_a_new_supervisor_finds_workers_there_by_their_sockets_alone(
     assert (await supervisor.execute(ControlCommand(op="start"))).ok
     (record,) = home.records()
     await supervisor.execute(ControlCommand(op="leave"))
-    await asyncio.wait_for(life, 20.0)
+    await asyncio.wait_for(life, 30)
     assert is_alive(record.identity.pid)
     (home.path / "pids/Kimi.pid").unlink()
     supervisor, life = await running(home)

@@ -20,7 +20,7 @@ def stream(port, path, into):
     """Request a slow answer, and append its parts to *into*."""
     import http.client
 
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path)
     answer = connection.getresponse()
     into.append(answer.read(1))  # it runs

@@ -159,7 +159,7 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
     with pytest.raises(Busy, match="stopping"):
         await late
     assert (await stopping).ok
-    await asyncio.wait_for(life, 10.0)
+    await asyncio.wait_for(life, 30)
     assert home.events("worker.spawned") == []
 
 

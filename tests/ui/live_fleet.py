@@ -201,7 +201,7 @@ async def serve_page(home: FleetHome, *words: str) -> AsyncIterator[LiveFleet]:
     finally:
         if ui.returncode is None:
             ui.terminate()
-        await asyncio.wait_for(ui.wait(), 20)
+        await asyncio.wait_for(ui.wait(), 30)
 
 
 @asynccontextmanager

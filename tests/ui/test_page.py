@@ -368,6 +368,6 @@ async def test_no_script_ran_and_nothing_was_refused_or_loaded_from_elsewhere(ho
 async def test_the_page_says_when_the_server_has_ended(home, live):
     """The last test: it ends the page's process."""
     live.ui.terminate()
-    await asyncio.wait_for(live.ui.wait(), 20)
+    await asyncio.wait_for(live.ui.wait(), 30)
     assert live.ui.returncode == 0
     await home.wait_for_selector("text=The connection to `ccproxy ui` is lost")

@@ -90,7 +90,7 @@ class Server:
 
     def __init__(self, room: str = " " * 4096, **environ: str) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.channel.settimeout(20)
+        self.channel.settimeout(30)
         with theirs:
             self.process = subprocess.Popen(
                 [*COMMAND, "--fork-server", str(theirs.fileno()), room],
@@ -116,13 +116,13 @@ class Server:
         assert worker.pid == pid
 
     def last_words(self) -> str:
-        _, output = self.process.communicate(timeout=20)
+        _, output = self.process.communicate(timeout=60)
         self.channel.close()
         return output.decode().strip().splitlines()[-1]
 
     def close(self) -> None:
         self.channel.close()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
 
 
 @pytest.fixture

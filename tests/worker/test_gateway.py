@@ -56,7 +56,7 @@ async def test_a_death_in_the_stream_is_one_error_and_never_repeated(start, prov
     proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
     for number in range(1, 11):
         provider.script(death())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             answer = await proxy.ask(prompt(stream=True))
         assert len(provider.calls) == number
         assert answer.body.count(b"event: error") == 1
@@ -463,7 +463,7 @@ NULL = raw("null")
 async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, streams):
     """An api_error that says what is wrong; no 500, no hang."""
     provider.script(answer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         message = await proxy.ask(prompt(stream=streams))
     assert message.error["type"] == "api_error"
     assert message.status in (200, 502)
@@ -498,7 +498,7 @@ async def test_a_reload_changes_the_keys_and_what_runs_keeps_its_own(tmp_path, p
         await provider.called(1)
         home.write(kimi={**settings, "PROVIDER_API_KEY": KEYS[1]})
         reloading = asyncio.ensure_future(home.ccproxy("reload"))
-        await eventually(lambda: _used(home, provider, KEYS[1]), within=20)
+        await eventually(lambda: _used(home, provider, KEYS[1]))
         gate.set()
         assert b"message_stop" in await running
         assert (await reloading).code == 0

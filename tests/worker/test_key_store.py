@@ -128,7 +128,7 @@ async def test_changes_are_saved_by_themselves(path):
     keeper = keeper_of(path, pool)
     refuse(pool, "k2", REJECTED)
     reader = KeyStore(path)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not any(row["cooldowns"] for row in reader.load().values()):
             await asyncio.sleep(0.01)
     reader.close()
@@ -423,7 +423,7 @@ async def test_a_removed_file_is_written_again_without_any_change(path, monkeypa
         shutil.rmtree(path.parent)
     else:
         path.unlink()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not path.exists():
             await asyncio.sleep(0.01)
     await keeper.close()

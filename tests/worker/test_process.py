@@ -93,7 +93,7 @@ async def test_it_says_when_it_is_ready_and_drains_on_sigterm(process, provider)
         gate.set()
         answer = read_answer(200, response.headers, head + await response.read())
     assert answer.text == "ab"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         assert await process.child.wait() == 0
     assert not (process.home / "c.sock").exists()
     log = process.home / "logs" / "Test.log"
@@ -120,7 +120,7 @@ async def test_in_the_foreground_every_signal_drains_and_a_second_one_ends(
         assert not asking.done()
         process.child.send_signal(number)
         assert (await asking).status == 529
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             _, output = await process.child.communicate()
     assert process.child.returncode == 0
     assert output.decode() == (process.home / "logs" / "Test.log").read_text()
@@ -145,7 +145,7 @@ async def test_a_second_sigterm_ends_at_once(process, provider):
         await asyncio.to_thread(_until_draining, process.home / "logs" / "Test.log")
         process.child.send_signal(signal.SIGTERM)
         assert (await asking).status == 529
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await process.child.wait() == 0
 
 

@@ -49,7 +49,7 @@ class CrashingPort:
         """Return the lines of the head, and the body."""
         reader, writer = await asyncio.open_connection(*self.spec.address)
         writer.write(request)
-        head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+        head, _, body = (await asyncio.wait_for(reader.read(), 30)).partition(b"\r\n\r\n")
         writer.close()
         return head.decode().splitlines(), body
 
@@ -59,7 +59,7 @@ class CrashingPort:
             socket.create_connection(self.spec.address),
             socket.socket(fileno=socket.dup(self.listeners.fileno(self.spec.address))) as worker,
         ):
-            worker.settimeout(10)
+            worker.settimeout(30)
             worker.accept()[0].close()
             return True
 
@@ -164,6 +164,6 @@ async def test_the_number_of_clients_at_once_is_limited(port):
     port.slot(crashes=5)
     silent = [await asyncio.open_connection(*port.spec.address) for _ in range(MAX_CLIENTS)]
     reader, writer = await asyncio.open_connection(*port.spec.address)
-    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     for _, other in [*silent, (reader, writer)]:
         other.close()

@@ -52,7 +52,7 @@ async def serving(home, **settings):
     finally:
         home.records()
         resident.end(drain=1.0)
-        await asyncio.wait_for(life, 10.0)
+        await asyncio.wait_for(life, 30)
 
 
 def records(path):

@@ -123,7 +123,7 @@ async def test_the_end_of_a_process_is_reported_once(
         await asyncio.sleep(0)
         assert calls == []
         child.kill()
-        await asyncio.wait_for(ended.wait(), 20.0)
+        await asyncio.wait_for(ended.wait(), 30)
         await asyncio.sleep(0)
         assert calls == [None]
         watch.close()

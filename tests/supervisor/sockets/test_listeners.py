@@ -37,7 +37,7 @@ def test_a_bound_port_queues_connections_before_a_worker_accepts(
     assert listeners.bind(address) is None
     assert listeners.has(address)
     assert not os.get_inheritable(listeners.fileno(address))
-    with socket.create_connection(address, timeout=5):
+    with socket.create_connection(address, timeout=30):
         pass
 
 
@@ -76,7 +76,7 @@ def test_unwanted_ports_are_closed(listeners: Listeners) -> None:
     listeners.bind(second)
     assert listeners.keep_only({first}) == [second]
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(second, timeout=5)
+        socket.create_connection(second, timeout=30)
 
 
 def test_of_two_duplicates_of_one_socket_one_is_kept(listeners: Listeners) -> None:

@@ -36,7 +36,7 @@ def named(label: str) -> Callable[[bytes, Send], Awaitable[bytes]]:
 
 
 async def ask(path: Path, line: bytes = b'{"op": "ping"}\n') -> bytes:
-    return (await asyncio.to_thread(exchange, path, line, timeout=5)).line
+    return (await asyncio.to_thread(exchange, path, line, timeout=30)).line
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_progress_is_sent_before_the_reply(tmp_path: Path) -> None:
     server.start()
     lines: list[bytes] = []
     await asyncio.to_thread(
-        exchange, server.path, b"go\n", timeout=5,
+        exchange, server.path, b"go\n", timeout=30,
         is_last=lambda line: lines.append(line) or line == b"done",
     )  # fmt: skip
     await server.close()
@@ -176,7 +176,7 @@ async def test_a_request_is_answered_when_no_descriptor_is_left(server: UnixServ
     try:
         await loop.sock_connect(client, str(server.path))
         await loop.sock_sendall(client, b'{"op": "ping"}\n')
-        answer = await asyncio.wait_for(loop.sock_recv(client, 100), 10)
+        answer = await asyncio.wait_for(loop.sock_recv(client, 100), 30)
     finally:
         for fd in used:
             os.close(fd)

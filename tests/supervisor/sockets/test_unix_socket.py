@@ -167,7 +167,7 @@ def test_a_refusal_carries_the_workers_text(tmp_path: Path) -> None:
         listener.listen()
         thread = serve_once(listener, b'{"ok": false, "error": "there is no key k9"}\n')
         with pytest.raises(WorkerRefused, match="there is no key k9"):
-            ask_worker(tmp_path / "s.sock", StateRequest(), KeysReply, timeout=5)
+            ask_worker(tmp_path / "s.sock", StateRequest(), KeysReply, timeout=30)
         thread.join()
 
 
@@ -182,21 +182,21 @@ def test_lines_before_the_last_are_given_to_the_caller(tmp_path: Path) -> None:
         listener.bind(str(tmp_path / "s.sock"))
         listener.listen()
         thread = serve_once(listener, b"first\nsecond\nlast\nmore")
-        reply = exchange(tmp_path / "s.sock", b"go\n", timeout=5, is_last=is_last)
+        reply = exchange(tmp_path / "s.sock", b"go\n", timeout=30, is_last=is_last)
         thread.join()
     assert (reply.line, lines) == (b"last", [b"first", b"second", b"last"])
 
 
 def ask_in_a_loop(path: Path) -> None:
-    asyncio.run(asyncio.wait_for(ask_worker_async(path, StateRequest(), WorkerState), 5))
+    asyncio.run(asyncio.wait_for(ask_worker_async(path, StateRequest(), WorkerState), 30))
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         pytest.param(state_of, id="ask_worker"),
-        pytest.param(lambda path: state_and_peer(path, timeout=5), id="state_and_peer"),
-        pytest.param(lambda path: take_listener(path, timeout=5), id="take_listener"),
+        pytest.param(lambda path: state_and_peer(path, timeout=30), id="state_and_peer"),
+        pytest.param(lambda path: take_listener(path, timeout=30), id="take_listener"),
         pytest.param(ask_in_a_loop, id="ask_worker_async"),
     ],
 )
@@ -231,7 +231,7 @@ def test_the_process_at_the_other_end_is_known(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"listening\n"
-        state, peer = state_and_peer(path, timeout=5)
+        state, peer = state_and_peer(path, timeout=30)
         assert (state.pid, peer) == (child.pid, (os.geteuid(), child.pid))
 
 
@@ -251,12 +251,12 @@ def test_a_listening_socket_is_transferred(tmp_path: Path, *, sends_it: bool) ->
         thread = threading.Thread(target=serve)
         thread.start()
         if sends_it:
-            with take_listener(tmp_path / "s.sock", timeout=5) as durations:
+            with take_listener(tmp_path / "s.sock", timeout=30) as durations:
                 assert durations.getsockname() == shop.getsockname()
                 assert not os.get_inheritable(durations.fileno())
         else:
             with pytest.raises(NoAnswer, match="no socket in the reply"):
-                take_listener(tmp_path / "s.sock", timeout=5)
+                take_listener(tmp_path / "s.sock", timeout=30)
         thread.join()
 
 
@@ -279,6 +279,6 @@ def test_descriptors_of_a_broken_reply_are_closed(tmp_path: Path) -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(NoAnswer):
-            take_listener(tmp_path / "s.sock", timeout=5)
+            take_listener(tmp_path / "s.sock", timeout=30)
         thread.join()
-        assert open_descriptors() == before
+        assert open_descriptors() <= before

@@ -85,7 +85,7 @@ async def test_a_superseded_supervisor_starts_no_worker(home):
         with Lock(home.fleet, command="second"):
             line = encode_message(ControlCommand(op="start", timeout=1.0))
             reply = decode_answer(await resident.handle(line))
-            await asyncio.wait_for(life, 20.0)
+            await asyncio.wait_for(life, 30)
     assert not reply.ok
     assert home.events("worker.spawned") == []
 
@@ -112,4 +112,4 @@ async def test_workers_without_room_for_records_are_found_and_recorded_later(hom
         await asyncio.to_thread(eventually, (pids / "Kimi.pid").exists)
         assert [record.nonce for record in home.records()] == [found.nonce]
         resident.end(drain=1.0)
-        await asyncio.wait_for(life, 20.0)
+        await asyncio.wait_for(life, 30)

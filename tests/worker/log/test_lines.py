@@ -125,7 +125,7 @@ async def test_the_lines_of_requests_are_written_together_soon(file):
     log.info("request.finished", request="req_1")
     log.info("request.finished", request="req_2")
     assert file.path.read_bytes() == b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not file.path.read_bytes():
             await asyncio.sleep(0)
     assert [line["request"] for line in lines_of(file.path)] == ["req_1", "req_2"]
@@ -164,7 +164,7 @@ async def test_of_a_flood_of_rejected_requests_some_have_a_line_and_the_others_a
     for _ in range(200):
         log.info("request.finished", model="m", error="api_error")
         log.info("request.finished", model="m")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while b"requests.not_logged" not in file.path.read_bytes():
             await asyncio.sleep(0.01)
     lines = lines_of(file.path)

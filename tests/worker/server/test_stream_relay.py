@@ -40,7 +40,7 @@ async def test_broken_framing_ends_a_stream_with_one_error(
     first = CHAT if api == "chat" else MESSAGE
     async with RawProvider(chunked(first) + broken) as provider:
         proxy = await start(provider.url, PROVIDER_API=api)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             answer = await proxy.ask(prompt(stream=True))
         assert answer.error["type"] == "api_error"
         assert "not valid HTTP" in answer.error["message"]
@@ -55,7 +55,7 @@ async def test_broken_framing_after_content_is_an_event(start: Any) -> None:
         async with proxy.post("/v1/messages", prompt(stream=True)) as response:
             head = await response.content.readuntil(b"text_delta")
             provider._writers[0].write(b"zz\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 answer = read_answer(200, response.headers, head + await response.read())
     assert answer.body.count(b"event: error") == 1
     assert response.headers["request-id"].encode() in answer.body.split(b"event: error")[1]
@@ -66,7 +66,7 @@ async def test_broken_framing_of_a_whole_answer_is_an_error_at_once(start: Any) 
     body = chunked(b'{"choices":', content_type="application/json") + b"zz\r\n"
     async with RawProvider(body) as provider:
         proxy = await start(provider.url)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             answer = await proxy.ask()
     assert (answer.status, answer.error["type"]) == (502, "api_error")
 
@@ -80,7 +80,7 @@ async def test_broken_framing_in_bypass_mode_is_an_event(start: Any) -> None:
         async with proxy.post("/v1/messages", prompt(stream=True), headers=headers) as response:
             head = await response.content.readuntil(b"text_delta")
             provider._writers[0].write(b"zz\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 body = head + await response.read()
     assert body.startswith(MESSAGE[:100])
     assert body.count(b"event: error") == 1
@@ -94,7 +94,7 @@ async def test_broken_framing_behind_a_peer_is_one_event(tmp_path: Any) -> None:
         async with family.proxies["Kimi"].post("/v1/messages", body) as response:
             head = await response.content.readuntil(b"text_delta")
             provider._writers[0].write(b"zz\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 received = head + await response.read()
     assert received.count(b"event: error") == 1
 

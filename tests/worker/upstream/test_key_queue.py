@@ -107,7 +107,7 @@ async def test_one_who_leaves_when_woken_passes_the_wake_on():
     await settle_down()
     line.release(lease)  # wakes the first ...
     first.cancel()  # ... which leaves before it could take
-    line.release(await asyncio.wait_for(second, 1))
+    line.release(await asyncio.wait_for(second, 30))
     assert in_flight(pool) == [0]
 
 
@@ -162,4 +162,4 @@ async def test_permits_are_back_after_10_000_random_cancels():
             await asyncio.sleep(0)
     await asyncio.gather(*running, return_exceptions=True)
     assert in_flight(pool) == [0, 0, 0]
-    line.release(await asyncio.wait_for(line.take("m"), 1))
+    line.release(await asyncio.wait_for(line.take("m"), 30))

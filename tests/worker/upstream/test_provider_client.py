@@ -308,7 +308,7 @@ async def test_leaving_hangs_up_and_gives_the_permit_back(provider):
         async with upstream.send(ask(provider, streams=True)) as answer:
             await anext(pieces_of(answer))
             assert sum(key.in_flight for key in upstream.pool.snapshot()) == 1
-        await asyncio.wait_for(provider.calls[0].gone.wait(), 1)
+        await asyncio.wait_for(provider.calls[0].gone.wait(), 30)
         assert sum(key.in_flight for key in upstream.pool.snapshot()) == 0
 
 
@@ -320,7 +320,7 @@ async def test_cancelling_while_the_provider_is_silent_hangs_up(provider):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(call.gone.wait(), 1)
+        await asyncio.wait_for(call.gone.wait(), 30)
         assert sum(key.in_flight for key in upstream.pool.snapshot()) == 0
 
 
@@ -752,7 +752,7 @@ async def test_who_leaves_takes_everything_along(provider, phase):
         else:
             call = provider.calls[-1]
             if not call.done.is_set():
-                await asyncio.wait_for(call.gone.wait(), 1)
+                await asyncio.wait_for(call.gone.wait(), 30)
         assert upstream.pool.snapshot()[0].in_flight == 0
         assert len(provider.calls) == 1
         assert upstream.breakers.open() == []

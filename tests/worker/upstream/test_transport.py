@@ -65,7 +65,7 @@ async def test_an_answer_that_is_given_up_takes_its_connection_with_it(provider)
         reply = await post(way, provider)
         assert await reply.read() == b"data: 1\n\n"
         reply.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await provider.calls[0].gone.wait()
         await rest_of(await post(way, provider))
     assert provider.calls[0].connection != provider.calls[1].connection
@@ -260,7 +260,7 @@ async def test_an_unrequested_response_answers_no_request(more):
     async with Odd(ANSWER) as odd, transport_to() as way:
         assert await reply_to_odd(way, odd) == (200, b"ok")
         odd.lines[0].write(more)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await odd.ended.wait()
         for _ in range(3):
             assert await reply_to_odd(way, odd) == (200, b"ok")

@@ -428,7 +428,7 @@ def answer_once(server, date):
 def test_the_clock_is_compared_with_the_provider(date, levels, home, examine):
     with socket.create_server(("127.0.0.1", 0)) as server:
         at(home, f"http://127.0.0.1:{server.getsockname()[1]}/v1")
-        server.settimeout(10)
+        server.settimeout(30)
         # The connection that is only tried, then the one that asks.
         thread = threading.Thread(
             target=lambda: (server.accept()[0].close(), answer_once(server, date))
@@ -451,7 +451,7 @@ def test_a_certificate_that_is_not_trusted(home, examine, tmp_path):
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         at(home, f"https://localhost:{server.getsockname()[1]}/v1")
-        server.settimeout(10)
+        server.settimeout(30)
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
         (report,) = of(examine("-q"), "providers")
@@ -502,7 +502,7 @@ def test_a_provider_is_checked_through_the_http_proxy_of_its_requests(
             at(home, "https://no-such-host.invalid/v1")
         else:
             at(home, "https://no-such-host.invalid/v1", UPSTREAM_PROXY=proxy)
-        server.settimeout(10)
+        server.settimeout(30)
         thread = threading.Thread(target=forward_proxy, args=(server, 403, received))
         thread.start()
         (report,) = of(examine("-q"), "providers")
@@ -520,7 +520,7 @@ def test_an_http_provider_is_checked_through_a_proxy(home, examine, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.getsockname()[1]}")
         at(home, "http://127.0.0.1:9/v1")
-        server.settimeout(10)
+        server.settimeout(30)
         thread = threading.Thread(target=answer_once, args=(server, "now"))
         thread.start()
         (report,) = of(examine("-q"), "providers")

@@ -180,5 +180,5 @@ def say(port, text, *, key=""):
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json", **({"x-api-key": key} if key else {})},
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         assert answer.status == 200

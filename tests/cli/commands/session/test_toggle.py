@@ -23,7 +23,7 @@ def ask(port):
         headers={"Content-Type": "application/json", "x-api-key": "sk-ant-own-0123456789"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
