@@ -22,8 +22,9 @@ import pytest
 
 from ccproxy import __version__
 from tests.cli.conftest import command, write_env
-from tests.fleet import eventually, free_ports
+from tests.fleet import eventually
 from tests.messages import Answer, ask, prompt
+from tests.ports import free_port
 from tests.provider import chunk, stream
 from tests.redis_server import RedisServer
 
@@ -111,7 +112,7 @@ def run(tmp_path) -> Iterator[Any]:
     def start(*options: str, **settings: str) -> Container:
         name = f"ccproxy-test-{tmp_path.name[-20:].replace('[', '-').strip('-')}-{len(names)}"
         names.append(name)
-        (port,) = free_ports(1)
+        port = free_port()
         common = {"HOST": "127.0.0.1", "CCPROXY_PORT": str(port), "ANTHROPIC_API_KEY": KEY}
         return Container(name, *options, **{**common, **settings})
 
@@ -155,7 +156,7 @@ def test_a_missing_setting_ends_a_container_at_once(run):
 @pytest.fixture
 def redis(tmp_path) -> Iterator[str]:
     """The address of a Redis server."""
-    (port,) = free_ports(1)
+    port = free_port()
     server = RedisServer(tmp_path, port=port).start()
     yield f"redis://127.0.0.1:{port}/0"
     server.stop()
@@ -251,7 +252,7 @@ async def pool_of(container: Container) -> dict[str, Any]:
 @pytest.fixture
 async def pod(tmp_path) -> AsyncIterator[tuple[Path, int]]:
     """The manifest of an entry as `ccproxy export kubernetes` prints it, and its port."""
-    (port,) = free_ports(1)
+    port = free_port()
     (tmp_path / "ccproxy.toml").write_text('proxies = ["18081:envs/demo.env:Pod-Test"]\n')
     write_env(tmp_path, "demo", "PROVIDER=demo\n")
     done = subprocess.run(

@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.fleet import ROOT, eventually, free_ports
+from tests.fleet import ROOT, eventually
+from tests.ports import free_port
 from tests.search_engine import SearchEngine
 
 PYTHON = ROOT / ".searxng/bin/python"
@@ -48,7 +49,7 @@ def searxng(tmp_path: Path, engine: SearchEngine) -> Server:
 
     @asynccontextmanager
     async def run(formats: str = "[html, json]") -> AsyncIterator[str]:
-        port = free_ports(1)[0]
+        port = free_port()
         settings = tmp_path / "settings.yml"
         settings.write_text(
             SETTINGS.format(port=port, formats=formats, engine=engine.url, shape=SHAPE)
