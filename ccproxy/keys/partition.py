@@ -30,6 +30,12 @@ Baseline = dict[str, KeyBaseline]
 """By name of the key."""
 
 
+def share_of(limit: int, replicas: int, rank: int) -> int:
+    """Return one replica's part of *limit*; the first ones have the remainder."""
+    share, rest = divmod(limit, replicas)
+    return share + (rank % replicas < rest)
+
+
 def baseline_of(state: PoolState) -> Baseline:
     """Return what *state* knows, to be compared with it later."""
     return {
@@ -74,8 +80,9 @@ class Partition:
         """Return this process's part of *limit*; the remainder is dealt out key by key."""
         if limit is None:
             return None
-        share, rest = divmod(limit, self.replicas)
-        return share + (self.rank is not None and (self.rank + index) % self.replicas < rest)
+        if self.rank is None:
+            return limit // self.replicas
+        return share_of(limit, self.replicas, self.rank + index)
 
     def _per_minute(self, name: str, limit: int | None, index: int, now: float) -> int | None:
         if limit is None or now - self.at >= MINUTE:

@@ -19,10 +19,10 @@ import os
 import re
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
 
@@ -58,6 +58,36 @@ class Spent(NamedTuple):
     day: int
     month: int
     reserved: int
+    own: int = 0
+    """The part of `reserved` that is this process's."""
+
+
+class Ledger(Protocol):
+    """Counts what an entry and its clients have spent."""
+
+    def add(self, name: bytes, amount: int, periods: Periods) -> None:
+        """Add *amount* to what *name* has spent in *periods*."""
+
+    def reserve(self, name: bytes, amount: int) -> None:
+        """Add *amount* to what is reserved for *name*; a negative amount releases it."""
+
+    def spent(self, name: bytes, periods: Periods) -> Spent:
+        """Return the sums of all processes."""
+
+    def reserved_for_others(self, name: bytes, period: Literal["day", "month"], limit: int) -> int:
+        """Return how much of *limit* must be left to processes that are not seen at the moment."""
+
+    def check_later(
+        self, raise_problem: Callable[[], None]
+    ) -> Callable[[], Awaitable[None]] | None:
+        """
+        Call *raise_problem* as soon as the other processes see the reservations of this one.
+
+        Return a function that waits for that and raises its Problem; None if they see them already.
+        """
+
+    def close(self) -> None:
+        """Release what the ledger holds."""
 
 
 class SpendingLedger:
@@ -90,12 +120,24 @@ class SpendingLedger:
         if now - self._scanned_at >= RESCAN_SECONDS:
             self._scanned_at = now
             self._scan()
-        day, month, reserved = self._own.read(name, periods)
+        day, month, reserved, own = self._own.read(name, periods)
         for sheet in self._others.values():
             other = sheet.read(name, periods)
             day, month = day + other.day, month + other.month
             reserved += other.reserved if sheet.is_live else 0
-        return Spent(day, month, reserved)
+        return Spent(day, month, reserved, own)
+
+    def reserved_for_others(self, name: bytes, period: Literal["day", "month"], limit: int) -> int:
+        """Return 0: every process sees all others."""
+        del name, period, limit
+        return 0
+
+    def check_later(
+        self, raise_problem: Callable[[], None]
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Return None: the other processes see a reservation before the first check."""
+        del raise_problem
+        return None
 
     def close(self) -> None:
         """Release the files; the reservations of this process end."""
@@ -180,6 +222,7 @@ class _Sheet:
         return Spent(
             row[_OF_DAY] if row[_DAY] == periods.day else 0,
             row[_OF_MONTH] if row[_MONTH] == periods.month else 0,
+            row[_RESERVED],
             row[_RESERVED],
         )
 

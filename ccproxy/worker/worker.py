@@ -222,7 +222,7 @@ def make_worker(
         held_fallbacks=HeldFallbacks(config.fallback_hold, clock=time.monotonic),
         session=session,
         accounts=AccountWatch(config, pool=pool, log=log),
-        payers=Payers(config, state=state, secret=signing_key, settings=chooser.sibling, log=log),
+        payers=_payers(config, state, signing_key, chooser, log, shared),
         gateway=gateway,
         activity=_activity(config.label, session, redact),
     )
@@ -249,6 +249,26 @@ def _pools(
 
     shared = open_shared_pool(config, config.services.redis, log=log, in_fleet=in_fleet)
     return shared.pool, shared
+
+
+def _payers(
+    config: WorkerConfig,
+    state: Path,
+    signing_key: bytes,
+    chooser: Chooser,
+    log: FilteringBoundLogger,
+    shared: SharedPool | None,
+) -> Payers:
+    """Return who pays; with REDIS_URL, replicas count together."""
+    return Payers(
+        config,
+        state=state,
+        secret=shared.secret if shared else signing_key,
+        settings=chooser.sibling,
+        log=log,
+        open_ledger=shared.ledger if shared else None,
+        wall=shared.backend.clock if shared else time.time,
+    )
 
 
 def _authenticator(config: WorkerConfig, gateway: Gateway | None) -> Authenticator:

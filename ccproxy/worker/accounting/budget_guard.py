@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from structlog.typing import FilteringBoundLogger
 
@@ -32,9 +32,10 @@ from ccproxy.keys.budgets import (
 )
 from ccproxy.keys.gateway.spending_notice import user_refusal
 from ccproxy.providers.pricing import Price
-from ccproxy.store.spending_ledger import NAME_BYTES, Periods, SpendingLedger
+from ccproxy.store.spending_ledger import NAME_BYTES, Ledger, Periods
 from ccproxy.store.usage_totals import Used
 from ccproxy.text import mask_key
+from ccproxy.worker.accounting.calendar_periods import Calendar
 
 BYTES_PER_TOKEN = 4
 OUTPUT_TOKENS = 1000
@@ -68,39 +69,11 @@ class Reservation:
     accounts: tuple[Account, ...]
     estimate: dict[str, int] = field(default_factory=dict)
     """By unit; what is reserved for each account."""
-
-
-class _Calendar:
-    """The current day and month of the user's clock."""
-
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
-        self._begin = self._end = 0.0
-        self._periods = Periods(0, 0)
-        self._month_end = 0.0
-
-    def periods(self) -> Periods:
-        """Return the current periods."""
-        now = self._wall()
-        if not self._begin <= now < self._end:
-            moment = datetime.fromtimestamp(now)
-            midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-            # Days of 23 and 25 hours begin at midnight as well.
-            self._begin = midnight.timestamp()
-            self._end = (midnight + timedelta(days=1)).timestamp()
-            next_month = (midnight.replace(day=1) + timedelta(days=31)).replace(day=1)
-            self._month_end = next_month.timestamp()
-            self._periods = Periods(midnight.toordinal(), moment.year * 12 + moment.month)
-        return self._periods
-
-    def end(self, budget: Budget) -> float:
-        """Return the end of the budget's period, in seconds since the epoch."""
-        self.periods()
-        return self._end if budget.period == "day" else self._month_end
-
-    def seconds_left(self, budget: Budget) -> float:
-        """Return the seconds until the budget's period ends."""
-        return self.end(budget) - self._wall()
+    ahead: dict[bytes, int] = field(default_factory=dict)
+    """By row; what this process had reserved before."""
+    confirm: Callable[[], Awaitable[None]] | None = None
+    """Waits until processes on other hosts see the reservation, and raises Problem as `reserve`
+    does; None if they see it."""
 
 
 class BudgetGuard:
@@ -109,7 +82,7 @@ class BudgetGuard:
     def __init__(
         self,
         config: WorkerConfig,
-        ledger: SpendingLedger,
+        ledger: Ledger,
         *,
         secret: bytes,
         price: Callable[[str], Price | None],
@@ -123,7 +96,7 @@ class BudgetGuard:
         self._price = price
         self._log = log
         self._wall = wall
-        self._calendar = _Calendar(wall)
+        self._calendar = Calendar(wall)
         own = tuple(budget for budget in config.budgets if not budget.client)
         self._entry = self._account("", "", own) if own else None
         self._clients = [self._client(key) for key in config.client_keys]
@@ -159,14 +132,25 @@ class BudgetGuard:
         reservation = Reservation(accounts)
         for unit in {unit for account in accounts for unit in account.rows}:
             reservation.estimate[unit] = self._estimate(unit, model, size)
+        periods = self._calendar.periods()
+        for row in {row for account in accounts for row in account.rows.values()}:
+            reservation.ahead[row] = self._ledger.spent(row, periods).own
         self._reserve(reservation, 1)
-        for account in accounts:
-            for budget in account.budgets:
-                state = self._state(account, budget, besides=reservation.estimate[budget.unit])
-                if state.is_spent or state.is_reserved:
-                    self._reserve(reservation, -1)
-                    raise self._refusal(state, account)
+        try:
+            self._check(reservation)
+        except Problem:
+            self._reserve(reservation, -1)
+            raise
+        if accounts:
+            reservation.confirm = self._ledger.check_later(lambda: self._check(reservation))
         return reservation
+
+    def _check(self, reservation: Reservation) -> None:
+        for account in reservation.accounts:
+            for budget in account.budgets:
+                state = self._state(account, budget, reservation)
+                if state.is_spent or state.is_reserved:
+                    raise self._refusal(state, account)
 
     def settle(self, reservation: Reservation, used: Used | None) -> None:
         """End *reservation*, and charge what was used; None if another entry counts it."""
@@ -254,14 +238,22 @@ class BudgetGuard:
         text = f"budget:{unit}:{client_id}".encode()
         return hmac.digest(self._secret, text, "sha256")[:NAME_BYTES]
 
-    def _state(self, account: Account, budget: Budget, *, besides: int = 0) -> BudgetState:
-        """Return the state of *budget*, without *besides*, the reservation of one request."""
-        spent = self._ledger.spent(account.rows[budget.unit], self._calendar.periods())
+    def _state(
+        self, account: Account, budget: Budget, request: Reservation | None = None
+    ) -> BudgetState:
+        """Return the state of *budget*, as it was before this process admitted *request*."""
+        row = account.rows[budget.unit]
+        spent = self._ledger.spent(row, self._calendar.periods())
+        own = spent.own
+        if request is not None:
+            own = min(request.ahead[row], max(0, own - request.estimate[budget.unit]))
+        others = spent.reserved - spent.own
+        others += self._ledger.reserved_for_others(row, budget.period, budget.parts)
         end = self._calendar.end(budget)
         return BudgetState(
             budget=budget,
             spent=spent.day if budget.period == "day" else spent.month,
-            reserved=max(0, spent.reserved - besides),
+            reserved=others + own,
             seconds=self._calendar.seconds_left(budget),
             end=end,
             resets_at=datetime.fromtimestamp(end).strftime("%Y-%m-%d %H:%M"),

@@ -8,6 +8,7 @@ settings and ledger it reads.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.ipc.control_messages import BudgetRow
-from ccproxy.store.spending_ledger import SpendingLedger
+from ccproxy.store.spending_ledger import Ledger, SpendingLedger
 from ccproxy.store.usage_totals import Used
 from ccproxy.worker.accounting.budget_guard import Account, BudgetGuard, Reservation
 from ccproxy.worker.accounting.user_accounts import UserAccounts
@@ -48,20 +49,26 @@ class Payers:
         secret: bytes,
         settings: Callable[[str], WorkerConfig | None],
         log: FilteringBoundLogger,
+        open_ledger: Callable[[str], Ledger] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """
         Open the budgets of *config*; *settings* returns those of another entry.
+
+        *open_ledger* returns a ledger that replicas on several hosts share, by its name; without
+        it, ledgers are files in the folder *state*.
 
         Raises:
             OSError: If the ledger cannot be opened: without it no budget would be kept.
 
         """
         self._config = config
-        self._state = state
         self._secret = secret
         self._settings = settings
         self._log = log
-        self._ledgers: dict[str, SpendingLedger] = {}
+        self._open_ledger = open_ledger or (lambda name: SpendingLedger(state / name))
+        self._wall = wall
+        self._ledgers: dict[str, Ledger] = {}
         self._others: dict[str, tuple[WorkerConfig, BudgetGuard]] = {}
         self._users: dict[Path, UserAccounts] = {}
         self._own = self._open(config) if config.budgets else None
@@ -151,17 +158,13 @@ class Payers:
 
     def _open(self, config: WorkerConfig) -> BudgetGuard:
         ledger = self._ledger(f"{config.label.lower()}.budgets")
-        return BudgetGuard(
-            config, ledger, secret=self._secret, price=self._config.models.price, log=self._log
-        )
+        return self._guard(config, ledger)
 
     def _open_users(self, file: Path) -> UserAccounts:
         # One ledger for the fleet: a budget is the user's, whatever entry answers.
         ledger = self._ledger(USERS_LEDGER)
         config = replace(self._config, budgets=(), client_keys=())
-        guard = BudgetGuard(
-            config, ledger, secret=self._secret, price=config.models.price, log=self._log
-        )
+        guard = self._guard(config, ledger)
         try:
             return UserAccounts(UserDirectory(file, log=self._log), guard)
         except ConfigError as error:
@@ -169,10 +172,16 @@ class Payers:
                 "api_error", f"the users of the gateway are unreadable: {error}"
             ) from error
 
-    def _ledger(self, name: str) -> SpendingLedger:
+    def _guard(self, config: WorkerConfig, ledger: Ledger) -> BudgetGuard:
+        price, secret = self._config.models.price, self._secret
+        return BudgetGuard(
+            config, ledger, secret=secret, price=price, log=self._log, wall=self._wall
+        )
+
+    def _ledger(self, name: str) -> Ledger:
         ledger = self._ledgers.get(name)
         if ledger is None:
-            ledger = self._ledgers[name] = SpendingLedger(self._state / name)
+            ledger = self._ledgers[name] = self._open_ledger(name)
         return ledger
 
 
@@ -185,6 +194,19 @@ def user_named_by(payer: str) -> str:
     """Return the user that the header *payer* names; empty if it names a client key."""
     fields = [unquote(field) for field in payer.split(":")]
     return fields[2] if len(fields) == _FIELDS and fields[1] == USERS else ""
+
+
+async def confirm(shares: Shares) -> None:
+    """
+    Wait until other hosts see the reservations in *shares*, and check them again.
+
+    Raises:
+        Problem: If another host was faster, and a budget does not allow the request any more.
+
+    """
+    for _, reservation in shares:
+        if reservation.confirm is not None:
+            await reservation.confirm()
 
 
 def settle(shares: Shares, used: Used | None) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ from ccproxy.keys.partition import Baseline, Partition, baseline_of, merge
 from ccproxy.keys.pool import Lease
 from ccproxy.worker.redis.connection import RedisConnection, RedisError, Reply
 from ccproxy.worker.redis.server_clock import ServerClock
+from ccproxy.worker.redis.shared_ledger import SharedLedger, Sums
 from ccproxy.worker.redis.state_fields import Fields, decode_fields, encode_fields
 
 T = TypeVar("T")
@@ -45,13 +46,39 @@ BEAT_SECONDS = 1.0
 RETRY_SECONDS = 0.25
 GRACE_SECONDS = 2.5
 """After Redis has lost the state: how long all replicas may take to report what they know."""
+SETTLE_SECONDS = 0.005
+"""How long a settlement waits for its other parts."""
 READY_SECONDS = 4.0
 """How long a new replica waits for its first contact before it accepts requests."""
 
 _SCRIPT = files(__package__).joinpath("commit.lua").read_text()
 _SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_ENCODE = msgspec.msgpack.Encoder().encode
 
 Connect = Callable[[], Awaitable[RedisConnection]]
+
+
+class Commit(NamedTuple):
+    """The reply of the script; times are in microseconds."""
+
+    status: bytes
+    epoch: bytes
+    version: int
+    since: int
+    now: int
+    newer: list[bytes]
+    members: list[bytes]
+    sums: list[Sums]
+
+    @property
+    def newer_fields(self) -> Fields:
+        """The fields that are newer than the known version."""
+        return dict(zip(self.newer[::2], self.newer[1::2], strict=True))
+
+    @property
+    def processes(self) -> list[int]:
+        """The members; a number that is none is another program's."""
+        return sorted(int(member) for member in self.members if member.isdigit())
 
 
 class _Operation(Generic[T]):
@@ -142,10 +169,13 @@ class RedisBackend:
         self._sent_fields: Fields = {}
         self._sent_at = 0.0
         self._is_scheduled = False
+        self._late: asyncio.TimerHandle | None = None
         self._wants_members = False
         self._baseline: Baseline = {}
         self._partition: Partition | None = None
         self._own_starts: dict[str, deque[float]] = {}
+        self._ledgers: dict[str, SharedLedger] = {}
+        """By the name in Redis."""
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self.has_contact = asyncio.Event()
@@ -163,7 +193,7 @@ class RedisBackend:
         if self.is_shared:
             self._pending.append(_Operation(operation))
             if not may_wait:
-                self._schedule()
+                self._schedule_late()
         return result
 
     async def commit(self, operation: Callable[[PoolState], T], *, undo: Callable[[T], None]) -> T:
@@ -176,16 +206,30 @@ class RedisBackend:
             return self._run_alone(operation)
         future: asyncio.Future[T] = self._loop.create_future()
         self._pending.append(_Operation(operation, future, undo))
-        self._schedule()
-        timer = self._loop.call_later(self._timeout, self._expire, future)
         try:
-            return await future
+            return await self._wait(future)
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 undo(future.result())
             raise
+
+    async def _wait(self, future: asyncio.Future[T]) -> T:
+        """Send what is new and wait; without a reply in time, the replica continues alone."""
+        self._schedule()
+        timer = self._loop.call_later(self._timeout, self._expire, future)
+        try:
+            return await future
         finally:
             timer.cancel()
+
+    def ledger(self, name: str) -> SharedLedger:
+        """Return the ledger *name* in Redis, which the calls of this pool keep up to date."""
+        ledger = self._ledgers.get(name)
+        if ledger is None:
+            ledger = self._ledgers[name] = SharedLedger(
+                replicas=self._replicas, on_change=self._schedule_late, wait=self._wait
+            )
+        return ledger
 
     def note_start(self, lease: Lease) -> None:
         """Note a use of this replica: without Redis, it counts only its own."""
@@ -208,8 +252,16 @@ class RedisBackend:
             self._is_scheduled = True
             self._loop.call_soon(self._send)
 
+    def _schedule_late(self) -> None:
+        """Send facts for which no request waits; what a request settles comes in several parts."""
+        if self._late is None and not self._is_scheduled and self._sent is None:
+            self._late = self._loop.call_later(SETTLE_SECONDS, self._send)
+
     def _send(self) -> None:
         self._is_scheduled = False
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         if not self.is_shared or self._sent is not None:
             return
         self._sent, self._pending = self._pending, []
@@ -229,7 +281,7 @@ class RedisBackend:
         epoch: str,
         version: int,
         fields: Fields,
-        on_reply: Callable[[Reply], None],
+        on_reply: Callable[[Commit | RedisError], None],
         *,
         new_epoch: str = "",
         life: float = LEASE_SECONDS,
@@ -237,9 +289,11 @@ class RedisBackend:
         pairs = [part for field in fields.items() for part in field]
         member_count = 0 if version < 0 or self._wants_members else len(self.members)
         self._wants_members = False
+        ledgers = {name: one for name, one in self._ledgers.items() if one.has_changed}
+        batches = _ENCODE([ledger.batch() for ledger in ledgers.values()]) if ledgers else b""
         arguments = (
-            *(len(self._keys), *self._keys, self.process, int(life * 1000), epoch, version),
-            *(new_epoch, member_count, *pairs),
+            *(len(self._keys) + len(ledgers), *self._keys, *ledgers, self.process),
+            *(int(life * 1000), epoch, version, new_epoch, member_count, batches, *pairs),
         )
         sent_at = time.monotonic()
         self.calls += 1
@@ -250,9 +304,18 @@ class RedisBackend:
                 return
             received_at = time.monotonic()
             self.on_call(received_at - sent_at)
-            if not isinstance(reply, RedisError):
-                self.clock.note(reply[4] / 1e6, sent_at, received_at)
-            on_reply(reply)
+            if isinstance(reply, RedisError):
+                on_reply(reply)
+                return
+            try:
+                commit = msgspec.convert(reply, Commit)
+            except msgspec.ValidationError as error:
+                on_reply(RedisError(_unreadable(error)))
+                return
+            self.clock.note(commit.now / 1e6, sent_at, received_at)
+            for ledger, sums in zip(ledgers.values(), commit.sums, strict=False):
+                ledger.note(sums)
+            on_reply(commit)
 
         self._write(("EVALSHA", _SHA, *arguments), on_result)
 
@@ -264,20 +327,19 @@ class RedisBackend:
         except RedisError as error:
             self._loop.call_soon(on_reply, error)
 
-    def _on_reply(self, reply: Reply) -> None:
+    def _on_reply(self, reply: Commit | RedisError) -> None:
         if self._sent is None:
             return
         if isinstance(reply, RedisError):
             self._leave(str(reply))
             return
-        status, _, version, _, _, newer, members = reply
-        self._note_members(members)
-        if status == b"OK":
-            self._confirm(version)
-        elif status == b"NEWER":
+        self._note_members(reply.processes)
+        if reply.status == b"OK":
+            self._confirm(reply.version)
+        elif reply.status == b"NEWER":
             self.repeated_calls += 1
-            self._adopt(newer, version)
-        elif status == b"EXPIRED":
+            self._adopt(reply.newer_fields, reply.version)
+        elif reply.status == b"EXPIRED":
             self._leave(f"this replica was silent for {LEASE_SECONDS:g} s")
         else:
             self._leave("Redis has lost the state")
@@ -288,12 +350,12 @@ class RedisBackend:
         done, self._sent = self._sent or [], None
         for operation in done:
             operation.resolve()
-        if self._pending:
+        if self._pending or any(ledger.has_changed for ledger in self._ledgers.values()):
             self._schedule()
 
-    def _adopt(self, newer: list[bytes], version: int) -> None:
+    def _adopt(self, newer: Fields, version: int) -> None:
         """Apply the operations that are not confirmed to the newer state, and commit them again."""
-        fields = {**self._confirmed, **dict(zip(newer[::2], newer[1::2], strict=True))}
+        fields = {**self._confirmed, **newer}
         self._pending, self._sent = [*(self._sent or ()), *self._pending], None
         try:
             self._rebuild(fields, version)
@@ -373,6 +435,8 @@ class RedisBackend:
             own_starts={name: len(minutes[name]) - len(foreign[name]) for name in minutes},
             foreign_starts=foreign,
         )
+        for ledger in self._ledgers.values():
+            ledger.separate()
 
     def _set_mode(self, *, is_shared: bool, reason: str) -> None:
         self.is_shared, self.reason, self.since = is_shared, reason, time.time()
@@ -403,6 +467,8 @@ class RedisBackend:
                         lambda state: state.without_processes({self.process}),
                         undo=lambda _state: None,
                     )
+                    for ledger in self._ledgers.values():
+                        ledger.refresh()
                     await self._request("", -1, {}, life=0)
         self.is_shared = False
         if self._connection is not None:
@@ -424,8 +490,10 @@ class RedisBackend:
                     await self._wake.wait()
 
     def _beat(self) -> float:
-        """Renew the leases, and release those of replicas that are gone."""
+        """Renew leases and reservations, and release those of replicas that are gone."""
         self._wants_members = True
+        for ledger in self._ledgers.values():
+            ledger.refresh()
         self._schedule()
         self._loop.call_later(self._timeout, self._check_progress)
         return BEAT_SECONDS
@@ -435,10 +503,10 @@ class RedisBackend:
         if self._sent is not None and self._loop.time() - self._sent_at >= self._timeout:
             self._leave(f"no reply within {self._timeout * 1000:g} ms")
 
-    def _note_members(self, members: list[bytes]) -> None:
+    def _note_members(self, members: list[int]) -> None:
         if not members:
             return
-        self.members = tuple(sorted(map(int, members)))
+        self.members = tuple(members)
         departed = self._state.processes() - {*self.members, self.process}
         if departed and self.is_shared:
             self._pending.append(_Operation(lambda state: state.without_processes(departed)))
@@ -447,10 +515,10 @@ class RedisBackend:
 
     async def _request(
         self, epoch: str, version: int, fields: Fields, *, new_epoch: str = "", life: float = 20.0
-    ) -> list[Any]:
-        future: asyncio.Future[Reply] = self._loop.create_future()
+    ) -> Commit:
+        future: asyncio.Future[Commit | RedisError] = self._loop.create_future()
 
-        def on_reply(reply: Reply) -> None:
+        def on_reply(reply: Commit | RedisError) -> None:
             if not future.done():
                 future.set_result(reply)
 
@@ -459,27 +527,25 @@ class RedisBackend:
             reply = await future
         if isinstance(reply, RedisError):
             raise reply
-        return list(reply)
+        return reply
 
     async def _join(self) -> float:
         """Report what this replica did on its own and share the state again, if it is time."""
         if self._connection is None:
             self._connection = await self._connect()
             self._connection.on_lost = self._leave
-        _, epoch, version, since, _, newer, members = await self._request("", -1, {})
-        there = {*map(int, members)}
+        commit = await self._request("", -1, {})
+        epoch, version, fields = commit.epoch.decode(), commit.version, commit.newer_fields
         # In a new state the others appear one by one; the own share must not grow by that.
-        self.members = tuple(sorted(there | {*self.members}))
-        fields = dict(zip(newer[::2], newer[1::2], strict=True))
-        epoch = epoch.decode()
-        grace = since / 1e6 + self._grace - self.clock() if epoch else self._grace
+        self.members = tuple(sorted({*commit.processes, *self.members}))
+        grace = commit.since / 1e6 + self._grace - self.clock() if epoch else self._grace
         is_rebuilt = epoch != self._epoch and (not epoch or grace > 0 or bool(self._epoch))
         if not epoch or grace > 0:
             if not await self._report(epoch, version, fields, is_rebuilt=is_rebuilt):
                 return 0.02
             return min(RETRY_SECONDS, max(grace, 0.0) + 0.01)
         self._share_again(fields, version, is_rebuilt=is_rebuilt)
-        self._epoch, self.members = epoch, tuple(sorted(there))
+        self._epoch, self.members = epoch, tuple(commit.processes)
         return BEAT_SECONDS
 
     async def _report(self, epoch: str, version: int, fields: Fields, *, is_rebuilt: bool) -> bool:
@@ -492,9 +558,9 @@ class RedisBackend:
         }
         new_epoch = "" if epoch else secrets.token_hex(8)
         reply = await self._request(epoch, version if epoch else 0, changed, new_epoch=new_epoch)
-        if reply[0] != b"OK":
+        if reply.status != b"OK":
             return False
-        self._epoch, self._baseline = reply[1].decode(), reported
+        self._epoch, self._baseline = reply.epoch.decode(), reported
         return True
 
     def _share_again(self, fields: Fields, version: int, *, is_rebuilt: bool) -> None:
@@ -507,6 +573,8 @@ class RedisBackend:
         self._pending = [_Operation(report)]
         self._rebuild(fields, version)
         self._partition = None
+        for ledger in self._ledgers.values():
+            ledger.join()
         self._set_mode(is_shared=True, reason="")
         self.has_contact.set()
         self._wants_members = True

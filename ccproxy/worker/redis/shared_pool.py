@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.services.redis_address import RedisAddress
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.keys.pool import KeyPool
+from ccproxy.worker.accounting.shared_usage import SharedUsage
 from ccproxy.worker.key_pool import pool_on
 from ccproxy.worker.redis.connection import RedisConnection, connect
 from ccproxy.worker.redis.redis_backend import FORMAT, RedisBackend
 from ccproxy.worker.redis.redis_queue import RedisQueue
+from ccproxy.worker.redis.shared_ledger import SharedLedger
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SharedPool:
-    """A pool whose state is in Redis."""
+    """A pool whose state is in Redis, and the sums of its replicas."""
 
-    pool: KeyPool
-    backend: RedisBackend
-    queue: RedisQueue
+    def __init__(
+        self, config: WorkerConfig, pool: KeyPool, backend: RedisBackend, *, secret: bytes
+    ) -> None:
+        """*secret* hides the names of clients and users in ledgers."""
+        self.pool = pool
+        self.backend = backend
+        self.queue = RedisQueue(pool, backend, wait_seconds=config.key_wait)
+        self.secret = secret
+        self.usage = SharedUsage(self.ledger(f"{config.label.lower()}.budgets"), wall=backend.clock)
+
+    def ledger(self, name: str) -> SharedLedger:
+        """Return the ledger `LABEL.budgets` of an entry, or one of the whole fleet."""
+        label = name.removesuffix(".budgets")
+        # No label begins with @. The braces keep all names of an entry in one slot of a cluster.
+        owner = f"@{name}" if label == name else label
+        return self.backend.ledger(f"ccproxy:{FORMAT}:{{{owner}}}:sums")
 
 
 def open_shared_pool(
@@ -44,7 +57,6 @@ def open_shared_pool(
     label = config.label.lower()
     backend = RedisBackend(
         open_connection,
-        # The braces keep all names of an entry in one slot of a cluster.
         prefix=f"ccproxy:{FORMAT}:{{{label}}}",
         salt=hmac.digest(services.signing_key, f"ccproxy keys {label}".encode(), hashlib.sha256),
         limits=config.key_limits,
@@ -54,5 +66,5 @@ def open_shared_pool(
     )
     clock = backend.clock
     pool = pool_on(config, backend, in_fleet=in_fleet, clock=clock, wall=clock)
-    queue = RedisQueue(pool, backend, wait_seconds=config.key_wait)
-    return SharedPool(pool=pool, backend=backend, queue=queue)
+    secret = hmac.digest(services.signing_key, b"ccproxy budgets", hashlib.sha256)
+    return SharedPool(config, pool, backend, secret=secret)

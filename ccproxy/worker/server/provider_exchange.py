@@ -14,7 +14,7 @@ from ccproxy.errors import Problem
 from ccproxy.keys.session_identity import Conversation, find_session
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.providers.quirks import Api
-from ccproxy.worker.accounting.payers import settle, user_named_by
+from ccproxy.worker.accounting.payers import confirm, settle, user_named_by
 from ccproxy.worker.peers.peer_request import payer_of, without_limits
 from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
@@ -168,6 +168,8 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
         record.finish(worker.logs.requests)
         if counts and record.requested:
             used = worker.session.note(record, request.headers)
+            if worker.shared_pool is not None and used is not None:
+                worker.shared_pool.usage.add(used)
             worker.activity.finish(record, request.read_prompt)
             if record.user:
                 worker.logs.events.info("audit.request", **record.audit_fields(worker.config.label))
@@ -196,8 +198,10 @@ def outgoing(
     headers: Mapping[str, str] | None = None,
 ) -> Outgoing:
     """Return the request to the provider."""
-    if request.record.bodies is not None:
-        request.record.bodies.sent = exchange.body
+    worker, record = request.worker, request.record
+    if record.bodies is not None:
+        record.bodies.sent = exchange.body
+    is_shared = record.shares and worker.shared_pool is not None
     return Outgoing(
         url=url,
         body=exchange.body,
@@ -209,7 +213,8 @@ def outgoing(
         client_key=passed_key(request),
         hop=request.chosen.hop if request.chosen else 0,
         may_repeat=may_repeat(request),
-        on_attempt=request.record.attempt,
+        confirm=(lambda: confirm(record.shares)) if is_shared else None,
+        on_attempt=record.attempt,
         on_failure=request.attempt_failed,
         session=session_of(request, exchange),
     )

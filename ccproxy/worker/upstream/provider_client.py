@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -88,6 +88,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """How many proxies of the fleet the request has passed."""
     may_repeat: bool = True
     """False if the client is repeating the request itself: then there is one attempt per key."""
+    confirm: Callable[[], Awaitable[None]] | None = None
+    """Called when there is a key; raises Problem if other hosts have spent the budget meanwhile."""
     on_attempt: Callable[[str], None] = lambda _key: None
     """Called with the key, as it may be shown, each time that the request is sent."""
     on_failure: Callable[[Lease, AttemptFailed, Step], None] = lambda _lease, _failure, _step: None
@@ -213,6 +215,8 @@ class ProviderClient:
             lease = await self._lease(outgoing, tried, last)
             attempts += 1
             try:
+                if outgoing.confirm is not None:
+                    await outgoing.confirm()
                 answer = await self._attempt(outgoing, lease)
             except AttemptFailed as failure:
                 self._settle(lease, failure.verdict)

@@ -1,4 +1,4 @@
-"""GET /v1/stats: tokens and costs since this worker started."""
+"""GET /v1/stats: tokens and costs since this worker started, and of all its replicas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ccproxy.worker.server.json_response import json_response
 
 async def stats(request: ClientRequest) -> web.Response:
     """Return the totals."""
-    counter = request.worker.session.usage
+    counter, shared = request.worker.session.usage, request.worker.shared_pool
     totals, started = counter.totals, request.worker.started
     elapsed = datetime.now(UTC).timestamp() - started
     body = {
@@ -29,5 +29,6 @@ async def stats(request: ClientRequest) -> web.Response:
         "total_errors": totals.errors,
         "total_cost_usd": totals.known_cost,
         "unpriced_requests": totals.unpriced,
+        **({} if shared is None else {"all_replicas": shared.usage.as_json()}),
     }
     return json_response(body)

@@ -1,0 +1,250 @@
+"""
+Sums of a day and a month over all replicas, for budgets and usage.
+
+A replica adds amounts to its own copy and reads sums from it. The script calls of the pool carry
+what is new and return the sums, so a ledger costs no call of its own. Each batch of additions has a
+number: if its reply is lost, it is sent again and counted once. Each row also carries the sum that
+the replica knows, from which the sums are restored if Redis has lost its data.
+
+Without Redis, a replica has its share of what was left at the last reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import NamedTuple
+
+from ccproxy.errors import Problem
+from ccproxy.keys.budgets import Period
+from ccproxy.keys.partition import share_of
+from ccproxy.store.spending_ledger import Periods, Spent
+
+MOST_SPENT = 1 << 53
+"""The largest sum: the numbers of a script are doubles."""
+
+
+class Sums(NamedTuple):
+    """The reply to a batch."""
+
+    epoch: bytes
+    replicas: int
+    rank: int
+    """The position of this replica among them."""
+    rows: list[tuple[int, int, int, int, int]]
+    """Day, month, their sums, and what other replicas have reserved."""
+
+
+Batch = tuple[int, str, str, list[tuple[str | int, ...]]]
+"""Its number, the known epoch, an epoch for new sums, and rows; `commit.lua` describes them."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """The sums of one name."""
+
+    day: int = 0
+    month: int = 0
+    confirmed: list[int] = field(default_factory=lambda: [0, 0])
+    """The sums of the day and the month in Redis."""
+    added: list[int] = field(default_factory=lambda: [0, 0])
+    """What this replica has added to them without a confirmation."""
+    reserved: int = 0
+    """By this replica."""
+    reserved_by_others: int = 0
+
+    def begin(self, day: int, month: int) -> None:
+        """Start again from zero if the day or the month is a new one."""
+        if day > self.day:
+            self.day, self.confirmed[0], self.added[0] = day, 0, 0
+        if month > self.month:
+            self.month, self.confirmed[1], self.added[1] = month, 0, 0
+
+
+class _Check:
+    """The second check of a request, when Redis has its reservations."""
+
+    def __init__(self, raise_problem: Callable[[], None]) -> None:
+        self._raise_problem = raise_problem
+        self.future: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
+
+    def run(self) -> None:
+        """Check, and let the request continue."""
+        problem = None
+        try:
+            self._raise_problem()
+        except Problem as error:
+            problem = error
+        if not self.future.done():
+            self.future.set_result(problem)
+
+
+class SharedLedger:
+    """A ledger in Redis, as one replica sees and changes it."""
+
+    def __init__(
+        self,
+        *,
+        replicas: int,
+        on_change: Callable[[], None],
+        wait: Callable[[asyncio.Future[Problem | None]], Awaitable[Problem | None]],
+    ) -> None:
+        """
+        *replicas* is how many share the budgets before the first contact.
+
+        *on_change* is called if there is something to send; *wait* limits the wait for a reply.
+        """
+        self._on_change = on_change
+        self._wait = wait
+        self._rows: dict[str, _Row] = {}
+        self._changed: dict[str, None] = {}
+        """Names of the rows that the next batch contains."""
+        self._number = 0
+        self._sent: dict[str, tuple[int, int, int, int]] = {}
+        """Periods and additions of the rows in the batch that is not confirmed."""
+        self._epoch = ""
+        self._share = replicas, replicas - 1  # the last one: without a part of the remainder
+        """How many share what is left, and the position of this replica among them."""
+        self._is_alone = True
+        self._checks: list[_Check] = []
+        self._sent_checks: list[_Check] = []
+
+    # The interface of a ledger.
+
+    def add(self, name: bytes, amount: int, periods: Periods) -> None:
+        """Add *amount* to what *name* has spent in *periods*."""
+        row = self._change(name)
+        row.begin(*periods)
+        row.added = [min(added + amount, MOST_SPENT) for added in row.added]
+
+    def reserve(self, name: bytes, amount: int) -> None:
+        """Add *amount* to what is reserved for *name*; a negative amount releases it."""
+        row = self._change(name)
+        row.reserved = min(max(0, row.reserved + amount), MOST_SPENT)
+
+    def spent(self, name: bytes, periods: Periods) -> Spent:
+        """Return the sums of all replicas."""
+        row = self._rows.get(name.hex())
+        if row is None:
+            return Spent(0, 0, 0)
+        row.begin(*periods)
+        day, month = map(sum, zip(row.confirmed, row.added, strict=True))
+        others = 0 if self._is_alone else row.reserved_by_others
+        return Spent(day, month, row.reserved + others, row.reserved)
+
+    def reserved_for_others(self, name: bytes, period: Period, limit: int) -> int:
+        """Return how much of *limit* the other replicas may spend: nothing while they are seen."""
+        if not self._is_alone:
+            return 0
+        row = self._rows.get(name.hex(), _Row())
+        remaining = max(0, limit - row.confirmed[period == "month"])
+        return remaining - share_of(remaining, *self._share)
+
+    def check_later(
+        self, raise_problem: Callable[[], None]
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Call *raise_problem* when Redis has the reservations; return what waits for that."""
+        if self._is_alone:
+            return None  # *raise_problem* would see nothing new
+        check = _Check(raise_problem)
+        self._checks.append(check)
+
+        async def confirm() -> None:
+            problem = await (check.future if check.future.done() else self._wait(check.future))
+            if problem is not None:
+                raise problem
+
+        return confirm
+
+    def close(self) -> None:
+        """Nothing to release: the pool's connection is not the ledger's."""
+
+    def _change(self, name: bytes) -> _Row:
+        text = name.hex()
+        self._changed[text] = None
+        self._on_change()
+        row = self._rows.get(text)
+        if row is None:
+            row = self._rows[text] = _Row()
+        return row
+
+    # The batches.
+
+    @property
+    def has_changed(self) -> bool:
+        """True if there is something to send."""
+        return bool(self._changed or self._checks or self._sent)
+
+    def refresh(self) -> None:
+        """Read all sums with the next batch, and renew the reservations."""
+        self._changed.update(dict.fromkeys(self._rows))
+
+    def batch(self) -> Batch:
+        """Return what is new, or the last batch again if it was not confirmed."""
+        if not self._sent:
+            self._number += 1
+            for name in self._changed:
+                row = self._rows[name]
+                self._sent[name] = (row.day, row.month, row.added[0], row.added[1])
+            self._changed = {}
+            self._sent_checks, self._checks = self._checks, []
+        return (
+            self._number,
+            self._epoch,
+            token_hex(8),
+            [
+                (name, *sent, row.reserved, *row.confirmed)
+                for name, sent in self._sent.items()
+                for row in (self._rows[name],)
+            ],
+        )
+
+    def note(self, sums: Sums) -> None:
+        """Take over the reply to a batch."""
+        epoch = sums.epoch.decode()
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.refresh()  # Redis has lost the data: the other rows are missing there as well
+        self._share = max(1, sums.replicas), sums.rank
+        sent, self._sent = self._sent, {}
+        for (name, was_sent), row in zip(sent.items(), sums.rows, strict=False):
+            self._confirm(self._rows[name], was_sent, *row)
+        checks, self._sent_checks = self._sent_checks, []
+        for check in checks:
+            check.run()
+
+    def _confirm(
+        self,
+        row: _Row,
+        sent: tuple[int, int, int, int],
+        day: int,
+        month: int,
+        of_day: int,
+        of_month: int,
+        reserved: int,
+    ) -> None:
+        row.begin(day, month)
+        if row.day == sent[0]:
+            row.added[0] -= sent[2]
+        if row.month == sent[1]:
+            row.added[1] -= sent[3]
+        if row.day == day:
+            row.confirmed[0] = of_day
+        if row.month == month:
+            row.confirmed[1] = of_month
+        row.reserved_by_others = reserved
+
+    def join(self) -> None:
+        """Continue with the sums of all replicas, which the last reply contained."""
+        self._is_alone = False
+
+    def separate(self) -> None:
+        """Continue with the own share of what is left."""
+        self._is_alone = True
+        self.refresh()
+        checks = [*self._sent_checks, *self._checks]
+        self._sent_checks, self._checks = [], []
+        for check in checks:
+            check.run()
