@@ -220,6 +220,23 @@ PUBLIC_URL = Setting(
     example="https://llm.example.com",
     source="on loopback, the address itself",
 )
+TLS_CERT = Setting(
+    name="TLS_CERT",
+    parse=parsers.text,
+    default=None,
+    meaning="a certificate with its chain as PEM, relative to the env file: the port serves https; "
+    "needs TLS_KEY and PUBLIC_URL; a changed file is used at once",
+    example="fullchain.pem",
+    source="none: http",
+)
+TLS_KEY = Setting(
+    name="TLS_KEY",
+    parse=parsers.text,
+    default=None,
+    meaning="the private key of TLS_CERT as PEM, without a password",
+    example="privkey.pem",
+    source="none",
+)
 MAX_CONNECTIONS = Setting(
     name="MAX_CONNECTIONS",
     parse=parsers.connections,

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ccproxy.ipc.control_messages import DRAIN_SECONDS
+from ccproxy.worker.gateway.server_tls import HANDSHAKE_SECONDS, ServerTls
 from ccproxy.worker.server.app import answer
 from ccproxy.worker.server.http import ClientServer
 from ccproxy.worker.worker import Worker
@@ -53,8 +54,14 @@ class Lifecycle:
         loop = asyncio.get_running_loop()
         self.http = ClientServer(answer, self._worker)
         # The event loop closes its copy; this one can then still be passed on.
+        files = self._worker.config.gateway.tls
+        tls = None if files is None else ServerTls(files, log=self._worker.logs.events).context
         self._server = await loop.create_server(
-            self.http, sock=self.listener.dup(), backlog=BACKLOG
+            self.http,
+            sock=self.listener.dup(),
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
         )
         self._worker.accounts.start()
 

@@ -122,7 +122,7 @@ def session(
     """
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {
-        "ANTHROPIC_BASE_URL": base_url(config.host, config.port),
+        "ANTHROPIC_BASE_URL": base_url(config),
         TOKEN: _token(config, environ, is_bypassed=is_bypassed),
         # The header changes with each request and breaks the provider's prompt cache.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
@@ -236,8 +236,11 @@ def no_session() -> Session:
     return dict.fromkeys(MANAGED)
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(config: WorkerConfig) -> str:
     """Return the proxy's URL for a client on this machine, without /v1, which clients add."""
+    if config.gateway.tls is not None:
+        return config.gateway.public_url  # the name in its certificate
+    host, port = config.host, config.port
     if host in ("", "0.0.0.0"):  # noqa: S104 - not bound here, but replaced
         host = "127.0.0.1"
     elif host == "::":

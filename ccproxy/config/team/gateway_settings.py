@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
+from ccproxy.config.team.tls_files import TlsFiles, read_tls
 from ccproxy.config.team.users import read_users
 from ccproxy.errors import ConfigError
 
@@ -19,16 +20,23 @@ class GatewaySettings:
     """None: there are no users, and so no gateway."""
     public_url: str
     """The gateway's origin; empty: that of the request, on loopback only."""
+    tls: TlsFiles | None
+    """What the port serves https with; None: it serves http."""
 
 
 def read_gateway(env: EnvReader) -> GatewaySettings:
     """Return the settings; mistakes in them and in the file of users are noted in *env*."""
-    path_text, public_url = env.read(s.USERS), env.read(s.PUBLIC_URL)
+    path = _users_file(env)
+    return GatewaySettings(users_file=path, public_url=env.read(s.PUBLIC_URL), tls=read_tls(env))
+
+
+def _users_file(env: EnvReader) -> Path | None:
+    path_text = env.read(s.USERS)
     if path_text is None:
-        return GatewaySettings(users_file=None, public_url=public_url)
+        return None
     path = (env.file.parent / Path(path_text).expanduser()).resolve()
     try:
         read_users(path)
     except ConfigError as error:
         env.mistakes += error.mistakes
-    return GatewaySettings(users_file=path, public_url=public_url)
+    return path

@@ -12,6 +12,7 @@ first, and the request only after its answer. A peer that dies later closes the 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -82,10 +83,13 @@ class PeerClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.probe_seconds)
         async with open_session(None, timeout=timeout) as session:
             try:
-                if not await self._is_alive(session, site):
+                trust = self._trust(ref)
+                if not await self._is_alive(session, site, trust):
                     raise _not_responding(ref)
                 headers = {**self._headers(client, chosen, ref), **payer}
-                answer = await session.post(url, data=body, headers=headers, allow_redirects=False)
+                answer = await session.post(
+                    url, data=body, headers=headers, allow_redirects=False, ssl=trust
+                )
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise _unreachable(ref, error) from error
             try:
@@ -93,12 +97,16 @@ class PeerClient:
             finally:
                 answer.close()
 
-    async def _is_alive(self, session: aiohttp.ClientSession, site: str) -> bool:
+    async def _is_alive(
+        self, session: aiohttp.ClientSession, site: str, trust: ssl.SSLContext | bool
+    ) -> bool:
         """Return True if a worker answers on the connection that *session* will use next."""
         try:
             async with asyncio.timeout(self.probe_seconds):
                 while True:
-                    async with session.get(f"{site}/livez", allow_redirects=False) as probe:
+                    async with session.get(
+                        f"{site}/livez", allow_redirects=False, ssl=trust
+                    ) as probe:
                         await probe.read()
                     if probe.status != HTTPStatus.OK:
                         return False
@@ -117,7 +125,23 @@ class PeerClient:
         if not is_loopback(host):
             text = f"{ref.label} is unreachable: it listens on {host}, not on loopback"
             raise Problem("api_error", text, status=502)
-        return f"http://[{host}]:{entry.port}" if ":" in host else f"http://{host}:{entry.port}"
+        scheme = "http" if config is None or config.gateway.tls is None else "https"
+        return (
+            f"{scheme}://[{host}]:{entry.port}"
+            if ":" in host
+            else f"{scheme}://{host}:{entry.port}"
+        )
+
+    def _trust(self, ref: ModelRef) -> ssl.SSLContext | bool:
+        """Return what to trust of a peer that serves https: its own certificate, for any name."""
+        config = self._chooser.sibling(ref.label)
+        if config is None or config.gateway.tls is None:
+            return True
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust.check_hostname = False  # it is reached by its address
+        trust.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        trust.load_verify_locations(cafile=config.gateway.tls.certificate)
+        return trust
 
     def _headers(
         self, client: CIMultiDictProxy[str], chosen: Chosen, ref: ModelRef

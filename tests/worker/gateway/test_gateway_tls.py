@@ -1,0 +1,66 @@
+"""A proxy that serves https itself."""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+import pytest
+
+from tests.messages import ask, prompt
+from tests.security.test_tls import certificate, needs_openssl
+from tests.worker.family import Family
+
+pytestmark = needs_openssl
+PUBLIC = {"PUBLIC_URL": "https://localhost"}
+
+
+@pytest.fixture
+def files(tmp_path):
+    cert, key = certificate(tmp_path, "localhost")
+    return {"TLS_CERT": str(cert), "TLS_KEY": str(key)}
+
+
+async def answered(url, cert):
+    """Send a request over a new connection that trusts only *cert*."""
+    trust = ssl.create_default_context(cafile=cert)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session:
+        return await ask(session, url, prompt(stream=True))
+
+
+async def test_https_is_served_and_http_is_not(start, files):
+    proxy = await start(**files, **PUBLIC)
+    url = proxy.url.replace("http://", "https://")
+    assert (await answered(url, files["TLS_CERT"])).text == "ok"
+    with pytest.raises(aiohttp.ClientError):
+        await proxy.ask()
+
+
+async def test_a_renewed_certificate_is_used_for_the_next_connection(start, tmp_path, files):
+    proxy = await start(**files, **PUBLIC)
+    url = proxy.url.replace("http://", "https://")
+    (tmp_path / "new").mkdir()
+    cert, key = certificate(tmp_path / "new", "localhost")
+    old = tmp_path / "old.pem"
+    old.write_bytes((tmp_path / "localhost.pem").read_bytes())
+    cert.replace(tmp_path / "localhost.pem")
+    assert (await answered(url, old)).text == "ok", "its key is still missing"
+    key.replace(tmp_path / "localhost.key")
+    assert (await answered(url, tmp_path / "localhost.pem")).text == "ok"
+    with pytest.raises(aiohttp.ClientError):
+        await answered(url, old)
+    assert [line["event"] for line in proxy.log if line["event"].startswith("tls.")] == [
+        "tls.unreadable",
+        "tls.reloaded",
+    ]
+
+
+async def test_a_peer_trusts_the_certificate_of_its_fleet(tmp_path, files):
+    async with Family(tmp_path) as family:
+        await family.start(Front={}, Back={**files, **PUBLIC})
+        answer = await family.proxies["Front"].ask(prompt(model="Back:big"))
+        assert answer.status == 200
+        other, _ = certificate(tmp_path, "127.0.0.1")
+        other.replace(tmp_path / "localhost.pem")
+        refused = await family.proxies["Front"].ask(prompt(model="Back:big"))
+    assert refused.status == 502
