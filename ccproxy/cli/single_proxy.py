@@ -24,7 +24,7 @@ from ccproxy.errors import CcproxyError, PortInUse, UsageError
 from ccproxy.logs import log_path
 
 FROM_ENVIRONMENT = Path()
-"""The env file of a proxy whose settings are environment variables."""
+"""The env file of a proxy that is configured by environment variables."""
 NO_TABLE = "no ccproxy.toml"
 
 

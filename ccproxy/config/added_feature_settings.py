@@ -20,7 +20,7 @@ from ccproxy.text import did_you_mean
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedFeatureSettings:
-    """What ccproxy adds, and by whose means."""
+    """What ccproxy adds, and the models and services that it uses for that."""
 
     search: SearchBackend | None = None
     """The search engine that the user named."""

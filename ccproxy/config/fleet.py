@@ -27,7 +27,7 @@ LABEL_RULE = (
 )
 MAX_WORKERS = 64
 RESERVED = {"supervisor"}
-"""Labels whose files in logs/ and pids/ belong to the supervisor."""
+"""Labels that the supervisor uses for its own files in logs/ and pids/."""
 _ENTRY_KEYS = ("port", "env_file", "label", "workers", "fallback")
 _REQUIRED_KEYS = _ENTRY_KEYS[:3]
 _TOP_KEYS = ("proxies", "proxy", "fallback", "presets", "routes")

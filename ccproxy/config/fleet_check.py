@@ -45,7 +45,7 @@ class CheckedFleet:
 
     fleet: Fleet
     workers: Mapping[str, WorkerConfig]
-    """By label, without the entries whose env file has a mistake."""
+    """By label, without entries that have a mistake in the env file."""
     tables: RoutingTables
     """Model presets, routes and fallbacks, as far as they are valid."""
     mistakes: tuple[Mistake, ...]
@@ -92,7 +92,7 @@ def load_all(path: Path) -> CheckedFleet:
 def _unknown_labels(
     entry: Entry, config: WorkerConfig, labels: Mapping[str, str]
 ) -> Iterator[Mistake]:
-    """Check that settings whose models are another entry's name an entry of the table."""
+    """Check that settings that name a model of another entry name an entry of the table."""
     reported: set[str] = set()
     named = [(setting, config.models.tier(tier)) for tier, setting in _TIER_SETTINGS.items()]
     named += config.added_features.models()

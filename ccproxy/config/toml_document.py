@@ -25,7 +25,7 @@ class TomlDocument:
     """
 
     def __init__(self, file: Path, *, list_name: str, list_example: str) -> None:
-        """Read *file*; *list_name* is the list whose broken rows are explained."""
+        """Read *file*; broken rows of the list *list_name* are explained."""
         self.file = file
         self.mistakes: list[Mistake] = []
         self.lines: list[str] = []

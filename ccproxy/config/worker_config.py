@@ -80,7 +80,7 @@ class WorkerConfig:
     provider: str
     """The provider preset, also if it was found by the base URL; empty if there is none."""
     api: Api
-    """The dialect; if `api_by_model`, the dialect of models whose card has none."""
+    """The dialect; if `api_by_model`, the dialect of models without one in their card."""
     api_by_model: bool
     """True if the card of a model may name another dialect, unless the user has chosen one."""
     base_url: str
@@ -361,7 +361,7 @@ def _key_limits(env: EnvReader) -> KeyLimits:
 
 
 def _account_host(env: EnvReader, preset: Preset | None) -> str:
-    """Return the host whose account endpoint is known; empty: that of the base URL."""
+    """Return the host with the account endpoint; empty: the host of the base URL."""
     is_allowed = env.read(s.ACCOUNT_CHECK) == "on"
     return (urlsplit(preset.base_url).hostname or "") if preset and is_allowed else ""
 

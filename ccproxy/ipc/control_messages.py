@@ -108,11 +108,11 @@ class RequestsRequest:
     limit: int = 100
     """Of those that have finished, the last ones."""
     id: str = ""
-    """Only requests whose id begins or ends with this."""
+    """Only requests with an id that begins or ends with this."""
     failed: bool = False
     """Only requests that ended with an error."""
     slow: bool = False
-    """Only requests whose answer began late."""
+    """Only requests with an answer that began late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class ClientSessionRequest:
     op: Literal["client_session"] = "client_session"
     id: str = ""
     model: str = ""
-    """The session's model, whose window is asked for."""
+    """The session's model, to look up its context window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +298,7 @@ class BudgetRow:
     is_low: bool = False
     """Whether most of it is spent, so that the user is warned."""
     uncounted: tuple[str, ...] = ()
-    """Models that were used, but whose price is unknown."""
+    """Models that were used and have no known price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -543,7 +543,7 @@ class ClientSessionState:
     cost: float = 0.0
     """US dollars."""
     unpriced: int = 0
-    """Requests whose price is unknown, and which `cost` does not include."""
+    """Requests without a known price, which `cost` does not include."""
     cost_today: float | None = None
     """US dollars of the whole fleet; None if it is unknown."""
     plan: AccountWindow | None = None

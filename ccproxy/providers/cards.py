@@ -54,7 +54,7 @@ class ModelCard:
         return msgspec.structs.replace(self.quirks, **_IN_RESPONSES, **self.responses_quirks)
 
     def with_facts(self, facts: ModelFacts) -> ModelCard:
-        """Return the card of one model, whose row of the catalogue replaces assumptions."""
+        """Return the card of one model; its row in the catalogue replaces assumptions."""
         api = facts.api or self.api
         changes: dict[str, Any] = {}
         in_responses = dict(self.responses_quirks)

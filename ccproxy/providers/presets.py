@@ -89,7 +89,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     native_url: str = ""
     """Base URL of the Messages API (without /v1/messages); empty: not available."""
     api: Api = "chat"
-    """Dialect of models whose card has none."""
+    """Dialect of models without one in their card."""
     auth: AuthStyle = "bearer"
     native_auth: AuthStyle = "bearer"
     hosts: tuple[str, ...] = ()

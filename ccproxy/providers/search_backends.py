@@ -71,7 +71,7 @@ class SearchBackend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Paths of the input and output tokens of the model that searched."""
 
     presets: tuple[str, ...] = ()
-    """Presets of providers whose own search this is."""
+    """Presets of the providers that offer this search."""
     models: tuple[str, ...] = ()
     """Glob patterns of the models that can search; empty: all."""
     only_at: tuple[str, ...] = ()

@@ -89,7 +89,7 @@ def resolve_switch(
 def usable_presets(
     presets: Mapping[str, Tiers], *, label: str, entries: Entries
 ) -> dict[str, Tiers]:
-    """Return the model presets whose models all exist in the fleet."""
+    """Return the model presets with models that all exist in the fleet."""
     usable = {}
     for name, tiers in presets.items():
         try:

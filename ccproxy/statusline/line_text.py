@@ -52,7 +52,7 @@ def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: b
 
 
 def no_answer_line(label: str, *, columns: int) -> str:
-    """Return the line for an entry whose proxy does not answer."""
+    """Return the line for an entry if its proxy does not answer."""
     return _cut(f"{label}: the proxy does not answer; fix: ccproxy start {label}", columns)
 
 

@@ -130,7 +130,7 @@ def _time(stamp: object, where: str) -> float:
             at = datetime.fromisoformat(stamp)
             stamp = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         if isinstance(stamp, int | float) and math.isfinite(stamp):
-            # A time whose year in UTC is not from 1 to 9999 could not be shown.
+            # A time outside of the years 1 to 9999 in UTC could not be shown.
             return datetime.fromtimestamp(stamp, UTC).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f'{where}: "timestamp" is not a time') from error

@@ -51,7 +51,7 @@ DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """Whose session it is, and the hash of the user's token by which it was approved."""
+    """The user of the session, and the hash of the user's token by which it was approved."""
 
     user: str
     token: str
@@ -173,7 +173,7 @@ class SignIns:
         return pair
 
     def find(self, access: str) -> SignedIn | None:
-        """Return whose session the token *access* is for; None if it is unknown or has expired."""
+        """Return the user of the token *access*; None if it is unknown or has expired."""
         row = self._connection.execute(
             "SELECT user, token FROM sessions WHERE access = ? AND expires > ?",
             (_digest(access), self._clock()),

@@ -121,7 +121,7 @@ class Totals:
     answers: int = 0
     cost: float = 0.0
     unpriced: int = 0
-    """Requests with tokens whose price is not known; `cost` is without them."""
+    """Requests with tokens of unknown price; `cost` does not include them."""
     above: int = 0
     """Requests above a price threshold."""
     extra: float = 0.0

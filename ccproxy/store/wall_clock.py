@@ -55,7 +55,7 @@ class _Check(NamedTuple):
 
 
 class WallClock:
-    """The wall clock of the fleet whose state is in *folder*, as any process last checked it."""
+    """The wall clock of the fleet with the state in *folder*, as any process last checked it."""
 
     def __init__(
         self,

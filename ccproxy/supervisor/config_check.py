@@ -168,7 +168,7 @@ def check(file: Path, labels: Sequence[str]) -> CheckResult:
         try:
             specs.append(_checked_spec(entry, ports))
         except ConfigError as error:
-            # Two entries may share an env file, whose mistakes are reported once.
+            # Two entries may share an env file; its mistakes are reported once.
             mistakes += [mistake for mistake in error.mistakes if mistake not in mistakes]
     if mistakes:
         raise ConfigError(mistakes)

@@ -2,7 +2,7 @@
 An inspected request as a list of blocks with their tokens, for the page.
 
 The tokens of each block are estimated; if the provider has reported the input of the request, they
-are scaled so that their sum is that number. Whatever cannot be read is shown as text.
+are scaled so that their sum is that number. Parts that cannot be read are shown as text.
 """
 
 from __future__ import annotations

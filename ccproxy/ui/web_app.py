@@ -27,7 +27,7 @@ MAX_WORK = 8
 
 
 class WebApp:
-    """Serves the page of the fleet whose table is *file*."""
+    """Serves the page of the fleet with the table *file*."""
 
     def __init__(
         self, file: Path, feed: FleetFeed, sign_in: SignIn, *, port: Callable[[], int]

@@ -88,7 +88,7 @@ def _next_turn(worker: Worker, requested: str) -> tuple[LastTurn, Target]:
 
 
 def _low_budgets(worker: Worker) -> tuple[BudgetRow, ...]:
-    """Return the low budgets that concern the session, whose client key is not known here."""
+    """Return the low budgets that concern the session; its client key is not known here."""
     rows = worker.payers.rows()
     has_one_client = len({row.client for row in rows if row.client}) == 1
     return tuple(row for row in rows if row.is_low and (has_one_client or not row.client))

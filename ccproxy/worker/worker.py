@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ccproxy.worker.redis.shared_pool import SharedPool
 
 CACHED_MODELS = 256
-"""Models whose target is computed once; clients can name any number of models."""
+"""Models with a computed target; clients can name any number of models."""
 
 _NUMBERS = count(1)
 

@@ -52,7 +52,7 @@ class Scene:
     mistakes: tuple[Mistake, ...]
     status: FleetStatus | None
     changed: Sequence[str] = ()
-    """The labels whose files have changed since their workers started."""
+    """The labels with files that have changed since their workers started."""
     connects: bool = True
     """Whether checks may open connections to the providers."""
     tests_keys: bool = False

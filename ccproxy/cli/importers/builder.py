@@ -27,7 +27,7 @@ MOST_PROXIES = 64
 """A file with more providers is not a configuration that a person wrote."""
 _KEY_REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
 _STAND_IN_KEY = "sk-" + "0" * 32
-"""In the check of a proxy whose key is not in the file."""
+"""In the check of a proxy without a key in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,7 +193,7 @@ def _merged(groups: Any) -> list[_Group]:  # noqa: ANN401 - the values of a dict
 
 
 def _tiers(group: _Group) -> dict[str, str]:
-    """Return the models of the tiers: those whose names say so, else the first one."""
+    """Return the models of the tiers: those with the name of a tier, else the first one."""
     if not group.models:
         return {}
     tiers: dict[str, str] = {}

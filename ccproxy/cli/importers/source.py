@@ -44,7 +44,7 @@ _FORMATS = "see the list in: ccproxy import --help"
 
 def import_file(file: Path, fleet: Fleet, environ: Mapping[str, str]) -> Imported:
     """
-    Import *file*, whatever tool it is of; nothing is written.
+    Import the *file* of any known tool; nothing is written.
 
     Raises:
         ConfigError: If it is damaged, too large or of no known tool.

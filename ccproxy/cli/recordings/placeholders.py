@@ -20,7 +20,7 @@ _STRUCTURAL = frozenset({
     *("native_finish_reason", "summary_type", "ttl", "$schema", "system_fingerprint", "event"),
     *("required", "enum", "include", "truncation", "verbosity"),
 })  # fmt: skip
-"""The fields whose strings, also in lists, stay."""
+"""Strings in these fields, also in lists, are kept."""
 _NAMES = frozenset({"id", "name", "tool_use_id", "tool_call_id", "call_id", "tool_name", "item_id"})
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]')
 _KEPT = re.compile(

@@ -58,7 +58,7 @@ _CAUSES = {
 
 
 def one_row_per_request(requests: Iterable[RequestTimeline]) -> list[RequestTimeline]:
-    """Return *requests* without those whose answering entry reports them as well."""
+    """Return *requests* without those that the answering entry reports as well."""
     requests = [*requests]
     answered = {one.id for one in requests if not one.answered_by}
     return [one for one in requests if not one.answered_by or one.id not in answered]

@@ -97,7 +97,7 @@ def unit_for(
         CcproxyError: If a path contains a control character, which a unit cannot represent.
 
     """
-    # systemd rejects a program whose path needs quotes, but accepts such an argument.
+    # systemd rejects a program path that needs quotes, but accepts such an argument.
     prefix = ["/usr/bin/env"] if set(command[0]) & set("\\\"'") else []
     exec_start = " ".join(map(quoted, [*prefix, *command]))
     # The ":" in ExecStart= turns off variable expansion, so that a dollar sign is literal.

@@ -95,7 +95,7 @@ class Limits:
     max_output: int | None
     """The longest answer in tokens to ask for; None: Claude Code's default."""
     is_claude: bool
-    """True if the big model is a Claude model, whose limits Claude Code has built in."""
+    """True if the big model is a Claude model: Claude Code knows the limits of these."""
 
     @property
     def smallest_window(self) -> int | None:
@@ -291,7 +291,7 @@ def _answering(
 
 
 def _is_claude_model(config: WorkerConfig, answering: Iterable[ModelChain[WorkerConfig]]) -> bool:
-    """Return True if the big model is a Claude model, whose limits Claude Code has built in."""
+    """Return True if the big model is a Claude model: Claude Code knows the limits of these."""
     names = [
         config.models.big or "claude-",
         *(chain.model for chain in answering if chain.refs[0].model == "big"),

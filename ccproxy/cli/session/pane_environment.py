@@ -30,7 +30,7 @@ def pane_environment(
     environ: Mapping[str, str], mod: Path, *, python: str, table: Path, status_line: str
 ) -> dict[str, str]:
     """
-    Return the variables that load the *mod*, and the commands whose output it shows.
+    Return the variables that load the *mod*, and the commands that it shows the output of.
 
     Mods that *environ* loads already stay. *status_line* is the command of the session's line.
     """

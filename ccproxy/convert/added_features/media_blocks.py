@@ -24,7 +24,7 @@ _MESSAGES = msgspec.json.Decoder(list[Raw])
 
 
 class MediaBody:
-    """The body of a request whose images and documents are replaced."""
+    """The body of a request, to replace its images and documents."""
 
     def __init__(self, body: bytes) -> None:
         self._fields = fields_of(body) or {}

@@ -22,7 +22,7 @@ from ccproxy.protocol.messages import MessagesRequest, blocks_of
 SEARCH_TYPE: Final = "web_search_"
 """Begins the type of the tool; a date follows."""
 DEFAULT_USES: Final = 8
-"""Searches of one request whose tool has no max_uses; Claude Code sends 8."""
+"""Searches of one request without `max_uses` in its tool; Claude Code sends 8."""
 _SIDE_PREFIX = re.compile(r"\s*Perform a web search for the query:\s*", re.IGNORECASE)
 
 

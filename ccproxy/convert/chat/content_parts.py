@@ -50,7 +50,7 @@ class _CacheControl(msgspec.Struct, omit_defaults=True):
 _ANYTHING = msgspec.json.Decoder()
 _CACHE_CONTROL = msgspec.json.Decoder(_CacheControl)
 _READABLE = ("title", "url", "text", "stdout", "stderr", "tool_name", "error_code", "content")
-"""Keys of a server tool's result whose texts are readable."""
+"""Keys of a server tool's result that contain readable text."""
 
 NO_RESULT = Raw(b'"[no result]"')
 """The result of an interrupted call; providers refuse a call without a result."""

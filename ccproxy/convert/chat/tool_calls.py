@@ -12,7 +12,7 @@ Rules:
   markers into names.
 * A call that repeats id, name and arguments of an earlier one is the same call, at any index.
 * The provider's id is kept if it is valid and new in the conversation. Otherwise one is made,
-  always the same for the same answer: Claude Code drops a call whose id it has seen.
+  always the same for the same answer: Claude Code drops a call with an id that it has seen.
 * Arguments are passed on as they arrive. Arguments that do not begin as an object wait until the
   call is complete and are then made one. `{}` waits as well: some servers begin every call with
   it, as an Anthropic stream does in content_block_start, and send the real arguments afterwards.

@@ -33,7 +33,7 @@ class Conversion(msgspec.Struct, kw_only=True):
     thinks: bool = True
     """False: the client disabled thinking."""
     tool_names: dict[str, str] = {}
-    """Sent name -> client's name, of the tools whose names were changed."""
+    """Sent name -> client's name, of the renamed tools."""
     dropped: dict[str, None] = {}
     """Paths of what was left out; a dict is an ordered set."""
 

@@ -16,7 +16,7 @@ _WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA)) | {0x01, 0xFF}
 
 
 def size_of(data: bytes | memoryview) -> tuple[int, int] | None:
-    """Return width and height of the image whose base64 begins with *data*, None if unknown."""
+    """Return width and height of an image, None if unknown; its base64 begins with *data*."""
     try:
         head = base64.b64decode(data[: min(_HEAD, len(data) // 4 * 4)])
     except (binascii.Error, ValueError):

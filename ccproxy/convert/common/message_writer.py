@@ -88,7 +88,7 @@ class MessageWriter:
         self.index = -1
         """The number of the latest block."""
         self.call: ToolCall | None = None
-        """The call whose block is open."""
+        """The call of the open block."""
         self.has_tools = False
         self.chars = 0
         """Length of the model's output, hidden or not."""
@@ -208,7 +208,7 @@ class MessageWriter:
                 merge_detail(self._details, detail)
 
     def queue_signature(self, call: ToolCall) -> None:
-        """Queue the thought signature of *call*, whose id is set."""
+        """Queue the thought signature of *call*; its id must be set."""
         if call.thought_signature is not None and not call.is_signed:
             self._signatures[call.id] = call.thought_signature
             call.is_signed = True

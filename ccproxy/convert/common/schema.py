@@ -33,16 +33,16 @@ from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 Schema = dict[str, Any]
 
 MAPS: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""Keywords whose value maps names to schemas."""
+"""Keywords with a value that maps names to schemas."""
 LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-"""Keywords whose value is a list of schemas (`items` in older drafts)."""
+"""Keywords with a list of schemas as value (`items` in older drafts)."""
 SINGLES: Final = frozenset(
     {
         *("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then"),
         *("else", "additionalItems", "unevaluatedItems", "unevaluatedProperties"),
     }
 )
-"""Keywords whose value is one schema."""
+"""Keywords with one schema as value."""
 
 _MOST_REFERENCES: Final = 500
 """References that are inlined; a schema with more would grow without bound."""
@@ -370,7 +370,7 @@ def names_of(value: object) -> list[str]:
 
 def merge(whole: Schema, branches: list[Schema], *, all_hold: bool) -> Schema:
     """
-    Merge the properties of *branches* into *whole*, whose own take precedence.
+    Merge the properties of *branches* into *whole*; its own properties take precedence.
 
     A property is required if every branch requires it, or any if all branches apply (allOf).
     """

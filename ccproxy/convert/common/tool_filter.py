@@ -1,5 +1,5 @@
 """
-Removal of the tools whose names match the user's TOOL_FILTER.
+Removal of tools by name, with the patterns of the user's TOOL_FILTER.
 
 The type of a tool does not matter. A `tool_choice` that names a removed tool is removed, and both
 `tools` and `tool_choice` are if no tool is left. All other bytes of the request are preserved.
@@ -30,7 +30,7 @@ _LARGEST_CACHED = 512 * 1024
 
 def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
     """
-    Return the request *body* without the tools whose names match one of *patterns*.
+    Return the request *body* without the tools that match one of *patterns* by name.
 
     The second value lists the removed ones as `tools.NAME`. A body that is not a request is
     returned unchanged; reading it reports the error.

@@ -35,7 +35,7 @@ class AnswerMachine(Protocol):
 
     @property
     def complete(self) -> bool:
-        """True: the answer is complete, whatever follows."""
+        """True: the answer is complete; the rest is ignored."""
 
     @property
     def usage(self) -> dict[str, Any]:

@@ -347,7 +347,7 @@ CHANCE_CODES = frozenset({"tool_use_failed"})
 """The model's output could not be parsed (Groq): another attempt may succeed."""
 
 NAMES_MODEL = _any_of(r"model", r"deployment", r"engine", r"function '", r"模型")
-"""A 404 whose text has none of these is about the path."""
+"""A 404 without any of these in its text is about the path."""
 
 REGION = _any_of(
     r"unsupported_country",

@@ -399,7 +399,7 @@ def _numbers(usage: object) -> dict[str, Any]:
 
 
 def _to_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the usage of the Responses API, whose input includes what was cached."""
+    """Return the usage of the Responses API; its input tokens include the cached ones."""
     cached = _count(usage.get("cache_read_input_tokens"))
     written = _count(usage.get("cache_creation_input_tokens"))
     details = usage.get("output_tokens_details")

@@ -49,7 +49,7 @@ class DeltaPattern:
         self._match = pattern.match
 
     def framed(self, data: bytes) -> bytes:
-        """Return the event whose data is *data* as it would be in a read."""
+        """Return the event with *data* as it would be in a read."""
         return self._frame + data + b"\n\n"
 
     def find(self, data: bytes, start: int) -> tuple[list[bytes], list[str], int]:

@@ -33,7 +33,7 @@ class AskState(Protocol):
     async def __call__(
         self, path: str, request: StateRequest, kind: type[WorkerState], /
     ) -> WorkerState:
-        """Return the state of the worker whose control socket is at *path*."""
+        """Return the state of the worker with the control socket at *path*."""
 
 
 class HealthProbe:

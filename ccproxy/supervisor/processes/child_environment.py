@@ -45,5 +45,5 @@ def clean_environment(network: Mapping[str, str] | None = None) -> dict[str, str
 
 
 def differing_names(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
-    """Return the names of the network variables whose values differ; values may hold passwords."""
+    """Return the names of the network variables that differ; values may contain passwords."""
     return [name for name in NETWORK_VARIABLES if first.get(name) != second.get(name)]

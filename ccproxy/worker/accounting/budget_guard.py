@@ -158,7 +158,7 @@ class BudgetGuard:
         if used is None:
             return
         periods = self._calendar.periods()
-        # The provider bills an answer whose usage is unknown, because the client left before it.
+        # The provider also bills an answer without known usage: the client left before the end.
         tokens = _tokens_of(used)
         is_unknown = used.asked and used.ttfb is not None and not tokens
         for unit, estimate in reservation.estimate.items():

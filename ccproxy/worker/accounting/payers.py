@@ -161,7 +161,7 @@ class Payers:
         return self._guard(config, ledger)
 
     def _open_users(self, file: Path) -> UserAccounts:
-        # One ledger for the fleet: a budget is the user's, whatever entry answers.
+        # One ledger for the fleet: a budget is the user's, regardless of the entry that answers.
         ledger = self._ledger(USERS_LEDGER)
         config = replace(self._config, budgets=(), client_keys=())
         guard = self._guard(config, ledger)

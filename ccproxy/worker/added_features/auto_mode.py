@@ -34,7 +34,7 @@ JUDGE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedJudgement:
-    """A request whose tool calls are judged."""
+    """A request with tool calls to be judged."""
 
     judge: str
     """The model that judges."""
@@ -53,7 +53,7 @@ def requested_judgement(request: ClientRequest, exchange: Exchange) -> Requested
 
 
 class Judged:
-    """A source whose end waits for the verdict on its calls."""
+    """A source that holds its end back until the verdict on its calls is there."""
 
     is_over = True
 

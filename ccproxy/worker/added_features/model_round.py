@@ -1,4 +1,4 @@
-"""One request to the provider as a source of Messages events, whatever dialect the provider has."""
+"""One request to the provider as a source of Messages events, for providers of any dialect."""
 
 from __future__ import annotations
 

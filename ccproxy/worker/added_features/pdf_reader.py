@@ -89,7 +89,7 @@ def main() -> int:
     limit()
     try:
         answer = read(sys.stdin.buffer.read())
-    except Exception as error:  # noqa: BLE001 - whatever a broken file causes
+    except Exception as error:  # noqa: BLE001 - a broken file may cause any
         sys.stderr.write(f"{type(error).__name__}: {error}"[:300])
         return 1
     sys.stdout.write(json.dumps(answer))

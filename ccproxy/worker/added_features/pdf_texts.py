@@ -24,7 +24,7 @@ READ_SECONDS = 30.0
 """Limit for one file, including the start of the process."""
 PARALLEL_READERS = 2
 KEPT_FILES = 16
-"""Files whose pages are kept in memory: a client sends a PDF with every turn."""
+"""Files with pages in memory: a client sends a PDF with every turn."""
 _READER = Path(__file__).with_name("pdf_reader.py")
 
 

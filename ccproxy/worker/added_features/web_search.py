@@ -39,7 +39,7 @@ PARALLEL_SEARCHES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedSearch:
-    """A request whose searches ccproxy answers."""
+    """A request with searches that ccproxy answers."""
 
     body: bytes = field(repr=False)
     tool: SearchTool
@@ -112,7 +112,7 @@ async def _find(request: ClientRequest, search: RequestedSearch, query: str) -> 
 
 
 def not_configured(label: str, env_file: str) -> str:
-    """Return the text for a request whose provider has no search."""
+    """Return the text for a request to a provider without a search."""
     where = f" in {env_file}" if env_file else ""
     return (
         f"Web search is not available: {label} has no search engine. Set WEB_SEARCH{where} to "

@@ -53,7 +53,7 @@ class ClientSession:
     """Labels of the entries that answered other requests."""
 
     def waiting(self) -> AccessRecord | None:
-        """Return the oldest running request whose answer has not begun."""
+        """Return the oldest running request without the beginning of an answer."""
         return next((one for one in self.running.values() if not one.has_begun), None)
 
 

@@ -52,7 +52,7 @@ class Gateway:
         self._form_key = hmac.digest(secret, b"ccproxy-approval-form", "sha256")
 
     def user_of(self, token: str) -> User | None:
-        """Return whose *token* it is, personal or of a session; None if it is not valid."""
+        """Return the user of *token*, personal or of a session; None if it is not valid."""
         if not token.startswith(TOKEN_PREFIX):
             return None
         if (user := self.directory.owner_of(token)) is not None:

@@ -117,7 +117,7 @@ class ConsoleLog:
 
 class EchoingLogFile(LogFile):
     """
-    A log file whose lines are also shown on the console.
+    A log file; its lines are also shown on the console.
 
     A container may have no writable folder: the console alone is enough.
     """

@@ -1,5 +1,5 @@
 """
-Takes keys out of a pool whose state is in Redis, and waits while all of them are in use.
+Takes keys out of a pool in Redis, and waits while all of them are in use.
 
 Requests of one replica wait in the order of their arrival, and only the first of them asks. The
 replicas have a common line: a key that becomes free belongs to the replica whose first request has

@@ -51,7 +51,7 @@ def encode_fields(state: PoolState) -> Fields:
 
 def decode_fields(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
     """
-    Return the state whose fields these are; unknown ones, of a later version, are ignored.
+    Return the state with these fields; unknown ones, of a later version, are ignored.
 
     Raises:
         msgspec.DecodeError: If another program has written them.

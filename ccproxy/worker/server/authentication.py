@@ -68,7 +68,7 @@ class Authenticator:
         allowed_hosts: Collection[str] = (),
         user_of: Callable[[str], User | None] | None = None,
     ) -> None:
-        """*user_of* returns whose token a key is, at the gateway of a team."""
+        """*user_of* returns the user of a token, at the gateway of a team."""
         self._user_of = user_of
         self._digests = [sha256(key.encode()).digest() for key in client_keys]
         self._is_on_loopback = is_loopback(host)

@@ -83,7 +83,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str | None = None
     """The only key to use, regardless of its state, because the user is testing it."""
     session: SessionRef | None = None
-    """The session whose key is to be used; None: any key."""
+    """The session that the key is chosen for; None: any key."""
     hop: int = 0
     """How many proxies of the fleet the request has passed."""
     may_repeat: bool = True

@@ -1,4 +1,4 @@
-"""A provider's answer whose bytes are kept while they are read, for a recording."""
+"""A provider's answer that keeps its bytes while they are read, for a recording."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RecordedExchange(Protocol):
 
 
 class RecordedAnswer:
-    """A provider's answer whose bytes are kept as they are read."""
+    """A provider's answer that keeps the bytes as they are read."""
 
     def __init__(self, exchange: RecordedExchange, answer: ProviderAnswer) -> None:
         self.is_stream = answer.is_stream

@@ -124,7 +124,7 @@ def _print_lines(
 
 
 def _sources(fleet: Fleet, labels: Sequence[str], *, is_complete: bool) -> list[str]:
-    """Return the labels whose logs are wanted; the supervisor has one of its own."""
+    """Return the labels of the requested logs; the supervisor has a log of its own."""
     names = [label for label in labels if label != SUPERVISOR or fleet.entry(label)]
     supervisor = [SUPERVISOR] if len(names) < len(labels) else []
     if supervisor and not names:

@@ -26,7 +26,7 @@ from ccproxy.errors import UsageError
 @click.pass_obj
 def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -> None:
     """
-    Print the status line of a Claude Code session, whose JSON is read from stdin.
+    Print the status line of a Claude Code session. Its JSON is read from stdin.
 
     It names the model that really answers and why, what a request waits for, the context in percent
     of the model's window, cost, keys and cache hits. Sessions of `ccproxy run` have it already. A

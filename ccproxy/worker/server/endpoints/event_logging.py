@@ -2,7 +2,7 @@
 Claude Code's telemetry, which is discarded: POST /api/event_logging/batch and …/v2/batch.
 
 A gateway also takes OTLP at /v1/metrics, /v1/logs and /v1/traces: a session that has signed in
-exports there whatever its own settings are, and logs an error for each answer but 200.
+exports there regardless of its own settings, and logs an error for each answer but 200.
 """
 
 from __future__ import annotations
