@@ -136,7 +136,7 @@ DIALECT_PACKAGES = (
     "ccproxy.convert.direct",
     "ccproxy.convert.responses",
 )
-# Modules of these packages are named after a command or a path, whatever else has that name.
+# Modules of these packages are named after a command or a path, so names may occur twice.
 NAMED_FROM_OUTSIDE = ("ccproxy.cli.commands", "ccproxy.worker.server.endpoints")
 
 PROVIDERS = frozenset({

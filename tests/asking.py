@@ -81,7 +81,7 @@ def system(*content: Any) -> dict[str, Any]:
 
 
 def _content(content: tuple[Any, ...]) -> Any:
-    """A lone string stays one; beside blocks, strings are text blocks."""
+    """A single string stays a string; next to blocks it is a text block."""
     if len(content) == 1 and isinstance(content[0], str):
         return content[0]
     return [text(each) if isinstance(each, str) else each for each in content]

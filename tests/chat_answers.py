@@ -28,7 +28,7 @@ def context(*, quirks: dict[str, Any] | None = None, **more: Any) -> AnswerConte
 
 
 def say(content: Any = None, **delta: Any) -> dict[str, Any]:
-    """A chunk that says something; keywords are fields of its delta."""
+    """A chunk with content; keywords are fields of its delta."""
     if content is not None:
         delta["content"] = content
     return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}

@@ -1,5 +1,5 @@
 """
-A scripted model provider: a real HTTP server on loopback that answers what the test tells it.
+A scripted model provider: a real HTTP server on loopback that answers as the test scripts it.
 
     provider.script(failure(429, retry_after=1), completion("hello"))
 
@@ -160,7 +160,7 @@ def raw(
     headers: Mapping[str, str] | None = None,
     gate: asyncio.Event | None = None,
 ) -> Answer:
-    """Exactly these bytes as the whole body; JSON unless *headers* say otherwise."""
+    """Exactly these bytes as the whole body; JSON unless *headers* have another type."""
     content = {"Content-Type": "application/json", **(headers or {})}
     data = body.encode() if isinstance(body, str) else body
     return Answer(status=status, headers=content, gate=gate, body=data)

@@ -1,4 +1,4 @@
-"""A provider of Chat Completions that behaves as its quirks say: it refuses what they exclude."""
+"""A provider of Chat Completions that has these quirks: it refuses what they exclude."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class QuirkyProvider:
 
     def _message(self, body: Mapping[str, Any]) -> dict[str, Any]:
         choice = body.get("tool_choice")
-        word = "function" if isinstance(choice, dict) else choice
-        if word in ("required", "any", "function") and word in self._choices():
+        choice_name = "function" if isinstance(choice, dict) else choice
+        if choice_name in ("required", "any", "function") and choice_name in self._choices():
             return {"content": None, "tool_calls": [{}]}
         form = body.get("response_format", {}).get("type")
         if form not in FORMATS[self._quirks.response_format]:
@@ -109,18 +109,18 @@ class QuirkyProvider:
 
     def _fields(self, body: Mapping[str, Any]) -> Iterator[str]:
         quirks = self._quirks
-        known = KNOWN | {quirks.max_tokens_field}
-        known |= {"top_k"} if quirks.top_k else set()
-        known |= {"parallel_tool_calls"} if quirks.parallel_tool_calls else set()
-        known |= {"stream_options"} if quirks.stream_options else set()
-        known |= {"prompt_cache_key"} if quirks.cache_key else set()
-        known |= {quirks.user_field}
-        known |= {"reasoning_split"} if quirks.reasoning_split else set()
+        known_fields = KNOWN | {quirks.max_tokens_field}
+        known_fields |= {"top_k"} if quirks.top_k else set()
+        known_fields |= {"parallel_tool_calls"} if quirks.parallel_tool_calls else set()
+        known_fields |= {"stream_options"} if quirks.stream_options else set()
+        known_fields |= {"prompt_cache_key"} if quirks.cache_key else set()
+        known_fields |= {quirks.user_field}
+        known_fields |= {"reasoning_split"} if quirks.reasoning_split else set()
         takes_any = quirks.reasoning == "explicit_effort" and not quirks.efforts
-        known |= {"reasoning_effort"} if quirks.efforts or takes_any else set()
+        known_fields |= {"reasoning_effort"} if quirks.efforts or takes_any else set()
         if quirks.reasoning in ON:
             name, on, off = ON[quirks.reasoning]
-            known |= {name}
+            known_fields |= {name}
             if body.get(name, on) not in ([on] if quirks.always_reasons else [on, off]):
                 yield name
         if quirks.thinking_needs_stream and not body.get("stream") and self._is_on(body):
@@ -136,7 +136,7 @@ class QuirkyProvider:
             yield "response_format with thinking"
         if form and body.get("stream") and not quirks.response_format_streams:
             yield "response_format with stream"
-        unknown = body.keys() - known
+        unknown = body.keys() - known_fields
         yield from unknown & REFUSED if self._is_lenient else unknown
 
     def _is_on(self, body: Mapping[str, Any]) -> bool:
@@ -158,8 +158,8 @@ class QuirkyProvider:
         tools, choice = body.get("tools", ()), body.get("tool_choice")
         if quirks.max_tools and len(tools) > quirks.max_tools:
             yield "tools"
-        word = "function" if isinstance(choice, dict) else choice
-        if word and word not in self._choices() and not self._is_lenient:
+        choice_name = "function" if isinstance(choice, dict) else choice
+        if choice_name and choice_name not in self._choices() and not self._is_lenient:
             yield "tool_choice"
         for tool in tools:
             function = tool["function"]
@@ -167,7 +167,7 @@ class QuirkyProvider:
                 yield "tool name"
             if to_parameters(function["parameters"], quirks.schema) != function["parameters"]:
                 yield "schema"
-        is_forced = word in {"function", quirks.required_word}
+        is_forced = choice_name in {"function", quirks.required_word}
         thinks = self._is_on(body) or "reasoning_effort" in body
         if is_forced and thinks and not quirks.forced_choice_with_thinking:
             yield "tool_choice with thinking"
@@ -208,9 +208,9 @@ class QuirkyProvider:
         for part in content:
             if part["type"] not in allowed:
                 yield part["type"]
-            known = {"cache_control"} if quirks.cache_control else set()
+            known_fields = {"cache_control"} if quirks.cache_control else set()
             if not self._is_lenient:
-                yield from part.keys() - {"type", "text", *PART_FIELDS} - known
+                yield from part.keys() - {"type", "text", *PART_FIELDS} - known_fields
 
     def _assistant(self, message: Mapping[str, Any]) -> Iterator[str]:
         quirks = self._quirks

@@ -182,8 +182,8 @@ def _thinking(shape: Shape, piece: str) -> dict[str, Any]:
     return {"content": None, shape.reasoning: piece}
 
 
-def _pieces(shape: Shape, call: dict[str, Any], place: int) -> Iterator[dict[str, Any]]:
-    numbers = {"counted": {"index": place}, "zero": {"index": 0}, "none": {}}[shape.index]
+def _pieces(shape: Shape, call: dict[str, Any], position: int) -> Iterator[dict[str, Any]]:
+    numbers = {"counted": {"index": position}, "zero": {"index": 0}, "none": {}}[shape.index]
     if shape.whole_calls:
         yield {"tool_calls": [{**numbers, **call}]}
         return

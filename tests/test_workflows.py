@@ -49,7 +49,7 @@ def test_rights_are_only_those_that_are_needed(path):
         rights = {right for right, value in job.get("permissions", {}).items() if value == "write"}
         assert rights <= {"id-token", "attestations"}, name
     for step in steps(path):
-        # An expression in a script would be code of whoever names the branch.
+        # An expression in a script would run code from the name of a branch.
         assert "${{" not in step.get("run", ""), step
         if "checkout@" in step.get("uses", ""):
             assert step["with"]["persist-credentials"] is False

@@ -79,7 +79,7 @@ CASES = (
         message={"content.0.id": bool},
     ),
     Case(
-        rule="an id that Anthropic would refuse is mended",
+        rule="an id that Anthropic would refuse is replaced",
         request=TOOLS,
         answers=(
             completion(
@@ -126,7 +126,7 @@ CASES = (
         )
     ),
     Case(
-        rule="cached tokens are told apart",
+        rule="cached tokens are reported separately",
         answers=(completion("x", usage=usage(prompt_tokens_details={"cached_tokens": 900})),),
         message={
             "usage.input_tokens": 100,

@@ -116,13 +116,13 @@ def lacks(part: str) -> Callable[[Any], bool]:
     return is_free
 
 
-def as_json(wanted: Any) -> Callable[[Any], bool]:
+def as_json(document: Any) -> Callable[[Any], bool]:
     """The text is JSON for *wanted*."""
 
     def is_json(value: Any) -> bool:
-        return bool(json.loads(value) == wanted)
+        return bool(json.loads(value) == document)
 
-    is_json.__doc__ = f"JSON of {wanted!r}"
+    is_json.__doc__ = f"JSON of {document!r}"
     return is_json
 
 

@@ -68,7 +68,7 @@ class Workers:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def upstream() -> AsyncIterator[Provider]:
-    """The provider behind every worker; each case brings its own script."""
+    """The provider of every worker; each case has its own script."""
     async with Provider() as provider:
         yield provider
 

@@ -85,7 +85,7 @@ CASES = (
         error={"status": 429, "retry-after": "7"},
     ),
     Case(
-        rule="the wait may stand in the text",
+        rule="the delay may be in the text",
         provider="openai",
         model="gpt-4o",
         answers=(failure(429, openai("Please try again in 6.2s.", "rate_limit_exceeded")),),

@@ -133,7 +133,7 @@ CASES = (
         },
     ),
     Case(
-        rule="results come right behind their calls, text after them",
+        rule="results directly follow their calls, text comes last",
         request={
             "tools": [BASH],
             "messages": [
@@ -160,7 +160,7 @@ CASES = (
         provider_body={"messages.2.content": has("A"), "messages.2.tool_call_id": "toolu_1"},
     ),
     Case(
-        rule="a failed result says so",
+        rule="a failed result is marked",
         request={
             "tools": [BASH],
             "messages": [
@@ -232,7 +232,7 @@ CASES = (
         },
     ),
     Case(
-        rule="server tools stay behind",
+        rule="server tools are left out",
         request={"tools": [BASH, {"type": "web_search_20250305", "name": "web_search"}]},
         provider_body={
             "tools": lambda tools: [tool["function"]["name"] for tool in tools] == ["Bash"]
@@ -247,9 +247,9 @@ CASES = (
         Case(
             rule=f"tool_choice {choice['type']}",
             request={"tools": [BASH], "tool_choice": choice},
-            provider_body={"tool_choice": wanted},
+            provider_body={"tool_choice": expected},
         )
-        for choice, wanted in (
+        for choice, expected in (
             ({"type": "auto"}, lambda value: value == "auto"),
             ({"type": "any"}, "required"),
             ({"type": "none"}, "none"),

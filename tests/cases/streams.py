@@ -56,7 +56,7 @@ CASES = (
         message=SAID_ONE_TWO,
     ),
     Case(
-        rule="characters survive, whatever they are",
+        rule="all characters survive",
         ways=STREAMED,
         answers=(stream(chunk("ü世👩‍👩‍👧\u2028\x85"), chunk('\\n "\t'), chunk(finish="stop")),),
         message={"content.0.text": 'ü世👩‍👩‍👧\u2028\x85\\n "\t'},
@@ -74,7 +74,7 @@ CASES = (
         message=SAID_ONE_TWO,
     ),
     Case(
-        rule="comments, event names, ids and no blank behind data:",
+        rule="comments, event names, ids and no space after data:",
         ways=STREAMED,
         answers=(
             stream(
@@ -239,7 +239,7 @@ CASES = (
         },
     ),
     Case(
-        rule="calls without index are told apart by their ids",
+        rule="calls without an index are distinguished by their ids",
         ways=STREAMED,
         request=TOOLS,
         answers=(
@@ -255,7 +255,7 @@ CASES = (
         },
     ),
     Case(
-        rule="every call at index 0, told apart by their ids",
+        rule="calls that all have index 0 are distinguished by their ids",
         ways=STREAMED,
         request=TOOLS,
         answers=(
@@ -319,7 +319,7 @@ CASES = (
         },
     ),
     Case(
-        rule="reasoning that is sent twice is told once",
+        rule="reasoning that is sent twice is passed on once",
         provider="openrouter",
         model="deepseek/deepseek-r1",
         ways=STREAMED,

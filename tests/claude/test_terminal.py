@@ -118,13 +118,13 @@ async def test_a_model_of_another_entry_for_this_session_only(desk: Desk) -> Non
             screen.press(*"Hello", ENTER)
             screen.wait_for("● ok", "keys 1/1")
             screen.press(*"/context", ENTER)
-            shown = screen.wait_for("131.1k tokens")
+            text = screen.wait_for("131.1k tokens")
             screen.press(*"/exit", ENTER)
             assert screen.end() == 0
-            return shown
+            return text
 
-    shown = await at_desk(story, desk)
-    assert "Context usage" in shown
+    text = await at_desk(story, desk)
+    assert "Context usage" in text
     assert desk.models("glm") == ["model-b"]
     assert desk.providers["glm"].calls[0].key == KEYS["glm"]
     assert desk.models("kimi") == []
@@ -151,11 +151,11 @@ async def test_a_saved_choice_stays_with_the_label_and_its_session_resumes(
             assert screen.end() == 0
             return screen.text
 
-    shown = await at_desk(story, desk)
+    text = await at_desk(story, desk)
     assert desk.saved_model() == "sonnet"
     assert (desk.home.path / "state/claude/kimi.model").read_text() == "glm:big\n"
-    hint = re.search(r"claude (--settings \S+ )?--resume ([0-9a-f-]{36})", shown)
-    assert hint is not None, shown
+    hint = re.search(r"claude (--settings \S+ )?--resume ([0-9a-f-]{36})", text)
+    assert hint is not None, text
     # 2.1.329 leaves the settings out of its hint.
     settings = hint[1] or f"--settings {desk.home.path}/state/claude/kimi.json"
     arguments = desk.claude.arguments("And now?", *settings.split(), "--resume", hint[2])
@@ -185,8 +185,8 @@ async def test_from_a_dead_provider_to_another_one_without_leaving(desk: Desk) -
         with desk.session() as screen:
             screen.wait_for("kimi · model-b")
             screen.press(*"Hello", ENTER)
-            shown = screen.wait_for("6789")  # the end of the rejected key
-            assert "kimi" in shown
+            text = screen.wait_for("6789")  # the end of the rejected key
+            assert "kimi" in text
             choose_glm(screen, "s")
             screen.press(*"Hello again", ENTER)
             screen.wait_for("● ok", "kimi → glm")

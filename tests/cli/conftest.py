@@ -51,7 +51,7 @@ def home(tmp_path, monkeypatch):
 
 
 def write_env(home: Path, name: str, text: str) -> Path:
-    """Write an env file as its owner should: for nobody else to read."""
+    """Write an env file that only its owner can read."""
     file = home / "envs" / f"{name}.env"
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
@@ -106,7 +106,7 @@ def port_of(home: Path, label: str) -> int:
 
 
 def health(port: int) -> dict[str, Any]:
-    """What the proxy on *port* says of itself."""
+    """The health answer of the proxy on *port*."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
         return json.load(answer)
 

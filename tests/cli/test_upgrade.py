@@ -82,14 +82,14 @@ def test_an_upgrade_reaches_a_running_fleet(environment, tmp_path, monkeypatch):
     try:
         assert run(command, "version") == f"ccproxy {ccproxy.__version__}\n"
         install(NEXT)
-        told = run(command, "version")
-        assert f"running {ccproxy.__version__}, installed {NEXT}" in told
+        versions = run(command, "version")
+        assert f"running {ccproxy.__version__}, installed {NEXT}" in versions
         assert answer(), "the old processes go on"
         run(command, "reload")
         assert health(port)["version"] == NEXT
         assert run(command, "version") == f"ccproxy {NEXT}\n"
         assert answer()
     finally:
-        left = run(command, "uninstall", "--yes")
-    assert "stop the fleet" in left
+        message = run(command, "uninstall", "--yes")
+    assert "stop the fleet" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ccproxy.toml", "envs"]

@@ -20,13 +20,13 @@ QUESTION = {"model": "claude-x", "max_tokens": 10, "messages": [{"role": "user",
 
 class _Provider(BaseHTTPRequestHandler):
     limited: tuple[str, ...] = ()
-    seen: list[str]
+    keys: list[str]
     url: str
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         key = self.headers["Authorization"].removeprefix("Bearer ")
-        self.seen.append(key)
+        self.keys.append(key)
         choice = {"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}
         bad = key in self.limited
         data = json.dumps({"error": {"message": "slow"}} if bad else {"choices": [choice]}).encode()
@@ -44,7 +44,7 @@ class _Provider(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def provider():
-    handler: type[_Provider] = type("Handler", (_Provider,), {"seen": []})
+    handler: type[_Provider] = type("Handler", (_Provider,), {"keys": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -82,11 +82,11 @@ def test_two_processes_share_rotation_cooldowns_and_counts(
         assert len(row["pids"]) == 2
         for _ in range(30):
             post(port)
-        assert provider.seen == KEYS * 10
+        assert provider.keys == KEYS * 10
         provider.limited = (KEYS[1],)
         for _ in range(30):
             post(port)
-        assert Counter(provider.seen[30:])[KEYS[1]] == 1
+        assert Counter(provider.keys[30:])[KEYS[1]] == 1
         (output,) = json.loads(process("keys", "--json").stdout)["proxies"]
         assert [key["state"] for key in output["keys"]] == ["ready", "cooldown", "ready"]
         assert sum(key["used_today"] for key in output["keys"]) == 61

@@ -24,7 +24,7 @@ def settings(api, provider, model=MODEL):
 
 
 def patch_call(api):
-    """A call of apply_patch: a custom call, or the function that stands for it."""
+    """A call of apply_patch: a custom call, or the function in place of it."""
     if api != "responses":
         call = tool_call("apply_patch", {"input": PATCH}, call_id="call_2")
         return completion(tool_calls=[call])

@@ -18,7 +18,7 @@ NOBODY = 65534
 
 @pytest.fixture(autouse=True)
 def closed_to_others():
-    """Folders are the user's alone, whatever the tester's umask is."""
+    """Only the user has access to the folders, regardless of the umask."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -39,7 +39,7 @@ def places(write, here):
 
 @pytest.fixture
 def after_make_run(places, monkeypatch):
-    """The command is the one that lies in clone/.venv."""
+    """The command is the one in clone/.venv."""
     program = places / "clone/.venv/bin/ccproxy"
     program.parent.mkdir(parents=True)
     program.touch()
@@ -98,7 +98,7 @@ def test_the_search_ends_with_the_filesystem(write, here, monkeypatch):
     assert place_for_config(None, environ=environ_of(here)) != here / "ccproxy.toml"
 
 
-# Beside the virtual environment.
+# Next to the virtual environment.
 
 
 def test_the_folder_of_the_virtual_environment_is_the_last(after_make_run, places, monkeypatch):
@@ -134,7 +134,7 @@ def test_other_commands_do_not_add_a_folder(program, prefix, places, monkeypatch
 
 
 def shared_by(group: str, members: list[str]):
-    """What the system says of the group of the user's files."""
+    """The system's answer about the group of the user's files."""
     return lambda number: grp.struct_group((group, "x", number, members))
 
 
@@ -148,7 +148,7 @@ def user_name() -> str:
         pytest.param(0o755, 0o644, True, id="the user's alone"),
         pytest.param(0o755, 0o646, False, id="others can write it"),
         pytest.param(0o777, 0o644, False, id="others can replace it"),
-        pytest.param(0o1777, 0o644, False, id="others can put another beside it"),
+        pytest.param(0o1777, 0o644, False, id="others can put another next to it"),
     ],
 )
 def test_a_table_above_must_be_the_users(folder_mode, mode, is_used, write, here, monkeypatch):
@@ -173,8 +173,8 @@ def test_a_table_of_the_environment_must_be_the_users(after_make_run, places, mo
     ("group", "members", "is_used"),
     [
         pytest.param(user_name(), [], True, id="a group of the user's own"),
-        pytest.param(user_name(), [user_name()], True, id="with nobody else in it"),
-        pytest.param(user_name(), ["somebody"], False, id="with somebody else in it"),
+        pytest.param(user_name(), [user_name()], True, id="without other members"),
+        pytest.param(user_name(), ["somebody"], False, id="with another member"),
         pytest.param("staff", [], False, id="another group"),
     ],
 )
@@ -241,9 +241,11 @@ def test_every_searched_location_is_reported(write, here, complaints, monkeypatc
 @pytest.mark.parametrize(
     ("option", "environ", "location"),
     [
-        pytest.param("new.toml", {}, "new.toml", id="where the option says"),
+        pytest.param("new.toml", {}, "new.toml", id="the folder of the option"),
         pytest.param(".", {}, "ccproxy.toml", id="in the folder that the option names"),
-        pytest.param(None, {"CCPROXY_CONFIG": "a/b.toml"}, "a/b.toml", id="as the variable says"),
+        pytest.param(
+            None, {"CCPROXY_CONFIG": "a/b.toml"}, "a/b.toml", id="the folder of the variable"
+        ),
         pytest.param(None, {"XDG_CONFIG_HOME": "x"}, "x/ccproxy/ccproxy.toml", id="the user's own"),
     ],
 )

@@ -222,7 +222,7 @@ ONE_SETTING = [
         'export BIG_MODEL="one" two',
         "this line is not NAME=value",
         "check its quotes, or remove it",
-        id="something behind the quotes",
+        id="text after the quotes",
     ),
     pytest.param(
         "big model: kimi",

@@ -442,7 +442,7 @@ def test_the_demo_needs_no_setting_and_gets_its_address(write):
 @pytest.mark.parametrize("term", ["ollama", "lmstudio", "vllm", "sglang", "llamacpp"])
 def test_a_local_server_needs_no_key(write, term):
     config = load(write, f"PROVIDER={term}")
-    assert len(config.api_keys) == 1, "something that its authorization header may say"
+    assert len(config.api_keys) == 1, "a value that its authorization header may have"
 
 
 def test_several_keys_take_turns_in_the_order_of_the_file(write):

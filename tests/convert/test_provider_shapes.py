@@ -18,8 +18,8 @@ from tests.grammar import assemble
 READ = {"type": "tool_use", "name": "Read"}
 
 
-def text(said):
-    return {"type": "text", "text": said}
+def text(words):
+    return {"type": "text", "text": words}
 
 
 def relayed(raw: bytes, size: int, **settings: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ AZURE = stream(  # openai-python#1677: filter results without choices, choices w
     "data: [DONE]",
 )
 
-DEEPSEEK = stream(  # keep-alive comments; reasoning_content beside null content; cache hits
+DEEPSEEK = stream(  # keep-alive comments; reasoning_content next to null content; cache hits
     ": keep-alive",
     '{"choices":[{"index":0,"delta":{"role":"assistant","content":null,"reasoning_content":""}}]}',
     '{"choices":[{"index":0,"delta":{"content":null,"reasoning_content":"Need "}}]}',
@@ -132,7 +132,7 @@ QWEN = stream(  # id "" on continuations, a closing delta with empty arguments
     "data: [DONE]",
 )
 
-OPENROUTER = stream(  # comments; reasoning twice; encrypted details beside the call
+OPENROUTER = stream(  # comments; reasoning twice; encrypted details next to the call
     ": OPENROUTER PROCESSING",
     '{"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning":"aa",'
     '"reasoning_details":[{"type":"reasoning.text","text":"aa","index":0,"format":"unknown"}]}}]}',
@@ -233,7 +233,7 @@ LITELLM = stream(  # two finish chunks; provider_specific_fields; no [DONE] wort
     '"cache_read_input_tokens":0,"prompt_tokens_details":{"cached_tokens":20}}}',
 )
 
-INTERLEAVED = stream(  # gateways: pieces of parallel calls in turn, told apart by the index
+INTERLEAVED = stream(  # gateways: alternating pieces of parallel calls, distinguished by the index
     '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function",'
     '"function":{"name":"Read","arguments":""}},{"index":1,"id":"call_2","type":"function",'
     '"function":{"name":"Read","arguments":""}}]}}]}',
@@ -248,7 +248,7 @@ INTERLEAVED = stream(  # gateways: pieces of parallel calls in turn, told apart 
     "data: [DONE]",
 )
 
-LLAMA_CPP = stream(  # arguments letter by letter; timings; usage beside an empty list of choices
+LLAMA_CPP = stream(  # arguments letter by letter; timings; usage next to an empty list of choices
     '{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]}',
     '{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"id":"x9",'
     '"type":"function","function":{"name":"Read","arguments":"{"}}]}}]}',
@@ -273,7 +273,7 @@ NIM = stream(  # a reasoning model without a parser: the tag opens in one chunk,
     "data: [DONE]",
 )
 
-DOUBAO = stream(  # reasoning_content beside "" content; service_tier; cached and reasoning details
+DOUBAO = stream(  # reasoning_content next to "" content; service_tier; cached and reasoning details
     '{"choices":[{"delta":{"content":"","reasoning_content":"想","role":"assistant"},"index":0}],'
     '"service_tier":"default"}',
     '{"choices":[{"delta":{"content":"好","role":"assistant"},"index":0}],"service_tier":"default"}',

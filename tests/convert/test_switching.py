@@ -45,14 +45,14 @@ def target(preset: str) -> Target:
     return Target(provider=preset, model=model, quirks=card.quirks)
 
 
-def answer_of(preset: str, turn: Turn, number: int, known: frozenset[str]) -> dict[str, Any]:
+def answer_of(preset: str, turn: Turn, number: int, known_ids: frozenset[str]) -> dict[str, Any]:
     """Return what the client gets for the *turn* of *preset*'s model."""
     context = AnswerContext(
         message_id=f"msg_{preset}_{number}",
         model="claude-opus-5-5",
         target=target(preset),
         signer=SIGNER,
-        known_ids=known,
+        known_ids=known_ids,
     )
     relay = ChatRelay(context)
     read = [relay.feed(line) for line in streamed(SHAPES[preset], turn, number)]

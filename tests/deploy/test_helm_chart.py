@@ -128,9 +128,9 @@ def test_both_ways_lead_to_the_same_objects(tmp_path):
     entry = container_entry(Entry(port=1, env_file=tmp_path / "a.env", label="Kimi K3"))
 
     def comparable(objects: Any) -> dict[str, Any]:
-        found = {one["kind"]: one for one in objects}
-        found["Deployment"]["spec"]["template"]["metadata"].pop("annotations")
-        return found
+        by_kind = {one["kind"]: one for one in objects}
+        by_kind["Deployment"]["spec"]["template"]["metadata"].pop("annotations")
+        return by_kind
 
     rendered = comparable(render(dict(helm_values([entry])), name="ccproxy"))
     assert comparable(kubernetes_objects([entry])) == rendered

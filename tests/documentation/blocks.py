@@ -54,7 +54,7 @@ def steps(page: Path) -> list[Step]:
 
 
 def output_matches(expected: str, actual: str) -> bool:
-    """Return True if *actual* is *expected*, where `…` stands for any text."""
+    """Return True if *actual* is *expected*, where `…` matches any text."""
     squeezed = [re.sub(r"[ \t]+", " ", text).strip() for text in (expected, actual)]
     pattern = ".*".join(map(re.escape, squeezed[0].split("…")))
     return re.fullmatch(pattern, squeezed[1], re.DOTALL) is not None

@@ -72,10 +72,10 @@ def _features(preset: Preset) -> tuple[str, ...]:
     )
 
 
-def _some(known: list[bool]) -> str:
-    if all(known):
+def _some(flags: list[bool]) -> str:
+    if all(flags):
         return "✓"
-    return "by model" if any(known) else "note³"
+    return "by model" if any(flags) else "note³"
 
 
 def _dialects(preset: Preset) -> list[str]:
@@ -180,17 +180,17 @@ def _facts(row: ModelFacts) -> Iterator[str]:
 
 def _quirks(preset: Preset) -> str:
     """Describe the fields in which the provider or its models differ from a plain server."""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for scope, fields in _scopes(preset):
         for field, value in fields.items():
             if value != getattr(PLAIN, field):
-                found.setdefault(field, []).append(f"`{_value(value)}` {scope}".strip())
-    if not found:
+                values.setdefault(field, []).append(f"`{_value(value)}` {scope}".strip())
+    if not values:
         return ""
     meanings = quirk_meanings()
     rows = [
         (f"`{field}`", "<br>".join(dict.fromkeys(places)), meanings.get(field, ""))
-        for field, places in found.items()
+        for field, places in values.items()
     ]
     return "\n\n".join(["## Quirks", _QUIRKS, table(("quirk", "value", "meaning"), rows)])
 

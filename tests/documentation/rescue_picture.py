@@ -100,19 +100,19 @@ def _drawn(rows: list[list[Char]], requests: str) -> str:
     """Show the session from the first question on, then what the fleet recorded."""
     texts = ["".join(cell.data for cell in row) for row in rows]
     first = next(index for index, text in enumerate(texts) if FIRST[:9] in text)
-    shown = [plain_row("$ ccproxy run kimi-k3 -- claude", bold=True), []]
+    picture_rows = [plain_row("$ ccproxy run kimi-k3 -- claude", bold=True), []]
     for row, text, before in zip(rows[first:], texts[first:], texts[first - 1 :], strict=False):
         if SECOND in text:
-            shown += [
+            picture_rows += [
                 plain_row(f"  {EVENT}", color="brown"),
                 [],
             ]
         # Claude Code leaves the middle of the screen empty; its last line needs a special font.
         if (text.strip() or before.strip()) and "shift+tab" not in text:
-            shown.append(row[:COLUMNS])
-    shown += [[], plain_row("$ ccproxy requests", bold=True)]
-    shown += [plain_row(line[:COLUMNS]) for line in requests.splitlines()]
-    return picture(shown, title=TITLE, description=DESCRIPTION)
+            picture_rows.append(row[:COLUMNS])
+    picture_rows += [[], plain_row("$ ccproxy requests", bold=True)]
+    picture_rows += [plain_row(line[:COLUMNS]) for line in requests.splitlines()]
+    return picture(picture_rows, title=TITLE, description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ TOML = [page for page in PAGES if blocks(page, "toml")]
 def test_an_env_file_is_accepted(page: Path, tmp_path: Path):
     for number, text in enumerate(blocks(page, "ini")):
         file = tmp_path / f"{number}.env"
-        # In a key, an ellipsis stands for the rest of it.
+        # In a key, an ellipsis replaces the rest of it.
         file.write_text(re.sub(r"(?<=[\w-])…", "0123456789abcdef", text))
         file.chmod(0o600)
         reader = read_file(file, entry=None)

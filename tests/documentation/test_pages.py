@@ -118,6 +118,6 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path):
     loads = re.compile(r"""<(?:script|img|link|iframe)[^>]+(?:src|href)=["']?(https?:[^"'\s>]+)""")
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        found = [url for url in loads.findall(text) if 'rel="canonical"' not in text]
-        assert found == [], page
+        addresses = [url for url in loads.findall(text) if 'rel="canonical"' not in text]
+        assert addresses == [], page
         assert "fonts.g" not in text, page

@@ -57,7 +57,7 @@ def _instructions(run: tuple[str, int]) -> int:
     command += [sys.executable, "-m", "tests.guard.work", name, str(times)]
     environ = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, env=environ, capture_output=True, check=True)
-    found = _COLLECTED.search(done.stderr)
-    if found is None:
+    match = _COLLECTED.search(done.stderr)
+    if match is None:
         raise RuntimeError(f"callgrind said nothing: {done.stderr[-500:]!r}")
-    return int(found[1])
+    return int(match[1])

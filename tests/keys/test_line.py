@@ -16,7 +16,7 @@ _NUMBERS = count(1)
 
 
 class Process:
-    """One process with a pool; the clock and the state are everybody's."""
+    """One process with a pool; all share the clock and the state."""
 
     now = 500.0
 

@@ -150,7 +150,7 @@ def refused(pool, *, model=MODEL):
     return caught.value
 
 
-# Whose turn it is.
+# The order of turns.
 
 
 def test_one_by_one_is_plain_rotation(pool):
@@ -947,7 +947,7 @@ def test_every_lease_is_returned_and_no_key_is_lost(steps, count, in_flight):
     for lease in running:
         pool.release(lease)
     assert [key.in_flight for key in pool.snapshot()] == [0] * count
-    clock.now += 90_000  # nothing lasts for ever
+    clock.now += 90_000  # every state ends
     assert {use_key(pool, f"k{n}", WORKS) for n in range(1, count + 1)} == {
         f"k{n}" for n in range(1, count + 1)
     }

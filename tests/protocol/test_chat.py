@@ -67,7 +67,7 @@ def test_unusual_chunks_are_decoded(data):
     [
         pytest.param(rb'"a\ud83d"', "a\ufffd", id="the first half of a pair"),
         pytest.param(rb'"\ude00b"', "\ufffdb", id="the second half of a pair"),
-        pytest.param(rb'"\ud83d\ude00\ud83d"', "😀\ufffd", id="a whole pair beside a half"),
+        pytest.param(rb'"\ud83d\ude00\ud83d"', "😀\ufffd", id="a whole pair next to a half"),
         pytest.param(rb'"\\ud83d \ud83d"', "\\ud83d \ufffd", id="an escaped backslash is none"),
         pytest.param(b'"a\xff"', "a\ufffd", id="a byte that is not UTF-8"),
         pytest.param(b'"a\tb\nc"', "a\tb\nc", id="control characters that are not escaped"),
@@ -118,7 +118,7 @@ def test_the_error_quotes_only_the_beginning():
         pytest.param(b'{"choices":[{"delta":{}}]}', False, id="an answer"),
         pytest.param(b'{"choices":[]}', False, id="a usage chunk"),
         pytest.param(b'{"usage":{}}', True, id="no choices"),
-        pytest.param(b'{"choices":[],"error":{"code":1}}', True, id="an error beside choices"),
+        pytest.param(b'{"choices":[],"error":{"code":1}}', True, id="an error next to choices"),
         pytest.param(b'{"choices":[{"error":{"code":1}}]}', True, id="an error in a choice"),
         pytest.param(b'{"choices":[],"base_resp":{"status_code":0}}', True, id="MiniMax"),
     ],
@@ -136,9 +136,9 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(JSON | st.fixed_dictionaries({"choices": JSON}))
-def test_any_json_is_decoded_or_refused(found):
+def test_any_json_is_decoded_or_refused(value):
     with contextlib.suppress(Problem):  # and nothing else
-        assert isinstance(decode(json.dumps(found).encode()), Chunk)
+        assert isinstance(decode(json.dumps(value).encode()), Chunk)
 
 
 @pytest.mark.parametrize(

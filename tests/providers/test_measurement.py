@@ -36,7 +36,7 @@ def measure(answer):
 
 def profiles():
     """Yield the quirks of the models of every preset, each once."""
-    found = {}
+    by_quirks = {}
     for name, preset in load_presets().items():
         environ = {
             "PROVIDER": name,
@@ -49,8 +49,8 @@ def profiles():
         config = load_worker(None, environ=environ)
         for model in filter(None, dict.fromkeys((preset.big, preset.small, preset.middle))):
             quirks = config.target(model, "chat").quirks
-            found.setdefault(msgspec.json.encode(quirks), (f"{name} {model}", quirks))
-    return found.values()
+            by_quirks.setdefault(msgspec.json.encode(quirks), (f"{name} {model}", quirks))
+    return by_quirks.values()
 
 
 PROFILES = [pytest.param(quirks, id=title) for title, quirks in profiles()]
@@ -132,7 +132,7 @@ def test_the_dialect_of_schemas(dialect):
 
 
 def test_usage_without_a_count():
-    """Reasoning whose usage does not tell the written tokens."""
+    """Reasoning with a usage that lacks the written tokens."""
     provider = QuirkyProvider(Quirks(reasoning="effort", efforts=("none", "low")))
 
     def answer(body):

@@ -46,7 +46,7 @@ SWITCHED = Tiers(big="GLM-4.6:big", small="k2.5")
         pytest.param("qwen3:8b", None, id="what is no label belongs to the model"),
         pytest.param("deepseek/r1:free", None, id="a slash is in no label"),
         pytest.param("kimi", None, id="a label alone names no model"),
-        pytest.param("kimi:", None, id="nothing behind the colon is no model"),
+        pytest.param("kimi:", None, id="nothing after the colon is no model"),
         pytest.param("", None, id="nothing is no model"),
     ],
 )
@@ -86,7 +86,7 @@ def test_names_of_tiers(term, tier):
     [
         pytest.param(MODELS, "k2.5", True, id="a model of the preset that is no tier's"),
         pytest.param(MODELS, "vendor/x", True, id="a name that passes"),
-        pytest.param(MODELS, "k3", False, id="a tier's model stands for the tier"),
+        pytest.param(MODELS, "k3", False, id="a tier's model selects the tier"),
         pytest.param(MODELS, "gpt-4o", False, id="an unknown name is substituted anyway"),
         pytest.param(CLAUDE, "claude-opus-4-1", False, id="Claude Code's names mean tiers"),
     ],

@@ -149,7 +149,7 @@ def test_classes(headers, fields, kind):
         pytest.param(
             {"messages": user({"type": "document", "source": ["application/pdf"]})},
             set(),
-            id="a source that is none: the conversion will say so",
+            id="an invalid source: the conversion refuses it",
         ),
         pytest.param(
             {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
@@ -285,7 +285,7 @@ def test_without_rules_there_is_no_decision(expected):
             LongContext(model="L", over=9), 500, LongContext(model="L", over=9), id="own wins"
         ),
         pytest.param(LongContext(model="L"), None, LongContext(model="L"), id="none is given"),
-        pytest.param(None, 500, None, id="nobody gets long requests"),
+        pytest.param(None, 500, None, id="no entry gets long requests"),
     ],
 )
 def test_the_threshold_of_the_env_file_applies_without_one_in_the_table(long, tokens, after):
@@ -298,7 +298,7 @@ def test_a_rule_that_does_not_match_is_skipped():
     assert decide(routing, RequestFacts(kind="main"), window=no_window) == UNDECIDED
 
 
-# Whether somebody else may answer.
+# Whether another entry may answer.
 
 
 @pytest.mark.parametrize(

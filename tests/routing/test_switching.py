@@ -60,7 +60,7 @@ def test_names_in_a_switch(name, model):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "text"),
+    ("names", "text"),
     [
         pytest.param({}, "name either a model preset", id="nothing"),
         pytest.param({"preset": "both", "big": "k3"}, "name either a model preset", id="both"),
@@ -74,9 +74,9 @@ def test_names_in_a_switch(name, model):
         pytest.param({"big": "Kimi:k4"}, 'Kimi has no model "k4"', id="not of this provider"),
     ],
 )
-def test_unknown_names_are_errors(wanted, text):
+def test_unknown_names_are_errors(names, text):
     with pytest.raises(UsageError) as caught:
-        resolve(**wanted)
+        resolve(**names)
     assert text in str(caught.value)
 
 

@@ -325,7 +325,7 @@ SMUGGLED = [
 async def test_an_ambiguous_request_is_refused_and_the_connection_closed(data, proxy, provider):
     answer = await asyncio.wait_for(proxy.exchange(data), 30)
     assert status_of(answer) == 400
-    assert answer.count(b"HTTP/1.") == 1, "what was hidden behind it is not answered"
+    assert answer.count(b"HTTP/1.") == 1, "a request hidden after it is not answered"
     assert provider.calls == []
 
 

@@ -1,4 +1,4 @@
-"""What was said: kept per label, read back in order, forgotten in time."""
+"""Recorded turns: stored per label, read in order, deleted after their time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes of the wall clock are told from the passing of time."""
+"""Changes of the wall clock are distinguished from the passing of time."""
 
 from __future__ import annotations
 

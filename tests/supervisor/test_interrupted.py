@@ -112,7 +112,7 @@ def test_a_stop_that_was_killed(fleet: Home, event: str) -> None:
 
 
 def test_supervisors_that_are_killed_in_turn(fleet: Home) -> None:
-    """Each adopts the workers of the one before it; no generation is left behind."""
+    """Each adopts the workers of the one before it; no generation remains."""
     fleet.start()
     before = workers_of(fleet)
     for _ in range(3):

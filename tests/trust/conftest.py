@@ -25,7 +25,7 @@ async def fleet(tmp_path) -> AsyncIterator[FleetHome]:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[str]:
-    """The base URL of a provider that says hello."""
+    """The base URL of a provider that answers hello."""
     async with CheapProvider() as provider:
         yield provider.url
 
@@ -36,9 +36,9 @@ def events(fleet):
 
     def look(name: str) -> list[dict[str, Any]]:
         lines = (fleet.path / "logs/supervisor.log").read_text().splitlines()
-        found = [event for event in map(json.loads, lines) if event["event"] == name]
+        events = [event for event in map(json.loads, lines) if event["event"] == name]
         return [
-            {**event, "at": datetime.fromisoformat(event["time"]).timestamp()} for event in found
+            {**event, "at": datetime.fromisoformat(event["time"]).timestamp()} for event in events
         ]
 
     return look

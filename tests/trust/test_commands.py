@@ -32,16 +32,16 @@ pytestmark = pytest.mark.xdist_group("processes")
 
 def processes_of(home):
     """Pids of the supervisors and of the workers that live."""
-    found = {"ccproxy.supervisor": [], "--nonce": []}
+    pids_by_mark = {"ccproxy.supervisor": [], "--nonce": []}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = command_line(process.pid)
             if not any(str(home.path) in word for word in words):
                 continue
-            for mark, pids in found.items():
+            for mark, pids in pids_by_mark.items():
                 if mark in words and process.status() != psutil.STATUS_ZOMBIE:
                     pids.append(process.pid)
-    return found["ccproxy.supervisor"], found["--nonce"]
+    return pids_by_mark["ccproxy.supervisor"], pids_by_mark["--nonce"]
 
 
 def test_commands_at_once(home):
@@ -80,22 +80,22 @@ def test_a_worker_that_ends_at_once_is_put_off(home):
     """Delays of 0.5, 1, 2, 4, 8, 16, 30, 30 s (each ± 25 %), a crash loop after five, no load."""
     home.add("Kimi", CRASH="1")
     supervisor = psutil.Process(home.supervise())
-    wanted = [0.5, 1, 2, 4, 8, 16, 30, 30][: size(3, 8)]
+    expected = [0.5, 1, 2, 4, 8, 16, 30, 30][: size(3, 8)]
     home.request("start", timeout=0.0)
     eventually(lambda: home.events("worker.exited"))
     cpu, begun = sum(supervisor.cpu_times()[:2]), time.monotonic()
     eventually(
-        lambda: len(home.events("worker.spawned")) > len(wanted), seconds=2 * sum(wanted) + 10
+        lambda: len(home.events("worker.spawned")) > len(expected), seconds=2 * sum(expected) + 10
     )
     load = (sum(supervisor.cpu_times()[:2]) - cpu) / (time.monotonic() - begun)
     at = [[datetime.fromisoformat(event["time"]).timestamp() for event in home.events(name)]
           for name in ("worker.exited", "worker.spawned")]  # fmt: skip
     delays = [later - earlier for earlier, later in zip(at[0], at[1][1:], strict=False)]
     note("", delays=[round(delay, 2) for delay in delays], cpu_percent=round(100 * load, 2))
-    for delay, length in zip(delays, wanted, strict=False):
+    for delay, length in zip(delays, expected, strict=False):
         # What the fork takes on a busy machine comes on top.
         assert 0.75 * length <= delay <= 1.25 * length + size(0.5, 0.1)
-    assert home.status()["Kimi"] == ("crash-loop" if len(wanted) >= 5 else "starting")
+    assert home.status()["Kimi"] == ("crash-loop" if len(expected) >= 5 else "starting")
     assert load < size(0.05, 0.01)
 
 
@@ -205,10 +205,10 @@ class Running:
 
 @pytest.fixture(scope="module")
 def one_fleet():
-    place = Home(Path(tempfile.mkdtemp(prefix="ccp")))
-    running = Running(place)
+    folder = Home(Path(tempfile.mkdtemp(prefix="ccp")))
+    running = Running(folder)
     yield running
-    place.clear()
+    folder.clear()
     note("", configurations=len(BROKEN), slowest_s=round(max(running.took), 2),
          median_s=round(sorted(running.took)[len(running.took) // 2], 2))  # fmt: skip
     assert sorted(running.took)[len(running.took) // 2] <= 0.5
@@ -260,8 +260,8 @@ def test_killed_at_any_moment(home):
         starting.wait()
         eventually(lambda victim=victim: not is_alive(victim))
         if (home.path / "pids").is_dir():
-            found = [record for _, record in RecordFolder(home.path / "pids").read()]
-            unreadable += found.count(None)
+            read = [record for _, record in RecordFolder(home.path / "pids").read()]
+            unreadable += read.count(None)
         home.records()
     assert home.start() == {"Kimi": "ready", "Glm": "ready"}
     eventually(lambda: [len(pids) for pids in processes_of(home)] == [1, 3])

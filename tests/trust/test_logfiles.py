@@ -26,15 +26,15 @@ pytestmark = pytest.mark.xdist_group("processes")
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
+    mount_point = tmp_path / "small"
+    mount_point.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount_point)], capture_output=True
     )
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    yield mount_point
+    subprocess.run(["umount", "-l", str(mount_point)], check=True)
 
 
 def fill(file):
@@ -66,14 +66,16 @@ async def test_a_full_disk_stops_no_request(small_disk, upstream):
         ballast.unlink()  # without traffic, the status itself finds that there is room again
         again = await eventually(lambda: ready_row(fleet))
         log = (fleet.path / "logs/kimi.log").read_text()
-        told = [json.loads(line)["lines"] for line in log.splitlines() if '"log.dropped"' in line]
+        reported = [
+            json.loads(line)["lines"] for line in log.splitlines() if '"log.dropped"' in line
+        ]
         note("", answered_while_full=while_full, lost=traffic.refused + len(traffic.broken),
-             dropped=row["log_dropped_total"], told_afterwards=sum(told))  # fmt: skip
+             dropped=row["log_dropped_total"], told_afterwards=sum(reported))  # fmt: skip
         assert (traffic.refused, traffic.broken) == (0, [])
         assert f"disk full: {fleet.path / 'logs'}" in text.out
         assert text.code == 1
         assert row["log_dropped_total"] > 0
-        assert again["log_dropped_total"] == sum(told)
+        assert again["log_dropped_total"] == sum(reported)
         assert again["pids"] == [pid]
 
 
@@ -179,7 +181,7 @@ def test_those_who_follow_see_every_line_across_rotations(tmp_path):
     path = tmp_path / "kimi.log"
     file = LogFile(path, limit=1000)
     follower = Follower(Log(source="kimi", path=path, parts=()))
-    seen: list[str] = []
+    followed: list[str] = []
     heard: list[str] = []
     with subprocess.Popen(
         ["tail", "-n", "+1", "-s", "0.05", "-F", str(path)],
@@ -189,19 +191,19 @@ def test_those_who_follow_see_every_line_across_rotations(tmp_path):
     ) as tail:
         listening = threading.Thread(target=lambda: heard.extend(iter(tail.stdout.readline, "")))
         listening.start()
-        wanted = [f"{number:04d} {'x' * 95}" for number in range(45)]
-        for number, text in enumerate(wanted):
+        expected = [f"{number:04d} {'x' * 95}" for number in range(45)]
+        for number, text in enumerate(expected):
             file.write(text.encode())
             until = time.monotonic() + 20
-            while len(heard) <= number or len(seen) <= number:
-                seen += [line.text for line in follower.read()]
-                assert time.monotonic() < until, (number, len(heard), len(seen))
+            while len(heard) <= number or len(followed) <= number:
+                followed += [line.text for line in follower.read()]
+                assert time.monotonic() < until, (number, len(heard), len(followed))
         tail.terminate()
         listening.join()
     follower.close()
     file.close()
     rotations = len(list(tmp_path.glob("kimi.log.*")))
-    note("follow", lines=len(wanted), rotations=rotations)
+    note("follow", lines=len(expected), rotations=rotations)
     assert rotations >= 4
-    assert seen == wanted
-    assert [text.rstrip() for text in heard] == wanted
+    assert followed == expected
+    assert [text.rstrip() for text in heard] == expected

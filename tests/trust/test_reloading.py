@@ -44,14 +44,14 @@ async def test_reloads_under_load(fleet, upstream, provider):
         assert "~ kimi" in done.out
 
     await reload(0)
-    reloads, wanted = size(3, 20), size(100, 100_000)
+    reloads, minimum = size(3, 20), size(100, 100_000)
     async with Traffic(fleet.ports["kimi"], rate=size(50, 500)) as traffic:
         reloading = time.monotonic()
         for number in range(reloads):
             await reload(number + 1)
         reloading = time.monotonic() - reloading
         await eventually(
-            lambda: traffic.answered >= wanted and time.monotonic() - begun > size(1, 120),
+            lambda: traffic.answered >= minimum and time.monotonic() - begun > size(1, 120),
             within=900,
         )
     assert psutil.pid_exists(first), "it still has its stream"
@@ -100,8 +100,8 @@ async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
             init.write_text(init.read_text().replace(f'"{__version__}"', '"99.1.0"'))
 
             status = await fleet.ccproxy("status")
-            told = f"running {__version__}, installed 99.1.0: `ccproxy reload`"
-            assert told in status.out
+            hint = f"running {__version__}, installed 99.1.0: `ccproxy reload`"
+            assert hint in status.out
             assert await fleet.worker_pid("kimi") == worker
             assert (await fleet.ccproxy("reload")).code == 0
             answered = traffic.answered
@@ -118,7 +118,7 @@ async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
 
 
 async def test_a_pull_that_leaves_the_version_is_noticed_and_reload_renews(tmp_path, upstream):
-    """Other code under the same number is told by `status`; `reload` moves all to it."""
+    """`status` reports other code with the same version; `reload` moves all workers to it."""
     package = tmp_path / "site" / "ccproxy"
     shutil.copytree(ROOT / "ccproxy", package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "home").mkdir()

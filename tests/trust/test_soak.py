@@ -21,11 +21,11 @@ CLIENTS = 50
 
 async def soak(port, streams, chance):
     """Ask for *streams* streams, 5 % of them left in the middle; return how many were whole."""
-    left, whole = iter(range(streams)), 0
+    numbers, whole = iter(range(streams)), 0
 
     async def client():
         nonlocal whole
-        for _ in left:
+        for _ in numbers:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request_bytes(STREAMED))
             if chance.random() < 0.05:

@@ -128,14 +128,14 @@ async def test_a_closed_terminal_takes_nobody_along(fleet, upstream):
         command = f"{sys.executable} -m ccproxy start; echo done-$?; sleep 600"
         os.execve("/bin/sh", ["sh", "-c", command], fleet.environ)
     os.close(inherited)
-    said = b""
+    output = b""
     os.set_blocking(terminal, False)
 
     def has_started():
-        nonlocal said
+        nonlocal output
         with contextlib.suppress(BlockingIOError):
-            said += os.read(terminal, 65536)
-        return b"done-0" in said
+            output += os.read(terminal, 65536)
+        return b"done-0" in output
 
     await eventually(has_started)
     worker, supervisor = await fleet.worker_pid("kimi"), await fleet.supervisor_pid()
@@ -143,7 +143,7 @@ async def test_a_closed_terminal_takes_nobody_along(fleet, upstream):
     os.kill(pid, signal.SIGHUP)
     await asyncio.to_thread(os.waitpid, pid, 0)
     with os.fdopen(read, "rb") as pipe:
-        assert await asyncio.to_thread(pipe.read) == b"", "nobody else holds the other end"
+        assert await asyncio.to_thread(pipe.read) == b"", "no other process holds the other end"
     for number in (worker, supervisor):
         files = [link.readlink() for link in Path(f"/proc/{number}/fd").iterdir()]
         assert not [file for file in files if "/pts/" in str(file)]

@@ -1,4 +1,4 @@
-"""A stop with open streams leaves no process and no file behind."""
+"""After a stop with open streams no process and no file remains."""
 
 from __future__ import annotations
 

@@ -57,14 +57,14 @@ class Traffic:
             await asyncio.wait(self._tasks, timeout=30)
 
     async def _pace(self) -> None:
-        begun, sent = time.monotonic(), 0
+        begun, started = time.monotonic(), 0
         while True:
             due = int((time.monotonic() - begun) * self.rate)
-            for _ in range(min(due - sent, AT_ONCE - len(self._tasks))):
+            for _ in range(min(due - started, AT_ONCE - len(self._tasks))):
                 task = asyncio.create_task(self._ask())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            sent = due
+            started = due
             await asyncio.sleep(0.01)
 
     async def _ask(self) -> None:
@@ -154,7 +154,7 @@ class _Provider(asyncio.Protocol):
 
 
 class CheapProvider:
-    """A Chat Completions server that says hello; `url` is its base URL."""
+    """A Chat Completions server that answers hello; `url` is its base URL."""
 
     def __init__(self) -> None:
         self._open: set[asyncio.BaseTransport] = set()

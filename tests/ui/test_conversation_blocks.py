@@ -34,8 +34,8 @@ def test_every_section_has_its_blocks():
             ],
         )
     )  # fmt: skip
-    found = [(one.section, one.role, one.kind, one.name, one.turn, one.text) for one in blocks]
-    assert found == [
+    rows = [(one.section, one.role, one.kind, one.name, one.turn, one.text) for one in blocks]
+    assert rows == [
         ("system", "system", "text", "", 0, "Be brief."),
         (
             "tools",

@@ -96,10 +96,10 @@ async def show(page: Page, live, view: str) -> None:
 
 async def violations(page: Page, *, rules: Sequence[str] = ()) -> list[str]:
     """Return what axe-core finds, by all of its rules if *rules* is empty."""
-    found = await Axe().run(page, options={"runOnly": rules} if rules else None)
+    report = await Axe().run(page, options={"runOnly": rules} if rules else None)
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:200]}: {one['nodes'][0]['failureSummary']}"
-        for one in found.response["violations"]
+        for one in report.response["violations"]
     ]
 
 

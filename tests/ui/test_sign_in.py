@@ -80,8 +80,8 @@ def test_sign_out(sign_in):
 
 def test_sessions_are_bounded(sign_in):
     sessions = [sign_in.exchange(sign_in.new_code()) for _ in range(MAX_SESSIONS + 2)]
-    known = [sign_in.knows_cookie(session.cookie) for session in sessions]
-    assert known == [False] * 2 + [True] * MAX_SESSIONS
+    is_known = [sign_in.knows_cookie(session.cookie) for session in sessions]
+    assert is_known == [False] * 2 + [True] * MAX_SESSIONS
 
 
 def test_secrets_are_long_and_differ():

@@ -46,8 +46,10 @@ class Page:
         self.token = (await answer.json())["token"]
 
     async def ask(self, method, path, *, headers=None, token=True, **more):
-        sent = {TOKEN_HEADER: self.token} if token and self.token else {}
-        return await self.client.request(method, path, headers=sent | (headers or {}), **more)
+        request_headers = {TOKEN_HEADER: self.token} if token and self.token else {}
+        return await self.client.request(
+            method, path, headers=request_headers | (headers or {}), **more
+        )
 
 
 @pytest.fixture
@@ -125,11 +127,11 @@ async def test_the_token_alone_is_not_enough(page):
 )
 async def test_other_pages_and_rebound_names(page, headers, status):
     await page.enter()
-    sent = {name: value.format(port=page.client.port) for name, value in headers.items()}
-    assert (await page.ask("GET", "/", headers=sent)).status == status
-    if "localhost" not in sent.get("Host", ""):  # its cookies are others
-        assert (await page.ask("GET", "/api/fleet", headers=sent)).status == status
-        answer = await page.ask("POST", "/api/toggle", headers=sent, json={"label": "A"})
+    request_headers = {name: value.format(port=page.client.port) for name, value in headers.items()}
+    assert (await page.ask("GET", "/", headers=request_headers)).status == status
+    if "localhost" not in request_headers.get("Host", ""):  # its cookies are others
+        assert (await page.ask("GET", "/api/fleet", headers=request_headers)).status == status
+        answer = await page.ask("POST", "/api/toggle", headers=request_headers, json={"label": "A"})
         assert answer.status == (status if status != 200 else 400)
 
 

@@ -34,8 +34,8 @@ async def test_a_preset_answers(name, api, provider: Provider, tmp_path):
             assert (answer.status, answer.text) == (200, "ok"), answer
             call = await provider.called(number)
             assert call.json["model"] == model
-            wanted = PATHS[config.api_of(model)]
-            assert call.path.endswith(wanted), (call.path, wanted)
+            api_path = PATHS[config.api_of(model)]
+            assert call.path.endswith(api_path), (call.path, api_path)
             assert KEY in call.headers.get("authorization", "") + "".join(
                 call.headers.get(header, "") for header in ("x-api-key", "api-key")
             )

@@ -327,7 +327,7 @@ async def test_a_session_stays_with_its_fallback_until_its_prompt_has_a_new_pref
     now[0] += 300
     calls = len(provider.calls)
     provider.script(completion("ok"))
-    held = "GLM:big (fallback: until the prompt begins anew)"
+    held = "GLM:big (fallback: until the prompt changes)"
     assert [await route(), await route("compaction")] == [held] * 2
     assert len(provider.calls) == calls
     assert [await route(), await route()] == ["", ""]

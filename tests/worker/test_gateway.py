@@ -252,7 +252,7 @@ async def test_nothing_left_is_told_at_once_and_truly(
     assert message.headers.get("x-should-retry") == should_retry
 
 
-# Whose fault it is.
+# Failures of the provider and of the client.
 
 
 async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(provider):
@@ -277,7 +277,7 @@ async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(pr
 
 
 async def test_failures_between_successes_never_cost_a_key(provider):
-    """A failure, a success, 50 times: every request is served, whoever fails."""
+    """A failure, a success, 50 times: every request is served."""
     turns = iter([failure(500, "hiccup"), completion("ok")] * 50)
     provider.script(lambda _call: next(turns))
     async with way(provider, max_retries=1) as upstream:
@@ -333,7 +333,7 @@ async def test_no_key_has_more_in_flight_than_is_set(start, provider):
 
 
 async def test_the_line_has_an_end(start, provider):
-    """Whoever is the hundred and first to wait is told 429 at once."""
+    """The hundred and first request that waits gets 429 at once."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
     proxy = await start(KEY_MAX_IN_FLIGHT="1")
@@ -350,7 +350,7 @@ async def test_the_line_has_an_end(start, provider):
 
 @pytest.mark.parametrize("name", ["KEY_PER_MINUTE", "KEY_PER_DAY"])
 async def test_a_limit_over_time_is_kept(start, provider, name):
-    """A free key's calls are counted, and the end of them is told."""
+    """A free key's calls are counted, and their end is reported."""
     proxy = await start(PROVIDER_API_KEY=THREE, **{name: "2"})
     assert [(await proxy.ask()).status for _ in range(7)] == [200] * 6 + [429]
     assert len(provider.calls) == 6
@@ -461,7 +461,7 @@ NULL = raw("null")
     ],
 )
 async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, streams):
-    """An api_error that says what is wrong; no 500, no hang."""
+    """An api_error with the cause; no 500, no hang."""
     provider.script(answer)
     async with asyncio.timeout(30):
         message = await proxy.ask(prompt(stream=streams))

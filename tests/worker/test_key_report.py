@@ -116,7 +116,7 @@ async def test_a_test_that_fails_again_makes_the_rest_no_longer(proxy, control, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "complaint"),
+    ("fields", "complaint"),
     [
         pytest.param(
             {"action": "burn"}, "action: must be one of list, test", id="an unknown action"
@@ -127,8 +127,8 @@ async def test_a_test_that_fails_again_makes_the_rest_no_longer(proxy, control, 
         pytest.param({"action": "test", "id": ["k1"]}, "id: must be str", id="a list of keys"),
     ],
 )
-async def test_what_cannot_be_done_is_told(control, asked, complaint):
-    answer = await say(control, {"op": "keys", **asked})
+async def test_what_cannot_be_done_is_told(control, fields, complaint):
+    answer = await say(control, {"op": "keys", **fields})
     assert answer["ok"] is False
     assert complaint in answer["error"]
 
@@ -139,11 +139,11 @@ async def test_the_reason_tells_cause_and_time_of_every_key_that_is_out(proxy, c
     )
     for _ in range(3):
         await proxy.ask()
-    said = (await say(control, {"op": "state"}))["reason"]
+    message = (await say(control, {"op": "state"}))["reason"]
     assert re.fullmatch(
         r"2 of 3 keys out: k1 …aaaa cooling down for 4[01] s \(429, retry-after\) · "
         r"k3 …cccc rejected \(401\) since \d\d:\d\d",
-        said,
+        message,
     )
 
 
@@ -172,8 +172,8 @@ async def test_every_request_hears_what_the_provider_said(start, provider):
     answers = [await proxy.ask() for _ in range(3)]
     assert len(provider.calls) == len(KEYS), "later requests are not sent"
     for answer in answers:
-        said = answer.error["message"]
-        assert "The provider's last answer: " in said
-        assert "Insufficient Balance" in said
-        assert KEYS[1] not in said
+        message = answer.error["message"]
+        assert "The provider's last answer: " in message
+        assert "Insufficient Balance" in message
+        assert KEYS[1] not in message
     assert all("Insufficient Balance" in key.last_error for key in proxy.worker.pool.snapshot())

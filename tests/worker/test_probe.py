@@ -25,7 +25,7 @@ QUIRKS = Quirks(
 
 
 def played(quirks):
-    """Answer as *quirks* say, whole or as a stream."""
+    """Answer according to *quirks*, whole or as a stream."""
     provider = QuirkyProvider(quirks)
 
     def answer(call):
@@ -64,9 +64,9 @@ async def test_a_profile_overrides_the_catalogue(start, provider, tmp_path):
     again = await start(BIG_MODEL="odd-model")
     provider.script(completion("ok"))
     await again.ask(prompt(temperature=0.5, tool_choice={"type": "auto"}))
-    sent = provider.calls[-1].json
-    assert sent["max_completion_tokens"] == 100
-    assert "temperature" not in sent
+    request_body = provider.calls[-1].json
+    assert request_body["max_completion_tokens"] == 100
+    assert "temperature" not in request_body
 
 
 async def test_the_limit_of_the_cost_ends_it(start, provider):

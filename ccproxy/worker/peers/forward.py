@@ -152,7 +152,7 @@ async def answer_by_held_fallback(
     try:
         async with _asked(request, chosen, ref) as answer:
             if answer.status == 200:
-                _take_route(request, chosen, str(ref), "fallback: until the prompt begins anew")
+                _take_route(request, chosen, str(ref), "fallback: until the prompt changes")
                 worker.activity.start(request.record)
                 request.record.hand_over(label, answer.headers.get("request-id", ""))
                 return await _return(request, answer)

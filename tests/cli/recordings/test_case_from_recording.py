@@ -107,7 +107,7 @@ async def test_a_made_case_is_true(tmp_path, provider, kind, streamed, api, path
         answer = await ask(proxy.session, proxy.url, case["input"]["request"])
     assert case["expect"]["ok"]
     assert len(case["expect"]["msg"]) >= 4
-    paths = {path: wanted for path, _, wanted in case["expect"]["msg"] if "@" not in path}
+    paths = {path: goal for path, _, goal in case["expect"]["msg"] if "@" not in path}
     dotted = {path.replace("[", ".").replace("]", ""): paths[path] for path in paths}
     check(answer.message, dotted)
 

@@ -175,11 +175,11 @@ def test_the_end_waits_for_the_verdict():
         {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {"command": "rm -rf /"}},
         {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
     ]
-    sent = stream.feed(stream_of(*blocks) + sse.PING)
-    assert b"message_delta" not in sent
+    output = stream.feed(stream_of(*blocks) + sse.PING)
+    assert b"message_delta" not in output
     assert stream.calls == [RM]
     results = {"toolu_1": blocked("no")}
-    message = read_stream(sent + stream.close(results)).message
+    message = read_stream(output + stream.close(results)).message
     status = {"type": "available", "tool_uses": results}
     assert message["safeguard_results"] == [{"type": "dangerous_tool_use", "status": status}]
 

@@ -66,15 +66,15 @@ def test_the_last_of_other_tools_are_held_back():
 
 def test_loaded_tools_follow_in_their_order_and_the_oldest_go_first():
     use = {"type": "tool_use", "name": "own_9"}
-    found = {
+    matches = {
         "type": "tool_search_tool_result",
         "content": {"tool_references": [{"type": "tool_reference", "tool_name": "own_7"}]},
     }
-    given = {
+    reference = {
         "type": "tool_result",
         "content": [{"type": "tool_reference", "tool_name": "own_7"}, {"type": "text"}],
     }
-    made = plan(own(20), 8, [use, found, given, {"type": "tool_use", "name": "gone"}, 5])
+    made = plan(own(20), 8, [use, matches, reference, {"type": "tool_use", "name": "gone"}, 5])
     assert made.loaded == ("own_9", "own_7")
     assert names(made.tools())[-2:] == ["own_9", "own_7"]
     assert names(made.tools(["own_11", "own_7"]))[-2:] == ["own_7", "own_11"]
@@ -142,8 +142,8 @@ OTHERS = [{"name": f"mcp__other__{index}", "input_schema": {"properties": 5}} fo
     ],
 )
 def test_what_a_search_finds(query, expected):
-    found = plan([*OTHERS, ISSUE, MAIL], 8).find(query)
-    assert sorted(found) == sorted(each["name"] for each in expected)
+    matches = plan([*OTHERS, ISSUE, MAIL], 8).find(query)
+    assert sorted(matches) == sorted(each["name"] for each in expected)
 
 
 def test_a_search_finds_few_tools():

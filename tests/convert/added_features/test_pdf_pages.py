@@ -27,7 +27,7 @@ def texts(blocks):
             ["[PDF, 5 pages, as text without its layout]", "[Page 1]\nHello",
              "[Page 2]\n[this page is a picture without text]",
              "[End of PDF; the last 3 pages are left out]"],
-            id="nobody looks at pictures"),
+            id="no model describes pictures"),
         pytest.param(
             {}, PdfPages(pages=(PdfPage(),), total=1), True,
             ["[PDF, 1 pages, as text without its layout]",

@@ -39,11 +39,11 @@ def test_found_tools_are_sent_in_the_next_round():
     plan = tool_plan(body, 8)
     assert plan is not None
     loop = ToolSearchLoop(body, plan, new_id=lambda: "srvtoolu_ccp_1")
-    sent = json.loads(loop.body)
-    assert [tool["name"] for tool in sent["tools"]] == ["tool_search"]
-    given = [block["content"] for block in sent["messages"][1]["content"][:3]]
-    assert given[0] == "The search failed: unavailable"
-    assert given[1] == given[2]
+    request = json.loads(loop.body)
+    assert [tool["name"] for tool in request["tools"]] == ["tool_search"]
+    texts = [block["content"] for block in request["messages"][1]["content"][:3]]
+    assert texts[0] == "The search failed: unavailable"
+    assert texts[1] == texts[2]
     call = {"type": "tool_use", "id": "c1", "name": "tool_search", "input": {"query": "tool_3"}}
     out = loop.feed(answer(call | {"input": {"query": "mcp__a__tool_3"}}))
     loop.end_round()

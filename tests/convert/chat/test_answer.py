@@ -46,7 +46,7 @@ IN_CHOICE = {"choices": [{"index": 0, "delta": {}, "error": {"code": 429, "messa
         pytest.param({"id": "x", "usage": {"prompt_tokens": 1}}, id="usage alone"),
         pytest.param({**say("a"), "error": None}, id="error null"),
         pytest.param({**say("a"), "error": {}}, id="an empty error"),
-        pytest.param({**say("a"), **FINE}, id="MiniMax says that all is well"),
+        pytest.param({**say("a"), **FINE}, id="a success of MiniMax"),
         pytest.param(say('the word "error" in a text'), id="a text about errors"),
         pytest.param({}, id="nothing at all"),
     ],
@@ -336,7 +336,7 @@ def test_thinking_is_signed():
             b'{"choices":[{"message":{"content":""},"finish_reason":"error",'
             b'"error":{"code":429,"message":"slow down"}}]}',
             "rate_limit_error",
-            id="an answer that says why it failed",
+            id="an answer with the cause of its failure",
         ),
         pytest.param(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', "api_error", id="cut"),
         pytest.param(
@@ -425,7 +425,7 @@ def test_whole_and_folded_stream_are_one_message(chunks, completion):
     from_stream = to_message(sse(chunks), context(**settings))
     from_whole = message_of(completion, **settings)
     if from_whole["stop_reason"] == "stop_sequence":
-        from_stream["usage"] = from_whole["usage"]  # the stream was cut before it was told
+        from_stream["usage"] = from_whole["usage"]  # the stream was cut before the finish_reason
     assert from_stream == from_whole
     machine = ChatToMessageStream(context(**settings))
     events = [event for chunk in chunks for event in machine.feed(parsed(chunk))]

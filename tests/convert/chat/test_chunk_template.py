@@ -65,7 +65,7 @@ def test_chunks_of_the_same_form_are_copied():
         pytest.param(framed(say("b")).replace(b'"b"', b"5"), id="a number"),
         pytest.param(framed(say("b")).replace(b'"b"', b'\n"b"'), id="a line end before the string"),
         pytest.param(framed(say("b")).replace(b'"b"', b'\r"b"'), id="a CR before the string"),
-        pytest.param(framed(say("b")).replace(b'"b"', b'"b"\n'), id="a line end behind the string"),
+        pytest.param(framed(say("b")).replace(b'"b"', b'"b"\n'), id="a line end after the string"),
         pytest.param(b": comment\n\n", id="a comment"),
         pytest.param(b"", id="nothing"),
     ],
@@ -166,7 +166,7 @@ def test_a_decoy_is_proved_to_be_one():
 
 
 def test_a_decoy_is_not_taken_for_the_text():
-    # The event's text came from a part; another field only happens to say the same.
+    # The event's text came from a part; another field only happens to be equal.
     chunk = {"content": "abc", "choices": [{"delta": {"content": "abc"}}]}
     assert learnt(chunk) is None
 
@@ -175,7 +175,7 @@ def test_a_decoy_is_not_taken_for_the_text():
     ("chunk", "expected"),
     [
         pytest.param(say("a"), ("content", "a"), id="text"),
-        pytest.param(say("", reasoning="a"), ("reasoning", "a"), id="beside an empty one"),
+        pytest.param(say("", reasoning="a"), ("reasoning", "a"), id="next to an empty one"),
         pytest.param(call("a", index=0), ("arguments", "a"), id="arguments"),
         pytest.param(say(""), None, id="nothing"),
         pytest.param(call({"a": 1}, index=0), None, id="an object"),

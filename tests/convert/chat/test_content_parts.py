@@ -288,7 +288,7 @@ def test_a_document_of_an_image_alone_is_the_image():
     assert [part["type"] for part in content(block)] == ["image_url"]
 
 
-# ...what tool search and server tools say...
+# ...results of tool search and server tools...
 
 
 def test_a_tool_reference_contains_the_sent_name():
@@ -366,7 +366,7 @@ def test_a_tool_reference_contains_the_sent_name():
                 "content": {"stdout": "out", "content": ["bare", 7, None, {"stderr": "err"}]},
             },
             "out\nerr",
-            id="what stands under no name is not known to be readable",
+            id="text without a name is not known to be readable",
         ),
         pytest.param(
             {"type": "mcp_tool_result", "content": "said"}, "said", id="an MCP result as a string"

@@ -80,7 +80,7 @@ def tool_answers(outcome):
         pytest.param(
             [user("a"), assistant(use("t1")), user(result("t1"), "and now?")],
             "user assistant tool user",
-            id="text beside a result follows it",
+            id="text next to a result follows it",
         ),
         pytest.param(
             [user("a"), assistant(use("t1")), user("wait", result("t1"))],
@@ -90,7 +90,7 @@ def tool_answers(outcome):
         pytest.param(
             [user("a"), assistant(use("t1")), system("s"), user(result("t1"))],
             "user assistant tool system",
-            id="a system message never stands between a call and its result",
+            id="a system message is never between a call and its result",
         ),
         pytest.param(
             [user("a"), assistant(use("t1")), user(result("t1")), system("s")],
@@ -171,7 +171,7 @@ def test_order(messages, roles):
         pytest.param(
             [user("a"), user({"type": "container_upload", "file_id": "f"})],
             "user",
-            id="a question of a block that nobody else knows",
+            id="a question about an unknown block",
         ),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_request_always_has_a_user_message(messages):
     assert ask(*messages).messages[-1] == {"role": "user", "content": "(no content)"}
 
 
-# ...what they say...
+# ...their content...
 
 
 def test_user_text_is_a_string():
@@ -289,7 +289,7 @@ def test_a_shortened_name_in_the_history_is_mapped_back():
     assert outcome.converted.tool_names == {outgoing: "files.read"}
 
 
-# ...whose result is whose...
+# ...which result belongs to which call...
 
 
 @pytest.mark.parametrize(

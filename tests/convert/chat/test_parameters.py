@@ -79,7 +79,7 @@ def test_refused_sampling_is_left_out():
 @pytest.mark.parametrize(
     ("thinking", "efforts", "durations"),
     [
-        pytest.param(None, ("none", "low"), True, id="nothing is said: it does not reason"),
+        pytest.param(None, ("none", "low"), True, id="nothing is requested: it does not reason"),
         pytest.param({"type": "disabled"}, ("none", "low"), True, id="switched off"),
         pytest.param({"type": "adaptive"}, ("none", "low"), False, id="it reasons"),
         pytest.param({"type": "disabled"}, ("minimal", "low"), False, id="it cannot be silenced"),

@@ -37,14 +37,16 @@ GPT = ("none", "low", "medium", "high", "xhigh")
     [
         # nothing is known, nothing is sent
         pytest.param({}, ON, "high", {}, id="unknown provider"),
-        pytest.param({"reasoning": "effort", "efforts": GPT}, None, None, {}, id="nothing said"),
+        pytest.param(
+            {"reasoning": "effort", "efforts": GPT}, None, None, {}, id="nothing requested"
+        ),
         # reasoning_effort
         pytest.param(
             {"reasoning": "effort", "efforts": GPT},
             ADAPTIVE,
             "high",
             {"reasoning_effort": "high"},
-            id="effort as said",
+            id="effort as requested",
         ),
         pytest.param(
             {"reasoning": "effort", "efforts": GPT},
@@ -120,7 +122,7 @@ GPT = ("none", "low", "medium", "high", "xhigh")
             ADAPTIVE,
             None,
             {"reasoning_effort": "medium"},
-            id="a model that must be told to think",
+            id="a model that thinks on request only",
         ),
         pytest.param(
             {"reasoning": "effort", "efforts": ("low", "high")},
@@ -180,7 +182,7 @@ GPT = ("none", "low", "medium", "high", "xhigh")
             {"thinking": {"type": "disabled"}},
             id="type off",
         ),
-        pytest.param({"reasoning": "thinking_type"}, None, None, {}, id="type not said"),
+        pytest.param({"reasoning": "thinking_type"}, None, None, {}, id="no type requested"),
         pytest.param(
             {"reasoning": "thinking_type", "always_reasons": True}, OFF, None, {}, id="type always"
         ),
@@ -542,7 +544,7 @@ def test_reasoning_is_required_to_the_end_of_the_tool_turn():
     [
         pytest.param({"type": "disabled"}, False, id="not while thinking is off"),
         pytest.param({"type": "adaptive"}, True, id="while it is on"),
-        pytest.param(None, True, id="while nobody said"),
+        pytest.param(None, True, id="without a request"),
     ],
 )
 def test_reasoning_is_required_only_while_thinking(form, demanded):

@@ -142,7 +142,7 @@ def script(chunks, **settings):
         pytest.param(
             [say(reasoning_content="r"), say("<think>r</think>a"), end()],
             ["0 thinking", "0 + r", "0 !", "0 .", "1 text", "1 + a", "1 .", "end_turn"],
-            id="tags beside a reasoning field are the same once more",
+            id="tags next to a reasoning field repeat it",
         ),
         pytest.param(
             [say("<think>\n\n</think>a"), end()],
@@ -152,7 +152,7 @@ def script(chunks, **settings):
         pytest.param(
             [say(False), say({}), say([]), say(reasoning_content=["x"], refusal=7), end()],
             ["end_turn"],
-            id="what is empty or no text says nothing",
+            id="empty values and other types are ignored",
         ),
         pytest.param(
             [say("a"), end(), say("b"), end(), say("c")],
@@ -636,7 +636,7 @@ def test_no_reason_is_no_end(reason):
         pytest.param([say("a")], False, "broke off", id="neither finish_reason nor [DONE]"),
         pytest.param([call('{"a', **A)], True, "within a tool call", id="[DONE] within a call"),
         pytest.param(
-            [call('{"a', **A), say("x")], True, "within a tool call", id="or with text behind it"
+            [call('{"a', **A), say("x")], True, "within a tool call", id="or with text after it"
         ),
         pytest.param(
             [call("{}", **A), call('{"a', **B)], True, "within a tool call", id="the second one"

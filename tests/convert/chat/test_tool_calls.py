@@ -142,7 +142,7 @@ def collect(pieces, *, is_whole=False):
         pytest.param(
             [piece("1", index=0, id="a", name="R"), piece("", index=0, id="a", name="G")],
             [("a", "R", "1"), ("a", "G", "")],
-            id="behind arguments another name is another call",
+            id="after arguments another name is another call",
         ),
         pytest.param(
             [

@@ -265,7 +265,7 @@ def test_a_signature_says_who_thought():
             lambda made: (made.open_call(called(), "c1"), made.queue_details([SEALED])),
             ["tool_use", "thinking"],
             {"reasoning_details": [SEALED]},
-            id="one that comes late stands behind the call",
+            id="a late one follows the call",
         ),
     ],
 )
@@ -288,7 +288,7 @@ def test_what_must_go_back_with_a_call(write, kinds, goods):
         ),
         pytest.param(
             lambda made: (made.open_call(called(), "c1"), made.queue_details([LABEL])),
-            id="labels behind a call",
+            id="labels after a call",
         ),
     ],
 )

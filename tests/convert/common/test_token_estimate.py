@@ -113,7 +113,7 @@ def test_a_hundred_times_the_text_is_about_a_hundred_times_the_tokens(text):
         pytest.param(png(750, 1000, 9000), 1000, id="by its pixels"),
         pytest.param(png(750, 1000, 900_000), 1000, id="not by its bytes"),
         pytest.param(png(8000, 8000, 9000), 1600, id="scaled down if large"),
-        pytest.param(b"what is this" * 1000, 1500, id="1500 if it does not tell"),
+        pytest.param(b"what is this" * 1000, 1500, id="1500 if its size is unknown"),
         pytest.param(jpeg(1000, 750) + bytes(9000), 1000, id="JPEG"),
         pytest.param(gif(750, 700) + bytes(9000), 700, id="GIF"),
         pytest.param(png(1, 1, 9000), 420, id="not less than in a short message"),
@@ -215,7 +215,7 @@ def test_it_grows_with_every_block(blocks):
     assert counts == sorted(counts)
 
 
-# Whatever comes.
+# Any input.
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_it_grows_with_every_block(blocks):
         pytest.param([], id="nothing"),
         pytest.param(
             [{"type": 5, "source": {"type": "base64"}, "x": "y" * 9000}],
-            id="a type that is none, beside what looks like a picture",
+            id="a wrong type next to data that looks like a picture",
         ),
     ],
 )

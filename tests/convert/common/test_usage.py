@@ -93,9 +93,9 @@ def test_a_reported_number_beats_the_estimate():
 @pytest.mark.parametrize(
     ("reported", "output"),
     [
-        pytest.param({"total_tokens": 513}, 222, id="the total says that they are extra"),
+        pytest.param({"total_tokens": 513}, 222, id="extra, according to the total"),
         pytest.param({}, 222, id="no total"),
-        pytest.param({"total_tokens": 317}, 26, id="the total says that they are counted"),
+        pytest.param({"total_tokens": 317}, 26, id="included, according to the total"),
     ],
 )
 def test_reasoning_that_is_not_counted_is_added(reported, output):

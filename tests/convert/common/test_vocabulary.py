@@ -49,7 +49,7 @@ def test_places_of_numbers_are_told_apart(places):
 
 def test_efforts_rise():
     words = get_args(EffortWord)
-    assert words[-1] == "default", "the one that is no degree stands last"
+    assert words[-1] == "default", "the one that is no degree is last"
     assert words[:-1] == ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 

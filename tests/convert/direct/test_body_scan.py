@@ -59,7 +59,7 @@ def body_of(**fields: Any) -> bytes:
         pytest.param(
             body_of(model="m", max_tokens=5, stream=True, messages=TALK)[:-1] + b',"x":ODD}',
             Head("m", stream=True, max_tokens=5),
-            id="broken behind what was asked for",
+            id="broken after the fields that are read",
         ),
         pytest.param(
             body_of(model="m", max_tokens=5, stream=1, messages=TALK), None, id="of a wrong type"
@@ -67,7 +67,7 @@ def body_of(**fields: Any) -> bytes:
         pytest.param(
             body_of(model="m", max_tokens=5, stream=True, messages=[], system="s" * 20_000),
             Head("m", stream=True, max_tokens=5),
-            id="a long end that nobody needs",
+            id="a long end that is not needed",
         ),
         pytest.param(
             body_of(model="m", messages=[], max_tokens=5, stream=True, system="s" * 20_000),

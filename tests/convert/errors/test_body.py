@@ -43,7 +43,9 @@ def read(body) -> ErrorBody:
         pytest.param({"errors": {"message": "No."}}, "No.", id="ModelScope"),
         pytest.param({"status": 429, "title": "Too Many"}, "Too Many", id="NIM: the title"),
         pytest.param(
-            {"title": "Unauthorized", "detail": "Bad token"}, "Bad token", id="NIM: not beside more"
+            {"title": "Unauthorized", "detail": "Bad token"},
+            "Bad token",
+            id="NIM: not next to more",
         ),
         pytest.param({"statusCode": 401, "message": "No."}, "No.", id="Azure"),
         pytest.param(
@@ -54,7 +56,7 @@ def read(body) -> ErrorBody:
         pytest.param(
             {"error": {"message": "Provider returned error", "metadata": {"raw": "Busy"}}},
             "Provider returned error: Busy",
-            id="OpenRouter: with what it was told",
+            id="OpenRouter: with the error of its provider",
         ),
         pytest.param(
             {"error": {"message": "Failed", "metadata": {"raw": '{"error":{"message":"Busy"}}'}}},
@@ -207,7 +209,7 @@ def test_llama_cpps_numbers():
     assert read({"error": {"n_ctx": "many"}}).limit is None
 
 
-# ...whatever comes...
+# ...any input...
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),

@@ -221,13 +221,13 @@ OVERFLOW = [
             "INVALID_ARGUMENT",
         ),
         "the provider's limit is 1048576 tokens",
-        id="Gemini tells the limit only",
+        id="Gemini names the limit only",
     ),
     pytest.param(
         400,
         openai("Range of input length should be [1, 129024]", code="invalid_parameter_error"),
         "the provider's limit is 129024 tokens",
-        id="Qwen tells the limit only",
+        id="Qwen names the limit only",
     ),
     pytest.param(
         400,
@@ -406,7 +406,7 @@ def test_too_long_is_told_inside_a_stream_as_well(status, body, numbers):
             "30000 tokens",
             8000,
             "30000 + 8000 > 32768",
-            id="only the request says how much was asked for",
+            id="only the request has the number",
         ),
         pytest.param(
             "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease",
@@ -484,7 +484,7 @@ MONEY = [
     pytest.param(
         403,
         openai("You've reached your usage limit for this billing cycle."),
-        id="Kimi Code says 403",
+        id="Kimi Code answers 403",
     ),
     pytest.param(429, openai("余额不足或无可用资源包,请充值。", code="1113"), id="Z.ai says 429"),
     pytest.param(
@@ -582,7 +582,7 @@ BAD_KEY = [
             "INVALID_ARGUMENT",
             {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"},
         ),
-        id="Gemini says 400 in an array",
+        id="Gemini answers 400 in an array",
     ),
     pytest.param(
         400,
@@ -715,7 +715,7 @@ RATE = [
             {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"},
         ),
         34,
-        id="Gemini's quota is a rate when it says when",
+        id="Gemini's quota is a rate if it has a delay",
     ),
     pytest.param(
         429,
@@ -873,7 +873,7 @@ REST = [
         Cause.BAD_REQUEST,
         "invalid_request_error",
         400,
-        id="MiniMax's 2013 alone says nothing",
+        id="MiniMax's 2013 alone has no meaning",
     ),
 ]
 
@@ -884,7 +884,7 @@ def test_the_status_decides_the_rest(status, body, cause, kind, expected):
     assert (error.cause, error.problem.kind, error.problem.status) == (cause, kind, expected)
 
 
-# What the client is told.
+# The text for the client.
 
 
 @pytest.mark.parametrize(
@@ -892,7 +892,7 @@ def test_the_status_decides_the_rest(status, body, cause, kind, expected):
     [
         (400, openai("Unsupported value: 'temperature'"), "Unsupported value: 'temperature'"),
         (400, {"error": "just text"}, "just text"),
-        (400, {"code": "c", "error": "text beside a code"}, "text beside a code"),
+        (400, {"code": "c", "error": "text next to a code"}, "text next to a code"),
         (400, [{"error": {"message": "in an array"}}], "in an array"),
         (400, flat("flat"), "flat"),
         (400, {"message": "flatter", "type": "t", "param": "p", "code": "c"}, "flatter"),
@@ -1192,7 +1192,7 @@ def test_a_status_inside_a_200_is_the_status():
     assert read(200, {"error": {"message": "x"}}).status == 502
 
 
-# Whatever comes.
+# Any input.
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

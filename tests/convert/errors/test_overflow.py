@@ -53,7 +53,7 @@ def told(text, max_tokens=None, **numbers):
         pytest.param(
             "Range of input length should be [1, 129024]",
             "prompt is too long: the provider's limit is 129024 tokens",
-            id="Qwen tells the limit only",
+            id="Qwen names the limit only",
         ),
         pytest.param(
             "Prompt contains 40959 tokens and 0 draft tokens, too large for model with 32768 "

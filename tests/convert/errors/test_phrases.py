@@ -1,5 +1,5 @@
 """
-The words of refusals: each row of the tables is what somebody says, and nothing harmless is.
+The phrases of refusals: each row of the tables is real, and no harmless text matches.
 
 Every phrase has a text that needs it; a phrase without one would be a guess.
 """
@@ -16,14 +16,14 @@ from ccproxy.convert.errors import phrases
 
 def alternatives(pattern):
     """Return the alternatives of a pattern at its top level."""
-    depth, found = 0, [""]
+    depth, branches = 0, [""]
     for token in re.findall(r"\\.|\[[^]]*\]|.", pattern.pattern):
         depth += {"(": 1, ")": -1}.get(token, 0)
         if token == "|" and depth == 0:
-            found.append("")
+            branches.append("")
         else:
-            found[-1] += token
-    return found
+            branches[-1] += token
+    return branches
 
 
 def phrases_of(pattern, texts):
@@ -198,7 +198,7 @@ TABLES = {
 
 
 def test_every_table_has_its_texts():
-    tables = {name for name, found in vars(phrases).items() if isinstance(found, re.Pattern)}
+    tables = {name for name, value in vars(phrases).items() if isinstance(value, re.Pattern)}
     assert tables - {"BREAKDOWN", "BREAKDOWN_PART", "SPEND_LIMIT_CODE"} == TABLES.keys()
 
 
@@ -218,7 +218,7 @@ def test_every_text_is_found_in_any_case(name, text, change):
     assert getattr(phrases, name).search(f"Error: {change(text)} (request x)")
 
 
-# What is said about a request that is merely wrong.
+# Texts about a request that is merely wrong.
 
 HARMLESS = [
     pytest.param("messages: at least one message is required", id="no messages"),
@@ -249,7 +249,7 @@ def test_what_is_merely_wrong_means_nothing_else(text):
 
 # The codes.
 
-CODES = {name: found for name, found in vars(phrases).items() if name.endswith("_CODES")}
+CODES = {name: value for name, value in vars(phrases).items() if name.endswith("_CODES")}
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(CODES, 2)))
@@ -342,8 +342,8 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("text", "numbers"), NUMBERS)
 def test_numbers(text, numbers):
-    _, found = first_row(text)
-    message = found.groupdict()
+    _, match = first_row(text)
+    message = match.groupdict()
     read = tuple(message.get(name) for name in ("prompt", "output", "limit"))
     assert read == tuple(number and str(number) for number in numbers)
 
@@ -357,4 +357,4 @@ def test_every_row_of_the_numbers_is_needed():
 def first_row(text):
     """Return the position of the row that matches *text*, and its numbers."""
     rows = enumerate(phrases.OVERFLOW_NUMBERS)
-    return next((row, found) for row, pattern in rows if (found := pattern.search(text)))
+    return next((row, match) for row, pattern in rows if (match := pattern.search(text)))

@@ -168,7 +168,7 @@ def test_any_text_is_read(text):
         pytest.param(
             {"x-ratelimit-reset-requests": "12s", "x-ratelimit-reset-tokens": "3s"},
             3.0,
-            id="the earliest, if nothing says which",
+            id="the earliest, if none is named",
         ),
         pytest.param(
             {

@@ -120,7 +120,7 @@ SEARCH = {"type": "tool_search_call", "call_id": "c1", "arguments": {"query": "x
         pytest.param(
             [USER, call(), {"role": "developer", "content": "Now"}, output()],
             ["u: Hi", 'a: c1 f {"a": 1}', "u: c1 = of c1", "s: Now"],
-            id="a result follows its call, whatever comes between",
+            id="a result follows its call, also with others in between",
         ),
         pytest.param(
             [USER, call(), USER],

@@ -42,10 +42,10 @@ def answer(whole, *, streamed=False):
     return {"role": "assistant", "content": content}
 
 
-def sent_back(said, *, to=None, refusals=None, results=("call_1",)):
+def sent_back(turn, *, to=None, refusals=None, results=("call_1",)):
     """The items of the answer in the next request."""
     last = user(*[result(call_id) for call_id in results]) if results else user("Next")
-    read = read_request(encode(request(user("Go"), said, last)))
+    read = read_request(encode(request(user("Go"), turn, last)))
     options = {} if refusals is None else {"refusals": refusals}
     body = json.loads(to_responses(read, to or target(), signer=SIGNER, **options).body)
     assert violations(body) == []
@@ -164,9 +164,9 @@ def problem(text, code="", parameter="", status=400):
     return Problem("invalid_request_error", text, status=status, refusal=refusal)
 
 
-def body_of(said, refusals):
+def body_of(turn, refusals):
     read = read_request(
-        encode(request(user("Go"), said, user(result("call_1")), thinking={"type": "adaptive"}))
+        encode(request(user("Go"), turn, user(result("call_1")), thinking={"type": "adaptive"}))
     )
     return to_responses(read, target(), signer=SIGNER, refusals=refusals).body
 

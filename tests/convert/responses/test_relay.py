@@ -250,8 +250,8 @@ def test_deltas_that_never_match_are_converted_one_by_one():
     def events():
         yield event("response.output_item.added", output_index=0, item=message())
         for number in range(40):
-            place = {"output_index": 0, "content_index": 0, f"extra{number}": number}
-            yield event("response.output_text.delta", delta=f"{number} ", **place)
+            position = {"output_index": 0, "content_index": 0, f"extra{number}": number}
+            yield event("response.output_text.delta", delta=f"{number} ", **position)
         yield event("response.completed", response=response())
 
     content = assemble(relayed([sse(events())]))["content"]
@@ -264,10 +264,10 @@ def test_a_long_delta_teaches_no_pattern():
 
 
 def long_deltas():
-    place = {"output_index": 0, "content_index": 0}
+    position = {"output_index": 0, "content_index": 0}
     yield event("response.output_item.added", output_index=0, item=message())
     for delta in ("x" * 3000, "y", "z"):
-        yield event("response.output_text.delta", delta=delta, **place)
+        yield event("response.output_text.delta", delta=delta, **position)
     yield event("response.completed", response=response())
 
 

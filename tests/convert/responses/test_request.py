@@ -468,9 +468,9 @@ def test_a_cache_mark_of_the_system_prompt_does_not_change_it():
 
 def test_a_search_of_another_provider_is_sent_as_text():
     foreign = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
-    found = items(user("1"), assistant(foreign, text("Found.")), user("2"))
-    assert found[1]["content"] == "[used web_search: {}]"
-    assert found[2]["content"] == "Found."
+    output_items = items(user("1"), assistant(foreign, text("Found.")), user("2"))
+    assert output_items[1]["content"] == "[used web_search: {}]"
+    assert output_items[2]["content"] == "Found."
 
 
 def test_reasoning_between_a_remark_and_its_call_has_no_phase():
@@ -515,12 +515,12 @@ def test_a_large_set_of_tools_is_converted_again_with_the_same_result():
 
 
 @pytest.mark.parametrize(
-    ("kind", "sent"), [("any", "required"), ("auto", "auto"), ("none", "none")]
+    ("kind", "expected"), [("any", "required"), ("auto", "auto"), ("none", "none")]
 )
-def test_a_choice_among_searches_only(kind, sent):
+def test_a_choice_among_searches_only(kind, expected):
     to = target(web_search=True)
     body = ask(user("Hi"), to=to, tools=[SEARCH], tool_choice={"type": kind})
-    assert body.get("tool_choice") == sent
+    assert body.get("tool_choice") == expected
 
 
 def test_strict_tools_stay_strict():

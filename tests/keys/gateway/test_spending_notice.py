@@ -1,4 +1,4 @@
-"""What Claude Code is told about a user's budget."""
+"""The headers that show Claude Code a user's budget."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ TABLE = [
     ("then it is started again",                      RUN,  NO,      OURS,    {"failures": 1},                         Phase.STARTING,   Action.SPAWN),
     ("four crashes are no loop",                      RUN,  NO,      OURS,    {"failures": 4, "may_retry": False},     Phase.STARTING,   Action.NOTHING),
     ("five are a loop",                               RUN,  NO,      OURS,    {"failures": 5, "may_retry": False},     Phase.CRASH_LOOP, Action.NOTHING),
-    ("a loop is retried for ever",                    RUN,  NO,      OURS,    {"failures": 50},                        Phase.CRASH_LOOP, Action.SPAWN),
+    ("a loop is always retried",                       RUN,  NO,      OURS,    {"failures": 50},                        Phase.CRASH_LOOP, Action.SPAWN),
     ("a loop shows while it is retried",              RUN,  UNREADY, OURS,    {"failures": 5},                         Phase.CRASH_LOOP, Action.NOTHING),
     ("a timed-out start has failed, and is retried",  RUN,  NO,      OURS,    {"failures": 1, "timed_out": True},      Phase.FAILED,     Action.SPAWN),
     ("between the attempts it has failed",              RUN,  NO,      OURS,    {"failures": 1, "timed_out": True,
@@ -96,9 +96,9 @@ def test_phase_and_action(goal, life, port, more, phase, action):
 
 
 EVERYTHING = [
-    (goal, WorkerFacts(port=port, life=life, last_signal=sent, misses=misses, **dict(zip(names, flags, strict=True))))
+    (goal, WorkerFacts(port=port, life=life, last_signal=signal, misses=misses, **dict(zip(names, flags, strict=True))))
     for names in [("overdue", "rejected", "may_retry", "timed_out", "draining")]
-    for goal, port, life, sent, misses in itertools.product(Goal, Port, Life, StopSignal, (0, 3))
+    for goal, port, life, signal, misses in itertools.product(Goal, Port, Life, StopSignal, (0, 3))
     for flags in itertools.product((False, True), repeat=5)
 ]  # fmt: skip
 

@@ -106,10 +106,10 @@ async def test_workers_without_room_for_records_are_found_and_recorded_later(hom
         life = asyncio.create_task(resident.run(serving.set))
         await serving.wait()
         assert (await resident.execute(ControlCommand(op="start"))).ok
-        (found,) = await asyncio.to_thread(running_processes, home.fleet, "kimi")
-        assert (found.spec.label, is_alive(found.identity.pid)) == ("Kimi", True)
+        (process,) = await asyncio.to_thread(running_processes, home.fleet, "kimi")
+        assert (process.spec.label, is_alive(process.identity.pid)) == ("Kimi", True)
         pids.unlink()
         await asyncio.to_thread(eventually, (pids / "Kimi.pid").exists)
-        assert [record.nonce for record in home.records()] == [found.nonce]
+        assert [record.nonce for record in home.records()] == [process.nonce]
         resident.end(drain=1.0)
         await asyncio.wait_for(life, 30)

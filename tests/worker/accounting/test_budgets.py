@@ -234,7 +234,7 @@ async def test_a_client_pays_for_what_another_entry_answers(tmp_path):
             ("…0xyz", "tokens", "day", 0),
         ]
         assert rows(back) == [("", "tokens", "day", 1100)]
-        # Nobody but a peer may name the payer; and the entry's own budget counts as well.
+        # Only a peer may name the payer; the entry's own budget also counts.
         alice = front.worker.payers.header(0, "")["x-ccproxy-payer"]
         async with back.post("/v1/messages", prompt(), headers={"x-ccproxy-payer": alice}) as got:
             assert got.status == 200
@@ -295,8 +295,8 @@ async def test_a_fleet_keeps_budgets_over_processes_restart_and_kill(tmp_path, p
         await eventually(lambda: _is(home, (6600.0, 0.0)))
         status, text = await ask()
         assert (status, json.loads(text)["error"]["type"]) == (429, "billing_error")
-        shown = (await home.ccproxy("status")).out
-        assert "! kimi: budget spent: 6,600 of 6,000 tokens per month (110 %)" in shown
+        output = (await home.ccproxy("status")).out
+        assert "! kimi: budget spent: 6,600 of 6,000 tokens per month (110 %)" in output
         used = (await home.ccproxy("usage", "kimi")).out
         assert "kimi  budget: 6,600 of 6,000 tokens per month (110 %)" in used
         home.write(kimi={**settings, "BUDGET": "9k tokens/month"})

@@ -112,7 +112,7 @@ class ClaudeCode:
         return {"name": name, "description": self.words(200), "input_schema": schema}
 
     def answer(self):
-        """The model calls a tool or two, or says something; then comes the next user message."""
+        """The model calls a tool or two, or answers; then comes the next user message."""
         self.turn += 1
         if self.random.random() < 0.7:
             ids = [f"toolu_{self.turn}_{n}" for n in range(self.random.choice((1, 1, 2)))]

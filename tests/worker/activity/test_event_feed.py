@@ -1,4 +1,4 @@
-"""Watchers get every event, and one that does not read costs nobody anything."""
+"""Watchers get every event; one that does not read does not slow down others."""
 
 from __future__ import annotations
 

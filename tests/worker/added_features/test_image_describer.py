@@ -66,9 +66,9 @@ async def proxy(start, provider):
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_an_image_is_described_once_in_place(proxy, provider, stream):
-    shown = user(text("before"), image(), text("What is it?"))
-    assert (await proxy.ask(request(shown, stream=stream))).text == "ok"
-    later = (shown, {"role": "assistant", "content": "ok"}, user(text("go on")))
+    history = user(text("before"), image(), text("What is it?"))
+    assert (await proxy.ask(request(history, stream=stream))).text == "ok"
+    later = (history, {"role": "assistant", "content": "ok"}, user(text("go on")))
     await proxy.ask(request(*later, stream=stream))
     (asked,) = descriptions(provider)
     assert "What is it?" in str(asked.json["messages"])
@@ -132,17 +132,17 @@ async def test_descriptions_survive_a_restart(start, provider, tmp_path):
 
 
 async def test_a_later_question_is_asked_with_the_image(proxy, provider):
-    shown = (user(image()), {"role": "assistant", "content": "ok"})
+    history = (user(image()), {"role": "assistant", "content": "ok"})
     question = user(text("What is on the left of the image?"))
-    await proxy.ask(request(*shown, question))
+    await proxy.ask(request(*history, question))
     general, asked = sorted(descriptions(provider), key=lambda call: len(call.body), reverse=True)
     assert "Describe the picture" in str(general.json["messages"])
     assert "What is on the left" in str(asked.json["messages"])
     first = prompts(provider)[0]
     assert "seen again by glm-5v with this question" in first
-    # In the next turn the same text is there, and nobody is asked.
+    # In the next turn the same text is there, without a new request.
     more = ({"role": "assistant", "content": "ok"}, user(text("go on")))
-    await proxy.ask(request(*shown, question, *more))
+    await proxy.ask(request(*history, question, *more))
     assert len(descriptions(provider)) == 2
     assert prompts(provider)[1].startswith(first[:-1])
 
@@ -171,12 +171,12 @@ async def test_a_failed_question_leaves_the_description(start, provider):
         provider, lambda call: failure(400) if "question" in str(call.json) else completion("x")
     )
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5v")
-    shown = (user(image()), {"role": "assistant", "content": "ok"})
-    await proxy.ask(request(*shown, user(text("What is in the image?"))))
+    history = (user(image()), {"role": "assistant", "content": "ok"})
+    await proxy.ask(request(*history, user(text("What is in the image?"))))
     assert "seen again" not in prompts(provider)[0]
     # The question is history now, so it is not asked again.
     more = ({"role": "assistant", "content": "ok"}, user(text("go on")))
-    await proxy.ask(request(*shown, user(text("What is in the image?")), *more))
+    await proxy.ask(request(*history, user(text("What is in the image?")), *more))
     assert len(descriptions(provider)) == 2
 
 
@@ -215,9 +215,9 @@ async def test_the_describer_may_be_another_entry(tmp_path):
         family.providers["Seeing"].script(completion("a cat"))
         await family.proxies["Main"].ask(request(user(image())))
         (asked,) = family.providers["Seeing"].calls
-        (sent,) = family.providers["Main"].calls
+        (main_call,) = family.providers["Main"].calls
     assert asked.json["model"] == "seeing-small"
-    assert "described by Seeing:small" in str(sent.json["messages"])
+    assert "described by Seeing:small" in str(main_call.json["messages"])
 
 
 async def test_direct_mode_describes_as_well(start, provider):

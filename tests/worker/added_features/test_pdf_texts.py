@@ -97,10 +97,10 @@ async def test_a_provider_without_pdf_input_gets_the_text(start, provider, strea
     proxy = await start(PROVIDER="zai")
     answer = await proxy.ask(request(document(HELLO, title="a.pdf"), stream=stream))
     assert answer.text == "ok"
-    sent = str(provider.calls[0].json["messages"])
-    assert "Hello from page one" in sent
-    assert "[Page 2]" in sent
-    assert encoded(HELLO)[:40] not in sent
+    messages = str(provider.calls[0].json["messages"])
+    assert "Hello from page one" in messages
+    assert "[Page 2]" in messages
+    assert encoded(HELLO)[:40] not in messages
 
 
 async def test_scanned_pages_are_described(start, provider):
@@ -109,9 +109,9 @@ async def test_scanned_pages_are_described(start, provider):
     )
     proxy = await start(PROVIDER="zai", BIG_MODEL="glm-5.3", VISION="glm-5v")
     await proxy.ask(request(document(pdf("", "Hello from page two"))))
-    described, asked = provider.calls
+    described, answer_call = provider.calls
     assert "data:image/png;base64" in str(described.json["messages"])
-    text = str(asked.json["messages"])
+    text = str(answer_call.json["messages"])
     assert text.index("[Page 1]") < text.index("a black square") < text.index("[Page 2]")
 
 

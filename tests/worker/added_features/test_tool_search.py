@@ -59,14 +59,14 @@ async def test_the_model_finds_the_last_of_two_hundred_tools(start, provider, ap
 async def test_later_turns_only_append(start, provider, api):
     provider.script(forecasts)
     proxy = await start(PROVIDER_API=api, MAX_TOOLS="128")
-    asked = prompt(tools=tools(200))
-    answer = await proxy.ask(asked)
+    body = prompt(tools=tools(200))
+    answer = await proxy.ask(body)
     (use,) = answer.blocks("tool_use")
     result = {"type": "tool_result", "tool_use_id": use["id"], "content": "rain"}
     turn = {"role": "assistant", "content": answer.message["content"]}
-    messages = [*asked["messages"], turn, {"role": "user", "content": [result]}]
+    messages = [*body["messages"], turn, {"role": "user", "content": [result]}]
     provider.script(completion("It rains."))
-    later = await proxy.ask({**asked, "messages": messages})
+    later = await proxy.ask({**body, "messages": messages})
     assert later.text == "It rains."
     _, second, third = provider.calls
     field = "messages" if api == "chat" else "input"
@@ -93,8 +93,10 @@ async def test_deferred_tools_of_the_client_s_search(start, provider, api):
         ["Read", "tool_search_tool_regex"],
         ["Read", "tool_search_tool_regex", WEATHER],
     ]
-    (found,) = answer.blocks("tool_search_tool_result")
-    assert found["content"]["tool_references"] == [{"type": "tool_reference", "tool_name": WEATHER}]
+    (result_block,) = answer.blocks("tool_search_tool_result")
+    assert result_block["content"]["tool_references"] == [
+        {"type": "tool_reference", "tool_name": WEATHER}
+    ]
 
 
 async def test_nothing_found_and_a_failed_search_in_the_history(start, provider):
@@ -108,10 +110,10 @@ async def test_nothing_found_and_a_failed_search_in_the_history(start, provider)
          "content": {"type": "tool_search_tool_result_error", "error_code": "invalid_pattern"}},
         {"type": "tool_search_tool_result", "tool_use_id": "srvtoolu_2", "content": "odd"},
     ]  # fmt: skip
-    asked = prompt(tools=tools(20))
-    asked["messages"] += [{"role": "assistant", "content": failed}]
-    asked["messages"] += [{"role": "user", "content": "go on"}]
-    await proxy.ask(asked)
+    body = prompt(tools=tools(20))
+    body["messages"] += [{"role": "assistant", "content": failed}]
+    body["messages"] += [{"role": "user", "content": "go on"}]
+    await proxy.ask(body)
     last = json.dumps(provider.calls[1].json["messages"])
     assert "The search failed: invalid_pattern" in last
     assert "No tool fits." in last
@@ -146,7 +148,7 @@ async def test_codex_sees_no_search_for_tools(start, provider):
         {"type": "function", "name": each["name"], "parameters": each["input_schema"]}
         for each in tools(20)
     ]
-    asked = {"model": "m", "input": "hello", "tools": functions}
-    async with proxy.post("/v1/responses", asked) as response:
+    body = {"model": "m", "input": "hello", "tools": functions}
+    async with proxy.post("/v1/responses", body) as response:
         kinds = [item["type"] for item in (await response.json())["output"]]
     assert kinds == ["message", "function_call"]

@@ -394,8 +394,8 @@ async def test_own_results_are_sent_as_text_to_a_provider_that_refuses_them(star
     provider.script(scripted)
     proxy = await start(PROVIDER_API="messages")
     use = {"type": "server_tool_use", "id": "srvtoolu_ccp_1", "name": "web_search", "input": {}}
-    found = [{"type": "web_search_result", "url": "https://a.example/", "title": "First"}]
-    result = {"type": "web_search_tool_result", "tool_use_id": use["id"], "content": found}
+    pages = [{"type": "web_search_result", "url": "https://a.example/", "title": "First"}]
+    result = {"type": "web_search_tool_result", "tool_use_id": use["id"], "content": pages}
     history = [
         {"role": "user", "content": "hello"},
         {"role": "assistant", "content": [use, result]},

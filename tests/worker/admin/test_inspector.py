@@ -92,17 +92,17 @@ def test_the_bodies_of_one_request_are_whole_and_redacted():
     ring = log(inspects_since=Clock.now)
     body = b"x" * MAX_BODY_BYTES * 2 + KEY.encode()
     ring.note_request(record(bodies=Bodies(request=body, sent=b"sent", response=b"said")))
-    found = ring.exchange("req_1")
-    assert found.request == "x" * MAX_BODY_BYTES * 2 + "…6789"
-    assert (found.sent, found.response, found.is_cut) == ("sent", "said", False)
+    exchange = ring.exchange("req_1")
+    assert exchange.request == "x" * MAX_BODY_BYTES * 2 + "…6789"
+    assert (exchange.sent, exchange.response, exchange.is_cut) == ("sent", "said", False)
     assert ring.exchange("req_2") is None
 
 
 def test_a_long_body_is_cut():
     ring = log(inspects_since=Clock.now)
     ring.note_request(record(bodies=Bodies(request=b"x" * (MAX_HELD_BODY + 1))))
-    found = ring.exchange("req_1")
-    assert (len(found.request), found.is_cut) == (MAX_HELD_BODY, True)
+    exchange = ring.exchange("req_1")
+    assert (len(exchange.request), exchange.is_cut) == (MAX_HELD_BODY, True)
 
 
 def test_the_oldest_bodies_are_deleted_when_all_are_too_large():

@@ -30,7 +30,7 @@ ANSWERS = {
 async def recorded(proxy, tmp_path, count=1):
     state = tmp_path / "state"
     return await eventually(
-        lambda: len(found := list(recordings(state, "Test"))) >= count and found
+        lambda: len(listed := list(recordings(state, "Test"))) >= count and listed
     )
 
 

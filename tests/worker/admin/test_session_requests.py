@@ -73,7 +73,7 @@ async def test_the_users_presets_and_the_entrys_own_models(family):
         pytest.param(
             {"middle_model": "GLM:anything"},
             ["kimi-big", "GLM:anything", "kimi-small"],
-            id="of a server without a preset nobody knows the models",
+            id="the models of a server without a preset are unknown",
         ),
     ],
 )

@@ -53,8 +53,8 @@ async def test_off_is_off_for_every_process_and_every_later_one(process, provide
 @pytest.mark.parametrize("configured", ["on", "off"])
 async def test_history_is_kept_or_not_by_every_process(process, configured):
     first, second = await process(HISTORY=configured), await process(HISTORY=configured)
-    deed, enabled = ("disable", False) if configured == "on" else ("enable", True)
-    await admin(first, f"POST /conversation/{deed}")
+    action, enabled = ("disable", False) if configured == "on" else ("enable", True)
+    await admin(first, f"POST /conversation/{action}")
     await second.ask(headers=AUTH)
     got = (await admin(second, "GET /conversation/status")).json
     assert (got["enabled"], got["total_count"]) == (enabled, 2 if enabled else 0)

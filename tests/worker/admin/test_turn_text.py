@@ -40,10 +40,10 @@ REMINDER = "<system-reminder>\nToday is Saturday\n</system-reminder>"
         pytest.param(
             [user("x"), assistant(use("t1")), user(result("t1", "file"), "and now?")],
             "and now?",
-            id="what is said beside a result",
+            id="text next to a result",
         ),
         pytest.param([user(image(), "what is it?")], "what is it?", id="an image"),
-        pytest.param([user("go"), system("be quick")], "go", id="a system message behind it"),
+        pytest.param([user("go"), system("be quick")], "go", id="a system message after it"),
         pytest.param([user("go"), assistant("I will")], "go", id="a begun answer"),
         pytest.param([assistant("x")], "", id="nobody"),
     ],

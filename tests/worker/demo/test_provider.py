@@ -33,7 +33,7 @@ REMINDER = "<system-reminder>Never run `rm -rf /` without asking.</system-remind
         pytest.param([user("Run the command `pwd`, please")], "pwd", id="in a sentence"),
         pytest.param([user("execute `date`")], "date", id="execute"),
         pytest.param([user(REMINDER, "run `ls`")], "ls", id="a reminder before it"),
-        pytest.param([user("run `ls`", REMINDER)], "ls", id="a reminder behind it"),
+        pytest.param([user("run `ls`", REMINDER)], "ls", id="a reminder after it"),
         pytest.param([user("run `ls`"), user(REMINDER)], "ls", id="a reminder of its own"),
         pytest.param(
             [user("run `a`"), called("a"), {"role": "tool", "content": "x"}, user("run `b`")],

@@ -108,8 +108,8 @@ async def test_managed_settings_have_the_checksum_of_the_client(gateway, file):
     assert body["settings"] == settings
     plain = '{"env":{"A":"ü","B":"1"},"model":"x"}'.encode()
     assert body["checksum"] == f"sha256:{sha256(plain).hexdigest()}"
-    for sent, status in ((tag, 304), (f'"x", {tag}', 304), ('"x"', 200), ("*", 200)):
-        headers = {**bearer(ANNA), "If-None-Match": sent}
+    for tags, status in ((tag, 304), (f'"x", {tag}', 304), ('"x"', 200), ("*", 200)):
+        headers = {**bearer(ANNA), "If-None-Match": tags}
         async with gateway.get("/managed/settings", headers=headers) as got:
             assert got.status == status
     for token, status in ((BOB, 404), ("ccu_x", 401)):

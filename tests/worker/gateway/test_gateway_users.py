@@ -165,13 +165,13 @@ def limits(answer):
 async def test_a_user_sees_the_budget_fill_and_end(gateway, provider, file, streams):
     write_users(file, anna='budgets = ["4 USD/day", "100 USD/month"]')
     provider.script(completion("Hello", usage=USAGE))
-    seen = []
+    thresholds = []
     for _ in range(4):
         answer = await gateway.ask(prompt(stream=streams), headers=bearer(ANNA))
         assert answer.status == 200
-        seen.append(limits(answer).get("overage-surpassed-threshold"))
+        thresholds.append(limits(answer).get("overage-surpassed-threshold"))
         await ended(gateway)
-    assert seen == [None, None, None, "0.75"]
+    assert thresholds == [None, None, None, "0.75"]
     refused = await gateway.ask(prompt(stream=streams), headers=bearer(ANNA))
     assert (refused.status, refused.error["type"]) == (429, "billing_error")
     assert (

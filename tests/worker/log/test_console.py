@@ -73,7 +73,7 @@ async def test_a_reader_that_stopped_holds_nobody_up_and_hears_what_it_missed(pi
     long = line(text="x" * 60_000)
     for _ in range(2 * MAX_PENDING_BYTES // len(long)):
         echo(long)
-    echo.write_text("full")  # returns although nobody reads
+    echo.write_text("full")  # returns although the console is not read
     observed = ""
     while "only in the log file" not in observed:
         observed += all_of(pipe[0])

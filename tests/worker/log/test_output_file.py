@@ -36,24 +36,24 @@ asyncio.run(main())
 """
 
 
-def run(path, deed, out):
-    words = [sys.executable, "-c", SCRIPT, str(path), deed]
+def run(path, action, out):
+    words = [sys.executable, "-c", SCRIPT, str(path), action]
     subprocess.run(words, stdout=out, stderr=out, check=True, timeout=30)
 
 
 @pytest.mark.parametrize(
-    ("deed", "there", "expected"),
+    ("action", "there", "expected"),
     [
         pytest.param("nothing", "before;out;err;", None, id="left alone"),
         pytest.param("folder", "out;err;", "before;", id="removed with its folder"),
         pytest.param("replaced", "another;out;err;", "before;", id="put aside for another"),
     ],
 )
-def test_it_is_written_to_the_file_that_is_there(deed, there, expected, tmp_path):
+def test_it_is_written_to_the_file_that_is_there(action, there, expected, tmp_path):
     path = tmp_path / "logs/a.out"
     path.parent.mkdir()
     with path.open("ab") as out:
-        run(path, deed, out)
+        run(path, action, out)
     assert path.read_text() == there
     assert expected is None or (tmp_path / "kept.out").read_text() == expected
 

@@ -39,7 +39,7 @@ async def family(tmp_path):
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
-    ("headers", "fields", "asked", "route"),
+    ("headers", "fields", "requests", "route"),
     [
         pytest.param({}, {}, {"Kimi": ["kimi-big"]}, None, id="no rule: as ever"),
         pytest.param(
@@ -107,13 +107,13 @@ async def family(tmp_path):
         ),
     ],
 )
-async def test_rules(family, headers, fields, asked, route, streams):
+async def test_rules(family, headers, fields, requests, route, streams):
     await family.start(RULES, Kimi={}, GLM={}, DeepSeek={})
     kimi = family.proxies["Kimi"]
     answer = await kimi.ask(prompt(**{"stream": streams, **fields}), headers=headers)
     assert answer.text == "ok"
     assert answer.message["model"] == fields.get("model", "claude-opus-4-1")
-    assert family.requested() == asked
+    assert family.requested() == requests
     assert answer.headers.get("x-ccproxy-route") == route
     assert (await kimi.logged("request.finished")).get("route") == route
 
@@ -138,8 +138,8 @@ async def test_the_threshold_of_the_env_file_holds_for_every_model(family, name,
     table = f"[routes.Kimi]\nlong_context = {rule}"
     await family.start(table, Kimi={"LONG_CONTEXT_THRESHOLD": "2000"}, GLM={})
     answer = await family.proxies["Kimi"].ask(prompt("word " * 4000, model=name))
-    told = answer.headers.get("x-ccproxy-route")
-    assert told is None if route is None else told.startswith(route)
+    header = answer.headers.get("x-ccproxy-route")
+    assert header is None if route is None else header.startswith(route)
     short = await family.proxies["Kimi"].ask(prompt(model=name))
     assert "x-ccproxy-route" not in short.headers
 
@@ -253,19 +253,19 @@ def test_a_torn_switch_is_none(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "written",
     [
         ModelSwitch(tiers=Tiers(big="GLM:big", small="x"), preset="fast"),
         ModelSwitch(tiers=Tiers(middle="x")),
     ],
 )
-def test_a_switch_is_read_as_it_was_written(tmp_path, kept):
+def test_a_switch_is_read_as_it_was_written(tmp_path, written):
     file = switch_path(tmp_path / "state", "Kimi")
-    write_switch(file, kept)
-    assert read_switch(file) == kept
+    write_switch(file, written)
+    assert read_switch(file) == written
     assert (file.stat().st_mode & 0o777, json.loads(file.read_text())["middle"]) == (
         0o600,
-        kept.tiers.middle,
+        written.tiers.middle,
     )
     assert [path.name for path in file.parent.iterdir()] == ["kimi.switch.json"]
 

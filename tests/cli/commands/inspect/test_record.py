@@ -23,10 +23,10 @@ def ask(port):
 
 def recorded(home, count=1):
     until = time.monotonic() + 30
-    while len(found := list(recordings(home / "state", "Demo"))) < count:
+    while len(listed := list(recordings(home / "state", "Demo"))) < count:
         assert time.monotonic() < until, "nothing was recorded"
         time.sleep(0.02)
-    return found
+    return listed
 
 
 def test_from_recording_to_case(demo, ccproxy, process):

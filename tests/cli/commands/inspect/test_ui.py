@@ -31,10 +31,10 @@ async def test_it_prints_a_link_that_works_and_ends_at_a_signal(home):
 
 
 async def test_a_taken_port(home):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         done = await home.ccproxy("ui", "--no-open", "--port", str(port))
     assert done.code == 5
     assert f"cannot listen on 127.0.0.1:{port}" in done.err

@@ -1,4 +1,4 @@
-"""`ccproxy cleanup`: what went is told truthfully; the crontab of others keeps its bytes."""
+"""`ccproxy cleanup`: it reports what it deleted; other lines of the crontab keep their bytes."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_fleet_that_never_ran(home, ccproxy):
 
 @pytest.fixture
 def crontab(tmp_path_factory, monkeypatch):
-    """The crontab's file; a real small program stands in for cron's."""
+    """The crontab's file; a small real program replaces cron's."""
     folder = tmp_path_factory.mktemp("cron")
     program = folder / "crontab"
     program.write_text(CRONTAB)

@@ -245,7 +245,7 @@ def test_the_shell_is_the_users(environ, expected):
     assert detect_shell(environ) == expected
 
 
-# Whether anybody would answer.
+# Whether the proxy would answer.
 
 
 def test_an_unknown_context_window_is_noted(home, ccproxy):

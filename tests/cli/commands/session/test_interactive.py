@@ -19,7 +19,7 @@ from tests.cli.conftest import write_env
 
 @pytest.fixture
 def say(ccproxy):
-    """Say some lines; the result has exit_code, stdout and stderr."""
+    """Run with these lines as input; the result has exit_code, stdout and stderr."""
     return lambda *lines, label="kimi-k2": ccproxy("interactive", label, input="\n".join(lines))
 
 
@@ -152,13 +152,13 @@ def test_at_a_terminal(home, with_toolkit):
         assert "frobnicate" in history.read_text()
 
 
-def read_until(fd, *wanted, within=60.0):
-    """Read until all of *wanted* was seen, one behind the other; else fails with what was seen."""
+def read_until(fd, *texts, within=60.0):
+    """Read until all of *texts* were seen, one after the other; else fail with the text so far."""
     observed, late = "", time.monotonic() + within
-    pattern = re.compile(".*".join(map(re.escape, wanted)), re.DOTALL)
+    pattern = re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
     while pattern.search(observed) is None:
         ready, _, _ = select.select([fd], [], [], max(0.0, late - time.monotonic()))
-        assert ready, f"never saw {wanted!r} in {observed!r}"
+        assert ready, f"never saw {texts!r} in {observed!r}"
         observed += os.read(fd, 4096).decode(errors="replace")
 
 

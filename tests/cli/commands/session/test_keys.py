@@ -27,10 +27,10 @@ BAD = "sk-a-bad-key-for-tests-2222"
     [
         pytest.param((), (None, "list", ()), id="nothing: all keys"),
         pytest.param(("kimi",), ("kimi", "list", ()), id="a label: its keys"),
-        pytest.param(("test",), (None, "test", ()), id="a deed: with all keys"),
+        pytest.param(("test",), (None, "test", ()), id="an action: with all keys"),
         pytest.param(("kimi", "test"), ("kimi", "test", ()), id="all keys of a label"),
         pytest.param(("kimi", "test", "k1", "k3"), ("kimi", "test", ("k1", "k3")), id="some keys"),
-        pytest.param(("test", "test"), ("test", "test", ()), id="a label called like a deed"),
+        pytest.param(("test", "test"), ("test", "test", ()), id="a label named like an action"),
         pytest.param(("enable", "k1"), (None, "enable", ("k1",)), id="a key of the only label"),
     ],
 )

@@ -21,7 +21,7 @@ from tests.cli.terminal import Terminal
 
 CLAUDE = """\
 #!{python}
-# Says what Claude Code would have been told.
+# Prints the arguments and the environment of Claude Code.
 import json, os, stat, sys
 file = sys.argv[sys.argv.index("--settings") + 1]
 json.dump({{
@@ -39,7 +39,7 @@ TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 
 @pytest.fixture
 def claude(tmp_path, monkeypatch):
-    """A `claude` on PATH that tells what it was given."""
+    """A `claude` on PATH that prints its arguments and environment."""
     program = tmp_path / "bin" / "claude"
     program.parent.mkdir()
     program.write_text(CLAUDE.format(python=sys.executable))

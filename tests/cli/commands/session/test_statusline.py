@@ -35,7 +35,7 @@ def test_the_line_wraps_that_of_the_user_and_can_be_undone(settings, demo, proce
     installed = read(settings)
     assert (installed["theme"], installed["statusLine"]["padding"]) == ("dark", 1)
     assert settings.stat().st_mode & 0o777 == 0o640
-    shown = subprocess.run(
+    result = subprocess.run(
         installed["statusLine"]["command"],
         shell=True,
         input="{}",
@@ -43,8 +43,8 @@ def test_the_line_wraps_that_of_the_user_and_can_be_undone(settings, demo, proce
         capture_output=True,
         text=True,
     )
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.startswith("mine\nDemo: the proxy does not answer")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("mine\nDemo: the proxy does not answer")
     assert "already installed" in process("statusline", "--install", "--yes").stdout
     process("statusline", "--uninstall", "--yes")
     assert read(settings) == before

@@ -16,7 +16,7 @@ HEAVY = {"aiohttp", "structlog", "msgspec", "rich", "psutil", "uvloop", "asyncio
 
 
 def complete(shell, *words, code="from ccproxy.cli.main import main; main()", **environ):
-    """What the shell is told when the last of *words* is being typed."""
+    """The completions of the last of *words*."""
     request = {
         "_CCPROXY_COMPLETE": f"{shell}_complete",
         "COMP_WORDS": "\n".join(words) if shell == "pwsh" else " ".join(words),
@@ -47,7 +47,7 @@ def answers(shell, *words):
     ("words", "expected"),
     [
         pytest.param(["ccproxy", "sta"], ["start", "status", "statusline"], id="a verb"),
-        pytest.param(["ccproxy", "start", "k"], ["Kimi-K2"], id="a label, whatever its case"),
+        pytest.param(["ccproxy", "start", "k"], ["Kimi-K2"], id="a label in any case"),
         pytest.param(["ccproxy", "env", "GLM"], ["GLM-4.6"], id="another verb's label"),
         pytest.param(["ccproxy", "run", "z"], [], id="no such label"),
         pytest.param(["ccproxy", "start", "--no"], ["--no-wait"], id="an option"),

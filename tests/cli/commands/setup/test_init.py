@@ -125,7 +125,7 @@ PROGRAM = "#!{python}\nfrom ccproxy.cli.main import main\nmain()\n"
 
 @pytest.fixture
 def program(home, monkeypatch):
-    """The command as `make run` leaves it beside the table; the user is in another folder."""
+    """The command as `make run` installs it next to the table; the user is in another folder."""
     environment = home / ".venv"
     venv.create(environment, symlinks=True)
     program = environment / "bin/ccproxy"
@@ -216,7 +216,7 @@ def test_a_table_without_a_proxy_gets_its_first(table, init, home):
         pytest.param(
             ["--preset", "zai", "--key-stdin"],
             ("zai", "https://api.z.ai/api/paas/v4", "glm-5.3", "glm-5.3-flash"),
-            id="the preset says it all",
+            id="the preset is sufficient",
         ),
         pytest.param(
             ["--preset", "zai", "--key-stdin", "--model", "glm-4.6"],
@@ -288,7 +288,7 @@ def test_a_plan_has_its_own_models(init, home):
     ("words", "window"),
     [
         pytest.param([], None, id="unknown"),
-        pytest.param(["--context-window", "40000"], 40000, id="as the user says"),
+        pytest.param(["--context-window", "40000"], 40000, id="as the user answers"),
     ],
 )
 def test_the_window_of_a_server_that_only_the_user_knows(words, window, init, home):
@@ -348,7 +348,7 @@ def test_no_key_is_shown(words, init, home):
         }
 
 
-# What cannot be: nothing is written, and the error says what to do.
+# Impossible options: nothing is written, and the error has a fix.
 
 DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
 
