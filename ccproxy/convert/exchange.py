@@ -208,6 +208,8 @@ class Exchange:
     @property
     def removed_reasoning(self) -> tuple[str, ...]:
         """Why the provider removed reasoning from the request, one reason for each item."""
+        if self.api != "responses":
+            return ()
         removed = self._removed_reasoning
         if isinstance(relay := self.__dict__.get("_relay"), ResponsesRelay):
             removed = relay.removed_reasoning

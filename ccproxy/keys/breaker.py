@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from ccproxy.errors import Problem
 
 FAILURES_IN_A_ROW = 5
@@ -145,8 +147,7 @@ class Breaker:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """The admission of one request; it must be given to exactly one method of `Breakers`."""
 
     connection: Pass

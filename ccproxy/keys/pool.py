@@ -107,6 +107,11 @@ class Lease:
     is_settled: bool = False
     is_released: bool = False
 
+    @property
+    def is_probe(self) -> bool:
+        """True if the request tests whether a cooldown or a limit is over."""
+        return bool(self.probed_cooldowns or self.probed_limits)
+
 
 class KeyPool:
     """Leases keys in turn; a key that the provider refused cools down first."""
@@ -343,10 +348,9 @@ class KeyPool:
         Returns the move of the request's session to this key, if the response confirms one.
         """
         lease.is_settled = True
-        is_probe = bool(lease.probed_cooldowns or lease.probed_limits)
         move = self._backend.run(
             lambda state: self._settle(state, lease, verdict),
-            may_wait=verdict.effect is Effect.WORKS and not is_probe,
+            may_wait=verdict.effect is Effect.WORKS and not lease.is_probe,
         )
         self.on_change()
         return move
@@ -355,7 +359,8 @@ class KeyPool:
         now = self._clock()
         key = self._by_id[lease.id]
         key_state = self._state_of(state, key)
-        self._end_probe(state, lease)
+        if lease.is_probe:
+            self._end_probe(state, lease)
         if verdict.is_unreachable:
             key_state.withdraw_use(self._wall())
         if verdict.effect is Effect.WORKS:

@@ -42,7 +42,7 @@ def seconds_to_rest(headers: Mapping[str, str], now: float) -> float | None:
     None if nothing is used up, or the reset is unknown. Azure's 0 of the Responses API has no
     reset and means that the number is unknown.
     """
-    if "0" not in map(headers.get, _REMAINING):
+    if "0" not in headers.values() or "0" not in map(headers.get, _REMAINING):
         return None
     lower = {name.lower(): value for name, value in headers.items()}
     has_reset = any(

@@ -69,8 +69,8 @@ class UsageCounter:
         # Without an answer, the usage is only the estimate for `message_start`.
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
-        price = self._price(record.model)
-        cost = self.cost(record.model, usage, at=record.started_at)
+        price, at = self._price(record.model), record.started_at
+        cost = None if price is None else price.cost(usage, at=at)
         return Used(
             at=self._wall(),
             label=self._label,
@@ -84,7 +84,7 @@ class UsageCounter:
             reasoning=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
             ttfb=ttfb,
             cost=(cost or 0.0) + record.fee if record.fee else cost,
-            extra=None if price is None else price.extra_cost(usage, at=record.started_at),
+            extra=None if price is None else price.extra_cost(usage, at=at),
             asked=record.attempts > 0,
             session=record.session if _SESSION.fullmatch(record.session) else "",
             user=record.user,

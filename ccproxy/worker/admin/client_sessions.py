@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from ccproxy.errors import CcproxyError
 from ccproxy.protocol.claude_code import CLASS_HEADER
 from ccproxy.routing.tiers import without_mark
@@ -27,8 +29,7 @@ TODAY_SECONDS = 15.0
 """How long the fleet's cost of today is kept before it is read again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastTurn:
+class LastTurn(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a session's last request, without its bodies."""
 
     requested: str = ""
@@ -76,11 +77,14 @@ class ClientSessions:
     def begin(self, record: AccessRecord, headers: Mapping[str, str]) -> None:
         """Take a request of a session that begins."""
         record.is_turn = not record.agent and headers.get(CLASS_HEADER, "main") in ("main", "")
-        session = self._sessions.setdefault(record.session, ClientSession())
-        self._sessions.move_to_end(record.session)
+        session = self._sessions.get(record.session)
+        if session is None:
+            session = self._sessions[record.session] = ClientSession()
+            if len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        else:
+            self._sessions.move_to_end(record.session)
         session.running[id(record)] = record
-        if len(self._sessions) > MAX_SESSIONS:
-            self._sessions.popitem(last=False)
 
     def end(self, record: AccessRecord) -> None:
         """Take a request that has ended."""

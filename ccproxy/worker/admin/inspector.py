@@ -68,9 +68,9 @@ class Inspector:
     def note_request(self, record: AccessRecord) -> None:
         """Add a finished request to a model; its entries are made only when they are read."""
         self._end_inspection()
-        record.trim_bodies(MAX_HELD_BODY if self.inspects else 0)
         self._notes.append(record)
-        if self.inspects:
+        if record.bodies is not None:
+            record.trim_bodies(MAX_HELD_BODY if self.inspects else 0)
             self._delete_old_bodies()
 
     def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:

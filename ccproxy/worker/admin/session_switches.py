@@ -49,7 +49,7 @@ class SessionSwitches:
     def catch_up(self) -> None:
         """Apply what was switched by other processes or earlier; one system call if unchanged."""
         overrides = self._file.get()
-        if overrides != self._applied:
+        if overrides is not self._applied and overrides != self._applied:
             self._apply(overrides)
 
     async def switch_proxy(self, *, disabled: bool) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -62,11 +62,10 @@ class _Outline(msgspec.Struct):
 _OUTLINE = msgspec.json.Decoder(_Outline)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     """The entry and the model for one request."""
 
-    body: bytes = field(repr=False)
+    body: bytes
     name: str = ""
     """The model's name in the body."""
     requested: str = ""

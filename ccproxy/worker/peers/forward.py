@@ -222,7 +222,8 @@ def route_headers(request: ClientRequest) -> list[tuple[str, str]]:
 
 def success_headers(request: ClientRequest) -> list[tuple[str, str]]:
     """Return the proxy's own headers of an answer: the route, and the limits of a user."""
-    return [*route_headers(request), *limits_of_user(request)]
+    headers = route_headers(request)
+    return headers if request.user is None else [*headers, *limits_of_user(request)]
 
 
 async def _return(

@@ -13,8 +13,7 @@ from ccproxy.worker.server.http import ClientRequest
 
 def is_from_peer(request: ClientRequest) -> bool:
     """Return True if another worker of the fleet sends it; its token replaces the client key."""
-    transport = request.transport
-    if TOKEN_HEADER not in request.headers or transport is None:
+    if TOKEN_HEADER not in request.headers or (transport := request.transport) is None:
         return False
     address = transport.get_extra_info("peername")
     return bool(address) and request.worker.peer_client.is_peer(request.headers, address[0])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -164,7 +164,7 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
     """
     worker, record = request.worker, request.record
     used = None
-    with _failures_logged(request):
+    try:
         record.finish(worker.logs.requests)
         if counts and record.requested:
             used = worker.session.note(record, request.headers)
@@ -175,19 +175,12 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
                 worker.logs.events.info("audit.request", **record.audit_fields(worker.config.label))
         if record.session:
             worker.session.clients.end(record)
-    if record.shares:
-        with _failures_logged(request):
-            settle(record.shares, used)
-
-
-@contextmanager
-def _failures_logged(request: ClientRequest) -> Iterator[None]:
-    try:
-        yield
     except Exception:  # noqa: BLE001 - the client has its response already
-        request.worker.logs.events.exception(
-            "request.unrecorded", request=request.record.request_id
-        )
+        worker.logs.events.exception("request.unrecorded", request=record.request_id)
+    try:
+        settle(record.shares, used)
+    except Exception:  # noqa: BLE001 - as above
+        worker.logs.events.exception("request.unrecorded", request=record.request_id)
 
 
 def outgoing(

@@ -65,7 +65,7 @@ class AttemptFailed(Exception):
         self.verdict = judge(cause) if verdict is None else verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ErrorReader:
     """Reads the errors of one attempt; costs nothing while there are none."""
 

@@ -203,11 +203,7 @@ class ProviderClient:
     # The attempts of one request...
 
     async def _try(self, outgoing: Outgoing) -> tuple[ProviderAnswer, Lease]:
-        plan = RetryPlan(
-            max_retries=self._config.max_retries if outgoing.may_repeat else 0,
-            budget=self._budget,
-            jitter=self._jitter,
-        )
+        plan: RetryPlan | None = None
         tried: set[str] = set()
         last: AttemptFailed | None = None
         attempts = 0
@@ -221,6 +217,7 @@ class ProviderClient:
             except AttemptFailed as failure:
                 self._settle(lease, failure.verdict)
                 self._release(lease)
+                plan = plan or self._retry_plan(outgoing)
                 step = plan.after(failure.verdict)
                 self._log_failure(failure, lease, attempts, step)
                 outgoing.on_failure(lease, failure, step)
@@ -237,6 +234,13 @@ class ProviderClient:
                 self._settle(lease, WORKS)
                 self._note_limits(lease, answer.headers)
                 return answer, lease
+
+    def _retry_plan(self, outgoing: Outgoing) -> RetryPlan:
+        return RetryPlan(
+            max_retries=self._config.max_retries if outgoing.may_repeat else 0,
+            budget=self._budget,
+            jitter=self._jitter,
+        )
 
     async def _lease(
         self, outgoing: Outgoing, tried: set[str], last: AttemptFailed | None
