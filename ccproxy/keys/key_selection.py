@@ -17,6 +17,8 @@ again, the move waits for a prompt with a new prefix, at most KEY_MOVE_WAIT seco
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +47,11 @@ class PoolKey:
 
 Candidate = tuple[PoolKey, KeyState]
 """A key that can serve the request, and its state."""
+
+
+def salted_name(key: str, salt: bytes) -> str:
+    """Return the name of a key's state, from which the key cannot be derived."""
+    return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
 
 
 def select_in_turn(usable: Sequence[Candidate]) -> Candidate:

@@ -18,8 +18,6 @@ under a lock, or again after a conflict.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +49,7 @@ from ccproxy.keys.key_selection import (
     REMOVED,
     Candidate,
     PoolKey,
+    salted_name,
     select_by_weight,
     select_for_session,
     select_in_turn,
@@ -691,11 +690,6 @@ class KeyPool:
     def _notice_remote_change(self) -> None:
         self.on_change()
         self.on_release()
-
-
-def salted_name(key: str, salt: bytes) -> str:
-    """Return the name of a key's state, from which the key cannot be derived."""
-    return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
 
 
 def _noop() -> None:
