@@ -34,6 +34,8 @@ class AddedFeatureSettings:
     """False: the provider must not search."""
     search_price: float | None = None
     """US dollars per search; None: the back end's."""
+    auto_probe: float = 0.0
+    """US dollars per day for measurements in the background; 0: none are made."""
     judge: str = ""
     """The model that judges tool calls in auto mode; empty: the client judges."""
     describer: str = ""
@@ -55,6 +57,7 @@ def read_added_features(env: EnvReader, provider: str) -> AddedFeatureSettings:
     judge, describer = env.read(s.AUTO_MODE_MODEL), env.read(s.VISION)
     return replace(
         searching,
+        auto_probe=env.read(s.AUTO_PROBE) or 0.0,
         search_price=env.read(s.WEB_SEARCH_PRICE),
         judge=judge or "",
         describer=describer or "",

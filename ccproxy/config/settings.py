@@ -538,6 +538,15 @@ WEB_SEARCH_PRICE = Setting(
     example="0.005",
     source="the list price, where it is known",
 )
+AUTO_PROBE = Setting(
+    name="AUTO_PROBE",
+    parse=parsers.dollars,
+    default=None,
+    meaning="US dollars per day for which each process may send small requests, as `ccproxy probe` "
+    "does, when a model is unknown or refuses something",
+    example="0.05",
+    source="off",
+)
 AUTO_MODE_MODEL = Setting(
     name="AUTO_MODE_MODEL",
     parse=parsers.model,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -53,6 +53,11 @@ from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import Api, Target
 from ccproxy.routing.tiers import ModelMap
 
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
+CACHED_MODELS = 256
+"""Models with a computed target; clients can name any number of models."""
 PLACEHOLDER = "ccproxy-needs-no-key"
 """
 The key of a session on a proxy that requires none: without any credential, Claude Code asks the
@@ -141,7 +146,7 @@ class WorkerConfig:
     services: ServiceSettings
     added_features: AddedFeatureSettings
     """What ccproxy adds to the provider."""
-    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measured: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """The measured quirks of models in Chat Completions."""
 
     @property
@@ -205,13 +210,19 @@ class WorkerConfig:
 
         *api* is the dialect if it is not the model's own.
         """
-        return self._targets(model, api or self.api_of(model))
+        return self._targets(model, api)
+
+    def take_measured(self, model: str, quirks: Mapping[str, Any]) -> None:
+        """Use the *quirks* of *model* from now on; they were measured while the worker runs."""
+        self.measured[model] = {**self.measured.get(model, {}), **quirks}
+        self._targets.cache_clear()
 
     @cached_property
-    def _targets(self) -> Callable[[str, Api], Target]:
-        return lru_cache(maxsize=256)(self._target)
+    def _targets(self) -> _lru_cache_wrapper[Target]:
+        return lru_cache(maxsize=CACHED_MODELS)(self._target)
 
-    def _target(self, model: str, api: Api) -> Target:
+    def _target(self, model: str, asked_api: Api | None) -> Target:
+        api = asked_api or self.api_of(model)
         card = with_family(self.models.card(model), model)
         quirks = card.quirks_in(api)
         if api == "chat" and (measured := self.measured.get(model)):

@@ -11,7 +11,7 @@ if a field that does not exist is refused in their place.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -46,6 +46,36 @@ UNMEASURED: Final[Mapping[str, str]] = {
     "quota_means_rate": "shown only by a quota that is used up",
 }
 """The quirks that are not measured, and why."""
+
+PARTS: Final = ("reasoning", "sampling", "tools", "messages", "answers")
+"""The parts of a measurement, in the order in which they depend on each other."""
+_PART_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "cache_control": ("messages",),
+    "documents": ("messages",),
+    "forced_choice_with_thinking": ("reasoning", "tools"),
+    "format_with_thinking": ("reasoning", "answers"),
+    "images": ("messages",),
+    "json_schema": ("answers",),
+    "message_order": ("messages",),
+    "parallel_tool_calls": ("tools",),
+    "prompt_cache_key": ("answers",),
+    "reasoning": ("reasoning",),
+    "reasoning_effort": ("reasoning",),
+    "response_format": ("answers",),
+    "schema": ("tools",),
+    "stop": ("sampling",),
+    "stream_options": ("answers",),
+    "system_messages": ("messages",),
+    "temperature": ("sampling",),
+    "thinking": ("reasoning",),
+    "thinking_history": ("messages",),
+    "thinking_without_stream": ("reasoning",),
+    "tool_choice": ("tools",),
+    "top_k": ("sampling",),
+    "top_p": ("sampling",),
+    "user": ("answers",),
+}
+"""What to measure after the refusal of a feature of `convert/common/refused_features.py`."""
 
 Body = dict[str, Any]
 T = TypeVar("T")
@@ -189,16 +219,19 @@ class Measurement:
         self._takes_calls = True
         self._signature: Body = {}
 
-    def steps(self) -> Steps[None]:
-        """Yield the requests."""
+    def steps(self, parts: Collection[str] = PARTS) -> Steps[None]:
+        """Yield the requests of *parts*; the basics are always measured."""
+        steps = {
+            "reasoning": (self._reasoning,),
+            "sampling": (self._sampling,),
+            "tools": (self._tools, self._tool_forms),
+            "messages": (self._history_forms, self._messages),
+            "answers": (self._rest,),
+        }
         yield from self._basics()
-        yield from self._reasoning()
-        yield from self._sampling()
-        yield from self._tools()
-        yield from self._tool_forms()
-        yield from self._history_forms()
-        yield from self._messages()
-        yield from self._rest()
+        for part in PARTS:
+            for measure in steps[part] if part in parts else ():
+                yield from measure()
 
     def _ask(self, **fields: Any) -> Steps[Outcome]:  # noqa: ANN401 - JSON
         body = {"model": self._model, "messages": [_user()], self._limit: ANSWER_TOKENS}
@@ -466,6 +499,12 @@ class Measurement:
                     response_format=form, **self._on, **self._needs
                 )
             return
+
+
+def parts_of(features: Collection[str]) -> tuple[str, ...]:
+    """Return the parts of a measurement that explain the refusal of *features*."""
+    parts = {part for feature in features for part in _PART_OF.get(feature, ())}
+    return tuple(part for part in PARTS if part in parts)
 
 
 def differences(measured: Mapping[str, Any], assumed: Quirks) -> Body:

@@ -80,6 +80,11 @@ class ModelMap:
         facts = row_of(self._rows, model)
         return card if facts is None else card.with_facts(facts)
 
+    def describes(self, model: str) -> bool:
+        """Return True if a card or the catalogue has *model*."""
+        has_card = any(matches(model) for matches, _ in self._by_pattern)
+        return has_card or row_of(self._rows, model) is not None
+
     def price(self, model: str) -> Price | None:
         """Return the price of *model*, None if it is unknown."""
         own = (price for matches, price in self._own_prices if matches(model))

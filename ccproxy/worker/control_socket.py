@@ -49,7 +49,6 @@ from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.admin.replay import replay
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_counts, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
-from ccproxy.worker.probe import probe
 from ccproxy.worker.session_report import client_session_state
 from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError
 from ccproxy.worker.upstream.model_list import offered_models
@@ -186,6 +185,8 @@ class ControlSocket:
             case ReplayRequest(id=recording_id):
                 return await self._replay(recording_id)
             case ProbeRequest(model=model, most=most):
+                from ccproxy.worker.probing.probe import probe  # rarely needed
+
                 return await probe(self._worker, model, most=most)
             case DrainRequest():
                 return self._drain(request.seconds)

@@ -64,6 +64,11 @@ class Lifecycle:
             ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
         )
         self._worker.accounts.start()
+        if self._worker.config.added_features.auto_probe:
+            # An import that only such a worker should pay.
+            from ccproxy.worker.probing.auto_probe import AutoProbe
+
+            self._worker.auto_probe = AutoProbe(self._worker)
 
     def handle_signals(self, *, foreground: bool = False) -> None:
         """

@@ -6,10 +6,9 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -22,6 +21,7 @@ from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
+from ccproxy.providers.quirks import Api
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
 from ccproxy.worker.accounting.account_watch import AccountWatch
@@ -46,9 +46,6 @@ from ccproxy.worker.upstream.provider_client import ProviderClient
 
 if TYPE_CHECKING:
     from ccproxy.worker.redis.shared_pool import SharedPool
-
-CACHED_MODELS = 256
-"""Models with a computed target; clients can name any number of models."""
 
 _NUMBERS = count(1)
 
@@ -93,6 +90,19 @@ class TokenCounting:
     """Direct mode: False once the provider has turned out not to count tokens."""
 
 
+class BackgroundProbe(Protocol):
+    """Measures models while requests are answered; `probing/auto_probe.py`."""
+
+    def note_answer(self, model: str, api: Api) -> None:
+        """Take note of an answer of *model*."""
+
+    def note_refusal(self, model: str, api: Api) -> None:
+        """Take note that *model* refused a feature."""
+
+    async def close(self) -> None:
+        """Cancel what is being measured."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """One proxy process."""
@@ -115,6 +125,8 @@ class Worker:
     search: SearchClient
     descriptions: DescriptionStore | None = None
     """Of images; None if no model is named that describes them."""
+    auto_probe: BackgroundProbe | None = None
+    """Measures models in the background; None if that is off."""
     pdf_texts: PdfTexts = field(default_factory=PdfTexts)
     hinted: set[tuple[str, str]] = field(default_factory=set)
     """Events and models for which the log has a hint."""
@@ -153,6 +165,8 @@ class Worker:
         """Close connections and files; save pending changes."""
         if self.shared_pool is not None:
             await self.shared_pool.backend.close()
+        if self.auto_probe is not None:
+            await self.auto_probe.close()
         await self.accounts.close()
         await self.upstream.close()
         await self.search.close()
@@ -189,7 +203,7 @@ def make_worker(
     signing_key = _signing_key(state, in_fleet=in_fleet, log=log)
     rules = ConversionContext(
         pick_model=config.models.pick,
-        target=lru_cache(maxsize=CACHED_MODELS)(config.target),
+        target=config.target,
         signer=Signer(config.services.signing_key or signing_key),
         calibration=calibration,
         learned=learned,

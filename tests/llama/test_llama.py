@@ -16,7 +16,7 @@ import pytest
 
 from ccproxy.config.catalogue.measured_profiles import profiles_path, read_profiles
 from ccproxy.ipc.control_messages import ProbeReply
-from ccproxy.worker.probe import probe
+from ccproxy.worker.probing.probe import probe
 from tests.fleet import eventually
 from tests.llama.conftest import LlamaServer
 from tests.llama.server import CONTEXT_WINDOW

@@ -8,22 +8,24 @@ import pytest
 from ccproxy.config.worker_config import load_worker
 from ccproxy.providers.measurement import (
     MOST_REQUESTS,
+    PARTS,
     UNMEASURED,
     Measurement,
     Outcome,
     differences,
+    parts_of,
 )
 from ccproxy.providers.presets import load_presets
 from ccproxy.providers.quirks import PLAIN, Quirks
-from ccproxy.worker.probe import schema_forms
+from ccproxy.worker.probing.probe_client import schema_forms
 from tests.quirky_provider import QuirkyProvider
 
 FIELDS = set(Quirks.__struct_fields__)
 
 
-def measure(answer):
+def measure(answer, parts=PARTS):
     measurement = Measurement("m", schemas=schema_forms())
-    steps = measurement.steps()
+    steps = measurement.steps(parts)
     requests = 0
     try:
         body = next(steps)
@@ -100,6 +102,25 @@ def test_odd_usage(tokens):
 def test_forms_of_history(name):
     quirks = Quirks(history=name)
     assert measure(QuirkyProvider(quirks).answer)[0]["history"] == name
+
+
+def test_a_part_is_measured_alone():
+    measured, _ = measure(QuirkyProvider(PLAIN).answer, ["sampling"])
+    expected = {"sampling", "sampling_without_effort", "temperature_range", "stop", "max_stops"}
+    assert measured.keys() == expected | {"max_tokens_field", "top_k"}
+
+
+@pytest.mark.parametrize(
+    ("features", "parts"),
+    [
+        (["tool_choice"], ("tools",)),
+        (["images", "format_with_thinking"], ("reasoning", "messages", "answers")),
+        (["no_such_feature"], ()),
+        ([], ()),
+    ],
+)
+def test_the_parts_that_explain_a_refusal(features, parts):
+    assert parts_of(features) == parts
 
 
 def test_the_user_s_field():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.providers.cards import ModelCard
+from ccproxy.providers.catalogue import ModelFacts, rows_by_name
 from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import PLAIN, Quirks
 from ccproxy.routing.tiers import ModelMap, without_mark
@@ -113,6 +114,16 @@ def test_each_model_of_the_tiers_is_listed_once():
     assert MODELS.tiers() == ("big-1", "middle-1", "small-1")
     assert ModelMap(big="a", middle="a", small="b").tiers() == ("a", "b")
     assert ModelMap(big=None, middle=None, small=None).tiers() == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "is_known"), [("kimi-k2", True), ("row-1", True), ("Row-1", True), ("x", False)]
+)
+def test_models_of_cards_and_of_the_catalogue_are_known(model, is_known):
+    cards = (ModelCard(pattern="kimi-*"),)
+    rows = rows_by_name({"Row-1": ModelFacts(source="a", date="2026-11-01")})
+    models = ModelMap(big=None, middle=None, small=None, cards=cards, rows=rows)
+    assert models.describes(model) is is_known
 
 
 def test_a_model_without_a_card_has_no_limits():

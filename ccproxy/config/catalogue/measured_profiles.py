@@ -56,7 +56,7 @@ def read_profiles(path: Path) -> Profiles | None:
     return profiles
 
 
-def measured_quirks(path: Path) -> Mapping[str, Mapping[str, Any]]:
+def measured_quirks(path: Path) -> dict[str, Mapping[str, Any]]:
     """Return the measured quirks by model."""
     profiles = read_profiles(path)
     models = profiles.models if profiles else {}

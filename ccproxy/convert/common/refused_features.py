@@ -101,6 +101,11 @@ class LearnedRefusals:
         refused |= new
         return True
 
+    def remove_measured(self, api: Api, model: str, quirks: Collection[str]) -> None:
+        """Delete the refused features that the measured *quirks* describe more exactly."""
+        refused = self._features[api, model]
+        refused -= {name for name in refused if _CHANGES.get(name, {}).keys() & quirks}
+
     def add_opaque(self, digests: Iterable[str]) -> bool:
         """Store *digests* of opaque data; return False if all are known."""
         new = {digest: None for digest in digests if digest not in self._opaque}

@@ -143,6 +143,8 @@ def end_converted(request: ClientRequest, exchange: ConvertedExchange) -> None:
     because something before that reasoning has changed since it was made.
     """
     end_exchange(request, exchange)
+    if request.worker.auto_probe is not None and exchange.stop_reason is not None:
+        request.worker.auto_probe.note_answer(exchange.model, exchange.api)
     if reasons := exchange.removed_reasoning:
         worker = request.worker
         worker.removed_reasoning += len(reasons)
@@ -245,6 +247,8 @@ async def sent(
             worker.logs.events.info(
                 "request.revised", model=exchange.model, api=exchange.api, reason=problem.message
             )
+            if worker.auto_probe is not None:
+                worker.auto_probe.note_refusal(exchange.model, exchange.api)
     try:
         yield recorded(request, exchange, answer)
     finally:

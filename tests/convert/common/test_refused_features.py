@@ -177,6 +177,15 @@ def test_facts_hold_for_their_model_and_dialect():
     assert learned.features("responses", "m") == ()
 
 
+def test_what_was_measured_replaces_a_refusal():
+    learned = LearnedRefusals()
+    learned.add("chat", "m", ("tool_choice", "stop", "logprobs"))
+    learned.add("chat", "other", ("stop",))
+    learned.remove_measured("chat", "m", {"tool_choices", "max_tools"})
+    assert set(learned.features("chat", "m")) == {"stop", "logprobs"}
+    assert set(learned.features("chat", "other")) == {"stop"}
+
+
 def test_facts_are_exported_and_restored():
     learned = learned_from("images", "thinking")
     learned.add_opaque(["a", "b"])

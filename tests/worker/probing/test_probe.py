@@ -8,7 +8,7 @@ import pytest
 from ccproxy.config.catalogue.measured_profiles import profiles_path, read_profiles
 from ccproxy.ipc.control_messages import ProbeReply, Refusal
 from ccproxy.providers.quirks import Quirks
-from ccproxy.worker.probe import probe
+from ccproxy.worker.probing.probe import probe
 from tests.messages import prompt
 from tests.provider import completion, failure, raw
 from tests.quirky_provider import QuirkyProvider
@@ -31,7 +31,8 @@ def played(quirks):
     def answer(call):
         problems = list(provider.problems(call.json))
         if problems:
-            return failure(400, f"Unsupported parameter: {problems[0]}")
+            text = f"Unsupported parameter: '{problems[0]}' is not supported with this model."
+            return failure(400, f"{text} Use 'max_completion_tokens' instead.")
         outcome = provider.answer(call.json)
         usage = {"prompt_tokens": 20, **outcome.usage}
         if not call.json.get("stream"):
@@ -79,6 +80,21 @@ async def test_the_limit_of_the_cost_ends_it(start, provider):
     assert len(provider.calls) < 20
 
 
+async def test_the_requests_count_in_usage_and_budgets(start, provider):
+    provider.script(played(QUIRKS))
+    proxy = await start(PRICES="*=1000/1000", BIG_MODEL="odd-model", BUDGET="0.3 USD/day")
+    reply = await probe(proxy.worker, "odd-model", most=0.1)
+    assert isinstance(reply, ProbeReply)
+    (row,) = proxy.worker.payers.rows()
+    totals = proxy.worker.session.usage.totals
+    assert row.spent == pytest.approx(totals.cost) == pytest.approx(reply.dollars)
+    assert totals.requests < reply.requests, "refused requests are not counted"
+    assert row.reserved == 0
+    reply = await probe(proxy.worker, "odd-model", most=10)
+    assert isinstance(reply, Refusal)
+    assert "The budget of the proxy Test is spent" in reply.error
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -94,6 +110,20 @@ async def test_what_cannot_be_measured(start, provider, tmp_path, answer, reason
     assert isinstance(reply, Refusal)
     assert reason in reply.error
     assert not (tmp_path / "state" / "profiles").exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices": 5, "usage": [1]}',
+        b'{"choices": [5, {"message": "ok"}]}',
+        b'{"choices": [{"message": {"content": [], "tool_calls": 5}}]}',
+    ],
+)
+async def test_odd_answers_end_in_a_reply(start, provider, body):
+    provider.script(raw(body))
+    proxy = await start(BIG_MODEL="m")
+    assert isinstance(await probe(proxy.worker, "m", most=0.01), ProbeReply | Refusal)
 
 
 async def test_a_limit_that_reasoning_uses_up_is_no_refusal(start, provider):

@@ -1,0 +1,116 @@
+"""Measures a model: sends the small requests and saves the profile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from ccproxy.config.catalogue.measured_profiles import (
+    MeasuredModel,
+    Profiles,
+    profiles_path,
+    read_profiles,
+    save_profile,
+)
+from ccproxy.errors import CcproxyError, Problem
+from ccproxy.ipc.control_messages import ProbeReply, Refusal
+from ccproxy.providers.measurement import MOST_REQUESTS, UNMEASURED, Measurement, differences
+from ccproxy.worker.probing.probe_client import ProbeClient, schema_forms
+from ccproxy.worker.worker import Worker
+
+
+async def probe(worker: Worker, model: str, *, most: float | None) -> ProbeReply | Refusal:
+    """Measure *model*; without *most*, its limit in dollars, only return the estimated cost."""
+    model = model or worker.config.models.big or ""
+    if not model:
+        return Refusal(error="the entry has no model\n  fix: name one with --model")
+    client = ProbeClient(worker, model)
+    if most is None:
+        return ProbeReply(model=model, requests=MOST_REQUESTS, dollars=_rounded(client.estimate))
+    measurement = Measurement(model, schemas=schema_forms())
+    try:
+        stopped = await _measure(client, measurement, most)
+        differs = save_measured(worker, model, measurement.quirks, keeps_earlier=False)
+    except Problem as problem:
+        cause = "" if problem.kind == "billing_error" else "the provider does not answer: "
+        return Refusal(error=cause + problem.message)
+    except OSError as error:
+        return Refusal(error=f"the profile cannot be written: {error.strerror}")
+    except (CcproxyError, ValueError) as error:
+        return Refusal(error=str(error))
+    log_measured(worker, model, client, differs)
+    return ProbeReply(
+        model=model,
+        requests=client.requests,
+        dollars=_rounded(client.spent),
+        measured=len(measurement.quirks),
+        differs=tuple(f"{name}: {_text(value)}" for name, value in sorted(differs.items())),
+        unmeasured=tuple(UNMEASURED),
+        stopped=stopped,
+    )
+
+
+async def _measure(client: ProbeClient, measurement: Measurement, most: float) -> bool:
+    """Send the requests; return True if the limit ended the measurement."""
+    steps = measurement.steps()
+    body = next(steps)
+    while client.dollars < most:
+        outcome = await client.send(body)
+        try:
+            body = steps.send(outcome)
+        except StopIteration:
+            return False
+    return True
+
+
+def save_measured(
+    worker: Worker, model: str, quirks: Mapping[str, Any], *, keeps_earlier: bool
+) -> Mapping[str, Any]:
+    """
+    Save *quirks* in the profile of *model*; return those that were assumed otherwise.
+
+    *keeps_earlier*: quirks that were measured earlier stay.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    """
+    config = worker.config
+    path = profiles_path(worker.session.recorder.state, config.base_url)
+    earlier = read_profiles(path) if keeps_earlier else None
+    known = earlier.models.get(model) if earlier else None
+    merged = {**(known.quirks if known else {}), **quirks}
+    assumed = replace(config, measured={}).target(model, "chat").quirks
+    measured = MeasuredModel(
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
+        quirks=merged,
+        differs=tuple(sorted(differences(merged, assumed))),
+    )
+    profiles = Profiles(base_url=config.base_url, provider=config.provider)
+    save_profile(path, profiles, model, measured)
+    return differences(quirks, assumed)
+
+
+def log_measured(
+    worker: Worker, model: str, client: ProbeClient, differs: Mapping[str, Any]
+) -> None:
+    """Log the end of a measurement."""
+    worker.logs.events.info(
+        "model.measured",
+        model=model,
+        requests=client.requests,
+        usd=_rounded(client.spent),
+        differs=sorted(differs),
+    )
+
+
+def _rounded(dollars: float | None) -> float | None:
+    return None if dollars is None else round(dollars, 6)
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,177 @@
+"""
+Sends the requests of a measurement.
+
+They go through the key pool like all others, and count in usage and budgets. What the provider
+refuses costs nothing and is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ccproxy.convert.common.schema import to_parameters
+from ccproxy.convert.common.usage import to_usage
+from ccproxy.errors import BadAnswer, Problem
+from ccproxy.protocol import sse
+from ccproxy.protocol.responses import objects, string
+from ccproxy.providers.measurement import (
+    ANSWER_TOKENS,
+    MOST_REQUESTS,
+    PROMPT_TOKENS,
+    Outcome,
+)
+from ccproxy.providers.quirks import PLAIN
+from ccproxy.store.usage_totals import Used
+from ccproxy.worker.accounting.payers import settle
+from ccproxy.worker.server.access_record import AccessRecord
+from ccproxy.worker.upstream.provider_client import Outgoing
+from ccproxy.worker.worker import Worker
+
+REFUSING = frozenset({400, 405, 413, 415, 422, 500, 501})
+"""Statuses that say something about the request; others end the measurement."""
+_PATH: Final = "/v1/chat/completions"
+_TOO_SHORT: Final = "could not finish the message"
+"""OpenAI's 400 for a limit that reasoning has used up: the request itself was right."""
+_SAMPLE: Final = {
+    "type": "object",
+    "$id": "https://ccproxy.example/probe",
+    "$defs": {"name": {"type": "string", "minLength": 1, "pattern": "^[a-z]+$"}},
+    "properties": {
+        "name": {"$ref": "#/$defs/name"},
+        "place": {"oneOf": [{"type": "string"}, {"type": "integer", "maximum": 9}]},
+        "pair": {"type": "array", "items": [{"type": "string"}, {"type": "integer"}]},
+        "kind": {"const": "probe"},
+    },
+    "additionalProperties": False,
+}
+"""Parameters of a tool that each dialect of schemas expresses in another way."""
+_DIALECTS: Final = ("plain", "no_meta", "grammar", "kimi", "inline", "bare", "gemini")
+"""The dialects of schemas, the richest first."""
+
+
+def schema_forms() -> dict[str, dict[str, Any]]:
+    """Return the sample schema in every dialect, the richest first."""
+    return {dialect: to_parameters(_SAMPLE, dialect) for dialect in _DIALECTS}
+
+
+class ProbeClient:
+    """The requests of the measurement of one model."""
+
+    def __init__(self, worker: Worker, model: str) -> None:
+        self._worker = worker
+        self._model = model
+        self.requests = 0
+        self.dollars = 0.0
+        """What they have cost, as far as the model's price is known."""
+
+    @property
+    def estimate(self) -> float | None:
+        """US dollars of a measurement in which everything is accepted; None if unknown."""
+        tokens = {"input_tokens": PROMPT_TOKENS, "output_tokens": ANSWER_TOKENS}
+        cost = self._worker.session.usage.cost(self._model, tokens)
+        return None if cost is None else MOST_REQUESTS * cost
+
+    @property
+    def spent(self) -> float | None:
+        """US dollars; None if the model's price is unknown."""
+        return None if self.estimate is None else self.dollars
+
+    async def send(self, fields: Mapping[str, Any]) -> Outcome:
+        """
+        Send one request.
+
+        Raises:
+            Problem: If a budget is spent, or the provider does not answer.
+
+        """
+        worker = self._worker
+        body = msgspec.json.encode(fields)
+        shares = worker.payers.reserve(None, "", model=self._model, size=len(body))
+        used: Used | None = None
+        try:
+            record = self._record(streams=bool(fields.get("stream")))
+            outcome = await self._exchange(body, record)
+            self.requests += 1
+            used = self._count(record, outcome)
+        finally:
+            settle(shares, used)
+        return outcome
+
+    def _record(self, *, streams: bool) -> AccessRecord:
+        request_id = self._worker.new_id("req")
+        record = AccessRecord(request_id=request_id, method="POST", path=_PATH, is_probe=True)
+        record.begin_model_request(self._model, self._model, stream=streams)
+        return record
+
+    def _count(self, record: AccessRecord, outcome: Outcome) -> Used | None:
+        record.status = 200 if outcome.accepted else 400
+        usage = to_usage(outcome.usage, PLAIN, input_estimate=0, chars=0) if outcome.usage else {}
+        record.end_model_request(usage, None)
+        record.finish(self._worker.logs.requests)
+        if not usage:
+            return None
+        used = self._worker.session.usage.note(record)
+        self.dollars += used.cost or 0.0
+        return used
+
+    async def _exchange(self, body: bytes, record: AccessRecord) -> Outcome:
+        worker = self._worker
+        outgoing = Outgoing(
+            url=worker.config.chat_url(self._model),
+            body=body,
+            model=self._model,
+            api="chat",
+            stream=record.stream,
+            headers={},
+            on_attempt=record.attempt,
+        )
+        try:
+            async with worker.upstream.send(outgoing) as answer:
+                data = await answer.read()
+                return _of_stream(data) if answer.is_stream else _of_answer(data)
+        except Problem as problem:
+            if _TOO_SHORT in problem.message.lower():
+                return Outcome(accepted=True)
+            if problem.status not in REFUSING or problem.refusal is None:
+                raise
+            return Outcome(accepted=False)
+
+
+def _of_answer(data: bytes) -> Outcome:
+    answer = _object(data)
+    first = next(iter(objects(answer.get("choices"))), {})
+    return Outcome(
+        accepted=True, message=_dict(first.get("message")), usage=_dict(answer.get("usage"))
+    )
+
+
+def _of_stream(data: bytes) -> Outcome:
+    message: dict[str, Any] = {}
+    usage: dict[str, Any] = {}
+    text, is_padded = [], False
+    for event in sse.Decoder(limit=max(sse.LIMIT, len(data))).feed(data):
+        if event.data.strip() == b"[DONE]":
+            break
+        chunk = _object(event.data)
+        usage = _dict(chunk.get("usage")) or usage
+        is_padded = is_padded or "obfuscation" in chunk
+        for choice in objects(chunk.get("choices")):
+            delta = _dict(choice.get("delta"))
+            message |= {name: value for name, value in delta.items() if value}
+            text.append(string(delta.get("content")))
+    message["content"] = "".join(text)
+    return Outcome(accepted=True, message=message, usage=usage, is_padded=is_padded)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadAnswer("the answer is no JSON object") from error
