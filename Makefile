@@ -48,14 +48,15 @@ status: $(VENV)/installed
 	@$(CCPROXY) status
 
 # Tests with a time limit run one after the other when the machine has nothing else to do. Exit code 5
-# means that $(ARGS) selects none of them.
+# means that $(ARGS) selects none of them. testpaths: collecting all tests takes half a minute.
+TIMED_TESTS := $(shell grep -rl --include=test_*.py pytest.mark.timed tests)
 test: test-parallel test-timed
 
 test-parallel: $(VENV)/installed-for-tests
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m "not claude and not codex and not containers and not timed" $(ARGS)
 
 test-timed: $(VENV)/installed-for-tests
-	$(PYTEST) -m "timed and not claude and not codex and not containers" $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) -o testpaths="$(TIMED_TESTS)" -m "timed and not claude and not codex and not containers" $(ARGS) || [ $$? -eq 5 ]
 
 # The suite on every supported version of Python, each with an environment of its own.
 PYTHON_VERSIONS := 3.11 3.12 3.13 3.14
@@ -76,12 +77,12 @@ test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION) .cl
 		[ $$version = newest ] && [ "$$newest" = $(CLAUDE_CODE_VERSION) ] && continue; \
 		echo "== Claude Code $$version ($$newest is the newest)"; \
 		CCPROXY_CLAUDE=$$(ls -d "$$PWD"/.claude-code/$$version/$(CLAUDE_PACKAGE)-*/claude) \
-		$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m claude $(ARGS) || failed="$$failed $$version"; \
+		$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -o testpaths=tests/claude -m claude $(ARGS) || failed="$$failed $$version"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed with Claude Code:$$failed" >&2; exit 1; }
 
 test-codex: $(VENV)/installed-for-tests .codex-cli/$(CODEX_VERSION)/installed
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m codex tests/codex $(ARGS)
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -o testpaths=tests/codex -m codex $(ARGS)
 
 # The image, built and run by podman. Where podman cannot make a container, CONTAINERS_CONF selects
 # another runtime; `make test-containers BASE=mirror/python:3.13-slim-bookworm` another base image.

@@ -446,3 +446,10 @@ def tests_have_patience(module: Module) -> Iterator[str]:
                 | ast.Call(func=ast.Attribute(attr="wait_for"), args=[_, ast.Constant(value=limit)])
             ) if isinstance(limit, int | float) and 0 < limit < PATIENCE:
                 yield f"{module.name}:{node.lineno} waits {limit} s, less than {PATIENCE}"
+
+
+def real_clients_have_folders(module: Module) -> Iterator[str]:
+    """`make test-claude` and `make test-codex` look in these folders only."""
+    for client in re.findall(r"mark\.(claude|codex)\b", module.source):
+        if not module.name.startswith(f"tests.{client}."):
+            yield f"{module.name} has a test of {client} outside of tests/{client}"

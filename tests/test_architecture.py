@@ -49,9 +49,12 @@ def test_all_code_keeps(rule):
     assert violations(rule, ALL_CODE) == []
 
 
-def test_tests_have_patience():
+@pytest.mark.parametrize(
+    "rule", [architecture.tests_have_patience, architecture.real_clients_have_folders]
+)
+def test_tests_keep(rule):
     modules = map(Module.read, architecture.modules("tests"))
-    assert violations(architecture.tests_have_patience, modules) == []
+    assert violations(rule, modules) == []
 
 
 def test_packages_hold_a_docstring_only():
@@ -213,6 +216,7 @@ def flat(a):
         (architecture.providers_are_data, "convert.request", "[m for m in x if m == 'OpenAI']"),
         (architecture.tests_have_patience, "tests.a", "async with asyncio.timeout(5): ..."),
         (architecture.tests_have_patience, "tests.a", "asyncio.wait_for(call.gone.wait(), 1)"),
+        (architecture.real_clients_have_folders, "cli.test_run", "@pytest.mark." + "claude"),
         (
             architecture.providers_are_data,
             "worker.app",
