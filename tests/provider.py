@@ -231,7 +231,8 @@ class Provider:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         call = await self._record(request)
-        if request.method == "GET" and request.path.endswith("/models"):
+        is_list = request.method == "GET" and request.path.endswith("/models")
+        if is_list and request.path not in self.pages:
             models = [{"id": name, "object": "model"} for name in self.models]
             return web.json_response({"object": "list", "data": models})
         if request.method != "POST":

@@ -434,6 +434,8 @@ class KeyTest:
     status: int = 0
     message: str = ""
     seconds: float = 0.0
+    is_missing_path: bool = False
+    """The provider has no such endpoint: 404 or 405."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,9 @@ request that succeeds at its third attempt is a success.
 
 There is one breaker per model, since one failing model is no evidence about the others, and one
 for connections. A failed connection is no evidence about a model: an outage of the network ends at
-any moment, so the breaker for connections always opens for the same short time.
+any moment, so the breaker for connections always opens for the same short time. Clients are told to
+stop retrying once the provider has been unreachable for `OUTAGE_PATIENCE`, or if no connection has
+ever succeeded: then the cause is rather a wrong address or a server that is not running.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ MIN_REQUESTS = 10
 OPEN_FIRST = 10.0
 OPEN_LONGEST = 120.0
 OPEN_WITHOUT_CONNECTION = 5.0
+OUTAGE_PATIENCE = 30.0
+"""Seconds. Claude Code repeats a request ten times, which takes one to three minutes. It shows the
+error only after that, unless it is told to stop."""
 _MOST_MODELS = 256
 """A client may name any number of models."""
 
@@ -53,11 +58,15 @@ class Breaker:
         clock: Callable[[], float],
         open_first: float = OPEN_FIRST,
         open_longest: float = OPEN_LONGEST,
+        patience: float = math.inf,
     ) -> None:
         self._subject = subject
         self._clock = clock
         self._open_first = open_first
         self._open_longest = open_longest
+        self._patience = patience
+        self._has_succeeded = False
+        self._failing_since = 0.0
         self._failures = 0
         self._recent: deque[tuple[float, bool]] = deque()
         self._open_until: float | None = None
@@ -77,6 +86,14 @@ class Breaker:
         """True if requests are let through."""
         return self._open_until is None
 
+    @property
+    def is_worth_retrying(self) -> bool:
+        """False if failures have lasted too long for a client to wait for their end."""
+        if self._patience == math.inf or not self._failures:
+            return True
+        lasts = self._clock() - self._failing_since
+        return self._has_succeeded and lasts < self._patience
+
     def enter(self) -> Pass:
         """
         Let a request through.
@@ -95,7 +112,7 @@ class Breaker:
     def succeed(self, admission: Pass) -> None:
         """Count a success: the provider responded, even if it refused the request."""
         self._count(failed=False)
-        self._failures = 0
+        self._has_succeeded, self._failures = True, 0
         if admission.is_probe:
             self._is_probing = False
             self._open_until = None
@@ -106,6 +123,8 @@ class Breaker:
         """Count a failure; *error* is shown to the requests that are refused."""
         self._last_error = error
         self._count(failed=True)
+        if not self._failures:
+            self._failing_since = self._clock()
         self._failures += 1
         if admission.is_probe:
             self._is_probing = False
@@ -143,7 +162,7 @@ class Breaker:
             f"{self._subject} is failing ({self._failure_count()}); next attempt in {seconds} s. "
             f"The last error: {self._last_error}",
             retry_after=seconds,
-            should_retry=False if seconds > 60 else None,
+            should_retry=None if seconds <= 60 and self.is_worth_retrying else False,
         )
 
 
@@ -175,6 +194,7 @@ class Breakers:
             clock=clock,
             open_first=OPEN_WITHOUT_CONNECTION,
             open_longest=OPEN_WITHOUT_CONNECTION,
+            patience=OUTAGE_PATIENCE,
         )
         self._models: dict[str, Breaker] = {}
 
@@ -206,10 +226,11 @@ class Breakers:
         self._connection.succeed(ticket.connection)
         ticket.breaker.fail(ticket.model, error)
 
-    def lose_connection(self, ticket: Ticket, error: str) -> None:
-        """No connection to the provider could be made."""
+    def lose_connection(self, ticket: Ticket, error: str) -> bool:
+        """No connection to the provider could be made. Return True if the client may retry."""
         self._connection.fail(ticket.connection, error)
         ticket.breaker.abandon(ticket.model)
+        return self._connection.is_worth_retrying
 
     def abandon(self, ticket: Ticket) -> None:
         """The request ended without a result, for example because the client disconnected."""

@@ -85,7 +85,7 @@ def _note(view: SessionView) -> str:
         attempt += f" after {own.refusal}" if own.refusal else ""
         key = f", key {own.key}" if own.key else ""
         parts.append(f"waiting {format_duration(own.waiting_s)}{attempt}{key}")
-    elif own.error:
+    elif own.error and own.error.partition(": ")[2] not in own.reason:
         parts.append(own.error)
     if own.reason:
         parts.append(own.reason)

@@ -131,12 +131,13 @@ async def _save(worker: Worker) -> str:
 
 async def _test(worker: Worker, key_id: str) -> KeyTest:
     start = time.monotonic()
-    kind, status, message = None, 200, "the provider answers"
+    kind, status, message, is_missing_path = None, 200, "the provider answers", False
     try:
         await send_test_request(worker, request_id=worker.new_id("req"), key_id=key_id)
     except Problem as error:
         problem = redacted(error, worker.logs.redact)
         kind, status, message = problem.kind, problem.status, problem.message
+        is_missing_path = error.refusal is not None and error.refusal.status in (404, 405)
     return KeyTest(
         id=key_id,
         ok=kind is None,
@@ -144,6 +145,7 @@ async def _test(worker: Worker, key_id: str) -> KeyTest:
         status=status,
         message=message,
         seconds=round(time.monotonic() - start, 3),
+        is_missing_path=is_missing_path,
     )
 
 
@@ -167,10 +169,13 @@ def reason(worker: Worker, keys: Sequence[KeyView]) -> str | None:
         wait = format_wait(limit.seconds)
         parts.append(f"{name} limits this address or account{scope}: cooling down for {wait}")
     unavailable = [key for key in keys if key.state != "ready"]
+    # Keys that are all out explain every failure.
+    if not keys or len(unavailable) < len(keys):
+        parts.append(worker.activity.provider_failures.describe())
     if unavailable:
         details = " · ".join(f"{key.id} {key.tail} {_describe(key)}" for key in unavailable)
         parts.append(f"{len(unavailable)} of {len(keys)} keys out: {details}")
-    return " · ".join(parts) or None
+    return " · ".join(filter(None, parts)) or None
 
 
 def _describe(key: KeyView) -> str:

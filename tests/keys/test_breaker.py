@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.errors import Problem
-from ccproxy.keys.breaker import Breaker, Breakers, OpenBreaker
+from ccproxy.keys.breaker import OUTAGE_PATIENCE, Breaker, Breakers, OpenBreaker
 
 
 class Clock:
@@ -236,12 +236,39 @@ def test_after_an_outage_of_any_length_the_next_attempt_is_within_ten_seconds(br
             lose_connection(breakers)
         else:
             assert problem.retry_after <= 10
-            assert problem.should_retry is None
         clock.now += 1
     clock.now += 10
     ticket = breakers.enter("big")
     breakers.succeed(ticket)
     assert breakers.open() == []
+
+
+def test_clients_retry_in_a_short_outage_and_stop_in_a_long_one(breakers, clock):
+    breakers.succeed(breakers.enter("big"))
+    for _ in range(int(OUTAGE_PATIENCE)):
+        if (problem := refusal(breakers, "big")) is None:
+            assert breakers.lose_connection(breakers.enter("big"), "connection refused")
+        else:
+            assert problem.should_retry is None
+        clock.now += 1
+    assert refusal(breakers, "big").should_retry is False
+    clock.now += 5
+    assert not breakers.lose_connection(breakers.enter("big"), "connection refused")
+    clock.now += 5
+    breakers.succeed(breakers.enter("big"))
+    assert breakers.lose_connection(breakers.enter("big"), "connection refused")
+
+
+def test_clients_do_not_retry_at_a_provider_that_was_never_reached(breakers):
+    for _ in range(5):
+        assert not breakers.lose_connection(breakers.enter("big"), "connection refused")
+    assert refusal(breakers, "big").should_retry is False
+
+
+def test_failures_of_a_provider_that_responds_may_be_retried(breakers):
+    for _ in range(5):
+        breakers.fail(breakers.enter("big"), "500")
+    assert refusal(breakers, "big").should_retry is None
 
 
 def test_a_failed_connection_is_no_evidence_about_a_model(breakers, clock):

@@ -105,6 +105,12 @@ def line(columns: int = 200, color: bool = False, others=(), **fields: Any) -> s
             id="the last error",
         ),
         pytest.param(
+            {"error": "api_error: no answer", "reason": "the last 2 requests failed: no answer"},
+            [],
+            "Kimi · kimi-k3  the last 2 requests failed: no answer  25% of 200K",
+            id="an error that the reason contains",
+        ),
+        pytest.param(
             {"bypass": "https://api.anthropic.com"},
             [],
             "Kimi bypassed → https://api.anthropic.com  25% of 200K",

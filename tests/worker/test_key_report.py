@@ -153,7 +153,9 @@ async def test_an_open_breaker_is_told(start, provider):
     for _ in range(5):
         await proxy.ask()
     assert re.fullmatch(
-        r"gpt-4o at \S+ is failing; next attempt in (9|10) s", key_trouble(proxy) or ""
+        r"gpt-4o at \S+ is failing; next attempt in (9|10) s · the last 5 requests failed, "
+        r"since \d\d:\d\d; last error: The provider had an internal error \(500\).*",
+        key_trouble(proxy) or "",
     )
 
 

@@ -72,8 +72,10 @@ class ModelRow:
 
 
 def model_rows(config: WorkerConfig, provider_models: Sequence[str] | None) -> list[ModelRow]:
-    """Return the models of *config*: of its tiers, of the catalogue, and the *offered* ones."""
-    names = dict.fromkeys((*config.models.tiers(), *config.models.rows, *(provider_models or ())))
+    """Return the models of *config*: of its tiers, of the catalogue, and the *provider_models*."""
+    # The rows of a server without a preset are facts about any model, not its list.
+    listed_names = config.models.rows if config.provider else ()
+    names = dict.fromkeys((*config.models.tiers(), *listed_names, *(provider_models or ())))
     listed = None if provider_models is None else {name.lower() for name in provider_models}
     return [_row(config, name, listed) for name in names]
 

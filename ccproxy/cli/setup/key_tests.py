@@ -12,6 +12,7 @@ from ccproxy.cli.commands.session.keys import KEY_ERRORS
 from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.setup.new_proxy import NewProxy, preset_of
 from ccproxy.cli.setup.questions import ask_endpoint, endpoint_name, endpoint_url, paste_keys
+from ccproxy.cli.setup.server_models import find_api
 from ccproxy.cli.setup.temporary_worker import temporary_worker
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker_config import WorkerConfig
@@ -27,6 +28,7 @@ _FIXES = {
     "rate_limit_error": "wait, or add a second key",
 }
 _OTHER_FIX = "check the address (--base-url), and that the provider can be reached from here"
+_MISSING_PATH_FIX = "check the address (--base-url) and the API (--api)"
 _PER_KEY = {*KEY_ERRORS, "rate_limit_error"}
 """Failures that another key may not have. Any other failure would repeat with every key."""
 
@@ -45,6 +47,8 @@ class _Results:
     failed: Sequence[str]
     """Keys; also those that were not tested because the failure is not about the key."""
     is_key_error: bool
+    other_api: str = ""
+    """The API that the server serves instead of the one that was tried."""
 
     @property
     def exit_code(self) -> int:
@@ -63,6 +67,10 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
     while True:
         results = _run_tests(options, proxy, fleet, tested)
         tested = results.working
+        if results.other_api:
+            notify(options, f"The server answers with PROVIDER_API={results.other_api}")
+            proxy = replace(proxy, api=results.other_api)
+            continue
         if not results.failed:
             return proxy
         if results.is_key_error:
@@ -134,6 +142,8 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence
                 working.append(key)
                 continue
             result = test_key(f"k{number}")
+            if result.is_missing_path and (api := _other_api(proxy, config)):
+                return _Results(working=working, failed=[], is_key_error=False, other_api=api)
             _report(options, result, key, number=number, count=len(keys))
             if result.ok:
                 working.append(key)
@@ -151,6 +161,13 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence
     return _Results(working=working, failed=failed, is_key_error=is_key_error)
 
 
+def _other_api(proxy: NewProxy, config: WorkerConfig) -> str:
+    """Return the API that the server has instead; empty without one, or if the user has chosen."""
+    if proxy.api or not proxy.base_url:
+        return ""
+    return find_api(config.base_url, config.api_keys)
+
+
 def _report(options: Options, result: KeyTest, key: str, *, number: int, count: int) -> None:
     name = "" if not key else f"key {number} of {count} " * (count > 1) + f"{mask_key(key)}  "
     if result.ok:
@@ -159,7 +176,9 @@ def _report(options: Options, result: KeyTest, key: str, *, number: int, count: 
         return
     mark = click.style("✗", fg="red")
     text = f"{result.status} {printable(result.message)}"
-    print_error(f"  {mark} {name}{text}\n    fix: {_FIXES.get(str(result.kind), _OTHER_FIX)}")
+    otherwise = _MISSING_PATH_FIX if result.is_missing_path else _OTHER_FIX
+    fix = _FIXES.get(str(result.kind), otherwise)
+    print_error(f"  {mark} {name}{text}\n    fix: {fix}")
 
 
 def _price_line(config: WorkerConfig) -> str:

@@ -60,6 +60,8 @@ class NewProxy:
     client_key: str = field(repr=False)
     context_window: int | None = None
     """Tokens; None: the provider preset's, or unknown."""
+    api: str = ""
+    """The API that it speaks upstream; empty: the provider preset's."""
 
     @property
     def env_name(self) -> str:
@@ -73,6 +75,7 @@ class NewProxy:
             settings.PROVIDER.name: "" if self.preset == CUSTOM else self.preset,
             _endpoint_setting(self.endpoint): self.endpoint,
             settings.PROVIDER_BASE_URL.name: self.base_url,
+            settings.PROVIDER_API.name: self.api,
             settings.PROVIDER_API_KEY.name: ",".join(self.keys),
             settings.BIG_MODEL.name: self.model,
             settings.MIDDLE_MODEL.name: self.model,

@@ -19,9 +19,10 @@ from ccproxy.cli.session.claude_environment import window_note
 from ccproxy.cli.setup import new_proxy
 from ccproxy.cli.setup.hidden_input import read_hidden_lines
 from ccproxy.cli.setup.new_proxy import CUSTOM, NewProxy, preset_of
-from ccproxy.cli.setup.server_models import list_models
+from ccproxy.cli.setup.server_models import list_models, server_window
 from ccproxy.config import settings
 from ccproxy.config.fleet import Fleet
+from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_presets
 from ccproxy.text import counted, mask_key, printable
@@ -43,6 +44,7 @@ class InitOptions:
     label: str | None
     port: str | None
     context_window: str | None
+    api: str | None
     key_stdin: bool
     is_interactive: bool
     """True if missing values can be asked for."""
@@ -105,6 +107,7 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
         ),
         port=_port(options, fleet),
         client_key=new_proxy.new_client_key(),
+        api=options.api or "",
     )
     return _with_window(options, proxy, fleet)
 
@@ -222,7 +225,7 @@ def _model(options: InitOptions, preset: Preset, *, base_url: str, keys: Sequenc
     is_custom = preset is generic_preset()
     names = []
     if is_custom and options.is_interactive and not options.model:
-        names = list_models(base_url, keys)[:_MAX_SUGGESTIONS]
+        names = [one.name for one in list_models(base_url, keys)[:_MAX_SUGGESTIONS]]
     hint = f" (such as {', '.join(map(printable, names))})" * bool(names)
     default = None if is_custom else preset.big
     return options.get("model", f"Model{hint}", new_proxy.parse_model, default=default)
@@ -243,14 +246,28 @@ def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProx
     config = proxy.config(fleet)
     if options.context_window is None and window_note(config) is None:
         return proxy
+    asks = options.is_interactive and options.context_window is None
+    reported = _reported_window(config) if asks else None
 
     def parse(typed: str) -> int | None:
         setting = settings.CONTEXT_WINDOW
         return new_proxy.parse_setting(setting, typed, "the context window") if typed else None
 
     question = f"Context window of {config.models.big} in tokens (empty: unknown)"
-    window = options.get("context_window", question, parse, default="")
+    window = options.get("context_window", question, parse, default=str(reported or ""))
     return replace(proxy, context_window=window)
+
+
+def with_reported_window(proxy: NewProxy, fleet: Fleet) -> NewProxy:
+    """Return *proxy* with the context window that its server reports, if it is not known."""
+    config = proxy.config(fleet)
+    if window_note(config) is None:
+        return proxy
+    return replace(proxy, context_window=_reported_window(config))
+
+
+def _reported_window(config: WorkerConfig) -> int | None:
+    return server_window(config.base_url, config.api_keys, config.models.big or "")
 
 
 def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ccproxy.cli.setup.config_edit import write_new
@@ -21,6 +22,7 @@ from ccproxy.ipc.control_messages import KeysReply, KeysRequest, KeyTest
 from ccproxy.supervisor.processes.child_environment import clean_environment
 from ccproxy.supervisor.sockets.unix_socket import NoAnswer, WorkerRefused, ask_worker
 
+_ENV_FILE = "test.env"
 _READY_TIMEOUT = 30.0
 _TEST_TIMEOUT = 120.0
 _EXIT_TIMEOUT = 5.0
@@ -54,7 +56,9 @@ def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
                 (test,) = ask_worker(control, request, KeysReply, timeout=_TEST_TIMEOUT).tests
             except (NoAnswer, WorkerRefused, ValueError) as error:
                 raise CcproxyError(f"the test worker did not reply: {error}") from error
-            return test
+            # The user has never seen this file.
+            message = test.message.replace(f" in {Path(folder, _ENV_FILE)}", "")
+            return replace(test, message=message)
 
         yield test_key
 
@@ -64,13 +68,13 @@ def _worker(
     config: WorkerConfig, home: Path, env_text: str, listener: socket.socket
 ) -> Iterator[Path]:
     """Run a worker in *home* that accepts at *listener*; yield its control socket."""
-    write_new(home / "test.env", env_text)
+    write_new(home / _ENV_FILE, env_text)
     control = home / "control.sock"
     read_end, write_end = os.pipe()
     arguments = {
         "--home": home,
         "--label": config.label,
-        "--env-file": "test.env",
+        "--env-file": _ENV_FILE,
         "--port": config.port,
         "--listen-fd": listener.fileno(),
         "--ready-fd": write_end,

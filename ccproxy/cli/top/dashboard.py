@@ -27,10 +27,10 @@ from ccproxy.cli.top.view_text import (
     REQUEST_COLUMNS,
     entry_cells,
     key_sentence,
-    keys_of,
     request_cells_of_view,
     requests_of,
     summary,
+    troubles_of,
 )
 from ccproxy.ipc.activity import RequestTimeline
 from ccproxy.supervisor.control.status import Row
@@ -67,14 +67,14 @@ of the last five minutes."""
 
 
 class Dashboard(App[None]):
-    """Entries above, keys that are out, and requests below."""
+    """Entries above, what is wrong with them, and requests below."""
 
     TITLE = "ccproxy top"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #summary { height: 1; padding: 0 1; text-style: bold; }
     #entries { height: auto; max-height: 50%; }
-    #keys { height: auto; max-height: 5; padding: 0 1; }
+    #troubles { height: auto; max-height: 5; padding: 0 1; }
     #requests { height: 1fr; }
     DataTable { scrollbar-size-horizontal: 1; }
     ModalScreen { align: center middle; }
@@ -109,7 +109,7 @@ class Dashboard(App[None]):
         """Build the widgets."""
         yield Static(id="summary", markup=False)
         yield DataTable(id="entries", cursor_type="row", zebra_stripes=False)
-        yield Static(id="keys", markup=False)
+        yield Static(id="troubles", markup=False)
         yield DataTable(id="requests", cursor_type="row")
         yield Footer()
 
@@ -130,10 +130,10 @@ class Dashboard(App[None]):
         self.query_one("#summary", Static).update(summary(snapshot))
         rows = [(row.label, entry_cells(row, snapshot)) for row in snapshot.rows]
         _fill(self._entries, rows, ENTRY_COLUMNS)
-        keys = self.query_one("#keys", Static)
-        lines = [*keys_of(snapshot.rows)]
-        keys.update("\n".join(lines))
-        keys.display = bool(lines)
+        troubles = self.query_one("#troubles", Static)
+        lines = troubles_of(snapshot.rows)
+        troubles.update("\n".join(lines))
+        troubles.display = bool(lines)
         self._shown = requests_of(snapshot, failed=self._only_failed)[:MAX_ROWS]
         requests = [(f"{one.label} {one.id}", request_cells_of_view(one)) for one in self._shown]
         _fill(self._requests, requests, REQUEST_COLUMNS)

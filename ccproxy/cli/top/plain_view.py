@@ -14,10 +14,10 @@ from ccproxy.cli.top.view_text import (
     REQUEST_COLUMNS,
     entry_cells,
     entry_sentence,
-    keys_of,
     request_cells_of_view,
     requests_of,
     summary,
+    troubles_of,
 )
 
 _CLEAR_SCREEN = "\x1b[H\x1b[J"
@@ -52,17 +52,15 @@ def screen(snapshot: Snapshot) -> str:
     entries = [entry_cells(row, snapshot) for row in snapshot.rows]
     requests = requests_of(snapshot, failed=False)[:MAX_REQUESTS]
     lines = [summary(snapshot), "", *table(ENTRY_COLUMNS, entries, width=width)]
-    if keys := [*keys_of(snapshot.rows)]:
-        lines += ["", *keys]
+    if troubles := troubles_of(snapshot.rows):
+        lines += ["", *troubles]
     cells = [request_cells_of_view(one) for one in requests]
     return "\n".join([*lines, "", *table(REQUEST_COLUMNS, cells, width=width)])
 
 
 def sentences(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    """Return named sentences about entries, keys and failed requests."""
+    """Return named sentences about entries and failed requests."""
     for row in snapshot.rows:
         yield row.label, entry_sentence(row, snapshot)
-    for line in keys_of(snapshot.rows):
-        yield " ".join(line.split()[:2]), line
     for one in reversed(requests_of(snapshot, failed=True)):
         yield one.id, f"failed: {' '.join(request_cells_of_view(one))}"

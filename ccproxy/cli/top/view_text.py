@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ccproxy.cli.render.fleet_table import display_state
@@ -142,12 +142,9 @@ def summary(snapshot: Snapshot) -> str:
     return "  ·  ".join(parts)
 
 
-def keys_of(rows: Sequence[Row]) -> Iterator[str]:
-    """Return a line for each key that is not ready."""
-    for row in rows:
-        for key in row.key_rows:
-            if key.state != "ready":
-                yield f"{row.label} {key_sentence(key)}"
+def troubles_of(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each entry that does not work as it should."""
+    return [f"{row.label}: {printable(row.reason)}" for row in rows if row.reason]
 
 
 def sparkline(history: Sequence[int], length: int = SPARK_LENGTH) -> str:

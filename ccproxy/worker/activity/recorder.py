@@ -26,6 +26,7 @@ from ccproxy.ipc.activity import (
 from ccproxy.ipc.control_messages import RequestsRequest
 from ccproxy.worker.activity.cache_loss_detector import CacheLossDetector, ReadPrompt
 from ccproxy.worker.activity.event_feed import EventFeed
+from ccproxy.worker.activity.provider_failures import ProviderFailures
 from ccproxy.worker.activity.timeline import timeline_of
 from ccproxy.worker.activity.traffic import TrafficMeter
 from ccproxy.worker.server.access_record import AccessRecord
@@ -42,6 +43,7 @@ class Activity:
     ) -> None:
         self._loss_detector = loss_detector
         self.traffic = TrafficMeter()
+        self.provider_failures = ProviderFailures()
         self.feed = EventFeed(label)
         self._label = label
         self._redact = redact
@@ -82,6 +84,7 @@ class Activity:
         """Take a request to a model that has ended; *read* returns its prompt."""
         record.cache_loss = self._loss_detector.note(record, read)
         self._finished.append(record)
+        self.provider_failures.note(record)
         if not record.answered_by:
             self.traffic.note(record)
             if self.on_finish is not None:

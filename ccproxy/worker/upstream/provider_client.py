@@ -157,7 +157,8 @@ class ProviderClient:
         except AttemptFailed as failure:
             # The breaker counts requests, not attempts.
             if failure.verdict.is_unreachable:
-                self.breakers.lose_connection(ticket, failure.problem.message)
+                if not self.breakers.lose_connection(ticket, failure.problem.message):
+                    failure.problem.should_retry = False
             elif failure.verdict.provider_failed:
                 self.breakers.fail(ticket, failure.problem.message)
             else:

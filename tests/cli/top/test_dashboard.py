@@ -64,7 +64,7 @@ async def test_everything_is_visible_at_80_by_24(pilot):
     screen = text_of(pilot.app)
     for text in ("Kimi", "◐ degraded", "1/2", "○ stopped", "REQ/MIN", "0 of 2 ready"):
         assert text in screen
-    assert "Kimi k2 …0002 cooldown (429 rate limit)" in screen
+    assert "Kimi: 1 of 2 keys out" in screen
     for text in ("kimi-k3", "running", "502", "Restart", "Quit"):
         assert text in screen
     assert max(map(len, screen.splitlines())) <= 80

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import Problem
+from ccproxy.keys.breaker import OUTAGE_PATIENCE
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
 from ccproxy.worker.upstream.provider_client import Outgoing, ProviderClient
@@ -228,6 +229,18 @@ async def test_nobody_listening_is_told_with_the_address(provider, unused_tcp_po
         problem = await refusal(upstream, ask(provider, url=f"{url}/chat/completions"))
     assert (problem.kind, problem.status) == ("api_error", 502)
     assert f"127.0.0.1:{unused_tcp_port}" in problem.message
+    assert problem.should_retry is False, "a server that was never reached is not waited for"
+
+
+async def test_clients_wait_for_a_provider_that_was_reached_before(provider, unused_tcp_port):
+    url = f"http://127.0.0.1:{unused_tcp_port}/v1"
+    async with way(provider) as upstream:
+        await fetch(upstream, ask(provider))
+        problem = await refusal(upstream, ask(provider, url=f"{url}/chat/completions"))
+        assert problem.should_retry is None
+        upstream.clock.now += OUTAGE_PATIENCE
+        problem = await refusal(upstream, ask(provider, url=f"{url}/chat/completions"))
+        assert problem.should_retry is False
 
 
 async def test_silence_before_the_first_byte_is_a_504_and_not_repeated(provider):
@@ -621,8 +634,7 @@ async def test_after_a_long_outage_of_the_connection_requests_succeed_within_ten
     nowhere = f"http://127.0.0.1:{unused_tcp_port}/v1/chat/completions"
     async with way(provider) as upstream:
         for _ in range(240):
-            problem = await refusal(upstream, ask(provider, url=nowhere))
-            assert problem.should_retry is None
+            await refusal(upstream, ask(provider, url=nowhere))
             upstream.clock.now += 1
         provider.script(completion("back"))
         upstream.clock.now += 9

@@ -88,7 +88,10 @@ def _show(options: Options, label: str | None, *, online: bool, as_json: bool) -
         proxy = {"label": name, "provider": config.provider, **extra}
         reports.append({**proxy, "models": [row.as_json() for row in rows]})
         title = f"{name}  {printable(config.provider_name)}"
-        blocks.append("\n".join([title, *_lines(rows, extra, verbose=options.verbose)]))
+        lines = _lines(rows, extra, verbose=options.verbose)
+        if not (config.provider or online):
+            lines.append(f"  the models of this server: ccproxy models {name} --online")
+        blocks.append("\n".join([title, *lines]))
     catalogue = active_catalogue()
     if as_json:
         report = {"schema": 1, "catalogue": catalogue.date, "proxies": reports}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.locations import place_for_config
 from ccproxy.errors import UsageError
+from ccproxy.text import counted
 
 if TYPE_CHECKING:
     from ccproxy.cli.setup.new_proxy import NewProxy
@@ -48,6 +51,11 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
     help="Region or plan: international, china, coding-plan …  [default: the preset's]",
 )
 @click.option("--base-url", metavar="URL", help="The provider's address.  [default: the preset's]")
+@click.option(
+    "--api",
+    type=click.Choice(("chat", "responses", "messages")),
+    help="The API of the server.  [default: what the test finds]",
+)
 @click.option("--model", metavar="NAME", help="The model to use.  [default: the preset's]")
 @click.option("--label", metavar="LABEL", help="The proxy's label.  [default: the preset's name]")
 @click.option("--port", metavar="PORT", help="The proxy's port.  [default: first free from 8081]")
@@ -86,7 +94,12 @@ def init(
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.setup.key_tests import Cancelled, test_keys
     from ccproxy.cli.setup.new_proxy import open_or_create
-    from ccproxy.cli.setup.questions import InitOptions, confirm, describe
+    from ccproxy.cli.setup.questions import (
+        InitOptions,
+        confirm,
+        describe,
+        with_reported_window,
+    )
 
     fleet = open_or_create(place_for_config(options.config))
     notify(options, f"Config   {short_path(fleet.file)}{'' if fleet.file.exists() else ' (new)'}")
@@ -99,9 +112,24 @@ def init(
         except Cancelled as cancelled:
             notify(options, "Nothing was written.")
             raise SystemExit(cancelled.code) from cancelled
+        proxy = with_reported_window(proxy, fleet)
     entry = proxy.write(fleet)
     _report(proxy, fleet, entry, as_json=as_json)
+    for note in _notes(proxy, fleet, is_tested=test):
+        notify(options, note)
     notify(options, f"Next:  ccproxy run {proxy.label} -- claude")
+
+
+def _notes(proxy: NewProxy, fleet: Fleet, *, is_tested: bool) -> Iterator[str]:
+    """Return what the user may have to do before the first session."""
+    from ccproxy.cli.session.claude_environment import window_note
+
+    config = replace(proxy.config(fleet), env_file=fleet.home / proxy.env_name)
+    if window := window_note(config):
+        yield f"note: {window}"
+    if proxy.keys and not is_tested:
+        keys = counted(len(proxy.keys), "key")
+        yield f"note: {keys} not tested; init --test does it, or: ccproxy keys {proxy.label} test"
 
 
 def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None:

@@ -84,6 +84,14 @@ def test_retired_models_are_shown_on_demand(fleet, ccproxy, monkeypatch):
     assert not any("not shown" in line for line in lines)
 
 
+def test_a_server_without_a_preset_has_no_models_of_another_provider(fleet, ccproxy):
+    address = "PROVIDER_BASE_URL=http://10.0.0.5:8000/v1"
+    write_env(fleet, "kimi", f"{address}\nPROVIDER_API_KEY={KEY}\nBIG_MODEL=m1\nSMALL_MODEL=m2\n")
+    lines = ccproxy("models", "kimi").stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["m1", "m2"]
+    assert lines[-3] == "  the models of this server: ccproxy models Kimi-K2 --online"
+
+
 def test_the_list_as_json(fleet, ccproxy):
     report = json.loads(ccproxy("models", "kimi", "--json").stdout)
     assert (report["schema"], report["catalogue"]) == (1, SHIPPED.date)

@@ -25,7 +25,7 @@ from tests.cli.conftest import TABLE, command, write_env
 from tests.cli.terminal import Terminal
 from tests.fleet import ROOT, FleetHome
 from tests.ports import free_port
-from tests.provider import completion, failure
+from tests.provider import completion, failure, raw
 
 KEY = "sk-the-provider-0123456789abcdef"
 OTHER = "sk-the-second-fedcba9876543210"
@@ -570,8 +570,55 @@ async def test_the_provider_is_asked_first(answer, code, expected, tmp_path, pro
         assert (done.returncode, expected in done.stderr) == (code, True), done.stderr
         assert {call.key for call in provider.calls} == {KEY}
         assert (tmp_path / ".config/ccproxy").exists() is (code == 0)
+        assert "test.env" not in done.stderr, "the user has never seen this file"
         assert home.processes() == []
         assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.xdist_group("processes")
+async def test_the_api_and_the_window_of_a_server_are_found(tmp_path, provider):
+    def answer(call):
+        return completion("ok") if call.path.endswith("/responses") else failure(404)
+
+    provider.script(answer)
+    provider.pages["/v1/models"] = raw(json.dumps({"data": [{"id": "m1", "max_model_len": 32768}]}))
+    async with FleetHome(tmp_path) as home:
+        words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, KEY, "init", "--no-input", *words)
+        assert done.returncode == 0, done.stderr
+        assert "The server answers with PROVIDER_API=responses\n" in done.stderr
+        assert "✗" not in done.stderr
+        (env_file,) = tmp_path.glob(".config/ccproxy/envs/*.env")
+        assert "PROVIDER_API=responses\n" in env_file.read_text()
+        assert "CONTEXT_WINDOW=32768\n" in env_file.read_text()
+        assert "unknown" not in done.stderr
+
+
+@pytest.mark.xdist_group("processes")
+async def test_a_path_that_no_api_has_is_reported_with_both_causes(tmp_path, provider):
+    page = {"Content-Type": "text/html"}
+    provider.script(raw("<html>nothing here</html>", status=404, headers=page))
+    async with FleetHome(tmp_path) as home:
+        words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
+        done = await with_stdin(home, KEY, "init", "--no-input", *words)
+    assert done.returncode == 1, done.stderr
+    assert "fix: check the address (--base-url) and the API (--api)" in done.stderr
+
+
+def test_what_was_not_tested_or_is_not_known_is_reported(init, home):
+    server = ["--base-url", "http://10.0.0.5:8000/v1", "--model", "m1", "--label", "New"]
+    done = init("--key-stdin", *server)
+    assert "note: the context window of m1 is unknown" in done.stderr
+    assert "Set CONTEXT_WINDOW in new.env." in done.stderr
+    assert "note: 1 key not tested; init --test does it, or: ccproxy keys New test" in done.stderr
+    done = init("--preset", "kimi", "--label", "Other", "--key-stdin")
+    assert "window" not in done.stderr
+
+
+def test_the_api_can_be_chosen(init, home):
+    server = ["--base-url", "http://10.0.0.5:8000/v1", "--model", "m1", "--label", "New"]
+    assert init("--key-stdin", *server, "--api", "responses").exit_code == 0
+    assert env_of(home, "new").api == "responses"
 
 
 @pytest.mark.xdist_group("processes")
