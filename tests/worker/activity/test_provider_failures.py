@@ -11,9 +11,9 @@ from ccproxy.worker.activity.provider_failures import WINDOW, ProviderFailures
 from ccproxy.worker.key_report import reason
 from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
 from tests.messages import prompt
+from tests.ports import free_port
 from tests.provider import completion, failure, hang_up, raw
 from tests.worker.family import Family
-from tests.worker.proxy import dead_port
 
 
 def record(cause: str = "", *, status: int = 502, **fields) -> AccessRecord:
@@ -133,7 +133,7 @@ async def test_every_api_shows_it(start, provider, api, answer, text):
 
 
 async def test_an_unreachable_provider_is_shown_between_the_attempts_too(start):
-    proxy = await start(PROVIDER_BASE_URL=f"http://127.0.0.1:{dead_port()}/v1")
+    proxy = await start(PROVIDER_BASE_URL=f"http://127.0.0.1:{free_port()}/v1")
     await proxy.ask()
     assert re.fullmatch(
         r"the first request failed at \d\d:\d\d; last error: no answer from \S+: connection .*",
