@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from bench.trust import everything, keys, leaving, streams, watching
+from bench.trust import everything, keys, leaving, status_line, streams, watching
 from bench.trust.figures import Figure
 
 RUNS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
@@ -22,6 +22,7 @@ RUNS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "silent-clients": streams.silent_clients,
     "many-streams": streams.many_streams,
     "watched-streams": watching.watched_streams,
+    "status-line": status_line.status_line,
     "dying-connections": keys.dying_connections,
     "all": everything.one_good_key,
     "all-fair": everything.three_good_keys,

@@ -19,7 +19,7 @@ import aiohttp
 
 from bench import clocks
 
-PATIENCE = 30.0
+LABEL = "trust"
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Worker:
 
     pid: int
     port: int
-    control: Path
+    home: Path
     session: aiohttp.ClientSession
 
     async def keys(self) -> list[dict[str, Any]]:
@@ -59,6 +59,11 @@ class Worker:
         """Send one request and read the whole answer."""
         async with self.session.post(self.url, json=question(mark, stream, size)) as answer:
             return answer.status, await answer.read()
+
+    @property
+    def control(self) -> Path:
+        """The control socket, where a fleet has it."""
+        return _control(self.home)
 
     @property
     def url(self) -> str:
@@ -93,6 +98,7 @@ async def running(provider_url: str, keys: list[str], **settings: str) -> AsyncI
     """Run a worker in front of the provider."""
     with tempfile.TemporaryDirectory(prefix="ccproxy-trust-") as folder:
         home = Path(folder)
+        (home / "state").mkdir(mode=0o700)
         variables = {
             "PROVIDER_BASE_URL": provider_url,
             "PROVIDER_API_KEY": ",".join(keys),
@@ -114,18 +120,22 @@ async def running(provider_url: str, keys: list[str], **settings: str) -> AsyncI
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
                 port = listener.getsockname()[1]
                 try:
-                    yield Worker(child.pid, port, home / "c.sock", session)
+                    yield Worker(child.pid, port, home, session)
                 finally:
                     child.kill()
                     await child.wait()
 
 
 async def _spawn(home: Path, listener: socket.socket, ready_fd: int) -> asyncio.subprocess.Process:
-    words = ["--home", str(home), "--label", "trust", "--env-file", "a.env"]
+    words = ["--home", str(home), "--label", LABEL, "--env-file", "a.env"]
     words += ["--port", str(listener.getsockname()[1]), "--listen-fd", str(listener.fileno())]
-    words += ["--ready-fd", str(ready_fd), "--control", str(home / "c.sock"), "--nonce", "n"]
+    words += ["--ready-fd", str(ready_fd), "--control", str(_control(home)), "--nonce", "n"]
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ccproxy.worker", *words),
         pass_fds=(listener.fileno(), ready_fd),
         start_new_session=True,
     )
+
+
+def _control(home: Path) -> Path:
+    return home / "state" / f"{LABEL}.1.sock"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+import ccproxy
 from ccproxy.statusline.__main__ import output
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
@@ -152,3 +154,15 @@ def test_without_a_proxy(arguments, stdin, environ, expected, tmp_path):
 
 def test_without_a_home_there_is_no_line_of_ours():
     assert output([], b"{}", {}) == ""
+
+
+def test_the_program_imports_nothing_that_is_slow():
+    code = "import sys, ccproxy.statusline.__main__; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", code],  # -S: installed packages import more
+        env={"PYTHONPATH": str(Path(ccproxy.__file__).parents[1])},
+        capture_output=True,
+        check=True,
+    )
+    slow = {"asyncio", "click", "dataclasses", "inspect", "msgspec", "pathlib", "subprocess"}
+    assert not slow & set(done.stdout.decode().split())
