@@ -16,7 +16,7 @@ import pytest
 
 from tests.claude.driver import Claude, play
 from tests.claude.screen import DOWN, ENTER, Screen, skip_first_questions
-from tests.fleet import FleetHome
+from tests.fleet import FleetHome, eventually
 from tests.provider import Call, Provider, completion, failure, tool_call
 
 pytestmark = [pytest.mark.claude, pytest.mark.xdist_group("claude")]
@@ -35,13 +35,14 @@ class Desk:
         self.environ = claude.environment(PYTHONPATH=":".join(sys.path))
         table = str(home.path / "ccproxy.toml")
         self.run = [sys.executable, "-m", "ccproxy", "--config", table, "run", "kimi", "--"]
+        """The beginning of a command on kimi."""
         self.settings = claude.folder / ".claude/settings.json"
         skip_first_questions(claude.folder, claude.cwd)
 
     @contextlib.contextmanager
-    def session(self, *arguments: str, pane: bool = False) -> Iterator[Screen]:
-        """Start Claude Code on kimi."""
-        run = [*self.run[:-2], "--pane", *self.run[-2:]] if pane else self.run
+    def session(self, *arguments: str, label: str = "kimi", pane: bool = False) -> Iterator[Screen]:
+        """Start Claude Code on the entry *label*."""
+        run = [*self.run[:-2], *(["--pane"] if pane else []), label, "--"]
         command = [*run, str(self.claude.binary), *arguments]
         screen = Screen(command, self.claude.cwd, self.environ)
         try:
@@ -195,15 +196,62 @@ async def test_from_a_dead_provider_to_another_one_without_leaving(desk: Desk) -
     assert set(desk.models("glm")) == {"model-b"}
 
 
-async def test_a_background_session_uses_the_provider(desk: Desk) -> None:
+async def test_a_background_session_uses_the_provider_also_after_a_resume(desk: Desk) -> None:
     def story(desk: Desk) -> None:
         with desk.session("--bg", "Hello from the background") as screen:
             screen.wait_for("backgrounded")
 
     await at_desk(story, desk)
-    call = await desk.providers["kimi"].called()
-    assert "Hello from the background" in json.dumps(call.json["messages"])
+    call = await asked(desk.providers["kimi"], "Hello from the background")
     assert call.key == KEYS["kimi"]
+    assert desk.models("glm") == []
+
+    def answered() -> list[str]:
+        files = (desk.claude.folder / ".claude/projects").rglob("*.jsonl")
+        return [file.stem for file in files if '"assistant"' in file.read_text()]
+
+    (session,) = await eventually(answered)
+
+    def resumed(desk: Desk) -> None:
+        with desk.session(
+            *("--bg", "--resume", session, "--fork-session", "And now?"), label="glm"
+        ) as screen:
+            screen.wait_for("backgrounded")
+
+    await at_desk(resumed, desk)
+    call = await asked(desk.providers["glm"], "And now?")
+    assert "Hello from the background" in json.dumps(call.json["messages"])
+    assert (call.key, call.json["model"]) == (KEYS["glm"], "model-b")
+
+
+async def test_a_session_that_goes_to_the_background_keeps_its_model(desk: Desk) -> None:
+    def story(desk: Desk) -> None:
+        with desk.session() as screen:
+            screen.wait_for("kimi · model-b")
+            screen.press(*"Hello", ENTER)
+            screen.wait_for("● ok")
+            choose_glm(screen, "s")
+            screen.wait_for("Switch model?")
+            screen.press(ENTER)
+            screen.wait_for("kimi → glm · model-b")
+            screen.press(*"/background go on", ENTER)
+            screen.wait_for("backgrounded")
+
+    await at_desk(story, desk)
+    call = await asked(desk.providers["glm"], "go on")
+    assert (call.key, call.json["model"]) == (KEYS["glm"], "model-b")
+    small = [call for call in desk.providers["kimi"].calls if call.json["model"] == "model-s"]
+    assert {call.key for call in small} == {KEYS["kimi"]}, "the small tier stays with the label"
+
+
+async def asked(provider: Provider, prompt: str) -> Call:
+    """Wait for the turn of Claude Code that ends with *prompt*."""
+
+    def turn() -> Call | None:
+        calls = (call for call in provider.calls if call.json.get("tools"))
+        return next((one for one in calls if prompt in json.dumps(one.json["messages"])), None)
+
+    return await eventually(turn)
 
 
 async def test_the_discovery_lists_the_fleet_for_a_session_started_by_hand(desk: Desk) -> None:
