@@ -7,9 +7,11 @@ the provider's bytes with their times, and the client's answer. Keys are masked 
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -112,8 +114,7 @@ def find_recording(state: Path, recording_id: str) -> Recording | None:
 
 def recordings(state: Path, label: str) -> Iterator[Recording]:
     """Yield the recordings of an entry, the oldest first; damaged files are left out."""
-    files = recordings_folder(state, label).glob("*.json")
-    for path in sorted(files, key=lambda path: path.stat().st_mtime):
+    for _, path in _files(recordings_folder(state, label)):
         try:
             yield msgspec.json.decode(read_regular(path), type=Recording)
         except (OSError, ValueError):
@@ -127,10 +128,18 @@ def prune_recordings(state: Path) -> int:
 
 def _prune(folder: Path, *, max_bytes: int | None = None) -> int:
     now, size, deleted = time.time(), 0, 0
-    stats = [(path.stat(), path) for path in folder.glob("*.json")]
-    for stat, path in sorted(stats, key=lambda each: -each[0].st_mtime):
+    for stat, path in reversed(_files(folder)):
         size += stat.st_size
         if now - stat.st_mtime > KEPT_SECONDS or (max_bytes is not None and size > max_bytes):
             path.unlink(missing_ok=True)
             deleted += 1
     return deleted
+
+
+def _files(folder: Path) -> list[tuple[os.stat_result, Path]]:
+    """Return the files of an entry, the oldest first; other processes may delete some meanwhile."""
+    files = []
+    for path in folder.glob("*.json"):
+        with suppress(FileNotFoundError):
+            files.append((path.stat(), path))
+    return sorted(files, key=lambda each: each[0].st_mtime)
