@@ -65,8 +65,13 @@ def append(home: Path, name: str) -> int:
 def export(home: Path, name: str, turns: Iterable[Turn]) -> int:
     """Write *turns* into the new file *name* and return their number; raises as `create` does."""
     lines = [line_of(turn) for turn in turns]
-    with os.fdopen(create(home, name), "wb") as file:
-        file.writelines(lines)
+    fd = create(home, name)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.writelines(lines)
+    except OSError:  # a part of an export looks like a whole one
+        (home / FOLDER / name).unlink(missing_ok=True)
+        raise
     return len(lines)
 
 

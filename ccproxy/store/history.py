@@ -68,12 +68,8 @@ class Turn(NamedTuple):
 
 def add(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> None:
     """Append *turns* to the history of *label*."""
-    now = time.time()
     with transaction(connection):
-        connection.executemany(
-            "INSERT INTO turns (label, at, role, content, model, stored) VALUES (?, ?, ?, ?, ?, ?)",
-            [(label, *turn, now) for turn in turns],
-        )
+        _insert(connection, label, turns)
 
 
 def prune(connection: sqlite3.Connection, *, now: float, keep: timedelta = RETENTION) -> int:
@@ -113,10 +109,19 @@ def clear(connection: sqlite3.Connection, label: str) -> int:
 
 def add_new(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> int:
     """Append the *turns* that *label* does not have yet; return their number."""
-    present = {_mark(turn) for turn in last(connection, label)}
-    new = [turn for turn in turns if _mark(turn) not in present]
-    add(connection, label, new)
+    with transaction(connection):
+        present = {_mark(turn) for turn in last(connection, label)}
+        new = [turn for turn in turns if _mark(turn) not in present]
+        _insert(connection, label, new)
     return len(new)
+
+
+def _insert(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> None:
+    now = time.time()
+    connection.executemany(
+        "INSERT INTO turns (label, at, role, content, model, stored) VALUES (?, ?, ?, ?, ?, ?)",
+        [(label, *turn, now) for turn in turns],
+    )
 
 
 def _oldest(now: float, keep: timedelta = RETENTION) -> float:

@@ -124,3 +124,11 @@ def test_the_ancestors_forms_are_read(tmp_path):
         Turn(1767225600.0, "user", "x", ""),
         Turn(1767225600.0, "assistant", "y", ""),
     ]
+
+
+def test_an_export_on_a_full_disk_leaves_no_part_and_can_be_repeated(tmp_path, disk_limit):
+    many = [Turn(1.0, "user", "x" * 100, "k2")] * 1000
+    with disk_limit(20_000), pytest.raises(OSError, match="File too large"):
+        export(tmp_path, "one.jsonl", many)
+    assert list((tmp_path / FOLDER).iterdir()) == []
+    assert export(tmp_path, "one.jsonl", many) == 1000

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
+from ccproxy.errors import CcproxyError
 from ccproxy.store.database import open_database
 from ccproxy.store.history import (
     FILE_NAME,
@@ -106,3 +112,59 @@ def test_expired_turns_are_not_shown_and_are_deleted(history):
     assert texts(last(history, "kimi")) == ["new", "next"]
     assert prune(history, now=time.time()) == 1
     assert history.execute("SELECT COUNT(*) FROM turns").fetchone()[0] == 2
+
+
+# Several processes, kills and full disks.
+
+
+def test_imports_at_the_same_time_add_each_turn_once(tmp_path):
+    turns = [turn(f"{number}", at=1e9 + number) for number in range(50)]
+    with ThreadPoolExecutor(4) as pool:
+        added = list(pool.map(lambda _: add_new_turns(tmp_path, "kimi", turns), range(4)))
+    assert sorted(added) == [0, 0, 0, 50]
+    assert read_turns(tmp_path, "kimi") == turns
+
+
+ADD = """
+import os, signal, sys
+from pathlib import Path
+from ccproxy.store.history import Turn, add_new_turns
+
+def turns():
+    yield Turn(1e9, "user", "first", "k2")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+add_new_turns(Path(sys.argv[1]), "kimi", turns())
+"""
+
+
+def test_an_import_that_is_killed_adds_nothing(tmp_path):
+    add_new_turns(tmp_path, "kimi", [turn("before")])
+    done = subprocess.run([sys.executable, "-c", ADD, tmp_path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert texts(read_turns(tmp_path, "kimi")) == ["before"]
+    assert add_new_turns(tmp_path, "kimi", [turn("after")]) == 1
+
+
+def test_an_import_on_a_full_disk_is_all_or_nothing(tmp_path, disk_limit):
+    add_new_turns(tmp_path, "kimi", [turn("before")])
+    many = [turn("x" * 1000, at=1e9 + number) for number in range(1000)]
+    with disk_limit(200_000), pytest.raises(sqlite3.OperationalError):
+        add_new_turns(tmp_path, "kimi", many)
+    assert texts(read_turns(tmp_path, "kimi")) == ["before"]
+    assert add_new_turns(tmp_path, "kimi", many) == 1000
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_a_damaged_history_is_moved_away_and_not_deleted(tmp_path, clears):
+    file = tmp_path / FILE_NAME
+    add_new_turns(tmp_path, "kimi", [turn("before")])
+    file.write_bytes(b"not a database" * 100)
+    with pytest.raises(CcproxyError, match="cannot be read"):
+        read_turns(tmp_path, "kimi")
+    if clears:
+        assert clear_turns(tmp_path, "kimi") == 0
+    else:
+        assert add_new_turns(tmp_path, "kimi", [turn("after")]) == 1
+    (damaged,) = tmp_path.glob(f"{FILE_NAME}.damaged.*")
+    assert damaged.read_bytes().startswith(b"not a database")

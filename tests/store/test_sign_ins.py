@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
@@ -117,3 +124,103 @@ def test_a_copied_refresh_token_ends_the_session(sign_ins, clock):
     assert sign_ins.refresh(first.refresh) is None
     assert sign_ins.find(second.access) is None
     assert sign_ins.refresh(second.refresh) is None
+
+
+# Several workers, kills and full disks.
+
+
+@pytest.fixture
+def workers(tmp_path, clock):
+    """Two workers with the same file."""
+    stores = [
+        SignIns(tmp_path, new_secret=lambda: secrets.token_hex(8), clock=clock) for _ in range(2)
+    ]
+    yield stores
+    for store in stores:
+        store.close()
+
+
+def test_what_one_worker_stores_the_other_reads(workers):
+    one, other = workers
+    code = one.begin("CODE")
+    assert other.is_pending("CODE")
+    assert other.approve("CODE", ANNA)
+    assert not one.is_pending("CODE")
+    assert one.poll(code) == ("approved", ANNA)
+    session = one.open_session(ANNA)
+    assert other.find(session.access) == ANNA
+    other.close_session(session.refresh)
+    assert one.find(session.access) is None
+
+
+def at_once(workers, work):
+    """Return the results of *work* with each worker, started at the same time."""
+    barrier = threading.Barrier(len(workers))
+
+    def run(store):
+        barrier.wait()
+        return work(store)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        return list(pool.map(run, workers))
+
+
+def test_of_two_polls_at_once_one_gets_the_approval(workers):
+    for number in range(10):
+        code = workers[0].begin(f"CODE{number}")
+        workers[0].approve(f"CODE{number}", ANNA)
+        states = at_once(workers, lambda store, code=code: store.poll(code)[0])
+        assert sorted(states) == ["approved", "expired"]
+
+
+def test_of_two_decisions_at_once_one_counts(workers):
+    bob = SignedIn(user="bob", token="sha256:2")
+    for number in range(10):
+        code = workers[0].begin(f"CODE{number}")
+        users = iter([ANNA, bob])
+        decided = at_once(
+            workers, lambda store, n=number, users=users: store.approve(f"CODE{n}", next(users))
+        )
+        assert sorted(decided) == [False, True]
+        assert workers[0].poll(code)[1] in (ANNA, bob)
+
+
+def test_two_refreshes_at_once_leave_a_session_that_can_be_refreshed(workers):
+    """Two windows of one client share the token."""
+    for _ in range(10):
+        first = workers[0].open_session(ANNA)
+        refreshed = at_once(workers, lambda store, token=first.refresh: store.refresh(token))
+        assert [user for user, _ in refreshed] == [ANNA, ANNA]
+        assert any(workers[0].find(pair.access) == ANNA for _, pair in refreshed)
+        assert any(workers[0].refresh(pair.refresh) for _, pair in refreshed)
+
+
+def test_a_refresh_on_a_full_disk_is_an_error_and_the_token_stays_valid(
+    sign_ins, tmp_path, disk_limit
+):
+    pair = sign_ins.open_session(ANNA)
+    size = max(path.stat().st_size for path in tmp_path.iterdir())
+    with disk_limit(size), pytest.raises(sqlite3.OperationalError):
+        sign_ins.refresh(pair.refresh)
+    assert sign_ins.find(pair.access) == ANNA
+    assert sign_ins.refresh(pair.refresh) is not None
+
+
+SIGN_IN = """
+import os, signal, sys, time
+from pathlib import Path
+from tests.store.test_sign_ins import ANNA, SignIns
+store = SignIns(Path(sys.argv[1]), new_secret=lambda: os.urandom(8).hex(), clock=lambda: 1e6)
+print(store.open_session(ANNA).access, flush=True)
+store.begin("CODE")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_sessions_survive_a_killed_worker(sign_ins, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SIGN_IN, tmp_path], stdout=subprocess.PIPE, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert sign_ins.find(done.stdout.decode().strip()) == ANNA
+    assert sign_ins.is_pending("CODE")
