@@ -94,6 +94,14 @@ def seconds(value: str) -> float:
     return number
 
 
+def days(value: str) -> float:
+    """Parse a number of days above zero, at most a year."""
+    number = _number(value)
+    if not 0 < number <= 366:
+        raise ValueError(f'must be a number of days, at most 366, got "{value}"')
+    return number
+
+
 def seconds_or_never(value: str) -> float:
     """Parse a number of seconds; 0 means never."""
     number = _number(value)
@@ -404,6 +412,16 @@ def public_url(value: str) -> str:
     if split.path.strip("/") or split.query or split.fragment or split.username is not None:
         raise ValueError(f'must be an origin without a path, got "{_without_login(value)}"')
     return f"{split.scheme}://{split.netloc}"
+
+
+def issuer(value: str) -> str:
+    """Parse the issuer of an identity provider: https, or http on loopback."""
+    split = _split(value)
+    if split.scheme == "http" and not is_loopback(split.hostname or ""):
+        raise ValueError(f'must begin with https://, got "{_without_login(value)}"')
+    if split.query or split.fragment or split.username is not None:
+        raise ValueError(f'must be an address without a query, got "{_without_login(value)}"')
+    return value  # its text is compared with that in each token
 
 
 def search_engine(value: str) -> tuple[str, str]:

@@ -34,6 +34,8 @@ def _service_secrets(config: WorkerConfig) -> Iterator[str]:
     yield services.signing_key.decode("utf-8", "surrogateescape")
     if services.redis is not None:
         yield from (services.redis.password, services.redis.sentinel_password)
+    if config.gateway.oidc is not None:
+        yield config.gateway.oidc.client_secret
 
 
 def masked_headers(headers: Iterable[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:

@@ -220,6 +220,37 @@ PUBLIC_URL = Setting(
     example="https://llm.example.com",
     source="on loopback, the address itself",
 )
+OIDC_ISSUER = Setting(
+    name="OIDC_ISSUER",
+    parse=parsers.issuer,
+    default=None,
+    meaning="the identity provider (OpenID Connect) that approves sign-ins of users with oidc = "
+    "true; its redirect URI is PUBLIC_URL/device/oidc",
+    example="https://accounts.google.com",
+    source="none",
+)
+OIDC_CLIENT_ID = Setting(
+    name="OIDC_CLIENT_ID",
+    parse=parsers.text,
+    default="",
+    meaning="the id of the gateway at OIDC_ISSUER",
+    example="ccproxy",
+)
+OIDC_CLIENT_SECRET = Setting(
+    name="OIDC_CLIENT_SECRET",
+    parse=parsers.text,
+    default="",
+    meaning="the secret of the gateway at OIDC_ISSUER; without one it is a public client",
+    example="…",
+)
+OIDC_SESSION_DAYS = Setting(
+    name="OIDC_SESSION_DAYS",
+    parse=parsers.days,
+    default=7.0,
+    meaning="days until a session that OIDC_ISSUER approved must be approved again, so that who "
+    "leaves the organisation loses access",
+    example="1",
+)
 TLS_CERT = Setting(
     name="TLS_CERT",
     parse=parsers.text,

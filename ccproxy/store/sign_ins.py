@@ -29,7 +29,7 @@ MOST_MISTAKES = 5
 """Wrong tokens on the approval page after which a sign-in is refused."""
 
 _SCHEMA = Schema(
-    version=1,
+    version=2,
     tables="""
     CREATE TABLE devices (
         code BLOB PRIMARY KEY, user_code TEXT UNIQUE NOT NULL, expires REAL NOT NULL,
@@ -40,10 +40,11 @@ _SCHEMA = Schema(
     CREATE TABLE sessions (
         id INTEGER PRIMARY KEY, access BLOB UNIQUE NOT NULL, expires REAL NOT NULL,
         refresh BLOB UNIQUE NOT NULL, old_refresh BLOB, refreshed REAL NOT NULL,
-        user TEXT NOT NULL, token TEXT NOT NULL
+        user TEXT NOT NULL, token TEXT NOT NULL, since REAL NOT NULL DEFAULT 0
     );
     CREATE INDEX sessions_old ON sessions (old_refresh);
     """,
+    upgrades={1: "ALTER TABLE sessions ADD COLUMN since REAL NOT NULL DEFAULT 0"},
 )
 
 DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
@@ -51,10 +52,12 @@ DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """The user of the session, and the hash of the user's token by which it was approved."""
+    """The user of the session, and by what it was approved: one of `User.approvals`."""
 
     user: str
     token: str
+    since: float = 0.0
+    """When the session began, in seconds since the epoch; 0 before that, or if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +162,8 @@ class SignIns:
                 "DELETE FROM sessions WHERE refreshed <= ?", (now - REFRESH_SECONDS,)
             )
             self._connection.execute(
-                "INSERT INTO sessions (access, expires, refresh, refreshed, user, token)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO sessions (access, expires, refresh, refreshed, user, token, since)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     _digest(pair.access),
                     now + ACCESS_SECONDS,
@@ -168,6 +171,7 @@ class SignIns:
                     now,
                     who.user,
                     who.token,
+                    now,
                 ),
             )
         return pair
@@ -211,7 +215,7 @@ class SignIns:
                     row["id"],
                 ),
             )
-        return SignedIn(user=row["user"], token=row["token"]), pair
+        return SignedIn(user=row["user"], token=row["token"], since=row["since"]), pair
 
     def close_session(self, token: str) -> None:
         """End the session of an access or refresh token; nothing happens if there is none."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import count
 
 import pytest
@@ -44,6 +45,18 @@ def sign_ins(tmp_path, clock):
     store = SignIns(tmp_path, new_secret=lambda: f"secret-{next(numbers)}", clock=clock)
     yield store
     store.close()
+
+
+def test_sessions_of_an_earlier_version_go_on(tmp_path, clock):
+    old = SignIns(tmp_path, new_secret=iter(["access", "refresh", "a", "b"]).__next__, clock=clock)
+    old.open_session(ANNA)
+    old.close()
+    with closing(sqlite3.connect(tmp_path / "sign_ins.sqlite3")) as connection:
+        connection.executescript("ALTER TABLE sessions DROP COLUMN since; PRAGMA user_version=1")
+    new = SignIns(tmp_path, new_secret=iter(["c", "d"]).__next__, clock=clock)
+    assert new.find("access") == ANNA
+    assert new.refresh("refresh") is not None
+    new.close()
 
 
 def test_nothing_readable_is_stored(sign_ins, tmp_path):

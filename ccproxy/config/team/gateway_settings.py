@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
+from ccproxy.config.team.oidc_settings import OidcSettings, read_oidc
 from ccproxy.config.team.tls_files import TlsFiles, read_tls
 from ccproxy.config.team.users import read_users
 from ccproxy.errors import ConfigError
@@ -20,6 +21,8 @@ class GatewaySettings:
     """None: there are no users, and so no gateway."""
     public_url: str
     """The gateway's origin; empty: that of the request, on loopback only."""
+    oidc: OidcSettings | None
+    """Who approves sign-ins next to personal tokens; None: nobody."""
     tls: TlsFiles | None
     """What the port serves https with; None: it serves http."""
 
@@ -27,7 +30,12 @@ class GatewaySettings:
 def read_gateway(env: EnvReader) -> GatewaySettings:
     """Return the settings; mistakes in them and in the file of users are noted in *env*."""
     path = _users_file(env)
-    return GatewaySettings(users_file=path, public_url=env.read(s.PUBLIC_URL), tls=read_tls(env))
+    return GatewaySettings(
+        users_file=path,
+        public_url=env.read(s.PUBLIC_URL),
+        oidc=read_oidc(env),
+        tls=read_tls(env),
+    )
 
 
 def _users_file(env: EnvReader) -> Path | None:

@@ -35,10 +35,11 @@ from ccproxy.text import did_you_mean
 TOKEN_PREFIX = "ccu_"  # noqa: S105 - the beginning of every token, not a token
 """Begins every token of a user, so that none is ever taken for a provider's key."""
 HASH_PREFIX = "sha256:"
+OIDC_PREFIX = "oidc:"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _HASH = re.compile(rf"{HASH_PREFIX}[0-9a-f]{{64}}")
-_RIGHTS = ("entries", "models", "budgets", "settings", "admin")
+_RIGHTS = ("entries", "models", "budgets", "settings", "admin", "oidc")
 _TABLES = ("roles", "user")
 _OF_ROLE = _RIGHTS
 _OF_USER = ("name", "role", "email", "tokens", *_RIGHTS)
@@ -52,7 +53,7 @@ class User:
     role: str = ""
     email: str = ""
     tokens: tuple[str, ...] = field(default=(), repr=False)
-    """Hashes, as `hash_token` returns them; none: the user is revoked."""
+    """Hashes, as `hash_token` returns them."""
     entries: tuple[str, ...] = ()
     """Labels that may answer; empty: every entry."""
     models: tuple[str, ...] = ()
@@ -62,6 +63,18 @@ class User:
     """The JSON file of settings that Claude Code receives."""
     is_admin: bool = False
     """Whether the user may use the proxy's own routes, such as /config."""
+    uses_oidc: bool = False
+    """Whether the identity provider may approve sign-ins of the user, who has this email there."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything can identify the user."""
+        return bool(self.tokens) or self.uses_oidc
+
+    @property
+    def approvals(self) -> tuple[str, ...]:
+        """What sessions are bound to: the hashes of the tokens, and the user's email."""
+        return (*self.tokens, oidc_approval(self.email)) if self.uses_oidc else self.tokens
 
     def may_use_entry(self, label: str) -> bool:
         """Return True if the entry *label* may answer."""
@@ -85,6 +98,11 @@ class Users:
 def hash_token(token: str) -> str:
     """Return the form in which *token* is stored."""
     return HASH_PREFIX + sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def oidc_approval(email: str) -> str:
+    """Return what a session is bound to that the identity provider approved for *email*."""
+    return OIDC_PREFIX + sha256(email.lower().encode()).hexdigest()
 
 
 def read_users(file: Path) -> Users:
@@ -125,6 +143,7 @@ class _Reader:
             return
         names: set[str] = set()
         hashes: set[str] = set()
+        emails: set[str] = set()
         for index, row in enumerate(rows):
             line = self._document.array_table_line("user", index)
             user = self._user(self._table(row, "user"), roles, line)
@@ -135,7 +154,11 @@ class _Reader:
             if repeated := hashes.intersection(user.tokens):
                 text = f'"{user.name}" has a token of another user: {min(repeated)[:15]}…'
                 self._document.note(line, text, "run: ccproxy users renew NAME")
+            if user.uses_oidc and user.email.lower() in emails:
+                text = f'"{user.name}" has the email of another user with oidc = true'
+                self._document.note(line, text, "give each user another email")
             names.add(user.name)
+            emails.update([user.email.lower()] if user.uses_oidc else [])
             hashes.update(user.tokens)
             yield user
 
@@ -158,16 +181,21 @@ class _Reader:
                 text = f"a token of {name} is not a hash"
                 self._document.note(line, text, f"run: ccproxy users renew {name}")
         settings = self._text(rights, "settings", line)
+        email = self._text(row, "email", line)
+        if rights.get("oidc") is True and not email:
+            text = f"{name} has oidc = true, but no email"
+            self._document.note(line, text, f'write email = "{name}@example.com"')
         return User(
             name=name,
             role=role,
-            email=self._text(row, "email", line),
+            email=email,
             tokens=tokens,
             entries=self._list(rights, "entries", line),
             models=self._list(rights, "models", line),
             budgets=tuple(self._budgets(rights, line)),
             settings=self._document.file.parent / settings if settings else None,
             is_admin=rights.get("admin") is True,
+            uses_oidc=rights.get("oidc") is True,
         )
 
     def _budgets(self, rights: Mapping[str, Any], line: int) -> Iterator[Budget]:
@@ -189,9 +217,11 @@ class _Reader:
             if name not in allowed:
                 text = f'"{name}" is not known here{did_you_mean(name, allowed)}'
                 self._document.note(line, text, f"use {', '.join(allowed)}")
-        admin = table.get("admin", False)
-        if not isinstance(admin, bool):
-            self._document.note(line, f"admin must be true or false, got {admin!r}", "correct it")
+        for name in ("admin", "oidc"):
+            value = table.get(name, False)
+            if not isinstance(value, bool):
+                text = f"{name} must be true or false, got {value!r}"
+                self._document.note(line, text, "correct it")
 
     def _table(self, value: object, name: str) -> Mapping[str, Any]:
         if isinstance(value, dict):

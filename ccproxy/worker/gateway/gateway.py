@@ -2,8 +2,9 @@
 The gateway of one worker: who a token belongs to, and the sign-in of Claude Code.
 
 A user has a personal token (`ccproxy users add NAME`). It serves as ANTHROPIC_AUTH_TOKEN, and
-approves sign-ins of Claude Code on a page of the gateway. A session ends with the token that
-approved it, so that one edit of `users.toml` revokes everything of a user, at every entry.
+approves sign-ins of Claude Code on a page of the gateway; an identity provider can do the latter as
+well. A session ends with what approved it, the token or the user's email, so that one edit of
+`users.toml` revokes everything of a user, at every entry.
 """
 
 from __future__ import annotations
@@ -13,15 +14,26 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.team.users import TOKEN_PREFIX, User, hash_token
+from ccproxy.config.team.users import (
+    OIDC_PREFIX,
+    TOKEN_PREFIX,
+    User,
+    hash_token,
+    oidc_approval,
+)
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.store.sign_ins import SignedIn, SignIns, TokenPair
 from ccproxy.worker.gateway.address_limit import AddressLimit
+from ccproxy.worker.gateway.signed_values import SignedValues
 from ccproxy.worker.gateway.user_directory import UserDirectory
+
+if TYPE_CHECKING:
+    from ccproxy.worker.gateway.identity_provider import IdentityProvider
 
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so no words, and no characters that look alike (RFC 8628, 6.1)."""
@@ -39,17 +51,27 @@ class Gateway:
         *,
         public_url: str,
         secret: bytes,
+        provider: IdentityProvider | None = None,
+        session_seconds: float = 0.0,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*public_url* is the address that clients use; *secret* protects the approval page."""
+        """
+        Prepare the gateway; *public_url* is its address, *secret* protects the approval page.
+
+        Sessions that the *provider* approved end after *session_seconds*.
+        """
         self.directory = directory
         self.sign_ins = sign_ins
         self.public_url = public_url
+        self.provider = provider
         self.log = log
         self.new_sign_ins = AddressLimit(30, _WINDOW, clock=clock)
         self.wrong_tokens = AddressLimit(10, _WINDOW, clock=clock)
         self._form_key = hmac.digest(secret, b"ccproxy-approval-form", "sha256")
+        key = hmac.digest(secret, b"ccproxy-sign-in", "sha256")
+        self.signed = SignedValues(key, clock=time.time)
+        self._session_seconds = session_seconds
 
     def user_of(self, token: str) -> User | None:
         """Return the user of *token*, personal or of a session; None if it is not valid."""
@@ -67,7 +89,7 @@ class Gateway:
             return None
         who, pair = renewed
         user = self._current(who)
-        if user is None:
+        if user is None or self._is_too_old(who):
             self.sign_ins.close_session(pair.access)
             return None
         return user, pair
@@ -86,6 +108,11 @@ class Gateway:
         self.sign_ins.approve(user_code, SignedIn(user=user.name, token=hash_token(token)))
         return user
 
+    def approve_as(self, user_code: str, user: User) -> None:
+        """Approve a sign-in for *user*, whom the identity provider has identified."""
+        who = SignedIn(user=user.name, token=oidc_approval(user.email))
+        self.sign_ins.approve(user_code, who)
+
     def form_token(self, nonce: str) -> str:
         """Return the hidden field of an approval page whose cookie is *nonce*."""
         return hmac.new(self._form_key, nonce.encode(), "sha256").hexdigest()
@@ -101,7 +128,11 @@ class Gateway:
 
     def _current(self, who: SignedIn) -> User | None:
         user = self.directory.user(who.user)
-        return user if user is not None and who.token in user.tokens else None
+        return user if user is not None and who.token in user.approvals else None
+
+    def _is_too_old(self, who: SignedIn) -> bool:
+        """Return True if the identity provider has to confirm the user of a session again."""
+        return who.token.startswith(OIDC_PREFIX) and time.time() - who.since > self._session_seconds
 
 
 def make_gateway(
@@ -121,8 +152,21 @@ def make_gateway(
         UserDirectory(config.gateway.users_file, log=log),
         SignIns(state, new_secret=_new_token, clock=time.time),
         public_url=config.gateway.public_url,
-        secret=secret,
+        secret=config.services.signing_key or secret,
+        provider=_provider(config),
+        session_seconds=config.gateway.oidc.session_seconds if config.gateway.oidc else 0.0,
         log=log,
+    )
+
+
+def _provider(config: WorkerConfig) -> IdentityProvider | None:
+    if config.gateway.oidc is None:
+        return None
+    # joserfc is an extra, and costs time and memory that only such a worker should pay.
+    from ccproxy.worker.gateway.identity_provider import IdentityProvider
+
+    return IdentityProvider(
+        config.gateway.oidc, ca_bundle=config.ca_bundle, proxy=config.upstream_proxy
     )
 
 

@@ -30,7 +30,14 @@ class UserDirectory:
     def user(self, name: str) -> User | None:
         """Return the user *name*; None if there is none, or the user was revoked."""
         user = self._watched.get().by_name.get(name)
-        return user if user is not None and user.tokens else None
+        return user if user is not None and user.is_active else None
+
+    def user_with_email(self, email: str) -> User | None:
+        """Return the user whom the identity provider knows by *email*; None if there is none."""
+        users = self._watched.get().by_name.values()
+        return next(
+            (one for one in users if one.uses_oidc and one.email.lower() == email.lower()), None
+        )
 
     def owner_of(self, token: str) -> User | None:
         """Return the user with this *token*; None if there is none."""

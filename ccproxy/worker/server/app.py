@@ -91,6 +91,9 @@ ROUTES: Mapping[str, Route] = {
     "/device": Route(
         get=device.show, post=device.decide, is_open=True, is_gateway=True, is_page=True
     ),
+    "/device/oidc": Route(
+        get=device.return_from_provider, is_open=True, is_gateway=True, is_page=True
+    ),
     "/managed/settings": Route(get=managed_settings.managed_settings, is_gateway=True),
     "/api/oauth/usage": Route(get=oauth_usage.oauth_usage, is_gateway=True),
     "/v1/metrics": _TELEMETRY,

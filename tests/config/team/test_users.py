@@ -60,6 +60,13 @@ def test_a_user_has_the_rights_of_the_role_unless_it_sets_them(tmp_path):
         ('[[user]]\nname = "a"\nmodels = "x"', ["models must be a list of texts"]),
         ('[[user]]\nname = "a"\nemail = 1', ["email must be a text"]),
         ('[[user]]\nname = "a"\nadmin = "yes"', ["admin must be true or false"]),
+        ('[[user]]\nname = "a"\noidc = 1', ["oidc must be true or false"]),
+        ('[[user]]\nname = "a"\noidc = true', ["a has oidc = true, but no email"]),
+        (
+            '[roles.r]\noidc = true\n[[user]]\nname = "a"\nrole = "r"\nemail = "x@y.z"\n'
+            '[[user]]\nname = "b"\nrole = "r"\nemail = "X@Y.z"',
+            ['"b" has the email of another user'],
+        ),
         ('[[user]]\nname = "a"\nbudgets = ["5"]', ['budgets must be like "5 USD/day"']),
         ('[[user]]\nname = "a"\nbudgets = ["5 EUR/day"]', ["budgets are in EUR"]),
         (

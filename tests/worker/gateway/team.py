@@ -67,7 +67,7 @@ class Browser:
         async with self.session.get(link, headers={"Sec-Fetch-Site": "cross-site"}) as got:
             text = await got.text()
         assert got.status == 200
-        self._read(text)
+        self.read(text)
         return text
 
     async def send(
@@ -80,10 +80,10 @@ class Browser:
             f"{self.url}/device", data=data, headers={**own, **(headers or {})}
         ) as got:
             text = await got.text()
-        self._read(text)
+        self.read(text)
         return got.status, text
 
-    def _read(self, page: str) -> None:
+    def read(self, page: str) -> None:
         """Take over the hidden field of *page*, if it has a form."""
         self.hidden = "".join(re.findall(r'name="form" value="([0-9a-f]*)"', page))
 

@@ -17,6 +17,7 @@ from ccproxy.errors import UsageError
 from ccproxy.files import locked, read_regular, write_atomically
 
 FILE_NAME = "users.toml"
+_OIDC = "oidc = true"
 ACTIONS = ("list", "add", "renew", "revoke")
 _COLUMNS = (
     Column(head="USER"),
@@ -42,6 +43,7 @@ _HEADER = """\
     cls=Command,
     examples=[
         "ccproxy users add anna --role developer   # prints the token, once",
+        "ccproxy users add bob --oidc --email bob@example.com",
         "ccproxy users                             # who there is",
         "ccproxy users renew anna                  # a new token; the old one ends",
         "ccproxy users revoke anna                 # ends the token and every session",
@@ -51,6 +53,11 @@ _HEADER = """\
 @click.argument("name", required=False)
 @click.option("--role", default="", help="The role of the new user, a [roles.…] of the file.")
 @click.option("--email", default="", help="Shown to the user at the sign-in.")
+@click.option(
+    "--oidc",
+    is_flag=True,
+    help="No token: the identity provider (OIDC_ISSUER) approves the new user's sign-ins.",
+)
 @click.option(
     "--file",
     type=click.Path(path_type=Path),
@@ -65,6 +72,7 @@ def users(
     name: str | None,
     role: str,
     email: str,
+    oidc: bool,
     file: Path | None,
     as_json: bool,
 ) -> None:
@@ -80,10 +88,14 @@ def users(
         return
     if not name:
         raise UsageError(f"{action} needs a name\n  fix: ccproxy users {action} NAME")
+    if oidc and (action != "add" or not email):
+        raise UsageError("--oidc is for a new user\n  fix: ccproxy users add NAME --oidc --email …")
     with locked(path.with_name(f".{path.name}.lock"), timeout=10):
-        token = _change(path, action, name, role=role, email=email)
+        token = _change(path, action, name, _block(name, role, email, oidc=oidc))
     if as_json:
         show(json.dumps({"user": name, "token": token or None}))
+    elif oidc:
+        notify(options, f"{name} signs in with /login, as {email} at the identity provider.")
     elif token:
         show(token)
         notify(options, f"Give this token to {name}; it cannot be shown again.")
@@ -91,49 +103,58 @@ def users(
         notify(options, f"{name} is revoked, with every session.")
 
 
-def _change(path: Path, action: str, name: str, *, role: str, email: str) -> str:
-    """Write the change to *path*; return the new token, empty if there is none."""
+def _change(path: Path, action: str, name: str, block: str) -> str:
+    """
+    Write the change to *path*; return the new token, empty if there is none.
+
+    *block* is the table of a new user, without its tokens.
+    """
     from ccproxy.config.team.users import TOKEN_PREFIX, hash_token, read_users
 
     users = read_users(path).by_name if path.exists() else {}
     text = read_regular(path) if path.exists() else _HEADER
-    token = "" if action == "revoke" else TOKEN_PREFIX + secrets.token_urlsafe(32)
+    has_no_token = action == "revoke" or (action == "add" and _OIDC in block)
+    token = "" if has_no_token else TOKEN_PREFIX + secrets.token_urlsafe(32)
     hashes = [hash_token(token)] if token else []
     tokens = json.dumps(hashes)
     if action == "add":
         if name in users:
             raise UsageError(f'"{name}" exists already\n  fix: ccproxy users renew {name}')
-        text = text.rstrip("\n") + "\n\n" + _block(name, role, email, tokens)
+        text = text.rstrip("\n") + f"\n\n{block}tokens = {tokens}\n"
     elif name not in users:
         raise UsageError(f'{short_path(path)} has no user "{name}"\n  fix: ccproxy users')
     else:
-        text = _with_tokens(text, name, tokens)
-    _write_checked(path, text, name, tuple(hashes))
+        text = _with_value(text, name, "tokens", tokens)
+        if action == "revoke" and users[name].uses_oidc:
+            text = _with_value(text, name, "oidc", "false")
+    _write_checked(path, text, name, tuple(hashes), is_end=action == "revoke")
     return token
 
 
-def _block(name: str, role: str, email: str, tokens: str) -> str:
+def _block(name: str, role: str, email: str, *, oidc: bool) -> str:
     values = {"name": name, "role": role, "email": email}
     # A JSON string is a TOML string.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value]
-    return "\n".join(["[[user]]", *lines, f"tokens = {tokens}"]) + "\n"
+    return "\n".join(["[[user]]", *lines, *([_OIDC] if oidc else []), ""])
 
 
-def _with_tokens(text: str, name: str, tokens: str) -> str:
-    """Return *text* with other tokens of the user *name*; everything else stays as it is."""
+def _with_value(text: str, name: str, key: str, value: str) -> str:
+    """Return *text* with another value of the user *name*; everything else stays as it is."""
     parts = re.split(r"(?m)^(?=[ \t]*\[)", text)
     quoted = re.escape(name)
     is_user = re.compile(rf"""(?m)^\s*\[\[\s*user\s*\]\][^\0]*?^\s*name\s*=\s*["']{quoted}["']""")
-    old = re.compile(r"(?m)^([ \t]*)tokens[ \t]*=[ \t]*\[[^\]]*\]")
+    old = re.compile(rf"(?m)^([ \t]*){key}[ \t]*=[ \t]*(?:\[[^\]]*\]|true|false)")
     for index, part in enumerate(parts):
         if not is_user.search(part):
             continue
-        changed, count = old.subn(rf"\g<1>tokens = {tokens}", part, count=1)
-        parts[index] = changed if count else f"{part.rstrip()}\ntokens = {tokens}\n\n"
+        changed, count = old.subn(rf"\g<1>{key} = {value}", part, count=1)
+        parts[index] = changed if count else f"{part.rstrip()}\n{key} = {value}\n\n"
     return "".join(parts)
 
 
-def _write_checked(path: Path, text: str, name: str, hashes: tuple[str, ...]) -> None:
+def _write_checked(
+    path: Path, text: str, name: str, hashes: tuple[str, ...], *, is_end: bool
+) -> None:
     """Write *text* if it is valid and gives *name* these tokens; otherwise *path* is unchanged."""
     from ccproxy.config.team.users import read_users
 
@@ -143,7 +164,7 @@ def _write_checked(path: Path, text: str, name: str, hashes: tuple[str, ...]) ->
         user = read_users(draft).by_name.get(name)
     finally:
         draft.unlink(missing_ok=True)
-    if user is None or user.tokens != hashes:
+    if user is None or user.tokens != hashes or (user.uses_oidc and not hashes and is_end):
         fix = f"write it there as tokens = {json.dumps(hashes)}"
         raise UsageError(f"{short_path(path)}: the tokens of {name} were not found\n  fix: {fix}")
     write_atomically(path, text)
@@ -161,7 +182,8 @@ def _list(path: Path, *, as_json: bool) -> None:
                         "name": user.name,
                         "role": user.role,
                         "email": user.email,
-                        "revoked": not user.tokens,
+                        "oidc": user.uses_oidc,
+                        "revoked": not user.is_active,
                         "entries": user.entries,
                         "models": user.models,
                         "budgets": [str(budget) for budget in user.budgets],
@@ -178,7 +200,7 @@ def _list(path: Path, *, as_json: bool) -> None:
         (
             user.name,
             user.role or "-",
-            "active" if user.tokens else "revoked",
+            "active" if user.is_active else "revoked",
             ", ".join(user.entries) or "all",
             ", ".join(user.models) or "all",
             ", ".join(map(str, user.budgets)) or "none",

@@ -50,6 +50,29 @@ def test_renew_and_revoke_change_the_tokens_only(ccproxy, home):
     assert "# our team" in file.read_text()
 
 
+def test_a_user_of_the_identity_provider_has_no_token(ccproxy, home):
+    added = ccproxy("users", "add", "anna", "--oidc", "--email", "a@example.com")
+    assert (added.exit_code, added.stdout) == (0, "")
+    assert read_users(home / "users.toml").by_name["anna"].is_active
+    assert ccproxy("users", "add", "bob", "--oidc").exit_code == 2
+    assert ccproxy("users", "renew", "anna", "--oidc").exit_code == 2
+    (row,) = json.loads(ccproxy("users", "--json").stdout)
+    assert (row["oidc"], row["revoked"]) == (True, False)
+    assert ccproxy("users", "revoke", "anna").exit_code == 0
+    assert not read_users(home / "users.toml").by_name["anna"].is_active
+
+
+def test_revoking_ends_what_the_role_allows(ccproxy, home):
+    file = home / "users.toml"
+    file.write_text(
+        '[roles.all]\noidc = true\n\n[[user]]\nname = "anna"\nrole = "all"\nemail = "a@b.c"\n'
+    )
+    assert read_users(file).by_name["anna"].is_active
+    assert ccproxy("users", "revoke", "anna").exit_code == 0
+    assert not read_users(file).by_name["anna"].is_active
+    assert read_users(file).by_name["anna"].role == "all"
+
+
 def test_mistakes_leave_the_file(ccproxy, home):
     file = home / "users.toml"
     file.write_text(OWN)

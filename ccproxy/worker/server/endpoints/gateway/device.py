@@ -4,19 +4,32 @@
 The user enters the code that Claude Code shows, and the personal token. The page has no session of
 its own, so that nothing can be approved with what a browser sends by itself. Forms of other sites
 are refused three times: by Origin, by Sec-Fetch-Site, and by a field that belongs to a cookie.
+
+An identity provider can take the place of the token. The user then confirms the code after coming
+back, because a link of a stranger with the stranger's code would lead through a provider that
+remembers its users without a question.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
 import secrets
 from html import escape
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
+from ccproxy.config.team.users import User
+from ccproxy.errors import Problem
+from ccproxy.store.sign_ins import DEVICE_SECONDS
 from ccproxy.worker.gateway.gateway import USER_CODE_LENGTH, USER_CODE_LETTERS, Gateway
+from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError, new_flow
 from ccproxy.worker.server.endpoints.gateway.oauth import address_of, form_of, gateway_of, origin_of
 from ccproxy.worker.server.http import ClientRequest
+
+if TYPE_CHECKING:
+    from ccproxy.worker.gateway.identity_provider import IdentityProvider
 
 _COOKIE = "ccproxy_approval"
 _HEADERS = {
@@ -35,11 +48,23 @@ _FORM = """
 <form method="post" action="/device">
 <input type="hidden" name="form" value="{form}">
 <p><label>Code<input name="user_code" value="{code}" autocomplete="off" required></label></p>
-<p><label>Your token, which begins with ccu_
-<input name="token" type="password" autocomplete="off"></label></p>
+{proof}
 <p><button name="action" value="approve">Approve</button>
 <button name="action" value="deny">Refuse</button></p>
+{provider}
 </form>"""
+_PERSONAL = """<p><label>Your token, which begins with ccu_
+<input name="token" type="password" autocomplete="off"></label></p>"""
+_PROVIDER = """<p>or</p>
+<p><button name="action" value="oidc">Sign in with {host}</button></p>"""
+_IDENTITY = """<input type="hidden" name="identity" value="{identity}">
+<p>You are signed in as <b>{email}</b>.</p>"""
+_FLOW_COOKIE = "ccproxy_sign_in"
+_FLOW = "sign-in at the provider"
+_IDENTIFIED = "identity for approval"
+_WRONG_CODE = "This code is wrong or has expired. Compare it with Claude Code, or begin again."
+_NOT_CONFIRMED = "<p>The identity provider did not confirm who you are. Begin again.</p>"
+_TOO_MANY = "<p>Too many wrong entries. Wait ten minutes.</p>"
 
 
 async def show(request: ClientRequest) -> web.Response:
@@ -57,16 +82,82 @@ async def decide(request: ClientRequest) -> web.Response:
         return _page("<p>This form has expired. Open the page again from Claude Code.</p>", 403)
     address = address_of(request)
     if not gateway.wrong_tokens.allows(address):
-        return _page("<p>Too many wrong entries. Wait ten minutes.</p>", 429)
+        return _page(_TOO_MANY, 429)
     code = _code_of(form.get("user_code", ""))
     if not gateway.sign_ins.is_pending(code):
         gateway.wrong_tokens.note(address)
-        text = "This code is wrong or has expired. Compare it with Claude Code, or begin again."
-        return _form(request, code, text)
+        return _form(request, code, _WRONG_CODE)
     if form.get("action") == "deny":
         gateway.sign_ins.deny(code)
         return _page("<p>The sign-in was refused. You can close this page.</p>")
+    if form.get("action") == "oidc" and gateway.provider is not None:
+        return await _go_to_provider(request, gateway.provider, code)
+    if identity := form.get("identity"):
+        return _approve_identity(request, gateway, code, identity, nonce)
     return _approve(request, gateway, code, form.get("token", "").strip())
+
+
+async def return_from_provider(request: ClientRequest) -> web.Response:
+    """Identify the user who comes back from the identity provider, and ask for a confirmation."""
+    _check(request, is_form=False)
+    gateway, address = gateway_of(request), address_of(request)
+    provider = gateway.provider
+    if provider is None:
+        raise Problem("not_found_error", "this gateway has no identity provider")
+    saved = gateway.signed.open(_FLOW, request.cookies.get(_FLOW_COOKIE, ""))
+    state = request.query.get("state", "").encode("utf-8", "surrogatepass")
+    if not saved or not hmac.compare_digest(saved["state"].encode(), state):
+        return _page("<p>This sign-in has expired. Begin again in Claude Code.</p>", 403)
+    if not gateway.wrong_tokens.allows(address):
+        return _page(_TOO_MANY, 429)
+    code = saved["user_code"]
+    flow = Flow(**{name: saved[name] for name in ("state", "nonce", "verifier", "redirect_uri")})
+    try:
+        email = await provider.email_of(request.query.get("code", ""), flow)
+    except IdentityError as error:
+        gateway.wrong_tokens.note(address)
+        gateway.log.warning("sign_in.not_identified", address=address, reason=str(error))
+        return _without_flow(_page(_NOT_CONFIRMED, 403))
+    user = gateway.directory.user_with_email(email)
+    if user is None:
+        gateway.log.warning("sign_in.unknown_email", address=address, email=email[:100])
+        text = f"{email[:100]} is not a user of this gateway. Ask its owner."
+        return _without_flow(_page(f"<p>{escape(text)}</p>", 403))
+    return _without_flow(_form(request, code, user=user))
+
+
+async def _go_to_provider(
+    request: ClientRequest, provider: IdentityProvider, code: str
+) -> web.Response:
+    """Lead the browser to the provider, by a page: a redirect of a form is against its policy."""
+    gateway = gateway_of(request)
+    flow = new_flow(f"{origin_of(request)}/device/oidc")
+    try:
+        url = escape(await provider.authorization_url(flow))
+    except IdentityError as error:
+        gateway.log.error("sign_in.provider_unavailable", reason=str(error))
+        return _form(request, code, "The identity provider does not respond. Try again later.")
+    response = _page(
+        f'<meta http-equiv="refresh" content="0; url={url}">'
+        f'<p><a href="{url}">Continue to the identity provider</a></p>'
+    )
+    fields = {name: getattr(flow, name) for name in ("state", "nonce", "verifier", "redirect_uri")}
+    sealed = gateway.signed.seal(_FLOW, {**fields, "user_code": code}, seconds=DEVICE_SECONDS)
+    # Lax: the provider's page leads back here.
+    _set_cookie(request, response, _FLOW_COOKIE, sealed, same_site="Lax")
+    return response
+
+
+def _approve_identity(
+    request: ClientRequest, gateway: Gateway, code: str, identity: str, nonce: str
+) -> web.Response:
+    fields = gateway.signed.open(_IDENTIFIED, identity)
+    user = gateway.directory.user_with_email(fields.get("email", ""))
+    if user is None or (fields["user_code"], fields["nonce"]) != (code, nonce):
+        gateway.wrong_tokens.note(address_of(request))
+        return _page(_NOT_CONFIRMED, 403)
+    gateway.approve_as(code, user)
+    return _approved(request, gateway, user)
 
 
 def _approve(request: ClientRequest, gateway: Gateway, code: str, token: str) -> web.Response:
@@ -75,6 +166,10 @@ def _approve(request: ClientRequest, gateway: Gateway, code: str, token: str) ->
         gateway.wrong_tokens.note(address_of(request))
         gateway.log.warning("sign_in.wrong_token", address=address_of(request))
         return _form(request, code, "This token is not valid. Ask the owner of the gateway.")
+    return _approved(request, gateway, user)
+
+
+def _approved(request: ClientRequest, gateway: Gateway, user: User) -> web.Response:
     gateway.log.info("sign_in.approved", user=user.name, address=address_of(request))
     text = f"Signed in as {user.email or user.name}. Return to Claude Code; close this page."
     return _page(f"<p>{escape(text)}</p>")
@@ -92,19 +187,57 @@ def _code_of(text: str) -> str:
     return code if _CODE.fullmatch(code) else ""
 
 
-def _form(request: ClientRequest, code: str, error: str = "") -> web.Response:
+def _form(
+    request: ClientRequest, code: str, error: str = "", user: User | None = None
+) -> web.Response:
+    """Return the page with the form; *user* has been identified by the provider."""
     nonce = secrets.token_urlsafe(24)
-    fields = _FORM.format(form=gateway_of(request).form_token(nonce), code=escape(code))
+    gateway = gateway_of(request)
+    fields = _FORM.format(
+        form=gateway.form_token(nonce),
+        code=escape(code),
+        proof=_PERSONAL if user is None else _identity(gateway, user, code, nonce),
+        # Last: the Enter key presses the first button.
+        provider=_provider_button(gateway) if user is None else "",
+    )
     notice = f'<p role="alert"><b>{escape(error)}</b></p>' if error else ""
     response = _page(notice + fields, 400 if error else 200)
+    _set_cookie(request, response, _COOKIE, nonce, same_site="Strict")
+    return response
+
+
+def _provider_button(gateway: Gateway) -> str:
+    provider = gateway.provider
+    return "" if provider is None else _PROVIDER.format(host=escape(provider.host))
+
+
+def _identity(gateway: Gateway, user: User, code: str, nonce: str) -> str:
+    fields = {"email": user.email, "user_code": code, "nonce": nonce}
+    sealed = gateway.signed.seal(_IDENTIFIED, fields, seconds=DEVICE_SECONDS)
+    return _IDENTITY.format(identity=sealed, email=escape(user.email))
+
+
+def _set_cookie(
+    request: ClientRequest,
+    response: web.Response,
+    name: str,
+    value: str,
+    *,
+    same_site: Literal["Lax", "Strict"],
+) -> None:
     response.set_cookie(
-        _COOKIE,
-        nonce,
+        name,
+        value,
         path="/device",
         httponly=True,
-        samesite="Strict",
+        samesite=same_site,
         secure=origin_of(request).startswith("https://"),
     )
+
+
+def _without_flow(response: web.Response) -> web.Response:
+    """End the sign-in at the provider: its answer counts once."""
+    response.del_cookie(_FLOW_COOKIE, path="/device")
     return response
 
 

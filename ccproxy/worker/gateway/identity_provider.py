@@ -1,0 +1,215 @@
+"""
+An identity provider that speaks OpenID Connect: who a user is, by the authorization code flow.
+
+Endpoints and keys come from the provider's discovery document. The flow has PKCE, a state and a
+nonce. An ID token counts only if one of the provider's present keys signed it, by an asymmetric
+algorithm, for this gateway, just now; and its email only if the provider has verified it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+import msgspec
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, import_key
+
+from ccproxy.config import parsers
+from ccproxy.config.forward_proxy import proxy_for
+from ccproxy.config.team.oidc_settings import OidcSettings
+from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError
+from ccproxy.worker.upstream.connections import explain, open_session
+
+ALGORITHMS = ["RS256", "PS256", "ES256"]
+"""Of signatures; never `none`, and none with a shared secret."""
+CACHE_SECONDS = 3600.0
+RETRY_SECONDS = 30.0
+"""Least time between two requests for the keys, whatever tokens name."""
+LEEWAY = 60
+"""Seconds by which clocks may differ."""
+REPLY_LIMIT = 1024 * 1024
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
+
+
+class IdentityProvider:
+    """One provider, with its endpoints and keys."""
+
+    def __init__(
+        self,
+        settings: OidcSettings,
+        *,
+        ca_bundle: Path | None,
+        proxy: str | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._ca_bundle = ca_bundle
+        self._proxy = proxy
+        self._clock = clock
+        self._document: Mapping[str, Any] = {}
+        self._document_at = 0.0
+        self._keys = KeySet([])
+        self._keys_at = 0.0
+
+    @property
+    def host(self) -> str:
+        """The provider's name, as the page shows it."""
+        return urlsplit(self._settings.issuer).netloc
+
+    async def authorization_url(self, flow: Flow) -> str:
+        """
+        Return the provider's page on which the user signs in.
+
+        Raises:
+            IdentityError: If the provider cannot be asked for it.
+
+        """
+        challenge = urlsafe_b64encode(sha256(flow.verifier.encode()).digest()).rstrip(b"=")
+        query = {
+            "response_type": "code",
+            "client_id": self._settings.client_id,
+            "redirect_uri": flow.redirect_uri,
+            "scope": "openid email",
+            "state": flow.state,
+            "nonce": flow.nonce,
+            "code_challenge": challenge.decode(),
+            "code_challenge_method": "S256",
+        }
+        page = await self._endpoint("authorization_endpoint")
+        return f"{page}{'&' if '?' in page else '?'}{urlencode(query)}"
+
+    async def email_of(self, code: str, flow: Flow) -> str:
+        """
+        Return the verified email of the user who signed in and came back with *code*.
+
+        Raises:
+            IdentityError: If the provider does not confirm it.
+
+        """
+        url = await self._endpoint("token_endpoint")
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": flow.redirect_uri,
+            "code_verifier": flow.verifier,
+            "client_id": self._settings.client_id,
+        }
+        headers = {"Accept": "application/json"}
+        if secret := self._settings.client_secret:
+            if "client_secret_basic" in self._methods():
+                login = f"{quote(self._settings.client_id, safe='')}:{quote(secret, safe='')}"
+                headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+            else:
+                form["client_secret"] = secret
+        reply = await self._fetch("POST", url, data=form, headers=headers)
+        token = reply.get("id_token")
+        if not isinstance(token, str):
+            raise IdentityError(f"no ID token, but: {str(reply.get('error'))[:100]}")
+        return _verified_email(await self._claims(token, flow.nonce))
+
+    async def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
+        """Return the claims of a valid ID token; the keys are read again if they have changed."""
+        await self._read_keys(CACHE_SECONDS)
+        try:
+            signed = self._decode(token)
+        except (JoseError, ValueError):
+            await self._read_keys(RETRY_SECONDS)
+            try:
+                signed = self._decode(token)
+            except (JoseError, ValueError) as error:
+                raise IdentityError(f"the ID token is not valid: {error}"[:200]) from error
+        self._check(signed.claims, nonce)
+        return signed.claims
+
+    def _decode(self, token: str) -> jwt.Token:
+        return jwt.decode(token, self._keys, algorithms=ALGORITHMS)
+
+    def _check(self, claims: Mapping[str, Any], nonce: str) -> None:
+        rules = jwt.JWTClaimsRegistry(
+            now=lambda: int(self._clock()),
+            leeway=LEEWAY,
+            iss={"essential": True, "value": self._settings.issuer},
+            sub={"essential": True},
+            exp={"essential": True},
+            iat={"essential": True},
+        )
+        try:
+            rules.validate(dict(claims))
+        except JoseError as error:
+            raise IdentityError(f"the ID token is not valid: {error}"[:200]) from error
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        own = self._settings.client_id
+        if own not in audiences or (len(audiences) > 1 and claims.get("azp") != own):
+            raise IdentityError("the ID token is for another client")
+        if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
+            raise IdentityError("the ID token belongs to another sign-in")
+
+    async def _read_keys(self, most_age: float) -> None:
+        """Read the provider's keys, unless the present ones are younger than *most_age*."""
+        if self._clock() - self._keys_at < most_age:
+            return
+        url = await self._endpoint("jwks_uri")
+        listed = (await self._fetch("GET", url)).get("keys")
+        keys = []
+        for one in listed if isinstance(listed, list) else []:
+            try:
+                # Only public keys that sign: a shared secret would let anyone sign who has it.
+                if one.get("kty") in ("RSA", "EC") and one.get("use", "sig") == "sig":
+                    keys.append(import_key(one))
+            except (JoseError, ValueError, AttributeError):
+                continue  # of a kind that is not used here
+        self._keys, self._keys_at = KeySet(keys), self._clock()
+
+    async def _endpoint(self, name: str) -> str:
+        if self._clock() - self._document_at >= CACHE_SECONDS:
+            url = f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+            document = await self._fetch("GET", url)
+            if document.get("issuer") != self._settings.issuer:
+                raise IdentityError(f"{url} is the document of another issuer")
+            self._document, self._document_at = document, self._clock()
+        url = str(self._document.get(name, ""))
+        try:
+            parsers.issuer(url.partition("?")[0])
+        except ValueError as error:
+            raise IdentityError(f"{name} of the issuer {error}") from error
+        return url
+
+    def _methods(self) -> list[Any]:
+        methods = self._document.get("token_endpoint_auth_methods_supported")
+        return methods if isinstance(methods, list) else ["client_secret_basic"]
+
+    async def _fetch(self, method: str, url: str, **options: Any) -> Mapping[str, Any]:  # noqa: ANN401 - aiohttp's
+        try:
+            async with (
+                open_session(self._ca_bundle, timeout=_TIMEOUT) as session,
+                session.request(
+                    method, url, allow_redirects=False, proxy=proxy_for(url, self._proxy), **options
+                ) as response,
+            ):
+                body = await response.content.read(REPLY_LIMIT)
+                reply = msgspec.json.decode(body)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise IdentityError(f"{url} does not answer: {explain(error)}") from error
+        except msgspec.DecodeError as error:
+            raise IdentityError(f"{url} does not answer with JSON") from error
+        if not isinstance(reply, dict):
+            raise IdentityError(f"{url} does not answer with a JSON object")
+        return reply
+
+
+def _verified_email(claims: Mapping[str, Any]) -> str:
+    email = claims.get("email")
+    # Some providers send texts.
+    if not isinstance(email, str) or claims.get("email_verified") not in (True, "true"):
+        raise IdentityError("the ID token has no verified email")
+    return email
