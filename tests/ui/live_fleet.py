@@ -98,7 +98,7 @@ def seed_usage(state: Path, *, days: int = 30) -> None:
                         rng.uniform(0.4, 2.5),
                         rng.uniform(0.01, 0.2),
                         f"session-{day % 5}-{label.lower()}",
-                        0.02 if rng.random() < 0.05 else None,
+                        extra=0.02 if rng.random() < 0.05 else None,
                     )
                 )
     database = open_database(state / FILE_NAME, SCHEMA).connection
