@@ -219,6 +219,8 @@ class InspectReply:
     """To the provider, in the last attempt; empty if another entry answered."""
     response: str = ""
     """To the client."""
+    event_times: tuple[float, ...] = ()
+    """When each event of a streamed response was sent, in seconds since the request began."""
     is_cut: bool = False
     """Whether only the beginning of a body was kept."""
 

@@ -94,6 +94,7 @@ def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
         "client_body": bodies.request,
         "provider_body": bodies.sent,
         "response": bodies.response,
+        "event_times": bodies.event_times,
     }
 
 

@@ -201,6 +201,10 @@ async def test_the_inspector_shows_blocks_both_requests_and_the_answer(page, liv
     assert '"model": "summit-2-pro"' in provider
     await page.get_by_role("button", name="Answer").click()
     await page.wait_for_selector("text=The tests pass now.")
+    assert "longest pause" in await page.inner_text(".arrival")
+    assert await violations(page) == []
+    await page.get_by_role("slider").fill("0")
+    await page.wait_for_selector("text=/0 of [0-9]+ events/")
     await page.click("text=Play")
     await page.wait_for_selector("text=The tests pass now.")
 

@@ -91,6 +91,7 @@ class Inspector:
                     request=self._readable(bodies.request),
                     sent=self._readable(bodies.sent),
                     response=self._readable(bodies.response),
+                    event_times=note.event_times,
                     is_cut=MAX_HELD_BODY in sizes,
                 )
         return None

@@ -8,6 +8,8 @@ the record. Requests of monitors are logged at DEBUG, so that one per second doe
 from __future__ import annotations
 
 import time
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +48,10 @@ class Bodies(msgspec.Struct):
     response: bytes = b""
     sent: bytes = b""
     """The body of the last attempt at the provider."""
+    times: array[float] = msgspec.field(default_factory=lambda: array("d"))
+    """When each piece of the response was written, by the monotonic clock."""
+    ends: array[int] = msgspec.field(default_factory=lambda: array("Q"))
+    """Where each piece ends, in bytes of the response."""
     _pieces: list[bytes] = []
     _size: int = 0
 
@@ -54,11 +60,26 @@ class Bodies(msgspec.Struct):
         if self._size < MAX_CAPTURED:
             self._pieces.append(data)
             self._size += len(data)
+            self.times.append(time.monotonic())
+            self.ends.append(self._size)
 
     def join(self) -> None:
         """Join the pieces of the response."""
         self.response = b"".join(self._pieces)
         self._pieces.clear()
+
+    def trim(self, limit: int) -> None:
+        """Cut each body to *limit* bytes."""
+        self.request = self.request[:limit]
+        self.response = self.response[:limit]
+        self.sent = self.sent[:limit]
+        pieces = bisect_left(self.ends, limit) + 1 if limit else 0
+        del self.times[pieces:], self.ends[pieces:]
+
+    @property
+    def held(self) -> int:
+        """The size of everything that is kept, in bytes."""
+        return len(self.request) + len(self.response) + len(self.sent) + 16 * len(self.times)
 
 
 class AccessRecord(msgspec.Struct, kw_only=True):
@@ -213,15 +234,30 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     def trim_bodies(self, limit: int) -> None:
         """Cut each body to *limit* bytes."""
         if self.bodies is not None:
-            self.bodies.request = self.bodies.request[:limit]
-            self.bodies.response = self.bodies.response[:limit]
-            self.bodies.sent = self.bodies.sent[:limit]
+            self.bodies.trim(limit)
 
     @property
     def held(self) -> int:
         """The size of the bodies that are kept, in bytes."""
+        return self.bodies.held if self.bodies else 0
+
+    @property
+    def event_times(self) -> tuple[float, ...]:
+        """
+        When each event of the response was written, in seconds since the request began.
+
+        Empty if the bodies are not kept. Events without data are left out.
+        """
         bodies = self.bodies
-        return len(bodies.request) + len(bodies.response) + len(bodies.sent) if bodies else 0
+        if bodies is None or not bodies.times:
+            return ()
+        times, end = [], 0
+        for event in bodies.response.split(b"\n\n"):
+            end += len(event) + 2
+            if b"data:" in event:
+                piece = min(bisect_left(bodies.ends, end), len(bodies.times) - 1)
+                times.append(round(bodies.times[piece] - self._started, 4))
+        return tuple(times)
 
     @property
     def has_begun(self) -> bool:

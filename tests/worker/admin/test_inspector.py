@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from ccproxy.redaction import Redactor
@@ -96,6 +98,30 @@ def test_the_bodies_of_one_request_are_whole_and_redacted():
     assert exchange.request == "x" * MAX_BODY_BYTES * 2 + "…6789"
     assert (exchange.sent, exchange.response, exchange.is_cut) == ("sent", "said", False)
     assert ring.exchange("req_2") is None
+
+
+def test_when_each_event_of_a_stream_was_sent():
+    ring = log(inspects_since=Clock.now)
+    bodies = Bodies()
+    for piece in (b'data: {"a": 1}\n\ndata: {"b', b'": 2}\n\n: ping\n\n', b"data: 3\n\n"):
+        bodies.add(piece)
+    bodies.times = array("d", [11.0, 12.5, 14.0])
+    bodies.join()
+    ended = record(bodies=bodies)
+    ended._started = 10.0
+    ring.note_request(ended)
+    assert ring.exchange("req_1").event_times == (1.0, 2.5, 4.0)
+
+
+def test_the_times_are_cut_with_the_body():
+    bodies = Bodies()
+    for _ in range(3):
+        bodies.add(b"data: 1\n\n")
+    bodies.join()
+    bodies.trim(10)
+    assert (len(bodies.times), bodies.ends[-1]) == (2, 18)
+    bodies.trim(0)
+    assert bodies.held == 0
 
 
 def test_a_long_body_is_cut():

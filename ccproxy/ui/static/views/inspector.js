@@ -2,12 +2,14 @@
 
 import { html, useEffect, useMemo, useState } from "../ui.js";
 import { useStore, useView } from "../store.js";
-import { NONE, clock, count, dollars, percent, shortId, sum } from "../format.js";
+import { NONE, clock, count, dollars, latency, percent, shortId, sum } from "../format.js";
 import { t } from "../strings.js";
 import { Empty, Failure, RequestTable, Segments, Stack, Tag } from "../parts.js";
 
 const COLORS = { system: 4, tools: 3, messages: 1 };
 const EVENT_MS = 40;
+const SPEEDS = ["1", "4", "16"];
+const BARS = 160;
 
 export function Inspector({ place: [label, id] }) {
   return id ? html`<${Inspected} key=${id} label=${label} id=${id} />` : html`<${Chooser} />`;
@@ -52,7 +54,7 @@ function Inspected({ label, id }) {
     ${!content && !error && html`<p class="muted">${t("loading")}</p>`}
     ${content && tab === "conversation" && html`<${Blocks} blocks=${content.blocks} cost=${content.input_cost} />`}
     ${content && tab === "bodies" && html`<${Bodies} content=${content} />`}
-    ${content && tab === "answer" && html`<${Answer} text=${content.response} />`}`;
+    ${content && tab === "answer" && html`<${Answer} text=${content.response} times=${content.event_times} />`}`;
 }
 
 function Blocks({ blocks, cost }) {
@@ -122,31 +124,61 @@ function textUntil(events, end) {
   return text.trim();
 }
 
-function Answer({ text }) {
+// Replays the events at the times at which they were sent; `times` is empty if those are unknown.
+function Answer({ text, times }) {
   const events = useMemo(() => parseEvents(text), [text]);
+  const when = useMemo(() => events.map((_, index) => times[index] ?? times.at(-1) ?? (index * EVENT_MS) / 1000), [events, times]);
   const [at, setAt] = useState(events.length);
   const [plays, setPlays] = useState(false);
+  const [speed, setSpeed] = useState("1");
   useEffect(() => {
     if (!plays) return undefined;
-    const timer = setInterval(() => setAt((number) => Math.min(number + 1, events.length)), EVENT_MS);
+    const began = performance.now();
+    const from = at ? when[at - 1] : 0;
+    const timer = setInterval(() => {
+      const now = from + ((performance.now() - began) / 1000) * Number(speed);
+      const next = when.findIndex((time) => time > now);
+      setAt(next < 0 ? events.length : next);
+      if (next < 0) setPlays(false);
+    }, EVENT_MS);
     return () => clearInterval(timer);
-  }, [plays]);
-  useEffect(() => {
-    if (at >= events.length) setPlays(false);
-  }, [at]);
+  }, [plays, speed]);
   if (!events.length) return html`<pre class="code" tabindex="0">${pretty(text) || NONE}</pre>`;
   const play = () => {
     if (!plays && at >= events.length) setAt(0);
     setPlays(!plays);
   };
+  const place = times.length ? t("events_at", { at, all: events.length, time: latency(at ? when[at - 1] : 0) }) : t("events", { at, all: events.length });
   return html`
     <div class="bar">
       <button onClick=${play}>${plays ? t("pause") : t("play")}</button>
-      <input type="range" min="0" max=${events.length} value=${at} aria-label=${t("raw_events")} onInput=${(event) => setAt(Number(event.target.value))} />
-      <span class="muted">${t("events", { at, all: events.length })}</span>
+      <${Segments} label=${t("speed")} value=${speed} options=${SPEEDS.map((each) => [each, `${each}×`])} onChange=${setSpeed} />
+      <input type="range" min="0" max=${events.length} value=${at} aria-label=${t("raw_events")} aria-valuetext=${place}
+        onInput=${(event) => { setPlays(false); setAt(Number(event.target.value)); }} />
+      <span class="muted">${place}</span>
     </div>
+    ${times.length > 0 && html`<${Arrival} when=${when} at=${at} />`}
     <div class="sides">
       <section><h2>${t("answer")}</h2><pre class="code" tabindex="0">${textUntil(events, at) || NONE}</pre></section>
       <section><h2>${t("raw_events")}</h2><pre class="code" tabindex="0">${events.slice(Math.max(0, at - 200), at).map((event) => event.data.trim()).join("\n") || NONE}</pre></section>
     </div>`;
+}
+
+// How many events were sent in each part of the answer's duration, up to event `at` in color.
+function Arrival({ when, at }) {
+  const last = when.at(-1) || 1;
+  const bars = Array.from({ length: BARS }, () => [0, 0]);
+  when.forEach((time, index) => {
+    bars[Math.min(BARS - 1, Math.floor((time / last) * BARS))][index < at ? 0 : 1] += 1;
+  });
+  const most = Math.max(...bars.map(sum));
+  const pauses = when.map((time, index) => time - (when[index - 1] ?? time));
+  const pause = Math.max(...pauses);
+  const text = t("arrival_text", { first: latency(when[0]), last: latency(last), pause: latency(pause), number: pauses.indexOf(pause) + 1 });
+  return html`<section class="arrival">
+    <svg viewBox=${`0 0 ${BARS} 30`} preserveAspectRatio="none" role="img" aria-label=${`${t("arrival")}: ${text}`}>
+      ${bars.map(([past, next], x) => past + next > 0 && html`<rect class=${past ? "f1" : "f0"} x=${x} width="0.8" y=${30 - 4 - ((past + next) / most) * 26} height=${4 + ((past + next) / most) * 26} />`)}
+    </svg>
+    <p class="note">${text}</p>
+  </section>`;
 }

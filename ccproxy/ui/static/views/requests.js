@@ -25,7 +25,7 @@ export function Requests({ place: [label, id] }) {
   return html`
     <div class="bar">
       <h1>${t("requests")}</h1>
-      <input type="search" aria-label=${t("server_tool_loop")} placeholder=${t("server_tool_loop")} value=${search} onInput=${(event) => setSearch(event.target.value)} />
+      <input type="search" aria-label=${t("search")} placeholder=${t("search")} value=${search} onInput=${(event) => setSearch(event.target.value)} />
       <${EntryChoice} value=${entry} onChange=${setEntry} />
       <${Segments} label=${t("state")} value=${kind} options=${["all", "failed", "slow"].map((name) => [name, t(name)])} onChange=${setKind} />
     </div>
