@@ -40,13 +40,18 @@ def count(home: Home, event: str) -> int:
     return 0
 
 
+def send(home: Home, op: Op) -> None:
+    """Send a command without waiting for a supervisor; raises NoAnswer if it dies."""
+    command = encode_message(ControlCommand(op=op, config=str(home.file), cwd=str(home.path)))
+    exchange(socket_path(home.path), command, timeout=60.0)
+
+
 def kill_supervisor_at(home: Home, op: Op, event: str) -> None:
     """Send the command *op*, and kill the supervisor when the *event* follows."""
     supervisor = home.supervise()
     before = count(home, event)
-    command = encode_message(ControlCommand(op=op, config=str(home.file), cwd=str(home.path)))
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(exchange, socket_path(home.path), command, timeout=20.0)
+        answer = pool.submit(send, home, op)
         eventually(lambda: count(home, event) > before)
         os.kill(supervisor, signal.SIGKILL)
         with suppress(NoAnswer):
@@ -81,34 +86,52 @@ def test_a_start_that_was_killed(fleet: Home, event: str) -> None:
     check_that_nothing_is_lost(fleet)
 
 
-@pytest.mark.parametrize("event", ["worker.spawned", "worker.ready", "worker.draining"])
-def test_a_restart_that_was_killed(fleet: Home, event: str) -> None:
+def test_a_restart_that_was_killed(fleet: Home) -> None:
     fleet.start()
-    kill_supervisor_at(fleet, "restart", event)
-    check_that_nothing_is_lost(fleet)
+    for event in ("worker.spawned", "worker.ready", "worker.draining"):
+        kill_supervisor_at(fleet, "restart", event)
+        check_that_nothing_is_lost(fleet)
 
 
-@pytest.mark.parametrize("event", ["worker.spawned", "worker.draining"])
-def test_a_reload_that_was_killed(fleet: Home, event: str) -> None:
+def test_a_reload_that_was_killed(fleet: Home) -> None:
     fleet.start()
     unchanged = fleet.pid("Kimi")
-    fleet.set("Glm", VERSION="2")
-    kill_supervisor_at(fleet, "reload", event)
-    check_that_nothing_is_lost(fleet)
-    fleet.request("reload")
-    check_that_nothing_is_lost(fleet)
-    assert fleet.ask("Glm")["VERSION"] == "2"
+    for version, event in (("2", "worker.spawned"), ("3", "worker.draining")):
+        fleet.set("Glm", VERSION=version)
+        kill_supervisor_at(fleet, "reload", event)
+        check_that_nothing_is_lost(fleet)
+        fleet.request("reload")
+        check_that_nothing_is_lost(fleet)
+        assert fleet.ask("Glm")["VERSION"] == version
     assert fleet.pid("Kimi") == unchanged
 
 
-@pytest.mark.parametrize("event", ["worker.draining", "worker.exited"])
-def test_a_stop_that_was_killed(fleet: Home, event: str) -> None:
+def test_a_stop_that_was_killed(fleet: Home) -> None:
     fleet.start()
-    kill_supervisor_at(fleet, "stop", event)
-    with suppress(NotRunning):  # all of them have ended
-        fleet.request("stop")
-    eventually(lambda: not workers_of(fleet))
-    check_that_nothing_is_lost(fleet)
+    for event in ("worker.draining", "worker.exited"):
+        kill_supervisor_at(fleet, "stop", event)
+        with suppress(NotRunning):  # all of them have ended
+            fleet.request("stop")
+        eventually(lambda: not workers_of(fleet))
+        check_that_nothing_is_lost(fleet)
+
+
+def test_two_commands_at_once_and_a_kill_between_them(fleet: Home) -> None:
+    """Both clients get an answer or an error, and the next start finds every worker."""
+    fleet.start()
+    for ops in (("restart", "stop"), ("reload", "restart"), ("stop", "start")):
+        supervisor = fleet.supervise()
+        before = count(fleet, "worker.draining")
+        fleet.set("Glm", VERSION=ops[0])
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(send, fleet, op) for op in ops]
+            eventually(lambda before=before: count(fleet, "worker.draining") > before)
+            os.kill(supervisor, signal.SIGKILL)
+            for answer in answers:
+                with suppress(NoAnswer):
+                    answer.result()
+        eventually(lambda pid=supervisor: not is_alive(pid))
+        check_that_nothing_is_lost(fleet)
 
 
 def test_supervisors_that_are_killed_in_turn(fleet: Home) -> None:
