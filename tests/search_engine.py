@@ -15,6 +15,53 @@ HITS = [
 ]
 
 
+# The searches of model providers: path and answer by preset.
+
+CITATION = {"type": "url_citation", "url": "https://a.example/1", "title": "First"}
+RESPONSES: dict[str, Any] = {
+    "output": [
+        {"type": "web_search_call", "action": {"type": "search", "query": "q", "sources": []}},
+        {"type": "message", "content": [{"type": "output_text", "text": "It is 42.",
+         "annotations": [CITATION]}]},
+    ]
+}  # fmt: skip
+CHAT_CITATION = {"url": "https://a.example/1", "title": "First", "content": "It is 42."}
+OWN_SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
+    "deepseek": ("/v1/tools/search", {"results": [
+        {"url": "https://a.example/1", "title": "First", "snippet": "It is 42."}]}),
+    "zai": ("/api/paas/v4/web_search", {"search_result": [
+        {"link": "https://a.example/1", "title": "First", "content": "It is 42."}]}),
+    "bigmodel": ("/api/paas/v4/web_search", {"search_result": [
+        {"link": "https://a.example/1", "title": "First", "content": "It is 42."}]}),
+    "kimi": ("/v1/formulas/moonshot/web-search:latest/fibers", {"context": {
+        "output": "First: It is 42. https://a.example/1."}}),
+    "minimax": ("/v1/coding_plan/search", {"base_resp": {"status_code": 0}, "organic": [
+        {"link": "https://a.example/1", "title": "First", "snippet": "It is 42."}]}),
+    "openai": ("/v1/responses", RESPONSES),
+    "xai": ("/v1/responses", RESPONSES),
+    "qwen": ("/v1/responses", RESPONSES),
+    "doubao": ("/v1/responses", RESPONSES),
+    "openrouter": ("/v1/chat/completions", {"choices": [{"message": {
+        "content": "It is 42.",
+        "annotations": [{"type": "url_citation", "url_citation": CHAT_CITATION}]}}]}),
+    "gemini": ("/v1beta/models/own-model:generateContent", {"candidates": [{
+        "content": {"parts": [{"text": "It is 42."}]},
+        "groundingMetadata": {"groundingChunks": [
+            {"web": {"uri": "https://a.example/1", "title": "a.example"}}]}}]}),
+    "groq": ("/v1/chat/completions", {"choices": [{"message": {
+        "content": "It is 42.", "executed_tools": [{"search_results": {"results": [
+            {"url": "https://a.example/1", "title": "First", "content": "It is 42."}]}}]}}]}),
+    "mistral": ("/v1/conversations", {"outputs": [{"content": [
+        {"type": "text", "text": "It is 42."},
+        {"type": "tool_reference", "title": "First", "url": "https://a.example/1"}]}]}),
+}  # fmt: skip
+
+
+def own_key(preset: str) -> str:
+    """Return a key with which the provider searches; MiniMax does so for coding plans only."""
+    return f"sk-cp-{preset}-0123456789"
+
+
 @dataclass(kw_only=True)
 class Search:
     """One request."""

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from tests.claude.conftest import on_proxy
+from tests.claude.driver import Claude
 from tests.provider import completion, raw, tool_call
-from tests.search_engine import HITS, SearchEngine
+from tests.search_engine import HITS, OWN_SEARCHES, SearchEngine, own_key
 
 pytestmark = pytest.mark.claude
 
 SEARCH = tool_call("WebSearch", {"query": "aiohttp release"})
 LINKS = {"url": HITS[0]["url"], "title": "First"}
-RESPONSE = {
-    "output": [
-        {"type": "message", "content": [{"type": "output_text", "text": "It is 42.",
-         "annotations": [{"type": "url_citation", **LINKS}]}]},
-    ]
-}  # fmt: skip
-OWN = {
-    "openai": RESPONSE,
-    "zai": {"search_result": [{"link": LINKS["url"], "title": "First", "content": "It is 42."}]},
-    "openrouter": {
-        "choices": [{"message": {"content": "It is 42.", "annotations": [
-            {"type": "url_citation", "url_citation": LINKS}]}}]
-    },
-}  # fmt: skip
 
 
-def session_of(provider, own=None):
-    """Script a session: the model searches once, then answers; *own* answers the search itself."""
+def session_of(provider):
+    """Script a session: the model searches once, then answers; a provider's search finds a page."""
 
     def answer(call):
         text = call.body.decode()
-        if own is not None and "aiohttp release" in text and "WebSearch" not in text:
-            return raw(json.dumps(own))
+        if "aiohttp release" in text and "WebSearch" not in text:
+            key = call.key or call.headers["x-goog-api-key"]
+            (found,) = (each for name, each in OWN_SEARCHES.items() if own_key(name) == key)
+            return raw(json.dumps(found[1]))
         has_result = "Web search results for query" in text or "Web search error" in text
         return completion("Done.") if has_result else completion(tool_calls=[SEARCH])
 
@@ -70,16 +60,33 @@ async def test_a_named_engine(claude_binary, home, provider, tmp_path, api):
     assert len(engine.calls) == 1
 
 
-@pytest.mark.parametrize("preset", OWN)
-async def test_the_providers_own_search(claude_binary, home, provider, tmp_path, preset):
-    session_of(provider, OWN[preset])
-    claude = await started(
-        home, provider, claude_binary, tmp_path, PROVIDER=preset, PROVIDER_API="chat"
-    )
-    session, result = await run(claude)
-    session.expect("Done.")
-    assert LINKS["url"] in result
-    assert "It is 42." in result
+async def test_every_provider_s_own_search(claude_binary, home, provider, tmp_path):
+    """One fleet with an entry for each; the key tells which of them asks."""
+    session_of(provider)
+    home.write(**{
+        preset: {
+            "PROVIDER": preset, "PROVIDER_API": "chat", "PROVIDER_BASE_URL": provider.url,
+            "PROVIDER_API_KEY": own_key(preset), "BIG_MODEL": "gpt-oss", "SMALL_MODEL": "gpt-oss",
+        }
+        for preset in OWN_SEARCHES
+    })  # fmt: skip
+    done = await home.ccproxy("start")
+    assert done.code == 0, done
+    turn = asyncio.Semaphore(2)
+
+    async def search(preset):
+        folder = tmp_path / preset
+        folder.mkdir()
+        environ = {"ANTHROPIC_BASE_URL": home.url(preset), "ANTHROPIC_AUTH_TOKEN": "none-needed"}
+        async with turn:
+            session, result = await run(Claude(claude_binary, folder, environ))
+        session.expect("Done.")
+        assert "https://a.example/1" in result, preset
+        assert "It is 42." in result, preset
+
+    await asyncio.gather(*map(search, OWN_SEARCHES))
+    paths = {call.path for call in provider.calls}
+    assert {path.replace("own-model", "gpt-oss") for path, _ in OWN_SEARCHES.values()} <= paths
 
 
 async def test_without_an_engine_claude_code_shows_what_to_set(

@@ -10,7 +10,7 @@ import pytest
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion, failure, raw, tool_call
-from tests.search_engine import HITS
+from tests.search_engine import HITS, OWN_SEARCHES, RESPONSES, own_key
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
 READ = {"name": "Read", "description": "reads", "input_schema": {"type": "object"}}
@@ -177,57 +177,19 @@ async def test_without_an_engine_other_tools_work(start, provider):
 
 # The searches of providers: every one that the table names, in its own form.
 
-CITATION = {"type": "url_citation", "url": "https://a.example/1", "title": "First"}
-RESPONSES = {
-    "output": [
-        {"type": "web_search_call", "action": {"type": "search", "query": "q", "sources": []}},
-        {"type": "message", "content": [{"type": "output_text", "text": "It is 42.",
-         "annotations": [CITATION]}]},
-    ]
-}  # fmt: skip
-CHAT_CITATION = {"url": "https://a.example/1", "title": "First", "content": "It is 42."}
-FORMS = {
-    "deepseek": ("/v1/tools/search", {"results": [
-        {"url": "https://a.example/1", "title": "First", "snippet": "It is 42."}]}),
-    "zai": ("/api/paas/v4/web_search", {"search_result": [
-        {"link": "https://a.example/1", "title": "First", "content": "It is 42."}]}),
-    "bigmodel": ("/api/paas/v4/web_search", {"search_result": [
-        {"link": "https://a.example/1", "title": "First", "content": "It is 42."}]}),
-    "kimi": ("/v1/formulas/moonshot/web-search:latest/fibers", {"context": {
-        "output": "First: It is 42. https://a.example/1."}}),
-    "openai": ("/v1/responses", RESPONSES),
-    "xai": ("/v1/responses", RESPONSES),
-    "qwen": ("/v1/responses", RESPONSES),
-    "doubao": ("/v1/responses", RESPONSES),
-    "openrouter": ("/v1/chat/completions", {"choices": [{"message": {
-        "content": "It is 42.",
-        "annotations": [{"type": "url_citation", "url_citation": CHAT_CITATION}]}}]}),
-    "gemini": ("/v1beta/models/own-model:generateContent", {"candidates": [{
-        "content": {"parts": [{"text": "It is 42."}]},
-        "groundingMetadata": {"groundingChunks": [
-            {"web": {"uri": "https://a.example/1", "title": "a.example"}}]}}]}),
-    "groq": ("/v1/chat/completions", {"choices": [{"message": {
-        "content": "It is 42.", "executed_tools": [{"search_results": {"results": [
-            {"url": "https://a.example/1", "title": "First", "content": "It is 42."}]}}]}}]}),
-    "mistral": ("/v1/conversations", {"outputs": [{"content": [
-        {"type": "text", "text": "It is 42."},
-        {"type": "tool_reference", "title": "First", "url": "https://a.example/1"}]}]}),
-}  # fmt: skip
 
-
-@pytest.mark.parametrize("preset", FORMS)
+@pytest.mark.parametrize("preset", OWN_SEARCHES)
 @STREAMS
 async def test_a_provider_searches_by_its_own_means(start, provider, preset, stream):
-    path, result = FORMS[preset]
+    path, result = OWN_SEARCHES[preset]
     provider.script(raw(json.dumps(result)))
     model = "own-gpt-oss" if preset == "groq" else "own-model"
-    proxy = await start(PROVIDER=preset, PROVIDER_API="auto", BIG_MODEL=model)
+    key = own_key(preset)
+    proxy = await start(PROVIDER=preset, PROVIDER_API="auto", BIG_MODEL=model, PROVIDER_API_KEY=key)
     answer = await proxy.ask(side(stream=stream))
     (call,) = provider.calls
     assert call.path == path
-    assert call.key == "sk-provider-0123456789" or call.headers["x-goog-api-key"] == (
-        "sk-provider-0123456789"
-    )
+    assert key in (call.key, call.headers.get("x-goog-api-key"))
     assert "aiohttp release" in call.body.decode()
     assert links(answer) == ["https://a.example/1"]
     assert "It is 42." in answer.text
