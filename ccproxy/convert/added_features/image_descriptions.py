@@ -21,6 +21,7 @@ from ccproxy.convert.added_features.media_blocks import (
     digest,
     media_type_of,
 )
+from ccproxy.convert.added_features.untrusted_text import without_imitations
 
 PROMPT_VERSION: Final = "1"
 """Part of the cache's keys: another prompt makes other descriptions."""
@@ -190,8 +191,8 @@ def add_block(message: dict[str, Any], block: Content) -> None:
 
 
 def _unframed(text: str) -> str:
-    """Return *text* without anything that looks like the end of its frame."""
-    return _MARK.sub("(", text)
+    """Return *text* without what looks like the end of its frame, or like a tag of the client."""
+    return without_imitations(_MARK.sub("(", text))
 
 
 def _text(text: str) -> Content:

@@ -1,8 +1,8 @@
 """
 Requests to a search back end, and the results in its answer.
 
-Results are texts of strangers: HTML is removed, control characters and long texts are cut, and only
-plain http(s) links are kept.
+Results are texts of strangers: HTML is removed, control characters and long texts are cut, tags of
+the client are broken, and only plain http(s) links are kept.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ccproxy.convert.added_features.search_tool import SearchTool
+from ccproxy.convert.added_features.untrusted_text import without_imitations
 from ccproxy.providers.search_backends import SearchBackend
 
 MAX_RESULTS: Final = 10
@@ -30,6 +31,8 @@ _MAX_SITES = 10
 
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,500}>")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+_NOT_IN_LINK = re.compile(rf"""{_UNSAFE.pattern}|[\s<>"\\^`{{|}}]""")
+"""What RFC 3986 excludes; a link may otherwise end the block in which it stands."""
 _SPACE = re.compile(r"[ \t]+")
 _LINK = re.compile(r"https?://[^\s<>\"')\]}]{3,2000}")
 
@@ -215,7 +218,7 @@ def _is_admitted(result: SearchResult, backend: SearchBackend, tool: SearchTool)
 
 def _is_plain_link(url: str) -> bool:
     """Return True if *url* is an http(s) address without a login."""
-    if len(url) > _MAX_LINK or _UNSAFE.search(url) or " " in url:
+    if len(url) > _MAX_LINK or _NOT_IN_LINK.search(url):
         return False
     try:
         parts = urlsplit(url)
@@ -249,6 +252,6 @@ def _walk(value: object, path: str) -> Iterator[Any]:
 
 def _clean(text: str, limit: int) -> str:
     """Return *text* without HTML and control characters, cut to *limit* characters."""
-    text = unescape(_TAG.sub("", text[: 4 * limit]))
+    text = without_imitations(unescape(_TAG.sub("", text[: 4 * limit])))
     text = _SPACE.sub(" ", _UNSAFE.sub(" ", text)).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -27,6 +27,12 @@ MAX_CHARACTERS = 300_000
 MAX_PICTURES = 10
 LONG_SIDE = 1500
 """Pixels of a picture."""
+REASONS = {
+    "password": "it is encrypted and needs a password",
+    "Data format": "it is damaged, or no PDF",
+    "Security": "it is encrypted in an unknown way",
+}
+"""Why a file cannot be opened, by words of the library."""
 SCANNED = 16
 """A page with fewer characters is a picture."""
 
@@ -40,10 +46,14 @@ def limit() -> None:
 
 
 def read(data: bytes) -> dict[str, Any]:
-    """Return the pages of the PDF *data*; raises pypdfium2's error if it is none."""
+    """Return the pages of the PDF *data*; raises ValueError if it cannot be opened."""
     import pypdfium2  # the extra `pdf`; imported within the limits
 
-    document = pypdfium2.PdfDocument(data)
+    try:
+        document = pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        reason = next((text for word, text in REASONS.items() if word in str(error)), "")
+        raise ValueError(reason or str(error)) from error
     pages: list[dict[str, str]] = []
     room, pictures = MAX_CHARACTERS, 0
     for index in range(min(len(document), MAX_PAGES)):
@@ -89,8 +99,12 @@ def main() -> int:
     limit()
     try:
         answer = read(sys.stdin.buffer.read())
+    except MemoryError:
+        sys.stderr.write("it needs too much memory")
+        return 1
     except Exception as error:  # noqa: BLE001 - a broken file may cause any
-        sys.stderr.write(f"{type(error).__name__}: {error}"[:300])
+        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        sys.stderr.write(f"{name}{error}"[:300])
         return 1
     sys.stdout.write(json.dumps(answer))
     return 0

@@ -115,6 +115,8 @@ class SearchClient:
         if not outcome.error:
             if (price := self._config.added_features.search_price) is not None:
                 outcome = replace(outcome, fee=price)
+            if not outcome.results:
+                return outcome  # the next try may find something
             self._cache[cache_key] = (now, replace(outcome, fee=0.0, usage={}))
             while len(self._cache) > CACHED_SEARCHES:
                 del self._cache[next(iter(self._cache))]

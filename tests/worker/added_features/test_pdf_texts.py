@@ -10,7 +10,7 @@ import pytest
 from ccproxy.worker.added_features import pdf_texts
 from ccproxy.worker.added_features.pdf_texts import PdfTexts
 from tests.messages import prompt
-from tests.pdf_files import document, pdf
+from tests.pdf_files import ENCRYPTED, document, pdf
 from tests.provider import completion
 
 HELLO = pdf("Hello from page one", "And this is page two")
@@ -45,8 +45,13 @@ async def test_the_number_of_pages_is_bounded():
 
 @pytest.mark.parametrize(
     ("data", "error"),
-    [("%%%", "not valid base64"), (encoded(b"no PDF"), "Pdfium"), (encoded(HELLO[:60]), "Pdfium")],
-    ids=["no base64", "no PDF", "broken"],
+    [
+        ("%%%", "not valid base64"),
+        (encoded(b"no PDF"), "damaged, or no PDF"),
+        (encoded(HELLO[:60]), "damaged, or no PDF"),
+        (encoded(ENCRYPTED), "encrypted and needs a password"),
+    ],
+    ids=["no base64", "no PDF", "broken", "encrypted"],
 )
 async def test_errors(data, error):
     assert error in (await PdfTexts().pages(data)).error
@@ -74,7 +79,7 @@ async def test_the_reader_has_little_memory(monkeypatch, tmp_path):
     reader = tmp_path / "reader.py"
     reader.write_text(source.replace("import pypdfium2", "bytes(2 * MEMORY); import pypdfium2"))
     monkeypatch.setattr(pdf_texts, "_READER", reader)
-    assert (await PdfTexts().pages(encoded(HELLO))).error.startswith("MemoryError")
+    assert (await PdfTexts().pages(encoded(HELLO))).error == "it needs too much memory"
 
 
 async def test_few_files_are_kept(monkeypatch):

@@ -56,6 +56,14 @@ async def test_a_repeated_search_is_not_sent_again(start, engine):
     assert len(engine.calls) == 1
 
 
+async def test_a_search_without_results_is_sent_again(start, engine):
+    engine.answer = {"results": []}
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    assert links(await proxy.ask(side())) == []
+    engine.answer = {"results": HITS}
+    assert len(links(await proxy.ask(side()))) == len(HITS)
+
+
 async def test_the_cache_is_bounded(start, engine, monkeypatch):
     monkeypatch.setattr("ccproxy.worker.added_features.search_client.CACHED_SEARCHES", 1)
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
