@@ -19,6 +19,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from ccproxy.keys.budgets import EVERY_CLIENT, Budget
 from ccproxy.keys.policy import AFFINITIES, STRATEGIES, Affinity, Strategy
 from ccproxy.protocol.headers import is_header_value
+from ccproxy.providers.price_text import parse_price
+from ccproxy.providers.pricing import Price
 from ccproxy.text import did_you_mean, mask_key
 
 if TYPE_CHECKING:
@@ -224,9 +226,9 @@ def extra_body(value: str) -> dict[str, Any]:
     return fields
 
 
-def prices(value: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Parse two to five prices per glob pattern of models; the first matching pattern applies."""
-    return tuple(_price(item) for item in words(value))
+def prices(value: str) -> tuple[tuple[str, Price], ...]:
+    """Parse a price per glob pattern of models; the first matching pattern applies."""
+    return tuple(parse_price(item) for item in words(value))
 
 
 def account_check(value: str) -> AccountCheck:
@@ -495,16 +497,6 @@ def _split(value: str) -> SplitResult:
 
 def _without_login(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address)
-
-
-def _price(item: str) -> tuple[str, tuple[float, ...]]:
-    pattern, _, prices_text = item.rpartition("=")
-    numbers = [_number(number) for number in prices_text.split("/")]
-    if not pattern or not 2 <= len(numbers) <= 5 or not all(0 <= n < 1e6 for n in numbers):
-        raise ValueError(
-            f'must be like model=input/output or model=input/output/cached, got "{item}"'
-        )
-    return pattern.strip(), tuple(numbers)
 
 
 def _at_least_one(value: str, unit: str) -> int:

@@ -493,8 +493,9 @@ PRICES = Setting(
     name="PRICES",
     parse=parsers.prices,
     default=(),
-    meaning="dollars per million tokens: model=input/output[/cached[/cache writes[/for 1 h]]], …",
-    example="kimi-k3=0.6/2.5/0.15",
+    meaning="dollars per million tokens: model=input/output[/cached[/cache writes[/for 1 h]]], …; "
+    "after ; rates of longer prompts and hours in UTC",
+    example="kimi-k3=0.6/2.5/0.15; above 200k=1.2/5/0.3; off-peak mon-fri 16:30-00:30=0.3/1.2",
     source="preset",
 )
 ACCOUNT_CHECK: Setting[parsers.AccountCheck, parsers.AccountCheck] = Setting(

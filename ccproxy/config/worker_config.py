@@ -49,7 +49,6 @@ from ccproxy.providers.presets import (
     with_extra_body,
     with_family,
 )
-from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import Api, Target
 from ccproxy.routing.tiers import ModelMap
 
@@ -419,5 +418,5 @@ def _models(
         unknown=cards[-1],
         rows=rows,
         passes_rows=patterns is None and is_named,
-        prices=tuple((name, Price.of(price)) for name, price in env.read(s.PRICES)),
+        prices=env.read(s.PRICES),
     )

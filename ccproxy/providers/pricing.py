@@ -8,7 +8,7 @@ only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -106,11 +106,6 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
         thresholds = [tier.above for tier in self.tiers]
         if thresholds != sorted(set(thresholds)):
             raise ValueError(f"the thresholds of the tiers must rise, got {thresholds}")
-
-    @classmethod
-    def of(cls, numbers: Sequence[float]) -> Price:
-        """Make a price of two to five *numbers*, in the order of `PRICES`."""
-        return msgspec.convert(dict(zip(PRICES, numbers, strict=False)), cls)
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields that are set, for JSON."""

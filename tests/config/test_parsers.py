@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ccproxy.config import parsers
 from ccproxy.providers.presets import load_presets
+from ccproxy.providers.pricing import Price
 
 
 @pytest.mark.parametrize(
@@ -324,29 +325,11 @@ def test_public_hosts(host):
     assert not parsers.is_private(host)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("a=1/2", [("a", (1.0, 2.0))]),
-        ("a=1/2/.5", [("a", (1.0, 2.0, 0.5))]),
-        ("a=1/2/.5/3", [("a", (1.0, 2.0, 0.5, 3.0))]),
-        ("a=1/2/.5/3/4", [("a", (1.0, 2.0, 0.5, 3.0, 4.0))]),
-        (
-            "x/y:free = 0/0, *=1/2",
-            [("x/y:free", (0.0, 0.0)), ("*", (1.0, 2.0))],
-        ),
-    ],
-)
-def test_prices(value, expected):
-    assert list(parsers.prices(value)) == expected
-
-
-@pytest.mark.parametrize(
-    "value", ["a", "a=1", "=1/2", "a=1/2/3/4/5/6", "a=x/2", "a=-1/2", "a=inf/2", "a=nan/2", "a=1/"]
-)
-def test_wrong_prices(value):
-    with pytest.raises(ValueError, match="must be like model=input/output"):
-        parsers.prices(value)
+def test_prices_of_several_models():
+    first, second = parsers.prices("x/y:free = 0/0, *=1/2; above 1k=2/4")
+    assert first == ("x/y:free", Price(input=0.0, output=0.0))
+    assert second[0] == "*"
+    assert second[1].cliff == 1000
 
 
 @pytest.mark.parametrize("value", ["{}", '{"a": [1, {"b": null}]}'])

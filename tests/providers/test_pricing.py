@@ -8,18 +8,6 @@ import pytest
 from ccproxy.providers.pricing import Hours, OffPeak, Price, PriceTier, Rates
 
 
-@pytest.mark.parametrize(
-    ("numbers", "price"),
-    [
-        ((1.0, 2.0), Price(input=1.0, output=2.0)),
-        ((1.0, 2.0, 0.1), Price(input=1.0, output=2.0, cache_read=0.1)),
-        ((1.0, 2.0, 0.1, 3.0), Price(input=1.0, output=2.0, cache_read=0.1, cache_write=3.0)),
-    ],
-)
-def test_a_price_in_the_order_of_the_settings(numbers, price):
-    assert Price.of(numbers) == price
-
-
 def test_cache_prices_are_optional():
     assert Price(input=1.0, output=2.0).cache_read is None
 
