@@ -14,13 +14,14 @@ from typing import Literal, get_args
 
 import msgspec
 
-from ccproxy.ipc.control_messages import Reply
+from ccproxy.ipc.control_messages import Reply, SessionMove
 
 EventName = Literal[
     "request.started",
     "request.finished",
     "key.refused",
     "key.changed",
+    "session.moved",
     "models.switched",
     "proxy.switched",
     "history.switched",
@@ -181,6 +182,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     pid: int = 0
     request: RequestTimeline | None = None
     key: KeyEvent | None = None
+    move: SessionMove | None = None
     to: str = ""
     """The new state of an entry or a switch."""
     reason: str = ""

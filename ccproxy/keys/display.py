@@ -12,13 +12,13 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import LONGEST_CLIENT_WAIT
 from ccproxy.errors import Problem
 from ccproxy.keys.account_report import AccountReport
-from ccproxy.keys.key_selection import NEW_PREFIX, REFUSED_REQUEST, REMOVED, WAITED
-from ccproxy.keys.key_state import WHOLE_KEY, KeyState, Obstacle
+from ccproxy.keys.key_selection import NEW_PREFIX, REFUSED_REQUEST, REMOVED, WAITED, PoolKey
+from ccproxy.keys.key_state import PER_DAY, WHOLE_KEY, KeyLimits, KeyState, Obstacle
 from ccproxy.text import counted
 
 KeyStatus = Literal["ready", "cooldown", "out", "rejected", "disabled"]
 
-TEMPORARY = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", "per_day", "in_flight"}
+TEMPORARY = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", PER_DAY, "in_flight"}
 """The obstacles that end without the user's help."""
 
 _DESCRIPTIONS = {
@@ -27,7 +27,7 @@ _DESCRIPTIONS = {
     Cause.OUT_OF_CREDIT.value: "out of credit",
     Cause.BAD_KEY.value: "rejected",
     "per_minute": "at the configured limit of requests per minute",
-    "per_day": "at the configured limit of requests per day",
+    PER_DAY: "at the configured limit of requests per day",
     "in_flight": "at the configured limit of requests in flight",
     "disabled": "disabled by the user",
 }
@@ -47,12 +47,12 @@ class CooldownView:
     model: str | None
     """None: the whole key."""
     cause: str
-    status: int
     seconds: float
     """Until the next probe; 0 if the next request may be one."""
-    since: float
-    """Wall clock."""
-    has_retry_after: bool
+    status: int = 0
+    since: float = 0.0
+    """Wall clock; 0 for a limit of the user's own, which is not a refusal."""
+    has_retry_after: bool = False
     """True if the provider stated the duration."""
 
 
@@ -118,9 +118,9 @@ def describe_move_reason(reason: str) -> str:
 
 
 def view_key(
-    id_: str, tail: str, key: KeyState, *, now: float, wall: float, sessions: int = 0
+    name: PoolKey, key: KeyState, limits: KeyLimits, sessions: int, *, now: float, wall: float
 ) -> KeyView:
-    """Return the view of one key."""
+    """Return the view of one key, with its configured *limits* and its number of sessions."""
     cooldowns = tuple(
         CooldownView(
             model=None if model == WHOLE_KEY else model,
@@ -132,15 +132,19 @@ def view_key(
         )
         for model, cooldown in key.cooldowns.items()
     )
-    states = {
+    if seconds := key.seconds_at_daily_limit(limits, wall):
+        cooldowns += (CooldownView(model=None, cause=PER_DAY, seconds=seconds),)
+    states: set[KeyStatus] = {
         _STATUS_OF_CAUSE[cooldown.cause]
         for cooldown in key.cooldowns.values()
         if cooldown.until > now or cooldown.cause is not Cause.RATE_LIMIT
     }
+    if seconds:
+        states.add("cooldown")
     worst: KeyStatus = next((state for state in _WORST_FIRST if state in states), "ready")
     return KeyView(
-        id=id_,
-        tail=tail,
+        id=name.id,
+        tail=name.tail,
         state="disabled" if key.disabled else worst,
         cooldowns=() if key.disabled else cooldowns,
         used_today=key.used_on(wall),

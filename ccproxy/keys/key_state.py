@@ -36,6 +36,8 @@ LONGEST_ERROR = 300
 """Characters of a provider's error text that are kept."""
 
 WHOLE_KEY = ""
+PER_DAY = "per_day"
+"""The reason of a key that has reached the user's limit of requests per day."""
 REPORTED = 0
 """The status of a cooldown that follows from a report instead of a refusal."""
 LONGEST_WINDOW = 32 * 86400.0
@@ -130,8 +132,8 @@ class KeyState:
             return Obstacle("disabled", 0.0)
         if not is_only and self.cooldowns and (obstacle := self._cooldown_obstacle(model, now)):
             return obstacle
-        if limits.per_day is not None and self.used_on(wall) >= limits.per_day:
-            return Obstacle("per_day", DAY - wall % DAY)
+        if seconds := self.seconds_at_daily_limit(limits, wall):
+            return Obstacle(PER_DAY, seconds)
         if limits.per_minute is not None:
             self._prune_minute(now)
             if len(self.minute) >= limits.per_minute:
@@ -141,6 +143,11 @@ class KeyState:
         if limits.in_flight is not None and self.in_flight >= limits.in_flight:
             return Obstacle("in_flight", 1.0)
         return None
+
+    def seconds_at_daily_limit(self, limits: KeyLimits, wall: float) -> float:
+        """Return the seconds until another day begins; 0 if the day's limit is not reached."""
+        is_reached = limits.per_day is not None and self.used_on(wall) >= limits.per_day
+        return DAY - wall % DAY if is_reached else 0.0
 
     def _cooldown_obstacle(self, model: str, now: float) -> Obstacle | None:
         longest = None

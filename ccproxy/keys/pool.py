@@ -530,10 +530,9 @@ class KeyPool:
         with self._backend.reading() as state:
             sessions = state.sessions.count_by_key(now)
             return tuple(
-                view_key(
-                    key.id, key.tail, key_state, sessions=sessions[key.name], now=now, wall=wall
-                )
-                for key, key_state in self._states(state)
+                view_key(key, one, limits, sessions[key.name], now=now, wall=wall)
+                for key, one in self._states(state)
+                for limits in (self._limits_of(state, key),)
             )
 
     def moves(self) -> tuple[MoveView, ...]:

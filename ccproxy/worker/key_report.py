@@ -20,17 +20,15 @@ from ccproxy.ipc.control_messages import (
     KeysRequest,
     KeyTest,
     Refusal,
-    SessionMove,
 )
 from ccproxy.keys.display import (
     CooldownView,
     KeyView,
-    MoveView,
-    describe_move_reason,
     format_wait,
 )
-from ccproxy.keys.key_state import REPORTED
+from ccproxy.keys.key_state import PER_DAY, REPORTED
 from ccproxy.worker.accounting.account_rows import account_row, limit_rows
+from ccproxy.worker.activity.timeline import session_move
 from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.test_request import send_test_request
 from ccproxy.worker.worker import Worker
@@ -69,7 +67,7 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
     return KeysReply(
         keys=key_rows(worker, worker.pool.snapshot()),
         strategy=worker.config.key_policy.strategy,
-        moves=tuple(map(_move, worker.pool.moves())),
+        moves=tuple(map(session_move, worker.pool.moves())),
         tests=tests,
         unsaved=unsaved,
     )
@@ -106,18 +104,6 @@ def _row(worker: Worker, key: KeyView) -> KeyRow:
         last_error=key.last_error,
         account=account_row(key),
         limits=limit_rows(worker, key.id),
-    )
-
-
-def _move(move: MoveView) -> SessionMove:
-    return SessionMove(
-        session=move.session,
-        source=move.source,
-        target=move.target,
-        cause=move.reason,
-        reason=describe_move_reason(move.reason),
-        cached_tokens_lost=move.tokens,
-        at=move.at,
     )
 
 
@@ -187,6 +173,8 @@ def _describe(key: KeyView) -> str:
 
 
 def _describe_cooldown(cooldown: CooldownView) -> str:
+    if cooldown.cause == PER_DAY:
+        return f"at its limit of requests per day, {_next_attempt(cooldown)}"
     since = time.strftime("%H:%M", time.localtime(cooldown.since))
     match cooldown.cause:
         case Cause.BAD_KEY.value:

@@ -24,7 +24,7 @@ from ccproxy.ipc.activity import (
     decode_requests,
     encode_line,
 )
-from ccproxy.ipc.control_messages import Traffic
+from ccproxy.ipc.control_messages import SessionMove, Traffic
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/events.md").read_text()
 
@@ -43,6 +43,7 @@ def documented(head):
         ("field of a request", {one.name for one in msgspec.structs.fields(RequestTimeline)}),
         ("field of a failed attempt", {one.name for one in msgspec.structs.fields(FailedAttempt)}),
         ("field of a key", {one.name for one in msgspec.structs.fields(KeyEvent)}),
+        ("field of a move", {one.name for one in fields(SessionMove)}),
         ("field of a cache loss", {one.name for one in msgspec.structs.fields(CacheLoss)}),
         ("field of `traffic`", {one.name for one in fields(Traffic)}),
         ("event", set(EVENTS)),

@@ -7,6 +7,7 @@ import pytest
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.account_report import AccountReport, PlanWindow
 from ccproxy.keys.display import view_key
+from ccproxy.keys.key_selection import PoolKey
 from ccproxy.keys.key_state import (
     LONGEST_WINDOW,
     NO_ERROR,
@@ -18,6 +19,7 @@ from ccproxy.keys.key_state import (
 from ccproxy.keys.verdict import Effect, Next, Verdict
 
 MODEL = "big"
+NAME = PoolKey(secret="sk-first-key-0001", id="k1", tail="…0001")
 WALL = 1_700_000_000.0
 NO_LIMITS = KeyLimits()
 
@@ -43,7 +45,7 @@ def obstacle(key, *, now=0.0, model=MODEL, limits=NO_LIMITS):
 
 
 def last_error_shown(key, *, now=0.0):
-    return view_key("k1", "…", key, now=now, wall=WALL).last_error
+    return view_key(NAME, key, NO_LIMITS, 0, now=now, wall=WALL).last_error
 
 
 def test_a_verdict_without_a_cause_starts_no_cooldown():

@@ -585,9 +585,12 @@ def test_per_day_ends_at_midnight(clock):
     problem = refused(pool)
     midnight = 86400 - 1_700_000_000 % 86400
     assert (problem.retry_after, problem.should_retry) == (midnight, False)
-    assert pool.snapshot()[0].used_today == 2
+    (view,) = pool.snapshot()
+    assert (view.used_today, view.state, pool.counts()) == (2, "cooldown", (0, 1))
+    assert [(one.cause, one.seconds) for one in view.cooldowns] == [("per_day", midnight)]
     clock.now += midnight
-    assert pool.snapshot()[0].used_today == 0
+    (view,) = pool.snapshot()
+    assert (view.used_today, view.state, view.cooldowns) == (0, "ready", ())
     use(pool, WORKS)
 
 

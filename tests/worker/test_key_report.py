@@ -52,6 +52,13 @@ async def test_the_rows_show_use_and_never_the_key(proxy, control):
     assert not any(key in str(answer) for key in KEYS)
 
 
+async def test_a_key_at_its_daily_limit_is_not_ready(start):
+    proxy = await start(PROVIDER_API_KEY=",".join(KEYS), KEY_PER_DAY="1")
+    await proxy.ask()
+    pattern = r"1 of 3 keys out: k1 …aaaa at its limit of requests per day, next attempt in \d+ \w+"
+    assert re.fullmatch(pattern, key_trouble(proxy))
+
+
 async def test_a_disabled_key_is_not_asked_until_it_is_enabled(proxy, control, provider):
     answer = await about_keys(control, "disable", "k1")
     assert [row["state"] for row in answer["keys"]] == ["disabled", "ready", "ready"]

@@ -24,10 +24,11 @@ from ccproxy.ipc.activity import (
     RequestTimeline,
 )
 from ccproxy.ipc.control_messages import RequestsRequest
+from ccproxy.keys.display import MoveView
 from ccproxy.worker.activity.cache_loss_detector import CacheLossDetector, ReadPrompt
 from ccproxy.worker.activity.event_feed import EventFeed
 from ccproxy.worker.activity.provider_failures import ProviderFailures
-from ccproxy.worker.activity.timeline import timeline_of
+from ccproxy.worker.activity.timeline import session_move, timeline_of
 from ccproxy.worker.activity.traffic import TrafficMeter
 from ccproxy.worker.server.access_record import AccessRecord
 
@@ -79,6 +80,18 @@ class Activity:
             reason=failure.reason,
         )
         self._publish_key("key.refused", key)
+
+    def move_session(self, move: MoveView) -> None:
+        """Report that a session uses another key from now on."""
+        if self.feed.is_watched:
+            event = ActivityEvent(
+                event="session.moved",
+                at=move.at,
+                label=self._label,
+                pid=os.getpid(),
+                move=session_move(move),
+            )
+            self.feed.publish(lambda: event)
 
     def finish(self, record: AccessRecord, read: ReadPrompt | None) -> None:
         """Take a request to a model that has ended; *read* returns its prompt."""

@@ -1,10 +1,12 @@
-"""Makes the timeline of a request from its record; only when somebody asks for it."""
+"""The messages about requests and moves of sessions; made only when somebody asks for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ccproxy.ipc.activity import RequestState, RequestTimeline
+from ccproxy.ipc.control_messages import SessionMove
+from ccproxy.keys.display import MoveView, describe_move_reason
 from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
 
 
@@ -50,6 +52,19 @@ def timeline_of(
         reasoning=details.get("thinking_tokens") or 0,
         cost=record.cost,
         cache_loss=record.cache_loss,
+    )
+
+
+def session_move(move: MoveView) -> SessionMove:
+    """Return the message about a session that uses another key."""
+    return SessionMove(
+        session=move.session,
+        source=move.source,
+        target=move.target,
+        cause=move.reason,
+        reason=describe_move_reason(move.reason),
+        cached_tokens_lost=move.tokens,
+        at=move.at,
     )
 
 

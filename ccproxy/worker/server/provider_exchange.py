@@ -211,6 +211,7 @@ def outgoing(
         confirm=(lambda: confirm(record.shares)) if is_shared else None,
         on_attempt=record.attempt,
         on_failure=request.attempt_failed,
+        on_move=request.worker.activity.move_session,
         session=session_of(request, exchange),
     )
 

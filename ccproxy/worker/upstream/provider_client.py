@@ -33,6 +33,7 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
 from ccproxy.keys.breaker import Breakers
+from ccproxy.keys.display import MoveView
 from ccproxy.keys.pool import KeyPool, Lease
 from ccproxy.keys.rate_headers import seconds_to_rest
 from ccproxy.keys.retry import RetryBudget, RetryPlan, Step
@@ -94,6 +95,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """Called with the key, as it may be shown, each time that the request is sent."""
     on_failure: Callable[[Lease, AttemptFailed, Step], None] = lambda _lease, _failure, _step: None
     """Called for each attempt that the provider refused, with what follows."""
+    on_move: Callable[[MoveView], None] = lambda _move: None
+    """Called if the session of the request uses another key from now on."""
 
 
 class ProviderClient:
@@ -216,7 +219,7 @@ class ProviderClient:
                     await outgoing.confirm()
                 answer = await self._attempt(outgoing, lease)
             except AttemptFailed as failure:
-                self._settle(lease, failure.verdict)
+                self._settle(outgoing, lease, failure.verdict)
                 self._release(lease)
                 plan = plan or self._retry_plan(outgoing)
                 step = plan.after(failure.verdict)
@@ -232,7 +235,7 @@ class ProviderClient:
                 self._release(lease)
                 raise
             else:
-                self._settle(lease, WORKS)
+                self._settle(outgoing, lease, WORKS)
                 self._note_limits(lease, answer.headers)
                 return answer, lease
 
@@ -267,7 +270,7 @@ class ProviderClient:
             text = last.problem.message
             raise self._pool.refusal(outgoing.model, skip=tried, last=text) from last
 
-    def _settle(self, lease: Lease, verdict: Verdict) -> None:
+    def _settle(self, outgoing: Outgoing, lease: Lease, verdict: Verdict) -> None:
         if not lease.id or (move := self._pool.settle(lease, verdict)) is None:
             return
         view = self._pool.view_move(move)
@@ -279,6 +282,7 @@ class ProviderClient:
             reason=view.reason,
             cached_tokens_lost=view.tokens,
         )
+        outgoing.on_move(view)
 
     def _note_limits(self, lease: Lease, headers: Mapping[str, str]) -> None:
         """Keep the headers of the key's last answer; a key whose limit is used up cools down."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 
 import pytest
 
@@ -128,3 +130,26 @@ async def test_an_answer_of_another_entry_is_counted_there(tmp_path):
         assert (there.answered_by, there.session) == ("", "s-1")
         assert kimi.worker.activity.traffic.report().requests == 0
         assert glm.worker.activity.traffic.report().requests == 1
+
+
+async def test_a_move_of_a_session_is_an_event(start, provider):
+    proxy = await start(**TWO_KEYS)
+    feed = proxy.worker.activity.feed
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    serving = asyncio.ensure_future(feed.serve(theirs, first=()))
+    await eventually(lambda: feed.is_watched)
+    provider.script(completion("one"), failure(429, retry_after=60), completion("two"))
+    for _ in range(2):
+        await proxy.ask(prompt("A long question. " * 1000), headers=SESSION)
+    while (event := json.loads(await reader.readline()))["event"] != "session.moved":
+        pass
+    move = event["move"]
+    assert (move["session"], move["cause"]) == ("s-1", "rate_limit")
+    assert (move["source"], move["target"]) == ("k1 …0001", "k2 …0002")
+    assert move["reason"] == "the key is rate-limited"
+    assert move["cached_tokens_lost"] > 4000
+    writer.close()
+    await asyncio.wait({serving})
+    theirs.close()

@@ -47,6 +47,8 @@ _COLUMNS = (
     Column(head="SESSIONS", align_right=True, drop_order=3),
     Column(head="WHY"),
 )
+_CAUSES = {"per_day": "KEY_PER_DAY is reached"}
+"""Causes that are limits of the user's own; the others are the provider's."""
 _COLORS = {"ready": "green", "cooldown": "yellow", "disabled": "bright_black"}
 
 
@@ -244,12 +246,15 @@ def _cells(key: KeyRow) -> tuple[str, ...]:
 
 def _cause(cooldown: KeyCooldown) -> str:
     model = f" for {printable(cooldown.model)}" if cooldown.model else ""
-    since = time.strftime("%H:%M", time.localtime(cooldown.since))
+    since = ""
+    if cooldown.since:  # a limit of the user's own has none
+        since = time.strftime(" since %H:%M", time.localtime(cooldown.since))
     attempt = "tried by the next request"
     if cooldown.seconds:
         attempt = f"next attempt in {format_duration(cooldown.seconds)}"
     status = f" ({cooldown.status})" if cooldown.status else ""
-    return f"{printable(cooldown.cause)}{status}{model} since {since}, {attempt}"
+    cause = _CAUSES.get(cooldown.cause, cooldown.cause)
+    return f"{printable(cause)}{status}{model}{since}, {attempt}"
 
 
 def _move_line(move: SessionMove) -> str:

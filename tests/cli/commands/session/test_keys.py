@@ -63,6 +63,13 @@ def test_a_disabled_key_shows_no_next_attempt(monkeypatch):
     assert disabled == "  k1   …1111  disabled      0          0         0"
 
 
+def test_a_key_at_its_daily_limit_names_the_setting():
+    limit = KeyCooldown(cause="per_day", status=0, seconds=7200.0, since=0.0)
+    keys = [KeyRow(id="k1", tail="…1111", state="cooldown", cooldowns=(limit,))]
+    proxy = _Proxy(label="Kimi", is_bypassed=False, keys=keys, unsaved="", tests=None)
+    assert _lines(proxy, verbose=False)[-1].endswith("  KEY_PER_DAY is reached, next attempt in 2h")
+
+
 def test_a_key_without_credit_names_what_to_do_after_topping_up():
     cause = Cause.OUT_OF_CREDIT.value
     cooldown = KeyCooldown(cause=cause, status=402, seconds=3600.0, since=0.0)
