@@ -13,7 +13,8 @@ _TOKENS = "tokens"
 
 def budget_text(row: BudgetRow) -> str:
     """Return `4.10 of 5.00 USD per day (82 %), until 2026-11-30 00:00`."""
-    amounts = f"{_number(row.spent, row.unit)} of {_number(row.limit, row.unit)}"
+    digits = 0 if row.unit == _TOKENS else 2 if row.limit >= 1 else 4
+    amounts = f"{row.spent:,.{digits}f} of {row.limit:,.{digits}f}"
     share = f"{100 * row.spent / row.limit:.0f} %" if row.limit else "–"
     end = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.resets_at))
     who = f"client key {printable(row.client)}: " if row.client else ""
@@ -35,7 +36,3 @@ def budget_warnings(rows: Iterable[BudgetRow]) -> list[str]:
         elif row.is_low or row.uncounted:
             warnings.append(f"budget: {budget_text(row)}")
     return warnings
-
-
-def _number(amount: float, unit: str) -> str:
-    return f"{amount:,.0f}" if unit == _TOKENS else f"{amount:,.2f}"

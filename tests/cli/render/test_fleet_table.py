@@ -278,6 +278,9 @@ def test_budgets_are_shown_and_low_ones_are_warned_of(text):
         "budget    4.10 of 5.00 USD per day (82 %), until 2027-01-15" in line for line in lines
     )
     assert not any(line.startswith("!") for line in lines)
+    small = replace(budget, limit=0.02, spent=0.0076)
+    lines = text(row("kimi", budgets=(small,)), verbose=True)
+    assert any("budget    0.0076 of 0.0200 USD per day (38 %)" in line for line in lines)
     output = "\n".join(text(row("kimi", budgets=(low, spent))))
     assert "! kimi: budget: client key …k3y1: 4.10 of 5.00 USD per day (82 %)" in output
     assert "! kimi: budget spent: 1,200 of 1,000 tokens per day (120 %)" in output
