@@ -61,12 +61,14 @@ def find_session(
     *,
     affinity: Affinity,
     size: int,
+    client: str = "",
 ) -> SessionRef | None:
     """
     Return the session of a request, None if any key may serve it.
 
     *headers* must be accessible by lower-case names. *conversation* is called only if the headers
-    are not enough; *size* is the length of the body in bytes.
+    are not enough; *size* is the length of the body in bytes. *client* is who sends it, if there
+    are several: the session of one cannot be used by another who knows its id.
     """
     kind = headers.get(CLASS_HEADER, "").strip().lower()
     if affinity == "off" or kind == "auxiliary":
@@ -74,8 +76,9 @@ def find_session(
     tokens = size // BYTES_PER_TOKEN
     session = headers.get(SESSION_HEADER, "")[:_LONGEST_ID]
     if not session:
-        return _session_of_conversation(conversation(), tokens)
+        return _session_of_conversation(conversation(), tokens, client)
     name = _UNSAFE.sub("", session)[:_NAME_LENGTH]
+    session = f"{client}\n{session}" if client else session
     is_compaction = kind == "compaction" or (not kind and _is_compaction(conversation()))
     agent = headers.get(AGENT_ID_HEADER, "")[:_LONGEST_ID]
     if not agent:
@@ -91,7 +94,9 @@ def find_session(
     )
 
 
-def _session_of_conversation(conversation: Conversation | None, tokens: int) -> SessionRef | None:
+def _session_of_conversation(
+    conversation: Conversation | None, tokens: int, client: str
+) -> SessionRef | None:
     if conversation is None or tokens < MIN_CACHED or not conversation.messages:
         return None
     tools = memoryview(conversation.tools)
@@ -106,7 +111,9 @@ def _session_of_conversation(conversation: Conversation | None, tokens: int) -> 
         start = _CACHE_CONTROL.sub(b"", start)
     prompt = _stable_part(system)
     parts = (prompt[:_END], prompt[-_END:], tools[:_END], tools[-_END:], start)
-    session_id = _digest(b"%d %d " % (len(prompt), len(tools)) + b"".join(parts))
+    owner = client.encode("utf-8", "surrogateescape")
+    sizes = b"%d %d " % (len(prompt), len(tools))
+    session_id = _digest(b"".join((owner, sizes, *parts)))
     return SessionRef(
         id=session_id,
         name=f"~{session_id[:_NAME_LENGTH]}",

@@ -28,9 +28,11 @@ def body(*messages, system="You are an agent.", tools=TOOLS):
     return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
-def find(headers=None, data=None, *, affinity="session", size=20_000):
+def find(headers=None, data=None, *, affinity="session", size=20_000, client=""):
     data = body("Hello") if data is None else data
-    return find_session(headers or {}, lambda: read_outline(data), affinity=affinity, size=size)
+    return find_session(
+        headers or {}, lambda: read_outline(data), affinity=affinity, size=size, client=client
+    )
 
 
 def session_of(data, **fields):
@@ -67,6 +69,15 @@ def test_the_header_names_the_session():
     assert (result.name, result.tokens, result.parent) == ("3f2a91bc", 5000, "")
     assert result == find(SESSION, body("Something else", tools=None))
     assert result.id != find({"x-claude-code-session-id": "other"}).id
+
+
+@pytest.mark.parametrize("headers", [SESSION, {}], ids=["session id", "conversation"])
+def test_each_client_has_sessions_of_its_own(headers):
+    first, second = (find(headers, client=client) for client in ("key 0", "key 1"))
+    assert first is not None
+    assert second is not None
+    assert len({first.id, second.id, find(headers).id}) == 3
+    assert first == find(headers, client="key 0")
 
 
 def test_a_name_has_harmless_characters_only():

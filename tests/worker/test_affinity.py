@@ -129,6 +129,15 @@ async def test_what_stays_together_can_be_set(start, provider, affinity, expecte
     assert keys_of(provider) == expected
 
 
+async def test_a_client_cannot_use_the_session_of_another(start, provider):
+    clients = ("client-key-of-alice-0001", "client-key-of-bob-00000002")
+    proxy = await start(PROVIDER_API_KEY=THREE, ANTHROPIC_API_KEY=",".join(clients))
+    for client in (*clients, *clients):
+        names = {**headers("a"), "Authorization": f"Bearer {client}"}
+        assert (await proxy.ask(prompt("Hello"), headers=names)).status == 200
+    assert keys_of(provider) == ["k1", "k2", "k1", "k2"]
+
+
 async def test_paid_keys_serve_last_and_the_session_returns_after_a_compaction(start, provider):
     keys = f"{KEYS[0]},{KEYS[1]};priority=2"
     proxy = await start(PROVIDER_API_KEY=keys)

@@ -28,6 +28,7 @@ from ccproxy.routing.names import ModelRef
 from ccproxy.routing.rules import is_provider_failure
 from ccproxy.worker.peers.choice import ROUTE_HEADER, Chosen, MessagesBody
 from ccproxy.worker.peers.peer_request import (
+    client_of,
     is_from_peer,
     limits_of_user,
     payer_of,
@@ -169,7 +170,11 @@ async def answer_by_held_fallback(
 def _session_of(request: ClientRequest, chosen: Chosen) -> SessionRef | None:
     body = chosen.body
     return find_session(
-        request.headers, lambda: read_outline(body), affinity="session", size=len(body)
+        request.headers,
+        lambda: read_outline(body),
+        affinity="session",
+        size=len(body),
+        client=client_of(request),
     )
 
 

@@ -35,6 +35,18 @@ def payer_of(request: ClientRequest) -> tuple[int | None, str]:
     return worker.authenticator.client_of(request.headers), ""
 
 
+def client_of(request: ClientRequest) -> str:
+    """Return a name for who sends *request*, another one for each; empty if there is only one."""
+    worker = request.worker
+    if request.record.user:
+        return f"user {request.record.user}"
+    if is_from_peer(request):
+        return request.headers.get(PAYER_HEADER, "")
+    if len(worker.config.client_keys) < 2:
+        return ""
+    return f"key {worker.authenticator.client_of(request.headers)}"
+
+
 def budgets_of(request: ClientRequest) -> list[BudgetState]:
     """Return the budgets of the user who sends *request*; none if no user does."""
     user = request.user

@@ -15,7 +15,7 @@ from ccproxy.keys.session_identity import Conversation, find_session
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.providers.quirks import Api
 from ccproxy.worker.accounting.payers import confirm, settle, user_named_by
-from ccproxy.worker.peers.peer_request import payer_of, without_limits
+from ccproxy.worker.peers.peer_request import client_of, payer_of, without_limits
 from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.error_response import SHUTTING_DOWN, redacted
 from ccproxy.worker.server.http import ClientRequest
@@ -222,7 +222,13 @@ def session_of(request: ClientRequest, exchange: ModelExchange) -> SessionRef | 
     if not worker.pool.keeps_sessions:
         return None
     affinity, size = worker.config.key_policy.affinity, len(exchange.body)
-    return find_session(request.headers, exchange.conversation, affinity=affinity, size=size)
+    return find_session(
+        request.headers,
+        exchange.conversation,
+        affinity=affinity,
+        size=size,
+        client=client_of(request),
+    )
 
 
 @asynccontextmanager
