@@ -40,6 +40,8 @@ run: $(VENV)/installed
 	@echo "    $(CCPROXY) run demo -- claude"
 	@echo "To add your provider:"
 	@echo "    $(CCPROXY) init"
+	@echo "To type only ccproxy in this shell:"
+	@echo '    export PATH="$(abspath $(VENV)/bin):$$PATH"'
 
 stop: $(VENV)/installed
 	@$(CCPROXY) stop

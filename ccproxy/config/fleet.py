@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,12 @@ _ENTRY_KEYS = ("port", "env_file", "label", "workers", "fallback")
 _REQUIRED_KEYS = _ENTRY_KEYS[:3]
 _TOP_KEYS = ("proxies", "proxy", "fallback", "presets", "routes")
 """The last three are read by `config/routing_tables.py`."""
-_LOCAL_TOP_KEYS = _TOP_KEYS[:2]
 _EXAMPLE = '"8081:envs/kimi.env:Kimi-K3"'
 _LARGEST_PORT = 65535
+
+
+Drafts = Mapping[Path, str]
+"""Texts of tables that are checked before they are written, by their files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +57,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Every proxy of one ccproxy.toml."""
+    """Every proxy of one ccproxy.toml and the local table next to it."""
 
     home: Path
     """The folder of the table and of all other files of the fleet."""
     file: Path
     entries: tuple[Entry, ...]
+    drafts: Drafts = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """The files of the table; what a later one says about a name replaces the earlier."""
+        local = local_table(self.file)
+        return (self.file, local) if local in self.drafts or local.exists() else (self.file,)
 
     @property
     def logs(self) -> Path:
@@ -89,48 +99,49 @@ class Fleet:
 
 def local_table(table: Path) -> Path:
     """
-    Return the file next to *table* with further entries, such as `ccproxy.local.toml`.
+    Return the file next to *table* with the user's own part of it, such as `ccproxy.local.toml`.
 
     It need not exist. Git ignores it, so that `git pull` in a clone of ccproxy never conflicts with
-    the user's own entries.
+    the user's own entries, routes and fallbacks.
     """
     return table.with_name(table.name.removesuffix(".toml") + LOCAL_SUFFIX)
 
 
-def open_table(path: Path) -> TomlDocument:
-    """Parse the table *path*; its syntax errors are noted in the document."""
-    return TomlDocument(path.resolve(), list_name="proxies", list_example=_EXAMPLE)
+def open_table(path: Path, drafts: Drafts | None = None) -> TomlDocument:
+    """Parse the table *path*, or its draft; its syntax errors are noted in the document."""
+    file = path.resolve()
+    text = (drafts or {}).get(file)
+    return TomlDocument(file, list_name="proxies", list_example=_EXAMPLE, text=text)
 
 
-def load_fleet(path: Path) -> Fleet:
+def load_fleet(path: Path, drafts: Drafts | None = None) -> Fleet:
     """
-    Read the table *path*.
+    Read the table *path*, with *drafts* instead of what the files contain.
 
     Raises:
         ConfigError: With every mistake in the table, not only the first.
 
     """
-    fleet, mistakes = read_fleet(path)
+    fleet, mistakes = read_fleet(path, drafts)
     if mistakes:
         raise ConfigError(mistakes)
     return fleet
 
 
-def read_fleet(path: Path) -> tuple[Fleet, tuple[Mistake, ...]]:
+def read_fleet(path: Path, drafts: Drafts | None = None) -> tuple[Fleet, tuple[Mistake, ...]]:
     """Read the table *path* as far as possible; return the mistakes in the rest too."""
-    document = open_table(path)
+    document = open_table(path, drafts)
     entries = _TableReader(document).read() if document.is_valid else []
     mistakes = document.sorted_mistakes()
-    file = document.file
-    local = local_table(file)
-    if local.exists():
-        document = open_table(local)
+    fleet = Fleet(home=document.file.parent, file=document.file, entries=(), drafts=drafts or {})
+    for local in fleet.tables[1:]:
+        document = open_table(local, drafts)
         more = _TableReader(document, is_local=True).read() if document.is_valid else []
         if more:
             mistakes = tuple(one for one in mistakes if not one.is_empty_table)
         mistakes = (*mistakes, *document.sorted_mistakes(), *_duplicates(entries, more))
         entries += more
-    return Fleet(home=file.parent, file=file, entries=tuple(entries)), mistakes
+    return replace(fleet, entries=tuple(entries)), mistakes
 
 
 class _TableReader:
@@ -165,10 +176,6 @@ class _TableReader:
             if match := closest(name, _TOP_KEYS):
                 text = f"{name} is not a setting{did_you_mean(name, _TOP_KEYS)}"
                 document.note(document.line_of(name), text, f"rename it to {match}")
-        if self._is_local:
-            for name in document.values.keys() & set(_TOP_KEYS[2:]):
-                text = f"{name} is not read from this file, only {' and '.join(_LOCAL_TOP_KEYS)}"
-                document.note(document.line_of(name), text, f"move it to {FILE_NAME}")
 
     # The short form: "PORT:ENVFILE:LABEL"...
 
@@ -209,10 +216,6 @@ class _TableReader:
                 text = f"{name} is not a setting of a proxy{hint}"
                 fix = f"rename or remove it; the settings are {', '.join(_ENTRY_KEYS)}"
                 document.note(document.line_of(name, after=line or None), text, fix)
-            if self._is_local and "fallback" in table:
-                text = "fallback is not read from this file"
-                line_of = document.line_of("fallback", after=line or None)
-                document.note(line_of, text, f"move it to [fallback] in {FILE_NAME}")
             missing = [name for name in _REQUIRED_KEYS if name not in table]
             if missing:
                 document.note(line, f"[[proxy]] has no {' and no '.join(missing)}", "add it")

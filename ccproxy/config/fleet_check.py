@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ccproxy.config import settings as s
-from ccproxy.config.fleet import Entry, Fleet, read_fleet
+from ccproxy.config.fleet import Drafts, Entry, Fleet, read_fleet
 from ccproxy.config.reader import Value, read_file
 from ccproxy.config.routing_tables import ModelCheck, read_routing_tables
 from ccproxy.config.worker_config import WorkerConfig, load_worker
@@ -51,9 +51,9 @@ class CheckedFleet:
     mistakes: tuple[Mistake, ...]
 
 
-def check_fleet(path: Path) -> CheckedFleet:
-    """Read the table *path* and all its env files; nothing is raised."""
-    fleet, table_mistakes = read_fleet(path)
+def check_fleet(path: Path, drafts: Drafts | None = None) -> CheckedFleet:
+    """Read the table *path*, or its *drafts*, and all its env files; nothing is raised."""
+    fleet, table_mistakes = read_fleet(path, drafts)
     mistakes = list(table_mistakes)
     workers: dict[str, WorkerConfig] = {}
     ports = {entry.port: entry.label for entry in fleet.entries}

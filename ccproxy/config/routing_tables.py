@@ -54,19 +54,24 @@ def read_routing_tables(
     fleet: Fleet, *, check_model: ModelCheck = lambda _: None
 ) -> tuple[RoutingTables, tuple[Mistake, ...]]:
     """
-    Read the tables of *fleet*'s file, and the mistakes in them.
+    Read the tables of *fleet*'s files, and the mistakes in them.
 
-    The models of an entry are not in this file; *check_model* checks them.
+    A preset, the routes or the fallbacks of an entry in the local table replace those in the other.
+    The models of an entry are not in these files; *check_model* checks them.
     """
-    document = open_table(fleet.file)
-    if not document.is_valid:  # `read_fleet` reports the reason
-        return RoutingTables(presets=built_in_presets()), ()
-    reader = _Reader(document, fleet.labels, check_model)
-    presets = {**built_in_presets(), **dict(reader.presets())}
-    routes = dict(reader.routes())
-    fallbacks = dict(reader.fallbacks())
+    presets, mistakes = dict(built_in_presets()), list[Mistake]()
+    routes, fallbacks = dict[str, Routing](), dict[str, tuple[str, ...]]()
+    for file in fleet.tables:
+        document = open_table(file, fleet.drafts)
+        if not document.is_valid:  # `read_fleet` reports the reason
+            continue
+        reader = _Reader(document, fleet.labels, check_model)
+        presets.update(reader.presets())
+        routes.update(reader.routes())
+        fallbacks.update(reader.fallbacks())
+        mistakes += document.sorted_mistakes()
     tables = RoutingTables(presets=presets, routes=routes, fallbacks=fallbacks)
-    return tables, document.sorted_mistakes()
+    return tables, tuple(mistakes)
 
 
 class _Reader:

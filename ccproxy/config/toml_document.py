@@ -24,14 +24,20 @@ class TomlDocument:
     Its mistakes, and those that readers of the document note, are in `mistakes`.
     """
 
-    def __init__(self, file: Path, *, list_name: str, list_example: str) -> None:
-        """Read *file*; broken rows of the list *list_name* are explained."""
+    def __init__(
+        self, file: Path, *, list_name: str, list_example: str, text: str | None = None
+    ) -> None:
+        """
+        Read *file*, or take *text* as its content.
+
+        Broken rows of the list *list_name* are explained.
+        """
         self.file = file
         self.mistakes: list[Mistake] = []
         self.lines: list[str] = []
         self._list_name = list_name
         self._list_example = list_example
-        values = self._read()
+        values = self._read() if text is None else self._parse(text)
         self.is_valid = values is not None
         self.values: Mapping[str, Any] = values or {}
 
@@ -93,6 +99,9 @@ class TomlDocument:
         except UnicodeDecodeError:
             self.note(None, "is not UTF-8 text", "save it as UTF-8")
             return None
+        return self._parse(text)
+
+    def _parse(self, text: str) -> dict[str, Any] | None:
         self.lines = text.splitlines()
         try:
             return tomllib.loads(text)

@@ -11,18 +11,23 @@ T = TypeVar("T")
 
 
 class Watched(Generic[T]):
-    """The result of *read* for a file, cached until the file changes."""
+    """The result of *read* for a file, cached until it or the file *beside* it changes."""
 
-    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
+    def __init__(
+        self, path: Path, read: Callable[[Path], T], *, beside: Path | None = None
+    ) -> None:
         self._path = path
         self._name = os.fspath(path)
+        self._beside = "" if beside is None else os.fspath(beside)
         self._read = read
         self._version: object = ()
         self._value: T
 
     def get(self) -> T:
-        """Return the content; costs one system call if the file has not changed."""
+        """Return the content; costs a system call for each file if none has changed."""
         version = _version(self._name)
+        if self._beside:
+            version = (version, _version(self._beside))
         if version != self._version:
             self._value = self._read(self._path)
             self._version = version

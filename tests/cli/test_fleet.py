@@ -100,8 +100,12 @@ def test_changes_since_the_start_are_shown_until_they_are_reloaded(demo, process
     status = process("status")
     assert "! changed since start: Demo, Other   (ccproxy reload)" in status.stdout
     assert status.returncode == 0
+    warning = "Demo runs with its files as they were before you changed them\n  fix: ccproxy reload"
+    for words in (("run", "demo", "--", "true"), ("env", "demo")):
+        assert warning in process(*words).stderr
     assert process("reload").returncode == 0
     assert "changed since start" not in process("status").stdout
+    assert warning not in process("run", "demo", "--", "true").stderr
 
     # A newer file with the same content is no change.
     os.utime(demo / "envs" / "demo.env", (time.time() + 60, time.time() + 60))

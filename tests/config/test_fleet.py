@@ -456,11 +456,7 @@ def test_the_local_table_may_have_the_only_entry(write):
     [
         ('proxies = ["8090:e.env:kimi-k3"]\n', "label kimi-k3 is used twice, also in "),
         ('proxies = ["8081:e.env:Mine"]\n', "port 8081 is used twice, also in "),
-        ("[routes.Kimi-K3]\n", "routes is not read from this file"),
-        (
-            '[[proxy]]\nport = 1\nenv_file = "e"\nlabel = "M"\nfallback = ["Kimi-K3"]\n',
-            "fallback is not read from this file",
-        ),
+        ("routs = 1\n", "routs is not a setting"),
         ("proxies = [\n", "is not valid TOML"),
     ],
 )

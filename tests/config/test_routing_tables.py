@@ -58,6 +58,63 @@ Kimi = ["glm-4.6"]
     assert tables.fallback("GLM-4.6") == ()
 
 
+def test_what_the_local_table_says_about_a_name_counts(tmp_path):
+    (tmp_path / "ccproxy.local.toml").write_text("""
+[[proxy]]
+port = 8083
+env_file = "c.env"
+label = "Mine"
+fallback = ["Kimi"]
+
+[presets.fast]
+big = "Mine:big"
+
+[routes.KIMI]
+subagent = "Mine:big"
+
+[fallback]
+"GLM-4.6" = ["Mine"]
+""")
+    text = """
+[presets.fast]
+small = "k3-mini"
+
+[presets.slow]
+big = "k3"
+
+[routes.Kimi]
+main = "GLM-4.6:big"
+
+[routes."GLM-4.6"]
+main = "Mine:big"
+
+[fallback]
+Kimi = ["Mine"]
+"GLM-4.6" = ["Kimi"]
+"""
+    tables, mistakes = read(tmp_path, text)
+    assert mistakes == []
+    assert (tables.presets["fast"], tables.presets["slow"]) == (
+        Tiers(big="Mine:big"),
+        Tiers(big="k3"),
+    )
+    assert tables.routing("Kimi") == Routing(rules={"subagent": "Mine:big"})
+    assert tables.routing("GLM-4.6") == Routing(rules={"main": "Mine:big"})
+    fallbacks = {label: tables.fallback(label) for label in ("Kimi", "GLM-4.6", "Mine")}
+    assert fallbacks == {"Kimi": ("Mine",), "GLM-4.6": ("Mine",), "Mine": ("Kimi",)}
+
+
+def test_mistakes_in_both_tables_name_their_files(tmp_path):
+    (tmp_path / "ccproxy.local.toml").write_text('[fallback]\nKimi = ["Local"]\n')
+    file = tmp_path / "ccproxy.toml"
+    file.write_text(TABLE + '[fallback]\nKimi = ["Main"]\n')
+    _, mistakes = read_routing_tables(read_fleet(file)[0])
+    assert [(mistake.file.name, mistake.line) for mistake in mistakes] == [
+        ("ccproxy.toml", 3),
+        ("ccproxy.local.toml", 2),
+    ]
+
+
 def test_an_entry_in_long_form_may_have_its_own_fallback(tmp_path):
     table = """
 [[proxy]]

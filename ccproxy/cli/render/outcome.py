@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import click
 
+from ccproxy.cli.command import Options
 from ccproxy.cli.logs.log_files import LogFilter, last_lines, logs_of
 from ccproxy.cli.logs.log_lines import line_text
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.table import Column, table
-from ccproxy.cli.render.terminal import address, print_error, show
+from ccproxy.cli.render.terminal import address, notify, print_error, show
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotReady, PortInUse
 from ccproxy.supervisor.control.protocol import ControlReply
@@ -28,6 +29,13 @@ EARLIER_START_SECONDS = 2.0
 """A worker older than the command by more than this was already running."""
 RECENT_SECONDS = 60.0
 """Older crash output belongs to an earlier start."""
+
+
+def warn_about_changes(options: Options, row: Row) -> None:
+    """Warn if the proxy of *row* runs, but with other files than there are now."""
+    if row.changed and row.state in UP:
+        text = f"{row.label} runs with its files as they were before you changed them"
+        notify(options, f"warning: {text}\n  fix: ccproxy reload")
 
 
 def exit_code(rows: Sequence[Row]) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -186,17 +186,23 @@ def _loss_sentence(loss: CacheLoss) -> str:
     return f"{cause(loss)}{detail}; {counts}"
 
 
+def _short_request(one: RequestTimeline) -> tuple[str, Mapping[str, Any]]:
+    """Return path and body of a short request to the same model, in the API of *one*."""
+    model, prompt = one.requested or one.model, "Reply with one word."
+    if one.path.endswith("/responses"):
+        body = {"model": model, "max_output_tokens": 64, "stream": one.stream, "input": prompt}
+        return "/v1/responses", body
+    path = "/v1/chat/completions" if one.path.endswith("/chat/completions") else "/v1/messages"
+    messages = [{"role": "user", "content": prompt}]
+    return path, {"model": model, "max_tokens": 64, "stream": one.stream, "messages": messages}
+
+
 def _repeat_lines(one: RequestTimeline, url: str) -> list[str]:
-    body = {
-        "model": one.requested or one.model,
-        "max_tokens": 64,
-        "stream": one.stream,
-        "messages": [{"role": "user", "content": "Reply with one word."}],
-    }
+    path, body = _short_request(one)
     text = printable(json.dumps(body)).replace("'", "'\\''")
     return [
         "A short request to the same model (conversations are not kept):",
-        f"  curl -sN {url}/v1/messages -H 'content-type: application/json' \\",
+        f"  curl -sN {url}{path} -H 'content-type: application/json' \\",
         '    -H "x-api-key: $ANTHROPIC_AUTH_TOKEN" \\',
         f"    -d '{text}'",
     ]

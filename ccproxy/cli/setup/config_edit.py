@@ -13,13 +13,12 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from ccproxy.cli.render.terminal import short_path
 from ccproxy.config import settings
 from ccproxy.config.env_text import keys_in, masked_key, with_keys
-from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
+from ccproxy.config.fleet import Entry, Fleet, load_fleet
 from ccproxy.config.parsers import hide_keys
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
 from ccproxy.files import open_private, read_regular
@@ -107,9 +106,9 @@ def write_new(path: Path, text: str) -> None:
 # The table.
 
 
-def append(table: Path, text: str) -> None:
+def append(fleet: Fleet, table: Path, text: str) -> None:
     """
-    Append *text* to the table. Call it within `exclusive`.
+    Append *text* to *table*, a file of *fleet*'s table. Call it within `exclusive`.
 
     Raises:
         CcproxyError: If the table would not be valid with *text*; it is not changed.
@@ -120,8 +119,11 @@ def append(table: Path, text: str) -> None:
     def change(old: str) -> str:
         return f"{old.rstrip()}\n\n{text}".lstrip()
 
+    def check(draft: str) -> None:
+        load_fleet(fleet.file, {table: draft})
+
     try:
-        _replace(table, change, check=load_fleet)
+        _replace(table, change, check=check)
     except ConfigError as error:
         fix = f"add this by hand\n{text.rstrip()}"
         raise CcproxyError(f"cannot append to {short_path(table)}\n  fix: {fix}") from error
@@ -137,36 +139,33 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
         OSError: If the system refuses.
 
     """
-    from ccproxy.config.fleet_check import check_fleet  # reads presets: slow to load
-    from ccproxy.config.routing_tables import read_routing_tables
-
     table = entry.table or fleet.file
-    others = [other for other in fleet.entries if other.label != entry.label]
-    before = {mistake.text for mistake in check_fleet(fleet.file).mistakes}
-    before |= {mistake.text for mistake in read_routing_tables(fleet)[1]}
-    in_table = [other.label for other in others if other.table == entry.table]
+    others = [other.label for other in fleet.entries if other.label != entry.label]
 
-    def check(draft: Path) -> None:
-        rest, mistakes = read_fleet(draft)
-        if [other.label for other in rest.entries] != in_table:
+    def check(rest: Fleet) -> None:
+        if [other.label for other in rest.entries] != others:
             where = f"{short_path(table)}:{entry.line}"
             raise CcproxyError(f"cannot locate {entry.label} in {where}\n  fix: remove it by hand")
-        _, mistakes = read_routing_tables(replace(fleet, entries=tuple(others)))
-        if in_table and table == fleet.file:
-            mistakes = (*mistakes, *check_fleet(draft).mistakes)
-        new = [mistake.text for mistake in mistakes if mistake.text not in before]
-        if new:
-            text = f"{entry.label} is still in use: {new[0]}"
-            fix = f"remove that from {short_path(fleet.file)} first"
-            raise CcproxyError(f"{text}\n  fix: {fix}")
 
-    with exclusive(fleet.home):
-        _replace(table, lambda text: _without_entry(text, entry), check=check)
+    try:
+        change_table(fleet, table, lambda text: _without_entry(text, entry), check=check)
+    except ConfigError as error:
+        mistake = error.mistakes[0]
+        text = f"{entry.label} is still in use: {mistake.text}"
+        raise CcproxyError(f"{text}\n  fix: remove that from {mistake.file} first") from error
 
 
-def change_table(fleet: Fleet, change: Callable[[str], str]) -> None:
+def change_table(
+    fleet: Fleet,
+    table: Path,
+    change: Callable[[str], str],
+    *,
+    check: Callable[[Fleet], object] = lambda _: None,
+) -> None:
     """
-    Replace the text of the fleet's table by what *change* returns.
+    Replace the text of *table*, a file of *fleet*'s table, by what *change* returns.
+
+    *check* is given the fleet as it would be, and may refuse it by an exception.
 
     Raises:
         ConfigError: If that causes a mistake which was not there before; nothing is changed then.
@@ -177,20 +176,19 @@ def change_table(fleet: Fleet, change: Callable[[str], str]) -> None:
 
     before = {mistake.text for mistake in check_fleet(fleet.file).mistakes}
 
-    def check(draft: Path) -> None:
-        mistakes = check_fleet(draft).mistakes
+    def check_draft(text: str) -> None:
+        checked = check_fleet(fleet.file, {table: text})
+        check(checked.fleet)
         new = [
-            replace(one, file=one.file.with_name(fleet.file.name))
-            if one.file.name == draft.name
-            else one
-            for one in mistakes
-            if one.text not in before
+            mistake
+            for mistake in checked.mistakes
+            if mistake.text not in before and not mistake.is_empty_table
         ]
         if new:
             raise ConfigError(new)
 
     with exclusive(fleet.home):
-        _replace(fleet.file, change, check=check)
+        _replace(table, change, check=check_draft)
 
 
 def _without_entry(text: str, entry: Entry) -> str:
@@ -241,9 +239,9 @@ def write_keys(env_file: Path, keys: Sequence[str]) -> None:
 # Replacing a file.
 
 
-def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[Path], object]) -> None:
+def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str], object]) -> None:
     """
-    Replace the text of *path* by what *change* returns, if *check* accepts a draft of it.
+    Replace the text of *path* by what *change* returns, if *check* accepts it.
 
     An editor does not take the lock of `exclusive`; if it saves meanwhile, its version is changed.
     """
@@ -251,10 +249,11 @@ def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[Path]
         pass
 
 
-def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[Path], object]) -> bool:
+def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[str], object]) -> bool:
     """Return False if the file changed meanwhile."""
     before = path.stat()
     text = change(read_regular(path))
+    check(text)
     fd, name = tempfile.mkstemp(dir=path.parent)
     draft = Path(name)
     try:
@@ -262,7 +261,6 @@ def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[Path
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        check(draft)
         draft.chmod(before.st_mode & 0o777)
         if os.geteuid() == 0:  # with sudo, the file stays the user's
             os.chown(draft, before.st_uid, before.st_gid)

@@ -127,7 +127,7 @@ class NewProxy:
             try:
                 if table.exists():
                     entry = entry_text(self.port, self.env_name, self.label)
-                    append(table, entry)
+                    append(fleet, table, entry)
                 else:
                     entry = f'proxies = [\n  "{self.port}:{self.env_name}:{self.label}",\n]\n'
                     write_new(table, _TABLE_HEAD + entry)

@@ -14,11 +14,12 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ccproxy.cli.setup.config_edit import change_table
-from ccproxy.config.fleet import Fleet
+from ccproxy.config.fleet import Fleet, open_table
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.files import read_regular
 
@@ -44,7 +45,7 @@ def preview_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> Rule
         CcproxyError: If the rule is written in a form that cannot be changed.
 
     """
-    before = read_regular(fleet.file)
+    before = read_regular(_file_of(fleet, label))
     after = with_rule(before, label, rule, model)
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2)
     diff = "\n".join(list(lines)[2:])
@@ -62,7 +63,17 @@ def write_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> None:
         OSError: If the system refuses.
 
     """
-    change_table(fleet, lambda text: with_rule(text, label, rule, model))
+    file = _file_of(fleet, label)
+    change_table(fleet, file, lambda text: with_rule(text, label, rule, model))
+
+
+def _file_of(fleet: Fleet, label: str) -> Path:
+    """Return the file whose routes of the entry count: they replace those of an earlier one."""
+    for file in reversed(fleet.tables):
+        if _routes(open_table(file).values, label):
+            return file
+    entry = fleet.entry(label)
+    return (entry and entry.table) or fleet.file
 
 
 def with_rule(text: str, label: str, rule: str, model: str | None) -> str:
@@ -111,7 +122,7 @@ def _section(lines: Sequence[str], label: str) -> tuple[int, int] | None:
     return None
 
 
-def _routes(values: dict[str, Any], label: str) -> dict[str, Any]:
+def _routes(values: Mapping[str, Any], label: str) -> dict[str, Any]:
     """Return `routes` without regard to the case of the label, which `[routes.LABEL]` may have."""
     routes = values.get("routes")
     tables = routes if isinstance(routes, dict) else {}

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.fleet import Entry, Fleet, read_fleet
+from ccproxy.config.fleet import Entry, Fleet, local_table, read_fleet
 from ccproxy.config.routing_tables import read_routing_tables
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
@@ -111,7 +111,7 @@ class Chooser:
         self.config = config
         self._log = log
         self._good = _NO_TABLE
-        self._table = Watched(table, self._read_table)
+        self._table = Watched(table, self._read_table, beside=local_table(table))
         self.switch_file = switch_path(state, config.label)
         self._switch = Watched(self.switch_file, read_switch)
         self._siblings: dict[str, Watched[WorkerConfig | None]] = {}

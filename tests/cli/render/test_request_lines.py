@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import click
@@ -150,6 +151,23 @@ A short request to the same model (conversations are not kept):
     -d '{"model": "claude-opus-4-1", "max_tokens": 64, "stream": true, "messages": """
         """[{"role": "user", "content": "Reply with one word."}]}'"""
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint", "field"),
+    [
+        pytest.param("/v1/messages", "/v1/messages", "messages", id="Messages"),
+        pytest.param("/messages", "/v1/messages", "messages", id="Messages, a short path"),
+        pytest.param("/v1/responses", "/v1/responses", "input", id="Responses"),
+        pytest.param("/v1/chat/completions", "/v1/chat/completions", "messages", id="Chat"),
+    ],
+)
+def test_a_request_is_repeated_in_its_own_api(path, endpoint, field):
+    one = request(path=path, requested="m", state="failed", status=502, stream=True)
+    *_, address, _, data = map(click.unstyle, timeline_lines(one, url="http://127.0.0.1:1"))
+    assert f" http://127.0.0.1:1{endpoint} " in address
+    body = json.loads(data.strip().removeprefix("-d '").removesuffix("'"))
+    assert (body["model"], body["stream"], field in body) == ("m", True, True)
 
 
 def test_texts_of_others_cannot_control_the_terminal():

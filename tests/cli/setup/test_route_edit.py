@@ -83,3 +83,26 @@ def test_a_model_that_does_not_exist_is_refused(fleet):
         write_rule(fleet, "A", "main", "Nowhere:big")
     assert caught.value.mistakes[0].file.name == "ccproxy.toml"
     assert "routes" not in fleet.file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("local", "has_rule"),
+    [
+        pytest.param('proxies = ["8082:a.env:B"]\n', "ccproxy.toml", id="of an entry here"),
+        pytest.param(
+            '[routes.A]\nsubagent = "demo-small"\n', "ccproxy.local.toml", id="that it replaces"
+        ),
+    ],
+)
+def test_a_rule_is_written_where_it_counts(local, has_rule, fleet):
+    (fleet.home / "ccproxy.local.toml").write_text(local)
+    write_rule(load_fleet(fleet.file), "A", "main", "demo-small")
+    files = [file for file in fleet.home.glob("*.toml") if "main =" in file.read_text()]
+    assert [file.name for file in files] == [has_rule]
+
+
+def test_a_rule_of_a_local_entry_is_written_to_the_local_table(fleet):
+    local = fleet.home / "ccproxy.local.toml"
+    local.write_text('proxies = ["8082:a.env:B"]\n')
+    write_rule(load_fleet(fleet.file), "B", "main", "A:big")
+    assert local.read_text().endswith('[routes.B]\nmain = "A:big"\n')

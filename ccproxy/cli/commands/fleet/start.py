@@ -8,7 +8,14 @@ import click
 
 from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.next_step import next_step
-from ccproxy.cli.render.outcome import UP, exit_code, failure, report, show_last_lines
+from ccproxy.cli.render.outcome import (
+    UP,
+    exit_code,
+    failure,
+    report,
+    show_last_lines,
+    warn_about_changes,
+)
 from ccproxy.cli.render.terminal import notify, short_path
 from ccproxy.cli.selection import choose, complete_label
 from ccproxy.config.fleet import Entry, Fleet
@@ -62,14 +69,16 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
 
 def bring_up(options: Options, fleet: Fleet, entry: Entry) -> None:
     """
-    Start the proxy of *entry* if it is not running.
+    Start the proxy of *entry* if it is not running; warn if it runs with older files.
 
     Raises:
         CcproxyError: If it does not start.
 
     """
-    if any(row.label == entry.label and row.state in UP for row in fleet_status(fleet).proxies):
-        return
+    for row in fleet_status(fleet).proxies:
+        if row.label == entry.label and row.state in UP:
+            warn_about_changes(options, row)
+            return
     notify(options, f"Starting {entry.label} …")
     for row in request(fleet, "start", labels=[entry.label]).proxies:
         if row.label == entry.label and row.state not in UP:

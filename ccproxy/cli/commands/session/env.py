@@ -172,10 +172,13 @@ def _masked(plan: SessionPlan) -> Session:
 
 
 def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:
-    """Note that the proxy is stopped, or that another program has its port."""
+    """Note that the proxy is stopped or runs with older files, or that a program has its port."""
+    from ccproxy.cli.render.outcome import warn_about_changes
     from ccproxy.supervisor.control.client import fleet_status
 
     rows = [row for row in fleet_status(fleet).proxies if row.label == entry.label]
+    for row in rows:
+        warn_about_changes(options, row)
     if any(row.state == "foreign" for row in rows):
         reason = rows[0].reason or f"port {entry.port} is in use by another program"
         notify(options, f"note: {printable(reason)}")

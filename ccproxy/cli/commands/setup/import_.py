@@ -107,11 +107,8 @@ class _Change:
         self._fleet = fleet
         self._files = {_env_file(fleet, proxy): proxy.env_text(imported.tool) for proxy in new}
         self._notes = {_env_file(fleet, proxy): _key_note(proxy) for proxy in new}
-        # The local table of a clone has entries only.
-        is_local = self.table != fleet.file
         routes = imported.routes if len(new) == len(imported.proxies) else ""
-        self._routes_by_hand = routes if is_local else ""
-        self._entries = "\n".join(filter(None, (_entries(fleet, new), "" if is_local else routes)))
+        self._entries = "\n".join(filter(None, (_entries(fleet, new), routes)))
 
     def show(self) -> None:
         """Print what would be written, without keys."""
@@ -120,9 +117,6 @@ class _Change:
             show(without_secrets(text) + self._notes[path])
         show(click.style(f"at the end of {short_path(self.table)}", bold=True))
         show(self._entries)
-        if self._routes_by_hand:
-            show(click.style(f"add by hand to {short_path(self._fleet.file)}", bold=True))
-            show(self._routes_by_hand)
 
     def write(self) -> None:
         """Write the env files and the entries, all or none of them."""
@@ -133,7 +127,7 @@ class _Change:
                     write_new(path, text)
                     written.append(path)
                 if self.table.exists():
-                    append(self.table, self._entries)
+                    append(self._fleet, self.table, self._entries)
                 else:
                     write_new(self.table, self._entries)
             except BaseException:
