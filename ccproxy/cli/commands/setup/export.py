@@ -1,4 +1,4 @@
-"""Write the fleet as a file for Docker Compose, Helm or Kubernetes."""
+"""Write the fleet as a file for containers or Kubernetes."""
 
 from __future__ import annotations
 
