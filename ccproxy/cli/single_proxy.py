@@ -184,6 +184,19 @@ def has_table(fleet: Fleet) -> bool:
     return fleet.file != Path(NO_TABLE)
 
 
+def require_table(fleet: Fleet) -> None:
+    """
+    Refuse what proxies without a table do not have: routes, checks, starts and stops.
+
+    Raises:
+        UsageError: If *fleet* has no table.
+
+    """
+    if not has_table(fleet):
+        fix = "ccproxy init, then ccproxy start"
+        raise UsageError(f"a proxy of `ccproxy up --port` has no ccproxy.toml\n  fix: {fix}")
+
+
 def _default_label(env_file: Path | None, environ: Mapping[str, str]) -> str:
     name = env_file.stem if env_file is not None else environ.get("PROVIDER", "")
     return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:32] or "proxy"

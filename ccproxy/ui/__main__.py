@@ -16,6 +16,7 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -23,9 +24,10 @@ from aiohttp import web
 from ccproxy.cli.exit_codes import exit_code_of
 from ccproxy.cli.render.error_text import error_text
 from ccproxy.cli.render.terminal import print_error, show
+from ccproxy.cli.single_proxy import running_single_proxies
 from ccproxy.cli.top.fleet_view import FleetView
 from ccproxy.config.fleet import Fleet, read_fleet
-from ccproxy.errors import CcproxyError, PortInUse
+from ccproxy.errors import CcproxyError, NotRunning, PortInUse
 from ccproxy.files import write_atomically
 from ccproxy.ui.fleet_feed import FleetFeed
 from ccproxy.ui.sign_in import CODE_SECONDS, SignIn
@@ -37,26 +39,36 @@ HOST = "127.0.0.1"
 def main() -> None:
     """Serve the page of one fleet."""
     parser = argparse.ArgumentParser(prog="ccproxy ui")
-    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--config", type=Path, help="without it: proxies without a table")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--open", action="store_true")
     options = parser.parse_args()
     os.umask(0o077)
-    fleet, _ = read_fleet(options.config)
     try:
-        asyncio.run(_serve(fleet, port=options.port, opens=options.open))
+        asyncio.run(_serve(partial(_read, options.config), port=options.port, opens=options.open))
     except CcproxyError as error:
         print_error(error_text(error))
         sys.exit(exit_code_of(error))
 
 
-async def _serve(fleet: Fleet, *, port: int, opens: bool) -> None:
+def _read(table: Path | None) -> Fleet:
+    """Read the *table*, which the user may have changed, or the proxies that run without one."""
+    if table is not None:
+        return read_fleet(table)[0]
+    fleet = running_single_proxies(os.environ)
+    if fleet is None:
+        raise NotRunning("no proxy is running\n  fix: ccproxy up --port 8081")
+    return fleet
+
+
+async def _serve(read: Callable[[], Fleet], *, port: int, opens: bool) -> None:
+    fleet = read()
     view = FleetView(fleet)
     sign_in = SignIn()
     with closing(view):
         await asyncio.to_thread(view.start)
         feed = FleetFeed(view)
-        app = WebApp(fleet.file, feed, sign_in, port=lambda: port)
+        app = WebApp(read, feed, sign_in, port=lambda: port)
         runner = web.AppRunner(app.application(), access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         try:

@@ -14,6 +14,7 @@ import msgspec
 
 from ccproxy.cli.session.model_switch import apply_switch
 from ccproxy.cli.setup.route_edit import preview_rule, write_rule
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.fleet_check import check_fleet
 from ccproxy.errors import ConfigError, UsageError
@@ -49,6 +50,7 @@ class EntryCommand(msgspec.Struct, forbid_unknown_fields=True):
 
     def run(self, fleet: Fleet) -> Result:
         """Carry it out and wait."""
+        require_table(fleet)
         if (self.action == "reload") == bool(self.label):
             raise UsageError("reload has no label, the others need one")
         labels = [known_entry(fleet, self.label)] if self.label else []
@@ -67,6 +69,7 @@ class SwitchCommand(msgspec.Struct, forbid_unknown_fields=True):
 
     def run(self, fleet: Fleet) -> Result:
         """Save the switch and return it with warnings."""
+        require_table(fleet)
         label = known_entry(fleet, self.label)
         checked = check_fleet(fleet.file)
         if label not in checked.workers:
@@ -104,6 +107,7 @@ class RouteCommand(msgspec.Struct, forbid_unknown_fields=True):
 
     def run(self, fleet: Fleet) -> Result:
         """Return what the table contains then; write it if that is wanted."""
+        require_table(fleet)
         label = known_entry(fleet, self.label)
         if self.rule not in RULES:
             raise UsageError(f"rule must be one of {', '.join(RULES)}")

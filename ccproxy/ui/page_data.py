@@ -13,6 +13,7 @@ import msgspec
 from ccproxy.cli.doctor.examination import as_json_of, examine, redactor, results_of
 from ccproxy.cli.logs.log_files import LEVELS, LogFilter, LogLine, last_lines_of_all, logs_of
 from ccproxy.cli.logs.log_lines import line_text
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.fleet_check import CheckedFleet, check_fleet
 from ccproxy.errors import UsageError
@@ -163,6 +164,7 @@ def _log_line(line: LogLine) -> dict[str, Any]:
 
 def doctor(fleet: Fleet, query: Query) -> dict[str, Any]:
     """Run the checks of `ccproxy doctor`."""
+    require_table(fleet)
     scene = examine(str(fleet.file), online=query.get("online") == "1", offline=False)
     results = list(results_of(scene))
     redacted = redactor(scene)(msgspec.json.encode(as_json_of(results)).decode())
@@ -172,6 +174,7 @@ def doctor(fleet: Fleet, query: Query) -> dict[str, Any]:
 
 def routes(fleet: Fleet, _: Query) -> dict[str, Any]:
     """Return rules, models, switches and model presets of every entry."""
+    require_table(fleet)
     checked = check_fleet(fleet.file)
     return {
         "file": str(fleet.file),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from ccproxy.config.fleet import Fleet, read_fleet
+from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
 from ccproxy.ui.browser_guard import BrowserGuard, add_headers
 from ccproxy.ui.bundle import static_files
@@ -27,12 +26,17 @@ MAX_WORK = 8
 
 
 class WebApp:
-    """Serves the page of the fleet with the table *file*."""
+    """Serves the page of the fleet that *read* returns, which may change between requests."""
 
     def __init__(
-        self, file: Path, feed: FleetFeed, sign_in: SignIn, *, port: Callable[[], int]
+        self,
+        read: Callable[[], Fleet],
+        feed: FleetFeed,
+        sign_in: SignIn,
+        *,
+        port: Callable[[], int],
     ) -> None:
-        self._file = file
+        self._read = read
         self._feed = feed
         self._sign_in = sign_in
         self._guard = BrowserGuard(sign_in, port=port)
@@ -110,7 +114,7 @@ class WebApp:
         view = VIEWS.get(request.match_info["name"])
         if view is None:
             return _refused(404, "there is no such view")
-        return await self._answer(lambda: view(self._fleet(), request.query))
+        return await self._answer(lambda: view(self._read(), request.query))
 
     async def _command(self, request: web.Request) -> web.Response:
         decode = COMMANDS.get(request.match_info["name"])
@@ -122,11 +126,7 @@ class WebApp:
             command = decode(await request.read())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _refused(400, str(error))
-        return await self._answer(lambda: command.run(self._fleet()))
-
-    def _fleet(self) -> Fleet:
-        """Read the table, which the user may have changed since the last request."""
-        return read_fleet(self._file)[0]
+        return await self._answer(lambda: command.run(self._read()))
 
     async def _answer(self, work: Callable[[], Any]) -> web.Response:
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from ccproxy.cli.top.fleet_view import Snapshot
+from ccproxy.config.fleet import Fleet, read_fleet
 from ccproxy.ipc.activity import RequestTimeline
 from ccproxy.ui.browser_guard import HEADERS, TOKEN_HEADER
 from ccproxy.ui.bundle import static_files
@@ -59,7 +61,7 @@ async def page(tmp_path):
     table = tmp_path / "ccproxy.toml"
     table.write_text('proxies = ["8081:a.env:A"]\n')
     sign_in, feed = SignIn(), FleetFeed(View(), tick_seconds=0.01)
-    app = WebApp(table, feed, sign_in, port=lambda: server.port)
+    app = WebApp(lambda: read_fleet(table)[0], feed, sign_in, port=lambda: server.port)
     server = TestServer(app.application(), host="127.0.0.1")
     # The jar must take cookies of an address, as browsers do.
     jar = aiohttp.CookieJar(unsafe=True)
@@ -278,7 +280,8 @@ async def test_pages_are_bounded(page):
 async def test_a_listener_is_told_when_a_code_was_used(tmp_path):
     used = []
     sign_in = SignIn()
-    app = WebApp(tmp_path / "x.toml", FleetFeed(View()), sign_in, port=lambda: server.port)
+    read = partial(Fleet, home=tmp_path, file=tmp_path / "x.toml", entries=())
+    app = WebApp(read, FleetFeed(View()), sign_in, port=lambda: server.port)
     app.on_sign_in = lambda: used.append(1)
     server = TestServer(app.application(), host="127.0.0.1")
     async with TestClient(server) as client:

@@ -8,7 +8,8 @@ import sys
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.config.locations import find_config
+from ccproxy.cli.selection import open_readable_part
+from ccproxy.cli.single_proxy import has_table
 
 
 @click.command(
@@ -33,10 +34,13 @@ def ui(options: Options, *, port: int, no_open: bool) -> None:
 
     It listens on 127.0.0.1 until it is interrupted, and loads nothing from other hosts. The link
     contains a code that works once and for ten minutes; without it the page shows nothing. Other
-    users of this machine cannot sign in.
+    users of this machine cannot sign in. Without a table it shows the proxies that
+    `ccproxy up --port` runs.
     """
-    command = [sys.executable, "-P", "-m", "ccproxy.ui"]
-    command += ["--config", str(find_config(options.config).absolute()), "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "ccproxy.ui", "--port", str(port)]
+    fleet = open_readable_part(options)[0]
+    if has_table(fleet):
+        command += ["--config", str(fleet.file.absolute())]
     if not no_open:
         command.append("--open")
     os.execv(sys.executable, command)  # noqa: S606 - our own program, without a shell

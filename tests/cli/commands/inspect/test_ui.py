@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import sys
 
 import aiohttp
 import pytest
 
+from ccproxy.ui.browser_guard import TOKEN_HEADER
 from tests.fleet import FleetHome
+from tests.ports import free_port
 from tests.ui.live_fleet import serve_page
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -22,7 +26,7 @@ def home(tmp_path):
 
 async def test_it_prints_a_link_that_works_and_ends_at_a_signal(home):
     async with serve_page(home) as live, aiohttp.ClientSession() as client:
-        code = live.link.partition("#")[2]
+        code = code_of(live)
         assert len(code) == 32
         async with client.post(f"{live.url}session", json={"code": code}) as answer:
             assert set(await answer.json()) == {"token"}
@@ -45,3 +49,46 @@ async def test_without_a_table(tmp_path):
     done = await FleetHome(tmp_path).ccproxy("ui", "--no-open")
     assert done.code == 78
     assert "ccproxy init" in done.err
+
+
+async def test_a_proxy_that_runs_without_a_table(tmp_path):
+    home = FleetHome(tmp_path)
+    proxy = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ccproxy", "up", "--port", str(free_port())),
+        cwd=tmp_path,
+        env={**home.environ, "PROVIDER": "demo"},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        while b"is ready" not in (line := await proxy.stderr.readline()):
+            assert line
+        async with serve_page(home) as live, aiohttp.ClientSession() as client:
+            async with client.post(f"{live.url}session", json={"code": code_of(live)}) as answer:
+                headers = {TOKEN_HEADER: (await answer.json())["token"]}
+                headers["Cookie"] = answer.headers["Set-Cookie"].partition(";")[0]
+
+            async def ask(path, command=None):
+                method = "GET" if command is None else "POST"
+                url = f"{live.url}api/{path}"
+                async with client.request(method, url, json=command, headers=headers) as answer:
+                    return answer.status, await answer.text()
+
+            assert '"labels":["demo"]' in (await ask("fleet"))[1]
+            assert (await ask("requests"))[0] == 200
+            keys = await ask("keys", {"label": "demo", "action": "list"})
+            assert keys[0] == 200, keys
+            for refused in (
+                await ask("routes"),
+                await ask("doctor"),
+                await ask("entries", {"action": "restart", "label": "demo"}),
+            ):
+                assert refused[0] == 400
+                assert "has no ccproxy.toml\\n  fix: ccproxy init" in refused[1]
+    finally:
+        proxy.terminate()
+        await proxy.communicate()
+
+
+def code_of(live):
+    return live.link.partition("#")[2]
