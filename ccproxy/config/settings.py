@@ -220,6 +220,15 @@ PUBLIC_URL = Setting(
     example="https://llm.example.com",
     source="on loopback, the address itself",
 )
+TELEMETRY_URL = Setting(
+    name="TELEMETRY_URL",
+    parse=parsers.http_url,
+    default=None,
+    meaning="a collector of OTLP over HTTP, to which a gateway forwards the telemetry of signed-in "
+    "Claude Code sessions, with the user's name in the header x-ccproxy-user",
+    example="http://127.0.0.1:4318",
+    source="none: it is discarded",
+)
 OIDC_ISSUER = Setting(
     name="OIDC_ISSUER",
     parse=parsers.issuer,

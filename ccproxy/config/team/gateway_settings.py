@@ -21,6 +21,8 @@ class GatewaySettings:
     """None: there are no users, and so no gateway."""
     public_url: str
     """The gateway's origin; empty: that of the request, on loopback only."""
+    telemetry_url: str | None
+    """Where the clients' telemetry is forwarded; None: it is discarded."""
     oidc: OidcSettings | None
     """Who approves sign-ins next to personal tokens; None: nobody."""
     tls: TlsFiles | None
@@ -33,6 +35,7 @@ def read_gateway(env: EnvReader) -> GatewaySettings:
     return GatewaySettings(
         users_file=path,
         public_url=env.read(s.PUBLIC_URL),
+        telemetry_url=env.read(s.TELEMETRY_URL),
         oidc=read_oidc(env),
         tls=read_tls(env),
     )

@@ -30,6 +30,7 @@ from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.store.sign_ins import SignedIn, SignIns, TokenPair
 from ccproxy.worker.gateway.address_limit import AddressLimit
 from ccproxy.worker.gateway.signed_values import SignedValues
+from ccproxy.worker.gateway.telemetry_relay import TelemetryRelay
 from ccproxy.worker.gateway.user_directory import UserDirectory
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Gateway:
         secret: bytes,
         provider: IdentityProvider | None = None,
         session_seconds: float = 0.0,
+        telemetry: TelemetryRelay | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +67,7 @@ class Gateway:
         self.sign_ins = sign_ins
         self.public_url = public_url
         self.provider = provider
+        self.telemetry = telemetry
         self.log = log
         self.new_sign_ins = AddressLimit(30, _WINDOW, clock=clock)
         self.wrong_tokens = AddressLimit(10, _WINDOW, clock=clock)
@@ -155,8 +158,16 @@ def make_gateway(
         secret=config.services.signing_key or secret,
         provider=_provider(config),
         session_seconds=config.gateway.oidc.session_seconds if config.gateway.oidc else 0.0,
+        telemetry=_telemetry(config, log),
         log=log,
     )
+
+
+def _telemetry(config: WorkerConfig, log: FilteringBoundLogger) -> TelemetryRelay | None:
+    url = config.gateway.telemetry_url
+    if url is None:
+        return None
+    return TelemetryRelay(url, ca_bundle=config.ca_bundle, proxy=config.upstream_proxy, log=log)
 
 
 def _provider(config: WorkerConfig) -> IdentityProvider | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -196,8 +196,8 @@ class IdentityProvider:
                     method, url, allow_redirects=False, proxy=proxy_for(url, self._proxy), **options
                 ) as response,
             ):
-                body = await response.content.read(REPLY_LIMIT)
-                reply = msgspec.json.decode(body)
+                pieces = [piece async for piece in _limited(response.content)]
+                reply = msgspec.json.decode(b"".join(pieces))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise IdentityError(f"{url} does not answer: {explain(error)}") from error
         except msgspec.DecodeError as error:
@@ -205,6 +205,16 @@ class IdentityProvider:
         if not isinstance(reply, dict):
             raise IdentityError(f"{url} does not answer with a JSON object")
         return reply
+
+
+async def _limited(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the pieces of a reply; IdentityError if it is too large."""
+    size = 0
+    async for piece in content.iter_any():
+        size += len(piece)
+        if size > REPLY_LIMIT:
+            raise IdentityError("its reply is too large")
+        yield piece
 
 
 def _verified_email(claims: Mapping[str, Any]) -> str:

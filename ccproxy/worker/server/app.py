@@ -34,7 +34,13 @@ from ccproxy.worker.server.endpoints import (
 )
 from ccproxy.worker.server.endpoints.chat_completions import chat_completions
 from ccproxy.worker.server.endpoints.count_tokens import count_tokens
-from ccproxy.worker.server.endpoints.gateway import device, managed_settings, oauth, oauth_usage
+from ccproxy.worker.server.endpoints.gateway import (
+    device,
+    managed_settings,
+    oauth,
+    oauth_usage,
+    telemetry,
+)
 from ccproxy.worker.server.endpoints.messages import messages
 from ccproxy.worker.server.endpoints.responses import responses
 from ccproxy.worker.server.endpoints.test_connection import test_connection
@@ -50,7 +56,7 @@ _MAX_ID = 64
 _DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
 
 
-_TELEMETRY = Route(post=event_logging.discard, is_gateway=True, is_probe=True)
+_TELEMETRY = Route(post=telemetry.receive, is_gateway=True, is_probe=True)
 
 
 def _sign_in(endpoint: Endpoint) -> Route:

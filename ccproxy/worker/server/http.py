@@ -91,19 +91,19 @@ class ClientRequest(HookedRequest):
         query = self.rel_url.raw_query_string
         return f"?{query}" if query else ""
 
-    async def body(self) -> bytes:
+    async def body(self, limit: int = BODY_LIMIT) -> bytes:
         """
-        Read the body.
+        Read the body, of at most *limit* bytes.
 
         Raises:
             Problem: If it is too large, too slow, compressed, or has broken framing.
 
         """
-        await self._prepare_to_read(BODY_LIMIT)
+        await self._prepare_to_read(limit)
         if self.content.is_eof() and self.content.exception() is None:
             body = self.content.read_nowait()  # it arrived with the headers
         else:
-            pieces = [piece async for piece in self._pieces(BODY_LIMIT)]
+            pieces = [piece async for piece in self._pieces(limit)]
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.record.size = len(body)
         if self.record.bodies is not None:

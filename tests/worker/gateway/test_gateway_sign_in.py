@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from io import BytesIO
 
 import pytest
 
+from tests.provider import failure, hang_up
 from tests.worker.gateway.team import (
     ANNA,
     BOB,
@@ -133,6 +135,41 @@ async def test_telemetry_is_taken_and_dropped(gateway, signal):
             f"{gateway.url}/v1/{signal}", data=b"\x0a\x00", headers=bearer(token)
         ) as got:
             assert got.status == status
+
+
+PROTOBUF = "application/x-protobuf"
+
+
+async def export(gateway, path="/v1/metrics", content_type=PROTOBUF, body=b"\x0a\x00"):
+    headers = {**bearer(ANNA), "Content-Type": content_type, "Cookie": "a=b"}
+    data = BytesIO(body)
+    async with gateway.session.post(gateway.url + path, data=data, headers=headers) as got:
+        return got.status
+
+
+async def test_telemetry_is_forwarded_with_the_user_and_without_the_token(start, file, provider):
+    gateway = await start(USERS=str(file), TELEMETRY_URL=provider.url.removesuffix("/v1"))
+    assert await export(gateway) == 200
+    assert await export(gateway, "//v1/logs/", "application/json", b"{}") == 200
+    assert await export(gateway, "/v1/traces", "text/plain", b"x") == 200, "dropped"
+    assert [(call.path, call.body) for call in provider.calls] == [
+        ("/v1/metrics", b"\x0a\x00"),
+        ("/v1/logs", b"{}"),
+    ]
+    headers = provider.calls[0].headers
+    assert (headers["x-ccproxy-user"], headers["content-type"]) == ("anna", PROTOBUF)
+    assert not {"authorization", "cookie"} & set(headers)
+    async with gateway.session.post(f"{gateway.url}/v1/metrics", data=b"x") as got:
+        assert got.status == 401
+    assert await export(gateway, body=b"x" * 5_000_000) == 413
+
+
+@pytest.mark.parametrize("answer", [failure(503), hang_up()], ids=["refused", "gone"])
+async def test_a_lost_collector_disturbs_no_client(start, file, provider, answer):
+    gateway = await start(USERS=str(file), TELEMETRY_URL=provider.url)
+    provider.script(answer)
+    assert [await export(gateway) for _ in range(3)] == [200] * 3
+    assert [line["batches"] for line in gateway.lines("telemetry.dropped")] == [1], "once a minute"
 
 
 @pytest.mark.parametrize(

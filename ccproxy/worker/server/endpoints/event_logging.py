@@ -1,9 +1,4 @@
-"""
-Claude Code's telemetry, which is discarded: POST /api/event_logging/batch and …/v2/batch.
-
-A gateway also takes OTLP at /v1/metrics, /v1/logs and /v1/traces: a session that has signed in
-exports there regardless of its own settings, and logs an error for each answer but 200.
-"""
+"""Claude Code's telemetry, which is discarded: POST /api/event_logging/batch and …/v2/batch."""
 
 from __future__ import annotations
 

@@ -1,0 +1,81 @@
+"""
+Forwards the telemetry of signed-in clients to a collector of OTLP over HTTP.
+
+A collector that does not respond must not disturb a client, which would log an error at each
+export. So a batch that cannot be delivered is dropped, and the log has a line about it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy.config.forward_proxy import proxy_for
+from ccproxy.worker.upstream.connections import explain, open_session
+
+USER_HEADER = "x-ccproxy-user"
+MOST_AT_ONCE = 8
+"""Batches that are being delivered; each holds up to 4 MiB."""
+WARN_SECONDS = 60.0
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
+
+
+class TelemetryRelay:
+    """Delivers batches to one collector."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_bundle: Path | None,
+        proxy: str | None,
+        log: FilteringBoundLogger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._ca_bundle = ca_bundle
+        self._proxy = proxy_for(url, proxy)
+        self._log = log
+        self._clock = clock
+        self._running = 0
+        self._dropped = 0
+        self._warned_at = -WARN_SECONDS
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch may be read; otherwise it is to be discarded."""
+        return self._running < MOST_AT_ONCE
+
+    async def deliver(self, path: str, body: bytes, *, content_type: str, user: str) -> None:
+        """Send a batch of *user* to *path* of the collector."""
+        self._running += 1
+        headers = {"Content-Type": content_type, USER_HEADER: user}
+        try:
+            async with (
+                open_session(self._ca_bundle, timeout=_TIMEOUT) as session,
+                session.post(
+                    self._url + path,
+                    data=BytesIO(body),  # bytes would be written at once, up to 4 MiB
+                    headers=headers,
+                    proxy=self._proxy,
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                if not answer.ok:
+                    self.drop(f"the collector answered with status {answer.status}")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self.drop(explain(error))
+        finally:
+            self._running -= 1
+
+    def drop(self, reason: str) -> None:
+        """Count a batch that is lost, and log it once a minute."""
+        self._dropped += 1
+        if self._clock() - self._warned_at >= WARN_SECONDS:
+            self._log.warning("telemetry.dropped", batches=self._dropped, reason=reason)
+            self._warned_at, self._dropped = self._clock(), 0

@@ -1,0 +1,32 @@
+"""
+POST /v1/metrics, /v1/logs and /v1/traces: the telemetry of signed-in clients (OTLP over HTTP).
+
+A session that has signed in exports here regardless of its own settings, and logs an error for each
+answer but 200. The telemetry is forwarded if TELEMETRY_URL is set, and discarded otherwise.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ccproxy.worker.server.endpoints.event_logging import BODY_LIMIT, discard
+from ccproxy.worker.server.endpoints.gateway.oauth import gateway_of
+from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.json_response import json_response
+
+_TYPES = ("application/x-protobuf", "application/json")
+"""What OTLP has; another type is not passed on."""
+
+
+async def receive(request: ClientRequest) -> web.Response:
+    """Forward or drop a batch."""
+    relay = gateway_of(request).telemetry
+    if relay is None or request.user is None or request.content_type not in _TYPES:
+        return await discard(request)
+    if not relay.has_room:
+        relay.drop("too many batches at once")
+        return await discard(request)
+    body = await request.body(BODY_LIMIT)
+    path = f"/v1/{request.path.rstrip('/').rpartition('/')[2]}"  # the route allows other spellings
+    await relay.deliver(path, body, content_type=request.content_type, user=request.user.name)
+    return json_response({})
