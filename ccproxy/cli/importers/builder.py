@@ -103,7 +103,7 @@ class ImportBuilder:
             self.fail(f"has more than {MOST_PROXIES} providers", "import a part of it")
         keys, key_name = self._resolve(key, name)
         settings = {**settings, **({s.PROVIDER_API_KEY.name: keys} if keys else {})}
-        settings.setdefault(s.ANTHROPIC_API_KEY.name, new_client_key())
+        settings[s.ANTHROPIC_API_KEY.name] = self._client_key(settings)
         label = self._label(name)
         try:
             config = self._check(label, settings)
@@ -145,11 +145,22 @@ class ImportBuilder:
         self._left_out.append(LeftOut(what=_short(what), reason=reason))
 
     def leave_out_rest(
-        self, table: Mapping[str, Any], known_names: Iterable[str], reasons: Mapping[str, str]
+        self,
+        table: Mapping[str, Any],
+        known_names: Iterable[str],
+        reasons: Mapping[str, str],
+        *,
+        place: str = "",
     ) -> None:
-        """Note every key of *table* that is not *known*; *reasons* are those that differ."""
-        for name in table.keys() - set(known_names):
-            self.leave_out(str(name), reasons.get(str(name), "ccproxy has no such setting"))
+        """
+        Note every key of *table* that is not known; *reasons* are those that differ.
+
+        *place* is put before the keys. A key that begins with `//` is a comment.
+        """
+        known = set(known_names)
+        for name in map(str, table):
+            if name not in known and not name.startswith("//"):
+                self.leave_out(place + name, reasons.get(name, "ccproxy has no such setting"))
 
     def fail(self, text: str, fix: str) -> NoReturn:
         """Raise the ConfigError of a file that cannot be imported."""
@@ -177,6 +188,18 @@ class ImportBuilder:
         except ValueError as error:
             self.leave_out(f"the key of {name}", str(error))
             return "", variable
+
+    def _client_key(self, settings: Mapping[str, str]) -> str:
+        """Return the client key in *settings*; a new one if it has none, or only a placeholder."""
+        key = settings.get(s.ANTHROPIC_API_KEY.name, "")
+        try:
+            if key and parsers.keys(key):
+                return key
+        except ValueError as error:
+            note = LeftOut(what="the client key", reason=f"{error}; each entry gets a new one")
+            if note not in self._left_out:
+                self._left_out.append(note)
+        return new_client_key()
 
     def _check(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
         """Return the configuration of a proxy; ConfigError if it is not valid."""

@@ -89,8 +89,8 @@ def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> N
     build.route(home, dict(_routes(router, targets, labels, build)))
     build.fall_back(home, _fallbacks(document, router, labels))
     build.leave_out_rest(document, _TOP_KEYS, _REASONS)
-    unknown = {f"Router.{rule}": None for rule in router if rule not in _ROUTER_KEYS}
-    build.leave_out_rest(unknown, (), dict.fromkeys(unknown, _ROUTER_REASON))
+    reasons = dict.fromkeys(router, _ROUTER_REASON)
+    build.leave_out_rest(router, _ROUTER_KEYS, reasons, place="Router.")
 
 
 def _common_settings(document: Mapping[str, Any], build: ImportBuilder) -> dict[str, str]:
@@ -146,9 +146,7 @@ def _import_provider(
             body["provider"] = routing
     if body:
         settings[s.EXTRA_BODY.name] = json.dumps(body, ensure_ascii=False)
-    build.leave_out_rest(
-        {f"{name}.{key}": None for key in provider.keys() - {*_PROVIDER_KEYS}}, (), {}
-    )
+    build.leave_out_rest(provider, _PROVIDER_KEYS, {}, place=f"{name}.")
     keys = texts_of(
         next((provider[one] for one in ("api_key", "apiKey", "apikey") if one in provider), "")
     )

@@ -111,6 +111,20 @@ def test_a_fleet_passes_the_check_when_missing_keys_are_filled_in(
     assert tables.fallbacks == {"deepseek": ("openrouter",)}
 
 
+def test_the_client_key_of_the_examples_is_replaced_and_comments_are_no_settings(
+    config, run_import
+):
+    text = config.read_text().replace("router-key-0123456789abcdef", "your-secret-key")
+    text = text.replace('"Router": {', '"// COSTS": {"tip": "x"},\n  "Router": {\n "// main": "y",')
+    config.write_text(text.replace('"sk-xxx"', '"AIzaSy0123456789abcdefghij"'))
+    done, checked = run_import(config)
+    assert len(checked.workers) == 7
+    (key,) = checked.workers["deepseek"].client_keys
+    assert key != "your-secret-key"
+    assert done.stdout.count("the client key: contains a placeholder") == 1
+    assert "//" not in done.stdout.partition("not taken over")[2]
+
+
 def test_what_cannot_be_taken_over_has_a_reason(config, ccproxy):
     done = ccproxy("import", config)
     assert done.exit_code == 0
