@@ -103,6 +103,8 @@ class Used(NamedTuple):
     """What it cost more because it was above a price threshold; None if it was not."""
     asked: bool = True
     """False: no request went to the provider."""
+    is_abandoned: bool = False
+    """The client left before the answer began, and the provider had the request."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,10 +2,11 @@
 Applies the budgets of an entry, of its client keys and of users to requests.
 
 A request is admitted while the budget is not spent by finished requests and reserved by those in
-flight. It reserves an estimate, and is charged what the provider reported when it ends. So requests
-that run at the same time exceed a budget by the last one of them at most, apart from errors of the
-estimate. The reservation is made before the check, so that of two processes at least one sees the
-other's.
+flight. It reserves an estimate, and is charged what the provider reported when it ends. The answer
+is estimated to be as long as the longest one of the last requests to the model. So requests that
+run at the same time exceed a budget by the last one of them at most, and by what their answers are
+longer than that. The reservation is made before the check, so that of two processes at least one
+sees the other's.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ from ccproxy.worker.accounting.calendar_periods import Calendar
 
 BYTES_PER_TOKEN = 4
 OUTPUT_TOKENS = 1000
-"""Output that a reservation assumes; clients ask for 32,000 and receive a few hundred."""
+"""Output that is assumed at least; clients ask for 32,000 tokens and receive a few hundred."""
+LENGTH_DECAY = 0.9
+"""By which the longest answer counts less with each request."""
+MOST_MODELS = 256
+"""Most models whose longest answer is known; clients can name any number of models."""
 MOST_UNCOUNTED = 16
 """Most models without a price that are named in the status."""
 _SMOOTHING = 0.2
@@ -69,6 +74,8 @@ class Reservation:
     accounts: tuple[Account, ...]
     estimate: dict[str, int] = field(default_factory=dict)
     """By unit; what is reserved for each account."""
+    prompt: dict[str, int] = field(default_factory=dict)
+    """By unit; the part of the estimate that is for the request itself."""
     ahead: dict[bytes, int] = field(default_factory=dict)
     """By row; what this process had reserved before."""
     confirm: Callable[[], Awaitable[None]] | None = None
@@ -103,6 +110,8 @@ class BudgetGuard:
         self._clients_by_id: dict[str, Account] = {}
         self._users: dict[str, Account] = {}
         self._ratios: dict[str, float] = {}
+        self._longest: dict[str, float] = {}
+        """Tokens of the longest of the last answers, by model."""
         self._warned: set[tuple[Account, Budget, Periods]] = set()
         self._uncounted: dict[str, None] = {}
 
@@ -131,7 +140,9 @@ class BudgetGuard:
         accounts = tuple(account for account in (self._entry, client) if account is not None)
         reservation = Reservation(accounts)
         for unit in {unit for account in accounts for unit in account.rows}:
-            reservation.estimate[unit] = self._estimate(unit, model, size)
+            prompt = reservation.prompt[unit] = self._prompt_estimate(unit, model, size)
+            answer = max(OUTPUT_TOKENS, round(self._longest.get(model, 0)))
+            reservation.estimate[unit] = prompt + self._answer_amount(answer, unit, model)
         periods = self._calendar.periods()
         for row in {row for account in accounts for row in account.rows.values()}:
             reservation.ahead[row] = self._ledger.spent(row, periods).own
@@ -158,15 +169,11 @@ class BudgetGuard:
         if used is None:
             return
         periods = self._calendar.periods()
-        # The provider also bills an answer without known usage: the client left before the end.
-        tokens = _tokens_of(used)
-        is_unknown = used.asked and used.ttfb is not None and not tokens
-        for unit, estimate in reservation.estimate.items():
-            amount = estimate if is_unknown else self._amount(unit, used)
+        self._note_length(used)
+        for unit, prompt in reservation.prompt.items():
+            amount = self._charge(unit, prompt, used)
             if amount is None:
                 continue
-            if estimate and amount and tokens:
-                self._learn(unit, amount, estimate)
             for account in reservation.accounts:
                 if unit in account.rows:
                     self._ledger.add(account.rows[unit], amount, periods)
@@ -264,27 +271,54 @@ class BudgetGuard:
             for unit, row in account.rows.items():
                 self._ledger.reserve(row, factor * reservation.estimate[unit])
 
-    def _estimate(self, unit: str, model: str, size: int) -> int:
-        # The ratio is of the prompt alone: a client must not make its answers look cheap.
-        prompt = {"input_tokens": size // BYTES_PER_TOKEN}
-        answer = {"output_tokens": OUTPUT_TOKENS}
-        ratio = self._ratios.get(unit, 1.0)
-        return round(
-            self._amount_of(prompt, unit, model) * ratio + self._amount_of(answer, unit, model)
-        )
+    def _charge(self, unit: str, prompt: int, used: Used) -> int | None:
+        """
+        Return what a request costs whose own part was estimated as *prompt*; None if unknown.
 
-    def _amount_of(self, usage: Mapping[str, int], unit: str, model: str) -> float:
+        The provider also bills a request whose client left before the usage was known.
+        """
+        if _tokens_of(used):
+            self._learn(unit, prompt, used)
+            return self._amount(unit, used)
+        if used.is_abandoned:
+            return prompt
+        if used.asked and used.ttfb is not None:
+            return prompt + self._answer_amount(OUTPUT_TOKENS, unit, used.model)
+        return self._amount(unit, used)
+
+    def _prompt_estimate(self, unit: str, model: str, size: int) -> int:
+        amount = self._amount_of({"input_tokens": size // BYTES_PER_TOKEN}, unit, model)
+        return round(amount * self._ratios.get(unit, 1.0))
+
+    def _answer_amount(self, tokens: int, unit: str, model: str) -> int:
+        return self._amount_of({"output_tokens": tokens}, unit, model)
+
+    def _note_length(self, used: Used) -> None:
+        """Remember the longest of the last answers."""
+        longest = self._longest.pop(used.model, 0.0) * LENGTH_DECAY
+        self._longest[used.model] = max(used.output, longest)
+        if len(self._longest) > MOST_MODELS:
+            del self._longest[next(iter(self._longest))]
+
+    def _amount_of(self, usage: Mapping[str, int], unit: str, model: str) -> int:
         if unit == TOKENS:
             return to_parts(sum(usage.values()), unit)
         price = self._price(model)
         cost = None if price is None else price.cost(usage, at=self._wall())
         return to_parts(cost or 0.0, unit)
 
-    def _learn(self, unit: str, amount: int, estimate: int) -> None:
-        """Follow the ratio of real to estimated amounts: cached input costs a tenth."""
-        old = self._ratios.get(unit, 1.0)
-        new = old * (1 - _SMOOTHING + _SMOOTHING * amount / estimate)
-        self._ratios[unit] = min(max(new, _LEAST_RATIO), 1.0)
+    def _learn(self, unit: str, estimate: int, used: Used) -> None:
+        """Follow the ratio of real to estimated amounts of prompts: cached input costs a tenth."""
+        usage = {
+            "input_tokens": used.input,
+            "cache_read_input_tokens": used.cached,
+            "cache_creation_input_tokens": used.written,
+        }
+        amount = self._amount_of(usage, unit, used.model)
+        if estimate and amount:
+            old = self._ratios.get(unit, 1.0)
+            new = old * (1 - _SMOOTHING + _SMOOTHING * amount / estimate)
+            self._ratios[unit] = min(max(new, _LEAST_RATIO), 1.0)
 
     def _amount(self, unit: str, used: Used) -> int | None:
         """Return what *used* costs in *unit*; None if that is unknown."""

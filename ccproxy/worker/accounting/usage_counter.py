@@ -86,6 +86,7 @@ class UsageCounter:
             cost=(cost or 0.0) + record.fee if record.fee else cost,
             extra=None if price is None else price.extra_cost(usage, at=at),
             asked=record.attempts > 0,
+            is_abandoned=record.is_abandoned,
             session=record.session if _SESSION.fullmatch(record.session) else "",
             user=record.user,
         )

@@ -270,6 +270,12 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         return self.error is not None and self.status != CLIENT_LEFT
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether the client left while the provider had the request and had not answered."""
+        is_pending = self.attempts > len(self.failures)
+        return self.status == CLIENT_LEFT and not self.has_begun and is_pending
+
+    @property
     def ttfb(self) -> float | None:
         """Seconds to the first byte of the answer; None if there was none."""
         if self._first_byte is not None:

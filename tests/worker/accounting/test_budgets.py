@@ -13,6 +13,8 @@ import pytest
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import ConfigError
+from ccproxy.ipc.activity import FailedAttempt
+from ccproxy.worker.server.access_record import AccessRecord
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, failure, stream
@@ -88,6 +90,60 @@ async def test_an_answer_that_is_left_before_its_usage_costs_the_estimate(start,
     await ended(proxy)
     ((_, _, _, spent),) = rows(proxy)
     assert spent > 40_000 / 8
+
+
+async def test_a_request_that_is_left_before_its_answer_costs_its_prompt(start, provider):
+    """The provider has it, and bills it."""
+    proxy = await start(BUDGET="1M tokens/day")
+    provider.script(stream(asyncio.Event()))
+    asking = asyncio.create_task(proxy.ask(prompt("x" * 40_000, stream=True)))
+    await eventually(lambda: provider.calls)
+    asking.cancel()
+    await ended(proxy)
+    ((_, _, _, spent),) = rows(proxy)
+    assert 10_000 <= spent < 10_500
+
+
+@pytest.mark.parametrize(
+    ("attempts", "failures", "begun", "is_abandoned"),
+    [
+        pytest.param(0, 0, False, False, id="the provider never had it"),
+        pytest.param(1, 0, False, True, id="the provider has it"),
+        pytest.param(2, 2, False, False, id="between two attempts"),
+        pytest.param(2, 1, False, True, id="in the second attempt"),
+        pytest.param(1, 0, True, False, id="the answer has begun"),
+    ],
+)
+def test_when_a_request_is_abandoned(attempts, failures, begun, is_abandoned):
+    record = AccessRecord(request_id="req_1", method="POST", path="/v1/messages")
+    for _ in range(attempts):
+        record.attempt("…0001")
+    for _ in range(failures):
+        record.attempt_failed(FailedAttempt(at=0.0, key="…0001", status=503))
+    if begun:
+        record.write_chunk()
+    assert not record.is_abandoned
+    record.client_left()
+    assert record.is_abandoned == is_abandoned
+
+
+async def test_a_reservation_is_as_long_as_the_longest_of_the_last_answers(start, provider):
+    proxy = await start(BUDGET="20k tokens/day")
+    long = {"prompt_tokens": 100, "completion_tokens": 8000, "total_tokens": 8100}
+    provider.script(completion("Hello", usage=long))
+    await proxy.ask()
+    await ended(proxy)
+    gate = asyncio.Event()
+    provider.script(
+        stream(chunk("Hel"), gate, chunk("lo", finish="stop"), {**chunk(), "usage": USAGE})
+    )
+    asking = asyncio.create_task(proxy.ask(prompt(stream=True)))
+    await eventually(lambda: proxy.worker.payers.rows()[0].reserved)
+    (row,) = proxy.worker.payers.rows()
+    assert (row.spent, 8000 <= row.reserved < 8200) == (8100, True)
+    gate.set()
+    await asking
+    await ended(proxy)
 
 
 async def test_tokens_count_also_for_openai_clients(start, provider):
