@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from ccproxy.errors import Problem
 from ccproxy.text import format_duration
@@ -33,12 +32,6 @@ _FORM = re.compile(
     r"(?: ?(?P<unit>[A-Za-z]{3,6}))? ?(?:/|per) ?(?P<period>day|month)"
 )
 _SCALES = {"": 1, "k": 10**3, "m": 10**6}
-_TOKEN_FIELDS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +158,3 @@ def format_amount(amount: float, unit: str) -> str:
         if amount >= scale:
             return f"{math.floor(amount / scale * 100) / 100:g}{suffix} {TOKENS}"
     return f"{amount:g} {TOKENS}"
-
-
-def tokens_of(usage: Mapping[str, Any]) -> int:
-    """Return all tokens of *usage*: input, whether cached or not, and output."""
-    return sum(usage.get(name) or 0 for name in _TOKEN_FIELDS)

@@ -10,7 +10,6 @@ from ccproxy.keys.budgets import (
     format_amount,
     from_parts,
     to_parts,
-    tokens_of,
 )
 
 
@@ -64,11 +63,6 @@ def test_amounts_are_written_for_people(amount, unit, text):
 @pytest.mark.parametrize(("amount", "unit"), [(0.1, "USD"), (0.000000007, "CNY"), (12, "tokens")])
 def test_counting_loses_nothing(amount, unit):
     assert from_parts(to_parts(amount, unit), unit) == amount
-
-
-def test_all_tokens_count():
-    usage = {"input_tokens": 1, "output_tokens": 10, "cache_read_input_tokens": 100}
-    assert tokens_of({**usage, "cache_creation_input_tokens": None}) == 111
 
 
 def state(spent: float, reserved: float = 0.0) -> BudgetState:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, NoReturn, get_args
+from typing import Literal, NoReturn
 
 from ccproxy.errors import (
     Busy,
@@ -28,7 +28,6 @@ from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError, from_field
 from ccproxy.supervisor.control.status import Row
 
 Op = Literal["ping", "status", "start", "stop", "restart", "reload", "plan", "records", "leave"]
-OPS: tuple[Op, ...] = get_args(Op)
 
 PlanSign = Literal["+", "~", "-", "="]
 """The action of a reload for an entry: start, replace, stop, none."""
