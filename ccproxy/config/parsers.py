@@ -19,12 +19,11 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from ccproxy.keys.budgets import EVERY_CLIENT, Budget
 from ccproxy.keys.policy import AFFINITIES, STRATEGIES, Affinity, Strategy
 from ccproxy.protocol.headers import is_header_value
-from ccproxy.providers.price_text import parse_price
-from ccproxy.providers.pricing import Price
 from ccproxy.text import did_you_mean, mask_key
 
 if TYPE_CHECKING:
-    # Importing msgspec, with which the quirks are declared, is too slow for --help.
+    # Importing msgspec, with which these are declared, is too slow for --help.
+    from ccproxy.providers.pricing import Price
     from ccproxy.providers.quirks import Api
 
     ApiChoice = Api | Literal["auto"]
@@ -228,6 +227,8 @@ def extra_body(value: str) -> dict[str, Any]:
 
 def prices(value: str) -> tuple[tuple[str, Price], ...]:
     """Parse a price per glob pattern of models; the first matching pattern applies."""
+    from ccproxy.providers.price_text import parse_price
+
     return tuple(parse_price(item) for item in words(value))
 
 
