@@ -46,7 +46,6 @@ from ccproxy.ipc.control_messages import (
 from ccproxy.logs import LogFile
 from ccproxy.routing.retirement import NOTICE_DAYS, retirements
 from ccproxy.worker.accounting.account_rows import account_rows
-from ccproxy.worker.admin.replay import replay
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_counts, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
 from ccproxy.worker.session_report import client_session_state
@@ -248,6 +247,8 @@ class ControlSocket:
             return Refusal(error=f"the recording cannot be read: {error}")
         if recording is None:
             return Refusal(error=f"there is no recording {recording_id}")
+        from ccproxy.worker.admin.replay import replay  # rarely needed
+
         return await asyncio.to_thread(replay, recording, worker)
 
     async def _forget(self) -> Reply:

@@ -28,9 +28,6 @@ from ccproxy.worker.accounting.account_watch import AccountWatch
 from ccproxy.worker.accounting.payers import Payers
 from ccproxy.worker.activity.cache_loss_detector import CacheLossDetector
 from ccproxy.worker.activity.recorder import Activity
-from ccproxy.worker.added_features.description_store import DescriptionStore
-from ccproxy.worker.added_features.pdf_texts import PdfTexts
-from ccproxy.worker.added_features.search_client import SearchClient
 from ccproxy.worker.admin.session import Session, make_session
 from ccproxy.worker.gateway.gateway import Gateway, allowed_hosts_of, make_gateway
 from ccproxy.worker.key_pool import make_pool
@@ -45,6 +42,9 @@ from ccproxy.worker.signing_key import KEY_BYTES, load_signing_key
 from ccproxy.worker.upstream.provider_client import ProviderClient
 
 if TYPE_CHECKING:
+    from ccproxy.worker.added_features.description_store import DescriptionStore
+    from ccproxy.worker.added_features.pdf_texts import PdfTexts
+    from ccproxy.worker.added_features.search_client import SearchClient
     from ccproxy.worker.redis.shared_pool import SharedPool
 
 _NUMBERS = count(1)
@@ -122,12 +122,14 @@ class Worker:
     peer_client: PeerClient
     held_fallbacks: HeldFallbacks
     session: Session
-    search: SearchClient
+    search: SearchClient | None = None
+    """Opened by the first search."""
     descriptions: DescriptionStore | None = None
     """Of images; None if no model is named that describes them."""
     auto_probe: BackgroundProbe | None = None
     """Measures models in the background; None if that is off."""
-    pdf_texts: PdfTexts = field(default_factory=PdfTexts)
+    pdf_texts: PdfTexts | None = None
+    """Opened by the first PDF."""
     hinted: set[tuple[str, str]] = field(default_factory=set)
     """Events and models for which the log has a hint."""
     activity: Activity
@@ -169,7 +171,8 @@ class Worker:
             await self.auto_probe.close()
         await self.accounts.close()
         await self.upstream.close()
-        await self.search.close()
+        if self.search is not None:
+            await self.search.close()
         if self.descriptions is not None:
             self.descriptions.close()
         await self.session.close()
@@ -230,7 +233,6 @@ def make_worker(
         rules=rules,
         lessons=Lessons(learned),
         chooser=chooser,
-        search=SearchClient(config),
         descriptions=_descriptions(config, state, log),
         peer_client=PeerClient(chooser, FleetToken(signing_key)),
         held_fallbacks=HeldFallbacks(config.fallback_hold, clock=time.monotonic),
@@ -311,4 +313,7 @@ def _descriptions(
 ) -> DescriptionStore | None:
     if not (describer := config.added_features.describer):
         return None
+    # An import that only such a worker should pay.
+    from ccproxy.worker.added_features.description_store import DescriptionStore
+
     return DescriptionStore(describer, state / "descriptions", log=log)

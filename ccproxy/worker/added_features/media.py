@@ -16,7 +16,7 @@ from ccproxy.convert.added_features.pdf_pages import pdf_blocks
 from ccproxy.protocol.messages import BASE64
 from ccproxy.providers.quirks import Quirks
 from ccproxy.worker.added_features.image_describer import ImageDescriber
-from ccproxy.worker.added_features.pdf_texts import can_read_pdfs
+from ccproxy.worker.added_features.pdf_texts import PdfTexts, can_read_pdfs
 from ccproxy.worker.server.http import ClientRequest
 
 IMAGE_HINT = "this model sees no images; VISION in the env file names a model that describes them"
@@ -65,7 +65,8 @@ async def as_text(request: ClientRequest, body: bytes, needs: MediaNeeds) -> byt
 
 
 async def _read_pdfs(request: ClientRequest, media: MediaBody, *, shows_pictures: bool) -> None:
-    texts = request.worker.pdf_texts
+    worker = request.worker
+    texts = worker.pdf_texts = worker.pdf_texts or PdfTexts()
     files = [data_of(block) for _, block in media.media() if _is_pdf(block)]
     read = dict(zip(files, await asyncio.gather(*map(texts.pages, files)), strict=True))
 

@@ -28,11 +28,12 @@ from ccproxy.convert.exchange import Exchange
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.protocol.messages import read_request
 from ccproxy.worker.added_features.model_round import ModelRound, Take
-from ccproxy.worker.added_features.search_client import SearchTarget
+from ccproxy.worker.added_features.search_client import SearchClient, SearchTarget
 from ccproxy.worker.added_features.tool_search import ToolSearchRounds, model_rounds
 from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import ModelExchange, passed_key
+from ccproxy.worker.worker import Worker
 
 PARALLEL_SEARCHES = 3
 
@@ -87,7 +88,13 @@ def requested_direct_search(request: ClientRequest, body: bytes) -> RequestedSea
 def _target(request: ClientRequest, model: str) -> SearchTarget | None:
     worker = request.worker
     key = passed_key(request) or worker.pool.peek(model) or ""
-    return worker.search.target(model, key)
+    return search_client(worker).target(model, key)
+
+
+def search_client(worker: Worker) -> SearchClient:
+    """Return the client of *worker*, which the first search opens."""
+    client = worker.search = worker.search or SearchClient(worker.config)
+    return client
 
 
 async def _find(request: ClientRequest, search: RequestedSearch, query: str) -> SearchOutcome:
@@ -96,7 +103,7 @@ async def _find(request: ClientRequest, search: RequestedSearch, query: str) -> 
         env_file = worker.config.env_file
         return failed(not_configured(worker.config.label, str(env_file) if env_file else ""))
     started = time.monotonic()
-    outcome = await worker.search.search(search.target, query, search.tool)
+    outcome = await search_client(worker).search(search.target, query, search.tool)
     tokens = worker.session.usage.cost(search.target.model, outcome.usage)
     request.record.add_fee(outcome.fee + (tokens or 0.0))
     log = worker.logs.events.warning if outcome.error else worker.logs.events.info

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from ccproxy.convert.added_features.search_answer import without_own_searches
 from ccproxy.convert.content_headers import direct_headers
 from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough
@@ -166,6 +165,8 @@ async def sent_directly(
     except Problem as problem:
         body = worker.lessons.learn(problem, exchange.body, exchange.model)
         if body is None and problem.kind == "invalid_request_error":
+            from ccproxy.convert.added_features.search_answer import without_own_searches
+
             body = without_own_searches(exchange.body)
         if body is None or body == exchange.body:
             raise

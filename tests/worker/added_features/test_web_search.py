@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from ccproxy.worker.added_features.search_client import SearchClient
+from ccproxy.worker.added_features.web_search import search_client
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion, failure, raw, tool_call
@@ -147,12 +149,12 @@ async def test_a_client_that_leaves_cancels_the_search(start, engine, api):
 async def test_a_slow_engine_is_given_up(start, engine, monkeypatch):
     engine.gate = asyncio.Event()
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
-    named = proxy.worker.search.target("m", "")
+    named = search_client(proxy.worker).target("m", "")
     brief = type(named)(
         backend=type(named.backend)(title="Slow", request={}, results=(), seconds=0.01),
         url=named.url, key="", model="m", is_own=False,
     )  # fmt: skip
-    monkeypatch.setattr(type(proxy.worker.search), "target", lambda *_: brief)
+    monkeypatch.setattr(SearchClient, "target", lambda *_: brief)
     answer = await proxy.ask(side())
     assert links(answer) == "unavailable"
     assert "Slow did not answer within 0.01 s" in answer.text

@@ -6,12 +6,8 @@ from functools import partial
 
 from aiohttp import web
 
+from ccproxy.convert.exchange import Exchange
 from ccproxy.convert.prompt_prefix import read_prompt
-from ccproxy.worker.added_features.assisted_answer import (
-    answer_assisted,
-    requested_assistance,
-    requested_direct_assistance,
-)
 from ccproxy.worker.peers.forward import (
     answer_by_held_fallback,
     answer_by_peer,
@@ -48,12 +44,42 @@ async def answer_here(
     *dropped* are the parts of the client's request that *body* was made without.
     """
     if request.worker.config.api == "messages":
-        if (assistance := requested_direct_assistance(request, body)) is not None:
-            return await answer_assisted(request, assistance)
+        if (assisted := await _answer_directly_assisted(request, body)) is not None:
+            return assisted
         request.read_prompt = partial(read_prompt, body, keeps_attribution=True)
         return await direct_mode.messages(request, body, dropped=dropped)
     exchange = converted(request, body, dropped)
     request.read_prompt = exchange.prompt
-    if (assistance := requested_assistance(request, exchange)) is not None:
-        return await answer_assisted(request, assistance)
+    if (assisted := await _answer_assisted(request, exchange)) is not None:
+        return assisted
     return await converted_mode.answer(request, exchange)
+
+
+# What ccproxy adds is imported with the first request that needs it: most workers need none of it.
+
+
+async def _answer_assisted(request: ClientRequest, exchange: Exchange) -> web.StreamResponse | None:
+    """Answer with what ccproxy adds to a converted request; None if it adds nothing."""
+    may_add = exchange.searches or exchange.has_media or exchange.defers_tools
+    if not may_add and not request.worker.config.added_features.judge:
+        return None
+    from ccproxy.worker.added_features.assisted_answer import answer_assisted, requested_assistance
+
+    assistance = requested_assistance(request, exchange)
+    return None if assistance is None else await answer_assisted(request, assistance)
+
+
+async def _answer_directly_assisted(
+    request: ClientRequest, body: bytes
+) -> web.StreamResponse | None:
+    """Answer with what ccproxy adds in direct mode; None if it adds nothing."""
+    features = request.worker.config.added_features
+    if not (features.search or features.always_own_search or features.describer):
+        return None
+    from ccproxy.worker.added_features.assisted_answer import (
+        answer_assisted,
+        requested_direct_assistance,
+    )
+
+    assistance = requested_direct_assistance(request, body)
+    return None if assistance is None else await answer_assisted(request, assistance)
