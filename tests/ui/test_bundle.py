@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from typing import get_args
 
 import pytest
 
+from ccproxy.convert.errors.causes import Cause
+from ccproxy.ipc.activity import CacheCause, RequestState
+from ccproxy.keys.display import KeyStatus
+from ccproxy.supervisor.fleet.plan import Phase
 from ccproxy.ui.browser_guard import OPEN_PATHS
 from ccproxy.ui.bundle import FOLDER, static_files
 from tests.architecture import ROOT
@@ -17,7 +22,7 @@ OWN = {path: file.content.decode() for path, file in FILES.items() if "/vendor/"
 SCRIPTS = {path: text for path, text in OWN.items() if path.endswith(".js")}
 _ENTRY = re.compile(r'^  (\w+): \["(.*)", "(.*)"\],$', re.MULTILINE)
 TEXTS = {name: (english, chinese) for name, english, chinese in _ENTRY.findall(OWN["/strings.js"])}
-DYNAMIC = ("state_", "next_", "rule_", "by_", "level_", "phase_")
+DYNAMIC = ("cause_", "state_", "next_", "rule_", "by_", "level_", "phase_")
 """Texts whose names are put together."""
 
 
@@ -62,6 +67,17 @@ def test_every_text_that_is_used_exists_and_no_other():
     quoted = {name for pair in named for name in pair}
     unused = {name for name in TEXTS if name not in quoted and not name.startswith(DYNAMIC)}
     assert unused == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("state", [*get_args(RequestState), *get_args(KeyStatus), *(one.value for one in Phase)]),
+        ("cause", [*get_args(CacheCause), *(one.value for one in Cause)]),
+    ],
+)
+def test_every_state_and_cause_has_a_text(kind, names):
+    assert {f"{kind}_{name.replace('-', '_')}" for name in names} <= set(TEXTS)
 
 
 def test_vendored_files_are_those_of_the_record():

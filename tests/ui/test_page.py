@@ -139,7 +139,7 @@ async def test_every_view_fits_on_a_phone_and_is_translated(page, live, view):
 
 async def test_the_overview_shows_the_fleet(home):
     text = await home.inner_text("main")
-    for part in ("Mountain", "River", "degraded", "2 of 3 keys out", "1/3", "rate_limit (429)"):
+    for part in ("Mountain", "River", "degraded", "2 of 3 keys out", "1/3", "rate limit (429)"):
         assert part in text
     assert "next attempt in" in text
     assert "…2222" in text

@@ -10,6 +10,7 @@ import { t, word } from "./strings.js";
 const TONES = {
   ready: "ok", degraded: "warn", starting: "warn", stopping: "warn", stopped: "off",
   running: "ok", done: "off", failed: "bad", client_left: "off", disabled: "off",
+  cooldown: "warn", out: "warn",
 };
 
 export const State = ({ name, tone }) =>
@@ -227,7 +228,7 @@ export function Dialog() {
 // Why a key is out, with a clock that runs down from `at`, in milliseconds.
 export function cooldownText(cooldown, at) {
   const left = cooldown.seconds - (Date.now() - at) / 1000;
-  const parts = [cooldown.cause + (cooldown.status ? ` (${cooldown.status})` : "")];
+  const parts = [word("cause", cooldown.cause) + (cooldown.status ? ` (${cooldown.status})` : "")];
   if (cooldown.model) parts.push(t("for_model", { model: cooldown.model }));
   const when = left > 0 ? t("next_in", { time: duration(left) }) : t("next_request");
   return `${parts.join(" ")}, ${when}`;

@@ -238,6 +238,46 @@ const TEXTS = {
   state_starting: ["starting", "启动中"],
   state_stopped: ["stopped", "已停止"],
   state_stopping: ["stopping", "停止中"],
+  state_crash_loop: ["crash loop", "反复崩溃"],
+  state_foreign: ["foreign", "端口被占用"],
+  state_cooldown: ["cooldown", "冷却中"],
+  state_out: ["out", "已用完"],
+  state_rejected: ["rejected", "被拒绝"],
+  state_disabled: ["disabled", "已停用"],
+  cause_overflow: ["prompt too long", "提示过长"],
+  cause_out_of_credit: ["out of credit", "余额不足"],
+  cause_quota: ["plan's limit", "套餐额度用尽"],
+  cause_bad_key: ["bad key", "密钥无效"],
+  cause_overload: ["overload", "过载"],
+  cause_rate_limit: ["rate limit", "速率限制"],
+  cause_permission: ["no permission", "无权限"],
+  cause_not_found: ["not found", "未找到"],
+  cause_too_large: ["request too large", "请求过大"],
+  cause_timeout: ["timeout", "超时"],
+  cause_gateway_timeout: ["gateway timeout", "网关超时"],
+  cause_conflict: ["conflict", "冲突"],
+  cause_content: ["content filter", "内容过滤"],
+  cause_image: ["images not accepted", "不支持图片"],
+  cause_document: ["PDF not accepted", "不支持 PDF"],
+  cause_bad_request: ["bad request", "请求无效"],
+  cause_server: ["server error", "服务器错误"],
+  cause_wrong_url: ["wrong URL", "URL 错误"],
+  cause_tool_added: ["tool added", "新增工具"],
+  cause_tool_removed: ["tool removed", "移除工具"],
+  cause_tool_changed: ["tool changed", "工具已更改"],
+  cause_tools_reordered: ["tools reordered", "工具顺序改变"],
+  cause_attribution_header: ["attribution header", "归属标头"],
+  cause_system_changed: ["system prompt changed", "系统提示已更改"],
+  cause_compaction: ["compaction", "压缩"],
+  cause_tool_results_cleared: ["tool results cleared", "工具结果被清除"],
+  cause_message_changed: ["message changed", "消息已更改"],
+  cause_messages_removed: ["messages removed", "移除消息"],
+  cause_parameters_changed: ["parameters changed", "参数已更改"],
+  cause_entry_changed: ["another entry answered", "由其他条目回答"],
+  cause_model_changed: ["another model", "模型改变"],
+  cause_key_moved: ["another key", "密钥改变"],
+  cause_ttl: ["expired", "已过期"],
+  cause_provider: ["by the provider", "由提供商造成"],
 };
 
 let language = 0;
@@ -258,4 +298,7 @@ export function t(name, words = {}) {
 }
 
 // The text `prefix_word`, or the word itself if there is none.
-export const word = (prefix, name) => (TEXTS[`${prefix}_${name}`] ? t(`${prefix}_${name}`) : name.replaceAll("_", " "));
+export function word(prefix, name) {
+  const key = `${prefix}_${name.replaceAll("-", "_")}`;
+  return TEXTS[key] ? t(key) : name.replaceAll("_", " ");
+}

@@ -33,7 +33,6 @@ function KeysOf({ row, at }) {
 
 function KeyLine({ label, one, at }) {
   const isDisabled = one.state === "disabled";
-  const tone = one.state === "ready" ? "ok" : isDisabled ? "off" : "warn";
   const causes = isDisabled ? [] : one.cooldowns;
   const limits = [...one.limits, ...(one.account?.windows || [])];
   const balances = (one.account?.balances || []).map((balance) => `${balance.amount} ${balance.currency}`);
@@ -45,7 +44,7 @@ function KeyLine({ label, one, at }) {
   };
   return html`<tr>
     <td class="mono">${one.id} <span class="muted">${one.tail}</span></td>
-    <td><${State} name=${one.state} tone=${tone} /></td>
+    <td><${State} name=${one.state} /></td>
     <td class="wrap">${causes.map((cooldown) => html`<div>${cooldownText(cooldown, at)}</div>`)}${one.last_error && html`<div class="muted">${one.last_error}</div>`}${!causes.length && !one.last_error && html`<span class="muted">${NONE}</span>`}</td>
     <td class="n">${one.used_today}</td>
     <td class="n">${one.in_flight}</td>

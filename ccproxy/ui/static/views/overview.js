@@ -106,11 +106,11 @@ function Facts({ row }) {
     </div>`;
 }
 
-const KeysOut = ({ out, at }) => html`<${Table} label=${t("keys_out")} columns=${[[t("entry")], [t("key")], [t("state")], [t("cause")]]}>
+const KeysOut = ({ out, at }) => html`<${Table} name="stacked" label=${t("keys_out")} columns=${[[t("entry")], [t("key")], [t("state")], [t("cause")]]}>
   ${out.map(({ row, key }) => html`<tr>
     <td class="label">${row.label}</td>
     <td class="mono">${key.id} ${key.tail}</td>
-    <td><${State} name=${key.state} tone=${key.state === "disabled" ? "off" : "warn"} /></td>
+    <td><${State} name=${key.state} /></td>
     <td class="wrap">${key.cooldowns.map((cooldown) => html`<div>${cooldownText(cooldown, at)}</div>`)}<span class="muted">${key.last_error}</span></td>
   </tr>`)}
 </${Table}>`;
