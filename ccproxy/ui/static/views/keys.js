@@ -27,7 +27,7 @@ function KeysOf({ row, at }) {
     </div>
     ${keys.length === 0
       ? html`<div class="panel"><${Empty}>${t("no_keys")}</${Empty}></div>`
-      : html`<${Table} name="keys" label=${`${t("keys")} ${label}`} columns=${columns}>${keys.map((key) => html`<${KeyLine} key=${key.id} label=${label} one=${key} at=${at} />`)}</${Table}>`}
+      : html`<${Table} name="keys stacked" label=${`${t("keys")} ${label}`} columns=${columns}>${keys.map((key) => html`<${KeyLine} key=${key.id} label=${label} one=${key} at=${at} />`)}</${Table}>`}
   </section>`;
 }
 
@@ -46,9 +46,9 @@ function KeyLine({ label, one, at }) {
     <td class="mono">${one.id} <span class="muted">${one.tail}</span></td>
     <td><${State} name=${one.state} /></td>
     <td class="wrap">${causes.map((cooldown) => html`<div>${cooldownText(cooldown, at)}</div>`)}${one.last_error && html`<div class="muted">${one.last_error}</div>`}${!causes.length && !one.last_error && html`<span class="muted">${NONE}</span>`}</td>
-    <td class="n">${one.used_today}</td>
-    <td class="n">${one.in_flight}</td>
-    <td class="n">${one.sessions}</td>
+    <td class="n" data-label=${t("today")}>${one.used_today}</td>
+    <td class="n" data-label=${t("in_flight")}>${one.in_flight}</td>
+    <td class="n" data-label=${t("sessions")}>${one.sessions}</td>
     <td>${[...limits.map((limit) => `${limit.name} ${percent(limit.used)}`), ...balances].join(" · ") || html`<span class="muted">${NONE}</span>`}</td>
     <td>
       <${Button} class="quiet" aria-label=${`${t("test")} ${name}`} onClick=${() => test(label, one)}>${t("test")}</${Button}>
