@@ -32,6 +32,9 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     name: Any = None
     """Name and arguments of servers that leave out the object `function`."""
     arguments: Any = None
+    input: Any = None
+    parameters: Any = None
+    """Other names of arguments there."""
     extra_content: Any = None
     """Gemini: `{"google": {"thought_signature": …}}`."""
 

@@ -65,6 +65,8 @@ class ChatToMessageStream:
         self._first_call: ToolCall | None = None
         self._queue: deque[ToolCall | tuple[TextKind, str]] = deque()
         self._has_deltas = False
+        self._unread = ""
+        """The type of the last part that has no text."""
         self._is_finished = False  # there was a finish_reason, and no output since
         self._done = False
         self._stop_reason = ""
@@ -159,6 +161,9 @@ class ChatToMessageStream:
         if self._writer.call is not None:
             self._check_whole(self._writer.call)
         self._writer.flush_pending()
+        if self._unread and self._writer.index < 0 and not self._writer.chars:
+            text = f"The provider's answer has no content but parts of the type {self._unread}"
+            raise BadAnswer(text)
         stop_reason = self._final_stop_reason()
         matched = self._stops.matched or self._server_stop
         sequence = matched if stop_reason == "stop_sequence" else None
@@ -249,17 +254,25 @@ class ChatToMessageStream:
         """Process a list of content parts: text, refusals, and Mistral's thinking."""
         if not isinstance(parts, list):
             raise BadAnswer("The provider sent a content that is neither text nor parts")
-        for part in _objects(parts):
-            thinking = part.get("thinking")
-            if isinstance(thinking, list):
-                for inner in _objects(thinking):
-                    self._emit("thinking", _text(inner))
-            elif isinstance(thinking, str):
-                self._emit("thinking", thinking)
-            elif isinstance(part.get("refusal"), str):
-                self._take_text(part["refusal"])
-            else:
-                self._take_text(_text(part))
+        for part in parts:
+            if isinstance(part, str):
+                self._take_text(part)
+            elif isinstance(part, dict):
+                self._take_part(part)
+
+    def _take_part(self, part: Mapping[str, Any]) -> None:
+        thinking = part.get("thinking")
+        if isinstance(thinking, list):
+            for inner in _objects(thinking):
+                self._emit("thinking", _text(inner))
+        elif isinstance(thinking, str):
+            self._emit("thinking", thinking)
+        elif isinstance(part.get("refusal"), str):
+            self._take_text(part["refusal"])
+        elif isinstance(part.get("text"), str):
+            self._take_text(part["text"])
+        else:
+            self._unread = str(part.get("type") or "none")[:_MAX_TYPE]
 
     def _take_call(self, delta: ToolCallDelta, choice: int, *, is_whole: bool) -> None:
         if self.stopped:
@@ -438,6 +451,7 @@ class _Snapshots:
         return {**detail, "text": self._texts.setdefault(key, GrowingText()).new_part(text)}
 
 
+_MAX_TYPE = 40
 _NOTHING = (None, None, None)
 
 

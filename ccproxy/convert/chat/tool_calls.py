@@ -289,7 +289,11 @@ class _Piece:
     def __init__(self, delta: ToolCallDelta) -> None:
         function = delta.function
         if function is None:  # some servers leave out the object around name and arguments
-            self.raw_name, self.arguments = _text(delta.name), delta.arguments
+            self.raw_name = _text(delta.name)
+            others = (delta.input, delta.parameters)
+            self.arguments = next(
+                (one for one in (delta.arguments, *others) if one is not None), None
+            )
         else:
             self.raw_name, self.arguments = _text(function.name), function.arguments
         self.name = clean_name(self.raw_name)

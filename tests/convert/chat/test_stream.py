@@ -39,6 +39,11 @@ def script(chunks, **settings):
     [
         pytest.param([end()], ["end_turn"], id="an empty answer has no block"),
         pytest.param(
+            [say(["a", {"type": "video"}, None]), say([{"text": "b"}]), end()],
+            ["0 text", "0 + a", "0 + b", "0 .", "end_turn"],
+            id="texts beside unknown parts",
+        ),
+        pytest.param(
             [say(""), say("Hel"), say("lo"), end()],
             ["0 text", "0 + Hel", "0 + lo", "0 .", "end_turn"],
             id="text",
@@ -111,7 +116,7 @@ def script(chunks, **settings):
                 say([{"type": "text", "text": "4"}, {"type": "reference"}, "x"]),
                 end(),
             ],
-            ["0 thinking", "0 + 2+2", "0 !", "0 .", "1 text", "1 + 4", "1 .", "end_turn"],
+            ["0 thinking", "0 + 2+2", "0 !", "0 .", "1 text", "1 + 4", "1 + x", "1 .", "end_turn"],
             id="content parts (Mistral)",
         ),
         pytest.param(
@@ -642,6 +647,12 @@ def test_no_reason_is_no_end(reason):
             [call("{}", **A), call('{"a', **B)], True, "within a tool call", id="the second one"
         ),
         pytest.param([say({"text": "a"}), end()], True, "neither text", id="content as an object"),
+        pytest.param(
+            [say([{"type": "video", "url": "u"}]), end()],
+            True,
+            "parts of the type video",
+            id="video",
+        ),
         pytest.param([say(5), end()], True, "neither text", id="content as a number"),
         pytest.param([end("error")], True, "abandoned", id="finish_reason error"),
         pytest.param([end("network_error")], True, "abandoned", id="finish_reason network_error"),

@@ -46,6 +46,14 @@ def collect(pieces, *, is_whole=False):
             [("a", "R", "1"), ("b", "G", "2")],
             id="interleaved calls",
         ),
+        *(
+            pytest.param(
+                [ToolCallDelta(id="a", name="R", **{field: {"x": 1}})],
+                [("a", "R", '{"x":1}')],
+                id=f"without `function`, and arguments called {field}",
+            )
+            for field in ("arguments", "input", "parameters")
+        ),
         pytest.param(
             [piece("{}", index=0, id=i, name="R") for i in "abc"],
             [(i, "R", "{}") for i in "abc"],

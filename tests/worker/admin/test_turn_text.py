@@ -107,6 +107,7 @@ def delta(index, words, kind="text"):
         ([start(0, "thinking"), delta(0, "hm", "thinking"), start(1), delta(1, "Hi")], "Hi"),
         ([start(0), delta(0, "a"), start(1, "tool_use"), start(2), delta(2, "b")], "a\n\nb"),
         ([start(0, "tool_use")], ""),
+        ([start("x"), delta("x", "a"), start(None), delta({}, "b"), delta(2.5, "c")], "abc"),
         ([], ""),
     ],
 )
