@@ -183,13 +183,13 @@ async def test_an_error_event_of_the_providers_is_the_end(direct, provider):
 async def test_silence_is_filled_with_pings_between_events(direct, provider, monkeypatch):
     monkeypatch.setattr(event_stream, "PING_SECONDS", 0.05)
     gate = asyncio.Event()
-    provider.script(stream(START, BLOCK, DELTA[:40], gate, DELTA[40:], END, end="eof"))
+    provider.script(stream(START, BLOCK, DELTA, DELTA[:40], gate, DELTA[40:], END, end="eof"))
     async with direct.post("/v1/messages", prompt(stream=True)) as response:
         head = await response.content.readuntil(b"event: ping\n")
         gate.set()
         rest = await response.read()
     body = (head + rest).replace(b'event: ping\ndata: {"type": "ping"}\n\n', b"")
-    assert body.decode().replace("claude-opus-4-1", "up-big") == START + BLOCK + DELTA + END
+    assert body.decode().replace("claude-opus-4-1", "up-big") == START + BLOCK + DELTA * 2 + END
 
 
 # Counting.
