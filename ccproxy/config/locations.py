@@ -154,9 +154,14 @@ def _home(env: Mapping[str, str]) -> Path:
 
 def _is_protected(path: Path) -> bool:
     """Return True if only the user and root can change *path*."""
+    return path.stat().st_uid in (0, os.geteuid()) and not is_writable_by_others(path)
+
+
+def is_writable_by_others(path: Path) -> bool:
+    """Return True if the rights of *path* allow other users to change it."""
     facts = path.stat()
     shared = stat.S_IWOTH if _is_private(facts.st_gid) else stat.S_IWOTH | stat.S_IWGRP
-    return facts.st_uid in (0, os.geteuid()) and not facts.st_mode & shared
+    return bool(facts.st_mode & shared)
 
 
 def _is_private(group: int) -> bool:

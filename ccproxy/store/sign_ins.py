@@ -134,6 +134,8 @@ class SignIns:
     def poll(self, device_code: str) -> tuple[DeviceState, SignedIn | None]:
         """Return the state of a sign-in; an approval is returned once."""
         code, now = _digest(device_code), self._clock()
+        if not self._has("SELECT 1 FROM devices WHERE code = ?", code):
+            return "expired", None
         with transaction(self._connection):
             row = self._connection.execute(
                 "SELECT * FROM devices WHERE code = ?", (code,)
@@ -192,6 +194,10 @@ class SignIns:
         has been copied: its session ends.
         """
         pair, now, digest = self._new_pair(), self._clock(), _digest(refresh)
+        if not self._has(
+            "SELECT 1 FROM sessions WHERE refresh = ? OR old_refresh = ?", digest, digest
+        ):
+            return None
         with transaction(self._connection):
             row = self._connection.execute(
                 "SELECT * FROM sessions WHERE refresh = ? OR old_refresh = ?", (digest, digest)
@@ -219,12 +225,15 @@ class SignIns:
 
     def close_session(self, token: str) -> None:
         """End the session of an access or refresh token; nothing happens if there is none."""
-        digest = _digest(token)
+        condition, values = "access = ? OR refresh = ? OR old_refresh = ?", [_digest(token)] * 3
+        if not self._has(f"SELECT 1 FROM sessions WHERE {condition}", *values):  # noqa: S608 - our own text
+            return
         with transaction(self._connection):
-            self._connection.execute(
-                "DELETE FROM sessions WHERE access = ? OR refresh = ? OR old_refresh = ?",
-                (digest, digest, digest),
-            )
+            self._connection.execute(f"DELETE FROM sessions WHERE {condition}", values)  # noqa: S608 - as above
+
+    def _has(self, query: str, *values: bytes) -> bool:
+        """Return True if *query* finds a row: strangers must not take the lock of all workers."""
+        return self._connection.execute(query, values).fetchone() is not None
 
     def _new_pair(self) -> TokenPair:
         return TokenPair(access=self._new_secret(), refresh=self._new_secret())

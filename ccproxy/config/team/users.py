@@ -26,8 +26,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ccproxy.config.locations import is_writable_by_others
 from ccproxy.config.toml_document import TomlDocument
 from ccproxy.errors import ConfigError
+from ccproxy.files import display_path
 from ccproxy.keys.budgets import TOKENS, Budget
 from ccproxy.providers.pricing import CURRENCY
 from ccproxy.text import did_you_mean
@@ -100,9 +102,18 @@ def hash_token(token: str) -> str:
     return HASH_PREFIX + sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def same_email(email: str) -> str:
+    """
+    Return the form in which emails are compared.
+
+    Only letters of ASCII: the lower case of others, such as the Kelvin sign, may be one of these.
+    """
+    return email.lower() if email.isascii() else email
+
+
 def oidc_approval(email: str) -> str:
     """Return what a session is bound to that the identity provider approved for *email*."""
-    return OIDC_PREFIX + sha256(email.lower().encode()).hexdigest()
+    return OIDC_PREFIX + sha256(same_email(email).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_users(file: Path) -> Users:
@@ -115,6 +126,9 @@ def read_users(file: Path) -> Users:
     """
     document = TomlDocument(file, list_name="user", list_example="[[user]]")
     users = list(_Reader(document).users()) if document.is_valid else []
+    if file.is_file() and is_writable_by_others(file):
+        fix = f"chmod 600 {display_path(file)}"
+        document.note(None, "other users may change this file, and so become users", fix)
     if document.mistakes:
         raise ConfigError(document.sorted_mistakes())
     return Users(
@@ -154,11 +168,11 @@ class _Reader:
             if repeated := hashes.intersection(user.tokens):
                 text = f'"{user.name}" has a token of another user: {min(repeated)[:15]}…'
                 self._document.note(line, text, "run: ccproxy users renew NAME")
-            if user.uses_oidc and user.email.lower() in emails:
+            if user.uses_oidc and same_email(user.email) in emails:
                 text = f'"{user.name}" has the email of another user with oidc = true'
                 self._document.note(line, text, "give each user another email")
             names.add(user.name)
-            emails.update([user.email.lower()] if user.uses_oidc else [])
+            emails.update([same_email(user.email)] if user.uses_oidc else [])
             hashes.update(user.tokens)
             yield user
 

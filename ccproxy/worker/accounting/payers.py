@@ -106,6 +106,18 @@ class Payers:
             raise
         return shares
 
+    def check_rights(self, payer: str, *, model: str) -> None:
+        """
+        Check that the user whom *payer* names, if it names one, may use *model* here.
+
+        Raises:
+            Problem: If not.
+
+        """
+        if payer and (user := self.user_of(payer)) is not None:
+            accounts, name = user
+            accounts.check(name, label=self._config.label, model=model)
+
     def header(self, client: int | None, payer: str) -> Mapping[str, str]:
         """Return the header for a peer that answers in place of this entry."""
         if payer:

@@ -33,15 +33,26 @@ class UserAccounts:
             Problem: If the user may not use the entry or the model, or has no budget left.
 
         """
+        user = self.check(name, label=label, model=model)
+        if not user.budgets:
+            return ()
+        account = self._guard.user(name, user.budgets)
+        return ((self._guard, self._guard.reserve(account, model=model, size=size)),)
+
+    def check(self, name: str, *, label: str, model: str) -> User:
+        """
+        Return the user *name*, who may use *model* of *label*.
+
+        Raises:
+            Problem: If not, or if the user was revoked.
+
+        """
         user = self._directory.user(name)
         if user is None:
             text = f"the user {name} was revoked: ask the owner of the gateway for a new token"
             raise Problem("authentication_error", text, should_retry=False)
         check_rights(user, label, model)
-        if not user.budgets:
-            return ()
-        account = self._guard.user(name, user.budgets)
-        return ((self._guard, self._guard.reserve(account, model=model, size=size)),)
+        return user
 
     def states(self, user: User) -> list[BudgetState]:
         """Return the state of each budget of *user*."""

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
 
 MOST_ADDRESSES = 4096
+
+
+def network_of(address: str) -> str:
+    """Return *address*; of IPv6 the network of 64 bits, of which one machine has all addresses."""
+    if ":" not in address:
+        return address
+    one = IPv6Address(address.partition("%")[0])
+    mapped = one.ipv4_mapped
+    return str(IPv6Network((one, 64), strict=False)) if mapped is None else str(mapped)
 
 
 class AddressLimit:

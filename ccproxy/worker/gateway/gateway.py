@@ -76,6 +76,12 @@ class Gateway:
         self.signed = SignedValues(key, clock=time.time)
         self._session_seconds = session_seconds
 
+    def is_public_host(self, host: str) -> bool:
+        """Return True if *host*, of a Host header, is that of the public address."""
+        public = urlsplit(self.public_url)
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        return bool(public.hostname) and name.lower().rstrip(".") == public.hostname
+
     def user_of(self, token: str) -> User | None:
         """Return the user of *token*, personal or of a session; None if it is not valid."""
         if not token.startswith(TOKEN_PREFIX):

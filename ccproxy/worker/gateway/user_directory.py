@@ -6,7 +6,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.team.users import User, Users, hash_token, read_users
+from ccproxy.config.team.users import User, Users, hash_token, read_users, same_email
 from ccproxy.errors import ConfigError
 from ccproxy.worker.watched_file import Watched
 
@@ -35,9 +35,8 @@ class UserDirectory:
     def user_with_email(self, email: str) -> User | None:
         """Return the user whom the identity provider knows by *email*; None if there is none."""
         users = self._watched.get().by_name.values()
-        return next(
-            (one for one in users if one.uses_oidc and one.email.lower() == email.lower()), None
-        )
+        same = same_email(email)
+        return next((one for one in users if one.uses_oidc and same_email(one.email) == same), None)
 
     def owner_of(self, token: str) -> User | None:
         """Return the user with this *token*; None if there is none."""

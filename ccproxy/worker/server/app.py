@@ -48,7 +48,6 @@ from ccproxy.worker.server.error_response import JSON, openai_problem_response
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import finish_record, noted, shutdown_as_problem
 from ccproxy.worker.server.route import Endpoint, Route
-from ccproxy.worker.worker import Worker
 
 _MAX_ID = 64
 """Characters of a session's or agent's id that are recorded."""
@@ -125,6 +124,7 @@ ROUTES: Mapping[str, Route] = {
     "/proxy/disable": _admin(proxy.disable),
     "/proxy/toggle": _admin(proxy.toggle),
 }
+_PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 _ONE_MODEL = Route(get=models.show_model)
 _NO_ROUTE = Route()
 MAX_CAUSES = 20
@@ -235,7 +235,7 @@ def _authorized(request: ClientRequest, route: Route) -> Endpoint:
     worker = request.worker
     if not (route.is_page and worker.gateway):  # a page checks the origin itself
         worker.authenticator.check_origin(request.headers, request.raw_path)
-    is_absent = (route.is_admin and not _serves_admin(worker)) or (
+    is_absent = (route.is_admin and not _serves_admin(request)) or (
         route.is_gateway and worker.gateway is None
     )
     if route is _NO_ROUTE or is_absent:
@@ -255,8 +255,15 @@ def _authorized(request: ClientRequest, route: Route) -> Endpoint:
     return endpoint
 
 
-def _serves_admin(worker: Worker) -> bool:
-    return worker.config.admin_api and worker.authenticator.is_on_loopback
+def _serves_admin(request: ClientRequest) -> bool:
+    """Return True if the request is from this machine, not from another through a proxy."""
+    worker, headers = request.worker, request.headers
+    return (
+        worker.config.admin_api
+        and worker.authenticator.is_on_loopback
+        and not any(name in headers for name in _PROXY_HEADERS)
+        and not (worker.gateway and worker.gateway.is_public_host(headers.get("Host", "")))
+    )
 
 
 def _check_admin(request: ClientRequest, route: Route) -> User | None:

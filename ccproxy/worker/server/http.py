@@ -38,6 +38,7 @@ from ccproxy.ipc.activity import FailedAttempt
 from ccproxy.keys.pool import Lease
 from ccproxy.keys.retry import Step
 from ccproxy.worker.aiohttp_internals import ClientProtocol, HookedRequest
+from ccproxy.worker.gateway.user_body import body_of_user
 from ccproxy.worker.peers.choice import Chosen
 from ccproxy.worker.server.access_record import MAX_PATH, AccessRecord
 from ccproxy.worker.server.client_dialect import MESSAGES, ClientDialect
@@ -109,6 +110,11 @@ class ClientRequest(HookedRequest):
         if self.record.bodies is not None:
             self.record.bodies.request = body
         return body
+
+    async def model_body(self) -> bytes:
+        """Read the body of a request for a model; raises as `body` and `body_of_user` do."""
+        body = await self.body()
+        return body if self.user is None else body_of_user(body)
 
     def attempt_failed(self, lease: Lease, failure: AttemptFailed, step: Step) -> None:
         """Record an attempt that the provider refused, and what follows."""

@@ -211,6 +211,15 @@ async def test_an_unknown_email_is_no_user(gateway, identity):
     assert (status, "is not a user" in page, "<script>" in page) == (403, True, False)
 
 
+async def test_an_email_that_only_looks_the_same_is_another(gateway, identity, file):
+    file.write_text(USER.replace("Anna", "kim"))
+    identity.claims = {"email": "\N{KELVIN SIGN}im@example.com"}
+    async with Browser(gateway.url) as browser:
+        assert (await confirmed(browser, identity, await begin(gateway)))[0] == 403
+        identity.claims = {"email": "KIM@example.com"}
+        assert (await confirmed(browser, identity, await begin(gateway)))[0] == 200
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -18,7 +18,7 @@ async def chat_completions(request: ClientRequest) -> web.StreamResponse:
     """Forward an OpenAI client's request to the model that its model name maps to."""
     worker = request.worker
     request.dialect = _DIALECT
-    body = await request.body()
+    body = await request.model_body()
     chosen = choose(request, body, None)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen)

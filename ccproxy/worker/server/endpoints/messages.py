@@ -21,7 +21,7 @@ from ccproxy.worker.server.threads import refuse_thread
 
 async def messages(request: ClientRequest) -> web.StreamResponse:
     """Answer the request, whole or as a stream."""
-    return await answer(request, await request.body())
+    return await answer(request, await request.model_body())
 
 
 async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:

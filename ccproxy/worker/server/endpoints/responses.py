@@ -47,7 +47,7 @@ for unknown models."""
 async def responses(request: ClientRequest) -> web.StreamResponse:
     """Answer the request, whole or as a stream."""
     request.dialect = _DIALECT
-    body = await request.body()
+    body = await request.model_body()
     outline = read_responses_outline(body)
     try:
         return await _answer(request, body, outline)

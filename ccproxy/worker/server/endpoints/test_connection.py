@@ -30,7 +30,16 @@ _OTHER_ADVICE = "check PROVIDER_BASE_URL; the provider's response is in the log 
 
 
 async def test_connection(request: ClientRequest) -> web.Response:
-    """Ask the small model for one word."""
+    """
+    Ask the small model for one word.
+
+    Raises:
+        Problem: 403 for a user of the gateway who is no admin: nobody's budget pays for it.
+
+    """
+    if request.user is not None and not request.user.is_admin:
+        text = f"{request.user.name} may not test the provider: set admin = true in users.toml"
+        raise Problem("permission_error", text, should_retry=False)
     try:
         exchange = build_test_request(request.worker, request_id=request.record.request_id)
         message = await _send(request, exchange)

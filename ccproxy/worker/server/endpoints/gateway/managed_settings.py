@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from ccproxy.config.locations import is_writable_by_others
 from ccproxy.errors import Problem
 from ccproxy.files import read_json
 from ccproxy.worker.server.http import ClientRequest
@@ -39,6 +40,10 @@ async def managed_settings(request: ClientRequest) -> web.Response:
 
 def _read(file: Path) -> dict[str, object]:
     try:
+        if is_writable_by_others(file):
+            # They can run commands on every user's machine.
+            text = f"other users may change {file.name}; run: chmod 600 {file.name}"
+            raise Problem("api_error", f"the settings are not sent: {text}")
         settings = read_json(file)
     except (OSError, ValueError) as error:
         text = f"the settings in {file.name} are unreadable: {error}"

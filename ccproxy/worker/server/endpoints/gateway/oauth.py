@@ -16,6 +16,7 @@ from aiohttp import web
 from ccproxy.config.team.users import User
 from ccproxy.errors import Problem
 from ccproxy.store.sign_ins import ACCESS_SECONDS, DEVICE_SECONDS, POLL_SECONDS, TokenPair
+from ccproxy.worker.gateway.address_limit import network_of
 from ccproxy.worker.gateway.gateway import Gateway, new_user_code
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.json_response import json_response
@@ -125,10 +126,10 @@ def origin_of(request: ClientRequest) -> str:
 
 
 def address_of(request: ClientRequest) -> str:
-    """Return the client's address; X-Forwarded-For is not believed, since anyone can send it."""
+    """Return the client's network; X-Forwarded-For is not believed, since anyone can send it."""
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport is not None else None
-    return str(peer[0]) if peer else ""
+    return network_of(str(peer[0])) if peer else ""
 
 
 async def form_of(request: ClientRequest) -> Mapping[str, str]:

@@ -1,0 +1,280 @@
+"""
+What users and strangers try at a team's gateway, besides the sign-in.
+
+`tests/worker/gateway/` has the attacks on the sign-in itself.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy.worker.gateway.address_limit import network_of
+from tests.messages import prompt
+from tests.provider import completion
+from tests.worker.family import Family
+from tests.worker.gateway.team import ANNA, BOB, bearer, begin, form, write_users
+
+RESTRICTED = 'models = ["gpt-4o-mini"]'
+SMALL = "claude-haiku-4-5"
+CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "users.toml"
+    write_users(path, anna=RESTRICTED, bob="admin = true")
+    return path
+
+
+@pytest.fixture
+async def gateway(start, file):
+    return await start(USERS=str(file))
+
+
+def twice(body, first, second):
+    """Return *body* with the field `model` at its beginning and at its end."""
+    rest = json.dumps({name: value for name, value in body.items() if name != "model"})
+    return f'{{"model":"{first}",{rest[1:-1]},"model":"{second}"}}'.encode()
+
+
+def models_in(provider):
+    """Return each model that the provider may have read, of each request."""
+    pairs = [json.loads(call.body, object_pairs_hook=list) for call in provider.calls]
+    return [[value for name, value in one if name == "model"] for one in pairs]
+
+
+# Another model than the user may use.
+
+
+@pytest.mark.parametrize("pair", [("gpt-4o-mini", "gpt-4o"), ("gpt-4o", "gpt-4o-mini")])
+@pytest.mark.parametrize("api", ["chat", "messages"])
+async def test_a_model_that_is_named_twice_is_sent_once(start, file, provider, api, pair):
+    proxy = await start(USERS=str(file), PASS_MODELS="on", PROVIDER_API=api)
+    path = "/v1/messages" if api == "messages" else "/v1/chat/completions"
+    body = twice(CHAT | {"max_tokens": 9}, *pair)
+    headers = {**bearer(ANNA), "Content-Type": "application/json"}
+    async with proxy.session.post(proxy.url + path, data=body, headers=headers) as got:
+        status = got.status
+    sent = models_in(provider)
+    assert (status, sent) in [(200, [["gpt-4o-mini"]]), (400, [])]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"models": ["gpt-4o"]}, id="models"),
+        pytest.param({"fallbacks": [{"model": "gpt-4o"}]}, id="fallbacks"),
+        pytest.param({"route": "fallback"}, id="route"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_router_gets_no_list_of_models(gateway, provider, path, more):
+    body = {**CHAT, "max_tokens": 9, "input": "hi", **more}
+    async with gateway.post(path, body, headers=bearer(ANNA)) as got:
+        assert got.status == 400
+        assert next(iter(more)) in await got.text()
+    assert provider.calls == []
+
+
+@pytest.mark.parametrize("text", [b'{"model":"gpt-4o-mini","x":NaN}', b"[]", b"\xff", b""])
+async def test_what_only_the_provider_could_read_is_refused(start, file, provider, text):
+    proxy = await start(USERS=str(file), PROVIDER_API="messages")
+    assert (await proxy.ask(text, headers=bearer(ANNA))).status == 400
+    assert provider.calls == []
+
+
+async def test_without_users_a_body_keeps_every_byte(start, provider):
+    proxy = await start(PROVIDER_API="messages", PASS_MODELS="on")
+    body = b'{ "model":"gpt-4o-mini", "models":[], "max_tokens":9, "messages":[] }'
+    await proxy.ask(body)
+    assert provider.calls[0].body == body
+
+
+NAMES = [
+    *("opus", "sonnet", "test-big", "TEST-big", "Test:big", "Test:test-big"),
+    *("anthropic/Test:test-big", "big", "Other:small", "other-small"),
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions", "/v1/responses"])
+async def test_no_name_of_a_model_leads_around_the_rights(tmp_path, file, path):
+    write_users(file, anna='models = ["test-small"]')
+    async with Family(tmp_path) as family:
+        await family.start(Test={"USERS": str(file), "PASS_MODELS": "on"}, Other={})
+        for name in NAMES:
+            body = {**CHAT, "model": name, "max_tokens": 9, "input": "hi"}
+            async with family.proxies["Test"].post(path, body, headers=bearer(ANNA)) as got:
+                assert got.status in (400, 403), (name, await got.text())
+        assert family.requested() == {}
+
+
+async def test_counting_tokens_is_for_models_that_the_user_may_use(start, file, provider):
+    proxy = await start(USERS=str(file), PROVIDER_API="messages")
+    path = "/v1/messages/count_tokens"
+    async with proxy.post(path, prompt(model="opus"), headers=bearer(ANNA)) as got:
+        assert got.status == 400
+    assert provider.calls == []
+    async with proxy.post(path, prompt(model=SMALL), headers=bearer(ANNA)) as got:
+        assert got.status == 200
+
+
+async def test_counting_tokens_at_another_entry_keeps_the_rights(tmp_path, file):
+    write_users(file, anna='entries = ["Front"]')
+    async with Family(tmp_path) as family:
+        await family.start(Front={"USERS": str(file)}, Back={"PROVIDER_API": "messages"})
+        path = "/v1/messages/count_tokens"
+        body = prompt(model="Back:big")
+        async with family.proxies["Front"].post(path, body, headers=bearer(ANNA)) as got:
+            assert got.status == 403
+        assert family.requested() == {}
+
+
+async def test_a_test_of_the_provider_is_not_for_users(gateway, provider):
+    for token, status in ((ANNA, 403), (BOB, 200)):
+        async with gateway.get("/test-connection", headers=bearer(token)) as got:
+            assert got.status == status
+    assert len(provider.calls) == 1
+
+
+# Headers.
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"x-ccproxy-payer": "Test:%40user:bob:"}, id="a payer"),
+        pytest.param({"x-ccproxy-payer": "Test:@user:bob:"}, id="a payer, not quoted"),
+        pytest.param({"x-ccproxy-fleet": "1764410000.0000"}, id="a token of the fleet"),
+        pytest.param({"x-ccproxy-hop": "1", "x-ccproxy-asked": "gpt-4o-mini"}, id="a hop"),
+        pytest.param({"x-ccproxy-via": "Other"}, id="an entry before"),
+        pytest.param({"x-ccproxy-user": "bob"}, id="a user"),
+        pytest.param({"x-forwarded-for": "127.0.0.1"}, id="an address"),
+        pytest.param({"x-api-key": "ccu_unknown"}, id="a second key"),
+    ],
+)
+async def test_headers_of_a_client_change_neither_user_nor_rights(gateway, provider, headers):
+    refused = await gateway.ask(prompt(model="opus"), headers={**bearer(ANNA), **headers})
+    assert refused.status == 400
+    provider.script(completion("ok"))
+    answer = await gateway.ask(prompt(model=SMALL), headers={**bearer(ANNA), **headers})
+    assert answer.status == 200
+    lines = gateway.lines("audit.request")
+    assert {line["user"] for line in lines if line["status"] == 200} == {"anna"}
+    sent = {name for name in provider.calls[-1].headers if name.startswith("x-ccproxy")}
+    assert sent <= {"x-ccproxy-hop"}, "that of this proxy, against circles"
+
+
+async def test_a_second_authorization_header_adds_no_rights(gateway):
+    lines = [
+        b"POST /v1/messages HTTP/1.1",
+        b"Host: 127.0.0.1",
+        f"Authorization: Bearer {ANNA}".encode(),
+        b"Authorization: Bearer ccu_unknown",
+        b"Content-Type: application/json",
+        b"Connection: close",
+    ]
+    body = json.dumps(prompt(model="opus")).encode()
+    head = b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", b""])
+    answer = await gateway.exchange(head + body)
+    assert b"anna may not use the model" in answer
+
+
+# The proxy's own routes, from outside.
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"Host": "llm.example.com"}, id="by the public name"),
+        pytest.param({"Host": "LLM.example.com.:443"}, id="by the public name, written otherwise"),
+        pytest.param({"X-Forwarded-For": "203.0.113.9"}, id="through a proxy"),
+        pytest.param({"Via": "1.1 caddy"}, id="through another proxy"),
+    ],
+)
+async def test_admin_routes_are_not_served_to_other_machines(start, file, headers):
+    proxy = await start(USERS=str(file), PUBLIC_URL="https://llm.example.com")
+    async with proxy.get("/config", headers={**bearer(BOB), **headers}) as got:
+        assert got.status == 404
+    async with proxy.get("/config", headers=bearer(BOB)) as got:
+        assert got.status == 200
+
+
+@pytest.mark.parametrize("path", ["/config", "/models", "/v1/stats", "/debug_logs"])
+async def test_admin_routes_are_for_admins(gateway, path):
+    for headers, status in ((bearer(ANNA), 403), ({}, 401)):
+        async with gateway.get(path, headers=headers) as got:
+            assert got.status == status
+
+
+# Files.
+
+
+async def test_files_that_others_may_change_are_not_used(gateway, file):
+    write_users(file, anna='settings = "anna.json"')
+    settings = file.parent / "anna.json"
+    settings.write_text('{"hooks": {}}')
+    settings.chmod(0o666)
+    async with gateway.get("/managed/settings", headers=bearer(ANNA)) as got:
+        assert (got.status, "other users may change" in await got.text()) == (500, True)
+    settings.chmod(0o600)
+    async with gateway.get("/managed/settings", headers=bearer(ANNA)) as got:
+        assert got.status == 200
+    # The last valid version of the users counts.
+    assert (await gateway.ask(headers=bearer(ANNA))).status == 200
+    file.write_text('[[user]]\nname = "eve"\ntokens = []\n')
+    file.chmod(0o666)
+    assert (await gateway.ask(headers=bearer(ANNA))).status == 200
+    assert "other users may change" in gateway.lines("users.unreadable")[0]["reason"]
+
+
+# Strangers.
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2::5", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_the_addresses_of_one_machine_are_counted_together(address, network):
+    assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/oauth/token", {"grant_type": "refresh_token", "refresh_token": "ccu_x"}),
+        ("/oauth/token", {"grant_type": "device", "device_code": "x"}),
+        ("/oauth/revoke", {"token": "ccu_x"}),
+    ],
+)
+async def test_strangers_do_not_take_the_lock_of_the_store(gateway, path, fields):
+    if fields.get("grant_type") == "device":
+        fields = {**fields, "grant_type": "urn:ietf:params:oauth:grant-type:device_code"}
+    connection = gateway.worker.gateway.sign_ins._connection
+    before = connection.total_changes
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    await form(gateway, path, **fields)
+    connection.set_trace_callback(None)
+    assert connection.total_changes == before
+    assert not [one for one in statements if one.startswith("BEGIN")]
+
+
+async def test_unknown_sign_ins_are_told_nothing(gateway):
+    started = await begin(gateway)
+    for device_code in ("x", started["user_code"], "", "x" * 4000):
+        status, body = await form(
+            gateway,
+            "/oauth/token",
+            grant_type="urn:ietf:params:oauth:grant-type:device_code",
+            device_code=device_code,
+        )
+        assert (status, body["error"]) == (400, "expired_token")
