@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ccproxy.worker.activity.traffic import BUCKETS, TrafficMeter
+import random
+
+from ccproxy.worker.activity.traffic import BUCKET_SECONDS, BUCKETS, MAX_TIMES, TrafficMeter
 from ccproxy.worker.server.access_record import AccessRecord
 
 
@@ -45,3 +47,20 @@ def test_rates_cover_a_minute_and_latencies_five():
     assert (meter.report().requests_per_minute, meter.report().requests) == (0, 5)
     clock.now += 250
     assert (meter.report().requests, meter.report().ttft_median_s) == (0, None)
+
+
+def test_the_latencies_are_those_of_the_last_answers():
+    clock, rng, times = Clock(), random.Random(1), []
+    meter = TrafficMeter(clock=clock)
+    for _ in range(2 * MAX_TIMES):
+        clock.now += 0.2
+        times.append((clock.now, rng.choice((0.5, rng.random()))))
+        meter.note(record(ttft=times[-1][1]))
+    for later in (0, 150, 100, 100):
+        clock.now += later
+        oldest = clock.now - BUCKETS * BUCKET_SECONDS
+        recent = sorted(ttft for at, ttft in times[-MAX_TIMES:] if at > oldest)
+        report = meter.report()
+        assert report.answers == len(recent)
+        median = round(recent[len(recent) // 2], 3) if recent else None
+        assert report.ttft_median_s == median
