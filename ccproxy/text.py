@@ -110,7 +110,7 @@ def format_size(count: int) -> str:
 
 
 def format_tokens(count: int) -> str:
-    """Return a context window or a token count in the unit that models are sold by: `256K`."""
+    """Return a context window or a token count as vendors write it: `256K`."""
     if count < 1000:
         return str(count)
     unit, name = (10**6, "M") if count >= 999_500 else (1000, "K")

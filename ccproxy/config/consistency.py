@@ -222,7 +222,7 @@ def check_host(env: EnvReader, host: str, client_keys: tuple[str, ...]) -> None:
     value = env.value(s.ANTHROPIC_API_KEY)
     if value is None and env.is_whole and env.value(s.USERS) is None:
         text = f'HOST "{host}" can be reached by others, but no client key is required'
-        env.note(host_value, text, fix=f"set ANTHROPIC_API_KEY to a long random word, {opt_in}")
+        env.note(host_value, text, fix=f"set ANTHROPIC_API_KEY to a long random string, {opt_in}")
     for key in client_keys:
         if len(key) < MIN_PUBLIC_KEY_LENGTH:
             text = f'ANTHROPIC_API_KEY ({mask_key(key)}) is too short for HOST "{host}"'

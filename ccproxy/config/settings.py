@@ -256,8 +256,8 @@ OIDC_SESSION_DAYS = Setting(
     name="OIDC_SESSION_DAYS",
     parse=parsers.days,
     default=7.0,
-    meaning="days until a session that OIDC_ISSUER approved must be approved again, so that who "
-    "leaves the organisation loses access",
+    meaning="days until a session that OIDC_ISSUER approved must be approved again, so that users "
+    "who leave the organisation lose access",
     example="1",
 )
 TLS_CERT = Setting(

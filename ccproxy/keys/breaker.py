@@ -6,8 +6,8 @@ within 30 s, open it for 10 s. Then one request is let through as a probe (half 
 closes the breaker, its failure doubles the time, up to 120 s. Requests count, not attempts: a
 request that succeeds at its third attempt is a success.
 
-There is one breaker per model, since one failing model is no evidence about the others, and one
-for connections. A failed connection is no evidence about a model: an outage of the network ends at
+There is one breaker per model, since a failing model proves nothing about the others, and one
+for connections. A failed connection proves nothing about a model: an outage of the network ends at
 any moment, so the breaker for connections always opens for the same short time. Clients are told to
 stop retrying once the provider has been unreachable for `OUTAGE_PATIENCE`, or if no connection has
 ever succeeded: then the cause is rather a wrong address or a server that is not running.

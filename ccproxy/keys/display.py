@@ -51,7 +51,7 @@ class CooldownView:
     """Until the next probe; 0 if the next request may be one."""
     status: int = 0
     since: float = 0.0
-    """Wall clock; 0 for a limit of the user's own, which is not a refusal."""
+    """Wall clock; 0 for a limit set by the user, which is not a refusal."""
     has_retry_after: bool = False
     """True if the provider stated the duration."""
 

@@ -2,7 +2,7 @@
 What a process may do, and what it has to report, while it is cut off from the shared state.
 
 Several processes may be cut off at the same time and cannot count together. So each of them uses
-its share of what was left of every limit, and all shares together are no more than the limit.
+its share of what was left of every limit, and the sum of all shares is at most the limit.
 Afterwards `merge` adds what a process did on its own copy to the shared state.
 """
 

@@ -58,7 +58,7 @@ class Verdict:
     provider_failed: bool = False
     """Counts for the breaker."""
     is_unreachable: bool = False
-    """True: no connection; this is no evidence about a model."""
+    """True: no connection; this proves nothing about the model."""
     is_per_model: bool = False
     """True: the effect is on the key for this model only."""
     seconds: float | None = None

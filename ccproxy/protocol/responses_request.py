@@ -143,7 +143,7 @@ def read_responses_outline(body: bytes) -> ResponsesOutline:
     Read the outline of a request.
 
     Raises:
-        Problem: If *body* is no request, or refers to stored data.
+        Problem: If *body* is not a request, or refers to stored data.
     """
     outline = read(_OUTLINE, body)
     check_model(outline.model)

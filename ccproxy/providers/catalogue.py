@@ -59,7 +59,7 @@ class ModelFacts(
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse rows without a source or with dates that are none."""
+        """Refuse rows without a source or with invalid dates."""
         if not self.source.split():
             raise ValueError("a row needs a source")
         for name, day in (("date", self.date), ("retires", self.retires or "2000-01-01")):

@@ -83,7 +83,7 @@ class Decider:
 
     @property
     def has_rules(self) -> bool:
-        """Whether the content of a request can decide."""
+        """True if a rule may depend on the content of a request."""
         return not self.routing.is_empty
 
     def for_peer(self, name: str, requested: str) -> Destination:

@@ -37,7 +37,7 @@ def checked_name(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise UsageError(
             f"{name[:100]!r} is not the name of a file in {FOLDER}/, which has up to 100 letters, "
-            "digits, dots, dashes and underscores, begins with a letter or digit, and is no path"
+            "digits, dots, dashes and underscores, begins with a letter or digit, and is not a path"
         )
     return name
 

@@ -24,7 +24,7 @@ _UNREADABLE = (OSError, ValueError, TypeError, AttributeError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """The settings of an entry that were changed while it runs."""
+    """The settings of an entry that were changed at run time."""
 
     is_bypassed: bool = False
     """Requests go to Anthropic instead of the provider."""

@@ -218,7 +218,7 @@ class Supervisor:
         except OSError as error:
             raise CcproxyError(
                 f"no control socket can be created: {error}\n"
-                f"  fix: make {self._server.path.parent} writable for you alone, or set "
+                f"  fix: make {self._server.path.parent} writable by you alone, or set "
                 "XDG_RUNTIME_DIR to a folder on a local disk"
             ) from error
 
@@ -281,7 +281,7 @@ class Supervisor:
             task.cancel()
 
     def _records(self) -> list[WorkerRecord]:
-        """Return the records of wanted workers, also those that a full disk did not take."""
+        """Return the records of running workers, including those that a full disk did not take."""
         slots = (slot for slot in self._slots if slot.goal is Goal.RUNNING)
         return [slot.record for slot in slots if slot.record is not None]
 

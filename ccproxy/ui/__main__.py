@@ -102,7 +102,7 @@ class _Link:
         self._url = url
 
     def show(self, *, opens: bool = False) -> None:
-        """Print a new link, and open it in the user's browser if that is wanted."""
+        """Print a new link, and open it in the user's browser if requested."""
         link = f"{self._url()}#{self._sign_in.new_code()}"
         minutes = int(CODE_SECONDS // 60)
         show(f"{link}\n  for one browser, within {minutes} minutes")

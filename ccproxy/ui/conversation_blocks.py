@@ -40,7 +40,7 @@ class PromptBlock(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def prompt_blocks(body: str, *, reported: int = 0) -> list[PromptBlock]:
-    """Return the blocks of the Messages request *body*; empty if it is none."""
+    """Return the blocks of the Messages request *body*; empty if it is not one."""
     try:
         request = read_request(body.encode("utf-8", "replace"))
     except Problem:

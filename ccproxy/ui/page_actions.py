@@ -52,7 +52,7 @@ class EntryCommand(msgspec.Struct, forbid_unknown_fields=True):
         """Carry it out and wait."""
         require_table(fleet)
         if (self.action == "reload") == bool(self.label):
-            raise UsageError("reload has no label, the others need one")
+            raise UsageError("reload takes no label, the other actions need one")
         labels = [known_entry(fleet, self.label)] if self.label else []
         reply = request(fleet, self.action, labels=labels)
         states = {row.label: row.reason or row.state for row in reply.proxies}
@@ -106,7 +106,7 @@ class RouteCommand(msgspec.Struct, forbid_unknown_fields=True):
     write: bool = False
 
     def run(self, fleet: Fleet) -> Result:
-        """Return what the table contains then; write it if that is wanted."""
+        """Return the new content of the table; write it if requested."""
         require_table(fleet)
         label = known_entry(fleet, self.label)
         if self.rule not in RULES:

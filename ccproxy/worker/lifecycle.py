@@ -85,7 +85,7 @@ class Lifecycle:
             loop.add_signal_handler(signal.SIGHUP, self._on_term)
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Accept nothing new; end when running requests have finished, or after *seconds*."""
+        """Accept no new requests; end when running requests have finished, or after *seconds*."""
         loop = asyncio.get_running_loop()
         if self._deadline is not None and self._deadline.when() <= loop.time() + seconds:
             return

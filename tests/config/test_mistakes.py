@@ -523,7 +523,7 @@ def test_a_public_address_requires_a_client_key(write, complaints, host):
     assert complaints(load_worker, write(X, f"{HEAD}HOST={host}\n")) == [
         lines(
             f'{X}:3: HOST "{host}" can be reached by others, but no client key is required',
-            f"set ANTHROPIC_API_KEY to a long random word, {OPT_IN}",
+            f"set ANTHROPIC_API_KEY to a long random string, {OPT_IN}",
         )
     ]
 

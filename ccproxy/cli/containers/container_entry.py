@@ -35,7 +35,7 @@ class ContainerEntry:
     """Its port in the table."""
     env_file: Path
     settings: Mapping[str, str]
-    """Those that are no secrets."""
+    """Those that are not secrets."""
     secrets: tuple[str, ...]
     """The names of those that are."""
     files: tuple[str, ...]

@@ -123,7 +123,7 @@ def _claude_settings(provider: SwitchProvider) -> tuple[dict[str, str], str]:
     formats = names("switch_formats")
     dialect = text_of(provider.meta, "apiFormat") or "anthropic"
     if dialect not in formats:
-        raise ValueError(f'its format "{dialect}" is none that ccproxy converts')
+        raise ValueError(f'its format "{dialect}" is not supported')
     settings = provider_settings(address, api=formats[dialect])
     for setting, variables in _TIERS:
         if model := text_of(env, *variables):

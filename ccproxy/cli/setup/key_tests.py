@@ -162,7 +162,7 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence
 
 
 def _other_api(proxy: NewProxy, config: WorkerConfig) -> str:
-    """Return the API that the server has instead; empty without one, or if the user has chosen."""
+    """Return the API that the server supports instead; empty if none, or if the user chose one."""
     if proxy.api or not proxy.base_url:
         return ""
     return find_api(config.base_url, config.api_keys)

@@ -271,7 +271,7 @@ class PageScreen(ModalScreen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Focus the text, at its end if that is wanted."""
+        """Focus the text, at its end if requested."""
         scroll = self.query_one(VerticalScroll)
         scroll.focus()
         if self._from_end:

@@ -1,4 +1,4 @@
-"""A newer catalogue file of the user's: its check, its differences, its installation."""
+"""Checks, compares and installs a newer catalogue file that the user provides."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _section_lines(name: str, old: Section, new: Section) -> Iterator[str]:
 
 
 def _changes(before: ModelFacts, after: ModelFacts) -> Iterator[str]:
-    """Yield the fields that differ; source and date alone are no change."""
+    """Yield the fields that differ; a new source or date alone is not a change."""
     for field in ModelFacts.__struct_fields__:
         old, new = getattr(before, field), getattr(after, field)
         if old != new and field not in ("source", "date"):

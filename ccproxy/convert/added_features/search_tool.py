@@ -65,7 +65,7 @@ def search_tool(tools: Raw) -> tuple[SearchTool, bool] | None:
     """
     Return the search among *tools*, and whether it is the only tool; None if there is none.
 
-    A definition that the API would refuse is no search.
+    A definition that the API would refuse is not a search.
     """
     if SEARCH_TYPE.encode() not in bytes(tools) or memoryview(tools)[0] != BRACKET:
         return None

@@ -6,7 +6,7 @@ other one. It only ever appends: the messages of one request begin with those of
 it in the conversation, so that prompt caches and encrypted reasoning stay valid.
 
 * `instructions` and the developer messages at the beginning are the system prompt; later ones are
-  system messages at their place.
+  system messages in their place.
 * Reasoning, texts and calls without anything in between are one assistant message. The results of
   its calls follow at once, in the order of the calls, wherever the client has put them.
 * Reasoning that nothing of the assistant follows is left out; providers refuse it.
@@ -304,7 +304,7 @@ def _call(item: InputItem) -> Block:
 
 
 def _arguments(arguments: Raw) -> Raw | dict[str, Any]:
-    """Return the arguments as an object; what is none, becomes a field of one."""
+    """Return the arguments as an object; any other value becomes a field of one."""
     if is_object(arguments):
         return arguments
     text = text_of(arguments)

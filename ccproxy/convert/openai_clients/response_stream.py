@@ -71,7 +71,7 @@ def whole_response(message: bytes, writer: ResponseWriter) -> bytes:
     Return the response for a whole *message*.
 
     Raises:
-        Problem: If it is none.
+        Problem: If it is invalid.
     """
     for event in sse.Decoder().feed(message_events(message)):
         writer.take(_read(event))

@@ -1,5 +1,5 @@
 """
-The events of a Messages stream as those of a Responses stream.
+Converts the events of a Messages stream to those of a Responses stream.
 
 | block                     | item                                                                 |
 |---------------------------|----------------------------------------------------------------------|
@@ -386,7 +386,7 @@ def _part(text: Raw) -> dict[str, Any]:
 
 
 def _object_in(text: Raw) -> dict[str, Any]:
-    """Return the object in the arguments of a call; an empty one if they are none."""
+    """Return the arguments of a call as an object; an empty one if they are not an object."""
     try:
         value = msgspec.json.decode(text_of(text))
     except (msgspec.DecodeError, RecursionError):

@@ -83,7 +83,7 @@ def find_first_output(events: Sequence[sse.ServerEvent]) -> tuple[bool, bytes | 
 
 
 def _error_in(event: StreamEvent, data: bytes) -> bytes | None:
-    """Return the body of the error that *event* is, None if it is none."""
+    """Return the error in *event* as a body; None if it is not an error."""
     if event.type == "response.failed":
         error = event.response.error if event.response is not None else None
         return msgspec.json.encode({"error": error}) if error else _FAILURE

@@ -209,7 +209,7 @@ def _tool_call(name: str, call_id: str, arguments: str) -> ToolCall:
 
 
 def _wrapped_calls(text: str) -> list[tuple[str, str]]:
-    """Return name and arguments of the calls in the wrapper's arguments; none if it is no such."""
+    """Return name and arguments of the calls in a wrapper's arguments; none for other text."""
     try:
         arguments = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

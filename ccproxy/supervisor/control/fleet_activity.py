@@ -221,7 +221,7 @@ def changes(before: Row | None, now: Row, *, at: float) -> Iterable[ActivityEven
 
 
 def _running_workers(fleet: Fleet, labels: Collection[str] | None) -> list[WorkerRecord]:
-    """Return the records of running workers, also of those that are being replaced."""
+    """Return the records of running workers, including those that are being replaced."""
     lower_labels = None if labels is None else {label.lower() for label in labels}
     return [
         record

@@ -184,7 +184,7 @@ def decode_command(line: bytes) -> ControlCommand:
     Read a command.
 
     Raises:
-        UsageError: If it is none; the text names the field.
+        UsageError: If it is invalid; the text names the field.
 
     """
     try:
@@ -214,7 +214,7 @@ def decode_answer(line: bytes) -> ControlReply:
     Read a reply.
 
     Raises:
-        MessageError: If it is none.
+        MessageError: If it is invalid.
 
     """
     try:

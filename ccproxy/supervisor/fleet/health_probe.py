@@ -4,7 +4,7 @@ Finds workers that run but do not respond.
 Every 5 s each serving worker is asked for its state over its control socket. One that has not
 answered after 2 s has missed a probe, and after three misses in a row it is hung. The request stays
 open: a worker that is only busy answers late, and its answer clears the misses. A socket that
-cannot be reached (its file was removed) is reported, but is no miss.
+cannot be reached (its file was removed) is reported, but not counted as a miss.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ HUNG_PROBES = 3
 
 
 class Goal(Enum):
-    """The wanted state of a slot."""
+    """The desired state of a slot."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -149,7 +149,7 @@ def next_action(goal: Goal, facts: WorkerFacts) -> Action:
 
 
 def phase_of(goal: Goal, facts: WorkerFacts) -> Phase:
-    """Return the phase that *facts* amount to."""
+    """Return the phase of a slot with these *facts*."""
     match goal, facts.life:
         case Goal.STOPPED, Life.NONE:
             return Phase.STOPPED

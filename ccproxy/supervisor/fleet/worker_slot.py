@@ -272,7 +272,7 @@ class WorkerSlot:
             self._process.message = self._process.message or output
 
     def reap(self, now: float, *, jitter: float) -> None:
-        """Remove the process, and count its end as a failure if it was not wanted."""
+        """Remove the process, and count its end as a failure if it was not requested."""
         process, self._process = self._process, None
         if process is None or self.goal is Goal.STOPPED:
             return

@@ -66,7 +66,7 @@ class Judged:
         self._stream = SafeguardedStream()
 
     async def pump(self, take: Take) -> bool:
-        """Pass the answer to *take*, then judge its calls; resumes where *take* wanted no more."""
+        """Pass the answer to *take*, then judge its calls; resumes where *take* stopped."""
 
         def feed(data: bytes) -> bool:
             output = self._stream.feed(data)

@@ -24,7 +24,7 @@ PDF_HINT = "this provider takes no PDFs; with `pip install 'ccproxy-fleet[pdf]'`
 
 
 class MediaNeeds(NamedTuple):
-    """What must become text."""
+    """The parts of a request that are converted to text."""
 
     images: bool
     pdfs: bool

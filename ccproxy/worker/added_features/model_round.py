@@ -40,7 +40,7 @@ class ModelRound:
         return answer if answer.is_stream else direct_mode.MessageAsStream(await answer.read())
 
     async def pump(self, take: Take) -> bool:
-        """Pass the client's events to *take*; resumes where *take* wanted no more."""
+        """Pass the client's events to *take*; resumes where *take* stopped."""
         exchange = self.exchange
         source = self._source = self._source or await self._open()
 

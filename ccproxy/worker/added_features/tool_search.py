@@ -27,7 +27,7 @@ class ToolSearchRounds:
         return self._round.exchange
 
     async def pump(self, take: Take) -> bool:
-        """Run the rounds; resumes where *take* wanted no more."""
+        """Run the rounds; resumes where *take* stopped."""
         loop = self._loop
 
         def feed(data: bytes) -> bool:

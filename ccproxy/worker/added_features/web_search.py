@@ -172,7 +172,7 @@ class SearchRounds:
         self._round: ModelRound | ToolSearchRounds | None = None
 
     async def pump(self, take: Take) -> bool:
-        """Run the rounds; resumes where *take* wanted no more."""
+        """Run the rounds; resumes where *take* stopped."""
         loop = self._loop
 
         def feed(data: bytes) -> bool:

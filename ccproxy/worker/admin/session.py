@@ -2,7 +2,7 @@
 History, inspector and bypass of a worker, and the switches between them.
 
 `note` is called once for every finished request to a model. The request path itself only appends
-bodies to the record, and only if they are wanted.
+bodies to the record, and only if a feature needs them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Session:
 
     @property
     def keeps_bodies(self) -> bool:
-        """True if the bodies of a request that begins now are wanted."""
+        """True if a feature needs the bodies of a request that begins now."""
         return self.history.is_on or self.inspector.inspects or self.recorder.is_on
 
     def note(self, record: AccessRecord, headers: Mapping[str, str]) -> Used | None:

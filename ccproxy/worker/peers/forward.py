@@ -65,7 +65,7 @@ async def answer_by_peer(
     """
     Return the answer of the entry that was chosen.
 
-    *path* is another endpoint than that of the client's API; it has no fallback.
+    *path* is an endpoint other than that of the client's API; it has no fallback.
     """
     if chosen.ref is None:
         raise RuntimeError("no other entry was chosen")

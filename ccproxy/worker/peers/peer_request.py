@@ -36,7 +36,7 @@ def payer_of(request: ClientRequest) -> tuple[int | None, str]:
 
 
 def client_of(request: ClientRequest) -> str:
-    """Return a name for who sends *request*, another one for each; empty if there is only one."""
+    """Return a name for the sender of *request*, distinct for each; empty if there is only one."""
     worker = request.worker
     if request.record.user:
         return f"user {request.record.user}"

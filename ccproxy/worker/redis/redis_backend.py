@@ -77,7 +77,7 @@ class Commit(NamedTuple):
 
     @property
     def processes(self) -> list[int]:
-        """The members; a number that is none is another program's."""
+        """The members; numbers of other programs are left out."""
         return sorted(int(member) for member in self.members if member.isdigit())
 
 

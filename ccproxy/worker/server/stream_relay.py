@@ -1,5 +1,5 @@
 """
-Relays a stream from its source to the client: the one way of every streamed answer.
+Relays a stream from its source to the client: every streamed answer takes this path.
 
 The source is the provider, a peer or the bypass; the converter turns its bytes into the client's.
 """

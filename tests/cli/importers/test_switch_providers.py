@@ -150,7 +150,7 @@ def test_every_form_becomes_the_same_fleet(home, run_import, ccproxy, write):
     assert tables.fallbacks == {"kimi-for-coding-s": ("GLM-2",)}
     for line in (
         "Claude Official (claude): it has no ANTHROPIC_BASE_URL: it is the login of Claude Code",
-        'Gem (claude): its format "gemini_native" is none that ccproxy converts',
+        'Gem (claude): its format "gemini_native" is not supported',
         "Copilot (claude): it uses a login that cc-switch keeps, not a key",
         "ChatGPT (codex): it has no base_url: it is the login of Codex",
         "1 of gemini: only providers of Claude Code and Codex are imported",

@@ -38,14 +38,14 @@ _ID = re.compile(r"(?:req_)?[0-9a-f]{8,}|req_\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """Which requests are wanted."""
+    """Filters of the listed requests."""
 
     fleet: Fleet
     labels: Sequence[str] | None
     request: RequestsRequest
 
     def matches(self, one: RequestTimeline) -> bool:
-        """Return whether a request that has just ended is wanted."""
+        """Return True if a request that has just ended passes the filters."""
         from ccproxy.ipc.activity import is_slow
 
         if one.answered_by and self.labels is None:

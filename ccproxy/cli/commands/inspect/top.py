@@ -47,7 +47,7 @@ def top(
     Keys: arrows and Tab move, Enter shows the timeline of a request, r restarts an entry, d stops
     it after its requests, s switches its models, k enables or disables keys, l shows logs, f shows
     failed requests only, q quits. Needs Textual (pip install 'ccproxy-fleet[top]'); without it, or
-    if the output is no terminal, the view is printed and not interactive.
+    if the output is not a terminal, the view is printed and not interactive.
     """
     from ccproxy.cli.top import plain_view
     from ccproxy.cli.top.fleet_view import FleetView

@@ -48,7 +48,7 @@ _COLUMNS = (
     Column(head="WHY"),
 )
 _CAUSES = {"per_day": "KEY_PER_DAY is reached"}
-"""Causes that are limits of the user's own; the others are the provider's."""
+"""Causes that are limits set by the user; the others are the provider's."""
 _COLORS = {"ready": "green", "cooldown": "yellow", "disabled": "bright_black"}
 
 
@@ -247,7 +247,7 @@ def _cells(key: KeyRow) -> tuple[str, ...]:
 def _cause(cooldown: KeyCooldown) -> str:
     model = f" for {printable(cooldown.model)}" if cooldown.model else ""
     since = ""
-    if cooldown.since:  # a limit of the user's own has none
+    if cooldown.since:  # a limit set by the user has none
         since = time.strftime(" since %H:%M", time.localtime(cooldown.since))
     attempt = "tried by the next request"
     if cooldown.seconds:

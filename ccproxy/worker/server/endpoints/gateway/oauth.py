@@ -95,7 +95,7 @@ async def token(request: ClientRequest) -> web.Response:
 
 
 async def revoke(request: ClientRequest) -> web.Response:
-    """End the session of a token (RFC 7009); an unknown token is no error."""
+    """End the session of a token (RFC 7009); an unknown token is not an error."""
     gateway, form = gateway_of(request), await form_of(request)
     gateway.sign_ins.close_session(form.get("token", ""))
     return _answer({})
