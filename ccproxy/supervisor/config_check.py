@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ccproxy.build import installed_build
-from ccproxy.config.fleet import Entry, read_fleet
+from ccproxy.config.fleet import Entry, local_table, read_fleet
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
 from ccproxy.files import read_regular
 from ccproxy.ipc.control_messages import MessageError, decode
@@ -110,7 +110,7 @@ class ChildConfigCheck:
     ) -> tuple[object, ...]:
         """Return what changes when the result would, without reading a file."""
         names = (name for spec in result.specs for name in (spec.env_file, spec.keys_file) if name)
-        files = [self._file, *map(Path, names)]
+        files = [self._file, local_table(self._file), *map(Path, names)]
         statuses: list[FileStatus] = [file_status(file) for file in files]
         return installed_build(), dict(environment), statuses
 
@@ -172,7 +172,7 @@ def check(file: Path, labels: Sequence[str]) -> CheckResult:
             mistakes += [mistake for mistake in error.mistakes if mistake not in mistakes]
     if mistakes:
         raise ConfigError(mistakes)
-    return CheckResult(specs=tuple(specs), routing=_routing_digest(file))
+    return CheckResult(specs=tuple(specs), routing=_routing_digest(fleet.tables))
 
 
 def _unchecked_spec(entry: Entry) -> Spec:
@@ -212,12 +212,16 @@ def _worker_digest(source: str) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
-def _routing_digest(file: Path) -> str:
-    """Return the hash of the table without its entries."""
-    document = tomllib.loads(read_regular(file, encoding="utf-8-sig"))
-    fallbacks = [[one.get("label"), one.get("fallback")] for one in document.pop("proxy", ())]
-    document.pop("proxies", None)
-    fields = json.dumps([document, fallbacks], sort_keys=True, default=str)
+def _routing_digest(files: Sequence[Path]) -> str:
+    """Return the hash of the table in *files* without its entries."""
+    parts: list[object] = []
+    for file in files:
+        document = tomllib.loads(read_regular(file, encoding="utf-8-sig"))
+        entries = document.pop("proxy", ())
+        document.pop("proxies", None)
+        fallbacks = [[one["label"], one["fallback"]] for one in entries if "fallback" in one]
+        parts += [document, fallbacks]
+    fields = json.dumps([part for part in parts if part], sort_keys=True, default=str)
     return hashlib.sha256(fields.encode()).hexdigest()
 
 

@@ -92,6 +92,24 @@ def test_the_routing_digest_covers_routes_and_fallback_only(
     assert (check(table, ["a"]).routing != before) is is_changed
 
 
+def test_the_routing_digest_covers_the_local_table(table: Path) -> None:
+    before = check(table, ["a"]).routing
+    local = table.with_name("ccproxy.local.toml")
+    local.write_text('proxies = ["8090:a.env:Mine"]\n')
+    assert check(table, ["a"]).routing == before
+    local.write_text('proxies = ["8090:a.env:Mine"]\n[fallback]\nMine = ["A"]\n')
+    assert check(table, ["a"]).routing != before
+
+
+async def test_a_change_of_the_local_table_is_read(table: Path) -> None:
+    runs = ChildConfigCheck(table)
+    first = await runs(["A"], cwd=None)
+    table.with_name("ccproxy.local.toml").write_text('proxies = ["8090:a.env:Mine"]\n')
+    second = await runs(["A"], cwd=None)
+    labels = [spec.label for spec in second.specs]
+    assert labels == [*(spec.label for spec in first.specs), "Mine"]
+
+
 async def test_an_unchanged_table_is_not_read_again(table: Path) -> None:
     runs = ChildConfigCheck(table)
     first = await runs(["A"], cwd=None)
