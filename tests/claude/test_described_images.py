@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 
@@ -30,13 +31,18 @@ def png(width: int = 64, height: int = 64) -> bytes:
     )
 
 
-async def test_an_image_that_is_read_is_described_once(claude_binary, home, provider, tmp_path):
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+async def test_an_image_that_is_read_is_described_once(
+    claude_binary, home, provider, tmp_path, api
+):
+    encoded = base64.b64encode(png()).decode()
+
     def answer(call):
         if call.json["model"] == "glm-5v":
             return completion("a red square")
         text = call.body.decode()
         if "Picture 1 described by glm-5v" in text:
-            used = "a red square" in text and "image_url" not in text
+            used = "a red square" in text and encoded not in text
             step = tool_call("Bash", {"command": "true"}, call_id="call_2")
             is_last = "call_2" in text
             return completion(f"It is red: {used}") if is_last else completion(tool_calls=[step])
@@ -45,7 +51,7 @@ async def test_an_image_that_is_read_is_described_once(claude_binary, home, prov
 
     provider.script(answer)
     settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": "sk-upstream-1"}
-    models = {"PROVIDER": "zai", "BIG_MODEL": "glm-5.3", "VISION": "glm-5v"}
+    models = {"PROVIDER": "zai", "BIG_MODEL": "glm-5.3", "VISION": "glm-5v", "PROVIDER_API": api}
     home.write(blind={**settings, **models})
     claude = await on_proxy("blind", home, claude_binary, tmp_path)
     claude.cwd.mkdir()
