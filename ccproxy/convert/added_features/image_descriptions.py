@@ -147,6 +147,11 @@ def description_key(image: SeenImage, describer: str, question: str = "") -> str
     return digest(image.key, describer, PROMPT_VERSION, question)
 
 
+def is_refusal(message: dict[str, Any]) -> bool:
+    """Return True if the describer's API says that its *message* is no description."""
+    return message.get("stop_reason") == "refusal"
+
+
 def description_in(message: dict[str, Any]) -> str:
     """Return the text of the describer's *message*; empty if it has none."""
     texts = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ccproxy.convert.added_features.media_blocks import Content
+from ccproxy.text import counted
 
 SCAN_NOTE = "[this page is a picture without text]"
 
@@ -31,7 +32,7 @@ def pdf_blocks(document: Content, read: PdfPages, *, shows_pictures: bool) -> li
     name = f'PDF "{title}"' if isinstance(title, str) and title else "PDF"
     if read.error:
         return [_text(f"[{name} could not be read: {read.error}]")]
-    blocks = [_text(f"[{name}, {read.total} pages, as text without its layout]")]
+    blocks = [_text(f"[{name}, {counted(read.total, 'page')}, as text without its layout]")]
     if isinstance(context := document.get("context"), str) and context:
         blocks.append(_text(context))
     for number, page in enumerate(read.pages, 1):

@@ -157,8 +157,12 @@ def failed(reason: str, *, code: str = "unavailable") -> SearchOutcome:
     return SearchOutcome(error=code, reason=reason)
 
 
-def refused(backend: SearchBackend, status: int) -> SearchOutcome:
-    """Return the outcome of a search that the back end answered with an error *status*."""
+def refused(backend: SearchBackend, status: int, *, key: str) -> SearchOutcome:
+    """
+    Return the outcome of a search that the back end answered with an error *status*.
+
+    *key* names the setting of its key.
+    """
     reason = f"{backend.title} refused the search ({status})"
     fix = backend.fixes.get(str(status))
     match status:
@@ -166,7 +170,7 @@ def refused(backend: SearchBackend, status: int) -> SearchOutcome:
             fix = fix or "too many requests, or out of credit"
             return failed(f"{reason}: {fix}", code="too_many_requests")
         case 401 | 402 | 403:
-            fix = fix or "check its key and credit"
+            fix = fix or f"check {key} and the credit of its account"
         case 400 | 422:
             return failed(reason, code="invalid_tool_input")
         case _ if 300 <= status < 400:

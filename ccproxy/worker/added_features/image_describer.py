@@ -16,6 +16,7 @@ from ccproxy.convert.added_features.image_descriptions import (
     description_key,
     image_key,
     images_of,
+    is_refusal,
     not_described,
     questions_of,
 )
@@ -91,7 +92,10 @@ class ImageDescriber:
             if not target.quirks.images:  # it would describe what it imagines
                 raise Problem("api_error", f"{describer} cannot see images; change VISION")
             fields = describer_request(image, question)
-            text = description_in(await ask_model(self._request, describer, fields))
+            message = await ask_model(self._request, describer, fields)
+            if is_refusal(message):
+                raise Problem("api_error", f"{describer} refused to describe it")
+            text = description_in(message)
             if not text:
                 raise Problem("api_error", f"{describer} returned no text")
             return text

@@ -30,6 +30,7 @@ class MediaNeeds(NamedTuple):
     pdfs: bool
     sees: bool
     """True: the model sees images."""
+    model: str
 
 
 def media_needs(
@@ -49,7 +50,7 @@ def media_needs(
         _hint(request, "image.dropped", model, IMAGE_HINT)
     if has_pdfs and not reads:
         _hint(request, "pdf.dropped", model, PDF_HINT)
-    needs = MediaNeeds(has_images and describes, has_pdfs and reads, quirks.images)
+    needs = MediaNeeds(has_images and describes, has_pdfs and reads, quirks.images, model)
     return needs if needs.images or needs.pdfs else None
 
 
@@ -58,17 +59,21 @@ async def as_text(request: ClientRequest, body: bytes, needs: MediaNeeds) -> byt
     media = MediaBody(body)
     store = request.worker.descriptions
     if needs.pdfs:
-        await _read_pdfs(request, media, shows_pictures=needs.sees or store is not None)
+        await _read_pdfs(request, media, needs, shows_pictures=needs.sees or store is not None)
     if store is not None and not needs.sees:
         await ImageDescriber(request, store).describe(media)
     return media.body()
 
 
-async def _read_pdfs(request: ClientRequest, media: MediaBody, *, shows_pictures: bool) -> None:
+async def _read_pdfs(
+    request: ClientRequest, media: MediaBody, needs: MediaNeeds, *, shows_pictures: bool
+) -> None:
     worker = request.worker
     texts = worker.pdf_texts = worker.pdf_texts or PdfTexts()
     files = [data_of(block) for _, block in media.media() if _is_pdf(block)]
     read = dict(zip(files, await asyncio.gather(*map(texts.pages, files)), strict=True))
+    if not shows_pictures and any(page.image for pdf in read.values() for page in pdf.pages):
+        _hint(request, "scan.dropped", needs.model, IMAGE_HINT)
 
     def change(block: Content) -> list[Content] | None:
         if not _is_pdf(block):

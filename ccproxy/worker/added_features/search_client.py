@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from ccproxy.config import settings as s
 from ccproxy.config.forward_proxy import proxy_for
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.convert.added_features.search_results import (
@@ -134,7 +135,8 @@ class SearchClient:
         except (aiohttp.ClientError, OSError) as error:
             return failed(f"{backend.title} cannot be reached: {explain(error)}")
         if status != 200:
-            return refused(backend, status)
+            key = s.PROVIDER_API_KEY if target.is_own else s.WEB_SEARCH_KEY
+            return refused(backend, status, key=key.name)
         if body is None:
             return failed(f"{backend.title} sent more than {MAX_BODY >> 10} KiB, or compressed it")
         return read_results(backend, body, tool)

@@ -30,7 +30,7 @@ def texts(blocks):
             id="no model describes pictures"),
         pytest.param(
             {}, PdfPages(pages=(PdfPage(),), total=1), True,
-            ["[PDF, 1 pages, as text without its layout]",
+            ["[PDF, 1 page, as text without its layout]",
              "[Page 1]\n[this page is a picture without text]", "[End of PDF]"],
             id="an empty page"),
         pytest.param({}, PdfPages(error="no PDF"), True,

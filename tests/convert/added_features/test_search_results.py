@@ -128,17 +128,17 @@ def test_an_answer_that_is_no_json(body):
     ("status", "error", "hint"),
     [
         (429, "too_many_requests", "credit"),
-        (401, "unavailable", "key"),
+        (401, "unavailable", "WEB_SEARCH_KEY"),
         (402, "unavailable", "credit"),
         (400, "invalid_tool_input", "400"),
         (422, "invalid_tool_input", "422"),
-        (403, "unavailable", "key"),
+        (403, "unavailable", "WEB_SEARCH_KEY"),
         (302, "unavailable", "redirects"),
         (500, "unavailable", "500"),
     ],
 )
 def test_statuses(status, error, hint):
-    outcome = refused(backend(), status)
+    outcome = refused(backend(), status, key="WEB_SEARCH_KEY")
     assert outcome.error == error
     assert hint in outcome.reason
 
@@ -146,7 +146,9 @@ def test_statuses(status, error, hint):
 @pytest.mark.parametrize("status", [403, 429])
 def test_a_back_end_has_its_own_fixes(status):
     searxng = search_backends()["searxng"]
-    assert refused(searxng, status).reason.endswith(searxng.fixes[str(status)])
+    assert refused(searxng, status, key="WEB_SEARCH_KEY").reason.endswith(
+        searxng.fixes[str(status)]
+    )
 
 
 HIT = {"url": "https://a.example/", "title": "A"}

@@ -152,9 +152,10 @@ async def test_a_later_question_is_asked_with_the_image(proxy, provider):
     [
         (lambda _: failure(400, "no pictures"), "no pictures"),
         (lambda _: completion(""), "returned no text"),
+        (lambda _: completion("No.", finish="content_filter"), "refused to describe it"),
         (lambda _: hang_up(), "closed the connection"),
     ],
-    ids=["refused", "empty", "broken"],
+    ids=["refused", "empty", "a refusal", "broken"],
 )
 async def test_a_failure_becomes_a_note(start, provider, answer, reason):
     scripted(provider, answer)

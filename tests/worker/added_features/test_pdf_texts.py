@@ -126,6 +126,13 @@ async def test_a_model_that_sees_gets_scanned_pages_as_images(start, provider):
     assert "data:image/png;base64" in str(provider.calls[0].json["messages"])
 
 
+async def test_scanned_pages_that_nobody_sees_have_a_note_and_a_hint(start, provider):
+    proxy = await start(PROVIDER="zai", BIG_MODEL="glm-5.3")
+    await proxy.ask(request(document(pdf(""))))
+    assert "this page is a picture without text" in provider.calls[-1].body.decode()
+    assert "VISION" in (await proxy.logged("scan.dropped"))["hint"]
+
+
 async def test_a_provider_with_pdf_input_gets_the_file(start, provider):
     proxy = await start(PROVIDER="openai", PROVIDER_API="chat")
     await proxy.ask(request(document(HELLO)))
