@@ -283,7 +283,7 @@ def _source_tokens(kind: str, data: memoryview, weights: Weights, sees_images: b
 
 
 _SHARE = 0.2
-_LEAST, _MOST = 0.4, 2.5
+_LEAST, _MOST = 0.6, 2.5
 _TOO_SHORT = 500
 """Tokens; in shorter requests the template around the messages weighs too much."""
 _MAX_MODELS = 256
@@ -293,7 +293,7 @@ class Calibration:
     """
     The factor between the estimate and the provider's count, per model.
 
-    An exponential average in which the first answers count fully. Ratios outside 0.4 to 2.5 are
+    An exponential average in which the first answers count fully. Ratios outside 0.6 to 2.5 are
     implausible for any tokenizer and ignored. The number of models is bounded; the one that was not
     updated for longest is removed.
     """

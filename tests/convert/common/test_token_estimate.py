@@ -328,6 +328,7 @@ def test_one_odd_answer_does_not_turn_it_over():
     [
         pytest.param(1000, 900_000, 1.0, id="too many"),
         pytest.param(1000, 1, 1.0, id="too few"),
+        pytest.param(2600, 1300, 1.0, id="the same number for every request"),
         pytest.param(1000, 0, 1.0, id="none"),
         pytest.param(1000, -5, 1.0, id="less than none"),
         pytest.param(100, 200, 1.0, id="too short to learn from"),
