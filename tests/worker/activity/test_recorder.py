@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
+from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 
@@ -77,6 +80,44 @@ async def test_a_running_request_is_shown_until_it_ends(proxy, provider):
     await asking
     await finished(proxy)
     assert running(proxy) == ()
+
+
+async def test_watchers_cost_nothing_per_chunk(proxy, provider):
+    feed = proxy.worker.activity.feed
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    serving = asyncio.ensure_future(feed.serve(theirs, first=()))
+    await eventually(lambda: feed.is_watched)
+    counted = []
+    for count in (1, 300):
+        pieces = [chunk(f"word {n} ") for n in range(count)]
+        provider.script(stream(*pieces, chunk("end", finish="stop")))
+        with calls_into("/worker/activity/") as calls:
+            await proxy.ask(prompt(stream=True))
+            await finished(proxy, len(counted) + 1)
+        assert last(proxy).chunks >= 1
+        counted.append(calls["publish"])
+    assert counted == [2, 2], "one event at the start and one at the end"
+    ours.close()
+    await asyncio.wait({serving})
+    theirs.close()
+
+
+@contextmanager
+def calls_into(folder):
+    """Count the calls of each function in the modules of *folder* that the loop runs meanwhile."""
+    calls = Counter()
+
+    def note(frame, event, _arg):
+        if event == "call" and folder in frame.f_code.co_filename:
+            calls[frame.f_code.co_name] += 1
+
+    sys.setprofile(note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
 
 
 @pytest.mark.parametrize(
