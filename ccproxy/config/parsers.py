@@ -414,7 +414,9 @@ def public_url(value: str) -> str:
         raise ValueError(f'must begin with https://, got "{_without_login(value)}"')
     if split.path.strip("/") or split.query or split.fragment or split.username is not None:
         raise ValueError(f'must be an origin without a path, got "{_without_login(value)}"')
-    return f"{split.scheme}://{split.netloc}"
+    # As a browser writes it: it is compared with its Origin header.
+    usual = {"https": ":443", "http": ":80"}[split.scheme]
+    return f"{split.scheme}://{split.netloc.lower().removesuffix(usual)}"
 
 
 def issuer(value: str) -> str:

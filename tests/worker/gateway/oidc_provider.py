@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -39,6 +39,7 @@ class OidcProvider:
         listed: The keys that it publishes.
         document: What its discovery document has in place of the usual values.
         requests: The paths that were requested.
+        pages: What answers a browser, by path; `sign_in` does for a scripted one.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class OidcProvider:
         self.claims: dict[str, Any] = {}
         self.document: dict[str, Any] = {}
         self.requests: list[str] = []
+        self.pages: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {}
         self._codes: dict[str, Mapping[str, str]] = {}
 
     async def __aenter__(self) -> OidcProvider:
@@ -55,6 +57,7 @@ class OidcProvider:
         app.router.add_get("/.well-known/openid-configuration", self._discovery)
         app.router.add_get("/keys", self._keys)
         app.router.add_post("/token", self._token)
+        app.router.add_get("/{page}", self._page)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -82,6 +85,9 @@ class OidcProvider:
         code = f"code-{len(self._codes)}"
         self._codes[code] = query
         return {"code": code, "state": query["state"]}
+
+    async def _page(self, request: web.Request) -> web.Response:
+        return await self.pages[request.path](request)
 
     async def _discovery(self, request: web.Request) -> web.Response:
         self.requests.append(request.path)

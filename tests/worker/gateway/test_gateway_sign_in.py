@@ -193,6 +193,12 @@ async def test_a_gateway_for_others_needs_its_public_address(start, file):
         assert (await got.json())["issuer"] == "https://llm.example.com"
 
 
+async def test_the_public_address_is_compared_as_browsers_write_it(start, file):
+    gateway = await start(USERS=str(file), PUBLIC_URL="https://LLM.example.com:443/")
+    started = await begin(gateway)
+    assert started["verification_uri"] == "https://llm.example.com/device"
+
+
 async def test_behind_a_tls_proxy_on_loopback(start, file):
     proxy = await start(USERS=str(file), PUBLIC_URL="https://llm.example.com")
     async with proxy.get("/device", headers={"Host": "llm.example.com"}) as got:
