@@ -72,6 +72,10 @@ def test_what_is_dropped_is_told():
     assert "container" in exchange(prompt(container="c1")).dropped
 
 
+def test_chat_completions_remove_no_reasoning():
+    assert exchange(prompt()).removed_reasoning == ()
+
+
 def test_prompts_of_two_exchanges_can_be_compared():
     before, now = exchange(prompt("one")).prompt(), exchange(prompt("two")).prompt()
     change = first_change(before.condense(), now)

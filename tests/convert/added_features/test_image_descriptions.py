@@ -171,3 +171,8 @@ def test_the_answer_stands_below_the_question(content):
         "[Picture 1 seen again by G with this question."
     )
     assert "\nTwo.\n" in message["content"][1]["text"]
+
+
+@pytest.mark.parametrize(("reason", "refuses"), [("refusal", True), ("end_turn", False)])
+def test_a_refusal_is_no_description(reason, refuses):
+    assert images.is_refusal({"stop_reason": reason, "content": []}) is refuses
