@@ -92,6 +92,26 @@ async def check_requests_command(home, request_id):
     )
 
 
+async def check_following(home):
+    """`requests -f` shows the last requests, then each one as it ends."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ccproxy", "requests", "-f", "--json", "glm"),
+        cwd=home.path,
+        env=home.environ,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    past = json.loads(await child.stdout.readline())
+    async with aiohttp.ClientSession() as http:
+        await ask(http, home.url("glm"), prompt())
+    new = json.loads(await child.stdout.readline())
+    assert (past["label"], new["label"], new["id"] == past["id"]) == ("glm", "glm", False)
+    child.terminate()
+    await child.wait()
+    losses = await home.ccproxy("usage", "--cache", "glm")
+    assert (losses.code, losses.out) == (0, "")
+    assert "No session has missed its prompt cache in 2 requests." in losses.err
+
+
 async def test_a_fleet_is_watched_over_restarts(tmp_path):
     async with Provider() as provider, FleetHome(tmp_path) as home, aiohttp.ClientSession() as http:
         settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": "sk-fleet-key-0001"}
@@ -141,3 +161,4 @@ async def test_a_fleet_is_watched_over_restarts(tmp_path):
         assert (row["traffic"]["requests"], row["requests_today"]) == (1, 2)
         assert [key["state"] for key in row["key_rows"]] == ["ready"]
         assert "sk-fleet" not in json.dumps(row)
+        await check_following(home)
