@@ -131,7 +131,8 @@ def _port(url: str) -> int | None:
 
 def _columns(environ: Mapping[str, str]) -> int:
     text = environ.get("COLUMNS", "")
-    return max(20, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else 120
+    # Claude Code keeps two columns free at each side of the line, and cuts what is longer.
+    return max(20, int(text) - 4) if text.isascii() and text.isdigit() and len(text) < 6 else 120
 
 
 if __name__ == "__main__":

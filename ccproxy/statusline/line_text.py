@@ -4,7 +4,7 @@ The text of the status line. Pure.
 It begins with the label and the model that really answers, and with the reason if another one was
 requested. What follows is left out from the end where the terminal is too narrow: the context in
 percent of the model's true window, the cost, the keys, and the part of the input that came from the
-provider's cache.
+provider's cache. A long note about a problem is cut before the context is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ GAP = "  "
 SLOW_SECONDS = 5.0
 """A first attempt that has waited for less than this is not worth a word."""
 MAX_REASON = 200
+LEAST_NOTE = 40
+"""Columns. A note is not cut further for the sake of the figures."""
 
 _YELLOW, _PLAIN = "\x1b[33m", "\x1b[0m"
 _ROUTE_REASON = re.compile(r"\((.*?)\)(?:;|$)")
@@ -38,8 +40,11 @@ class ClientFacts(NamedTuple):
 
 def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: bool) -> str:
     """Return the line, at most *columns* wide; *color* marks what needs attention."""
-    head, note = _head(view, facts), _note(view)
-    parts = [head, *filter(None, [note]), *_figures(view, facts)]
+    head, note, figures = _head(view, facts), _note(view), _figures(view, facts)
+    if note and figures:  # a long note leaves room for the first figure, the context
+        room = columns - _width(GAP.join([head, "", figures[0]]))
+        note = _cut(note, room) if room >= LEAST_NOTE else note
+    parts = [head, *filter(None, [note]), *figures]
     least = 2 if note else 1
     while len(parts) > least and _width(GAP.join(parts)) > columns:
         parts.pop()

@@ -138,6 +138,13 @@ def test_what_does_not_fit_is_left_out_from_the_end(columns, expected):
     assert line(columns, keys=ReadyKeys(ready=1, total=2), cached=1) == expected
 
 
+def test_a_long_note_is_cut_before_the_context_is_left_out():
+    text = line(80, reason="all keys are cooling down " * 5, keys=ReadyKeys(ready=1, total=2))
+    assert text.startswith("Kimi · kimi-k3  all keys are cooling down all keys")
+    assert text.endswith("…  25% of 200K")
+    assert len(text) <= 80
+
+
 def test_wide_characters_count_twice():
     assert line(16, model="智谱智谱智谱") == "Kimi · 智谱智谱…"
 
