@@ -79,12 +79,12 @@ test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION) .cl
 		[ $$version = newest ] && [ "$$newest" = $(CLAUDE_CODE_VERSION) ] && continue; \
 		echo "== Claude Code $$version ($$newest is the newest)"; \
 		CCPROXY_CLAUDE=$$(ls -d "$$PWD"/.claude-code/$$version/$(CLAUDE_PACKAGE)-*/claude) \
-		$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -o testpaths=tests/claude -m claude $(ARGS) || failed="$$failed $$version"; \
+		$(PYTEST) -n $(PYTEST_WORKERS) -o testpaths=tests/claude -m claude $(ARGS) || failed="$$failed $$version"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed with Claude Code:$$failed" >&2; exit 1; }
 
 test-codex: $(VENV)/installed-for-tests .codex-cli/$(CODEX_VERSION)/installed
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -o testpaths=tests/codex -m codex $(ARGS)
+	$(PYTEST) -n $(PYTEST_WORKERS) -o testpaths=tests/codex -m codex $(ARGS)
 
 # The image, built and run by podman. Where podman cannot make a container, CONTAINERS_CONF selects
 # another runtime; `make test-containers BASE=mirror/python:3.13-slim-bookworm` another base image.

@@ -116,7 +116,7 @@ class FleetHome:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(child.communicate(), 60)
+        out, err = await asyncio.wait_for(child.communicate(), 150)
         assert child.returncode is not None
         return Done(child.returncode, out.decode(), err.decode())
 

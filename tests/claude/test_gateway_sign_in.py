@@ -16,7 +16,7 @@ from tests.provider import completion
 from tests.worker.gateway.team import ANNA, Browser, write_users
 from tests.worker.proxy import Proxy, running
 
-pytestmark = [pytest.mark.claude, pytest.mark.xdist_group("claude")]
+pytestmark = pytest.mark.claude
 
 UP = "\x1b[A"
 RIGHTS = 'email = "anna@example.com"\nbudgets = ["4 USD/day"]\nsettings = "anna.json"'

@@ -11,7 +11,7 @@ import pytest
 from tests.claude.conftest import on_proxy
 from tests.provider import completion, failure, tool_call
 
-pytestmark = [pytest.mark.claude, pytest.mark.xdist_group("claude")]
+pytestmark = pytest.mark.claude
 
 KEYS = tuple(f"sk-upstream-number-{number:04}" for number in (1, 2, 3))
 TURNS = 40

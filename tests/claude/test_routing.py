@@ -16,7 +16,7 @@ from tests.fleet import FleetHome
 from tests.openai_rules import REASONING, violations
 from tests.provider import Answer, Call, Provider, completion, failure, tool_call
 
-pytestmark = [pytest.mark.claude, pytest.mark.xdist_group("claude")]
+pytestmark = pytest.mark.claude
 
 RULES = """
 [routes.kimi]

@@ -15,7 +15,7 @@ from tests.claude.driver import Claude, Session, play, started
 from tests.fleet import FleetHome
 from tests.provider import Provider, completion
 
-pytestmark = [pytest.mark.claude, pytest.mark.xdist_group("claude")]
+pytestmark = pytest.mark.claude
 
 KEYS = {"kimi": "sk-upstream-kimi-0123456789", "glm": "sk-upstream-glm-0123456789"}
 

@@ -20,7 +20,7 @@ import pytest
 from tests.claude.driver import started
 from tests.provider import Answer, Call, chunk, completion, failure, stream, tool_call
 
-pytestmark = [pytest.mark.claude, pytest.mark.xdist_group("claude")]
+pytestmark = pytest.mark.claude
 
 
 def bash(command: str, call_id: str = "call_1") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.claude.conftest import on_proxy
 from tests.provider import Call, chunk, completion, stream, tool_call
 from tests.shapes import SEALED, SHAPES, SIGNED, Turn, plays, shows_thinking
 
-pytestmark = [pytest.mark.claude, pytest.mark.xdist_group("claude")]
+pytestmark = pytest.mark.claude
 
 PRESETS = ["kimi", "zai", "minimax", "gemini", "deepseek", "qwen", "openrouter"]
 

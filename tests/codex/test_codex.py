@@ -10,7 +10,7 @@ from tests import responses_answers as responses
 from tests.provider import completion, failure, stream, tool_call
 from tests.responses_answers import events_of, sse
 
-pytestmark = [pytest.mark.codex, pytest.mark.xdist_group("codex")]
+pytestmark = pytest.mark.codex
 
 MODEL = "gpt-5.5"
 """A model whose tools Codex knows: apply_patch is a custom tool with a grammar."""
