@@ -115,13 +115,20 @@ class SharedLedger:
 
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
         """Add *amount* to what *name* has spent in *periods*."""
-        row = self._change(name)
+        self.add_later(name, amount, periods)
+        self._change(name)
+
+    def add_later(self, name: bytes, amount: int, periods: Periods) -> None:
+        """Add *amount*; the other replicas see it within a second, with the next `refresh`."""
+        row = self._row(name)
         row.begin(*periods)
-        row.added = [min(added + amount, MOST_SPENT) for added in row.added]
+        day, month = row.added
+        row.added = [min(day + amount, MOST_SPENT), min(month + amount, MOST_SPENT)]
 
     def reserve(self, name: bytes, amount: int) -> None:
         """Add *amount* to what is reserved for *name*; a negative amount releases it."""
-        row = self._change(name)
+        row = self._row(name)
+        self._change(name)
         row.reserved = min(max(0, row.reserved + amount), MOST_SPENT)
 
     def spent(self, name: bytes, periods: Periods) -> Spent:
@@ -161,14 +168,15 @@ class SharedLedger:
     def close(self) -> None:
         """Nothing to release: the pool's connection is not the ledger's."""
 
-    def _change(self, name: bytes) -> _Row:
-        text = name.hex()
-        self._changed[text] = None
-        self._on_change()
-        row = self._rows.get(text)
+    def _row(self, name: bytes) -> _Row:
+        row = self._rows.get(text := name.hex())
         if row is None:
             row = self._rows[text] = _Row()
         return row
+
+    def _change(self, name: bytes) -> None:
+        self._changed[name.hex()] = None
+        self._on_change()
 
     # The batches.
 

@@ -10,12 +10,12 @@ from structlog.typing import FilteringBoundLogger
 from ccproxy.config.services.redis_address import RedisAddress
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.keys.pool import KeyPool
-from ccproxy.worker.accounting.shared_usage import SharedUsage
 from ccproxy.worker.key_pool import pool_on
 from ccproxy.worker.redis.connection import RedisConnection, connect
 from ccproxy.worker.redis.redis_backend import FORMAT, RedisBackend
 from ccproxy.worker.redis.redis_queue import RedisQueue
 from ccproxy.worker.redis.shared_ledger import SharedLedger
+from ccproxy.worker.redis.shared_usage import SharedUsage
 
 
 class SharedPool:

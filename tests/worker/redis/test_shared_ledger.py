@@ -239,15 +239,18 @@ async def test_replicas_share_a_budget_that_costs_no_call_of_its_own(
     await ask()  # which has to learn that there is another replica
     assert await ask() == 2
     monkeypatch.undo()
+    backend._task = asyncio.ensure_future(backend._maintain())
     for proxy in (two, two, two, two, two, two, two, one):
         assert (await proxy.ask(prompt(), headers=headers)).status == 200
         await eventually(lambda: not two.worker.requests.tasks and not one.worker.requests.tasks)
     for proxy in (one, two):
         await eventually(lambda proxy=proxy: proxy.worker.payers.rows()[1].spent == 50_000)
+        usage = proxy.worker.shared_pool.usage
+        await eventually(lambda usage=usage: usage.as_json()["today"]["requests"] == 10)
         async with proxy.get("/v1/stats", headers=headers) as answer:
-            usage = (await answer.json())["all_replicas"]
-        assert usage["today"] == usage["month"]
-        assert (usage["today"]["requests"], usage["today"]["input_tokens"]) == (10, 40_000)
+            sums = (await answer.json())["all_replicas"]
+        assert sums["today"] == sums["month"]
+        assert sums["today"]["input_tokens"] == 40_000
     refused = await two.ask(prompt(), headers=headers)
     assert (refused.status, refused.error["type"]) == (429, "billing_error")
     text = own_server.ask("HGETALL", "ccproxy:1:{test}:sums")

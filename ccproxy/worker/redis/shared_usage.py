@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from ccproxy.keys.budgets import from_parts, to_parts
-from ccproxy.store.spending_ledger import Ledger
 from ccproxy.store.usage_totals import Used
 from ccproxy.worker.accounting.calendar_periods import Calendar
+from ccproxy.worker.redis.shared_ledger import SharedLedger
 
 _COST = "cost_usd"
 _DOLLARS = "USD"
@@ -26,7 +26,7 @@ _COUNTERS: dict[str, Callable[[Used], int]] = {
 class SharedUsage:
     """Counts the requests of all replicas of an entry."""
 
-    def __init__(self, ledger: Ledger, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, ledger: SharedLedger, *, wall: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
         self._calendar = Calendar(wall)
         self._names = {counter: f"usage:{counter}".encode() for counter in _COUNTERS}
@@ -34,11 +34,11 @@ class SharedUsage:
             ledger.reserve(name, 0)  # so that it is read before the first request
 
     def add(self, used: Used) -> None:
-        """Count one request."""
+        """Count one request. No limit depends on it, so it costs no script call."""
         periods = self._calendar.periods()
         for counter, amount_of in _COUNTERS.items():
             if amount := amount_of(used):
-                self._ledger.add(self._names[counter], amount, periods)
+                self._ledger.add_later(self._names[counter], amount, periods)
 
     def as_json(self) -> dict[str, dict[str, float]]:
         """Return the sums of the day and of the month."""
