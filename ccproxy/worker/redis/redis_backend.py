@@ -51,6 +51,8 @@ SETTLE_SECONDS = 0.005
 READY_SECONDS = 4.0
 """How long a new replica waits for its first contact before it accepts requests."""
 
+_TICKS = 10
+"""Parts of the deadline of a call."""
 _SCRIPT = files(__package__).joinpath("commit.lua").read_text()
 _SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -167,7 +169,6 @@ class RedisBackend:
         self._pending: list[_Operation[Any]] = []
         self._sent: list[_Operation[Any]] | None = None
         self._sent_fields: Fields = {}
-        self._sent_at = 0.0
         self._is_scheduled = False
         self._late: asyncio.TimerHandle | None = None
         self._wants_members = False
@@ -216,7 +217,7 @@ class RedisBackend:
     async def _wait(self, future: asyncio.Future[T]) -> T:
         """Send what is new and wait; without a reply in time, the replica continues alone."""
         self._schedule()
-        timer = self._loop.call_later(self._timeout, self._expire, future)
+        timer = self._loop.call_later(self._timeout / _TICKS, self._expire, future, _TICKS)
         try:
             return await future
         finally:
@@ -265,7 +266,6 @@ class RedisBackend:
         if not self.is_shared or self._sent is not None:
             return
         self._sent, self._pending = self._pending, []
-        self._sent_at = self._loop.time()
         for operation in self._sent:
             if not operation.is_applied:
                 operation.run(self._state)
@@ -377,13 +377,20 @@ class RedisBackend:
             else:
                 operation.is_applied = False
 
-    def _expire(self, future: asyncio.Future[Any], *, is_last: bool = False) -> None:
+    def _expire(self, future: asyncio.Future[Any], ticks: int) -> None:
+        """
+        End the wait for *future* when *ticks* are over.
+
+        A deadline in one piece would also count the time in which this process, or the whole
+        machine, did not run. The last tick lets a reply be read that has arrived meanwhile.
+        """
         if future.done():
             return
-        if not is_last:  # a reply may have arrived while this process did not run
-            self._loop.call_later(0.001, lambda: self._expire(future, is_last=True))
-        else:
+        if ticks == 0:
             self._leave(f"no reply within {self._timeout * 1000:g} ms")
+        else:
+            wait = self._timeout / _TICKS if ticks > 1 else 0.001
+            self._loop.call_later(wait, self._expire, future, ticks - 1)
 
     # Without Redis.
 
@@ -478,7 +485,7 @@ class RedisBackend:
         while True:
             self._wake.clear()
             try:
-                wait = self._beat() if self.is_shared else await self._join()
+                wait = await (self._beat() if self.is_shared else self._join())
             except (RedisError, TimeoutError) as error:
                 self._leave(str(error) or f"no reply within {self._timeout * 1000:g} ms")
                 wait = RETRY_SECONDS
@@ -489,19 +496,13 @@ class RedisBackend:
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
 
-    def _beat(self) -> float:
+    async def _beat(self) -> float:
         """Renew leases and reservations, and release those of replicas that are gone."""
         self._wants_members = True
         for ledger in self._ledgers.values():
             ledger.refresh()
-        self._schedule()
-        self._loop.call_later(self._timeout, self._check_progress)
+        await self.commit(lambda _state: None, undo=lambda _result: None)
         return BEAT_SECONDS
-
-    def _check_progress(self) -> None:
-        """Notice that Redis does not reply, while no request waits for it."""
-        if self._sent is not None and self._loop.time() - self._sent_at >= self._timeout:
-            self._leave(f"no reply within {self._timeout * 1000:g} ms")
 
     def _note_members(self, members: list[int]) -> None:
         if not members:
