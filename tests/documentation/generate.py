@@ -26,6 +26,7 @@ def generated_pages() -> Mapping[str, str]:
         "reference/quirks.md": reference_pages.quirks(),
         "reference/exit-codes.md": reference_pages.exit_codes(),
         "reference/endpoints.md": reference_pages.endpoints(),
+        "reference/metrics.md": reference_pages.metrics(),
         "providers/index.md": provider_pages.overview(),
     }
     for name, text in provider_pages.provider_pages().items():

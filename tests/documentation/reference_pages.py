@@ -13,6 +13,7 @@ from ccproxy.cli.exit_codes import MEANINGS
 from ccproxy.cli.main import GROUPS, cli
 from ccproxy.config.settings import SETTINGS
 from ccproxy.providers.measurement import UNMEASURED
+from ccproxy.worker.metrics.declarations import METRICS
 from ccproxy.worker.server.app import ROUTES
 from ccproxy.worker.server.route import Route
 from tests.documentation.markdown import code, page, table
@@ -29,6 +30,11 @@ _QUIRKS = """\
 These are the differences between providers that ccproxy knows. `ccproxy probe LABEL` measures them
 with small requests. Many servers ignore what they do not know. So a quirk without a visible effect
 is measured only where an unknown field is refused; otherwise the catalogue's value stays."""
+_METRICS = """\
+`METRICS=9464` serves `GET /metrics` for Prometheus on 127.0.0.1; `METRICS=0.0.0.0:9464` in a pod,
+or `METRICS=unix:PATH`. It is never on the clients' port. All series have the label `entry`. Models
+that are not configured are counted as `other`, and keys by their state. So the number of series is
+bounded, and no key, user, session or text of a client is in them. Histograms are in seconds."""
 _ENDPOINTS = """\
 These are the paths that each proxy serves on its port. The paths of the APIs also work without
 `/v1`, and with `/v1` twice, because clients append their paths to base URLs of both forms.
@@ -128,6 +134,15 @@ def endpoints() -> str:
         for path, route in ROUTES.items()
     ]
     return page("Endpoints", _ENDPOINTS, table(("path", "methods", "access", "purpose"), rows))
+
+
+def metrics() -> str:
+    """Make the page of the metrics for Prometheus."""
+    rows = [
+        (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
+        for one in METRICS
+    ]
+    return page("Metrics", _METRICS, table(("metric", "kind", "labels", "meaning"), rows))
 
 
 def _access(route: Route) -> str:

@@ -50,8 +50,8 @@ class Activity:
         self._redact = redact
         self._running: dict[int, AccessRecord] = {}
         self._finished: deque[AccessRecord] = deque(maxlen=MAX_FINISHED)
-        self.on_finish: Callable[[AccessRecord], None] | None = None
-        """Called with each request that this entry has answered."""
+        self.on_finish: list[Callable[[AccessRecord], None]] = []
+        """Called with each request for a model that has ended."""
 
     # What happens to a request, in order.
 
@@ -100,8 +100,8 @@ class Activity:
         self.provider_failures.note(record)
         if not record.answered_by:
             self.traffic.note(record)
-            if self.on_finish is not None:
-                self.on_finish(record)
+        for note in self.on_finish:
+            note(record)
         if self.feed.is_watched:
             self._publish("request.finished", record)
 

@@ -10,10 +10,21 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 Labels = tuple[str, ...]
 """The values of the labels, in the order of their names."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metric(NamedTuple):
+    """The declaration of a metric."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: Labels = ()
+    """The names of its labels, without `entry`."""
 
 
 class Histogram:
@@ -52,33 +63,25 @@ class Exposition:
         """The value of the label that all series have."""
         self._lines: list[str] = []
 
-    def counter(self, name: str, text: str, values: Mapping[Labels, float], *names: str) -> None:
-        """Add a counter; *names* are those of its labels."""
-        self._add(name, "counter", text, values, names)
+    def add(self, metric: Metric, values: Mapping[Labels, float]) -> None:
+        """Add the series of a counter or gauge."""
+        self._head(metric)
+        for labels, value in values.items():
+            self._line(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
 
-    def gauge(self, name: str, text: str, values: Mapping[Labels, float], *names: str) -> None:
-        """Add a gauge."""
-        self._add(name, "gauge", text, values, names)
-
-    def histogram(self, name: str, text: str, histogram: Histogram, *names: str) -> None:
-        """Add a histogram."""
-        self._head(name, "histogram", text)
-        for suffix, labels, value in histogram.series(names):
-            self._line(f"{name}{suffix}", labels, value)
+    def add_histogram(self, metric: Metric, histogram: Histogram) -> None:
+        """Add the series of a histogram."""
+        self._head(metric)
+        for suffix, labels, value in histogram.series(metric.labels):
+            self._line(f"{metric.name}{suffix}", labels, value)
 
     def text(self) -> str:
         """Return the answer."""
         return "\n".join([*self._lines, ""])
 
-    def _add(
-        self, name: str, kind: str, text: str, values: Mapping[Labels, float], names: Labels
-    ) -> None:
-        self._head(name, kind, text)
-        for labels, value in values.items():
-            self._line(name, dict(zip(names, labels, strict=True)), value)
-
-    def _head(self, name: str, kind: str, text: str) -> None:
-        self._lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+    def _head(self, metric: Metric) -> None:
+        name = metric.name
+        self._lines += [f"# HELP {name} {metric.meaning}", f"# TYPE {name} {metric.kind}"]
 
     def _line(self, name: str, labels: Mapping[str, str], value: float) -> None:
         pairs = {"entry": self._entry, **labels}.items()

@@ -11,6 +11,7 @@ import platform
 from collections import Counter
 
 from ccproxy import __version__
+from ccproxy.worker.metrics import declarations as d
 from ccproxy.worker.metrics.exposition import Exposition, Histogram, Labels
 from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.worker import Worker
@@ -22,6 +23,7 @@ _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _FIRST_BYTE = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
 _OVERHEAD = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
 _REDIS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
+_KEY_WAIT = (0.001, 0.01, 0.1, 1, 5, 30)
 _TOKENS = {
     "input": "input_tokens",
     "output": "output_tokens",
@@ -39,19 +41,26 @@ class WorkerMetrics:
         self._requests: Counter[Labels] = Counter()
         self._tokens: Counter[Labels] = Counter()
         self._attempts: Counter[Labels] = Counter()
+        self._fallbacks: Counter[Labels] = Counter()
         self._cost: dict[Labels, float] = {}
         self._seconds = Histogram(_SECONDS)
         self._first_byte = Histogram(_FIRST_BYTE)
         self._overhead = Histogram(_OVERHEAD)
+        self._key_wait = Histogram(_KEY_WAIT)
         self._redis = Histogram(_REDIS)
-        worker.activity.on_finish = self.note
+        worker.activity.on_finish.append(self.note)
+        worker.upstream.on_key_wait = self._key_wait.observe
         if worker.shared_pool is not None:
             worker.shared_pool.backend.on_call = self._redis.observe
 
     def note(self, record: AccessRecord) -> None:
         """Count a request that has ended."""
+        if record.answered_by:  # that entry counts it
+            if record.is_fallback:
+                self._fallbacks[record.answered_by,] += 1
+            return
         model = self._model(record.model)
-        self._requests[model, _status(record.status)] += 1
+        self._requests[model, _status(record.status), _kind(record)] += 1
         self._seconds.observe(record.elapsed, (model,))
         if record.first_byte_after is not None:
             self._first_byte.observe(record.first_byte_after, (model,))
@@ -74,48 +83,36 @@ class WorkerMetrics:
         return page.text()
 
     def _describe_requests(self, page: Exposition) -> None:
-        page.counter(
-            "ccproxy_requests_total", "Requests to models.", self._requests, "model", "status"
-        )
-        page.histogram("ccproxy_request_seconds", "Until the end.", self._seconds, "model")
-        page.histogram(
-            "ccproxy_first_byte_seconds", "Until the first content.", self._first_byte, "model"
-        )
-        page.histogram(
-            "ccproxy_overhead_seconds", "Until the request is converted.", self._overhead
-        )
-        page.counter("ccproxy_tokens_total", "Tokens.", self._tokens, "model", "type")
-        page.counter("ccproxy_cost_dollars_total", "Known costs.", self._cost, "model")
-        page.counter(
-            "ccproxy_upstream_attempts_total", "Attempts by outcome.", self._attempts, "cause"
-        )
+        page.add(d.REQUESTS, self._requests)
+        page.add_histogram(d.SECONDS, self._seconds)
+        page.add_histogram(d.FIRST_BYTE, self._first_byte)
+        page.add_histogram(d.OVERHEAD, self._overhead)
+        page.add_histogram(d.KEY_WAIT, self._key_wait)
+        page.add(d.TOKENS, self._tokens)
+        page.add(d.COST, self._cost)
+        page.add(d.ATTEMPTS, self._attempts)
+        page.add(d.FALLBACKS, self._fallbacks)
 
     def _describe_state(self, page: Exposition) -> None:
         worker = self._worker
         running = worker.requests
-        version = (__version__, platform.python_version())
-        page.gauge(
-            "ccproxy_requests_in_flight", "Requests being answered.", {(): len(running.tasks)}
-        )
-        page.gauge("ccproxy_draining", "1 during a drain.", {(): int(running.draining)})
-        page.gauge("ccproxy_start_time_seconds", "When it started.", {(): worker.started})
-        page.gauge("ccproxy_build_info", "Always 1.", {version: 1}, "version", "python")
+        page.add(d.IN_FLIGHT, {(): len(running.tasks)})
+        page.add(d.DRAINING, {(): int(running.draining)})
+        page.add(d.STARTED, {(): worker.started})
+        page.add(d.BUILD, {(__version__, platform.python_version()): 1})
+        page.add(d.BREAKER, {(): int(bool(worker.upstream.breakers.open()))})
         keys = Counter[str](key.state for key in worker.pool.snapshot())
-        states: dict[Labels, float] = {(state,): keys[state] for state in _KEY_STATES}
-        page.gauge("ccproxy_keys", "Keys of the pool by state.", states, "state")
+        page.add(d.KEYS, {(state,): keys[state] for state in _KEY_STATES})
 
     def _describe_pool(self, page: Exposition) -> None:
         if self._worker.shared_pool is None:
             return
         backend = self._worker.shared_pool.backend
-        modes: dict[Labels, float] = {
-            ("shared",): int(backend.is_shared),
-            ("local",): int(not backend.is_shared),
-        }
-        page.gauge("ccproxy_pool_mode", "1 for the mode that holds.", modes, "mode")
-        page.gauge("ccproxy_pool_members", "Replicas.", {(): len(backend.members)})
-        page.histogram("ccproxy_redis_seconds", "Script calls.", self._redis)
-        page.counter("ccproxy_redis_errors_total", "Failed calls.", {(): backend.errors})
+        is_shared = backend.is_shared
+        page.add(d.POOL_MODE, {("shared",): int(is_shared), ("local",): int(not is_shared)})
+        page.add(d.POOL_MEMBERS, {(): len(backend.members)})
+        page.add_histogram(d.REDIS_SECONDS, self._redis)
+        page.add(d.REDIS_ERRORS, {(): backend.errors})
 
     def _model(self, name: str) -> str:
         names = self._worker.chooser.tiers().values()
@@ -124,3 +121,9 @@ class WorkerMetrics:
 
 def _status(status: int) -> str:
     return str(status) if status in _STATUSES else f"{status // 100}xx"
+
+
+def _kind(record: AccessRecord) -> str:
+    if record.agent:
+        return "subagent"
+    return "main" if record.is_turn else OTHER

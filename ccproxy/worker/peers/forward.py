@@ -155,7 +155,8 @@ async def answer_by_held_fallback(
             if answer.status == 200:
                 _take_route(request, chosen, str(ref), "fallback: until the prompt changes")
                 worker.activity.start(request.record)
-                request.record.hand_over(label, answer.headers.get("request-id", ""))
+                request_id = answer.headers.get("request-id", "")
+                request.record.hand_over(label, request_id, is_fallback=True)
                 return await _return(request, answer)
             reason = f"status {answer.status}"
     except (Problem, aiohttp.ClientError) as error:
@@ -187,7 +188,7 @@ async def _return_fallback(
 ) -> web.StreamResponse:
     logs, record = request.worker.logs, request.record
     _take_route(request, request.chosen, str(ref), f"fallback: {problem.kind}")
-    record.hand_over(ref.label)
+    record.hand_over(ref.label, is_fallback=True)
     held, chosen = request.worker.held_fallbacks, request.chosen
     if held.is_on and chosen is not None and (session := _session_of(request, chosen)) is not None:
         held.note(session, ref.label)

@@ -113,6 +113,10 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     stop_reason: str | None = None
     answered_by: str = ""
     """The label of the entry that answers, if it is another one; it counts the request then."""
+    is_fallback: bool = False
+    """Whether that is because this entry could not."""
+    traceparent: str = ""
+    """The client's span, if traces are sent."""
     route: str = ""
     """Which entry answers and why, if more than the model's name decided it."""
     shares: Shares = ()
@@ -158,9 +162,9 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         if requested:
             self.requested = requested[:MAX_NAME]
 
-    def hand_over(self, label: str, request_id: str = "") -> None:
+    def hand_over(self, label: str, request_id: str = "", *, is_fallback: bool = False) -> None:
         """Record that the entry *label* answers, under its own id if it has one."""
-        self.answered_by = label
+        self.answered_by, self.is_fallback = label, is_fallback
         self.request_id = request_id or self.request_id
 
     def take_back(self) -> None:

@@ -122,6 +122,7 @@ class ProviderClient:
         self._budget = RetryBudget(clock=clock)
         self.limit_headers: dict[str, tuple[float, Mapping[str, str]]] = {}
         """By key: the headers of its last answer, and when it arrived."""
+        self.on_key_wait: Callable[[float], None] = lambda _seconds: None
         self.breakers = Breakers(config.provider_name, clock=clock)
         self._logs_requests = config.log_level == "DEBUG"
         self._is_plain_http = config.base_url.startswith("http://")
@@ -260,8 +261,9 @@ class ProviderClient:
             return Lease(secret=key, id="", tail=mask_key(key), model=outgoing.model)
         if len(self._pool) == 0:
             raise _no_key(self._config.provider_name)
+        asked_at = self._clock()
         try:
-            return await self._queue.take(outgoing.model, skip=tried, session=outgoing.session)
+            lease = await self._queue.take(outgoing.model, skip=tried, session=outgoing.session)
         except Problem as problem:
             if last is None:
                 raise
@@ -269,6 +271,8 @@ class ProviderClient:
                 raise last from problem
             text = last.problem.message
             raise self._pool.refusal(outgoing.model, skip=tried, last=text) from last
+        self.on_key_wait(self._clock() - asked_at)
+        return lease
 
     def _settle(self, outgoing: Outgoing, lease: Lease, verdict: Verdict) -> None:
         if not lease.id or (move := self._pool.settle(lease, verdict)) is None:

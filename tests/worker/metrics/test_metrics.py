@@ -8,11 +8,15 @@ import aiohttp
 import pytest
 
 from ccproxy.config.services.metrics_address import MetricsAddress, parse_metrics_address
-from ccproxy.worker.metrics.exposition import Exposition, Histogram
+from ccproxy.worker.metrics import declarations
+from ccproxy.worker.metrics.exposition import Exposition, Histogram, Metric
 from ccproxy.worker.metrics.metrics_server import MetricsServer
+from ccproxy.worker.metrics.worker_metrics import WorkerMetrics
+from tests.fleet import eventually
 from tests.messages import prompt
 from tests.ports import free_port
 from tests.provider import completion, failure
+from tests.worker.family import Family
 from tests.worker.proxy import KEY
 
 LINE = re.compile(r'[a-z_]+\{([a-z_]+="(?:[^"\\]|\\.)*",?)*\} [0-9.e+-]+')
@@ -43,7 +47,7 @@ def test_a_histogram_has_cumulative_buckets():
     for value in (0.1, 0.5, 0.7, 3.0):
         histogram.observe(value, ("m",))
     page = Exposition('an "entry"')
-    page.histogram("h_seconds", "Help.", histogram, "model")
+    page.add_histogram(Metric("h_seconds", "histogram", "Help.", ("model",)), histogram)
     assert page.text().splitlines() == [
         "# HELP h_seconds Help.",
         "# TYPE h_seconds histogram",
@@ -74,9 +78,12 @@ async def test_requests_are_counted_by_model_and_status(start, provider):
     provider.script(failure(429, "slow down"))
     await proxy.ask(prompt(model="claude-opus-4-5"))
     text = await scrape(f"http://127.0.0.1:{port}/metrics")
-    assert 'ccproxy_requests_total{entry="Test",model="m-big",status="200"} 1' in text
-    assert 'ccproxy_requests_total{entry="Test",model="m-big",status="429"} 1' in text
-    assert 'ccproxy_requests_total{entry="Test",model="other",status="200"} 1' in text
+    requests = 'ccproxy_requests_total{entry="Test",model='
+    assert f'{requests}"m-big",status="200",kind="other"}} 1' in text
+    assert f'{requests}"m-big",status="429",kind="other"}} 1' in text
+    assert f'{requests}"other",status="200",kind="other"}} 1' in text
+    assert 'ccproxy_key_wait_seconds_count{entry="Test"} 3' in text
+    assert 'ccproxy_breaker_open{entry="Test"} 0' in text
     assert 'ccproxy_tokens_total{entry="Test",model="m-big",type="output"} 20' in text
     assert 'ccproxy_upstream_attempts_total{entry="Test",cause="ok"} 2' in text
     assert 'ccproxy_upstream_attempts_total{entry="Test",cause="rate_limit"} 1' in text
@@ -87,6 +94,26 @@ async def test_requests_are_counted_by_model_and_status(start, provider):
     async with proxy.get("/metrics") as answer:
         assert answer.status == 404
     await server.close()
+
+
+async def test_answers_of_other_entries_are_counted_where_they_are_given(tmp_path):
+    async with Family(tmp_path) as family:
+        table = '[fallback]\nKimi = ["GLM"]\n'
+        await family.start(table, Kimi={}, GLM={})
+        metrics = {label: WorkerMetrics(one.worker) for label, one in family.proxies.items()}
+        family.providers["Kimi"].script(failure(500, "broken"))
+        family.providers["GLM"].script(completion("Hello", usage=USAGE))
+        assert (await family.proxies["Kimi"].ask(prompt())).status == 200
+        for proxy in family.proxies.values():
+            await eventually(lambda proxy=proxy: not proxy.worker.requests.tasks)
+        assert 'ccproxy_fallbacks_total{entry="Kimi",to="GLM"} 1' in metrics["Kimi"].text()
+        assert "ccproxy_requests_total{" not in metrics["Kimi"].text()
+        assert 'ccproxy_tokens_total{entry="GLM"' in metrics["GLM"].text()
+
+
+def test_the_page_of_the_reference_has_every_metric():
+    named = {name for name in vars(declarations) if name.isupper() and name != "METRICS"}
+    assert {getattr(declarations, name) for name in named} == {*declarations.METRICS}
 
 
 async def test_a_shared_pool_is_described_over_a_unix_socket(

@@ -1,0 +1,79 @@
+"""The metrics of a worker: names, kinds, labels and meanings."""
+
+from __future__ import annotations
+
+from ccproxy.worker.metrics.exposition import Metric
+
+REQUESTS = Metric(
+    "ccproxy_requests_total",
+    "counter",
+    "Requests for a model that this entry has answered. `kind`: main (a turn of a session), "
+    "subagent, or other.",
+    ("model", "status", "kind"),
+)
+IN_FLIGHT = Metric("ccproxy_requests_in_flight", "gauge", "Requests that are being answered.")
+SECONDS = Metric("ccproxy_request_seconds", "histogram", "Until the end of the answer.", ("model",))
+FIRST_BYTE = Metric(
+    "ccproxy_first_byte_seconds", "histogram", "Until the first content of the answer.", ("model",)
+)
+OVERHEAD = Metric(
+    "ccproxy_overhead_seconds", "histogram", "ccproxy's own time before a request is converted."
+)
+TOKENS = Metric(
+    "ccproxy_tokens_total",
+    "counter",
+    "Tokens. `type`: input, output, cache_read, cache_write.",
+    ("model", "type"),
+)
+COST = Metric(
+    "ccproxy_cost_dollars_total", "counter", "Costs of models whose price is known.", ("model",)
+)
+ATTEMPTS = Metric(
+    "ccproxy_upstream_attempts_total",
+    "counter",
+    "Attempts at the provider. `cause`: ok, or why it refused: rate_limit, server, timeout, …",
+    ("cause",),
+)
+FALLBACKS = Metric(
+    "ccproxy_fallbacks_total",
+    "counter",
+    "Requests that another entry answered because this one could not. `to`: its label.",
+    ("to",),
+)
+KEYS = Metric(
+    "ccproxy_keys",
+    "gauge",
+    "Keys of the pool. `state`: ready, cooldown, out, rejected, disabled. With REDIS_URL, of the "
+    "shared pool: take the maximum over replicas, not the sum.",
+    ("state",),
+)
+KEY_WAIT = Metric(
+    "ccproxy_key_wait_seconds",
+    "histogram",
+    "How long an attempt waited for a key, with REDIS_URL including the script call.",
+)
+BREAKER = Metric(
+    "ccproxy_breaker_open",
+    "gauge",
+    "1 while the circuit breaker of a model or of connections refuses requests.",
+)
+POOL_MODE = Metric(
+    "ccproxy_pool_mode",
+    "gauge",
+    "1 for the mode that holds: shared, or local without Redis. Alert if `local` is 1 for long.",
+    ("mode",),
+)
+POOL_MEMBERS = Metric("ccproxy_pool_members", "gauge", "Replicas that share the pool.")
+REDIS_SECONDS = Metric("ccproxy_redis_seconds", "histogram", "Script calls to Redis.")
+REDIS_ERRORS = Metric("ccproxy_redis_errors_total", "counter", "Failed calls and lost connections.")
+BUILD = Metric("ccproxy_build_info", "gauge", "Always 1.", ("version", "python"))
+STARTED = Metric("ccproxy_start_time_seconds", "gauge", "When the worker started, in Unix time.")
+DRAINING = Metric("ccproxy_draining", "gauge", "1 while the worker accepts no new requests.")
+
+METRICS = (
+    *(REQUESTS, IN_FLIGHT, SECONDS, FIRST_BYTE, OVERHEAD, TOKENS, COST, ATTEMPTS, FALLBACKS),
+    *(KEYS, KEY_WAIT, BREAKER),
+    *(POOL_MODE, POOL_MEMBERS, REDIS_SECONDS, REDIS_ERRORS),
+    *(BUILD, STARTED, DRAINING),
+)
+"""In the order of the reference page."""
