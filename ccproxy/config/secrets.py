@@ -36,6 +36,10 @@ def _service_secrets(config: WorkerConfig) -> Iterator[str]:
         yield from (services.redis.password, services.redis.sentinel_password)
     if config.gateway.oidc is not None:
         yield config.gateway.oidc.client_secret
+    if services.traces is not None:
+        for value in services.traces.headers.values():
+            yield value
+            yield _SCHEME.sub("", value, count=1)
 
 
 def masked_headers(headers: Iterable[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:

@@ -8,13 +8,15 @@ has its default.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from ccproxy.config import parsers
 from ccproxy.config.services.metrics_address import parse_metrics_address
 from ccproxy.config.services.redis_address import parse_redis_url
+from ccproxy.config.services.traces_address import parse_traces_headers, parse_traces_url
 from ccproxy.keys.policy import Affinity, Strategy
 
 T_co = TypeVar("T_co", covariant=True)
@@ -435,6 +437,21 @@ METRICS = Setting(
     meaning="where GET /metrics is served for Prometheus: PORT (on 127.0.0.1), HOST:PORT or "
     "unix:PATH; each worker process needs its own",
     example="9464",
+)
+TRACES = Setting(
+    name="TRACES",
+    parse=parse_traces_url,
+    default=None,
+    meaning="a collector of OpenTelemetry traces (OTLP over HTTP): a span for each request and "
+    "attempt, without content and keys",
+    example="http://127.0.0.1:4318",
+)
+TRACES_HEADERS: Setting[Mapping[str, str], Mapping[str, str]] = Setting(
+    name="TRACES_HEADERS",
+    parse=parse_traces_headers,
+    default=MappingProxyType({}),
+    meaning="headers for that collector, such as its key",
+    example="Authorization=Bearer …",
 )
 SIGNING_KEY = Setting(
     name="SIGNING_KEY",

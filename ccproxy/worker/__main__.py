@@ -61,6 +61,7 @@ from ccproxy.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
     from ccproxy.worker.metrics.metrics_server import MetricsServer
+    from ccproxy.worker.traces.request_tracer import RequestTracer
 
 EXIT_CONFIG = 78
 EXIT_FAILED = 1
@@ -110,6 +111,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     )
     await worker.open()
     metrics = await _metrics(worker, config)
+    tracer = _tracer(worker, config)
     lifecycle = Lifecycle(worker, listener, on_drain=lambda: _report_drain(options))
     lifecycle.handle_signals(foreground=echo is not None)
     crash_output = asyncio.create_task(keep_output_file(crash_file(path)))
@@ -126,6 +128,8 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
         control.close()
     if metrics is not None:
         await metrics.close()
+    if tracer is not None:
+        await tracer.close()
     await worker.close()
     if config.serves_demo:
         await demo.stop()
@@ -133,6 +137,17 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if echo is not None:
         echo.close()
     return 0
+
+
+def _tracer(worker: Worker, config: WorkerConfig) -> RequestTracer | None:
+    """Send traces, if that is set; the SDK has threads, which begin after the fork."""
+    if config.services.traces is None:
+        return None
+    from ccproxy.worker.traces.request_tracer import RequestTracer
+
+    tracer = RequestTracer(config, config.services.traces, log=worker.logs.events)
+    worker.activity.on_finish.append(tracer.note)
+    return tracer
 
 
 async def _metrics(worker: Worker, config: WorkerConfig) -> MetricsServer | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
 from ccproxy.config.services.metrics_address import MetricsAddress
 from ccproxy.config.services.redis_address import RedisAddress
+from ccproxy.config.services.traces_address import TracesAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class ServiceSettings:
     redis_replicas: int
     metrics: MetricsAddress | None
     """Where GET /metrics is served; None: nowhere."""
+    traces: TracesAddress | None
+    """Where spans are sent; None: nowhere."""
     signing_key: bytes = field(repr=False)
     """Signs thinking blocks; empty: a key of this machine."""
 
@@ -32,10 +35,16 @@ def read_services(env: EnvReader) -> ServiceSettings:
     if url is not None and find_spec("hiredis") is None:
         text = "REDIS_URL needs a library that is not installed"
         env.note(url, text, fix="pip install 'ccproxy-fleet[redis]'")
+    collector = env.value(s.TRACES)
+    if collector is not None and find_spec("opentelemetry") is None:
+        text = "TRACES needs a library that is not installed"
+        env.note(collector, text, fix="pip install 'ccproxy-fleet[otel]'")
+    traces, headers = env.read(s.TRACES), env.read(s.TRACES_HEADERS)
     return ServiceSettings(
         redis=env.read(s.REDIS_URL),
         redis_timeout=env.read(s.REDIS_TIMEOUT),
         redis_replicas=env.read(s.REDIS_REPLICAS),
         metrics=env.read(s.METRICS),
+        traces=None if traces is None else replace(traces, headers=headers),
         signing_key=env.read(s.SIGNING_KEY),
     )

@@ -23,6 +23,8 @@ from ccproxy.worker.upstream.provider_client import Outgoing, ProviderAnswer
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 from ccproxy.worker.worker import Worker
 
+MAX_TRACEPARENT = 128
+"""Bytes of the header that names the client's span; it has 55."""
 ANTHROPIC_KEY_PREFIX = "sk-ant-"
 MAX_REVISIONS = 3
 """How often one request is changed after a refusal; each refusal names one thing."""
@@ -89,6 +91,8 @@ def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, s
     """
     record, worker = request.record, request.worker
     record.begin_model_request(requested, model, stream=stream)
+    if worker.config.services.traces is not None:
+        record.traceparent = request.headers.get("traceparent", "")[:MAX_TRACEPARENT]
     worker.activity.start(record)
     if not record.shares:
         client, payer = payer_of(request)

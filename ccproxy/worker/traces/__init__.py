@@ -1,0 +1,1 @@
+"""OpenTelemetry traces of requests, for a collector of the user's."""

@@ -1,0 +1,205 @@
+"""
+A span for each request to a model, with a child for each attempt at the provider.
+
+The attributes are those of OpenTelemetry's GenAI conventions. Spans have models, counts, times and
+causes; no content, no key, no text of an error. They are made when a request has ended, of its
+access record, so that a request costs the same as without traces until then. A client's
+`traceparent` is the parent.
+
+The SDK sends them in batches from a thread of its own. What the collector does not take is dropped,
+and logged once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from structlog.typing import FilteringBoundLogger
+
+from ccproxy import __version__
+from ccproxy.config.services.traces_address import TracesAddress
+from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
+
+SEND_SECONDS = 5.0
+"""How long the collector may take for a batch, and how long the worker's end waits for the last."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_USAGE = {
+    "gen_ai.usage.input_tokens": "input_tokens",
+    "gen_ai.usage.output_tokens": "output_tokens",
+    "gen_ai.usage.cache_read.input_tokens": "cache_read_input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens": "cache_creation_input_tokens",
+}
+
+Attributes = dict[str, str | int | float | Sequence[str]]
+
+
+class RequestTracer:
+    """Makes the spans of requests, and sends them."""
+
+    def __init__(
+        self, config: WorkerConfig, address: TracesAddress, *, log: FilteringBoundLogger
+    ) -> None:
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # failures are logged here
+        self._label = config.label
+        server = urlsplit(config.base_url)
+        self._common: Attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": config.provider or config.provider_name,
+        }
+        self._server: Attributes = {
+            "server.address": server.hostname or "",
+            "server.port": server.port or _DEFAULT_PORTS.get(server.scheme, 0),
+        }
+        self._provider = TracerProvider(
+            sampler=ParentBased(ALWAYS_ON),
+            resource=Resource({"service.name": "ccproxy", "service.version": __version__}),
+            shutdown_on_exit=False,
+        )
+        exporter = _LoggingExporter(address, log)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("ccproxy", __version__)
+        self._parent_of = TraceContextTextMapPropagator().extract
+
+    def note(self, record: AccessRecord) -> None:
+        """Make the spans of a request that has ended."""
+        if record.answered_by and not record.attempts:
+            return  # that entry has the attempts
+        begin = round(record.started_at * 1e9)
+        request = self._tracer.start_span(
+            f"chat {record.model}",
+            context=self._parent_of({"traceparent": record.traceparent}),
+            kind=SpanKind.SERVER,
+            start_time=begin,
+            attributes=self._attributes_of(record),
+        )
+        _set_error(request, record.error or "", record.status)
+        context = set_span_in_context(request)
+        for attempt in attempts_of(record):
+            span = self._tracer.start_span(
+                f"chat {record.model}",
+                context=context,
+                kind=SpanKind.CLIENT,
+                start_time=begin + round(attempt.begin * 1e9),
+                attributes={
+                    **self._common,
+                    **self._server,
+                    "gen_ai.request.model": record.model,
+                    **({"http.response.status_code": attempt.status} if attempt.status else {}),
+                },
+            )
+            _set_error(span, attempt.cause, attempt.status)
+            span.end(begin + round(attempt.end * 1e9))
+        request.end(begin + round(record.elapsed * 1e9))
+
+    async def close(self) -> None:
+        """Send what is pending, for a bounded time; a thread that hangs ends with the process."""
+        thread = threading.Thread(target=self._provider.shutdown, daemon=True)
+        thread.start()
+        await asyncio.to_thread(thread.join, SEND_SECONDS)
+
+    def _attributes_of(self, record: AccessRecord) -> Attributes:
+        usage = {name: record.usage.get(field) or 0 for name, field in _USAGE.items()}
+        attributes: Attributes = {
+            **self._common,
+            **({} if record.ttfb is None else usage),
+            "gen_ai.request.model": record.requested,
+            "gen_ai.response.model": record.model,
+            "http.response.status_code": record.status,
+            "ccproxy.entry": self._label,
+            "ccproxy.request_id": record.request_id,
+            "ccproxy.attempts": record.attempts,
+        }
+        if record.stop_reason:
+            attributes["gen_ai.response.finish_reasons"] = (record.stop_reason,)
+        if record.session:
+            attributes["gen_ai.conversation.id"] = record.session
+        if record.answered_by:
+            attributes["ccproxy.answered_by"] = record.answered_by
+        if record.ttfb is not None:
+            attributes["ccproxy.time_to_first_byte"] = record.ttfb
+        return attributes
+
+
+class Attempt(NamedTuple):
+    """An attempt at the provider; times are in seconds since the request began."""
+
+    begin: float
+    end: float
+    status: int
+    cause: str
+    """Why it failed; empty: it has not."""
+
+
+def attempts_of(record: AccessRecord) -> Iterator[Attempt]:
+    """Return the attempts of *record*; an attempt begins when the one before it is over."""
+    begin = record.converted_after or 0.0
+    for failure in record.failures:
+        yield Attempt(begin, failure.at, failure.status, failure.cause or "unknown")
+        begin = failure.at + failure.delay
+    if record.attempts > len(record.failures):
+        has_answer = record.ttfb is not None
+        cause = "" if has_answer and not record.error else record.error or "no_answer"
+        sent = record.sent_after or begin
+        yield Attempt(max(begin, sent), record.elapsed, 200 if has_answer else 0, cause)
+
+
+def _set_error(span: Span, cause: str, status: int) -> None:
+    if not cause:
+        return
+    span.set_attribute("error.type", cause)
+    if status != CLIENT_LEFT:
+        span.set_status(Status(StatusCode.ERROR))
+
+
+class _LoggingExporter(SpanExporter):
+    """Sends batches, and logs when the collector begins or ceases to take them."""
+
+    def __init__(self, address: TracesAddress, log: FilteringBoundLogger) -> None:
+        session = requests.Session()
+        session.trust_env = False  # HTTPS_PROXY leads to providers, not to the collector
+        headers = dict(address.headers)
+        self._exporter = OTLPSpanExporter(
+            endpoint=address.url, headers=headers, timeout=SEND_SECONDS, session=session
+        )
+        self._url = address.url
+        self._log = log
+        self._has_failed = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send *spans*; called by the thread of the SDK."""
+        reason = "it did not take them"
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no request must notice it
+            result, reason = SpanExportResult.FAILURE, type(error).__name__
+        has_failed = result is not SpanExportResult.SUCCESS
+        if has_failed != self._has_failed:
+            self._has_failed = has_failed
+            if has_failed:
+                self._log.warning("traces.lost", collector=self._url, reason=reason)
+            else:
+                self._log.info("traces.sent", collector=self._url)
+        return result
+
+    def shutdown(self) -> None:
+        """Close the connection."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Return True: nothing is kept here."""
+        del timeout_millis
+        return True
