@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,7 +265,9 @@ class SessionTable:
 
     def _content(self) -> dict[str, SessionRow]:
         if not self._is_decoded:
-            self._rows, self._moves = _DECODER.decode(self._data or b"")
+            # A table that another program has written is like an empty one: sessions change keys.
+            with suppress(msgspec.DecodeError):
+                self._rows, self._moves = _DECODER.decode(self._data or b"")
             self._is_decoded = True
         return self._rows
 

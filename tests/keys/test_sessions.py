@@ -195,3 +195,10 @@ def test_sessions_survive_a_restart_with_their_age_and_known_keys():
     assert dict(again) == {"a": row("x", used=-15.0, tokens=9)}
     again.restore(saved, {"one": "y"}, now=5.0, wall=1010.0)
     assert dict(again)["a"].key == "x", "a session that is in the table stays"
+
+
+def test_a_table_of_another_program_is_like_an_empty_one():
+    table = SessionTable(b"rubbish")
+    assert len(table) == 0
+    table.put("s", row())
+    assert [*SessionTable(table.encoded())] == [("s", row())]

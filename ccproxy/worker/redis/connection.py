@@ -17,6 +17,12 @@ import hiredis
 
 from ccproxy.config.services.redis_address import RedisAddress, Sentinel
 
+MAX_REPLY = 64 * 1024 * 1024
+"""Bytes of one reply; the state of a pool has a few thousand."""
+
+MAX_ERROR = 300
+"""Characters of an error that are kept."""
+
 Reply = Any
 """An integer, bytes, a list of replies, or None."""
 Callback = Callable[[Reply], None]
@@ -31,6 +37,8 @@ class RedisConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
+        self._unread = 0
+        """Bytes since the last complete reply."""
         self._callbacks: deque[Callback] = deque()
         self._transport: asyncio.Transport | None = None
         self.on_lost: Callable[[str], None] = lambda _reason: None
@@ -43,13 +51,17 @@ class RedisConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand complete replies to their callbacks."""
         self._reader.feed(data)
+        self._unread += len(data)
         try:
             while (reply := self._reader.gets()) is not False:
+                self._unread = 0
                 if isinstance(reply, hiredis.ReplyError):
-                    reply = RedisError(str(reply))
+                    reply = RedisError(str(reply)[:MAX_ERROR])
                 self._callbacks.popleft()(reply)
-        except (hiredis.ProtocolError, IndexError):
+        except (hiredis.ProtocolError, IndexError, MemoryError):
             self._end("the server does not speak Redis' protocol")
+        if self._unread > MAX_REPLY:
+            self._end(f"a reply is larger than {MAX_REPLY >> 20} MiB")
 
     def connection_lost(self, error: Exception | None) -> None:
         """Report the end of the connection."""

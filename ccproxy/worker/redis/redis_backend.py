@@ -51,6 +51,8 @@ SETTLE_SECONDS = 0.005
 READY_SECONDS = 4.0
 """How long a new replica waits for its first contact before it accepts requests."""
 
+_MOST_DIGITS = 18
+"""Of the number of a process."""
 _TICKS = 10
 """Parts of the deadline of a call."""
 _SCRIPT = files(__package__).joinpath("commit.lua").read_text()
@@ -68,19 +70,20 @@ class Commit(NamedTuple):
     version: int
     since: int
     now: int
-    newer: list[bytes]
+    newer: list[bytes | None]
     members: list[bytes]
     sums: list[Sums]
 
     @property
     def newer_fields(self) -> Fields:
         """The fields that are newer than the known version."""
-        return dict(zip(self.newer[::2], self.newer[1::2], strict=True))
+        pairs = zip(self.newer[::2], self.newer[1::2], strict=False)
+        return {name: data for name, data in pairs if name is not None and data is not None}
 
     @property
     def processes(self) -> list[int]:
         """The members; numbers of other programs are left out."""
-        return sorted(int(member) for member in self.members if member.isdigit())
+        return sorted(int(one) for one in self.members if one.isdigit() and len(one) < _MOST_DIGITS)
 
 
 class _Operation(Generic[T]):
@@ -164,7 +167,7 @@ class RedisBackend:
         self._connection: RedisConnection | None = None
         self._state = PoolState(salt=salt)
         self._confirmed: Fields = {}
-        self._epoch = ""
+        self._epoch = b""
         self._version = 0
         self._pending: list[_Operation[Any]] = []
         self._sent: list[_Operation[Any]] | None = None
@@ -278,7 +281,7 @@ class RedisBackend:
 
     def _call(
         self,
-        epoch: str,
+        epoch: bytes,
         version: int,
         fields: Fields,
         on_reply: Callable[[Commit | RedisError], None],
@@ -476,7 +479,7 @@ class RedisBackend:
                     )
                     for ledger in self._ledgers.values():
                         ledger.refresh()
-                    await self._request("", -1, {}, life=0)
+                    await self._request(b"", -1, {}, life=0)
         self.is_shared = False
         if self._connection is not None:
             self._connection.close()
@@ -489,7 +492,7 @@ class RedisBackend:
             except (RedisError, TimeoutError) as error:
                 self._leave(str(error) or f"no reply within {self._timeout * 1000:g} ms")
                 wait = RETRY_SECONDS
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, OverflowError) as error:
                 self._leave(_unreadable(error))
                 wait = BEAT_SECONDS
             with suppress(TimeoutError):
@@ -515,7 +518,7 @@ class RedisBackend:
             self._loop.call_soon(self.on_remote_change)
 
     async def _request(
-        self, epoch: str, version: int, fields: Fields, *, new_epoch: str = "", life: float = 20.0
+        self, epoch: bytes, version: int, fields: Fields, *, new_epoch: str = "", life: float = 20.0
     ) -> Commit:
         future: asyncio.Future[Commit | RedisError] = self._loop.create_future()
 
@@ -535,8 +538,8 @@ class RedisBackend:
         if self._connection is None:
             self._connection = await self._connect()
             self._connection.on_lost = self._leave
-        commit = await self._request("", -1, {})
-        epoch, version, fields = commit.epoch.decode(), commit.version, commit.newer_fields
+        commit = await self._request(b"", -1, {})
+        epoch, version, fields = commit.epoch, commit.version, commit.newer_fields
         # In a new state the others appear one by one; the own share must not grow by that.
         self.members = tuple(sorted({*commit.processes, *self.members}))
         grace = commit.since / 1e6 + self._grace - self.clock() if epoch else self._grace
@@ -549,7 +552,9 @@ class RedisBackend:
         self._epoch, self.members = epoch, tuple(commit.processes)
         return BEAT_SECONDS
 
-    async def _report(self, epoch: str, version: int, fields: Fields, *, is_rebuilt: bool) -> bool:
+    async def _report(
+        self, epoch: bytes, version: int, fields: Fields, *, is_rebuilt: bool
+    ) -> bool:
         """Add what this replica knows to a new state; return False if another was faster."""
         state = decode_fields(fields, self._salt)
         merge(self._state, state, self.process, self._baseline, is_rebuilt=is_rebuilt)
@@ -561,7 +566,7 @@ class RedisBackend:
         reply = await self._request(epoch, version if epoch else 0, changed, new_epoch=new_epoch)
         if reply.status != b"OK":
             return False
-        self._epoch, self._baseline = reply.epoch.decode(), reported
+        self._epoch, self._baseline = reply.epoch, reported
         return True
 
     def _share_again(self, fields: Fields, version: int, *, is_rebuilt: bool) -> None:
@@ -583,5 +588,5 @@ class RedisBackend:
         self.on_remote_change()
 
 
-def _unreadable(error: msgspec.DecodeError) -> str:
+def _unreadable(error: Exception) -> str:
     return f"the state in Redis is not from this version of ccproxy ({error})"

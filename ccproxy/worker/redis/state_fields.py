@@ -57,6 +57,13 @@ def decode_fields(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
         msgspec.DecodeError: If another program has written them.
 
     """
+    try:
+        return _decode(fields, salt)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError("the name of a key is not text") from error
+
+
+def _decode(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
     common = _COMMON_DECODER.decode(fields[_COMMON]) if _COMMON in fields else _Common()
     return PoolState(
         salt=salt,

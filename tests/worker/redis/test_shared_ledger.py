@@ -315,7 +315,7 @@ async def test_sums_that_redis_has_lost_are_restored(fleet, own_server):
 async def test_a_batch_whose_reply_was_lost_is_counted_once(fleet, redis_server):
     (one,) = await fleet(redis_server, 1)
     one.ledger.add(A, 5, TODAY)
-    one.backend._call("", -1, {}, lambda _reply: None)
+    one.backend._call(b"", -1, {}, lambda _reply: None)
     one.backend._connection.close()  # Redis has the batch; its reply is lost
     one.backend._leave("the reply was lost")
     one.ledger.add(A, 2, TODAY)
@@ -330,7 +330,7 @@ async def test_the_reservation_of_a_killed_replica_expires(fleet, redis_server):
     await one.settled()
     await one.settled()
     one.ledger.refresh()
-    one.backend._call("", -1, {}, lambda _reply: None, life=0.001)
+    one.backend._call(b"", -1, {}, lambda _reply: None, life=0.001)
     one.backend._task.cancel()  # it renews nothing any more
     await one.backend._connection.call("PING")
     await asyncio.sleep(0.002)  # by the clock of Redis
