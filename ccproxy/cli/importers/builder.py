@@ -150,17 +150,17 @@ class ImportBuilder:
         known_names: Iterable[str],
         reasons: Mapping[str, str],
         *,
-        place: str = "",
+        path: str = "",
     ) -> None:
         """
         Note every key of *table* that is not known; *reasons* are those that differ.
 
-        *place* is put before the keys. A key that begins with `//` is a comment.
+        *path* is put before the keys. A key that begins with `//` is a comment.
         """
-        known = set(known_names)
+        expected_names = set(known_names)
         for name in map(str, table):
-            if name not in known and not name.startswith("//"):
-                self.leave_out(place + name, reasons.get(name, "ccproxy has no such setting"))
+            if name not in expected_names and not name.startswith("//"):
+                self.leave_out(path + name, reasons.get(name, "ccproxy has no such setting"))
 
     def fail(self, text: str, fix: str) -> NoReturn:
         """Raise the ConfigError of a file that cannot be imported."""

@@ -128,7 +128,7 @@ def _add_deployment(
     except ValueError as error:
         build.leave_out(what, str(error))
         return
-    build.leave_out_rest(parameters, _PARAMETERS, {}, place=f"{what}: ")
+    build.leave_out_rest(parameters, _PARAMETERS, {}, path=f"{what}: ")
     key = _key_of(prefix, parameters)
     group = groups.setdefault(
         (*sorted(settings.items()), key), _Group(name=prefix, settings=settings, keys=[key])

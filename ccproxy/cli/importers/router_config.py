@@ -90,7 +90,7 @@ def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> N
     build.fall_back(home, _fallbacks(document, router, labels))
     build.leave_out_rest(document, _TOP_KEYS, _REASONS)
     reasons = dict.fromkeys(router, _ROUTER_REASON)
-    build.leave_out_rest(router, _ROUTER_KEYS, reasons, place="Router.")
+    build.leave_out_rest(router, _ROUTER_KEYS, reasons, path="Router.")
 
 
 def _common_settings(document: Mapping[str, Any], build: ImportBuilder) -> dict[str, str]:
@@ -146,7 +146,7 @@ def _import_provider(
             body["provider"] = routing
     if body:
         settings[s.EXTRA_BODY.name] = json.dumps(body, ensure_ascii=False)
-    build.leave_out_rest(provider, _PROVIDER_KEYS, {}, place=f"{name}.")
+    build.leave_out_rest(provider, _PROVIDER_KEYS, {}, path=f"{name}.")
     keys = texts_of(
         next((provider[one] for one in ("api_key", "apiKey", "apikey") if one in provider), "")
     )

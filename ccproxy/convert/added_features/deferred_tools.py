@@ -223,8 +223,8 @@ def _argument_texts(schema: object) -> Iterator[str]:
 
 def _terms(text: str) -> list[str]:
     """Return the words of *text* without the endings of plurals."""
-    words = [word.lower() for word in _WORDS.findall(text)]
-    return [word[:-1] if len(word) > 3 and word[-1] == "s" else word for word in words]
+    words = [part.lower() for part in _WORDS.findall(text)]
+    return [part[:-1] if len(part) > 3 and part[-1] == "s" else part for part in words]
 
 
 def _is_named(name: str, query: str) -> bool:

@@ -179,10 +179,10 @@ class ServerToolLoop(ABC):
         """Take the result block and the text for the model of every search, in their order."""
         events: list[bytes] = []
         results: list[Content] = []
-        for search, (block, given) in zip(self.searches, answers, strict=True):
+        for search, (block, shown_content) in zip(self.searches, answers, strict=True):
             events += [_encoded(event) for event in _block_events(block, self._index)]
             self._index += 1
-            results.append(_tool_result(search.call_id, given))
+            results.append(_tool_result(search.call_id, shown_content))
         if self.needs_round:
             answer = {"role": "assistant", "content": fold(self._events)["content"]}
             self._messages = [
@@ -253,8 +253,8 @@ def _turns(message: dict[str, Any], tool: ServedTool) -> tuple[list[dict[str, An
             use = {"type": "tool_use", "id": _call_id(block.get("id")), "name": tool.name}
             blocks.append({**use, "input": block.get("input") or {}})
         elif kind == tool.result:
-            given = tool.model_content(block.get("content"))
-            results.append(_tool_result(_call_id(block.get("tool_use_id")), given))
+            shown_content = tool.model_content(block.get("content"))
+            results.append(_tool_result(_call_id(block.get("tool_use_id")), shown_content))
         else:
             if results:
                 turns += [{**message, "content": blocks}, {"role": "user", "content": results}]

@@ -52,7 +52,7 @@ def read(data: bytes) -> dict[str, Any]:
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        reason = next((text for word, text in REASONS.items() if word in str(error)), "")
+        reason = next((text for phrase, text in REASONS.items() if phrase in str(error)), "")
         raise ValueError(reason or str(error)) from error
     pages: list[dict[str, str]] = []
     room, pictures = MAX_CHARACTERS, 0

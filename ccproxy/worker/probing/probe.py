@@ -82,8 +82,8 @@ def save_measured(
     config = worker.config
     path = profiles_path(worker.session.recorder.state, config.base_url)
     earlier = read_profiles(path) if keeps_earlier else None
-    known = earlier.models.get(model) if earlier else None
-    merged = {**(known.quirks if known else {}), **quirks}
+    profile = earlier.models.get(model) if earlier else None
+    merged = {**(profile.quirks if profile else {}), **quirks}
     assumed = replace(config, measured={}).target(model, "chat").quirks
     measured = MeasuredModel(
         date=time.strftime("%Y-%m-%d", time.gmtime()),

@@ -203,8 +203,8 @@ class SharedLedger:
             self._epoch,
             token_hex(8),
             [
-                (name, *sent, row.reserved, *row.confirmed)
-                for name, sent in self._sent.items()
+                (name, *totals, row.reserved, *row.confirmed)
+                for name, totals in self._sent.items()
                 for row in (self._rows[name],)
             ],
         )
@@ -216,8 +216,8 @@ class SharedLedger:
             self._epoch = epoch
             self.refresh()  # Redis has lost the data: the other rows are missing there as well
         self._share = max(1, sums.replicas), sums.rank
-        sent, self._sent = self._sent, {}
-        for (name, was_sent), row in zip(sent.items(), sums.rows, strict=False):
+        totals, self._sent = self._sent, {}
+        for (name, was_sent), row in zip(totals.items(), sums.rows, strict=False):
             self._confirm(self._rows[name], was_sent, *row)
         checks, self._sent_checks = self._sent_checks, []
         for check in checks:
@@ -226,7 +226,7 @@ class SharedLedger:
     def _confirm(
         self,
         row: _Row,
-        sent: tuple[int, int, int, int],
+        totals: tuple[int, int, int, int],
         day: int,
         month: int,
         of_day: int,
@@ -234,10 +234,10 @@ class SharedLedger:
         reserved: int,
     ) -> None:
         row.begin(day, month)
-        if row.day == sent[0]:
-            row.added[0] -= sent[2]
-        if row.month == sent[1]:
-            row.added[1] -= sent[3]
+        if row.day == totals[0]:
+            row.added[0] -= totals[2]
+        if row.month == totals[1]:
+            row.added[1] -= totals[3]
         if row.day == day:
             row.confirmed[0] = of_day
         if row.month == month:
