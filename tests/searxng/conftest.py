@@ -16,6 +16,8 @@ from tests.ports import free_port
 from tests.search_engine import SearchEngine
 
 PYTHON = ROOT / ".searxng/bin/python"
+START_SECONDS = 120.0
+"""It takes four seconds on an idle machine."""
 SETTINGS = """\
 use_default_settings:
   engines:
@@ -25,6 +27,8 @@ server:
   bind_address: 127.0.0.1
   port: {port}
   limiter: false
+outgoing:
+  request_timeout: 60
 search:
   formats: {formats}
 plugins: {{}}
@@ -62,7 +66,7 @@ def searxng(tmp_path: Path, engine: SearchEngine) -> Server:
         url = f"http://127.0.0.1:{port}"
         try:
             async with aiohttp.ClientSession() as client:
-                await eventually(lambda: _answers(client, url))
+                await eventually(lambda: _answers(client, url), within=START_SECONDS)
             yield url
         finally:
             server.kill()
