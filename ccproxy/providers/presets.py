@@ -179,7 +179,8 @@ def load_presets() -> Mapping[str, Preset]:
 
 
 @cache
-def _families() -> tuple[tuple[NameMatcher, Family], ...]:
+def load_families() -> tuple[tuple[NameMatcher, Family], ...]:
+    """Read `families.toml` once per process; each family by the pattern of its names."""
     text = Path(__file__).with_name("families.toml").read_text(encoding="utf-8")
     families = msgspec.convert(tomllib.loads(text)["families"], list[Family])
     for family in families:
@@ -190,7 +191,7 @@ def _families() -> tuple[tuple[NameMatcher, Family], ...]:
 def with_family(card: ModelCard, model: str) -> ModelCard:
     """Return *card* with the quirks of the families of *model*."""
     name = model.rpartition("/")[2]
-    for matches, family in _families():
+    for matches, family in load_families():
         if matches(name):
             card = card.with_family(family.quirks, family.overrides)
     return card

@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ccproxy.config.catalogue.catalogue_file import active_catalogue
-from ccproxy.providers.presets import load_presets
+from ccproxy.providers.presets import load_families, load_presets
 
 OPTION = "--fork-server"
 MAX_ORDER = 65536
@@ -98,6 +98,7 @@ def _title(arguments: Sequence[str]) -> str:
 def _prepare() -> None:
     """Load what is the same for all workers, and check that forking is safe."""
     load_presets()
+    load_families()
     active_catalogue()
     if len([*Path("/proc/self/task").iterdir()]) > 1:
         raise OSError("an import has started a thread")
