@@ -21,6 +21,8 @@ LIMIT = 16 * 1024 * 1024
 """Largest size of one event in bytes, including comments and unknown fields."""
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 """Keep-alive event (Messages API, "Ping events")."""
+COMMENT = b": ping\n\n"
+"""Fills a silence in APIs without such an event; every reader skips it."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"

@@ -42,6 +42,7 @@ if __name__ == "__main__":
     # structlog imports rich if it is installed: 60 modules, 3 MiB and 30 ms, for consoles.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
+from ccproxy.config.catalogue.catalogue_file import release_catalogue
 from ccproxy.config.fleet import Entry
 from ccproxy.config.secrets import secrets_of
 from ccproxy.config.settings import is_setting
@@ -51,7 +52,6 @@ from ccproxy.ipc.control_messages import Readiness, encode
 from ccproxy.logs import LogFile, crash_file, log_path
 from ccproxy.redaction import Redactor
 from ccproxy.worker.control_socket import ControlSocket
-from ccproxy.worker.demo.provider import DemoProvider
 from ccproxy.worker.fork_server import OPTION, serve
 from ccproxy.worker.lifecycle import Lifecycle, bind, inherit
 from ccproxy.worker.log.console import STYLES, ConsoleLog, EchoingLogFile
@@ -60,6 +60,7 @@ from ccproxy.worker.log.output_file import keep_output_file
 from ccproxy.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
+    from ccproxy.worker.demo.provider import DemoProvider
     from ccproxy.worker.metrics.metrics_server import MetricsServer
     from ccproxy.worker.traces.request_tracer import RequestTracer
 
@@ -96,9 +97,8 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     request_log = RequestLog(file, level=config.log_level, redact=redact)
     log = set_up(file, level=config.log_level, redact=redact, request_log=request_log)
     listener = _listener(options, config)
-    demo = DemoProvider()
-    if config.serves_demo:
-        await demo.start()
+    demo = await _start_demo() if config.serves_demo else None
+    if demo is not None:
         config = config.at(demo.url)
     worker = make_worker(
         config,
@@ -131,7 +131,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
     if tracer is not None:
         await tracer.close()
     await worker.close()
-    if config.serves_demo:
+    if demo is not None:
         await demo.stop()
     log.info("worker.stopped", label=config.label)
     if echo is not None:
@@ -148,6 +148,14 @@ def _tracer(worker: Worker, config: WorkerConfig) -> RequestTracer | None:
     tracer = RequestTracer(config, config.services.traces, log=worker.logs.events)
     worker.activity.on_finish.append(tracer.note)
     return tracer
+
+
+async def _start_demo() -> DemoProvider:
+    from ccproxy.worker.demo.provider import DemoProvider  # rarely needed
+
+    demo = DemoProvider()
+    await demo.start()
+    return demo
 
 
 async def _metrics(worker: Worker, config: WorkerConfig) -> MetricsServer | None:
@@ -249,7 +257,8 @@ def _set_limits() -> None:
 
 
 def _settle_memory() -> None:
-    """Exclude imported objects from garbage collection, and collect less often."""
+    """Free what only the start needs, and collect garbage less often, never imported objects."""
+    release_catalogue()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -240,6 +240,8 @@ class ControlSocket:
         return OfferedModels(names=tuple(names))
 
     async def _replay(self, recording_id: str) -> Reply:
+        from ccproxy.worker.admin.replay import replay  # rarely needed
+
         worker = self._worker
         try:
             recording = worker.session.recorder.find(recording_id)
@@ -247,7 +249,6 @@ class ControlSocket:
             return Refusal(error=f"the recording cannot be read: {error}")
         if recording is None:
             return Refusal(error=f"there is no recording {recording_id}")
-        from ccproxy.worker.admin.replay import replay  # rarely needed
 
         return await asyncio.to_thread(replay, recording, worker)
 

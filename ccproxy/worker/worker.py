@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from structlog.typing import FilteringBoundLogger
 
@@ -29,7 +30,6 @@ from ccproxy.worker.accounting.payers import Payers
 from ccproxy.worker.activity.cache_loss_detector import CacheLossDetector
 from ccproxy.worker.activity.recorder import Activity
 from ccproxy.worker.admin.session import Session, make_session
-from ccproxy.worker.gateway.gateway import Gateway, allowed_hosts_of, make_gateway
 from ccproxy.worker.key_pool import make_pool
 from ccproxy.worker.key_store import KeyStateKeeper, PersistentState, open_keeper
 from ccproxy.worker.log.lines import RequestLog
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ccproxy.worker.added_features.description_store import DescriptionStore
     from ccproxy.worker.added_features.pdf_texts import PdfTexts
     from ccproxy.worker.added_features.search_client import SearchClient
+    from ccproxy.worker.gateway.gateway import Gateway
     from ccproxy.worker.redis.shared_pool import SharedPool
 
 _NUMBERS = count(1)
@@ -215,7 +216,7 @@ def make_worker(
         tool_filter=config.tool_filter,
         may_change_api=config.api_by_model,
     )
-    gateway = make_gateway(config, state=state, secret=signing_key, log=log)
+    gateway = _gateway(config, state, signing_key, log)
     authenticator = _authenticator(config, gateway)
     chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
     persistent = PersistentState(
@@ -291,9 +292,26 @@ def _authenticator(config: WorkerConfig, gateway: Gateway | None) -> Authenticat
     return Authenticator(
         config.client_keys,
         host=config.host,
-        allowed_hosts=allowed_hosts_of(config),
+        allowed_hosts=_allowed_hosts(config),
         user_of=gateway.user_of if gateway is not None else None,
     )
+
+
+def _gateway(
+    config: WorkerConfig, state: Path, signing_key: bytes, log: FilteringBoundLogger
+) -> Gateway | None:
+    if config.gateway.users_file is None:
+        return None
+    from ccproxy.worker.gateway.gateway import make_gateway  # few entries have users
+
+    return make_gateway(config, config.gateway.users_file, state=state, secret=signing_key, log=log)
+
+
+def _allowed_hosts(config: WorkerConfig) -> tuple[str, ...]:
+    """Return the hosts that requests may address, with that of PUBLIC_URL; empty: the default."""
+    public = urlsplit(config.gateway.public_url).hostname
+    is_limited = config.is_on_loopback or config.allowed_hosts
+    return (*config.allowed_hosts, public) if public and is_limited else config.allowed_hosts
 
 
 def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
+from importlib import import_module
 
 import click
 
@@ -157,7 +157,7 @@ def _purpose(path: str, route: Route) -> str:
     """Return the purpose from the docstring of the module or of the function."""
     endpoint = route.post or route.get or route.delete
     assert endpoint is not None, path
-    module = sys.modules[endpoint.__module__]
+    module = import_module(endpoint.__module__)
     if path.count("/") == 1 and path in ("/", "/health", "/livez", "/readyz", "/models"):
         return _first_sentence(endpoint.__doc__)
     siblings = [r for r in ROUTES.values() if (r.post or r.get) and _module(r) == module.__name__]

@@ -62,6 +62,12 @@ def provider_rows(provider: str, endpoint: Endpoint) -> Section:
         raise _invalid(user_catalogue_file(), error) from error
 
 
+def release_catalogue() -> None:
+    """Free the memory of the catalogue, 0.4 MiB; the next use reads it again."""
+    shipped_catalogue.cache_clear()
+    _read.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def shipped_catalogue() -> Catalogue:
     """Return the catalogue of this release."""

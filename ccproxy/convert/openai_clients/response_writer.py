@@ -37,7 +37,6 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
     "refusal": "content_filter",
 }
 """Stop reasons of answers that are not complete."""
-COMMENT: Final = b": ping\n\n"
 KEEP_ALIVE: Final = sse.encode(b"keepalive", b'{"type":"keepalive","sequence_number":0}')
 """Clients ignore this event, but unlike a comment it restarts their idle timeout."""
 _NO_USAGE: Final = {"input_tokens": 0, "output_tokens": 0}
@@ -139,7 +138,7 @@ class ResponseWriter:
 
     def keep_alive(self) -> bytes:
         """Return an event without meaning; before the first event only a comment is allowed."""
-        return KEEP_ALIVE if self.has_begun and not self.is_over else COMMENT
+        return KEEP_ALIVE if self.has_begun and not self.is_over else sse.COMMENT
 
     # Events
 

@@ -24,7 +24,6 @@ from msgspec import Raw
 from ccproxy.convert.common.usage import to_usage
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.openai_clients.response_writer import (
-    COMMENT,
     KEEP_ALIVE,
     failed_response,
     new_response,
@@ -34,6 +33,7 @@ from ccproxy.convert.openai_clients.stream_passthrough import CUT, StreamPassthr
 from ccproxy.convert.responses.reasoning_items import digest
 from ccproxy.convert.responses.stream import chat_usage
 from ccproxy.errors import BadAnswer, Problem
+from ccproxy.protocol import sse
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_responses_outline
 from ccproxy.protocol.json_splice import fields_of, replace_value
 from ccproxy.protocol.responses import FINAL_EVENTS, objects, string
@@ -151,7 +151,7 @@ class ResponsesPassthrough:
 
     def keep_alive(self) -> bytes:
         """Return an event without meaning; before the first event only a comment is allowed."""
-        return KEEP_ALIVE if self._has_begun and not self._is_finished else COMMENT
+        return KEEP_ALIVE if self._has_begun and not self._is_finished else sse.COMMENT
 
     # The request
 

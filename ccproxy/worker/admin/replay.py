@@ -18,7 +18,7 @@ from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
 from ccproxy.convert.openai_clients.completions_passthrough import CompletionsPassthrough
-from ccproxy.convert.openai_clients.response_writer import COMMENT, KEEP_ALIVE
+from ccproxy.convert.openai_clients.response_writer import KEEP_ALIVE
 from ccproxy.convert.openai_clients.responses_passthrough import ResponsesPassthrough
 from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import Refusal, ReplayReply
@@ -147,7 +147,7 @@ def _answer(exchange: AnyExchange, dialect: ClientDialect, call: RecordedCall) -
 
 def _without_pings(answer: bytes) -> bytes:
     """Return *answer* without what fills silences, which depends on the time."""
-    for ping in (sse.PING, KEEP_ALIVE, COMMENT):
+    for ping in (sse.PING, KEEP_ALIVE, sse.COMMENT):
         answer = answer.replace(ping, b"")
     return answer
 

@@ -145,20 +145,23 @@ class Gateway:
 
 
 def make_gateway(
-    config: WorkerConfig, *, state: Path, secret: bytes, log: FilteringBoundLogger
-) -> Gateway | None:
+    config: WorkerConfig,
+    users_file: Path,
+    *,
+    state: Path,
+    secret: bytes,
+    log: FilteringBoundLogger,
+) -> Gateway:
     """
-    Return the gateway of *config*; None if it has no users.
+    Return the gateway of *config* for the users of *users_file*.
 
     Raises:
         ConfigError: If the file of users has mistakes.
         CcproxyError, OSError, sqlite3.Error: If the file of sign-ins cannot be opened.
 
     """
-    if config.gateway.users_file is None:
-        return None
     return Gateway(
-        UserDirectory(config.gateway.users_file, log=log),
+        UserDirectory(users_file, log=log),
         SignIns(state, new_secret=_new_token, clock=time.time),
         public_url=config.gateway.public_url,
         secret=config.services.signing_key or secret,
@@ -185,13 +188,6 @@ def _provider(config: WorkerConfig) -> IdentityProvider | None:
     return IdentityProvider(
         config.gateway.oidc, ca_bundle=config.ca_bundle, proxy=config.upstream_proxy
     )
-
-
-def allowed_hosts_of(config: WorkerConfig) -> tuple[str, ...]:
-    """Return the hosts that requests may address, with that of PUBLIC_URL; empty: the default."""
-    public = urlsplit(config.gateway.public_url).hostname
-    is_limited = config.is_on_loopback or config.allowed_hosts
-    return (*config.allowed_hosts, public) if public and is_limited else config.allowed_hosts
 
 
 def new_user_code() -> str:

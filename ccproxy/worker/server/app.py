@@ -32,22 +32,13 @@ from ccproxy.worker.server.endpoints import (
     stats,
     switch_model,
 )
-from ccproxy.worker.server.endpoints.chat_completions import chat_completions
 from ccproxy.worker.server.endpoints.count_tokens import count_tokens
-from ccproxy.worker.server.endpoints.gateway import (
-    device,
-    managed_settings,
-    oauth,
-    oauth_usage,
-    telemetry,
-)
 from ccproxy.worker.server.endpoints.messages import messages
-from ccproxy.worker.server.endpoints.responses import responses
 from ccproxy.worker.server.endpoints.test_connection import test_connection
 from ccproxy.worker.server.error_response import JSON, openai_problem_response
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import finish_record, noted, shutdown_as_problem
-from ccproxy.worker.server.route import Endpoint, Route
+from ccproxy.worker.server.route import Endpoint, Route, on_demand
 
 _MAX_ID = 64
 """Characters of a session's or agent's id that are recorded."""
@@ -55,7 +46,11 @@ _MAX_ID = 64
 _DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
 
 
-_TELEMETRY = Route(post=telemetry.receive, is_gateway=True, is_probe=True)
+_TELEMETRY = Route(post=on_demand("gateway.telemetry", "receive"), is_gateway=True, is_probe=True)
+
+
+def _openai(endpoint: Endpoint) -> Route:
+    return Route(post=endpoint, is_for_model=True, problem_response=openai_problem_response)
 
 
 def _sign_in(endpoint: Endpoint) -> Route:
@@ -71,10 +66,14 @@ ROUTES: Mapping[str, Route] = {
     "/v1/messages": Route(post=messages, is_for_model=True, is_messages=True),
     "/v1/messages/count_tokens": Route(post=count_tokens, is_messages=True),
     "/v1/chat/completions": Route(
-        post=chat_completions, is_for_model=True, problem_response=openai_problem_response
+        post=on_demand("chat_completions", "chat_completions"),
+        is_for_model=True,
+        problem_response=openai_problem_response,
     ),
     "/v1/responses": Route(
-        post=responses, is_for_model=True, problem_response=openai_problem_response
+        post=on_demand("responses", "responses"),
+        is_for_model=True,
+        problem_response=openai_problem_response,
     ),
     "/v1/models": Route(get=models.list_models),
     # Clients and monitors.
@@ -88,19 +87,28 @@ ROUTES: Mapping[str, Route] = {
     "/test-connection": Route(get=test_connection),
     # The gateway of a team.
     "/.well-known/oauth-authorization-server": Route(
-        get=oauth.metadata, is_open=True, is_gateway=True
+        get=on_demand("gateway.oauth", "metadata"), is_open=True, is_gateway=True
     ),
-    "/oauth/device_authorization": _sign_in(oauth.device_authorization),
-    "/oauth/token": _sign_in(oauth.token),
-    "/oauth/revoke": _sign_in(oauth.revoke),
+    "/oauth/device_authorization": _sign_in(on_demand("gateway.oauth", "device_authorization")),
+    "/oauth/token": _sign_in(on_demand("gateway.oauth", "token")),
+    "/oauth/revoke": _sign_in(on_demand("gateway.oauth", "revoke")),
     "/device": Route(
-        get=device.show, post=device.decide, is_open=True, is_gateway=True, is_page=True
+        get=on_demand("gateway.device", "show"),
+        post=on_demand("gateway.device", "decide"),
+        is_open=True,
+        is_gateway=True,
+        is_page=True,
     ),
     "/device/oidc": Route(
-        get=device.return_from_provider, is_open=True, is_gateway=True, is_page=True
+        get=on_demand("gateway.device", "return_from_provider"),
+        is_open=True,
+        is_gateway=True,
+        is_page=True,
     ),
-    "/managed/settings": Route(get=managed_settings.managed_settings, is_gateway=True),
-    "/api/oauth/usage": Route(get=oauth_usage.oauth_usage, is_gateway=True),
+    "/managed/settings": Route(
+        get=on_demand("gateway.managed_settings", "managed_settings"), is_gateway=True
+    ),
+    "/api/oauth/usage": Route(get=on_demand("gateway.oauth_usage", "oauth_usage"), is_gateway=True),
     "/v1/metrics": _TELEMETRY,
     "/v1/logs": _TELEMETRY,
     "/v1/traces": _TELEMETRY,

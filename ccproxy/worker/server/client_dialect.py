@@ -9,17 +9,18 @@ answer, and the same keys, retries and fallbacks apply. What differs is here. Th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from ccproxy.convert.openai_clients.openai_errors import openai_error, stream_error
-from ccproxy.convert.openai_clients.response_stream import ResponseStream, whole_response
-from ccproxy.convert.openai_clients.response_writer import COMMENT, ResponseWriter
 from ccproxy.convert.stream_converter import StreamConverter
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.messages import error_body
+
+if TYPE_CHECKING:
+    from ccproxy.convert.openai_clients.response_writer import ResponseWriter
 
 
 class ClientDialect(Protocol):
@@ -71,7 +72,7 @@ class CompletionsDialect(MessagesDialect):
 
     def ping(self) -> bytes:
         """Return a comment; the API has no ping."""
-        return COMMENT
+        return sse.COMMENT
 
     def error_event(self, problem: Problem, request_id: str) -> bytes:
         """Return an error object, as OpenAI sends it."""
@@ -83,7 +84,7 @@ class PassedResponsesDialect(MessagesDialect):
 
     path = "/v1/responses"
 
-    def __init__(self, ping: Callable[[], bytes] = lambda: COMMENT) -> None:
+    def __init__(self, ping: Callable[[], bytes] = lambda: sse.COMMENT) -> None:
         self._ping = ping
 
     def ping(self) -> bytes:
@@ -97,7 +98,11 @@ class PassedResponsesDialect(MessagesDialect):
 
 
 class ResponsesDialect(PassedResponsesDialect):
-    """The exchange writes Messages, and the client gets Responses."""
+    """
+    The exchange writes Messages, and the client gets Responses.
+
+    The conversion is imported here: a worker without such clients does without it.
+    """
 
     def __init__(self, writer: ResponseWriter) -> None:
         super().__init__(writer.keep_alive)
@@ -105,10 +110,14 @@ class ResponsesDialect(PassedResponsesDialect):
 
     def stream(self, converter: StreamConverter) -> StreamConverter:
         """Return a converter of what *converter* makes."""
+        from ccproxy.convert.openai_clients.response_stream import ResponseStream
+
         return ResponseStream(converter, self._writer)
 
     def whole(self, answer: bytes) -> bytes:
         """Return the response for the message *answer*."""
+        from ccproxy.convert.openai_clients.response_stream import whole_response
+
         return whole_response(answer, self._writer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 from aiohttp import web
 
@@ -12,6 +13,23 @@ from ccproxy.worker.server.error_response import problem_response
 from ccproxy.worker.server.http import ClientRequest
 
 Endpoint = Callable[[ClientRequest], Awaitable[web.StreamResponse]]
+_ENDPOINTS = "ccproxy.worker.server.endpoints"
+
+
+def on_demand(module: str, name: str) -> Endpoint:
+    """
+    Return the endpoint *name* of *module*, which is imported at the first request to it.
+
+    For what most workers never serve: this saves an idle worker 1 MiB.
+    """
+    path = f"{_ENDPOINTS}.{module}"
+
+    async def endpoint(request: ClientRequest) -> web.StreamResponse:
+        serve: Endpoint = getattr(import_module(path), name)
+        return await serve(request)
+
+    endpoint.__module__, endpoint.__name__ = path, name
+    return endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,16 @@ import json
 
 import pytest
 
-from ccproxy.convert.openai_clients.response_writer import COMMENT, KEEP_ALIVE
+from ccproxy.convert.openai_clients.response_writer import KEEP_ALIVE
 from ccproxy.convert.openai_clients.responses_passthrough import ResponsesPassthrough
 from ccproxy.errors import BadAnswer, Problem, ProviderRefusal
+from ccproxy.protocol import sse
 from ccproxy.protocol.responses_request import read_responses_outline
 from ccproxy.protocol.sse import Decoder
 from tests import responses_answers as answers
 from tests.keys.shared import rules
-from tests.responses_answers import events_of, sse
+from tests.responses_answers import events_of
+from tests.responses_answers import sse as as_stream
 
 PROBLEM = Problem("overloaded_error", "busy")
 REASONING = answers.reasoning("A", encrypted="gAAAA")
@@ -122,7 +124,7 @@ def test_a_refused_parameter_is_left_out_from_then_on():
 @pytest.mark.parametrize("size", [1, 50, 10**6])
 def test_a_stream_is_passed_on_with_sealed_reasoning(size):
     made = exchange(stream=True)
-    data = sse(events_of(WHOLE))
+    data = as_stream(events_of(WHOLE))
     pieces = [made.feed(data[at : at + size]) for at in range(0, len(data), size)]
     events = events_in(b"".join([*pieces, made.close()]))
     assert [event["type"] for event in events] == [event["type"] for event in events_of(WHOLE)]
@@ -155,7 +157,7 @@ def test_other_events_are_passed_on(event):
 
 def test_a_stream_without_an_end():
     made = exchange()
-    made.feed(sse(events_of(WHOLE)[:3]))
+    made.feed(as_stream(events_of(WHOLE)[:3]))
     with pytest.raises(BadAnswer):
         made.close()
     (failed,) = events_in(made.fail(PROBLEM))
@@ -171,14 +173,14 @@ def test_a_failure_before_the_beginning():
 
 def test_an_error_event_is_an_end():
     made = exchange()
-    made.feed(sse([answers.event("error", error={"message": "no"})]))
+    made.feed(as_stream([answers.event("error", error={"message": "no"})]))
     assert made.close() == b""
 
 
 def test_keep_alive_is_an_event_while_the_response_is_open():
     made = exchange()
-    assert made.keep_alive() == COMMENT
-    made.feed(sse(events_of(WHOLE)[:1]))
+    assert made.keep_alive() == sse.COMMENT
+    made.feed(as_stream(events_of(WHOLE)[:1]))
     assert made.keep_alive() == KEEP_ALIVE
-    made.feed(sse(events_of(WHOLE)[1:]))
-    assert made.keep_alive() == COMMENT
+    made.feed(as_stream(events_of(WHOLE)[1:]))
+    assert made.keep_alive() == sse.COMMENT

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.openai_clients.response_stream import ResponseStream, whole_response
-from ccproxy.convert.openai_clients.response_writer import COMMENT, KEEP_ALIVE, ResponseWriter
+from ccproxy.convert.openai_clients.response_writer import KEEP_ALIVE, ResponseWriter
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
 from ccproxy.convert.openai_clients.tool_kinds import ToolKinds
 from ccproxy.errors import BadAnswer, Problem
@@ -350,13 +350,13 @@ def test_the_source_decides_when_reading_ends():
 def test_keep_alive_is_an_event_while_the_response_is_open():
     made = writer()
     stream = ResponseStream(Source(), made)
-    assert made.keep_alive() == COMMENT
+    assert made.keep_alive() == sse.COMMENT
     events = messages_events(message(text("Hi")))
     stream.feed(data_of(events[:1]))
     stream.feed(data_of(events[:1]))  # begins once only
     assert made.keep_alive() == KEEP_ALIVE
     stream.feed(data_of(events[1:]))
-    assert made.keep_alive() == COMMENT
+    assert made.keep_alive() == sse.COMMENT
 
 
 def test_the_response_repeats_the_parameters():

@@ -6,11 +6,12 @@ import gc
 import gzip
 import resource
 import tracemalloc
+from importlib import import_module
 from typing import Any
 
 import pytest
 
-from ccproxy.worker.server.app import route_of
+from ccproxy.worker.server.app import ROUTES, route_of
 from ccproxy.worker.server.endpoints import event_logging
 from ccproxy.worker.upstream import provider_answer
 from tests.messages import prompt
@@ -242,3 +243,9 @@ async def test_a_response_that_is_too_large_is_named_and_its_memory_freed(
         tracemalloc.stop()
         gc.enable()
     assert after - before < size / 2
+
+
+def test_an_endpoint_that_is_imported_on_demand_exists():
+    for route in ROUTES.values():
+        for endpoint in filter(None, (route.get, route.post, route.delete)):
+            assert callable(getattr(import_module(endpoint.__module__), endpoint.__name__))
