@@ -115,14 +115,15 @@ async def _measure(
     samples: dict[tuple[str, str], list[Sample]] = {}
     overloaded: set[tuple[str, str]] = set()
     for scenario in scenarios:
-        for number in range(1 if scenario.family == "memory" else rounds):
+        times = 1 if scenario.family == "memory" else rounds * scenario.parts
+        for number in range(times):
             for target in running:
                 if not scenario.suits(target) or (scenario.family, target.name) in overloaded:
                     continue
                 if time.monotonic() > deadline:
                     _say("time is up: the table holds what there is (--minutes)")
                     return samples
-                _progress(f"{scenario.name} {number + 1}/{rounds} {target.name}")
+                _progress(f"{scenario.name} {number + 1}/{times} {target.name}")
                 sample = await take_sample(rig, scenario, target)
                 samples.setdefault((scenario.name, target.name), []).append(sample)
                 if sample.get("failures", 0) > sample.get("answers", 0):

@@ -13,11 +13,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 TIMES = {"small request": 50, "turn": 5, "text chunk": 400, "argument chunk": 400}
 """How often callgrind sees a work: enough to stand out of the start of Python."""
+RECORDED_TIMES = {"key": 400, "key of a session": 400}
+"""The same for works that are counted only to be recorded; their calls guard them."""
 
 _COLLECTED = re.compile(rb"Collected : (\d+)")
 
@@ -40,14 +42,14 @@ def calls_of(work: Callable[[], object]) -> int:
     return count
 
 
-def instructions_of_each() -> dict[str, int]:
-    """Return the instructions in one run of each workload, counted by callgrind."""
-    runs = [("turn", 0), *TIMES.items()]
+def instructions_of_each(works: Mapping[str, int] = TIMES) -> dict[str, int]:
+    """Return the instructions in one run of each of *works*, counted by callgrind."""
+    runs = [("turn", 0), *works.items()]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         nothing, *counted = pool.map(_instructions, runs)
     return {
         name: (count - nothing) // times
-        for (name, times), count in zip(TIMES.items(), counted, strict=True)
+        for (name, times), count in zip(works.items(), counted, strict=True)
     }
 
 

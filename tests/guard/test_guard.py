@@ -45,6 +45,13 @@ def test_a_chunk_costs_the_same_late_in_a_stream(works):
     assert counts.calls_of(works["text chunk"]) == early
 
 
+@pytest.mark.parametrize(
+    "recorded", [each for each in BASELINE["instructions"].values() if "key" in each]
+)
+def test_affinity_costs_less_than_two_per_cent_of_a_turn(recorded):
+    assert recorded["key of a session"] - recorded["key"] < 0.02 * recorded["turn"]
+
+
 @pytest.mark.skipif(not INSTRUCTIONS, reason="no counts are recorded for this build of Python")
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="there is no valgrind")
 def test_instructions():

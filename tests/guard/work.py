@@ -1,5 +1,5 @@
 """
-The guarded workloads: convert one Claude Code request, relay one chunk.
+The guarded workloads: convert one Claude Code request, relay one chunk, choose one key.
 
     python -m tests.guard.work NAME TIMES
 
@@ -9,13 +9,16 @@ runs the workload NAME that many times after a warm-up, so that callgrind can co
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bench import payloads
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.exchange import Exchange
+from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.session_identity import find_session
+from ccproxy.keys.verdict import WORKS
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.tiers import ModelMap
 
@@ -54,6 +57,20 @@ def make() -> dict[str, Work]:
         chunk = _CHUNK % delta
         return lambda: exchange.feed(chunk)
 
+    pool = KeyPool(
+        [f"sk-bench-{number:04}" for number in range(1, 6)],
+        provider="bench",
+        clock=lambda: 0.0,
+        wall=lambda: 0.0,
+        jitter=lambda: 0.0,
+    )
+
+    def use_key(headers: Mapping[str, str]) -> None:
+        session = find_session(headers, lambda: None, affinity="session", size=148_000)
+        lease = pool.take("gpt-4o", session=session)
+        pool.settle(lease, WORKS)
+        pool.release(lease)
+
     call = _CALL % b'{"name":"Read","arguments":"{\\"path\\": \\""}'
     piece = b'{"tool_calls":[{"index":0,"function":{"arguments":"src/"}}]}'
     works: dict[str, Work] = {
@@ -61,6 +78,8 @@ def make() -> dict[str, Work]:
         "turn": lambda: begin("turn", stream=True),
         "text chunk": relaying(b'{"role":"assistant","content":""}', b'{"content":" word"}'),
         "argument chunk": relaying(call, piece),
+        "key": lambda: use_key({}),
+        "key of a session": lambda: use_key({"x-claude-code-session-id": "3f2a91bc-8a55"}),
         "reasoning chunk": relaying(b'{"content":""}', b'{"reasoning_content":"Hm, "}'),
     }
     for work in works.values():
