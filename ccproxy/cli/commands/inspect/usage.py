@@ -99,7 +99,8 @@ def _midnight(days: int) -> float:
     type=Since(),
     default="7d",
     show_default=True,
-    help="Start of the period: 1h, 30d, today, yesterday. 2d and longer count whole days.",
+    help="Start of the period: 1h, 30d, today, yesterday. It begins at a full hour, from 2d on at "
+    "midnight, because totals are kept per hour. Requests of the last second may be missing.",
 )
 @click.option(
     "--days", type=click.IntRange(1, 3650), help="The same as whole days: 1 is today only."
