@@ -132,7 +132,7 @@ class KeyState:
             return Obstacle("disabled", 0.0)
         if not is_only and self.cooldowns and (obstacle := self._cooldown_obstacle(model, now)):
             return obstacle
-        if seconds := self.seconds_at_daily_limit(limits, wall):
+        if limits.per_day is not None and (seconds := self.seconds_at_daily_limit(limits, wall)):
             return Obstacle(PER_DAY, seconds)
         if limits.per_minute is not None:
             self._prune_minute(now)

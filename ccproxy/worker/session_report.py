@@ -26,7 +26,7 @@ async def client_session_state(worker: Worker, request: ClientSessionRequest) ->
     clients = worker.session.clients
     session = clients.get(request.id)
     waiting = session.waiting()
-    last, totals = session.last, session.totals
+    last, totals = session.last_turn(), session.totals
     if last.at and request.model in ("", last.requested):
         target = worker.chooser.target(last.model)
     else:  # before the first turn, or another model was chosen since the last one

@@ -49,9 +49,25 @@ class ClientSession:
     """By identity, in the order in which they began."""
     totals: Totals = field(default_factory=Totals)
     """Of the requests that this worker answered itself."""
-    last: LastTurn = field(default_factory=LastTurn)
+    last_request: AccessRecord | None = None
+    """The last turn that has ended."""
     peers: dict[str, None] = field(default_factory=dict)
     """Labels of the entries that answered other requests."""
+
+    def last_turn(self) -> LastTurn:
+        """Return the outcome of the last turn."""
+        record = self.last_request
+        if record is None:
+            return LastTurn()
+        error = f"{record.error}: {record.reason}" if record.failed else ""
+        return LastTurn(
+            requested=without_mark(record.requested),
+            model=record.model,
+            answered_by=record.answered_by,
+            route=record.route,
+            error=error[:300],
+            at=record.started_at + record.elapsed,
+        )
 
     def waiting(self) -> AccessRecord | None:
         """Return the oldest running request without the beginning of an answer."""
@@ -97,15 +113,7 @@ class ClientSessions:
         if record.answered_by and len(session.peers) < MAX_PEERS:
             session.peers[record.answered_by] = None
         if record.is_turn:
-            error = f"{record.error}: {record.reason}" if record.failed else ""
-            session.last = LastTurn(
-                requested=without_mark(record.requested),
-                model=record.model,
-                answered_by=record.answered_by,
-                route=record.route,
-                error=error[:300],
-                at=time.time(),
-            )
+            session.last_request = record
 
     def count(self, record: AccessRecord, used: Used) -> None:
         """Add what a request has used."""

@@ -45,7 +45,7 @@ class ExchangeRecorder:
     @property
     def is_on(self) -> bool:
         """True while exchanges are recorded."""
-        return self.seconds_left > 0
+        return self.until > 0 and self.seconds_left > 0
 
     @property
     def seconds_left(self) -> float:

@@ -54,7 +54,7 @@ class Inspector:
     @property
     def inspects(self) -> bool:
         """True while bodies are included."""
-        return self.inspects_for > 0
+        return self._inspects_until > 0 and self.inspects_for > 0
 
     @property
     def inspects_for(self) -> float:
@@ -68,6 +68,9 @@ class Inspector:
     def note_request(self, record: AccessRecord) -> None:
         """Add a finished request to a model; its entries are made only when they are read."""
         self._end_inspection()
+        oldest = self._notes[0] if len(self._notes) == MAX_NOTES else None
+        if isinstance(oldest, AccessRecord):
+            oldest.trim_bodies(0)  # lists of requests keep it for longer
         self._notes.append(record)
         if record.bodies is not None:
             record.trim_bodies(MAX_HELD_BODY if self.inspects else 0)

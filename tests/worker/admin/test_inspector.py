@@ -81,6 +81,16 @@ def test_bodies_are_not_even_held():
     assert "body" not in ring.entries()[0]["data"]
 
 
+def test_the_bodies_of_requests_that_are_too_old_are_deleted():
+    ring, first = log(inspects_since=Clock.now), record(bodies=Bodies(request=b"hello"))
+    ring.note_request(first)
+    for _ in range(MAX_NOTES - 1):
+        ring.note_request(record())
+    assert first.request_body == b"hello"
+    ring.note_request(record())
+    assert first.request_body == b""
+
+
 def test_inspection_shows_the_beginning_without_keys():
     ring = log(inspects_since=Clock.now)
     body = f"my key {KEY} ".encode() + b"x" * MAX_BODY_BYTES * 2
