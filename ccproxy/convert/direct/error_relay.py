@@ -3,6 +3,7 @@ The provider's own errors in direct mode: relayed unchanged if they are errors o
 
 Any other body (OpenAI's form, HTML, a gateway's JSON) is answered with the classified error, as in
 chat mode. So is a context overflow in words that Claude Code does not recognise: it must compact.
+So is a text that makes Claude Code show "Not logged in" instead of the error.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from ccproxy.convert.errors import phrases
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import STATUS_OF_KIND, Problem
@@ -71,4 +73,4 @@ def _is_relayed(cause: Cause, body: bytes) -> bool:
         return False
     if cause is Cause.OVERFLOW and not _RECOGNISED_OVERFLOW.search(error.message):
         return False
-    return error.type in STATUS_OF_KIND
+    return error.type in STATUS_OF_KIND and not phrases.LOGIN.search(error.message)

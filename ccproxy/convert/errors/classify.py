@@ -433,4 +433,5 @@ def _explanation(cause: Cause, status: int, error: ErrorBody, attempt: AttemptIn
 
 def _message(explanation: str, status: int, text: str) -> str:
     suffix = f" ({status})" if status else ""
+    text = phrases.LOGIN.sub("API key", text)
     return f"{explanation}{suffix}: {text or '(empty body)'}"

@@ -354,3 +354,6 @@ REGION = _any_of(
     r"(?:country|region|territory|location)[^.]{0,60}(?:not supported|unsupported|not available)",
     r"not available in your (?:country|region)",
 )
+
+LOGIN = _any_of(r"x-api-key")
+"""A word for which Claude Code shows "Not logged in · Please run /login" instead of the error."""

@@ -70,3 +70,10 @@ def test_an_overflow_is_reworded_so_that_claude_code_compacts(body: Any) -> None
     assert problem.body is None
     assert problem.message.startswith("prompt is too long")
     assert (problem.kind, problem.status) == ("invalid_request_error", 400)
+
+
+def test_a_text_for_which_claude_code_would_ask_to_log_in_is_translated() -> None:
+    problem = relayed(401, messages_error("authentication_error", "invalid x-api-key")).problem
+    assert (problem.kind, problem.status, problem.body) == ("authentication_error", 401, None)
+    assert problem.message.startswith("The provider rejected the API key.")
+    assert "x-api-key" not in problem.message

@@ -1243,6 +1243,12 @@ def test_a_rejected_key_is_named_with_its_proxy_and_file():
     assert "PROVIDER_API_KEY in envs/kimi.env" in message
 
 
+def test_a_rejected_key_never_asks_the_user_to_log_in():
+    problem = read(401, openai("invalid X-Api-Key")).problem
+    assert problem.message.endswith(" (401): invalid API key")
+    assert problem.refusal.text == "invalid X-Api-Key"
+
+
 def test_a_missing_balance_mentions_how_to_use_the_key_again():
     attempt = AttemptInfo(label="Kimi-K3", key="…6666")
     message = read(402, openai("no"), attempt=attempt).problem.message
