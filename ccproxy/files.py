@@ -90,7 +90,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
 
 def write_atomically(path: Path, text: str) -> None:
     """
-    Replace the content of *path* by *text*, or leave the file as it was.
+    Replace the content of *path* with *text*, or leave the file as it was.
 
     A kill at any moment leaves the old content or the new one: a temporary file is written,
     synced and renamed. Missing folders are created with mode 0700.

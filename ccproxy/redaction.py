@@ -1,4 +1,4 @@
-"""Redaction: replaces API keys in text by their last four characters."""
+"""Redaction: replaces API keys in text with their last four characters."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _is_writable(folder: Path) -> bool:
 
 def become_worker(proxy: SingleProxy, home: Path, *, style: str, quiet: bool) -> NoReturn:
     """
-    Replace this process by the worker, which shows its log on stderr in *style*.
+    Replace this process with the worker, which shows its log on stderr in *style*.
 
     Raises:
         PortInUse: If another program uses the port.

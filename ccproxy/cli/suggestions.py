@@ -1,5 +1,5 @@
 """
-What to suggest for a command that does not exist.
+Suggestions for a command that does not exist.
 
 A suggestion never names a command that changes something: `stat` must not lead to `start`.
 """

@@ -1,4 +1,4 @@
-"""The settings of what ccproxy adds to a provider: searches, verdicts, descriptions."""
+"""Settings of the features that ccproxy adds to a provider: search, verdicts, descriptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ccproxy.text import did_you_mean
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedFeatureSettings:
-    """What ccproxy adds, and the models and services that it uses for that."""
+    """The added features, and the models and services that they use."""
 
     search: SearchBackend | None = None
     """The search engine that the user named."""

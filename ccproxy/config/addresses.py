@@ -69,7 +69,11 @@ class Address:
         return f"{self.base.removesuffix('/v1')}/v1/models?limit=1000"
 
     def _azure_part(self, model: str) -> str:
-        """Return the missing part of an Azure address, with a version that of the deployment."""
+        """
+        Return the missing part of an Azure address.
+
+        With an API version, it is the path of the deployment.
+        """
         path = urlsplit(self.base).path
         if _DEPLOYMENTS + "/" in path or path.endswith("/openai/v1"):
             return ""

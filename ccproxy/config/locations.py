@@ -139,7 +139,7 @@ def _user_table(env: Mapping[str, str]) -> Path:
 
 
 def _folder_of_environment() -> Path | None:
-    """Return the folder that contains the virtual environment of the command, None without one."""
+    """Return the folder that contains the virtual environment of the command, if any."""
     prefix = Path(sys.prefix).resolve()
     is_ours = Path(sys.argv[0]).resolve() == prefix / "bin" / "ccproxy"
     return prefix.parent if is_ours and sys.prefix != sys.base_prefix else None

@@ -195,7 +195,7 @@ def api(value: str) -> ApiChoice:
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Parse words separated by commas, without blanks, empty words and repetitions."""
+    """Parse comma-separated words; whitespace, empty words and duplicates are removed."""
     return tuple(dict.fromkeys(item for part in value.split(",") if (item := part.strip())))
 
 

@@ -457,10 +457,10 @@ SIGNING_KEY = Setting(
     name="SIGNING_KEY",
     parse=parsers.signing_key,
     default=b"",
-    meaning="a secret of at least 32 characters, the same for all replicas: the thinking that one "
-    "has signed is accepted by the others, and the names of keys in Redis are salted with it",
+    meaning="a secret of at least 32 characters, the same for all replicas, so that each accepts "
+    "thinking signed by another; it also salts the names of keys in Redis",
     example="…",
-    source="a key of this machine",
+    source="a key generated on this machine",
 )
 EARLY_COMMIT = Setting(
     name="EARLY_COMMIT",
@@ -552,7 +552,8 @@ CLIENT_BUDGETS = Setting(
     name="CLIENT_BUDGETS",
     parse=parsers.client_budgets,
     default=(),
-    meaning="the same per client key, which is named by its ending; * names every other client key",
+    meaning="the same for each client key, identified by its last characters; * stands for all "
+    "other keys",
     example="…k3y1=2 USD/day, *=500k tokens/day",
     source="none",
 )

@@ -113,7 +113,7 @@ class ConversionContext:
         Convert *request* to the dialect of *target*.
 
         Raises:
-            Problem: invalid_request_error if the Messages API refuses the request, too.
+            Problem: invalid_request_error if the Messages API would also refuse the request.
         """
         cache = self.cache.conversations
         if target.api == "responses":

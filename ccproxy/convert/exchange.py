@@ -71,7 +71,7 @@ class Exchange:
         """
         Read *body*; *model* and *requested* override its `model`.
 
-        *dropped* are the parts of the client's request that *body* was made without.
+        *dropped* lists the parts of the client's request that *body* lacks.
         """
         body, filtered = rules.without_tools(body)
         text = rules.cache.scans.scan(body)

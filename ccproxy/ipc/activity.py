@@ -1,5 +1,5 @@
 """
-What a worker reports about its requests: timelines, events and prompt-cache losses.
+Messages of a worker about its requests: timelines, events and prompt-cache losses.
 
 `docs/events.md` describes every field for users; `tests/ipc/test_activity.py` keeps both equal.
 Fields that have their default are left out of the JSON, so a reader must know the defaults. Texts

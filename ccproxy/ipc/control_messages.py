@@ -256,7 +256,7 @@ class AccountWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRow:
-    """What the provider reports about the account of a key."""
+    """The provider's report on the account of a key."""
 
     id: str = ""
     """Of the key."""
@@ -473,24 +473,24 @@ class SessionReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeReply:
-    """What was measured of a model, or would be."""
+    """The measurements of a model; in a dry run, those that would be made."""
 
     ok: bool = True
     model: str = ""
     requests: int = 0
     dollars: float | None = None
-    """What it has cost, or may cost; None: the price is unknown."""
+    """The actual or estimated cost; None: the price is unknown."""
     measured: int = 0
     differs: tuple[str, ...] = ()
     """The quirks that were assumed otherwise, with their values."""
     unmeasured: tuple[str, ...] = ()
     stopped: bool = False
-    """True: the limit of the cost ended it."""
+    """True: the cost limit was reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReply:
-    """What differs between a recorded exchange and today's conversion."""
+    """The differences between a recorded exchange and the current conversion."""
 
     ok: bool = True
     request: tuple[str, ...] = ()

@@ -1,5 +1,5 @@
 """
-What a provider reports about the account of a key: balance, credits, plan windows and resets.
+The provider's report on the account of a key: balance, credits, plan windows and resets.
 
 Each provider has its own endpoint and its own form. A value that is missing is unknown; it is never
 taken for zero or for used up. Several providers answer an invalid key with status 200, so success
@@ -17,7 +17,7 @@ import msgspec
 from ccproxy.convert.errors.retry_after import seconds_until
 
 WARN_AT = 0.9
-"""The used part of a plan window from which on the user is warned."""
+"""The user is warned when this part of a plan window is used."""
 MAX_BYTES = 64 * 1024
 """Largest answer that is read."""
 

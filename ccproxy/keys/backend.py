@@ -153,7 +153,7 @@ class PoolBackend(Protocol):
         """True if this process is the one that saves the state to disk."""
 
     def reading(self) -> AbstractContextManager[PoolState]:
-        """Return the current state, not to be changed."""
+        """Return the current state; the caller must not change it."""
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
         """

@@ -27,7 +27,7 @@ from ccproxy.errors import Problem
 FAILURES_IN_A_ROW = 5
 WINDOW = 30.0
 MIN_REQUESTS = 10
-"""Requests in the window from which on their share of failures is judged."""
+"""Minimum number of requests in the window for the failure rate to count."""
 OPEN_FIRST = 10.0
 OPEN_LONGEST = 120.0
 OPEN_WITHOUT_CONNECTION = 5.0

@@ -22,7 +22,7 @@ TOKENS = "tokens"
 EVERY_CLIENT = "*"
 """Name of the clients that no other budget names."""
 WARN_AT = 0.8
-"""The part of a budget from which on status shows a warning."""
+"""Status shows a warning when this part of a budget is spent."""
 RETRY_SECONDS = 5
 """When a client may repeat a request that only waits for reservations of others."""
 

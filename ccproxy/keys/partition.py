@@ -1,5 +1,5 @@
 """
-What a process may do, and what it has to report, while it is cut off from the shared state.
+The limits of a process that is cut off from the shared state, and the later merge of its changes.
 
 Several processes may be cut off at the same time and cannot count together. So each of them uses
 its share of what was left of every limit, and the sum of all shares is at most the limit.
@@ -18,7 +18,7 @@ from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
 
 
 class KeyBaseline(NamedTuple):
-    """What was shared about a key before a process used its own copy."""
+    """The shared state of a key before a process used its own copy."""
 
     day: int = 0
     uses: int = 0
@@ -37,7 +37,7 @@ def share_of(limit: int, replicas: int, rank: int) -> int:
 
 
 def baseline_of(state: PoolState) -> Baseline:
-    """Return what *state* knows, to be compared with it later."""
+    """Return a baseline of *state* for a later comparison."""
     return {
         name: KeyBaseline(key.day, key.used_today, key.disabled) for name, key in state.keys.items()
     }

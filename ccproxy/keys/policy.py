@@ -13,7 +13,7 @@ AFFINITIES: tuple[Affinity, ...] = get_args(Affinity)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRank:
-    """What the user has written after a key."""
+    """The attributes that the user has written after a key."""
 
     priority: int = 1
     """Lower is used first."""

@@ -178,7 +178,7 @@ class KeyPool:
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
         """
-        Lease the next key; *skip* are the ids of keys that this request has tried.
+        Lease the next key; *skip* contains the ids of keys that this request has tried.
 
         Raises:
             Problem: If there is none, with the reason and the time of the next attempt.
@@ -413,13 +413,13 @@ class KeyPool:
         self._change(lease.id, refuse)
 
     def note_account(self, key_id: str, report: AccountReport) -> None:
-        """Keep what the provider reports about the account of a key; KeyError if it is unknown."""
+        """Store the provider's report on a key's account; raises KeyError if the key is unknown."""
         self._change(
             key_id, lambda key: key.note_account(report, now=self._clock(), wall=self._wall())
         )
 
     def _change(self, key_id: str, change: Callable[[KeyState], None]) -> None:
-        """Change the state of one key; KeyError if it is unknown."""
+        """Change the state of one key; raises KeyError if the key is unknown."""
         key = self._by_id[key_id]
         self._backend.run(lambda state: change(self._state_of(state, key)))
         self.on_change()

@@ -1,5 +1,5 @@
 """
-What the headers of ordinary answers report about a key: limits of the provider, and plan quota.
+Rate limits and plan quotas of a key, as reported in the headers of ordinary answers.
 
 Names and units differ between providers; the reset is a duration, a time or a date. The headers
 are read where the state of the keys is shown, and while requests are served only if a limit is

@@ -59,7 +59,7 @@ class RetryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows a failed attempt; `delay` is in seconds."""
+    """The next step after a failed attempt; `delay` is in seconds."""
 
     again: bool
     delay: float = 0.0

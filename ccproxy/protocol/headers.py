@@ -107,7 +107,7 @@ class UpstreamHeaders:
         """
         Return the headers of a converted request; *key* None sends no credential.
 
-        *extra* are headers that depend on the content of the request.
+        *extra* contains the headers that depend on the content of the request.
         """
         headers = {**(self._stream if stream else self._whole), **self._credential(key)}
         return _overlay({**headers, **extra}, self._custom) if extra else headers

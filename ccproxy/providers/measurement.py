@@ -256,7 +256,7 @@ class Measurement:
             self.quirks["reasoning_split"] = split.accepted and not split.has_think_tag
 
     def _support(self, quirk: str, **fields: Any) -> Steps[None]:  # noqa: ANN401 - JSON
-        """Measure whether *fields* are supported; a server that ignores them accepts them, too."""
+        """Measure whether *fields* are supported; a server that ignores them also accepts them."""
         accepted = yield from self._accepts(**fields)
         if self._is_strict or not accepted:
             self.quirks[quirk] = accepted
@@ -393,7 +393,7 @@ class Measurement:
     def _takes_turn(
         self, message: Body, *later: Body, call_id: str = "abcdefgh1", signature: Body | None = None
     ) -> Steps[bool]:
-        """Measure whether a turn is accepted whose message with a call has *message*, too."""
+        """Measure whether a turn is accepted if its message with a call also has *message*."""
         turn = _call(message, call_id=call_id, signature=signature or self._signature)
         return (yield from self._accepts(messages=[*turn, *later], tools=[_tool()]))
 

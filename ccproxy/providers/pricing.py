@@ -122,7 +122,7 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
         return _sum(self.rates(tokens.prompt, at=at), tokens, self.web_search)
 
     def extra_cost(self, usage: Mapping[str, Any], *, at: float = 0.0) -> float | None:
-        """Return what *usage* costs more because its prompt is above a threshold; None if not."""
+        """Return the extra cost of a prompt above a price threshold; None if it is below."""
         tokens = _Tokens.of(usage)
         if not self.tiers or tokens.prompt <= self.tiers[0].above:
             return None

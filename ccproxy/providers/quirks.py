@@ -137,7 +137,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "thinking_parts",
     ] = "drop"
     """Form of earlier thinking in the history; dropped by default: many providers refuse it.
-    both_fields: `reasoning` and `reasoning_content`; servers read one or the other by version."""
+    both_fields: `reasoning` and `reasoning_content`; a server reads one of them, depending on its
+    version."""
     history_scope: Literal["all", "tool_turns"] = "all"
     """tool_turns: earlier thinking is sent in assistant turns with tool calls only."""
     unsigned_thinking: bool = True
@@ -209,7 +210,7 @@ PLAIN = Quirks()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What conversion needs to know about the provider and the model."""
+    """The properties of the provider and the model that conversion depends on."""
 
     provider: str
     """Name of the preset, or host of the base URL; part of the origin in signatures."""

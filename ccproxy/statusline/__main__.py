@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def output(arguments: Sequence[str], data: bytes, environ: Mapping[str, str]) -> str:
-    """Return what is printed for the JSON object in *data*."""
+    """Return the lines to print for the JSON object in *data*."""
     options = _options(arguments)
     wrapped = _WrappedCommand(options.get("--wrap", ""), data)
     facts = _facts(data)
@@ -76,7 +76,7 @@ class _WrappedCommand:
         )
 
     def lines(self) -> list[str]:
-        """Return what the command printed; nothing if it failed or took too long."""
+        """Return the output of the command; empty if it failed or took too long."""
         if self._process is None:
             return []
         import signal

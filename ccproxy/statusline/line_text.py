@@ -30,7 +30,7 @@ _EXPECTED = ("named", "big", "middle", "small")
 
 
 class ClientFacts(NamedTuple):
-    """What Claude Code passes to its status line."""
+    """The data that Claude Code passes to its status line."""
 
     session_id: str = ""
     model: str = ""

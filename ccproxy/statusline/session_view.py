@@ -1,8 +1,8 @@
 """
-What the workers know about one session: asked over their control sockets, and merged.
+The state of one session, requested from the workers over their control sockets and merged.
 
-Every process of the session's entry is asked, and then those of the other entries that have
-answered requests of the session or will answer the next one. All of it has a short deadline: the
+Every process of the session's entry is queried, and then those of the other entries that have
+answered requests of the session or will answer the next one. The deadline is short, because the
 status line must appear.
 """
 
@@ -130,7 +130,7 @@ def _ask(paths: Iterable[str], request: bytes, *, deadline: float) -> list[Entry
 
 
 def _sent(path: str, line: bytes) -> socket.socket | None:
-    """Return a connection on which *line* was sent; None if nobody of this user listens."""
+    """Return a connection on which *line* was sent; None if no process of this user listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if os.stat(path).st_uid != os.getuid():  # noqa: PTH116 - without pathlib

@@ -117,7 +117,7 @@ def read_database(path: Path) -> sqlite3.Connection | None:
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
     """
-    Replace SQLite's errors about the file at *path* by one for the user.
+    Replace SQLite's errors about the file at *path* with one for the user.
 
     Raises:
         CcproxyError: Instead of an `sqlite3.Error`.

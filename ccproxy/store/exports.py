@@ -57,13 +57,13 @@ def create(home: Path, name: str) -> int:
 
 
 def append(home: Path, name: str) -> int:
-    """Open the existing file *name* for appending; raises as `create` does."""
+    """Open the existing file *name* for appending; raises the same errors as `create`."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return _open(home, checked_name(name), flags)
 
 
 def export(home: Path, name: str, turns: Iterable[Turn]) -> int:
-    """Write *turns* into the new file *name* and return their number; raises as `create` does."""
+    """Write *turns* to the new file *name* and return their number; raises like `create`."""
     lines = [line_of(turn) for turn in turns]
     fd = create(home, name)
     try:

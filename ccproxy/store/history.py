@@ -153,13 +153,13 @@ def read_turns(state: Path, label: str, *, limit: int | None = None) -> list[Tur
 
 
 def clear_turns(state: Path, label: str) -> int:
-    """Delete the history of *label*; raises as `open_database` does."""
+    """Delete the history of *label*; raises the same errors as `open_database`."""
     with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
         return clear(connection, label)
 
 
 def add_new_turns(state: Path, label: str, turns: Sequence[Turn]) -> int:
-    """Append the new ones of *turns*, as `add_new`; raises as `open_database` does."""
+    """Append the new ones of *turns*, as `add_new`; raises the same errors as `open_database`."""
     with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
         return add_new(connection, label, turns)
 
@@ -168,7 +168,7 @@ def prune_turns(state: Path, *, keep: timedelta = RETENTION, dry_run: bool = Fal
     """
     Delete the turns of every label that were stored longer ago than *keep*; return their number.
 
-    Raises as `open_database` does, but creates no file.
+    Raises the same errors as `open_database`, but creates no file.
     """
     path, now = state / FILE_NAME, time.time()
     if not path.is_file():

@@ -1,5 +1,5 @@
 """
-What an entry and its clients have spent in this day and month, exact over processes and crashes.
+Spending of an entry and its clients in this day and month, exact across processes and crashes.
 
 Each process has a file of its own, which it keeps locked and maps into memory; only it writes
 there. The amount that was spent is the sum over all files, so no transaction is needed, and no
@@ -53,7 +53,7 @@ class Periods(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What one account has spent; the unit is the caller's."""
+    """The spending of one account; the unit is the caller's."""
 
     day: int
     month: int

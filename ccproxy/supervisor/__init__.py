@@ -1,9 +1,9 @@
 """
 The supervisor: one resident process that keeps the workers of a fleet running.
 
-    main_loop        the supervisor from its start to its end
-    foreground       the same inside `ccproxy up`
-    config_check     checks the user's files in a process of its own
+    main_loop        runs the supervisor until it is stopped
+    foreground       runs the supervisor inside `ccproxy up`
+    config_check     checks the user's files in a separate process
     config_changes   detects edits since the workers were started
     network          the proxy variables with which workers are started
     retention        deletes old logs and history

@@ -1,9 +1,9 @@
 """
-Checks the user's files in a process of its own, and returns what the supervisor must know.
+Checks the user's files in a separate process, and returns the result to the supervisor.
 
-Reading settings means holding keys and importing the conversion. The supervisor, which runs for
-months, does neither. A separate process also means that a reload after an upgrade is judged by the
-new version.
+A process that reads settings has keys in memory and imports the conversion. The supervisor, which
+runs for months, does neither. With a separate process, a reload after an upgrade is also checked by
+the new version.
 
     python -m ccproxy.supervisor.config_check --config FILE [LABEL…]
 

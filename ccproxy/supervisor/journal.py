@@ -23,7 +23,8 @@ class FileJournal:
     """
     Writes events to `supervisor.log` in *folder*.
 
-    What a full disk does not take is lost. If the file cannot be opened, events go to *echo* alone.
+    Events that cannot be written because the disk is full are lost. If the file cannot be opened,
+    events go to *echo* alone.
 
     Raises:
         OSError: If the file cannot be opened and there is no *echo*.

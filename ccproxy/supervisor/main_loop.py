@@ -1,8 +1,8 @@
 """
-The supervisor from its start to its end: one per fleet, protected by the fleet's lock.
+The main loop of the supervisor, which is one per fleet, protected by the fleet's lock.
 
-Killing it interrupts no request: workers have duplicates of their listening sockets and continue.
-The next supervisor finds them by their records and takes them over.
+Killing it does not interrupt requests: workers have duplicates of their listening sockets and
+continue. The next supervisor finds them by their records and takes them over.
 """
 
 from __future__ import annotations

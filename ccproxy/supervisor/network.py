@@ -39,7 +39,7 @@ class NetworkEnvironment:
         """
         Use *variables* from now on; return notes for the user.
 
-        *running* are entries that the command leaves as they are.
+        *running* lists the entries that the command leaves as they are.
         """
         new = network_variables(variables)
         names = ", ".join(differing_names(self._variables, new))

@@ -1,5 +1,5 @@
 """
-What the buttons of the page do: the same functions that the commands call.
+The actions of the page's buttons; they call the same functions as the commands.
 
 Each action is a typed message. These functions block; they run in threads.
 """

@@ -1,4 +1,4 @@
-"""What the views show, apart from the live feed. These functions block; they run in threads."""
+"""The data of the views, except for the live feed. These functions block; they run in threads."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def known_entry(fleet: Fleet, label: str) -> str:
 
 
 def fleet_facts(fleet: Fleet, _: Query) -> dict[str, Any]:
-    """Return what never changes, or rarely: the file, the supervisor and the entries."""
+    """Return data that rarely changes: the file, the supervisor and the entries."""
     status = fleet_status(fleet)
     supervisor = status.supervisor
     return {
@@ -105,7 +105,7 @@ def _request_of(fleet: Fleet, label: str, request_id: str) -> RequestTimeline | 
 
 
 def _input_cost(fleet: Fleet, label: str, one: RequestTimeline) -> float | None:
-    """Return what the prompt cost, without the answer, by the prices of the env file as it is."""
+    """Return the cost of the prompt without the answer, at the current prices of the env file."""
     config = check_fleet(fleet.file).workers.get(label)
     price = config.models.price(one.model) if config else None
     if price is None:

@@ -75,7 +75,7 @@ class SignIn:
         return self._session(cookie) is not None
 
     def accepts(self, cookie: str, token: str) -> bool:
-        """Return True if *cookie* and *token* are of one session."""
+        """Return True if *cookie* and *token* belong to the same session."""
         session = self._session(cookie)
         return session is not None and _equal(token, session.token)
 

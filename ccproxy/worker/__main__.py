@@ -140,7 +140,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
 
 
 def _tracer(worker: Worker, config: WorkerConfig) -> RequestTracer | None:
-    """Send traces, if that is set; the SDK has threads, which begin after the fork."""
+    """Send traces if that is configured; the SDK starts threads, so this happens after the fork."""
     if config.services.traces is None:
         return None
     from ccproxy.worker.traces.request_tracer import RequestTracer
@@ -159,7 +159,7 @@ async def _start_demo() -> DemoProvider:
 
 
 async def _metrics(worker: Worker, config: WorkerConfig) -> MetricsServer | None:
-    """Serve /metrics, if that is set; an address that is not available stops no request."""
+    """Serve /metrics if it is configured; an unavailable address does not stop the worker."""
     if config.services.metrics is None:
         return None
     from ccproxy.worker.metrics.metrics_server import MetricsServer

@@ -163,7 +163,7 @@ class PreparedResponse(web.StreamResponse):
             await self._payload_writer.drain()
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Bind the response to the connection of *request*; aiohttp calls this, too."""
+        """Bind the response to the connection of *request*; aiohttp also calls this."""
         if not self.prepared:
             self.bind(request)
         return self._payload_writer

@@ -64,7 +64,7 @@ def _features(preset: Preset) -> tuple[str, ...]:
         preset.title,
         "✓",
         "✓" if any(q.parallel_tool_calls for q in quirks) else "✓¹",
-        "✓" if thinks or preset.api == "messages" else "as it comes²",
+        "✓" if thinks or preset.api == "messages" else "if sent²",
         _some([q.images for q in quirks]),
         "✓" if takes_pdf else "note³",
         "✓" if preset.reports_cached_input else "–",

@@ -24,8 +24,8 @@ These are the settings of an env file. With an env file only that file is read, 
 own `OPENAI_…` or `ANTHROPIC_…` variables. A name that resembles a setting is reported as an error,
 with a suggestion. Without a file (`ccproxy up --port`) the same names are environment variables."""
 _COMMANDS = """\
-`ccproxy COMMAND --help` prints the same. A unique prefix of a label is enough. These options are
-accepted by every command:"""
+`ccproxy COMMAND --help` prints the same text. A unique prefix of a label is enough. These options
+are accepted by every command:"""
 _QUIRKS = """\
 These are the differences between providers that ccproxy knows. `ccproxy probe LABEL` measures them
 with small requests. Many servers ignore what they do not know. So a quirk without a visible effect

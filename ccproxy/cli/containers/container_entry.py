@@ -1,4 +1,4 @@
-"""What a container needs of an entry: its plain settings, and the names of its secrets."""
+"""The parts of an entry that a container needs: plain settings, and names of secrets."""
 
 from __future__ import annotations
 

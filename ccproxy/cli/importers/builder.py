@@ -1,4 +1,4 @@
-"""What importers produce, and the checks that every imported proxy passes."""
+"""The result of an importer, and the checks that every imported proxy must pass."""
 
 from __future__ import annotations
 

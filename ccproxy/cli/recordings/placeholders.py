@@ -1,10 +1,11 @@
 r"""
 Placeholders: text of the same form and length without its content.
 
-In JSON every string value gets one; keys, numbers and the values of fields that tell the structure
-stay. Letters become `x`, digits `1`; punctuation and escapes stay, so that JSON within a string,
-also cut into pieces, remains JSON. Every character is replaced by itself: what is joined
-from pieces has the joined placeholders. Names and ids are distinguished by their letters.
+In JSON every string value gets one; keys, numbers and the values of structural fields are kept.
+Letters become `x`, digits `1`; punctuation and escapes are kept, so that JSON within a string
+remains JSON, even in pieces. Every character is replaced on its own, so the placeholders of the
+pieces of a text add up to the placeholder of the text. Names and ids are distinguished by their
+letters.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _STRUCTURAL = frozenset({
     *("native_finish_reason", "summary_type", "ttl", "$schema", "system_fingerprint", "event"),
     *("required", "enum", "include", "truncation", "verbosity"),
 })  # fmt: skip
-"""Strings in these fields, also in lists, are kept."""
+"""Strings in these fields are kept, including those in lists."""
 _NAMES = frozenset({"id", "name", "tool_use_id", "tool_call_id", "call_id", "tool_name", "item_id"})
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]')
 _KEPT = re.compile(
@@ -82,7 +83,7 @@ class Placeholders:
 
 
 def placeholder(text: str) -> str:
-    """Return a text of the same form, and of the same length also in UTF-8."""
+    """Return a text of the same form and length; the length in UTF-8 is the same as well."""
     result, end = [], 0
     for match in _KEPT.finditer(text):
         result += [*map(_character, text[end : match.start()]), _escape(match)]
@@ -91,7 +92,7 @@ def placeholder(text: str) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    """Return what stays, or an escape of the same length for another character."""
+    """Return the kept text, or an escape of the same length for another character."""
     if match["code"] is None:
         return match[0]
     code = int(match["code"], 16)

@@ -1,4 +1,4 @@
-"""What prompt cache misses have cost, for `usage --cache`."""
+"""The cost of prompt cache misses, for `usage --cache`."""
 
 from __future__ import annotations
 

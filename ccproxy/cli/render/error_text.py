@@ -26,7 +26,7 @@ _FIX_BY_ERRNO = {
 
 
 def error_text(error: Exception, *, verbose: bool = False) -> str:
-    """Return what is printed for *error*; no control characters of user input get through."""
+    """Return the text that is printed for *error*; control characters in user input are escaped."""
     match error:
         case NoFleetError() if not verbose:
             return "No providers yet. Run: ccproxy init"

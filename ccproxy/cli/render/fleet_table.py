@@ -44,7 +44,7 @@ def status_text(
     """
     Return a summary, the table, and a reason with a fix for each proxy that needs one.
 
-    *changed* are the labels with files that have changed since their workers started.
+    *changed* lists the labels with files that have changed since their workers started.
     """
     lines = table(_COLUMNS, [_cells(row) for row in rows], width=columns())
     parts = [_summary(status, fleet, rows), "", *lines]

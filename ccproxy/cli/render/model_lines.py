@@ -42,7 +42,7 @@ class ModelRow:
     facts: ModelFacts | None
     """The row of the catalogue; None if it has none."""
     is_offered: bool | None = None
-    """Whether the provider lists it; None if it was not asked."""
+    """Whether the provider lists it; None if the provider's list was not requested."""
 
     @property
     def is_retired(self) -> bool:

@@ -1,4 +1,4 @@
-"""What ccproxy has written outside of the fleet's folder, and its state there: to be removed."""
+"""Removal of the files that ccproxy has written outside the fleet's folder, and of its state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def services_of(fleet: Fleet, name: str) -> Iterator[ServiceFile]:
 
 def remove_service(service: ServiceFile) -> str:
     """
-    Stop and remove *service*; return what the service manager complains about.
+    Stop and remove *service*; return the error output of the service manager.
 
     Raises:
         CcproxyError: If its file cannot be removed.

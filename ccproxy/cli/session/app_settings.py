@@ -1,5 +1,5 @@
 """
-What other programs need to use a proxy: the VS Code extension, JetBrains, Claude Desktop.
+Settings with which other programs use a proxy: the VS Code extension, JetBrains, Claude Desktop.
 
 The extension reads `claudeCode.environmentVariables` in VS Code's settings.json and otherwise asks
 for a login. The JetBrains plugin runs a command in the IDE's terminal. Claude Desktop, with Cowork,

@@ -1,5 +1,5 @@
 """
-What makes Codex CLI use one proxy: overrides of its configuration, and the key in a variable. Pure.
+Settings that make Codex CLI use one proxy: configuration overrides, and a variable for the key.
 
 `-c` overrides apply to one run. No file is edited, and CODEX_HOME stays, so that the user's own
 settings, skills and history work as before. The overrides come before the user's arguments, which
@@ -25,7 +25,7 @@ def codex_overrides(
     """
     Return the arguments that select the proxy of *session*, and its *model* if it has a name.
 
-    Codex knows the window of OpenAI's models only; of any other one it must be told.
+    Codex has context windows for OpenAI's models only, so the window of other models is passed.
     """
     provider = {
         "name": f"{label} by ccproxy",

@@ -113,8 +113,8 @@ def plan_claude_session(
     """
     Plan a session of Claude Code itself, whose model picker lists the models of the fleet.
 
-    *choice* is the model of the last session on *entry*; empty if there was none. *running* are the
-    labels of the proxies that run. Raises as `plan_session` does.
+    *choice* is the model of the last session on *entry*; empty if there was none. *running* lists
+    the labels of the running proxies. Raises the same errors as `plan_session`.
     """
     plan = plan_session(fleet, entry)
     if plan.bypassed:
@@ -145,7 +145,7 @@ def _first_model(plan: SessionPlan, picker: FleetPicker, choice: str) -> str | N
 
 
 def _own_name(config: WorkerConfig, picker: FleetPicker, saved: str) -> str | None:
-    """Return the name in *picker* of a *saved* alias or model of this entry; None without one."""
+    """Return the name in *picker* of a *saved* alias or model of this entry, if any."""
     label, name = config.label, without_mark(saved)
     if tier := ALIASES.get(name):
         return picker.find(f"{label}:{tier}")

@@ -4,7 +4,7 @@ The model that Claude Code saves in the user's settings.json.
 A choice in `/model` is always saved there, and a saved name selects the model of every later
 session, on every provider. A name such as `Kimi:small` means nothing to Anthropic and selects the
 wrong provider elsewhere. So such a name is moved out of the file when a session begins and when one
-ends: the user's own value is put back, and the choice is kept for the label of the session.
+ends: the user's own value is restored, and the choice is kept for the label of the session.
 
 A running session does not follow changes of the file (measured with 2.1.332).
 """

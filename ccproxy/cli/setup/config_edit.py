@@ -65,7 +65,7 @@ def check_new(files: Sequence[Path]) -> None:
         UsageError: With the names of those that do.
 
     """
-    # lexists: a dangling symbolic link counts as a file, too.
+    # lexists: a dangling symbolic link also counts as a file.
     existing = [path for path in files if os.path.lexists(path)]
     if existing:
         names = ", ".join(short_path(path) for path in existing)
@@ -163,9 +163,9 @@ def change_table(
     check: Callable[[Fleet], object] = lambda _: None,
 ) -> None:
     """
-    Replace the text of *table*, a file of *fleet*'s table, by what *change* returns.
+    Replace the text of *table*, a file of *fleet*'s table, with the result of *change*.
 
-    *check* is given the fleet as it would be, and may refuse it by an exception.
+    *check* receives the changed fleet, and may reject it by raising an exception.
 
     Raises:
         ConfigError: If that causes a mistake which was not there before; nothing is changed then.
@@ -241,7 +241,7 @@ def write_keys(env_file: Path, keys: Sequence[str]) -> None:
 
 def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str], object]) -> None:
     """
-    Replace the text of *path* by what *change* returns, if *check* accepts it.
+    Replace the text of *path* with the result of *change*, if *check* accepts it.
 
     An editor does not take the lock of `exclusive`; if it saves meanwhile, its version is changed.
     """

@@ -34,7 +34,7 @@ _PER_KEY = {*KEY_ERRORS, "rate_limit_error"}
 
 
 class Cancelled(Exception):
-    """Keys failed and nothing is to be written; carries the exit code."""
+    """Raised if keys failed and nothing must be written; has the exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)

@@ -1,4 +1,4 @@
-"""What a server is: the models that it lists at GET /models, and the API that it serves."""
+"""The models that a server lists at GET /models, and the API that it serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `top` shows: the status of the fleet and its requests, kept up to date by a thread."""
+"""The data of `top`: the status of the fleet and its requests, updated by a thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of what runs next to a proxy."""
+"""Settings of the services that a proxy uses: Redis, metrics and traces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ccproxy.config.services.traces_address import TracesAddress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
-    """What a proxy shares with its replicas on other hosts, and where it is observed."""
+    """The state that a proxy shares with replicas on other hosts, and its monitoring."""
 
     redis: RedisAddress | None
     """Where the state of the keys is; None: on this machine."""
@@ -26,7 +26,7 @@ class ServiceSettings:
     traces: TracesAddress | None
     """Where spans are sent; None: nowhere."""
     signing_key: bytes = field(repr=False)
-    """Signs thinking blocks; empty: a key of this machine."""
+    """Signs thinking blocks; empty: a key generated on this machine."""
 
 
 def read_services(env: EnvReader) -> ServiceSettings:

@@ -20,11 +20,11 @@ class GatewaySettings:
     users_file: Path | None
     """None: there are no users, and so no gateway."""
     public_url: str
-    """The gateway's origin; empty: that of the request, on loopback only."""
+    """The gateway's origin; empty: the origin of the request, on loopback only."""
     telemetry_url: str | None
     """Where the clients' telemetry is forwarded; None: it is discarded."""
     oidc: OidcSettings | None
-    """Who approves sign-ins next to personal tokens; None: nobody."""
+    """Identity provider for sign-ins; None: personal tokens only."""
     tls: TlsFiles | None
     """What the port serves https with; None: it serves http."""
 

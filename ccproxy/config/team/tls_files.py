@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import ssl
 
 _OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""Rights that nobody but the owner should have; a group may read, as of mounted secrets."""
+"""Permissions that only the owner should have; a group may read, as with mounted secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ The users of a gateway, read from `users.toml`.
     role = "developer"
     tokens = ["sha256:…"]
 
-What a user does not set is that of the role. A token has 256 random bits, so its plain hash can be
-neither reversed nor guessed, and is compared without a salt.
+Fields that a user does not set are taken from the role. A token has 256 random bits, so its plain
+hash can be neither reversed nor guessed, and is compared without a salt.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class User:
 
     @property
     def approvals(self) -> tuple[str, ...]:
-        """What sessions are bound to: the hashes of the tokens, and the user's email."""
+        """The approvals to which sessions are bound: the hashes of the tokens, and of the email."""
         return (*self.tokens, oidc_approval(self.email)) if self.uses_oidc else self.tokens
 
     def may_use_entry(self, label: str) -> bool:
@@ -112,7 +112,7 @@ def same_email(email: str) -> str:
 
 
 def oidc_approval(email: str) -> str:
-    """Return what a session is bound to that the identity provider approved for *email*."""
+    """Return the approval to which a session signed in as *email* is bound."""
     return OIDC_PREFIX + sha256(same_email(email).encode("utf-8", "surrogatepass")).hexdigest()
 
 

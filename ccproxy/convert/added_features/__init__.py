@@ -1,1 +1,1 @@
-"""What ccproxy adds where a model or its API lacks it; `worker/added_features` does the I/O."""
+"""Features that ccproxy adds to models and APIs; `worker/added_features` does the I/O."""

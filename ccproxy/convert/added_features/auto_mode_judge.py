@@ -3,7 +3,7 @@ Auto mode: the model that judges tool calls, its request, its verdict, and the v
 
 Claude Code sends `safeguards` with its rules and expects `safeguard_results` in the last
 message_delta of every answer (measured with 2.1.332). A call without a verdict, or with
-"unavailable", is judged by the client's own classifier; so whatever is not a clear verdict is
+"unavailable", is judged by the client's own classifier; so anything but a clear verdict is
 "unavailable".
 
 The judge sees what the user wrote and what the agent did, but no output of tools: that text comes

@@ -51,7 +51,7 @@ class MediaBody:
                 yield index, block
 
     def replace(self, change: Replace) -> None:
-        """Replace every image and document by what *change* returns."""
+        """Replace every image and document with the result of *change*."""
         for message in self._decoded.values():
             message["content"] = _replaced(message.get("content"), change)
 

@@ -27,7 +27,7 @@ class PdfPages(msgspec.Struct, frozen=True):
 
 
 def pdf_blocks(document: Content, read: PdfPages, *, shows_pictures: bool) -> list[Content]:
-    """Return what replaces *document*; pictures only if somebody looks at them."""
+    """Return the replacement of *document*, with pictures only if *shows_pictures*."""
     title = document.get("title")
     name = f'PDF "{title}"' if isinstance(title, str) and title else "PDF"
     if read.error:

@@ -52,7 +52,7 @@ def result_block(use_id: str, outcome: SearchOutcome) -> Content:
 
 
 def text_blocks(outcome: SearchOutcome) -> list[Content]:
-    """Return what was found as text, each result with its citation."""
+    """Return the search results as text blocks, each with its citation."""
     if outcome.error:
         return [{"type": "text", "text": outcome.reason}]
     blocks = [_cited(number, each) for number, each in enumerate(outcome.results, 1)]
@@ -62,7 +62,7 @@ def text_blocks(outcome: SearchOutcome) -> list[Content]:
 
 
 def outcome_text(outcome: SearchOutcome) -> str:
-    """Return what was found for the model, as the result of a call."""
+    """Return the search results as text for the model, the result of a call."""
     return "".join(block["text"] for block in text_blocks(outcome)).strip()
 
 

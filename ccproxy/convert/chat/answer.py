@@ -85,7 +85,7 @@ def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:
 
 
 def to_events(body: bytes, machine: ChatToMessageStream, context: AnswerContext) -> list[Event]:
-    """Convert the completion *body* to all events of a message; raises as `to_message` does."""
+    """Convert the completion *body* to all events of a message; raises like `to_message`."""
     completion = read_completion(body, context.target.quirks)
     if isinstance(completion, ProviderError):
         raise completion.problem
@@ -95,7 +95,7 @@ def to_events(body: bytes, machine: ChatToMessageStream, context: AnswerContext)
 
 
 def fold_stream(body: bytes, context: AnswerContext) -> dict[str, Any]:
-    """Convert the server-sent events in *body* to a message; raises as `to_message` does."""
+    """Convert the server-sent events in *body* to a message; raises like `to_message`."""
     machine = ChatToMessageStream(context)
     decoder = sse.Decoder(limit=max(sse.LIMIT, len(body)))
     events: list[Event] = []

@@ -185,7 +185,7 @@ class EarlierThinking:
         return {}
 
     def add_to(self, content: Raw | None) -> Raw | list[dict[str, Any]] | None:
-        """Return the *content* of the message, with the thinking if that belongs into it."""
+        """Return the *content* of the message, with the thinking if it belongs there."""
         form = self._quirks.history
         text = self.text() if form in ("think_tags", "thinking_parts") else None
         if text is None:

@@ -46,7 +46,7 @@ class ChatRelay(AnswerRelay[ChatToMessageStream]):
         if self.ended:
             return
         if self._template is not None and not event.event:
-            # An event that was split over two reads may match, too.
+            # An event that was split over two reads may also match.
             framed = self._template.framed(event.data)
             if self._copy(framed, 0, out) == len(framed):
                 return

@@ -61,7 +61,7 @@ def to_chat(
     *cache* makes later turns of a conversation cheaper; the result is the same.
 
     Raises:
-        Problem: invalid_request_error if the Messages API refuses the request, too.
+        Problem: invalid_request_error if the Messages API would also refuse the request.
     """
     try:
         return _convert(request, Conversion(target=target, signer=signer), stream, cache)

@@ -333,9 +333,9 @@ class ChatToMessageStream:
 
     def _drain(self, *, force: bool = False) -> None:
         """
-        Write what is queued as far as the open call and the next one are complete.
+        Write the queued items up to the first incomplete call.
 
-        With *force* nothing more will arrive.
+        *force* means that no more data will arrive.
         """
         while self._queue:
             if not self._end_call(force=force):

@@ -1,10 +1,10 @@
 """
-What a provider refused, by dialect and model, so that it is not sent again.
+Features that a provider refused, by dialect and model, so that they are not sent again.
 
-An explicit wish of the client (effort, formats, images, thinking in the history, cache keys) is
-sent although the provider may not support it. A refusal names what it refuses; the request is
-repeated once without it, and later requests are converted accordingly. The facts survive a restart
-and expire after some days, because providers change.
+A feature that the client requests (effort, formats, images, thinking in the history, cache keys) is
+sent although the provider may not support it. A refusal names the feature; the request is repeated
+once without it, and later requests are converted accordingly. The facts survive a restart and
+expire after some days, because providers change.
 
 `LearnedRefusals` stores the facts of all dialects of one worker:
 

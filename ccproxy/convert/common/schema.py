@@ -211,7 +211,7 @@ def _grammar(schema: Schema) -> Schema:
 
 
 def _without_dead_references(schema: object, root: Schema) -> object:
-    """Replace references to other documents and to nothing by a schema that allows anything."""
+    """Replace external and unresolvable references with a schema that allows anything."""
     if not isinstance(schema, dict):
         return schema
     reference = schema.get("$ref")
@@ -266,7 +266,7 @@ def _gemini(schema: Schema) -> Schema:
 
 
 def _split_types(node: Schema) -> None:
-    """Replace a list of types by one type or alternatives, and null by `nullable`."""
+    """Replace a list of types with one type or alternatives, and null with `nullable`."""
     kinds = node.get("type")
     if kinds == "null":
         kinds = ["null", "string"]
@@ -387,7 +387,7 @@ def merge(whole: Schema, branches: list[Schema], *, all_hold: bool) -> Schema:
 
 
 def without_one_of(schema: Schema) -> Schema:
-    """Replace oneOf by anyOf, and allOf by one merged schema."""
+    """Replace oneOf with anyOf, and allOf with one merged schema."""
     node = dict(schema)
     one_of = node.pop("oneOf", None)
     if isinstance(one_of, list) and "anyOf" not in node:
@@ -417,7 +417,7 @@ def target_of(schema: object, definitions: Mapping[str, Any]) -> Schema:
 
 
 class Inliner:
-    """Replaces references by their targets, a recursive one by an object without properties."""
+    """Replaces references with their targets, recursive ones with an object without properties."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions

@@ -196,7 +196,7 @@ def _continues(last: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def pack_details(details: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return *details* with each text replaced by its length; the text is in the block."""
+    """Return *details* with each text replaced with its length; the text is in the block."""
     return [
         {
             key: len(value) if key in _TEXT_FIELDS and isinstance(value, str) else value

@@ -1,1 +1,1 @@
-"""What the two converted dialects, Chat Completions and Responses, do in the same way."""
+"""Code that the two converted dialects, Chat Completions and Responses, share."""

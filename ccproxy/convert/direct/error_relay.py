@@ -47,7 +47,7 @@ def with_own_body(
     """
     Return *error* with the provider's *status*, *headers* and *body* for the client.
 
-    The classified error keeps its own body where that of the provider is not to be relayed.
+    The classified error keeps its own body if the provider's must not be relayed.
     """
     problem = error.problem
     own_body = body if _is_relayed(error.cause, body) else None

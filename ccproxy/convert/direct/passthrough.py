@@ -59,7 +59,7 @@ class Passthrough:
         """
         Read *body*; *model* and *requested* are passed if they differ from its `model`.
 
-        *dropped* are the parts of the client's request that *body* was made without.
+        *dropped* lists the parts of the client's request that *body* lacks.
         """
         body, filtered = rules.without_tools(body)
         self.asked = body

@@ -345,7 +345,7 @@ def new_response(response_id: str, created_at: int, model: str) -> dict[str, Any
 
 
 def failed_response(response: Mapping[str, Any], problem: Problem, *, has_begun: bool) -> bytes:
-    """Return the events that end *response* with *problem*; its beginning, too, if it has none."""
+    """Return the events that end *response* with *problem*, and begin it unless *has_begun*."""
     failed = {**response, "status": "failed", "error": stream_error(problem)}
     states = [("response.failed", failed)]
     if not has_begun:

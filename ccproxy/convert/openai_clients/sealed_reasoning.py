@@ -49,7 +49,7 @@ class ReasoningSeal:
         """
         Return the block for the client's reasoning; None if the target cannot read it.
 
-        A converted request takes the signatures of the conversion, and text without any.
+        A converted request accepts signatures made by the conversion, and text without a signature.
         """
         if self._is_converted:
             signature = encrypted if encrypted.startswith(PREFIX) else ""
@@ -70,7 +70,7 @@ class ReasoningSeal:
         return self._mint({REASONING_ITEM: pack(encrypted, summary_lengths, self._target)})
 
     def open_item(self, encrypted: str) -> str | None:
-        """Return the encrypted content of an item of this target, None of another one."""
+        """Return the encrypted content of an item of this target; None for other targets."""
         packed = self._open(encrypted).get(REASONING_ITEM)
         if packed is None or packed["endpoint"] != self._target.endpoint:
             return None
@@ -84,7 +84,7 @@ class ReasoningSeal:
         )
 
     def _open(self, encrypted: str) -> dict[str, Any]:
-        """Return what *encrypted* carries of this target; nothing of another one."""
+        """Return the content of *encrypted*; empty if it belongs to another target."""
         origin, target = self._signer.open(encrypted), self._target
         if origin is None or (origin.provider, origin.model) != (target.provider, target.model):
             return {}

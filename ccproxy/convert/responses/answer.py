@@ -112,7 +112,7 @@ def to_message(
 def to_events(
     body: bytes, machine: ResponsesToMessageStream, context: AnswerContext
 ) -> list[Event]:
-    """Return all events of the whole answer *body*; raises as `to_message` does."""
+    """Return all events of the whole answer *body*; raises the same errors as `to_message`."""
     response = read_response(body, context.target.quirks)
     if isinstance(response, ProviderError):
         raise response.problem

@@ -1,5 +1,5 @@
 """
-What Claude Code shows a user of a gateway about a budget: limit headers, the refusal, and the sums.
+Budget notices for users of a gateway in Claude Code: limit headers, the refusal, and the sums.
 
 The names are those that Anthropic sends to its subscribers. Claude Code 2.1.225 and later shows a
 notice past 75 % and 95 %, if it has signed in to the gateway; other sessions ignore the headers.
@@ -29,7 +29,7 @@ _MOST = 0.99
 
 
 def fullest(states: Iterable[BudgetState]) -> BudgetState | None:
-    """Return the budget of which most is spent, of equal ones the last to end; None without any."""
+    """Return the most spent budget, and of equal ones the last to end; None if there is none."""
     return max(states, key=lambda state: (state.share, state.end), default=None)
 
 

@@ -217,7 +217,7 @@ def _ask_until_answered(
 
 
 def _replace_old_supervisor(fleet: Fleet, info: SupervisorInfo) -> None:
-    """After an upgrade, replace the supervisor by one of this version; workers continue."""
+    """After an upgrade, replace the supervisor with one of this version; workers continue."""
     is_current = (info.version, info.build) == (__version__, installed_build())
     if not is_current and not info.in_front:
         _replace(fleet, info)

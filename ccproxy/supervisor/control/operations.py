@@ -168,7 +168,7 @@ class Operations:
         return ControlReply(ok=True, proxies=tuple(self._rows()))
 
     async def progress(self) -> Progress | None:
-        """Return what is still running on workers that stop; None if none does."""
+        """Return the progress of the workers that are stopping; None if there are none."""
         await self._refresh()
         stopping = [slot for slot in self._slots if slot.goal is Goal.STOPPED and slot.record]
         if not stopping:

@@ -1,1 +1,1 @@
-"""What requests use: usage and costs, budgets, and the accounts of the keys."""
+"""Accounting of requests: usage and costs, budgets, and the accounts of the keys."""

@@ -3,7 +3,7 @@ Reads the accounts of the keys from time to time, and warns when little is left.
 
 A report is read after the first requests and then once per interval, only while requests are sent,
 and by one process of an entry only; the pool shares it with the others and keeps it over restarts.
-A failure changes nothing but the text that is shown: many keys may send requests and nothing else.
+A failure changes only the displayed text, because many keys are allowed to send requests only.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ class BudgetGuard:
 
     def _charge(self, unit: str, prompt: int, used: Used) -> int | None:
         """
-        Return what a request costs whose own part was estimated as *prompt*; None if unknown.
+        Return the cost of a request; None if unknown. *prompt* is the estimate of its own part.
 
         The provider also bills a request whose client left before the usage was known.
         """
@@ -321,7 +321,7 @@ class BudgetGuard:
             self._ratios[unit] = min(max(new, _LEAST_RATIO), 1.0)
 
     def _amount(self, unit: str, used: Used) -> int | None:
-        """Return what *used* costs in *unit*; None if that is unknown."""
+        """Return the cost of *used* in *unit*; None if it is unknown."""
         tokens = _tokens_of(used)
         if unit == TOKENS:
             return tokens

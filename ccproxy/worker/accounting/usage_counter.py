@@ -61,7 +61,7 @@ class UsageCounter:
         return None if price is None else price.cost(usage, at=sent_at)
 
     def close(self) -> None:
-        """Write what is pending; blocks until it is written."""
+        """Write pending totals; blocks until they are written."""
         if self._writer is not None:
             self._writer.close()
 

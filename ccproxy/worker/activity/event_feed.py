@@ -1,11 +1,11 @@
 """
 Events for any number of watchers, each a connection to the worker's control socket.
 
-Events are collected for half a second, only if somebody watches. They are made and encoded together
-then, which takes a fifth of the time of doing so one by one between other work, and all watchers
-get the same batch. What a watcher's socket does not take at once waits in a bounded queue. If that
-is full, the watcher is dropped: it gets what it can still read, a last event `events.lost` and the
-end of the stream. Requests never wait for a watcher.
+Events are collected for half a second, and only if there are watchers. They are then made and
+encoded together, which takes a fifth of the time of encoding them one by one between other work,
+and all watchers receive the same batch. Data that a watcher's socket does not accept at once waits
+in a bounded queue. If the queue is full, the watcher is dropped: it receives the events that were
+queued, a last event `events.lost` and the end of the stream. Requests never wait for a watcher.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Watcher:
 
     async def send_queue(self) -> None:
         """
-        Send what waits, again and again; return when everything before the first loss is sent.
+        Send queued events until everything before the first loss is sent.
 
         Raises:
             OSError, TimeoutError: If the watcher has left, or reads nothing.
@@ -91,7 +91,7 @@ class EventFeed:
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody watches; if not, an event need not be made."""
+        """Whether there are watchers; if not, an event need not be made."""
         return bool(self._watchers)
 
     def publish(self, make: Callable[[], ActivityEvent]) -> None:

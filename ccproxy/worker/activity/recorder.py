@@ -37,7 +37,7 @@ MAX_FINISHED = 1000
 
 
 class Activity:
-    """What a worker is doing and has done."""
+    """The current and past activity of a worker."""
 
     def __init__(
         self, label: str, *, redact: Callable[[str], str], loss_detector: CacheLossDetector

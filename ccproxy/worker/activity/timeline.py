@@ -1,4 +1,4 @@
-"""The messages about requests and moves of sessions; made only when somebody asks for them."""
+"""The messages about requests and moves of sessions; made only on request."""
 
 from __future__ import annotations
 

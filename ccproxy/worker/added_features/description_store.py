@@ -82,7 +82,7 @@ class DescriptionStore:
         if task is None:
             task = self._running[key] = asyncio.create_task(self._make(key, describe))
             task.add_done_callback(lambda _: self._running.pop(key, None))
-        # A client that leaves does not end what others wait for, too.
+        # A client that disconnects must not cancel a task that others await.
         return await asyncio.shield(task)
 
     async def _make(self, key: str, describe: Describe) -> str:

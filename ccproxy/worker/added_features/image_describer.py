@@ -38,7 +38,7 @@ class ImageDescriber:
         self._store = store
 
     async def describe(self, body: MediaBody) -> None:
-        """Replace the images in *body* by descriptions, and answer the user's later questions."""
+        """Replace the images in *body* with descriptions, and answer the user's later questions."""
         images = images_of(body)
         new = [image for image in images if self._cached(image) is None]
         late = {image.key for image in new[MAX_NEW_IMAGES:]}

@@ -36,7 +36,7 @@ class MediaNeeds(NamedTuple):
 def media_needs(
     request: ClientRequest, body: bytes, quirks: Quirks, model: str
 ) -> MediaNeeds | None:
-    """Return what of *body* must become text for *model*; None if nothing, or nobody can."""
+    """Return which media of *body* must become text for *model*; None if none can or must."""
     worker = request.worker
     if BASE64 not in body:
         return None
@@ -55,7 +55,7 @@ def media_needs(
 
 
 async def as_text(request: ClientRequest, body: bytes, needs: MediaNeeds) -> bytes:
-    """Return *body* with texts in place of PDFs and images; pictures in PDFs are described, too."""
+    """Return *body* with PDFs and images, including those in PDFs, replaced with texts."""
     media = MediaBody(body)
     store = request.worker.descriptions
     if needs.pdfs:

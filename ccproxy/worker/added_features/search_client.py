@@ -74,7 +74,7 @@ class SearchClient:
 
     def target(self, model: str, key: str) -> SearchTarget | None:
         """
-        Return who searches for *model*: the named engine, else the provider itself; None if nobody.
+        Return the search service for *model*: the named engine or the provider; None if neither.
 
         *key* is the provider's.
         """

@@ -2,7 +2,7 @@
 Web searches that ccproxy answers: Claude Code's WebSearch without a model, others with rounds.
 
 Without a search engine WebSearch gets the API's error block and a text that says what to set; the
-model is not asked, because it would answer from memory under the name of search results.
+model is not asked, because it would present answers from memory as search results.
 """
 
 from __future__ import annotations

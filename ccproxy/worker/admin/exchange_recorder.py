@@ -70,7 +70,7 @@ class ExchangeRecorder:
         task.add_done_callback(self._writes.discard)
 
     def find(self, recording_id: str) -> Recording | None:
-        """Return a recording; raises as `find_recording` does."""
+        """Return a recording; raises the same errors as `find_recording`."""
         return find_recording(self.state, recording_id)
 
     async def close(self) -> None:

@@ -135,7 +135,7 @@ class HistoryRecorder:
         return await self._ask(lambda db: self._load(db, name))
 
     def close(self) -> None:
-        """Write what is pending; blocks until it is written."""
+        """Write pending turns; blocks until they are written."""
         self._writer.close()
         self._end_file()
 

@@ -41,7 +41,7 @@ _RESPONSE = re.compile(rb'"id":\s*"(?P<id>resp_[^"]+)".{0,100}?"created_at":\s*(
 
 
 class _RecordedEstimate(Calibration):
-    """Returns the estimate of the recording, which today's figures would change."""
+    """Returns the recorded estimate, because current calibration would change it."""
 
     def __init__(self, estimate: int) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class _RecordedEstimate(Calibration):
         return self._recorded
 
     def learn(self, model: str, *, estimated: int, reported: int) -> None:
-        """Learn nothing from an answer of yesterday."""
+        """Do nothing: a recorded answer must not change the calibration."""
 
 
 def replay(recording: Recording, worker: Worker) -> ReplayReply | Refusal:
-    """Return what differs between *recording* and what *worker* makes of it today."""
+    """Return the differences between *recording* and its current conversion by *worker*."""
     if not recording.calls:
-        return Refusal(error="nothing of the provider was recorded")
+        return Refusal(error="no exchange with the provider was recorded")
     request: list[str] = []
     exchanges: list[AnyExchange] = []
     for call in recording.calls:

@@ -64,7 +64,7 @@ class SessionSwitches:
         return unsaved
 
     async def enable_history(self, name: str = "") -> str:
-        """Record turns from now on; raises as `HistoryRecorder.enable` does."""
+        """Record turns from now on; raises the same errors as `HistoryRecorder.enable`."""
         await self._history.enable(name)
         override = None if self._history_setting else True
         unsaved = await self._save(history=override, export=self._history.file_name)

@@ -19,7 +19,7 @@ class Flow:
     nonce: str
     """Comes back in the ID token: the token was issued for this request."""
     verifier: str
-    """Of PKCE: whoever copies the code cannot use it."""
+    """The PKCE verifier: a stolen code cannot be used without it."""
     redirect_uri: str
 
 

@@ -48,7 +48,7 @@ class TelemetryRelay:
 
     @property
     def has_room(self) -> bool:
-        """Whether another batch may be read; otherwise it is to be discarded."""
+        """Whether another batch may be read; otherwise it must be discarded."""
         return self._running < MOST_AT_ONCE
 
     async def deliver(self, path: str, body: bytes, *, content_type: str, user: str) -> None:

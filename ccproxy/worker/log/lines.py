@@ -38,8 +38,8 @@ def set_up(
     """
     Send structlog and the standard library's logging to *file*; return the process's logger.
 
-    Libraries log from WARNING on and pass the same redaction, because aiohttp logs the bytes of an
-    oversized header.
+    Records of libraries are logged at WARNING and above, with the same redaction, because aiohttp
+    logs the bytes of an oversized header.
     """
 
     def write(line: bytes) -> None:
@@ -66,11 +66,11 @@ def set_up(
 
 class RequestLog:
     """
-    Writes the line of a request at a third of structlog's cost.
+    Writes the log lines of requests at a third of structlog's cost.
 
-    It has no processors and no context. To be used inside the event loop. A program that sends
-    nothing but wrong requests cannot fill the disk, or rotate the useful lines away: of such
-    requests a limited number per second has a line, and the number of the others is logged.
+    It has no processors and no context, and must be used inside the event loop. Lines of invalid
+    requests are rate-limited, so that a faulty client can neither fill the disk nor rotate useful
+    lines out of the log. The number of suppressed lines is logged.
     """
 
     def __init__(self, file: LogFile, *, level: str, redact: Redact) -> None:

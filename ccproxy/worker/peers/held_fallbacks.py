@@ -49,7 +49,7 @@ class HeldFallbacks:
         return self._hold > 0
 
     def note(self, ref: SessionRef, label: str) -> None:
-        """Note that the fallback *label* answers because the own entry has failed."""
+        """Note that the fallback *label* answers because this entry has failed."""
         now = self._clock()
         held = self._sessions.pop(ref.id, None)
         if held is None or now - held.tried_at > SESSION_IDLE:
@@ -61,7 +61,7 @@ class HeldFallbacks:
             del self._sessions[next(iter(self._sessions))]
 
     def label_of(self, ref: SessionRef) -> str:
-        """Return the fallback that answers this request; empty if the own entry is to be tried."""
+        """Return the fallback that answers this request; empty if this entry should be tried."""
         held = self._sessions.get(ref.id)
         if held is None:
             return ""

@@ -48,7 +48,7 @@ class ForwardedStream:
             raise self._problem(error) from error
 
     async def read_whole(self) -> bytes:
-        """Return the whole body; raises as `read` does."""
+        """Return the whole body; raises the same errors as `read`."""
         pieces = []
         while data := await self.read():
             pieces.append(data)

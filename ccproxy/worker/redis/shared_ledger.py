@@ -2,9 +2,9 @@
 Sums of a day and a month over all replicas, for budgets and usage.
 
 A replica adds amounts to its own copy and reads sums from it. The script calls of the pool carry
-what is new and return the sums, so a ledger costs no call of its own. Each batch of additions has a
-number: if its reply is lost, it is sent again and counted once. Each row also carries the sum that
-the replica knows, from which the sums are restored if Redis has lost its data.
+new amounts and return the sums, so a ledger needs no calls of its own. Each batch of additions has
+a number: if its reply is lost, it is sent again and counted once. Each row also carries the sum
+that the replica knows, from which the sums are restored if Redis has lost its data.
 
 Without Redis, a replica has its share of what was left at the last reply.
 """

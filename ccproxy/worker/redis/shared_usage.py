@@ -34,7 +34,7 @@ class SharedUsage:
             ledger.reserve(name, 0)  # so that it is read before the first request
 
     def add(self, used: Used) -> None:
-        """Count one request. No limit depends on it, so it costs no script call."""
+        """Count one request. No limit depends on it, so it needs no script call."""
         periods = self._calendar.periods()
         for counter, amount_of in _COUNTERS.items():
             if amount := amount_of(used):

@@ -158,7 +158,7 @@ class Authenticator:
         its own.
 
         Raises:
-            Problem: 401, not to be repeated, if no offered key is a client key.
+            Problem: 401, which must not be retried, if no offered key is a client key.
 
         """
         if not self.requires_key:

@@ -47,7 +47,7 @@ async def messages(
     """
     Relay a request and its answer, whole or as a stream.
 
-    *dropped* are the parts of the client's request that *body* was made without.
+    *dropped* lists the parts of the client's request that *body* lacks.
     """
     exchange = passthrough(request, body, dropped)
     begin_exchange(request, exchange)

@@ -39,8 +39,9 @@ class EventStream:
     """
     The response to one streaming request; use it in `async with`, then return `finish()`.
 
-    *commit_after* is 0 if the stream may begin with content only. *pings* are False if silence is
-    not to be filled. Set `is_between_events` to False while half an event is written.
+    If *commit_after* is 0, the status is sent with the first content. If *pings* is False, no pings
+    are sent while the provider is silent. Set `is_between_events` to False while half an event is
+    written.
     """
 
     def __init__(self, request: ClientRequest, *, commit_after: float, pings: bool = True) -> None:

@@ -112,7 +112,7 @@ class ClientRequest(HookedRequest):
         return body
 
     async def model_body(self) -> bytes:
-        """Read the body of a request for a model; raises as `body` and `body_of_user` do."""
+        """Read the body of a model request; raises the errors of `body` and `body_of_user`."""
         body = await self.body()
         return body if self.user is None else body_of_user(body)
 
@@ -135,7 +135,7 @@ class ClientRequest(HookedRequest):
         self.worker.activity.refuse(self.record, refused, lease.id)
 
     async def discard_body(self, limit: int) -> None:
-        """Read the body without keeping it; raises as `body` does."""
+        """Read the body without keeping it; raises the same errors as `body`."""
         await self._prepare_to_read(limit)
         async for _ in self._pieces(limit):
             pass

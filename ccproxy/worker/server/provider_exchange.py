@@ -116,7 +116,7 @@ def converted(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()
 
 
 def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
-    """Admit the request for a model, and log what conversion dropped; raises as `admit` does."""
+    """Admit the model request, and log what conversion dropped; raises like `admit`."""
     model, size = exchange.model, len(exchange.body)
     admit(request, exchange.requested, model, stream=exchange.streams, size=size)
     request.record.dropped = exchange.known_dropped

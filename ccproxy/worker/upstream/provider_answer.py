@@ -145,8 +145,8 @@ class ProviderAnswer:
         """
         Pass the answer to *take* piece by piece, as it arrives; return True when it has ended.
 
-        Returns False when *take* wants no more for now. Raises as `read` does, and what *take*
-        raises.
+        Returns False when *take* accepts no more data for now. Raises the same errors as `read`
+        and *take*.
         """
         first, self.first = self.first, b""
         if first and not take(first):

@@ -153,7 +153,7 @@ class ProviderClient:
         return PendingAnswer(self, outgoing)
 
     async def request(self, outgoing: Outgoing) -> tuple[ProviderAnswer, Lease]:
-        """Send a request; both results must be passed to `end`. Raises as `send` does."""
+        """Send a request; both results must be passed to `end`. Raises like `send`."""
         ticket = self.breakers.enter(outgoing.model)
         self._budget.count_request()
         try:

@@ -205,7 +205,7 @@ class ProviderReply:
         return self._content is not None and self._content.at_eof()
 
     async def send(self, head: bytes, body: bytes) -> None:
-        """Send the request and wait until the response begins; raises as `post` does."""
+        """Send the request and wait until the response begins; raises the same errors as `post`."""
         test = LivenessTest(self._protocol.transport, self._loop) if self.is_reused else None
         try:
             self._write(head, body)
@@ -339,7 +339,7 @@ class _Pump:
         self.done: asyncio.Future[bool] = loop.create_future()
 
     def run(self) -> None:
-        """Move all that has arrived; called at every read, also from within itself."""
+        """Move all data that has arrived. Called on every read, and may be re-entered."""
         if self._is_busy:
             # Taking from a full buffer lets aiohttp read on at once, which calls this again.
             self._has_more = True

@@ -24,7 +24,11 @@ COMMAND_SECONDS = 120.0
     examples=["ccproxy top", "ccproxy top kimi", "ccproxy top --plain", "ccproxy top --once"],
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
-@click.option("--plain", is_flag=True, help="Sentences for screen readers; later only changes.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Print sentences for screen readers: the full state once, then only changes.",
+)
 @click.option("--once", is_flag=True, help="Print the view once and exit.")
 @click.option(
     "--interval",

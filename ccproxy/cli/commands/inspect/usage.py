@@ -99,8 +99,9 @@ def _midnight(days: int) -> float:
     type=Since(),
     default="7d",
     show_default=True,
-    help="Start of the period: 1h, 30d, today, yesterday. It begins at a full hour, from 2d on at "
-    "midnight, because totals are kept per hour. Requests of the last second may be missing.",
+    help="Start of the period: 1h, 30d, today, yesterday. It begins at a full hour, or at "
+    "midnight for 2d and more, because totals are kept per hour. Requests of the last second may "
+    "be missing.",
 )
 @click.option(
     "--days", type=click.IntRange(1, 3650), help="The same as whole days: 1 is today only."
@@ -263,7 +264,7 @@ def _above(totals: Totals) -> list[str]:
 
 
 def _name(group: By, name: str) -> str:
-    """Return a group's name as the table shows it; JSON and CSV have all of it."""
+    """Return a group's name as shown in the table; JSON and CSV contain the full name."""
     if group == "session":
         return printable(name)[:8] or "–"
     text = printable(name)

@@ -41,7 +41,7 @@ async def answer_here(
     """
     Answer with this entry's provider, in the dialect of the client.
 
-    *dropped* are the parts of the client's request that *body* was made without.
+    *dropped* lists the parts of the client's request that *body* lacks.
     """
     if request.worker.config.api == "messages":
         if (assisted := await _answer_directly_assisted(request, body)) is not None:

@@ -34,7 +34,7 @@ async def test_connection(request: ClientRequest) -> web.Response:
     Ask the small model for one word.
 
     Raises:
-        Problem: 403 for a user of the gateway who is no admin: nobody's budget pays for it.
+        Problem: 403 for a gateway user who is not an admin: no budget is charged for the test.
 
     """
     if request.user is not None and not request.user.is_admin:
