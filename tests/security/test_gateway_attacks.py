@@ -6,13 +6,16 @@ What users and strangers try at a team's gateway, besides the sign-in.
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from ccproxy.worker.accounting.payers import payer_for_user
 from ccproxy.worker.gateway.address_limit import network_of
+from tests.fleet import eventually
 from tests.messages import prompt
-from tests.provider import completion
+from tests.provider import completion, failure, raw, stream
 from tests.worker.family import Family
 from tests.worker.gateway.team import ANNA, BOB, bearer, begin, form, write_users
 
@@ -67,6 +70,9 @@ async def test_a_model_that_is_named_twice_is_sent_once(start, file, provider, a
         pytest.param({"models": ["gpt-4o"]}, id="models"),
         pytest.param({"fallbacks": [{"model": "gpt-4o"}]}, id="fallbacks"),
         pytest.param({"route": "fallback"}, id="route"),
+        pytest.param({"preset": "dear"}, id="preset"),
+        pytest.param({"user_config": {"model_list": []}}, id="user_config"),
+        pytest.param({"context_window_fallbacks": [{"gpt-4o-mini": ["gpt-4o"]}]}, id="long"),
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
@@ -136,6 +142,130 @@ async def test_a_test_of_the_provider_is_not_for_users(gateway, provider):
         async with gateway.get("/test-connection", headers=bearer(token)) as got:
             assert got.status == status
     assert len(provider.calls) == 1
+
+
+# Answers that cost nothing.
+
+FLOOD = 400
+"""Pieces of an answer, of about 13 tokens each."""
+WORDS = "word " * 10
+
+
+def unended(path):
+    """Return a stream of the provider that has everything but its end and its usage."""
+    if path == "/v1/messages":
+        return [
+            event(MESSAGE_START),
+            event({**DELTA, "type": "content_block_start", "content_block": TEXT}),
+            *[event({**DELTA, "delta": {"type": "text_delta", "text": WORDS}})] * FLOOD,
+        ]
+    if path == "/v1/responses":
+        started = {"type": "response.created", "response": {"id": "resp_1", "status": "queued"}}
+        delta = {"type": "response.output_text.delta", "item_id": "a", "delta": WORDS}
+        return [event(started), *[event(delta)] * FLOOD]
+    choice = {"index": 0, "delta": {"content": WORDS}, "finish_reason": None}
+    return [f"data: {json.dumps({'choices': [choice]})}\n\n"] * FLOOD
+
+
+DELTA = {"type": "content_block_delta", "index": 0}
+TEXT = {"type": "text", "text": ""}
+MESSAGE_START = {
+    "type": "message_start",
+    "message": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [],
+        "usage": {"input_tokens": 10, "output_tokens": 1},
+    },
+}
+
+
+def event(fields):
+    return f"event: {fields['type']}\ndata: {json.dumps(fields, separators=(',', ':'))}\n\n"
+
+
+def spent(proxy):
+    """Return how many tokens anna has spent."""
+    payer = payer_for_user(proxy.worker.config.label, "anna")
+    accounts, name = proxy.worker.payers.user_of(payer)
+    (state,) = accounts.states(proxy.worker.gateway.directory.user(name))
+    return state.spent
+
+
+@pytest.mark.parametrize(
+    ("path", "api"),
+    [
+        ("/v1/messages", "messages"),
+        ("/v1/chat/completions", "chat"),
+        ("/v1/responses", "responses"),
+    ],
+)
+async def test_leaving_before_the_end_does_not_make_an_answer_free(
+    start, file, provider, path, api
+):
+    write_users(file, anna='budgets = ["1M tokens/day"]')
+    proxy = await start(USERS=str(file), PROVIDER_API=api)
+    gate = asyncio.Event()
+    provider.script(stream(*unended(path), gate))
+    body = {**prompt(stream=True, model="opus"), "input": "hi", "store": False}
+    async with proxy.post(path, body, headers=bearer(ANNA)) as got:
+        text = b""
+        while text.count(b"word") < 10 * FLOOD:
+            text += await got.content.readany()
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    gate.set()
+    tokens = FLOOD * len(WORDS) // 4
+    assert 0.98 * tokens < spent(proxy) < 1.2 * tokens
+
+
+async def test_a_stream_without_usage_is_not_free(start, file, provider):
+    write_users(file, anna='budgets = ["1M tokens/day"]')
+    proxy = await start(USERS=str(file))
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    path = "/v1/chat/completions"
+    provider.script(stream(*unended(path), f"data: {json.dumps(end)}\n\n"))
+    async with proxy.post(path, CHAT | {"stream": True}, headers=bearer(ANNA)) as got:
+        assert WORDS in await got.text()
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    assert spent(proxy) > FLOOD * len(WORDS) // 4
+
+
+async def test_what_another_entry_describes_is_charged_to_the_user(tmp_path, file):
+    write_users(file, anna='budgets = ["1M tokens/day"]')
+    source = {"type": "base64", "media_type": "image/png", "data": "aW1hZ2U="}
+    content = [{"type": "image", "source": source}]
+    async with Family(tmp_path) as family:
+        blind = {"PROVIDER": "zai", "BIG_MODEL": "glm-5.3", "VISION": "Seeing:small"}
+        await family.start(Main={"USERS": str(file), **blind}, Seeing={})
+        seen = completion("a cat", usage={"prompt_tokens": 1000, "completion_tokens": 50})
+        family.providers["Seeing"].script(seen)
+        main = family.proxies["Main"]
+        body = prompt() | {"messages": [{"role": "user", "content": content}]}
+        assert (await main.ask(body, headers=bearer(ANNA))).status == 200
+        assert (await family.proxies["Seeing"].logged("audit.request"))["user"] == "anna"
+        await eventually(lambda: spent(main) > 1050)
+
+
+async def test_searches_of_the_provider_are_charged(start, provider):
+    proxy = await start(PROVIDER_API="messages", PROVIDER="anthropic", BIG_MODEL="claude-opus-4-5")
+    usage = {"input_tokens": 1, "output_tokens": 1, "server_tool_use": {"web_search_requests": 100}}
+    fields = {"type": "message", "role": "assistant", "stop_sequence": None, "content": []}
+    message = {**fields, "id": "msg_1", "model": "m", "stop_reason": "end_turn", "usage": usage}
+    provider.script(raw(json.dumps(message)))
+    await proxy.ask(prompt(model="opus", stream=False))
+    await eventually(lambda: proxy.worker.session.usage.totals.cost > 0.9)
+
+
+async def test_a_number_of_any_length_is_no_internal_error(start, provider):
+    proxy = await start()
+    provider.script(failure(400, "no"))
+    body = b'{"model":"gpt-4o","max_tokens":%b,"messages":[]}' % (b"1" * 5000)
+    headers = {"Content-Type": "application/json"}
+    url = f"{proxy.url}/v1/chat/completions"
+    async with proxy.session.post(url, data=body, headers=headers) as got:
+        assert got.status == 400
 
 
 # Headers.

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.convert.common.usage import CHARS_PER_TOKEN
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.body_scan import Head, head_at_ends, head_of
 from ccproxy.errors import BadAnswer, Problem
@@ -31,8 +32,13 @@ _FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 _TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|error)"')
 
+_DELTA = b"content_block_delta"
+_DELTA_FRAME = 58
+"""Bytes of an event around its text, for each of the two places where it has its name."""
 _MOST_TOKENS = 2**53
 """The largest integer that every JSON parser reads exactly."""
+_COUNTED = ("_tokens", "web_search_requests")
+"""Endings of the names of counts that have a price."""
 
 CUT = "the provider's stream broke off before the end of the answer"
 
@@ -79,6 +85,7 @@ class Passthrough:
         self._events = WholeEvents()
         self._named = self.requested == self.model
         self._ended = False
+        self._written = 0
 
     def conversation(self) -> ConversationOutline | None:
         """Return the parts of the request that identify its conversation; None if unreadable."""
@@ -86,11 +93,21 @@ class Passthrough:
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """The usage of the answer, as far as it has been reported."""
-        return self._usage
+        """
+        The usage of the answer, as far as it has been reported.
+
+        The output of a stream is reported at its end; that of one that was left before is
+        estimated, or whoever leaves then would pay for nothing.
+        """
+        if not self._written or self._ended or self.stop_reason is not None:
+            return self._usage
+        output = max(self._usage.get("output_tokens", 0), self._written // CHARS_PER_TOKEN)
+        return {**self._usage, "output_tokens": output}
 
     def feed(self, data: bytes) -> bytes:
         """Process bytes of the provider's stream, return those that complete events."""
+        if names := data.count(_DELTA):
+            self._written += max(0, len(data) - names * _DELTA_FRAME)
         if self._is_plain(data):
             self._decoder.begun = True
             return data
@@ -196,11 +213,11 @@ class Passthrough:
 
 
 def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return the token counts of *usage*, without texts, fractions and impossible values."""
+    """Return the counts of *usage*, without texts, fractions and impossible values."""
     return {
         name: count
         for name, count in usage.items()
-        if name.endswith("_tokens") and type(count) is int and 0 < count <= _MOST_TOKENS
+        if name.endswith(_COUNTED) and type(count) is int and 0 < count <= _MOST_TOKENS
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.convert.common.usage import to_usage
+from ccproxy.convert.common.usage import CHARS_PER_TOKEN, to_usage
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.openai_clients.openai_errors import openai_error
 from ccproxy.convert.openai_clients.stream_passthrough import CUT, StreamPassthrough
@@ -37,8 +37,32 @@ class _AnswerOutline(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
 
+class _Function(msgspec.Struct):
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+
+
 _REQUEST = msgspec.json.Decoder(_RequestOutline)
 _ANSWER = msgspec.json.Decoder(_AnswerOutline)
+_CHUNK = msgspec.json.Decoder(_Chunk)
 
 
 class CompletionsPassthrough:
@@ -79,6 +103,7 @@ class CompletionsPassthrough:
         self._events = StreamPassthrough(self._read)
         self._is_finished = self._is_done = False
         self._counts: Mapping[str, Any] | None = None
+        self._chars = 0
 
     def conversation(self) -> ConversationOutline | None:
         """Return the parts of the request that identify its conversation; None if unreadable."""
@@ -86,9 +111,16 @@ class CompletionsPassthrough:
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """The token counts in the Messages API's sense; empty if they are unknown."""
-        counts = self._counts
-        return to_usage(counts, self._quirks, input_estimate=0, chars=0) if counts else {}
+        """
+        The token counts in the Messages API's sense; empty if they are unknown.
+
+        Those of a stream are estimated, if the client did not ask for them or left before its end.
+        """
+        counts, chars = self._counts, self._chars
+        if not counts and not chars:
+            return {}
+        estimate = 0 if counts else len(self.body) // CHARS_PER_TOKEN
+        return to_usage(counts, self._quirks, input_estimate=estimate, chars=chars)
 
     @property
     def known_dropped(self) -> tuple[str, ...]:
@@ -129,6 +161,7 @@ class CompletionsPassthrough:
         self._is_finished = self._is_finished or _FINISH.search(data) is not None
         if _USAGE.search(data):
             self._note(data)
+        self._chars += _chars_of(data)
         return data
 
     def _note(self, data: bytes) -> None:
@@ -136,6 +169,21 @@ class CompletionsPassthrough:
             self._counts = _ANSWER.decode(data).usage or self._counts
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
+
+
+def _chars_of(data: bytes) -> int:
+    """Return how long the texts of a chunk are."""
+    try:
+        choices = _CHUNK.decode(data).choices or ()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0 if data == DONE else len(data) // CHARS_PER_TOKEN  # of another form
+    chars = 0
+    for delta in filter(None, (choice.delta for choice in choices)):
+        for text in (delta.content, delta.reasoning_content or delta.reasoning):
+            chars += len(text or "")
+        for call in delta.tool_calls or ():
+            chars += len((call.function and call.function.arguments) or "")
+    return chars
 
 
 def _read_outline(body: bytes) -> _RequestOutline:

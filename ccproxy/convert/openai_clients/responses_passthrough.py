@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.common.usage import to_usage
+from ccproxy.convert.common.usage import CHARS_PER_TOKEN, to_usage
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.openai_clients.response_writer import (
     KEEP_ALIVE,
@@ -42,10 +42,18 @@ from ccproxy.providers.quirks import Api
 
 _FALSE: Final = Raw(b"false")
 _ENCRYPTED: Final = b'"encrypted_content"'
+_DELTA: Final = b'"delta":'
 _READ_TYPES: Final = re.compile(
     rb'"type"\s*:\s*"(?:response\.(?:created|completed|incomplete|failed|cancelled)|error)"'
 )
 _ITEMS = msgspec.json.Decoder(list[Raw])
+
+
+class _DeltaEvent(msgspec.Struct):
+    delta: str = ""
+
+
+_DELTA_EVENT = msgspec.json.Decoder(_DeltaEvent)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -92,6 +100,7 @@ class ResponsesPassthrough:
         self._has_begun = self._is_finished = False
         self._response = new_response(response_id, created_at, self.requested)
         self._counts: Mapping[str, Any] | None = None
+        self._chars = 0
 
     def conversation(self) -> ConversationOutline | None:
         """Return the parts of the request that identify its conversation; None if unreadable."""
@@ -99,9 +108,16 @@ class ResponsesPassthrough:
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """The token counts in the Messages API's sense; empty if they are unknown."""
-        counts, quirks = self._counts, self._target.quirks
-        return to_usage(counts, quirks, input_estimate=0, chars=0) if counts else {}
+        """
+        The token counts in the Messages API's sense; empty if they are unknown.
+
+        Those of a stream that the client left before its end are estimated.
+        """
+        counts, chars, quirks = self._counts, self._chars, self._target.quirks
+        if not counts and not chars:
+            return {}
+        estimate = 0 if counts else len(self.body) // CHARS_PER_TOKEN
+        return to_usage(counts, quirks, input_estimate=estimate, chars=chars)
 
     @property
     def known_dropped(self) -> tuple[str, ...]:
@@ -202,6 +218,8 @@ class ResponsesPassthrough:
 
     def _read(self, data: bytes) -> bytes:
         is_sealed = _ENCRYPTED in data
+        if _DELTA in data:
+            self._chars += _chars_of(data)
         if not is_sealed and not _READ_TYPES.search(data):
             return data
         event = _object(data)
@@ -227,6 +245,14 @@ class ResponsesPassthrough:
                 item["encrypted_content"] = self._seal.seal_item(encrypted, lengths)
                 has_reasoning = True
         return has_reasoning
+
+
+def _chars_of(data: bytes) -> int:
+    """Return how long the text of an event is."""
+    try:
+        return len(_DELTA_EVENT.decode(data).delta)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

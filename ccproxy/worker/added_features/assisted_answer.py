@@ -113,9 +113,10 @@ async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[St
         base = SideSearch(request, search, search.query)
     try:
         yield base if added.judgement is None else Judged(request, base, added.judgement)
+    finally:
+        # Also if the client has left: what it received until then counts.
         if isinstance(base, ModelRound | ToolSearchRounds):
             request.record.end_model_request(base.exchange.usage, base.exchange.stop_reason)
-    finally:
         await base.close()
 
 

@@ -1,8 +1,9 @@
 """
 Requests of ccproxy's own to a model of any entry: the judge of auto mode, the describer of images.
 
-Another entry's worker serves the request like any other. A model of this entry is asked by this
-worker; the request has a record of its own, so its tokens count separately.
+Another entry's worker serves the request like any other, and charges who sent the client's. A model
+of this entry is asked by this worker; the request has a record of its own, so its tokens count
+separately.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from ccproxy.errors import BadAnswer, Problem
+from ccproxy.worker.peers.peer_request import payer_of
 from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.server.http import ClientRequest
@@ -48,7 +50,10 @@ async def ask_model(request: ClientRequest, name: str, fields: Mapping[str, Any]
     own.record = AccessRecord(request_id=worker.new_id("req"), method="POST", path=_PATH)
     if chosen.ref is None:
         return _message(await _answered_here(own, body))
-    async with worker.peer_client.send(chosen, chosen.ref, path=_PATH, client=_HEADERS) as answer:
+    payer = worker.payers.header(*payer_of(request))
+    async with worker.peer_client.send(
+        chosen, chosen.ref, path=_PATH, client=_HEADERS, payer=payer
+    ) as answer:
         data = await answer.read()
         if answer.status != 200:
             text = data[:300].decode("utf-8", "replace")

@@ -13,7 +13,10 @@ import msgspec
 from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import fields_of
 
-OTHER_MODELS = ("models", "fallbacks", "fallback_models", "route")
+OTHER_MODELS = (
+    *("models", "fallbacks", "fallback_models", "route", "preset", "user_config"),
+    *("context_window_fallbacks", "content_policy_fallbacks"),
+)
 """Fields by which routers such as OpenRouter and LiteLLM choose another model."""
 
 

@@ -51,7 +51,7 @@ ERROR_SECONDS = 5.0
 MAX_PREAMBLE = 64 * 1024
 """Bytes that are held back for an answer to begin with content."""
 
-_MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d+)')
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,15})(?!\d)')
 
 BodyKind = Literal["whole", "stream", "neither"]
 
