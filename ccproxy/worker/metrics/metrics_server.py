@@ -1,12 +1,20 @@
-"""The server of GET /metrics: on a port or socket of its own, never the clients'."""
+"""
+The server of GET /metrics: on a port or socket of its own, never the clients'.
+
+Pages in a browser are refused as on the clients' port, also those that rebind their name to this
+machine.
+"""
 
 from __future__ import annotations
 
 from aiohttp import web
 
+from ccproxy.config.parsers import is_loopback
 from ccproxy.config.services.metrics_address import MetricsAddress
+from ccproxy.errors import Problem
 from ccproxy.worker.metrics.exposition import CONTENT_TYPE
 from ccproxy.worker.metrics.worker_metrics import WorkerMetrics
+from ccproxy.worker.server.authentication import Authenticator
 from ccproxy.worker.worker import Worker
 
 
@@ -16,6 +24,9 @@ class MetricsServer:
     def __init__(self, worker: Worker, address: MetricsAddress) -> None:
         self._metrics = WorkerMetrics(worker)
         self._address = address
+        # Elsewhere than on loopback a scraper may use any name.
+        allowed = worker.config.allowed_hosts if is_loopback(address.host) else ()
+        self._authenticator = Authenticator((), host=address.host, allowed_hosts=allowed)
         app = web.Application()
         app.router.add_get("/metrics", self._answer)
         self._runner = web.AppRunner(app, access_log=None)
@@ -35,6 +46,10 @@ class MetricsServer:
         """Stop listening."""
         await self._runner.cleanup()
 
-    async def _answer(self, _request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.Response:
+        try:
+            self._authenticator.check_origin(request.headers, request.raw_path)
+        except Problem as problem:
+            return web.Response(status=problem.status, text=f"{problem.message}\n")
         body = self._metrics.text().encode()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

@@ -67,6 +67,27 @@ async def scrape(url, **options):
     return text
 
 
+@pytest.mark.parametrize(
+    ("host", "headers", "status"),
+    [
+        ("127.0.0.1", {"Host": "rebound.example"}, 421),
+        ("127.0.0.1", {"Origin": "http://page.example"}, 403),
+        ("127.0.0.1", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("127.0.0.1", {"Host": "localhost:9464"}, 200),
+        ("0.0.0.0", {"Host": "node-7.cluster"}, 200),
+    ],
+)
+async def test_pages_read_no_metrics(start, host, headers, status):
+    proxy = await start()
+    port = free_port()
+    server = MetricsServer(proxy.worker, MetricsAddress(host=host, port=port))
+    await server.start()
+    url = f"http://127.0.0.1:{port}/metrics"
+    async with proxy.session.get(url, headers=headers) as answer:
+        assert answer.status == status
+    await server.close()
+
+
 async def test_requests_are_counted_by_model_and_status(start, provider):
     proxy = await start(PASS_MODELS="x-*", BIG_MODEL="m-big")
     port = free_port()
