@@ -242,6 +242,7 @@ def test_only_probes_are_open():
         # Of the sign-in of a team's gateway; 404 without USERS.
         "/.well-known/oauth-authorization-server",
         "/device",
+        "/device/oidc",
         "/oauth/device_authorization",
         "/oauth/revoke",
         "/oauth/token",
