@@ -100,7 +100,7 @@ def bypass_text(url: str) -> str:
 def fix(row: Row) -> str:
     """Return what to do about a proxy that is not up."""
     if row.state == "foreign":
-        return f"stop the other program, or give {row.label} another port in ccproxy.toml"
+        return f"stop the other program, or give {row.label} another port in the table"
     return f"ccproxy logs {row.label}"
 
 

@@ -279,8 +279,9 @@ def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
     key_page = preset.key_page
     if not options.is_interactive:
         page = f"; get one at {key_page}" * bool(key_page)
+        anything = ", or any text if the server needs no key" * (preset is generic_preset())
         text = f"--key-stdin is missing: {preset.title} needs a key"
-        raise UsageError(f"{text}\n  fix: pass it on stdin with --key-stdin{page}")
+        raise UsageError(f"{text}\n  fix: pass it on stdin with --key-stdin{page}{anything}")
     if key_page:
         print_error(f"Get a key at {key_page}")
     return paste_keys()

@@ -265,7 +265,7 @@ def test_a_start_is_reported_line_by_line(capsys):
         "  ✓ kimi     127.0.0.1:8081   ready   3 keys   big-1\n"
         "  ✓ glm-4.6  127.0.0.1:18082  ready since 2h 5m   1 key   big-1\n"
         f"  ✗ x        127.0.0.1:8081   {PORT}\n"
-        "      fix: stop the other program, or give x another port in ccproxy.toml\n"
+        "      fix: stop the other program, or give x another port in the table\n"
     )
 
 

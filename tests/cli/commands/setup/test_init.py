@@ -359,6 +359,7 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         (["--preset", "deepsek"], KEY, 2, 'unknown provider "deepsek" (did you mean "deepseek"?)'),
         ([], KEY, 2, "--preset is missing"),
         (["--preset", "deepseek"], "", 2, "--key-stdin is missing: DeepSeek needs a key"),
+        (["--base-url", "https://x.example"], "", 2, "or any text if the server needs no key"),
         (["--preset", "custom", "--key-stdin", "--model", "m"], KEY, 2, "--base-url is missing"),
         (["--preset", "azure", "--key-stdin"], KEY, 2, "--base-url is missing"),
         (["--base-url", "https://x.example/v1", "--key-stdin"], KEY, 2, "--model is missing"),
