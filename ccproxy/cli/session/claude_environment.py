@@ -16,7 +16,7 @@ All of this was measured with Claude Code 2.1.329 and 2.1.332.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ccproxy.config.worker_config import PLACEHOLDER, WorkerConfig
 from ccproxy.routing.entry_references import FleetModels, ModelChain
@@ -96,6 +96,8 @@ class Limits:
     """The longest answer in tokens to ask for; None: Claude Code's default."""
     is_claude: bool
     """True if the big model is a Claude model: Claude Code knows the limits of these."""
+    price_thresholds: Mapping[str, int] = field(default_factory=dict)
+    """With PRICE_GUARD: the tokens above which a Claude model costs more, by name."""
 
     @property
     def smallest_window(self) -> int | None:
@@ -201,7 +203,20 @@ def find_limits(
         windows=windows,
         max_output=limit if is_claude else _longest_answer(smallest, output, limit),
         is_claude=is_claude,
+        price_thresholds=_price_thresholds(config) if is_claude else {},
     )
+
+
+def _price_thresholds(config: WorkerConfig) -> dict[str, int]:
+    """Return the price thresholds of the Claude models of an entry, with PRICE_GUARD."""
+    if not config.price_guard:
+        return {}
+    prices = {name: config.models.price(name) for name in config.models.rows}
+    return {
+        name: price.cliff
+        for name, price in prices.items()
+        if price is not None and price.cliff is not None and name.startswith("claude-")
+    }
 
 
 def session_window(chain: ModelChain[WorkerConfig]) -> int | None:

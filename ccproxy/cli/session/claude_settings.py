@@ -233,6 +233,7 @@ def _compact_windows(
     model = session.get(MODEL)
     if model and windows and model not in windows:
         windows[model] = min(windows.values())
+    windows |= limits.price_thresholds  # Claude Code knows the windows of these models
     return {
         name: {"autoCompactWindow": window}
         for name, window in windows.items()

@@ -145,6 +145,25 @@ def test_each_model_has_its_own_window(windows, maximum, compact):
     assert {name: one["autoCompactWindow"] for name, one in settings.items()} == compact
 
 
+# Thresholds of 2026-11-28: gpt-6.1-sol 272,000; claude-haiku-5-5 100,000 tokens.
+
+
+@pytest.mark.parametrize("guard", ["on", "off"])
+@pytest.mark.parametrize(
+    ("provider", "model", "threshold"),
+    [("openai", "gpt-6.1-sol", 272_000), ("anthropic", "claude-haiku-5-5", 100_000)],
+)
+def test_the_price_guard_compacts_before_the_threshold(provider, model, threshold, guard):
+    key = "sk-ant-1234567890123456" if provider == "anthropic" else "sk-own-1234567890"
+    own = {"BIG_MODEL": model} if provider == "openai" else {}
+    result = build({"PROVIDER": provider, "PROVIDER_API_KEY": key, "PRICE_GUARD": guard, **own})
+    compact = result.get("modelSettings", {}).get(model, {}).get("autoCompactWindow")
+    assert (compact == threshold) is (guard == "on")
+    if provider == "anthropic":
+        assert all(name.startswith("claude-") for name in result.get("modelSettings", {}))
+        assert "claude-opus-5-5" not in result.get("modelSettings", {}), "it has no threshold"
+
+
 def test_the_users_own_settings_are_merged():
     own = {"model": "opus", "hooks": {}, "env": {"MINE": "1", "ANTHROPIC_BASE_URL": "https://x"}}
     result = build(user_settings=own)
